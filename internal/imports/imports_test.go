@@ -1,0 +1,115 @@
+// Package imports holds the test that keeps the direction of imports: every
+// package of the project may import only what the table names.
+package imports
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/terastal/terastal"
+
+// allowed lists, for every package, the project's packages it may import.
+// Packages point down: a package imports only packages that stand above it in
+// the table.
+var allowed = []struct {
+	pkg     string
+	imports []string
+}{
+	// The pure core imports nothing of ours.
+	{"sched", nil},
+	{"sched/sim", []string{"sched"}},
+	// Plumbing without ideas of the domain.
+	{"internal/stats", nil},
+	{"internal/document", nil},
+	{"internal/hostinfo", nil},
+	{"internal/onnxpb", nil},
+	{"internal/ort", nil},
+	{"internal/ort/orttest", []string{"internal/ort"}},
+	{"internal/imports", nil},
+	// Views and documents of the core.
+	{"sched/plan", []string{"sched", "internal/document"}},
+	{"sched/eventlog", []string{"sched", "internal/document", "internal/stats"}},
+	// Models, and what runs, measures and replaces their layers.
+	{"models", []string{"internal/onnxpb", "internal/ort"}},
+	{"models/zoo", []string{"models", "internal/onnxpb"}},
+	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
+	{"profiler", []string{"models", "runtime", "sched", "internal/document", "internal/hostinfo", "internal/stats"}},
+	{"variants", []string{"models", "profiler", "runtime", "sched"}},
+	// What the command line shares between its verbs.
+	{"internal/doctor", []string{"runtime", "internal/hostinfo", "internal/ort"}},
+	{"internal/config", []string{"runtime", "sched"}},
+	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/plan", "sched/eventlog",
+		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats"}},
+	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow"}},
+	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog",
+		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/ort", "internal/report"}},
+}
+
+// pure packages have no clock, goroutine, log, file or process of their own.
+var pure = []string{"sched", "sched/sim"}
+
+var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sync", "runtime", "io/fs", "path/filepath"}
+
+func TestImportsPointDown(t *testing.T) {
+	seen := map[string]bool{}
+	for _, row := range allowed {
+		for _, imp := range row.imports {
+			if !seen[imp] {
+				t.Errorf("the table lets %s import %s, which does not stand above it", row.pkg, imp)
+			}
+		}
+		seen[row.pkg] = true
+	}
+	for pkg, imports := range list(t) {
+		i := slices.IndexFunc(allowed, func(r struct {
+			pkg     string
+			imports []string
+		}) bool {
+			return r.pkg == pkg
+		})
+		if i < 0 {
+			t.Errorf("package %s is not in the table of allowed imports: add it where it belongs", pkg)
+			continue
+		}
+		for _, imp := range imports {
+			if own, ok := strings.CutPrefix(imp, module+"/"); ok && !slices.Contains(allowed[i].imports, own) {
+				t.Errorf("%s imports %s, which it may not", pkg, own)
+			}
+			if slices.Contains(pure, pkg) && slices.Contains(impure, imp) {
+				t.Errorf("%s is pure but imports %s", pkg, imp)
+			}
+		}
+	}
+}
+
+// list returns the imports of every package of the module, tests left out.
+func list(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	packages := map[string][]string{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[strings.TrimPrefix(p.ImportPath, module+"/")] = p.Imports
+	}
+	if len(packages) < 10 {
+		t.Fatalf("go list found %d packages", len(packages))
+	}
+	return packages
+}
