@@ -1,0 +1,23 @@
+// Package sched is the pure core of Terastal: the task system, virtual
+// budgets, the event engine and the scheduling policies.
+//
+// A [System] says what is known offline: accelerators, models, their layers
+// and, for every layer, the implementations (the original and its variants)
+// with their latency on every accelerator. [Compile] turns it into dense
+// [Tables]. An [Engine] is a state machine over them: [Engine.Step] takes one
+// [Event] (a release, a completion, a failure, an accelerator going down or up)
+// and returns the dispatches to start now. Whoever drives it decides what time
+// is: package sched/sim produces the events in virtual time, package runtime
+// from real accelerators. A [Recorder] sees everything that happens; both
+// drivers write the same records.
+//
+// Instants and durations are time.Duration values in integer nanoseconds;
+// instants count from the start of the run. The package has no clock, no
+// goroutine, no log, no global state and no random source of its own: the same
+// inputs give the same outputs, to the byte. Ties are broken explicitly: jobs
+// in order of arrival, accelerators and implementations by index.
+//
+// The method is that of arXiv 2606.06818 (RTCSA 2026): virtual budgets are its
+// Algorithm 1 ([ComputeBudgets]), the online scheduler its Algorithm 2 (policy
+// "terastal").
+package sched

@@ -1,0 +1,358 @@
+package sched
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// DropPolicy says when the engine gives up a waiting job.
+type DropPolicy uint8
+
+const (
+	// DropNone never gives up: late jobs run to their end.
+	DropNone DropPolicy = iota
+	// DropLate drops a job that waits past its deadline.
+	DropLate
+	// DropHopeless drops a waiting job that would miss its deadline even if
+	// every remaining layer started at once on its best accelerator.
+	DropHopeless
+)
+
+var dropNames = [...]string{"none", "late", "hopeless"}
+
+func (d DropPolicy) String() string { return dropNames[d] }
+
+// ParseDrop reads "none", "late" or "hopeless".
+func ParseDrop(s string) (DropPolicy, error) {
+	for i, n := range dropNames {
+		if s == n {
+			return DropPolicy(i), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown drop policy %q, have %s", s, strings.Join(dropNames[:], ", "))
+}
+
+// Reasons of drops, as they appear in Record.Detail.
+const (
+	DropReasonLate      = "past its deadline"
+	DropReasonHopeless  = "cannot meet its deadline"
+	DropReasonQueueFull = "queue full"
+	DropReasonStopped   = "run stopped"
+)
+
+// DefaultQueue is the default of Config.Queue.
+const DefaultQueue = 64
+
+// Config is what an Engine needs.
+type Config struct {
+	// Tables is the compiled system.
+	Tables *Tables
+	// Policy decides; it must not be shared with another engine.
+	Policy Policy
+	// Drop says when waiting jobs are given up. The zero value never does.
+	Drop DropPolicy
+	// Queue bounds the jobs of one model that are in the system at once; a
+	// release beyond it is dropped. Zero means DefaultQueue.
+	Queue int
+	// Recorder receives every record; nil for none.
+	Recorder Recorder
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Tables == nil:
+		return fmt.Errorf("no tables: compile a system first")
+	case c.Policy == nil:
+		return fmt.Errorf("no policy")
+	case c.Queue < 0:
+		return fmt.Errorf("queue bound %d, must not be negative", c.Queue)
+	case int(c.Drop) >= len(dropNames):
+		return fmt.Errorf("drop policy %d does not exist", c.Drop)
+	}
+	return nil
+}
+
+// EventKind is what an Event reports to the engine.
+type EventKind uint8
+
+const (
+	// Release: a job of Model arrived.
+	Release EventKind = iota
+	// Complete: the layer on Accelerator ended.
+	Complete
+	// Fail: the layer on Accelerator failed; its job is failed with Detail.
+	Fail
+	// AcceleratorDown: Accelerator takes no more layers. Whatever runs there
+	// has to be failed or completed on its own.
+	AcceleratorDown
+	// AcceleratorUp: Accelerator is back.
+	AcceleratorUp
+	// Stop: waiting jobs are dropped, running ones after their layer, and so is
+	// every later release.
+	Stop
+)
+
+// Event is one input of the engine.
+type Event struct {
+	Kind EventKind
+	// At is when it happened; events never go back in time.
+	At time.Duration
+	// Job and Model name the job of a Release; job IDs must be unique and not
+	// negative.
+	Job   int64
+	Model int
+	// Start is, for a Release, the scheduled release from which the deadline
+	// counts; for a Complete, when the layer really began.
+	Start time.Duration
+	// Deadline is the absolute deadline of a Release; zero means Start plus the
+	// model's.
+	Deadline time.Duration
+	// Accelerator is the one a Complete, Fail, AcceleratorDown or AcceleratorUp
+	// is about.
+	Accelerator int
+	// Detail is the reason of a Fail or AcceleratorDown.
+	Detail string
+}
+
+// Dispatch tells the driver to start a layer now.
+type Dispatch struct {
+	Job            int64
+	Model          int
+	Layer          int
+	Implementation int
+	Accelerator    int
+	// From is the accelerator that ran the job's layer before, or Idle.
+	From int
+	// Finish is the predicted end: handoff and latency from now.
+	Finish time.Duration
+	Reason Reason
+}
+
+// Engine is the state machine. It is not safe for concurrent use.
+type Engine struct {
+	cfg        Config
+	t          *Tables
+	state      State
+	active     []int32 // jobs in the system, by model
+	stopped    bool
+	choices    []Choice
+	dispatches []Dispatch
+}
+
+// New returns an engine at time zero with all accelerators idle.
+func New(cfg Config) (*Engine, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	if cfg.Queue == 0 {
+		cfg.Queue = DefaultQueue
+	}
+	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models))}
+	for range e.t.accs {
+		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
+	}
+	return e, nil
+}
+
+// Active is how many jobs are released and have not ended.
+func (e *Engine) Active() int { return len(e.state.Jobs) }
+
+// Step takes one event and returns what to start now. The slice is valid until
+// the next call. An event that contradicts the state (time going back, a
+// completion on an idle accelerator) is a broken invariant of the driver and
+// panics.
+func (e *Engine) Step(ev Event) []Dispatch {
+	if ev.At < e.state.Now {
+		broken("event at %v after one at %v", ev.At, e.state.Now)
+	}
+	e.state.Now = ev.At
+	switch ev.Kind {
+	case Release:
+		e.release(ev)
+	case Complete:
+		e.complete(ev)
+	case Fail:
+		e.fail(ev)
+	case AcceleratorDown, AcceleratorUp:
+		e.service(ev)
+	case Stop:
+		e.stopped = true
+		e.record(Record{Kind: Stopped, Accelerator: Idle})
+	default:
+		broken("event kind %d does not exist", ev.Kind)
+	}
+	e.drop()
+	return e.dispatch()
+}
+
+func (e *Engine) release(ev Event) {
+	if ev.Model < 0 || ev.Model >= len(e.t.models) {
+		broken("release of model %d", ev.Model)
+	}
+	if ev.Job < 0 || e.state.find(ev.Job) >= 0 {
+		broken("job %d released twice", ev.Job)
+	}
+	if ev.Deadline == 0 {
+		ev.Deadline = ev.Start + e.t.models[ev.Model].deadline
+	}
+	j := Job{ID: ev.Job, Model: int32(ev.Model), On: Idle, At: Idle,
+		Release: ev.Start, Deadline: ev.Deadline, Ready: ev.At}
+	e.record(Record{Kind: Released, Model: j.Model, Job: j.ID, Accelerator: Idle, Start: j.Release, Until: j.Deadline})
+	if int(e.active[ev.Model]) >= e.cfg.Queue {
+		e.outcome(&j, Dropped, DropReasonQueueFull)
+		return
+	}
+	e.active[ev.Model]++
+	e.state.Jobs = append(e.state.Jobs, j)
+}
+
+// running returns the index of the job on the event's accelerator.
+func (e *Engine) running(ev Event) int {
+	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
+		broken("no accelerator %d", ev.Accelerator)
+	}
+	a := &e.state.Accelerators[ev.Accelerator]
+	if a.Job == Idle {
+		broken("accelerator %d ended a layer but runs none", ev.Accelerator)
+	}
+	i := e.state.find(a.Job)
+	if i < 0 {
+		broken("accelerator %d runs unknown job %d", ev.Accelerator, a.Job)
+	}
+	return i
+}
+
+func (e *Engine) complete(ev Event) {
+	i := e.running(ev)
+	a := &e.state.Accelerators[ev.Accelerator]
+	j := &e.state.Jobs[i]
+	m := &e.t.models[j.Model]
+	e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
+		Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+	*a = Occupancy{Job: Idle, Down: a.Down}
+	j.On, j.At, j.Ready = Idle, int32(ev.Accelerator), ev.At
+	j.Layer++
+	if int(j.Layer) < m.layers {
+		return
+	}
+	if ev.At <= j.Deadline {
+		e.end(i, Met, "")
+	} else {
+		e.end(i, Late, "")
+	}
+}
+
+func (e *Engine) fail(ev Event) {
+	i := e.running(ev)
+	a := &e.state.Accelerators[ev.Accelerator]
+	*a = Occupancy{Job: Idle, Down: a.Down}
+	e.end(i, Failed, ev.Detail)
+}
+
+func (e *Engine) service(ev Event) {
+	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
+		broken("no accelerator %d", ev.Accelerator)
+	}
+	down := ev.Kind == AcceleratorDown
+	kind := Up
+	if down {
+		kind = Down
+	}
+	e.state.Accelerators[ev.Accelerator].Down = down
+	e.record(Record{Kind: kind, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
+}
+
+// drop gives up the waiting jobs that the drop policy or a stop says to.
+func (e *Engine) drop() {
+	if e.cfg.Drop == DropNone && !e.stopped {
+		return
+	}
+	for i := 0; i < len(e.state.Jobs); {
+		j := &e.state.Jobs[i]
+		reason := ""
+		switch {
+		case !j.Waiting():
+		case e.stopped:
+			reason = DropReasonStopped
+		case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
+			reason = DropReasonLate
+		case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
+			reason = DropReasonHopeless
+		}
+		if reason == "" {
+			i++
+			continue
+		}
+		e.end(i, Dropped, reason)
+	}
+}
+
+func (e *Engine) dispatch() []Dispatch {
+	e.dispatches = e.dispatches[:0]
+	e.choices = e.cfg.Policy.Select(&e.state, e.choices[:0])
+	for _, c := range e.choices {
+		e.dispatches = append(e.dispatches, e.start(c))
+	}
+	return e.dispatches
+}
+
+// start applies one choice of the policy, which has to keep the contract of
+// Policy.Select.
+func (e *Engine) start(c Choice) Dispatch {
+	j := &e.state.Jobs[c.Job]
+	m := &e.t.models[j.Model]
+	k := int(c.Accelerator)
+	row := m.row[j.Layer] + c.Implementation
+	if !j.Waiting() {
+		broken("policy dispatched job %d, which runs on accelerator %d", j.ID, j.On)
+	}
+	if !e.state.idle(k) {
+		broken("policy dispatched to accelerator %d, which is not idle", k)
+	}
+	if c.Implementation < 0 || row >= m.row[j.Layer+1] {
+		broken("layer %d of model %d has no implementation %d", j.Layer, j.Model, c.Implementation)
+	}
+	if !m.allowed(j.Used, m.bit[row]) {
+		broken("variants %#x with %#x are not a valid set of model %d", j.Used, m.bit[row], j.Model)
+	}
+	cost := e.t.cost(m, j, int(row), k)
+	if cost >= never {
+		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
+	}
+	d := Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
+		Accelerator: k, From: int(j.At), Finish: e.state.Now + cost, Reason: c.Reason}
+	j.On = c.Accelerator
+	j.Used |= m.bit[row]
+	e.state.Accelerators[k] = Occupancy{Job: j.ID, Free: d.Finish, Row: row, Started: e.state.Now}
+	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
+		Accelerator: c.Accelerator, Until: d.Finish, Reason: c.Reason})
+	return d
+}
+
+// end removes the job at index i with its outcome.
+func (e *Engine) end(i int, o Outcome, detail string) {
+	j := e.state.Jobs[i]
+	e.state.remove(i)
+	e.active[j.Model]--
+	e.outcome(&j, o, detail)
+}
+
+func (e *Engine) outcome(j *Job, o Outcome, detail string) {
+	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
+		Start: j.Release, Until: j.Deadline, Detail: detail})
+}
+
+func (e *Engine) record(r Record) {
+	if e.cfg.Recorder != nil {
+		r.At = e.state.Now
+		e.cfg.Recorder.Record(r)
+	}
+}
+
+// broken panics: an invariant is violated, which is a bug in a driver or a
+// policy, never bad input. Callers test first, so that formatting costs nothing
+// while the invariant holds.
+func broken(format string, args ...any) {
+	panic("sched: " + fmt.Sprintf(format, args...))
+}

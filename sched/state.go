@@ -1,0 +1,82 @@
+package sched
+
+import "time"
+
+// Idle as the accelerator of a job says that the job is waiting; as the holder
+// of its tensors, that they lie where the release put them.
+const Idle = -1
+
+// Job is a request that is released and not yet ended.
+type Job struct {
+	ID    int64
+	Model int32
+	Layer int32 // the layer that runs, or the next to run
+	On    int32 // the accelerator that runs it, or Idle
+	At    int32 // the accelerator that ran the layer before, or Idle
+	Used  VariantSet
+	// Release is the scheduled release; Deadline is absolute.
+	Release, Deadline time.Duration
+	// Ready is when the current layer became ready: the release, or the end of
+	// the layer before.
+	Ready time.Duration
+}
+
+// Waiting reports whether the job's next layer is ready to be dispatched.
+func (j *Job) Waiting() bool { return j.On == Idle }
+
+// Occupancy is the state of one accelerator.
+type Occupancy struct {
+	Job     int64         // the job it runs, or Idle
+	Free    time.Duration // when it is predicted to become idle; meaningless when it is
+	Down    bool          // out of service: nothing may be dispatched to it
+	Row     int32         // the row of the model's table that runs
+	Started time.Duration // when it was dispatched
+}
+
+// State is the part of an engine that changes. Policies read it; copying it
+// gives an independent state to simulate ahead from.
+type State struct {
+	Now          time.Duration
+	Jobs         []Job // in order of arrival
+	Accelerators []Occupancy
+}
+
+// CopyFrom makes s equal to o and independent of it, reusing s's memory.
+func (s *State) CopyFrom(o *State) {
+	s.Now = o.Now
+	s.Jobs = append(s.Jobs[:0], o.Jobs...)
+	s.Accelerators = append(s.Accelerators[:0], o.Accelerators...)
+}
+
+// idle reports whether accelerator k can take a layer now.
+func (s *State) idle(k int) bool {
+	return s.Accelerators[k].Job == Idle && !s.Accelerators[k].Down
+}
+
+// free is when accelerator k is predicted to be able to start a layer. One that
+// runs longer than predicted is expected to end now.
+func (s *State) free(k int) time.Duration {
+	switch a := &s.Accelerators[k]; {
+	case a.Down:
+		return never
+	case a.Job == Idle:
+		return s.Now
+	default:
+		return max(s.Now, a.Free)
+	}
+}
+
+// find returns the index of the job with this ID, or -1.
+func (s *State) find(id int64) int {
+	for i := range s.Jobs {
+		if s.Jobs[i].ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// remove takes out the job at index i, keeping the order of arrival.
+func (s *State) remove(i int) {
+	s.Jobs = append(s.Jobs[:i], s.Jobs[i+1:]...)
+}

@@ -1,0 +1,188 @@
+package sched
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"time"
+)
+
+// Unavailable as a latency says that the accelerator cannot run the
+// implementation.
+const Unavailable time.Duration = -1
+
+// Bounds of a system. They keep state small enough to copy and every loop
+// bounded; no workstation comes near them.
+const (
+	MaxAccelerators    = 64
+	MaxModels          = 1024
+	MaxLayers          = 1 << 16 // of one model
+	MaxImplementations = 64      // of one layer
+	MaxVariants        = 20      // of one model: valid sets are stored exactly
+)
+
+// ErrInvalidSystem is wrapped by every error about a System that makes no
+// sense.
+var ErrInvalidSystem = errors.New("invalid task system")
+
+// VariantSet is a set of the layer variants of one model: bit i is variant i+1.
+type VariantSet uint64
+
+// Len returns the number of variants in the set.
+func (s VariantSet) Len() int { return bits.OnesCount64(uint64(s)) }
+
+// System is everything the scheduler knows before the first release.
+type System struct {
+	// Accelerators are the names of the accelerators; everywhere else they are
+	// named by their index here.
+	Accelerators []string `json:"accelerators"`
+	Models       []Model  `json:"models"`
+}
+
+// Model is one network, a chain of layers.
+type Model struct {
+	Name string `json:"name"`
+	// Deadline is relative to the scheduled release.
+	Deadline time.Duration `json:"deadline_ns"`
+	Layers   []Layer       `json:"layers"`
+	// Variants is how many layer variants the model has; implementations name
+	// them by the numbers 1 to Variants.
+	Variants int `json:"variants,omitempty"`
+	// Valid lists the sets of variants that one request may use together
+	// without breaking the accuracy promise. The empty set is always valid. It
+	// need not be monotone: a subset of a valid set may be invalid.
+	Valid []VariantSet `json:"valid,omitempty"`
+}
+
+// Layer is one step of a model.
+type Layer struct {
+	Name string `json:"name"`
+	// Implementations are what can run for the layer: the original first, then
+	// its variants.
+	Implementations []Implementation `json:"implementations"`
+	// Handoff[from][to] is the time to make the layer's inputs, left by
+	// accelerator from, usable on accelerator to. Nil: free everywhere.
+	Handoff [][]time.Duration `json:"handoff_ns,omitempty"`
+}
+
+// Implementation is one way to compute a layer.
+type Implementation struct {
+	Name string `json:"name"`
+	// Variant is 0 for the original, else the number of the layer variant in
+	// its model, counted from 1.
+	Variant int `json:"variant,omitempty"`
+	// Latency is indexed by accelerator; [Unavailable] where it cannot run.
+	Latency []time.Duration `json:"latency_ns"`
+}
+
+// Validate returns the first thing wrong with the system, wrapped around
+// [ErrInvalidSystem], or nil.
+func (s *System) Validate() error {
+	if err := s.validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidSystem, err)
+	}
+	return nil
+}
+
+func (s *System) validate() error {
+	if n := len(s.Accelerators); n == 0 || n > MaxAccelerators {
+		return fmt.Errorf("%d accelerators, need 1 to %d", n, MaxAccelerators)
+	}
+	if n := len(s.Models); n == 0 || n > MaxModels {
+		return fmt.Errorf("%d models, need 1 to %d", n, MaxModels)
+	}
+	if err := distinct("accelerator", s.Accelerators); err != nil {
+		return err
+	}
+	names := make([]string, len(s.Models))
+	for i := range s.Models {
+		names[i] = s.Models[i].Name
+	}
+	if err := distinct("model", names); err != nil {
+		return err
+	}
+	for i := range s.Models {
+		if err := s.Models[i].validate(len(s.Accelerators)); err != nil {
+			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
+		}
+	}
+	return nil
+}
+
+func distinct(what string, names []string) error {
+	seen := make(map[string]bool, len(names))
+	for _, n := range names {
+		if n == "" {
+			return fmt.Errorf("an %s without a name", what)
+		}
+		if seen[n] {
+			return fmt.Errorf("two %ss are named %q", what, n)
+		}
+		seen[n] = true
+	}
+	return nil
+}
+
+func (m *Model) validate(accs int) error {
+	if m.Deadline <= 0 {
+		return fmt.Errorf("deadline %v, must be positive", m.Deadline)
+	}
+	if n := len(m.Layers); n == 0 || n > MaxLayers {
+		return fmt.Errorf("%d layers, need 1 to %d", n, MaxLayers)
+	}
+	if m.Variants < 0 || m.Variants > MaxVariants {
+		return fmt.Errorf("%d variants, at most %d are supported", m.Variants, MaxVariants)
+	}
+	for _, v := range m.Valid {
+		if v>>uint(m.Variants) != 0 {
+			return fmt.Errorf("valid set %#x names a variant above %d", uint64(v), m.Variants)
+		}
+	}
+	for i := range m.Layers {
+		if err := m.Layers[i].validate(accs, m.Variants); err != nil {
+			return fmt.Errorf("layer %d %q: %w", i, m.Layers[i].Name, err)
+		}
+	}
+	return nil
+}
+
+func (l *Layer) validate(accs, variants int) error {
+	if n := len(l.Implementations); n == 0 || n > MaxImplementations {
+		return fmt.Errorf("%d implementations, need 1 to %d", n, MaxImplementations)
+	}
+	for i, im := range l.Implementations {
+		if len(im.Latency) != accs {
+			return fmt.Errorf("implementation %q has %d latencies for %d accelerators", im.Name, len(im.Latency), accs)
+		}
+		if (im.Variant == 0) != (i == 0) {
+			return fmt.Errorf("implementation %q: the original comes first and only it has variant 0", im.Name)
+		}
+		if im.Variant < 0 || im.Variant > variants {
+			return fmt.Errorf("implementation %q is variant %d of %d", im.Name, im.Variant, variants)
+		}
+		runs := false
+		for k, c := range im.Latency {
+			if c != Unavailable && (c <= 0 || c > maxLatency) {
+				return fmt.Errorf("implementation %q: latency %v on accelerator %d, must be above 0 and at most %v", im.Name, c, k, maxLatency)
+			}
+			runs = runs || c != Unavailable
+		}
+		if !runs {
+			return fmt.Errorf("implementation %q runs on no accelerator", im.Name)
+		}
+	}
+	if l.Handoff != nil && len(l.Handoff) != accs {
+		return fmt.Errorf("handoffs from %d accelerators, want %d", len(l.Handoff), accs)
+	}
+	for from, row := range l.Handoff {
+		if len(row) != accs {
+			return fmt.Errorf("handoffs from accelerator %d to %d accelerators, want %d", from, len(row), accs)
+		}
+		for to, c := range row {
+			if c < 0 || c > maxLatency {
+				return fmt.Errorf("handoff %v from accelerator %d to %d, must be 0 to %v", c, from, to, maxLatency)
+			}
+		}
+	}
+	return nil
+}
