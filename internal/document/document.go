@@ -1,0 +1,137 @@
+// Package document reads and writes Terastal's files: JSON documents with a
+// kind, a schema version and a checksum, written atomically and refused when
+// damaged, of another kind or of another version.
+package document
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// Why a file is refused.
+var (
+	ErrDamaged = errors.New("damaged")
+	ErrKind    = errors.New("of another kind")
+	ErrVersion = errors.New("of another version")
+)
+
+// MaxBytes bounds what Read takes into memory.
+const MaxBytes = 1 << 30
+
+type envelope struct {
+	Kind    string          `json:"terastal"`
+	Version int             `json:"version"`
+	SHA256  string          `json:"sha256"` // of the body without insignificant space
+	Body    json.RawMessage `json:"body"`
+}
+
+// Encode returns the document that holds v, indented, with its checksum.
+func Encode(kind string, version int, v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	compact, err := json.Marshal(envelope{kind, version, checksum(body), body})
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, compact, "", " "); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// Decode checks data and fills v from it. Keys that v does not have are errors.
+func Decode(data []byte, kind string, version int, v any) error {
+	var e envelope
+	if err := strict(data, &e); err != nil {
+		return fmt.Errorf("%w: not a terastal document: %w", ErrDamaged, err)
+	}
+	if e.Kind != kind {
+		return fmt.Errorf("%w: it is a %q document, need %q", ErrKind, e.Kind, kind)
+	}
+	if e.Version != version {
+		return fmt.Errorf("%w: it has schema version %d, this terastal reads %d: make it anew", ErrVersion, e.Version, version)
+	}
+	var body bytes.Buffer
+	if err := json.Compact(&body, e.Body); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if sum := checksum(body.Bytes()); sum != e.SHA256 {
+		return fmt.Errorf("%w: its checksum does not match its content; it was changed or cut after it was written", ErrDamaged)
+	}
+	if err := strict(body.Bytes(), v); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+func strict(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the document")
+	}
+	return nil
+}
+
+func checksum(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// Write writes the document that holds v to path, atomically, making the
+// folder it lies in if need be.
+func Write(path, kind string, version int, v any) error {
+	data, err := Encode(kind, version, v)
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, data)
+}
+
+// WriteFile writes any file atomically, making the folder it lies in if need
+// be.
+func WriteFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := renameio.WriteFile(path, data, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Read fills v from the document at path; see Decode.
+func Read(path, kind string, version int, v any) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", kind, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
+	if err != nil {
+		return fmt.Errorf("read %s %s: %w", kind, path, err)
+	}
+	if len(data) > MaxBytes {
+		return fmt.Errorf("read %s %s: larger than %d bytes", kind, path, MaxBytes)
+	}
+	if err := Decode(data, kind, version, v); err != nil {
+		return fmt.Errorf("read %s %s: %w", kind, path, err)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+// Package stats holds the order statistics that profiles and metrics share.
+package stats
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Quantile returns the q-quantile (0 to 1) of sorted values by the nearest-rank
+// method: the smallest value with at least a share q of all values at or below
+// it. It returns the zero value when there is none.
+func Quantile[T cmp.Ordered](sorted []T, q float64) T {
+	var zero T
+	if len(sorted) == 0 {
+		return zero
+	}
+	rank := int(math.Ceil(q*float64(len(sorted)))) - 1
+	return sorted[max(0, min(len(sorted)-1, rank))]
+}
+
+// MedianCI returns the order statistics that enclose the median with at least
+// 95 % confidence whatever the distribution (exact binomial up to 50 values,
+// normal approximation above), or the extremes when there are too few values
+// (below 6) for that.
+func MedianCI[T cmp.Ordered](sorted []T) (low, high T) {
+	n := len(sorted)
+	if n == 0 {
+		return low, high
+	}
+	k := 0 // the interval is [k, n-1-k]
+	if n <= 50 {
+		// The largest k with P(X <= k-1) <= 2.5 % for X binomial(n, 1/2).
+		tail, p := 0.0, math.Pow(0.5, float64(n))
+		for i := 0; i < n/2; i++ {
+			tail += p
+			if tail > 0.025 {
+				break
+			}
+			k = i + 1
+			p *= float64(n-i) / float64(i+1)
+		}
+	} else {
+		k = int(math.Floor(float64(n)/2 - 0.98*math.Sqrt(float64(n))))
+	}
+	k = max(0, min(k, (n-1)/2))
+	return sorted[k], sorted[n-1-k]
+}
+
+// Sorted returns a sorted copy.
+func Sorted[T cmp.Ordered](xs []T) []T {
+	out := slices.Clone(xs)
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,313 @@
+// Package eventlog keeps what a run did and computes every view of it: job
+// outcomes, miss rates, latencies, utilisation, a Chrome trace, a replay of the
+// decisions. The simulator and the real runtime write the same log, so that
+// everything a user sees is computed in one way.
+package eventlog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/sched"
+)
+
+// Drivers of a run.
+const (
+	Real      = "real"
+	Simulated = "simulated"
+)
+
+// ErrInvalid is wrapped by errors about a log whose records contradict each
+// other or its header.
+var ErrInvalid = errors.New("invalid event log")
+
+// Log is the complete record of one run of one policy.
+type Log struct {
+	Header  Header   `json:"header"`
+	Records []Record `json:"records"`
+}
+
+// Header says what was run.
+type Header struct {
+	Driver string       `json:"driver"` // Real or Simulated
+	Policy string       `json:"policy"`
+	Drop   string       `json:"drop"`
+	Queue  int          `json:"queue"`
+	Seed   uint64       `json:"seed"`
+	System sched.System `json:"system"`
+	// Rates are the mean releases per second of each model.
+	Rates []float64 `json:"rates"`
+	// Duration is how long jobs were released.
+	Duration time.Duration `json:"duration_ns"`
+}
+
+// Record is a sched.Record with a compact JSON form; it has only the fields
+// that its kind uses.
+type Record sched.Record
+
+// recordJSON is the file form of a record. Times are nanoseconds from the start
+// of the run.
+type recordJSON struct {
+	Kind           string        `json:"kind"`
+	At             time.Duration `json:"at"`
+	Job            *int64        `json:"job,omitempty"`
+	Model          int32         `json:"model,omitempty"`
+	Layer          int32         `json:"layer,omitempty"`
+	Implementation int32         `json:"impl,omitempty"`
+	Accelerator    *int32        `json:"acc,omitempty"`
+	Start          time.Duration `json:"start,omitempty"`
+	Until          time.Duration `json:"until,omitempty"`
+	Reason         uint8         `json:"reason,omitempty"`
+	Outcome        string        `json:"outcome,omitempty"`
+	Detail         string        `json:"detail,omitempty"`
+}
+
+func (r Record) MarshalJSON() ([]byte, error) {
+	j := recordJSON{Kind: r.Kind.String(), At: r.At, Model: r.Model, Layer: r.Layer, Implementation: r.Implementation,
+		Start: r.Start, Until: r.Until, Reason: uint8(r.Reason), Detail: r.Detail}
+	if r.Kind < sched.Down {
+		j.Job = &r.Job
+	}
+	if r.Accelerator >= 0 {
+		j.Accelerator = &r.Accelerator
+	}
+	if r.Outcome != sched.Pending {
+		j.Outcome = r.Outcome.String()
+	}
+	return json.Marshal(j)
+}
+
+func (r *Record) UnmarshalJSON(data []byte) error {
+	var j recordJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*r = Record{At: j.At, Model: j.Model, Layer: j.Layer, Implementation: j.Implementation, Accelerator: -1,
+		Start: j.Start, Until: j.Until, Reason: sched.Reason(j.Reason), Detail: j.Detail}
+	if j.Job != nil {
+		r.Job = *j.Job
+	}
+	if j.Accelerator != nil {
+		r.Accelerator = *j.Accelerator
+	}
+	ok := false
+	for k := sched.Released; k <= sched.Stopped; k++ {
+		if k.String() == j.Kind {
+			r.Kind, ok = k, true
+		}
+	}
+	if !ok {
+		return fmt.Errorf("unknown record kind %q", j.Kind)
+	}
+	if j.Outcome != "" {
+		ok = false
+		for o := sched.Met; o <= sched.Failed; o++ {
+			if o.String() == j.Outcome {
+				r.Outcome, ok = o, true
+			}
+		}
+		if !ok {
+			return fmt.Errorf("unknown outcome %q", j.Outcome)
+		}
+	}
+	return nil
+}
+
+const (
+	kind    = "log"
+	version = 1
+)
+
+// Write writes the log to a file, atomically.
+func (l *Log) Write(path string) error { return document.Write(path, kind, version, l) }
+
+// Read reads a log and checks that it is complete and consistent.
+func Read(path string) (*Log, error) {
+	var l Log
+	if err := document.Read(path, kind, version, &l); err != nil {
+		return nil, err
+	}
+	if err := l.Validate(); err != nil {
+		return nil, fmt.Errorf("read log %s: %w", path, err)
+	}
+	return &l, nil
+}
+
+// Decode reads a log from memory; see Read.
+func Decode(data []byte) (*Log, error) {
+	var l Log
+	if err := document.Decode(data, kind, version, &l); err != nil {
+		return nil, err
+	}
+	if err := l.Validate(); err != nil {
+		return nil, err
+	}
+	return &l, nil
+}
+
+// Validate checks that indices exist, time does not go back, every dispatch is
+// of a released job whose next layer it is on an accelerator that is idle, every
+// completion ends a dispatch, and every job ends exactly once.
+func (l *Log) Validate() error {
+	if err := l.Header.System.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if len(l.Header.Rates) != len(l.Header.System.Models) {
+		return fmt.Errorf("%w: %d rates for %d models", ErrInvalid, len(l.Header.Rates), len(l.Header.System.Models))
+	}
+	c := checker{system: &l.Header.System, jobs: map[int64]*progress{}, busy: make([]*progress, len(l.Header.System.Accelerators))}
+	for i := range l.Records {
+		if err := c.step(&l.Records[i]); err != nil {
+			return fmt.Errorf("%w: record %d (%s): %w", ErrInvalid, i, l.Records[i].Kind, err)
+		}
+	}
+	for id, p := range c.jobs {
+		if !p.ended {
+			return fmt.Errorf("%w: job %d has no outcome", ErrInvalid, id)
+		}
+	}
+	return nil
+}
+
+// checker follows a log to find its first contradiction.
+type checker struct {
+	system *sched.System
+	now    time.Duration
+	jobs   map[int64]*progress
+	busy   []*progress // by accelerator
+}
+
+type progress struct {
+	model, layer, impl int32
+	on                 int32
+	deadline           time.Duration
+	ended              bool
+}
+
+func (c *checker) step(r *Record) error {
+	if r.At < c.now {
+		return fmt.Errorf("at %v, after one at %v", r.At, c.now)
+	}
+	c.now = r.At
+	switch r.Kind {
+	case sched.Released:
+		return c.released(r)
+	case sched.Down, sched.Up:
+		return c.accelerator(r)
+	case sched.Stopped:
+		return nil
+	}
+	p := c.jobs[r.Job]
+	switch {
+	case p == nil:
+		return fmt.Errorf("job %d was not released", r.Job)
+	case p.ended:
+		return fmt.Errorf("job %d has ended", r.Job)
+	case p.model != r.Model:
+		return fmt.Errorf("job %d is of model %d, not %d", r.Job, p.model, r.Model)
+	}
+	switch r.Kind {
+	case sched.Dispatched:
+		return c.dispatched(r, p)
+	case sched.Completed:
+		return c.completed(r, p)
+	default:
+		return c.ended(r, p)
+	}
+}
+
+func (c *checker) accelerator(r *Record) error {
+	if r.Accelerator < 0 || int(r.Accelerator) >= len(c.busy) {
+		return fmt.Errorf("no accelerator %d", r.Accelerator)
+	}
+	return nil
+}
+
+func (c *checker) released(r *Record) error {
+	if r.Model < 0 || int(r.Model) >= len(c.system.Models) {
+		return fmt.Errorf("no model %d", r.Model)
+	}
+	if r.Job < 0 || c.jobs[r.Job] != nil {
+		return fmt.Errorf("job %d released twice", r.Job)
+	}
+	if r.Until <= r.Start {
+		return fmt.Errorf("job %d has its deadline %v before its release %v", r.Job, r.Until, r.Start)
+	}
+	c.jobs[r.Job] = &progress{model: r.Model, on: -1, deadline: r.Until}
+	return nil
+}
+
+func (c *checker) dispatched(r *Record, p *progress) error {
+	layers := c.system.Models[p.model].Layers
+	switch {
+	case p.on >= 0:
+		return fmt.Errorf("job %d already runs", r.Job)
+	case r.Layer != p.layer || int(r.Layer) >= len(layers):
+		return fmt.Errorf("job %d is at layer %d of %d, not %d", r.Job, p.layer, len(layers), r.Layer)
+	case r.Implementation < 0 || int(r.Implementation) >= len(layers[r.Layer].Implementations):
+		return fmt.Errorf("layer %d has no implementation %d", r.Layer, r.Implementation)
+	}
+	if err := c.accelerator(r); err != nil {
+		return err
+	}
+	if c.busy[r.Accelerator] != nil {
+		return fmt.Errorf("accelerator %d is busy", r.Accelerator)
+	}
+	c.busy[r.Accelerator], p.on, p.impl = p, r.Accelerator, r.Implementation
+	return nil
+}
+
+func (c *checker) completed(r *Record, p *progress) error {
+	if err := c.accelerator(r); err != nil {
+		return err
+	}
+	if c.busy[r.Accelerator] != p || r.Layer != p.layer || r.Implementation != p.impl {
+		return fmt.Errorf("job %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
+	}
+	if r.Start > r.At {
+		return fmt.Errorf("job %d layer %d starts at %v, after its end at %v", r.Job, r.Layer, r.Start, r.At)
+	}
+	c.busy[r.Accelerator], p.on = nil, -1
+	p.layer++
+	return nil
+}
+
+func (c *checker) ended(r *Record, p *progress) error {
+	done := int(p.layer) == len(c.system.Models[p.model].Layers)
+	switch {
+	case r.Outcome == sched.Pending:
+		return fmt.Errorf("job %d ends without an outcome", r.Job)
+	case (r.Outcome == sched.Met || r.Outcome == sched.Late) && !done:
+		return fmt.Errorf("job %d is %s after %d layers", r.Job, r.Outcome, p.layer)
+	case (r.Outcome == sched.Met) != (done && r.At <= p.deadline) && (r.Outcome == sched.Met || r.Outcome == sched.Late):
+		return fmt.Errorf("job %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
+	}
+	if (p.on >= 0) != (r.Outcome == sched.Failed) || p.on != r.Accelerator {
+		return fmt.Errorf("job %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, p.on)
+	}
+	if p.on >= 0 {
+		c.busy[p.on] = nil
+	}
+	p.ended = true
+	return nil
+}
+
+// Buffer collects records in memory; it is a sched.Recorder.
+type Buffer []Record
+
+// Record appends r.
+func (b *Buffer) Record(r sched.Record) { *b = append(*b, Record(r)) }
+
+// label is the text a record is shown by.
+func (l *Log) label(r *Record) string {
+	m := &l.Header.System.Models[r.Model]
+	im := &m.Layers[r.Layer].Implementations[r.Implementation]
+	if im.Variant == 0 {
+		return m.Name + " " + m.Layers[r.Layer].Name
+	}
+	return strings.Join([]string{m.Name, m.Layers[r.Layer].Name, im.Name}, " ")
+}

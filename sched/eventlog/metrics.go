@@ -1,0 +1,148 @@
+package eventlog
+
+import (
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/sched"
+)
+
+// Totals counts jobs by outcome; Released is the sum of the other four.
+type Totals struct {
+	Released int `json:"released"`
+	Met      int `json:"met"`
+	Late     int `json:"late"`
+	Dropped  int `json:"dropped"`
+	Failed   int `json:"failed"`
+}
+
+// MissRate is the share of released jobs that did not meet their deadline.
+func (t Totals) MissRate() float64 {
+	if t.Released == 0 {
+		return 0
+	}
+	return 1 - float64(t.Met)/float64(t.Released)
+}
+
+// Balanced reports whether every released job has exactly one outcome.
+func (t Totals) Balanced() bool { return t.Released == t.Met+t.Late+t.Dropped+t.Failed }
+
+func (t *Totals) count(o sched.Outcome) {
+	switch o {
+	case sched.Met:
+		t.Met++
+	case sched.Late:
+		t.Late++
+	case sched.Dropped:
+		t.Dropped++
+	case sched.Failed:
+		t.Failed++
+	}
+}
+
+// ModelMetrics is what one model's requests got. Latencies are from the
+// scheduled release to the end of the last layer, over jobs that finished.
+type ModelMetrics struct {
+	Model string `json:"model"`
+	Totals
+	MissRate   float64 `json:"miss_rate"`
+	RatePerS   float64 `json:"rate_per_s"`
+	DeadlineMS float64 `json:"deadline_ms"`
+	P50MS      float64 `json:"p50_ms"`
+	P90MS      float64 `json:"p90_ms"`
+	P99MS      float64 `json:"p99_ms"`
+	// VariantsUsed counts the layer runs of finished jobs that used a variant.
+	VariantsUsed int `json:"variants_used"`
+	// NormalizedAccuracy is 1 when no variant was used and absent when the
+	// accuracy of the variants used was never measured.
+	NormalizedAccuracy *float64 `json:"normalized_accuracy,omitempty"`
+	// DropReasons counts dropped and failed jobs by reason.
+	DropReasons map[string]int `json:"drop_reasons,omitempty"`
+}
+
+// Metrics summarises one run.
+type Metrics struct {
+	Policy string `json:"policy"`
+	Driver string `json:"driver"`
+	Totals
+	// MeanMissRate is the mean of the models' miss rates.
+	MeanMissRate float64        `json:"mean_miss_rate"`
+	Models       []ModelMetrics `json:"models"`
+	// Utilization is the share of the time up to the last event during which
+	// each accelerator ran a layer.
+	Utilization map[string]float64 `json:"utilization"`
+	// Release lag is how long after its scheduled time a release was noticed.
+	ReleaseLagP50US float64 `json:"release_lag_p50_us"`
+	ReleaseLagP99US float64 `json:"release_lag_p99_us"`
+}
+
+// Metrics computes the summary of the log.
+func (l *Log) Metrics() Metrics {
+	sys := &l.Header.System
+	out := Metrics{Policy: l.Header.Policy, Driver: l.Header.Driver,
+		Models: make([]ModelMetrics, len(sys.Models)), Utilization: map[string]float64{}}
+	latency := make([][]time.Duration, len(sys.Models))
+	busy := make([]time.Duration, len(sys.Accelerators))
+	variants := map[int64]int{}
+	var lags []time.Duration
+	var end time.Duration
+	for i := range l.Records {
+		r := &l.Records[i]
+		end = r.At
+		switch r.Kind {
+		case sched.Released:
+			out.Models[r.Model].Released++
+			lags = append(lags, r.At-r.Start)
+		case sched.Completed:
+			busy[r.Accelerator] += r.At - r.Start
+			if r.Implementation > 0 {
+				variants[r.Job]++
+			}
+		case sched.Ended:
+			m := &out.Models[r.Model]
+			m.count(r.Outcome)
+			if r.Outcome == sched.Met || r.Outcome == sched.Late {
+				latency[r.Model] = append(latency[r.Model], r.At-r.Start)
+				m.VariantsUsed += variants[r.Job]
+			} else {
+				if m.DropReasons == nil {
+					m.DropReasons = map[string]int{}
+				}
+				m.DropReasons[r.Detail]++
+			}
+			delete(variants, r.Job)
+		}
+	}
+	for i := range out.Models {
+		m := &out.Models[i]
+		m.Model, m.MissRate = sys.Models[i].Name, m.Totals.MissRate()
+		m.RatePerS, m.DeadlineMS = l.Header.Rates[i], ms(sys.Models[i].Deadline)
+		slices.Sort(latency[i])
+		m.P50MS = ms(stats.Quantile(latency[i], 0.50))
+		m.P90MS = ms(stats.Quantile(latency[i], 0.90))
+		m.P99MS = ms(stats.Quantile(latency[i], 0.99))
+		if m.VariantsUsed == 0 {
+			one := 1.0
+			m.NormalizedAccuracy = &one
+		}
+		out.MeanMissRate += m.MissRate / float64(len(out.Models))
+		out.Released += m.Released
+		out.Met += m.Met
+		out.Late += m.Late
+		out.Dropped += m.Dropped
+		out.Failed += m.Failed
+	}
+	for k, name := range sys.Accelerators {
+		out.Utilization[name] = 0
+		if end > 0 {
+			out.Utilization[name] = float64(busy[k]) / float64(end)
+		}
+	}
+	slices.Sort(lags)
+	out.ReleaseLagP50US = stats.Quantile(lags, 0.50).Seconds() * 1e6
+	out.ReleaseLagP99US = stats.Quantile(lags, 0.99).Seconds() * 1e6
+	return out
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }

@@ -1,0 +1,63 @@
+// Package plan is the document between planning and running: the task system,
+// the rates it was planned for and the budgets of Algorithm 1.
+package plan
+
+import (
+	"fmt"
+
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/sched"
+)
+
+// Plan is what a run needs to know beside the models themselves.
+type Plan struct {
+	System sched.System `json:"system"`
+	// Rates are the releases per second the plan was made for, by model.
+	Rates []float64 `json:"rates_per_s"`
+	// Capacity is the fluid bound at these rates.
+	Capacity sched.Capacity `json:"capacity"`
+	// Budgets are Algorithm 1's, by model. They follow from the system and are
+	// here for readers.
+	Budgets []sched.Budgets `json:"budgets"`
+}
+
+// New compiles the system and computes budgets and capacity.
+func New(s sched.System, rates []float64) (*Plan, *sched.Tables, error) {
+	t, err := sched.Compile(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := t.FluidCapacity(rates)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &Plan{System: s, Rates: rates, Capacity: c}
+	for m := range s.Models {
+		p.Budgets = append(p.Budgets, t.Budgets(m))
+	}
+	return p, t, nil
+}
+
+const (
+	kind    = "plan"
+	version = 1
+)
+
+// Write writes the plan to a file, atomically.
+func (p *Plan) Write(path string) error { return document.Write(path, kind, version, p) }
+
+// Read reads a plan and checks that its system compiles.
+func Read(path string) (*Plan, *sched.Tables, error) {
+	var p Plan
+	if err := document.Read(path, kind, version, &p); err != nil {
+		return nil, nil, err
+	}
+	t, err := sched.Compile(p.System)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read plan %s: %w", path, err)
+	}
+	if len(p.Rates) != len(p.System.Models) {
+		return nil, nil, fmt.Errorf("read plan %s: %d rates for %d models", path, len(p.Rates), len(p.System.Models))
+	}
+	return &p, t, nil
+}
