@@ -1,0 +1,282 @@
+// Package doctor finds out whether this machine can run terastal: which ONNX
+// Runtime there is, which execution providers really open, what the hardware
+// offers, and which command fixes what is missing. It is for `terastal doctor`
+// and for configurations that ask for the accelerators "auto".
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/runtime"
+)
+
+// Options are what Check depends on.
+type Options struct {
+	// Library is an explicit path of ONNX Runtime; "" lets it be found.
+	Library string
+
+	// Host is the machine.
+	Host hostinfo.Info
+
+	// Probe tells whether a provider opens, by running it; Child makes one
+	// that survives a provider that crashes.
+	Probe func(ctx context.Context, library, provider string) error
+}
+
+// Report is the outcome of Check.
+type Report struct {
+	OK           bool           `json:"ok"` // ONNX Runtime can be used, and computes on the CPU
+	ONNXRuntime  Runtime        `json:"onnx_runtime"`
+	Providers    []Provider     `json:"providers"`
+	Host         hostinfo.Info  `json:"host"`
+	Accelerators []runtime.Spec `json:"accelerators"` // what "auto" stands for here
+	Fixes        []Fix          `json:"fixes"`
+}
+
+// Runtime is the ONNX Runtime library that was found.
+type Runtime struct {
+	Needed  string `json:"needed"` // the version that the program is built for
+	Version string `json:"version,omitempty"`
+	Path    string `json:"path,omitempty"`
+	Source  string `json:"source,omitempty"` // "flag", "ONNXRUNTIME_LIB", "cache" or "system"
+	Error   string `json:"error,omitempty"`  // why it cannot be used
+}
+
+// Provider is an execution provider, and whether it opened.
+type Provider struct {
+	Name   string `json:"name"`
+	Opens  bool   `json:"opens"`
+	Reason string `json:"reason,omitempty"` // why it does not
+}
+
+// Fix is something that is missing, and what to do about it.
+type Fix struct {
+	Problem string `json:"problem"`
+	Command string `json:"command"`
+}
+
+// Check looks at everything. Only ctx ends it early; what goes wrong is in the
+// report.
+func Check(ctx context.Context, o Options) Report {
+	r := Report{ONNXRuntime: Runtime{Needed: ort.Version}, Host: o.Host, Providers: []Provider{}, Fixes: []Fix{}}
+	library, err := ort.Locate(o.Library)
+	if err != nil {
+		r.ONNXRuntime.Error = err.Error()
+		r.fix("ONNX Runtime "+ort.Version+" cannot be used", "scripts/setup-onnxruntime.sh")
+	} else {
+		r.ONNXRuntime = Runtime{Needed: ort.Version, Version: library.Version, Path: library.Path, Source: library.Source}
+		for _, name := range ort.Providers() {
+			p := Provider{Name: name}
+			if err := o.Probe(ctx, library.Path, name); err != nil {
+				p.Reason = strings.TrimPrefix(err.Error(), "opening a session on "+name+": ")
+			} else {
+				p.Opens = true
+			}
+			r.Providers = append(r.Providers, p)
+		}
+	}
+	open := r.open()
+	r.OK = slices.Contains(open, "cpu")
+	r.Accelerators = Auto(o.Host, open)
+	r.advise(open)
+	return r
+}
+
+// open are the names of the providers that open.
+func (r *Report) open() []string {
+	var open []string
+	for _, p := range r.Providers {
+		if p.Opens {
+			open = append(open, p.Name)
+		}
+	}
+	return open
+}
+
+func (r *Report) fix(problem, command string) {
+	r.Fixes = append(r.Fixes, Fix{Problem: problem, Command: command})
+}
+
+// advise adds what can be done about providers that could open here.
+func (r *Report) advise(open []string) {
+	h := r.Host
+	if len(r.Providers) > 0 && !r.OK {
+		r.fix("ONNX Runtime does not compute on the CPU", "rm -f "+r.ONNXRuntime.Path+" && scripts/setup-onnxruntime.sh")
+	}
+	if h.OS == "linux" && !slices.Contains(open, "webgpu") {
+		switch {
+		case h.Vulkan.Loader == "":
+			r.fix("the Vulkan loader is missing, which WebGPU needs", "sudo apt-get install libvulkan1")
+		case len(h.Vulkan.ICDs) == 0 && len(h.GPUs) > 0:
+			r.fix("no Vulkan driver is installed, which WebGPU needs", "sudo apt-get install mesa-vulkan-drivers (AMD, Intel), or the NVIDIA driver")
+		case len(h.Vulkan.ICDs) == 0:
+			r.fix("there is no Vulkan driver and no GPU; a software one lets WebGPU run, slowly",
+				"sudo apt-get install chromium && export VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json XDG_RUNTIME_DIR=/tmp")
+		}
+	}
+	nvidia := slices.ContainsFunc(h.GPUs, func(g hostinfo.GPU) bool { return g.Vendor == "NVIDIA" })
+	if nvidia && h.OS == "linux" && !slices.Contains(open, "cuda") {
+		if h.CUDA.Driver == "" {
+			r.fix("an NVIDIA GPU has no NVIDIA driver", "sudo apt-get install nvidia-driver")
+		} else {
+			r.fix("the CUDA provider does not open", "export ONNXRUNTIME_LIB=<libonnxruntime.so of the "+ort.Version+" GPU package, its provider libraries beside it>")
+		}
+	}
+	if h.Governor != "" && h.Governor != "performance" {
+		r.fix("the frequency governor is "+h.Governor+", which makes measured times vary", "sudo cpupower frequency-set -g performance")
+	}
+	if n := len(h.AllowedCores); n > 0 && h.Load1m > float64(n)/2 {
+		r.fix(fmt.Sprintf("the load average is %.1f on %d cores: measured times will be too long", h.Load1m, n), "top (and stop what else runs)")
+	}
+	if h.CPUQuota > 0 && h.CPUQuota < float64(len(h.AllowedCores)) {
+		r.fix(fmt.Sprintf("the container may use %.1f of its %d cores: it is paused when it uses more", h.CPUQuota, len(h.AllowedCores)), "start it with a cpuset in place of a CPU quota")
+	}
+}
+
+// Write shows the report to a person.
+func (r Report) Write(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(r.summary() + "\n")
+	for _, t := range []table.Writer{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.fixTable()} {
+		if t.Length() > 0 {
+			b.WriteString("\n" + t.Render() + "\n")
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r Report) summary() string {
+	switch {
+	case r.ONNXRuntime.Error != "":
+		return "Not ready: " + r.ONNXRuntime.Error
+	case !r.OK:
+		return "Not ready: ONNX Runtime does not compute on the CPU"
+	}
+	return fmt.Sprintf("Ready: ONNX Runtime %s computes with: %s", r.ONNXRuntime.Version, strings.Join(r.open(), ", "))
+}
+
+// newTable is a table of two or more aligned columns without a frame.
+func newTable(columns ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Options = table.Options{SeparateHeader: true}
+	t.Style().Box.PaddingLeft = ""
+	t.Style().Box.PaddingRight = "  "
+	t.Style().Format.Header = text.FormatDefault
+	t.SuppressTrailingSpaces()
+	t.AppendHeader(columns)
+	return t
+}
+
+func (r Report) machineTable() table.Writer {
+	t := newTable("Machine", "")
+	h := r.Host
+	rt := r.ONNXRuntime
+	switch {
+	case rt.Error != "":
+		t.AppendRow(table.Row{"ONNX Runtime", "not usable, needed is " + rt.Needed})
+	default:
+		t.AppendRow(table.Row{"ONNX Runtime", fmt.Sprintf("%s (needed %s), from %s: %s", rt.Version, rt.Needed, rt.Source, rt.Path)})
+	}
+	row := func(name, value string) {
+		if value != "" {
+			t.AppendRow(table.Row{name, value})
+		}
+	}
+	row("System", strings.TrimSpace(h.OS+" "+h.Arch+" "+h.Kernel))
+	row("Processor", h.CPU)
+	cores := fmt.Sprintf("%d online, allowed %s", h.LogicalCores, joinCores(h.AllowedCores))
+	if h.CPUQuota > 0 {
+		cores += fmt.Sprintf(", quota %.1f", h.CPUQuota)
+	}
+	row("Cores", cores)
+	row("Governor", h.Governor)
+	row("Load", fmt.Sprintf("%.2f", h.Load1m))
+	if h.MemoryBytes > 0 {
+		row("Memory", fmt.Sprintf("%.1f GiB", float64(h.MemoryBytes)/(1<<30)))
+	}
+	for _, g := range h.GPUs {
+		row("GPU", strings.Join(strings.Fields(g.Vendor+" "+g.Model+" "+g.Driver), " "))
+	}
+	if len(h.GPUs) == 0 {
+		row("GPU", "none found")
+	}
+	row("Vulkan", found(h.Vulkan.Loader, h.Vulkan.ICDs))
+	row("CUDA", found(h.CUDA.Driver, h.CUDA.Libraries))
+	return t
+}
+
+func found(first string, rest []string) string {
+	if first != "" {
+		rest = append([]string{first}, rest...)
+	}
+	if len(rest) == 0 {
+		return "none found"
+	}
+	return strings.Join(rest, ", ")
+}
+
+// joinCores writes cores as ranges, such as "0-3,8".
+func joinCores(cores []int) string {
+	if len(cores) == 0 {
+		return "any"
+	}
+	var parts []string
+	for i := 0; i < len(cores); {
+		j := i
+		for j+1 < len(cores) && cores[j+1] == cores[j]+1 {
+			j++
+		}
+		if i == j {
+			parts = append(parts, fmt.Sprint(cores[i]))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d-%d", cores[i], cores[j]))
+		}
+		i = j + 1
+	}
+	return strings.Join(parts, ",")
+}
+
+// shown is how much of a provider's reason fits a table; --json has all of it.
+const shown = 100
+
+func (r Report) providerTable() table.Writer {
+	t := newTable("Provider", "Opens", "Why not")
+	for _, p := range r.Providers {
+		opens, reason := "no", p.Reason
+		if p.Opens {
+			opens = "yes"
+		}
+		if runes := []rune(reason); len(runes) > shown {
+			reason = string(runes[:shown]) + "..."
+		}
+		t.AppendRow(table.Row{p.Name, opens, reason})
+	}
+	return t
+}
+
+func (r Report) acceleratorTable() table.Writer {
+	t := newTable("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
+	for _, a := range r.Accelerators {
+		t.AppendRow(table.Row{a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores)})
+	}
+	return t
+}
+
+func (r Report) fixTable() table.Writer {
+	t := newTable("To fix or improve", "Do this")
+	for _, f := range r.Fixes {
+		t.AppendRow(table.Row{f.Problem, f.Command})
+	}
+	return t
+}

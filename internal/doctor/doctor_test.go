@@ -1,0 +1,232 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/runtime"
+)
+
+// The test binary is its own child: "child WHAT LIBRARY PROVIDER".
+func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "child" {
+		child(os.Args[2], os.Args[3], os.Args[4])
+	}
+	os.Exit(m.Run())
+}
+
+func child(what, library, provider string) {
+	switch what {
+	case "probe":
+		_, err := ort.Start(library)
+		if err == nil {
+			err = ort.Probe(ort.Config{Provider: provider})
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "terastal: "+err.Error())
+			os.Exit(1)
+		}
+	case "killed":
+		fmt.Fprintln(os.Stderr, "about to draw")
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "segfault":
+		syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		select {}
+	case "hang":
+		select {}
+	case "chatter":
+		fmt.Fprint(os.Stderr, strings.Repeat("chatter\n", 100_000), "terastal: no adapter\n")
+		os.Exit(1)
+	case "silent":
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func childOf(t *testing.T, what string) func(library, provider string) []string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(library, provider string) []string { return []string{exe, "child", what, library, provider} }
+}
+
+func TestChild(t *testing.T) {
+	for what, says := range map[string]string{
+		"killed": "it crashed: signal: killed", "segfault": "it crashed: ", "chatter": "no adapter", "silent": "it crashed: exit status 1", "fine": "",
+	} {
+		err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", "cpu")
+		if says == "" && err != nil || says != "" && (err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: got %v, want %q", what, err, says)
+		}
+	}
+	err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", "cpu")
+	if err == nil || err.Error() != "it did not open within 50ms" {
+		t.Errorf("hang: got %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", "cpu"); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+	gone := func(string, string) []string { return []string{"/no/such/program"} }
+	if err := Child(ProbeTimeout, gone)(context.Background(), "lib", "cpu"); err == nil || !strings.Contains(err.Error(), "could not be probed") {
+		t.Errorf("missing program: got %v", err)
+	}
+}
+
+// TestCheck probes the real ONNX Runtime, in children.
+func TestCheck(t *testing.T) {
+	orttest.Start(t)
+	host := hostinfo.Info{OS: "linux", Arch: "amd64", LogicalCores: 4, AllowedCores: []int{0, 1, 2, 3}, MemoryBytes: 8 << 30}
+	r := Check(context.Background(), Options{Host: host, Probe: Child(ProbeTimeout, childOf(t, "probe"))})
+	if !r.OK || r.ONNXRuntime.Version != ort.Version || r.ONNXRuntime.Error != "" {
+		t.Fatalf("got %+v", r)
+	}
+	if len(r.Providers) != len(ort.Providers()) || !r.Providers[0].Opens {
+		t.Errorf("providers: %+v", r.Providers)
+	}
+	for _, p := range r.Providers {
+		if p.Opens != (p.Reason == "") || strings.Contains(p.Reason, "\n") || strings.HasPrefix(p.Reason, "it crashed") {
+			t.Errorf("provider %+v", p)
+		}
+	}
+	var text strings.Builder
+	if err := r.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"Ready: ", r.ONNXRuntime.Path, "cpu1-basic", "4 online, allowed 0-3", "8.0 GiB"} {
+		if !strings.Contains(text.String(), s) {
+			t.Errorf("the text does not say %q:\n%s", s, text.String())
+		}
+	}
+	for line := range strings.Lines(text.String()) {
+		if strings.HasSuffix(strings.TrimSuffix(line, "\n"), " ") {
+			t.Errorf("trailing space: %q", line)
+		}
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r, back); diff != "" {
+		t.Errorf("the report changes on its way through JSON:\n%s", diff)
+	}
+}
+
+func TestCheckWithoutLibrary(t *testing.T) {
+	r := Check(context.Background(), Options{Library: "/no/such/library.so", Probe: func(context.Context, string, string) error {
+		t.Error("probed without a library")
+		return nil
+	}})
+	if r.OK || !strings.Contains(r.ONNXRuntime.Error, "/no/such/library.so") || len(r.Accelerators) != 0 {
+		t.Errorf("got %+v", r)
+	}
+	if len(r.Fixes) == 0 || r.Fixes[0].Command != "scripts/setup-onnxruntime.sh" {
+		t.Errorf("fixes: %+v", r.Fixes)
+	}
+	data, _ := json.Marshal(r)
+	for _, s := range []string{`"ok":false`, `"providers":[]`, `"accelerators":[]`} {
+		if !strings.Contains(string(data), s) {
+			t.Errorf("JSON has no %s: %s", s, data)
+		}
+	}
+	var text strings.Builder
+	if err := r.Write(&text); err != nil || !strings.HasPrefix(text.String(), "Not ready: ") {
+		t.Errorf("got %q, %v", text.String(), err)
+	}
+}
+
+func TestAdvise(t *testing.T) {
+	nvidia := []hostinfo.GPU{{Vendor: "NVIDIA"}}
+	loader := hostinfo.Vulkan{Loader: "/usr/lib/libvulkan.so.1"}
+	for _, c := range []struct {
+		name string
+		host hostinfo.Info
+		open []string
+		want []string // a part of each command
+	}{
+		{"nothing missing", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu", "cuda"}, nil},
+		{"no loader", hostinfo.Info{OS: "linux"}, []string{"cpu"}, []string{"libvulkan1"}},
+		{"no driver", hostinfo.Info{OS: "linux", Vulkan: loader, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"}, []string{"mesa-vulkan-drivers"}},
+		{"no GPU", hostinfo.Info{OS: "linux", Vulkan: loader}, []string{"cpu"}, []string{"VK_DRIVER_FILES"}},
+		{"no NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu"}, []string{"nvidia-driver"}},
+		{"no CUDA provider", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "550.1"}}, []string{"cpu", "webgpu"}, []string{"ONNXRUNTIME_LIB"}},
+		{"noisy", hostinfo.Info{OS: "darwin", Governor: "powersave", Load1m: 2, AllowedCores: []int{0, 1}, CPUQuota: 1.5}, []string{"cpu"}, []string{"cpupower", "top", "cpuset"}},
+		{"CPU broken", hostinfo.Info{OS: "darwin"}, nil, []string{"scripts/setup-onnxruntime.sh"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := Report{Host: c.host, OK: slices.Contains(c.open, "cpu"), Providers: []Provider{{Name: "cpu"}}}
+			r.advise(c.open)
+			if len(r.Fixes) != len(c.want) {
+				t.Fatalf("got %+v, want %q", r.Fixes, c.want)
+			}
+			for i, f := range r.Fixes {
+				if !strings.Contains(f.Command, c.want[i]) || f.Problem == "" {
+					t.Errorf("got %+v, want %q", f, c.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestAuto(t *testing.T) {
+	cpu := func(name, optimization string, cores ...int) runtime.Spec {
+		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: len(cores), Cores: cores}
+	}
+	gpu := func(provider string) runtime.Spec {
+		return runtime.Spec{Name: "gpu0", Provider: provider, Optimization: "all", Threads: 1}
+	}
+	for _, c := range []struct {
+		cores []int
+		open  []string
+		want  []runtime.Spec
+	}{
+		{[]int{3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
+		{[]int{0, 1}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2, 3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{4, 5, 6, 7, 9}, []string{"webgpu", "cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 4, 5), cpu("cpu1-basic", "basic", 6, 7), gpu("webgpu")}},
+		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("cuda")}},
+		{nil, []string{"cpu"}, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
+		{[]int{0, 1}, nil, []runtime.Spec{}},
+	} {
+		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%v, %v: -want +got\n%s", c.cores, c.open, diff)
+		}
+	}
+	// What Auto proposes has to be what a session accepts.
+	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}) {
+		if err := (ort.Config{Provider: a.Provider, Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores}).Validate(); err != nil {
+			t.Errorf("%+v: %v", a, err)
+		}
+	}
+}
+
+func TestJoinCores(t *testing.T) {
+	for want, cores := range map[string][]int{"any": nil, "3": {3}, "0-1": {0, 1}, "0-3,8,10-11": {0, 1, 2, 3, 8, 10, 11}} {
+		if got := joinCores(cores); got != want {
+			t.Errorf("joinCores(%v) = %q, want %q", cores, got, want)
+		}
+	}
+}

@@ -1,0 +1,330 @@
+// Package hostinfo says what a machine offers to inference: processor, cores,
+// memory, graphics processors and the drivers for them. Documents keep it
+// beside measured times, and `terastal doctor` shows it. It reads files and
+// runs nothing; it never holds a host name, a user name or a serial number.
+package hostinfo
+
+import (
+	"bufio"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Info describes a machine. What could not be found out is empty or zero.
+type Info struct {
+	OS           string   `json:"os"`                     // such as "linux"
+	Arch         string   `json:"arch"`                   // such as "amd64"
+	Kernel       string   `json:"kernel,omitempty"`       // release of the kernel
+	CPU          string   `json:"cpu,omitempty"`          // model name of the processor
+	LogicalCores int      `json:"logical_cores"`          // that the machine has online
+	AllowedCores []int    `json:"allowed_cores"`          // that this process may use, ascending
+	CPUQuota     float64  `json:"cpu_quota,omitempty"`    // cores' worth of time that a container may use; 0 is no limit
+	Governor     string   `json:"governor,omitempty"`     // frequency governor, such as "performance"
+	Load1m       float64  `json:"load_1m"`                // load average of the last minute
+	MemoryBytes  int64    `json:"memory_bytes"`           // of main memory
+	GPUs         []GPU    `json:"gpus,omitempty"`         // graphics processors
+	RenderNodes  []string `json:"render_nodes,omitempty"` // devices under /dev/dri that compute without a screen
+	Vulkan       Vulkan   `json:"vulkan"`
+	CUDA         CUDA     `json:"cuda"`
+}
+
+// GPU is a graphics processor.
+type GPU struct {
+	Vendor string `json:"vendor"`           // "NVIDIA", "AMD", "Intel", or a PCI vendor number
+	Model  string `json:"model,omitempty"`  // name, or the PCI device number
+	Driver string `json:"driver,omitempty"` // kernel driver, such as "amdgpu"
+}
+
+// Vulkan is what the WebGPU provider needs on Linux.
+type Vulkan struct {
+	Loader string   `json:"loader,omitempty"` // path of libvulkan
+	ICDs   []string `json:"icds,omitempty"`   // driver manifests
+}
+
+// CUDA is what the CUDA and TensorRT providers need.
+type CUDA struct {
+	Driver    string   `json:"driver,omitempty"`    // version of the NVIDIA kernel driver
+	Libraries []string `json:"libraries,omitempty"` // of libcuda, libcudart, libcublas, libcudnn and libnvinfer, those found
+}
+
+// Machine is where Read looks. Fixtures stand in for it in tests.
+type Machine struct {
+	Root     fs.FS                             // the root folder; names have no leading slash
+	Getenv   func(string) string               // the environment
+	OS, Arch string                            // as runtime.GOOS and GOARCH
+	Cores    []int                             // that this process may use
+	Sysctl   func(name string) (string, error) // numbers as decimal text; nil on systems that have files for it
+}
+
+// Read looks at a machine. It never fails: what cannot be read stays empty.
+func Read(m Machine) Info {
+	if m.Getenv == nil {
+		m.Getenv = func(string) string { return "" }
+	}
+	info := Info{
+		OS:           m.OS,
+		Arch:         m.Arch,
+		Kernel:       m.line("proc/sys/kernel/osrelease"),
+		CPU:          m.cpu(),
+		LogicalCores: m.online(),
+		AllowedCores: slices.Clone(m.Cores),
+		CPUQuota:     m.quota(),
+		Governor:     m.governor(),
+		MemoryBytes:  m.memory(),
+		GPUs:         m.gpus(),
+		RenderNodes:  m.renderNodes(),
+		Vulkan:       Vulkan{Loader: m.library("libvulkan.so.1", "libvulkan.1.dylib"), ICDs: m.icds()},
+		CUDA:         CUDA{Driver: m.nvidiaDriver(), Libraries: m.cudaLibraries()},
+	}
+	if fields := strings.Fields(m.line("proc/loadavg")); len(fields) > 0 {
+		info.Load1m, _ = strconv.ParseFloat(fields[0], 64)
+	}
+	if info.Kernel == "" {
+		info.Kernel = m.sysctl("kern.osrelease")
+	}
+	return info
+}
+
+func (m Machine) sysctl(name string) string {
+	if m.Sysctl == nil {
+		return ""
+	}
+	value, err := m.Sysctl(name)
+	if err != nil {
+		return ""
+	}
+	return value
+}
+
+// line is the first line of a file, "" where there is none.
+func (m Machine) line(name string) string {
+	data, err := fs.ReadFile(m.Root, name)
+	if err != nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(first)
+}
+
+// field is the first value of a key in a file of "key: value" lines, "" where
+// there is none.
+func (m Machine) field(name, sep string, keys ...string) string {
+	f, err := m.Root.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		key, value, ok := strings.Cut(lines.Text(), sep)
+		if ok && slices.Contains(keys, strings.TrimSpace(key)) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+func (m Machine) cpu() string {
+	for _, name := range []string{
+		m.field("proc/cpuinfo", ":", "model name", "Hardware", "Model"),
+		strings.TrimRight(m.line("proc/device-tree/model"), "\x00"),
+		m.sysctl("machdep.cpu.brand_string"),
+	} {
+		if name != "" {
+			return strings.Join(strings.Fields(name), " ")
+		}
+	}
+	// Most ARM processors only give numbers; they still tell machines apart.
+	if part := m.field("proc/cpuinfo", ":", "CPU part"); part != "" {
+		return "ARM implementer " + m.field("proc/cpuinfo", ":", "CPU implementer") + " part " + part
+	}
+	return ""
+}
+
+// online counts the cores in a list like "0-3,8".
+func (m Machine) online() int {
+	list := m.line("sys/devices/system/cpu/online")
+	n := 0
+	for part := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		first, err := strconv.Atoi(from)
+		if err != nil {
+			continue
+		}
+		last := first
+		if isRange {
+			if last, err = strconv.Atoi(to); err != nil {
+				continue
+			}
+		}
+		n += max(0, last-first+1)
+	}
+	if n == 0 {
+		return len(m.Cores)
+	}
+	return n
+}
+
+// quota is the limit of the control group, in cores.
+func (m Machine) quota() float64 {
+	limit, period := m.line("sys/fs/cgroup/cpu/cpu.cfs_quota_us"), m.line("sys/fs/cgroup/cpu/cpu.cfs_period_us")
+	if fields := strings.Fields(m.line("sys/fs/cgroup/cpu.max")); len(fields) == 2 {
+		limit, period = fields[0], fields[1]
+	}
+	l, err1 := strconv.ParseFloat(limit, 64)
+	p, err2 := strconv.ParseFloat(period, 64)
+	if err1 != nil || err2 != nil || l <= 0 || p <= 0 {
+		return 0
+	}
+	return l / p
+}
+
+// governor is that of the first allowed core.
+func (m Machine) governor() string {
+	core := 0
+	if len(m.Cores) > 0 {
+		core = m.Cores[0]
+	}
+	return m.line("sys/devices/system/cpu/cpu" + strconv.Itoa(core) + "/cpufreq/scaling_governor")
+}
+
+func (m Machine) memory() int64 {
+	if kb, _, ok := strings.Cut(m.field("proc/meminfo", ":", "MemTotal"), " "); ok {
+		if n, err := strconv.ParseInt(kb, 10, 64); err == nil {
+			return n << 10
+		}
+	}
+	n, _ := strconv.ParseInt(m.sysctl("hw.memsize"), 10, 64)
+	return n
+}
+
+var vendors = map[string]string{"10DE": "NVIDIA", "1002": "AMD", "8086": "Intel", "106B": "Apple", "1AF4": "virtio", "15AD": "VMware"}
+
+// gpus lists what the kernel's graphics drivers and NVIDIA's own one know.
+func (m Machine) gpus() []GPU {
+	var list []GPU
+	// The folder names are PCI addresses; the file also holds a unique
+	// number, which is nobody's business.
+	cards, _ := fs.Glob(m.Root, "proc/driver/nvidia/gpus/*/information")
+	for _, card := range cards {
+		list = append(list, GPU{Vendor: "NVIDIA", Model: m.field(card, ":", "Model"), Driver: "nvidia"})
+	}
+	nvidia := len(list) > 0
+	cards, _ = fs.Glob(m.Root, "sys/class/drm/card*/device/uevent")
+	for _, card := range cards {
+		if strings.Contains(strings.TrimPrefix(card, "sys/class/drm/"), "-") {
+			continue // a connector of a card, such as card0-HDMI-A-1
+		}
+		vendor, device, ok := strings.Cut(m.field(card, "=", "PCI_ID"), ":")
+		if !ok {
+			// Not on PCI: a system on a chip. The driver names it.
+			if driver := m.field(card, "=", "DRIVER"); driver != "" {
+				list = append(list, GPU{Vendor: "unknown", Driver: driver})
+			}
+			continue
+		}
+		name := vendors[strings.ToUpper(vendor)]
+		if name == "" {
+			name = "PCI vendor " + vendor
+		}
+		if name == "NVIDIA" && nvidia {
+			continue // listed above, by name
+		}
+		list = append(list, GPU{Vendor: name, Model: "PCI device " + device, Driver: m.field(card, "=", "DRIVER")})
+	}
+	if m.OS == "darwin" && m.Arch == "arm64" {
+		list = append(list, GPU{Vendor: "Apple", Model: m.cpu()})
+	}
+	return list
+}
+
+func (m Machine) renderNodes() []string {
+	nodes, _ := fs.Glob(m.Root, "dev/dri/renderD*")
+	for i := range nodes {
+		nodes[i] = "/" + nodes[i]
+	}
+	return nodes
+}
+
+// icds are the manifests that the Vulkan loader would read. The two variables
+// replace the usual folders, as the loader's documentation says.
+func (m Machine) icds() []string {
+	var found []string
+	for _, variable := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
+		list := m.Getenv(variable)
+		if list == "" {
+			continue
+		}
+		for _, file := range filepath.SplitList(list) {
+			if m.exists(file) {
+				found = append(found, file)
+			}
+		}
+		return found
+	}
+	for _, dir := range []string{"etc/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "usr/share/vulkan/icd.d"} {
+		files, _ := fs.Glob(m.Root, dir+"/*.json")
+		for _, file := range files {
+			found = append(found, "/"+file)
+		}
+	}
+	return found
+}
+
+func (m Machine) exists(file string) bool {
+	_, err := fs.Stat(m.Root, strings.TrimPrefix(path.Clean(file), "/"))
+	return err == nil
+}
+
+// library finds the first of some library names in the usual folders.
+func (m Machine) library(names ...string) string {
+	for _, dir := range m.libraryDirs() {
+		for _, name := range names {
+			if file := path.Join(dir, name); m.exists(file) {
+				return file
+			}
+		}
+	}
+	return ""
+}
+
+func (m Machine) libraryDirs() []string {
+	dirs := filepath.SplitList(m.Getenv("LD_LIBRARY_PATH"))
+	triple := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[m.Arch]
+	return append(dirs, "/usr/lib/"+triple, "/usr/lib64", "/usr/lib", "/usr/local/lib", "/usr/local/cuda/lib64", "/lib/"+triple, "/lib64", "/opt/homebrew/lib")
+}
+
+func (m Machine) cudaLibraries() []string {
+	var found []string
+	for _, names := range [][]string{
+		{"libcuda.so.1"},
+		{"libcudart.so.13", "libcudart.so.12"},
+		{"libcublas.so.13", "libcublas.so.12"},
+		{"libcudnn.so.9"},
+		{"libnvinfer.so.10"},
+	} {
+		if file := m.library(names...); file != "" {
+			found = append(found, file)
+		}
+	}
+	return found
+}
+
+// nvidiaDriver is the version in a line such as "NVRM version: NVIDIA UNIX
+// x86_64 Kernel Module  550.54.14  Thu Feb 22 ...".
+func (m Machine) nvidiaDriver() string {
+	for word := range strings.FieldsSeq(m.field("proc/driver/nvidia/version", ":", "NVRM version")) {
+		if word[0] >= '0' && word[0] <= '9' && strings.Count(word, ".") >= 1 {
+			return word
+		}
+	}
+	return ""
+}
+
+// Root is the file system of this machine, for Machine.
+func Root() fs.FS { return os.DirFS("/") }

@@ -1,0 +1,151 @@
+package hostinfo
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/user"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func files(pairs ...string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = &fstest.MapFile{Data: []byte(pairs[i+1])}
+	}
+	return m
+}
+
+func TestWorkstation(t *testing.T) {
+	got := Read(Machine{
+		OS: "linux", Arch: "amd64", Cores: []int{2, 3},
+		Getenv: func(string) string { return "" },
+		Root: files(
+			"proc/sys/kernel/osrelease", "6.8.0-31-generic\n",
+			"proc/cpuinfo", "processor\t: 0\nmodel name\t: AMD  Ryzen 9 7950X\nserial\t: 1234\n",
+			"sys/devices/system/cpu/online", "0-3,8,10-11\n",
+			"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n",
+			"sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "performance\n",
+			"sys/fs/cgroup/cpu.max", "250000 100000\n",
+			"proc/loadavg", "0.52 0.40 0.30 1/900 4242\n",
+			"proc/meminfo", "MemTotal:       2048 kB\nMemFree: 1 kB\n",
+			"proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC version: 12\n",
+			"proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t\t NVIDIA GeForce RTX 4090\nIRQ: 1\nGPU UUID: \t GPU-secret\n",
+			"sys/class/drm/card0/device/uevent", "DRIVER=nvidia\nPCI_ID=10DE:2684\n",
+			"sys/class/drm/card1/device/uevent", "DRIVER=amdgpu\nPCI_ID=1002:164E\n",
+			"sys/class/drm/card1-HDMI-A-1/device/uevent", "DRIVER=amdgpu\nPCI_ID=1002:164E\n",
+			"sys/class/drm/card2/device/uevent", "DRIVER=mgag200\nPCI_ID=102B:0538\n",
+			"dev/dri/card0", "", "dev/dri/renderD128", "",
+			"usr/lib/x86_64-linux-gnu/libvulkan.so.1", "",
+			"usr/share/vulkan/icd.d/radeon.json", "{}",
+			"usr/share/vulkan/icd.d/notes.txt", "",
+			"usr/lib/x86_64-linux-gnu/libcuda.so.1", "",
+			"usr/local/cuda/lib64/libcudart.so.12", "",
+		),
+	})
+	want := Info{
+		OS: "linux", Arch: "amd64", Kernel: "6.8.0-31-generic", CPU: "AMD Ryzen 9 7950X",
+		LogicalCores: 7, AllowedCores: []int{2, 3}, CPUQuota: 2.5, Governor: "performance", Load1m: 0.52, MemoryBytes: 2 << 20,
+		GPUs: []GPU{
+			{Vendor: "NVIDIA", Model: "NVIDIA GeForce RTX 4090", Driver: "nvidia"},
+			{Vendor: "AMD", Model: "PCI device 164E", Driver: "amdgpu"},
+			{Vendor: "PCI vendor 102B", Model: "PCI device 0538", Driver: "mgag200"},
+		},
+		RenderNodes: []string{"/dev/dri/renderD128"},
+		Vulkan:      Vulkan{Loader: "/usr/lib/x86_64-linux-gnu/libvulkan.so.1", ICDs: []string{"/usr/share/vulkan/icd.d/radeon.json"}},
+		CUDA:        CUDA{Driver: "550.54.14", Libraries: []string{"/usr/lib/x86_64-linux-gnu/libcuda.so.1", "/usr/local/cuda/lib64/libcudart.so.12"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if text, _ := json.Marshal(got); strings.Contains(string(text), "secret") || strings.Contains(string(text), "1234") {
+		t.Errorf("a serial number got out: %s", text)
+	}
+}
+
+// TestBareContainer has none of the files: nothing fails.
+func TestBareContainer(t *testing.T) {
+	got := Read(Machine{OS: "linux", Arch: "arm64", Cores: []int{0, 1}, Root: fstest.MapFS{}})
+	want := Info{OS: "linux", Arch: "arm64", LogicalCores: 2, AllowedCores: []int{0, 1}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestDamagedFiles has files that hold something else.
+func TestDamagedFiles(t *testing.T) {
+	junk := "\x00\xff:=-,\n-\n"
+	got := Read(Machine{OS: "linux", Arch: "amd64", Cores: []int{0}, Root: files(
+		"proc/cpuinfo", junk, "proc/meminfo", "MemTotal: lots kB\n", "proc/loadavg", junk,
+		"sys/devices/system/cpu/online", "3-1,x,4-y,", "sys/fs/cgroup/cpu.max", "max 100000\n",
+		"proc/driver/nvidia/version", junk, "sys/class/drm/card0/device/uevent", junk,
+	)})
+	want := Info{OS: "linux", Arch: "amd64", LogicalCores: 1, AllowedCores: []int{0}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestVulkanVariablesReplaceTheFolders(t *testing.T) {
+	root := files("usr/share/vulkan/icd.d/radeon.json", "{}", "opt/swiftshader.json", "{}")
+	for variable, want := range map[string][]string{
+		"VK_DRIVER_FILES":  {"/opt/swiftshader.json"},
+		"VK_ICD_FILENAMES": {"/opt/swiftshader.json"},
+		"OTHER":            {"/usr/share/vulkan/icd.d/radeon.json"},
+	} {
+		got := Read(Machine{Root: root, Getenv: func(k string) string {
+			if k == variable {
+				return "/opt/swiftshader.json:/opt/gone.json"
+			}
+			return ""
+		}}).Vulkan.ICDs
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", variable, got, want)
+		}
+	}
+}
+
+func TestMac(t *testing.T) {
+	values := map[string]string{"machdep.cpu.brand_string": "Apple M3", "hw.memsize": "1024", "kern.osrelease": "24.1.0"}
+	got := Read(Machine{OS: "darwin", Arch: "arm64", Cores: []int{0}, Root: fstest.MapFS{}, Sysctl: func(name string) (string, error) {
+		if v, ok := values[name]; ok {
+			return v, nil
+		}
+		return "", errors.New("no such value")
+	}})
+	want := Info{OS: "darwin", Arch: "arm64", Kernel: "24.1.0", CPU: "Apple M3", LogicalCores: 1, AllowedCores: []int{0},
+		MemoryBytes: 1024, GPUs: []GPU{{Vendor: "Apple", Model: "Apple M3"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestThisMachine(t *testing.T) {
+	got := Read(This())
+	if got.OS != runtime.GOOS || len(got.AllowedCores) != runtime.NumCPU() || !slices.IsSorted(got.AllowedCores) {
+		t.Errorf("got %+v", got)
+	}
+	if runtime.GOOS == "linux" && (got.MemoryBytes <= 0 || got.Kernel == "") {
+		t.Errorf("memory %d, kernel %q", got.MemoryBytes, got.Kernel)
+	}
+	text, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, _ := os.Hostname()
+	names := []string{host}
+	if u, err := user.Current(); err == nil && u.Username != "root" {
+		names = append(names, u.Username)
+	}
+	for _, name := range names {
+		if len(name) > 3 && strings.Contains(string(text), name) {
+			t.Errorf("a name of this machine got out: %s", text)
+		}
+	}
+}

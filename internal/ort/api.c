@@ -1,0 +1,153 @@
+#include "api.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef void *status_t;
+
+// OrtApiBase, whose layout is part of the library's binary interface.
+typedef struct {
+  const void *(*GetApi)(uint32_t version);
+  const char *(*GetVersionString)(void);
+} api_base;
+
+typedef const api_base *(*get_api_base)(void);
+
+// OrtApi, as what it is to a caller: a table of function pointers. Written
+// once, by terastal_ort_attach, before anything else here is called.
+static void *const *api;
+static void *cpu_memory;
+static void *allocator;
+
+#define CALL(name, type) ((type)api[TERASTAL_##name])
+
+static char *text(const char *prefix, const char *message) {
+  const char *m = message ? message : "unknown reason";
+  size_t n = strlen(prefix) + strlen(m) + 1;
+  char *s = malloc(n);
+  if (s) snprintf(s, n, "%s%s", prefix, m);
+  return s;
+}
+
+// failure turns a status into a message, and releases it.
+static char *failure(status_t status) {
+  if (!status) return NULL;
+  char *m = text("", CALL(GetErrorMessage, const char *(*)(status_t))(status));
+  CALL(ReleaseStatus, void (*)(status_t))(status);
+  return m;
+}
+
+static const api_base *base_of(void *handle) {
+  get_api_base f = (get_api_base)dlsym(handle, "OrtGetApiBase");
+  return f ? f() : NULL;
+}
+
+char *terastal_ort_version(const char *path, char **version) {
+  void *handle = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+  if (!handle) return text("", dlerror());
+  const api_base *base = base_of(handle);
+  char *error = NULL;
+  if (!base) {
+    error = text("", "it has no function OrtGetApiBase");
+  } else {
+    *version = text("", base->GetVersionString());
+  }
+  dlclose(handle);
+  return error;
+}
+
+char *terastal_ort_attach(const char *path, uint32_t api_version) {
+  void *handle = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+  if (!handle) return text("", dlerror());
+  const api_base *base = base_of(handle);
+  api = base ? base->GetApi(api_version) : NULL;
+  if (!api) return text("", "it does not offer the C API that is needed");
+  // 1 is OrtArenaAllocator, 0 OrtMemTypeDefault.
+  char *error = failure(CALL(CreateCpuMemoryInfo, status_t (*)(int, int, void **))(1, 0, &cpu_memory));
+  if (error) return error;
+  return failure(CALL(GetAllocatorWithDefaultOptions, status_t (*)(void **))(&allocator));
+}
+
+char *terastal_ort_session_counts(void *session, size_t *inputs, size_t *outputs) {
+  char *error = failure(CALL(SessionGetInputCount, status_t (*)(void *, size_t *))(session, inputs));
+  if (error) return error;
+  return failure(CALL(SessionGetOutputCount, status_t (*)(void *, size_t *))(session, outputs));
+}
+
+static char *shape_of(const void *tensor, terastal_ort_info *info, int64_t *dims, size_t cap) {
+  int type = 0;
+  char *error = failure(CALL(GetTensorElementType, status_t (*)(const void *, int *))(tensor, &type));
+  if (error) return error;
+  info->type = type;
+  error = failure(CALL(GetDimensionsCount, status_t (*)(const void *, size_t *))(tensor, &info->rank));
+  if (error) return error;
+  if (info->rank > cap) return text("", "it has too many dimensions");
+  return failure(CALL(GetDimensions, status_t (*)(const void *, int64_t *, size_t))(tensor, dims, info->rank));
+}
+
+char *terastal_ort_session_value(void *session, int output, size_t index,
+  char **name, terastal_ort_info *info, int64_t *dims, size_t cap) {
+  typedef status_t (*name_fn)(void *, size_t, void *, char **);
+  typedef status_t (*type_fn)(void *, size_t, void **);
+  char *owned = NULL;
+  char *error = failure((output ? CALL(SessionGetOutputName, name_fn) : CALL(SessionGetInputName, name_fn))
+    (session, index, allocator, &owned));
+  if (error) return error;
+  *name = text("", owned);
+  error = failure(CALL(AllocatorFree, status_t (*)(void *, void *))(allocator, owned));
+  if (error) return error;
+
+  void *type = NULL;
+  error = failure((output ? CALL(SessionGetOutputTypeInfo, type_fn) : CALL(SessionGetInputTypeInfo, type_fn))
+    (session, index, &type));
+  if (error) return error;
+  int kind = 0;
+  const void *tensor = NULL;
+  error = failure(CALL(GetOnnxTypeFromTypeInfo, status_t (*)(const void *, int *))(type, &kind));
+  info->kind = kind;
+  if (!error && kind == 1) {
+    error = failure(CALL(CastTypeInfoToTensorInfo, status_t (*)(const void *, const void **))(type, &tensor));
+    if (!error && tensor) error = shape_of(tensor, info, dims, cap);
+  }
+  CALL(ReleaseTypeInfo, void (*)(void *))(type);
+  return error;
+}
+
+char *terastal_ort_run(void *session,
+  const char *const *input_names, void *const *inputs, size_t input_count,
+  const char *const *output_names, void **outputs, size_t output_count) {
+  return failure(CALL(Run, status_t (*)(void *, const void *, const char *const *, void *const *, size_t,
+    const char *const *, size_t, void **))
+    (session, NULL, input_names, inputs, input_count, output_names, output_count, outputs));
+}
+
+char *terastal_ort_tensor(void *data, size_t size, const int64_t *shape,
+  size_t rank, int32_t type, void **value) {
+  // Tensors without elements and without dimensions have nothing to point at.
+  static int64_t nothing;
+  return failure(CALL(CreateTensorWithDataAsOrtValue,
+    status_t (*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
+    (cpu_memory, size ? data : &nothing, size, rank ? shape : &nothing, rank, type, value));
+}
+
+char *terastal_ort_value(void *value, terastal_ort_info *info,
+  int64_t *dims, size_t cap, void **data) {
+  int kind = 0;
+  char *error = failure(CALL(GetValueType, status_t (*)(const void *, int *))(value, &kind));
+  if (error) return error;
+  info->kind = kind;
+  if (kind != 1) return NULL;
+  void *tensor = NULL;
+  error = failure(CALL(GetTensorTypeAndShape, status_t (*)(const void *, void **))(value, &tensor));
+  if (error) return error;
+  error = shape_of(tensor, info, dims, cap);
+  CALL(ReleaseTensorTypeAndShapeInfo, void (*)(void *))(tensor);
+  // 8 is a tensor of strings, which has no bytes to look at.
+  if (error || info->type == 8) return error;
+  return failure(CALL(GetTensorMutableData, status_t (*)(void *, void **))(value, data));
+}
+
+void terastal_ort_release(void *value) {
+  if (value) CALL(ReleaseValue, void (*)(void *))(value);
+}

@@ -1,0 +1,74 @@
+// The few functions of the ONNX Runtime C API that the Go wrapper does not
+// reach: see api.c.
+#ifndef TERASTAL_ORT_API_H
+#define TERASTAL_ORT_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+// Every function that can fail returns NULL, or a message to free().
+
+// ort_version loads the library, asks for its version and unloads it.
+// *version is to be freed.
+char *terastal_ort_version(const char *path, char **version);
+
+// ort_attach finds the functions below in a library that is loaded already.
+char *terastal_ort_attach(const char *path, uint32_t api_version);
+
+char *terastal_ort_session_counts(void *session, size_t *inputs, size_t *outputs);
+
+// What a value is: kind is an ONNXType (1 = tensor), type an
+// ONNXTensorElementDataType. At most cap dimensions are written.
+typedef struct {
+  int32_t kind;
+  int32_t type;
+  size_t rank;
+} terastal_ort_info;
+
+// *name is to be freed.
+char *terastal_ort_session_value(void *session, int output, size_t index,
+  char **name, terastal_ort_info *info, int64_t *dims, size_t cap);
+
+char *terastal_ort_run(void *session,
+  const char *const *input_names, void *const *inputs, size_t input_count,
+  const char *const *output_names, void **outputs, size_t output_count);
+
+char *terastal_ort_tensor(void *data, size_t size, const int64_t *shape,
+  size_t rank, int32_t type, void **value);
+
+char *terastal_ort_value(void *value, terastal_ort_info *info,
+  int64_t *dims, size_t cap, void **data);
+
+void terastal_ort_release(void *value);
+
+// Where the functions lie in OrtApi, which only ever grows at its end.
+// TestFunctionTable holds them against the wrapper's onnxruntime_c_api.h.
+enum {
+  TERASTAL_GetErrorMessage = 2,
+  TERASTAL_Run = 9,
+  TERASTAL_SessionGetInputCount = 30,
+  TERASTAL_SessionGetOutputCount = 31,
+  TERASTAL_SessionGetInputTypeInfo = 33,
+  TERASTAL_SessionGetOutputTypeInfo = 34,
+  TERASTAL_SessionGetInputName = 36,
+  TERASTAL_SessionGetOutputName = 37,
+  TERASTAL_CreateTensorWithDataAsOrtValue = 49,
+  TERASTAL_GetTensorMutableData = 51,
+  TERASTAL_CastTypeInfoToTensorInfo = 55,
+  TERASTAL_GetOnnxTypeFromTypeInfo = 56,
+  TERASTAL_GetTensorElementType = 60,
+  TERASTAL_GetDimensionsCount = 61,
+  TERASTAL_GetDimensions = 62,
+  TERASTAL_GetTensorTypeAndShape = 65,
+  TERASTAL_GetValueType = 67,
+  TERASTAL_CreateCpuMemoryInfo = 69,
+  TERASTAL_AllocatorFree = 76,
+  TERASTAL_GetAllocatorWithDefaultOptions = 78,
+  TERASTAL_ReleaseStatus = 93,
+  TERASTAL_ReleaseValue = 96,
+  TERASTAL_ReleaseTypeInfo = 98,
+  TERASTAL_ReleaseTensorTypeAndShapeInfo = 99
+};
+
+#endif

@@ -1,0 +1,293 @@
+package ort
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// Config says how a session computes. The zero value is the CPU provider with
+// all optimisations and one thread: the thread that calls Run.
+type Config struct {
+	// Provider is the execution provider (EP), one of Providers, in any case;
+	// "" is "cpu".
+	Provider string
+
+	// Options are the provider's own options, as ONNX Runtime documents them.
+	// Keys that start with "session.", "ep.", "optimization." or "mlas." are
+	// ONNX Runtime's session configuration entries instead.
+	Options map[string]string
+
+	// Optimization is how far ONNX Runtime rewrites the graph: "none", "basic",
+	// "extended", "layout" or "all"; "" is "all".
+	Optimization string
+
+	// Threads is the number of threads that one operator is spread over; 0 is
+	// 1. With 1, everything runs on the calling thread. Threads never spin
+	// while they wait, so that several sessions can share a machine.
+	Threads int
+
+	// Cores are the cores for the threads, counted from 0: none, or one for
+	// each thread. The caller of Run pins its own thread to the first; the
+	// others are pinned here.
+	Cores []int
+
+	// SaveOptimized is a file that the optimised model is written to, if set.
+	SaveOptimized string
+
+	// AllowFallback lets nodes that the provider refuses run on the CPU. The
+	// default is an error, because a silent fallback makes measured times lie.
+	AllowFallback bool
+}
+
+// provider is an execution provider that Config accepts.
+type provider struct {
+	name   string
+	append func(*ort.SessionOptions, map[string]string) error
+}
+
+// named appends a provider that ONNX Runtime knows by name.
+func named(name string) func(*ort.SessionOptions, map[string]string) error {
+	return func(o *ort.SessionOptions, options map[string]string) error {
+		return o.AppendExecutionProvider(name, options)
+	}
+}
+
+var providers = []provider{
+	{"cpu", appendCPU},
+	{"webgpu", named("WebGPU")},
+	{"cuda", appendCUDA},
+	{"tensorrt", appendTensorRT},
+	{"nvtensorrtrtx", named("NvTensorRtRtx")},
+	{"openvino", (*ort.SessionOptions).AppendExecutionProviderOpenVINO},
+	{"coreml", (*ort.SessionOptions).AppendExecutionProviderCoreMLV2},
+	{"directml", appendDirectML},
+	{"qnn", named("QNN")},
+	{"xnnpack", named("XNNPACK")},
+	{"vitisai", named("VitisAI")},
+	{"snpe", named("SNPE")},
+}
+
+func appendCPU(_ *ort.SessionOptions, options map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(options)) {
+		return fmt.Errorf("the cpu provider has no option %q: remove it (session.* entries are accepted)", key)
+	}
+	return nil
+}
+
+func appendCUDA(o *ort.SessionOptions, options map[string]string) error {
+	cuda, err := ort.NewCUDAProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer cuda.Destroy()
+	if err := cuda.Update(options); err != nil {
+		return err
+	}
+	return o.AppendExecutionProviderCUDA(cuda)
+}
+
+func appendTensorRT(o *ort.SessionOptions, options map[string]string) error {
+	rt, err := ort.NewTensorRTProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer rt.Destroy()
+	if err := rt.Update(options); err != nil {
+		return err
+	}
+	return o.AppendExecutionProviderTensorRT(rt)
+}
+
+func appendDirectML(o *ort.SessionOptions, options map[string]string) error {
+	device := 0
+	for _, key := range slices.Sorted(maps.Keys(options)) {
+		if key != "device_id" {
+			return fmt.Errorf("the directml provider has no option %q: its only one is device_id", key)
+		}
+		n, err := strconv.Atoi(options[key])
+		if err != nil || n < 0 {
+			return fmt.Errorf("device_id %q is not a number from 0 on", options[key])
+		}
+		device = n
+	}
+	return o.AppendExecutionProviderDirectML(device)
+}
+
+// Providers are the names that Config.Provider accepts. Which of them open
+// depends on the library and the machine: see Probe.
+func Providers() []string {
+	list := make([]string, len(providers))
+	for i, p := range providers {
+		list[i] = p.name
+	}
+	return list
+}
+
+var optimizations = []struct {
+	name  string
+	level ort.GraphOptimizationLevel
+}{
+	{"none", ort.GraphOptimizationLevelDisableAll},
+	{"basic", ort.GraphOptimizationLevelEnableBasic},
+	{"extended", ort.GraphOptimizationLevelEnableExtended},
+	{"layout", 3}, // ORT_ENABLE_LAYOUT, which the wrapper does not name
+	{"all", ort.GraphOptimizationLevelEnableAll},
+}
+
+// filled is c with its defaults written out and its names in lower case.
+func (c Config) filled() Config {
+	c.Provider = strings.ToLower(c.Provider)
+	if c.Provider == "" {
+		c.Provider = "cpu"
+	}
+	c.Optimization = strings.ToLower(c.Optimization)
+	if c.Optimization == "" {
+		c.Optimization = "all"
+	}
+	if c.Threads == 0 {
+		c.Threads = 1
+	}
+	return c
+}
+
+// Validate checks what can be checked without opening a session. Its errors
+// list the values that would be accepted.
+func (c Config) Validate() error { return c.validate(cores) }
+
+func (c Config) validate(cores []int) error {
+	f := c.filled()
+	if !slices.Contains(Providers(), f.Provider) {
+		return fmt.Errorf("unknown provider %q: use one of %s", c.Provider, strings.Join(Providers(), ", "))
+	}
+	if f.level() < 0 {
+		var list []string
+		for _, o := range optimizations {
+			list = append(list, o.name)
+		}
+		return fmt.Errorf("unknown optimization %q: use one of %s", c.Optimization, strings.Join(list, ", "))
+	}
+	if f.Threads < 1 || f.Threads > len(cores) {
+		return fmt.Errorf("threads is %d: use 1 to %d, the number of cores that this process may use", c.Threads, len(cores))
+	}
+	if len(f.Cores) > 0 && len(f.Cores) != f.Threads {
+		return fmt.Errorf("cores lists %d cores for %d threads: list one core for each thread, or none", len(f.Cores), f.Threads)
+	}
+	for i, core := range f.Cores {
+		if !slices.Contains(cores, core) {
+			return fmt.Errorf("core %d is not one that this process may use: use some of %s", core, joinInts(cores, ", "))
+		}
+		if slices.Contains(f.Cores[:i], core) {
+			return fmt.Errorf("core %d is listed twice: list one core for each thread", core)
+		}
+	}
+	return nil
+}
+
+// level is ONNX Runtime's number for the optimisation, -1 for unknown ones.
+func (c Config) level() ort.GraphOptimizationLevel {
+	for _, o := range optimizations {
+		if o.name == c.Optimization {
+			return o.level
+		}
+	}
+	return -1
+}
+
+func joinInts(list []int, sep string) string {
+	var b strings.Builder
+	for i, n := range list {
+		if i > 0 {
+			b.WriteString(sep)
+		}
+		b.WriteString(strconv.Itoa(n))
+	}
+	return b.String()
+}
+
+// isEntry tells session configuration entries from provider options.
+func isEntry(key string) bool {
+	for _, prefix := range []string{"session.", "ep.", "optimization.", "mlas."} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// entries are the session configuration entries of a filled Config.
+func (c Config) entries() map[string]string {
+	e := map[string]string{
+		"session.intra_op.allow_spinning": "0",
+		"session.inter_op.allow_spinning": "0",
+	}
+	if len(c.Cores) > 1 {
+		// ONNX Runtime counts cores from 1, and leaves out the calling thread.
+		others := slices.Clone(c.Cores[1:])
+		for i := range others {
+			others[i]++
+		}
+		e["session.intra_op_thread_affinities"] = joinInts(others, ";")
+	}
+	if c.Provider != "cpu" && !c.AllowFallback {
+		e["session.disable_cpu_ep_fallback"] = "1"
+	}
+	for key, value := range c.Options {
+		if isEntry(key) {
+			e[key] = value
+		}
+	}
+	return e
+}
+
+// sessionOptions are the wrapper's options; the caller destroys them.
+func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
+	o, err = ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			o.Destroy()
+		}
+	}()
+	set := []func() error{
+		func() error { return o.SetExecutionMode(ort.ExecutionModeSequential) },
+		func() error { return o.SetIntraOpNumThreads(c.Threads) },
+		func() error { return o.SetInterOpNumThreads(1) },
+		func() error { return o.SetGraphOptimizationLevel(c.level()) },
+		func() error { return o.SetLogSeverityLevel(ort.LoggingLevelError) },
+	}
+	if c.SaveOptimized != "" {
+		set = append(set, func() error { return o.SetOptimizedModelFilePath(c.SaveOptimized) })
+	}
+	for _, f := range set {
+		if err := f(); err != nil {
+			return o, err
+		}
+	}
+	entries := c.entries()
+	for _, key := range slices.Sorted(maps.Keys(entries)) {
+		if err := o.AddSessionConfigEntry(key, entries[key]); err != nil {
+			return o, fmt.Errorf("option %q: %w", key, err)
+		}
+	}
+	options := map[string]string{}
+	for key, value := range c.Options {
+		if !isEntry(key) {
+			options[key] = value
+		}
+	}
+	for _, p := range providers {
+		if p.name == c.Provider {
+			if err := p.append(o, options); err != nil {
+				return o, err
+			}
+		}
+	}
+	return o, nil
+}

@@ -1,0 +1,37 @@
+package ort
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestThreadsArePinned looks for the thread that a session of two threads adds.
+func TestThreadsArePinned(t *testing.T) {
+	start(t)
+	if len(cores) < 2 {
+		t.Skip("needs two cores")
+	}
+	last := cores[len(cores)-1]
+	pinned := func() int {
+		n := 0
+		files, err := filepath.Glob("/proc/self/task/*/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			status, _ := os.ReadFile(f) // the thread may be gone
+			if strings.Contains(string(status), fmt.Sprintf("\nCpus_allowed_list:\t%d\n", last)) {
+				n++
+			}
+		}
+		return n
+	}
+	before := pinned()
+	open(t, twoByTwo(), nil, nil, Config{Threads: 2, Cores: []int{cores[0], last}})
+	if got := pinned(); got != before+1 {
+		t.Errorf("%d threads are pinned to core %d, want %d", got, last, before+1)
+	}
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package ort
+
+import "runtime"
+
+// cores are the cores that this process may use.
+var cores = allowedCores()
+
+func allowedCores() []int {
+	list := make([]int, runtime.NumCPU())
+	for c := range list {
+		list[c] = c
+	}
+	return list
+}

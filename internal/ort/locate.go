@@ -1,0 +1,190 @@
+package ort
+
+import (
+	"debug/elf"
+	"debug/macho"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// ErrNotFound says that there is no ONNX Runtime library on this machine.
+var ErrNotFound = errors.New("ONNX Runtime " + Version + " not found: run scripts/setup-onnxruntime.sh, or name the library with --ort or ONNXRUNTIME_LIB")
+
+// ErrVersion says that a library has the wrong version.
+var ErrVersion = errors.New("wrong ONNX Runtime version")
+
+// Library is an ONNX Runtime shared library of the right version.
+type Library struct {
+	Path    string // absolute
+	Version string // such as "1.29.0"
+	Source  string // how it was found: "flag", "ONNXRUNTIME_LIB", "cache" or "system"
+}
+
+// Locate finds the library, without starting it: the explicit path, else the
+// one in the environment variable ONNXRUNTIME_LIB, else the one that
+// scripts/setup-onnxruntime.sh put in the cache folder, else an installed one.
+// A path that somebody gave has to be right; a wrong one is an error, not a
+// reason to look further. Errors match ErrNotFound or ErrVersion.
+func Locate(explicit string) (Library, error) {
+	home, _ := os.UserHomeDir()
+	return search{
+		getenv: os.Getenv,
+		home:   home,
+		dirs:   systemDirs(runtime.GOOS, runtime.GOARCH),
+	}.locate(explicit)
+}
+
+// search is where Locate looks.
+type search struct {
+	getenv func(string) string
+	home   string
+	dirs   []string // of installed libraries
+}
+
+func (s search) locate(explicit string) (Library, error) {
+	if explicit != "" {
+		return given(explicit, "flag", "--ort")
+	}
+	if path := s.getenv("ONNXRUNTIME_LIB"); path != "" {
+		return given(path, "ONNXRUNTIME_LIB", "ONNXRUNTIME_LIB")
+	}
+	var wrong error // the first library that was there, but of no use
+	try := func(path, source string) (Library, bool) {
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return Library{}, false
+		}
+		lib, err := check(path, source)
+		if err != nil && wrong == nil {
+			wrong = err
+		}
+		return lib, err == nil
+	}
+	if dir := s.cache(); dir != "" {
+		if lib, ok := try(filepath.Join(dir, fileNames(runtime.GOOS)[0]), "cache"); ok {
+			return lib, nil
+		}
+	}
+	dirs := append(filepath.SplitList(s.getenv("LD_LIBRARY_PATH")), s.dirs...)
+	for _, dir := range dirs {
+		for _, name := range fileNames(runtime.GOOS) {
+			if dir == "" {
+				continue
+			}
+			if lib, ok := try(filepath.Join(dir, name), "system"); ok {
+				return lib, nil
+			}
+		}
+	}
+	if wrong != nil {
+		return Library{}, fmt.Errorf("%w; run scripts/setup-onnxruntime.sh to get %s", wrong, Version)
+	}
+	return Library{}, ErrNotFound
+}
+
+// cache is the folder that scripts/setup-onnxruntime.sh downloads to.
+func (s search) cache() string {
+	base := s.getenv("TERASTAL_CACHE")
+	if base == "" {
+		if xdg := s.getenv("XDG_CACHE_HOME"); xdg != "" {
+			base = filepath.Join(xdg, "terastal")
+		} else if s.home != "" {
+			base = filepath.Join(s.home, ".cache", "terastal")
+		} else {
+			return ""
+		}
+	}
+	return filepath.Join(base, "onnxruntime", Version)
+}
+
+// given checks a library that somebody named.
+func given(path, source, setting string) (Library, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return Library{}, fmt.Errorf("%s names %s, which is not a file: correct it, or leave it out (%w)", setting, path, ErrNotFound)
+	}
+	lib, err := check(path, source)
+	if err != nil {
+		return Library{}, fmt.Errorf("%s: %w; correct it, or run scripts/setup-onnxruntime.sh and leave it out", setting, err)
+	}
+	return lib, nil
+}
+
+// check makes sure that a file is a whole library of the right version.
+func check(path, source string) (Library, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Library{}, fmt.Errorf("finding %s: %w", path, err)
+	}
+	// Loading a library that was cut short kills the process, so look first.
+	if err := whole(abs); err != nil {
+		return Library{}, fmt.Errorf("%w: %s is not an ONNX Runtime library for this machine: %w", ErrVersion, abs, err)
+	}
+	version, err := libraryVersion(abs)
+	if err != nil {
+		return Library{}, fmt.Errorf("%w: %s cannot be loaded: %w", ErrVersion, abs, err)
+	}
+	if version != Version {
+		return Library{}, fmt.Errorf("%w: %s is %s, needed is %s", ErrVersion, abs, version, Version)
+	}
+	return Library{Path: abs, Version: version, Source: source}, nil
+}
+
+// whole tells whether a shared library has all the bytes its header promises.
+func whole(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	size := uint64(info.Size())
+	if runtime.GOOS == "darwin" {
+		f, err := macho.Open(path)
+		if err != nil {
+			// Also a universal binary, which the loader can judge.
+			if fat, fatErr := macho.OpenFat(path); fatErr == nil {
+				return fat.Close()
+			}
+			return err
+		}
+		defer f.Close()
+		for _, load := range f.Loads {
+			if s, ok := load.(*macho.Segment); ok && s.Offset+s.Filesz > size {
+				return fmt.Errorf("it is cut short at %d bytes", size)
+			}
+		}
+		return nil
+	}
+	f, err := elf.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && p.Off+p.Filesz > size {
+			return fmt.Errorf("it is cut short at %d bytes", size)
+		}
+	}
+	return nil
+}
+
+// fileNames are the library's usual file names, the most exact one first.
+func fileNames(goos string) []string {
+	if goos == "darwin" {
+		return []string{"libonnxruntime." + Version + ".dylib", "libonnxruntime.1.dylib", "libonnxruntime.dylib"}
+	}
+	return []string{"libonnxruntime.so." + Version, "libonnxruntime.so.1", "libonnxruntime.so"}
+}
+
+// systemDirs are the folders that libraries are installed in.
+func systemDirs(goos, goarch string) []string {
+	if goos == "darwin" {
+		return []string{"/opt/homebrew/lib", "/opt/homebrew/opt/onnxruntime/lib", "/usr/local/lib", "/usr/lib"}
+	}
+	triple := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[goarch]
+	return []string{
+		"/usr/local/lib", "/usr/local/lib/" + triple, "/usr/lib/" + triple, "/usr/lib", "/usr/lib64", "/usr/local/lib64",
+		"/opt/onnxruntime/lib", "/home/linuxbrew/.linuxbrew/lib",
+	}
+}

@@ -1,0 +1,181 @@
+package ort
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// library builds a shared library that says it is ONNX Runtime of a version.
+func library(t *testing.T, path, version string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(t.TempDir(), "lib.c")
+	code := fmt.Sprintf(`
+static const char *version(void) { return %q; }
+static const struct { const void *api; const char *(*version)(void); } base = { 0, version };
+const void *OrtGetApiBase(void) { return &base; }
+`, version)
+	if version == "none" {
+		code = "int unrelated;"
+	}
+	if err := os.WriteFile(source, []byte(code), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "cc"
+	}
+	if out, err := exec.Command(cc, "-shared", "-fPIC", "-o", path, source).CombinedOutput(); err != nil {
+		t.Fatalf("building a library: %v\n%s", err, out)
+	}
+	return path
+}
+
+func TestLocate(t *testing.T) {
+	name := fileNames(runtime.GOOS)[0]
+	dir := t.TempDir()
+	at := func(parts ...string) string { return filepath.Join(append([]string{dir}, parts...)...) }
+	right := library(t, at("right", name), Version)
+	old := library(t, at("old", name), "1.18.0")
+	unrelated := library(t, at("unrelated", name), "none")
+	library(t, at("cache", "onnxruntime", Version, name), Version)
+	library(t, at("home", ".cache", "terastal", "onnxruntime", Version, name), Version)
+	whole, err := os.ReadFile(right)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := at("short.so")
+	if err := os.WriteFile(short, whole[:len(whole)/2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	garbage := at("garbage.so")
+	if err := os.WriteFile(garbage, []byte("not a library"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+
+	for _, c := range []struct {
+		name     string
+		explicit string
+		env      map[string]string
+		home     string
+		dirs     []string
+		path     string // wanted
+		source   string
+		is       error
+		says     []string
+	}{
+		{name: "flag wins", explicit: right, env: map[string]string{"ONNXRUNTIME_LIB": old}, path: right, source: "flag"},
+		{name: "relative flag", explicit: filepath.Join("right", name), path: right, source: "flag"},
+		{name: "environment before cache", env: map[string]string{"ONNXRUNTIME_LIB": right, "TERASTAL_CACHE": at("cache")}, path: right, source: "ONNXRUNTIME_LIB"},
+		{name: "cache before system", env: map[string]string{"TERASTAL_CACHE": at("cache")}, dirs: []string{at("right")}, path: at("cache", "onnxruntime", Version, name), source: "cache"},
+		{name: "home's cache", home: at("home"), path: at("home", ".cache", "terastal", "onnxruntime", Version, name), source: "cache"},
+		{name: "system, past an old one", dirs: []string{at("old"), at("right")}, path: right, source: "system"},
+		{name: "loader path", env: map[string]string{"LD_LIBRARY_PATH": at("right")}, path: right, source: "system"},
+		{name: "nothing", home: at("empty"), is: ErrNotFound, says: []string{"scripts/setup-onnxruntime.sh"}},
+		{name: "only an old one", dirs: []string{at("old")}, is: ErrVersion, says: []string{"1.18.0", Version, "scripts/setup-onnxruntime.sh"}},
+		{name: "old flag", explicit: old, is: ErrVersion, says: []string{"--ort", "1.18.0", Version, old}},
+		{name: "old environment", env: map[string]string{"ONNXRUNTIME_LIB": old}, is: ErrVersion, says: []string{"ONNXRUNTIME_LIB"}},
+		{name: "missing flag", explicit: at("gone.so"), is: ErrNotFound, says: []string{at("gone.so")}},
+		{name: "folder", explicit: dir, is: ErrNotFound, says: []string{"not a file"}},
+		{name: "unrelated library", explicit: unrelated, is: ErrVersion, says: []string{"OrtGetApiBase"}},
+		{name: "cut short", explicit: short, is: ErrVersion, says: []string{short}},
+		{name: "garbage", explicit: garbage, is: ErrVersion, says: []string{garbage}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lib, err := search{getenv: func(k string) string { return c.env[k] }, home: c.home, dirs: c.dirs}.locate(c.explicit)
+			if c.is == nil {
+				if want := (Library{Path: c.path, Version: Version, Source: c.source}); err != nil || lib != want {
+					t.Fatalf("got %+v, %v; want %+v", lib, err, want)
+				}
+				return
+			}
+			if !errors.Is(err, c.is) {
+				t.Fatalf("got %+v, %v; want an error that is %v", lib, err, c.is)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("error %q does not say %q", err, s)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %q is more than one line", err)
+			}
+		})
+	}
+}
+
+// TestFunctionTable holds the function numbers of api.h against the header
+// that the wrapper is compiled with.
+func TestFunctionTable(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go").Output()
+	if err != nil {
+		t.Skipf("the wrapper's source is not at hand: %v", err)
+	}
+	header, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "onnxruntime_c_api.h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("#define ORT_API_VERSION %d\n", apiVersion); !strings.Contains(string(header), want) {
+		t.Errorf("the wrapper's header has no %q", want)
+	}
+	order := functionOrder(string(header))
+	ours, err := os.ReadFile("api.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for line := range strings.Lines(string(ours)) {
+		var function string
+		var number int
+		line = strings.TrimSuffix(strings.TrimSpace(line), ",")
+		if n, _ := fmt.Sscanf(line, "TERASTAL_%s = %d", &function, &number); n != 2 {
+			continue
+		}
+		if at, ok := order[function]; !ok || at != number {
+			t.Errorf("%s is number %d in api.h, %d in OrtApi", function, number, at)
+		}
+		checked++
+	}
+	if checked < 20 {
+		t.Errorf("only %d functions found in api.h", checked)
+	}
+}
+
+// functionOrder numbers the members of struct OrtApi.
+func functionOrder(header string) map[string]int {
+	_, body, _ := strings.Cut(header, "struct OrtApi {")
+	body, _, _ = strings.Cut(body, "\n};")
+	order := map[string]int{}
+	comment := false
+	for line := range strings.Lines(body) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "/*") {
+			comment = true
+		}
+		if comment {
+			comment = !strings.Contains(line, "*/")
+			continue
+		}
+		name := ""
+		if s, ok := strings.CutPrefix(line, "ORT_API2_STATUS("); ok {
+			name = strings.TrimSpace(s[:strings.IndexAny(s+",", ",)")])
+		} else if s, ok := strings.CutPrefix(line, "ORT_CLASS_RELEASE("); ok {
+			name = "Release" + s[:strings.Index(s, ")")]
+		} else if _, s, ok := strings.Cut(line, "(ORT_API_CALL*"); ok && !strings.HasPrefix(line, "//") {
+			name = strings.TrimSpace(s[:strings.Index(s, ")")])
+		}
+		if name != "" {
+			order[name] = len(order)
+		}
+	}
+	return order
+}

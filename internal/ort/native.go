@@ -1,0 +1,231 @@
+package ort
+
+/*
+#cgo linux LDFLAGS: -ldl
+#cgo noescape terastal_ort_run
+#cgo nocallback terastal_ort_run
+#include "api.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unsafe"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// This file is the only one that talks to C. It covers what the wrapper does
+// not: tensors without dimensions or elements, models without inputs,
+// half-precision outputs that ONNX Runtime allocates, a run without garbage.
+
+// maxRank bounds the dimensions of a tensor; ONNX operators stay far below it.
+const maxRank = 32
+
+// apiVersion is the ORT_API_VERSION of ONNX Runtime 1.29.
+const apiVersion = 29
+
+// kindTensor is ONNX_TYPE_TENSOR.
+const kindTensor = 1
+
+// takeError makes an error of a message from C, in one line, and frees it.
+func takeError(message *C.char) error {
+	if message == nil {
+		return nil
+	}
+	defer C.free(unsafe.Pointer(message))
+	return errors.New(oneLine(C.GoString(message)))
+}
+
+// oneLine puts a message of ONNX Runtime into one line, and leaves out the
+// place in its source that a failed check starts with.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if before, after, ok := strings.Cut(s, " was false. "); ok && after != "" {
+		if at := strings.Index(before, ".cc:"); at >= 0 {
+			start := strings.LastIndex(before[:at], " ") + 1
+			s = before[:start] + after
+		}
+	}
+	return s
+}
+
+// libraryVersion loads a library just long enough to ask for its version.
+func libraryVersion(path string) (string, error) {
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var version *C.char
+	if err := takeError(C.terastal_ort_version(cpath, &version)); err != nil {
+		return "", err
+	}
+	defer C.free(unsafe.Pointer(version))
+	return C.GoString(version), nil
+}
+
+// attach reaches the C API of the library that the wrapper has loaded.
+func attach(path string) error {
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	return takeError(C.terastal_ort_attach(cpath, apiVersion))
+}
+
+// valuePointer is the OrtValue behind one of the wrapper's values. The wrapper
+// keeps it in an unexported field: read by reflection, so that a change of the
+// wrapper is an error here, never a wrong pointer.
+func valuePointer(v Value) (p unsafe.Pointer, err error) {
+	if t, ok := v.(*tensor); ok && t != nil {
+		if t.value == nil {
+			return nil, errDestroyed
+		}
+		return t.value, nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = nil, fmt.Errorf("not a usable value: %v", r)
+		}
+	}()
+	if v == nil {
+		return nil, errors.New("is nil")
+	}
+	p = reflect.ValueOf(v.GetInternals()).Elem().FieldByName("ortValue").UnsafePointer()
+	if p == nil {
+		return nil, errDestroyed
+	}
+	return p, nil
+}
+
+// internals is the wrapper's view of an OrtValue.
+func internals(p unsafe.Pointer) *ort.ValueInternalData {
+	d := new(ort.ValueInternalData)
+	field := reflect.ValueOf(d).Elem().FieldByName("ortValue")
+	*(*unsafe.Pointer)(unsafe.Pointer(field.UnsafeAddr())) = p
+	return d
+}
+
+// sessionPointer is the OrtSession behind one of the wrapper's sessions.
+func sessionPointer(s *ort.DynamicAdvancedSession) (p unsafe.Pointer, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("this version of onnxruntime_go hides its session: %v", r)
+		}
+	}()
+	return reflect.ValueOf(s).Elem().FieldByName("s").Elem().FieldByName("ortSession").UnsafePointer(), nil
+}
+
+// sessionValues describes the inputs and outputs of a session, in order.
+func sessionValues(session unsafe.Pointer) (inputs, outputs []described, err error) {
+	var nIn, nOut C.size_t
+	if err := takeError(C.terastal_ort_session_counts(session, &nIn, &nOut)); err != nil {
+		return nil, nil, err
+	}
+	for i := range int(nIn) {
+		d, err := sessionValue(session, false, i)
+		if err != nil {
+			return nil, nil, fmt.Errorf("input %d: %w", i, err)
+		}
+		inputs = append(inputs, d)
+	}
+	for i := range int(nOut) {
+		d, err := sessionValue(session, true, i)
+		if err != nil {
+			return nil, nil, fmt.Errorf("output %d: %w", i, err)
+		}
+		outputs = append(outputs, d)
+	}
+	return inputs, outputs, nil
+}
+
+// described is an input or output of any kind; only tensors have a type.
+type described struct {
+	TensorInfo
+	tensor bool
+}
+
+func sessionValue(session unsafe.Pointer, output bool, index int) (described, error) {
+	var name *C.char
+	var info C.terastal_ort_info
+	var dims [maxRank]C.int64_t
+	side := C.int(0)
+	if output {
+		side = 1
+	}
+	err := takeError(C.terastal_ort_session_value(session, side, C.size_t(index), &name, &info, &dims[0], maxRank))
+	if name != nil {
+		defer C.free(unsafe.Pointer(name))
+	}
+	if err != nil {
+		return described{}, err
+	}
+	return described{
+		TensorInfo: TensorInfo{Name: C.GoString(name), Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])},
+		tensor:     info.kind == kindTensor,
+	}, nil
+}
+
+func shapeOf(dims []C.int64_t) []int64 {
+	shape := make([]int64, len(dims))
+	for i, d := range dims {
+		shape[i] = int64(d)
+	}
+	return shape
+}
+
+// names is an array of C strings.
+type names []*C.char
+
+func newNames(infos []TensorInfo) names {
+	n := make(names, len(infos))
+	for i, info := range infos {
+		n[i] = C.CString(info.Name)
+	}
+	return n
+}
+
+func (n names) free() {
+	for _, s := range n {
+		C.free(unsafe.Pointer(s))
+	}
+}
+
+// runNative runs a session; nil entries of out are filled with new OrtValues.
+func runNative(session unsafe.Pointer, inNames names, in []unsafe.Pointer, outNames names, out []unsafe.Pointer) error {
+	return takeError(C.terastal_ort_run(session,
+		unsafe.SliceData(inNames), unsafe.SliceData(in), C.size_t(len(in)),
+		unsafe.SliceData(outNames), unsafe.SliceData(out), C.size_t(len(out))))
+}
+
+// newValue makes an OrtValue over data, which has to outlive it.
+func newValue(t DataType, shape []int64, data []byte) (unsafe.Pointer, error) {
+	var value unsafe.Pointer
+	err := takeError(C.terastal_ort_tensor(unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data)),
+		(*C.int64_t)(unsafe.SliceData(shape)), C.size_t(len(shape)), C.int32_t(t.native()), &value))
+	return value, err
+}
+
+// viewValue is what an OrtValue holds. bytes is its memory, not a copy; it is
+// nil for what has none: strings, packed types and values that are no tensors.
+func viewValue(value unsafe.Pointer) (d described, bytes []byte, err error) {
+	var info C.terastal_ort_info
+	var dims [maxRank]C.int64_t
+	var data unsafe.Pointer
+	if err := takeError(C.terastal_ort_value(value, &info, &dims[0], maxRank, &data)); err != nil {
+		return described{}, nil, err
+	}
+	d = described{TensorInfo: TensorInfo{Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])}, tensor: info.kind == kindTensor}
+	if !d.tensor || d.Type.Size() == 0 {
+		return d, nil, nil
+	}
+	size, err := byteSize(d.Type, d.Shape)
+	if err != nil {
+		return d, nil, err
+	}
+	if size == 0 {
+		return d, []byte{}, nil
+	}
+	return d, unsafe.Slice((*byte)(data), size), nil
+}
+
+func releaseValue(value unsafe.Pointer) { C.terastal_ort_release(value) }

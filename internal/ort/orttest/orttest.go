@@ -1,0 +1,31 @@
+// Package orttest starts ONNX Runtime for tests.
+package orttest
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/terastal/terastal/internal/ort"
+)
+
+// Start starts ONNX Runtime, or skips the test with the reason when there is
+// no library of the right version. Where CI or TERASTAL_REQUIRE_ORT=1 is set
+// a missing library fails the test, so that a build server cannot pass by
+// skipping. A library that is there but does not start always fails.
+func Start(t testing.TB) {
+	t.Helper()
+	_, err := ort.Start("")
+	if err == nil {
+		return
+	}
+	missing := errors.Is(err, ort.ErrNotFound) || errors.Is(err, ort.ErrVersion)
+	if missing && !required() {
+		t.Skip(err)
+	}
+	t.Fatal(err)
+}
+
+func required() bool {
+	return os.Getenv("CI") != "" || os.Getenv("TERASTAL_REQUIRE_ORT") == "1"
+}

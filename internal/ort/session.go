@@ -1,0 +1,267 @@
+package ort
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"unsafe"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// ErrClosed is what a session that was closed answers.
+var ErrClosed = errors.New("the session is closed")
+
+// TensorInfo describes an input or output of a session.
+type TensorInfo struct {
+	Name  string
+	Type  DataType
+	Shape []int64 // -1 stands for a dimension that is known only when it runs
+}
+
+// Session is a model that is ready to run. Its methods may be called from any
+// goroutine; Close waits for runs under way.
+type Session struct {
+	mu                sync.RWMutex
+	session           *ort.DynamicAdvancedSession // nil once closed
+	native            unsafe.Pointer
+	inputs, outputs   []TensorInfo
+	inNames, outNames names
+}
+
+// NewSession opens a model, an ONNX file's bytes. inputs and outputs choose and
+// order what Run takes and gives; nil stands for all of the model's. A model
+// may have no inputs. ort.Start has to come first.
+func NewSession(model []byte, inputs, outputs []string, c Config) (*Session, error) {
+	if len(model) == 0 {
+		return nil, errors.New("opening a session: the model is empty")
+	}
+	return newSession(inputs, outputs, c, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, o)
+	})
+}
+
+// NewSessionFromFile is NewSession for a model in a file, which also finds the
+// weights that the model keeps in files beside it.
+func NewSessionFromFile(path string, inputs, outputs []string, c Config) (*Session, error) {
+	return newSession(inputs, outputs, c, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSession(path, nil, nil, o)
+	})
+}
+
+func newSession(inputs, outputs []string, c Config, open func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)) (*Session, error) {
+	if err := started(); err != nil {
+		return nil, err
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.filled()
+	fail := func(err error) (*Session, error) {
+		message := strings.TrimPrefix(oneLine(err.Error()), "Error creating C session: ")
+		message = strings.TrimPrefix(message, "Error creating C session from file: ")
+		return nil, fmt.Errorf("opening a session on %s: %s", c.Provider, message)
+	}
+	options, err := c.sessionOptions()
+	if err != nil {
+		return fail(err)
+	}
+	defer options.Destroy()
+	s := &Session{}
+	if s.session, err = open(options); err != nil {
+		return fail(err)
+	}
+	if err := s.describe(inputs, outputs); err != nil {
+		s.session.Destroy()
+		return fail(err)
+	}
+	s.inNames, s.outNames = newNames(s.inputs), newNames(s.outputs)
+	return s, nil
+}
+
+// describe fills in the chosen inputs and outputs.
+func (s *Session) describe(inputs, outputs []string) (err error) {
+	if s.native, err = sessionPointer(s.session); err != nil {
+		return err
+	}
+	allIn, allOut, err := sessionValues(s.native)
+	if err != nil {
+		return err
+	}
+	if s.inputs, err = choose("input", inputs, allIn); err != nil {
+		return err
+	}
+	if s.outputs, err = choose("output", outputs, allOut); err != nil {
+		return err
+	}
+	for _, in := range allIn {
+		if !slices.ContainsFunc(s.inputs, func(t TensorInfo) bool { return t.Name == in.Name }) {
+			return fmt.Errorf("the model needs input %q too: name all of its inputs", in.Name)
+		}
+	}
+	if len(s.outputs) == 0 {
+		return errors.New("no outputs: name at least one")
+	}
+	return nil
+}
+
+// choose picks the wanted ones, in their order; nil wants all.
+func choose(kind string, wanted []string, all []described) ([]TensorInfo, error) {
+	var have []string
+	for _, d := range all {
+		have = append(have, d.Name)
+	}
+	if wanted == nil {
+		wanted = have
+	}
+	chosen := make([]TensorInfo, 0, len(wanted))
+	for i, name := range wanted {
+		at := slices.Index(have, name)
+		if at < 0 {
+			return nil, fmt.Errorf("the model has no %s %q: it has %q", kind, name, have)
+		}
+		if slices.Contains(wanted[:i], name) {
+			return nil, fmt.Errorf("%s %q is named twice", kind, name)
+		}
+		if !all[at].tensor {
+			return nil, fmt.Errorf("%s %q is a sequence, a map or optional: only tensors are supported", kind, name)
+		}
+		chosen = append(chosen, all[at].TensorInfo)
+	}
+	return chosen, nil
+}
+
+// Inputs describes what Run takes, in its order.
+func (s *Session) Inputs() []TensorInfo { return cloneInfos(s.inputs) }
+
+// Outputs describes what Run gives, in its order.
+func (s *Session) Outputs() []TensorInfo { return cloneInfos(s.outputs) }
+
+func cloneInfos(infos []TensorInfo) []TensorInfo {
+	clone := slices.Clone(infos)
+	for i := range clone {
+		clone[i].Shape = slices.Clone(clone[i].Shape)
+	}
+	return clone
+}
+
+// onStack is how many inputs or outputs a run handles without allocating.
+const onStack = 16
+
+// Run computes out from in, which match Inputs and Outputs in number, order
+// and type. Tensors in out are written to; nil entries are replaced by new
+// tensors, which the caller destroys. After an error no entry was replaced,
+// and tensors in out hold anything.
+func (s *Session) Run(in, out []Value) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.session == nil {
+		return ErrClosed
+	}
+	if len(in) != len(s.inputs) || len(out) != len(s.outputs) {
+		return fmt.Errorf("the session has %d inputs and %d outputs, Run got %d and %d", len(s.inputs), len(s.outputs), len(in), len(out))
+	}
+	var inBuf, outBuf [onStack]unsafe.Pointer
+	ins, err := pointers(inBuf[:0], "input", in, s.inputs, false)
+	if err != nil {
+		return err
+	}
+	outs, err := pointers(outBuf[:0], "output", out, s.outputs, true)
+	if err != nil {
+		return err
+	}
+	err = runNative(s.native, s.inNames, ins, s.outNames, outs)
+	runtime.KeepAlive(in)
+	runtime.KeepAlive(out)
+	if err != nil {
+		s.release(out, outs)
+		return fmt.Errorf("running a session: %w", err)
+	}
+	return s.fill(out, outs)
+}
+
+// pointers appends the OrtValues of values, whose types have to match.
+func pointers(list []unsafe.Pointer, kind string, values []Value, infos []TensorInfo, allowNil bool) ([]unsafe.Pointer, error) {
+	for i, v := range values {
+		if v == nil && allowNil {
+			if infos[i].Type.Size() == 0 {
+				return nil, fmt.Errorf("%s %q is a tensor of %s, which is not supported", kind, infos[i].Name, infos[i].Type)
+			}
+			list = append(list, nil)
+			continue
+		}
+		p, err := valuePointer(v)
+		if err != nil {
+			return nil, fmt.Errorf("%s %q %w", kind, infos[i].Name, err)
+		}
+		// ONNX Runtime trusts the type of the outputs it is given.
+		if t := typeOf(v); t != infos[i].Type {
+			return nil, fmt.Errorf("%s %q is a tensor of %s, got %s", kind, infos[i].Name, infos[i].Type, t)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func typeOf(v Value) DataType {
+	if t, ok := v.(*tensor); ok {
+		return t.typ
+	}
+	t, _ := Info(v)
+	return t
+}
+
+// fill copies what ONNX Runtime allocated into tensors of our own: its memory
+// may belong to the session, or be an input's.
+func (s *Session) fill(out []Value, outs []unsafe.Pointer) error {
+	defer s.release(out, outs)
+	var made []int
+	for i, v := range out {
+		if v != nil {
+			continue
+		}
+		d, data, err := viewValue(outs[i])
+		var fresh Value
+		if err == nil {
+			fresh, err = NewTensor(d.Type, d.Shape, append(make([]byte, 0, len(data)), data...))
+		}
+		if err != nil {
+			for _, j := range made {
+				out[j].Destroy()
+				out[j] = nil
+			}
+			return fmt.Errorf("output %q: %w", s.outputs[i].Name, err)
+		}
+		releaseValue(outs[i])
+		outs[i] = nil
+		out[i] = fresh
+		made = append(made, i)
+	}
+	return nil
+}
+
+// release frees the OrtValues that ONNX Runtime allocated for nil outputs.
+func (s *Session) release(out []Value, outs []unsafe.Pointer) {
+	for i, v := range out {
+		if v == nil && outs[i] != nil {
+			releaseValue(outs[i])
+		}
+	}
+}
+
+// Close frees the session. It may be called twice.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session == nil {
+		return nil
+	}
+	err := s.session.Destroy()
+	s.inNames.free()
+	s.outNames.free()
+	s.session, s.native, s.inNames, s.outNames = nil, nil, nil, nil
+	return err
+}
