@@ -1,0 +1,440 @@
+// Package config reads Terastal's configuration: a YAML file, TERASTAL_*
+// environment variables and command-line flags, in rising precedence. Unknown
+// keys, missing values and values out of range are errors that name the key.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// ErrInvalid is wrapped by every error about the configuration itself.
+var ErrInvalid = errors.New("invalid configuration")
+
+// Config is everything a user can say about a run.
+type Config struct {
+	// Accelerators to use; empty means those that suit the machine.
+	Accelerators []Accelerator `mapstructure:"accelerators"`
+	Models       []Model       `mapstructure:"models"`
+	Traffic      Traffic       `mapstructure:"traffic"`
+	Profile      Profile       `mapstructure:"profile"`
+	Policies     []string      `mapstructure:"policies"`
+	// Drop is when waiting jobs are given up: none, late or hopeless.
+	Drop string `mapstructure:"drop"`
+	// Queue bounds the jobs of one model that are in the system at once.
+	Queue int `mapstructure:"queue"`
+	// Out is the folder that results are written to.
+	Out string `mapstructure:"out"`
+
+	file string
+}
+
+// Accelerator is an execution provider with its settings; see runtime.Spec.
+// Options are written as a list of "key=value", since keys are case-sensitive.
+type Accelerator struct {
+	Name         string   `mapstructure:"name"`
+	Provider     string   `mapstructure:"provider"`
+	Options      []string `mapstructure:"options"`
+	Optimization string   `mapstructure:"optimization"`
+	Threads      int      `mapstructure:"threads"`
+	Cores        []int    `mapstructure:"cores"`
+}
+
+// Model is one model with its traffic and timing.
+type Model struct {
+	// Name defaults to the file's or zoo network's name.
+	Name string `mapstructure:"name"`
+	// Source is an ONNX file, relative to the configuration's folder, or
+	// "zoo:NAME".
+	Source string `mapstructure:"source"`
+	// Rate is in releases per second.
+	Rate float64 `mapstructure:"rate"`
+	// Deadline is relative to the release; zero means one period.
+	Deadline time.Duration `mapstructure:"deadline"`
+	// Granularity says how the model is split; see models.ParseGranularity.
+	Granularity string `mapstructure:"granularity"`
+	// Dims binds symbolic dimensions, each "name=value".
+	Dims []string `mapstructure:"dims"`
+}
+
+// Traffic says how requests arrive.
+type Traffic struct {
+	Arrivals string        `mapstructure:"arrivals"`
+	Phases   string        `mapstructure:"phases"`
+	Jitter   float64       `mapstructure:"jitter"`
+	Duration time.Duration `mapstructure:"duration"`
+	Seed     uint64        `mapstructure:"seed"`
+	// Load, if positive, scales all rates so that the demand is this share of
+	// the measured capacity.
+	Load float64 `mapstructure:"load"`
+}
+
+// Profile says how layers are measured.
+type Profile struct {
+	// Budget is the time to measure for; Precision the half-width of the
+	// median's confidence interval to reach, as a share of it.
+	Budget    time.Duration `mapstructure:"budget"`
+	Precision float64       `mapstructure:"precision"`
+}
+
+// DefaultGranularity is how models are split unless said otherwise.
+const DefaultGranularity = "block"
+
+// flags maps the flags that AddFlags defines to the keys they set.
+var flags = map[string]string{
+	"duration": "traffic.duration", "seed": "traffic.seed", "load": "traffic.load", "arrivals": "traffic.arrivals",
+	"phases": "traffic.phases", "jitter": "traffic.jitter", "policies": "policies", "drop": "drop", "queue": "queue",
+	"out": "out", "budget": "profile.budget", "precision": "profile.precision",
+}
+
+// AddFlags defines the named flags, each of which overrides a key of the file;
+// the defaults shown are those of the configuration.
+func AddFlags(f *pflag.FlagSet, names ...string) {
+	for _, n := range names {
+		switch n {
+		case "duration":
+			f.Duration(n, 10*time.Second, "how long requests are released")
+		case "seed":
+			f.Uint64(n, 1, "seed of arrivals and inputs")
+		case "load":
+			f.Float64(n, 0, "scale all rates to this share of the measured capacity (0: rates as given)")
+		case "arrivals":
+			f.String(n, "periodic", "arrival process: periodic or poisson")
+		case "phases":
+			f.String(n, "random", "phases of periodic arrivals: random or aligned")
+		case "jitter":
+			f.Float64(n, 0, "periodic releases are late by up to this share of their period")
+		case "policies":
+			f.StringSlice(n, policyNames(), "scheduling policies, separated by commas")
+		case "drop":
+			f.String(n, "late", "when waiting requests are given up: none, late or hopeless")
+		case "queue":
+			f.Int(n, sched.DefaultQueue, "most requests of one model in the system at once")
+		case "out":
+			f.String(n, "out", "folder that results are written to")
+		case "budget":
+			f.Duration(n, 10*time.Second, "time to measure layers for")
+		case "precision":
+			f.Float64(n, 0.02, "half-width of the median's 95 % confidence interval to reach, as a share of it")
+		default:
+			panic("config: no flag " + n)
+		}
+	}
+}
+
+func policyNames() []string {
+	var out []string
+	for _, p := range sched.Policies() {
+		out = append(out, p.Name)
+	}
+	return out
+}
+
+// Load reads the file (none if empty), the environment and the flags, fills in
+// defaults and checks everything.
+func Load(file string, fs *pflag.FlagSet) (*Config, error) {
+	v := viper.New()
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AddFlags(all, slices.Sorted(keys(flags))...)
+	for name, key := range flags {
+		given := fs.Lookup(name)
+		if given == nil {
+			given = all.Lookup(name)
+		}
+		if err := v.BindPFlag(key, given); err != nil {
+			return nil, err
+		}
+	}
+	v.SetEnvPrefix("TERASTAL")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	v.AutomaticEnv()
+	if file != "" {
+		data, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		defer data.Close()
+		v.SetConfigType("yaml")
+		if err := v.ReadConfig(data); err != nil {
+			return nil, fmt.Errorf("%w: %s: %s", ErrInvalid, file, oneLine(err))
+		}
+	}
+	if s, ok := v.Get("accelerators").(string); ok && s == "auto" {
+		v.Set("accelerators", []any{})
+	}
+	c := &Config{file: file}
+	if err := decode(v, c); err != nil {
+		return nil, fmt.Errorf("%w%s: %s", ErrInvalid, c.in(), oneLine(err))
+	}
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("%w%s: %w", ErrInvalid, c.in(), err)
+	}
+	return c, nil
+}
+
+func keys(m map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Config) in() string {
+	if c.file == "" {
+		return ""
+	}
+	return " in " + c.file
+}
+
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), " ")
+}
+
+// decode fills c from v and refuses keys that c does not have.
+func decode(v *viper.Viper, c *Config) error {
+	var md mapstructure.Metadata
+	hook := mapstructure.ComposeDecodeHookFunc(noBareDuration, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","))
+	if err := v.Unmarshal(c, func(dc *mapstructure.DecoderConfig) { dc.Metadata, dc.DecodeHook = &md, hook }); err != nil {
+		return err
+	}
+	if len(md.Unused) > 0 {
+		slices.Sort(md.Unused)
+		key := md.Unused[0]
+		return fmt.Errorf("unknown key %q, here can be %s", key, strings.Join(known(key), ", "))
+	}
+	return nil
+}
+
+// noBareDuration refuses numbers where a duration is wanted: 10 could mean
+// anything.
+func noBareDuration(from, to reflect.Type, value any) (any, error) {
+	if to == reflect.TypeFor[time.Duration]() && from != to && from.Kind() != reflect.String {
+		return nil, fmt.Errorf("%v is not a duration: write a unit, such as %vms or %vs", value, value, value)
+	}
+	return value, nil
+}
+
+// known lists the keys that exist beside the given one.
+func known(key string) []string {
+	t := reflect.TypeFor[Config]()
+	parts := strings.Split(key, ".")
+	for _, part := range parts[:len(parts)-1] {
+		name, _, _ := strings.Cut(part, "[")
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Tag.Get("mapstructure") == name {
+				t = f.Type
+				if t.Kind() == reflect.Slice {
+					t = t.Elem()
+				}
+				break
+			}
+		}
+		if t.Kind() != reflect.Struct {
+			return nil
+		}
+	}
+	var out []string
+	for i := range t.NumField() {
+		if tag := t.Field(i).Tag.Get("mapstructure"); tag != "" {
+			out = append(out, tag)
+		}
+	}
+	return out
+}
+
+func (c *Config) validate() error {
+	names := map[string]bool{}
+	for i := range c.Accelerators {
+		a := &c.Accelerators[i]
+		where := fmt.Sprintf("accelerators[%d]", i)
+		if a.Name == "" {
+			return fmt.Errorf("%s has no name", where)
+		}
+		if names[a.Name] {
+			return fmt.Errorf("two accelerators are named %q", a.Name)
+		}
+		names[a.Name] = true
+		if _, err := pairs(a.Options); err != nil {
+			return fmt.Errorf("%s.options: %w", where, err)
+		}
+	}
+	names = map[string]bool{}
+	for i := range c.Models {
+		if err := c.Models[i].validate(names); err != nil {
+			return fmt.Errorf("models[%d]: %w", i, err)
+		}
+	}
+	if len(c.Policies) == 0 {
+		return fmt.Errorf("policies is empty, have %s", strings.Join(policyNames(), ", "))
+	}
+	for _, p := range c.Policies {
+		if !slices.Contains(policyNames(), p) {
+			return fmt.Errorf("unknown policy %q, have %s", p, strings.Join(policyNames(), ", "))
+		}
+	}
+	if _, err := sched.ParseDrop(c.Drop); err != nil {
+		return err
+	}
+	if c.Queue < 1 {
+		return fmt.Errorf("queue is %d, must be at least 1", c.Queue)
+	}
+	if c.Out == "" {
+		return fmt.Errorf("out is empty: name a folder")
+	}
+	if c.Profile.Budget <= 0 {
+		return fmt.Errorf("profile.budget is %v, must be positive", c.Profile.Budget)
+	}
+	if !(c.Profile.Precision > 0 && c.Profile.Precision < 1) {
+		return fmt.Errorf("profile.precision is %v, must be above 0 and below 1", c.Profile.Precision)
+	}
+	return c.Traffic.validate()
+}
+
+func (m *Model) validate(names map[string]bool) error {
+	if m.Source == "" {
+		return fmt.Errorf("no source: name an ONNX file or zoo:NAME")
+	}
+	if m.Name == "" {
+		m.Name = strings.TrimPrefix(m.Source, "zoo:")
+		if m.Name == m.Source {
+			m.Name = strings.TrimSuffix(filepath.Base(m.Source), filepath.Ext(m.Source))
+		}
+	}
+	if names[m.Name] {
+		return fmt.Errorf("two models are named %q: give one another name", m.Name)
+	}
+	names[m.Name] = true
+	if !(m.Rate > 0) || math.IsInf(m.Rate, 0) {
+		return fmt.Errorf("rate of %q is %v, must be a positive number of requests per second", m.Name, m.Rate)
+	}
+	if m.Deadline < 0 {
+		return fmt.Errorf("deadline of %q is %v, must be positive", m.Name, m.Deadline)
+	}
+	if m.Granularity == "" {
+		m.Granularity = DefaultGranularity
+	}
+	if _, err := m.Dimensions(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (t *Traffic) validate() error {
+	if _, err := sched.ParseArrivals(t.Arrivals); err != nil {
+		return fmt.Errorf("traffic.arrivals: %w", err)
+	}
+	if _, err := sched.ParsePhases(t.Phases); err != nil {
+		return fmt.Errorf("traffic.phases: %w", err)
+	}
+	if !(t.Jitter >= 0 && t.Jitter <= 1) {
+		return fmt.Errorf("traffic.jitter is %v, must be 0 to 1", t.Jitter)
+	}
+	if t.Duration <= 0 {
+		return fmt.Errorf("traffic.duration is %v, must be positive", t.Duration)
+	}
+	if !(t.Load >= 0) || math.IsInf(t.Load, 0) {
+		return fmt.Errorf("traffic.load is %v, must be positive, or 0 to leave the rates as they are", t.Load)
+	}
+	return nil
+}
+
+// Dimensions are the model's symbolic dimensions by name.
+func (m *Model) Dimensions() (map[string]int64, error) {
+	ps, err := pairs(m.Dims)
+	if err != nil {
+		return nil, fmt.Errorf("dims: %w", err)
+	}
+	out := map[string]int64{}
+	for k, s := range ps {
+		var n int64
+		if _, err := fmt.Sscan(s, &n); err != nil || n < 1 {
+			return nil, fmt.Errorf("dims: %s=%s, must be a whole number from 1", k, s)
+		}
+		out[k] = n
+	}
+	return out, nil
+}
+
+// pairs reads a list of "key=value".
+func pairs(list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	out := map[string]string{}
+	for _, s := range list {
+		k, v, ok := strings.Cut(s, "=")
+		if k = strings.TrimSpace(k); !ok || k == "" {
+			return nil, fmt.Errorf("%q is not of the form key=value", s)
+		}
+		if _, twice := out[k]; twice {
+			return nil, fmt.Errorf("%q is given twice", k)
+		}
+		out[k] = strings.TrimSpace(v)
+	}
+	return out, nil
+}
+
+// Specs are the accelerators in the runtime's terms; none means automatic.
+func (c *Config) Specs() []runtime.Spec {
+	var out []runtime.Spec
+	for _, a := range c.Accelerators {
+		options, _ := pairs(a.Options) // checked by validate
+		out = append(out, runtime.Spec{Name: a.Name, Provider: a.Provider, Options: options,
+			Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores})
+	}
+	return out
+}
+
+// Path resolves a model's source to a file inside root, or inside the
+// configuration's folder if root is empty. A source that leads out of it, by
+// its name or by a symbolic link, is refused.
+func (c *Config) Path(source, root string) (string, error) {
+	if root == "" {
+		root = filepath.Dir(c.file)
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", fmt.Errorf("model folder: %w", err)
+	}
+	outside := fmt.Errorf("%w: model source %q lies outside %s: move the file there or name its folder with --models-dir", ErrInvalid, source, root)
+	if filepath.IsAbs(source) {
+		rel, err := filepath.Rel(root, source)
+		if err != nil {
+			return "", outside
+		}
+		source = rel
+	}
+	if !filepath.IsLocal(source) {
+		return "", outside
+	}
+	path := filepath.Join(root, source)
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("model source: %w", err)
+	}
+	realRoot, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return "", fmt.Errorf("model folder: %w", err)
+	}
+	if rel, err := filepath.Rel(realRoot, real); err != nil || !filepath.IsLocal(rel) {
+		return "", outside
+	}
+	return path, nil
+}

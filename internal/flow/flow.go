@@ -1,0 +1,343 @@
+// Package flow is the path that the verbs of the command line share: from a
+// configuration to accelerators, layers, a profile, a plan, runs and their
+// results. The public packages do the work; this one connects them.
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
+)
+
+// Options say where a flow gets what the configuration does not name.
+type Options struct {
+	ORT string // explicit path of the ONNX Runtime library
+	// Open loads a model from its source.
+	Open func(source string, o models.Options) (*models.Model, error)
+	// Auto proposes accelerators for the machine.
+	Auto func(library string, host hostinfo.Info) ([]runtime.Spec, error)
+	// Progress shows long work; Note prints a line for people.
+	Progress func(what string) Meter
+	Note     func(format string, args ...any)
+}
+
+// Meter shows how far one piece of long work is.
+type Meter interface {
+	Set(share float64) // 0 to 1, from any goroutine
+	Done()
+}
+
+// Flow holds what a configuration opens.
+type Flow struct {
+	Config   *config.Config
+	Host     hostinfo.Info
+	ORT      ort.Library
+	Specs    []runtime.Spec
+	Networks []*runtime.Network
+	Profile  *profiler.Profile
+	Tables   *sched.Tables
+	Rates    []float64
+	Planned  *plan.Plan
+	// Load is the demand as a share of the fluid capacity.
+	Load float64
+
+	opts     Options
+	accs     []runtime.Accelerator
+	programs []*runtime.Program
+}
+
+// Open starts ONNX Runtime, opens the accelerators, and loads and splits the
+// models.
+func Open(c *config.Config, o Options) (f *Flow, err error) {
+	f = &Flow{Config: c, opts: o, Host: hostinfo.Read(hostinfo.This())}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if len(c.Models) == 0 {
+		return nil, fmt.Errorf("%w: no models: list at least one under `models:` in the --config file", config.ErrInvalid)
+	}
+	if f.ORT, err = ort.Start(o.ORT); err != nil {
+		return f, err
+	}
+	f.Specs = c.Specs()
+	if len(f.Specs) == 0 {
+		if f.Specs, err = o.Auto(f.ORT.Path, f.Host); err != nil {
+			return f, err
+		}
+	}
+	for _, s := range f.Specs {
+		a, err := runtime.OpenORT(s)
+		if err != nil {
+			return f, err
+		}
+		f.accs = append(f.accs, a)
+	}
+	f.roomForReleases()
+	for i := range c.Models {
+		n, err := f.load(&c.Models[i])
+		if err != nil {
+			return f, err
+		}
+		f.Networks = append(f.Networks, n)
+	}
+	return f, nil
+}
+
+// roomForReleases gives the Go scheduler processors beside the workers, which
+// hold theirs while they compute.
+func (f *Flow) roomForReleases() {
+	if want := len(f.accs) + 2; goruntime.GOMAXPROCS(0) < want {
+		goruntime.GOMAXPROCS(want)
+	}
+}
+
+func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
+	g, err := models.ParseGranularity(mc.Granularity)
+	if err != nil {
+		return nil, fmt.Errorf("%w: model %q: %w", config.ErrInvalid, mc.Name, err)
+	}
+	dims, err := mc.Dimensions()
+	if err != nil {
+		return nil, err
+	}
+	m, err := f.opts.Open(mc.Source, models.Options{Dims: dims})
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
+	}
+	return &runtime.Network{Name: mc.Name, Model: m, Layers: layers}, nil
+}
+
+// Close frees everything the flow opened.
+func (f *Flow) Close() {
+	for _, p := range f.programs {
+		p.Close()
+	}
+	for _, a := range f.accs {
+		a.Close()
+	}
+	f.programs, f.accs = nil, nil
+}
+
+// prepare loads the layers on the accelerators, once.
+func (f *Flow) prepare() error {
+	if f.programs != nil {
+		return nil
+	}
+	total, done := 0, 0
+	for _, n := range f.Networks {
+		total += len(n.Layers) * len(f.accs)
+	}
+	meter := f.opts.Progress("loading layers")
+	defer meter.Done()
+	for _, n := range f.Networks {
+		p, err := runtime.Prepare(n, f.accs, func() {
+			done++
+			meter.Set(float64(done) / float64(total))
+		})
+		if err != nil {
+			return err
+		}
+		f.programs = append(f.programs, p)
+	}
+	return nil
+}
+
+func (f *Flow) granularities() []string {
+	var out []string
+	for _, m := range f.Config.Models {
+		out = append(out, m.Granularity)
+	}
+	return out
+}
+
+// Measure profiles all layers and writes the profile to path.
+func (f *Flow) Measure(ctx context.Context, path string) error {
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	meter := f.opts.Progress(fmt.Sprintf("measuring on %d accelerators", len(f.accs)))
+	p, err := profiler.Measure(ctx, f.accs, f.Specs, f.programs, f.granularities(), profiler.Options{
+		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed,
+		Progress: meter.Set, Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
+	})
+	meter.Done()
+	if err != nil {
+		return err
+	}
+	for _, w := range p.Warnings {
+		f.opts.Note("warning: %s", w)
+	}
+	f.Profile = p
+	return p.Write(path)
+}
+
+// LoadProfile uses the profile at path if it fits what is open. A profile that
+// does not is refused and left as it is.
+func (f *Flow) LoadProfile(path string) error {
+	p, err := profiler.Read(path)
+	if err != nil {
+		return err
+	}
+	if err := p.Matches(f.Host, f.ORT.Version, f.Specs, f.Networks, f.granularities()); err != nil {
+		return fmt.Errorf("%s: %w: measure again with `terastal profile`", path, err)
+	}
+	f.Profile = p
+	return nil
+}
+
+// EnsureProfile uses the profile at path, or measures one and writes it there
+// when there is none. A stale or damaged one is refused when the user named it;
+// one that an earlier run left is replaced.
+func (f *Flow) EnsureProfile(ctx context.Context, path string, named bool) error {
+	err := f.LoadProfile(path)
+	switch {
+	case err == nil:
+		f.opts.Note("using the profile %s of %s", path, f.Profile.Created)
+		return nil
+	case named && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !errors.Is(err, fs.ErrNotExist):
+		f.opts.Note("measuring again: %v", err)
+	}
+	return f.Measure(ctx, path)
+}
+
+// Plan sets the rates, compiles the system and computes the budgets.
+func (f *Flow) Plan() error {
+	deadlines := make([]time.Duration, len(f.Config.Models))
+	f.Rates = f.Rates[:0]
+	for i, m := range f.Config.Models {
+		f.Rates = append(f.Rates, m.Rate)
+		deadlines[i] = time.Second // replaced below
+	}
+	s, err := f.Profile.System(deadlines)
+	if err != nil {
+		return err
+	}
+	t, err := sched.Compile(s)
+	if err != nil {
+		return err
+	}
+	capacity, err := t.FluidCapacity(f.Rates)
+	if err != nil {
+		return err
+	}
+	f.Load = 1 / capacity.Scale
+	if load := f.Config.Traffic.Load; load > 0 {
+		for i := range f.Rates {
+			f.Rates[i] *= load * capacity.Scale
+		}
+		f.Load = load
+	}
+	for i, m := range f.Config.Models {
+		s.Models[i].Deadline = m.Deadline
+		if m.Deadline == 0 {
+			s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / f.Rates[i]))
+		}
+	}
+	f.Planned, f.Tables, err = plan.New(s, f.Rates)
+	return err
+}
+
+// PlanPath is where a run's plan lies.
+func (f *Flow) PlanPath() string { return filepath.Join(f.Config.Out, "plan.json") }
+
+// Traffic is the configuration's traffic at the planned rates.
+func (f *Flow) Traffic() (sched.Traffic, error) {
+	c := &f.Config.Traffic
+	process, err := sched.ParseArrivals(c.Arrivals)
+	if err != nil {
+		return sched.Traffic{}, err
+	}
+	phases, err := sched.ParsePhases(c.Phases)
+	if err != nil {
+		return sched.Traffic{}, err
+	}
+	return sched.Traffic{Rates: f.Rates, Process: process, Phases: phases, Jitter: c.Jitter, Duration: c.Duration, Seed: c.Seed}, nil
+}
+
+// ProfilePath is where a run's own profile lies.
+func (f *Flow) ProfilePath() string { return filepath.Join(f.Config.Out, "profile.json") }
+
+// spareCore reports whether a core is left that no accelerator uses.
+func (f *Flow) spareCore() bool {
+	used := map[int]bool{}
+	threads := 0
+	for _, s := range f.Specs {
+		threads += max(1, s.Threads)
+		for _, c := range s.Cores {
+			used[c] = true
+		}
+	}
+	return max(len(used), threads) < f.Host.LogicalCores
+}
+
+// Hardware says in a sentence what was found and what it means.
+func (f *Flow) Hardware() string {
+	var kinds []string
+	for _, s := range f.Specs {
+		p := s.Provider
+		if p == "" {
+			p = "cpu"
+		}
+		if !slices.Contains(kinds, p) {
+			kinds = append(kinds, p)
+		}
+	}
+	text := fmt.Sprintf("%s, %d cores; accelerators: %s (ONNX Runtime %s)", f.Host.CPU, f.Host.LogicalCores, f.describeSpecs(), f.ORT.Version)
+	if len(kinds) == 1 && kinds[0] == "cpu" {
+		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
+	}
+	if !f.spareCore() {
+		text += ". No core is left for releases and decisions: they take time from the accelerators, which the release lag shows"
+	}
+	return text + "."
+}
+
+func (f *Flow) describeSpecs() string {
+	var out []string
+	for _, s := range f.Specs {
+		d := s.Name
+		if len(s.Cores) > 0 {
+			d += fmt.Sprintf(" on core %s", strings.Trim(fmt.Sprint(s.Cores), "[]"))
+		}
+		out = append(out, d)
+	}
+	return strings.Join(out, ", ")
+}
+
+// Discard is a progress function for when nobody looks.
+func Discard(string) Meter { return nothing{} }
+
+type nothing struct{}
+
+func (nothing) Set(float64) {}
+func (nothing) Done()       {}
+
+// NoteTo prints notes as lines on w.
+func NoteTo(w io.Writer) func(string, ...any) {
+	return func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+}

@@ -1,0 +1,319 @@
+package flow
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/sim"
+)
+
+// Result is what a run or simulation of several policies on the same arrivals
+// gave: the document that --json prints and that result.json holds.
+type Result struct {
+	Driver       string         `json:"driver"`
+	Hardware     string         `json:"hardware"`
+	Host         hostinfo.Info  `json:"host"`
+	ORT          string         `json:"onnxruntime"`
+	Accelerators []runtime.Spec `json:"accelerators"`
+	Traffic      TrafficInfo    `json:"traffic"`
+	Models       []ModelInfo    `json:"models"`
+	Policies     []PolicyResult `json:"policies"`
+	// Valid is false when the run cannot support what it says; Reasons say why
+	// and what to change.
+	Valid   bool     `json:"valid"`
+	Reasons []string `json:"invalid_reasons,omitempty"`
+}
+
+// TrafficInfo is the traffic that all policies got.
+type TrafficInfo struct {
+	Arrivals  string  `json:"arrivals"`
+	Phases    string  `json:"phases"`
+	Jitter    float64 `json:"jitter"`
+	DurationS float64 `json:"duration_s"`
+	Seed      uint64  `json:"seed"`
+	Drop      string  `json:"drop"`
+	// Load is the demand as a share of the measured capacity: the fluid bound,
+	// which no schedule exceeds.
+	Load float64 `json:"load"`
+}
+
+// ModelInfo is what was planned for a model.
+type ModelInfo struct {
+	Name        string  `json:"name"`
+	Granularity string  `json:"granularity"`
+	Layers      int     `json:"layers"`
+	RatePerS    float64 `json:"rate_per_s"`
+	DeadlineMS  float64 `json:"deadline_ms"`
+	// LatencyMS is the sum of the layers' medians on each accelerator, where
+	// all layers run there; FastestMS with each layer where it is fastest.
+	LatencyMS map[string]float64 `json:"latency_ms"`
+	FastestMS float64            `json:"fastest_ms"`
+	// Level and Infeasible are Algorithm 1's; Preferred counts the layers that
+	// are fastest on each accelerator.
+	Level      int            `json:"budget_level"`
+	Infeasible bool           `json:"infeasible,omitempty"`
+	Preferred  map[string]int `json:"preferred_layers"`
+}
+
+// PolicyResult is one policy's run.
+type PolicyResult struct {
+	eventlog.Metrics
+	DecisionP50NS int64 `json:"decision_ns_p50,omitempty"`
+	DecisionP99NS int64 `json:"decision_ns_p99,omitempty"`
+	*runtime.Verification
+	Log   string `json:"log,omitempty"`
+	Trace string `json:"trace,omitempty"`
+}
+
+// newResult describes the flow's plan.
+func (f *Flow) newResult(driver string) *Result {
+	c := &f.Config.Traffic
+	r := &Result{Driver: driver, Hardware: f.Hardware(), Host: f.Host, ORT: f.ORT.Version, Accelerators: f.Specs, Valid: true,
+		Traffic: TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: f.Config.Drop, Load: f.Load}}
+	r.Models = f.ModelInfos()
+	return r
+}
+
+// ModelInfos describes the planned models.
+func (f *Flow) ModelInfos() []ModelInfo {
+	var out []ModelInfo
+	sys := f.Tables.System()
+	for m := range sys.Models {
+		b := f.Tables.Budgets(m)
+		info := ModelInfo{Name: sys.Models[m].Name, Granularity: f.Config.Models[m].Granularity, Layers: len(sys.Models[m].Layers),
+			RatePerS: f.Rates[m], DeadlineMS: sys.Models[m].Deadline.Seconds() * 1e3, LatencyMS: map[string]float64{},
+			Level: b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
+		for k, name := range sys.Accelerators {
+			if d, ok := f.Profile.Latency(m, k); ok {
+				info.LatencyMS[name] = d.Seconds() * 1e3
+			}
+		}
+		if d, ok := f.Profile.Latency(m, profiler.Fastest); ok {
+			info.FastestMS = d.Seconds() * 1e3
+		}
+		for _, l := range sys.Models[m].Layers {
+			best := -1
+			for k, c := range l.Implementations[0].Latency {
+				if c != sched.Unavailable && (best < 0 || c < l.Implementations[0].Latency[best]) {
+					best = k
+				}
+			}
+			info.Preferred[sys.Accelerators[best]]++
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// samplesPerModel is how many requests of each model are verified in a run.
+const samplesPerModel = 8
+
+// Run plays the same traffic under every policy on the real accelerators,
+// verifies sampled outputs and writes logs, traces and result.json to the
+// configuration's folder.
+func (f *Flow) Run(ctx context.Context) (*Result, error) {
+	if err := f.prepare(); err != nil {
+		return nil, err
+	}
+	traffic, err := f.Traffic()
+	if err != nil {
+		return nil, err
+	}
+	drop, err := sched.ParseDrop(f.Config.Drop)
+	if err != nil {
+		return nil, err
+	}
+	ex, err := runtime.NewExecutor(f.Tables, f.accs, f.programs, traffic.Seed)
+	if err != nil {
+		return nil, err
+	}
+	defer ex.Close()
+	if err := f.Planned.Write(f.PlanPath()); err != nil {
+		return nil, err
+	}
+	result := f.newResult(eventlog.Real)
+	for _, policy := range f.Config.Policies {
+		meter := f.opts.Progress("running " + policy)
+		r, err := ex.Run(ctx, runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Traffic: traffic,
+			Samples: samplesPerModel, Spin: f.spareCore(),
+			Progress: func(at time.Duration) { meter.Set(float64(at) / float64(traffic.Duration)) }})
+		meter.Done()
+		if err != nil {
+			return nil, fmt.Errorf("policy %s: %w", policy, err)
+		}
+		v, err := ex.Verify(r.Samples)
+		if err != nil {
+			return nil, err
+		}
+		p := PolicyResult{Metrics: r.Log.Metrics(), Verification: &v}
+		sorted := stats.Sorted(r.Decisions)
+		p.DecisionP50NS, p.DecisionP99NS = int64(stats.Quantile(sorted, .5)), int64(stats.Quantile(sorted, .99))
+		if err := f.writeLog(r.Log, &p); err != nil {
+			return nil, err
+		}
+		result.Policies = append(result.Policies, p)
+		result.judge(&p)
+		if r.Interrupted {
+			result.invalid("it was interrupted during policy %s", policy)
+			break
+		}
+	}
+	return result, f.WriteResult(result)
+}
+
+// Simulate plays the same traffic in virtual time with the profile's medians.
+func (f *Flow) Simulate() (*Result, error) {
+	traffic, err := f.Traffic()
+	if err != nil {
+		return nil, err
+	}
+	arrivals, err := traffic.Arrivals()
+	if err != nil {
+		return nil, err
+	}
+	result := f.newResult(eventlog.Simulated)
+	for _, name := range f.Config.Policies {
+		log, err := f.simulate(name, traffic, arrivals)
+		if err != nil {
+			return nil, err
+		}
+		p := PolicyResult{Metrics: log.Metrics()}
+		if err := f.writeLog(log, &p); err != nil {
+			return nil, err
+		}
+		result.Policies = append(result.Policies, p)
+		result.judge(&p)
+	}
+	return result, f.WriteResult(result)
+}
+
+func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arrival) (*eventlog.Log, error) {
+	policy, err := sched.NewPolicy(name, f.Tables)
+	if err != nil {
+		return nil, err
+	}
+	drop, err := sched.ParseDrop(f.Config.Drop)
+	if err != nil {
+		return nil, err
+	}
+	var records eventlog.Buffer
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: f.Tables, Policy: policy, Drop: drop,
+		Queue: f.Config.Queue, Recorder: &records}}); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", name, err)
+	}
+	return &eventlog.Log{Records: records, Header: eventlog.Header{Driver: eventlog.Simulated, Policy: name, Drop: drop.String(),
+		Queue: f.Config.Queue, Seed: traffic.Seed, System: *f.Tables.System(), Rates: traffic.Rates, Duration: traffic.Duration}}, nil
+}
+
+// writeLog writes a policy's log and trace and names them in its result.
+func (f *Flow) writeLog(log *eventlog.Log, p *PolicyResult) error {
+	stem := filepath.Join(f.Config.Out, p.Policy)
+	if log.Header.Driver == eventlog.Simulated {
+		stem += "-simulated"
+	}
+	p.Log, p.Trace = stem+".log.json", stem+".trace.json"
+	if err := log.Write(p.Log); err != nil {
+		return err
+	}
+	return WriteTrace(log, p.Trace)
+}
+
+// WriteTrace writes the log's Chrome trace to path, atomically.
+func WriteTrace(log *eventlog.Log, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write trace: %w", err)
+	}
+	t, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("write trace: %w", err)
+	}
+	defer t.Cleanup()
+	if err := log.WriteTrace(t); err != nil {
+		return err
+	}
+	return t.CloseAtomicallyReplace()
+}
+
+// WriteResult writes result.json, or simulated.json, to the configuration's
+// folder.
+func (f *Flow) WriteResult(r *Result) error {
+	data, err := indented(r)
+	if err != nil {
+		return err
+	}
+	return document.WriteFile(filepath.Join(f.Config.Out, r.FileName()), data)
+}
+
+// FileName is the name of the result's file in the output folder.
+func (r *Result) FileName() string {
+	if r.Driver == eventlog.Simulated {
+		return "simulated.json"
+	}
+	return "result.json"
+}
+
+// Limits beyond which a run says nothing about the schedule.
+const (
+	minJobs = 30 // released per model: below, one miss is more than 3 %
+	// A release noticed later than this share of the shortest deadline, in the
+	// 99th percentile, is a fault of the machine that the policies pay for.
+	maxLagShare = 0.25
+)
+
+// judge marks the result invalid where the policy's run cannot support it.
+func (r *Result) judge(p *PolicyResult) {
+	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int { return int(a.DeadlineMS*1e6 - b.DeadlineMS*1e6) }).DeadlineMS
+	for _, m := range p.Models {
+		if m.Released < minJobs {
+			r.invalid("%s released %d requests of %s, a miss rate needs at least %d: raise --duration", p.Policy, m.Released, m.Model, minJobs)
+		}
+	}
+	if lag := p.ReleaseLagP99US / 1e3; lag > maxLagShare*shortest {
+		r.invalid("%s noticed releases up to %.1f ms late (p99), the shortest deadline is %.1f ms: leave a core free for the scheduler or lower the rates", p.Policy, lag, shortest)
+	}
+	if !p.Balanced() {
+		r.invalid("%s: the totals do not balance", p.Policy)
+	}
+	if v := p.Verification; v != nil {
+		if v.Wrong > 0 {
+			r.invalid("%s: %d of %d sampled outputs differ from the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)
+		}
+		if v.Verified+v.Wrong == 0 {
+			r.invalid("%s finished none of the sampled requests, so that no output was verified", p.Policy)
+		}
+	}
+}
+
+func (r *Result) invalid(format string, args ...any) {
+	r.Valid = false
+	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+}
+
+// EqualShares sets the rates so that every model demands the same share of one
+// accelerator's time at its fastest, but none above the limit; with the
+// configuration's load they are scaled together. A demo has no rates of its
+// own to honour.
+func (f *Flow) EqualShares(limit float64) error {
+	for m := range f.Config.Models {
+		d, ok := f.Profile.Latency(m, profiler.Fastest)
+		if !ok {
+			return fmt.Errorf("%w: model %q has a layer that runs nowhere", config.ErrInvalid, f.Config.Models[m].Name)
+		}
+		f.Config.Models[m].Rate = min(limit, 1/d.Seconds())
+	}
+	return nil
+}

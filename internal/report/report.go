@@ -1,0 +1,207 @@
+// Package report lays results out as text tables for people.
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// minP99 is how many finished jobs the 99th percentile needs to be claimed
+// with 99 % confidence when none may be above it (MLPerf LoadGen).
+const minP99 = 459
+
+// Table starts a table in the project's style: no frames but one line under the
+// header, numbers right-aligned.
+func Table(w io.Writer, header ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(trimmed{w})
+	style := table.StyleLight
+	style.Options = table.Options{SeparateHeader: true}
+	style.Box.PaddingLeft = ""
+	style.Box.PaddingRight = "  "
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.AppendHeader(header)
+	var columns []table.ColumnConfig
+	for i, h := range header {
+		name := fmt.Sprint(h)
+		if i > 0 && !slices.Contains([]string{"model", "accelerator", "layer"}, name) {
+			columns = append(columns, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+		}
+	}
+	t.SetColumnConfigs(columns)
+	return t
+}
+
+// trimmed takes the padding off the ends of lines. Tables write whole lines.
+type trimmed struct{ w io.Writer }
+
+func (t trimmed) Write(p []byte) (int, error) {
+	lines := strings.Split(string(p), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	if _, err := io.WriteString(t.w, strings.Join(lines, "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Plan prints what was planned for each model.
+func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
+	if len(infos) == 0 {
+		return
+	}
+	var accs []string
+	for _, i := range infos {
+		for a := range i.LatencyMS {
+			if !slices.Contains(accs, a) {
+				accs = append(accs, a)
+			}
+		}
+		for a := range i.Preferred {
+			if !slices.Contains(accs, a) {
+				accs = append(accs, a)
+			}
+		}
+	}
+	slices.Sort(accs)
+	header := []any{"model", "layers", "rate/s", "deadline"}
+	for _, a := range accs {
+		header = append(header, a)
+	}
+	t := Table(w, append(header, "fastest")...)
+	infeasible := []string{}
+	for _, i := range infos {
+		row := []any{i.Name, i.Layers, fmt.Sprintf("%.1f", i.RatePerS), msText(i.DeadlineMS)}
+		for _, a := range accs {
+			latency := "-"
+			if ms, ok := i.LatencyMS[a]; ok {
+				latency = msText(ms)
+			}
+			row = append(row, fmt.Sprintf("%s (%d)", latency, i.Preferred[a]))
+		}
+		t.AppendRow(append(row, msText(i.FastestMS)))
+		if i.Infeasible {
+			infeasible = append(infeasible, i.Name)
+		}
+	}
+	t.Render()
+	fmt.Fprintf(w, "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each layer on its best accelerator\n")
+	fmt.Fprintf(w, "demand: %.2f of the measured capacity (the fluid bound, which no schedule exceeds)\n", load)
+	if len(infeasible) > 0 {
+		fmt.Fprintf(w, "warning: even the fastest accelerators take longer than the deadline of %s\n", strings.Join(infeasible, ", "))
+	}
+}
+
+// Policies prints miss rates and latencies per policy and model.
+func Policies(w io.Writer, metrics []eventlog.Metrics) {
+	t := Table(w, "policy", "model", "released", "met", "late", "dropped", "failed", "miss rate", "p50", "p90", "p99")
+	few := false
+	for n, m := range metrics {
+		if n > 0 {
+			t.AppendSeparator()
+		}
+		for i, x := range m.Models {
+			name := ""
+			if i == 0 {
+				name = m.Policy
+			}
+			p99 := msText(x.P99MS)
+			if x.Met+x.Late < minP99 {
+				p99, few = p99+"*", true
+			}
+			t.AppendRow(table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percent(x.MissRate), msText(x.P50MS), msText(x.P90MS), p99})
+		}
+		t.AppendRow(table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""})
+	}
+	t.Render()
+	if few {
+		fmt.Fprintf(w, "* fewer than %d finished requests: too few to claim a 99th percentile\n", minP99)
+	}
+}
+
+// SideBySide prints one column of miss rates per policy.
+func SideBySide(w io.Writer, metrics []eventlog.Metrics) {
+	if len(metrics) == 0 {
+		return
+	}
+	header := []any{"miss rate"}
+	for _, m := range metrics {
+		header = append(header, m.Policy)
+	}
+	t := Table(w, header...)
+	for i, x := range metrics[0].Models {
+		row := table.Row{x.Model}
+		for _, m := range metrics {
+			row = append(row, percent(m.Models[i].MissRate))
+		}
+		t.AppendRow(row)
+	}
+	t.AppendSeparator()
+	row := table.Row{"mean"}
+	for _, m := range metrics {
+		row = append(row, percent(m.MeanMissRate))
+	}
+	t.AppendRow(row)
+	t.Render()
+}
+
+// Verification prints what was verified and how much the machine got in the
+// way, a line per policy.
+func Verification(w io.Writer, policies []flow.PolicyResult) {
+	t := Table(w, "policy", "verified", "largest difference", "decision p50", "p99", "release lag p50", "p99", "utilization")
+	for _, p := range policies {
+		verified, diff := "-", "-"
+		if v := p.Verification; v != nil {
+			verified = fmt.Sprintf("%d of %d", v.Verified, v.Verified+v.Wrong)
+			diff = fmt.Sprintf("%.1e", v.MaxAbsDiff)
+		}
+		var use []string
+		for _, name := range slices.Sorted(mapKeys(p.Utilization)) {
+			use = append(use, fmt.Sprintf("%s %s", name, percent(p.Utilization[name])))
+		}
+		t.AppendRow(table.Row{p.Policy, verified, diff, usText(float64(p.DecisionP50NS) / 1e3), usText(float64(p.DecisionP99NS) / 1e3),
+			usText(p.ReleaseLagP50US), usText(p.ReleaseLagP99US), strings.Join(use, ", ")})
+	}
+	t.Render()
+}
+
+func mapKeys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func percent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+
+// msText prints milliseconds with a sensible number of digits.
+func msText(ms float64) string {
+	switch {
+	case ms >= 100:
+		return fmt.Sprintf("%.0f ms", ms)
+	case ms >= 10:
+		return fmt.Sprintf("%.1f ms", ms)
+	default:
+		return fmt.Sprintf("%.2f ms", ms)
+	}
+}
+
+func usText(us float64) string {
+	if us >= 1000 {
+		return msText(us / 1e3)
+	}
+	return fmt.Sprintf("%.1f us", us)
+}

@@ -1,0 +1,272 @@
+package profiler
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/runtime"
+)
+
+// Options of a measurement.
+type Options struct {
+	// Precision is the half-width of the median's 95 % confidence interval, as
+	// a share of the median, at which a cell is done. Zero means 2 %.
+	Precision float64
+	// Budget bounds the time spent measuring each accelerator; cells that are
+	// not done by then are marked unstable. Zero means 10 s.
+	Budget time.Duration
+	// Solo measures one accelerator at a time while the others rest.
+	Solo bool
+	// Seed orders the models within each round.
+	Seed uint64
+	// Progress, if not nil, is called with the share done, 0 to 1. It may be
+	// called from several goroutines.
+	Progress func(float64)
+	// Now is when the measurement is made, for the document.
+	Now time.Time
+	// Host and ORT go into the document.
+	Host hostinfo.Info
+	ORT  string
+}
+
+const (
+	warmups    = 2    // untimed rounds, after the one that fills the tensors
+	minSamples = 12   // below it the interval means little
+	maxSamples = 4096 // per cell; bounds memory
+)
+
+// Measure times every layer of the programs, which must be prepared on the
+// accelerators in the order of specs. granularity names how each model was
+// split. A program's kernels must not be in use.
+func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Spec, programs []*runtime.Program, granularity []string, o Options) (*Profile, error) {
+	if o.Precision == 0 {
+		o.Precision = 0.02
+	}
+	if o.Budget == 0 {
+		o.Budget = 10 * time.Second
+	}
+	p := &Profile{Created: o.Now.UTC().Format(time.RFC3339), Host: o.Host, ORT: o.ORT, Together: !o.Solo && len(accs) > 1, Accelerators: specs}
+	for m, prog := range programs {
+		p.Models = append(p.Models, describe(prog, granularity[m]))
+	}
+	benches := make([]*bench, len(accs))
+	for k := range accs {
+		benches[k] = &bench{k: k, cores: accs[k].Cores(), programs: programs, o: &o}
+	}
+	var errs []error
+	if o.Solo {
+		for k, b := range benches {
+			report := func(share float64) { o.Progress((float64(k) + share) / float64(len(benches))) }
+			errs = append(errs, together(ctx, []*bench{b}, report, o.Progress != nil)...)
+		}
+	} else {
+		errs = together(ctx, benches, o.Progress, o.Progress != nil)
+	}
+	for k, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("profile accelerator %q: %w", accs[k].Name(), err)
+		}
+	}
+	for _, b := range benches {
+		p.Cells = append(p.Cells, b.cells()...)
+	}
+	unstable := 0
+	for i := range p.Cells {
+		if p.Cells[i].Unstable {
+			unstable++
+		}
+	}
+	if unstable > 0 {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of %d cells did not reach %.1f %% precision within %v per accelerator: the machine is noisy or the budget short",
+			unstable, len(p.Cells), o.Precision*100, o.Budget))
+	}
+	return p, ctx.Err()
+}
+
+func describe(prog *runtime.Program, granularity string) Model {
+	n := prog.Network
+	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity}
+	for l := range n.Layers {
+		x := &n.Layers[l]
+		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}}
+		for _, v := range n.Variants[l] {
+			layer.Implementations = append(layer.Implementations, v.Name)
+		}
+		m.Layers = append(m.Layers, layer)
+	}
+	return m
+}
+
+// together runs the benches at the same time; all keep working until all are
+// done, so that each is measured under the same load to its end.
+func together(ctx context.Context, benches []*bench, progress func(float64), report bool) []error {
+	errs := make([]error, len(benches))
+	var wg sync.WaitGroup
+	var unfinished atomic.Int32
+	unfinished.Store(int32(len(benches)))
+	for i, b := range benches {
+		wg.Go(func() {
+			// Not unlocked: the pinned thread ends with the goroutine.
+			goruntime.LockOSThread()
+			each := func(float64) {}
+			if report && i == 0 {
+				each = progress
+			}
+			errs[i] = b.run(ctx, &unfinished, each)
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// bench measures one accelerator.
+type bench struct {
+	k        int
+	cores    []int
+	programs []*runtime.Program
+	o        *Options
+	slots    []*runtime.Slot
+	times    [][][][]time.Duration // by model, layer, implementation
+}
+
+func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func(float64)) error {
+	done := false
+	finish := func() {
+		if !done {
+			done = true
+			unfinished.Add(-1)
+		}
+	}
+	defer finish()
+	if err := runtime.Pin(b.cores); err != nil {
+		return err
+	}
+	for _, p := range b.programs {
+		s, err := p.NewSlot()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		in, err := p.Network.Inputs(b.o.Seed)
+		if err != nil {
+			return err
+		}
+		for _, t := range in {
+			defer t.Close()
+		}
+		s.SetInputs(in)
+		b.slots = append(b.slots, s)
+		byLayer := make([][][]time.Duration, len(p.Network.Layers))
+		for l := range byLayer {
+			byLayer[l] = make([][]time.Duration, p.Implementations(l))
+		}
+		b.times = append(b.times, byLayer)
+	}
+	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(b.k)))
+	order := make([]int, len(b.programs))
+	for i := range order {
+		order[i] = i
+	}
+	begin := time.Now()
+	for round := -warmups; unfinished.Load() > 0; round++ {
+		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, m := range order {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := b.chain(m, round >= 0); err != nil {
+				return err
+			}
+		}
+		spent := time.Since(begin)
+		share := min(1, spent.Seconds()/b.o.Budget.Seconds())
+		progress(share)
+		if round+1 >= minSamples && (share >= 1 || round%8 == 0 && b.precise()) || share >= 3 && round >= 0 {
+			finish()
+		}
+	}
+	progress(1)
+	return nil
+}
+
+// chain runs a model's layers in order, variants after their original, and
+// keeps the times if asked. The original runs last, so that what the next layer
+// reads is its output.
+func (b *bench) chain(m int, keep bool) error {
+	p := b.programs[m]
+	for l := range p.Network.Layers {
+		for i := p.Implementations(l) - 1; i >= 0; i-- {
+			if !p.Runs(l, i, b.k) {
+				continue
+			}
+			start := time.Now()
+			if err := b.slots[m].Run(l, i, b.k); err != nil {
+				return err
+			}
+			if t := time.Since(start); keep && len(b.times[m][l][i]) < maxSamples {
+				b.times[m][l][i] = append(b.times[m][l][i], t)
+			}
+		}
+	}
+	return nil
+}
+
+// precise reports whether every cell's median is known to the target.
+func (b *bench) precise() bool {
+	for _, layers := range b.times {
+		for _, impls := range layers {
+			for _, times := range impls {
+				if len(times) > 0 && !precise(stats.Sorted(times), b.o.Precision) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func precise(sorted []time.Duration, target float64) bool {
+	low, high := stats.MedianCI(sorted)
+	return len(sorted) >= minSamples && float64(high-low)/2 <= target*float64(stats.Quantile(sorted, 0.5))
+}
+
+func (b *bench) cells() []Cell {
+	var out []Cell
+	for m, layers := range b.times {
+		for l, impls := range layers {
+			for i, times := range impls {
+				c := Cell{Model: m, Layer: l, Implementation: i, Accelerator: b.k}
+				if err := b.programs[m].Refused[l][i][b.k]; err != nil {
+					c.Refused = err.Error()
+				} else {
+					c.fill(times, b.o.Precision)
+				}
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+func (c *Cell) fill(times []time.Duration, precision float64) {
+	slices.Sort(times)
+	var sum time.Duration
+	for _, t := range times {
+		sum += t
+	}
+	// A clock that ticks coarsely can read zero; a latency is never zero.
+	at := func(q float64) time.Duration { return max(1, stats.Quantile(times, q)) }
+	c.N, c.Min = len(times), max(1, times[0])
+	c.Mean = max(1, sum/time.Duration(len(times)))
+	c.P50, c.P90, c.P95, c.P99 = at(.5), at(.9), at(.95), at(.99)
+	c.Low, c.High = stats.MedianCI(times)
+	c.Unstable = !precise(times, precision)
+}

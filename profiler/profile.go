@@ -1,0 +1,249 @@
+// Package profiler measures every layer, in every implementation, on every
+// accelerator, and keeps the result as a document with its provenance. The
+// scheduler and the simulator work from it.
+//
+// A layer is timed inside its model's chain, on the thread and cores it will
+// have in a run, from host memory to host memory, with ORT's own profiling off.
+// Unless told otherwise all accelerators work at the same time, as they do in a
+// run, so that what they cost each other is in the numbers.
+package profiler
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// ErrStale is wrapped by errors about a profile that was made for something
+// else than what it is to be used for.
+var ErrStale = errors.New("stale profile")
+
+// Profile is what was measured, on what.
+type Profile struct {
+	Created string        `json:"created"` // RFC 3339
+	Host    hostinfo.Info `json:"host"`
+	ORT     string        `json:"onnxruntime"`
+	// Together is true when all accelerators worked while each was measured.
+	Together     bool           `json:"together"`
+	Accelerators []runtime.Spec `json:"accelerators"`
+	Models       []Model        `json:"models"`
+	Cells        []Cell         `json:"cells"`
+	// Warnings are doubts about the measurement as a whole.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Model is a measured model.
+type Model struct {
+	Name        string  `json:"name"`
+	SHA256      string  `json:"sha256"`
+	Granularity string  `json:"granularity"`
+	Layers      []Layer `json:"layers"`
+}
+
+// Layer is a measured layer; Implementations names what can run for it.
+type Layer struct {
+	Name            string   `json:"name"`
+	SHA256          string   `json:"sha256"`
+	Ops             []string `json:"ops"`
+	MACs            int64    `json:"macs"`
+	Parameters      int64    `json:"parameters"`
+	Implementations []string `json:"implementations"`
+}
+
+// Cell is one implementation of one layer on one accelerator, all by index.
+// Times are nanoseconds; Low and High enclose the median with 95 % confidence.
+type Cell struct {
+	Model          int           `json:"model"`
+	Layer          int           `json:"layer"`
+	Implementation int           `json:"implementation"`
+	Accelerator    int           `json:"accelerator"`
+	N              int           `json:"n"`
+	Min            time.Duration `json:"min_ns"`
+	Mean           time.Duration `json:"mean_ns"`
+	P50            time.Duration `json:"p50_ns"`
+	P90            time.Duration `json:"p90_ns"`
+	P95            time.Duration `json:"p95_ns"`
+	P99            time.Duration `json:"p99_ns"`
+	Low            time.Duration `json:"p50_low_ns"`
+	High           time.Duration `json:"p50_high_ns"`
+	// Unstable is true when the time budget ended before the median was known
+	// to the target precision.
+	Unstable bool `json:"unstable,omitempty"`
+	// Refused says why the accelerator cannot run it; there are no times then.
+	Refused string `json:"refused,omitempty"`
+}
+
+const (
+	kind    = "profile"
+	version = 1
+)
+
+// Write writes the profile to a file, atomically.
+func (p *Profile) Write(path string) error { return document.Write(path, kind, version, p) }
+
+// Read reads a profile and checks that it is complete.
+func Read(path string) (*Profile, error) {
+	var p Profile
+	if err := document.Read(path, kind, version, &p); err != nil {
+		return nil, err
+	}
+	if _, err := p.table(); err != nil {
+		return nil, fmt.Errorf("read profile %s: %w", path, err)
+	}
+	return &p, nil
+}
+
+// table arranges the cells by model, layer, implementation and accelerator,
+// and fails if one is missing, double or out of range.
+func (p *Profile) table() ([][][][]*Cell, error) {
+	out := make([][][][]*Cell, len(p.Models))
+	for m := range p.Models {
+		for _, l := range p.Models[m].Layers {
+			impls := make([][]*Cell, len(l.Implementations))
+			for i := range impls {
+				impls[i] = make([]*Cell, len(p.Accelerators))
+			}
+			out[m] = append(out[m], impls)
+		}
+	}
+	want := 0
+	for _, layers := range out {
+		for _, impls := range layers {
+			want += len(impls) * len(p.Accelerators)
+		}
+	}
+	for n := range p.Cells {
+		c := &p.Cells[n]
+		if !in(c.Model, len(out)) || !in(c.Layer, len(out[c.Model])) || !in(c.Implementation, len(out[c.Model][c.Layer])) || !in(c.Accelerator, len(p.Accelerators)) {
+			return nil, fmt.Errorf("cell %d is of a layer or accelerator that does not exist", n)
+		}
+		at := &out[c.Model][c.Layer][c.Implementation][c.Accelerator]
+		if *at != nil {
+			return nil, fmt.Errorf("cell %d is there twice", n)
+		}
+		if c.Refused == "" && c.P50 <= 0 {
+			return nil, fmt.Errorf("cell %d has the median %v", n, c.P50)
+		}
+		*at = c
+	}
+	if len(p.Cells) != want {
+		return nil, fmt.Errorf("%d of %d cells are there", len(p.Cells), want)
+	}
+	return out, nil
+}
+
+func in(i, n int) bool { return i >= 0 && i < n }
+
+// Matches returns nil when the profile was made for exactly these networks on
+// these accelerators with this version of ORT and this processor, else an error
+// around ErrStale that names the first difference.
+func (p *Profile) Matches(host hostinfo.Info, ort string, specs []runtime.Spec, networks []*runtime.Network, granularity []string) error {
+	stale := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrStale, fmt.Sprintf(format, args...))
+	}
+	if p.ORT != ort {
+		return stale("made with ONNX Runtime %s, this is %s", p.ORT, ort)
+	}
+	if p.Host.CPU != host.CPU || p.Host.LogicalCores != host.LogicalCores {
+		return stale("made on %s with %d cores, this is %s with %d", p.Host.CPU, p.Host.LogicalCores, host.CPU, host.LogicalCores)
+	}
+	if len(p.Accelerators) != len(specs) || len(p.Models) != len(networks) {
+		return stale("made for %d accelerators and %d models, there are %d and %d", len(p.Accelerators), len(p.Models), len(specs), len(networks))
+	}
+	for k, s := range specs {
+		if !sameSpec(s, p.Accelerators[k]) {
+			return stale("accelerator %q has other settings", s.Name)
+		}
+	}
+	for m, n := range networks {
+		have := &p.Models[m]
+		if have.Name != n.Name || have.SHA256 != n.Model.SHA256() || have.Granularity != granularity[m] || len(have.Layers) != len(n.Layers) {
+			return stale("model %q has changed", n.Name)
+		}
+		for l := range n.Layers {
+			if have.Layers[l].SHA256 != n.Layers[l].SHA256 || len(have.Layers[l].Implementations) != 1+len(n.Variants[l]) {
+				return stale("layer %q of model %q has changed", n.Layers[l].Name, n.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func sameSpec(a, b runtime.Spec) bool {
+	return a.Name == b.Name && a.Provider == b.Provider && maps.Equal(a.Options, b.Options) &&
+		a.Optimization == b.Optimization && a.Threads == b.Threads && slices.Equal(a.Cores, b.Cores)
+}
+
+// System makes the scheduler's task system from the medians. deadlines are
+// relative, one per model.
+func (p *Profile) System(deadlines []time.Duration) (sched.System, error) {
+	cells, err := p.table()
+	if err != nil {
+		return sched.System{}, fmt.Errorf("profile: %w", err)
+	}
+	if len(deadlines) != len(p.Models) {
+		return sched.System{}, fmt.Errorf("profile: %d deadlines for %d models", len(deadlines), len(p.Models))
+	}
+	var s sched.System
+	for _, a := range p.Accelerators {
+		s.Accelerators = append(s.Accelerators, a.Name)
+	}
+	for m, model := range p.Models {
+		sm := sched.Model{Name: model.Name, Deadline: deadlines[m]}
+		for l, layer := range model.Layers {
+			sl := sched.Layer{Name: layer.Name}
+			for i, name := range layer.Implementations {
+				im := sched.Implementation{Name: name}
+				if i > 0 {
+					sm.Variants++
+					im.Variant = sm.Variants
+				}
+				for _, c := range cells[m][l][i] {
+					if c.Refused != "" {
+						im.Latency = append(im.Latency, sched.Unavailable)
+					} else {
+						im.Latency = append(im.Latency, c.P50)
+					}
+				}
+				sl.Implementations = append(sl.Implementations, im)
+			}
+			sm.Layers = append(sm.Layers, sl)
+		}
+		s.Models = append(s.Models, sm)
+	}
+	return s, s.Validate()
+}
+
+// Latency returns the sum of the layers' medians for a model when each runs on
+// the given accelerator, and false if one cannot; with Fastest as the
+// accelerator each runs where it is fastest.
+func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
+	cells, err := p.table()
+	if err != nil {
+		return 0, false
+	}
+	var sum time.Duration
+	for _, impls := range cells[model] {
+		low := time.Duration(-1)
+		for k, c := range impls[0] {
+			if (accelerator == Fastest || k == accelerator) && c.Refused == "" && (low < 0 || c.P50 < low) {
+				low = c.P50
+			}
+		}
+		if low < 0 {
+			return 0, false
+		}
+		sum += low
+	}
+	return sum, true
+}
+
+// Fastest asks for the fastest accelerator of each layer.
+const Fastest = -1

@@ -1,0 +1,149 @@
+package runtime
+
+import (
+	"fmt"
+
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
+)
+
+// Tensor is a tensor in host memory.
+type Tensor struct {
+	models.Tensor
+	Data  []byte
+	value ort.Value
+}
+
+// NewTensor wraps data, which must hold exactly the tensor's bytes, without
+// copying it.
+func NewTensor(info models.Tensor, data []byte) (*Tensor, error) {
+	if int64(len(data)) != info.Bytes() {
+		return nil, fmt.Errorf("tensor %q: %d bytes of data, its shape %v of %s needs %d", info.Name, len(data), info.Shape, info.Type, info.Bytes())
+	}
+	v, err := ort.NewTensor(info.Type, info.Shape, data)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %q: %w", info.Name, err)
+	}
+	return &Tensor{Tensor: info, Data: data, value: v}, nil
+}
+
+// Close releases the native value; the data stays the caller's.
+func (t *Tensor) Close() {
+	if t.value != nil {
+		t.value.Destroy()
+		t.value = nil
+	}
+}
+
+// Unit is what an accelerator prepares: one implementation of one layer.
+type Unit struct {
+	Name            string
+	ONNX            []byte // a complete ONNX model
+	Inputs, Outputs []models.Tensor
+}
+
+// Accelerator prepares units and runs them. Prepare may be called from any
+// goroutine; the kernels of one accelerator are run by one goroutine at a time,
+// on a thread pinned to Cores.
+type Accelerator interface {
+	// Name is unique among the accelerators of a system.
+	Name() string
+	// Cores are the processors its kernels run on; empty for any.
+	Cores() []int
+	// Prepare makes a unit ready to run. An error says why the accelerator
+	// cannot run it.
+	Prepare(Unit) (Kernel, error)
+	// Close frees the accelerator; its kernels must be closed before.
+	Close() error
+}
+
+// Kernel is a prepared unit.
+type Kernel interface {
+	// Run computes the outputs from the inputs, in the order of the unit's
+	// tensors. It returns when the outputs are complete.
+	Run(in, out []*Tensor) error
+	Close() error
+}
+
+// Spec describes an accelerator: an execution provider (EP) of ONNX Runtime
+// with its settings. The zero values mean the CPU, all graph optimisations, one
+// thread, any core.
+type Spec struct {
+	Name string `json:"name"`
+	// Provider is the EP, such as "cpu", "webgpu" or "cuda".
+	Provider string `json:"provider,omitempty"`
+	// Options are passed to the EP as they are.
+	Options map[string]string `json:"options,omitempty"`
+	// Optimization is ORT's graph optimisation level for the layers: "none",
+	// "basic", "extended" or "all". It changes which kernels run, and so which
+	// layers are fast.
+	Optimization string `json:"optimization,omitempty"`
+	// Threads is the number of intra-op threads, the calling one included.
+	Threads int `json:"threads,omitempty"`
+	// Cores are the processors to pin to, one per thread.
+	Cores []int `json:"cores,omitempty"`
+}
+
+func (s Spec) config() ort.Config {
+	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores}
+}
+
+// OpenORT opens an execution provider of ONNX Runtime as an accelerator. It
+// really runs a small model on it, so that a provider that is listed but does
+// not work is refused here.
+func OpenORT(s Spec) (Accelerator, error) {
+	if s.Name == "" {
+		return nil, fmt.Errorf("an accelerator needs a name")
+	}
+	c := s.config()
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	if err := ort.Probe(c); err != nil {
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	return &ortAccelerator{spec: s}, nil
+}
+
+type ortAccelerator struct{ spec Spec }
+
+func (a *ortAccelerator) Name() string { return a.spec.Name }
+func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
+func (a *ortAccelerator) Close() error { return nil }
+
+func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
+	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), a.spec.config())
+	if err != nil {
+		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
+	}
+	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)), out: make([]ort.Value, len(u.Outputs))}, nil
+}
+
+func names(ts []models.Tensor) []string {
+	out := make([]string, len(ts))
+	for i, t := range ts {
+		out[i] = t.Name
+	}
+	return out
+}
+
+type ortKernel struct {
+	session *ort.Session
+	name    string
+	in, out []ort.Value // reused from run to run
+}
+
+func (k *ortKernel) Run(in, out []*Tensor) error {
+	for i, t := range in {
+		k.in[i] = t.value
+	}
+	for i, t := range out {
+		k.out[i] = t.value
+	}
+	if err := k.session.Run(k.in, k.out); err != nil {
+		return fmt.Errorf("%s: %w", k.name, err)
+	}
+	return nil
+}
+
+func (k *ortKernel) Close() error { return k.session.Close() }
