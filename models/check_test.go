@@ -1,0 +1,142 @@
+package models
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+)
+
+// tiny is x -> Relu -> Add(w) -> y, changed by edit.
+func tiny(edit func(*pb.ModelProto)) []byte {
+	value := func(name string) *pb.ValueInfoProto {
+		return valueInfo(Tensor{Name: name, Type: 1, Shape: []int64{1, 4}})
+	}
+	m := &pb.ModelProto{
+		IrVersion:   proto.Int64(8),
+		OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{
+			Name:   proto.String("tiny"),
+			Input:  []*pb.ValueInfoProto{value("x")},
+			Output: []*pb.ValueInfoProto{value("y")},
+			Initializer: []*pb.TensorProto{{
+				Name: proto.String("w"), DataType: proto.Int32(1), Dims: []int64{4}, RawData: make([]byte, 16),
+			}},
+			Node: []*pb.NodeProto{
+				{OpType: proto.String("Relu"), Name: proto.String("r"), Input: []string{"x"}, Output: []string{"a"}},
+				{OpType: proto.String("Add"), Name: proto.String("s"), Input: []string{"a", "w"}, Output: []string{"y"}},
+			},
+		},
+	}
+	if edit != nil {
+		edit(m)
+	}
+	data, err := marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+var broken = []struct {
+	name  string
+	edit  func(*pb.ModelProto)
+	class error
+	says  string
+}{
+	{"no graph", func(m *pb.ModelProto) { m.Graph = nil }, ErrCorrupt, "no graph"},
+	{"no nodes", func(m *pb.ModelProto) { m.Graph.Node = nil }, ErrUnsupported, "no nodes"},
+	{"future IR", func(m *pb.ModelProto) { m.IrVersion = proto.Int64(99) }, ErrUnsupported, "IR version 99"},
+	{"no opset", func(m *pb.ModelProto) { m.OpsetImport = nil }, ErrCorrupt, "no opset"},
+	{"cycle", func(m *pb.ModelProto) { m.Graph.Node[0].Input[0] = "y" }, ErrCorrupt, "cycle"},
+	{"dangling input", func(m *pb.ModelProto) { m.Graph.Node[0].Input[0] = "gone" }, ErrCorrupt, `node "r" ("Relu"): input "gone"`},
+	{"dangling output", func(m *pb.ModelProto) { m.Graph.Output[0].Name = proto.String("gone") }, ErrCorrupt, `output "gone"`},
+	{"duplicate value", func(m *pb.ModelProto) { m.Graph.Node[1].Output[0] = "a" }, ErrCorrupt, `value "a" is already defined`},
+	{"duplicate initializer", func(m *pb.ModelProto) {
+		m.Graph.Initializer = append(m.Graph.Initializer, m.Graph.Initializer[0])
+	}, ErrCorrupt, `initializer "w" is stored twice`},
+	{"short weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].RawData = make([]byte, 15) }, ErrCorrupt, `initializer "w"`},
+	{"negative weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims[0] = -4 }, ErrCorrupt, "impossible shape [-4]"},
+	{"absurd weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims = []int64{1 << 40, 1 << 40} }, ErrCorrupt, "impossible shape"},
+	{"huge input", func(m *pb.ModelProto) {
+		m.Graph.Input[0] = valueInfo(Tensor{Name: "x", Type: 1, Shape: []int64{1 << 20, 1 << 20}})
+	}, ErrUnsupported, `input "x" has shape [1048576 1048576]`},
+	{"negative input", func(m *pb.ModelProto) {
+		m.Graph.Input[0] = valueInfo(Tensor{Name: "x", Type: 1, Shape: []int64{-3}})
+	}, ErrCorrupt, `input "x": dimension 0 is -3`},
+	{"string input", func(m *pb.ModelProto) { m.Graph.Input[0].Type.GetTensorType().ElemType = proto.Int32(8) }, ErrUnsupported, "strings"},
+	{"nameless operator", func(m *pb.ModelProto) { m.Graph.Node[0].OpType = nil }, ErrCorrupt, "no operator type"},
+	{"external in memory", func(m *pb.ModelProto) {
+		m.Graph.Initializer[0].DataLocation = pb.TensorProto_EXTERNAL.Enum()
+	}, ErrExternalData, `tensor "w"`},
+	{"recursive function", func(m *pb.ModelProto) {
+		m.Functions = []*pb.FunctionProto{{Name: proto.String("f"), Node: []*pb.NodeProto{{OpType: proto.String("f")}}}}
+	}, ErrCorrupt, "calls itself"},
+	{"dangling in subgraph", func(m *pb.ModelProto) {
+		m.Graph.Node[0].Attribute = []*pb.AttributeProto{{Name: proto.String("body"), G: &pb.GraphProto{
+			Output: []*pb.ValueInfoProto{{Name: proto.String("inner")}},
+			Node:   []*pb.NodeProto{{OpType: proto.String("Neg"), Input: []string{"nowhere"}, Output: []string{"inner"}}},
+		}}}
+	}, ErrCorrupt, `input "nowhere"`},
+}
+
+func TestBrokenModelsAreNamed(t *testing.T) {
+	for _, test := range broken {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse("tiny", tiny(test.edit), Options{})
+			if !errors.Is(err, test.class) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "tiny") {
+				t.Errorf("got %v\nwant one that matches %q and says %s", err, test.class, test.says)
+			}
+			if err != nil && strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
+			}
+		})
+	}
+	for _, data := range [][]byte{[]byte("not a model"), tiny(nil)[:40]} {
+		if _, err := Parse("tiny", data, Options{}); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%q: got %v, want ErrCorrupt", data, err)
+		}
+	}
+}
+
+// FuzzParse feeds damaged models to everything that runs before ONNX Runtime,
+// which is not started here: no panic, and memory in proportion to the input.
+func FuzzParse(f *testing.F) {
+	whole := tiny(nil)
+	f.Add(whole)
+	for _, test := range broken {
+		f.Add(tiny(test.edit))
+	}
+	for cut := 0; cut < len(whole); cut += 7 {
+		f.Add(whole[:cut])
+	}
+	for bit := 0; bit < 8*len(whole); bit += 53 {
+		flipped := bytes.Clone(whole)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		f.Add(flipped)
+	}
+	f.Add(nested(maxDepth + 2))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if m, err := Parse("fuzz", data, Options{}); err == nil && m == nil {
+			t.Fatal("neither a model nor an error")
+		}
+	})
+}
+
+// nested is a model with subgraphs in subgraphs.
+func nested(depth int) []byte {
+	return tiny(func(m *pb.ModelProto) {
+		n := m.Graph.Node[0]
+		for range depth {
+			inner := &pb.NodeProto{OpType: proto.String("Relu"), Input: []string{"x"}, Output: []string{"inner"}}
+			n.Attribute = []*pb.AttributeProto{{Name: proto.String("body"), G: &pb.GraphProto{
+				Node: []*pb.NodeProto{inner}, Output: []*pb.ValueInfoProto{{Name: proto.String("inner")}},
+			}}}
+			n = inner
+		}
+	})
+}

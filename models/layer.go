@@ -1,0 +1,125 @@
+package models
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+)
+
+// Layer is a run of a model's nodes that executes as one unit: a valid ONNX
+// model of its own whose boundary tensors keep the names they have in the
+// model. Running the layers in order, each reading what earlier ones (or the
+// request) stored under those names, computes the whole model.
+type Layer struct {
+	Index      int      // position in the chain
+	Name       string   // of the first node that does real work
+	Ops        []string // operator types, in execution order
+	Inputs     []Tensor // read from the request or from earlier layers; never empty
+	Outputs    []Tensor // read by later layers, or results of the model
+	Parameters int64    // weights after simplification; shared ones count in each layer that uses them
+	MACs       int64    // multiply-accumulates of one run, as in Model.MACs
+	SHA256     string   // of ONNX()
+
+	model   *Model
+	nodes   []*pb.NodeProto
+	results map[string]bool // outputs that are outputs of the model
+}
+
+// ONNX is the layer as an ONNX model: fixed shapes, its weights inside, the
+// model's opsets and IR version. The same layer always gives the same bytes.
+func (l *Layer) ONNX() ([]byte, error) {
+	whole := l.model.graph
+	g := &pb.GraphProto{
+		Name:        proto.String(fmt.Sprintf("%s/%d", l.model.name, l.Index)),
+		Node:        l.nodes,
+		Initializer: l.initializers(),
+	}
+	for _, t := range l.Inputs {
+		g.Input = append(g.Input, valueInfo(t))
+	}
+	for _, t := range l.Outputs {
+		g.Output = append(g.Output, valueInfo(t))
+	}
+	data, err := marshal(&pb.ModelProto{
+		IrVersion:   whole.IrVersion,
+		OpsetImport: opsets(whole, l.nodes),
+		Functions:   whole.GetFunctions(),
+		Graph:       g,
+	})
+	if err != nil {
+		return nil, fail(ErrUnsupported, l.model.source, "layer %d (%s): %v", l.Index, l.Name, err)
+	}
+	return data, nil
+}
+
+// initializers are the stored tensors that the layer's nodes read, in the model's order.
+func (l *Layer) initializers() []*pb.TensorProto {
+	read := make(map[string]bool)
+	for _, n := range l.nodes {
+		reads(n, func(name string) { read[name] = true })
+	}
+	var list []*pb.TensorProto
+	for _, t := range l.model.graph.GetGraph().GetInitializer() {
+		if read[t.GetName()] {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// opsets keeps the imports of the domains that the nodes use, and the default
+// domain; with functions, whose bodies may use any, all of them.
+func opsets(m *pb.ModelProto, nodes []*pb.NodeProto) []*pb.OperatorSetIdProto {
+	if len(m.GetFunctions()) > 0 {
+		return m.GetOpsetImport()
+	}
+	used := map[string]bool{"": true}
+	walkNodes(nodes, func(n *pb.NodeProto) { used[canonicalDomain(n.GetDomain())] = true })
+	return slices.DeleteFunc(slices.Clone(m.GetOpsetImport()), func(o *pb.OperatorSetIdProto) bool {
+		return !used[canonicalDomain(o.GetDomain())]
+	})
+}
+
+func valueInfo(t Tensor) *pb.ValueInfoProto {
+	shape := &pb.TensorShapeProto{}
+	for _, d := range t.Shape {
+		shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{
+			Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d},
+		})
+	}
+	return &pb.ValueInfoProto{
+		Name: proto.String(t.Name),
+		Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
+			ElemType: proto.Int32(int32(t.Type)), Shape: shape,
+		}}},
+	}
+}
+
+// describe fills in what follows from the nodes and the boundary.
+func (l *Layer) describe(shape func(string) []int64) error {
+	for _, n := range l.nodes {
+		l.Ops = append(l.Ops, n.GetOpType())
+		l.MACs += macs(n, shape)
+	}
+	main := l.nodes[0]
+	if i := slices.IndexFunc(l.nodes, isCompute); i >= 0 {
+		main = l.nodes[i]
+	}
+	l.Name = main.GetName()
+	for i := 0; l.Name == "" && i < len(main.GetOutput()); i++ {
+		l.Name = main.GetOutput()[i]
+	}
+	l.Parameters = parameters(&pb.GraphProto{Node: l.nodes, Initializer: l.initializers()})
+	data, err := l.ONNX()
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(data)
+	l.SHA256 = hex.EncodeToString(sum[:])
+	return nil
+}

@@ -1,0 +1,78 @@
+package models_test
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+)
+
+// sharedModels are the real networks beside the repository, where there are any.
+func sharedModels(t *testing.T) []string {
+	folder := os.Getenv("TERASTAL_SHARED")
+	if folder == "" {
+		folder = filepath.Join("..", "..", "shared")
+	}
+	files, _ := filepath.Glob(filepath.Join(folder, "models", "*.onnx"))
+	if len(files) == 0 {
+		t.Skip("no real models: set TERASTAL_SHARED to a folder with models/*.onnx")
+	}
+	return files
+}
+
+func split(t *testing.T, m *models.Model, granularity string) []models.Layer {
+	t.Helper()
+	g, err := models.ParseGranularity(granularity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layers
+}
+
+func TestSharedModelsChainBitIdentical(t *testing.T) {
+	files := sharedModels(t)
+	orttest.Start(t)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".onnx"), func(t *testing.T) {
+			options := models.Options{}
+			speech := strings.Contains(file, "silero")
+			if speech {
+				options.Dims = map[string]int64{"sequence": 576}
+			}
+			m, err := models.Load(file, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inputs := models.RandomInputs(m, 7)
+			for i, in := range m.Inputs() {
+				if speech && in.Name == "sr" {
+					binary.NativeEndian.PutUint64(inputs[i], 16000)
+				}
+			}
+			for _, granularity := range []string{"op", "block", "model"} {
+				layers := split(t, m, granularity)
+				v, err := models.Verify(m, layers, inputs, "none")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%-6s %3d layers, %d parameters, %d MACs, %+v", granularity, len(layers), m.Parameters(), m.MACs(), v)
+				if !v.Identical {
+					t.Errorf("%s: outputs differ by %g", granularity, v.MaxAbsDiff)
+				}
+				v, err = models.Verify(m, layers, inputs, "all")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%-6s all: %+v", granularity, v)
+			}
+		})
+	}
+}

@@ -1,0 +1,200 @@
+package models
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+)
+
+// basic is the optimisation level whose result is portable, standard ONNX:
+// constants folded, BatchNormalization fused, dead nodes gone, functions
+// inlined; no layout changes and no operators of one execution provider.
+const basic = "basic"
+
+// simplify has ONNX Runtime write its basic-optimised form of the model, and
+// puts the nodes into the order that layers are cut from. domains are those
+// that the given model's nodes use.
+func (m *Model) simplify(domains map[string]bool) error {
+	folder, err := os.MkdirTemp("", "terastal-simplify-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	file := filepath.Join(folder, "basic.onnx")
+	session, err := ort.NewSession(m.whole, nil, nil, ort.Config{Provider: "CPU", Optimization: basic, Threads: 1, SaveOptimized: file})
+	if err != nil {
+		return fail(ErrRuntime, m.source, "%w", err)
+	}
+	session.Close()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fail(ErrRuntime, m.source, "the simplified model cannot be read: %w", err)
+	}
+	var simple pb.ModelProto
+	if err := proto.Unmarshal(data, &simple); err != nil {
+		return fail(ErrRuntime, m.source, "the simplified model cannot be parsed: %w", err)
+	}
+	if n := foreign(&simple, domains); n != nil {
+		return fail(ErrUnsupported, m.source, "%s came out of basic optimisation in domain %s, which only ONNX Runtime's CPU provider runs", nodeName(n), quote(n.GetDomain()))
+	}
+	if err := check(m.source+" (simplified)", &simple); err != nil {
+		return err
+	}
+	dropStoredInputs(&simple)
+	if err := m.produceOutputs(simple.GetGraph()); err != nil {
+		return err
+	}
+	g := simple.GetGraph()
+	g.Node = order(alive(g), g.GetInput())
+	g.ValueInfo = nil
+	m.graph = &simple
+	return nil
+}
+
+// domainsOf is the set of operator domains that a model's nodes use, and the
+// standard one.
+func domainsOf(m *pb.ModelProto) map[string]bool {
+	used := map[string]bool{"": true}
+	note := func(n *pb.NodeProto) { used[canonicalDomain(n.GetDomain())] = true }
+	walkNodes(m.GetGraph().GetNode(), note)
+	for _, f := range m.GetFunctions() {
+		walkNodes(f.GetNode(), note)
+	}
+	return used
+}
+
+// foreign finds a node in a domain that is not known.
+func foreign(simple *pb.ModelProto, known map[string]bool) *pb.NodeProto {
+	var found *pb.NodeProto
+	walkNodes(simple.GetGraph().GetNode(), func(n *pb.NodeProto) {
+		if !known[canonicalDomain(n.GetDomain())] {
+			found = n
+		}
+	})
+	return found
+}
+
+// produceOutputs gives every graph output a producing node: one that was
+// folded into a constant gets an Identity.
+func (m *Model) produceOutputs(g *pb.GraphProto) error {
+	by := producers(g.GetNode())
+	for _, v := range g.GetOutput() {
+		name := v.GetName()
+		if _, ok := by[name]; ok {
+			continue
+		}
+		at := slices.IndexFunc(g.GetInitializer(), func(t *pb.TensorProto) bool { return t.GetName() == name })
+		if at < 0 {
+			return fail(ErrUnsupported, m.source, "output %s is an input passed through unchanged; remove it from the outputs", quote(name))
+		}
+		constant := name + "/constant"
+		g.Initializer[at].Name = proto.String(constant)
+		g.Node = append(g.Node, &pb.NodeProto{
+			OpType: proto.String("Identity"),
+			Name:   proto.String(constant),
+			Input:  []string{constant},
+			Output: []string{name},
+		})
+	}
+	return nil
+}
+
+// alive returns the nodes that graph outputs depend on, sorted.
+func alive(g *pb.GraphProto) []*pb.NodeProto {
+	nodes, stuck := topological(g.GetNode())
+	if stuck != nil {
+		panic(fmt.Sprintf("models: %s in a cycle after check", nodeName(stuck)))
+	}
+	needed := make(map[string]bool)
+	for _, v := range g.GetOutput() {
+		needed[v.GetName()] = true
+	}
+	var kept []*pb.NodeProto
+	for _, n := range slices.Backward(nodes) {
+		if !slices.ContainsFunc(n.GetOutput(), func(out string) bool { return out != "" && needed[out] }) {
+			continue
+		}
+		reads(n, func(name string) { needed[name] = true })
+		kept = append(kept, n)
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+// order keeps quantised operators whole and constants near their use: a
+// DequantizeLinear, and any node that reads constants only, moves down to just
+// before the first node that needs it; a QuantizeLinear moves up to its
+// producer. nodes are sorted; inputs are the graph's inputs.
+func order(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []*pb.NodeProto {
+	by := producers(nodes)
+	late := lateNodes(nodes, inputs)
+	quantizers := make(map[int][]int) // nodes whose output a QuantizeLinear reads
+	for i, n := range nodes {
+		if !isQuantize(n) || len(n.GetInput()) == 0 {
+			continue
+		}
+		p, ok := by[n.GetInput()[0]]
+		produced := 0
+		reads(n, func(name string) {
+			if _, ok := by[name]; ok {
+				produced++
+			}
+		})
+		if ok && produced == 1 && !late[i] {
+			quantizers[p] = append(quantizers[p], i)
+		}
+	}
+	done := make([]bool, len(nodes))
+	sorted := make([]*pb.NodeProto, 0, len(nodes))
+	var emit func(i int)
+	emit = func(i int) {
+		if done[i] {
+			return
+		}
+		done[i] = true
+		reads(nodes[i], func(name string) {
+			if p, ok := by[name]; ok {
+				emit(p)
+			}
+		})
+		sorted = append(sorted, nodes[i])
+		for _, q := range quantizers[i] {
+			emit(q)
+		}
+	}
+	for i := range nodes {
+		if !late[i] {
+			emit(i)
+		}
+	}
+	for i := range nodes {
+		emit(i)
+	}
+	return sorted
+}
+
+// lateNodes marks the nodes that order moves down.
+func lateNodes(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []bool {
+	varying := make(map[string]bool)
+	for _, v := range inputs {
+		varying[v.GetName()] = true
+	}
+	late := make([]bool, len(nodes))
+	for i, n := range nodes {
+		constant := true
+		reads(n, func(name string) { constant = constant && !varying[name] })
+		late[i] = constant || isDequantize(n)
+		if !constant {
+			for _, out := range n.GetOutput() {
+				varying[out] = true
+			}
+		}
+	}
+	return late
+}

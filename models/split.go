@@ -1,0 +1,304 @@
+package models
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+)
+
+// Granularity says where to cut a model into layers. The zero value is not a
+// granularity; ParseGranularity makes one.
+type Granularity struct {
+	kind   string
+	least  time.Duration // auto: what a layer must cost
+	values []string      // cuts: tensors to cut after
+}
+
+// ParseGranularity reads one of
+//
+//	op           every compute operator with the cheap ones that follow it
+//	block        between operators where a single tensor is alive: residual,
+//	             inverted-bottleneck and branch groups stay whole
+//	model        no cut
+//	auto:200us   op layers merged until each costs that on one CPU core
+//	cuts:a,b     after the nodes that produce the named tensors
+//
+// and otherwise returns an error that matches ErrGranularity.
+func ParseGranularity(s string) (Granularity, error) {
+	kind, argument, given := strings.Cut(s, ":")
+	switch {
+	case !given && (kind == "op" || kind == "block" || kind == "model"):
+		return Granularity{kind: kind}, nil
+	case given && kind == "auto":
+		least, err := time.ParseDuration(argument)
+		if err != nil || least <= 0 {
+			return Granularity{}, fmt.Errorf("granularity %q: %q is not a positive duration: %w", s, argument, ErrGranularity)
+		}
+		return Granularity{kind: kind, least: least}, nil
+	case given && kind == "cuts":
+		values := strings.Split(argument, ",")
+		if slices.Contains(values, "") {
+			return Granularity{}, fmt.Errorf("granularity %q: an empty tensor name: %w", s, ErrGranularity)
+		}
+		return Granularity{kind: kind, values: values}, nil
+	}
+	return Granularity{}, fmt.Errorf("granularity %q: %w", s, ErrGranularity)
+}
+
+// String is the form that ParseGranularity reads.
+func (g Granularity) String() string {
+	switch g.kind {
+	case "auto":
+		return "auto:" + g.least.String()
+	case "cuts":
+		return "cuts:" + strings.Join(g.values, ",")
+	}
+	return g.kind
+}
+
+// Split cuts the model into layers. Every granularity keeps quantised
+// operators together with their QuantizeLinear and DequantizeLinear, gives
+// every layer at least one input, and never cuts where a value is alive whose
+// shape depends on the data, or that is no tensor of numbers. auto measures,
+// so its result can differ from run to run; the others depend on the model
+// alone.
+func (m *Model) Split(g Granularity) ([]Layer, error) {
+	c := m.cutter()
+	switch g.kind {
+	case "model":
+		return m.layers(nil)
+	case "op":
+		return m.layers(c.ops())
+	case "block":
+		return m.layers(c.blocks())
+	case "auto":
+		fine, err := m.layers(c.ops())
+		if err != nil {
+			return nil, err
+		}
+		cuts, err := m.costly(fine, g.least)
+		if err != nil {
+			return nil, err
+		}
+		return m.layers(cuts)
+	case "cuts":
+		cuts, err := c.after(g.values)
+		if err != nil {
+			return nil, err
+		}
+		return m.layers(cuts)
+	}
+	return nil, fmt.Errorf("model %s: no granularity given: %w", m.source, ErrGranularity)
+}
+
+// cutter knows what a cut before each node would separate. A cut is the index
+// of the node that starts a layer, 1 to len(nodes)-1.
+type cutter struct {
+	model   *Model
+	nodes   []*pb.NodeProto
+	born    map[string]int
+	alive   []int // per cut: values made before it and read after it
+	blocked []int // per cut: how many reasons forbid it
+	late    []bool
+}
+
+func (m *Model) cutter() *cutter {
+	g := m.graph.GetGraph()
+	nodes := g.GetNode()
+	c := &cutter{
+		model: m, nodes: nodes, born: producers(nodes),
+		alive: make([]int, len(nodes)+1), blocked: make([]int, len(nodes)+1),
+		late: lateNodes(nodes, g.GetInput()),
+	}
+	last := make(map[string]int)
+	for i, n := range nodes {
+		reads(n, func(name string) { last[name] = i })
+	}
+	// Counts of open intervals first, summed up below.
+	open := func(count []int, from, to int) {
+		if from <= to {
+			count[from]++
+			count[min(to+1, len(nodes))]--
+		}
+	}
+	for name, at := range c.born {
+		end, read := last[name]
+		if !read {
+			continue
+		}
+		open(c.alive, at+1, end)
+		if t, known := m.tensors[name]; !known || !m.fixed[name] || t.Type.Size() == 0 || isDequantize(nodes[at]) {
+			open(c.blocked, at+1, end)
+		}
+	}
+	for i, n := range nodes {
+		if !isQuantize(n) || len(n.GetInput()) == 0 {
+			continue
+		}
+		if at, ok := c.born[n.GetInput()[0]]; ok {
+			open(c.blocked, at+1, i)
+		}
+	}
+	for i := 1; i <= len(nodes); i++ {
+		c.alive[i] += c.alive[i-1]
+		c.blocked[i] += c.blocked[i-1]
+	}
+	return c
+}
+
+// before is the cut that starts a layer at compute node i, taking along the
+// constants and dequantisers placed right before it.
+func (c *cutter) before(i int) int {
+	for i > 0 && c.late[i-1] {
+		i--
+	}
+	return i
+}
+
+func (c *cutter) ops() []int {
+	return c.perCompute(func(_, latest int) int {
+		if c.blocked[latest] > 0 {
+			return 0
+		}
+		return latest
+	})
+}
+
+func (c *cutter) blocks() []int {
+	return c.perCompute(func(previous, latest int) int {
+		for cut := latest; cut > previous; cut-- {
+			if c.alive[cut] == 1 && c.blocked[cut] == 0 {
+				return cut
+			}
+		}
+		return 0
+	})
+}
+
+// perCompute asks for a cut (0: none) between each two consecutive compute
+// nodes: after node previous, and at cut latest or before.
+func (c *cutter) perCompute(choose func(previous, latest int) int) []int {
+	var cuts []int
+	previous := -1
+	for i, n := range c.nodes {
+		if !isCompute(n) {
+			continue
+		}
+		if previous >= 0 {
+			if latest := c.before(i); latest > previous {
+				if cut := choose(previous, latest); cut > 0 {
+					cuts = append(cuts, cut)
+				}
+			}
+		}
+		previous = i
+	}
+	return cuts
+}
+
+func (c *cutter) after(values []string) ([]int, error) {
+	at := make(map[int]bool)
+	for _, v := range values {
+		i, ok := c.born[v]
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("model %s: no node produces tensor %s after simplification; `terastal models inspect` lists the tensors between layers: %w", c.model.source, quote(v), ErrGranularity)
+		case i+1 >= len(c.nodes):
+			return nil, fmt.Errorf("model %s: tensor %s comes out of the last node, nothing is left after it: %w", c.model.source, quote(v), ErrGranularity)
+		case c.blocked[i+1] > 0:
+			return nil, fmt.Errorf("model %s: cannot cut after tensor %s: a quantised operator would be torn apart, or a value alive there holds no numbers or has a data-dependent shape: %w", c.model.source, quote(v), ErrGranularity)
+		}
+		at[i+1] = true
+	}
+	return slices.Sorted(maps.Keys(at)), nil
+}
+
+// layers builds the layers between the cuts (ascending). Runs of nodes that
+// read nothing from outside join the next run, or the last one the previous.
+func (m *Model) layers(cuts []int) ([]Layer, error) {
+	g := m.graph.GetGraph()
+	stored := make(map[string]bool)
+	for _, t := range g.GetInitializer() {
+		stored[t.GetName()] = true
+	}
+	var runs [][]*pb.NodeProto
+	start := 0
+	for _, end := range append(slices.Clone(cuts), len(g.GetNode())) {
+		run := g.GetNode()[start:end]
+		if len(outside(run, stored)) == 0 {
+			if end < len(g.GetNode()) {
+				continue
+			}
+			if len(runs) == 0 {
+				return nil, fail(ErrUnsupported, m.source, "no node reads an input: the model always gives the same result")
+			}
+			start -= len(runs[len(runs)-1])
+			runs, run = runs[:len(runs)-1], g.GetNode()[start:end]
+		}
+		runs = append(runs, run)
+		start = end
+	}
+	return m.describe(runs, stored)
+}
+
+// outside lists what a run of nodes reads and neither makes nor stores, in order of first use.
+func outside(run []*pb.NodeProto, stored map[string]bool) []string {
+	known := make(map[string]bool)
+	var names []string
+	for _, n := range run {
+		reads(n, func(name string) {
+			if !known[name] && !stored[name] {
+				known[name] = true
+				names = append(names, name)
+			}
+		})
+		for _, out := range n.GetOutput() {
+			known[out] = true
+		}
+	}
+	return names
+}
+
+// describe turns runs of nodes into layers with named boundaries.
+func (m *Model) describe(runs [][]*pb.NodeProto, stored map[string]bool) ([]Layer, error) {
+	results := make(map[string]bool)
+	for _, t := range m.outputs {
+		results[t.Name] = true
+	}
+	needed := make([][]string, len(runs))
+	readLater := make(map[string]int) // last run that reads a value from outside
+	for i, run := range runs {
+		needed[i] = outside(run, stored)
+		for _, name := range needed[i] {
+			readLater[name] = i
+		}
+	}
+	shape := m.shapes()
+	layers := make([]Layer, len(runs))
+	for i, run := range runs {
+		l := Layer{Index: i, model: m, nodes: run, results: make(map[string]bool)}
+		for _, name := range needed[i] {
+			l.Inputs = append(l.Inputs, m.tensors[name])
+		}
+		for _, n := range run {
+			for _, name := range n.GetOutput() {
+				if name == "" || (readLater[name] <= i && !results[name]) {
+					continue
+				}
+				l.Outputs = append(l.Outputs, m.tensors[name])
+				if results[name] {
+					l.results[name] = true
+				}
+			}
+		}
+		if err := l.describe(shape); err != nil {
+			return nil, err
+		}
+		layers[i] = l
+	}
+	return layers, nil
+}

@@ -1,0 +1,300 @@
+package models
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/terastal/terastal/internal/ort"
+)
+
+// Verification is what Verify found.
+type Verification struct {
+	Identical  bool    // every output byte is equal
+	MaxAbsDiff float64 // largest absolute difference of any output element; see Difference
+	MaxRelDiff float64 // the same as a share of the largest magnitude in its tensor
+	Argmax     bool    // every output's largest element is at the same place
+	WholeMS    float64 // median time of the whole model, milliseconds
+	ChainedMS  float64 // median time of all layers in order, milliseconds
+	Ratio      float64 // ChainedMS / WholeMS
+}
+
+// Holds tells whether the chain counts as equal to the whole model at the
+// given optimisation level: bit-identical without optimisation, else within
+// 1e-5 of each output's largest magnitude and with the same largest elements.
+func (v Verification) Holds(optimization string) bool {
+	if optimization == "none" {
+		return v.Identical
+	}
+	return v.Identical || v.MaxRelDiff <= 1e-5 && v.Argmax
+}
+
+const (
+	verifyRuns   = 30              // timed runs of each side, interleaved
+	verifyBudget = 2 * time.Second // no further timed run starts after it
+	arenaAlign   = 64              // a cache line, and what vector loads like best
+)
+
+// Verify runs the whole model and the chain of its layers on the same inputs
+// (one []byte per model input, as RandomInputs makes them) in CPU sessions of
+// one thread at an optimisation level ("none", "basic", "extended", "all"),
+// compares the outputs, and times both, interleaved in this process.
+//
+// Layers are cut from the basic-optimised model. So that the same arithmetic
+// is compared, level "none" means: layers exactly as they are, against the
+// whole model at level "basic". Outputs are then bit-identical.
+func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Verification, error) {
+	whole, err := newWhole(m, inputs, optimization)
+	if err != nil {
+		return Verification{}, err
+	}
+	defer whole.close()
+	chained, err := newChain(m, layers, inputs, optimization)
+	if err != nil {
+		return Verification{}, err
+	}
+	defer chained.close()
+	for range 2 { // the second run is the first in steady state
+		if err := whole.run(nil); err != nil {
+			return Verification{}, fail(ErrRuntime, m.source, "%w", err)
+		}
+		if err := chained.run(nil); err != nil {
+			return Verification{}, fail(ErrRuntime, m.source, "%w", err)
+		}
+	}
+	v := Verification{Identical: true, Argmax: true}
+	for i, t := range m.outputs {
+		if err := v.compare(t.Type, whole.results[i], chained.results[i]); err != nil {
+			return Verification{}, fail(ErrRuntime, m.source, "output %s: %w", t, err)
+		}
+	}
+	var wholeTimes, chainedTimes []time.Duration
+	for begin := time.Now(); len(wholeTimes) == 0 || len(wholeTimes) < verifyRuns && time.Since(begin) < verifyBudget; {
+		for _, side := range []struct {
+			c     *chain
+			times *[]time.Duration
+		}{{whole, &wholeTimes}, {chained, &chainedTimes}} {
+			start := time.Now()
+			if err := side.c.run(nil); err != nil {
+				return Verification{}, fail(ErrRuntime, m.source, "%w", err)
+			}
+			*side.times = append(*side.times, time.Since(start))
+		}
+	}
+	v.WholeMS = median(wholeTimes).Seconds() * 1e3
+	v.ChainedMS = median(chainedTimes).Seconds() * 1e3
+	v.Ratio = v.ChainedMS / v.WholeMS
+	return v, nil
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+func (v *Verification) compare(kind DataType, whole, chained []byte) error {
+	if bytes.Equal(whole, chained) {
+		return nil
+	}
+	d, err := Compare(kind, chained, whole)
+	if err != nil {
+		return err
+	}
+	v.Identical = false
+	v.MaxAbsDiff = max(v.MaxAbsDiff, d.MaxAbs)
+	v.MaxRelDiff = max(v.MaxRelDiff, d.MaxRel)
+	v.Argmax = v.Argmax && d.Argmax
+	return nil
+}
+
+// chain is a sequence of sessions over fixed buffers: the layers of a model,
+// or the whole model as a chain of one. Nothing is allocated when it runs.
+type chain struct {
+	steps   []step
+	values  map[string]ort.Value
+	buffers map[string][]byte
+	results [][]byte // memory of the model's outputs, in order
+}
+
+type step struct {
+	session *ort.Session
+	what    string
+	in, out []ort.Value
+}
+
+func newWhole(m *Model, inputs [][]byte, optimization string) (*chain, error) {
+	if optimization == "none" {
+		optimization = basic
+	}
+	arena := make(map[string][]byte)
+	for _, t := range m.outputs {
+		arena[t.Name] = aligned(t.Bytes())
+	}
+	c, err := m.emptyChain(inputs, arena)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.add("the whole model", m.whole, m.inputs, m.outputs, optimization); err != nil {
+		c.close()
+		return nil, fail(ErrRuntime, m.source, "%w", err)
+	}
+	return c, nil
+}
+
+func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*chain, error) {
+	offsets, size := Buffers(layers, arenaAlign)
+	arena := aligned(size)
+	buffers := make(map[string][]byte)
+	for _, l := range layers {
+		for _, t := range l.Outputs {
+			at, n := offsets[t.Name], t.Bytes()
+			buffers[t.Name] = arena[at : at+n : at+n]
+		}
+	}
+	c, err := m.emptyChain(inputs, buffers)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range layers {
+		data, err := l.ONNX()
+		if err == nil {
+			err = c.add(fmt.Sprintf("layer %d (%s)", l.Index, l.Name), data, l.Inputs, l.Outputs, optimization)
+		}
+		if err != nil {
+			c.close()
+			return nil, fail(ErrRuntime, m.source, "%w", err)
+		}
+	}
+	return c, nil
+}
+
+// emptyChain holds the model's inputs and the given buffers, and runs nothing yet.
+func (m *Model) emptyChain(inputs [][]byte, buffers map[string][]byte) (*chain, error) {
+	if len(inputs) != len(m.inputs) {
+		return nil, fail(ErrInput, m.source, "%d inputs given, it takes %d", len(inputs), len(m.inputs))
+	}
+	c := &chain{values: make(map[string]ort.Value), buffers: buffers}
+	for i, t := range m.inputs {
+		if int64(len(inputs[i])) != t.Bytes() {
+			return nil, fail(ErrInput, m.source, "input %s takes %d bytes, got %d", t, t.Bytes(), len(inputs[i]))
+		}
+		c.buffers[t.Name] = aligned(t.Bytes())
+		copy(c.buffers[t.Name], inputs[i])
+	}
+	for _, t := range m.outputs {
+		c.results = append(c.results, c.buffers[t.Name])
+	}
+	return c, nil
+}
+
+func (c *chain) add(what string, model []byte, inputs, outputs []Tensor, optimization string) error {
+	s := step{what: what}
+	for _, side := range []struct {
+		tensors []Tensor
+		values  *[]ort.Value
+	}{{inputs, &s.in}, {outputs, &s.out}} {
+		for _, t := range side.tensors {
+			v, err := c.value(t)
+			if err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			*side.values = append(*side.values, v)
+		}
+	}
+	var err error
+	s.session, err = ort.NewSession(model, names(inputs), names(outputs), ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	c.steps = append(c.steps, s)
+	return nil
+}
+
+func (c *chain) value(t Tensor) (ort.Value, error) {
+	if v, ok := c.values[t.Name]; ok {
+		return v, nil
+	}
+	v, err := ort.NewTensor(t.Type, t.Shape, c.buffers[t.Name])
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: %w", t, err)
+	}
+	c.values[t.Name] = v
+	return v, nil
+}
+
+// run runs the steps in order and, where times is given, adds each step's duration.
+func (c *chain) run(times []time.Duration) error {
+	for i, s := range c.steps {
+		start := time.Now()
+		if err := s.session.Run(s.in, s.out); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+		if times != nil {
+			times[i] = time.Since(start)
+		}
+	}
+	return nil
+}
+
+func (c *chain) close() {
+	for _, s := range c.steps {
+		s.session.Close()
+	}
+	for _, v := range c.values {
+		v.Destroy()
+	}
+}
+
+func names(tensors []Tensor) []string {
+	list := make([]string, len(tensors))
+	for i, t := range tensors {
+		list[i] = t.Name
+	}
+	return list
+}
+
+// aligned allocates memory that starts at a multiple of arenaAlign.
+func aligned(size int64) []byte {
+	data := make([]byte, size+arenaAlign)
+	skip := -int(uintptr(unsafe.Pointer(&data[0]))) & (arenaAlign - 1)
+	return data[skip : int64(skip)+size : int64(skip)+size]
+}
+
+const costRuns = 5 // timed runs of each layer for granularity auto, after one to warm up
+
+// costly runs op layers on one CPU core and returns the cuts between them that
+// are left when neighbours are merged until each group costs at least least.
+func (m *Model) costly(layers []Layer, least time.Duration) ([]int, error) {
+	c, err := newChain(m, layers, RandomInputs(m, 1), "all")
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	runs := make([][]time.Duration, costRuns+1)
+	for i := range runs {
+		runs[i] = make([]time.Duration, len(layers))
+		if err := c.run(runs[i]); err != nil {
+			return nil, fail(ErrRuntime, m.source, "%w", err)
+		}
+	}
+	var cuts []int
+	node, group := 0, time.Duration(0)
+	for i, l := range layers {
+		var times []time.Duration
+		for _, r := range runs[1:] {
+			times = append(times, r[i])
+		}
+		group += median(times)
+		node += len(l.nodes)
+		if group >= least && i+1 < len(layers) {
+			cuts = append(cuts, node)
+			group = 0
+		}
+	}
+	if group < least && len(cuts) > 0 {
+		cuts = cuts[:len(cuts)-1]
+	}
+	return cuts, nil
+}
