@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/terastal/terastal/internal/doctor"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
+)
+
+func newDoctor(s *streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Show what this machine offers, what is missing and how to fix it",
+		Long: `Shows the ONNX Runtime library that is used, the execution providers that
+really open on this machine (each is tried, in a process of its own), the cores,
+GPUs and drivers, and the accelerators that "auto" stands for in a configuration.
+For what is missing it names the command that fixes it.
+
+Exits with 1 when ONNX Runtime cannot be used.`,
+		Example: `  terastal doctor
+  terastal doctor --json | jq '.providers[] | select(.opens) | .name'
+  terastal doctor --ort ~/lib/libonnxruntime.so.1.29.0`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := doctor.Self()
+			if err != nil {
+				return err
+			}
+			report := doctor.Check(cmd.Context(), doctor.Options{
+				Library: s.ort,
+				Host:    hostinfo.Read(hostinfo.This()),
+				Probe:   doctor.Child(doctor.ProbeTimeout, self),
+			})
+			if err := cmd.Context().Err(); err != nil {
+				return err
+			}
+			if err := errors.Join(report.Write(s.text()), s.document(report)); err != nil {
+				return err
+			}
+			if !report.OK {
+				return errors.New("ONNX Runtime cannot be used: see above")
+			}
+			return nil
+		},
+	}
+	cmd.AddCommand(newDoctorProbe(s))
+	return cmd
+}
+
+// newDoctorProbe is what doctor runs in a process of its own for each provider.
+func newDoctorProbe(s *streams) *cobra.Command {
+	return &cobra.Command{
+		Use:    "probe PROVIDER",
+		Short:  "Open one execution provider, or fail with the reason",
+		Hidden: true,
+		Args:   exactArgs("PROVIDER"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := ort.Start(s.ort); err != nil {
+				return err
+			}
+			return ort.Probe(ort.Config{Provider: args[0]})
+		},
+	}
+}

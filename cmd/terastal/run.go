@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// trafficFlags are the flags of every verb that plays traffic.
+var trafficFlags = []string{"duration", "seed", "load", "arrivals", "phases", "jitter", "policies", "drop", "queue", "out", "budget", "precision"}
+
+// playOptions are what the verbs that play traffic have in common.
+type playOptions struct {
+	*streams
+	config    string
+	profile   string
+	simulated bool
+	compare   bool // show policies side by side
+}
+
+func newRun(s *streams) *cobra.Command {
+	o := playOptions{streams: s}
+	cmd := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Run the configured models on the real accelerators",
+		Long: `Splits the models, measures their layers (or uses the profile of an earlier run
+when it still fits), plans budgets, and plays the configured traffic on the real
+accelerators. Prints miss rates and latencies; writes result.json, and for every
+policy the event log and a trace for ui.perfetto.dev, to the output folder.`,
+		Example: `  terastal run --config my.yaml
+  terastal run --config my.yaml --policies edf,terastal --duration 30s
+  terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
+	}
+	o.flags(cmd, "terastal")
+	return cmd
+}
+
+func newSimulate(s *streams) *cobra.Command {
+	o := playOptions{streams: s, simulated: true}
+	cmd := &cobra.Command{
+		Use:   "simulate --config FILE",
+		Short: "Play the same traffic in virtual time",
+		Long: `As "terastal run", on the simulator: the same engine and policies, with the
+layers' measured medians as durations. A profile is measured first unless one
+is there already.`,
+		Example: `  terastal simulate --config my.yaml
+  terastal simulate --config my.yaml --profile out/profile.json --duration 10m --arrivals poisson`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
+	}
+	o.flags(cmd, "")
+	return cmd
+}
+
+func newCompare(s *streams) *cobra.Command {
+	o := playOptions{streams: s, compare: true}
+	cmd := &cobra.Command{
+		Use:   "compare --config FILE",
+		Short: "Compare policies on the same arrivals, real or simulated",
+		Example: `  terastal compare --config my.yaml
+  terastal compare --config my.yaml --simulated --policies fcfs,edf,terastal --load 1.1`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
+	}
+	o.flags(cmd, "")
+	cmd.Flags().BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")
+	return cmd
+}
+
+// flags defines the flags; policy, if not empty, is the default of --policies.
+func (o *playOptions) flags(cmd *cobra.Command, policy string) {
+	configFlag(cmd, &o.config)
+	cmd.Flags().StringVar(&o.profile, "profile", "", "profile to use (default: OUT/profile.json, measured if it is not there or does not fit)")
+	config.AddFlags(cmd.Flags(), trafficFlags...)
+	if policy != "" {
+		config.SetDefault(cmd.Flags(), "policies", policy)
+	}
+}
+
+// planned opens the configuration, gets a profile and plans.
+func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
+	if o.config == "" {
+		return nil, usagef("`%s` needs --config FILE; `terastal demo` needs none", cmd.CommandPath())
+	}
+	c, err := loadConfig(cmd, o.config)
+	if err != nil {
+		return nil, err
+	}
+	f, err := o.openFlow(cmd.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	named := o.profile != ""
+	if !named {
+		o.profile = f.ProfilePath()
+	}
+	if err := f.EnsureProfile(cmd.Context(), o.profile, named); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if err := f.Plan(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (o *playOptions) play(cmd *cobra.Command) error {
+	f, err := o.planned(cmd)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := o.execute(cmd.Context(), f)
+	if err != nil {
+		return err
+	}
+	return o.show(r, filepath.Join(f.Config.Out, r.FileName()))
+}
+
+func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, error) {
+	if o.simulated {
+		return f.Simulate()
+	}
+	return f.Run(ctx)
+}
+
+// show prints a result and turns one that is not valid into an error.
+func (o *playOptions) show(r *flow.Result, file string) error {
+	w := o.text()
+	fmt.Fprintf(w, "%s\n\n", r.Hardware)
+	report.Plan(w, r.Models, r.Traffic.Load)
+	fmt.Fprintln(w)
+	var metrics []eventlog.Metrics
+	for _, p := range r.Policies {
+		metrics = append(metrics, p.Metrics)
+	}
+	if o.compare {
+		report.SideBySide(w, metrics)
+	} else {
+		report.Policies(w, metrics)
+	}
+	if r.Driver == eventlog.Real {
+		fmt.Fprintln(w)
+		report.Verification(w, r.Policies)
+	}
+	fmt.Fprintf(w, "\nwritten: %s", file)
+	if len(r.Policies) > 0 {
+		fmt.Fprintf(w, "; for each policy a log and a trace (open in ui.perfetto.dev), such as %s", r.Policies[len(r.Policies)-1].Trace)
+	}
+	fmt.Fprintln(w)
+	if err := o.document(r); err != nil {
+		return err
+	}
+	if !r.Valid {
+		return invalidError{r.Reasons}
+	}
+	return nil
+}

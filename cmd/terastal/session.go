@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/doctor"
+	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+)
+
+// loadConfig reads the configuration of a verb; what is wrong with it is a
+// usage error.
+func loadConfig(cmd *cobra.Command, file string) (*config.Config, error) {
+	c, err := config.Load(file, cmd.Flags())
+	if errors.Is(err, config.ErrInvalid) {
+		return nil, usageError{err}
+	}
+	return c, err
+}
+
+// configFlag defines --config.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "config", "", "YAML file that names accelerators, models and traffic")
+}
+
+// openFlow opens what the configuration names.
+func (s *streams) openFlow(ctx context.Context, c *config.Config) (*flow.Flow, error) {
+	f, err := flow.Open(c, flow.Options{
+		ORT: s.ort,
+		Open: func(source string, o models.Options) (*models.Model, error) {
+			if !strings.HasPrefix(source, "zoo:") {
+				path, err := c.Path(source, s.models)
+				if err != nil {
+					return nil, err
+				}
+				source = path
+			}
+			return openModel(source, o)
+		},
+		Auto: func(library string, host hostinfo.Info) ([]runtime.Spec, error) {
+			return doctor.Accelerators(ctx, library, host)
+		},
+		Probe: func(library, provider string) error {
+			self, err := doctor.Self()
+			if err != nil {
+				return err
+			}
+			return doctor.Child(doctor.ProbeTimeout, self)(ctx, library, provider)
+		},
+		Progress: s.progress,
+		Note:     flow.NoteTo(s.err),
+	})
+	if errors.Is(err, config.ErrInvalid) || errors.Is(err, runtime.ErrSpec) {
+		return nil, usageError{err}
+	}
+	return f, err
+}
+
+// progress shows a bar on a terminal and nothing elsewhere.
+func (s *streams) progress(what string) flow.Meter {
+	if f, ok := s.err.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+		return flow.Discard(what)
+	}
+	return &bar{progressbar.NewOptions(1000, progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription(fmt.Sprintf("%-28s", what)),
+		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100e6))}
+}
+
+type bar struct{ b *progressbar.ProgressBar }
+
+func (b *bar) Set(share float64) { b.b.Set(int(share * 1000)) }
+func (b *bar) Done()             { b.b.Finish() }
+
+// printLines writes each line and returns the first error.
+func printLines(w io.Writer, lines ...string) error {
+	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
+	return err
+}
