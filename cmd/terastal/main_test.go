@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 )
@@ -47,11 +49,30 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ONNXRUNTIME_LIB", library.Path)
 			env.Setenv("TERASTAL_CACHE", filepath.Join(env.WorkDir, ".cache"))
-			return nil
+			return os.WriteFile(filepath.Join(env.WorkDir, "unknown-op.onnx"), unknownOperator(t), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"query": query,
 		},
 	})
+}
+
+// unknownOperator is a well-formed model with an operator that does not exist.
+func unknownOperator(t *testing.T) []byte {
+	value := func(name string) *onnxpb.ValueInfoProto {
+		return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
+			TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(1), Shape: &onnxpb.TensorShapeProto{
+				Dim: []*onnxpb.TensorShapeProto_Dimension{{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: 4}}}}}}}}
+	}
+	data, err := proto.Marshal(&onnxpb.ModelProto{
+		IrVersion:   proto.Int64(8),
+		OpsetImport: []*onnxpb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x")}, Output: []*onnxpb.ValueInfoProto{value("y")},
+			Node: []*onnxpb.NodeProto{{Name: proto.String("first"), OpType: proto.String("Frobnicate"), Input: []string{"x"}, Output: []string{"y"}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

@@ -3,19 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/google/renameio/v2"
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -120,7 +119,7 @@ type listedNetwork struct {
 
 func runModelsList(s *streams) error {
 	list := []listedNetwork{}
-	t := newTable(s.text(), "NETWORK", "TASK", "INPUT", "PARAMETERS", "MACS")
+	t := table.New("network", "task", "input", ">parameters", ">MACs")
 	for _, name := range zoo.Names() {
 		a, err := zoo.Info(name)
 		if err != nil {
@@ -129,8 +128,7 @@ func runModelsList(s *streams) error {
 		list = append(list, listedNetwork{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Source})
 		t.AppendRow(table.Row{zooPrefix + a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs)})
 	}
-	alignRight(t, 4, 5)
-	t.Render()
+	fmt.Fprintln(s.text(), t.Render())
 	return s.document(map[string]any{"networks": list})
 }
 
@@ -252,7 +250,7 @@ func runModelsInspect(s *streams, f modelFlags, ref string) error {
 		Inputs: describeTensors(m.Inputs()), Outputs: describeTensors(m.Outputs()),
 		Layers: make([]layerDocument, len(layers)),
 	}
-	t := newTable(s.text(), "#", "LAYER", "OPS", "MACS", "PARAMETERS", "IN", "BYTES", "OUT", "BYTES")
+	t := table.New(">#", "layer", "ops", ">MACs", ">parameters", "in", ">bytes", "out", ">bytes")
 	for i, l := range layers {
 		in, out := describeTensors(l.Inputs), describeTensors(l.Outputs)
 		doc.Layers[i] = layerDocument{l.Index, l.Name, l.Ops, l.MACs, l.Parameters, in, out, l.SHA256}
@@ -264,8 +262,7 @@ func runModelsInspect(s *streams, f modelFlags, ref string) error {
 	fmt.Fprintf(s.text(), "%s: %s parameters, %s MACs, %d layers at %s, %s bytes of buffers between them\n",
 		m.Name(), count(m.Parameters()), count(m.MACs()), len(layers), f.granularity, count(buffers))
 	fmt.Fprintf(s.text(), "inputs %v, outputs %v\n\n", m.Inputs(), m.Outputs())
-	alignRight(t, 1, 4, 5, 7, 9)
-	t.Render()
+	fmt.Fprintln(s.text(), t.Render())
 	return s.document(doc)
 }
 
@@ -382,31 +379,6 @@ func writeLayers(folder string, layers []models.Layer) ([]string, error) {
 		files = append(files, file)
 	}
 	return files, nil
-}
-
-// newTable is a plain aligned table with the given headings.
-func newTable(w io.Writer, headings ...string) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	style := table.StyleLight
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Options.SeparateHeader = true
-	style.Format.Header = text.FormatDefault
-	t.SetStyle(style)
-	row := make(table.Row, len(headings))
-	for i, h := range headings {
-		row[i] = h
-	}
-	t.AppendHeader(row)
-	return t
-}
-
-func alignRight(t table.Writer, columns ...int) {
-	var configs []table.ColumnConfig
-	for _, c := range columns {
-		configs = append(configs, table.ColumnConfig{Number: c, Align: text.AlignRight, AlignHeader: text.AlignRight})
-	}
-	t.SetColumnConfigs(configs)
 }
 
 // count writes a large number with its SI prefix: 25.6M.

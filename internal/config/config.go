@@ -6,6 +6,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -136,6 +137,23 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 	}
 }
 
+// SetDefault changes the default of a flag that AddFlags defined.
+func SetDefault(f *pflag.FlagSet, name, value string) {
+	flag := f.Lookup(name)
+	flag.DefValue = value
+	var err error
+	if list, ok := flag.Value.(pflag.SliceValue); ok {
+		// Set would make the user's values add to the default.
+		err = list.Replace(strings.Split(value, ","))
+		flag.DefValue = "[" + value + "]"
+	} else {
+		err = flag.Value.Set(value)
+	}
+	if err != nil {
+		panic("config: default of " + name + ": " + err.Error())
+	}
+}
+
 func policyNames() []string {
 	var out []string
 	for _, p := range sched.Policies() {
@@ -204,13 +222,14 @@ func (c *Config) in() string {
 }
 
 func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), " ")
+	text := strings.TrimPrefix(err.Error(), "decoding failed due to the following error(s):")
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }), " ")
 }
 
 // decode fills c from v and refuses keys that c does not have.
 func decode(v *viper.Viper, c *Config) error {
 	var md mapstructure.Metadata
-	hook := mapstructure.ComposeDecodeHookFunc(noBareDuration, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","))
+	hook := mapstructure.ComposeDecodeHookFunc(duration, mapstructure.StringToSliceHookFunc(","))
 	if err := v.Unmarshal(c, func(dc *mapstructure.DecoderConfig) { dc.Metadata, dc.DecodeHook = &md, hook }); err != nil {
 		return err
 	}
@@ -222,13 +241,18 @@ func decode(v *viper.Viper, c *Config) error {
 	return nil
 }
 
-// noBareDuration refuses numbers where a duration is wanted: 10 could mean
+// duration reads a duration, and refuses a number without a unit: 10 could mean
 // anything.
-func noBareDuration(from, to reflect.Type, value any) (any, error) {
-	if to == reflect.TypeFor[time.Duration]() && from != to && from.Kind() != reflect.String {
-		return nil, fmt.Errorf("%v is not a duration: write a unit, such as %vms or %vs", value, value, value)
+func duration(from, to reflect.Type, value any) (any, error) {
+	if to != reflect.TypeFor[time.Duration]() || from == to {
+		return value, nil
 	}
-	return value, nil
+	if from.Kind() == reflect.String {
+		if d, err := time.ParseDuration(value.(string)); err == nil {
+			return d, nil
+		}
+	}
+	return nil, fmt.Errorf("%v is not a duration: write a number with its unit, such as 10ms or 1.5s", value)
 }
 
 // known lists the keys that exist beside the given one.
@@ -284,7 +308,10 @@ func (c *Config) validate() error {
 	if len(c.Policies) == 0 {
 		return fmt.Errorf("policies is empty, have %s", strings.Join(policyNames(), ", "))
 	}
-	for _, p := range c.Policies {
+	for i, p := range c.Policies {
+		if slices.Contains(c.Policies[:i], p) {
+			return fmt.Errorf("policy %q is listed twice", p)
+		}
 		if !slices.Contains(policyNames(), p) {
 			return fmt.Errorf("unknown policy %q, have %s", p, strings.Join(policyNames(), ", "))
 		}
@@ -426,6 +453,9 @@ func (c *Config) Path(source, root string) (string, error) {
 	}
 	path := filepath.Join(root, source)
 	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no file %s: correct the model's source, which is relative to %s", path, root)
+	}
 	if err != nil {
 		return "", fmt.Errorf("model source: %w", err)
 	}

@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
-
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -146,7 +144,7 @@ func (r *Report) advise(open []string) {
 func (r Report) Write(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(r.summary() + "\n")
-	for _, t := range []table.Writer{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.fixTable()} {
+	for _, t := range []table.Table{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.fixTable()} {
 		if t.Length() > 0 {
 			b.WriteString("\n" + t.Render() + "\n")
 		}
@@ -165,21 +163,8 @@ func (r Report) summary() string {
 	return fmt.Sprintf("Ready: ONNX Runtime %s computes with: %s", r.ONNXRuntime.Version, strings.Join(r.open(), ", "))
 }
 
-// newTable is a table of two or more aligned columns without a frame.
-func newTable(columns ...any) table.Writer {
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Options = table.Options{SeparateHeader: true}
-	t.Style().Box.PaddingLeft = ""
-	t.Style().Box.PaddingRight = "  "
-	t.Style().Format.Header = text.FormatDefault
-	t.SuppressTrailingSpaces()
-	t.AppendHeader(columns)
-	return t
-}
-
-func (r Report) machineTable() table.Writer {
-	t := newTable("Machine", "")
+func (r Report) machineTable() table.Table {
+	t := table.New("Machine", "")
 	h := r.Host
 	rt := r.ONNXRuntime
 	switch {
@@ -250,8 +235,8 @@ func joinCores(cores []int) string {
 // shown is how much of a provider's reason fits a table; --json has all of it.
 const shown = 100
 
-func (r Report) providerTable() table.Writer {
-	t := newTable("Provider", "Opens", "Why not")
+func (r Report) providerTable() table.Table {
+	t := table.New("Provider", "Opens", "Why not")
 	for _, p := range r.Providers {
 		opens, reason := "no", p.Reason
 		if p.Opens {
@@ -265,16 +250,16 @@ func (r Report) providerTable() table.Writer {
 	return t
 }
 
-func (r Report) acceleratorTable() table.Writer {
-	t := newTable("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
+func (r Report) acceleratorTable() table.Table {
+	t := table.New("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
 	for _, a := range r.Accelerators {
 		t.AppendRow(table.Row{a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores)})
 	}
 	return t
 }
 
-func (r Report) fixTable() table.Writer {
-	t := newTable("To fix or improve", "Do this")
+func (r Report) fixTable() table.Table {
+	t := table.New("To fix or improve", "Do this")
 	for _, f := range r.Fixes {
 		t.AppendRow(table.Row{f.Problem, f.Command})
 	}

@@ -33,6 +33,9 @@ type Options struct {
 	Open func(source string, o models.Options) (*models.Model, error)
 	// Auto proposes accelerators for the machine.
 	Auto func(library string, host hostinfo.Info) ([]runtime.Spec, error)
+	// Probe opens a provider in a process of its own, so that one that crashes
+	// or writes to the terminal harms nothing here.
+	Probe func(library, provider string) error
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
 	Note     func(format string, args ...any)
@@ -65,29 +68,36 @@ type Flow struct {
 
 // Open starts ONNX Runtime, opens the accelerators, and loads and splits the
 // models.
-func Open(c *config.Config, o Options) (f *Flow, err error) {
-	f = &Flow{Config: c, opts: o, Host: hostinfo.Read(hostinfo.This())}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	if len(c.Models) == 0 {
-		return nil, fmt.Errorf("%w: no models: list at least one under `models:` in the --config file", config.ErrInvalid)
+func Open(c *config.Config, o Options) (*Flow, error) {
+	f := &Flow{Config: c, opts: o, Host: hostinfo.Read(hostinfo.This())}
+	if err := f.open(); err != nil {
+		f.Close()
+		return nil, err
 	}
-	if f.ORT, err = ort.Start(o.ORT); err != nil {
-		return f, err
+	return f, nil
+}
+
+func (f *Flow) open() (err error) {
+	c := f.Config
+	if len(c.Models) == 0 {
+		return fmt.Errorf("%w: no models: list at least one under `models:` in the --config file", config.ErrInvalid)
+	}
+	if f.ORT, err = ort.Start(f.opts.ORT); err != nil {
+		return err
 	}
 	f.Specs = c.Specs()
 	if len(f.Specs) == 0 {
-		if f.Specs, err = o.Auto(f.ORT.Path, f.Host); err != nil {
-			return f, err
+		if f.Specs, err = f.opts.Auto(f.ORT.Path, f.Host); err != nil {
+			return err
 		}
 	}
 	for _, s := range f.Specs {
+		if err := f.probe(s); err != nil {
+			return err
+		}
 		a, err := runtime.OpenORT(s)
 		if err != nil {
-			return f, err
+			return err
 		}
 		f.accs = append(f.accs, a)
 	}
@@ -95,11 +105,25 @@ func Open(c *config.Config, o Options) (f *Flow, err error) {
 	for i := range c.Models {
 		n, err := f.load(&c.Models[i])
 		if err != nil {
-			return f, err
+			return err
 		}
 		f.Networks = append(f.Networks, n)
 	}
-	return f, nil
+	return nil
+}
+
+// probe tries an accelerator other than the CPU without risk to this process.
+func (f *Flow) probe(s runtime.Spec) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if s.Provider == "" || strings.EqualFold(s.Provider, "cpu") {
+		return nil
+	}
+	if err := f.opts.Probe(f.ORT.Path, s.Provider); err != nil {
+		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
+	}
+	return nil
 }
 
 // roomForReleases gives the Go scheduler processors beside the workers, which

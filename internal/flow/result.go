@@ -279,7 +279,7 @@ func (r *Result) judge(p *PolicyResult) {
 	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int { return int(a.DeadlineMS*1e6 - b.DeadlineMS*1e6) }).DeadlineMS
 	for _, m := range p.Models {
 		if m.Released < minJobs {
-			r.invalid("%s released %d requests of %s, a miss rate needs at least %d: raise --duration", p.Policy, m.Released, m.Model, minJobs)
+			r.invalid("%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released, m.Model, minJobs)
 		}
 	}
 	if lag := p.ReleaseLagP99US / 1e3; lag > maxLagShare*shortest {
@@ -298,9 +298,12 @@ func (r *Result) judge(p *PolicyResult) {
 	}
 }
 
+// invalid adds a reason, once: some hold for all policies.
 func (r *Result) invalid(format string, args ...any) {
 	r.Valid = false
-	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+	if reason := fmt.Sprintf(format, args...); !slices.Contains(r.Reasons, reason) {
+		r.Reasons = append(r.Reasons, reason)
+	}
 }
 
 // EqualShares sets the rates so that every model demands the same share of one

@@ -32,6 +32,7 @@ var allowed = []struct {
 	{"internal/ort", nil},
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/imports", nil},
+	{"internal/table", nil},
 	// Views and documents of the core.
 	{"sched/plan", []string{"sched", "internal/document"}},
 	{"sched/eventlog", []string{"sched", "internal/document", "internal/stats"}},
@@ -42,13 +43,13 @@ var allowed = []struct {
 	{"profiler", []string{"models", "runtime", "sched", "internal/document", "internal/hostinfo", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched"}},
 	// What the command line shares between its verbs.
-	{"internal/doctor", []string{"runtime", "internal/hostinfo", "internal/ort"}},
+	{"internal/doctor", []string{"runtime", "internal/hostinfo", "internal/ort", "internal/table"}},
 	{"internal/config", []string{"runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/plan", "sched/eventlog",
 		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats"}},
-	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow"}},
+	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/table"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog",
-		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/ort", "internal/report"}},
+		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/ort", "internal/report", "internal/table"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.

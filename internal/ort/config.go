@@ -260,7 +260,7 @@ func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
 		func() error { return o.SetIntraOpNumThreads(c.Threads) },
 		func() error { return o.SetInterOpNumThreads(1) },
 		func() error { return o.SetGraphOptimizationLevel(c.level()) },
-		func() error { return o.SetLogSeverityLevel(ort.LoggingLevelError) },
+		func() error { return o.SetLogSeverityLevel(ort.LoggingLevelFatal) },
 	}
 	if c.SaveOptimized != "" {
 		set = append(set, func() error { return o.SetOptimizedModelFilePath(c.SaveOptimized) })

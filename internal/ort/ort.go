@@ -57,7 +57,7 @@ func Start(explicit string) (Library, error) {
 		return Library{}, err
 	}
 	ort.SetSharedLibraryPath(library.Path)
-	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 		return Library{}, fmt.Errorf("starting ONNX Runtime from %s: %s", library.Path, oneLine(err.Error()))
 	}
 	if err := errors.Join(ort.DisableTelemetry(), attach(library.Path)); err != nil {

@@ -6,9 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-
 	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/variants"
@@ -22,9 +21,9 @@ func Profile(w io.Writer, p *profiler.Profile) {
 		together = "all accelerators working at the same time"
 	}
 	fmt.Fprintf(w, "%s, ONNX Runtime %s, measured %s, %s\n", p.Host.CPU, p.ORT, p.Created, together)
-	header := []any{"model", "layer", "ops", "MMACs"}
+	header := []string{"model", "layer", "ops", ">MMACs"}
 	for _, a := range p.Accelerators {
-		header = append(header, a.Name, "p99")
+		header = append(header, ">"+a.Name, ">p99")
 	}
 	cells := map[[3]int]*profiler.Cell{}
 	for i := range p.Cells {
@@ -32,7 +31,7 @@ func Profile(w io.Writer, p *profiler.Profile) {
 			cells[[3]int{c.Model, c.Layer, c.Accelerator}] = c
 		}
 	}
-	t := Table(w, append(header, "fastest on")...)
+	t := table.New(append(header, "fastest on")...)
 	for m, model := range p.Models {
 		if m > 0 {
 			t.AppendSeparator()
@@ -65,7 +64,7 @@ func Profile(w io.Writer, p *profiler.Profile) {
 			t.AppendRow(row)
 		}
 	}
-	t.Render()
+	render(w, t)
 	for m, model := range p.Models {
 		parts := []string{}
 		for k, a := range p.Accelerators {
@@ -101,7 +100,7 @@ func Validation(w io.Writer, v *flow.Validation) {
 	e := &v.Layers
 	fmt.Fprintf(w, "layers: %d runs, mean absolute error %s of the prediction, bias %+.1f %%, within 5 %%: %s, within 10 %%: %s\n\n",
 		e.Runs, percent(e.MAPE), 100*e.Bias, percent(e.Within5), percent(e.Within10))
-	t := Table(w, "", "model", "released", "miss rate", "dropped", "p50", "p90", "p99")
+	t := table.New("", "model", ">released", ">miss rate", ">dropped", ">p50", ">p90", ">p99")
 	for i, m := range v.Models {
 		if i > 0 {
 			t.AppendSeparator()
@@ -109,16 +108,16 @@ func Validation(w io.Writer, v *flow.Validation) {
 		t.AppendRow(table.Row{"real", m.Model, m.Real.Released, percent(m.Real.MissRate), m.Real.Dropped, msText(m.Real.P50MS), msText(m.Real.P90MS), msText(m.Real.P99MS)})
 		t.AppendRow(table.Row{"simulated", "", m.Simulated.Released, percent(m.Simulated.MissRate), m.Simulated.Dropped, msText(m.Simulated.P50MS), msText(m.Simulated.P90MS), msText(m.Simulated.P99MS)})
 	}
-	t.Render()
+	render(w, t)
 	if len(e.Worst) == 0 {
 		return
 	}
 	fmt.Fprintln(w, "\nwhere the predictions are off most:")
-	t = Table(w, "", "model", "layer", "accelerator", "runs", "predicted", "measured p50")
+	t = table.New(">", "model", "layer", "accelerator", ">runs", ">predicted", ">measured p50")
 	for i, x := range e.Worst {
 		t.AppendRow(table.Row{i + 1, x.Model, shorten(x.Layer, 34), x.Accelerator, x.Runs, usText(x.PredictedUS), usText(x.MeasuredUS)})
 	}
-	t.Render()
+	render(w, t)
 }
 
 // Target is a variants.Target with names.
@@ -147,9 +146,9 @@ func Targets(w io.Writer, targets []Target) {
 		fmt.Fprintln(w, "every layer fits its budget on every accelerator that runs it: no variants are wanted")
 		return
 	}
-	t := Table(w, "model", "layer", "accelerator", "latency", "budget", "speed-up needed")
+	t := table.New("model", "layer", "accelerator", ">latency", ">budget", ">speed-up needed")
 	for _, x := range targets {
 		t.AppendRow(table.Row{x.Model, shorten(x.Layer, 40), x.Accelerator, usText(float64(x.Latency) / 1e3), usText(float64(x.Budget) / 1e3), fmt.Sprintf("%.2fx", x.Speedup)})
 	}
-	t.Render()
+	render(w, t)
 }

@@ -7,10 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
-
 	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
@@ -18,42 +16,8 @@ import (
 // with 99 % confidence when none may be above it (MLPerf LoadGen).
 const minP99 = 459
 
-// Table starts a table in the project's style: no frames but one line under the
-// header, numbers right-aligned.
-func Table(w io.Writer, header ...any) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(trimmed{w})
-	style := table.StyleLight
-	style.Options = table.Options{SeparateHeader: true}
-	style.Box.PaddingLeft = ""
-	style.Box.PaddingRight = "  "
-	style.Format.Header = text.FormatDefault
-	t.SetStyle(style)
-	t.AppendHeader(header)
-	var columns []table.ColumnConfig
-	for i, h := range header {
-		name := fmt.Sprint(h)
-		if i > 0 && !slices.Contains([]string{"model", "accelerator", "layer"}, name) {
-			columns = append(columns, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
-		}
-	}
-	t.SetColumnConfigs(columns)
-	return t
-}
-
-// trimmed takes the padding off the ends of lines. Tables write whole lines.
-type trimmed struct{ w io.Writer }
-
-func (t trimmed) Write(p []byte) (int, error) {
-	lines := strings.Split(string(p), "\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimRight(l, " ")
-	}
-	if _, err := io.WriteString(t.w, strings.Join(lines, "\n")); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
+// render writes a finished table.
+func render(w io.Writer, t table.Table) { fmt.Fprintln(w, t.Render()) }
 
 // Plan prints what was planned for each model.
 func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
@@ -74,14 +38,14 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 		}
 	}
 	slices.Sort(accs)
-	header := []any{"model", "layers", "rate/s", "deadline"}
+	header := []string{"model", ">layers", ">rate/s", ">deadline"}
 	for _, a := range accs {
-		header = append(header, a)
+		header = append(header, ">"+a)
 	}
-	t := Table(w, append(header, "fastest")...)
+	t := table.New(append(header, ">fastest")...)
 	infeasible := []string{}
 	for _, i := range infos {
-		row := []any{i.Name, i.Layers, fmt.Sprintf("%.1f", i.RatePerS), msText(i.DeadlineMS)}
+		row := table.Row{i.Name, i.Layers, fmt.Sprintf("%.1f", i.RatePerS), msText(i.DeadlineMS)}
 		for _, a := range accs {
 			latency := "-"
 			if ms, ok := i.LatencyMS[a]; ok {
@@ -94,9 +58,9 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 			infeasible = append(infeasible, i.Name)
 		}
 	}
-	t.Render()
+	render(w, t)
 	fmt.Fprintf(w, "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each layer on its best accelerator\n")
-	fmt.Fprintf(w, "demand: %.2f of the measured capacity (the fluid bound, which no schedule exceeds)\n", load)
+	fmt.Fprintf(w, "demand: %.3g of the measured capacity (the fluid bound, which no schedule exceeds)\n", load)
 	if len(infeasible) > 0 {
 		fmt.Fprintf(w, "warning: even the fastest accelerators take longer than the deadline of %s\n", strings.Join(infeasible, ", "))
 	}
@@ -104,7 +68,7 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 
 // Policies prints miss rates and latencies per policy and model.
 func Policies(w io.Writer, metrics []eventlog.Metrics) {
-	t := Table(w, "policy", "model", "released", "met", "late", "dropped", "failed", "miss rate", "p50", "p90", "p99")
+	t := table.New("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">p50", ">p90", ">p99")
 	few := false
 	for n, m := range metrics {
 		if n > 0 {
@@ -123,7 +87,7 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 		}
 		t.AppendRow(table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""})
 	}
-	t.Render()
+	render(w, t)
 	if few {
 		fmt.Fprintf(w, "* fewer than %d finished requests: too few to claim a 99th percentile\n", minP99)
 	}
@@ -134,11 +98,11 @@ func SideBySide(w io.Writer, metrics []eventlog.Metrics) {
 	if len(metrics) == 0 {
 		return
 	}
-	header := []any{"miss rate"}
+	header := []string{"miss rate"}
 	for _, m := range metrics {
-		header = append(header, m.Policy)
+		header = append(header, ">"+m.Policy)
 	}
-	t := Table(w, header...)
+	t := table.New(header...)
 	for i, x := range metrics[0].Models {
 		row := table.Row{x.Model}
 		for _, m := range metrics {
@@ -152,13 +116,13 @@ func SideBySide(w io.Writer, metrics []eventlog.Metrics) {
 		row = append(row, percent(m.MeanMissRate))
 	}
 	t.AppendRow(row)
-	t.Render()
+	render(w, t)
 }
 
 // Verification prints what was verified and how much the machine got in the
 // way, a line per policy.
 func Verification(w io.Writer, policies []flow.PolicyResult) {
-	t := Table(w, "policy", "verified", "largest difference", "decision p50", "p99", "release lag p50", "p99", "utilization")
+	t := table.New("policy", ">verified", ">largest difference", ">decision p50", ">p99", ">release lag p50", ">p99", "utilization")
 	for _, p := range policies {
 		verified, diff := "-", "-"
 		if v := p.Verification; v != nil {
@@ -172,7 +136,7 @@ func Verification(w io.Writer, policies []flow.PolicyResult) {
 		t.AppendRow(table.Row{p.Policy, verified, diff, usText(float64(p.DecisionP50NS) / 1e3), usText(float64(p.DecisionP99NS) / 1e3),
 			usText(p.ReleaseLagP50US), usText(p.ReleaseLagP99US), strings.Join(use, ", ")})
 	}
-	t.Render()
+	render(w, t)
 }
 
 func mapKeys[V any](m map[string]V) func(func(string) bool) {
