@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/terastal/terastal/internal/ort"
@@ -88,16 +89,29 @@ func (s Spec) config() ort.Config {
 	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores}
 }
 
+// ErrSpec is wrapped by errors about a specification that makes no sense on
+// this machine, whatever the state of its drivers.
+var ErrSpec = errors.New("invalid accelerator")
+
+// Validate checks the name, that the provider, the optimisation level and the
+// cores exist, and that there is a core for every thread.
+func (s Spec) Validate() error {
+	if s.Name == "" {
+		return fmt.Errorf("%w: it needs a name", ErrSpec)
+	}
+	if err := s.config().Validate(); err != nil {
+		return fmt.Errorf("%w %q: %w", ErrSpec, s.Name, err)
+	}
+	return nil
+}
+
 // OpenORT opens an execution provider of ONNX Runtime as an accelerator. It
 // really runs a small model on it, so that a provider that is listed but does
 // not work is refused here.
 func OpenORT(s Spec) (Accelerator, error) {
-	if s.Name == "" {
-		return nil, fmt.Errorf("an accelerator needs a name")
-	}
 	c := s.config()
-	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	if err := s.Validate(); err != nil {
+		return nil, err
 	}
 	if err := ort.Probe(c); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)

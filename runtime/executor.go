@@ -154,7 +154,7 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	r := &run{Executor: e, opts: o, arrivals: arrivals, mail: make([]chan sched.Dispatch, len(e.accs)),
-		records: make(eventlog.Buffer, 0, len(arrivals)*64), steps: make([]time.Duration, 0, len(arrivals)*64),
+		records: make(eventlog.Buffer, 0, e.expectedRecords(arrivals)), steps: make([]time.Duration, 0, e.expectedRecords(arrivals)),
 		slots: map[int64]*Slot{}, done: make(chan struct{})}
 	r.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: r})
 	if err != nil {
@@ -171,6 +171,19 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	log := &eventlog.Log{Records: r.records, Header: eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(),
 		Queue: queue, Seed: o.Traffic.Seed, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration}}
 	return &Result{Log: log, Decisions: r.steps, Samples: r.samples, Interrupted: ctx.Err() != nil}, nil
+}
+
+// expectedRecords is how many records the run will write, up to a bound on what
+// is set aside at once: two per layer and two per job.
+func (e *Executor) expectedRecords(arrivals []sched.Arrival) int {
+	const most = 1 << 19
+	n := 0
+	for _, a := range arrivals {
+		if n += 2 * (1 + len(e.programs[a.Model].Network.Layers)); n > most {
+			return most
+		}
+	}
+	return n
 }
 
 // run is the state of one Executor.Run. The mutex guards everything below it;

@@ -1,0 +1,452 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// bench is a system of small networks on accelerators, ready to run.
+type bench struct {
+	accs     []runtime.Accelerator
+	networks []*runtime.Network
+	programs []*runtime.Program
+}
+
+// open loads the keyword-spotting network, once per granularity, on the
+// accelerators; wrap, if not nil, stands between them and the runtime.
+func open(t *testing.T, wrap func(runtime.Accelerator) runtime.Accelerator, granularities ...string) *bench {
+	t.Helper()
+	orttest.Start(t)
+	b := &bench{}
+	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
+		a, err := runtime.OpenORT(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wrap != nil {
+			a = wrap(a)
+		}
+		b.accs = append(b.accs, a)
+	}
+	for _, g := range granularities {
+		b.add(t, network(t, g))
+	}
+	t.Cleanup(func() {
+		for _, p := range b.programs {
+			p.Close()
+		}
+		for _, a := range b.accs {
+			a.Close()
+		}
+	})
+	return b
+}
+
+func (b *bench) add(t *testing.T, n *runtime.Network) {
+	t.Helper()
+	p, err := runtime.Prepare(n, b.accs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.networks, b.programs = append(b.networks, n), append(b.programs, p)
+}
+
+func network(t *testing.T, granularity string) *runtime.Network {
+	t.Helper()
+	data, err := zoo.Build("ds_cnn_kws", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse("kws", data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity(granularity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &runtime.Network{Name: "kws-" + granularity, Model: m, Layers: layers}
+}
+
+// system is the bench as the scheduler sees it, with made-up latencies: which
+// decisions are made does not matter here, only that they are carried out.
+func (b *bench) system(latency func(model, layer, implementation, accelerator int) time.Duration) sched.System {
+	var s sched.System
+	for _, a := range b.accs {
+		s.Accelerators = append(s.Accelerators, a.Name())
+	}
+	for m, p := range b.programs {
+		sm := sched.Model{Name: b.networks[m].Name, Deadline: time.Second}
+		for l := range b.networks[m].Layers {
+			layer := sched.Layer{Name: fmt.Sprint(l)}
+			for i := range p.Implementations(l) {
+				im := sched.Implementation{Name: fmt.Sprint(i)}
+				if i > 0 {
+					sm.Variants++
+					im.Variant = sm.Variants
+				}
+				for k := range b.accs {
+					c := sched.Unavailable
+					if p.Runs(l, i, k) {
+						c = latency(m, l, i, k)
+					}
+					im.Latency = append(im.Latency, c)
+				}
+				layer.Implementations = append(layer.Implementations, im)
+			}
+			sm.Layers = append(sm.Layers, layer)
+		}
+		s.Models = append(s.Models, sm)
+	}
+	return s
+}
+
+func alternate(_, layer, _, accelerator int) time.Duration {
+	return time.Duration(100+100*((layer+accelerator)%2)) * time.Microsecond
+}
+
+func (b *bench) executor(t *testing.T, s sched.System) *runtime.Executor {
+	t.Helper()
+	tables, err := sched.Compile(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := runtime.NewExecutor(tables, b.accs, b.programs, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+func traffic(n int) sched.Traffic {
+	rates := make([]float64, n)
+	for i := range rates {
+		rates[i] = 400
+	}
+	return sched.Traffic{Rates: rates, Process: sched.Poisson, Duration: 200 * time.Millisecond, Seed: 3}
+}
+
+// check asserts what has to hold of every run.
+func check(t *testing.T, r *runtime.Result) eventlog.Metrics {
+	t.Helper()
+	if err := r.Log.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	m := r.Log.Metrics()
+	if !m.Balanced() || m.Released == 0 {
+		t.Errorf("totals %+v do not balance", m.Totals)
+	}
+	if _, diff, err := r.Log.Replay(); err != nil || diff != "" {
+		t.Errorf("replay: %v %s", err, diff)
+	}
+	if len(r.Decisions) == 0 {
+		t.Error("no decision was timed")
+	}
+	return m
+}
+
+// Every policy runs every layer for real: all requests finish, their outputs
+// are the whole model's, the log is consistent and replays, and nothing is left
+// running.
+func TestRun(t *testing.T) {
+	b := open(t, nil, "op", "model")
+	e := b.executor(t, b.system(alternate))
+	leaks := goleak.IgnoreCurrent()
+	for _, p := range sched.Policies() {
+		t.Run(p.Name, func(t *testing.T) {
+			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: traffic(2), Samples: 5})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := check(t, r)
+			if m.Dropped+m.Failed > 0 || m.Utilization["all"] == 0 || m.Utilization["basic"] == 0 {
+				t.Errorf("metrics %+v", m)
+			}
+			v, err := e.Verify(r.Samples)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Verified != 10 || v.Wrong != 0 || !(v.MaxRelDiff < 1e-5) {
+				t.Errorf("verification %+v", v)
+			}
+		})
+	}
+	goleak.VerifyNone(t, leaks)
+}
+
+// Verification has to notice a single wrong output.
+func TestVerifyFindsWrongOutputs(t *testing.T) {
+	b := open(t, nil, "block")
+	e := b.executor(t, b.system(alternate))
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.Samples[1]
+	s.Outputs[0][3] ^= 0x40 // the sign or exponent of one element
+	v, err := e.Verify(r.Samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Wrong != 1 || v.Verified != 3 {
+		t.Errorf("verification %+v, want one wrong and three right", v)
+	}
+}
+
+// A variant is another implementation of a layer: where the tables make it
+// the only way to meet the budget, the runtime runs it.
+func TestVariantsRun(t *testing.T) {
+	b := open(t, nil)
+	n := network(t, "block")
+	data, err := n.Layers[1].ONNX()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy", ONNX: data, Inputs: n.Layers[1].Inputs, Outputs: n.Layers[1].Outputs}}}
+	b.add(t, n)
+	s := b.system(func(_, layer, implementation, _ int) time.Duration {
+		if layer == 1 && implementation == 0 {
+			return 2 * time.Second // never meets its budget of the one-second deadline
+		}
+		return time.Millisecond
+	})
+	s.Models[0].Valid = []sched.VariantSet{1}
+	e := b.executor(t, s)
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: traffic(1), Samples: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := check(t, r)
+	if m.Models[0].VariantsUsed != m.Released {
+		t.Errorf("%d of %d requests used the variant", m.Models[0].VariantsUsed, m.Released)
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 3 {
+		t.Errorf("verification %+v, %v", v, err)
+	}
+}
+
+// faulty makes runs of one layer fail, and refuses to prepare another: the
+// accelerator behind it is real.
+type faulty struct {
+	runtime.Accelerator
+	fail, refuse string // parts of unit names
+}
+
+func (f faulty) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	if f.refuse != "" && strings.HasSuffix(u.Name, f.refuse) {
+		return nil, errors.New("refused by the test")
+	}
+	k, err := f.Accelerator.Prepare(u)
+	if err == nil && f.fail != "" && strings.HasSuffix(u.Name, f.fail) {
+		k = failing{k}
+	}
+	return k, err
+}
+
+type failing struct{ runtime.Kernel }
+
+func (failing) Run(_, _ []*runtime.Tensor) error { return errors.New("broken by the test") }
+
+// A layer that fails takes its own job down and nothing else.
+func TestFailingLayer(t *testing.T) {
+	healthy := network(t, "block")
+	last := fmt.Sprintf("%q", healthy.Layers[len(healthy.Layers)-1].Name)
+	b := open(t, func(a runtime.Accelerator) runtime.Accelerator {
+		if a.Name() == "basic" {
+			return faulty{Accelerator: a, fail: "layer " + last}
+		}
+		return a
+	}, "block", "model")
+	e := b.executor(t, b.system(alternate))
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(2), Samples: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := check(t, r)
+	if m.Failed == 0 || m.Met == 0 {
+		t.Errorf("%d failed and %d met, want some of both", m.Failed, m.Met)
+	}
+	for reason := range m.Models[0].DropReasons {
+		if reason != "broken by the test" {
+			t.Errorf("a job failed because %q", reason)
+		}
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 {
+		t.Errorf("verification %+v, %v", v, err)
+	}
+}
+
+// A layer that one accelerator refuses runs on the others; one that all refuse
+// is an error that names it.
+func TestRefusedLayer(t *testing.T) {
+	n := network(t, "block")
+	first := fmt.Sprintf("layer %q", n.Layers[0].Name)
+	b := open(t, func(a runtime.Accelerator) runtime.Accelerator {
+		if a.Name() == "all" {
+			return faulty{Accelerator: a, refuse: first}
+		}
+		return a
+	}, "block")
+	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused[0][0][0] == nil || !b.programs[0].Runs(0, 0, 1) {
+		t.Fatal("the refusal is not recorded")
+	}
+	e := b.executor(t, b.system(alternate))
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, r)
+	for _, rec := range r.Log.Records {
+		if rec.Kind == sched.Dispatched && rec.Layer == 0 && rec.Accelerator == 0 {
+			t.Fatal("the refused layer was dispatched")
+		}
+	}
+
+	all := []runtime.Accelerator{faulty{Accelerator: b.accs[0], refuse: first}, faulty{Accelerator: b.accs[1], refuse: first}}
+	if _, err := runtime.Prepare(n, all, nil); err == nil || !strings.Contains(err.Error(), "runs on no accelerator: refused by the test") {
+		t.Errorf("prepare: %v", err)
+	}
+
+	// Tables that send the layer where it was refused do not fit the programs.
+	s := b.system(alternate)
+	s.Models[0].Layers[0].Implementations[0].Latency[0] = time.Millisecond
+	tables, err := sched.Compile(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runtime.NewExecutor(tables, b.accs, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
+		t.Errorf("new executor: %v", err)
+	}
+}
+
+// Cancelling ends the run early with a log that is complete all the same.
+func TestCancel(t *testing.T) {
+	b := open(t, nil, "op")
+	e := b.executor(t, b.system(alternate))
+	tr := traffic(1)
+	tr.Duration = time.Hour
+	tr.Rates[0] = 200
+	ctx, cancel := context.WithCancel(context.Background())
+	leaks := goleak.IgnoreCurrent()
+	r, err := e.Run(ctx, runtime.Options{Policy: "fcfs", Traffic: tr, Progress: func(at time.Duration) {
+		if at > 100*time.Millisecond {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, r)
+	if !r.Interrupted {
+		t.Error("the run does not say that it was interrupted")
+	}
+	goleak.VerifyNone(t, leaks)
+}
+
+// Bounds of the queue are kept: what is released beyond them is dropped, with
+// the reason, and the totals balance.
+func TestOverload(t *testing.T) {
+	b := open(t, nil, "op")
+	e := b.executor(t, b.system(alternate))
+	tr := sched.Traffic{Rates: []float64{20000}, Phases: sched.AlignedPhases, Duration: 100 * time.Millisecond}
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr, Queue: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := check(t, r)
+	if m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 {
+		t.Errorf("no job was dropped for a full queue: %+v", m.Totals)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	orttest.Start(t)
+	for _, c := range []struct {
+		spec runtime.Spec
+		want string
+	}{
+		{runtime.Spec{}, "needs a name"},
+		{runtime.Spec{Name: "a", Provider: "foo"}, `unknown provider "foo"`},
+		{runtime.Spec{Name: "a", Optimization: "turbo"}, `unknown optimization "turbo"`},
+		{runtime.Spec{Name: "a", Cores: []int{1 << 20}}, "core 1048576"},
+	} {
+		_, err := runtime.OpenORT(c.spec)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, runtime.ErrSpec) {
+			t.Errorf("%+v: %v, want an ErrSpec with %q", c.spec, err, c.want)
+		}
+	}
+	if _, err := runtime.OpenORT(runtime.Spec{Name: "a", Provider: "qnn"}); err == nil || errors.Is(err, runtime.ErrSpec) {
+		t.Errorf("qnn: %v, want an error that is no ErrSpec", err)
+	}
+}
+
+func TestNewTensorRefusesWrongSize(t *testing.T) {
+	orttest.Start(t)
+	n := network(t, "model")
+	info := n.Model.Inputs()[0]
+	if _, err := runtime.NewTensor(info, make([]byte, info.Bytes()-1)); err == nil || !strings.Contains(err.Error(), info.Name) {
+		t.Errorf("%v, want an error that names %s", err, info.Name)
+	}
+}
+
+// Requests in flight at the same time have memory of their own: with one slot
+// shared by mistake, outputs would mix.
+func TestSlotsAreIndependent(t *testing.T) {
+	b := open(t, nil, "op")
+	p := b.programs[0]
+	var slots []*runtime.Slot
+	var inputs [][]*runtime.Tensor
+	for seed := range uint64(2) {
+		s, err := p.NewSlot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		in, err := b.networks[0].Inputs(seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.SetInputs(in)
+		slots, inputs = append(slots, s), append(inputs, in)
+	}
+	for l := range b.networks[0].Layers {
+		for n, s := range slots {
+			if err := s.Run(l, 0, (l+n)%2); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want, err := b.networks[0].Reference(inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, s := range slots {
+		out := s.Outputs()[0]
+		d, err := models.Compare(out.Type, out.Data, want[n][0])
+		if err != nil || !(d.MaxRel < runtime.Tolerance) {
+			t.Errorf("request %d: %+v %v", n, d, err)
+		}
+	}
+	if slices.Equal(slots[0].Outputs()[0].Data, slots[1].Outputs()[0].Data) {
+		t.Error("different inputs gave the same outputs: the test says nothing")
+	}
+}
