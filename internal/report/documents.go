@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/variants"
 )
 
@@ -105,8 +106,13 @@ func Validation(w io.Writer, v *flow.Validation) {
 		if i > 0 {
 			t.AppendSeparator()
 		}
-		t.AppendRow(table.Row{"real", m.Model, m.Real.Released, percent(m.Real.MissRate), m.Real.Dropped, msText(m.Real.P50MS), msText(m.Real.P90MS), msText(m.Real.P99MS)})
-		t.AppendRow(table.Row{"simulated", "", m.Simulated.Released, percent(m.Simulated.MissRate), m.Simulated.Dropped, msText(m.Simulated.P50MS), msText(m.Simulated.P90MS), msText(m.Simulated.P99MS)})
+		for _, side := range []struct {
+			name, model string
+			m           eventlog.ModelMetrics
+		}{{"real", m.Model, m.Real}, {"simulated", "", m.Simulated}} {
+			p50, p90, p99 := latencies(side.m)
+			t.AppendRow(table.Row{side.name, side.model, side.m.Released, percent(side.m.MissRate), side.m.Dropped, p50, p90, p99})
+		}
 	}
 	render(w, t)
 	if len(e.Worst) == 0 {

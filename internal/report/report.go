@@ -79,11 +79,9 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 			if i == 0 {
 				name = m.Policy
 			}
-			p99 := msText(x.P99MS)
-			if x.Met+x.Late < minP99 {
-				p99, few = p99+"*", true
-			}
-			t.AppendRow(table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percent(x.MissRate), msText(x.P50MS), msText(x.P90MS), p99})
+			p50, p90, p99 := latencies(x)
+			few = few || strings.HasSuffix(p99, "*")
+			t.AppendRow(table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percent(x.MissRate), p50, p90, p99})
 		}
 		t.AppendRow(table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""})
 	}
@@ -91,6 +89,20 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 	if few {
 		fmt.Fprintf(w, "* fewer than %d finished requests: too few to claim a 99th percentile\n", minP99)
 	}
+}
+
+// latencies are a model's percentiles as text: "-" when no request finished,
+// and a star at a 99th percentile that too few support.
+func latencies(x eventlog.ModelMetrics) (p50, p90, p99 string) {
+	n := x.Met + x.Late
+	if n == 0 {
+		return "-", "-", "-"
+	}
+	p99 = msText(x.P99MS)
+	if n < minP99 {
+		p99 += "*"
+	}
+	return msText(x.P50MS), msText(x.P90MS), p99
 }
 
 // SideBySide prints one column of miss rates per policy.
@@ -122,7 +134,7 @@ func SideBySide(w io.Writer, metrics []eventlog.Metrics) {
 // Verification prints what was verified and how much the machine got in the
 // way, a line per policy.
 func Verification(w io.Writer, policies []flow.PolicyResult) {
-	t := table.New("policy", ">verified", ">largest difference", ">decision p50", ">p99", ">release lag p50", ">p99", "utilization")
+	t := table.New("policy", ">verified", ">largest difference", ">decision p50", ">p99", ">release lag p50", ">p99", ">while idle p99", "utilization")
 	for _, p := range policies {
 		verified, diff := "-", "-"
 		if v := p.Verification; v != nil {
@@ -134,7 +146,7 @@ func Verification(w io.Writer, policies []flow.PolicyResult) {
 			use = append(use, fmt.Sprintf("%s %s", name, percent(p.Utilization[name])))
 		}
 		t.AppendRow(table.Row{p.Policy, verified, diff, usText(float64(p.DecisionP50NS) / 1e3), usText(float64(p.DecisionP99NS) / 1e3),
-			usText(p.ReleaseLagP50US), usText(p.ReleaseLagP99US), strings.Join(use, ", ")})
+			usText(p.ReleaseLagP50US), usText(p.ReleaseLagP99US), usText(p.IdleLagP99US), strings.Join(use, ", ")})
 	}
 	render(w, t)
 }

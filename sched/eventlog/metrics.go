@@ -75,6 +75,10 @@ type Metrics struct {
 	// Release lag is how long after its scheduled time a release was noticed.
 	ReleaseLagP50US float64 `json:"release_lag_p50_us"`
 	ReleaseLagP99US float64 `json:"release_lag_p99_us"`
+	// IdleLagP99US is the 99th percentile of the part of the lag during which
+	// an accelerator was idle. The rest changes nothing: what is released while
+	// all accelerators are busy could not start anyway.
+	IdleLagP99US float64 `json:"idle_lag_p99_us"`
 }
 
 // Metrics computes the summary of the log.
@@ -85,15 +89,18 @@ func (l *Log) Metrics() Metrics {
 	latency := make([][]time.Duration, len(sys.Models))
 	busy := make([]time.Duration, len(sys.Accelerators))
 	variants := map[int64]int{}
-	var lags []time.Duration
+	var lags, idleLags []time.Duration
+	idle := idleness{accelerators: len(sys.Accelerators)}
 	var end time.Duration
 	for i := range l.Records {
 		r := &l.Records[i]
 		end = r.At
+		idle.follow(r)
 		switch r.Kind {
 		case sched.Released:
 			out.Models[r.Model].Released++
 			lags = append(lags, r.At-r.Start)
+			idleLags = append(idleLags, idle.within(r.Start, r.At))
 		case sched.Completed:
 			busy[r.Accelerator] += r.At - r.Start
 			if r.Implementation > 0 {
@@ -142,7 +149,54 @@ func (l *Log) Metrics() Metrics {
 	slices.Sort(lags)
 	out.ReleaseLagP50US = stats.Quantile(lags, 0.50).Seconds() * 1e6
 	out.ReleaseLagP99US = stats.Quantile(lags, 0.99).Seconds() * 1e6
+	slices.Sort(idleLags)
+	out.IdleLagP99US = stats.Quantile(idleLags, 0.99).Seconds() * 1e6
 	return out
+}
+
+// idleness follows a log and knows when an accelerator was idle.
+type idleness struct {
+	accelerators int
+	busy         int
+	saturated    []stretch // when all were busy, in order; the last may be open
+}
+
+type stretch struct{ from, to time.Duration }
+
+const open = time.Duration(1<<63 - 1)
+
+func (s *idleness) follow(r *Record) {
+	was := s.busy
+	switch {
+	case r.Kind == sched.Dispatched:
+		s.busy++
+	case r.Kind == sched.Completed, r.Kind == sched.Ended && r.Outcome == sched.Failed:
+		s.busy--
+	}
+	switch {
+	case was < s.accelerators && s.busy == s.accelerators:
+		// A completion and the next dispatch at the same instant are no gap.
+		if n := len(s.saturated); n > 0 && s.saturated[n-1].to == r.At {
+			s.saturated[n-1].to = open
+		} else {
+			s.saturated = append(s.saturated, stretch{r.At, open})
+		}
+	case was == s.accelerators && s.busy < s.accelerators:
+		s.saturated[len(s.saturated)-1].to = r.At
+	}
+}
+
+// within is how long, from one instant to another not after the last record
+// followed, an accelerator was idle.
+func (s *idleness) within(from, to time.Duration) time.Duration {
+	idle := to - from
+	for i := len(s.saturated) - 1; i >= 0 && s.saturated[i].to > from; i-- {
+		x := s.saturated[i]
+		if overlap := min(x.to, to) - max(x.from, from); overlap > 0 {
+			idle -= overlap
+		}
+	}
+	return max(0, idle)
 }
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }

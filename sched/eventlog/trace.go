@@ -123,14 +123,14 @@ func (t *tracer) layer(l *Log, r *Record, d *Record) {
 		PID: tracePIDAccelerators, TID: int(r.Accelerator) + 1, Args: args}
 	t.add(span)
 	last := int(r.Layer) == len(l.Header.System.Models[r.Model].Layers)-1
-	flow := traceEvent{Name: "request", Cat: "flow", Ph: "t", TS: us(r.Start), PID: span.PID, TID: span.TID, ID: fmt.Sprint(r.Job)}
+	flow := traceEvent{Name: "request", Cat: "flow", Ph: "t", BP: "e", TS: us(r.Start), PID: span.PID, TID: span.TID, ID: fmt.Sprint(r.Job)}
 	switch {
 	case last && r.Layer == 0:
 		return
 	case r.Layer == 0:
-		flow.Ph = "s"
+		flow.Ph, flow.BP = "s", ""
 	case last:
-		flow.Ph, flow.BP = "f", "e"
+		flow.Ph = "f"
 	}
 	t.add(flow)
 }
