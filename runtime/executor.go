@@ -112,8 +112,8 @@ type Options struct {
 	Queue  int // see sched.Config
 	// Traffic is played from its first arrival to its last.
 	Traffic sched.Traffic
-	// Samples is how many requests of each model keep their outputs for
-	// verification, spread evenly over the run.
+	// Samples is how many finished requests of each model keep their outputs
+	// for verification, spread over the run.
 	Samples int
 	// Spin makes the release goroutine spin for the last millisecond before a
 	// release. It needs a core that no accelerator uses.
@@ -160,7 +160,7 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.pickSamples()
+	r.planSamples()
 	if err := r.play(ctx); err != nil {
 		return nil, err
 	}
@@ -190,11 +190,10 @@ func (e *Executor) expectedRecords(arrivals []sched.Arrival) int {
 // what is above is set before the workers start.
 type run struct {
 	*Executor
-	opts   Options
-	start  time.Time
-	mail   []chan sched.Dispatch // by accelerator: its next layer
-	sample map[int64]bool
-	done   chan struct{} // closed when everything is over
+	opts  Options
+	start time.Time
+	mail  []chan sched.Dispatch // by accelerator: its next layer
+	done  chan struct{}         // closed when everything is over
 
 	mu       sync.Mutex
 	arrivals []sched.Arrival // all of the run
@@ -207,6 +206,8 @@ type run struct {
 	running  int
 	over     bool
 	samples  []Sample
+	// sampleFrom holds, by model, the jobs from which on samples are yet due.
+	sampleFrom [][]int64
 }
 
 // Record keeps a record and frees the tensors of a job that ended.
@@ -221,18 +222,31 @@ func (r *run) Record(rec sched.Record) {
 	}
 }
 
-// pickSamples chooses the requests whose outputs are kept.
-func (r *run) pickSamples() {
-	r.sample = map[int64]bool{}
+// planSamples spreads the requests whose outputs are kept over each model's
+// jobs: from each of these on, the first that gets to its end is kept.
+func (r *run) planSamples() {
 	byModel := make([][]int64, len(r.programs))
 	for i, a := range r.arrivals {
 		byModel[a.Model] = append(byModel[a.Model], int64(i))
 	}
-	for _, jobs := range byModel {
-		for n := range min(r.opts.Samples, len(jobs)) {
-			r.sample[jobs[n*len(jobs)/r.opts.Samples]] = true
+	r.sampleFrom = make([][]int64, len(r.programs))
+	for m, jobs := range byModel {
+		count := min(r.opts.Samples, len(jobs))
+		for n := range count {
+			r.sampleFrom[m] = append(r.sampleFrom[m], jobs[n*len(jobs)/count])
 		}
 	}
+}
+
+// sampled decides whether the outputs of a layer are kept, which those of a
+// model's last layer are when it is time for the next sample.
+func (r *run) sampled(d sched.Dispatch) bool {
+	from := r.sampleFrom[d.Model]
+	if d.Layer != len(r.programs[d.Model].Network.Layers)-1 || len(from) == 0 || d.Job < from[0] {
+		return false
+	}
+	r.sampleFrom[d.Model] = from[1:]
+	return true
 }
 
 // play runs workers and releases to the end.
@@ -357,7 +371,7 @@ func (r *run) work(k int, ready chan<- error) {
 // layer if the engine has one.
 func (r *run) execute(d sched.Dispatch) (sched.Dispatch, bool) {
 	r.mu.Lock()
-	slot := r.slots[d.Job]
+	slot, sampled := r.slots[d.Job], r.sampled(d)
 	r.mu.Unlock()
 	start := r.since()
 	err := slot.Run(d.Layer, d.Implementation, d.Accelerator)
@@ -365,7 +379,7 @@ func (r *run) execute(d sched.Dispatch) (sched.Dispatch, bool) {
 	switch {
 	case err != nil:
 		ev.Kind, ev.Detail = sched.Fail, err.Error()
-	case r.sample[d.Job] && d.Layer == len(r.programs[d.Model].Network.Layers)-1:
+	case sampled:
 		r.keep(d, slot)
 	}
 	return r.report(ev)

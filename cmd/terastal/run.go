@@ -137,7 +137,8 @@ func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, 
 // show prints a result and turns one that is not valid into an error.
 func (o *playOptions) show(r *flow.Result, file string) error {
 	w := o.text()
-	fmt.Fprintf(w, "%s\n\n", r.Hardware)
+	report.Paragraph(w, r.Hardware)
+	fmt.Fprintln(w)
 	report.Plan(w, r.Models, r.Traffic.Load)
 	fmt.Fprintln(w)
 	var metrics []eventlog.Metrics

@@ -19,6 +19,25 @@ const minP99 = 459
 // render writes a finished table.
 func render(w io.Writer, t table.Table) { fmt.Fprintln(w, t.Render()) }
 
+// width is where running text is broken into lines.
+const width = 100
+
+// Paragraph prints running text, broken into lines between words.
+func Paragraph(w io.Writer, s string) {
+	line := ""
+	for _, word := range strings.Fields(s) {
+		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+			fmt.Fprintln(w, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	fmt.Fprintln(w, line)
+}
+
 // Plan prints what was planned for each model.
 func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 	if len(infos) == 0 {
