@@ -2,13 +2,14 @@
 # make test  everything that has to pass: vet, staticcheck, all tests under the race detector
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
+# make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
 
 CC ?= cc
 GO ?= go
 # The setup script prints the library's path; it is a no-op once it is there.
 ORT = ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh)"
 
-.PHONY: build run test check bench setup clean
+.PHONY: build run test check bench evaluation setup clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -29,6 +30,11 @@ check: tools
 
 bench: setup tools
 	$(ORT) $(GO) test -run '^$$' -bench . -benchmem ./...
+
+evaluation: build
+	bin/terastal sweep --csv out/evaluation.csv
+	mkdir -p out && bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
+	mv out/EVALUATION.md docs/EVALUATION.md
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null

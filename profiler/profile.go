@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/sim"
 )
 
 // ErrStale is wrapped by errors about a profile that was made for something
@@ -181,9 +182,74 @@ func sameSpec(a, b runtime.Spec) bool {
 		a.Optimization == b.Optimization && a.Threads == b.Threads && slices.Equal(a.Cores, b.Cores)
 }
 
-// System makes the scheduler's task system from the medians. deadlines are
-// relative, one per model.
-func (p *Profile) System(deadlines []time.Duration) (sched.System, error) {
+// Quantile names one of a cell's statistics.
+type Quantile string
+
+// The statistics that decisions can be based on.
+const (
+	Min  Quantile = "min"
+	Mean Quantile = "mean"
+	P50  Quantile = "p50"
+	P90  Quantile = "p90"
+	P95  Quantile = "p95"
+	P99  Quantile = "p99"
+)
+
+// ParseQuantile reads "min", "mean", "p50", "p90", "p95" or "p99".
+func ParseQuantile(s string) (Quantile, error) {
+	all := []Quantile{Min, Mean, P50, P90, P95, P99}
+	if !slices.Contains(all, Quantile(s)) {
+		return "", fmt.Errorf("unknown statistic %q, have %v", s, all)
+	}
+	return Quantile(s), nil
+}
+
+// At returns a statistic of the cell's latency.
+func (c *Cell) At(q Quantile) time.Duration {
+	switch q {
+	case Min:
+		return c.Min
+	case Mean:
+		return c.Mean
+	case P90:
+		return c.P90
+	case P95:
+		return c.P95
+	case P99:
+		return c.P99
+	}
+	return c.P50
+}
+
+// Durations draws layer durations for the simulator from the measured
+// distributions.
+func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
+	cells, err := p.table()
+	if err != nil {
+		return nil, err
+	}
+	points := map[*Cell][]sim.Point{}
+	for i := range p.Cells {
+		c := &p.Cells[i]
+		if c.Refused != "" {
+			continue
+		}
+		// The 99th percentile stands for the slowest: what lies above is not
+		// in the profile.
+		ps := []sim.Point{{Share: 0, Time: c.Min}, {Share: 0.50, Time: c.P50}, {Share: 0.90, Time: c.P90}, {Share: 0.95, Time: c.P95}, {Share: 1, Time: c.P99}}
+		if err := sim.CheckPoints(ps); err != nil {
+			return nil, fmt.Errorf("cell %d: %w", i, err)
+		}
+		points[c] = ps
+	}
+	return sim.Measured(func(d sched.Dispatch) []sim.Point {
+		return points[cells[d.Model][d.Layer][d.Implementation][d.Accelerator]]
+	}, seed), nil
+}
+
+// System makes the scheduler's task system from the given statistic of the
+// latencies. deadlines are relative, one per model.
+func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, error) {
 	cells, err := p.table()
 	if err != nil {
 		return sched.System{}, fmt.Errorf("profile: %w", err)
@@ -209,7 +275,7 @@ func (p *Profile) System(deadlines []time.Duration) (sched.System, error) {
 					if c.Refused != "" {
 						im.Latency = append(im.Latency, sched.Unavailable)
 					} else {
-						im.Latency = append(im.Latency, c.P50)
+						im.Latency = append(im.Latency, c.At(q))
 					}
 				}
 				sl.Implementations = append(sl.Implementations, im)

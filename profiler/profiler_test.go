@@ -118,7 +118,7 @@ func TestMeasure(t *testing.T) {
 		if d := cmp.Diff(p, back); d != "" {
 			t.Errorf("round trip: %s", d)
 		}
-		sys, err := back.System([]time.Duration{time.Second})
+		sys, err := back.System([]time.Duration{time.Second}, profiler.P50)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,6 +110,8 @@ type Options struct {
 	Policy string
 	Drop   sched.DropPolicy
 	Queue  int // see sched.Config
+	// Adapt corrects predictions while running; see sched.Config.
+	Adapt bool
 	// Traffic is played from its first arrival to its last.
 	Traffic sched.Traffic
 	// Samples is how many finished requests of each model keep their outputs
@@ -149,14 +151,20 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, err := sched.NewPolicy(o.Policy, e.tables)
+	tables := e.tables
+	if o.Adapt {
+		tables = tables.Clone()
+	}
+	policy, err := sched.NewPolicy(o.Policy, tables)
 	if err != nil {
 		return nil, err
 	}
+	closed := o.Traffic.Process == sched.ClosedLoop
 	r := &run{Executor: e, opts: o, arrivals: arrivals, mail: make([]chan sched.Dispatch, len(e.accs)),
 		records: make(eventlog.Buffer, 0, e.expectedRecords(arrivals)), steps: make([]time.Duration, 0, e.expectedRecords(arrivals)),
 		slots: map[int64]*Slot{}, done: make(chan struct{})}
-	r.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: r})
+	r.engine, err = sched.New(sched.Config{Tables: tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: r,
+		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: o.Traffic.Duration})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +177,7 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 		queue = sched.DefaultQueue
 	}
 	log := &eventlog.Log{Records: r.records, Header: eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(),
-		Queue: queue, Seed: o.Traffic.Seed, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration}}
+		Queue: queue, Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: o.Traffic.Duration, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration}}
 	return &Result{Log: log, Decisions: r.steps, Samples: r.samples, Interrupted: ctx.Err() != nil}, nil
 }
 
@@ -231,9 +239,14 @@ func (r *run) planSamples() {
 	}
 	r.sampleFrom = make([][]int64, len(r.programs))
 	for m, jobs := range byModel {
-		count := min(r.opts.Samples, len(jobs))
-		for n := range count {
-			r.sampleFrom[m] = append(r.sampleFrom[m], jobs[n*len(jobs)/count])
+		// A closed loop and triggers release more jobs than the arrivals tell;
+		// any of them will do.
+		for n := range r.opts.Samples {
+			from := int64(0)
+			if len(jobs) > 0 {
+				from = jobs[min(n, len(jobs)-1)*len(jobs)/max(len(jobs), r.opts.Samples)]
+			}
+			r.sampleFrom[m] = append(r.sampleFrom[m], from)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -62,20 +63,25 @@ func ComputeBudgets(m *Model) (Budgets, error) {
 	return b, nil
 }
 
-// share splits total in proportion to the parts, whose sum is given. Rounding
-// is spread so that every prefix is within a nanosecond of exact and the whole
-// is total.
+// share splits total in proportion to the parts, whose sum is given. Every
+// prefix is exact, rounded down, and the whole is total.
 func share(total time.Duration, parts []time.Duration, sum time.Duration) []time.Duration {
 	out := make([]time.Duration, len(parts))
 	var upTo, given time.Duration
 	for i, p := range parts {
 		upTo += p
-		end := time.Duration(float64(total) * (float64(upTo) / float64(sum)))
-		if i == len(parts)-1 {
-			end = total
-		}
+		end := proportion(total, upTo, sum)
 		out[i] = end - given
 		given = end
 	}
 	return out
+}
+
+// proportion is total * part / sum, rounded down, for 0 <= part <= sum and
+// 0 <= total. It is exact: floating point would end up a nanosecond short of a
+// budget that a layer fills to the last one, and refuse it.
+func proportion(total, part, sum time.Duration) time.Duration {
+	hi, lo := bits.Mul64(uint64(total), uint64(part))
+	q, _ := bits.Div64(hi, lo, uint64(sum))
+	return time.Duration(q)
 }

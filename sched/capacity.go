@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Capacity is how much traffic a system can sustain when every layer may be
@@ -21,93 +22,257 @@ type Capacity struct {
 }
 
 // capacityGap is the relative gap between the two sides at which the search
-// stops; capacityRounds bounds it.
+// stops; capacityRounds bounds it (8 accelerators take about 50, 64 about 4000).
+// capacityStay is how close to the best prices known a search stays; without
+// that it takes several times as many rounds.
 const (
-	capacityGap    = 1e-3
-	capacityRounds = 200_000
+	capacityGap    = 1e-6
+	capacityRounds = 20_000
+	capacityStay   = 0.8
 )
 
 // FluidCapacity computes the capacity of the system for the given rates
-// (releases per second of each model) with original implementations and free
-// handoffs. It is a linear program; its dual has one price per accelerator and
-// is solved by multiplicative weights, which also yields the placement.
+// (releases per second of each model; of triggered ones, what their parents
+// cause) with original implementations and free
+// handoffs. It is a linear program over mixtures of placements of all layers,
+// solved by column generation: the shadow prices of the best mixture so far say
+// which placement would improve it most.
 func (t *Tables) FluidCapacity(rates []float64) (Capacity, error) {
-	if len(rates) != len(t.models) {
-		return Capacity{}, fmt.Errorf("%d rates for %d models", len(rates), len(t.models))
+	work, err := t.work(rates)
+	if err != nil {
+		return Capacity{}, err
 	}
-	type demand struct{ lat []float64 } // seconds of work per second, by accelerator
-	var work []demand
-	for mi := range t.models {
-		if !(rates[mi] > 0) || math.IsInf(rates[mi], 0) {
-			return Capacity{}, fmt.Errorf("rate %v of model %q, must be positive", rates[mi], t.system.Models[mi].Name)
-		}
-		m := &t.models[mi]
-		for l := range m.layers {
-			d := demand{make([]float64, t.accs)}
-			for k := range d.lat {
-				if c := m.latency[int(m.row[l])*t.accs+k]; c < never {
-					d.lat[k] = rates[mi] * c.Seconds()
-				} else {
-					d.lat[k] = math.Inf(1)
-				}
-			}
-			work = append(work, d)
+	price, near := make([]float64, t.accs), make([]float64, t.accs)
+	for k := range price {
+		price[k] = 1 / float64(t.accs)
+	}
+	// In units of the first placement's busiest load, so that what counts as
+	// zero does not hang on the rates.
+	load, _ := cheapestPlacement(work, price)
+	unit := slices.Max(load)
+	for _, on := range work {
+		for k := range on {
+			on[k] /= unit
 		}
 	}
-
-	best := Capacity{Bound: math.Inf(1)}
-	price := make([]float64, t.accs)
-	weight := make([]float64, t.accs) // logarithms
-	load := make([]float64, t.accs)   // summed over rounds
-	round := make([]float64, t.accs)
-	for n := 1; n <= capacityRounds; n++ {
-		normalise(price, weight)
-		clear(round)
-		cheapest := 0.0
-		for _, d := range work {
-			at, low := 0, math.Inf(1)
-			for k, c := range d.lat {
-				if x := price[k] * c; !math.IsInf(c, 1) && x < low {
-					at, low = k, x
-				}
-			}
-			round[at] += d.lat[at]
-			cheapest += low
-		}
-		if bound := 1 / cheapest; bound < best.Bound {
-			best.Bound = bound
-			best.Prices = append(best.Prices[:0], price...)
-		}
-		busiest, top := 0.0, 0.0
-		for k, x := range round {
-			load[k] += x
-			busiest = max(busiest, load[k]/float64(n))
-			top = max(top, x)
-		}
-		best.Scale = max(best.Scale, 1/busiest)
+	load, cost := cheapestPlacement(work, price)
+	best := Capacity{Bound: 1 / cost, Prices: slices.Clone(price)}
+	mix := newMixture(load)
+	for range capacityRounds {
+		best.Scale = max(best.Scale, 1/mix.busiest())
 		if best.Bound <= best.Scale*(1+capacityGap) {
 			break
 		}
-		step := 1 / math.Sqrt(float64(n))
-		for k, x := range round {
-			weight[k] += step * x / top
+		if k := mix.prices(price); k >= 0 {
+			mix.enter(mixed{slack: k})
+			continue
 		}
+		for k, p := range price {
+			near[k] = capacityStay*best.Prices[k] + (1-capacityStay)*p
+		}
+		load := best.try(work, near)
+		if !mix.improvedBy(load, price) {
+			load = best.try(work, price)
+		}
+		mix.enter(mixed{load: load})
 	}
+	best.Bound = max(best.Bound, best.Scale) / unit
+	best.Scale /= unit
 	return best, nil
 }
 
-// normalise sets price to the softmax of the logarithmic weights.
-func normalise(price, weight []float64) {
-	top := weight[0]
-	for _, w := range weight {
-		top = max(top, w)
+// try notes the bound that the prices prove and returns their placement.
+func (c *Capacity) try(work [][]float64, price []float64) []float64 {
+	load, cost := cheapestPlacement(work, price)
+	if bound := 1 / cost; bound < c.Bound {
+		c.Bound = bound
+		copy(c.Prices, price)
 	}
-	sum := 0.0
-	for k, w := range weight {
-		price[k] = math.Exp(w - top)
+	return load
+}
+
+// work is the seconds of work per second that each layer of each model puts on
+// each accelerator, if it runs there alone; infinite where it cannot.
+func (t *Tables) work(rates []float64) ([][]float64, error) {
+	if len(rates) != len(t.models) {
+		return nil, fmt.Errorf("%d rates for %d models", len(rates), len(t.models))
+	}
+	rates = t.EffectiveRates(rates)
+	var work [][]float64
+	for mi := range t.models {
+		if !(rates[mi] > 0) || math.IsInf(rates[mi], 0) {
+			return nil, fmt.Errorf("rate %v of model %q, must be positive", rates[mi], t.system.Models[mi].Name)
+		}
+		m := &t.models[mi]
+		for l := range m.layers {
+			on := make([]float64, t.accs)
+			for k := range on {
+				on[k] = math.Inf(1)
+				if c := m.latency[int(m.row[l])*t.accs+k]; c < never {
+					on[k] = rates[mi] * c.Seconds()
+				}
+			}
+			work = append(work, on)
+		}
+	}
+	return work, nil
+}
+
+// cheapestPlacement puts every layer where its price-weighted work is least, of
+// equals where it is quickest, and returns the accelerators' loads and the cost.
+func cheapestPlacement(work [][]float64, price []float64) (load []float64, cost float64) {
+	load = make([]float64, len(price))
+	for _, on := range work {
+		at, low := -1, 0.0
+		for k, c := range on {
+			if math.IsInf(c, 1) {
+				continue
+			}
+			if x := price[k] * c; at < 0 || x < low || (x == low && c < on[at]) {
+				at, low = k, x
+			}
+		}
+		load[at] += on[at]
+		cost += low
+	}
+	return load, cost
+}
+
+// mixture is the best mixture of the placements entered so far: shares s >= 0
+// that sum to 1 and minimise z, with
+//
+//	sum over placements of s * load[k] + slack[k] = z for every accelerator k.
+//
+// It is the revised simplex method: inverse is that of the basis, whose row i
+// belongs to basis[i]; the last row is that of the shares' sum.
+type mixture struct {
+	inverse [][]float64
+	basis   []mixed
+	z       int // the row in which z is basic; it never leaves
+}
+
+// mixed is a variable: the share of a placement with this load, or, without
+// one, the slack of an accelerator.
+type mixed struct {
+	load  []float64
+	slack int
+}
+
+// newMixture starts with one placement.
+func newMixture(load []float64) *mixture {
+	n := len(load)
+	m := &mixture{inverse: make([][]float64, n+1), basis: make([]mixed, n+1)}
+	for k, x := range load {
+		if x > load[m.z] {
+			m.z = k
+		}
+	}
+	for k := range n {
+		m.inverse[k] = make([]float64, n+1)
+		m.inverse[k][k]++
+		m.inverse[k][m.z]--
+		m.inverse[k][n] = load[m.z] - load[k]
+		m.basis[k].slack = k
+	}
+	m.inverse[m.z][m.z], m.inverse[m.z][n] = -1, load[m.z]
+	m.inverse[n] = make([]float64, n+1)
+	m.inverse[n][n] = 1
+	m.basis[n].load = load
+	return m
+}
+
+// busiest is the load of the busiest accelerator, added up from the shares.
+func (m *mixture) busiest() float64 {
+	n := len(m.basis) - 1
+	loads, shares := make([]float64, n), 0.0
+	for i, v := range m.basis {
+		s := max(0, m.inverse[i][n])
+		if i == m.z || v.load == nil {
+			continue
+		}
+		shares += s
+		for k, x := range v.load {
+			loads[k] += s * x
+		}
+	}
+	return slices.Max(loads) / shares
+}
+
+// prices sets price to the shadow prices, which sum to 1, and returns -1. If an
+// accelerator's price is negative, it returns that one instead: its slack wants
+// to grow.
+func (m *mixture) prices(price []float64) int {
+	const zero = 1e-12
+	lowest, sum := 0, 0.0
+	for k := range price {
+		price[k] = -m.inverse[m.z][k]
+		if price[k] < price[lowest] {
+			lowest = k
+		}
+	}
+	if price[lowest] < -zero {
+		return lowest
+	}
+	for k, p := range price {
+		price[k] = max(0, p)
 		sum += price[k]
 	}
 	for k := range price {
 		price[k] /= sum
 	}
+	return -1
+}
+
+// improvedBy reports whether a placement costs less at the shadow prices than
+// the mixture.
+func (m *mixture) improvedBy(load, price []float64) bool {
+	cost := 0.0
+	for k, x := range load {
+		cost += price[k] * x
+	}
+	return cost < m.inverse[m.z][len(load)]*(1-1e-9)
+}
+
+// enter brings a variable into the basis in place of the one that reaches zero
+// first.
+func (m *mixture) enter(v mixed) {
+	n := len(m.basis) - 1
+	change := make([]float64, n+1)
+	for i, row := range m.inverse {
+		if v.load == nil {
+			change[i] = row[v.slack]
+			continue
+		}
+		change[i] = row[n]
+		for k, x := range v.load {
+			change[i] += row[k] * x
+		}
+	}
+	// Among equals the largest change, which divides best.
+	const zero = 1e-12
+	out, least := -1, math.Inf(1)
+	for i, c := range change {
+		if i == m.z || c <= zero {
+			continue
+		}
+		ratio := max(0, m.inverse[i][n]) / c
+		if ratio < least-zero || (ratio <= least+zero && c > change[out]) {
+			out, least = i, ratio
+		}
+	}
+	if out < 0 { // only rounding says that it helps
+		return
+	}
+	pivot := m.inverse[out]
+	for j := range pivot {
+		pivot[j] /= change[out]
+	}
+	for i, row := range m.inverse {
+		if i != out && change[i] != 0 {
+			for j := range row {
+				row[j] -= change[i] * pivot[j]
+			}
+		}
+	}
+	m.basis[out] = v
 }

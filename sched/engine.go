@@ -39,6 +39,7 @@ const (
 	DropReasonHopeless  = "cannot meet its deadline"
 	DropReasonQueueFull = "queue full"
 	DropReasonStopped   = "run stopped"
+	DropReasonPolicy    = "given up by the policy"
 )
 
 // DefaultQueue is the default of Config.Queue.
@@ -57,7 +58,26 @@ type Config struct {
 	Queue int
 	// Recorder receives every record; nil for none.
 	Recorder Recorder
+	// Seed draws whether a completion releases a dependent model's request,
+	// where that has a probability below 1. The draw depends on the seed and
+	// the parent's job only.
+	Seed uint64
+	// ClosedLoop releases a request of a model whenever one of it ends; models
+	// with a trigger excepted.
+	ClosedLoop bool
+	// Until is the instant from which on the engine releases nothing by itself,
+	// neither for triggers nor for the closed loop; zero means no such instant.
+	Until time.Duration
+	// Adapt corrects the tables' latencies towards what completions report, so
+	// that predictions follow a machine that becomes slower or faster: a moving
+	// average over about 16 runs, kept between half and four times the profile.
+	// The tables are then changed: give the engine and its policy a Clone.
+	Adapt bool
 }
+
+// FirstOwnJob is the ID of the first job that the engine releases by itself, for
+// a trigger or a closed loop; IDs of a driver's releases stay below it.
+const FirstOwnJob = int64(1) << 40
 
 func (c *Config) validate() error {
 	switch {
@@ -136,9 +156,15 @@ type Engine struct {
 	state      State
 	active     []int32 // jobs in the system, by model
 	stopped    bool
+	own        int64     // ID of the next job of its own
+	due        []release // own releases that this step causes
+	adapt      *adaptation
 	choices    []Choice
 	dispatches []Dispatch
 }
+
+// release is a job that the engine releases by itself.
+type release struct{ model int }
 
 // New returns an engine at time zero with all accelerators idle.
 func New(cfg Config) (*Engine, error) {
@@ -148,7 +174,11 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Queue == 0 {
 		cfg.Queue = DefaultQueue
 	}
-	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models))}
+	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models)), own: FirstOwnJob}
+	e.state.Recent = make([]uint16, len(e.t.models))
+	if cfg.Adapt {
+		e.adapt = newAdaptation(e.t)
+	}
 	for range e.t.accs {
 		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
 	}
@@ -182,8 +212,24 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	default:
 		broken("event kind %d does not exist", ev.Kind)
 	}
+	e.releaseOwn()
 	e.drop()
 	return e.dispatch()
+}
+
+// releaseOwn releases what the event caused. What is dropped later in the same
+// step comes back, in a closed loop, with the next event, so that a job without
+// hope cannot keep the step from ending.
+func (e *Engine) releaseOwn() {
+	for _, r := range e.due {
+		if e.stopped || (e.cfg.Until > 0 && e.state.Now >= e.cfg.Until) {
+			break
+		}
+		e.admit(Job{ID: e.own, Model: int32(r.model), On: Idle, At: Idle, Release: e.state.Now,
+			Deadline: e.state.Now + e.t.models[r.model].deadline, Ready: e.state.Now})
+		e.own++
+	}
+	e.due = e.due[:0]
 }
 
 func (e *Engine) release(ev Event) {
@@ -196,14 +242,21 @@ func (e *Engine) release(ev Event) {
 	if ev.Deadline == 0 {
 		ev.Deadline = ev.Start + e.t.models[ev.Model].deadline
 	}
-	j := Job{ID: ev.Job, Model: int32(ev.Model), On: Idle, At: Idle,
-		Release: ev.Start, Deadline: ev.Deadline, Ready: ev.At}
+	if ev.Job >= FirstOwnJob {
+		broken("job %d is released from outside, IDs from %d are the engine's", ev.Job, FirstOwnJob)
+	}
+	e.admit(Job{ID: ev.Job, Model: int32(ev.Model), On: Idle, At: Idle,
+		Release: ev.Start, Deadline: ev.Deadline, Ready: ev.At})
+}
+
+// admit takes a new job in, or drops it where the queue is full.
+func (e *Engine) admit(j Job) {
 	e.record(Record{Kind: Released, Model: j.Model, Job: j.ID, Accelerator: Idle, Start: j.Release, Until: j.Deadline})
-	if int(e.active[ev.Model]) >= e.cfg.Queue {
+	if int(e.active[j.Model]) >= e.cfg.Queue {
 		e.outcome(&j, Dropped, DropReasonQueueFull)
 		return
 	}
-	e.active[ev.Model]++
+	e.active[j.Model]++
 	e.state.Jobs = append(e.state.Jobs, j)
 }
 
@@ -230,11 +283,19 @@ func (e *Engine) complete(ev Event) {
 	m := &e.t.models[j.Model]
 	e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
 		Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+	if e.adapt != nil {
+		e.adapt.observe(j, int(a.Row), ev.Accelerator, ev.At-ev.Start)
+	}
 	*a = Occupancy{Job: Idle, Down: a.Down}
 	j.On, j.At, j.Ready = Idle, int32(ev.Accelerator), ev.At
 	j.Layer++
 	if int(j.Layer) < m.layers {
 		return
+	}
+	for _, tr := range m.triggers {
+		if tr.probability == 1 || draw(e.cfg.Seed, j.ID, tr.model) < tr.probability {
+			e.due = append(e.due, release{tr.model})
+		}
 	}
 	if ev.At <= j.Deadline {
 		e.end(i, Met, "")
@@ -263,9 +324,18 @@ func (e *Engine) service(ev Event) {
 	e.record(Record{Kind: kind, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 }
 
-// drop gives up the waiting jobs that the drop policy or a stop says to.
+// dropper is a policy that gives up jobs by a rule of its own, beside the
+// engine's drop policy.
+type dropper interface {
+	// drops reports whether the waiting job at this index is to be dropped.
+	drops(s *State, job int) bool
+}
+
+// drop gives up the waiting jobs that the drop policy, the scheduling policy or
+// a stop says to.
 func (e *Engine) drop() {
-	if e.cfg.Drop == DropNone && !e.stopped {
+	own, _ := e.cfg.Policy.(dropper)
+	if e.cfg.Drop == DropNone && !e.stopped && own == nil {
 		return
 	}
 	for i := 0; i < len(e.state.Jobs); {
@@ -279,6 +349,8 @@ func (e *Engine) drop() {
 			reason = DropReasonLate
 		case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
 			reason = DropReasonHopeless
+		case own != nil && own.drops(&e.state, i):
+			reason = DropReasonPolicy
 		}
 		if reason == "" {
 			i++
@@ -339,8 +411,37 @@ func (e *Engine) end(i int, o Outcome, detail string) {
 }
 
 func (e *Engine) outcome(j *Job, o Outcome, detail string) {
+	recent := &e.state.Recent[j.Model]
+	*recent = (*recent<<1 | b2u(o == Dropped)) & (1<<recentJobs - 1)
+	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil {
+		e.due = append(e.due, release{int(j.Model)})
+	}
+	if w, ok := e.cfg.Policy.(watcher); ok {
+		w.ended(j, o, e.state.Now)
+	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})
+}
+
+// watcher is a policy that learns from how jobs end.
+type watcher interface {
+	ended(j *Job, o Outcome, at time.Duration)
+}
+
+func b2u(b bool) uint16 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// draw is a number from 0 up to 1 that depends on its arguments only
+// (SplitMix64's finaliser over their mixture).
+func draw(seed uint64, job int64, model int) float64 {
+	x := seed ^ uint64(job)*0x9e3779b97f4a7c15 ^ uint64(model+1)*0xbf58476d1ce4e5b9
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return float64((x^x>>31)>>11) / (1 << 53)
 }
 
 func (e *Engine) record(r Record) {

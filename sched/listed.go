@@ -9,7 +9,7 @@ import "time"
 type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
-	order []int32
+	ready []ready[time.Duration]
 	taken []bool
 }
 
@@ -23,25 +23,34 @@ func newEDF(t *Tables) Policy {
 	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline }}
 }
 
+// newLLF is least laxity first: the request with the least time to spare if all
+// layers left ran at their fastest.
+func newLLF(t *Tables) Policy {
+	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].remain[j.Layer] }}
+}
+
 func (p *listed) Select(s *State, out []Choice) []Choice {
-	p.order, p.taken = p.order[:0], append(p.taken[:0], make([]bool, len(s.Accelerators))...)
+	p.ready, p.taken = p.ready[:0], append(p.taken[:0], make([]bool, len(s.Accelerators))...)
 	idle := 0
 	for k := range s.Accelerators {
 		if s.idle(k) {
 			idle++
 		}
 	}
+	if idle == 0 {
+		return out
+	}
 	for i := range s.Jobs {
 		if s.Jobs[i].Waiting() {
-			p.order = append(p.order, int32(i))
+			p.ready = append(p.ready, ready[time.Duration]{p.key(&s.Jobs[i]), int32(i)})
 		}
 	}
-	sortBy(p.order, func(i int32) time.Duration { return p.key(&s.Jobs[i]) })
-	for _, i := range p.order {
+	sortReady(p.ready)
+	for _, r := range p.ready {
 		if idle == 0 {
 			break
 		}
-		j := &s.Jobs[i]
+		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
 		fastest, low := -1, never
 		for k := range s.Accelerators {
@@ -57,22 +66,25 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		}
 		p.taken[fastest] = true
 		idle--
-		out = append(out, Choice{Job: i, Accelerator: int32(fastest), Reason: FastestIdle})
+		out = append(out, Choice{Job: r.job, Accelerator: int32(fastest), Reason: FastestIdle})
 	}
 	return out
 }
 
-// sortBy sorts indices by key, stably, so that ties keep the order of arrival.
+// ready is a waiting job, by its index, and the key it is served by.
+type ready[K time.Duration | float64] struct {
+	key K
+	job int32
+}
+
+// sortReady sorts by key, stably, so that ties keep the order of arrival.
 // Insertion sort: the lists are short and nearly sorted, and nothing is
 // allocated.
-func sortBy(xs []int32, key func(int32) time.Duration) {
+func sortReady[K time.Duration | float64](xs []ready[K]) {
 	for i := 1; i < len(xs); i++ {
-		x := xs[i]
-		k := key(x)
-		at := i
-		for at > 0 && key(xs[at-1]) > k {
+		x, at := xs[i], i
+		for ; at > 0 && xs[at-1].key > x.key; at-- {
 			xs[at] = xs[at-1]
-			at--
 		}
 		xs[at] = x
 	}

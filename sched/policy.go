@@ -32,11 +32,22 @@ const (
 	MeetsBudget
 	VariantMeetsBudget
 	Backfill
+	EarliestFinish
+	HighestScore
+	SameAccelerator
 )
 
-var reasonNames = [...]string{"", "fastest-idle", "meets-budget", "variant-meets-budget", "backfill"}
+var reasonNames = [...]string{"", "fastest-idle", "meets-budget", "variant-meets-budget", "backfill",
+	"earliest-finish", "highest-score", "same-accelerator"}
 
-func (r Reason) String() string { return reasonNames[r] }
+// String is the reason's name, or its number where that comes from elsewhere and
+// has none here.
+func (r Reason) String() string {
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
+	}
+	return fmt.Sprintf("reason-%d", uint8(r))
+}
 
 // PolicyInfo describes a policy that NewPolicy can make.
 type PolicyInfo struct {
@@ -45,24 +56,51 @@ type PolicyInfo struct {
 	new   func(*Tables) Policy
 }
 
-// Policies lists the policies, in the order in which they are shown.
+// Policies lists the policies, in the order in which they are shown. Each also
+// exists as NAME-model, which schedules whole models instead of layers.
 func Policies() []PolicyInfo {
 	return []PolicyInfo{
 		{"fcfs", "first come, first served: by release, each on the fastest idle accelerator", newFCFS},
 		{"edf", "earliest deadline first, each on the fastest idle accelerator", newEDF},
+		{"llf", "least laxity first, each on the fastest idle accelerator", newLLF},
+		{"heft", "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", newHEFT},
+		{"dream", "MapScore with online tuning and smart frame drop (DREAM, ASPLOS 2023, as recalled)", newDREAM},
 		{"terastal", "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", newTerastal},
+		{"terastal-novariants", "terastal without layer variants", newTerastalWith(terastalOptions{originals: true})},
+		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
+		{"terastal-laxity", "terastal with laxity-based virtual deadlines", newTerastalWith(terastalOptions{laxity: 1})},
 	}
+}
+
+// wholeSuffix marks the version of a policy that schedules whole models.
+const wholeSuffix = "-model"
+
+// FindPolicy returns the named policy, or an error that lists the names.
+func FindPolicy(name string) (PolicyInfo, error) {
+	base, whole := strings.CutSuffix(name, wholeSuffix)
+	var names []string
+	for _, p := range Policies() {
+		switch {
+		case p.Name != base:
+			names = append(names, p.Name)
+		case whole:
+			return PolicyInfo{name, p.Short + ", whole models", p.new}, nil
+		default:
+			return p, nil
+		}
+	}
+	return PolicyInfo{}, fmt.Errorf("unknown policy %q, have %s, and each with %s at its end for whole models", name, strings.Join(names, ", "), wholeSuffix)
 }
 
 // NewPolicy makes the named policy for the given tables. A policy belongs to
 // one engine.
 func NewPolicy(name string, t *Tables) (Policy, error) {
-	var names []string
-	for _, p := range Policies() {
-		if p.Name == name {
-			return p.new(t), nil
-		}
-		names = append(names, p.Name)
+	p, err := FindPolicy(name)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("unknown policy %q, have %s", name, strings.Join(names, ", "))
+	if strings.HasSuffix(name, wholeSuffix) {
+		return newWholeModel(t, p.new)
+	}
+	return p.new(t), nil
 }

@@ -39,13 +39,20 @@ type State struct {
 	Now          time.Duration
 	Jobs         []Job // in order of arrival
 	Accelerators []Occupancy
+	// Recent holds, by model, the last ten jobs that ended, the latest in the
+	// lowest bit: 1 if it was dropped.
+	Recent []uint16
 }
+
+// recentJobs is how many jobs Recent remembers of each model.
+const recentJobs = 10
 
 // CopyFrom makes s equal to o and independent of it, reusing s's memory.
 func (s *State) CopyFrom(o *State) {
 	s.Now = o.Now
 	s.Jobs = append(s.Jobs[:0], o.Jobs...)
 	s.Accelerators = append(s.Accelerators[:0], o.Accelerators...)
+	s.Recent = append(s.Recent[:0], o.Recent...)
 }
 
 // idle reports whether accelerator k can take a layer now.

@@ -3,7 +3,9 @@ package sched
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -18,7 +20,8 @@ const (
 	MaxModels          = 1024
 	MaxLayers          = 1 << 16 // of one model
 	MaxImplementations = 64      // of one layer
-	MaxVariants        = 20      // of one model: valid sets are stored exactly
+	MaxVariants        = 20      // of one model whose valid sets are listed: they are stored exactly
+	MaxBoundedVariants = 64      // of one model with an additive accuracy bound
 )
 
 // ErrInvalidSystem is wrapped by every error about a System that makes no
@@ -52,6 +55,29 @@ type Model struct {
 	// without breaking the accuracy promise. The empty set is always valid. It
 	// need not be monotone: a subset of a valid set may be invalid.
 	Valid []VariantSet `json:"valid,omitempty"`
+	// Loss, if not nil, replaces Valid by an additive bound, for models with too
+	// many variants to measure every set: a set is valid when the losses of its
+	// variants sum to at most MaxLoss.
+	Loss    []float64 `json:"loss,omitempty"`
+	MaxLoss float64   `json:"max_loss,omitempty"`
+	// Trigger, if set, makes the model depend on another: it has no releases of
+	// its own.
+	Trigger *Trigger `json:"trigger,omitempty"`
+	// Energy[l][k] is the energy of layer l's original on accelerator k, in any
+	// unit; nil when unknown. Only DREAM reads it.
+	Energy [][]float64 `json:"energy,omitempty"`
+	// Accuracy is the normalised accuracy of each valid set, in the order of
+	// Valid; nil when it was not measured. Policies do not read it.
+	Accuracy []float64 `json:"accuracy,omitempty"`
+}
+
+// Trigger is a dependency between models, as in XRBench: whenever a request of
+// Parent completes, a request of the dependent model is released at that
+// instant, with its own relative deadline, with the given probability: 1 for a
+// data dependency, less for a control dependency.
+type Trigger struct {
+	Parent      string  `json:"parent"`
+	Probability float64 `json:"probability"`
 }
 
 // Layer is one step of a model.
@@ -73,6 +99,28 @@ type Implementation struct {
 	Variant int `json:"variant,omitempty"`
 	// Latency is indexed by accelerator; [Unavailable] where it cannot run.
 	Latency []time.Duration `json:"latency_ns"`
+}
+
+// AccuracyOf is the normalised accuracy of a request that used these variants:
+// measured, or, with an additive bound, what the bound leaves. It is 1 for the
+// empty set and NaN when it is unknown.
+func (m *Model) AccuracyOf(used VariantSet) float64 {
+	switch {
+	case used == 0:
+		return 1
+	case m.Loss != nil:
+		left := 1.0
+		for i, x := range m.Loss {
+			if used>>i&1 != 0 {
+				left -= x
+			}
+		}
+		return left
+	}
+	if i := slices.Index(m.Valid, used); i >= 0 && i < len(m.Accuracy) {
+		return m.Accuracy[i]
+	}
+	return math.NaN()
 }
 
 // Validate returns the first thing wrong with the system, wrapped around
@@ -106,14 +154,41 @@ func (s *System) validate() error {
 			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
 		}
 	}
+	for i := range s.Models {
+		if err := s.validateTrigger(i); err != nil {
+			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
+		}
+	}
 	return nil
+}
+
+// validateTrigger checks that the chain of parents exists and ends.
+func (s *System) validateTrigger(m int) error {
+	for steps := 0; s.Models[m].Trigger != nil; steps++ {
+		t := s.Models[m].Trigger
+		if !(t.Probability > 0 && t.Probability <= 1) {
+			return fmt.Errorf("it is triggered with probability %v, must be above 0 and at most 1", t.Probability)
+		}
+		if m = s.index(t.Parent); m < 0 {
+			return fmt.Errorf("it is triggered by %q, which is no model", t.Parent)
+		}
+		if steps == len(s.Models) {
+			return fmt.Errorf("it is triggered by itself, through %q", t.Parent)
+		}
+	}
+	return nil
+}
+
+// index returns the index of the model with this name, or -1.
+func (s *System) index(name string) int {
+	return slices.IndexFunc(s.Models, func(m Model) bool { return m.Name == name })
 }
 
 func distinct(what string, names []string) error {
 	seen := make(map[string]bool, len(names))
 	for _, n := range names {
 		if n == "" {
-			return fmt.Errorf("an %s without a name", what)
+			return fmt.Errorf("one of the %ss has no name", what)
 		}
 		if seen[n] {
 			return fmt.Errorf("two %ss are named %q", what, n)
@@ -124,24 +199,54 @@ func distinct(what string, names []string) error {
 }
 
 func (m *Model) validate(accs int) error {
-	if m.Deadline <= 0 {
-		return fmt.Errorf("deadline %v, must be positive", m.Deadline)
+	if m.Deadline <= 0 || m.Deadline > maxDeadline {
+		return fmt.Errorf("deadline %v, must be above 0 and at most %v", m.Deadline, maxDeadline)
 	}
 	if n := len(m.Layers); n == 0 || n > MaxLayers {
 		return fmt.Errorf("%d layers, need 1 to %d", n, MaxLayers)
 	}
-	if m.Variants < 0 || m.Variants > MaxVariants {
-		return fmt.Errorf("%d variants, at most %d are supported", m.Variants, MaxVariants)
+	if err := m.validateVariants(); err != nil {
+		return err
 	}
-	for _, v := range m.Valid {
-		if v>>uint(m.Variants) != 0 {
-			return fmt.Errorf("valid set %#x names a variant above %d", uint64(v), m.Variants)
+	if m.Energy != nil && len(m.Energy) != len(m.Layers) {
+		return fmt.Errorf("energies of %d layers, want %d", len(m.Energy), len(m.Layers))
+	}
+	for l, row := range m.Energy {
+		if len(row) != accs {
+			return fmt.Errorf("energies of layer %d on %d accelerators, want %d", l, len(row), accs)
 		}
 	}
 	for i := range m.Layers {
 		if err := m.Layers[i].validate(accs, m.Variants); err != nil {
 			return fmt.Errorf("layer %d %q: %w", i, m.Layers[i].Name, err)
 		}
+	}
+	return nil
+}
+
+func (m *Model) validateVariants() error {
+	most := MaxVariants
+	if m.Loss != nil {
+		most = MaxBoundedVariants
+	}
+	if m.Variants < 0 || m.Variants > most {
+		return fmt.Errorf("%d variants, at most %d are supported", m.Variants, most)
+	}
+	if m.Loss != nil && (len(m.Loss) != m.Variants || m.Valid != nil) {
+		return fmt.Errorf("%d losses for %d variants, and %d valid sets: a bound needs a loss for each variant and no sets", len(m.Loss), m.Variants, len(m.Valid))
+	}
+	for i, x := range m.Loss {
+		if !(x >= 0) {
+			return fmt.Errorf("loss %v of variant %d, must not be negative", x, i+1)
+		}
+	}
+	for _, v := range m.Valid {
+		if m.Variants < 64 && v>>uint(m.Variants) != 0 {
+			return fmt.Errorf("valid set %#x names a variant above %d", uint64(v), m.Variants)
+		}
+	}
+	if m.Accuracy != nil && len(m.Accuracy) != len(m.Valid) {
+		return fmt.Errorf("%d accuracies for %d valid sets", len(m.Accuracy), len(m.Valid))
 	}
 	return nil
 }

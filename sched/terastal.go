@@ -10,14 +10,51 @@ import "time"
 // gains most against waiting for the best busy accelerator, and leaves an
 // accelerator idle rather than lose by it.
 type terastal struct {
-	t       *Tables
-	slack   []time.Duration // by job index
-	pending []int32
-	free    []time.Duration // by accelerator, as this decision goes on
+	t *Tables
+	terastalOptions
+	pending []ready[time.Duration] // by best-case slack
+	free    []time.Duration        // by accelerator, as this decision goes on
 	idle    []bool
 }
 
+// terastalOptions switch parts of the method off or change them.
+type terastalOptions struct {
+	originals bool // never use variants
+	deadlines bool // no budgets: every layer is due at the request's deadline
+	// laxity is the share of the laxity-based virtual deadline (the request's
+	// deadline minus the fastest time for the layers after) in the virtual
+	// deadline; the rest comes from the budgets.
+	laxity float64
+}
+
 func newTerastal(t *Tables) Policy { return &terastal{t: t} }
+
+func newTerastalWith(o terastalOptions) func(*Tables) Policy {
+	return func(t *Tables) Policy { return &terastal{t: t, terastalOptions: o} }
+}
+
+// due is the instant by which the job's current layer should end.
+func (p *terastal) due(m *modelTable, j *Job) time.Duration {
+	if p.deadlines {
+		return j.Deadline
+	}
+	budget := m.virtualDeadline(j)
+	if p.laxity == 0 {
+		return budget
+	}
+	laxity := j.Deadline - m.remain[j.Layer+1]
+	return budget + time.Duration(p.laxity*float64(laxity-budget))
+}
+
+// rows are the first row of the job's layer and the one after its last that
+// may be used.
+func (p *terastal) rows(m *modelTable, j *Job) (first, end int32) {
+	first = m.row[j.Layer]
+	if p.originals {
+		return first, first + 1
+	}
+	return first, m.row[j.Layer+1]
+}
 
 func (p *terastal) Select(s *State, out []Choice) []Choice {
 	p.free, p.idle = p.free[:0], p.idle[:0]
@@ -29,30 +66,34 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 			idle++
 		}
 	}
-	p.pending, p.slack = p.pending[:0], append(p.slack[:0], make([]time.Duration, len(s.Jobs))...)
+	p.pending = p.pending[:0]
 	if idle == 0 {
 		return out
 	}
 	for i := range s.Jobs {
 		if s.Jobs[i].Waiting() {
-			p.slack[i] = p.bestSlack(&s.Jobs[i])
-			p.pending = append(p.pending, int32(i))
+			p.pending = append(p.pending, ready[time.Duration]{p.bestSlack(&s.Jobs[i]), int32(i)})
 		}
 	}
-	sortBy(p.pending, func(i int32) time.Duration { return p.slack[i] })
+	sortReady(p.pending)
 
 	rest := p.pending[:0]
-	for n, i := range p.pending {
+	for n, r := range p.pending {
 		if idle == 0 {
 			rest = append(rest, p.pending[n:]...)
 			break
 		}
-		c, ok := p.withinBudget(&s.Jobs[i])
+		// Where nothing met the virtual deadline when the slack was taken,
+		// nothing does now: accelerators have only become busier.
+		c, ok := Choice{}, r.key >= 0
+		if ok {
+			c, ok = p.withinBudget(&s.Jobs[r.job])
+		}
 		if !ok {
-			rest = append(rest, i)
+			rest = append(rest, r)
 			continue
 		}
-		c.Job = i
+		c.Job = r.job
 		out = append(out, p.take(s, c))
 		idle--
 	}
@@ -85,24 +126,30 @@ func (p *terastal) take(s *State, c Choice) Choice {
 func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
 	finish := never
-	for row := m.row[j.Layer]; row < m.row[j.Layer+1]; row++ {
+	first, end := p.rows(m, j)
+	for row := first; row < end; row++ {
 		if m.allowed(j.Used, m.bit[row]) {
 			_, f := p.earliest(m, j, row, false)
 			finish = min(finish, f)
 		}
 	}
-	return m.virtualDeadline(j) - finish
+	return p.due(m, j) - finish
 }
 
 // earliest finds the accelerator, idle ones only if asked, on which the row
 // would end first, and when; -1 and at least never if there is none.
 func (p *terastal) earliest(m *modelTable, j *Job, row int32, onlyIdle bool) (int, time.Duration) {
 	at, finish := -1, never
-	for k := range p.free {
+	latency, handoff := p.t.costs(m, j, int(row))
+	for k, f := range p.free {
 		if onlyIdle && !p.idle[k] {
 			continue
 		}
-		if f := p.free[k] + p.t.cost(m, j, int(row), k); f < finish {
+		f += latency[k]
+		if handoff != nil {
+			f += handoff[k]
+		}
+		if f < finish {
 			at, finish = k, f
 		}
 	}
@@ -114,13 +161,13 @@ func (p *terastal) earliest(m *modelTable, j *Job, row int32, onlyIdle bool) (in
 // ends first.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
-	v := m.virtualDeadline(j)
-	first := m.row[j.Layer]
+	v := p.due(m, j)
+	first, end := p.rows(m, j)
 	if k, f := p.earliest(m, j, first, true); k >= 0 && f <= v {
 		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
 	}
 	best, low := Choice{Reason: VariantMeetsBudget}, never
-	for row := first + 1; row < m.row[j.Layer+1]; row++ {
+	for row := first + 1; row < end; row++ {
 		if !m.allowed(j.Used, m.bit[row]) {
 			continue
 		}
@@ -137,23 +184,23 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 // returns the choice's place in the pending list.
 func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	at, best, gain := -1, Choice{Reason: Backfill}, time.Duration(0)
-	for n, i := range p.pending {
-		j := &s.Jobs[i]
+	for n, r := range p.pending {
+		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		first := m.row[j.Layer]
+		first, end := p.rows(m, j)
 		wait := never
 		for k := range p.free {
 			if !p.idle[k] {
 				wait = min(wait, p.free[k]+p.t.cost(m, j, int(first), k))
 			}
 		}
-		for row := first; row < m.row[j.Layer+1]; row++ {
+		for row := first; row < end; row++ {
 			if !m.allowed(j.Used, m.bit[row]) {
 				continue
 			}
 			if k, f := p.earliest(m, j, row, true); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
-				best.Job, best.Implementation, best.Accelerator = i, row-first, int32(k)
+				best.Job, best.Implementation, best.Accelerator = r.job, row-first, int32(k)
 			}
 		}
 	}

@@ -36,14 +36,14 @@ and no download.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.demo(cmd) },
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
-	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "1", "duration": "20s", "budget": "15s"} {
+	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "1", "duration": "15s", "budget": "15s"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
 	return cmd
 }
 
 func (o *playOptions) demo(cmd *cobra.Command) error {
-	c, err := loadConfig(cmd, "")
+	c, err := config.Load("", cmd.Flags())
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (o *profileOptions) run(cmd *cobra.Command) error {
 	if (o.config == "") == (len(o.models) == 0) {
 		return usagef("`%s` needs either --config FILE or --model SOURCE", cmd.CommandPath())
 	}
-	c, err := loadConfig(cmd, o.config)
+	c, err := config.Load(o.config, cmd.Flags())
 	if err != nil {
 		return err
 	}

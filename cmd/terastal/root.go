@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/runtime"
 )
 
 // Exit codes, as documented in `terastal --help`.
@@ -43,7 +46,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, config.ErrInvalid), errors.Is(err, runtime.ErrSpec):
 		return exitUsage
 	case errors.As(err, &invalid):
 		return exitInvalid
@@ -127,6 +130,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 		newRun(s),
 		newSimulate(s),
 		newCompare(s),
+		newSweep(s),
 		newValidate(s),
 		newReport(s),
 	)

@@ -14,7 +14,8 @@ import (
 )
 
 // trafficFlags are the flags of every verb that plays traffic.
-var trafficFlags = []string{"duration", "seed", "load", "arrivals", "phases", "jitter", "policies", "drop", "queue", "out", "budget", "precision"}
+var trafficFlags = []string{"duration", "seed", "load", "scale", "arrivals", "phases", "jitter", "burst-on", "burst-off", "trace",
+	"policies", "cost", "adapt", "drop", "queue", "out", "budget", "precision"}
 
 // playOptions are what the verbs that play traffic have in common.
 type playOptions struct {
@@ -41,23 +42,6 @@ policy the event log and a trace for ui.perfetto.dev, to the output folder.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "terastal")
-	return cmd
-}
-
-func newSimulate(s *streams) *cobra.Command {
-	o := playOptions{streams: s, simulated: true}
-	cmd := &cobra.Command{
-		Use:   "simulate --config FILE",
-		Short: "Play the same traffic in virtual time",
-		Long: `As "terastal run", on the simulator: the same engine and policies, with the
-layers' measured medians as durations. A profile is measured first unless one
-is there already.`,
-		Example: `  terastal simulate --config my.yaml
-  terastal simulate --config my.yaml --profile out/profile.json --duration 10m --arrivals poisson`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
-	}
-	o.flags(cmd, "")
 	return cmd
 }
 
@@ -91,7 +75,7 @@ func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
 	if o.config == "" {
 		return nil, usagef("`%s` needs --config FILE; `terastal demo` needs none", cmd.CommandPath())
 	}
-	c, err := loadConfig(cmd, o.config)
+	c, err := config.Load(o.config, cmd.Flags())
 	if err != nil {
 		return nil, err
 	}

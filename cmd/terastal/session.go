@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,16 +19,6 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// loadConfig reads the configuration of a verb; what is wrong with it is a
-// usage error.
-func loadConfig(cmd *cobra.Command, file string) (*config.Config, error) {
-	c, err := config.Load(file, cmd.Flags())
-	if errors.Is(err, config.ErrInvalid) {
-		return nil, usageError{err}
-	}
-	return c, err
-}
-
 // configFlag defines --config.
 func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "config", "", "YAML file that names accelerators, models and traffic")
@@ -37,8 +26,9 @@ func configFlag(cmd *cobra.Command, file *string) {
 
 // openFlow opens what the configuration names.
 func (s *streams) openFlow(ctx context.Context, c *config.Config) (*flow.Flow, error) {
-	f, err := flow.Open(c, flow.Options{
-		ORT: s.ort,
+	return flow.Open(c, flow.Options{
+		ORT:  s.ort,
+		Root: s.models,
 		Open: func(source string, o models.Options) (*models.Model, error) {
 			if !strings.HasPrefix(source, "zoo:") {
 				path, err := c.Path(source, s.models)
@@ -62,10 +52,6 @@ func (s *streams) openFlow(ctx context.Context, c *config.Config) (*flow.Flow, e
 		Progress: s.progress,
 		Note:     flow.NoteTo(s.err),
 	})
-	if errors.Is(err, config.ErrInvalid) || errors.Is(err, runtime.ErrSpec) {
-		return nil, usageError{err}
-	}
-	return f, err
 }
 
 // progress shows a bar on a terminal and nothing elsewhere.

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 )
@@ -34,6 +35,11 @@ type Config struct {
 	Traffic      Traffic       `mapstructure:"traffic"`
 	Profile      Profile       `mapstructure:"profile"`
 	Policies     []string      `mapstructure:"policies"`
+	// Cost is the quantile of the measured latencies that decisions are based
+	// on: min, mean, p50, p90, p95 or p99. Adapt corrects it while running
+	// towards what layers really take.
+	Cost  string `mapstructure:"cost"`
+	Adapt bool   `mapstructure:"adapt"`
 	// Drop is when waiting jobs are given up: none, late or hopeless.
 	Drop string `mapstructure:"drop"`
 	// Queue bounds the jobs of one model that are in the system at once.
@@ -68,6 +74,12 @@ type Model struct {
 	Deadline time.Duration `mapstructure:"deadline"`
 	// Granularity says how the model is split; see models.ParseGranularity.
 	Granularity string `mapstructure:"granularity"`
+	// After names the model whose completion releases this one, in place of
+	// arrivals of its own, with the given Probability (default 1).
+	After       string  `mapstructure:"after"`
+	Probability float64 `mapstructure:"probability"`
+	// Phase is the first release of periodic arrivals with phases "given".
+	Phase time.Duration `mapstructure:"phase"`
 	// Dims binds symbolic dimensions, each "name=value".
 	Dims []string `mapstructure:"dims"`
 }
@@ -79,6 +91,14 @@ type Traffic struct {
 	Jitter   float64       `mapstructure:"jitter"`
 	Duration time.Duration `mapstructure:"duration"`
 	Seed     uint64        `mapstructure:"seed"`
+	// Scale multiplies all rates; deadlines that follow from them stay.
+	Scale float64 `mapstructure:"scale"`
+	// BurstOn and BurstOff are the mean lengths of the phases of "bursts".
+	BurstOn  time.Duration `mapstructure:"burst_on"`
+	BurstOff time.Duration `mapstructure:"burst_off"`
+	// Trace is the CSV file that arrivals "trace" plays, relative to the
+	// configuration's folder.
+	Trace string `mapstructure:"trace"`
 	// Load, if positive, scales all rates so that the demand is this share of
 	// the measured capacity.
 	Load float64 `mapstructure:"load"`
@@ -98,7 +118,8 @@ const DefaultGranularity = "block"
 // flags maps the flags that AddFlags defines to the keys they set.
 var flags = map[string]string{
 	"duration": "traffic.duration", "seed": "traffic.seed", "load": "traffic.load", "arrivals": "traffic.arrivals",
-	"phases": "traffic.phases", "jitter": "traffic.jitter", "policies": "policies", "drop": "drop", "queue": "queue",
+	"scale": "traffic.scale", "burst-on": "traffic.burst_on", "burst-off": "traffic.burst_off", "trace": "traffic.trace",
+	"cost": "cost", "adapt": "adapt", "phases": "traffic.phases", "jitter": "traffic.jitter", "policies": "policies", "drop": "drop", "queue": "queue",
 	"out": "out", "budget": "profile.budget", "precision": "profile.precision",
 }
 
@@ -114,13 +135,25 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 		case "load":
 			f.Float64(n, 0, "scale all rates to this share of the measured capacity (0: rates as given)")
 		case "arrivals":
-			f.String(n, "periodic", "arrival process: periodic or poisson")
+			f.String(n, "periodic", "arrival process: periodic, poisson, bursts, closed (one request of each model at a time) or trace")
+		case "scale":
+			f.Float64(n, 1, "factor on all rates; deadlines stay")
+		case "burst-on":
+			f.Duration(n, 200*time.Millisecond, "mean length of bursts")
+		case "burst-off":
+			f.Duration(n, 200*time.Millisecond, "mean time between bursts")
+		case "trace":
+			f.String(n, "", "CSV file of model,release_us that arrivals \"trace\" plays")
+		case "cost":
+			f.String(n, "p50", "quantile of the measured latencies that decisions are based on: min, mean, p50, p90, p95 or p99")
+		case "adapt":
+			f.Bool(n, false, "correct predictions while running towards what layers really take")
 		case "phases":
-			f.String(n, "random", "phases of periodic arrivals: random or aligned")
+			f.String(n, "random", "phases of periodic arrivals: random, aligned, or given (by the models' phase)")
 		case "jitter":
 			f.Float64(n, 0, "periodic releases are late by up to this share of their period")
 		case "policies":
-			f.StringSlice(n, policyNames(), "scheduling policies, separated by commas")
+			f.StringSlice(n, defaultPolicies, "scheduling policies, separated by commas: "+strings.Join(policyNames(), ", ")+"; each also as NAME-model, for whole models")
 		case "drop":
 			f.String(n, "late", "when waiting requests are given up: none, late or hopeless")
 		case "queue":
@@ -153,6 +186,9 @@ func SetDefault(f *pflag.FlagSet, name, value string) {
 		panic("config: default of " + name + ": " + err.Error())
 	}
 }
+
+// defaultPolicies are compared unless others are asked for.
+var defaultPolicies = []string{"fcfs", "edf", "dream", "terastal"}
 
 func policyNames() []string {
 	var out []string
@@ -305,6 +341,11 @@ func (c *Config) validate() error {
 			return fmt.Errorf("models[%d]: %w", i, err)
 		}
 	}
+	for i := range c.Models {
+		if err := c.validateChain(&c.Models[i]); err != nil {
+			return err
+		}
+	}
 	if len(c.Policies) == 0 {
 		return fmt.Errorf("policies is empty, have %s", strings.Join(policyNames(), ", "))
 	}
@@ -312,12 +353,15 @@ func (c *Config) validate() error {
 		if slices.Contains(c.Policies[:i], p) {
 			return fmt.Errorf("policy %q is listed twice", p)
 		}
-		if !slices.Contains(policyNames(), p) {
-			return fmt.Errorf("unknown policy %q, have %s", p, strings.Join(policyNames(), ", "))
+		if _, err := sched.FindPolicy(p); err != nil {
+			return err
 		}
 	}
 	if _, err := sched.ParseDrop(c.Drop); err != nil {
 		return err
+	}
+	if _, err := profiler.ParseQuantile(c.Cost); err != nil {
+		return fmt.Errorf("cost: %w", err)
 	}
 	if c.Queue < 1 {
 		return fmt.Errorf("queue is %d, must be at least 1", c.Queue)
@@ -334,6 +378,22 @@ func (c *Config) validate() error {
 	return c.Traffic.validate()
 }
 
+// validateChain checks that the models that one comes after exist and end.
+func (c *Config) validateChain(m *Model) error {
+	at := m
+	for steps := 0; at.After != ""; steps++ {
+		next := slices.IndexFunc(c.Models, func(x Model) bool { return x.Name == at.After })
+		switch {
+		case next < 0:
+			return fmt.Errorf("%q comes after %q, which is no model", at.Name, at.After)
+		case steps == len(c.Models):
+			return fmt.Errorf("%q comes after itself, through %q", m.Name, at.After)
+		}
+		at = &c.Models[next]
+	}
+	return nil
+}
+
 func (m *Model) validate(names map[string]bool) error {
 	if m.Source == "" {
 		return fmt.Errorf("no source: name an ONNX file or zoo:NAME")
@@ -348,8 +408,14 @@ func (m *Model) validate(names map[string]bool) error {
 		return fmt.Errorf("two models are named %q: give one another name", m.Name)
 	}
 	names[m.Name] = true
-	if !(m.Rate > 0) || math.IsInf(m.Rate, 0) {
+	if err := m.validateTrigger(); err != nil {
+		return err
+	}
+	if m.After == "" && !(m.Rate > 0) || math.IsInf(m.Rate, 0) {
 		return fmt.Errorf("rate of %q is %v, must be a positive number of requests per second", m.Name, m.Rate)
+	}
+	if m.Phase < 0 {
+		return fmt.Errorf("phase of %q is %v, must not be negative", m.Name, m.Phase)
 	}
 	if m.Deadline < 0 {
 		return fmt.Errorf("deadline of %q is %v, must be positive", m.Name, m.Deadline)
@@ -363,12 +429,44 @@ func (m *Model) validate(names map[string]bool) error {
 	return nil
 }
 
+func (m *Model) validateTrigger() error {
+	switch {
+	case m.After == "" && m.Probability != 0:
+		return fmt.Errorf("%q has a probability but no model it comes after", m.Name)
+	case m.After == "":
+		return nil
+	case m.Rate != 0:
+		return fmt.Errorf("%q comes after %q and has a rate of its own: leave one out", m.Name, m.After)
+	case m.Deadline == 0:
+		return fmt.Errorf("%q comes after %q and has no rate to make a deadline from: give it a deadline", m.Name, m.After)
+	}
+	if m.Probability == 0 {
+		m.Probability = 1
+	}
+	if !(m.Probability > 0 && m.Probability <= 1) {
+		return fmt.Errorf("probability of %q is %v, must be above 0 and at most 1", m.Name, m.Probability)
+	}
+	return nil
+}
+
+// PhasesGiven is the value of Traffic.Phases that takes them from the models.
+const PhasesGiven = "given"
+
 func (t *Traffic) validate() error {
 	if _, err := sched.ParseArrivals(t.Arrivals); err != nil {
 		return fmt.Errorf("traffic.arrivals: %w", err)
 	}
-	if _, err := sched.ParsePhases(t.Phases); err != nil {
-		return fmt.Errorf("traffic.phases: %w", err)
+	if _, err := sched.ParsePhases(t.Phases); err != nil && t.Phases != PhasesGiven {
+		return fmt.Errorf("traffic.phases: %w, given", err)
+	}
+	if (t.Arrivals == sched.Recorded.String()) != (t.Trace != "") {
+		return fmt.Errorf("traffic.arrivals is %q and traffic.trace %q: arrivals \"trace\" need a file, and only they take one", t.Arrivals, t.Trace)
+	}
+	if !(t.Scale > 0) || math.IsInf(t.Scale, 0) {
+		return fmt.Errorf("traffic.scale is %v, must be positive", t.Scale)
+	}
+	if t.BurstOn <= 0 || t.BurstOff < 0 {
+		return fmt.Errorf("traffic.burst_on is %v and burst_off %v: the first must be positive, the second not negative", t.BurstOn, t.BurstOff)
 	}
 	if !(t.Jitter >= 0 && t.Jitter <= 1) {
 		return fmt.Errorf("traffic.jitter is %v, must be 0 to 1", t.Jitter)
@@ -429,7 +527,7 @@ func (c *Config) Specs() []runtime.Spec {
 	return out
 }
 
-// Path resolves a model's source to a file inside root, or inside the
+// Path resolves a file that the configuration names, such as a model's source, to one inside root, or inside the
 // configuration's folder if root is empty. A source that leads out of it, by
 // its name or by a symbolic link, is refused.
 func (c *Config) Path(source, root string) (string, error) {
@@ -440,7 +538,7 @@ func (c *Config) Path(source, root string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("model folder: %w", err)
 	}
-	outside := fmt.Errorf("%w: model source %q lies outside %s: move the file there or name its folder with --models-dir", ErrInvalid, source, root)
+	outside := fmt.Errorf("%w: %q lies outside %s: move the file there or name its folder with --models-dir", ErrInvalid, source, root)
 	if filepath.IsAbs(source) {
 		rel, err := filepath.Rel(root, source)
 		if err != nil {
@@ -454,7 +552,7 @@ func (c *Config) Path(source, root string) (string, error) {
 	path := filepath.Join(root, source)
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("there is no file %s: correct the model's source, which is relative to %s", path, root)
+		return "", fmt.Errorf("there is no file %s: correct its name, which is relative to %s", path, root)
 	}
 	if err != nil {
 		return "", fmt.Errorf("model source: %w", err)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
@@ -29,6 +30,9 @@ import (
 // Options say where a flow gets what the configuration does not name.
 type Options struct {
 	ORT string // explicit path of the ONNX Runtime library
+	// Root is the folder that files may be read from; empty means the
+	// configuration's.
+	Root string
 	// Open loads a model from its source.
 	Open func(source string, o models.Options) (*models.Model, error)
 	// Auto proposes accelerators for the machine.
@@ -251,15 +255,24 @@ func (f *Flow) EnsureProfile(ctx context.Context, path string, named bool) error
 
 // Plan sets the rates, compiles the system and computes the budgets.
 func (f *Flow) Plan() error {
+	q, err := profiler.ParseQuantile(f.Config.Cost)
+	if err != nil {
+		return err
+	}
 	deadlines := make([]time.Duration, len(f.Config.Models))
 	f.Rates = f.Rates[:0]
 	for i, m := range f.Config.Models {
 		f.Rates = append(f.Rates, m.Rate)
 		deadlines[i] = time.Second // replaced below
 	}
-	s, err := f.Profile.System(deadlines)
+	s, err := f.Profile.System(deadlines, q)
 	if err != nil {
 		return err
+	}
+	for i, m := range f.Config.Models {
+		if m.After != "" {
+			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
+		}
 	}
 	t, err := sched.Compile(s)
 	if err != nil {
@@ -271,10 +284,7 @@ func (f *Flow) Plan() error {
 	}
 	f.Load = 1 / capacity.Scale
 	if load := f.Config.Traffic.Load; load > 0 {
-		for i := range f.Rates {
-			f.Rates[i] *= load * capacity.Scale
-		}
-		f.Load = load
+		f.scale(load * capacity.Scale)
 	}
 	for i, m := range f.Config.Models {
 		s.Models[i].Deadline = m.Deadline
@@ -282,8 +292,17 @@ func (f *Flow) Plan() error {
 			s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / f.Rates[i]))
 		}
 	}
+	f.scale(f.Config.Traffic.Scale)
 	f.Planned, f.Tables, err = plan.New(s, f.Rates)
 	return err
+}
+
+// scale multiplies all rates, and with them the load.
+func (f *Flow) scale(by float64) {
+	for i := range f.Rates {
+		f.Rates[i] *= by
+	}
+	f.Load *= by
 }
 
 // PlanPath is where a run's plan lies.
@@ -292,15 +311,43 @@ func (f *Flow) PlanPath() string { return filepath.Join(f.Config.Out, "plan.json
 // Traffic is the configuration's traffic at the planned rates.
 func (f *Flow) Traffic() (sched.Traffic, error) {
 	c := &f.Config.Traffic
-	process, err := sched.ParseArrivals(c.Arrivals)
-	if err != nil {
-		return sched.Traffic{}, err
+	t := sched.Traffic{Rates: f.Rates, Jitter: c.Jitter, BurstOn: c.BurstOn, BurstOff: c.BurstOff, Duration: c.Duration, Seed: c.Seed}
+	var err error
+	if t.Process, err = sched.ParseArrivals(c.Arrivals); err != nil {
+		return t, err
 	}
-	phases, err := sched.ParsePhases(c.Phases)
-	if err != nil {
-		return sched.Traffic{}, err
+	if c.Phases == config.PhasesGiven {
+		for _, m := range f.Config.Models {
+			t.FirstRelease = append(t.FirstRelease, m.Phase)
+		}
+	} else if t.Phases, err = sched.ParsePhases(c.Phases); err != nil {
+		return t, err
 	}
-	return sched.Traffic{Rates: f.Rates, Process: process, Phases: phases, Jitter: c.Jitter, Duration: c.Duration, Seed: c.Seed}, nil
+	if t.Process == sched.Recorded {
+		t.Recorded, err = f.readTrace(c.Trace)
+	}
+	return t, err
+}
+
+func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
+	path, err := f.Config.Path(name, f.opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("arrivals: %w", err)
+	}
+	defer file.Close()
+	var names []string
+	for _, m := range f.Config.Models {
+		names = append(names, m.Name)
+	}
+	out, err := sched.ReadArrivals(file, names)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
 }
 
 // ProfilePath is where a run's own profile lies.

@@ -14,10 +14,12 @@ import (
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/internal/study"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 )
 
@@ -148,7 +150,7 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	result := f.newResult(eventlog.Real)
 	for _, policy := range f.Config.Policies {
 		meter := f.opts.Progress("running " + policy)
-		r, err := ex.Run(ctx, runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Traffic: traffic,
+		r, err := ex.Run(ctx, runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: traffic,
 			Samples: samplesPerModel, Spin: f.spareCore(),
 			Progress: func(at time.Duration) { meter.Set(float64(at) / float64(traffic.Duration)) }})
 		meter.Done()
@@ -202,7 +204,31 @@ func (f *Flow) Simulate() (*Result, error) {
 }
 
 func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arrival) (*eventlog.Log, error) {
-	policy, err := sched.NewPolicy(name, f.Tables)
+	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: name, Drop: f.Config.Drop, Queue: f.Config.Queue,
+		Seed: traffic.Seed, Adapt: f.Config.Adapt, ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration,
+		System: *f.Tables.System(), Rates: traffic.Rates, Duration: traffic.Duration}}
+	var records eventlog.Buffer
+	engine, err := log.Header.Engine(&records)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: sim.Exactly(engine.Tables)}); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", name, err)
+	}
+	log.Records = records
+	return log, nil
+}
+
+// StudyOptions are what a study of the configuration varies.
+type StudyOptions struct {
+	Seeds    int
+	Measured bool    // draw durations from the measured distributions
+	Noise    float64 // else: sigma of the lognormal factor on them
+}
+
+// Study simulates the configuration under every policy over several seeds.
+func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error) {
+	traffic, err := f.Traffic()
 	if err != nil {
 		return nil, err
 	}
@@ -210,13 +236,31 @@ func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arr
 	if err != nil {
 		return nil, err
 	}
-	var records eventlog.Buffer
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: f.Tables, Policy: policy, Drop: drop,
-		Queue: f.Config.Queue, Recorder: &records}}); err != nil {
-		return nil, fmt.Errorf("policy %s: %w", name, err)
+	const name = "configuration"
+	var cells []study.Cell
+	for _, p := range f.Config.Policies {
+		cells = append(cells, study.Cell{Scenario: name, Arrivals: traffic.Process, Scale: 1, Drop: drop, Noise: o.Noise, Policy: p})
 	}
-	return &eventlog.Log{Records: records, Header: eventlog.Header{Driver: eventlog.Simulated, Policy: name, Drop: drop.String(),
-		Queue: f.Config.Queue, Seed: traffic.Seed, System: *f.Tables.System(), Rates: traffic.Rates, Duration: traffic.Duration}}, nil
+	so := study.Options{Seeds: o.Seeds, FirstSeed: traffic.Seed, Duration: traffic.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,
+		Systems: map[string]scenario.Scenario{name: {Name: name, System: *f.Tables.System(), Rates: f.Rates}},
+		Traffic: func(seed uint64) sched.Traffic {
+			t := traffic
+			t.Seed = seed
+			return t
+		}}
+	if o.Measured {
+		if _, err := f.Profile.Durations(1); err != nil {
+			return nil, err
+		}
+		so.Durations = func(seed uint64) sim.Durations {
+			d, _ := f.Profile.Durations(seed) // checked above
+			return d
+		}
+	}
+	meter := f.opts.Progress("simulating")
+	defer meter.Done()
+	so.Progress = meter.Set
+	return study.Run(ctx, cells, so)
 }
 
 // writeLog writes a policy's log and trace and names them in its result.

@@ -65,12 +65,8 @@ func Validate(log *eventlog.Log) (*Validation, error) {
 	if v.Decisions, v.Difference, err = log.Replay(); err != nil {
 		return nil, err
 	}
-	t, err := sched.Compile(log.Header.System)
-	if err != nil {
-		return nil, err
-	}
 	v.Layers = layerErrors(log)
-	simulated, err := resimulate(log, t)
+	simulated, err := resimulate(log)
 	if err != nil {
 		return nil, err
 	}
@@ -82,26 +78,23 @@ func Validate(log *eventlog.Log) (*Validation, error) {
 }
 
 // resimulate plays the log's scheduled releases on the simulator.
-func resimulate(log *eventlog.Log, t *sched.Tables) (*eventlog.Log, error) {
+func resimulate(log *eventlog.Log) (*eventlog.Log, error) {
 	var arrivals []sched.Arrival
 	for i := range log.Records {
-		if r := &log.Records[i]; r.Kind == sched.Released {
+		// Those that the engine releases by itself it will release again.
+		if r := &log.Records[i]; r.Kind == sched.Released && r.Job < sched.FirstOwnJob {
 			arrivals = append(arrivals, sched.Arrival{At: r.Start, Model: int(r.Model)})
 		}
 	}
 	slices.SortStableFunc(arrivals, func(a, b sched.Arrival) int { return cmp.Compare(a.At, b.At) })
-	policy, err := sched.NewPolicy(log.Header.Policy, t)
-	if err != nil {
-		return nil, err
-	}
-	drop, err := sched.ParseDrop(log.Header.Drop)
-	if err != nil {
-		return nil, err
-	}
 	out := &eventlog.Log{Header: log.Header}
 	out.Header.Driver = eventlog.Simulated
 	var records eventlog.Buffer
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: t, Policy: policy, Drop: drop, Queue: log.Header.Queue, Recorder: &records}}); err != nil {
+	cfg, err := log.Header.Engine(&records)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: cfg, Duration: sim.Exactly(cfg.Tables)}); err != nil {
 		return nil, fmt.Errorf("simulate: %w", err)
 	}
 	out.Records = records

@@ -24,6 +24,7 @@ var allowed = []struct {
 	// The pure core imports nothing of ours.
 	{"sched", nil},
 	{"sched/sim", []string{"sched"}},
+	{"sched/scenario", []string{"sched"}},
 	// Plumbing without ideas of the domain.
 	{"internal/stats", nil},
 	{"internal/document", nil},
@@ -40,20 +41,21 @@ var allowed = []struct {
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
-	{"profiler", []string{"models", "runtime", "sched", "internal/document", "internal/hostinfo", "internal/stats"}},
+	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/document", "internal/hostinfo", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched"}},
 	// What the command line shares between its verbs.
+	{"internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"internal/doctor", []string{"runtime", "internal/hostinfo", "internal/ort", "internal/table"}},
-	{"internal/config", []string{"runtime", "sched"}},
-	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/plan", "sched/eventlog",
+	{"internal/config", []string{"profiler", "runtime", "sched"}},
+	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
 		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats"}},
-	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/table"}},
-	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog",
+	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/study", "internal/table"}},
+	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/study", "internal/document",
 		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/ort", "internal/report", "internal/table"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.
-var pure = []string{"sched", "sched/sim"}
+var pure = []string{"sched", "sched/sim", "sched/scenario"}
 
 var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sync", "runtime", "io/fs", "path/filepath"}
 

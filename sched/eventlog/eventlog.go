@@ -33,16 +33,39 @@ type Log struct {
 
 // Header says what was run.
 type Header struct {
-	Driver string       `json:"driver"` // Real or Simulated
-	Policy string       `json:"policy"`
-	Drop   string       `json:"drop"`
-	Queue  int          `json:"queue"`
-	Seed   uint64       `json:"seed"`
-	System sched.System `json:"system"`
+	Driver string `json:"driver"` // Real or Simulated
+	Policy string `json:"policy"`
+	Drop   string `json:"drop"`
+	Queue  int    `json:"queue"`
+	Seed   uint64 `json:"seed"`
+	// Adapt, ClosedLoop and Until are the engine's; see sched.Config.
+	Adapt      bool          `json:"adapt,omitempty"`
+	ClosedLoop bool          `json:"closed_loop,omitempty"`
+	Until      time.Duration `json:"until_ns,omitempty"`
+	System     sched.System  `json:"system"`
 	// Rates are the mean releases per second of each model.
 	Rates []float64 `json:"rates"`
 	// Duration is how long jobs were released.
 	Duration time.Duration `json:"duration_ns"`
+}
+
+// Engine is the configuration of an engine that decides as the run's did, with
+// a policy of its own.
+func (h *Header) Engine(r sched.Recorder) (sched.Config, error) {
+	t, err := sched.Compile(h.System)
+	if err != nil {
+		return sched.Config{}, err
+	}
+	policy, err := sched.NewPolicy(h.Policy, t)
+	if err != nil {
+		return sched.Config{}, err
+	}
+	drop, err := sched.ParseDrop(h.Drop)
+	if err != nil {
+		return sched.Config{}, err
+	}
+	return sched.Config{Tables: t, Policy: policy, Drop: drop, Queue: h.Queue, Recorder: r,
+		Seed: h.Seed, Adapt: h.Adapt, ClosedLoop: h.ClosedLoop, Until: h.Until}, nil
 }
 
 // Record is a sched.Record with a compact JSON form; it has only the fields
@@ -150,8 +173,10 @@ func Decode(data []byte) (*Log, error) {
 }
 
 // Validate checks that indices exist, time does not go back, every dispatch is
-// of a released job whose next layer it is on an accelerator that is idle, every
-// completion ends a dispatch, and every job ends exactly once.
+// of a released job whose next layer it is on an accelerator that is idle, in
+// service and can run it, every completion ends a dispatch and began after it,
+// and every job ends exactly once with the outcome that its layers and deadline
+// say.
 func (l *Log) Validate() error {
 	if err := l.Header.System.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -159,7 +184,7 @@ func (l *Log) Validate() error {
 	if len(l.Header.Rates) != len(l.Header.System.Models) {
 		return fmt.Errorf("%w: %d rates for %d models", ErrInvalid, len(l.Header.Rates), len(l.Header.System.Models))
 	}
-	c := checker{system: &l.Header.System, jobs: map[int64]*progress{}, busy: make([]*progress, len(l.Header.System.Accelerators))}
+	c := checker{system: &l.Header.System, jobs: map[int64]*progress{}, busy: make([]*progress, len(l.Header.System.Accelerators)), down: make([]bool, len(l.Header.System.Accelerators))}
 	for i := range l.Records {
 		if err := c.step(&l.Records[i]); err != nil {
 			return fmt.Errorf("%w: record %d (%s): %w", ErrInvalid, i, l.Records[i].Kind, err)
@@ -179,12 +204,17 @@ type checker struct {
 	now    time.Duration
 	jobs   map[int64]*progress
 	busy   []*progress // by accelerator
+	down   []bool
 }
+
+// latest bounds instants (18 years), far from where adding to them overflows.
+const latest = time.Duration(1) << 59
 
 type progress struct {
 	model, layer, impl int32
 	on                 int32
-	deadline           time.Duration
+	release, deadline  time.Duration
+	dispatch           time.Duration // of the layer that runs
 	ended              bool
 }
 
@@ -192,12 +222,21 @@ func (c *checker) step(r *Record) error {
 	if r.At < c.now {
 		return fmt.Errorf("at %v, after one at %v", r.At, c.now)
 	}
+	for _, x := range []time.Duration{r.At, r.Start, r.Until} {
+		if x < 0 || x > latest {
+			return fmt.Errorf("instant %d ns, need 0 to %d", x, latest)
+		}
+	}
 	c.now = r.At
 	switch r.Kind {
 	case sched.Released:
 		return c.released(r)
 	case sched.Down, sched.Up:
-		return c.accelerator(r)
+		if err := c.accelerator(r); err != nil {
+			return err
+		}
+		c.down[r.Accelerator] = r.Kind == sched.Down
+		return nil
 	case sched.Stopped:
 		return nil
 	}
@@ -237,7 +276,7 @@ func (c *checker) released(r *Record) error {
 	if r.Until <= r.Start {
 		return fmt.Errorf("job %d has its deadline %v before its release %v", r.Job, r.Until, r.Start)
 	}
-	c.jobs[r.Job] = &progress{model: r.Model, on: -1, deadline: r.Until}
+	c.jobs[r.Job] = &progress{model: r.Model, on: -1, release: r.Start, deadline: r.Until}
 	return nil
 }
 
@@ -257,7 +296,13 @@ func (c *checker) dispatched(r *Record, p *progress) error {
 	if c.busy[r.Accelerator] != nil {
 		return fmt.Errorf("accelerator %d is busy", r.Accelerator)
 	}
-	c.busy[r.Accelerator], p.on, p.impl = p, r.Accelerator, r.Implementation
+	if c.down[r.Accelerator] {
+		return fmt.Errorf("accelerator %d is out of service", r.Accelerator)
+	}
+	if layers[r.Layer].Implementations[r.Implementation].Latency[r.Accelerator] == sched.Unavailable {
+		return fmt.Errorf("layer %d implementation %d cannot run on accelerator %d", r.Layer, r.Implementation, r.Accelerator)
+	}
+	c.busy[r.Accelerator], p.on, p.impl, p.dispatch = p, r.Accelerator, r.Implementation, r.At
 	return nil
 }
 
@@ -268,8 +313,8 @@ func (c *checker) completed(r *Record, p *progress) error {
 	if c.busy[r.Accelerator] != p || r.Layer != p.layer || r.Implementation != p.impl {
 		return fmt.Errorf("job %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
 	}
-	if r.Start > r.At {
-		return fmt.Errorf("job %d layer %d starts at %v, after its end at %v", r.Job, r.Layer, r.Start, r.At)
+	if r.Start > r.At || r.Start < p.dispatch {
+		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer, r.Start, p.dispatch, r.At)
 	}
 	c.busy[r.Accelerator], p.on = nil, -1
 	p.layer++
@@ -285,6 +330,9 @@ func (c *checker) ended(r *Record, p *progress) error {
 		return fmt.Errorf("job %d is %s after %d layers", r.Job, r.Outcome, p.layer)
 	case (r.Outcome == sched.Met) != (done && r.At <= p.deadline) && (r.Outcome == sched.Met || r.Outcome == sched.Late):
 		return fmt.Errorf("job %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
+	}
+	if r.Start != p.release || r.Until != p.deadline || r.Layer != p.layer {
+		return fmt.Errorf("job %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start, r.Until, r.Layer, p.release, p.deadline, p.layer)
 	}
 	if (p.on >= 0) != (r.Outcome == sched.Failed) || p.on != r.Accelerator {
 		return fmt.Errorf("job %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, p.on)

@@ -12,20 +12,12 @@ import (
 // The engine being deterministic, a difference means that the log does not
 // come from this engine, system and policy.
 func (l *Log) Replay() (compared int, difference string, err error) {
-	t, err := sched.Compile(l.Header.System)
-	if err != nil {
-		return 0, "", err
-	}
-	policy, err := sched.NewPolicy(l.Header.Policy, t)
-	if err != nil {
-		return 0, "", err
-	}
-	drop, err := sched.ParseDrop(l.Header.Drop)
-	if err != nil {
-		return 0, "", err
-	}
 	var again Buffer
-	engine, err := sched.New(sched.Config{Tables: t, Policy: policy, Drop: drop, Queue: l.Header.Queue, Recorder: &again})
+	cfg, err := l.Header.Engine(&again)
+	if err != nil {
+		return 0, "", err
+	}
+	engine, err := sched.New(cfg)
 	if err != nil {
 		return 0, "", err
 	}
@@ -62,6 +54,9 @@ func (l *Log) Replay() (compared int, difference string, err error) {
 func event(r *Record) (sched.Event, bool) {
 	switch r.Kind {
 	case sched.Released:
+		if r.Job >= sched.FirstOwnJob {
+			return sched.Event{}, false
+		}
 		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until}, true
 	case sched.Completed:
 		return sched.Event{Kind: sched.Complete, At: r.At, Accelerator: int(r.Accelerator), Start: r.Start}, true

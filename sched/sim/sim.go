@@ -1,11 +1,13 @@
 // Package sim drives the scheduling engine of package sched in virtual time: a
 // discrete-event simulator. Layers take the time that the profile predicts, or
-// what a caller's function says. The same inputs give the same records, to the
-// byte; nothing waits, and no clock is read.
+// what a [Durations] function draws, stretched where accelerators slow each
+// other down. The same inputs give the same records, to the byte; nothing
+// waits, and no clock is read.
 package sim
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -19,7 +21,11 @@ type Config struct {
 	Arrivals []sched.Arrival
 	// Duration says how long a dispatched layer takes; nil means as long as
 	// predicted.
-	Duration func(at time.Duration, d sched.Dispatch) time.Duration
+	Duration Durations
+	// Interference[k][o] is how much longer a layer takes on accelerator k while
+	// accelerator o is busy too: 0.1 means 10 %. Several add up. Nil means none.
+	// Predictions leave it out, as the scheduler does.
+	Interference [][]float64
 }
 
 // Run simulates all arrivals to the end of the last job and returns the
@@ -30,56 +36,127 @@ func Run(cfg Config) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	accs := len(cfg.Engine.Tables.System().Accelerators)
-	models := len(cfg.Engine.Tables.System().Models)
-	running := make([]span, accs)
-	for k := range running {
-		running[k].end = idle
+	sys := cfg.Engine.Tables.System()
+	if err := check(&cfg, sys); err != nil {
+		return 0, err
 	}
-	var now time.Duration
+	s := newMachine(&cfg, len(sys.Accelerators))
 	for next := 0; ; {
-		ev := sched.Event{At: idle}
+		ev := sched.Event{At: forever}
 		if next < len(cfg.Arrivals) {
 			a := cfg.Arrivals[next]
-			if next > 0 && a.At < cfg.Arrivals[next-1].At {
-				return now, fmt.Errorf("arrival %d at %v comes after one at %v: sort arrivals by time", next, a.At, cfg.Arrivals[next-1].At)
-			}
-			if a.At < 0 || a.Model < 0 || a.Model >= models {
-				return now, fmt.Errorf("arrival %d of model %d at %v: need a model from 0 to %d and a time from 0", next, a.Model, a.At, models-1)
-			}
 			ev = sched.Event{Kind: sched.Release, At: a.At, Start: a.At, Job: int64(next), Model: a.Model}
 		}
 		// Completions come before a release at the same instant, so that the
 		// policy sees the accelerator idle; among completions the lowest index.
-		for k := range running {
-			if running[k].end < ev.At || (running[k].end == ev.At && ev.Kind == sched.Release && running[k].end != idle) {
-				ev = sched.Event{Kind: sched.Complete, At: running[k].end, Accelerator: k, Start: running[k].start}
+		for k := range s.running {
+			if end := s.running[k].end; end < ev.At || (end == ev.At && ev.Kind == sched.Release && end != forever) {
+				ev = sched.Event{Kind: sched.Complete, At: end, Accelerator: k, Start: s.running[k].start}
 			}
 		}
-		if ev.At == idle {
+		if ev.At == forever {
 			break
 		}
 		if ev.Kind == sched.Release {
 			next++
 		} else {
-			running[ev.Accelerator].end = idle
+			s.finish(ev.Accelerator, ev.At)
 		}
-		now = ev.At
+		s.now = ev.At
 		for _, d := range engine.Step(ev) {
-			length := d.Finish - now
+			length := d.Finish - s.now
 			if cfg.Duration != nil {
-				length = max(0, cfg.Duration(now, d))
+				length = max(0, cfg.Duration(s.now, d))
 			}
-			running[d.Accelerator] = span{now, now + length}
+			s.start(d.Accelerator, length)
+		}
+		if s.interference != nil {
+			s.stretch()
 		}
 	}
 	if engine.Active() > 0 {
-		engine.Step(sched.Event{Kind: sched.Stop, At: now})
+		engine.Step(sched.Event{Kind: sched.Stop, At: s.now})
 	}
-	return now, nil
+	return s.now, nil
 }
 
-// span is what an accelerator is busy with; end is idle when it is not.
-type span struct{ start, end time.Duration }
+func check(cfg *Config, sys *sched.System) error {
+	for i, a := range cfg.Arrivals {
+		if i > 0 && a.At < cfg.Arrivals[i-1].At {
+			return fmt.Errorf("arrival %d at %v comes after one at %v: sort arrivals by time", i, a.At, cfg.Arrivals[i-1].At)
+		}
+		if a.At < 0 || a.Model < 0 || a.Model >= len(sys.Models) {
+			return fmt.Errorf("arrival %d of model %d at %v: need a model from 0 to %d and a time from 0", i, a.Model, a.At, len(sys.Models)-1)
+		}
+	}
+	if cfg.Interference != nil && len(cfg.Interference) != len(sys.Accelerators) {
+		return fmt.Errorf("interference of %d accelerators, want %d", len(cfg.Interference), len(sys.Accelerators))
+	}
+	for k, row := range cfg.Interference {
+		if len(row) != len(sys.Accelerators) {
+			return fmt.Errorf("interference of accelerator %d with %d others, want %d", k, len(row), len(sys.Accelerators))
+		}
+		for o, x := range row {
+			if !(x >= 0) || math.IsInf(x, 0) {
+				return fmt.Errorf("interference %v of accelerator %d with %d, must not be negative", x, k, o)
+			}
+		}
+	}
+	return nil
+}
 
-const idle = time.Duration(1<<63 - 1)
+const forever = time.Duration(1<<63 - 1)
+
+// machine is what the accelerators are doing.
+type machine struct {
+	now          time.Duration
+	running      []span
+	interference [][]float64
+}
+
+// span is what an accelerator is busy with; end is forever when it is not.
+type span struct {
+	start, end time.Duration
+	// With interference: the work left at the instant since, in nanoseconds of
+	// an accelerator that is alone, and how much longer it takes now.
+	left  float64
+	since time.Duration
+	slow  float64
+}
+
+func newMachine(cfg *Config, accs int) *machine {
+	s := &machine{running: make([]span, accs), interference: cfg.Interference}
+	for k := range s.running {
+		s.running[k].end = forever
+	}
+	return s
+}
+
+func (s *machine) start(k int, length time.Duration) {
+	s.running[k] = span{start: s.now, end: s.now + length, left: float64(length), since: s.now, slow: 1}
+}
+
+func (s *machine) finish(k int, at time.Duration) { s.running[k] = span{start: at, end: forever} }
+
+// stretch moves the ends of running layers to where they come with the
+// accelerators that are busy from now on.
+func (s *machine) stretch() {
+	for k := range s.running {
+		r := &s.running[k]
+		if r.end == forever {
+			continue
+		}
+		slow := 1.0
+		for o, x := range s.interference[k] {
+			if o != k && s.running[o].end != forever {
+				slow += x
+			}
+		}
+		if slow == r.slow {
+			continue
+		}
+		r.left = max(0, r.left-float64(s.now-r.since)/r.slow)
+		r.since, r.slow = s.now, slow
+		r.end = s.now + time.Duration(math.Round(r.left*slow))
+	}
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/internal/study"
+	"github.com/terastal/terastal/sched/scenario"
+)
+
+// paperScenarios are the published evaluation's scenario and hardware pairs.
+var paperScenarios = []string{"paper/mcv_heavy", "paper/mcv_light", "paper/mcv_heavy@4K", "paper/ar_social@4K", "paper/ar_social@6K"}
+
+type sweepOptions struct {
+	*streams
+	grid     study.Grid
+	seeds    int
+	duration time.Duration
+	shard    string
+	workers  int
+	csv      string
+}
+
+func newSweep(s *streams) *cobra.Command {
+	o := sweepOptions{streams: s}
+	cmd := &cobra.Command{
+		Use:   "sweep",
+		Short: "Simulate a grid of scenarios, traffic, rate scales and policies",
+		Long: `Simulates every combination of the lists, in parallel, over several seeds, and
+writes one CSV row per combination: the mean over models of the miss rate, its
+95 % confidence interval over seeds, the accuracy delivered, and both by model.
+
+A grid can be split over machines: each runs with --shard I/N, and "sweep merge"
+joins what they wrote. The same command gives the same file, to the byte.`,
+		Example: `  terastal sweep --csv sweep.csv
+  terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
+  terastal sweep --shard 3/8 --csv part3.csv
+  terastal sweep merge part*.csv --csv sweep.csv
+  terastal sweep report sweep.csv > EVALUATION.md`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.grid.Scenarios, "scenarios", paperScenarios, "published scenarios ('terastal simulate --scenario help' lists them)")
+	f.StringSliceVar(&o.grid.Traffics, "traffic", []string{"periodic", "jitter", "aligned", "poisson", "bursts"}, "arrival processes")
+	f.Float64SliceVar(&o.grid.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
+	f.Float64SliceVar(&o.grid.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
+	f.StringSliceVar(&o.grid.Drops, "drop", []string{"late", "none"}, "drop policies")
+	f.StringSliceVar(&o.grid.Policies, "policies", []string{"fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets", "terastal-laxity"}, "policies")
+	f.IntVar(&o.seeds, "seeds", 8, "seeds per combination")
+	f.DurationVar(&o.duration, "duration", 2*time.Second, "how long requests are released")
+	f.StringVar(&o.shard, "shard", "1/1", "part of the grid to simulate, as I/N")
+	f.IntVar(&o.workers, "workers", runtime.NumCPU(), "simulations at a time")
+	f.StringVar(&o.csv, "csv", "", "file to write (default: standard output)")
+	cmd.AddCommand(newSweepMerge(s), newSweepReport(s))
+	return cmd
+}
+
+func (o *sweepOptions) run(cmd *cobra.Command) error {
+	i, n, err := parseShard(o.shard)
+	if err != nil {
+		return usageError{err}
+	}
+	cells, err := o.grid.Cells()
+	if err != nil {
+		return usageError{err}
+	}
+	for _, name := range o.grid.Scenarios {
+		if _, err := scenario.Load(name); err != nil {
+			return usageError{err}
+		}
+	}
+	if len(cells) == 0 {
+		return usagef("an empty list: there is nothing to simulate")
+	}
+	cells = study.Shard(cells, i, n, len(o.grid.Policies))
+	if o.seeds < 1 || o.duration <= 0 || o.workers < 1 {
+		return usagef("--seeds %d, --duration %v, --workers %d: all must be positive", o.seeds, o.duration, o.workers)
+	}
+	meter := o.progress(fmt.Sprintf("simulating %d cells", len(cells)))
+	results, err := study.Run(cmd.Context(), cells, study.Options{Seeds: o.seeds, Duration: o.duration, Workers: o.workers, Progress: meter.Set})
+	meter.Done()
+	if err != nil {
+		return err
+	}
+	return o.streams.writeSweep(o.csv, results)
+}
+
+// writeSweep writes results as CSV to a file, or to standard output; with
+// --json they are the document too.
+func (s *streams) writeSweep(path string, results []study.Result) error {
+	var b bytes.Buffer
+	if err := study.WriteCSV(&b, results); err != nil {
+		return err
+	}
+	if path == "" {
+		if s.json {
+			return s.document(results)
+		}
+		_, err := s.out.Write(b.Bytes())
+		return err
+	}
+	if err := document.WriteFile(path, b.Bytes()); err != nil {
+		return err
+	}
+	if err := printLines(s.text(), fmt.Sprintf("written: %s, %d rows", path, len(results))); err != nil {
+		return err
+	}
+	return s.document(results)
+}
+
+func parseShard(s string) (i, n int, err error) {
+	a, b, ok := strings.Cut(s, "/")
+	i, err1 := strconv.Atoi(a)
+	n, err2 := strconv.Atoi(b)
+	if !ok || err1 != nil || err2 != nil || n < 1 || i < 1 || i > n {
+		return 0, 0, fmt.Errorf("--shard %q: write I/N with I from 1 to N, such as 3/8", s)
+	}
+	return i, n, nil
+}
+
+func newSweepMerge(s *streams) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:     "merge FILE...",
+		Short:   "Join the files of shards",
+		Example: `  terastal sweep merge part1.csv part2.csv --csv sweep.csv`,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("`%s` needs at least one file", cmd.CommandPath())
+			}
+			results, err := readSweeps(args)
+			if err != nil {
+				return err
+			}
+			return s.writeSweep(path, results)
+		},
+	}
+	cmd.Flags().StringVar(&path, "csv", "", "file to write (default: standard output)")
+	return cmd
+}
+
+func readSweeps(paths []string) ([]study.Result, error) {
+	var shards [][]study.Result
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		results, err := study.ReadCSV(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		shards = append(shards, results)
+	}
+	return study.Merge(shards...)
+}
+
+func newSweepReport(s *streams) *cobra.Command {
+	return &cobra.Command{
+		Use:     "report FILE...",
+		Short:   "Summarise a sweep in Markdown",
+		Example: `  terastal sweep report sweep.csv > EVALUATION.md`,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("`%s` needs at least one file", cmd.CommandPath())
+			}
+			results, err := readSweeps(args)
+			if err != nil {
+				return err
+			}
+			return report.Evaluation(s.out, results)
+		},
+	}
+}

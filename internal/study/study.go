@@ -1,0 +1,330 @@
+// Package study simulates grids of scenarios, traffic and policies over many
+// seeds, in parallel, and summarises them with confidence intervals.
+package study
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
+)
+
+// Cell is one point of a grid: a scenario under some traffic with one policy.
+type Cell struct {
+	Scenario string
+	Arrivals sched.ArrivalProcess
+	Phases   sched.PhasePolicy
+	Jitter   float64
+	Scale    float64 // multiplies all rates; deadlines stay
+	Drop     sched.DropPolicy
+	Noise    float64 // sigma of the lognormal factor of mean 1 on every layer's duration
+	Policy   string
+}
+
+// Options say how every cell is simulated.
+type Options struct {
+	Seeds int
+	// Systems are further scenarios by name, beside the published ones.
+	Systems map[string]scenario.Scenario
+	// Durations, if not nil, says how long layers take, by seed; the cells'
+	// Noise then has to be zero.
+	Durations func(seed uint64) sim.Durations
+	// Adapt corrects predictions while simulating; see sched.Config.
+	Adapt bool
+	// Queue bounds the jobs of one model in the system; see sched.Config.
+	Queue int
+	// Traffic, if not nil, makes a cell's traffic instead of the cell itself.
+	Traffic func(seed uint64) sched.Traffic
+	// FirstSeed is the first of them; zero means 1.
+	FirstSeed uint64
+	Duration  time.Duration
+	Workers   int // zero means one per processor
+	// Progress, if not nil, is called from several goroutines with the share
+	// done.
+	Progress func(float64)
+}
+
+// Result summarises a cell over its seeds.
+type Result struct {
+	Cell
+	Seeds int
+	// Miss is the mean over seeds of the mean over models of the miss rate; Low
+	// and High enclose it with 95 % confidence (Student's t over seeds).
+	Miss, Low, High float64
+	// BySeed holds the mean over models per seed, for paired comparisons.
+	BySeed []float64
+	Summary
+}
+
+// Summary is what a cell's requests got over all seeds.
+type Summary struct {
+	// Models holds, over all seeds together, what each model's requests got; its
+	// miss rates are means over seeds.
+	Models []eventlog.ModelMetrics `json:"models"`
+	// Accuracy is the mean normalised accuracy of finished requests over models.
+	Accuracy float64 `json:"normalized_accuracy"`
+	// Utilization is the mean share of the time that each accelerator was busy.
+	Utilization map[string]float64 `json:"utilization"`
+}
+
+// Run simulates the cells. Results come in the order of the cells.
+func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
+	if o.Seeds < 1 {
+		return nil, fmt.Errorf("%d seeds, need at least 1", o.Seeds)
+	}
+	systems, err := prepare(cells, o.Systems)
+	if err != nil {
+		return nil, err
+	}
+	workers := o.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	out := make([]Result, len(cells))
+	errs := make([]error, len(cells))
+	var next, done atomic.Int64
+	var wg sync.WaitGroup
+	for range min(workers, len(cells)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(cells) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				out[i], errs[i] = run(systems[cells[i].Scenario], cells[i], o)
+				if o.Progress != nil {
+					o.Progress(float64(done.Add(1)) / float64(len(cells)))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return out, errors.Join(ctx.Err(), errors.Join(errs...))
+}
+
+// prepared is a scenario that all its cells share.
+type prepared struct {
+	*scenario.Scenario
+	tables *sched.Tables
+}
+
+func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepared, error) {
+	systems := map[string]prepared{}
+	for _, c := range cells {
+		if _, ok := systems[c.Scenario]; ok {
+			continue
+		}
+		s, ok := own[c.Scenario]
+		if !ok {
+			published, err := scenario.Load(c.Scenario)
+			if err != nil {
+				return nil, err
+			}
+			s = *published
+		}
+		t, err := sched.Compile(s.System)
+		if err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
+		}
+		systems[c.Scenario] = prepared{&s, t}
+	}
+	return systems, nil
+}
+
+func run(p prepared, c Cell, o Options) (Result, error) {
+	r := Result{Cell: c, Seeds: o.Seeds, Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)), Utilization: map[string]float64{}}}
+	all := newTally(&p.System)
+	for n := range uint64(o.Seeds) {
+		t, end, err := simulate(p, c, max(1, o.FirstSeed)+n, &o)
+		if err != nil {
+			return r, fmt.Errorf("scenario %s, policy %s: %w", c.Scenario, c.Policy, err)
+		}
+		mean := 0.0
+		for m := range t.models {
+			miss := t.models[m].MissRate()
+			mean += miss / float64(len(t.models))
+			r.Models[m].MissRate += miss / float64(o.Seeds)
+			all.models[m].add(&t.models[m])
+		}
+		for k, busy := range t.busy {
+			r.Utilization[p.System.Accelerators[k]] += float64(busy) / float64(max(1, end)) / float64(o.Seeds)
+		}
+		r.BySeed = append(r.BySeed, mean)
+	}
+	rates := p.tables.EffectiveRates(p.Rates)
+	for m := range r.Models {
+		all.models[m].summarise(&r.Models[m])
+		r.Models[m].Model, r.Models[m].RatePerS = p.System.Models[m].Name, rates[m]*c.Scale
+		r.Models[m].DeadlineMS = p.System.Models[m].Deadline.Seconds() * 1e3
+		r.Accuracy += *r.Models[m].NormalizedAccuracy / float64(len(r.Models))
+	}
+	r.Miss, r.Low, r.High = Interval(r.BySeed)
+	return r, nil
+}
+
+// Interval returns the mean and its 95 % confidence interval by Student's t. Of
+// one value it is that value.
+func Interval(xs []float64) (mean, low, high float64) {
+	mean, sd := stat.MeanStdDev(xs, nil)
+	if len(xs) < 2 {
+		return mean, mean, mean
+	}
+	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(len(xs) - 1)}.Quantile(0.975)
+	half := t * sd / math.Sqrt(float64(len(xs)))
+	return mean, mean - half, mean + half
+}
+
+// simulate runs one seed.
+func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duration, error) {
+	traffic := c.trafficOf(p.Rates, seed, o.Duration)
+	if o.Traffic != nil {
+		traffic = o.Traffic(seed)
+	}
+	arrivals, err := traffic.Arrivals()
+	if err != nil {
+		return nil, 0, err
+	}
+	tables := p.tables
+	if o.Adapt {
+		tables = tables.Clone()
+	}
+	policy, err := sched.NewPolicy(c.Policy, tables)
+	if err != nil {
+		return nil, 0, err
+	}
+	t := newTally(&p.System)
+	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
+		ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration, Adapt: o.Adapt}}
+	switch {
+	case o.Durations != nil:
+		cfg.Duration = o.Durations(seed)
+	case c.Noise > 0:
+		cfg.Duration = sim.Lognormal(c.Noise, p.tables, seed)
+	}
+	end, err := sim.Run(cfg)
+	return t, end, err
+}
+
+// trafficOf is the cell's traffic at its scale of the given rates.
+func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) sched.Traffic {
+	rates := make([]float64, len(base))
+	for m, r := range base {
+		rates[m] = r * c.Scale
+	}
+	return sched.Traffic{Rates: rates, Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, FirstRelease: aligned(*c, len(rates), seed),
+		BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
+}
+
+// aligned are the first releases of streams that all begin at once: within a
+// microsecond, in an order that the seed draws. Exactly at once, the run would
+// be one trajectory that hangs on how ties are broken.
+func aligned(c Cell, models int, seed uint64) []time.Duration {
+	if c.Arrivals != sched.Periodic || c.Phases != sched.AlignedPhases {
+		return nil
+	}
+	rng := rand.New(rand.NewPCG(seed, 0x616c6967))
+	out := make([]time.Duration, models)
+	for m := range out {
+		out[m] = time.Duration(rng.IntN(int(time.Microsecond)))
+	}
+	return out
+}
+
+// Lengths of the phases of bursty traffic in studies.
+const (
+	BurstOn  = 200 * time.Millisecond
+	BurstOff = 200 * time.Millisecond
+)
+
+// tally counts what a run's records say; it is a sched.Recorder.
+type tally struct {
+	system *sched.System
+	models []count
+	busy   []time.Duration
+	used   map[int64]sched.VariantSet // of jobs that used any
+}
+
+// count is one model's share of a tally.
+type count struct {
+	eventlog.Totals
+	latency  []time.Duration // of finished jobs
+	accuracy float64         // summed over finished jobs
+	variants int             // layer runs of finished jobs that used one
+}
+
+func (c *count) add(o *count) {
+	c.Released += o.Released
+	c.Met += o.Met
+	c.Late += o.Late
+	c.Dropped += o.Dropped
+	c.Failed += o.Failed
+	c.latency = append(c.latency, o.latency...)
+	c.accuracy += o.accuracy
+	c.variants += o.variants
+}
+
+// summarise fills in everything but names, rates and the miss rate.
+func (c *count) summarise(m *eventlog.ModelMetrics) {
+	m.Totals, m.VariantsUsed = c.Totals, c.variants
+	slices.Sort(c.latency)
+	for q, to := range map[float64]*float64{0.50: &m.P50MS, 0.90: &m.P90MS, 0.99: &m.P99MS} {
+		*to = stats.Quantile(c.latency, q).Seconds() * 1e3
+	}
+	accuracy := 1.0
+	if n := len(c.latency); n > 0 {
+		accuracy = c.accuracy / float64(n)
+	}
+	m.NormalizedAccuracy = &accuracy
+}
+
+func newTally(s *sched.System) *tally {
+	return &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)), used: map[int64]sched.VariantSet{}}
+}
+
+// Record counts.
+func (t *tally) Record(r sched.Record) {
+	switch r.Kind {
+	case sched.Released:
+		t.models[r.Model].Released++
+	case sched.Completed:
+		t.busy[r.Accelerator] += r.At - r.Start
+		if r.Implementation > 0 {
+			v := t.system.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant
+			t.used[r.Job] |= 1 << (v - 1)
+		}
+	case sched.Ended:
+		t.end(&r)
+	}
+}
+
+func (t *tally) end(r *sched.Record) {
+	c := &t.models[r.Model]
+	switch r.Outcome {
+	case sched.Met:
+		c.Met++
+	case sched.Late:
+		c.Late++
+	case sched.Dropped:
+		c.Dropped++
+	case sched.Failed:
+		c.Failed++
+	}
+	if r.Outcome == sched.Met || r.Outcome == sched.Late {
+		used := t.used[r.Job]
+		c.latency = append(c.latency, r.At-r.Start)
+		c.accuracy += t.system.Models[r.Model].AccuracyOf(used)
+		c.variants += used.Len()
+	}
+	delete(t.used, r.Job)
+}

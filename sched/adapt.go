@@ -1,0 +1,52 @@
+package sched
+
+import (
+	"slices"
+	"time"
+)
+
+// Adaptation of predictions to what layers really take. The profile is measured
+// once; clocks, temperature and neighbours change.
+const (
+	adaptShare = 16 // a completion moves the estimate by one part in this many
+	adaptLow   = 2  // the estimate stays above the profile's divided by this
+	adaptHigh  = 4  // and below it multiplied by this
+)
+
+// adaptation keeps the tables' latencies near the last runs' durations, and the
+// sums over remaining layers with them.
+type adaptation struct {
+	t       *Tables
+	profile [][]time.Duration // by model: the latencies measured offline
+}
+
+func newAdaptation(t *Tables) *adaptation {
+	a := &adaptation{t: t}
+	for i := range t.models {
+		a.profile = append(a.profile, slices.Clone(t.models[i].latency))
+	}
+	return a
+}
+
+// observe takes in how long the job's current layer took on an accelerator,
+// handoff included.
+func (a *adaptation) observe(j *Job, row, k int, took time.Duration) {
+	m := &a.t.models[j.Model]
+	at := row*a.t.accs + k
+	took -= a.t.cost(m, j, row, k) - m.latency[at] // the handoff is not the layer's
+	base := a.profile[j.Model][at]
+	estimate := m.latency[at] + (took-m.latency[at])/adaptShare
+	m.latency[at] = max(1, base/adaptLow, min(estimate, base*adaptHigh))
+	m.sumUp(a.t.accs, int(j.Layer))
+}
+
+// Clone returns tables that Config.Adapt may change without changing these.
+func (t *Tables) Clone() *Tables {
+	c := *t
+	c.models = slices.Clone(t.models)
+	for i := range c.models {
+		m := &c.models[i]
+		m.latency, m.remain, m.best, m.mean = slices.Clone(m.latency), slices.Clone(m.remain), slices.Clone(m.best), slices.Clone(m.mean)
+	}
+	return &c
+}

@@ -1,0 +1,75 @@
+package sim
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
+
+// Durations says how long a layer takes that is dispatched at an instant. It is
+// called once per dispatch, in the order of the simulation.
+type Durations func(at time.Duration, d sched.Dispatch) time.Duration
+
+// Exactly takes as long as a copy of the tables says, whatever the engine's own
+// become if it adapts them.
+func Exactly(t *sched.Tables) Durations {
+	truth := t.Clone()
+	return func(_ time.Duration, d sched.Dispatch) time.Duration { return truth.Cost(d) }
+}
+
+// Lognormal multiplies every layer's latency in the tables, handoff included, by
+// a factor drawn from the lognormal distribution of mean 1 with this sigma. The
+// tables are those of the truth: where the engine adapts its own, it follows
+// the durations and not the other way round.
+func Lognormal(sigma float64, truth *sched.Tables, seed uint64) Durations {
+	rng := rand.New(rand.NewPCG(seed, 0x6c6f676e))
+	return func(_ time.Duration, d sched.Dispatch) time.Duration {
+		return time.Duration(float64(truth.Cost(d)) * math.Exp(sigma*rng.NormFloat64()-sigma*sigma/2))
+	}
+}
+
+// Point is a quantile of a measured distribution: a share of Share of all runs
+// took at most Time.
+type Point struct {
+	Share float64
+	Time  time.Duration
+}
+
+// Measured draws durations from measured distributions, by the inverse of the
+// distribution function that is linear between the given points. points returns
+// those of a layer run, in rising order, the first with share 0 and the last
+// with share 1; where it returns none the prediction is taken.
+func Measured(points func(sched.Dispatch) []Point, seed uint64) Durations {
+	rng := rand.New(rand.NewPCG(seed, 0x6d656173))
+	return func(at time.Duration, d sched.Dispatch) time.Duration {
+		u := rng.Float64()
+		ps := points(d)
+		if len(ps) == 0 {
+			return d.Finish - at
+		}
+		for i := 1; i < len(ps); i++ {
+			if u <= ps[i].Share {
+				a, b := ps[i-1], ps[i]
+				return a.Time + time.Duration(float64(b.Time-a.Time)*(u-a.Share)/(b.Share-a.Share))
+			}
+		}
+		return ps[len(ps)-1].Time
+	}
+}
+
+// CheckPoints returns an error unless the points are a distribution that
+// Measured can draw from.
+func CheckPoints(ps []Point) error {
+	if len(ps) < 2 || ps[0].Share != 0 || ps[len(ps)-1].Share != 1 {
+		return fmt.Errorf("points must begin with share 0 and end with share 1")
+	}
+	for i := 1; i < len(ps); i++ {
+		if !(ps[i].Share > ps[i-1].Share) || ps[i].Time < ps[i-1].Time {
+			return fmt.Errorf("point %d (share %v, %v) does not come after share %v, %v", i, ps[i].Share, ps[i].Time, ps[i-1].Share, ps[i-1].Time)
+		}
+	}
+	return nil
+}
