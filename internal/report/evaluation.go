@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -88,7 +89,7 @@ func evaluationReductions(b *strings.Builder, groups []study.Group) {
 			}
 			row = append(row, text)
 		}
-		fmt.Fprintf(b, "| %s | %.4f |\n", strings.Join(row, " | "), t.Accuracy)
+		fmt.Fprintf(b, "| %s | %s |\n", strings.Join(row, " | "), accuracyText(t.Accuracy))
 		n++
 		for _, base := range baselines {
 			if r := g.Of(base); r != nil {
@@ -145,7 +146,11 @@ func evaluationOverall(b *strings.Builder, groups []study.Group, policies []stri
 				continue
 			}
 			miss += r.Miss
-			accuracy += r.Accuracy
+			if r.Accuracy == nil {
+				accuracy = math.NaN()
+			} else {
+				accuracy += *r.Accuracy
+			}
 			n++
 			v, _, _ := study.Paired(r.BySeed, best.BySeed)
 			count[v]++
@@ -203,6 +208,13 @@ func interval(r *study.Result) string {
 	return fmt.Sprintf("%s (%s to %s)", rate(r.Miss), rate(max(0, r.Low)), rate(r.High))
 }
 
+func accuracyText(x *float64) string {
+	if x == nil {
+		return "unknown"
+	}
+	return rate(*x)
+}
+
 func rate(x float64) string { return fmt.Sprintf("%.4f", x) }
 
 // Scenario prints the results of a scenario's policies as text.
@@ -218,9 +230,9 @@ func Scenario(w io.Writer, results []study.Result) {
 				name = r.Policy
 			}
 			p50, p90, p99 := latencies(m)
-			t.AppendRow(table.Row{name, m.Model, m.Released, m.Met, m.Late, m.Dropped, percent(m.MissRate), p50, p90, p99, fmt.Sprintf("%.4f", *m.NormalizedAccuracy)})
+			t.AppendRow(table.Row{name, m.Model, m.Released, m.Met, m.Late, m.Dropped, percent(m.MissRate), p50, p90, p99, accuracyText(m.NormalizedAccuracy)})
 		}
-		t.AppendRow(table.Row{"", "mean of miss rates", "", "", "", "", percent(r.Miss), fmt.Sprintf("%.1f", 100*max(0, r.Low)), "to", percent(r.High), fmt.Sprintf("%.4f", r.Accuracy)})
+		t.AppendRow(table.Row{"", "mean of miss rates", "", "", "", "", percent(r.Miss), fmt.Sprintf("%.1f", 100*max(0, r.Low)), "to", percent(r.High), accuracyText(r.Accuracy)})
 	}
 	render(w, t)
 	for i := range results {

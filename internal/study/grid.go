@@ -2,6 +2,7 @@ package study
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -126,13 +127,13 @@ func WriteCSV(w io.Writer, results []Result) error {
 	for _, r := range results {
 		var models, seeds []string
 		for _, m := range r.Models {
-			models = append(models, m.Model+"="+number(m.MissRate)+"/"+number(*m.NormalizedAccuracy))
+			models = append(models, m.Model+"="+number(m.MissRate)+"/"+optional(m.NormalizedAccuracy))
 		}
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))
 		}
 		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Noise), r.Drop.String(), r.Policy, strconv.Itoa(r.Seeds),
-			number(r.Miss), number(r.Low), number(r.High), number(r.Accuracy), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
+			number(r.Miss), number(r.Low), number(r.High), optional(r.Accuracy), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
 			return err
 		}
 	}
@@ -141,6 +142,42 @@ func WriteCSV(w io.Writer, results []Result) error {
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 6, 64) }
+
+// MarshalJSON writes a result under the names of the CSV's columns.
+func (r Result) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Scenario string    `json:"scenario"`
+		Traffic  string    `json:"traffic"`
+		Scale    float64   `json:"scale"`
+		Noise    float64   `json:"noise"`
+		Drop     string    `json:"drop"`
+		Policy   string    `json:"policy"`
+		Seeds    int       `json:"seeds"`
+		Miss     float64   `json:"mean_miss_rate"`
+		Low      float64   `json:"low"`
+		High     float64   `json:"high"`
+		BySeed   []float64 `json:"by_seed"`
+		Summary
+	}{r.Scenario, r.traffic(), r.Scale, r.Noise, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low, r.High, r.BySeed, r.Summary})
+}
+
+// unknown is how an accuracy that was not measured is written.
+const unknown = "unknown"
+
+func optional(x *float64) string {
+	if x == nil {
+		return unknown
+	}
+	return number(*x)
+}
+
+func parseOptional(s string) (*float64, error) {
+	if s == unknown {
+		return nil, nil
+	}
+	x, err := strconv.ParseFloat(s, 64)
+	return &x, err
+}
 
 // ReadCSV reads what WriteCSV wrote.
 func ReadCSV(r io.Reader) ([]Result, error) {
@@ -187,18 +224,21 @@ func parse(row []string) (Result, error) {
 	for _, f := range []struct {
 		to   *float64
 		text string
-	}{{&r.Scale, row[2]}, {&r.Noise, row[3]}, {&r.Miss, row[7]}, {&r.Low, row[8]}, {&r.High, row[9]}, {&r.Accuracy, row[10]}} {
+	}{{&r.Scale, row[2]}, {&r.Noise, row[3]}, {&r.Miss, row[7]}, {&r.Low, row[8]}, {&r.High, row[9]}} {
 		if *f.to, err = strconv.ParseFloat(f.text, 64); err != nil {
 			return r, err
 		}
 	}
+	if r.Accuracy, err = parseOptional(row[10]); err != nil {
+		return r, err
+	}
 	for _, pair := range strings.Fields(row[11]) {
 		name, numbers, ok := strings.Cut(pair, "=")
 		miss, accuracy, ok2 := strings.Cut(numbers, "/")
-		m := eventlog.ModelMetrics{Model: name, NormalizedAccuracy: new(float64)}
+		m := eventlog.ModelMetrics{Model: name}
 		var err1, err2 error
 		m.MissRate, err1 = strconv.ParseFloat(miss, 64)
-		*m.NormalizedAccuracy, err2 = strconv.ParseFloat(accuracy, 64)
+		m.NormalizedAccuracy, err2 = parseOptional(accuracy)
 		if err := errors.Join(err1, err2); !ok || !ok2 || err != nil {
 			return r, fmt.Errorf("by_model has %q, want model=miss/accuracy", pair)
 		}

@@ -76,8 +76,9 @@ type Summary struct {
 	// Models holds, over all seeds together, what each model's requests got; its
 	// miss rates are means over seeds.
 	Models []eventlog.ModelMetrics `json:"models"`
-	// Accuracy is the mean normalised accuracy of finished requests over models.
-	Accuracy float64 `json:"normalized_accuracy"`
+	// Accuracy is the mean normalised accuracy of finished requests over models;
+	// nil when that of a variant set that was used is unknown.
+	Accuracy *float64 `json:"normalized_accuracy,omitempty"`
 	// Utilization is the mean share of the time that each accelerator was busy.
 	Utilization map[string]float64 `json:"utilization"`
 }
@@ -167,10 +168,22 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 		all.models[m].summarise(&r.Models[m])
 		r.Models[m].Model, r.Models[m].RatePerS = p.System.Models[m].Name, rates[m]*c.Scale
 		r.Models[m].DeadlineMS = p.System.Models[m].Deadline.Seconds() * 1e3
-		r.Accuracy += *r.Models[m].NormalizedAccuracy / float64(len(r.Models))
 	}
+	r.Accuracy = meanAccuracy(r.Models)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)
 	return r, nil
+}
+
+// meanAccuracy is nil where one is unknown.
+func meanAccuracy(models []eventlog.ModelMetrics) *float64 {
+	mean := 0.0
+	for _, m := range models {
+		if m.NormalizedAccuracy == nil {
+			return nil
+		}
+		mean += *m.NormalizedAccuracy / float64(len(models))
+	}
+	return &mean
 }
 
 // Interval returns the mean and its 95 % confidence interval by Student's t. Of
@@ -285,7 +298,9 @@ func (c *count) summarise(m *eventlog.ModelMetrics) {
 	if n := len(c.latency); n > 0 {
 		accuracy = c.accuracy / float64(n)
 	}
-	m.NormalizedAccuracy = &accuracy
+	if !math.IsNaN(accuracy) {
+		m.NormalizedAccuracy = &accuracy
+	}
 }
 
 func newTally(s *sched.System) *tally {

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -54,8 +55,9 @@ type ModelMetrics struct {
 	P99MS      float64 `json:"p99_ms"`
 	// VariantsUsed counts the layer runs of finished jobs that used a variant.
 	VariantsUsed int `json:"variants_used"`
-	// NormalizedAccuracy is 1 when no variant was used and absent when the
-	// accuracy of the variants used was never measured.
+	// NormalizedAccuracy is the mean over finished jobs of the accuracy that was
+	// measured for the variants each used; 1 without variants, absent when it
+	// was never measured.
 	NormalizedAccuracy *float64 `json:"normalized_accuracy,omitempty"`
 	// DropReasons counts dropped and failed jobs by reason.
 	DropReasons map[string]int `json:"drop_reasons,omitempty"`
@@ -88,7 +90,8 @@ func (l *Log) Metrics() Metrics {
 		Models: make([]ModelMetrics, len(sys.Models)), Utilization: map[string]float64{}}
 	latency := make([][]time.Duration, len(sys.Models))
 	busy := make([]time.Duration, len(sys.Accelerators))
-	variants := map[int64]int{}
+	used := map[int64]sched.VariantSet{} // by job, of those that used any
+	accuracy := make([]float64, len(sys.Models))
 	var lags, idleLags []time.Duration
 	idle := idleness{accelerators: len(sys.Accelerators)}
 	var end time.Duration
@@ -104,21 +107,22 @@ func (l *Log) Metrics() Metrics {
 		case sched.Completed:
 			busy[r.Accelerator] += r.At - r.Start
 			if r.Implementation > 0 {
-				variants[r.Job]++
+				used[r.Job] |= 1 << (sys.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
 			}
 		case sched.Ended:
 			m := &out.Models[r.Model]
 			m.count(r.Outcome)
 			if r.Outcome == sched.Met || r.Outcome == sched.Late {
 				latency[r.Model] = append(latency[r.Model], r.At-r.Start)
-				m.VariantsUsed += variants[r.Job]
+				m.VariantsUsed += used[r.Job].Len()
+				accuracy[r.Model] += sys.Models[r.Model].AccuracyOf(used[r.Job])
 			} else {
 				if m.DropReasons == nil {
 					m.DropReasons = map[string]int{}
 				}
 				m.DropReasons[r.Detail]++
 			}
-			delete(variants, r.Job)
+			delete(used, r.Job)
 		}
 	}
 	for i := range out.Models {
@@ -129,10 +133,7 @@ func (l *Log) Metrics() Metrics {
 		m.P50MS = ms(stats.Quantile(latency[i], 0.50))
 		m.P90MS = ms(stats.Quantile(latency[i], 0.90))
 		m.P99MS = ms(stats.Quantile(latency[i], 0.99))
-		if m.VariantsUsed == 0 {
-			one := 1.0
-			m.NormalizedAccuracy = &one
-		}
+		m.NormalizedAccuracy = mean(accuracy[i], m.Met+m.Late)
 		out.MeanMissRate += m.MissRate / float64(len(out.Models))
 		out.Released += m.Released
 		out.Met += m.Met
@@ -152,6 +153,18 @@ func (l *Log) Metrics() Metrics {
 	slices.Sort(idleLags)
 	out.IdleLagP99US = stats.Quantile(idleLags, 0.99).Seconds() * 1e6
 	return out
+}
+
+// mean is a model's mean accuracy; nil if it is unknown.
+func mean(sum float64, n int) *float64 {
+	x := 1.0
+	if n > 0 {
+		x = sum / float64(n)
+	}
+	if math.IsNaN(x) {
+		return nil
+	}
+	return &x
 }
 
 // idleness follows a log and knows when an accelerator was idle.
