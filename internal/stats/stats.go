@@ -15,7 +15,8 @@ func Quantile[T cmp.Ordered](sorted []T, q float64) T {
 	if len(sorted) == 0 {
 		return zero
 	}
-	rank := int(math.Ceil(q*float64(len(sorted)))) - 1
+	// Less a rounding error: 0.28 * 25 is above 7 in floating point.
+	rank := int(math.Ceil(q*float64(len(sorted))*(1-1e-12))) - 1
 	return sorted[max(0, min(len(sorted)-1, rank))]
 }
 
@@ -28,9 +29,11 @@ func MedianCI[T cmp.Ordered](sorted []T) (low, high T) {
 	if n == 0 {
 		return low, high
 	}
-	k := 0 // the interval is [k, n-1-k]
+	// The interval is from the k-th smallest value to the k-th largest. It
+	// misses the median with probability 2 P(X < k) for X binomial(n, 1/2): k is
+	// the largest for which P(X < k) is at most 2.5 %.
+	k := 0
 	if n <= 50 {
-		// The largest k with P(X <= k-1) <= 2.5 % for X binomial(n, 1/2).
 		tail, p := 0.0, math.Pow(0.5, float64(n))
 		for i := 0; i < n/2; i++ {
 			tail += p
@@ -43,8 +46,8 @@ func MedianCI[T cmp.Ordered](sorted []T) (low, high T) {
 	} else {
 		k = int(math.Floor(float64(n)/2 - 0.98*math.Sqrt(float64(n))))
 	}
-	k = max(0, min(k, (n-1)/2))
-	return sorted[k], sorted[n-1-k]
+	k = max(1, min(k, (n+1)/2))
+	return sorted[k-1], sorted[n-k]
 }
 
 // Sorted returns a sorted copy.

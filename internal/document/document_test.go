@@ -1,0 +1,185 @@
+package document
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+type thing struct {
+	Name  string         `json:"name"`
+	Ratio float64        `json:"ratio,omitempty"`
+	Parts []int          `json:"parts,omitempty"`
+	More  map[string]any `json:"more,omitempty"`
+}
+
+// example has what JSON encoders like to change: HTML, separators, invalid
+// UTF-8's replacement, indentation inside strings.
+var example = thing{Name: "<a & b>\u2028\n\t\"\\ \ufffd é", Ratio: 0.1, Parts: []int{1, 2, 3},
+	More: map[string]any{"deep": map[string]any{"list": []any{1.5, "x", nil, true}}}}
+
+func TestRoundTrip(t *testing.T) {
+	data, err := Encode("thing", 3, example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got thing
+	if err := Decode(data, "thing", 3, &got); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, example) {
+		t.Errorf("got %+v, want %+v", got, example)
+	}
+	again, err := Encode("thing", 3, got)
+	if err != nil || !bytes.Equal(again, data) {
+		t.Errorf("encoding again gives\n%s (%v)\nfirst\n%s", again, err, data)
+	}
+}
+
+// TestLayoutIsFree: the checksum is of the content, not of its indentation.
+func TestLayoutIsFree(t *testing.T) {
+	data, _ := Encode("thing", 1, thing{Name: "n", Parts: []int{1, 2}})
+	spread := bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n\t  "))
+	var got thing
+	if err := Decode(spread, "thing", 1, &got); err != nil || got.Name != "n" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	data, err := Encode("thing", 1, example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(data)
+	changed := func(from, to string) string {
+		if !strings.Contains(good, from) {
+			t.Fatalf("%q is not in the document", from)
+		}
+		return strings.Replace(good, from, to, 1)
+	}
+	for _, c := range []struct {
+		name string
+		data string
+		want error
+		says string
+	}{
+		{"empty", "", ErrDamaged, "not a terastal document"},
+		{"not JSON", "hello", ErrDamaged, "not a terastal document"},
+		{"another JSON", `{"name":"n"}`, ErrDamaged, "not a terastal document"},
+		{"no body", `{"terastal":"thing","version":1,"sha256":""}`, ErrDamaged, ""},
+		{"cut", good[:len(good)/2], ErrDamaged, "not a terastal document"},
+		{"something after it", good + "{}", ErrDamaged, "follows"},
+		{"a changed number", changed("0.1", "0.2"), ErrDamaged, "checksum"},
+		{"a changed checksum", changed(`"sha256": "`, `"sha256": "0`), ErrDamaged, "checksum"},
+		{"another kind", changed(`"terastal": "thing"`, `"terastal": "other"`), ErrKind, `a "other" document, need "thing"`},
+		{"another version", changed(`"version": 1`, `"version": 2`), ErrVersion, "schema version 2, this terastal reads 1"},
+	} {
+		var got thing
+		err := Decode([]byte(c.data), "thing", 1, &got)
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v, want %v saying %q", c.name, err, c.want, c.says)
+		}
+	}
+	// A key that the reader does not know is refused although the checksum fits.
+	data, _ = Encode("thing", 1, map[string]int{"name ": 1})
+	if err := Decode(data, "thing", 1, &thing{}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "unknown field") {
+		t.Errorf("unknown key: %v", err)
+	}
+	if _, err := Encode("thing", 1, math.Inf(1)); err == nil {
+		t.Error("infinity was encoded")
+	}
+}
+
+// TestEveryByteCounts: no single changed byte of the content goes unnoticed.
+func TestEveryByteCounts(t *testing.T) {
+	want := thing{Name: "abc", Parts: []int{12, 34}, Ratio: 5.5}
+	data, _ := Encode("thing", 1, want)
+	for i := range data {
+		for _, c := range []byte{'0', 'x', '"'} {
+			if data[i] == c {
+				continue
+			}
+			changed := bytes.Clone(data)
+			changed[i] = c
+			var got thing
+			if err := Decode(changed, "thing", 1, &got); err == nil {
+				t.Errorf("byte %d changed from %q to %q: %+v", i, data[i], c, got)
+			}
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "folder", "thing.json")
+	if err := Write(path, "thing", 1, example); err != nil {
+		t.Fatal(err)
+	}
+	var got thing
+	if err := Read(path, "thing", 1, &got); err != nil || !reflect.DeepEqual(got, example) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := Read(path, "other", 1, &got); !errors.Is(err, ErrKind) || !strings.Contains(err.Error(), path) {
+		t.Errorf("another kind: %v, want the path in it", err)
+	}
+	if err := Read(path+"x", "thing", 1, &got); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	// A write that fails leaves the old file and nothing beside it.
+	if err := Write(path, "thing", 1, math.NaN()); err == nil {
+		t.Error("NaN was written")
+	}
+	if err := Read(path, "thing", 1, &got); err != nil {
+		t.Errorf("the old file is gone: %v", err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("files %v, %v", entries, err)
+	}
+	if err := Write(filepath.Join(path, "below"), "thing", 1, 1); err == nil {
+		t.Error("a file served as a folder")
+	}
+}
+
+// FuzzDecode: whatever the bytes, as a file or as the body of a file with the
+// right checksum, Decode returns; what it accepts survives a round trip.
+func FuzzDecode(f *testing.F) {
+	for _, v := range []any{example, thing{}, nil, 1} {
+		data, err := Encode("thing", 1, v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"terastal":"thing","version":1,"sha256":"","body":{}}`))
+	f.Add([]byte(`{"name":"n","ratio":1e3,"parts":[],"more":{"a":[[[[1]]]]}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		decodeTwice(t, data)
+		if body, err := Encode("thing", 1, json.RawMessage(data)); err == nil {
+			decodeTwice(t, body)
+		}
+	})
+}
+
+func decodeTwice(t *testing.T, data []byte) {
+	var got, again thing
+	if err := Decode(data, "thing", 1, &got); err != nil {
+		return
+	}
+	first, err := Encode("thing", 1, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Decode(first, "thing", 1, &again); err != nil {
+		t.Fatalf("%s is refused: %v", first, err)
+	}
+	if second, err := Encode("thing", 1, again); err != nil || !bytes.Equal(first, second) {
+		t.Errorf("%s became %s, %v", first, second, err)
+	}
+}

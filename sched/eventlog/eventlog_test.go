@@ -1,0 +1,563 @@
+package eventlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/sim"
+)
+
+const msec = time.Millisecond
+
+// small is a system of two models on two accelerators: "two" has two layers, the
+// first with a variant; "one" has one, which runs on accelerator 0 only.
+func small() sched.System {
+	return sched.System{Accelerators: []string{"x", "y"}, Models: []sched.Model{
+		{Name: "two", Deadline: 20 * msec, Variants: 1, Valid: []sched.VariantSet{1}, Layers: []sched.Layer{
+			{Name: "conv", Implementations: []sched.Implementation{
+				{Name: "original", Latency: []time.Duration{2 * msec, 8 * msec}},
+				{Name: "d2s", Variant: 1, Latency: []time.Duration{2 * msec, 3 * msec}}}},
+			{Name: "fc", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{1 * msec, 1 * msec}}}}}},
+		{Name: "one", Deadline: 4 * msec, Layers: []sched.Layer{
+			{Name: "conv", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{4 * msec, sched.Unavailable}}}}}},
+	}}
+}
+
+// Shorthands for hand-made records; times are milliseconds.
+func released(at, start, job, model, until int) Record {
+	return Record{Kind: sched.Released, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job), Model: int32(model),
+		Until: time.Duration(until) * msec, Accelerator: -1}
+}
+
+func dispatched(at, job, model, layer, impl, acc, until int) Record {
+	return Record{Kind: sched.Dispatched, At: time.Duration(at) * msec, Job: int64(job), Model: int32(model), Layer: int32(layer),
+		Implementation: int32(impl), Accelerator: int32(acc), Until: time.Duration(until) * msec, Reason: sched.MeetsBudget}
+}
+
+func completed(at, start, job, model, layer, impl, acc int) Record {
+	return Record{Kind: sched.Completed, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job), Model: int32(model),
+		Layer: int32(layer), Implementation: int32(impl), Accelerator: int32(acc)}
+}
+
+func ended(at, job, model, layer int, o sched.Outcome, acc, start, until int, detail string) Record {
+	return Record{Kind: sched.Ended, At: time.Duration(at) * msec, Job: int64(job), Model: int32(model), Layer: int32(layer), Outcome: o,
+		Accelerator: int32(acc), Start: time.Duration(start) * msec, Until: time.Duration(until) * msec, Detail: detail}
+}
+
+// handMade is a log in which every outcome and record kind occurs:
+//
+//	job 0, two: variant on y, then fc on x; met at 9 after 9 ms
+//	job 1, one: on x from 1 to 5, late by 1: after 5 ms
+//	job 2, one: dropped at 9
+//	job 3, two: fails on y at 13, after its variant ran there
+//	job 4, one: met at 20, after 4 ms
+func handMade() *Log {
+	return &Log{
+		Header: Header{Driver: Simulated, Policy: "terastal", Drop: "late", Queue: 8, System: small(), Rates: []float64{10, 20}, Duration: 20 * msec},
+		Records: []Record{
+			released(0, 0, 0, 0, 20),
+			dispatched(0, 0, 0, 0, 1, 1, 3),
+			released(1, 0, 1, 1, 4),
+			dispatched(1, 1, 1, 0, 0, 0, 5),
+			completed(5, 1, 1, 1, 0, 0, 0),
+			ended(5, 1, 1, 1, sched.Late, -1, 0, 4, ""),
+			completed(6, 2, 0, 0, 0, 1, 1),
+			dispatched(6, 0, 0, 1, 0, 0, 7),
+			released(8, 4, 2, 1, 8),
+			completed(9, 7, 0, 0, 1, 0, 0),
+			ended(9, 0, 0, 2, sched.Met, -1, 0, 20, ""),
+			ended(9, 2, 1, 0, sched.Dropped, -1, 4, 8, sched.DropReasonLate),
+			released(10, 10, 3, 0, 30),
+			dispatched(10, 3, 0, 0, 1, 1, 13),
+			completed(12, 10, 3, 0, 0, 1, 1),
+			dispatched(12, 3, 0, 1, 0, 1, 13),
+			{Kind: sched.Down, At: 13 * msec, Accelerator: 1, Detail: "lost"},
+			ended(13, 3, 0, 1, sched.Failed, 1, 10, 30, "lost"),
+			{Kind: sched.Up, At: 14 * msec, Accelerator: 1},
+			released(16, 16, 4, 1, 20),
+			dispatched(16, 4, 1, 0, 0, 0, 20),
+			completed(20, 16, 4, 1, 0, 0, 0),
+			ended(20, 4, 1, 1, sched.Met, -1, 16, 20, ""),
+			{Kind: sched.Stopped, At: 20 * msec, Accelerator: -1},
+		},
+	}
+}
+
+func TestMetricsByHand(t *testing.T) {
+	l := handMade()
+	if err := l.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	m := l.Metrics()
+	if m.Policy != "terastal" || m.Driver != Simulated {
+		t.Errorf("policy %q, driver %q", m.Policy, m.Driver)
+	}
+	if want := (Totals{Released: 5, Met: 2, Late: 1, Dropped: 1, Failed: 1}); m.Totals != want || !m.Balanced() {
+		t.Errorf("totals %+v, want %+v", m.Totals, want)
+	}
+	two, one := m.Models[0], m.Models[1]
+	if want := (Totals{Released: 2, Met: 1, Failed: 1}); two.Model != "two" || two.Totals != want || two.MissRate != 0.5 {
+		t.Errorf("model two: %+v", two)
+	}
+	if want := (Totals{Released: 3, Met: 1, Late: 1, Dropped: 1}); one.Model != "one" || one.Totals != want || !near(one.MissRate, 2.0/3) {
+		t.Errorf("model one: %+v", one)
+	}
+	if !near(m.MeanMissRate, (0.5+2.0/3)/2) {
+		t.Errorf("mean miss rate %v", m.MeanMissRate)
+	}
+	// Latencies are of finished jobs: 9 ms; and 4 and 5 ms.
+	if two.P50MS != 9 || two.P99MS != 9 || one.P50MS != 4 || one.P90MS != 5 || one.P99MS != 5 {
+		t.Errorf("latencies of two %v %v, of one %v %v %v", two.P50MS, two.P99MS, one.P50MS, one.P90MS, one.P99MS)
+	}
+	if two.RatePerS != 10 || one.RatePerS != 20 || two.DeadlineMS != 20 || one.DeadlineMS != 4 {
+		t.Errorf("rates or deadlines: %+v %+v", two, one)
+	}
+	// The failed job's variant is not counted.
+	if two.VariantsUsed != 1 || one.VariantsUsed != 0 {
+		t.Errorf("variants used: %d, %d", two.VariantsUsed, one.VariantsUsed)
+	}
+	if one.NormalizedAccuracy == nil || *one.NormalizedAccuracy != 1 {
+		t.Errorf("accuracy of one: %v", one.NormalizedAccuracy)
+	}
+	if !reflect.DeepEqual(two.DropReasons, map[string]int{"lost": 1}) || !reflect.DeepEqual(one.DropReasons, map[string]int{sched.DropReasonLate: 1}) {
+		t.Errorf("drop reasons %v, %v", two.DropReasons, one.DropReasons)
+	}
+	// Of 20 ms, x ran 4 + 2 + 4, y ran 4 + 2.
+	if !near(m.Utilization["x"], 0.5) || !near(m.Utilization["y"], 0.3) || len(m.Utilization) != 2 {
+		t.Errorf("utilization %v", m.Utilization)
+	}
+	// Lags are 0, 1, 4, 0 and 0 ms.
+	if m.ReleaseLagP50US != 0 || m.ReleaseLagP99US != 4000 {
+		t.Errorf("release lags %v, %v us", m.ReleaseLagP50US, m.ReleaseLagP99US)
+	}
+}
+
+func near(a, b float64) bool { return a-b < 1e-12 && b-a < 1e-12 }
+
+func TestMetricsOfNothing(t *testing.T) {
+	m := (&Log{Header: Header{System: small(), Rates: []float64{1, 1}}}).Metrics()
+	if m.Released != 0 || m.MeanMissRate != 0 || m.Utilization["x"] != 0 || m.Models[0].P99MS != 0 {
+		t.Errorf("%+v", m)
+	}
+	if _, err := json.Marshal(m); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRoundTrip: a log read back is the log written.
+func TestRoundTrip(t *testing.T) {
+	l := handMade()
+	l.Records[0].Job = 0 // the zero ID is an ID
+	path := filepath.Join(t.TempDir(), "log.json")
+	if err := l.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(l, got); diff != "" {
+		t.Errorf("-written +read\n%s", diff)
+	}
+	if _, err := Read(path + "x"); err == nil {
+		t.Error("a missing file was read")
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	encode := func(kind string, version int, change func(*Log)) []byte {
+		l := handMade()
+		change(l)
+		data, err := document.Encode(kind, version, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	text := func(body string) []byte {
+		data, err := document.Encode("log", 1, json.RawMessage(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want error
+		says string
+	}{
+		{"a plan", encode("plan", 1, func(*Log) {}), document.ErrKind, "plan"},
+		{"a later version", encode("log", 2, func(*Log) {}), document.ErrVersion, "2"},
+		{"a contradiction", encode("log", 1, func(l *Log) { l.Records[3].Accelerator = 1 }), ErrInvalid, "busy"},
+		{"an unknown kind", text(`{"records":[{"kind":"pause"}]}`), document.ErrDamaged, `unknown record kind "pause"`},
+		{"an unknown outcome", text(`{"records":[{"kind":"end","outcome":"lost"}]}`), document.ErrDamaged, `unknown outcome "lost"`},
+		{"a record that is none", text(`{"records":[7]}`), document.ErrDamaged, "number"},
+		{"no system", text(`{}`), ErrInvalid, "accelerators"},
+	} {
+		if _, err := Decode(c.data); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v, want %v saying %q", c.name, err, c.want, c.says)
+		}
+	}
+}
+
+// TestValidate takes the hand-made log and breaks it in every way that Validate
+// knows.
+func TestValidate(t *testing.T) {
+	at := func(i int, change func(*Record)) func(*Log) {
+		return func(l *Log) { change(&l.Records[i]) }
+	}
+	without := func(i int) func(*Log) {
+		return func(l *Log) { l.Records = slices.Delete(l.Records, i, i+1) }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Log)
+		want   string
+	}{
+		{"a system without accelerators", func(l *Log) { l.Header.System.Accelerators = nil }, "0 accelerators"},
+		{"rates of another system", func(l *Log) { l.Header.Rates = []float64{1} }, "1 rates for 2 models"},
+		{"time goes back", at(4, func(r *Record) { r.At = 0 }), "record 4 (complete): at 0s, after one at 1ms"},
+		{"an instant before the start", at(0, func(r *Record) { r.Start = -1 }), "instant -1 ns"},
+		{"an instant beyond all", at(3, func(r *Record) { r.Until = 1 << 62 }), "instant 4611686018427387904 ns"},
+		{"release of no model", at(0, func(r *Record) { r.Model = 2 }), "no model 2"},
+		{"release of a negative model", at(0, func(r *Record) { r.Model = -1 }), "no model -1"},
+		{"a second release", at(2, func(r *Record) { r.Job = 0 }), "job 0 released twice"},
+		{"a negative job", at(0, func(r *Record) { r.Job = -1 }), "job -1 released twice"},
+		{"a deadline before the release", at(2, func(r *Record) { r.Until = 0 }), "deadline"},
+		{"a job never released", at(1, func(r *Record) { r.Job = 9 }), "job 9 was not released"},
+		{"a job that has ended", at(7, func(r *Record) { r.Job = 1 }), "job 1 has ended"},
+		{"another model's job", at(1, func(r *Record) { r.Model = 1 }), "job 0 is of model 0, not 1"},
+		{"a layer out of turn", at(1, func(r *Record) { r.Layer = 1 }), "job 0 is at layer 0 of 2, not 1"},
+		{"a job that runs already", func(l *Log) { l.Records[2] = dispatched(1, 0, 0, 0, 0, 0, 3) }, "job 0 already runs"},
+		{"an implementation that is none", at(1, func(r *Record) { r.Implementation = 2 }), "no implementation 2"},
+		{"a negative implementation", at(1, func(r *Record) { r.Implementation = -1 }), "no implementation -1"},
+		{"no such accelerator", at(1, func(r *Record) { r.Accelerator = 2 }), "no accelerator 2"},
+		{"no accelerator", at(1, func(r *Record) { r.Accelerator = -1 }), "no accelerator -1"},
+		{"a busy accelerator", at(3, func(r *Record) { r.Accelerator = 1 }), "accelerator 1 is busy"},
+		{"an accelerator that cannot run it", at(20, func(r *Record) { r.Accelerator = 1 }), "cannot run on accelerator 1"},
+		{"an accelerator out of service", func(l *Log) {
+			l.Records = slices.Insert(l.Records, 1, Record{Kind: sched.Down, Accelerator: 1})
+		}, "accelerator 1 is out of service"},
+		{"completion elsewhere", at(6, func(r *Record) { r.Accelerator = 0 }), "does not run on accelerator 0"},
+		{"completion of another layer", at(6, func(r *Record) { r.Layer = 1 }), "job 0 layer 1 does not run"},
+		{"completion of another implementation", at(6, func(r *Record) { r.Implementation = 0 }), "does not run"},
+		{"completion nowhere", at(6, func(r *Record) { r.Accelerator = 7 }), "no accelerator 7"},
+		{"a start after the end", at(6, func(r *Record) { r.Start = 7 * msec }), "not between its dispatch at 0s and its end at 6ms"},
+		{"a start before the dispatch", at(9, func(r *Record) { r.Start = 5 * msec }), "not between its dispatch at 6ms"},
+		{"no outcome", at(10, func(r *Record) { r.Outcome = sched.Pending }), "ends without an outcome"},
+		{"met with a layer to go", at(11, func(r *Record) { r.Outcome = sched.Met }), "is met after 0 layers"},
+		{"late with a layer to go", at(11, func(r *Record) { r.Outcome = sched.Late }), "is late after 0 layers"},
+		{"met after the deadline", at(5, func(r *Record) { r.Outcome = sched.Met }), "is met at 5ms with its deadline at 4ms"},
+		{"late within the deadline", at(10, func(r *Record) { r.Outcome = sched.Late }), "is late at 9ms with its deadline at 20ms"},
+		{"another release at the end", at(10, func(r *Record) { r.Start = 1 }), "but is from 0s"},
+		{"another deadline at the end", at(10, func(r *Record) { r.Until = 21 * msec }), "to 20ms"},
+		{"another layer at the end", at(10, func(r *Record) { r.Layer = 1 }), "at layer 2"},
+		{"failed while waiting", at(11, func(r *Record) { r.Outcome = sched.Failed }), "is failed on accelerator -1"},
+		{"dropped while running", at(17, func(r *Record) { r.Outcome = sched.Dropped }), "is dropped on accelerator 1"},
+		{"failed on another accelerator", at(17, func(r *Record) { r.Accelerator = 0 }), "but runs on 1"},
+		{"down of no accelerator", at(16, func(r *Record) { r.Accelerator = 2 }), "no accelerator 2"},
+		{"up of no accelerator", at(18, func(r *Record) { r.Accelerator = -1 }), "no accelerator -1"},
+		{"a job without an end", without(22), "job 4 has no outcome"},
+		{"an end too many", func(l *Log) { l.Records = slices.Insert(l.Records, 6, l.Records[5]) }, "job 1 has ended"},
+	} {
+		l := handMade()
+		c.change(l)
+		if err := l.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// simulated is a log of a busy run.
+func simulated(t testing.TB, policy string, drop sched.DropPolicy, duration time.Duration) *Log {
+	t.Helper()
+	sys := small()
+	tables, err := sched.Compile(sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := sched.NewPolicy(policy, tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traffic := sched.Traffic{Rates: []float64{150, 100}, Process: sched.Poisson, Duration: duration, Seed: 11}
+	arrivals, err := traffic.Arrivals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Log{Header: Header{Driver: Simulated, Policy: policy, Drop: drop.String(), Queue: 4, Seed: 11, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: p, Drop: drop, Queue: 4, Recorder: (*Buffer)(&l.Records)}}); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestReplay: the records of a run are those that the engine gives again.
+func TestReplay(t *testing.T) {
+	for _, p := range sched.Policies() {
+		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
+			l := simulated(t, p.Name, drop, time.Second)
+			if err := l.Validate(); err != nil {
+				t.Fatalf("%s: %v", p.Name, err)
+			}
+			decisions := 0
+			for _, r := range l.Records {
+				if r.Kind == sched.Dispatched {
+					decisions++
+				}
+			}
+			compared, difference, err := l.Replay()
+			if err != nil || difference != "" || compared != decisions || decisions < 100 {
+				t.Errorf("%s, drop %v: compared %d of %d decisions: %s %v", p.Name, drop, compared, decisions, difference, err)
+			}
+		}
+	}
+}
+
+// TestReplayDifference: a changed decision, event or header is noticed.
+func TestReplayDifference(t *testing.T) {
+	first := func(l *Log, kind sched.RecordKind, from int) *Record {
+		for i := from; i < len(l.Records); i++ {
+			if l.Records[i].Kind == kind {
+				return &l.Records[i]
+			}
+		}
+		t.Fatalf("no %v from record %d on", kind, from)
+		return nil
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Log)
+		want   string
+	}{
+		{"another accelerator", func(l *Log) { r := first(l, sched.Dispatched, 50); r.Accelerator = 1 - r.Accelerator }, "the log has"},
+		{"another prediction", func(l *Log) { first(l, sched.Dispatched, 50).Until++ }, "the log has"},
+		{"another reason", func(l *Log) { first(l, sched.Dispatched, 50).Reason = 99 }, "the log has"},
+		{"a decision left out", func(l *Log) {
+			i := slices.IndexFunc(l.Records, func(r Record) bool { return r.Kind == sched.Dispatched })
+			l.Records = slices.Delete(l.Records, i, i+1)
+		}, "the log has"},
+		{"a decision of its own", func(l *Log) { l.Records = slices.Insert(l.Records, 0, dispatched(0, 1, 0, 0, 0, 0, 2)) }, "which no recorded event causes"},
+		{"cut short", func(l *Log) { l.Records = l.Records[:1] }, "the log ends where the engine goes on"},
+		{"another policy", func(l *Log) { l.Header.Policy = "fcfs" }, "the log has"},
+		{"an engine's own job from outside", func(l *Log) {
+			for i := range l.Records {
+				if r := &l.Records[i]; r.Kind < sched.Down {
+					r.Job += sched.FirstOwnJob
+				}
+			}
+		}, "which no recorded event causes"},
+	} {
+		l := simulated(t, "terastal", sched.DropLate, time.Second)
+		c.change(l)
+		if _, difference, err := l.Replay(); err != nil || !strings.Contains(difference, c.want) {
+			t.Errorf("%s: %q, %v; want %q", c.name, difference, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Header)
+		want   string
+	}{
+		{"unknown policy", func(h *Header) { h.Policy = "guess" }, "unknown policy"},
+		{"unknown drop", func(h *Header) { h.Drop = "guess" }, "unknown drop"},
+		{"bad queue", func(h *Header) { h.Queue = -1 }, "queue"},
+		{"bad system", func(h *Header) { h.System.Models = nil }, "0 models"},
+	} {
+		l := simulated(t, "terastal", sched.DropLate, time.Second)
+		c.change(&l.Header)
+		if _, _, err := l.Replay(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestTrace: the trace is JSON; spans of one accelerator never overlap; every
+// completed layer has a span, every request opens and closes once; flows start
+// at the first layer and finish at the last.
+func TestTrace(t *testing.T) {
+	for _, l := range []*Log{handMade(), simulated(t, "terastal", sched.DropLate, time.Second), {Header: Header{System: small(), Rates: []float64{1, 1}}}} {
+		var out bytes.Buffer
+		if err := l.WriteTrace(&out); err != nil {
+			t.Fatal(err)
+		}
+		var trace struct {
+			TraceEvents []struct {
+				Name, Ph, Cat, ID string
+				TS, Dur           float64
+				PID, TID          int
+			}
+		}
+		if err := json.Unmarshal(out.Bytes(), &trace); err != nil {
+			t.Fatal(err)
+		}
+		completions, jobs := 0, 0
+		for _, r := range l.Records {
+			switch r.Kind {
+			case sched.Completed:
+				completions++
+			case sched.Released:
+				jobs++
+			}
+		}
+		free := map[int]float64{}
+		spans, opened, closed := 0, map[string]int{}, map[string]int{}
+		flows := map[string]string{}
+		for _, e := range trace.TraceEvents {
+			switch e.Ph {
+			case "X":
+				spans++
+				if e.TS < free[e.TID] || e.Dur < 0 || e.PID != tracePIDAccelerators {
+					t.Errorf("span %+v overlaps one until %v", e, free[e.TID])
+				}
+				free[e.TID] = e.TS + e.Dur
+			case "b":
+				opened[e.ID]++
+			case "e":
+				closed[e.ID]++
+			case "s", "t", "f":
+				flows[e.ID] += e.Ph
+			}
+		}
+		if spans != completions || len(opened) != jobs || len(closed) != jobs {
+			t.Errorf("%d spans for %d layers, %d requests opened, %d closed of %d", spans, completions, len(opened), len(closed), jobs)
+		}
+		for id := range opened {
+			if opened[id] != 1 || closed[id] != 1 {
+				t.Errorf("request %s opens %d times, closes %d times", id, opened[id], closed[id])
+			}
+			if f := flows[id]; f != "" && f != "s" && f != "sf" {
+				t.Errorf("request %s of at most two layers has the flow %q", id, f)
+			}
+		}
+	}
+}
+
+// failing is a writer that breaks after n bytes.
+type failing struct{ n int }
+
+func (w *failing) Write(p []byte) (int, error) {
+	if w.n -= len(p); w.n < 0 {
+		return 0, errors.New("disk full")
+	}
+	return len(p), nil
+}
+
+func TestTraceWriteError(t *testing.T) {
+	l := simulated(t, "fcfs", sched.DropNone, time.Second)
+	for _, n := range []int{0, 1, 10000} {
+		if err := l.WriteTrace(&failing{n}); err == nil || !strings.Contains(err.Error(), "disk full") {
+			t.Errorf("after %d bytes: %v", n, err)
+		}
+	}
+}
+
+// FuzzDecode: whatever the body of a log, nothing that reads it panics, and a log
+// that is accepted survives a round trip.
+func FuzzDecode(f *testing.F) {
+	for _, l := range []*Log{handMade(), {Header: Header{Policy: "edf", Drop: "none", System: small(), Rates: []float64{1, 1}}}} {
+		data, err := json.Marshal(l)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	for _, p := range []string{"fcfs", "edf", "terastal"} {
+		l := simulated(f, p, sched.DropLate, 80*msec)
+		end := slices.IndexFunc(l.Records[20:], func(r Record) bool { return r.Kind == sched.Released }) + 20
+		l.Records = l.Records[:end]
+		data, err := json.Marshal(l)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		data, err := document.Encode("log", 1, json.RawMessage(body))
+		if err != nil {
+			return
+		}
+		if l, err := Decode(data); err == nil {
+			readAll(t, l)
+		}
+	})
+}
+
+// FuzzRecords: the same for logs whose records were changed. Every five bytes
+// of edits change one field of one record.
+func FuzzRecords(f *testing.F) {
+	f.Add(false, []byte{})
+	f.Add(true, []byte{1, 0, 0, 0, 2, 30, 7, 0, 0, 9})
+	f.Add(true, []byte{3, 9, 255, 255, 255, 4, 6, 0, 0, 1})
+	made := simulated(f, "terastal", sched.DropLate, 80*msec)
+	f.Fuzz(func(t *testing.T, long bool, edits []byte) {
+		l := handMade()
+		if long {
+			*l = *made
+			l.Records = slices.Clone(made.Records)
+		}
+		for ; len(edits) >= 5; edits = edits[5:] {
+			r := &l.Records[(int(edits[0])|int(edits[3])<<8)%len(l.Records)]
+			x := int64(int8(edits[4]))
+			switch edits[1] % 12 {
+			case 0:
+				r.Kind = sched.RecordKind(edits[4]) % (sched.Stopped + 1)
+			case 1:
+				r.Outcome = sched.Outcome(edits[4]) % (sched.Failed + 1)
+			case 2:
+				r.Reason = sched.Reason(edits[4])
+			case 3:
+				r.Model = int32(x)
+			case 4:
+				r.Layer = int32(x)
+			case 5:
+				r.Implementation = int32(x)
+			case 6:
+				r.Accelerator = int32(x)
+			case 7:
+				r.Job = x << (edits[2] % 60)
+			case 8:
+				r.At = time.Duration(x << (edits[2] % 60))
+			case 9:
+				r.Start = time.Duration(x << (edits[2] % 60))
+			case 10:
+				r.Until = time.Duration(x << (edits[2] % 60))
+			case 11:
+				*r = l.Records[(int(edits[2])|int(edits[4])<<8)%len(l.Records)]
+			}
+		}
+		if l.Validate() == nil {
+			readAll(t, l)
+		}
+	})
+}
+
+// readAll uses a valid log in every way there is.
+func readAll(t *testing.T, l *Log) {
+	if m := l.Metrics(); !m.Balanced() {
+		t.Errorf("unbalanced: %+v", m.Totals)
+	}
+	// An unknown policy or drop rule is an error; a panic is a bug.
+	_, _, _ = l.Replay()
+	if err := l.WriteTrace(&bytes.Buffer{}); err != nil {
+		t.Errorf("trace: %v", err)
+	}
+	data, err := document.Encode("log", 1, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode(data); err != nil {
+		t.Errorf("after a round trip: %v", err)
+	}
+}

@@ -1,0 +1,155 @@
+package sched_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
+
+// valid is a system with one of everything that can be wrong.
+func valid() sched.System {
+	const ms = time.Millisecond
+	return sched.System{Accelerators: []string{"x", "y"}, Models: []sched.Model{{
+		Name: "m", Deadline: 10 * ms, Variants: 1, Valid: []sched.VariantSet{1},
+		Layers: []sched.Layer{{
+			Name: "l",
+			Implementations: []sched.Implementation{
+				{Name: "original", Latency: []time.Duration{2 * ms, sched.Unavailable}},
+				{Name: "d2s", Variant: 1, Latency: []time.Duration{ms, ms}},
+			},
+			Handoff: [][]time.Duration{{0, ms}, {ms, 0}},
+		}},
+	}}}
+}
+
+func TestSystemErrors(t *testing.T) {
+	if sys := valid(); sys.Validate() != nil {
+		t.Fatal(sys.Validate())
+	}
+	for _, c := range []struct {
+		name   string
+		change func(s *sched.System, m *sched.Model, l *sched.Layer)
+		want   string
+	}{
+		{"no accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators = nil }, "0 accelerators, need 1 to 64"},
+		{"too many accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) {
+			for i := range 64 {
+				s.Accelerators = append(s.Accelerators, fmt.Sprint(i))
+			}
+		}, "66 accelerators"},
+		{"no models", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = nil }, "0 models"},
+		{"an accelerator twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "x" }, `two accelerators are named "x"`},
+		{"a nameless accelerator", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "" }, "one of the accelerators has no name"},
+		{"a model twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = append(s.Models, s.Models[0]) }, `two models are named "m"`},
+		{"a nameless model", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Name = "" }, "one of the models has no name"},
+		{"no deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = 0 }, `model "m": deadline 0s`},
+		{"a negative deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = -1 }, "deadline -1ns"},
+		{"an endless deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = 1<<63 - 1 }, "at most"},
+		{"no layers", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Layers = nil }, "0 layers"},
+		{"too many variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Variants = 21 }, "at most 20"},
+		{"negative variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Variants = -1 }, "-1 variants"},
+		{"a set of unknown variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Valid = []sched.VariantSet{2} }, "0x2 names a variant above 1"},
+		{"no implementations", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations = nil }, `layer 0 "l": 0 implementations`},
+		{"a missing latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) {
+			l.Implementations[0].Latency = []time.Duration{1}
+		}, `"original" has 1 latencies for 2 accelerators`},
+		{"a variant first", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations = l.Implementations[1:] }, "the original comes first"},
+		{"two originals", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 0 }, "only it has variant 0"},
+		{"an unknown variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 2 }, "variant 2 of 1"},
+		{"a negative variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = -1 }, "variant -1 of 1"},
+		{"no time at all", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = 0 }, "latency 0s on accelerator 0"},
+		{"a negative latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = -2 }, "latency -2ns"},
+		{"an endless latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = 1 << 60 }, "at most"},
+		{"a layer for no accelerator", func(_ *sched.System, _ *sched.Model, l *sched.Layer) {
+			l.Implementations[0].Latency[0] = sched.Unavailable
+		}, "runs on no accelerator"},
+		{"handoffs from too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff = l.Handoff[:1] }, "handoffs from 1 accelerators, want 2"},
+		{"handoffs to too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[1] = l.Handoff[1][:1] }, "from accelerator 1 to 1 accelerators"},
+		{"a negative handoff", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[0][1] = -1 }, "handoff -1ns from accelerator 0 to 1"},
+	} {
+		sys := valid()
+		c.change(&sys, &sys.Models[0], &sys.Models[0].Layers[0])
+		_, err := sched.Compile(sys)
+		if !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	tables := compile(t, valid())
+	good := sched.Config{Tables: tables, Policy: newPolicy(t, "fcfs", tables)}
+	for _, c := range []struct {
+		name   string
+		change func(*sched.Config)
+		want   string
+	}{
+		{"no tables", func(c *sched.Config) { c.Tables = nil }, "no tables: compile a system first"},
+		{"no policy", func(c *sched.Config) { c.Policy = nil }, "no policy"},
+		{"a negative queue", func(c *sched.Config) { c.Queue = -1 }, "queue bound -1"},
+		{"no such drop policy", func(c *sched.Config) { c.Drop = 7 }, "drop policy 7"},
+	} {
+		cfg := good
+		c.change(&cfg)
+		if _, err := sched.New(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+	for _, d := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
+		if got, err := sched.ParseDrop(d.String()); err != nil || got != d {
+			t.Errorf("%v parses as %v, %v", d, got, err)
+		}
+	}
+	if got := sched.Reason(200).String(); got != "reason-200" {
+		t.Errorf("an unknown reason is %q", got)
+	}
+}
+
+// choosing is a policy that chooses as it is told, against the contract.
+type choosing []sched.Choice
+
+func (c choosing) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return append(out, c...) }
+
+// TestBrokenPolicies: choices against the contract of Policy.Select panic, and
+// say what is wrong with them.
+func TestBrokenPolicies(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		choices choosing
+		want    string
+	}{
+		{"a job twice", choosing{{}, {Accelerator: 1, Implementation: 1}}, "which runs on accelerator 0"},
+		{"an accelerator twice", choosing{{}, {Job: 1}}, "accelerator 0, which is not idle"},
+		{"no such implementation", choosing{{Implementation: 2}}, "has no implementation 2"},
+		{"a negative implementation", choosing{{Implementation: -1}}, "has no implementation -1"},
+		{"cannot run there", choosing{{Accelerator: 1}}, "does not run on accelerator 1"},
+		{"not a valid set", choosing{{Implementation: 1}}, "not a valid set"},
+	} {
+		sys := valid()
+		sys.Models[0].Valid = nil
+		if c.name == "a job twice" {
+			sys.Models[0].Valid = []sched.VariantSet{1}
+		}
+		engine := newEngine(t, sched.Config{Tables: compile(t, sys), Policy: late{choosing: c.choices}})
+		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 2}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// late chooses only once two jobs are there.
+type late struct{ choosing }
+
+func (l late) Select(s *sched.State, out []sched.Choice) []sched.Choice {
+	if len(s.Jobs) < 2 {
+		return out
+	}
+	return l.choosing.Select(s, out)
+}
