@@ -106,7 +106,10 @@ func Read(path string) (*Profile, error) {
 func (p *Profile) table() ([][][][]*Cell, error) {
 	out := make([][][][]*Cell, len(p.Models))
 	for m := range p.Models {
-		for _, l := range p.Models[m].Layers {
+		for i, l := range p.Models[m].Layers {
+			if len(l.Implementations) == 0 {
+				return nil, fmt.Errorf("layer %d of model %q has no implementation", i, p.Models[m].Name)
+			}
 			impls := make([][]*Cell, len(l.Implementations))
 			for i := range impls {
 				impls[i] = make([]*Cell, len(p.Accelerators))

@@ -1,0 +1,46 @@
+package profiler_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/profiler"
+)
+
+// Whatever a document with a right checksum holds, reading and using it ends
+// with a result or an error.
+func FuzzRead(f *testing.F) {
+	cell := `{"model":0,"layer":0,"implementation":0,"accelerator":0,"n":1,"min_ns":1,"mean_ns":2,"p50_ns":2,"p90_ns":3,"p95_ns":3,"p99_ns":4,"p50_low_ns":1,"p50_high_ns":3}`
+	good := `{"created":"","host":{"os":"","arch":"","logical_cores":1,"allowed_cores":[0],"load_1m":0,"memory_bytes":0,"vulkan":{},"cuda":{}},"onnxruntime":"","together":false,` +
+		`"accelerators":[{"name":"a"}],"models":[{"name":"m","sha256":"","granularity":"op","layers":[{"name":"l","sha256":"","ops":[],"macs":0,"parameters":0,"implementations":["original"]}]}],"cells":[` + cell + `]}`
+	for _, s := range []string{good, `{}`, `{"cells":[` + cell + `]}`, `{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) {
+			t.Skip()
+		}
+		data, err := document.Encode("profile", 1, json.RawMessage(body))
+		if err != nil {
+			t.Skip()
+		}
+		path := filepath.Join(t.TempDir(), "p.json")
+		if err := document.WriteFile(path, data); err != nil {
+			t.Fatal(err)
+		}
+		p, err := profiler.Read(path)
+		if err != nil {
+			return
+		}
+		deadlines := make([]time.Duration, len(p.Models))
+		for m := range deadlines {
+			deadlines[m] = time.Second
+			p.Latency(m, profiler.Fastest)
+		}
+		p.System(deadlines, profiler.P99)
+		p.Durations(1)
+	})
+}
