@@ -114,19 +114,27 @@ type listedNetwork struct {
 	Input      []int64 `json:"input"`
 	Parameters int64   `json:"parameters"`
 	MACs       int64   `json:"macs"`
+	Published  bool    `json:"published"` // the counts come from a publication
 	Source     string  `json:"source"`
+}
+
+func countedBy(published bool) string {
+	if published {
+		return "published"
+	}
+	return "our own"
 }
 
 func runModelsList(s *streams) error {
 	list := []listedNetwork{}
-	t := table.New("network", "task", "input", ">parameters", ">MACs")
+	t := table.New("network", "task", "input", ">parameters", ">MACs", "counts are")
 	for _, name := range zoo.Names() {
 		a, err := zoo.Info(name)
 		if err != nil {
 			return err
 		}
-		list = append(list, listedNetwork{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Source})
-		t.AppendRow(table.Row{zooPrefix + a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs)})
+		list = append(list, listedNetwork{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Published, a.Source})
+		t.AppendRow(table.Row{zooPrefix + a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs), countedBy(a.Published)})
 	}
 	fmt.Fprintln(s.text(), t.Render())
 	return s.document(map[string]any{"networks": list})

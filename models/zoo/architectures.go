@@ -1,7 +1,7 @@
 package zoo
 
 // vgg11 is configuration A of Simonyan and Zisserman (2015), without BatchNormalization.
-func vgg11(n *net, x feature) feature {
+func vgg11(n *net, x feature) {
 	for _, stage := range [][]int{{64}, {128}, {256, 256}, {512, 512}, {512, 512}} {
 		for _, c := range stage {
 			x = n.relu(n.conv(x, conv{out: c, k: 3, bias: true}))
@@ -9,25 +9,31 @@ func vgg11(n *net, x feature) feature {
 		x = n.pool("MaxPool", x, 2, 2, true)
 	}
 	x = n.relu(n.dense(n.flatten(x), 4096))
-	return n.dense(n.relu(n.dense(x, 4096)), 1000)
+	n.classes(n.dense(n.relu(n.dense(x, 4096)), 1000))
 }
 
 // resnet is the ImageNet ResNet with the stride in the 3x3 convolution, as
-// torchvision builds it; block makes one residual branch.
-func resnet(block func(n *net, x feature, width, stride int) feature, depths ...int) func(*net, feature) feature {
-	return func(n *net, x feature) feature {
-		x = n.pool("MaxPool", n.convNormRelu(x, conv{out: 64, k: 7, stride: 2}), 3, 2, false)
-		for stage, depth := range depths {
-			for i := range depth {
-				stride := 1
-				if stage > 0 && i == 0 {
-					stride = 2
-				}
-				x = n.residual(x, block(n, x, 64<<stage, stride), stride)
+// torchvision builds it.
+func resnet(block branch, depths ...int) func(*net, feature) {
+	return func(n *net, x feature) { n.classify(n.resnetBody(x, block, depths...), 1000) }
+}
+
+// branch makes the residual branch of one ResNet block.
+type branch func(n *net, x feature, width, stride int) feature
+
+// resnetBody is a ResNet up to its last feature map.
+func (n *net) resnetBody(x feature, block branch, depths ...int) feature {
+	x = n.pool("MaxPool", n.convNormRelu(x, conv{out: 64, k: 7, stride: 2}), 3, 2, false)
+	for stage, depth := range depths {
+		for i := range depth {
+			stride := 1
+			if stage > 0 && i == 0 {
+				stride = 2
 			}
+			x = n.residual(x, block(n, x, 64<<stage, stride), stride)
 		}
-		return n.classify(x, 1000)
 	}
+	return x
 }
 
 func basicBlock(n *net, x feature, width, stride int) feature {
@@ -54,19 +60,27 @@ func (n *net) residual(x, branch feature, stride int) feature {
 
 // inverted is the inverted bottleneck of MobileNetV2: expand, depthwise,
 // project, with a shortcut where shapes allow; activate is its rectifier.
-func (n *net) inverted(x feature, out, k, stride, expand int, activate func(feature) feature) feature {
-	y := x
+// expanded is what the depthwise convolution reads.
+func (n *net) inverted(x feature, out, k, stride, expand int, activate func(feature) feature) (y, expanded feature) {
+	expanded = x
 	if expand != 1 {
-		y = activate(n.norm(n.conv(y, conv{out: x.c * expand, k: 1}), 1))
+		expanded = activate(n.norm(n.conv(x, conv{out: x.c * expand, k: 1}), 1))
 	}
-	y = activate(n.norm(n.conv(y, conv{out: y.c, k: k, stride: stride, groups: y.c}), 1))
+	y = activate(n.norm(n.conv(expanded, conv{out: expanded.c, k: k, stride: stride, groups: expanded.c}), 1))
 	if stride != 1 || out != x.c {
-		return n.norm(n.conv(y, conv{out: out, k: 1}), 1)
+		return n.norm(n.conv(y, conv{out: out, k: 1}), 1), expanded
 	}
-	return n.add(x, n.norm(n.conv(y, conv{out: out, k: 1}), residualGain))
+	return n.add(x, n.norm(n.conv(y, conv{out: out, k: 1}), residualGain)), expanded
 }
 
-func mobileNetV2(n *net, x feature) feature {
+func mobileNetV2(n *net, x feature) {
+	x, _ = n.mobileNetV2Body(x)
+	n.classify(x, 1000)
+}
+
+// mobileNetV2Body is MobileNetV2 up to its last feature map. fine is the last
+// map of twice that size, the expansion inside the block that halves it.
+func (n *net) mobileNetV2Body(x feature) (last, fine feature) {
 	x = n.convNormRelu6(x, conv{out: 32, k: 3, stride: 2})
 	for _, s := range []struct{ expand, out, repeat, stride int }{
 		{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1},
@@ -76,13 +90,75 @@ func mobileNetV2(n *net, x feature) feature {
 			if i == 0 {
 				stride = s.stride
 			}
-			x = n.inverted(x, s.out, 3, stride, s.expand, n.relu6)
+			var expanded feature
+			x, expanded = n.inverted(x, s.out, 3, stride, s.expand, n.relu6)
+			if stride == 2 {
+				fine = expanded
+			}
 		}
 	}
-	return n.classify(n.convNormRelu6(x, conv{out: 1280, k: 1}), 1000)
+	return n.convNormRelu6(x, conv{out: 1280, k: 1}), fine
 }
 
-func fbnetC(n *net, x feature) feature {
+// ssdLite is the SSDLite of the TensorFlow Object Detection API on MobileNetV2:
+// separable extra layers and heads, three anchors per cell of the finest map
+// and six elsewhere. classes counts the background.
+func ssdLite(classes int) func(*net, feature) {
+	return func(n *net, x feature) {
+		x, fine := n.mobileNetV2Body(x)
+		maps := []feature{fine, x}
+		for _, c := range []int{512, 256, 256, 128} {
+			x = n.separable6(n.convNormRelu6(x, conv{out: c / 2, k: 1}), 2)
+			x = n.convNormRelu6(x, conv{out: c, k: 1})
+			maps = append(maps, x)
+		}
+		var scores, boxes []tensor
+		for i, f := range maps {
+			anchors := 6
+			if i == 0 {
+				anchors = 3
+			}
+			scores = append(scores, n.perAnchor(f, anchors, classes))
+			boxes = append(boxes, n.perAnchor(f, anchors, 4))
+		}
+		n.output("scores", n.join(1, scores...))
+		n.output("boxes", n.join(1, boxes...))
+	}
+}
+
+// separable6 is the depthwise half of a separable convolution.
+func (n *net) separable6(x feature, stride int) feature {
+	return n.convNormRelu6(x, conv{out: x.c, k: 3, stride: stride, groups: x.c})
+}
+
+// perAnchor predicts values numbers for each anchor of each cell: [1, cells x anchors, values].
+func (n *net) perAnchor(x feature, anchors, values int) tensor {
+	y := n.conv(n.separable6(x, 1), conv{out: anchors * values, k: 1, bias: true})
+	return n.reshape(n.transpose(y.tensor(), 0, 2, 3, 1), 1, y.h*y.w*anchors, values)
+}
+
+// sp2Dense is the RGB-D network of Ma and Karaman (2018): a ResNet-18 without
+// its head, four up-projections and a bilinear resize to the input's size.
+func sp2Dense(n *net, x feature) {
+	y := n.resnetBody(x, basicBlock, 2, 2, 2, 2)
+	y = n.norm(n.conv(y, conv{out: y.c / 2, k: 1}), 1)
+	for range 4 {
+		y = n.upProject(y)
+	}
+	n.output("output", n.resize(n.conv(y, conv{out: 1, k: 3}), x.h, x.w).tensor())
+}
+
+// upProject doubles a feature map's size and halves its channels, with a
+// shortcut that is projected as well (Laina et al., 2016).
+func (n *net) upProject(x feature) feature {
+	x = n.unpool(x)
+	const gain = 2 // three in four inputs of the 5x5 convolutions are zero
+	y := n.relu(n.norm(n.conv(x, conv{out: x.c / 2, k: 5}), gain))
+	y = n.norm(n.conv(y, conv{out: x.c / 2, k: 3}), residualGain)
+	return n.relu(n.add(y, n.norm(n.conv(x, conv{out: x.c / 2, k: 5}), gain)))
+}
+
+func fbnetC(n *net, x feature) {
 	x = n.convNormRelu(x, conv{out: 16, k: 3, stride: 2})
 	for _, b := range []struct{ repeat, k, stride, expand, out int }{
 		{1, 3, 1, 1, 16},
@@ -97,23 +173,23 @@ func fbnetC(n *net, x feature) feature {
 			if i == 0 {
 				stride = b.stride
 			}
-			x = n.inverted(x, b.out, b.k, stride, b.expand, n.relu)
+			x, _ = n.inverted(x, b.out, b.k, stride, b.expand, n.relu)
 		}
 	}
-	return n.classify(n.convNormRelu(x, conv{out: 1984, k: 1}), 1000)
+	n.classify(n.convNormRelu(x, conv{out: 1984, k: 1}), 1000)
 }
 
-func dsCNN(n *net, x feature) feature {
+func dsCNN(n *net, x feature) {
 	x = n.relu(n.norm(n.conv(x, conv{out: 64, k: 10, kw: 4, stride: 2, bias: true}), 1))
 	for range 4 {
 		x = n.relu(n.norm(n.conv(x, conv{out: 64, k: 3, groups: 64, bias: true}), 1))
 		x = n.relu(n.norm(n.conv(x, conv{out: 64, k: 1, bias: true}), 1))
 	}
-	return n.classify(x, 12)
+	n.classify(x, 12)
 }
 
 // inceptionV3 follows torchvision's inception_v3 without its auxiliary head.
-func inceptionV3(n *net, x feature) feature {
+func inceptionV3(n *net, x feature) {
 	c := n.convNormRelu
 	x = c(x, conv{out: 32, k: 3, stride: 2, valid: true})
 	x = c(x, conv{out: 32, k: 3, valid: true})
@@ -152,5 +228,5 @@ func inceptionV3(n *net, x feature) feature {
 			c(b, conv{out: 384, k: 1, kw: 3}), c(b, conv{out: 384, k: 3, kw: 1}),
 			c(n.pool("AveragePool", x, 3, 1, false), conv{out: 192, k: 1}))
 	}
-	return n.classify(x, 1000)
+	n.classify(x, 1000)
 }

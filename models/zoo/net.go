@@ -23,6 +23,8 @@ type feature struct {
 	c, h, w int
 }
 
+func (x feature) tensor() tensor { return tensor{x.name, []int{1, x.c, x.h, x.w}} }
+
 // net builds one graph. Values are named after the node that makes them.
 type net struct {
 	graph  *pb.GraphProto
@@ -45,11 +47,28 @@ func (n *net) input(c, h, w int) feature {
 	return f
 }
 
-// bytes closes the graph with its output and writes the model.
-func (n *net) bytes(output string, shape ...int64) ([]byte, error) {
-	last := n.graph.Node[len(n.graph.Node)-1]
-	last.Output[0] = output
-	n.graph.Output = append(n.graph.Output, valueInfo(output, shape...))
+// output makes a value a result of the network and gives it that name.
+func (n *net) output(name string, x tensor) tensor {
+	rename := func(values []string) {
+		for i, v := range values {
+			if v == x.name {
+				values[i] = name
+			}
+		}
+	}
+	for _, node := range n.graph.Node {
+		rename(node.Input)
+		rename(node.Output)
+	}
+	n.graph.Output = append(n.graph.Output, valueInfo(name, long(x.shape)...))
+	return tensor{name, x.shape}
+}
+
+// classes makes the scores that dense computed the network's only result.
+func (n *net) classes(x feature) { n.output("output", tensor{x.name, []int{1, x.c}}) }
+
+// bytes writes the model.
+func (n *net) bytes() ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(&pb.ModelProto{
 		IrVersion:    proto.Int64(irVersion),
 		ProducerName: proto.String("terastal"),
@@ -95,10 +114,50 @@ func (n *net) store(name string, center, spread float32, dims ...int64) string {
 		unit := float32(n.random.Float32()*2) - 1 // the conversion keeps every machine from fusing the steps
 		binary.LittleEndian.PutUint32(raw[at:], math.Float32bits(center+float32(spread*unit)))
 	}
+	return n.initializer(name, pb.TensorProto_FLOAT, raw, dims...)
+}
+
+// constant adds a tensor of given elements.
+func (n *net) constant(name string, elements []float32, dims ...int64) string {
+	raw := make([]byte, 0, 4*len(elements))
+	for _, e := range elements {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(e))
+	}
+	return n.initializer(name, pb.TensorProto_FLOAT, raw, dims...)
+}
+
+// indices adds a tensor of whole numbers: shapes, axes, places to gather.
+// Like masks, they are not counted as parameters.
+func (n *net) indices(name string, elements []int, dims ...int64) string {
+	raw := make([]byte, 0, 8*len(elements))
+	for _, e := range elements {
+		raw = binary.LittleEndian.AppendUint64(raw, uint64(e))
+	}
+	return n.initializer(name, pb.TensorProto_INT64, raw, dims...)
+}
+
+func (n *net) mask(name string, elements []bool, dims ...int64) string {
+	raw := make([]byte, len(elements))
+	for i, e := range elements {
+		if e {
+			raw[i] = 1
+		}
+	}
+	return n.initializer(name, pb.TensorProto_BOOL, raw, dims...)
+}
+
+func (n *net) initializer(name string, kind pb.TensorProto_DataType, raw []byte, dims ...int64) string {
 	n.graph.Initializer = append(n.graph.Initializer, &pb.TensorProto{
-		Name: proto.String(name), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: dims, RawData: raw,
+		Name: proto.String(name), DataType: proto.Int32(int32(kind)), Dims: dims, RawData: raw,
 	})
 	return name
+}
+
+// once tells whether it is called with this name for the first time: for
+// constants that several nodes share.
+func (n *net) once(name string) bool {
+	n.counts[name]++
+	return n.counts[name] == 1
 }
 
 // he is the spread of uniform weights that keep the variance of activations
@@ -221,12 +280,37 @@ func (n *net) dense(x feature, out int) feature {
 }
 
 // classify pools, flattens and ends in a dense layer: the usual head.
-func (n *net) classify(x feature, classes int) feature {
-	return n.dense(n.flatten(n.globalAverage(x)), classes)
+func (n *net) classify(x feature, classes int) {
+	n.classes(n.dense(n.flatten(n.globalAverage(x)), classes))
+}
+
+// unpool doubles height and width with zeros: each element becomes the upper
+// left one of four.
+func (n *net) unpool(x feature) feature {
+	corners := make([]float32, 4*x.c)
+	for c := range x.c {
+		corners[4*c] = 1
+	}
+	weight := n.constant(n.next("ConvTranspose")+".weight", corners, int64(x.c), 1, 2, 2)
+	return feature{n.node("ConvTranspose", []string{x.name, weight},
+		ints("kernel_shape", 2, 2), ints("strides", 2, 2), integer("group", x.c),
+	), x.c, 2 * x.h, 2 * x.w}
+}
+
+// resize interpolates bilinearly, corners kept in place.
+func (n *net) resize(x feature, h, w int) feature {
+	sizes := n.indices(n.next("Resize")+".sizes", []int{1, x.c, h, w}, 4)
+	return feature{n.node("Resize", []string{x.name, "", "", sizes},
+		text("mode", "linear"), text("coordinate_transformation_mode", "align_corners"),
+	), x.c, h, w}
 }
 
 func integer(name string, v int) *pb.AttributeProto {
 	return &pb.AttributeProto{Name: proto.String(name), Type: pb.AttributeProto_INT.Enum(), I: proto.Int64(int64(v))}
+}
+
+func text(name, v string) *pb.AttributeProto {
+	return &pb.AttributeProto{Name: proto.String(name), Type: pb.AttributeProto_STRING.Enum(), S: []byte(v)}
 }
 
 func ints(name string, v ...int) *pb.AttributeProto {
@@ -235,4 +319,12 @@ func ints(name string, v ...int) *pb.AttributeProto {
 		a.Ints = append(a.Ints, int64(x))
 	}
 	return a
+}
+
+func long(v []int) []int64 {
+	wide := make([]int64, len(v))
+	for i, x := range v {
+		wide[i] = int64(x)
+	}
+	return wide
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/terastal/terastal/models/zoo"
 )
 
-func TestCountsArePublishedOnes(t *testing.T) {
+func TestCounts(t *testing.T) {
 	orttest.Start(t)
 	for _, name := range zoo.Names() {
 		t.Run(name, func(t *testing.T) {
@@ -26,12 +26,12 @@ func TestCountsArePublishedOnes(t *testing.T) {
 				t.Skip("large network; run without -short")
 			}
 			m := load(t, name)
-			t.Logf("%d parameters (published %d), %d MACs (%d)", m.Parameters(), a.Parameters, m.MACs(), a.MACs)
+			t.Logf("%d parameters (expected %d), %d MACs (%d)", m.Parameters(), a.Parameters, m.MACs(), a.MACs)
 			if off := math.Abs(float64(m.Parameters())/float64(a.Parameters) - 1); off > 0.005 {
-				t.Errorf("%d parameters, %.2f %% off the published %d", m.Parameters(), off*100, a.Parameters)
+				t.Errorf("%d parameters, %.2f %% off the expected %d", m.Parameters(), off*100, a.Parameters)
 			}
 			if off := math.Abs(float64(m.MACs())/float64(a.MACs) - 1); off > 0.02 {
-				t.Errorf("%d MACs, %.2f %% off the published %d", m.MACs(), off*100, a.MACs)
+				t.Errorf("%d MACs, %.2f %% off the expected %d", m.MACs(), off*100, a.MACs)
 			}
 			if in := m.Inputs(); len(in) != 1 || !slices.Equal(in[0].Shape, a.Input) {
 				t.Errorf("inputs %v, want one of shape %v", in, a.Input)
@@ -41,8 +41,10 @@ func TestCountsArePublishedOnes(t *testing.T) {
 	}
 }
 
-// spread runs the network and requires finite outputs that depend on the class.
+// spread runs the network twice and requires finite outputs whose elements
+// differ, and that depend on the input.
 func spread(t *testing.T, m *models.Model) {
+	t.Helper()
 	data, err := m.ONNX()
 	if err != nil {
 		t.Fatal(err)
@@ -52,30 +54,47 @@ func spread(t *testing.T, m *models.Model) {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	in, err := ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, models.RandomInputs(m, 3)[0])
+	first, second := results(t, m, session, 3), results(t, m, session, 4)
+	for i, out := range m.Outputs() {
+		sum, square, moved, n := 0.0, 0.0, 0.0, float64(len(first[i]))
+		for j, v := range first[i] {
+			sum, square, moved = sum+v, square+v*v, math.Max(moved, math.Abs(v-second[i][j]))
+		}
+		deviation := math.Sqrt(square/n - sum/n*sum/n)
+		t.Logf("%s: standard deviation %g, another input moves it by up to %g", out, deviation, moved)
+		if !(deviation > 1e-2 && deviation < 1e3) {
+			t.Errorf("%s has standard deviation %g, want a spread of order one", out, deviation)
+		}
+		if !(moved > deviation/100) {
+			t.Errorf("%s has standard deviation %g but moves by no more than %g with the input", out, deviation, moved)
+		}
+	}
+}
+
+// results runs a session on random inputs and returns the elements of each output.
+func results(t *testing.T, m *models.Model, session *ort.Session, seed uint64) [][]float64 {
+	t.Helper()
+	in, err := ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, models.RandomInputs(m, seed)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer in.Destroy()
-	out := make([]ort.Value, 1)
+	out := make([]ort.Value, len(m.Outputs()))
 	if err := session.Run([]ort.Value{in}, out); err != nil {
 		t.Fatal(err)
 	}
-	defer out[0].Destroy()
-	logits, err := ort.Bytes(out[0])
-	if err != nil {
-		t.Fatal(err)
+	list := make([][]float64, len(out))
+	for i, v := range out {
+		defer v.Destroy()
+		data, err := ort.Bytes(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at < len(data); at += 4 {
+			list[i] = append(list[i], float64(math.Float32frombits(binary.NativeEndian.Uint32(data[at:]))))
+		}
 	}
-	sum, square, n := 0.0, 0.0, float64(len(logits)/4)
-	for at := 0; at < len(logits); at += 4 {
-		v := float64(math.Float32frombits(binary.NativeEndian.Uint32(logits[at:])))
-		sum, square = sum+v, square+v*v
-	}
-	deviation := math.Sqrt(square/n - sum/n*sum/n)
-	t.Logf("standard deviation of the outputs %g", deviation)
-	if !(deviation > 1e-2 && deviation < 1e3) {
-		t.Errorf("outputs have standard deviation %g, want a spread of order one", deviation)
-	}
+	return list
 }
 
 func load(t *testing.T, name string) *models.Model {
@@ -92,7 +111,7 @@ func load(t *testing.T, name string) *models.Model {
 }
 
 func TestBuildIsDeterministic(t *testing.T) {
-	for _, name := range []string{"ds_cnn_kws", "mobilenetv2"} {
+	for _, name := range []string{"ds_cnn_kws", "hand_pose", "mobilenetv2", "mobilenetv2_ssdlite", "sp2dense", "swin_tiny"} {
 		a, _ := zoo.Build(name, 1)
 		b, _ := zoo.Build(name, 1)
 		c, _ := zoo.Build(name, 2)
@@ -112,27 +131,46 @@ func TestUnknownNameListsNames(t *testing.T) {
 	}
 }
 
-func TestSmallOnesSplitExactly(t *testing.T) {
+func TestSplitsAreExact(t *testing.T) {
 	orttest.Start(t)
-	for _, name := range []string{"ds_cnn_kws", "mobilenetv2", "resnet18"} {
-		m := load(t, name)
-		for _, form := range []string{"op", "block", "model"} {
-			g, err := models.ParseGranularity(form)
-			if err != nil {
-				t.Fatal(err)
+	for _, c := range []struct {
+		name  string
+		short []string // granularities that also run with -short
+	}{
+		{"ds_cnn_kws", []string{"op", "block", "model"}},
+		{"mobilenetv2", []string{"op", "block"}},
+		{"resnet18", []string{"op", "block"}},
+		{"hand_pose", []string{"op"}},
+		{"mobilenetv2_ssdlite", []string{"op"}},
+		{"sp2dense", nil},
+		{"swin_tiny", []string{"op"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && c.short == nil {
+				t.Skip("slow; run without -short")
 			}
-			layers, err := m.Split(g)
-			if err != nil {
-				t.Fatal(err)
+			m := load(t, c.name)
+			for _, form := range []string{"op", "block", "model"} {
+				if testing.Short() && !slices.Contains(c.short, form) {
+					continue
+				}
+				g, err := models.ParseGranularity(form)
+				if err != nil {
+					t.Fatal(err)
+				}
+				layers, err := m.Split(g)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v, err := models.Verify(m, layers, models.RandomInputs(m, 5), "none")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%s: %d layers, %+v", form, len(layers), v)
+				if !v.Identical {
+					t.Errorf("%s: outputs differ by %g", form, v.MaxAbsDiff)
+				}
 			}
-			v, err := models.Verify(m, layers, models.RandomInputs(m, 5), "none")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%s %s: %d layers, %+v", name, form, len(layers), v)
-			if !v.Identical {
-				t.Errorf("%s at %s: outputs differ by %g", name, form, v.MaxAbsDiff)
-			}
-		}
+		})
 	}
 }
