@@ -23,8 +23,9 @@ type scenarioOptions struct {
 	name  string
 	seeds int
 	noise float64
-	// measured draws durations from the profile's distributions.
-	measured bool
+	// durations is what layers take, where it is not what decisions expect.
+	durations    string
+	interference float64
 }
 
 func newSimulate(s *streams) *cobra.Command {
@@ -49,7 +50,7 @@ with 95 % confidence intervals.`,
 			switch {
 			case o.name != "":
 				return o.simulate(cmd)
-			case o.seeds > 1 || o.noise > 0 || o.measured:
+			case o.seeds != 1 || o.noise != 0 || o.interference != 0 || o.durations != "":
 				return o.study(cmd)
 			}
 			return o.play(cmd)
@@ -60,7 +61,8 @@ with 95 % confidence intervals.`,
 	f.StringVar(&o.name, "scenario", "", "published scenario to simulate instead of a configuration")
 	f.IntVar(&o.seeds, "seeds", 1, "how many seeds; more than one gives confidence intervals and no logs")
 	f.Float64Var(&o.noise, "noise", 0, "sigma of the lognormal factor on every layer's duration")
-	f.BoolVar(&o.measured, "measured", false, "draw durations from the profile's distributions, with --config")
+	f.StringVar(&o.durations, "durations", "", "what layers really take, with --config: min, mean, p50, p90, p95 or p99 of the profile, or measured: drawn from its distributions (default: what --cost makes decisions expect)")
+	f.Float64Var(&o.interference, "interference", 0, "how much longer layers take for every other accelerator that is busy: 0.1 is 10 %")
 	return cmd
 }
 
@@ -112,7 +114,7 @@ func (o *scenarioOptions) simulate(cmd *cobra.Command) error {
 	}
 	meter := o.progress("simulating " + o.name)
 	results, err := study.Run(cmd.Context(), cells, study.Options{Seeds: o.seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration,
-		Workers: runtime.NumCPU(), Progress: meter.Set})
+		Workers: runtime.NumCPU(), Interference: o.interference, Progress: meter.Set})
 	meter.Done()
 	if err != nil {
 		return err
@@ -124,21 +126,32 @@ func (o *scenarioOptions) simulate(cmd *cobra.Command) error {
 
 // study simulates a configuration over several seeds.
 func (o *scenarioOptions) study(cmd *cobra.Command) error {
-	if o.seeds < 1 || !(o.noise >= 0) || (o.noise > 0 && o.measured) {
-		return usagef("--seeds %d, --noise %v, --measured %v: seeds must be positive, noise not negative, and durations are drawn in one way", o.seeds, o.noise, o.measured)
+	if err := o.check(); err != nil {
+		return usageError{err}
+	}
+	if o.noise > 0 && o.durations != "" {
+		return usagef("--noise and --durations both say what layers take: leave one out")
 	}
 	f, err := o.planned(cmd)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	results, err := f.Study(cmd.Context(), flow.StudyOptions{Seeds: o.seeds, Measured: o.measured, Noise: o.noise})
+	results, err := f.Study(cmd.Context(), flow.StudyOptions{Seeds: o.seeds, Durations: o.durations, Noise: o.noise, Interference: o.interference})
 	if err != nil {
 		return err
 	}
 	report.Plan(o.text(), f.ModelInfos(), f.Load)
 	fmt.Fprintln(o.text())
 	return o.showStudy(scenarioDocument{Scenario: o.config, Source: "configuration", Capacity: f.Planned.Capacity}, results)
+}
+
+// check looks at the numbers that both kinds of simulation take.
+func (o *scenarioOptions) check() error {
+	if o.seeds < 1 || !(o.noise >= 0 && o.noise <= 3) || !(o.interference >= 0 && o.interference <= 100) {
+		return fmt.Errorf("--seeds %d, --noise %v, --interference %v: seeds must be positive, noise 0 to 3, interference 0 to 100", o.seeds, o.noise, o.interference)
+	}
+	return nil
 }
 
 // showStudy prints results and writes the document.
@@ -172,8 +185,11 @@ func (o *scenarioOptions) cells(c *config.Config) ([]study.Cell, error) {
 	if c.Traffic.Load > 0 {
 		return nil, fmt.Errorf("--load is for configurations; use --scale")
 	}
-	if !(o.noise >= 0) || o.seeds < 1 || o.measured {
-		return nil, fmt.Errorf("--noise %v, --seeds %d, --measured %v: noise must not be negative, seeds positive, and only a profile has distributions", o.noise, o.seeds, o.measured)
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.durations != "" {
+		return nil, fmt.Errorf("--durations is for configurations: a scenario has one latency per layer")
 	}
 	var cells []study.Cell
 	for _, p := range c.Policies {

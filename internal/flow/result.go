@@ -221,10 +221,19 @@ func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arr
 
 // StudyOptions are what a study of the configuration varies.
 type StudyOptions struct {
-	Seeds    int
-	Measured bool    // draw durations from the measured distributions
-	Noise    float64 // else: sigma of the lognormal factor on them
+	Seeds int
+	// Durations is the statistic of the profile that layers take, "measured" to
+	// draw from the measured distributions, or empty for what decisions expect.
+	Durations string
+	// Noise is the sigma of the lognormal factor on the latter.
+	Noise float64
+	// Interference is how much longer layers take for every other accelerator
+	// that is busy.
+	Interference float64
 }
+
+// Measured is the value of StudyOptions.Durations that draws them.
+const Measured = "measured"
 
 // Study simulates the configuration under every policy over several seeds.
 func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error) {
@@ -248,14 +257,9 @@ func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error
 			t.Seed = seed
 			return t
 		}}
-	if o.Measured {
-		if _, err := f.Profile.Durations(1); err != nil {
-			return nil, err
-		}
-		so.Durations = func(seed uint64) sim.Durations {
-			d, _ := f.Profile.Durations(seed) // checked above
-			return d
-		}
+	so.Interference = o.Interference
+	if so.Durations, err = f.durations(o.Durations); err != nil {
+		return nil, err
 	}
 	meter := f.opts.Progress("simulating")
 	defer meter.Done()
@@ -364,4 +368,38 @@ func (f *Flow) EqualShares(limit float64) error {
 		f.Config.Models[m].Rate = min(limit, 1/d.Seconds())
 	}
 	return nil
+}
+
+// durations makes the function that says how long layers take; nil for what
+// decisions expect.
+func (f *Flow) durations(what string) (func(uint64) sim.Durations, error) {
+	switch what {
+	case "":
+		return nil, nil
+	case Measured:
+		if _, err := f.Profile.Durations(1); err != nil {
+			return nil, err
+		}
+		return func(seed uint64) sim.Durations {
+			d, _ := f.Profile.Durations(seed) // checked above
+			return d
+		}, nil
+	}
+	q, err := profiler.ParseQuantile(what)
+	if err != nil {
+		return nil, fmt.Errorf("%w: durations: %w, or %s", config.ErrInvalid, err, Measured)
+	}
+	var deadlines []time.Duration
+	for _, m := range f.Tables.System().Models {
+		deadlines = append(deadlines, m.Deadline)
+	}
+	s, err := f.Profile.System(deadlines, q)
+	if err != nil {
+		return nil, err
+	}
+	truth, err := sched.Compile(s)
+	if err != nil {
+		return nil, err
+	}
+	return func(uint64) sim.Durations { return sim.Exactly(truth) }, nil
 }

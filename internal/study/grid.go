@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,7 +119,7 @@ func Shard(cells []Cell, i, n, policies int) []Cell {
 var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low", "high", "normalized_accuracy", "by_model", "by_seed"}
 
 // WriteCSV writes results, one row per cell. by_model holds model=miss rate
-// pairs, by_seed the mean miss rate of every seed.
+// and accuracy with names escaped as in a URL, by_seed the mean miss rate of every seed.
 func WriteCSV(w io.Writer, results []Result) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(header); err != nil {
@@ -127,7 +128,7 @@ func WriteCSV(w io.Writer, results []Result) error {
 	for _, r := range results {
 		var models, seeds []string
 		for _, m := range r.Models {
-			models = append(models, m.Model+"="+number(m.MissRate)+"/"+optional(m.NormalizedAccuracy))
+			models = append(models, url.QueryEscape(m.Model)+"="+number(m.MissRate)+"/"+optional(m.NormalizedAccuracy))
 		}
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))
@@ -234,12 +235,13 @@ func parse(row []string) (Result, error) {
 	}
 	for _, pair := range strings.Fields(row[11]) {
 		name, numbers, ok := strings.Cut(pair, "=")
+		name, err0 := url.QueryUnescape(name)
 		miss, accuracy, ok2 := strings.Cut(numbers, "/")
 		m := eventlog.ModelMetrics{Model: name}
 		var err1, err2 error
 		m.MissRate, err1 = strconv.ParseFloat(miss, 64)
 		m.NormalizedAccuracy, err2 = parseOptional(accuracy)
-		if err := errors.Join(err1, err2); !ok || !ok2 || err != nil {
+		if err := errors.Join(err0, err1, err2); !ok || !ok2 || err != nil {
 			return r, fmt.Errorf("by_model has %q, want model=miss/accuracy", pair)
 		}
 		r.Models = append(r.Models, m)
@@ -257,7 +259,7 @@ func parse(row []string) (Result, error) {
 // sortKey orders results: by everything but the policy, then by policy in the order
 // given.
 func sortKey(r *Result) string {
-	return strings.Join([]string{r.Scenario, r.traffic(), fmt.Sprintf("%08.3f", r.Scale), fmt.Sprintf("%08.3f", r.Noise), r.Drop.String()}, "\x00")
+	return strings.Join([]string{r.Scenario, r.traffic(), fmt.Sprintf("%015.6f", r.Scale), fmt.Sprintf("%015.6f", r.Noise), r.Drop.String()}, "\x00")
 }
 
 // Merge joins the results of shards. The same cell twice is an error.

@@ -44,6 +44,9 @@ type Options struct {
 	// Durations, if not nil, says how long layers take, by seed; the cells'
 	// Noise then has to be zero.
 	Durations func(seed uint64) sim.Durations
+	// Interference is how much longer layers take for every other accelerator
+	// that is busy: 0.1 means 10 %. See sim.Config.
+	Interference float64
 	// Adapt corrects predictions while simulating; see sched.Config.
 	Adapt bool
 	// Queue bounds the jobs of one model in the system; see sched.Config.
@@ -219,6 +222,9 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	t := newTally(&p.System)
 	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration, Adapt: o.Adapt}}
+	if o.Interference > 0 {
+		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
+	}
 	switch {
 	case o.Durations != nil:
 		cfg.Duration = o.Durations(seed)
@@ -227,6 +233,20 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	}
 	end, err := sim.Run(cfg)
 	return t, end, err
+}
+
+// uniform is the same interference between any two accelerators.
+func uniform(x float64, n int) [][]float64 {
+	out := make([][]float64, n)
+	for k := range out {
+		out[k] = make([]float64, n)
+		for o := range out[k] {
+			if o != k {
+				out[k][o] = x
+			}
+		}
+	}
+	return out
 }
 
 // trafficOf is the cell's traffic at its scale of the given rates.
