@@ -192,16 +192,31 @@ func evaluationLosses(b *strings.Builder, groups []study.Group) {
 	}
 	slices.SortStableFunc(losses, func(a, b loss) int { return cmp.Compare(b.by, a.by) })
 	fmt.Fprintf(b, "## Where terastal loses\n\n%d combinations, significantly, against the best of the three baselines; the %d worst:\n\n", len(losses), min(lossesShown, len(losses)))
-	fmt.Fprint(b, "| scenario | traffic | scale | drop | terastal | best baseline | difference | p |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprint(b, "| scenario | traffic | scale | drop | terastal | best baseline | difference | p | model that loses most |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, l := range losses[:min(lossesShown, len(losses))] {
-		fmt.Fprintf(b, "| %s | %s | %g | %s | %s | %s %s | %+.3f | %.2g |\n", l.t.Scenario, l.t.Traffic(), l.t.Scale, l.t.Drop, rate(l.t.Miss), l.best.Policy, rate(l.best.Miss), l.by, l.p)
+		fmt.Fprintf(b, "| %s | %s | %g | %s | %s | %s %s | %+.3f | %.2g | %s |\n", l.t.Scenario, l.t.Traffic(), l.t.Scale, l.t.Drop, rate(l.t.Miss), l.best.Policy, rate(l.best.Miss), l.by, l.p, losesMost(l.t, l.best))
 	}
 	fmt.Fprint(b, `
-Why: budgets are proportional to latency, so that a model with a short period and little work gets slack that a model with a long period
-would need more; in overload, and when late requests are not dropped, the virtual deadlines of requests that are lost already still take
-accelerators from those that could be saved. With all phases aligned a run is one trajectory, repeated by every seed, that hangs on how ties are broken:
-no significance there means anything.
+The column on the right names the model whose miss rate differs most, terastal's first. Where it is the one with the shortest period: budgets
+are proportional to latency and layers are ordered by their slack against them, so that a layer of a long-period model that is behind its
+virtual deadline goes first, and a short-period request, which has little absolute slack, does not recover from the wait. Without dropping,
+requests that are late already keep taking accelerators from those that could still be saved. Aligned traffic begins within a microsecond, in an
+order that the seed draws: exactly at once, a run would be a single trajectory that hangs on how ties are broken.
 `)
+}
+
+// losesMost names the model whose miss rate differs most between two results.
+func losesMost(t, best *study.Result) string {
+	at, most := -1, 0.0
+	for i := range t.Models {
+		if i < len(best.Models) && t.Models[i].MissRate-best.Models[i].MissRate > most {
+			at, most = i, t.Models[i].MissRate-best.Models[i].MissRate
+		}
+	}
+	if at < 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s %.2f / %.2f", t.Models[at].Model, t.Models[at].MissRate, best.Models[at].MissRate)
 }
 
 func interval(r *study.Result) string {
