@@ -3,6 +3,7 @@ package orttest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -28,4 +29,14 @@ func Start(t testing.TB) {
 
 func required() bool {
 	return os.Getenv("CI") != "" || os.Getenv("TERASTAL_REQUIRE_ORT") == "1"
+}
+
+// Main runs a package's tests and examples. Examples cannot skip: where there
+// is no library, the whole package is skipped with the reason.
+func Main(m *testing.M) {
+	if _, err := ort.Start(""); err != nil && !required() {
+		fmt.Println("skipped:", err)
+		return
+	}
+	os.Exit(m.Run())
 }
