@@ -36,7 +36,7 @@ func (a *adaptation) observe(j *Job, row, k int, took time.Duration) {
 	took -= a.t.cost(m, j, row, k) - m.latency[at] // the handoff is not the layer's
 	base := a.profile[j.Model][at]
 	estimate := m.latency[at] + (took-m.latency[at])/adaptShare
-	m.latency[at] = max(1, base/adaptLow, min(estimate, base*adaptHigh))
+	m.latency[at] = max(1, base/adaptLow, min(estimate, base*adaptHigh, maxLatency))
 	m.sumUp(a.t.accs, int(j.Layer))
 }
 

@@ -35,8 +35,7 @@ type dream struct {
 func newDREAM(t *Tables) Policy { return &dream{t: t, tuner: newTuner(t)} }
 
 func (p *dream) Select(s *State, out []Choice) []Choice {
-	p.taken = append(p.taken[:0], make([]bool, len(s.Accelerators))...)
-	p.used = append(p.used[:0], make([]bool, len(s.Jobs))...)
+	p.taken, p.used = cleared(p.taken, len(s.Accelerators)), cleared(p.used, len(s.Jobs))
 	for {
 		best, high := Choice{Reason: HighestScore}, -1.0
 		for i := range s.Jobs {
@@ -94,9 +93,13 @@ func (p *dream) energy(j *Job, k int) float64 {
 	if e == nil || e[j.Layer][k] <= 0 {
 		return 0
 	}
+	m := &p.t.models[j.Model]
+	latency := m.latency[int(m.row[j.Layer])*p.t.accs:][:p.t.accs]
 	sum := 0.0
-	for _, x := range e[j.Layer] {
-		sum += x
+	for o, x := range e[j.Layer] {
+		if latency[o] < never {
+			sum += x
+		}
 	}
 	return sum / e[j.Layer][k]
 }
@@ -110,7 +113,7 @@ func (p *dream) drops(s *State, i int) bool {
 	}
 	missing := 0
 	for n := range s.Jobs {
-		if x := &s.Jobs[n]; s.Now+p.t.models[x.Model].remain[x.Layer] > x.Deadline {
+		if x := &s.Jobs[n]; p.earliest(s, x) > x.Deadline {
 			if missing++; missing > 1 {
 				return true
 			}
@@ -119,7 +122,17 @@ func (p *dream) drops(s *State, i int) bool {
 	return false
 }
 
-func (p *dream) ended(j *Job, o Outcome, _ time.Duration) { p.tuner.ended(int(j.Model), o) }
+// earliest is when a request would end if all its layers ran at their fastest
+// from now on, after the one that runs.
+func (p *dream) earliest(s *State, j *Job) time.Duration {
+	remain := p.t.models[j.Model].remain
+	if j.Waiting() {
+		return s.Now + remain[j.Layer]
+	}
+	return max(s.Now, s.Accelerators[j.On].Free) + remain[j.Layer+1]
+}
+
+func (p *dream) ended(j Job, o Outcome, _ time.Duration) { p.tuner.ended(int(j.Model), o) }
 
 // tuner searches alpha and beta by coordinates: each candidate is used for a
 // window of ended jobs, the best becomes the centre, and the step is halved when
@@ -157,9 +170,13 @@ func (u *tuner) spend(j *Job, k int) {
 	if e == nil {
 		return
 	}
+	m := &u.t.models[j.Model]
+	latency := m.latency[int(m.row[j.Layer])*u.t.accs:][:u.t.accs]
 	least := e[j.Layer][k]
-	for _, x := range e[j.Layer] {
-		least = min(least, x)
+	for o, x := range e[j.Layer] {
+		if latency[o] < never {
+			least = min(least, x)
+		}
 	}
 	u.spent[j.Model] += e[j.Layer][k]
 	u.least[j.Model] += least

@@ -63,7 +63,7 @@ type Config struct {
 	// the parent's job only.
 	Seed uint64
 	// ClosedLoop releases a request of a model whenever one of it ends; models
-	// with a trigger excepted.
+	// with a trigger excepted, and requests that found the queue full.
 	ClosedLoop bool
 	// Until is the instant from which on the engine releases nothing by itself,
 	// neither for triggers nor for the closed loop; zero means no such instant.
@@ -151,6 +151,7 @@ type Dispatch struct {
 
 // Engine is the state machine. It is not safe for concurrent use.
 type Engine struct {
+	invariants invariants
 	cfg        Config
 	t          *Tables
 	state      State
@@ -214,7 +215,9 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	}
 	e.releaseOwn()
 	e.drop()
-	return e.dispatch()
+	e.dispatch()
+	e.invariants.check(e)
+	return e.dispatches
 }
 
 // releaseOwn releases what the event caused. What is dropped later in the same
@@ -360,13 +363,12 @@ func (e *Engine) drop() {
 	}
 }
 
-func (e *Engine) dispatch() []Dispatch {
+func (e *Engine) dispatch() {
 	e.dispatches = e.dispatches[:0]
 	e.choices = e.cfg.Policy.Select(&e.state, e.choices[:0])
 	for _, c := range e.choices {
 		e.dispatches = append(e.dispatches, e.start(c))
 	}
-	return e.dispatches
 }
 
 // start applies one choice of the policy, which has to keep the contract of
@@ -413,11 +415,11 @@ func (e *Engine) end(i int, o Outcome, detail string) {
 func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	recent := &e.state.Recent[j.Model]
 	*recent = (*recent<<1 | b2u(o == Dropped)) & (1<<recentJobs - 1)
-	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil {
+	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil && detail != DropReasonQueueFull {
 		e.due = append(e.due, release{int(j.Model)})
 	}
 	if w, ok := e.cfg.Policy.(watcher); ok {
-		w.ended(j, o, e.state.Now)
+		w.ended(*j, o, e.state.Now)
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})
@@ -425,7 +427,7 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 
 // watcher is a policy that learns from how jobs end.
 type watcher interface {
-	ended(j *Job, o Outcome, at time.Duration)
+	ended(j Job, o Outcome, at time.Duration)
 }
 
 func b2u(b bool) uint16 {

@@ -1,6 +1,9 @@
 package sched
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // listed serves waiting jobs in the order of a key, each on the idle
 // accelerator that is fastest for its next layer, originals only. Work
@@ -30,7 +33,7 @@ func newLLF(t *Tables) Policy {
 }
 
 func (p *listed) Select(s *State, out []Choice) []Choice {
-	p.ready, p.taken = p.ready[:0], append(p.taken[:0], make([]bool, len(s.Accelerators))...)
+	p.ready, p.taken = p.ready[:0], cleared(p.taken, len(s.Accelerators))
 	idle := 0
 	for k := range s.Accelerators {
 		if s.idle(k) {
@@ -75,6 +78,13 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 type ready[K time.Duration | float64] struct {
 	key K
 	job int32
+}
+
+// cleared returns n times false, in the slice's memory where that is enough.
+func cleared(xs []bool, n int) []bool {
+	xs = slices.Grow(xs[:0], n)[:n]
+	clear(xs)
+	return xs
 }
 
 // sortReady sorts by key, stably, so that ties keep the order of arrival.

@@ -422,6 +422,9 @@ func (l *law) check(t *rapid.T, policy string) {
 	sys = changed(sys, func(d time.Duration) time.Duration {
 		return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
 	})
+	if newWhole(t, policy, compile(t, sys)) == nil {
+		return
+	}
 	arrivals := drawArrivals(t, &sys)
 	drop := sched.DropNone
 	if l.drops {

@@ -191,8 +191,14 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 }
 
 // virtualDeadline is the release plus the shares of the job's window that
-// Algorithm 1 gives the layers up to the current one.
+// Algorithm 1 gives the layers up to the current one; some policies have another.
 func (r reference) virtualDeadline(j sched.Job) time.Duration {
+	switch r.name {
+	case "terastal-nobudgets":
+		return j.Deadline
+	case "terastal-laxity":
+		return j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
+	}
 	selected := selectLevels(r.sys.Models[j.Model])
 	upTo, all := new(big.Int), new(big.Int)
 	for l, c := range selected {

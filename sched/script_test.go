@@ -23,7 +23,9 @@ import (
 //	  variant NUMBER LATENCY-ON-A LATENCY-ON-B ... (of the layer above)
 //	  handoff A>B TIME                             (of the layer above's inputs)
 //	  valid NUMBERS-JOINED-BY-+ ...                (of the model above)
-//	engine policy=P [drop=D] [queue=N]
+//	  loss MOST LOSS-OF-VARIANT-1 ...              (of the model above)
+//	  trigger PARENT PROBABILITY                   (of the model above)
+//	engine policy=P [drop=D] [queue=N] [seed=N] [until=TIME] [closed] [adapt]
 //	events              one per line; prints what the engine records
 //	  TIME release MODEL [start=TIME] [deadline=TIME]
 //	  TIME complete|up ACCELERATOR
@@ -53,6 +55,7 @@ type script struct {
 	engine  *sched.Engine
 	records []sched.Record
 	jobs    int64
+	started map[int]time.Duration // by accelerator
 }
 
 func (s *script) Record(r sched.Record) { s.records = append(s.records, r) }
@@ -158,10 +161,34 @@ func define(sys *sched.System, words []string) error {
 			}
 			m.Valid = append(m.Valid, set)
 		}
+	case "loss":
+		xs, err := floats(args)
+		if err != nil {
+			return err
+		}
+		m.MaxLoss, m.Loss = xs[0], xs[1:]
+	case "trigger":
+		xs, err := floats(args[1:])
+		if err != nil {
+			return err
+		}
+		m.Trigger = &sched.Trigger{Parent: args[0], Probability: xs[0]}
 	default:
 		return fmt.Errorf("unknown word %q", verb)
 	}
 	return nil
+}
+
+func floats(words []string) ([]float64, error) {
+	var out []float64
+	for _, w := range words {
+		x, err := strconv.ParseFloat(w, 64)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 func latencies(words []string) ([]time.Duration, error) {
@@ -184,15 +211,22 @@ func (s *script) start(t *testing.T, d *datadriven.TestData) (string, error) {
 	d.MaybeScanArgs(t, "policy", &name)
 	d.MaybeScanArgs(t, "drop", &drop)
 	d.MaybeScanArgs(t, "queue", &queue)
-	policy, err := sched.NewPolicy(name, s.tables)
+	seed, until := uint64(0), "0s"
+	d.MaybeScanArgs(t, "seed", &seed)
+	d.MaybeScanArgs(t, "until", &until)
+	tables := s.tables.Clone() // adapting changes them
+	policy, err := sched.NewPolicy(name, tables)
 	if err != nil {
 		return "", err
 	}
-	cfg := sched.Config{Tables: s.tables, Policy: policy, Queue: queue, Recorder: s}
+	cfg := sched.Config{Tables: tables, Policy: policy, Queue: queue, Recorder: s, Seed: seed, ClosedLoop: d.HasArg("closed"), Adapt: d.HasArg("adapt")}
+	if cfg.Until, err = time.ParseDuration(until); err != nil {
+		return "", err
+	}
 	if cfg.Drop, err = sched.ParseDrop(drop); err != nil {
 		return "", err
 	}
-	s.jobs, s.records = 0, nil
+	s.jobs, s.records, s.started = 0, nil, map[int]time.Duration{}
 	s.engine, err = sched.New(cfg)
 	return "ok\n", err
 }
@@ -221,6 +255,7 @@ func (s *script) event(t *testing.T, out *strings.Builder, words []string) error
 		ev.Kind = map[string]sched.EventKind{"complete": sched.Complete, "fail": sched.Fail,
 			"down": sched.AcceleratorDown, "up": sched.AcceleratorUp}[verb]
 		ev.Accelerator = slices.Index(sys.Accelerators, args[0])
+		ev.Start = s.started[ev.Accelerator]
 		ev.Detail = strings.Join(args[1:], " ")
 	case "stop":
 		ev.Kind = sched.Stop
@@ -239,6 +274,7 @@ func (s *script) event(t *testing.T, out *strings.Builder, words []string) error
 		}
 		d := dispatches[0]
 		dispatches = dispatches[1:]
+		s.started[d.Accelerator] = r.At
 		if d.Job != r.Job || d.Model != int(r.Model) || d.Layer != int(r.Layer) || d.Implementation != int(r.Implementation) ||
 			d.Accelerator != int(r.Accelerator) || d.Finish != r.Until || d.Reason != r.Reason {
 			t.Errorf("dispatch %+v was recorded as %+v", d, r)
@@ -260,6 +296,14 @@ func step(e *sched.Engine, ev sched.Event) (out []sched.Dispatch, err error) {
 	return e.Step(ev), nil
 }
 
+// jobName numbers the jobs that the engine releases by itself from own0.
+func jobName(id int64) string {
+	if id >= sched.FirstOwnJob {
+		return fmt.Sprint("own", id-sched.FirstOwnJob)
+	}
+	return fmt.Sprint(id)
+}
+
 // line is the readable form of a record.
 func (s *script) line(r *sched.Record) string {
 	sys := s.tables.System()
@@ -272,7 +316,7 @@ func (s *script) line(r *sched.Record) string {
 		return strings.TrimSuffix(what+", "+r.Detail, ", ") + "\n"
 	}
 	m := &sys.Models[r.Model]
-	what += fmt.Sprintf(" %s#%d", m.Name, r.Job)
+	what += " " + m.Name + "#" + jobName(r.Job)
 	layer := func() string {
 		l := &m.Layers[r.Layer]
 		if r.Implementation == 0 {

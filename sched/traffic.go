@@ -229,6 +229,9 @@ func (t *Traffic) validateProcess() error {
 	if t.Process == Bursts && (t.BurstOn <= 0 || t.BurstOff < 0) {
 		return fmt.Errorf("bursts of %v with %v between them: the first must be positive, the second not negative", t.BurstOn, t.BurstOff)
 	}
+	if t.Process == Bursts && float64(t.Duration)/(float64(t.BurstOn)+float64(t.BurstOff)) > MaxArrivals {
+		return fmt.Errorf("bursts of %v with %v between them are too many in %v: at most about %d are generated", t.BurstOn, t.BurstOff, t.Duration, MaxArrivals)
+	}
 	if t.FirstRelease != nil && len(t.FirstRelease) != len(t.Rates) {
 		return fmt.Errorf("%d first releases for %d models", len(t.FirstRelease), len(t.Rates))
 	}

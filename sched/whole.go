@@ -2,13 +2,15 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
 // wholeModel makes a policy schedule whole models instead of layers: it decides
 // where a request runs when it starts, and all of its layers run there, one
 // right after the other. Originals only. It is what systems do that cannot
-// split models.
+// split models. Where Config.Adapt corrects the tables, the inner policy still
+// sees the profile's.
 type wholeModel struct {
 	t      *Tables
 	inner  Policy  // over merged tables: one layer per model
@@ -58,6 +60,19 @@ func merge(t *Tables) (*Tables, error) {
 }
 
 func (p *wholeModel) Select(s *State, out []Choice) []Choice {
+	out = p.look(s, out)
+	p.chosen = p.inner.Select(&p.state, p.chosen[:0])
+	for _, c := range p.chosen {
+		c.Job = p.index[c.Job]
+		out = append(out, c)
+	}
+	return out
+}
+
+// look makes the state that the inner policy sees: requests that have not
+// started, and accelerators that are busy until the end of a whole model. It
+// appends the next layers of those that have started.
+func (p *wholeModel) look(s *State, out []Choice) []Choice {
 	p.state.Now = s.Now
 	p.state.Accelerators = append(p.state.Accelerators[:0], s.Accelerators...)
 	p.state.Recent = append(p.state.Recent[:0], s.Recent...)
@@ -81,12 +96,17 @@ func (p *wholeModel) Select(s *State, out []Choice) []Choice {
 			p.index = append(p.index, int32(i))
 		}
 	}
-	p.chosen = p.inner.Select(&p.state, p.chosen[:0])
-	for _, c := range p.chosen {
-		c.Job = p.index[c.Job]
-		out = append(out, c)
-	}
 	return out
+}
+
+// drops asks the inner policy about requests that have not started.
+func (p *wholeModel) drops(s *State, job int) bool {
+	inner, ok := p.inner.(dropper)
+	if !ok || s.Jobs[job].Layer > 0 {
+		return false
+	}
+	p.chosen = p.look(s, p.chosen[:0])
+	return inner.drops(&p.state, slices.Index(p.index, int32(job)))
 }
 
 // occupy makes an accelerator busy until the end of the job's last layer.
@@ -105,7 +125,7 @@ func (p *wholeModel) left(m *modelTable, k, from int) time.Duration {
 }
 
 // ended passes on what the inner policy may want to learn.
-func (p *wholeModel) ended(j *Job, o Outcome, at time.Duration) {
+func (p *wholeModel) ended(j Job, o Outcome, at time.Duration) {
 	if w, ok := p.inner.(watcher); ok {
 		w.ended(j, o, at)
 	}

@@ -27,7 +27,8 @@ func Exactly(t *sched.Tables) Durations {
 func Lognormal(sigma float64, truth *sched.Tables, seed uint64) Durations {
 	rng := rand.New(rand.NewPCG(seed, 0x6c6f676e))
 	return func(_ time.Duration, d sched.Dispatch) time.Duration {
-		return time.Duration(float64(truth.Cost(d)) * math.Exp(sigma*rng.NormFloat64()-sigma*sigma/2))
+		took := float64(truth.Cost(d)) * math.Exp(sigma*rng.NormFloat64()-sigma*sigma/2)
+		return time.Duration(min(took, float64(longest)))
 	}
 }
 
@@ -65,6 +66,9 @@ func Measured(points func(sched.Dispatch) []Point, seed uint64) Durations {
 func CheckPoints(ps []Point) error {
 	if len(ps) < 2 || ps[0].Share != 0 || ps[len(ps)-1].Share != 1 {
 		return fmt.Errorf("points must begin with share 0 and end with share 1")
+	}
+	if ps[0].Time < 0 {
+		return fmt.Errorf("point 0 has the negative time %v", ps[0].Time)
 	}
 	for i := 1; i < len(ps); i++ {
 		if !(ps[i].Share > ps[i-1].Share) || ps[i].Time < ps[i-1].Time {

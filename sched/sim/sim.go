@@ -66,7 +66,7 @@ func Run(cfg Config) (time.Duration, error) {
 		for _, d := range engine.Step(ev) {
 			length := d.Finish - s.now
 			if cfg.Duration != nil {
-				length = max(0, cfg.Duration(s.now, d))
+				length = min(longest, max(0, cfg.Duration(s.now, d)))
 			}
 			s.start(d.Accelerator, length)
 		}
@@ -97,15 +97,20 @@ func check(cfg *Config, sys *sched.System) error {
 			return fmt.Errorf("interference of accelerator %d with %d others, want %d", k, len(row), len(sys.Accelerators))
 		}
 		for o, x := range row {
-			if !(x >= 0) || math.IsInf(x, 0) {
-				return fmt.Errorf("interference %v of accelerator %d with %d, must not be negative", x, k, o)
+			if !(x >= 0 && x <= maxInterference) {
+				return fmt.Errorf("interference %v of accelerator %d with %d, must be 0 to %v", x, k, o, maxInterference)
 			}
 		}
 	}
 	return nil
 }
 
-const forever = time.Duration(1<<63 - 1)
+const (
+	forever = time.Duration(1<<63 - 1)
+	// maxInterference and longest keep instants from overflowing.
+	maxInterference = 1000
+	longest         = forever >> 18 // of one layer alone: 9.8 hours
+)
 
 // machine is what the accelerators are doing.
 type machine struct {

@@ -1,0 +1,96 @@
+//go:build invariants || race
+
+package sched
+
+// invariants checks, after every step, that the engine's state is one that it
+// may be in and that it follows from the state before. It is there in builds
+// with the tag "invariants" and under the race detector only.
+type invariants struct{ before State }
+
+// check panics at the first broken invariant.
+func (v *invariants) check(e *Engine) {
+	s := &e.state
+	if s.Now < v.before.Now {
+		broken("invariant: time went back from %v to %v", v.before.Now, s.Now)
+	}
+	for _, d := range e.dispatches {
+		if a := &s.Accelerators[d.Accelerator]; a.Down || a.Job != d.Job || a.Free != d.Finish || a.Started != s.Now {
+			broken("invariant: dispatch %+v left accelerator %+v", d, *a)
+		}
+	}
+	var active [MaxModels]int32
+	for i := range s.Jobs {
+		e.checkJob(&s.Jobs[i])
+		active[s.Jobs[i].Model]++
+	}
+	for m, n := range e.active {
+		if n != active[m] || int(n) > e.cfg.Queue {
+			broken("invariant: %d jobs of model %d counted, %d there, at most %d allowed", n, m, active[m], e.cfg.Queue)
+		}
+	}
+	for k := range s.Accelerators {
+		a := &s.Accelerators[k]
+		if a.Job == Idle {
+			continue
+		}
+		if i := s.find(a.Job); i < 0 || int(s.Jobs[i].On) != k {
+			broken("invariant: accelerator %d runs job %d, which is not on it", k, a.Job)
+		}
+	}
+	v.checkOrder(s)
+	v.before.CopyFrom(s)
+}
+
+// checkJob checks a job against its model and its accelerator.
+func (e *Engine) checkJob(j *Job) {
+	m := &e.t.models[j.Model]
+	if j.Layer < 0 || int(j.Layer) >= m.layers {
+		broken("invariant: job %d is at layer %d of %d", j.ID, j.Layer, m.layers)
+	}
+	if !m.allowed(0, j.Used) {
+		broken("invariant: job %d has used variants %#x, which is not a valid set", j.ID, j.Used)
+	}
+	if j.On == Idle {
+		return
+	}
+	a := &e.state.Accelerators[j.On]
+	if a.Job != j.ID {
+		broken("invariant: job %d is on accelerator %d, which runs %d", j.ID, j.On, a.Job)
+	}
+	if a.Row < m.row[j.Layer] || a.Row >= m.row[j.Layer+1] {
+		broken("invariant: accelerator %d runs row %d, which is not of layer %d of job %d", j.On, a.Row, j.Layer, j.ID)
+	}
+	if bit := m.bit[a.Row]; j.Used&bit != bit || m.latency[int(a.Row)*e.t.accs+int(j.On)] >= never {
+		broken("invariant: job %d (variants %#x) runs row %d on accelerator %d", j.ID, j.Used, a.Row, j.On)
+	}
+}
+
+// checkOrder checks that jobs stay in order of arrival, new ones at the end, and
+// that each has run its layers one after the other.
+func (v *invariants) checkOrder(s *State) {
+	at := 0
+	for i := range v.before.Jobs {
+		was := &v.before.Jobs[i]
+		if at == len(s.Jobs) || s.Jobs[at].ID != was.ID {
+			if s.find(was.ID) >= 0 {
+				broken("invariant: job %d is no longer in order of arrival", was.ID)
+			}
+			continue
+		}
+		is := &s.Jobs[at]
+		at++
+		switch ran := was.On != Idle; {
+		case is.Model != was.Model || is.Release != was.Release || is.Deadline != was.Deadline || is.Used&was.Used != was.Used:
+			broken("invariant: job %+v became %+v", *was, *is)
+		case is.Layer == was.Layer && (is.At != was.At || ran && is.On != was.On):
+			broken("invariant: job %+v became %+v without a completion", *was, *is)
+		case is.Layer != was.Layer && (is.Layer != was.Layer+1 || !ran || is.At != was.On):
+			broken("invariant: job %+v became %+v, out of order", *was, *is)
+		}
+	}
+	for ; at < len(s.Jobs); at++ {
+		if j := &s.Jobs[at]; j.Layer != 0 || j.At != Idle || j.Ready != s.Now {
+			broken("invariant: job %+v is new", *j)
+		}
+	}
+}
