@@ -68,7 +68,7 @@ func Policies() []PolicyInfo {
 		{"terastal", "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", newTerastal},
 		{"terastal-novariants", "terastal without layer variants", newTerastalWith(terastalOptions{originals: true})},
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
-		{"terastal-laxity", "terastal with laxity-based virtual deadlines", newTerastalWith(terastalOptions{laxity: 1})},
+		{"terastal-laxity", "terastal with virtual deadlines three quarters from laxity, one from budgets", newTerastalWith(terastalOptions{laxity: 0.75})},
 	}
 }
 

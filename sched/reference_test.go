@@ -193,12 +193,18 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 // virtualDeadline is the release plus the shares of the job's window that
 // Algorithm 1 gives the layers up to the current one; some policies have another.
 func (r reference) virtualDeadline(j sched.Job) time.Duration {
-	switch r.name {
-	case "terastal-nobudgets":
+	if r.name == "terastal-nobudgets" {
 		return j.Deadline
-	case "terastal-laxity":
-		return j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
 	}
+	budget := r.budgetDeadline(j)
+	if r.name == "terastal-laxity" {
+		laxity := j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
+		return budget + (laxity-budget)*3/4
+	}
+	return budget
+}
+
+func (r reference) budgetDeadline(j sched.Job) time.Duration {
 	selected := selectLevels(r.sys.Models[j.Model])
 	upTo, all := new(big.Int), new(big.Int)
 	for l, c := range selected {
