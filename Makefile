@@ -32,7 +32,7 @@ bench: setup tools
 	$(ORT) $(GO) test -run '^$$' -bench . -benchmem ./...
 
 evaluation: build
-	bin/terastal sweep --csv out/evaluation.csv
+	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
 	mkdir -p out && bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
 	mv out/EVALUATION.md docs/EVALUATION.md
 
