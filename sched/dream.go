@@ -22,9 +22,8 @@ import (
 // a shrinking coordinate search on UXCost, the product of the models' summed
 // deadline-violation rates and summed normalised energies.
 //
-// Its smart frame drop gives up a request whose minimal remaining time exceeds
-// its slack, when more than one request is predicted to miss, nothing depends
-// on its model, and fewer than 2 of the model's last 10 requests were dropped.
+// Its smart frame drop, which other policies can have as DropSmart, comes with
+// it whatever the drop policy.
 type dream struct {
 	t     *Tables
 	tuner tuner
@@ -105,15 +104,21 @@ func (p *dream) energy(j *Job, k int) float64 {
 }
 
 // drops is the smart frame drop.
-func (p *dream) drops(s *State, i int) bool {
+func (p *dream) drops(s *State, i int) bool { return smartDrop(p.t, s, i) }
+
+// smartDrop is DREAM's rule for giving up a waiting request: its minimal
+// remaining time exceeds its slack, more than one request is predicted to miss,
+// nothing depends on its model, and fewer than 2 of the model's last 10
+// requests were dropped.
+func smartDrop(t *Tables, s *State, i int) bool {
 	j := &s.Jobs[i]
-	m := &p.t.models[j.Model]
+	m := &t.models[j.Model]
 	if s.Now+m.remain[j.Layer] <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
 		return false
 	}
 	missing := 0
 	for n := range s.Jobs {
-		if x := &s.Jobs[n]; p.earliest(s, x) > x.Deadline {
+		if x := &s.Jobs[n]; t.earliestEnd(s, x) > x.Deadline {
 			if missing++; missing > 1 {
 				return true
 			}
@@ -122,10 +127,10 @@ func (p *dream) drops(s *State, i int) bool {
 	return false
 }
 
-// earliest is when a request would end if all its layers ran at their fastest
-// from now on, after the one that runs.
-func (p *dream) earliest(s *State, j *Job) time.Duration {
-	remain := p.t.models[j.Model].remain
+// earliestEnd is when a request would end if all its originals ran at their
+// fastest from now on, after the layer that runs.
+func (t *Tables) earliestEnd(s *State, j *Job) time.Duration {
+	remain := t.models[j.Model].remain
 	if j.Waiting() {
 		return s.Now + remain[j.Layer]
 	}

@@ -17,13 +17,18 @@ const (
 	// DropHopeless drops a waiting job that would miss its deadline even if
 	// every remaining layer started at once on its best accelerator.
 	DropHopeless
+	// DropSmart is DREAM's smart frame drop: a waiting job that would miss its
+	// deadline even at its fastest is dropped when more than one job is
+	// predicted to miss, nothing depends on its model, and fewer than 2 of the
+	// model's last 10 jobs were dropped.
+	DropSmart
 )
 
-var dropNames = [...]string{"none", "late", "hopeless"}
+var dropNames = [...]string{"none", "late", "hopeless", "smart"}
 
 func (d DropPolicy) String() string { return dropNames[d] }
 
-// ParseDrop reads "none", "late" or "hopeless".
+// ParseDrop reads "none", "late", "hopeless" or "smart".
 func ParseDrop(s string) (DropPolicy, error) {
 	for i, n := range dropNames {
 		if s == n {
@@ -39,7 +44,7 @@ const (
 	DropReasonHopeless  = "cannot meet its deadline"
 	DropReasonQueueFull = "queue full"
 	DropReasonStopped   = "run stopped"
-	DropReasonPolicy    = "given up by the policy"
+	DropReasonSmart     = "smart drop"
 )
 
 // DefaultQueue is the default of Config.Queue.
@@ -352,8 +357,8 @@ func (e *Engine) drop() {
 			reason = DropReasonLate
 		case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
 			reason = DropReasonHopeless
-		case own != nil && own.drops(&e.state, i):
-			reason = DropReasonPolicy
+		case own != nil && own.drops(&e.state, i), e.cfg.Drop == DropSmart && smartDrop(e.t, &e.state, i):
+			reason = DropReasonSmart
 		}
 		if reason == "" {
 			i++

@@ -40,7 +40,7 @@ type Config struct {
 	// towards what layers really take.
 	Cost  string `mapstructure:"cost"`
 	Adapt bool   `mapstructure:"adapt"`
-	// Drop is when waiting jobs are given up: none, late or hopeless.
+	// Drop is when waiting jobs are given up: none, late, hopeless or smart.
 	Drop string `mapstructure:"drop"`
 	// Queue bounds the jobs of one model that are in the system at once.
 	Queue int `mapstructure:"queue"`
@@ -155,7 +155,7 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 		case "policies":
 			f.StringSlice(n, defaultPolicies, "scheduling policies, separated by commas: "+strings.Join(policyNames(), ", ")+"; each also as NAME-model, for whole models")
 		case "drop":
-			f.String(n, "late", "when waiting requests are given up: none, late or hopeless")
+			f.String(n, "late", "when waiting requests are given up: none, late, hopeless or smart")
 		case "queue":
 			f.Int(n, sched.DefaultQueue, "most requests of one model in the system at once")
 		case "out":
