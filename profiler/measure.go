@@ -25,7 +25,7 @@ type Options struct {
 	Budget time.Duration
 	// Solo measures one accelerator at a time while the others rest.
 	Solo bool
-	// Seed orders the models within each round.
+	// Seed orders the layers within each round.
 	Seed uint64
 	// Progress, if not nil, is called with the share done, 0 to 1. It may be
 	// called from several goroutines.
@@ -150,7 +150,7 @@ func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func
 		return err
 	}
 	for _, p := range b.programs {
-		s, err := p.NewSlot()
+		s, err := p.NewSpreadSlot()
 		if err != nil {
 			return err
 		}
@@ -170,22 +170,20 @@ func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func
 		}
 		b.times = append(b.times, byLayer)
 	}
+	order := b.order()
 	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(b.k)))
-	order := make([]int, len(b.programs))
-	for i := range order {
-		order[i] = i
-	}
 	begin := time.Now()
+	// The first round runs in order, so that every tensor holds what it should.
 	for round := -warmups; unfinished.Load() > 0; round++ {
-		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for _, m := range order {
+		for _, at := range order {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := b.chain(m, round >= 0); err != nil {
+			if err := b.time(at, round >= 0); err != nil {
 				return err
 			}
 		}
+		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		spent := time.Since(begin)
 		share := min(1, spent.Seconds()/b.o.Budget.Seconds())
 		progress(share)
@@ -197,24 +195,34 @@ func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func
 	return nil
 }
 
-// chain runs a model's layers in order, variants after their original, and
-// keeps the times if asked. The original runs last, so that what the next layer
-// reads is its output.
-func (b *bench) chain(m int, keep bool) error {
-	p := b.programs[m]
-	for l := range p.Network.Layers {
-		for i := p.Implementations(l) - 1; i >= 0; i-- {
-			if !p.Runs(l, i, b.k) {
-				continue
-			}
-			start := time.Now()
-			if err := b.slots[m].Run(l, i, b.k); err != nil {
-				return err
-			}
-			if t := time.Since(start); keep && len(b.times[m][l][i]) < maxSamples {
-				b.times[m][l][i] = append(b.times[m][l][i], t)
+// place is one implementation of one layer.
+type place struct{ model, layer, implementation int }
+
+// order lists what this accelerator can run, each model's layers in order; of
+// each layer the original last, so that what the next reads is its output.
+func (b *bench) order() []place {
+	var out []place
+	for m, p := range b.programs {
+		for l := range p.Network.Layers {
+			for i := p.Implementations(l) - 1; i >= 0; i-- {
+				if p.Runs(l, i, b.k) {
+					out = append(out, place{m, l, i})
+				}
 			}
 		}
+	}
+	return out
+}
+
+// time runs one layer and keeps how long it took if asked.
+func (b *bench) time(at place, keep bool) error {
+	start := time.Now()
+	if err := b.slots[at.model].Run(at.layer, at.implementation, b.k); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	if times := &b.times[at.model][at.layer][at.implementation]; keep && len(*times) < maxSamples {
+		*times = append(*times, took)
 	}
 	return nil
 }

@@ -2,9 +2,10 @@
 // accelerator, and keeps the result as a document with its provenance. The
 // scheduler and the simulator work from it.
 //
-// A layer is timed inside its model's chain, on the thread and cores it will
-// have in a run, from host memory to host memory, with ORT's own profiling off.
-// Unless told otherwise all accelerators work at the same time, as they do in a
+// Layers of all models are timed in shuffled order, so that caches hold as
+// little of a layer's weights as they do when a schedule mixes models, on the
+// thread and cores they will have in a run, from host memory to host memory,
+// with ORT's own profiling off. Unless told otherwise all accelerators work at the same time, as they do in a
 // run, so that what they cost each other is in the numbers.
 package profiler
 

@@ -450,3 +450,33 @@ func TestSlotsAreIndependent(t *testing.T) {
 		t.Error("different inputs gave the same outputs: the test says nothing")
 	}
 }
+
+// The tensors of a spread slot keep what they hold: layers run again in any
+// order compute what they computed before.
+func TestSpreadSlot(t *testing.T) {
+	b := open(t, nil, "op")
+	s, err := b.programs[0].NewSpreadSlot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	in, err := b.networks[0].Inputs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetInputs(in)
+	layers := len(b.networks[0].Layers)
+	for n := range 2 * layers { // forwards, then backwards
+		if err := s.Run(min(n, 2*layers-1-n), 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := b.networks[0].Reference([][]*runtime.Tensor{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := s.Outputs()[0]
+	if d, err := models.Compare(out.Type, out.Data, want[0][0]); err != nil || !(d.MaxRel < runtime.Tolerance) {
+		t.Errorf("%+v %v", d, err)
+	}
+}

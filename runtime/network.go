@@ -161,14 +161,30 @@ type Slot struct {
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
 // overlap share memory.
-func (p *Program) NewSlot() (*Slot, error) {
+func (p *Program) NewSlot() (*Slot, error) { return p.newSlot(p.place, p.size) }
+
+// NewSpreadSlot allocates tensors that share no memory: once all layers have
+// run in order, they can be run again in any order.
+func (p *Program) NewSpreadSlot() (*Slot, error) {
+	place, size := make([]int64, len(p.tensors)), int64(0)
+	for i, t := range p.tensors {
+		place[i] = -1
+		if p.place[i] >= 0 {
+			place[i] = size
+			size += (t.Bytes() + alignment - 1) / alignment * alignment
+		}
+	}
+	return p.newSlot(place, size)
+}
+
+func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
 	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors))}
-	arena := aligned(p.size)
+	arena := aligned(size)
 	for i, info := range p.tensors {
-		if p.place[i] < 0 {
+		if place[i] < 0 {
 			continue
 		}
-		t, err := NewTensor(info, arena[p.place[i]:p.place[i]+info.Bytes()])
+		t, err := NewTensor(info, arena[place[i]:place[i]+info.Bytes()])
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("model %q: %w", p.Network.Name, err)
