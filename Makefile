@@ -9,7 +9,7 @@ GO ?= go
 # The setup script prints the library's path; it is a no-op once it is there.
 ORT = ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh)"
 
-.PHONY: build run test check bench evaluation setup clean
+.PHONY: build run test check bench evaluation setup tools clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -33,13 +33,12 @@ bench: setup tools
 
 evaluation: build
 	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
-	mkdir -p out && bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
+	bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
 	mv out/EVALUATION.md docs/EVALUATION.md
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null
 
-.PHONY: tools
 tools:
 	@command -v $(GO) >/dev/null || { echo "make: Go is missing: install Go 1.26 or later from go.dev/dl"; exit 1; }
 	@command -v $(CC) >/dev/null || { echo "make: a C compiler is missing: install gcc or clang (Debian: sudo apt-get install gcc)"; exit 1; }

@@ -27,8 +27,8 @@ type Options struct {
 	Solo bool
 	// Seed orders the layers within each round.
 	Seed uint64
-	// Progress, if not nil, is called with the share done, 0 to 1. It may be
-	// called from several goroutines.
+	// Progress, if not nil, is called with the share done, 0 to 1, from a
+	// goroutine of the measurement.
 	Progress func(float64)
 	// Now is when the measurement is made, for the document.
 	Now time.Time
@@ -38,7 +38,7 @@ type Options struct {
 }
 
 const (
-	warmups    = 2    // untimed rounds, after the one that fills the tensors
+	warmups    = 2    // untimed rounds, the first of which fills the tensors
 	minSamples = 12   // below it the interval means little
 	maxSamples = 4096 // per cell; bounds memory
 )
@@ -53,6 +53,9 @@ func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Sp
 	if o.Budget == 0 {
 		o.Budget = 10 * time.Second
 	}
+	if o.Progress == nil {
+		o.Progress = func(float64) {}
+	}
 	p := &Profile{Created: o.Now.UTC().Format(time.RFC3339), Host: o.Host, ORT: o.ORT, Together: !o.Solo && len(accs) > 1, Accelerators: specs}
 	for m, prog := range programs {
 		p.Models = append(p.Models, describe(prog, granularity[m]))
@@ -65,10 +68,10 @@ func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Sp
 	if o.Solo {
 		for k, b := range benches {
 			report := func(share float64) { o.Progress((float64(k) + share) / float64(len(benches))) }
-			errs = append(errs, together(ctx, []*bench{b}, report, o.Progress != nil)...)
+			errs = append(errs, together(ctx, []*bench{b}, report)...)
 		}
 	} else {
-		errs = together(ctx, benches, o.Progress, o.Progress != nil)
+		errs = together(ctx, benches, o.Progress)
 	}
 	for k, err := range errs {
 		if err != nil {
@@ -88,7 +91,7 @@ func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Sp
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of %d cells did not reach %.1f %% precision within %v per accelerator: the machine is noisy or the budget short",
 			unstable, len(p.Cells), o.Precision*100, o.Budget))
 	}
-	return p, ctx.Err()
+	return p, nil
 }
 
 func describe(prog *runtime.Program, granularity string) Model {
@@ -107,7 +110,7 @@ func describe(prog *runtime.Program, granularity string) Model {
 
 // together runs the benches at the same time; all keep working until all are
 // done, so that each is measured under the same load to its end.
-func together(ctx context.Context, benches []*bench, progress func(float64), report bool) []error {
+func together(ctx context.Context, benches []*bench, progress func(float64)) []error {
 	errs := make([]error, len(benches))
 	var wg sync.WaitGroup
 	var unfinished atomic.Int32
@@ -116,9 +119,9 @@ func together(ctx context.Context, benches []*bench, progress func(float64), rep
 		wg.Go(func() {
 			// Not unlocked: the pinned thread ends with the goroutine.
 			goruntime.LockOSThread()
-			each := func(float64) {}
-			if report && i == 0 {
-				each = progress
+			each := progress
+			if i > 0 { // one speaks for all: they end together
+				each = func(float64) {}
 			}
 			errs[i] = b.run(ctx, &unfinished, each)
 		})

@@ -198,22 +198,22 @@ func (e *Executor) expectedRecords(arrivals []sched.Arrival) int {
 // what is above is set before the workers start.
 type run struct {
 	*Executor
-	opts  Options
-	start time.Time
-	mail  []chan sched.Dispatch // by accelerator: its next layer
-	done  chan struct{}         // closed when everything is over
+	opts     Options
+	arrivals []sched.Arrival
+	start    time.Time
+	mail     []chan sched.Dispatch // by accelerator: its next layer
+	done     chan struct{}         // closed when everything is over
 
-	mu       sync.Mutex
-	arrivals []sched.Arrival // all of the run
-	next     int             // the first that has not been released
-	engine   *sched.Engine
-	now      time.Duration // of the last event
-	records  eventlog.Buffer
-	steps    []time.Duration
-	slots    map[int64]*Slot // by job that has started
-	running  int
-	over     bool
-	samples  []Sample
+	mu      sync.Mutex
+	next    int // the first arrival that has not been released
+	engine  *sched.Engine
+	now     time.Duration // of the last event
+	records eventlog.Buffer
+	steps   []time.Duration
+	slots   map[int64]*Slot // by job that has started
+	running int
+	over    bool
+	samples []Sample
 	// sampleFrom holds, by model, the jobs from which on samples are yet due.
 	sampleFrom [][]int64
 }
@@ -244,7 +244,7 @@ func (r *run) planSamples() {
 		for n := range r.opts.Samples {
 			from := int64(0)
 			if len(jobs) > 0 {
-				from = jobs[min(n, len(jobs)-1)*len(jobs)/max(len(jobs), r.opts.Samples)]
+				from = jobs[n*len(jobs)/r.opts.Samples]
 			}
 			r.sampleFrom[m] = append(r.sampleFrom[m], from)
 		}

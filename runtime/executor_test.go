@@ -181,6 +181,13 @@ func TestRun(t *testing.T) {
 			if m.Dropped+m.Failed > 0 || m.Utilization["all"] == 0 || m.Utilization["basic"] == 0 {
 				t.Errorf("metrics %+v", m)
 			}
+			latest := int64(0)
+			for _, s := range r.Samples {
+				latest = max(latest, s.Job)
+			}
+			if latest < int64(m.Released/2) {
+				t.Errorf("the latest sample is job %d of %d: samples are to be spread over the run", latest, m.Released)
+			}
 			v, err := e.Verify(r.Samples)
 			if err != nil {
 				t.Fatal(err)

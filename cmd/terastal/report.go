@@ -21,11 +21,8 @@ ui.perfetto.dev.`,
 		Example: `  terastal report out/terastal.log.json
   terastal report out/*.log.json --json
   terastal report out/terastal.log.json --trace terastal.trace.json`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("`%s` needs the path of at least one event log", cmd.CommandPath())
-			}
+		Args: atLeastOne("event log"),
+		RunE: func(_ *cobra.Command, args []string) error {
 			if trace != "" && len(args) != 1 {
 				return usagef("--trace takes one log, got %d", len(args))
 			}

@@ -154,3 +154,13 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		return usagef("`%s` takes %s, got %d arguments (see `%s --help`)", cmd.CommandPath(), strings.Join(names, " "), len(args), cmd.CommandPath())
 	}
 }
+
+// atLeastOne requires one positional argument or more; what names them.
+func atLeastOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return usagef("`%s` needs at least one %s (see `%s --help`)", cmd.CommandPath(), what, cmd.CommandPath())
+	}
+}

@@ -134,11 +134,8 @@ func newSweepMerge(s *streams) *cobra.Command {
 		Use:     "merge FILE...",
 		Short:   "Join the files of shards",
 		Example: `  terastal sweep merge part1.csv part2.csv --csv sweep.csv`,
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("`%s` needs at least one file", cmd.CommandPath())
-			}
+		Args:    atLeastOne("file"),
+		RunE: func(_ *cobra.Command, args []string) error {
 			results, err := readSweeps(args)
 			if err != nil {
 				return err
@@ -172,11 +169,8 @@ func newSweepReport(s *streams) *cobra.Command {
 		Use:     "report FILE...",
 		Short:   "Summarise a sweep in Markdown",
 		Example: `  terastal sweep report sweep.csv > EVALUATION.md`,
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("`%s` needs at least one file", cmd.CommandPath())
-			}
+		Args:    atLeastOne("file"),
+		RunE: func(_ *cobra.Command, args []string) error {
 			results, err := readSweeps(args)
 			if err != nil {
 				return err

@@ -353,7 +353,8 @@ func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
 // ProfilePath is where a run's own profile lies.
 func (f *Flow) ProfilePath() string { return filepath.Join(f.Config.Out, "profile.json") }
 
-// spareCore reports whether a core is left that no accelerator uses.
+// spareCore reports whether a core that this process may use is left over by
+// the accelerators.
 func (f *Flow) spareCore() bool {
 	used := map[int]bool{}
 	threads := 0
@@ -363,7 +364,11 @@ func (f *Flow) spareCore() bool {
 			used[c] = true
 		}
 	}
-	return max(len(used), threads) < f.Host.LogicalCores
+	cores := len(f.Host.AllowedCores)
+	if cores == 0 { // unknown: any
+		cores = f.Host.LogicalCores
+	}
+	return max(len(used), threads) < cores
 }
 
 // Hardware says in a sentence what was found and what it means.

@@ -177,7 +177,8 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	return result, f.WriteResult(result)
 }
 
-// Simulate plays the same traffic in virtual time with the profile's medians.
+// Simulate plays the same traffic in virtual time; layers take what decisions
+// expect.
 func (f *Flow) Simulate() (*Result, error) {
 	traffic, err := f.Traffic()
 	if err != nil {
