@@ -201,9 +201,10 @@ func evaluationLosses(b *strings.Builder, groups []study.Group) {
 		fmt.Fprintf(b, "| %s | %s | %g | %s | %s | %s %s | %+.3f | %.2g | %s |\n", l.t.Scenario, l.t.Traffic(), l.t.Scale, l.t.Drop, rate(l.t.Miss), l.best.Policy, rate(l.best.Miss), l.by, l.p, losesMost(l.t, l.best))
 	}
 	fmt.Fprint(b, `
-The column on the right names the model whose miss rate differs most, terastal's first. Our reading, where it is the one with the shortest
-period (the ablations above support it, no experiment isolates it): budgets are proportional to latency and layers are ordered by their slack against them, so that a layer of a long-period model that is behind its
-virtual deadline goes first, and a short-period request, which has little absolute slack, does not recover from the wait. Without dropping,
+The column on the right names the model whose miss rate differs most, terastal's first. Our reading, where it is the one with the
+shortest period: budgets are proportional to latency and layers are ordered by their slack against them, so that a layer of a long-period model
+that is behind its virtual deadline goes first, and a short-period request, which has little absolute slack, does not recover from the wait. No
+experiment isolates this; that terastal-nobudgets misses nothing on periodic ar_social at scale 1 (above) agrees with it. Without dropping,
 requests that are late already keep taking accelerators from those that could still be saved. Aligned traffic begins within a microsecond, in an
 order that the seed draws: exactly at once, a run would be a single trajectory that hangs on how ties are broken.
 `)
