@@ -115,6 +115,8 @@ type listedNetwork struct {
 	Parameters int64   `json:"parameters"`
 	MACs       int64   `json:"macs"`
 	Published  bool    `json:"published"` // the counts come from a publication
+	Trained    bool    `json:"trained"`
+	Accuracy   float64 `json:"accuracy,omitempty"` // of trained networks, on their test images
 	Source     string  `json:"source"`
 }
 
@@ -125,16 +127,24 @@ func countedBy(published bool) string {
 	return "our own"
 }
 
+func weightsOf(a zoo.Architecture) (weights, accuracy string) {
+	if a.Trained {
+		return "trained", fmt.Sprintf("%.2f %%", 100*a.Accuracy)
+	}
+	return "random", ""
+}
+
 func runModelsList(s *streams) error {
 	list := []listedNetwork{}
-	t := table.New("network", "task", "input", ">parameters", ">MACs", "counts are")
+	t := table.New("network", "task", "input", ">parameters", ">MACs", "counts are", "weights", ">accuracy")
 	for _, name := range zoo.Names() {
 		a, err := zoo.Info(name)
 		if err != nil {
 			return err
 		}
-		list = append(list, listedNetwork{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Published, a.Source})
-		t.AppendRow(table.Row{zooPrefix + a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs), countedBy(a.Published)})
+		list = append(list, listedNetwork{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Published, a.Trained, a.Accuracy, a.Source})
+		weights, accuracy := weightsOf(a)
+		t.AppendRow(table.Row{zooPrefix + a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs), countedBy(a.Published), weights, accuracy})
 	}
 	fmt.Fprintln(s.text(), t.Render())
 	return s.document(map[string]any{"networks": list})
@@ -145,7 +155,7 @@ func newModelsBuild(s *streams) *cobra.Command {
 	var seed uint64
 	cmd := &cobra.Command{
 		Use:   "build NAME",
-		Short: "Write a built-in network as an ONNX file with random weights",
+		Short: "Write a built-in network as an ONNX file with weights drawn from a seed (glyph networks: trained)",
 		Example: `  terastal models build resnet50
   terastal models build ds_cnn_kws --seed 7 --out kws.onnx`,
 		Args: exactArgs("NAME"),

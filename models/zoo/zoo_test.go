@@ -144,6 +144,10 @@ func TestSplitsAreExact(t *testing.T) {
 		{"mobilenetv2_ssdlite", []string{"op"}},
 		{"sp2dense", nil},
 		{"swin_tiny", []string{"op"}},
+		{"glyph_mobile", []string{"op", "block"}},
+		{"glyph_resnet", []string{"op", "block"}},
+		{"glyph_vgg", []string{"op", "block"}},
+		{"glyph_vit", []string{"op", "block"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if testing.Short() && c.short == nil {
