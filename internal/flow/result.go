@@ -357,16 +357,15 @@ func (r *Result) invalid(format string, args ...any) {
 }
 
 // EqualShares sets the rates so that every model demands the same share of one
-// accelerator's time at its fastest, but none above the limit; with the
-// configuration's load they are scaled together. A demo has no rates of its
-// own to honour.
-func (f *Flow) EqualShares(limit float64) error {
+// accelerator's time at its fastest; with the configuration's load they are
+// scaled together. A demo has no rates of its own to honour.
+func (f *Flow) EqualShares() error {
 	for m := range f.Config.Models {
 		d, ok := f.Profile.Latency(m, profiler.Fastest)
 		if !ok {
 			return fmt.Errorf("%w: model %q has a layer that runs nowhere", config.ErrInvalid, f.Config.Models[m].Name)
 		}
-		f.Config.Models[m].Rate = min(limit, 1/d.Seconds())
+		f.Config.Models[m].Rate = 1 / d.Seconds()
 	}
 	return nil
 }
