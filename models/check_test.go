@@ -69,6 +69,12 @@ var broken = []struct {
 		m.Graph.Input[0] = valueInfo(Tensor{Name: "x", Type: 1, Shape: []int64{-3}})
 	}, ErrCorrupt, `input "x": dimension 0 is -3`},
 	{"string input", func(m *pb.ModelProto) { m.Graph.Input[0].Type.GetTensorType().ElemType = proto.Int32(8) }, ErrUnsupported, "strings"},
+	{"sparse weights", func(m *pb.ModelProto) {
+		m.Graph.SparseInitializer = []*pb.SparseTensorProto{{Values: &pb.TensorProto{Name: proto.String("thin")}}}
+	}, ErrUnsupported, `sparse initializer "thin"`},
+	{"sparse attribute", func(m *pb.ModelProto) {
+		m.Graph.Node[0].Attribute = []*pb.AttributeProto{{Name: proto.String("sparse_value"), SparseTensor: &pb.SparseTensorProto{}}}
+	}, ErrUnsupported, `node "r" ("Relu"): attribute "sparse_value" is a sparse tensor`},
 	{"nameless operator", func(m *pb.ModelProto) { m.Graph.Node[0].OpType = nil }, ErrCorrupt, "no operator type"},
 	{"external in memory", func(m *pb.ModelProto) {
 		m.Graph.Initializer[0].DataLocation = pb.TensorProto_EXTERNAL.Enum()

@@ -33,7 +33,14 @@ type Layer struct {
 // ONNX is the layer as an ONNX model: fixed shapes, its weights inside, the
 // model's opsets and IR version. The same layer always gives the same bytes.
 func (l *Layer) ONNX() ([]byte, error) {
-	whole := l.model.graph
+	data, err := l.document().bytes()
+	if err != nil {
+		return nil, fail(ErrUnsupported, l.model.source, "layer %d (%s): %w; cut it smaller", l.Index, l.Name, err)
+	}
+	return data, nil
+}
+
+func (l *Layer) document() *document {
 	g := &pb.GraphProto{
 		Name:        proto.String(fmt.Sprintf("%s/%d", l.model.name, l.Index)),
 		Node:        l.nodes,
@@ -45,16 +52,9 @@ func (l *Layer) ONNX() ([]byte, error) {
 	for _, t := range l.Outputs {
 		g.Output = append(g.Output, valueInfo(t))
 	}
-	data, err := marshal(&pb.ModelProto{
-		IrVersion:   whole.IrVersion,
-		OpsetImport: opsets(whole, l.nodes),
-		Functions:   whole.GetFunctions(),
-		Graph:       g,
-	})
-	if err != nil {
-		return nil, fail(ErrUnsupported, l.model.source, "layer %d (%s): %v", l.Index, l.Name, err)
-	}
-	return data, nil
+	d := l.model.graph.with(g)
+	d.OpsetImport = opsets(l.model.graph.ModelProto, l.nodes)
+	return d
 }
 
 // initializers are the stored tensors that the layer's nodes read, in the model's order.
@@ -87,13 +87,13 @@ func opsets(m *pb.ModelProto, nodes []*pb.NodeProto) []*pb.OperatorSetIdProto {
 
 func valueInfo(t Tensor) *pb.ValueInfoProto {
 	shape := &pb.TensorShapeProto{}
-	for _, d := range t.Shape {
+	for _, d := range t.Stored() {
 		shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{
 			Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d},
 		})
 	}
 	return &pb.ValueInfoProto{
-		Name: proto.String(t.Name),
+		Name: proto.String(t.ID()),
 		Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
 			ElemType: proto.Int32(int32(t.Type)), Shape: shape,
 		}}},

@@ -1,11 +1,11 @@
 package models
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"maps"
@@ -38,8 +38,8 @@ type Model struct {
 	inputs  []Tensor
 	assumed []string // symbolic dimensions that nobody gave a size
 	outputs []Tensor
-	whole   []byte         // the model as given, dimensions bound, weights inside
-	graph   *pb.ModelProto // as simplified by ONNX Runtime, nodes in execution order
+	whole   *document // the model as given, dimensions bound
+	graph   *document // as simplified by ONNX Runtime, nodes in execution order
 	tensors map[string]Tensor
 	fixed   map[string]bool // tensors whose shape does not depend on the input's values
 	params  int64
@@ -72,17 +72,38 @@ func (m *Model) Parameters() int64 { return m.params }
 func (m *Model) MACs() int64 { return m.macs }
 
 // ONNX is the whole model as it was read, with its dimensions bound and
-// external data inside: the reference that layers are verified against. The
-// caller must not change the bytes.
-func (m *Model) ONNX() ([]byte, error) { return m.whole, nil }
+// external data inside: the reference that layers are verified against. A
+// model that exceeds the 2 GiB of one protobuf gives an error that matches
+// ErrUnsupported; WriteFile writes any.
+func (m *Model) ONNX() ([]byte, error) {
+	data, err := m.whole.bytes()
+	if err != nil {
+		return nil, fail(ErrUnsupported, m.source, "%w; WriteFile stores its weights in a second file", err)
+	}
+	return data, nil
+}
+
+// WriteFile writes the whole model, as ONNX gives it, to a file. One that
+// exceeds the 2 GiB of a protobuf gets its weights in a second file beside it,
+// called path.data. Both are replaced atomically, the model last.
+func (m *Model) WriteFile(path string) error {
+	if err := m.whole.writeFile(path, maxProtobufSize); err != nil {
+		return fmt.Errorf("model %s: writing %s: %w", m.source, path, err)
+	}
+	return nil
+}
 
 // Load reads an ONNX file and its external data, checks it, binds its
 // dimensions and has ONNX Runtime (which must be started) simplify it and tell
 // all shapes. Errors match ErrCorrupt, ErrUnsupported, ErrExternalData,
 // ErrDims, ErrRuntime or fs.ErrNotExist.
+//
+// The weights stay in memory-mapped files, not in the heap: the files given
+// here, which may be replaced but not rewritten in place while the model is in
+// use, and one that was unlinked from the folder for temporary files.
 func Load(path string, o Options) (*Model, error) {
 	name := strings.TrimSuffix(filepath.Base(path), ".onnx")
-	data, err := readModelFile(path)
+	file, err := mapModelFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +112,7 @@ func Load(path string, o Options) (*Model, error) {
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}
 	defer root.Close()
-	m, err := parse(path, data, root.FS(), o)
+	m, err := parse(path, file.data, []*mapping{file}, root, o)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +120,7 @@ func Load(path string, o Options) (*Model, error) {
 	return m, nil
 }
 
-func readModelFile(path string) ([]byte, error) {
+func mapModelFile(path string) (*mapping, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -111,34 +132,47 @@ func readModelFile(path string) ([]byte, error) {
 	case info.Size() > maxProtobufSize:
 		return nil, fail(ErrUnsupported, path, "the file is larger than 2 GiB, the limit of its format; store the weights as external data")
 	}
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}
-	return data, nil
+	m, err := mapFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", path, err)
+	}
+	return m, nil
 }
 
 // Parse is Load for a model in memory. External data cannot be resolved and is
 // refused. data is not kept.
 func Parse(name string, data []byte, o Options) (*Model, error) {
-	return parse(name, data, nil, o)
+	if len(data) < mapFrom {
+		return parse(name, data, nil, nil, o)
+	}
+	file, err := mapCopy(data)
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	return parse(name, file.data, []*mapping{file}, nil, o)
 }
 
-func parse(name string, data []byte, folder fs.FS, o Options) (*Model, error) {
-	var file pb.ModelProto
-	if err := proto.Unmarshal(data, &file); err != nil {
+// parse reads a model from data, which lies in files if there are any.
+func parse(name string, data []byte, files []*mapping, folder *os.Root, o Options) (*Model, error) {
+	file, err := unmarshal(data, files)
+	if err != nil {
 		return nil, fail(ErrCorrupt, name, "not an ONNX protobuf (%v)", err)
 	}
-	if err := check(name, &file); err != nil {
+	if err := check(name, file.ModelProto); err != nil {
 		return nil, err
 	}
 	sum := sha256.New()
 	sum.Write(data)
-	if err := inlineExternal(name, &file, folder, sum); err != nil {
+	if err := file.inlineExternal(name, folder, sum); err != nil {
 		return nil, err
 	}
-	dropStoredInputs(&file)
-	inputs, assumed, err := bind(name, &file, o.Dims)
+	file.forget()
+	dropStoredInputs(file.ModelProto)
+	inputs, assumed, err := bind(name, file.ModelProto, o.Dims)
 	if err != nil {
 		return nil, err
 	}
@@ -148,14 +182,10 @@ func parse(name string, data []byte, folder fs.FS, o Options) (*Model, error) {
 		sha:     hex.EncodeToString(sum.Sum(nil)),
 		inputs:  inputs,
 		assumed: assumed,
+		whole:   file,
 		params:  parameters(file.GetGraph()),
 	}
-	if m.whole, err = marshal(&file); err != nil {
-		return nil, fail(ErrUnsupported, name, "%v", err)
-	}
-	domains := domainsOf(&file)
-	file.Reset() // its weights need not stay in memory beside m.whole
-	if err := m.simplify(domains); err != nil {
+	if err := m.simplify(); err != nil {
 		return nil, err
 	}
 	if err := m.observe(); err != nil {
@@ -203,12 +233,12 @@ func allTensors(m *pb.ModelProto, visit func(*pb.TensorProto)) {
 	}
 }
 
-// inlineExternal reads external tensor data from folder into the tensors.
-// folder must not resolve names outside itself (os.Root.FS does not).
-func inlineExternal(name string, m *pb.ModelProto, folder fs.FS, sum hash.Hash) error {
+// inlineExternal maps the external tensor data in folder, and makes each
+// tensor's part of it the tensor's own.
+func (d *document) inlineExternal(name string, folder *os.Root, sum io.Writer) error {
 	var fault error
-	total := int64(0)
-	allTensors(m, func(t *pb.TensorProto) {
+	files := make(map[string]*externalFile)
+	allTensors(d.ModelProto, func(t *pb.TensorProto) {
 		if fault != nil || t.GetDataLocation() != pb.TensorProto_EXTERNAL {
 			return
 		}
@@ -218,13 +248,12 @@ func inlineExternal(name string, m *pb.ModelProto, folder fs.FS, sum hash.Hash) 
 			return
 		}
 		bits, _ := elementBits(t.GetDataType())
-		n, _ := elements(t.GetDims())
-		want := packedBytes(n, bits)
-		if total += want; bits == 0 || total > maxProtobufSize {
-			fault = fail(ErrUnsupported, name, "%s: external data holds strings or more than 2 GiB in all", what)
+		if bits == 0 {
+			fault = fail(ErrUnsupported, name, "%s: external data holds strings", what)
 			return
 		}
-		data, err := readExternal(folder, t, want)
+		n, _ := elements(t.GetDims())
+		data, err := readExternal(folder, files, t, packedBytes(n, bits))
 		if err != nil {
 			fault = fail(ErrExternalData, name, "%s: %w", what, err)
 			return
@@ -232,11 +261,43 @@ func inlineExternal(name string, m *pb.ModelProto, folder fs.FS, sum hash.Hash) 
 		sum.Write(data)
 		t.RawData, t.ExternalData, t.DataLocation = data, nil, nil
 	})
+	for _, location := range slices.Sorted(maps.Keys(files)) {
+		f := files[location]
+		d.files = append(d.files, f.mapping)
+		if err := f.overlap(); fault == nil && err != nil {
+			fault = fail(ErrExternalData, name, "file %s: %w", quote(location), err)
+		}
+	}
 	return fault
 }
 
-// readExternal reads the want bytes that a tensor's location, offset and length name.
-func readExternal(folder fs.FS, t *pb.TensorProto, want int64) ([]byte, error) {
+// externalFile is a file of tensor data and the parts of it that tensors use.
+type externalFile struct {
+	*mapping
+	parts []filePart
+}
+
+type filePart struct {
+	from, to int64
+	tensor   string
+}
+
+// overlap refuses tensors that share some of their bytes: all or none is
+// sound. It bounds what a model can claim to store by the size of its files.
+func (f *externalFile) overlap() error {
+	slices.SortFunc(f.parts, func(a, b filePart) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
+	})
+	for i, b := range f.parts[min(1, len(f.parts)):] {
+		if a := f.parts[i]; b.from < a.to && (a.from != b.from || a.to != b.to) {
+			return fmt.Errorf("tensors %s and %s overlap at byte %d", quote(a.tensor), quote(b.tensor), b.from)
+		}
+	}
+	return nil
+}
+
+// readExternal finds the want bytes that a tensor's location, offset and length name.
+func readExternal(folder *os.Root, files map[string]*externalFile, t *pb.TensorProto, want int64) ([]byte, error) {
 	entries := make(map[string]string)
 	for _, e := range t.GetExternalData() {
 		entries[e.GetKey()] = e.GetValue()
@@ -257,27 +318,28 @@ func readExternal(folder fs.FS, t *pb.TensorProto, want int64) ([]byte, error) {
 		}
 		*into = v
 	}
-	f, err := folder.Open(filepath.ToSlash(filepath.Clean(location)))
-	if err != nil {
-		return nil, fmt.Errorf("file %s: %w", quote(location), err)
+	location = filepath.Clean(location)
+	f, open := files[location]
+	if !open {
+		file, err := folder.Open(location)
+		if err != nil {
+			return nil, fmt.Errorf("file %s: %w", quote(location), err)
+		}
+		m, err := mapFile(file)
+		if err != nil {
+			return nil, err
+		}
+		f = &externalFile{mapping: m}
+		files[location] = f
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	if have := int64(len(f.data)); have-offset < want {
+		return nil, fmt.Errorf("file %s has %d bytes, bytes %d to %d are needed", quote(location), have, offset, offset+want)
 	}
-	if !info.Mode().IsRegular() || info.Size()-offset < want {
-		return nil, fmt.Errorf("file %s has %d bytes, bytes %d to %d are needed", quote(location), info.Size(), offset, offset+want)
+	if want == 0 {
+		return nil, nil
 	}
-	at, ok := f.(io.ReaderAt)
-	if !ok {
-		return nil, fmt.Errorf("file %s cannot be read at an offset", quote(location))
-	}
-	data := make([]byte, want)
-	if _, err := io.ReadFull(io.NewSectionReader(at, offset, want), data); err != nil {
-		return nil, err
-	}
-	return data, nil
+	f.parts = append(f.parts, filePart{offset, offset + want, t.GetName()})
+	return f.data[offset : offset+want : offset+want], nil
 }
 
 // dropStoredInputs turns inputs with a stored default into constants, so that

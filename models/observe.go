@@ -80,24 +80,34 @@ func (m *Model) shapes() func(string) []int64 {
 
 func (m *Model) observeValues(names []string, trials [][][]byte) error {
 	g := m.graph.GetGraph()
-	probe := &pb.ModelProto{
-		IrVersion:   m.graph.IrVersion,
-		OpsetImport: m.graph.GetOpsetImport(),
-		Functions:   m.graph.GetFunctions(),
-		Graph: &pb.GraphProto{
-			Name: g.Name, Node: g.GetNode(), Initializer: g.GetInitializer(), Input: g.GetInput(),
-		},
-	}
+	probe := m.graph.with(&pb.GraphProto{
+		Name: g.Name, Node: g.GetNode(), Initializer: g.GetInitializer(), Input: g.GetInput(),
+	})
 	for _, name := range names {
 		probe.Graph.Output = append(probe.Graph.Output, &pb.ValueInfoProto{Name: proto.String(name)})
 	}
-	data, err := marshal(probe)
-	if err != nil {
-		return fail(ErrUnsupported, m.source, "%v", err)
+	open := func(names []string) (*ort.Session, error) {
+		return probe.session(inMemory, nil, names, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
 	}
-	session, err := ort.NewSession(data, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
+	session, err := open(names)
 	if err != nil {
 		return fail(ErrRuntime, m.source, "%w", err)
+	}
+	names = nil
+	all := session.Outputs()
+	for _, t := range all {
+		if t.Type.Size() > 0 {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) < len(all) { // text cannot be read; it stays inside a layer
+		session.Close()
+		if len(names) == 0 {
+			return nil
+		}
+		if session, err = open(names); err != nil {
+			return fail(ErrRuntime, m.source, "%w", err)
+		}
 	}
 	defer session.Close()
 	runs := 0

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"fmt"
 	"strings"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
@@ -32,6 +33,30 @@ func makesNoTensor(n *pb.NodeProto) bool {
 		return true
 	}
 	return false
+}
+
+// Note says in a sentence why splitting is of little use where one If, Loop or
+// Scan, which no cut goes through, holds nine tenths of the model's nodes or
+// more, and what of it is counted. It is empty for other models.
+func (m *Model) Note() string {
+	total, most, in := 0, 0, (*pb.NodeProto)(nil)
+	nodes := m.graph.GetGraph().GetNode()
+	for _, n := range nodes {
+		size := 0
+		walkNodes([]*pb.NodeProto{n}, func(*pb.NodeProto) { size++ })
+		total += size
+		if size > max(1, most) {
+			most, in = size, n
+		}
+	}
+	if in == nil || most*10 < total*9 {
+		return ""
+	}
+	share := "the whole model"
+	if len(nodes) > 1 {
+		share = "nearly the whole model"
+	}
+	return fmt.Sprintf("%s is one %s, %s: it stays one layer; the parameters in its bodies are counted, their MACs are not", share, in.GetOpType(), nodeName(in))
 }
 
 // parameters counts the weights of a graph and its subgraphs, as Model.Parameters documents.

@@ -72,6 +72,9 @@ func TestSharedModelsChainBitIdentical(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Logf("%-6s all: %+v", granularity, v)
+				if !v.Holds("all") {
+					t.Errorf("%s: with full optimisation outputs differ by %g, relative %g", granularity, v.MaxAbsDiff, v.MaxRelDiff)
+				}
 			}
 		})
 	}

@@ -2,14 +2,11 @@ package models
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
-	"github.com/terastal/terastal/internal/ort"
 )
 
 // basic is the optimisation level whose result is portable, standard ONNX:
@@ -18,42 +15,24 @@ import (
 const basic = "basic"
 
 // simplify has ONNX Runtime write its basic-optimised form of the model, and
-// puts the nodes into the order that layers are cut from. domains are those
-// that the given model's nodes use.
-func (m *Model) simplify(domains map[string]bool) error {
-	folder, err := os.MkdirTemp("", "terastal-simplify-")
+// puts the nodes into the order that layers are cut from.
+func (m *Model) simplify() error {
+	simple, err := m.optimise(m.whole, basic)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
-	file := filepath.Join(folder, "basic.onnx")
-	session, err := ort.NewSession(m.whole, nil, nil, ort.Config{Provider: "CPU", Optimization: basic, Threads: 1, SaveOptimized: file})
-	if err != nil {
-		return fail(ErrRuntime, m.source, "%w", err)
-	}
-	session.Close()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fail(ErrRuntime, m.source, "the simplified model cannot be read: %w", err)
-	}
-	var simple pb.ModelProto
-	if err := proto.Unmarshal(data, &simple); err != nil {
-		return fail(ErrRuntime, m.source, "the simplified model cannot be parsed: %w", err)
-	}
-	if n := foreign(&simple, domains); n != nil {
+	if n := foreign(simple.ModelProto, domainsOf(m.whole.ModelProto)); n != nil {
 		return fail(ErrUnsupported, m.source, "%s came out of basic optimisation in domain %s, which only ONNX Runtime's CPU provider runs", nodeName(n), quote(n.GetDomain()))
 	}
-	if err := check(m.source+" (simplified)", &simple); err != nil {
+	if err := check(m.source+" (simplified)", simple.ModelProto); err != nil {
 		return err
 	}
-	dropStoredInputs(&simple)
-	if err := m.produceOutputs(simple.GetGraph()); err != nil {
-		return err
-	}
+	dropStoredInputs(simple.ModelProto)
 	g := simple.GetGraph()
+	produceOutputs(g)
 	g.Node = order(alive(g), g.GetInput())
 	g.ValueInfo = nil
-	m.graph = &simple
+	m.graph = simple
 	return nil
 }
 
@@ -80,18 +59,16 @@ func foreign(simple *pb.ModelProto, known map[string]bool) *pb.NodeProto {
 	return found
 }
 
-// produceOutputs gives every graph output a producing node: one that was
-// folded into a constant gets an Identity.
-func (m *Model) produceOutputs(g *pb.GraphProto) error {
+// produceOutputs gives every graph output that was folded into a constant a
+// producing node, an Identity. Outputs that are inputs passed through need
+// none: the request's own tensor is the result.
+func produceOutputs(g *pb.GraphProto) {
 	by := producers(g.GetNode())
 	for _, v := range g.GetOutput() {
 		name := v.GetName()
-		if _, ok := by[name]; ok {
-			continue
-		}
 		at := slices.IndexFunc(g.GetInitializer(), func(t *pb.TensorProto) bool { return t.GetName() == name })
-		if at < 0 {
-			return fail(ErrUnsupported, m.source, "output %s is an input passed through unchanged; remove it from the outputs", quote(name))
+		if _, made := by[name]; made || at < 0 {
+			continue
 		}
 		constant := name + "/constant"
 		g.Initializer[at].Name = proto.String(constant)
@@ -102,7 +79,6 @@ func (m *Model) produceOutputs(g *pb.GraphProto) error {
 			Output: []string{name},
 		})
 	}
-	return nil
 }
 
 // alive returns the nodes that graph outputs depend on, sorted.

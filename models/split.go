@@ -221,6 +221,9 @@ func (c *cutter) after(values []string) ([]int, error) {
 // read nothing from outside join the next run, or the last one the previous.
 func (m *Model) layers(cuts []int) ([]Layer, error) {
 	g := m.graph.GetGraph()
+	if len(g.GetNode()) == 0 {
+		return nil, fail(ErrUnsupported, m.source, "all outputs are inputs passed through unchanged, so there is nothing to run")
+	}
 	stored := make(map[string]bool)
 	for _, t := range g.GetInitializer() {
 		stored[t.GetName()] = true

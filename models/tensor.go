@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 )
@@ -10,17 +11,40 @@ import (
 type DataType = ort.DataType
 
 // Tensor describes a value that crosses a layer's boundary: Shape is fully
-// bound, row-major, and empty for a scalar.
+// bound and empty for a scalar.
 type Tensor struct {
 	Name  string
 	Type  DataType
 	Shape []int64
+	// Block is 0 for the plain, row-major layout. Else the tensor is stored as
+	// [N, channel blocks, H, W, Block], ONNX Runtime's NCHWc: channels in blocks
+	// of this many, the last one padded.
+	Block int64
 }
 
-// Elements is the number of elements: 1 for a scalar.
+// ID tells apart the layouts of a tensor: its name when plain.
+func (t Tensor) ID() string {
+	if t.Block == 0 {
+		return t.Name
+	}
+	return fmt.Sprintf("%s/nchw%dc", t.Name, t.Block)
+}
+
+// Stored is the shape that ONNX Runtime sees: Shape, with the channels that
+// blocks pad.
+func (t Tensor) Stored() []int64 {
+	if t.Block == 0 {
+		return t.Shape
+	}
+	s := slices.Clone(t.Shape)
+	s[1] = (s[1] + t.Block - 1) / t.Block * t.Block
+	return s
+}
+
+// Elements is the number of elements stored: 1 for a scalar.
 func (t Tensor) Elements() int64 {
 	n := int64(1)
-	for _, d := range t.Shape {
+	for _, d := range t.Stored() {
 		n *= d
 	}
 	return n
@@ -29,4 +53,4 @@ func (t Tensor) Elements() int64 {
 // Bytes is the size of the tensor's data in host memory.
 func (t Tensor) Bytes() int64 { return t.Elements() * int64(t.Type.Size()) }
 
-func (t Tensor) String() string { return fmt.Sprintf("%s %v%v", t.Name, t.Type, t.Shape) }
+func (t Tensor) String() string { return fmt.Sprintf("%s %v%v", t.ID(), t.Type, t.Shape) }

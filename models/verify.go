@@ -136,7 +136,10 @@ func newWhole(m *Model, inputs [][]byte, optimization string) (*chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.add("the whole model", m.whole, m.inputs, m.outputs, optimization); err != nil {
+	open := func(inputs, outputs []string, c ort.Config) (*ort.Session, error) {
+		return m.whole.session(maxProtobufSize, inputs, outputs, c) // from memory, as the layers are
+	}
+	if err := c.add("the whole model", open, m.inputs, m.outputs, optimization); err != nil {
 		c.close()
 		return nil, fail(ErrRuntime, m.source, "%w", err)
 	}
@@ -144,23 +147,30 @@ func newWhole(m *Model, inputs [][]byte, optimization string) (*chain, error) {
 }
 
 func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*chain, error) {
-	offsets, size := Buffers(layers, arenaAlign)
+	forms, err := m.Forms(layers, optimization)
+	if err != nil {
+		return nil, err
+	}
+	offsets, size := Buffers(Chain(forms), arenaAlign)
 	arena := aligned(size)
 	buffers := make(map[string][]byte)
-	for _, l := range layers {
-		for _, t := range l.Outputs {
-			at, n := offsets[t.Name], t.Bytes()
-			buffers[t.Name] = arena[at : at+n : at+n]
+	for _, f := range forms {
+		for _, t := range f.Outputs {
+			at, n := offsets[t.ID()], t.Bytes()
+			buffers[t.ID()] = arena[at : at+n : at+n]
 		}
 	}
 	c, err := m.emptyChain(inputs, buffers)
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range layers {
-		data, err := l.ONNX()
+	for i, f := range forms {
+		data, err := f.ONNX()
 		if err == nil {
-			err = c.add(fmt.Sprintf("layer %d (%s)", l.Index, l.Name), data, l.Inputs, l.Outputs, optimization)
+			open := func(inputs, outputs []string, c ort.Config) (*ort.Session, error) {
+				return ort.NewSession(data, inputs, outputs, c)
+			}
+			err = c.add(fmt.Sprintf("layer %d (%s)", i, layers[i].Name), open, f.Inputs, f.Outputs, f.optimization(optimization))
 		}
 		if err != nil {
 			c.close()
@@ -168,6 +178,15 @@ func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*
 		}
 	}
 	return c, nil
+}
+
+// optimization is the level at which the form is to be loaded by who loads
+// portable forms at the given one.
+func (f *Form) optimization(given string) string {
+	if f.Optimized {
+		return "none"
+	}
+	return given
 }
 
 // emptyChain holds the model's inputs and the given buffers, and runs nothing yet.
@@ -189,7 +208,10 @@ func (m *Model) emptyChain(inputs [][]byte, buffers map[string][]byte) (*chain, 
 	return c, nil
 }
 
-func (c *chain) add(what string, model []byte, inputs, outputs []Tensor, optimization string) error {
+// opener opens a model with the given inputs and outputs.
+type opener func(inputs, outputs []string, c ort.Config) (*ort.Session, error)
+
+func (c *chain) add(what string, open opener, inputs, outputs []Tensor, optimization string) error {
 	s := step{what: what}
 	for _, side := range []struct {
 		tensors []Tensor
@@ -204,7 +226,7 @@ func (c *chain) add(what string, model []byte, inputs, outputs []Tensor, optimiz
 		}
 	}
 	var err error
-	s.session, err = ort.NewSession(model, names(inputs), names(outputs), ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1})
+	s.session, err = open(names(inputs), names(outputs), ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -213,14 +235,14 @@ func (c *chain) add(what string, model []byte, inputs, outputs []Tensor, optimiz
 }
 
 func (c *chain) value(t Tensor) (ort.Value, error) {
-	if v, ok := c.values[t.Name]; ok {
+	if v, ok := c.values[t.ID()]; ok {
 		return v, nil
 	}
-	v, err := ort.NewTensor(t.Type, t.Shape, c.buffers[t.Name])
+	v, err := ort.NewTensor(t.Type, t.Stored(), c.buffers[t.ID()])
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", t, err)
 	}
-	c.values[t.Name] = v
+	c.values[t.ID()] = v
 	return v, nil
 }
 
@@ -250,7 +272,7 @@ func (c *chain) close() {
 func names(tensors []Tensor) []string {
 	list := make([]string, len(tensors))
 	for i, t := range tensors {
-		list[i] = t.Name
+		list[i] = t.ID()
 	}
 	return list
 }

@@ -3,6 +3,7 @@ package profiler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	goruntime "runtime"
 	"slices"
@@ -81,6 +82,7 @@ func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Sp
 	for _, b := range benches {
 		p.Cells = append(p.Cells, b.cells()...)
 	}
+	p.Handoffs = handoffs(programs, benches)
 	unstable := 0
 	for i := range p.Cells {
 		if p.Cells[i].Unstable {
@@ -137,7 +139,8 @@ type bench struct {
 	programs []*runtime.Program
 	o        *Options
 	slots    []*runtime.Slot
-	times    [][][][]time.Duration // by model, layer, implementation
+	times    [][][][]time.Duration     // by model, layer, implementation
+	converts []map[int][]time.Duration // by model and tensor
 }
 
 func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func(float64)) error {
@@ -172,6 +175,7 @@ func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func
 			byLayer[l] = make([][]time.Duration, p.Implementations(l))
 		}
 		b.times = append(b.times, byLayer)
+		b.converts = append(b.converts, b.conversions(p))
 	}
 	order := b.order()
 	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(b.k)))
@@ -198,20 +202,65 @@ func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func
 	return nil
 }
 
-// place is one implementation of one layer.
-type place struct{ model, layer, implementation int }
+// conversions are the tensors that any handoff to this accelerator converts.
+func (b *bench) conversions(p *runtime.Program) map[int][]time.Duration {
+	times := make(map[int][]time.Duration)
+	for l := range p.Network.Layers {
+		for from := range p.Accelerators() {
+			for _, t := range p.Conversions(l, from, b.k) {
+				times[t] = nil
+			}
+		}
+	}
+	return times
+}
+
+// handoffs sums the medians of the conversions that each change of
+// accelerator needs.
+func handoffs(programs []*runtime.Program, benches []*bench) []Handoff {
+	var list []Handoff
+	for m, p := range programs {
+		for l := range p.Network.Layers {
+			for from := range benches {
+				for to, b := range benches {
+					h := Handoff{Model: m, Layer: l, From: from, To: to}
+					for _, t := range p.Conversions(l, from, to) {
+						h.Tensors++
+						h.P50 += max(1, stats.Quantile(stats.Sorted(b.converts[m][t]), 0.5))
+					}
+					if h.Tensors > 0 {
+						list = append(list, h)
+					}
+				}
+			}
+		}
+	}
+	return list
+}
+
+// place is one implementation of one layer, or the conversion of a tensor.
+type place struct{ model, layer, implementation, tensor int }
+
+// noTensor marks a place that is a layer.
+const noTensor = -1
 
 // order lists what this accelerator can run, each model's layers in order; of
 // each layer the original last, so that what the next reads is its output.
+// Conversions come last, when there is something to convert.
 func (b *bench) order() []place {
 	var out []place
 	for m, p := range b.programs {
 		for l := range p.Network.Layers {
 			for i := p.Implementations(l) - 1; i >= 0; i-- {
 				if p.Runs(l, i, b.k) {
-					out = append(out, place{m, l, i})
+					out = append(out, place{m, l, i, noTensor})
 				}
 			}
+		}
+	}
+	for m, converts := range b.converts {
+		for _, t := range slices.Sorted(maps.Keys(converts)) {
+			out = append(out, place{model: m, tensor: t})
 		}
 	}
 	return out
@@ -220,6 +269,14 @@ func (b *bench) order() []place {
 // time runs one layer and keeps how long it took if asked.
 func (b *bench) time(at place, keep bool) error {
 	start := time.Now()
+	if at.tensor != noTensor {
+		err := b.slots[at.model].Convert(at.tensor)
+		took := time.Since(start)
+		if times := b.converts[at.model]; keep && len(times[at.tensor]) < maxSamples {
+			times[at.tensor] = append(times[at.tensor], took)
+		}
+		return err
+	}
 	if err := b.slots[at.model].Run(at.layer, at.implementation, b.k); err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ type Profile struct {
 	Accelerators []runtime.Spec `json:"accelerators"`
 	Models       []Model        `json:"models"`
 	Cells        []Cell         `json:"cells"`
+	// Handoffs are the conversions between tensor layouts that a change of
+	// accelerator costs; those that cost nothing are left out.
+	Handoffs []Handoff `json:"handoffs,omitempty"`
 	// Warnings are doubts about the measurement as a whole.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -82,9 +85,20 @@ type Cell struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// Handoff is the time to convert the inputs of a layer on accelerator To, when
+// accelerator From has run the layers before it, all by index.
+type Handoff struct {
+	Model   int           `json:"model"`
+	Layer   int           `json:"layer"`
+	From    int           `json:"from"`
+	To      int           `json:"to"`
+	Tensors int           `json:"tensors"` // how many are converted
+	P50     time.Duration `json:"p50_ns"`  // the sum of their medians
+}
+
 const (
 	kind    = "profile"
-	version = 1
+	version = 2 // 2: layers in the accelerator's own layout, handoffs
 )
 
 // Write writes the profile to a file, atomically.
@@ -141,7 +155,30 @@ func (p *Profile) table() ([][][][]*Cell, error) {
 	if len(p.Cells) != want {
 		return nil, fmt.Errorf("%d of %d cells are there", len(p.Cells), want)
 	}
+	for n, h := range p.Handoffs {
+		if !in(h.Model, len(out)) || !in(h.Layer, len(out[h.Model])) || !in(h.From, len(p.Accelerators)) || !in(h.To, len(p.Accelerators)) || h.P50 < 0 {
+			return nil, fmt.Errorf("handoff %d is of a layer or accelerator that does not exist, or negative", n)
+		}
+	}
 	return out, nil
+}
+
+// handoff arranges the handoffs of a model as sched.Layer.Handoff, by layer;
+// nil for layers where all are free.
+func (p *Profile) handoff(model int) [][][]time.Duration {
+	out := make([][][]time.Duration, len(p.Models[model].Layers))
+	for _, h := range p.Handoffs {
+		if h.Model != model {
+			continue
+		}
+		if out[h.Layer] == nil {
+			for range p.Accelerators {
+				out[h.Layer] = append(out[h.Layer], make([]time.Duration, len(p.Accelerators)))
+			}
+		}
+		out[h.Layer][h.From][h.To] = h.P50
+	}
+	return out
 }
 
 func in(i, n int) bool { return i >= 0 && i < n }
@@ -246,9 +283,20 @@ func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 		}
 		points[c] = ps
 	}
-	return sim.Measured(func(d sched.Dispatch) []sim.Point {
+	drawn := sim.Measured(func(d sched.Dispatch) []sim.Point {
 		return points[cells[d.Model][d.Layer][d.Implementation][d.Accelerator]]
-	}, seed), nil
+	}, seed)
+	handoffs := make([][][][]time.Duration, len(p.Models))
+	for m := range p.Models {
+		handoffs[m] = p.handoff(m)
+	}
+	return func(at time.Duration, d sched.Dispatch) time.Duration {
+		took := drawn(at, d)
+		if h := handoffs[d.Model][d.Layer]; h != nil && d.From >= 0 {
+			took += h[d.From][d.Accelerator]
+		}
+		return took
+	}, nil
 }
 
 // System makes the scheduler's task system from the given statistic of the
@@ -267,8 +315,9 @@ func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, e
 	}
 	for m, model := range p.Models {
 		sm := sched.Model{Name: model.Name, Deadline: deadlines[m]}
+		handoff := p.handoff(m)
 		for l, layer := range model.Layers {
-			sl := sched.Layer{Name: layer.Name}
+			sl := sched.Layer{Name: layer.Name, Handoff: handoff[l]}
 			for i, name := range layer.Implementations {
 				im := sched.Implementation{Name: name}
 				if i > 0 {

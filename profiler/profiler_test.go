@@ -215,3 +215,49 @@ func TestMeasureCancelled(t *testing.T) {
 		t.Errorf("%v, %v", p, err)
 	}
 }
+
+// A change of accelerator between blocked and plain layouts is measured, and is
+// part of what the scheduler and the simulator reckon with.
+func TestHandoffs(t *testing.T) {
+	s := measure(t, profiler.Options{Budget: 100 * time.Millisecond})
+	p := s.measured
+	at := map[[3]int]time.Duration{}
+	for _, h := range p.Handoffs {
+		if h.Tensors < 1 || h.P50 <= 0 || h.From == h.To || h.Layer == 0 {
+			t.Errorf("handoff %+v", h)
+		}
+		at[[3]int{h.Layer, h.From, h.To}] = h.P50
+	}
+	there, back := at[[3]int{1, 0, 1}], at[[3]int{1, 1, 0}]
+	if there == 0 || back == 0 {
+		t.Fatalf("no handoff into layer 1, or only one way: %v", at)
+	}
+	system, err := p.System([]time.Duration{time.Second}, profiler.P50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := system.Models[0].Layers[1].Handoff; h[0][1] != there || h[1][0] != back || h[0][0] != 0 {
+		t.Errorf("the system's handoffs are %v, measured %v and %v", h, there, back)
+	}
+	for i := range p.Cells { // every layer takes exactly a second
+		c := &p.Cells[i]
+		c.Min, c.P50, c.P90, c.P95, c.P99 = time.Second, time.Second, time.Second, time.Second, time.Second
+	}
+	durations, err := p.Durations(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[int]time.Duration{sched.Idle: 0, 0: there, 1: 0} {
+		if took := durations(0, sched.Dispatch{Layer: 1, Accelerator: 1, From: from}); took != time.Second+want {
+			t.Errorf("from accelerator %d the layer takes %v, want a second and %v", from, took, want)
+		}
+	}
+	p.Handoffs[0].To = 2
+	path := filepath.Join(t.TempDir(), "profile.json")
+	if err := p.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := profiler.Read(path); err == nil || !strings.Contains(err.Error(), "handoff 0") {
+		t.Errorf("a handoff to no accelerator: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -13,6 +14,7 @@ type Tensor struct {
 	models.Tensor
 	Data  []byte
 	value ort.Value
+	arg   [1]ort.Value // value again, as an argument of one
 }
 
 // NewTensor wraps data, which must hold exactly the tensor's bytes, without
@@ -21,18 +23,18 @@ func NewTensor(info models.Tensor, data []byte) (*Tensor, error) {
 	if int64(len(data)) != info.Bytes() {
 		return nil, fmt.Errorf("tensor %q: %d bytes of data, its shape %v of %s needs %d", info.Name, len(data), info.Shape, info.Type, info.Bytes())
 	}
-	v, err := ort.NewTensor(info.Type, info.Shape, data)
+	v, err := ort.NewTensor(info.Type, info.Stored(), data)
 	if err != nil {
 		return nil, fmt.Errorf("tensor %q: %w", info.Name, err)
 	}
-	return &Tensor{Tensor: info, Data: data, value: v}, nil
+	return &Tensor{Tensor: info, Data: data, value: v, arg: [1]ort.Value{v}}, nil
 }
 
 // Close releases the native value; the data stays the caller's.
 func (t *Tensor) Close() {
 	if t.value != nil {
 		t.value.Destroy()
-		t.value = nil
+		t.value, t.arg[0] = nil, nil
 	}
 }
 
@@ -41,6 +43,8 @@ type Unit struct {
 	Name            string
 	ONNX            []byte // a complete ONNX model
 	Inputs, Outputs []models.Tensor
+	// Optimized models are to be loaded without optimising them further.
+	Optimized bool
 }
 
 // Accelerator prepares units and runs them. Prepare may be called from any
@@ -51,6 +55,10 @@ type Accelerator interface {
 	Name() string
 	// Cores are the processors its kernels run on; empty for any.
 	Cores() []int
+	// Level is ONNX Runtime's optimisation level at which whole models are
+	// optimised before they are cut into the layers that this accelerator gets,
+	// as models.Model.Forms takes it; "none" for portable layers.
+	Level() string
 	// Prepare makes a unit ready to run. An error says why the accelerator
 	// cannot run it.
 	Prepare(Unit) (Kernel, error)
@@ -125,8 +133,21 @@ func (a *ortAccelerator) Name() string { return a.spec.Name }
 func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
 func (a *ortAccelerator) Close() error { return nil }
 
+// Level is that of the CPU provider where it changes layouts. Other providers
+// have layouts of their own and take portable layers.
+func (a *ortAccelerator) Level() string {
+	if p := a.spec.Provider; p != "" && !strings.EqualFold(p, "cpu") {
+		return models.Portable
+	}
+	return models.FormLevel(a.spec.Optimization)
+}
+
 func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
-	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), a.spec.config())
+	c := a.spec.config()
+	if u.Optimized {
+		c.Optimization = "none"
+	}
+	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), c)
 	if err != nil {
 		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
 	}
@@ -136,7 +157,7 @@ func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 func names(ts []models.Tensor) []string {
 	out := make([]string, len(ts))
 	for i, t := range ts {
-		out[i] = t.Name
+		out[i] = t.ID()
 	}
 	return out
 }

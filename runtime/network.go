@@ -2,6 +2,9 @@ package runtime
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -21,15 +24,14 @@ type Network struct {
 	Variants map[int][]Unit
 }
 
-// units returns the implementations of a layer, the original first.
-func (n *Network) units(l int) ([]Unit, error) {
-	layer := &n.Layers[l]
-	data, err := layer.ONNX()
+// unit is the layer's original, in a form.
+func (n *Network) unit(l int, f *models.Form) (Unit, error) {
+	name := n.Layers[l].Name
+	data, err := f.ONNX()
 	if err != nil {
-		return nil, fmt.Errorf("model %q layer %q: %w", n.Name, layer.Name, err)
+		return Unit{}, fmt.Errorf("model %q layer %q: %w", n.Name, name, err)
 	}
-	original := Unit{Name: fmt.Sprintf("%s layer %q", n.Name, layer.Name), ONNX: data, Inputs: layer.Inputs, Outputs: layer.Outputs}
-	return append([]Unit{original}, n.Variants[l]...), nil
+	return Unit{Name: fmt.Sprintf("%s layer %q", n.Name, name), ONNX: data, Inputs: f.Inputs, Outputs: f.Outputs, Optimized: f.Optimized}, nil
 }
 
 // Program is a network prepared on a set of accelerators.
@@ -39,45 +41,117 @@ type Program struct {
 	// run there; nil where it can.
 	Refused [][][]error
 
-	kernels [][][]Kernel // by layer, implementation and accelerator
-	tensors []models.Tensor
-	place   []int64 // offset in the arena by tensor; -1 for model inputs
+	accs    int
+	forms   map[string][]models.Form // the layers' forms by level
+	levels  []string                 // by accelerator
+	kernels [][][]Kernel             // by layer, implementation and accelerator
+	ports   [][][]*ports             // the same
+	tensors []models.Tensor          // every boundary tensor in every layout
+	twin    []int                    // the tensor in its other layout, or -1
+	convert []*ort.Session           // makes a tensor from its twin
+	place   []int64                  // offset in the arena by tensor; -1 for model inputs
 	size    int64
-	inputs  []int   // the model's inputs among the tensors
-	outputs []int   // the model's outputs
-	in, out [][]int // by layer
+	shared  map[int]int // tensors computed in place of others
+	inputs  []int       // the model's inputs among the tensors
+	outputs []int       // the model's outputs
 }
 
-// Prepare loads every implementation of every layer on every accelerator.
-// progress, if not nil, is called after each.
+// ports are the tensors that a kernel reads and writes.
+type ports struct{ in, out []int }
+
+// Prepare loads every implementation of every layer on every accelerator, the
+// original in the form that suits it. progress, if not nil, is called after
+// each.
 func Prepare(n *Network, accs []Accelerator, progress func()) (*Program, error) {
-	p := &Program{Network: n}
-	p.layout()
-	for l := range n.Layers {
-		units, err := n.units(l)
-		if err != nil {
-			p.Close()
-			return nil, err
-		}
-		var kernels [][]Kernel
-		var refused [][]error
-		for _, u := range units {
-			ks, errs := make([]Kernel, len(accs)), make([]error, len(accs))
-			for k, a := range accs {
-				ks[k], errs[k] = a.Prepare(u)
-				if progress != nil {
-					progress()
-				}
-			}
-			kernels, refused = append(kernels, ks), append(refused, errs)
-		}
-		p.kernels, p.Refused = append(p.kernels, kernels), append(p.Refused, refused)
-		if err := somewhere(refused[0]); err != nil {
-			p.Close()
-			return nil, fmt.Errorf("model %q layer %q runs on no accelerator: %w", n.Name, n.Layers[l].Name, err)
-		}
+	p := &Program{Network: n, accs: len(accs), forms: make(map[string][]models.Form), shared: make(map[int]int)}
+	if err := p.prepare(accs, progress); err != nil {
+		p.Close()
+		return nil, err
 	}
 	return p, nil
+}
+
+func (p *Program) prepare(accs []Accelerator, progress func()) error {
+	for _, a := range accs {
+		if err := p.form(a.Level()); err != nil {
+			return err
+		}
+		p.levels = append(p.levels, a.Level())
+	}
+	if err := p.form(models.Portable); err != nil {
+		return err
+	}
+	index := p.layout()
+	if err := p.converters(); err != nil {
+		return err
+	}
+	for l := range p.Network.Layers {
+		if err := p.load(l, accs, index, progress); err != nil {
+			return err
+		}
+	}
+	// The optimised models are not needed any more, and large.
+	p.forms = nil
+	return nil
+}
+
+func (p *Program) form(level string) error {
+	if p.forms[level] != nil {
+		return nil
+	}
+	forms, err := p.Network.Model.Forms(p.Network.Layers, level)
+	if err != nil {
+		return fmt.Errorf("model %q: %w", p.Network.Name, err)
+	}
+	p.forms[level] = forms
+	return nil
+}
+
+// load prepares one layer.
+func (p *Program) load(l int, accs []Accelerator, index map[string]int, progress func()) error {
+	n := p.Network
+	implementations := 1 + len(n.Variants[l])
+	kernels, reasons := make([][]Kernel, implementations), make([][]error, implementations)
+	wiring := make([][]*ports, implementations)
+	originals := make(map[string]Unit)
+	for i := range implementations {
+		for k, a := range accs {
+			var u Unit
+			if i > 0 {
+				u = n.Variants[l][i-1]
+			} else if original, made := originals[p.levels[k]]; made {
+				u = original
+			} else {
+				var err error
+				if u, err = n.unit(l, &p.forms[p.levels[k]][l]); err != nil {
+					return err
+				}
+				originals[p.levels[k]] = u
+			}
+			kernel, err := a.Prepare(u)
+			kernels[i], reasons[i] = append(kernels[i], kernel), append(reasons[i], err)
+			wiring[i] = append(wiring[i], wire(u.Inputs, u.Outputs, index))
+			if progress != nil {
+				progress()
+			}
+		}
+	}
+	p.kernels, p.Refused, p.ports = append(p.kernels, kernels), append(p.Refused, reasons), append(p.ports, wiring)
+	if err := somewhere(reasons[0]); err != nil {
+		return fmt.Errorf("model %q layer %q runs on no accelerator: %w", n.Name, n.Layers[l].Name, err)
+	}
+	return nil
+}
+
+func wire(in, out []models.Tensor, index map[string]int) *ports {
+	p := &ports{}
+	for _, t := range in {
+		p.in = append(p.in, index[t.ID()])
+	}
+	for _, t := range out {
+		p.out = append(p.out, index[t.ID()])
+	}
+	return p
 }
 
 // somewhere returns the last reason if every accelerator refused.
@@ -92,19 +166,40 @@ func somewhere(refused []error) error {
 	return last
 }
 
-// layout numbers the boundary tensors and places them in the arena.
-func (p *Program) layout() {
-	n := p.Network
-	offsets, size := models.Buffers(n.Layers, alignment)
+// chain is every form that may run as each layer.
+func (p *Program) chain() [][]models.Form {
+	chain := make([][]models.Form, len(p.Network.Layers))
+	for l := range chain {
+		for _, level := range p.used(l) {
+			chain[l] = append(chain[l], p.forms[level][l])
+		}
+	}
+	return chain
+}
+
+// used lists the levels whose forms of a layer are loaded; variants have the
+// portable form's tensors.
+func (p *Program) used(l int) []string {
+	levels := p.levels
+	if len(p.Network.Variants[l]) > 0 {
+		levels = append(slices.Clone(levels), models.Portable)
+	}
+	return slices.Compact(slices.Sorted(slices.Values(levels)))
+}
+
+// layout numbers the boundary tensors by ID and places them in the arena.
+func (p *Program) layout() map[string]int {
+	n, chain := p.Network, p.chain()
+	offsets, size := models.Buffers(chain, alignment)
 	p.size = size
 	index := map[string]int{}
 	number := func(t models.Tensor) int {
-		i, ok := index[t.Name]
+		i, ok := index[t.ID()]
 		if !ok {
 			i = len(p.tensors)
-			index[t.Name] = i
+			index[t.ID()] = i
 			p.tensors = append(p.tensors, t)
-			at, placed := offsets[t.Name]
+			at, placed := offsets[t.ID()]
 			if !placed {
 				at = -1
 			}
@@ -115,20 +210,84 @@ func (p *Program) layout() {
 	for _, t := range n.Model.Inputs() {
 		p.inputs = append(p.inputs, number(t))
 	}
-	for l := range n.Layers {
-		var in, out []int
-		for _, t := range n.Layers[l].Inputs {
-			in = append(in, number(t))
+	for _, forms := range chain {
+		for _, f := range forms {
+			for _, t := range slices.Concat(f.Inputs, f.Outputs) {
+				number(t)
+			}
 		}
-		for _, t := range n.Layers[l].Outputs {
-			out = append(out, number(t))
+		for _, f := range forms {
+			for o, i := range f.InPlace {
+				if i >= 0 && offsets[f.Inputs[i].ID()] == offsets[f.Outputs[o].ID()] {
+					p.shared[index[f.Outputs[o].ID()]] = index[f.Inputs[i].ID()]
+				}
+			}
 		}
-		p.in, p.out = append(p.in, in), append(p.out, out)
 	}
 	for _, t := range n.Model.Outputs() {
 		p.outputs = append(p.outputs, number(t))
 	}
+	byName := map[string]int{}
+	p.twin = slices.Repeat([]int{-1}, len(p.tensors))
+	for i, t := range p.tensors {
+		if other, ok := byName[t.Name]; ok {
+			p.twin[i], p.twin[other] = other, i
+		}
+		byName[t.Name] = i
+	}
+	return index
 }
+
+// converters loads what makes a tensor from its twin, once for each shape.
+func (p *Program) converters() error {
+	p.convert = make([]*ort.Session, len(p.tensors))
+	loaded := map[string]*ort.Session{}
+	for i, t := range p.tensors {
+		if p.twin[i] < 0 || p.place[i] < 0 {
+			continue
+		}
+		from := p.tensors[p.twin[i]]
+		key := fmt.Sprint(from.Block, t.Block, t.Shape)
+		if loaded[key] == nil {
+			f, err := models.Reorder(from, t)
+			if err != nil {
+				return err
+			}
+			data, err := f.ONNX()
+			if err != nil {
+				return err
+			}
+			if loaded[key], err = ort.NewSession(data, nil, nil, ort.Config{Optimization: "none", Threads: 1}); err != nil {
+				return fmt.Errorf("model %q: converting %s: %w", p.Network.Name, t, err)
+			}
+		}
+		p.convert[i] = loaded[key]
+	}
+	return nil
+}
+
+// Conversions lists the tensors, as Slot.Convert takes them, that have to be
+// converted to another layout when a layer runs on accelerator to and those
+// before it ran on accelerator from.
+func (p *Program) Conversions(layer, from, to int) []int {
+	var list []int
+	for _, i := range p.ports[layer][0][to].in {
+		if p.twin[i] < 0 {
+			continue
+		}
+		left := false
+		for l := range layer {
+			left = left || slices.Contains(p.ports[l][0][from].out, i)
+		}
+		if !left {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// Accelerators is how many accelerators the program is prepared on.
+func (p *Program) Accelerators() int { return p.accs }
 
 // Runs reports whether an implementation of a layer can run on an accelerator.
 func (p *Program) Runs(layer, implementation, accelerator int) bool {
@@ -149,13 +308,19 @@ func (p *Program) Close() {
 			}
 		}
 	}
-	p.kernels = nil
+	for _, s := range p.convert {
+		if s != nil {
+			s.Close()
+		}
+	}
+	p.kernels, p.convert = nil, nil
 }
 
 // Slot holds the boundary tensors of one request in flight.
 type Slot struct {
 	program *Program
 	tensors []*Tensor
+	valid   []bool    // tensors that hold the request's data
 	in, out []*Tensor // scratch for one run
 }
 
@@ -163,22 +328,38 @@ type Slot struct {
 // overlap share memory.
 func (p *Program) NewSlot() (*Slot, error) { return p.newSlot(p.place, p.size) }
 
-// NewSpreadSlot allocates tensors that share no memory: once all layers have
-// run in order, they can be run again in any order.
+// NewSpreadSlot allocates tensors that share no memory, but those that a layer
+// computes in place: once all layers have run in order, they can be run again
+// in any order, in the time that they always take. What they compute then
+// means nothing.
 func (p *Program) NewSpreadSlot() (*Slot, error) {
 	place, size := make([]int64, len(p.tensors)), int64(0)
 	for i, t := range p.tensors {
 		place[i] = -1
-		if p.place[i] >= 0 {
-			place[i] = size
-			size += (t.Bytes() + alignment - 1) / alignment * alignment
+		if p.place[i] < 0 {
+			continue
 		}
+		if _, inPlace := p.shared[i]; inPlace {
+			continue
+		}
+		place[i] = size
+		size += (t.Bytes() + alignment - 1) / alignment * alignment
+	}
+	for i := range p.tensors {
+		if p.place[i] < 0 {
+			continue
+		}
+		first := i
+		for from, ok := p.shared[first]; ok; from, ok = p.shared[first] {
+			first = from
+		}
+		place[i] = place[first]
 	}
 	return p.newSlot(place, size)
 }
 
 func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
-	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors))}
+	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors))}
 	arena := aligned(size)
 	for i, info := range p.tensors {
 		if place[i] < 0 {
@@ -200,25 +381,51 @@ func aligned(size int64) []byte {
 	return raw[(alignment-address(raw)%alignment)%alignment:]
 }
 
-// SetInputs makes the slot read the model's inputs from the given tensors,
-// which stay the caller's and may be shared between slots.
+// SetInputs starts a request: the slot reads the model's inputs from the given
+// tensors, which stay the caller's and may be shared between slots.
 func (s *Slot) SetInputs(in []*Tensor) {
+	clear(s.valid)
 	for n, i := range s.program.inputs {
 		s.tensors[i] = in[n]
+		s.valid[i] = true
 	}
 }
 
-// Run computes one layer of the request on one accelerator.
+// Run computes one layer of the request on one accelerator. Inputs that an
+// earlier layer left in another layout are converted first, on the calling
+// thread.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	p := s.program
+	ports := p.ports[layer][implementation][accelerator]
 	s.in, s.out = s.in[:0], s.out[:0]
-	for _, i := range p.in[layer] {
+	for _, i := range ports.in {
+		if other := p.twin[i]; !s.valid[i] && other >= 0 && s.valid[other] {
+			if err := s.Convert(i); err != nil {
+				return err
+			}
+		}
 		s.in = append(s.in, s.tensors[i])
 	}
-	for _, i := range p.out[layer] {
+	for _, i := range ports.out {
 		s.out = append(s.out, s.tensors[i])
 	}
-	return p.kernels[layer][implementation][accelerator].Run(s.in, s.out)
+	if err := p.kernels[layer][implementation][accelerator].Run(s.in, s.out); err != nil {
+		return err
+	}
+	for _, i := range ports.out {
+		s.valid[i] = true
+	}
+	return nil
+}
+
+// Convert makes a tensor from what it is in its other layout.
+func (s *Slot) Convert(tensor int) error {
+	p := s.program
+	if err := p.convert[tensor].Run(s.tensors[p.twin[tensor]].arg[:], s.tensors[tensor].arg[:]); err != nil {
+		return fmt.Errorf("model %q: converting %s: %w", p.Network.Name, p.tensors[tensor], err)
+	}
+	s.valid[tensor] = true
+	return nil
 }
 
 // Outputs returns the tensors that hold the model's outputs after its last
@@ -258,11 +465,16 @@ func (n *Network) Inputs(seed uint64) ([]*Tensor, error) {
 // Reference computes the whole model, not in layers, in an ordinary session and
 // returns copies of its outputs.
 func (n *Network) Reference(inputs [][]*Tensor) ([][][]byte, error) {
-	data, err := n.Model.ONNX()
+	folder, err := os.MkdirTemp("", "terastal-reference-")
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}
-	s, err := ort.NewSession(data, names(n.Model.Inputs()), names(n.Model.Outputs()), ort.Config{Threads: 1})
+	defer os.RemoveAll(folder)
+	file := filepath.Join(folder, "model.onnx")
+	if err := n.Model.WriteFile(file); err != nil {
+		return nil, err
+	}
+	s, err := ort.NewSessionFromFile(file, names(n.Model.Inputs()), names(n.Model.Outputs()), ort.Config{Threads: 1})
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}

@@ -49,27 +49,53 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ONNXRUNTIME_LIB", library.Path)
 			env.Setenv("TERASTAL_CACHE", filepath.Join(env.WorkDir, ".cache"))
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "choice.onnx"), choice(t), 0o644); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "unknown-op.onnx"), unknownOperator(t), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"query": query,
+			"npy":   writeArray,
 		},
 	})
 }
 
 // unknownOperator is a well-formed model with an operator that does not exist.
 func unknownOperator(t *testing.T) []byte {
-	value := func(name string) *onnxpb.ValueInfoProto {
-		return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
-			TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(1), Shape: &onnxpb.TensorShapeProto{
-				Dim: []*onnxpb.TensorShapeProto_Dimension{{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: 4}}}}}}}}
+	return model(t, &onnxpb.NodeProto{Name: proto.String("first"), OpType: proto.String("Frobnicate"), Input: []string{"x"}, Output: []string{"y"}}, value("x", 1, 4))
+}
+
+// choice is a model of one If.
+func choice(t *testing.T) []byte {
+	n := &onnxpb.NodeProto{Name: proto.String("either"), OpType: proto.String("If"), Input: []string{"which"}, Output: []string{"y"}}
+	for branch, op := range map[string]string{"then_branch": "Neg", "else_branch": "Abs"} {
+		n.Attribute = append(n.Attribute, &onnxpb.AttributeProto{
+			Name: proto.String(branch), Type: onnxpb.AttributeProto_GRAPH.Enum(),
+			G: &onnxpb.GraphProto{Name: proto.String(branch), Output: []*onnxpb.ValueInfoProto{value(op, 1, 4)},
+				Node: []*onnxpb.NodeProto{{OpType: proto.String(op), Input: []string{"x"}, Output: []string{op}}}},
+		})
 	}
+	return model(t, n, value("x", 1, 4), value("which", 9))
+}
+
+func value(name string, kind int32, dims ...int64) *onnxpb.ValueInfoProto {
+	shape := &onnxpb.TensorShapeProto{}
+	for _, d := range dims {
+		shape.Dim = append(shape.Dim, &onnxpb.TensorShapeProto_Dimension{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+	}
+	return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
+		TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(kind), Shape: shape}}}}
+}
+
+// model is a model of one node, which makes y.
+func model(t *testing.T, n *onnxpb.NodeProto, inputs ...*onnxpb.ValueInfoProto) []byte {
 	data, err := proto.Marshal(&onnxpb.ModelProto{
 		IrVersion:   proto.Int64(8),
 		OpsetImport: []*onnxpb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x")}, Output: []*onnxpb.ValueInfoProto{value("y")},
-			Node: []*onnxpb.NodeProto{{Name: proto.String("first"), OpType: proto.String("Frobnicate"), Input: []string{"x"}, Output: []string{"y"}}}},
+		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: inputs, Output: []*onnxpb.ValueInfoProto{value("y", 1, 4)},
+			Node: []*onnxpb.NodeProto{n}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -245,6 +245,7 @@ type modelDocument struct {
 	Inputs      []tensorDocument `json:"inputs"`
 	Outputs     []tensorDocument `json:"outputs"`
 	BufferBytes int64            `json:"buffer_bytes"`
+	Note        string           `json:"note,omitempty"` // why it has hardly any layers
 	Layers      []layerDocument  `json:"layers"`
 }
 
@@ -261,10 +262,14 @@ func runModelsInspect(s *streams, f modelFlags, ref string) error {
 	if err != nil {
 		return err
 	}
-	_, buffers := models.Buffers(layers, 64)
+	forms, err := m.Forms(layers, models.Portable)
+	if err != nil {
+		return err
+	}
+	_, buffers := models.Buffers(models.Chain(forms), 64)
 	doc := modelDocument{
 		Model: m.Name(), SHA256: m.SHA256(), Granularity: f.granularity,
-		Parameters: m.Parameters(), MACs: m.MACs(), BufferBytes: buffers,
+		Parameters: m.Parameters(), MACs: m.MACs(), BufferBytes: buffers, Note: m.Note(),
 		Inputs: describeTensors(m.Inputs()), Outputs: describeTensors(m.Outputs()),
 		Layers: make([]layerDocument, len(layers)),
 	}
@@ -279,7 +284,11 @@ func runModelsInspect(s *streams, f modelFlags, ref string) error {
 	}
 	fmt.Fprintf(s.text(), "%s: %s parameters, %s MACs, %d layers at %s, %s bytes of buffers between them\n",
 		m.Name(), count(m.Parameters()), count(m.MACs()), len(layers), f.granularity, count(buffers))
-	fmt.Fprintf(s.text(), "inputs %v, outputs %v\n\n", m.Inputs(), m.Outputs())
+	fmt.Fprintf(s.text(), "inputs %v, outputs %v\n", m.Inputs(), m.Outputs())
+	if doc.Note != "" {
+		fmt.Fprintln(s.text(), doc.Note)
+	}
+	fmt.Fprintln(s.text())
 	fmt.Fprintln(s.text(), t.Render())
 	return s.document(doc)
 }
@@ -290,21 +299,24 @@ func newModelsSplit(s *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "split FILE|zoo:NAME",
 		Short: "Cut a model into layers, write them, verify that their chain equals the whole",
-		Long: `Cut a model into layers. --out writes each layer as an ONNX model of its own.
---verify runs the whole model and the chain of layers on the same random inputs
-on one CPU core, compares every output, and reports how much longer the chain
-takes ("ratio"). With --optimization none, outputs must be bit-identical.`,
+		Long: `Cut a model into layers. --out writes each layer as an ONNX model of its own;
+their weights lie in one file beside them, weights.bin, each stored once.
+--verify runs the whole model and the chain of layers on the same inputs on one
+CPU core, compares every output, and reports how much longer the chain takes
+("ratio"). With --optimization none, outputs must be bit-identical. Inputs are
+random unless --input names a NumPy file.`,
 		Example: `  terastal models split model.onnx --granularity op --verify --json
   terastal models split zoo:resnet18 --granularity block --out layers/
-  terastal models split model.onnx --granularity auto:200us --verify
+  terastal models split model.onnx --granularity auto:200us --verify --input image=cat.npy
   terastal models split model.onnx --granularity cuts:relu1,pool2 --out layers/`,
 		Args: exactArgs("FILE|zoo:NAME"),
 		RunE: func(_ *cobra.Command, args []string) error { return runModelsSplit(s, f, o, args[0]) },
 	}
 	f.bind(cmd)
-	cmd.Flags().StringVar(&o.out, "out", "", "folder to write the layers to, as 000.onnx, 001.onnx, ...")
+	cmd.Flags().StringVar(&o.out, "out", "", "folder to write the layers to, as 000.onnx, 001.onnx, ... and weights.bin")
 	cmd.Flags().BoolVar(&o.verify, "verify", false, "compare the chain of layers with the whole model")
 	cmd.Flags().StringVar(&o.optimization, "optimization", "none", "optimisation level of the comparison: none, basic, extended, all")
+	cmd.Flags().StringArrayVar(&o.inputs, "input", nil, "array for --verify to run on, as NAME=FILE.npy, or FILE.npy for a single input (repeatable; default random)")
 	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "seed of the random inputs")
 	return cmd
 }
@@ -313,6 +325,7 @@ type splitOptions struct {
 	out          string
 	verify       bool
 	optimization string
+	inputs       []string
 	seed         uint64
 }
 
@@ -321,6 +334,7 @@ type splitDocument struct {
 	Model        string   `json:"model"`
 	Granularity  string   `json:"granularity"`
 	Layers       int      `json:"layers"`
+	Note         string   `json:"note,omitempty"` // why there are hardly any
 	Files        []string `json:"files,omitempty"`
 	Optimization string   `json:"optimization,omitempty"`
 	Identical    *bool    `json:"identical,omitempty"`
@@ -336,14 +350,24 @@ func runModelsSplit(s *streams, f modelFlags, o splitOptions, ref string) error 
 	if err := (ort.Config{Optimization: o.optimization}).Validate(); err != nil {
 		return usagef("--optimization: %w", err)
 	}
+	if len(o.inputs) > 0 && !o.verify {
+		return usagef("--input is what --verify runs on: add --verify")
+	}
 	m, layers, err := f.open(s, ref)
 	if err != nil {
 		return err
 	}
-	doc := splitDocument{Model: m.Name(), Granularity: f.granularity, Layers: len(layers)}
+	inputs, err := inputData(m, o.inputs, o.seed)
+	if err != nil {
+		return err
+	}
+	doc := splitDocument{Model: m.Name(), Granularity: f.granularity, Layers: len(layers), Note: m.Note()}
 	fmt.Fprintf(s.text(), "%s: %d layers at %s\n", m.Name(), len(layers), f.granularity)
+	if doc.Note != "" {
+		fmt.Fprintln(s.text(), doc.Note)
+	}
 	if o.out != "" {
-		if doc.Files, err = writeLayers(o.out, layers); err != nil {
+		if doc.Files, err = models.WriteLayers(o.out, layers); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.text(), "%s: %d files\n", o.out, len(doc.Files))
@@ -351,7 +375,7 @@ func runModelsSplit(s *streams, f modelFlags, o splitOptions, ref string) error 
 	if !o.verify {
 		return s.document(doc)
 	}
-	v, err := models.Verify(m, layers, models.RandomInputs(m, o.seed), o.optimization)
+	v, err := models.Verify(m, layers, inputs, o.optimization)
 	if err != nil {
 		return err
 	}
@@ -378,25 +402,6 @@ func finite(x float64) *float64 {
 		return nil
 	}
 	return &x
-}
-
-func writeLayers(folder string, layers []models.Layer) ([]string, error) {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, fmt.Errorf("writing layers: %w", err)
-	}
-	var files []string
-	for _, l := range layers {
-		data, err := l.ONNX()
-		if err != nil {
-			return nil, err
-		}
-		file := filepath.Join(folder, fmt.Sprintf("%03d.onnx", l.Index))
-		if err := renameio.WriteFile(file, data, 0o644); err != nil {
-			return nil, fmt.Errorf("writing layers: %w", err)
-		}
-		files = append(files, file)
-	}
-	return files, nil
 }
 
 // count writes a large number with its SI prefix: 25.6M.

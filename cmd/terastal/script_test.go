@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -34,6 +36,35 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if !strings.HasPrefix(last, "terastal: ") || strings.Contains(stderr, "goroutine ") || strings.Contains(stderr, "onnxruntime::") {
 		ts.Fatalf("want one clear line, got:\n%s", stderr)
 	}
+}
+
+// writeArray writes an array of ones (as bytes) as NumPy does; -fortran in
+// columns, -short without its last byte:
+//
+//	npy [-fortran|-short] FILE TYPE DIM,DIM...
+func writeArray(ts *testscript.TestScript, neg bool, args []string) {
+	order, missing := "False", 0
+	switch {
+	case len(args) == 4 && args[0] == "-fortran":
+		order, args = "True", args[1:]
+	case len(args) == 4 && args[0] == "-short":
+		missing, args = 1, args[1:]
+	}
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: npy [-fortran|-short] FILE TYPE DIM,DIM...")
+	}
+	size, err := strconv.Atoi(args[1][len(args[1])-1:])
+	ts.Check(err)
+	for d := range strings.SplitSeq(args[2], ",") {
+		n, err := strconv.Atoi(d)
+		ts.Check(err)
+		size *= n
+	}
+	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%s,), }\n", args[1], order, args[2])
+	file := append([]byte("\x93NUMPY\x01\x00"), byte(len(header)), 0)
+	file = append(file, header...)
+	file = append(file, bytes.Repeat([]byte{1}, size-missing)...)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), file, 0o644))
 }
 
 // query looks into a JSON file: every further argument is a condition

@@ -62,6 +62,11 @@ var pure = []string{"sched", "sched/sim", "sched/scenario"}
 
 var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sync", "runtime", "io/fs", "path/filepath"}
 
+// confined libraries serve one place only: elsewhere their formats do not belong.
+var confined = map[string]string{
+	"github.com/sbinet/npyio/npy": "cmd/terastal",
+}
+
 func TestImportsPointDown(t *testing.T) {
 	seen := map[string]bool{}
 	for _, row := range allowed {
@@ -84,6 +89,9 @@ func TestImportsPointDown(t *testing.T) {
 			continue
 		}
 		for _, imp := range imports {
+			if only, is := confined[imp]; is && pkg != only {
+				t.Errorf("%s imports %s, which only %s may", pkg, imp, only)
+			}
 			if own, ok := strings.CutPrefix(imp, module+"/"); ok && !slices.Contains(allowed[i].imports, own) {
 				t.Errorf("%s imports %s, which it may not", pkg, own)
 			}

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,28 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/variants"
 )
+
+// handoffs tells what the conversions of a model's tensors cost, per change of
+// accelerator: the median over its layers and the most.
+func handoffs(p *profiler.Profile, model int) string {
+	var parts []string
+	for from := range p.Accelerators {
+		for to := range p.Accelerators {
+			var costs []time.Duration
+			for _, h := range p.Handoffs {
+				if h.Model == model && h.From == from && h.To == to {
+					costs = append(costs, h.P50)
+				}
+			}
+			if len(costs) > 0 {
+				slices.Sort(costs)
+				parts = append(parts, fmt.Sprintf("%s to %s %s, at most %s", p.Accelerators[from].Name, p.Accelerators[to].Name,
+					usText(float64(costs[len(costs)/2])/1e3), usText(float64(costs[len(costs)-1])/1e3)))
+			}
+		}
+	}
+	return strings.Join(parts, "; ")
+}
 
 // Profile prints a profile: a line per layer with its median on every
 // accelerator and where it is fastest.
@@ -77,6 +100,9 @@ func Profile(w io.Writer, p *profiler.Profile) {
 			parts = append(parts, fmt.Sprintf("each layer where it is fastest %s", msText(d.Seconds()*1e3)))
 		}
 		fmt.Fprintf(w, "%s, sum of medians: %s\n", model.Name, strings.Join(parts, ", "))
+		if text := handoffs(p, m); text != "" {
+			fmt.Fprintf(w, "%s, changing accelerator between layers: %s\n", model.Name, text)
+		}
 	}
 	for _, s := range p.Warnings {
 		fmt.Fprintf(w, "warning (~): %s\n", s)

@@ -1,0 +1,70 @@
+package models
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models/zoo"
+)
+
+// BenchmarkSplitOverhead runs a whole model and the chain of its layers in
+// turn, on one core at full optimisation, and reports the ratio of the medians.
+func BenchmarkSplitOverhead(b *testing.B) {
+	orttest.Start(b)
+	for _, name := range zoo.Names() {
+		b.Run(name, func(b *testing.B) {
+			data, err := zoo.Build(name, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			m, err := Parse(name, data, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, granularity := range []string{"op", "block", "model"} {
+				b.Run(granularity, func(b *testing.B) { splitOverhead(b, m, granularity) })
+			}
+		})
+	}
+}
+
+func splitOverhead(b *testing.B, m *Model, granularity string) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	g, err := ParseGranularity(granularity)
+	if err != nil {
+		b.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		b.Fatal(err)
+	}
+	inputs := RandomInputs(m, 1)
+	whole, err := newWhole(m, inputs, "all")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer whole.close()
+	chained, err := newChain(m, layers, inputs, "all")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer chained.close()
+	sides := []*chain{whole, chained}
+	times := make([][]time.Duration, len(sides))
+	for round := -2; round < b.N; round++ {
+		for side := range sides { // strictly in turn: each finds the other's data in the caches
+			start := time.Now()
+			if err := sides[side].run(nil); err != nil {
+				b.Fatal(err)
+			}
+			if round >= 0 {
+				times[side] = append(times[side], time.Since(start))
+			}
+		}
+	}
+	b.ReportMetric(float64(median(times[1]))/float64(median(times[0])), "x-whole")
+	b.ReportMetric(float64(len(layers)), "layers")
+}

@@ -1,0 +1,220 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+)
+
+func attribute(name string, value any) *pb.AttributeProto {
+	a := &pb.AttributeProto{Name: proto.String(name)}
+	switch v := value.(type) {
+	case int:
+		a.Type, a.I = pb.AttributeProto_INT.Enum(), proto.Int64(int64(v))
+	case string:
+		a.Type, a.S = pb.AttributeProto_STRING.Enum(), []byte(v)
+	case []int64:
+		a.Type, a.Ints = pb.AttributeProto_INTS.Enum(), v
+	case *pb.GraphProto:
+		a.Type, a.G = pb.AttributeProto_GRAPH.Enum(), v
+	default:
+		panic(fmt.Sprintf("attribute of %T", value))
+	}
+	return a
+}
+
+func (s *sketch) constant(name string, kind DataType, dims []int64, raw ...byte) string {
+	s.g.Initializer = append(s.g.Initializer, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(kind)), Dims: dims, RawData: raw})
+	return name
+}
+
+var square = []int64{1, 4, 6, 6}
+
+// constructs are what ONNX files contain beside chains of operators; each is
+// cut at every operator and at the named tensors.
+var constructs = []struct {
+	name  string
+	build func(s *sketch)
+	cuts  string   // also cut after these
+	ops   []string // wanted at granularity op, if given
+}{
+	{"loop that captures across a cut", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.conv("a", "b")
+		s.constant("times", ort.Int64, nil, 3, 0, 0, 0, 0, 0, 0, 0)
+		body := &pb.GraphProto{
+			Name:  proto.String("body"),
+			Input: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "i", Type: ort.Int64}), valueInfo(Tensor{Name: "go", Type: ort.Bool}), valueInfo(Tensor{Name: "sum", Type: ort.Float, Shape: square})},
+			Node: []*pb.NodeProto{
+				{OpType: proto.String("Identity"), Input: []string{"go"}, Output: []string{"on"}},
+				{OpType: proto.String("Add"), Input: []string{"sum", "a"}, Output: []string{"next"}},
+			},
+			Output: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "on", Type: ort.Bool}), valueInfo(Tensor{Name: "next", Type: ort.Float, Shape: square})},
+		}
+		s.node("Loop", []string{"times", "", "b"}, "c").Attribute = []*pb.AttributeProto{attribute("body", body)}
+		s.conv("c", "y")
+		s.output("y")
+	}, "b,c", []string{"Conv", "Conv", "Loop", "Conv"}},
+	{"scan that captures across a cut", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.conv("a", "b")
+		s.node("ReduceMean", []string{"a"}, "start").Attribute = []*pb.AttributeProto{attribute("axes", []int64{0}), attribute("keepdims", 0)}
+		step := []int64{4, 6, 6}
+		body := &pb.GraphProto{
+			Name:  proto.String("body"),
+			Input: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "state", Type: ort.Float, Shape: step}), valueInfo(Tensor{Name: "slice", Type: ort.Float, Shape: step})},
+			Node: []*pb.NodeProto{
+				{OpType: proto.String("Add"), Input: []string{"state", "slice"}, Output: []string{"next"}},
+				{OpType: proto.String("Mul"), Input: []string{"next", "start"}, Output: []string{"each"}},
+			},
+			Output: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "next", Type: ort.Float, Shape: step}), valueInfo(Tensor{Name: "each", Type: ort.Float, Shape: step})},
+		}
+		s.node("Scan", []string{"start", "b"}, "last", "c").Attribute = []*pb.AttributeProto{attribute("body", body), attribute("num_scan_inputs", 1)}
+		s.conv("c", "y")
+		s.output("y", "last")
+	}, "b", []string{"Conv", "Conv ReduceMean", "Scan", "Conv"}},
+	{"optional inputs left empty", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.constant("most", ort.Float, nil, 0, 0, 0x80, 0x3e) // 0.25
+		s.node("Clip", []string{"a", "", "most"}, "b")
+		s.conv("b", "c")
+		s.constant("scales", ort.Float, []int64{4}, 0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0, 0x40)
+		s.node("Resize", []string{"c", "", "scales"}, "d").Attribute = []*pb.AttributeProto{attribute("mode", "nearest")}
+		s.conv("d", "y")
+		s.output("y")
+	}, "a,c", []string{"Conv Clip", "Conv Resize", "Conv"}},
+	{"operators of ONNX Runtime's own domain", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.node("Gelu", []string{"a"}, "b").Domain = proto.String("com.microsoft")
+		n := s.node("FusedMatMul", []string{"b", "a"}, "c")
+		n.Domain, n.Attribute = proto.String("com.microsoft"), []*pb.AttributeProto{attribute("transB", 1)}
+		s.conv("c", "y")
+		s.output("y")
+	}, "a,b", []string{"Conv Gelu", "FusedMatMul", "Conv"}},
+	{"tensors alive across many cuts", func(s *sketch) {
+		s.conv(s.input("x", square...), "v0")
+		for i := range 6 {
+			s.conv(fmt.Sprint("v", i), fmt.Sprint("v", i+1))
+		}
+		s.node("Sum", []string{"v6", "v3", "v0", "x"}, "y")
+		s.output("y", "v1")
+	}, "", []string{"Conv", "Conv", "Conv", "Conv", "Conv", "Conv", "Conv Sum"}},
+	{"outputs of nodes that nobody reads", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.node("Split", []string{"a"}, "b", "unread").Attribute = []*pb.AttributeProto{attribute("axis", 2)}
+		s.node("MaxPool", []string{"b"}, "c", "indices").Attribute = []*pb.AttributeProto{attribute("kernel_shape", []int64{1, 1})}
+		s.conv("c", "y")
+		s.conv("a", "dead")
+		s.output("y")
+	}, "b", []string{"Conv Split MaxPool", "Conv"}},
+	{"several inputs and outputs", func(s *sketch) {
+		s.conv(s.input("left", square...), "a")
+		s.conv(s.input("right", square...), "b")
+		s.node("Add", []string{"a", "b"}, "c")
+		s.conv("c", "y")
+		s.output("y", "a", "c")
+	}, "a,b", []string{"Conv", "Conv Add", "Conv"}},
+	{"an input passed through", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.conv("a", "y")
+		s.input("aside", 3)
+		s.output("aside", "y", "x")
+	}, "a", []string{"Conv", "Conv"}},
+	{"initialisers that are outputs", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.node("Conv", []string{"a", "w0"}, "y") // shares the weights, which are an output
+		s.output("w0", "y")
+	}, "a", []string{"Identity Conv", "Conv"}},
+	{"text inside the model", func(s *sketch) {
+		s.conv(s.input("x", square...), "a")
+		s.node("Cast", []string{"a"}, "text").Attribute = []*pb.AttributeProto{attribute("to", int(ort.String))}
+		s.conv("a", "b")
+		s.node("Cast", []string{"text"}, "numbers").Attribute = []*pb.AttributeProto{attribute("to", int(ort.Float))}
+		s.node("Add", []string{"b", "numbers"}, "c")
+		s.conv("c", "y")
+		s.output("y")
+	}, "", nil},
+}
+
+func TestConstructsSplitExactly(t *testing.T) {
+	orttest.Start(t)
+	for _, test := range constructs {
+		t.Run(test.name, func(t *testing.T) {
+			s := &sketch{}
+			test.build(s)
+			m := s.parse(t)
+			layers := exact(t, m, "op")
+			if test.ops != nil {
+				wantOps(t, layers, test.ops...)
+			}
+			exact(t, m, "block")
+			exact(t, m, "model")
+			if test.cuts != "" {
+				if got, want := len(exact(t, m, "cuts:"+test.cuts)), 1+strings.Count(test.cuts, ",")+1; got != want {
+					t.Errorf("%d layers with cuts after %s, want %d", got, test.cuts, want)
+				}
+			}
+			for _, l := range layers {
+				for _, x := range slices.Concat(l.Inputs, l.Outputs) {
+					if x.Type == ort.String {
+						t.Errorf("layer %d exchanges %v", l.Index, x)
+					}
+				}
+			}
+			v, err := Verify(m, layers, RandomInputs(m, 11), "all")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !v.Holds("all") {
+				t.Errorf("at full optimisation: %+v", v)
+			}
+		})
+	}
+}
+
+func TestNothingToRun(t *testing.T) {
+	orttest.Start(t)
+	s := &sketch{}
+	s.conv(s.input("x", square...), "dead")
+	s.output("x")
+	m := s.parse(t)
+	for _, granularity := range []string{"op", "block", "model"} {
+		g, _ := ParseGranularity(granularity)
+		if _, err := m.Split(g); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "nothing to run") {
+			t.Errorf("%s: got %v", granularity, err)
+		}
+	}
+}
+
+// TestTypesCrossCuts: every element type that a buffer can hold.
+func TestTypesCrossCuts(t *testing.T) {
+	orttest.Start(t)
+	for _, kind := range []DataType{
+		ort.Float, ort.Double, ort.Float16, ort.BFloat16, ort.Bool,
+		ort.Int8, ort.Int16, ort.Int32, ort.Int64, ort.Uint8, ort.Uint16, ort.Uint32, ort.Uint64,
+	} {
+		t.Run(kind.String(), func(t *testing.T) {
+			s := &sketch{}
+			s.g.Input = append(s.g.Input, valueInfo(Tensor{Name: "x", Type: kind, Shape: []int64{3, 5}}))
+			s.node("Transpose", []string{"x"}, "a")
+			s.node("Concat", []string{"a", "a"}, "b").Attribute = []*pb.AttributeProto{attribute("axis", 1)}
+			s.node("Transpose", []string{"b"}, "y")
+			s.output("y")
+			layers := exact(t, s.parse(t), "cuts:a,b")
+			wantOps(t, layers, "Transpose", "Concat", "Transpose")
+			for _, l := range layers {
+				if l.Inputs[0].Type != kind || l.Outputs[0].Type != kind {
+					t.Errorf("layer %d takes %v and gives %v", l.Index, l.Inputs[0], l.Outputs[0])
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,469 @@
+package models
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+)
+
+// Form is a layer in a form that some accelerators run: the portable one, or
+// the one that ONNX Runtime's CPU provider makes of the layer inside the whole
+// model, whose boundary tensors may be blocked. All forms of a layer compute
+// the same; a tensor that the next layer's form wants in another layout is
+// converted on the way (Reorder).
+type Form struct {
+	// Inputs and Outputs of the form; their IDs are its ONNX value names.
+	Inputs, Outputs []Tensor
+	// Optimized forms are to be loaded with optimisation "none".
+	Optimized bool
+	// InPlace[o] is the input whose memory output o should share, or -1: a
+	// convolution that adds its result to that input else copies it first.
+	// Sharing is allowed where no later layer needs the input.
+	InPlace []int
+
+	model   func() ([]byte, error)
+	results map[string]bool // outputs that are outputs of the model
+}
+
+// ONNX is the form as an ONNX model.
+func (f *Form) ONNX() ([]byte, error) { return f.model() }
+
+// Chain is the forms of a model's layers as Buffers takes them when each layer
+// has one form only.
+func Chain(forms []Form) [][]Form {
+	chain := make([][]Form, len(forms))
+	for i := range forms {
+		chain[i] = forms[i : i+1]
+	}
+	return chain
+}
+
+// Form is the layer's portable form: plain layouts, standard operators.
+func (l *Layer) Form() Form {
+	return Form{Inputs: l.Inputs, Outputs: l.Outputs, InPlace: notInPlace(len(l.Outputs)), model: l.ONNX, results: l.results}
+}
+
+func notInPlace(outputs int) []int { return slices.Repeat([]int{-1}, outputs) }
+
+// Portable is the level at which Forms returns portable forms.
+const Portable = "none"
+
+// FormLevel is the level whose forms an accelerator runs that optimises at the
+// given one: Portable where that keeps layouts as they are.
+func FormLevel(optimization string) string {
+	switch level := strings.ToLower(optimization); level {
+	case "":
+		return "all"
+	case "all", "layout":
+		return level
+	}
+	return Portable
+}
+
+// Forms returns the layers, which Split made of this model, in the form that
+// ONNX Runtime's CPU provider runs at an optimisation level: cut after the
+// whole model was optimised, where the level changes layouts ("layout",
+// "all"), else the portable form. So does a model whose optimised graph cannot
+// be cut at the layers' boundaries.
+func (m *Model) Forms(layers []Layer, optimization string) ([]Form, error) {
+	plain := make([]Form, len(layers))
+	for i := range layers {
+		plain[i] = layers[i].Form()
+	}
+	level := FormLevel(optimization)
+	if level == Portable {
+		return plain, nil
+	}
+	whole, err := m.optimized(layers, level)
+	if err != nil {
+		return nil, err
+	}
+	c, err := m.formCutter(whole, layers)
+	if err != nil {
+		return nil, err
+	}
+	if forms := c.forms(layers); forms != nil {
+		return forms, nil
+	}
+	return plain, nil
+}
+
+// optimized is the model as the CPU provider optimises it, with every boundary
+// tensor of the layers kept as an output, so that none is optimised away.
+func (m *Model) optimized(layers []Layer, level string) (*document, error) {
+	given := m.graph.GetGraph()
+	g := &pb.GraphProto{Name: given.Name, Node: given.GetNode(), Initializer: given.GetInitializer(), Input: given.GetInput()}
+	for _, t := range m.outputs {
+		g.Output = append(g.Output, valueInfo(t))
+	}
+	for _, l := range layers {
+		for _, t := range l.Outputs {
+			if !l.results[t.Name] {
+				g.Output = append(g.Output, valueInfo(t))
+			}
+		}
+	}
+	whole, err := m.optimise(m.graph.with(g), level)
+	if err != nil {
+		return nil, err
+	}
+	produceOutputs(whole.GetGraph())
+	return whole, nil
+}
+
+// formCutter cuts an optimised model at the layers' boundaries.
+type formCutter struct {
+	model  *Model
+	whole  *document
+	nodes  []*pb.NodeProto
+	by     map[string]int    // the node that makes a value
+	born   map[string]int    // the layer that makes a boundary tensor; -1 for inputs
+	twins  map[string]Tensor // values that are boundary tensors in the blocked layout
+	twinOf map[string]string // the reverse, by the tensor's name
+	stored map[string]bool
+}
+
+// domainNCHWc holds ONNX Runtime's operators on blocked tensors.
+const domainNCHWc = "com.microsoft.nchwc"
+
+func (m *Model) formCutter(whole *document, layers []Layer) (*formCutter, error) {
+	nodes, stuck := topological(whole.GetGraph().GetNode())
+	if stuck != nil {
+		return nil, fail(ErrRuntime, m.source, "ONNX Runtime's optimised form has a cycle at %s", nodeName(stuck))
+	}
+	c := &formCutter{
+		model: m, whole: whole, nodes: nodes, by: producers(nodes),
+		born: make(map[string]int), twins: make(map[string]Tensor), twinOf: make(map[string]string), stored: make(map[string]bool),
+	}
+	for _, t := range whole.GetGraph().GetInitializer() {
+		c.stored[t.GetName()] = true
+	}
+	for _, t := range m.inputs {
+		c.born[t.Name] = -1
+	}
+	for i, l := range layers {
+		for _, t := range l.Outputs {
+			c.born[t.Name] = i
+		}
+	}
+	block := int64(0)
+	for _, n := range nodes {
+		if n.GetOpType() != "ReorderOutput" || n.GetDomain() != domainNCHWc || intAttribute(n, "channels_last") != 0 {
+			continue
+		}
+		at, boundary := c.born[n.GetOutput()[0]]
+		t := m.tensors[n.GetOutput()[0]]
+		if _, taken := c.twins[n.GetInput()[0]]; !boundary || at < 0 || taken || t.Type != ort.Float || len(t.Shape) != 4 {
+			continue
+		}
+		if block == 0 {
+			var err error
+			if block, err = blockSize(); err != nil {
+				return nil, err
+			}
+		}
+		t.Block = block
+		c.twins[n.GetInput()[0]] = t
+		c.twinOf[t.Name] = n.GetInput()[0]
+	}
+	return c, nil
+}
+
+func intAttribute(n *pb.NodeProto, name string) int64 {
+	for _, a := range n.GetAttribute() {
+		if a.GetName() == name {
+			return a.GetI()
+		}
+	}
+	return 0
+}
+
+// piece is what one layer needs of the optimised graph.
+type piece struct {
+	nodes  map[int]bool
+	inputs []string        // values from outside, in order of first use
+	known  map[string]bool // values visited
+}
+
+// forms cuts; nil when a layer would need a value that is no boundary tensor
+// of an earlier one, or heavy work would be done twice.
+func (c *formCutter) forms(layers []Layer) []Form {
+	pieces := make([]piece, len(layers))
+	wanted := make(map[string]bool) // values that a layer reads from an earlier one
+	times := make([]int, len(c.nodes))
+	for i, l := range layers {
+		p := &pieces[i]
+		p.nodes, p.known = make(map[int]bool), make(map[string]bool)
+		for _, t := range l.Outputs {
+			root := t.Name
+			if twin, has := c.twinOf[t.Name]; has {
+				root = twin
+			}
+			if !c.collect(p, i, root) {
+				return nil
+			}
+		}
+		for _, v := range p.inputs {
+			wanted[v] = true
+		}
+		for n := range p.nodes {
+			if times[n]++; times[n] > 1 && isCompute(c.nodes[n]) {
+				return nil
+			}
+		}
+	}
+	forms := make([]Form, len(layers))
+	for i := range layers {
+		forms[i] = c.form(&layers[i], &pieces[i], wanted)
+		if len(forms[i].Inputs) == 0 {
+			return nil
+		}
+	}
+	return forms
+}
+
+// collect adds to a layer's piece everything that a value depends on, back to
+// boundary tensors of earlier layers.
+func (c *formCutter) collect(p *piece, layer int, value string) bool {
+	if p.known[value] || c.stored[value] {
+		return true
+	}
+	p.known[value] = true
+	name := value
+	if t, twin := c.twins[value]; twin {
+		name = t.Name
+	}
+	if at, boundary := c.born[name]; boundary && at != layer {
+		p.inputs = append(p.inputs, value)
+		return at < layer
+	}
+	n, made := c.by[value]
+	if !made {
+		return false
+	}
+	if p.nodes[n] {
+		return true
+	}
+	p.nodes[n] = true
+	sound := true
+	reads(c.nodes[n], func(name string) { sound = sound && c.collect(p, layer, name) })
+	return sound
+}
+
+// tensor is the boundary tensor that a value of the optimised graph is.
+func (c *formCutter) tensor(value string) Tensor {
+	if t, twin := c.twins[value]; twin {
+		return t
+	}
+	return c.model.tensors[value]
+}
+
+// form makes the form of a layer whose piece is known. An output leaves in
+// every layout in which a later layer of the same accelerator reads it.
+func (c *formCutter) form(l *Layer, p *piece, wanted map[string]bool) Form {
+	f := Form{Optimized: true, results: l.results}
+	for _, v := range p.inputs {
+		f.Inputs = append(f.Inputs, c.tensor(v))
+	}
+	for _, t := range l.Outputs {
+		twin, has := c.twinOf[t.Name]
+		if has && (wanted[twin] || !wanted[t.Name] && !l.results[t.Name]) {
+			f.Outputs = append(f.Outputs, c.twins[twin])
+		}
+		if !has || wanted[t.Name] || l.results[t.Name] {
+			p.nodes[c.by[t.Name]] = true
+			f.Outputs = append(f.Outputs, t)
+		}
+	}
+	var nodes []*pb.NodeProto
+	for i, n := range c.nodes {
+		if p.nodes[i] {
+			nodes = append(nodes, n)
+		}
+	}
+	f.InPlace = c.inPlace(nodes, f)
+	name := fmt.Sprintf("%s/%d", c.model.name, l.Index)
+	f.model = func() ([]byte, error) { return c.onnx(name, nodes, f) }
+	return f
+}
+
+// inPlace finds the outputs that a convolution adds to an input of the form.
+func (c *formCutter) inPlace(nodes []*pb.NodeProto, f Form) []int {
+	index := make(map[string]int)
+	for i, t := range f.Inputs {
+		if t.Block > 0 {
+			index[t.ID()] = i
+		}
+	}
+	shared := notInPlace(len(f.Outputs))
+	for o, t := range f.Outputs {
+		at := slices.IndexFunc(nodes, func(n *pb.NodeProto) bool { return n.GetOutput()[0] == c.twinOf[t.Name] })
+		if t.Block == 0 || at < 0 || nodes[at].GetOpType() != "Conv" || len(nodes[at].GetInput()) != 4 {
+			continue
+		}
+		added := nodes[at].GetInput()[3]
+		i, outside := index[c.twins[added].ID()]
+		if !outside || !slices.Equal(c.twins[added].Shape, t.Shape) {
+			continue
+		}
+		if c.lastReader(nodes, at, added) {
+			shared[o] = i
+		}
+	}
+	return shared
+}
+
+// lastReader tells whether every other node that reads a value has run when
+// the one at index at does, because that depends on it, and whether that one
+// reads the value only to add to it.
+func (c *formCutter) lastReader(nodes []*pb.NodeProto, at int, value string) bool {
+	before := map[string]bool{}
+	for _, in := range nodes[at].GetInput() {
+		before[in] = true
+	}
+	uses := 0
+	for i := len(nodes) - 1; i >= 0; i-- {
+		n := nodes[i]
+		ancestor := slices.ContainsFunc(n.GetOutput(), func(out string) bool { return out != "" && before[out] })
+		reader := false
+		reads(n, func(name string) {
+			if name == value {
+				reader = true
+				uses++
+			}
+		})
+		switch {
+		case i == at:
+			if uses > 1 {
+				return false
+			}
+			continue
+		case ancestor:
+			reads(n, func(name string) { before[name] = true })
+			uses = 0
+		case reader:
+			return false
+		}
+	}
+	return true
+}
+
+// onnx writes nodes of the optimised graph as a model whose boundary values
+// are called by their tensors' IDs.
+func (c *formCutter) onnx(name string, nodes []*pb.NodeProto, f Form) ([]byte, error) {
+	used := make(map[string]bool)
+	renamed := make([]*pb.NodeProto, len(nodes))
+	for i, n := range nodes {
+		reads(n, func(v string) { used[v] = true })
+		n = proto.CloneOf(n)
+		c.rename(n)
+		renamed[i] = n
+	}
+	g := &pb.GraphProto{Name: proto.String(name), Node: renamed}
+	for _, t := range c.whole.GetGraph().GetInitializer() {
+		if used[t.GetName()] {
+			g.Initializer = append(g.Initializer, t)
+		}
+	}
+	for _, t := range f.Inputs {
+		g.Input = append(g.Input, valueInfo(t))
+	}
+	for _, t := range f.Outputs {
+		g.Output = append(g.Output, valueInfo(t))
+	}
+	d := c.whole.with(g)
+	d.OpsetImport = opsets(c.whole.ModelProto, nodes)
+	data, err := d.bytes()
+	if err != nil {
+		return nil, fail(ErrUnsupported, c.model.source, "layer %s: %v", name, err)
+	}
+	return data, nil
+}
+
+// rename calls blocked boundary tensors by their IDs, in subgraphs too.
+func (c *formCutter) rename(n *pb.NodeProto) {
+	for _, list := range [][]string{n.Input, n.Output} {
+		for i, v := range list {
+			if t, twin := c.twins[v]; twin {
+				list[i] = t.ID()
+			}
+		}
+	}
+	subgraphs(n, func(g *pb.GraphProto) {
+		for _, inner := range g.GetNode() {
+			c.rename(inner)
+		}
+	})
+}
+
+// Reorder is the model that converts a tensor between its plain and its
+// blocked layout: one input and one output, called by the tensors' IDs.
+func Reorder(from, to Tensor) (Form, error) {
+	f := Form{Inputs: []Tensor{from}, Outputs: []Tensor{to}, Optimized: true, InPlace: notInPlace(1)}
+	g := &pb.GraphProto{Name: proto.String("reorder"), Input: []*pb.ValueInfoProto{valueInfo(from)}, Output: []*pb.ValueInfoProto{valueInfo(to)}}
+	n := &pb.NodeProto{Domain: proto.String(domainNCHWc), Input: []string{from.ID()}, Output: []string{to.ID()}}
+	switch {
+	case from.Name != to.Name || len(from.Shape) != 4 || !slices.Equal(from.Shape, to.Shape) || (from.Block == 0) == (to.Block == 0):
+		return Form{}, fmt.Errorf("reorder: %v and %v are not two layouts of one tensor", from, to)
+	case to.Block > 0:
+		n.OpType = proto.String("ReorderInput")
+		if more := -from.Shape[1] & 3; more > 0 { // it takes channels by four
+			n.Input = []string{"padded"}
+			pads := []int64{0, 0, 0, 0, 0, more, 0, 0}
+			g.Initializer = []*pb.TensorProto{{Name: proto.String("pads"), DataType: proto.Int32(int32(ort.Int64)), Dims: []int64{8}, Int64Data: pads}}
+			g.Node = []*pb.NodeProto{{OpType: proto.String("Pad"), Input: []string{from.ID(), "pads"}, Output: n.Input}}
+		}
+	default:
+		n.OpType = proto.String("ReorderOutput")
+		n.Attribute = []*pb.AttributeProto{{
+			Name: proto.String("channels"), I: proto.Int64(from.Shape[1]), Type: pb.AttributeProto_INT.Enum(),
+		}}
+	}
+	g.Node = append(g.Node, n)
+	model := &pb.ModelProto{IrVersion: proto.Int64(8), Graph: g, OpsetImport: []*pb.OperatorSetIdProto{
+		{Version: proto.Int64(17)}, {Domain: proto.String(domainNCHWc), Version: proto.Int64(1)},
+	}}
+	f.model = func() ([]byte, error) { return marshal(model) }
+	return f, nil
+}
+
+// blockSize asks ONNX Runtime how many channels a block has on this machine.
+func blockSize() (int64, error) {
+	const channels = 4 // the fewest that can be blocked
+	plain := Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, channels, 1, 1}}
+	data, err := marshal(&pb.ModelProto{
+		IrVersion: proto.Int64(8),
+		OpsetImport: []*pb.OperatorSetIdProto{
+			{Version: proto.Int64(17)}, {Domain: proto.String(domainNCHWc), Version: proto.Int64(1)},
+		},
+		Graph: &pb.GraphProto{
+			Name:   proto.String("block"),
+			Node:   []*pb.NodeProto{{OpType: proto.String("ReorderInput"), Domain: proto.String(domainNCHWc), Input: []string{"x"}, Output: []string{"y"}}},
+			Input:  []*pb.ValueInfoProto{valueInfo(plain)},
+			Output: []*pb.ValueInfoProto{{Name: proto.String("y"), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Float))}}}}},
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	s, err := ort.NewSession(data, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
+	if err != nil {
+		return 0, fmt.Errorf("asking for the block size: %w", err)
+	}
+	defer s.Close()
+	out, err := runOnce(s, []Tensor{plain}, [][]byte{make([]byte, plain.Bytes())}, 1)
+	if err != nil {
+		return 0, fmt.Errorf("asking for the block size: %w", err)
+	}
+	defer destroy(out)
+	_, shape := ort.Info(out[0])
+	if len(shape) != 4 || shape[1] < 1 {
+		return 0, fmt.Errorf("asking for the block size: ONNX Runtime answered %v", shape)
+	}
+	return shape[1], nil
+}

@@ -1,0 +1,107 @@
+package models
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models/zoo"
+)
+
+// sideVariable makes the test binary load one side of the comparison and print
+// its resident memory.
+const sideVariable = "TERASTAL_TEST_MEMORY"
+
+// The sessions and buffers of a chain of layers take hardly more memory than
+// those of the whole model. Each side is measured in a process of its own,
+// after what loading needed is freed.
+func TestChainMemory(t *testing.T) {
+	if side := os.Getenv(sideVariable); side != "" {
+		printResident(t, side)
+		return
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("resident memory is read from /proc")
+	}
+	if testing.Short() {
+		t.Skip("a large network")
+	}
+	orttest.Start(t)
+	whole, chained := resident(t, "whole"), resident(t, "op")
+	t.Logf("resident: whole %d MiB, chained %d MiB, ratio %.3f", whole>>10, chained>>10, float64(chained)/float64(whole))
+	if most := 1.15; float64(chained) > most*float64(whole) {
+		t.Errorf("the chain takes %d KiB, the whole model %d KiB: more than %.2f times as much", chained, whole, most)
+	}
+}
+
+func resident(t *testing.T, side string) int64 {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChainMemory$", "-test.v")
+	cmd.Env = append(os.Environ(), sideVariable+"="+side)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, text, _ := strings.Cut(string(out), "resident KiB ")
+	var kib int64
+	if _, err := fmt.Sscan(text, &kib); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	return kib
+}
+
+func printResident(t *testing.T, side string) {
+	orttest.Start(t)
+	c := open(t, side)
+	for range 3 {
+		if err := c.run(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(status), "VmRSS:")
+	fmt.Println("resident KiB", strings.Fields(text)[0])
+	c.close()
+}
+
+// open loads ResNet-50 whole, or as the chain of its layers, and forgets the model.
+func open(t *testing.T, side string) *chain {
+	data, err := zoo.Build("resnet50", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Parse("resnet50", data, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := RandomInputs(m, 1)
+	if side == "whole" {
+		c, err := newWhole(m, inputs, "all")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	g, err := ParseGranularity(side)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newChain(m, layers, inputs, "all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -1,0 +1,108 @@
+package runtime_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/runtime"
+)
+
+// Whatever accelerators the layers of a request run on, in blocked or plain
+// layouts, the outputs are the whole model's. The slot is used again and again,
+// as requests do.
+func TestAnySequenceOfAccelerators(t *testing.T) {
+	orttest.Start(t)
+	var accs []runtime.Accelerator
+	for _, level := range []string{"all", "basic", "layout", "extended"} {
+		a, err := runtime.OpenORT(runtime.Spec{Name: level, Optimization: level})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accs = append(accs, a)
+	}
+	sequences := 12
+	for _, c := range []struct{ net, granularity string }{
+		{"ds_cnn_kws", "op"}, {"mobilenetv2_ssdlite", "op"}, {"fbnetc", "block"}, {"resnet18", "op"}, {"sp2dense", "block"},
+	} {
+		t.Run(c.net+"/"+c.granularity, func(t *testing.T) {
+			if testing.Short() && c.net != "ds_cnn_kws" {
+				t.Skip("large")
+			}
+			n := zooNetwork(t, c.net, c.granularity)
+			p, err := runtime.Prepare(n, accs, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			in, err := n.Inputs(3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := n.Reference([][]*runtime.Tensor{in})
+			if err != nil {
+				t.Fatal(err)
+			}
+			slot, err := p.NewSlot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer slot.Close()
+			rng := rand.New(rand.NewPCG(1, 2))
+			converted := 0
+			for s := range sequences {
+				slot.SetInputs(in)
+				at, text := rng.IntN(len(accs)), ""
+				for l := range n.Layers {
+					if rng.IntN(3) == 0 {
+						before := at
+						at = rng.IntN(len(accs))
+						if l > 0 {
+							converted += len(p.Conversions(l, before, at))
+						}
+					}
+					text += fmt.Sprint(at)
+					if err := slot.Run(l, 0, at); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i, out := range slot.Outputs() {
+					d, err := models.Compare(out.Type, out.Data, want[0][i])
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !(d.MaxRel <= runtime.Tolerance) {
+						t.Errorf("sequence %d (%s): output %d differs by %g of its largest magnitude", s, text, i, d.MaxRel)
+					}
+				}
+			}
+			if converted == 0 {
+				t.Error("no tensor changed its layout: the test tests nothing")
+			}
+		})
+	}
+}
+
+func zooNetwork(t *testing.T, name, granularity string) *runtime.Network {
+	t.Helper()
+	data, err := zoo.Build(name, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse(name, data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity(granularity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &runtime.Network{Name: name, Model: m, Layers: layers}
+}
