@@ -11,18 +11,12 @@ import (
 
 // BenchmarkSplitOverhead runs a whole model and the chain of its layers in
 // turn, on one core at full optimisation, and reports the ratio of the medians.
+// Granularity model is the noise of the comparison: the same work on both sides.
 func BenchmarkSplitOverhead(b *testing.B) {
 	orttest.Start(b)
 	for _, name := range zoo.Names() {
 		b.Run(name, func(b *testing.B) {
-			data, err := zoo.Build(name, 1)
-			if err != nil {
-				b.Fatal(err)
-			}
-			m, err := Parse(name, data, Options{})
-			if err != nil {
-				b.Fatal(err)
-			}
+			m := zooModel(b, name)
 			for _, granularity := range []string{"op", "block", "model"} {
 				b.Run(granularity, func(b *testing.B) { splitOverhead(b, m, granularity) })
 			}
@@ -33,14 +27,7 @@ func BenchmarkSplitOverhead(b *testing.B) {
 func splitOverhead(b *testing.B, m *Model, granularity string) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	g, err := ParseGranularity(granularity)
-	if err != nil {
-		b.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		b.Fatal(err)
-	}
+	layers := cut(b, m, granularity)
 	inputs := RandomInputs(m, 1)
 	whole, err := newWhole(m, inputs, "all")
 	if err != nil {

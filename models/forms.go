@@ -68,8 +68,8 @@ func FormLevel(optimization string) string {
 // Forms returns the layers, which Split made of this model, in the form that
 // ONNX Runtime's CPU provider runs at an optimisation level: cut after the
 // whole model was optimised, where the level changes layouts ("layout",
-// "all"), else the portable form. So does a model whose optimised graph cannot
-// be cut at the layers' boundaries.
+// "all"), else the portable form. A model whose optimised graph cannot be cut at
+// the layers' boundaries keeps the portable form too.
 func (m *Model) Forms(layers []Layer, optimization string) ([]Form, error) {
 	plain := make([]Form, len(layers))
 	for i := range layers {
@@ -318,35 +318,33 @@ func (c *formCutter) inPlace(nodes []*pb.NodeProto, f Form) []int {
 	return shared
 }
 
-// lastReader tells whether every other node that reads a value has run when
-// the one at index at does, because that depends on it, and whether that one
-// reads the value only to add to it.
+// lastReader tells whether the node at index at reads a value once, and every
+// other node that reads it has run before, because that one depends on it.
 func (c *formCutter) lastReader(nodes []*pb.NodeProto, at int, value string) bool {
-	before := map[string]bool{}
-	for _, in := range nodes[at].GetInput() {
-		before[in] = true
-	}
-	uses := 0
-	for i := len(nodes) - 1; i >= 0; i-- {
-		n := nodes[i]
-		ancestor := slices.ContainsFunc(n.GetOutput(), func(out string) bool { return out != "" && before[out] })
-		reader := false
+	count := func(n *pb.NodeProto) (times int) {
 		reads(n, func(name string) {
 			if name == value {
-				reader = true
-				uses++
+				times++
 			}
 		})
+		return times
+	}
+	if count(nodes[at]) != 1 {
+		return false
+	}
+	for _, n := range nodes[at+1:] {
+		if count(n) > 0 {
+			return false
+		}
+	}
+	needed := make(map[string]bool) // by the node at index at, directly or not
+	need := func(name string) { needed[name] = true }
+	reads(nodes[at], need)
+	for _, n := range slices.Backward(nodes[:at]) {
 		switch {
-		case i == at:
-			if uses > 1 {
-				return false
-			}
-			continue
-		case ancestor:
-			reads(n, func(name string) { before[name] = true })
-			uses = 0
-		case reader:
+		case slices.ContainsFunc(n.GetOutput(), func(out string) bool { return needed[out] }):
+			reads(n, need)
+		case count(n) > 0:
 			return false
 		}
 	}

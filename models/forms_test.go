@@ -138,22 +138,8 @@ func TestZooHasOptimizedForms(t *testing.T) {
 	}
 	orttest.Start(t)
 	for _, name := range []string{"inceptionv3", "mobilenetv2_ssdlite", "resnet18"} {
-		data, err := zoo.Build(name, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := Parse(name, data, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, err := ParseGranularity("op")
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers, err := m.Split(g)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := zooModel(t, name)
+		layers := cut(t, m, "op")
 		forms, err := m.Forms(layers, "all")
 		if err != nil {
 			t.Fatal(err)
@@ -169,4 +155,30 @@ func TestZooHasOptimizedForms(t *testing.T) {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
+}
+
+func zooModel(t testing.TB, name string) *Model {
+	t.Helper()
+	data, err := zoo.Build(name, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Parse(name, data, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func cut(t testing.TB, m *Model, granularity string) []Layer {
+	t.Helper()
+	g, err := ParseGranularity(granularity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layers
 }

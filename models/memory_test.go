@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
-	"github.com/terastal/terastal/models/zoo"
 )
 
 // sideVariable makes the test binary load one side of the comparison and print
@@ -75,14 +74,7 @@ func printResident(t *testing.T, side string) {
 
 // open loads ResNet-50 whole, or as the chain of its layers, and forgets the model.
 func open(t *testing.T, side string) *chain {
-	data, err := zoo.Build("resnet50", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := Parse("resnet50", data, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := zooModel(t, "resnet50")
 	inputs := RandomInputs(m, 1)
 	if side == "whole" {
 		c, err := newWhole(m, inputs, "all")
@@ -91,15 +83,7 @@ func open(t *testing.T, side string) *chain {
 		}
 		return c
 	}
-	g, err := ParseGranularity(side)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newChain(m, layers, inputs, "all")
+	c, err := newChain(m, cut(t, m, side), inputs, "all")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -67,23 +66,9 @@ func (b *bench) add(t *testing.T, n *runtime.Network) {
 
 func network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
-	data, err := zoo.Build("ds_cnn_kws", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("kws", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := models.ParseGranularity(granularity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &runtime.Network{Name: "kws-" + granularity, Model: m, Layers: layers}
+	n := zooNetwork(t, "ds_cnn_kws", granularity)
+	n.Name = "kws-" + granularity
+	return n
 }
 
 // system is the bench as the scheduler sees it, with made-up latencies: which
