@@ -30,18 +30,18 @@ func newDemo(s *streams) *cobra.Command {
 		Long: `Takes four small networks that were trained to name glyphs (99 % accurate each;
 a residual one, inverted bottlenecks, plain convolutions, attention), splits
 them into layers, measures every layer on this machine's accelerators, chooses
-rates that demand all of the measured capacity in equal shares, and plays the
+rates that demand 70 % of the measured capacity in equal shares, and plays the
 same arrivals under every policy on the real accelerators. Requests are due
 after 10 to 25 ms. Outputs of sampled requests are compared with those of the
 whole models. Needs no configuration and no download.`,
 		Example: `  terastal demo
-  terastal demo --load 0.8 --duration 20s
+  terastal demo --load 0.9 --duration 20s
   terastal demo --json | jq '.policies[] | {policy, mean_miss_rate, outputs_verified}'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.demo(cmd) },
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
-	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "1", "duration": "6s", "budget": "8s"} {
+	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "0.7", "duration": "6s", "budget": "8s"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
 	return cmd
