@@ -22,6 +22,10 @@ var demoModels = []struct {
 	{"glyph_vit", 25 * time.Millisecond},
 }
 
+// demoGranularity keeps layers large beside the cost of dispatching them: the
+// networks take about a millisecond in all.
+const demoGranularity = "auto:250us"
+
 func newDemo(s *streams) *cobra.Command {
 	o := playOptions{streams: s}
 	cmd := &cobra.Command{
@@ -53,7 +57,7 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 		return err
 	}
 	for _, m := range demoModels {
-		c.Models = append(c.Models, config.Model{Name: m.name, Source: zooPrefix + m.name, Rate: 1, Deadline: m.deadline, Granularity: config.DefaultGranularity})
+		c.Models = append(c.Models, config.Model{Name: m.name, Source: zooPrefix + m.name, Rate: 1, Deadline: m.deadline, Granularity: demoGranularity})
 	}
 	begin := time.Now()
 	fmt.Fprintf(o.err, "splitting and loading %d networks\n", len(demoModels))
