@@ -93,7 +93,7 @@ func lifetimes(chain [][]Form) []*span {
 					continue
 				}
 				from, to := at[f.Inputs[input].ID()], at[f.Outputs[o].ID()]
-				if from == nil || from == to || from.bytes != to.bytes {
+				if from == nil || from == to || from.bytes != to.bytes || !allInPlace(forms, f.Inputs[input].ID(), f.Outputs[o].ID()) {
 					continue
 				}
 				from.ids, from.to = append(from.ids, to.ids...), to.to
@@ -105,6 +105,19 @@ func lifetimes(chain [][]Form) []*span {
 		}
 	}
 	return spans
+}
+
+// allInPlace tells whether every form that reads the one tensor and makes the
+// other computes it in place: another could still read what it has overwritten.
+func allInPlace(forms []Form, input, output string) bool {
+	for _, f := range forms {
+		i := slices.IndexFunc(f.Inputs, func(t Tensor) bool { return t.ID() == input })
+		o := slices.IndexFunc(f.Outputs, func(t Tensor) bool { return t.ID() == output })
+		if i >= 0 && o >= 0 && f.InPlace[o] != i {
+			return false
+		}
+	}
+	return true
 }
 
 // lastReaders is the last layer that needs each tensor, by name; results of

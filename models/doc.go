@@ -61,8 +61,8 @@
 // same tensors under the same names, in layouts that Tensor.Block tells apart, so
 // any layer can follow any other after a Reorder, which is a handoff to be
 // measured. What remains is what a session's Run costs: 2 to 3 microseconds with
-// its code and data in the cache, 5 to 10 after a layer has swept the cache,
-// which shows only where layers take some tens of microseconds.
+// its code and data in the cache, 5 to 30 after layers have swept the caches,
+// which shows where layers are short.
 //
 // Other optimisations can reach across a boundary (the scale of an attention
 // moves into the next matrix product). Forms then gives the portable form, which

@@ -170,7 +170,7 @@ func zooModel(t testing.TB, name string) *Model {
 	return m
 }
 
-func cut(t testing.TB, m *Model, granularity string) []Layer {
+func cut(t failer, m *Model, granularity string) []Layer {
 	t.Helper()
 	g, err := ParseGranularity(granularity)
 	if err != nil {
@@ -181,4 +181,29 @@ func cut(t testing.TB, m *Model, granularity string) []Layer {
 		t.Fatal(err)
 	}
 	return layers
+}
+
+// Memory is shared in place only if every form of the layer may overwrite it.
+func TestBuffersInPlace(t *testing.T) {
+	x, y := Tensor{Name: "x", Type: ort.Float, Shape: []int64{16}}, Tensor{Name: "y", Type: ort.Float, Shape: []int64{16}}
+	first := Form{Outputs: []Tensor{x}, InPlace: []int{-1}}
+	form := func(input int) Form {
+		return Form{Inputs: []Tensor{x}, Outputs: []Tensor{y}, InPlace: []int{input}, results: map[string]bool{"y": true}}
+	}
+	late := Form{Inputs: []Tensor{x, y}, InPlace: []int{}}
+	for _, c := range []struct {
+		what   string
+		chain  [][]Form
+		shared bool
+	}{
+		{"in place", [][]Form{{first}, {form(0)}}, true},
+		{"both forms in place", [][]Form{{first}, {form(0), form(0)}}, true},
+		{"one form reads on", [][]Form{{first}, {form(0), form(-1)}}, false},
+		{"a later layer reads the input", [][]Form{{first}, {form(0)}, {late}}, false},
+	} {
+		offsets, _ := Buffers(c.chain, 64)
+		if shared := offsets["x"] == offsets["y"]; shared != c.shared {
+			t.Errorf("%s: shared is %t", c.what, shared)
+		}
+	}
 }

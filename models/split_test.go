@@ -88,14 +88,7 @@ func (s *sketch) parse(t failer) *Model {
 // exact splits, checks the boundaries and requires bit-identical outputs.
 func exact(t failer, m *Model, granularity string) []Layer {
 	t.Helper()
-	g, err := ParseGranularity(granularity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
+	layers := cut(t, m, granularity)
 	available := make(map[string]bool)
 	for _, in := range m.Inputs() {
 		available[in.Name] = true
