@@ -57,7 +57,7 @@ func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Sp
 	if o.Progress == nil {
 		o.Progress = func(float64) {}
 	}
-	p := &Profile{Created: o.Now.UTC().Format(time.RFC3339), Host: o.Host, ORT: o.ORT, Together: !o.Solo && len(accs) > 1, Accelerators: specs}
+	p := &Profile{Created: o.Now.UTC().Format(time.RFC3339), Host: o.Host, ORT: o.ORT, Accelerators: specs}
 	for m, prog := range programs {
 		p.Models = append(p.Models, describe(prog, granularity[m]))
 	}
@@ -90,8 +90,8 @@ func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Sp
 		}
 	}
 	if unstable > 0 {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of %d cells did not reach %.1f %% precision within %v per accelerator: the machine is noisy or the budget short",
-			unstable, len(p.Cells), o.Precision*100, o.Budget))
+		p.Warnings = append(p.Warnings, Warning{WarnUnstable, fmt.Sprintf("%d of %d cells did not reach %.1f %% precision within %v per accelerator: the machine is noisy or the budget short",
+			unstable, len(p.Cells), o.Precision*100, o.Budget)})
 	}
 	return p, nil
 }

@@ -2,46 +2,75 @@
 // accelerator, and keeps the result as a document with its provenance. The
 // scheduler and the simulator work from it.
 //
-// Layers of all models are timed in shuffled order, so that caches hold as
-// little of a layer's weights as they do when a schedule mixes models, on the
-// thread and cores they will have in a run, from host memory to host memory,
-// with ORT's own profiling off. Unless told otherwise all accelerators work at the same time, as they do in a
-// run, so that what they cost each other is in the numbers.
+// Every accelerator is driven by a worker, which the command line runs in a
+// process of its own ([Start]): a crash or a hang costs the one cell that it
+// happened in. A worker runs short pieces of the models, a few consecutive
+// layers at a time, in shuffled order, so that caches hold about as little of a
+// layer's weights as they do when a schedule mixes models; on the thread and
+// cores that the accelerator has in a run, from host memory to host memory,
+// with ONNX Runtime's own profiling off. Rounds of all accelerators alternate
+// until every median is known well enough. A cell's times are those of an
+// accelerator that works alone; what the others cost it when they are busy is
+// measured in between, and kept as [Interference].
 package profiler
 
 import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
 )
 
-// ErrStale is wrapped by errors about a profile that was made for something
-// else than what it is to be used for.
-var ErrStale = errors.New("stale profile")
+// Errors about a profile that exists but cannot be used.
+var (
+	// ErrStale is wrapped when a profile was made for something else than what
+	// it is to be used for.
+	ErrStale = errors.New("stale profile")
+	// ErrPartial is wrapped when a measurement was stopped before every cell
+	// was measured.
+	ErrPartial = errors.New("partial profile")
+)
 
 // Profile is what was measured, on what.
 type Profile struct {
 	Created string        `json:"created"` // RFC 3339
 	Host    hostinfo.Info `json:"host"`
 	ORT     string        `json:"onnxruntime"`
-	// Together is true when all accelerators worked while each was measured.
-	Together     bool           `json:"together"`
+	// Precision is the half-width of the median's confidence interval that was
+	// aimed at, as a share of the median; Took how long measuring took.
+	Precision float64       `json:"precision,omitempty"`
+	Took      time.Duration `json:"took_ns,omitempty"`
+	// Partial is true when the measurement was stopped before its end.
+	Partial      bool           `json:"partial,omitempty"`
 	Accelerators []runtime.Spec `json:"accelerators"`
 	Models       []Model        `json:"models"`
 	Cells        []Cell         `json:"cells"`
 	// Handoffs are the conversions between tensor layouts that a change of
 	// accelerator costs; those that cost nothing are left out.
 	Handoffs []Handoff `json:"handoffs,omitempty"`
+	// Interference is how much accelerators slow each other down.
+	Interference []Interference `json:"interference,omitempty"`
+	// Dispatches is what the executor needs between two layers.
+	Dispatches []Dispatch `json:"dispatches,omitempty"`
+	// Chains hold sums of layers against whole models.
+	Chains []Chain `json:"chains,omitempty"`
+	// Peaks are what the accelerators reach on ideal work.
+	Peaks []Peak `json:"peaks,omitempty"`
+	// Noise is what two measurements of the same thing differ by.
+	Noise *Noise `json:"noise,omitempty"`
 	// Warnings are doubts about the measurement as a whole.
-	Warnings []string `json:"warnings,omitempty"`
+	Warnings []Warning `json:"warnings,omitempty"`
 }
 
 // Model is a measured model.
@@ -78,12 +107,127 @@ type Cell struct {
 	P99            time.Duration `json:"p99_ns"`
 	Low            time.Duration `json:"p50_low_ns"`
 	High           time.Duration `json:"p50_high_ns"`
+	// Outliers is how many runs took longer than the third quartile by more than
+	// three interquartile ranges.
+	Outliers int `json:"outliers,omitempty"`
+	// Load is how long the first loading took, Memory what it added to the
+	// resident memory of the worker, in bytes, where the system tells.
+	Load   time.Duration `json:"load_ns,omitempty"`
+	Memory int64         `json:"memory_bytes,omitempty"`
 	// Unstable is true when the time budget ended before the median was known
 	// to the target precision.
 	Unstable bool `json:"unstable,omitempty"`
 	// Refused says why the accelerator cannot run it; there are no times then.
 	Refused string `json:"refused,omitempty"`
+	// Samples are up to 128 of the runs' times, evenly spread and in order.
+	Samples Times `json:"samples_ns,omitempty"`
 }
+
+// Measured reports whether the cell has times.
+func (c *Cell) Measured() bool { return c.Refused == "" && c.N > 0 }
+
+// Times are durations, in documents as whole nanoseconds in one string,
+// separated by spaces.
+type Times []time.Duration
+
+// MarshalText writes the times.
+func (t Times) MarshalText() ([]byte, error) {
+	var b []byte
+	for i, x := range t {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = strconv.AppendInt(b, int64(x), 10)
+	}
+	return b, nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (t *Times) UnmarshalText(text []byte) error {
+	*t = nil
+	for field := range strings.FieldsSeq(string(text)) {
+		x, err := strconv.ParseInt(field, 10, 64)
+		if err != nil || x <= 0 {
+			return fmt.Errorf("time %q: need a positive whole number of nanoseconds", field)
+		}
+		*t = append(*t, time.Duration(x))
+	}
+	return nil
+}
+
+// Interference is how much longer layers take on an accelerator while another
+// one is busy with layers of its own, both by index.
+type Interference struct {
+	Accelerator int `json:"accelerator"`
+	Busy        int `json:"busy"`
+	// Slowdown is the time of all layers beside the busy accelerator, by their
+	// medians, over that alone, less one. Q1 and Q3 are the quartiles of the
+	// single layers' slowdowns.
+	Slowdown float64 `json:"slowdown"`
+	Q1       float64 `json:"slowdown_q1"`
+	Q3       float64 `json:"slowdown_q3"`
+	N        int     `json:"n"` // rounds
+}
+
+// Dispatch is the time between the end of a layer and the start of the next one
+// in the real executor, on an accelerator that always has work.
+type Dispatch struct {
+	Accelerator int           `json:"accelerator"`
+	N           int           `json:"n"`
+	P50         time.Duration `json:"p50_ns"`
+	P99         time.Duration `json:"p99_ns"`
+}
+
+// Chain holds the layers of a model on one accelerator, by index, against the
+// model as a whole.
+type Chain struct {
+	Model       int `json:"model"`
+	Accelerator int `json:"accelerator"`
+	N           int `json:"n"` // runs of each
+	// Sum is that of the layers' medians. Chained is the median of all layers
+	// run one after the other, Whole that of a session that has the whole model;
+	// it is zero where the accelerator refuses that.
+	Sum     time.Duration `json:"sum_ns"`
+	Chained time.Duration `json:"chained_ns"`
+	Whole   time.Duration `json:"whole_ns,omitempty"`
+}
+
+// Peak is the roofline of an accelerator: what it reaches on work that suits it.
+type Peak struct {
+	Accelerator int `json:"accelerator"`
+	// GMACs is the rate of multiply-accumulates of a large float32 matrix
+	// product, in 1e9 per second.
+	GMACs float64 `json:"gmac_per_s"`
+	// CopyGB is the rate at which a large tensor is read and written, both
+	// counted, in 1e9 bytes per second.
+	CopyGB float64 `json:"copy_gb_per_s"`
+}
+
+// Noise is by how much the medians of the first and the second half of the
+// cells' samples differ, as a share: what a comparison of profiles cannot tell
+// apart.
+type Noise struct {
+	Median float64 `json:"median"` // of all cells
+	P90    float64 `json:"p90"`
+}
+
+// Warning is a doubt about a measurement. Codes stay the same from version to
+// version; texts may change.
+type Warning struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// Codes of warnings.
+const (
+	WarnUnstable  = "unstable"  // cells did not reach the precision
+	WarnFailed    = "failed"    // cells crashed, hung or failed while running
+	WarnGovernor  = "governor"  // the frequency governor saves power
+	WarnLoad      = "load"      // something else was running
+	WarnThrottled = "throttled" // the processor or the container was slowed down
+	WarnNoise     = "noise"     // the noise floor is above the precision
+	WarnPartial   = "partial"   // the measurement was stopped
+)
 
 // Handoff is the time to convert the inputs of a layer on accelerator To, when
 // accelerator From has run the layers before it, all by index.
@@ -98,7 +242,7 @@ type Handoff struct {
 
 const (
 	kind    = "profile"
-	version = 2 // 2: layers in the accelerator's own layout, handoffs
+	version = 3 // 2: layers in the accelerator's own layout, handoffs; 3: cells alone, interference, samples
 )
 
 // Write writes the profile to a file, atomically.
@@ -147,8 +291,11 @@ func (p *Profile) table() ([][][][]*Cell, error) {
 		if *at != nil {
 			return nil, fmt.Errorf("cell %d is there twice", n)
 		}
-		if c.Refused == "" && c.P50 <= 0 {
+		if c.Measured() && c.P50 <= 0 {
 			return nil, fmt.Errorf("cell %d has the median %v", n, c.P50)
+		}
+		if c.Refused == "" && c.N <= 0 && !p.Partial {
+			return nil, fmt.Errorf("cell %d was not measured, in a profile that is not marked partial", n)
 		}
 		*at = c
 	}
@@ -160,7 +307,74 @@ func (p *Profile) table() ([][][][]*Cell, error) {
 			return nil, fmt.Errorf("handoff %d is of a layer or accelerator that does not exist, or negative", n)
 		}
 	}
+	for n, x := range p.Interference {
+		if !in(x.Accelerator, len(p.Accelerators)) || !in(x.Busy, len(p.Accelerators)) || !(x.Slowdown > -1 && x.Slowdown <= maxSlowdown) {
+			return nil, fmt.Errorf("interference %d is of an accelerator that does not exist, or not a slowdown from -1 to %v", n, maxSlowdown)
+		}
+	}
+	for n, d := range p.Dispatches {
+		if !in(d.Accelerator, len(p.Accelerators)) || d.P50 < 0 || d.P50 > time.Hour {
+			return nil, fmt.Errorf("dispatch %d is of an accelerator that does not exist, or not a time", n)
+		}
+	}
+	for n, c := range p.Chains {
+		if !in(c.Model, len(out)) || !in(c.Accelerator, len(p.Accelerators)) {
+			return nil, fmt.Errorf("chain %d is of a model or accelerator that does not exist", n)
+		}
+	}
+	for n, x := range p.Peaks {
+		if !in(x.Accelerator, len(p.Accelerators)) {
+			return nil, fmt.Errorf("peak %d is of an accelerator that does not exist", n)
+		}
+	}
 	return out, nil
+}
+
+// maxSlowdown is what the simulator takes.
+const maxSlowdown = 1000
+
+// crowd is by how much the layers of an accelerator are stretched while all
+// others are busy: the sum of what each costs it.
+func (p *Profile) crowd(accelerator int) float64 {
+	f := 1.0
+	for _, x := range p.Interference {
+		if x.Accelerator == accelerator {
+			f += max(0, x.Slowdown)
+		}
+	}
+	return f
+}
+
+// dispatch is the median time that the executor needs before a layer.
+func (p *Profile) dispatch(accelerator int) time.Duration {
+	for _, d := range p.Dispatches {
+		if d.Accelerator == accelerator {
+			return d.P50
+		}
+	}
+	return 0
+}
+
+// Slowdowns is the interference in the form that the simulator takes
+// ([sim.Config]): what accelerator k loses while o is busy, by k and o, never
+// negative; nil when none was measured.
+func (p *Profile) Slowdowns() [][]float64 {
+	if len(p.Interference) == 0 {
+		return nil
+	}
+	out := make([][]float64, len(p.Accelerators))
+	for k := range out {
+		out[k] = make([]float64, len(p.Accelerators))
+	}
+	for _, x := range p.Interference {
+		out[x.Accelerator][x.Busy] = max(0, x.Slowdown)
+	}
+	return out
+}
+
+// stretch multiplies a time.
+func stretch(t time.Duration, by float64) time.Duration {
+	return time.Duration(min(math.Round(float64(t)*by), math.MaxInt64/4))
 }
 
 // handoff arranges the handoffs of a model as sched.Layer.Handoff, by layer;
@@ -202,6 +416,9 @@ func (p *Profile) Matches(host hostinfo.Info, ort string, specs []runtime.Spec, 
 	for k, s := range specs {
 		if !sameSpec(s, p.Accelerators[k]) {
 			return stale("accelerator %q has other settings", s.Name)
+		}
+		if !s.CPU() && (p.Host.CUDA.Driver != host.CUDA.Driver || p.Host.Kernel != host.Kernel) {
+			return stale("accelerator %q was measured with another driver or kernel", s.Name)
 		}
 	}
 	for m, n := range networks {
@@ -263,21 +480,20 @@ func (c *Cell) At(q Quantile) time.Duration {
 }
 
 // Durations draws layer durations for the simulator from the measured
-// distributions.
+// distributions: of an accelerator that works alone, with the handoff and the
+// dispatch before the layer. Give the simulator [Profile.Slowdowns] too.
 func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
-	cells, err := p.table()
+	cells, err := p.complete()
 	if err != nil {
 		return nil, err
 	}
 	points := map[*Cell][]sim.Point{}
 	for i := range p.Cells {
 		c := &p.Cells[i]
-		if c.Refused != "" {
+		if !c.Measured() {
 			continue
 		}
-		// The 99th percentile stands for the slowest: what lies above is not
-		// in the profile.
-		ps := []sim.Point{{Share: 0, Time: c.Min}, {Share: 0.50, Time: c.P50}, {Share: 0.90, Time: c.P90}, {Share: 0.95, Time: c.P95}, {Share: 1, Time: c.P99}}
+		ps := c.points()
 		if err := sim.CheckPoints(ps); err != nil {
 			return nil, fmt.Errorf("cell %d: %w", i, err)
 		}
@@ -290,8 +506,12 @@ func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	for m := range p.Models {
 		handoffs[m] = p.handoff(m)
 	}
+	dispatch := make([]time.Duration, len(p.Accelerators))
+	for k := range dispatch {
+		dispatch[k] = p.dispatch(k)
+	}
 	return func(at time.Duration, d sched.Dispatch) time.Duration {
-		took := drawn(at, d)
+		took := drawn(at, d) + dispatch[d.Accelerator]
 		if h := handoffs[d.Model][d.Layer]; h != nil && d.From >= 0 {
 			took += h[d.From][d.Accelerator]
 		}
@@ -299,12 +519,49 @@ func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	}, nil
 }
 
-// System makes the scheduler's task system from the given statistic of the
-// latencies. deadlines are relative, one per model.
-func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, error) {
+// points describe the cell's distribution: by its samples where there are
+// enough, else by its statistics. The slowest stands for all beyond it.
+func (c *Cell) points() []sim.Point {
+	const enough = 20
+	if n := len(c.Samples); n >= enough {
+		sorted := stats.Sorted(c.Samples)
+		ps := make([]sim.Point, n)
+		for i, t := range sorted {
+			ps[i] = sim.Point{Share: float64(i) / float64(n-1), Time: t}
+		}
+		return ps
+	}
+	return []sim.Point{{Share: 0, Time: c.Min}, {Share: 0.50, Time: c.P50}, {Share: 0.90, Time: c.P90}, {Share: 0.95, Time: c.P95}, {Share: 1, Time: c.P99}}
+}
+
+// complete is table for a profile of which every cell is needed.
+func (p *Profile) complete() ([][][][]*Cell, error) {
 	cells, err := p.table()
 	if err != nil {
-		return sched.System{}, fmt.Errorf("profile: %w", err)
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	missing := 0
+	for i := range p.Cells {
+		if c := &p.Cells[i]; c.Refused == "" && !c.Measured() {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return nil, fmt.Errorf("%w: %d of %d cells were not measured", ErrPartial, missing, len(p.Cells))
+	}
+	return cells, nil
+}
+
+// System makes the scheduler's task system from the given statistic of the
+// latencies. deadlines are relative, one per model.
+//
+// A latency is what the layer is expected to take in a system that has work for
+// every accelerator: as measured alone, stretched by what all other
+// accelerators cost this one, and the dispatch before it.
+func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, error) {
+	cells, err := p.complete()
+	if err != nil {
+		return sched.System{}, err
 	}
 	if len(deadlines) != len(p.Models) {
 		return sched.System{}, fmt.Errorf("profile: %d deadlines for %d models", len(deadlines), len(p.Models))
@@ -324,11 +581,11 @@ func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, e
 					sm.Variants++
 					im.Variant = sm.Variants
 				}
-				for _, c := range cells[m][l][i] {
-					if c.Refused != "" {
+				for k, c := range cells[m][l][i] {
+					if !c.Measured() {
 						im.Latency = append(im.Latency, sched.Unavailable)
 					} else {
-						im.Latency = append(im.Latency, c.At(q))
+						im.Latency = append(im.Latency, stretch(c.At(q), p.crowd(k))+p.dispatch(k))
 					}
 				}
 				sl.Implementations = append(sl.Implementations, im)
@@ -352,7 +609,7 @@ func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
 	for _, impls := range cells[model] {
 		low := time.Duration(-1)
 		for k, c := range impls[0] {
-			if (accelerator == Fastest || k == accelerator) && c.Refused == "" && (low < 0 || c.P50 < low) {
+			if (accelerator == Fastest || k == accelerator) && c.Measured() && (low < 0 || c.P50 < low) {
 				low = c.P50
 			}
 		}

@@ -97,6 +97,19 @@ func (s Spec) config() ort.Config {
 	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores}
 }
 
+// CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.
+func (s Spec) CPU() bool { return s.Provider == "" || strings.EqualFold(s.Provider, "cpu") }
+
+// Level is the Level of the accelerator that OpenORT makes. It is that of the
+// CPU provider where it changes layouts; other providers have layouts of their
+// own and take portable layers.
+func (s Spec) Level() string {
+	if !s.CPU() {
+		return models.Portable
+	}
+	return models.FormLevel(s.Optimization)
+}
+
 // ErrSpec is wrapped by errors about a specification that makes no sense on
 // this machine, whatever the state of its drivers.
 var ErrSpec = errors.New("invalid accelerator")
@@ -133,14 +146,7 @@ func (a *ortAccelerator) Name() string { return a.spec.Name }
 func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
 func (a *ortAccelerator) Close() error { return nil }
 
-// Level is that of the CPU provider where it changes layouts. Other providers
-// have layouts of their own and take portable layers.
-func (a *ortAccelerator) Level() string {
-	if p := a.spec.Provider; p != "" && !strings.EqualFold(p, "cpu") {
-		return models.Portable
-	}
-	return models.FormLevel(a.spec.Optimization)
-}
+func (a *ortAccelerator) Level() string { return a.spec.Level() }
 
 func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 	c := a.spec.config()

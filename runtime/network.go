@@ -22,6 +22,20 @@ type Network struct {
 	// Variants[l] are further implementations of layer l, after the original:
 	// ONNX models with the same inputs and outputs.
 	Variants map[int][]Unit
+	// Skip, if not nil, is asked before each implementation of a layer is loaded
+	// on an accelerator, all by index, in that order: where it returns an error
+	// it is not loaded, as if the accelerator had refused it.
+	Skip func(layer, implementation, accelerator int) error
+}
+
+// prepare loads a unit unless it is to be skipped.
+func (n *Network) prepare(a Accelerator, u Unit, layer, implementation, accelerator int) (Kernel, error) {
+	if n.Skip != nil {
+		if err := n.Skip(layer, implementation, accelerator); err != nil {
+			return nil, err
+		}
+	}
+	return a.Prepare(u)
 }
 
 // unit is the layer's original, in a form.
@@ -128,7 +142,7 @@ func (p *Program) load(l int, accs []Accelerator, index map[string]int, progress
 				}
 				originals[p.levels[k]] = u
 			}
-			kernel, err := a.Prepare(u)
+			kernel, err := n.prepare(a, u, l, i, k)
 			kernels[i], reasons[i] = append(kernels[i], kernel), append(reasons[i], err)
 			wiring[i] = append(wiring[i], wire(u.Inputs, u.Outputs, index))
 			if progress != nil {

@@ -216,7 +216,7 @@ func (f *Flow) Measure(ctx context.Context, path string) error {
 		return err
 	}
 	for _, w := range p.Warnings {
-		f.opts.Note("warning: %s", w)
+		f.opts.Note("warning: %s", w.Text)
 	}
 	f.Profile = p
 	return p.Write(path)

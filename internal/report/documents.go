@@ -40,11 +40,7 @@ func handoffs(p *profiler.Profile, model int) string {
 // Profile prints a profile: a line per layer with its median on every
 // accelerator and where it is fastest.
 func Profile(w io.Writer, p *profiler.Profile) {
-	together := "one accelerator at a time"
-	if p.Together {
-		together = "all accelerators working at the same time"
-	}
-	fmt.Fprintf(w, "%s, ONNX Runtime %s, measured %s, %s\n", p.Host.CPU, p.ORT, p.Created, together)
+	fmt.Fprintf(w, "%s, ONNX Runtime %s, measured %s\n", p.Host.CPU, p.ORT, p.Created)
 	header := []string{"model", "layer", "ops", ">MMACs"}
 	for _, a := range p.Accelerators {
 		header = append(header, ">"+a.Name, ">p99")
@@ -105,7 +101,7 @@ func Profile(w io.Writer, p *profiler.Profile) {
 		}
 	}
 	for _, s := range p.Warnings {
-		fmt.Fprintf(w, "warning (~): %s\n", s)
+		fmt.Fprintf(w, "warning (%s): %s\n", s.Code, s.Text)
 	}
 }
 
