@@ -2,13 +2,14 @@ package profiler
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
-	"math/rand/v2"
-	goruntime "runtime"
+	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -16,21 +17,39 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
+// Task is what is to be measured.
+type Task struct {
+	Specs    []runtime.Spec
+	Networks []*runtime.Network
+	// Granularity names how each network was split.
+	Granularity []string
+	// Start starts the worker of an accelerator: [Start] for one in a process of
+	// its own, [Local] for one in this process.
+	Start func(accelerator int) (Conn, error)
+}
+
 // Options of a measurement.
 type Options struct {
 	// Precision is the half-width of the median's 95 % confidence interval, as
 	// a share of the median, at which a cell is done. Zero means 2 %.
 	Precision float64
-	// Budget bounds the time spent measuring each accelerator; cells that are
-	// not done by then are marked unstable. Zero means 10 s.
+	// Budget bounds the time spent measuring, after everything has been loaded;
+	// cells that are not done by then are marked unstable. A dozen rounds are
+	// made all the same unless they take three times the budget. Zero means 20 s.
 	Budget time.Duration
-	// Solo measures one accelerator at a time while the others rest.
-	Solo bool
+	// Timeout is how long a single layer may take before its worker is taken to
+	// hang. Zero means 30 s.
+	Timeout time.Duration
 	// Seed orders the layers within each round.
 	Seed uint64
-	// Progress, if not nil, is called with the share done, 0 to 1, from a
-	// goroutine of the measurement.
-	Progress func(float64)
+	// Journal is a file that keeps what has been measured while the measurement
+	// runs; one that an earlier measurement of the same left is gone on with. It
+	// stays there: remove it ([RemoveJournal]) when the profile is written.
+	// Empty means none.
+	Journal string
+	// Progress, if not nil, is called with what is going on and the share of it
+	// that is done, 0 to 1, from any goroutine.
+	Progress func(what string, share float64)
 	// Now is when the measurement is made, for the document.
 	Now time.Time
 	// Host and ORT go into the document.
@@ -39,263 +58,259 @@ type Options struct {
 }
 
 const (
-	warmups    = 2    // untimed rounds, the first of which fills the tensors
-	minSamples = 12   // below it the interval means little
-	maxSamples = 4096 // per cell; bounds memory
+	minSamples  = 12   // below it the interval means little
+	maxSamples  = 4096 // per cell; bounds memory
+	keptSamples = 128  // per cell, in the document
+
+	// Of the cycles through all accelerators, every so-manieth begins with
+	// whole models, or has every accelerator measured beside every other.
+	chainsEvery = 4
+	minChains   = 5 // unless the budget ends
+	besideEvery = 6
+	besideAt    = 3
+
+	dispatchTime = 300 * time.Millisecond
+	peakTimeout  = time.Minute
 )
 
-// Measure times every layer of the programs, which must be prepared on the
-// accelerators in the order of specs. granularity names how each model was
-// split. A program's kernels must not be in use.
-func Measure(ctx context.Context, accs []runtime.Accelerator, specs []runtime.Spec, programs []*runtime.Program, granularity []string, o Options) (*Profile, error) {
+// Measure times every layer of the task's networks on every accelerator.
+//
+// When ctx ends, it stops after the layers under way and returns what it has
+// with the context's error; the profile is then marked partial, or nil when
+// there is nothing yet.
+func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if o.Precision == 0 {
 		o.Precision = 0.02
 	}
 	if o.Budget == 0 {
-		o.Budget = 10 * time.Second
+		o.Budget = 20 * time.Second
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
 	}
 	if o.Progress == nil {
-		o.Progress = func(float64) {}
+		o.Progress = func(string, float64) {}
 	}
-	p := &Profile{Created: o.Now.UTC().Format(time.RFC3339), Host: o.Host, ORT: o.ORT, Accelerators: specs}
-	for m, prog := range programs {
-		p.Models = append(p.Models, describe(prog, granularity[m]))
+	m := &measurement{Task: t, Options: o}
+	for k := range t.Specs {
+		m.drivers = append(m.drivers, newDriver(m, k))
 	}
-	benches := make([]*bench, len(accs))
-	for k := range accs {
-		benches[k] = &bench{k: k, cores: accs[k].Cores(), programs: programs, o: &o}
+	defer m.close()
+	if err := m.open(); err != nil {
+		return nil, err
 	}
-	var errs []error
-	if o.Solo {
-		for k, b := range benches {
-			report := func(share float64) { o.Progress((float64(k) + share) / float64(len(benches))) }
-			errs = append(errs, together(ctx, []*bench{b}, report)...)
+	err := m.measure(ctx)
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	p := m.profile()
+	if err != nil {
+		if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
+			return nil, ctx.Err()
 		}
-	} else {
-		errs = together(ctx, benches, o.Progress)
-	}
-	for k, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("profile accelerator %q: %w", accs[k].Name(), err)
-		}
-	}
-	for _, b := range benches {
-		p.Cells = append(p.Cells, b.cells()...)
-	}
-	p.Handoffs = handoffs(programs, benches)
-	unstable := 0
-	for i := range p.Cells {
-		if p.Cells[i].Unstable {
-			unstable++
-		}
-	}
-	if unstable > 0 {
-		p.Warnings = append(p.Warnings, Warning{WarnUnstable, fmt.Sprintf("%d of %d cells did not reach %.1f %% precision within %v per accelerator: the machine is noisy or the budget short",
-			unstable, len(p.Cells), o.Precision*100, o.Budget)})
+		p.Partial = true
+		p.warn(WarnPartial, "the measurement was stopped before its end")
+		return p, ctx.Err()
 	}
 	return p, nil
 }
 
-func describe(prog *runtime.Program, granularity string) Model {
-	n := prog.Network
-	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity}
-	for l := range n.Layers {
-		x := &n.Layers[l]
-		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}}
-		for _, v := range n.Variants[l] {
-			layer.Implementations = append(layer.Implementations, v.Name)
-		}
-		m.Layers = append(m.Layers, layer)
-	}
-	return m
+type measurement struct {
+	Task
+	Options
+	drivers []*driver
+	journal *journal
+	before  time.Duration // spent by those who began it
+
+	mu    sync.Mutex // guards the journal, loads and begin
+	cells int
+	seen  int
+	begin time.Time // of measuring
 }
 
-// together runs the benches at the same time; all keep working until all are
-// done, so that each is measured under the same load to its end.
-func together(ctx context.Context, benches []*bench, progress func(float64)) []error {
-	errs := make([]error, len(benches))
-	var wg sync.WaitGroup
-	var unfinished atomic.Int32
-	unfinished.Store(int32(len(benches)))
-	for i, b := range benches {
-		wg.Go(func() {
-			// Not unlocked: the pinned thread ends with the goroutine.
-			goruntime.LockOSThread()
-			each := progress
-			if i > 0 { // one speaks for all: they end together
-				each = func(float64) {}
-			}
-			errs[i] = b.run(ctx, &unfinished, each)
-		})
-	}
-	wg.Wait()
-	return errs
-}
-
-// bench measures one accelerator.
-type bench struct {
-	k        int
-	cores    []int
-	programs []*runtime.Program
-	o        *Options
-	slots    []*runtime.Slot
-	times    [][][][]time.Duration     // by model, layer, implementation
-	converts []map[int][]time.Duration // by model and tensor
-}
-
-func (b *bench) run(ctx context.Context, unfinished *atomic.Int32, progress func(float64)) error {
-	done := false
-	finish := func() {
-		if !done {
-			done = true
-			unfinished.Add(-1)
+// open takes up the journal.
+func (m *measurement) open() error {
+	for _, n := range m.Networks {
+		for l := range n.Layers {
+			m.cells += (1 + len(n.Variants[l])) * len(m.Specs)
 		}
 	}
-	defer finish()
-	if err := runtime.Pin(b.cores); err != nil {
+	if m.Journal == "" {
+		return nil
+	}
+	var entries []entry
+	var err error
+	m.journal, entries, err = openJournal(m.Journal, heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)})
+	if err != nil {
 		return err
 	}
-	for _, p := range b.programs {
-		s, err := p.NewSpreadSlot()
+	for n, e := range entries {
+		if !in(e.Accelerator, len(m.drivers)) {
+			err = errors.New("an accelerator that does not exist")
+		} else {
+			err = m.drivers[e.Accelerator].replay(e)
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w %s: line %d: %w: remove the file", ErrJournal, m.Journal, n+2, err)
 		}
-		defer s.Close()
-		in, err := p.Network.Inputs(b.o.Seed)
-		if err != nil {
-			return err
-		}
-		for _, t := range in {
-			defer t.Close()
-		}
-		s.SetInputs(in)
-		b.slots = append(b.slots, s)
-		byLayer := make([][][]time.Duration, len(p.Network.Layers))
-		for l := range byLayer {
-			byLayer[l] = make([][]time.Duration, p.Implementations(l))
-		}
-		b.times = append(b.times, byLayer)
-		b.converts = append(b.converts, b.conversions(p))
+		m.before += e.Spent
 	}
-	order := b.order()
-	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(b.k)))
-	begin := time.Now()
-	// The first round runs in order, so that every tensor holds what it should.
-	for round := -warmups; unfinished.Load() > 0; round++ {
-		for _, at := range order {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := b.time(at, round >= 0); err != nil {
-				return err
-			}
-		}
-		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		spent := time.Since(begin)
-		share := min(1, spent.Seconds()/b.o.Budget.Seconds())
-		progress(share)
-		if round+1 >= minSamples && (share >= 1 || round%8 == 0 && b.precise()) || share >= 3 && round >= 0 {
-			finish()
-		}
-	}
-	progress(1)
 	return nil
 }
 
-// conversions are the tensors that any handoff to this accelerator converts.
-func (b *bench) conversions(p *runtime.Program) map[int][]time.Duration {
-	times := make(map[int][]time.Duration)
-	for l := range p.Network.Layers {
-		for from := range p.Accelerators() {
-			for _, t := range p.Conversions(l, from, b.k) {
-				times[t] = nil
+// key tells apart measurements that must not be mixed.
+func (m *measurement) key() string {
+	h := sha256.New()
+	e := json.NewEncoder(h)
+	e.Encode([]any{version, m.ORT, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Specs, m.Granularity, m.Seed})
+	for _, n := range m.Networks {
+		e.Encode(n.Name)
+		e.Encode(n.Model.SHA256())
+		for l := range n.Layers {
+			e.Encode(n.Layers[l].SHA256)
+			for _, v := range n.Variants[l] {
+				e.Encode(v.ONNX)
 			}
 		}
 	}
-	return times
+	return hex.EncodeToString(h.Sum(nil))
 }
 
-// handoffs sums the medians of the conversions that each change of
-// accelerator needs.
-func handoffs(programs []*runtime.Program, benches []*bench) []Handoff {
-	var list []Handoff
-	for m, p := range programs {
-		for l := range p.Network.Layers {
-			for from := range benches {
-				for to, b := range benches {
-					h := Handoff{Model: m, Layer: l, From: from, To: to}
-					for _, t := range p.Conversions(l, from, to) {
-						h.Tensors++
-						h.P50 += max(1, stats.Quantile(stats.Sorted(b.converts[m][t]), 0.5))
-					}
-					if h.Tensors > 0 {
-						list = append(list, h)
-					}
-				}
-			}
-		}
+func (m *measurement) close() {
+	var all sync.WaitGroup
+	for _, d := range m.drivers {
+		all.Go(func() { d.close() })
 	}
-	return list
+	all.Wait()
+	m.journal.close()
 }
 
-// place is one implementation of one layer, or the conversion of a tensor.
-type place struct{ model, layer, implementation, tensor int }
-
-// noTensor marks a place that is a layer.
-const noTensor = -1
-
-// order lists what this accelerator can run, each model's layers in order; of
-// each layer the original last, so that what the next reads is its output.
-// Conversions come last, when there is something to convert.
-func (b *bench) order() []place {
-	var out []place
-	for m, p := range b.programs {
-		for l := range p.Network.Layers {
-			for i := p.Implementations(l) - 1; i >= 0; i-- {
-				if p.Runs(l, i, b.k) {
-					out = append(out, place{m, l, i, noTensor})
-				}
-			}
-		}
-	}
-	for m, converts := range b.converts {
-		for _, t := range slices.Sorted(maps.Keys(converts)) {
-			out = append(out, place{model: m, tensor: t})
-		}
-	}
-	return out
+// note writes to the journal.
+func (m *measurement) note(e entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.journal.add(e)
 }
 
-// time runs one layer and keeps how long it took if asked.
-func (b *bench) time(at place, keep bool) error {
-	start := time.Now()
-	if at.tensor != noTensor {
-		err := b.slots[at.model].Convert(at.tensor)
-		took := time.Since(start)
-		if times := b.converts[at.model]; keep && len(times[at.tensor]) < maxSamples {
-			times[at.tensor] = append(times[at.tensor], took)
-		}
+// loading counts a cell that was loaded.
+func (m *measurement) loading() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen++
+	m.Progress("loading layers", min(1, float64(m.seen)/float64(max(1, m.cells))))
+}
+
+func (m *measurement) spent() time.Duration { return m.before + time.Since(m.begin) }
+
+func (m *measurement) measure(ctx context.Context) error {
+	errs := make([]error, len(m.drivers))
+	var all sync.WaitGroup
+	for k, d := range m.drivers {
+		all.Go(func() { errs[k] = d.start(ctx) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := b.slots[at.model].Run(at.layer, at.implementation, b.k); err != nil {
+	if err := m.peaks(ctx); err != nil {
 		return err
 	}
-	took := time.Since(start)
-	if times := &b.times[at.model][at.layer][at.implementation]; keep && len(*times) < maxSamples {
-		*times = append(*times, took)
+	m.begin = time.Now()
+	for n := 0; ; n++ {
+		if err := m.cycle(ctx, n); err != nil {
+			return err
+		}
+		if m.done(n) {
+			break
+		}
+	}
+	return m.dispatches(ctx)
+}
+
+// peaks measures the rooflines.
+func (m *measurement) peaks(ctx context.Context) error {
+	for _, d := range m.drivers {
+		if d.peak != nil {
+			continue
+		}
+		a, err := d.once(ctx, request{Ask: askPeak}, peakTimeout)
+		if err != nil {
+			return err
+		}
+		if d.peak = a.Peak; d.peak != nil {
+			if err := m.note(entry{Accelerator: d.k, Peak: d.peak}); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// cycle is a round on every accelerator that needs more, and every so often
+// what is measured beside.
+func (m *measurement) cycle(ctx context.Context, n int) error {
+	for _, d := range m.drivers {
+		if n > 0 && d.satisfied {
+			continue
+		}
+		err := d.round(ctx, func(p place) bool {
+			return p.Do == layerRun || p.Do == conversion || n%chainsEvery == 0
+		}, nil)
+		if err != nil {
+			return err
+		}
+		m.Progress("measuring", min(1, m.spent().Seconds()/m.Budget.Seconds()))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if n%besideEvery != besideAt {
+		return nil
+	}
+	for _, d := range m.drivers {
+		for _, busy := range m.drivers {
+			if d == busy {
+				continue
+			}
+			if err := d.round(ctx, func(p place) bool { return p.Do == layerRun }, busy); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
 	}
 	return nil
+}
+
+// done reports whether enough has been measured, after cycle n.
+func (m *measurement) done(n int) bool {
+	share := m.spent().Seconds() / m.Budget.Seconds()
+	rounds := math.MaxInt
+	for _, d := range m.drivers {
+		rounds = min(rounds, d.rounds)
+	}
+	if share >= 3 && rounds > 0 {
+		return true
+	}
+	if rounds < minSamples {
+		return false
+	}
+	all := true
+	for _, d := range m.drivers {
+		if n%8 == 0 && !d.satisfied {
+			d.satisfied = d.precise()
+		}
+		all = all && d.satisfied
+	}
+	return all || share >= 1
 }
 
 // precise reports whether every cell's median is known to the target.
-func (b *bench) precise() bool {
-	for _, layers := range b.times {
-		for _, impls := range layers {
-			for _, times := range impls {
-				if len(times) > 0 && !precise(stats.Sorted(times), b.o.Precision) {
-					return false
-				}
-			}
+func (d *driver) precise() bool {
+	for p, times := range d.solo {
+		if p.Do == layerRun && d.dead[p] == "" && !precise(stats.Sorted(times), d.Precision) || p.Do == chainRun && len(times) < minChains {
+			return false
 		}
 	}
 	return true
@@ -306,35 +321,29 @@ func precise(sorted []time.Duration, target float64) bool {
 	return len(sorted) >= minSamples && float64(high-low)/2 <= target*float64(stats.Quantile(sorted, 0.5))
 }
 
-func (b *bench) cells() []Cell {
-	var out []Cell
-	for m, layers := range b.times {
-		for l, impls := range layers {
-			for i, times := range impls {
-				c := Cell{Model: m, Layer: l, Implementation: i, Accelerator: b.k}
-				if err := b.programs[m].Refused[l][i][b.k]; err != nil {
-					c.Refused = err.Error()
-				} else {
-					c.fill(times, b.o.Precision)
-				}
-				out = append(out, c)
+// dispatches measures what the executor needs between layers, where models are
+// not so slow that it could not matter.
+func (m *measurement) dispatches(ctx context.Context) error {
+	for _, d := range m.drivers {
+		var chains time.Duration
+		for p, times := range d.solo {
+			if p.Do == chainRun {
+				chains += stats.Quantile(stats.Sorted(times), 0.5)
+			}
+		}
+		length := max(dispatchTime, 4*chains)
+		if d.gaps != nil || chains == 0 || length > 10*time.Second {
+			continue
+		}
+		a, err := d.once(ctx, request{Ask: askDispatch, For: length}, d.Timeout+10*length)
+		if err != nil {
+			return err
+		}
+		if d.gaps = a.Times; len(d.gaps) > 0 {
+			if err := m.note(entry{Accelerator: d.k, Gaps: d.gaps}); err != nil {
+				return err
 			}
 		}
 	}
-	return out
-}
-
-func (c *Cell) fill(times []time.Duration, precision float64) {
-	slices.Sort(times)
-	var sum time.Duration
-	for _, t := range times {
-		sum += t
-	}
-	// A clock that ticks coarsely can read zero; a latency is never zero.
-	at := func(q float64) time.Duration { return max(1, stats.Quantile(times, q)) }
-	c.N, c.Min = len(times), max(1, times[0])
-	c.Mean = max(1, sum/time.Duration(len(times)))
-	c.P50, c.P90, c.P95, c.P99 = at(.5), at(.9), at(.95), at(.99)
-	c.Low, c.High = stats.MedianCI(times)
-	c.Unstable = !precise(times, precision)
+	return ctx.Err()
 }

@@ -621,5 +621,20 @@ func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
 	return sum, true
 }
 
+// Refusals says, for a model of the profile, what an accelerator cannot run, as
+// runtime.Network.Skip does: also what took the accelerator's worker with it.
+func (p *Profile) Refusals(model int) func(layer, implementation, accelerator int) error {
+	cells, err := p.table()
+	if err != nil || !in(model, len(cells)) {
+		return nil
+	}
+	return func(layer, implementation, accelerator int) error {
+		if c := cells[model][layer][implementation][accelerator]; c.Refused != "" {
+			return errors.New(c.Refused)
+		}
+		return nil
+	}
+}
+
 // Fastest asks for the fastest accelerator of each layer.
 const Fastest = -1

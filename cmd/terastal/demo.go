@@ -67,7 +67,7 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	}
 	defer f.Close()
 	fmt.Fprintln(o.err, "measuring every layer on every accelerator")
-	if err := f.Measure(cmd.Context(), f.ProfilePath()); err != nil {
+	if err := f.MeasureAside(cmd.Context(), f.ProfilePath()); err != nil {
 		return err
 	}
 	if err := f.EqualShares(); err != nil {

@@ -13,8 +13,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	go interrupts(stop)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
@@ -23,4 +24,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "terastal: "+err.Error())
 	}
 	os.Exit(exitCode(err))
+}
+
+// abortAfter is how many interrupts end the program at once.
+const abortAfter = 3
+
+// interrupts asks the program to finish what it is at and stop; more of them
+// end it.
+func interrupts(stop func()) {
+	asked := make(chan os.Signal, abortAfter)
+	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
+	for n := 1; ; n++ {
+		<-asked
+		stop()
+		if n >= abortAfter {
+			fmt.Fprintln(os.Stderr, "terastal: interrupted at once")
+			os.Exit(exitFailed)
+		}
+		fmt.Fprintf(os.Stderr, "stopping; interrupt %d more times to end at once\n", abortAfter-n)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/schollz/progressbar/v3"
@@ -15,7 +16,6 @@ import (
 	"github.com/terastal/terastal/internal/doctor"
 	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/hostinfo"
-	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -29,15 +29,19 @@ func (s *streams) openFlow(ctx context.Context, c *config.Config) (*flow.Flow, e
 	return flow.Open(c, flow.Options{
 		ORT:  s.ort,
 		Root: s.models,
-		Open: func(source string, o models.Options) (*models.Model, error) {
-			if !strings.HasPrefix(source, "zoo:") {
-				path, err := c.Path(source, s.models)
-				if err != nil {
-					return nil, err
-				}
-				source = path
+		Resolve: func(source string) (string, error) {
+			if strings.HasPrefix(source, zooPrefix) {
+				return source, nil
 			}
-			return openModel(source, o)
+			return c.Path(source, s.models)
+		},
+		Open: openModel,
+		Worker: func() (*exec.Cmd, error) {
+			exe, err := os.Executable()
+			if err != nil {
+				return nil, fmt.Errorf("finding this program's own file to measure with: %w", err)
+			}
+			return exec.Command(exe, "profile", "worker"), nil
 		},
 		Auto: func(library string, host hostinfo.Info) ([]runtime.Spec, error) {
 			return doctor.Accelerators(ctx, library, host)

@@ -34,8 +34,9 @@ func newSimulate(s *streams) *cobra.Command {
 		Use:   "simulate (--config FILE | --scenario NAME)",
 		Short: "Play traffic in virtual time: your models, or a published scenario",
 		Long: `With --config: as "terastal run", on the simulator: the same engine and policies,
-with the layers' measured medians as durations. A profile is measured first
-unless one is there already.
+with durations drawn from the layers' measured distributions, and accelerators
+that slow each other down as measured. A profile is measured first unless one is
+there already.
 
 With --scenario: a task system of the published evaluation or of XRBench, from
 embedded tables; no ONNX Runtime is needed. "--scenario help" lists them.
@@ -61,8 +62,8 @@ with 95 % confidence intervals.`,
 	f.StringVar(&o.name, "scenario", "", "published scenario to simulate instead of a configuration")
 	f.IntVar(&o.seeds, "seeds", 1, "how many seeds; more than one gives confidence intervals and no logs")
 	f.Float64Var(&o.noise, "noise", 0, "sigma of the lognormal factor on every layer's duration")
-	f.StringVar(&o.durations, "durations", "", "what layers really take, with --config: min, mean, p50, p90, p95 or p99 of the profile, or measured: drawn from its distributions (default: what --cost makes decisions expect)")
-	f.Float64Var(&o.interference, "interference", 0, "how much longer layers take for every other accelerator that is busy: 0.1 is 10 %")
+	f.StringVar(&o.durations, "durations", "", "what layers really take, with --config: measured (drawn from the profile's distributions, slowed down by busy accelerators as measured), expected (what decisions expect), or min, mean, p50, p90, p95 or p99 of the profile (default: measured, expected with --noise)")
+	f.Float64Var(&o.interference, "interference", 0, "how much longer layers take for every other accelerator that is busy, beside what was measured: 0.1 is 10 %")
 	return cmd
 }
 

@@ -161,13 +161,23 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 		case "out":
 			f.String(n, "out", "folder that results are written to")
 		case "budget":
-			f.Duration(n, 10*time.Second, "time to measure layers for")
+			f.Duration(n, 20*time.Second, "time to measure layers for")
 		case "precision":
 			f.Float64(n, 0.02, "half-width of the median's 95 % confidence interval to reach, as a share of it")
 		default:
 			panic("config: no flag " + n)
 		}
+		f.SetAnnotation(n, ofConfig, nil)
 	}
+}
+
+// ofConfig marks the flags that AddFlags defines: a verb may use the same name
+// for something else.
+const ofConfig = "terastal-config"
+
+func annotated(f *pflag.Flag) bool {
+	_, ok := f.Annotations[ofConfig]
+	return ok
 }
 
 // SetDefault changes the default of a flag that AddFlags defined.
@@ -206,7 +216,7 @@ func Load(file string, fs *pflag.FlagSet) (*Config, error) {
 	AddFlags(all, slices.Sorted(keys(flags))...)
 	for name, key := range flags {
 		given := fs.Lookup(name)
-		if given == nil {
+		if given == nil || !annotated(given) {
 			given = all.Lookup(name)
 		}
 		if err := v.BindPFlag(key, given); err != nil {

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/terastal/terastal/internal/child"
 )
 
 // ProbeTimeout is how long a provider may take to open.
@@ -26,7 +27,7 @@ func Child(timeout time.Duration, command func(library, provider string) []strin
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		// A driver may leave a process behind that holds the pipe.
 		cmd.WaitDelay = time.Second
-		var stderr tail
+		var stderr child.Tail
 		cmd.Stderr = &stderr
 		err := cmd.Run()
 		switch {
@@ -37,45 +38,20 @@ func Child(timeout time.Duration, command func(library, provider string) []strin
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		return reason(err, stderr.String())
+		return reason(err, stderr.Line())
 	}
 }
 
-// reason says why a child failed: its own words, else how it ended.
-func reason(err error, stderr string) error {
-	lines := strings.Split(strings.TrimSpace(stderr), "\n")
-	last := strings.TrimSpace(lines[len(lines)-1])
+// reason says why a child failed: its own last words, else how it ended.
+func reason(err error, last string) error {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		return fmt.Errorf("it could not be probed: %w", err)
 	}
-	if exit.ExitCode() == crashed(exit) || last == "" {
+	if child.Crashed(err) || last == "" {
 		return fmt.Errorf("it crashed: %s", exit.ProcessState)
 	}
 	return errors.New(strings.TrimPrefix(last, "terastal: "))
-}
-
-// crashed is the exit code of a process that ended by a signal, or by Go's
-// own crash report (2, which a probe never uses for anything else).
-func crashed(exit *exec.ExitError) int {
-	if exit.ExitCode() == -1 {
-		return -1
-	}
-	return 2
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ bytes.Buffer }
-
-const tailBytes = 16 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	n := len(p)
-	t.Buffer.Write(p)
-	if extra := t.Len() - tailBytes; extra > 0 {
-		t.Next(extra)
-	}
-	return n, nil
 }
 
 // Self is the command that probes with this very program: its hidden

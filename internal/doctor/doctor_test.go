@@ -23,12 +23,12 @@ import (
 // The test binary is its own child: "child WHAT LIBRARY PROVIDER".
 func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "child" {
-		child(os.Args[2], os.Args[3], os.Args[4])
+		inChild(os.Args[2], os.Args[3], os.Args[4])
 	}
 	os.Exit(m.Run())
 }
 
-func child(what, library, provider string) {
+func inChild(what, library, provider string) {
 	switch what {
 	case "probe":
 		_, err := ort.Start(library)

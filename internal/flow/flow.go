@@ -4,13 +4,11 @@
 package flow
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
@@ -33,13 +31,18 @@ type Options struct {
 	// Root is the folder that files may be read from; empty means the
 	// configuration's.
 	Root string
-	// Open loads a model from its source.
-	Open func(source string, o models.Options) (*models.Model, error)
+	// Resolve says where a model's source is to be opened from this process or
+	// another; Open loads it from there.
+	Resolve func(source string) (string, error)
+	Open    func(resolved string, o models.Options) (*models.Model, error)
 	// Auto proposes accelerators for the machine.
 	Auto func(library string, host hostinfo.Info) ([]runtime.Spec, error)
 	// Probe opens a provider in a process of its own, so that one that crashes
 	// or writes to the terminal harms nothing here.
 	Probe func(library, provider string) error
+	// Worker makes the command that calls [Work] with its standard input and
+	// [profiler.Output].
+	Worker func() (*exec.Cmd, error)
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
 	Note     func(format string, args ...any)
@@ -66,6 +69,7 @@ type Flow struct {
 	Load float64
 
 	opts     Options
+	sources  []source
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
 }
@@ -99,13 +103,7 @@ func (f *Flow) open() (err error) {
 		if err := f.probe(s); err != nil {
 			return err
 		}
-		a, err := runtime.OpenORT(s)
-		if err != nil {
-			return err
-		}
-		f.accs = append(f.accs, a)
 	}
-	f.roomForReleases()
 	for i := range c.Models {
 		n, err := f.load(&c.Models[i])
 		if err != nil {
@@ -130,32 +128,51 @@ func (f *Flow) probe(s runtime.Spec) error {
 	return nil
 }
 
-// roomForReleases gives the Go scheduler processors beside the workers, which
-// hold theirs while they compute.
-func (f *Flow) roomForReleases() {
-	if want := len(f.accs) + 2; goruntime.GOMAXPROCS(0) < want {
+// roomForReleases gives the Go scheduler processors beside the workers of so
+// many accelerators, which hold theirs while they compute.
+func roomForReleases(accelerators int) {
+	if want := accelerators + 2; goruntime.GOMAXPROCS(0) < want {
 		goruntime.GOMAXPROCS(want)
 	}
 }
 
+// source is where a model is opened from.
+type source struct {
+	Name        string   `json:"name"`
+	Resolved    string   `json:"source"`
+	Granularity string   `json:"granularity"`
+	Dims        []string `json:"dims,omitempty"`
+}
+
 func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
-	g, err := models.ParseGranularity(mc.Granularity)
+	resolved, err := f.opts.Resolve(mc.Source)
 	if err != nil {
-		return nil, fmt.Errorf("%w: model %q: %w", config.ErrInvalid, mc.Name, err)
+		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
 	}
-	dims, err := mc.Dimensions()
+	s := source{mc.Name, resolved, mc.Granularity, mc.Dims}
+	f.sources = append(f.sources, s)
+	return s.network(f.opts.Open)
+}
+
+// network opens and splits the model.
+func (s *source) network(open func(string, models.Options) (*models.Model, error)) (*runtime.Network, error) {
+	g, err := models.ParseGranularity(s.Granularity)
+	if err != nil {
+		return nil, fmt.Errorf("%w: model %q: %w", config.ErrInvalid, s.Name, err)
+	}
+	dims, err := (&config.Model{Dims: s.Dims}).Dimensions()
 	if err != nil {
 		return nil, err
 	}
-	m, err := f.opts.Open(mc.Source, models.Options{Dims: dims})
+	m, err := open(s.Resolved, models.Options{Dims: dims})
 	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
 	layers, err := m.Split(g)
 	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	return &runtime.Network{Name: mc.Name, Model: m, Layers: layers}, nil
+	return &runtime.Network{Name: s.Name, Model: m, Layers: layers}, nil
 }
 
 // Close frees everything the flow opened.
@@ -169,19 +186,32 @@ func (f *Flow) Close() {
 	f.programs, f.accs = nil, nil
 }
 
-// prepare loads the layers on the accelerators, once.
+// prepare opens the accelerators and loads the layers on them, once. What the
+// profile says an accelerator cannot run is left out.
 func (f *Flow) prepare() error {
 	if f.programs != nil {
 		return nil
 	}
+	for _, s := range f.Specs[len(f.accs):] {
+		a, err := runtime.OpenORT(s)
+		if err != nil {
+			return err
+		}
+		f.accs = append(f.accs, a)
+	}
+	roomForReleases(len(f.accs))
 	total, done := 0, 0
 	for _, n := range f.Networks {
 		total += len(n.Layers) * len(f.accs)
 	}
 	meter := f.opts.Progress("loading layers")
 	defer meter.Done()
-	for _, n := range f.Networks {
-		p, err := runtime.Prepare(n, f.accs, func() {
+	for m, n := range f.Networks {
+		one := *n
+		if f.Profile != nil {
+			one.Skip = f.Profile.Refusals(m)
+		}
+		p, err := runtime.Prepare(&one, f.accs, func() {
 			done++
 			meter.Set(float64(done) / float64(total))
 		})
@@ -199,58 +229,6 @@ func (f *Flow) granularities() []string {
 		out = append(out, m.Granularity)
 	}
 	return out
-}
-
-// Measure profiles all layers and writes the profile to path.
-func (f *Flow) Measure(ctx context.Context, path string) error {
-	if err := f.prepare(); err != nil {
-		return err
-	}
-	meter := f.opts.Progress(fmt.Sprintf("measuring on %d accelerators", len(f.accs)))
-	p, err := profiler.Measure(ctx, f.accs, f.Specs, f.programs, f.granularities(), profiler.Options{
-		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed,
-		Progress: meter.Set, Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
-	})
-	meter.Done()
-	if err != nil {
-		return err
-	}
-	for _, w := range p.Warnings {
-		f.opts.Note("warning: %s", w.Text)
-	}
-	f.Profile = p
-	return p.Write(path)
-}
-
-// LoadProfile uses the profile at path if it fits what is open. A profile that
-// does not is refused and left as it is.
-func (f *Flow) LoadProfile(path string) error {
-	p, err := profiler.Read(path)
-	if err != nil {
-		return err
-	}
-	if err := p.Matches(f.Host, f.ORT.Version, f.Specs, f.Networks, f.granularities()); err != nil {
-		return fmt.Errorf("%s: %w: measure again with `terastal profile`", path, err)
-	}
-	f.Profile = p
-	return nil
-}
-
-// EnsureProfile uses the profile at path, or measures one and writes it there
-// when there is none. A stale or damaged one is refused when the user named it;
-// one that an earlier run left is replaced.
-func (f *Flow) EnsureProfile(ctx context.Context, path string, named bool) error {
-	err := f.LoadProfile(path)
-	switch {
-	case err == nil:
-		f.opts.Note("using the profile %s of %s", path, f.Profile.Created)
-		return nil
-	case named && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case !errors.Is(err, fs.ErrNotExist):
-		f.opts.Note("measuring again: %v", err)
-	}
-	return f.Measure(ctx, path)
 }
 
 // Plan sets the rates, compiles the system and computes the budgets.
@@ -349,9 +327,6 @@ func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
 	}
 	return out, nil
 }
-
-// ProfilePath is where a run's own profile lies.
-func (f *Flow) ProfilePath() string { return filepath.Join(f.Config.Out, "profile.json") }
 
 // spareCore reports whether a core that this process may use is left over by
 // the accelerators.

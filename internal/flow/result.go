@@ -177,8 +177,8 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	return result, f.WriteResult(result)
 }
 
-// Simulate plays the same traffic in virtual time; layers take what decisions
-// expect.
+// Simulate plays the same traffic in virtual time; layers take what was
+// measured, and longer while other accelerators are busy.
 func (f *Flow) Simulate() (*Result, error) {
 	traffic, err := f.Traffic()
 	if err != nil {
@@ -213,7 +213,11 @@ func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arr
 	if err != nil {
 		return nil, err
 	}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: sim.Exactly(engine.Tables)}); err != nil {
+	drawn, err := f.Profile.Durations(traffic.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: drawn, Interference: f.Profile.Slowdowns()}); err != nil {
 		return nil, fmt.Errorf("policy %s: %w", name, err)
 	}
 	log.Records = records
@@ -223,18 +227,24 @@ func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arr
 // StudyOptions are what a study of the configuration varies.
 type StudyOptions struct {
 	Seeds int
-	// Durations is the statistic of the profile that layers take, "measured" to
-	// draw from the measured distributions, or empty for what decisions expect.
+	// Durations says what layers take: Measured, Expected or a statistic of the
+	// profile. Empty is Measured, or Expected if there is Noise.
 	Durations string
-	// Noise is the sigma of the lognormal factor on the latter.
+	// Noise is the sigma of a lognormal factor on what decisions expect.
 	Noise float64
 	// Interference is how much longer layers take for every other accelerator
-	// that is busy.
+	// that is busy, beside what was measured.
 	Interference float64
 }
 
-// Measured is the value of StudyOptions.Durations that draws them.
-const Measured = "measured"
+// Values of StudyOptions.Durations.
+const (
+	// Measured draws from the measured distributions; accelerators slow each
+	// other down as measured.
+	Measured = "measured"
+	// Expected takes what decisions expect.
+	Expected = "expected"
+)
 
 // Study simulates the configuration under every policy over several seeds.
 func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error) {
@@ -259,6 +269,12 @@ func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error
 			return t
 		}}
 	so.Interference = o.Interference
+	if o.Durations == "" && o.Noise > 0 {
+		o.Durations = Expected
+	}
+	if o.Durations == "" || o.Durations == Measured {
+		so.Slowdowns = f.Profile.Slowdowns()
+	}
 	if so.Durations, err = f.durations(o.Durations); err != nil {
 		return nil, err
 	}
@@ -374,9 +390,9 @@ func (f *Flow) EqualShares() error {
 // decisions expect.
 func (f *Flow) durations(what string) (func(uint64) sim.Durations, error) {
 	switch what {
-	case "":
+	case Expected:
 		return nil, nil
-	case Measured:
+	case Measured, "":
 		if _, err := f.Profile.Durations(1); err != nil {
 			return nil, err
 		}
@@ -387,7 +403,7 @@ func (f *Flow) durations(what string) (func(uint64) sim.Durations, error) {
 	}
 	q, err := profiler.ParseQuantile(what)
 	if err != nil {
-		return nil, fmt.Errorf("%w: durations: %w, or %s", config.ErrInvalid, err, Measured)
+		return nil, fmt.Errorf("%w: durations: %w, or %s or %s", config.ErrInvalid, err, Measured, Expected)
 	}
 	var deadlines []time.Duration
 	for _, m := range f.Tables.System().Models {

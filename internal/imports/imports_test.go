@@ -35,6 +35,7 @@ var allowed = []struct {
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/imports", nil},
 	{"internal/table", nil},
+	{"internal/child", nil},
 	// Views and documents of the core.
 	{"sched/plan", []string{"sched", "internal/document"}},
 	{"sched/eventlog", []string{"sched", "internal/document", "internal/stats"}},
@@ -42,11 +43,11 @@ var allowed = []struct {
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
-	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/document", "internal/hostinfo", "internal/stats"}},
+	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched"}},
 	// What the command line shares between its verbs.
 	{"internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
-	{"internal/doctor", []string{"runtime", "internal/hostinfo", "internal/ort", "internal/table"}},
+	{"internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
 		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats"}},

@@ -47,6 +47,9 @@ type Options struct {
 	// Interference is how much longer layers take for every other accelerator
 	// that is busy: 0.1 means 10 %. See sim.Config.
 	Interference float64
+	// Slowdowns, if not nil, says so for every pair, and is added to it; see
+	// sim.Config.Interference.
+	Slowdowns [][]float64
 	// Adapt corrects predictions while simulating; see sched.Config.
 	Adapt bool
 	// Queue bounds the jobs of one model in the system; see sched.Config.
@@ -222,8 +225,13 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	t := newTally(&p.System)
 	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration, Adapt: o.Adapt}}
-	if o.Interference > 0 {
+	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
+		for k, row := range o.Slowdowns {
+			for other, x := range row {
+				cfg.Interference[k][other] += x
+			}
+		}
 	}
 	switch {
 	case o.Durations != nil:

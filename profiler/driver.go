@@ -1,0 +1,429 @@
+package profiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const (
+	// attempts is how often a place may fail or take its worker with it.
+	attempts = 3
+	// strays is how often a worker may be lost where no place is to blame before
+	// its places run one at a time for good.
+	strays = 3
+	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime
+	// optimises a whole model.
+	loadTimeout = 5 * time.Minute
+)
+
+// driver keeps one worker going and what it has measured.
+type driver struct {
+	*measurement
+	k    int
+	rng  *rand.Rand
+	conn Conn
+	wire *lines
+	in   chan reply    // closed when the worker is gone
+	quit chan struct{} // closed when nobody listens any more
+
+	places   []place // of the worker that runs
+	known    []place // of the last one in the journal
+	reorders []reorder
+	solo     map[place][]time.Duration
+	beside   []map[place][]time.Duration // by busy accelerator
+	loads    map[place]loaded
+	tried    map[place]int
+	dead     map[place]string
+	stray    int // workers lost without a place to blame
+	rounds   int // that are kept
+	fresh    bool
+	longest  time.Duration // that a round has taken
+	peak     *Peak
+	gaps     []time.Duration
+	// satisfied is true when every cell is known to the precision.
+	satisfied bool
+}
+
+func newDriver(m *measurement, k int) *driver {
+	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{}, loads: map[place]loaded{}, tried: map[place]int{}, dead: map[place]string{}}
+	for range m.Specs {
+		d.beside = append(d.beside, map[place][]time.Duration{})
+	}
+	return d
+}
+
+// lostError says that a worker is gone, and why.
+type lostError struct{ reason string }
+
+func (e lostError) Error() string { return e.reason }
+
+// call asks and returns the answer, or a lostError. Each message may take as
+// long as the timeout. When ctx ends, the worker is told to halt after its
+// current place.
+func (d *driver) call(ctx context.Context, r request, timeout time.Duration, notice func(reply) error) (reply, error) {
+	if err := d.wire.write(r); err != nil {
+		return reply{}, d.lost("")
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	done := ctx.Done()
+	for {
+		select {
+		case a, ok := <-d.in:
+			switch {
+			case !ok:
+				return a, d.lost("")
+			case a.Error != "":
+				return a, fmt.Errorf("accelerator %q: %s", d.Specs[d.k].Name, a.Error)
+			case a.Done:
+				return a, nil
+			}
+			if err := notice(a); err != nil {
+				return a, err
+			}
+			timer.Reset(timeout)
+		case <-timer.C:
+			return reply{}, d.lost(fmt.Sprintf("hung: no answer within %v", timeout))
+		case <-done:
+			done = nil
+			if r.Ask == askLoad { // nothing that could be kept
+				d.conn.Kill()
+				d.close()
+				return reply{}, ctx.Err()
+			}
+			if err := d.wire.write(request{Ask: askHalt}); err != nil {
+				return reply{}, d.lost("")
+			}
+		}
+	}
+}
+
+// lost ends the worker and says why it is gone.
+func (d *driver) lost(reason string) error {
+	if reason != "" {
+		d.conn.Kill()
+	}
+	if err := d.close(); reason == "" {
+		reason = "ended without a word"
+		if err != nil {
+			reason = err.Error()
+		}
+	}
+	return lostError{reason}
+}
+
+// close ends the worker and says how it ended.
+func (d *driver) close() error {
+	if d.conn == nil {
+		return nil
+	}
+	close(d.quit)
+	err := d.conn.Close()
+	d.conn = nil
+	return err
+}
+
+// start has a worker loaded and warm, whatever it takes, or says why that
+// cannot be.
+func (d *driver) start(ctx context.Context) error {
+	for d.conn == nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		conn, err := d.Start(d.k)
+		if err != nil {
+			return err
+		}
+		d.conn, d.wire, d.in, d.quit = conn, newLines(conn, conn), make(chan reply), make(chan struct{})
+		go receive(d.wire, d.in, d.quit)
+		if err := d.load(ctx); err != nil {
+			return err
+		}
+		if d.conn != nil {
+			if err := d.warm(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// receive reads answers until the worker is gone or nobody listens.
+func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
+	defer close(to)
+	for {
+		var a reply
+		if l.read(&a) != nil {
+			return
+		}
+		select {
+		case to <- a:
+		case <-quit:
+			return
+		}
+	}
+}
+
+// load has the worker load everything. When the worker is lost, conn is nil
+// afterwards.
+func (d *driver) load(ctx context.Context) error {
+	var skips []skip
+	for p, reason := range d.dead {
+		skips = append(skips, skip{p, reason})
+	}
+	var at *place
+	a, err := d.call(ctx, request{Ask: askLoad, Skip: skips}, loadTimeout, func(r reply) error {
+		if r.Loading != nil {
+			at = r.Loading
+		}
+		if r.Loaded != nil {
+			at = nil
+			d.loading()
+			if _, again := d.loads[r.Loaded.place]; !again {
+				d.loads[r.Loaded.place] = *r.Loaded
+				return d.note(entry{Accelerator: d.k, Loaded: r.Loaded})
+			}
+		}
+		return nil
+	})
+	var lost lostError
+	switch {
+	case errors.As(err, &lost) && at != nil:
+		return d.blame(*at, "while it was loaded: "+lost.reason)
+	case errors.As(err, &lost):
+		return d.strayed(lost.reason, attempts)
+	case err != nil:
+		return err
+	}
+	for m, n := range d.Networks {
+		if m >= len(a.Models) || a.Models[m] != n.Model.SHA256() {
+			return fmt.Errorf("model %q changed while it was measured", n.Name)
+		}
+	}
+	d.places, d.reorders = a.Places, a.Reorders
+	return d.number()
+}
+
+// number tells the journal how places are counted from now on.
+func (d *driver) number() error {
+	if slices.Equal(d.known, d.places) {
+		return nil
+	}
+	d.known = d.places
+	return d.note(entry{Accelerator: d.k, Places: d.places})
+}
+
+// strayed counts a worker that was lost where no place is to blame, and gives
+// up after too many.
+func (d *driver) strayed(reason string, most int) error {
+	if d.stray++; d.stray >= most {
+		return fmt.Errorf("accelerator %q: its worker was lost %d times, the last time: %s", d.Specs[d.k].Name, d.stray, reason)
+	}
+	return nil
+}
+
+// blame counts a failure of a place.
+func (d *driver) blame(p place, reason string) error {
+	d.failed(p, reason)
+	return d.note(entry{Accelerator: d.k, Failed: &failure{p, reason}})
+}
+
+func (d *driver) failed(p place, reason string) {
+	if d.tried[p]++; d.tried[p] >= attempts {
+		d.dead[p] = fmt.Sprintf("failed %d times: %s", attempts, reason)
+	}
+}
+
+// warm runs every place once, in order and one at a time, so that every tensor
+// holds what it should and a place that takes the worker with it is known.
+func (d *driver) warm(ctx context.Context) error {
+	for i, p := range d.places {
+		for d.dead[p] == "" {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			ok, err := d.single(ctx, i, nil)
+			if err != nil || d.conn == nil {
+				return err
+			}
+			if ok {
+				break
+			}
+		}
+	}
+	d.fresh = true
+	return nil
+}
+
+// single runs one place and keeps its time if keep is not nil; false if it
+// failed.
+func (d *driver) single(ctx context.Context, i int, keep func(int, time.Duration)) (bool, error) {
+	a, err := d.call(ctx, request{Ask: askRun, Places: []int{i}}, d.Timeout, nil)
+	var lost lostError
+	switch {
+	case errors.As(err, &lost):
+		return false, d.blame(d.places[i], lost.reason)
+	case err != nil:
+		return false, err
+	case a.Failed != "":
+		return false, d.blame(d.places[i], a.Failed)
+	case len(a.Times) == 1 && keep != nil:
+		keep(i, a.Times[0])
+	}
+	return true, nil
+}
+
+// round times what is wanted once, in a new order, while the other accelerator
+// is busy if that is not nil. Times go to the journal. The round after a start
+// does not count.
+func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *driver) error {
+	if err := d.start(ctx); err != nil {
+		return err
+	}
+	list := shuffled(d.places, func(p place) bool { return d.dead[p] == "" && wanted(p) }, d.rng)
+	if len(list) == 0 {
+		d.rounds++
+		return nil
+	}
+	if busy != nil {
+		if ok, err := busy.occupy(ctx); !ok || err != nil {
+			return err
+		}
+	}
+	begin := time.Now()
+	e, err := d.times(ctx, list)
+	e.Spent = time.Since(begin)
+	d.longest = max(d.longest, e.Spent)
+	if busy != nil {
+		e.Beside = &busy.k
+		if rest := busy.rest(); err == nil {
+			err = rest
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if d.fresh && busy == nil {
+		d.fresh = false
+		return nil
+	}
+	if len(e.At) == 0 {
+		return nil
+	}
+	d.keep(e)
+	return d.note(e)
+}
+
+// times runs the listed places. A worker that is lost costs its round.
+func (d *driver) times(ctx context.Context, list []int) (entry, error) {
+	e := entry{Accelerator: d.k}
+	add := func(i int, t time.Duration) { e.At, e.Times = append(e.At, i), append(e.Times, t) }
+	if d.stray >= strays {
+		for _, i := range list {
+			if ctx.Err() != nil || d.conn == nil {
+				break
+			}
+			if _, err := d.single(ctx, i, add); err != nil {
+				return e, err
+			}
+		}
+		return e, nil
+	}
+	a, err := d.call(ctx, request{Ask: askRun, Places: list}, d.Timeout+10*d.longest, nil)
+	var lost lostError
+	if errors.As(err, &lost) {
+		d.stray++
+		return e, nil
+	}
+	if err != nil {
+		return e, err
+	}
+	for n, t := range a.Times {
+		add(list[n], t)
+	}
+	if a.Failed != "" {
+		return e, d.blame(d.places[list[len(a.Times)]], a.Failed)
+	}
+	return e, nil
+}
+
+// keep takes what a round gave.
+func (d *driver) keep(e entry) {
+	to := d.solo
+	if e.Beside != nil {
+		to = d.beside[*e.Beside]
+	} else {
+		d.rounds++
+	}
+	for n, i := range e.At {
+		if p := d.known[i]; len(to[p]) < maxSamples {
+			to[p] = append(to[p], e.Times[n])
+		}
+	}
+}
+
+// occupy makes the worker busy; false if it cannot be.
+func (d *driver) occupy(ctx context.Context) (bool, error) {
+	if err := d.start(ctx); err != nil {
+		return false, err
+	}
+	list := shuffled(d.places, func(p place) bool { return p.Do == layerRun && d.dead[p] == "" }, d.rng)
+	if len(list) == 0 {
+		return false, nil
+	}
+	a, err := d.call(ctx, request{Ask: askBusy, Places: list}, d.Timeout, nil)
+	if errors.As(err, new(lostError)) {
+		d.stray++
+		return false, nil
+	}
+	return a.Failed == "", err
+}
+
+// rest ends what occupy began.
+func (d *driver) rest() error {
+	_, err := d.call(context.Background(), request{Ask: askRest}, d.Timeout, nil)
+	if errors.As(err, new(lostError)) {
+		d.stray++
+		return nil
+	}
+	return err
+}
+
+// once asks for something that may fail without harm.
+func (d *driver) once(ctx context.Context, r request, timeout time.Duration) (reply, error) {
+	if err := d.start(ctx); err != nil {
+		return reply{}, err
+	}
+	a, err := d.call(ctx, r, timeout, nil)
+	if errors.As(err, new(lostError)) {
+		d.stray++
+	}
+	return a, nil
+}
+
+// replay takes an entry of the journal.
+func (d *driver) replay(e entry) error {
+	switch {
+	case e.Places != nil:
+		d.known = e.Places
+	case e.Loaded != nil:
+		d.loads[e.Loaded.place] = *e.Loaded
+	case e.Failed != nil:
+		d.failed(e.Failed.place, e.Failed.Reason)
+	case e.Peak != nil:
+		d.peak = e.Peak
+	case e.Gaps != nil:
+		d.gaps = e.Gaps
+	default:
+		if len(e.At) != len(e.Times) || e.Beside != nil && !in(*e.Beside, len(d.Specs)) ||
+			slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
+			return errors.New("a round of places that do not exist")
+		}
+		d.keep(e)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package profiler
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A journal keeps what has been measured while a measurement runs: a line of
+// JSON per entry behind its checksum, each written at once when it is known. A
+// process that is killed loses what was under way; the next one goes on from
+// there. A last line that was cut is no damage; anything else is.
+
+// ErrJournal is wrapped by errors about a journal that cannot be gone on with.
+var ErrJournal = errors.New("unfinished measurement")
+
+const journalVersion = 1
+
+// heading is the first line of a journal: what it is a measurement of.
+type heading struct {
+	Journal int    `json:"terastal_profile_journal"` // version
+	Key     string `json:"key"`                      // hash of everything that must be the same
+	Created string `json:"created"`
+}
+
+// entry is any later line. Exactly one of its parts is there.
+type entry struct {
+	Accelerator int `json:"k"`
+	// Spent is the time that it took.
+	Spent  time.Duration `json:"spent_ns,omitempty"`
+	Places []place       `json:"places,omitempty"` // what all later entries count in
+	Loaded *loaded       `json:"loaded,omitempty"`
+	Failed *failure      `json:"failed,omitempty"`
+	Peak   *Peak         `json:"peak,omitempty"`
+	Gaps   Times         `json:"gaps_ns,omitempty"`
+	// Round: the times of the places At, beside the busy accelerator Beside if
+	// that is not nil.
+	At     []int `json:"at,omitempty"`
+	Times  Times `json:"times_ns,omitempty"`
+	Beside *int  `json:"beside,omitempty"`
+}
+
+// failure is one time that a worker was lost in a place, or that a place failed.
+type failure struct {
+	place
+	Reason string `json:"reason"`
+}
+
+type journal struct {
+	f    *os.File
+	held func() // lets go of the lock
+}
+
+// openJournal opens or makes the journal at path and returns what is in it. It
+// is locked against other processes until it is closed.
+func openJournal(path string, head heading) (*journal, []entry, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, nil, fmt.Errorf("profile journal: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, nil, fmt.Errorf("profile journal: %w", err)
+	}
+	j := &journal{f: f}
+	entries, err := j.open(head)
+	if err != nil {
+		j.close()
+		return nil, nil, fmt.Errorf("%w %s: %w", ErrJournal, path, err)
+	}
+	return j, entries, nil
+}
+
+func (j *journal) open(head heading) ([]entry, error) {
+	held, err := lock(j.f)
+	if err != nil {
+		return nil, fmt.Errorf("another process is at it: %w", err)
+	}
+	j.held = held
+	was, entries, size, err := readJournal(j.f)
+	if err != nil {
+		return nil, err
+	}
+	if was != nil && was.Key != head.Key {
+		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: finish it as it was begun, or remove it", was.Created)
+	}
+	if err := j.f.Truncate(size); err != nil {
+		return nil, err
+	}
+	if _, err := j.f.Seek(size, io.SeekStart); err != nil {
+		return nil, err
+	}
+	if was == nil {
+		return nil, j.line(head)
+	}
+	return entries, nil
+}
+
+// readJournal reads up to the last whole line, and says how many bytes that is.
+func readJournal(f io.Reader) (*heading, []entry, int64, error) {
+	var head *heading
+	var entries []entry
+	var size int64
+	r := bufio.NewReader(f)
+	for n := 1; ; n++ {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return head, entries, size, nil // what is left was cut
+		}
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		data, ok := checked(line)
+		var e entry
+		switch {
+		case !ok:
+			err = errors.New("its checksum does not match")
+		case n == 1:
+			head = &heading{}
+			if err = strictly(data, head); err == nil && head.Journal != journalVersion {
+				err = fmt.Errorf("it has version %d, this terastal reads %d", head.Journal, journalVersion)
+			}
+		default:
+			if err = strictly(data, &e); err == nil {
+				entries = append(entries, e)
+			}
+		}
+		if err != nil {
+			return nil, nil, 0, fmt.Errorf("line %d is damaged: %w: remove the file", n, err)
+		}
+		size += int64(len(line))
+	}
+}
+
+func strictly(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// sumLength is how much of a line's SHA-256, in hexadecimal, stands before it.
+const sumLength = 16
+
+func sum(data []byte) string {
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])[:sumLength]
+}
+
+// checked takes the checksum off a line.
+func checked(line []byte) ([]byte, bool) {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	if len(line) < sumLength+1 || line[sumLength] != ' ' {
+		return nil, false
+	}
+	data := line[sumLength+1:]
+	return data, string(line[:sumLength]) == sum(data)
+}
+
+func (j *journal) line(v any) error {
+	data, err := json.Marshal(v)
+	if err == nil {
+		// One write: a process that ends in between leaves all of it or a cut
+		// line.
+		_, err = fmt.Fprintf(j.f, "%s %s\n", sum(data), data)
+	}
+	if err != nil {
+		return fmt.Errorf("profile journal: %w", err)
+	}
+	return nil
+}
+
+// add writes an entry.
+func (j *journal) add(e entry) error {
+	if j == nil {
+		return nil
+	}
+	return j.line(e)
+}
+
+func (j *journal) close() {
+	if j == nil {
+		return
+	}
+	if j.held != nil {
+		j.held()
+	}
+	j.f.Close()
+}
+
+// RemoveJournal forgets the unfinished measurement at path, if there is one.
+func RemoveJournal(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("profile journal: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package profiler
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A worker and the measurement that it serves exchange JSON, one message per
+// line: a request, then any number of notices and one answer.
+
+// activity is what a place is about.
+type activity string
+
+const (
+	layerRun   activity = "layer"   // one implementation of a layer
+	conversion activity = "convert" // a tensor into another layout
+	chainRun   activity = "chain"   // all layers of a model, one after the other
+	wholeRun   activity = "whole"   // a session that has the whole model
+)
+
+// place is something that a worker times.
+type place struct {
+	Do             activity `json:"do"`
+	Model          int      `json:"model"`
+	Layer          int      `json:"layer,omitempty"`
+	Implementation int      `json:"implementation,omitempty"`
+	Tensor         int      `json:"tensor,omitempty"`
+}
+
+// skip is a place that a worker must not load.
+type skip struct {
+	place
+	Reason string `json:"reason"`
+}
+
+// What a worker can be asked to do.
+const (
+	askLoad     = "load"     // everything but what is skipped: loading and loaded notices, then the places
+	askRun      = "run"      // the places, in order: their times
+	askBusy     = "busy"     // the places over and over, until the next request: a beginning
+	askRest     = "rest"     // end that
+	askDispatch = "dispatch" // the real executor for a while: times between layers
+	askPeak     = "peak"     // the roofline
+	askHalt     = "halt"     // end what is being done after the current place; has no answer of its own
+)
+
+type request struct {
+	Ask    string        `json:"ask"`
+	Skip   []skip        `json:"skip,omitempty"`
+	Places []int         `json:"places,omitempty"`
+	For    time.Duration `json:"for_ns,omitempty"`
+}
+
+// loaded tells what loading a cell took.
+type loaded struct {
+	place
+	Took    time.Duration `json:"took_ns"`
+	Memory  int64         `json:"memory_bytes"`
+	Refused string        `json:"refused,omitempty"`
+}
+
+// reorder lists the tensors to convert before a layer when accelerator From ran
+// those before it.
+type reorder struct {
+	Model   int   `json:"model"`
+	Layer   int   `json:"layer"`
+	From    int   `json:"from"`
+	Tensors []int `json:"tensors"`
+}
+
+type reply struct {
+	// Notices.
+	Loading *place  `json:"loading,omitempty"`
+	Loaded  *loaded `json:"loaded,omitempty"`
+	// Answers.
+	Done   bool     `json:"done,omitempty"`
+	Places []place  `json:"places,omitempty"`
+	Models []string `json:"models,omitempty"` // SHA-256 of those loaded
+	// Reorders are the conversions that layers need after other accelerators.
+	Reorders []reorder       `json:"reorders,omitempty"`
+	Times    []time.Duration `json:"times_ns,omitempty"`
+	// Failed says why the place after those in Times failed.
+	Failed string `json:"failed,omitempty"`
+	Peak   *Peak  `json:"peak,omitempty"`
+	// Error says why the worker can do nothing at all.
+	Error string `json:"error,omitempty"`
+}
+
+// maxMessage bounds a line.
+const maxMessage = 64 << 20
+
+// lines writes and reads messages.
+type lines struct {
+	w *bufio.Writer
+	r *bufio.Scanner
+}
+
+func newLines(r io.Reader, w io.Writer) *lines {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 64<<10), maxMessage)
+	return &lines{bufio.NewWriter(w), s}
+}
+
+func (l *lines) write(message any) error {
+	data, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	l.w.Write(data)
+	l.w.WriteByte('\n')
+	return l.w.Flush()
+}
+
+func (l *lines) read(message any) error {
+	if !l.r.Scan() {
+		if err := l.r.Err(); err != nil {
+			return err
+		}
+		return io.EOF
+	}
+	if err := json.Unmarshal(l.r.Bytes(), message); err != nil {
+		return fmt.Errorf("worker: not a message: %w", errors.Join(err, fmt.Errorf("%.80q", l.r.Bytes())))
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package profiler
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/runtime"
+)
+
+// profile makes the document of what has been measured so far.
+func (m *measurement) profile() *Profile {
+	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: m.ORT, Precision: m.Precision, Accelerators: m.Specs}
+	if !m.begin.IsZero() {
+		p.Took = m.spent()
+	}
+	for i, n := range m.Networks {
+		p.Models = append(p.Models, describe(n, m.Granularity[i]))
+	}
+	for _, d := range m.drivers {
+		p.Cells = append(p.Cells, d.cells()...)
+		p.Handoffs = append(p.Handoffs, d.handoffs()...)
+		p.Interference = append(p.Interference, d.interference()...)
+		p.Chains = append(p.Chains, d.chains()...)
+		if d.peak != nil {
+			d.peak.Accelerator = d.k
+			p.Peaks = append(p.Peaks, *d.peak)
+		}
+		if len(d.gaps) > 0 {
+			sorted := stats.Sorted(d.gaps)
+			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(sorted), stats.Quantile(sorted, .5), stats.Quantile(sorted, .99)})
+		}
+	}
+	slices.SortFunc(p.Handoffs, func(a, b Handoff) int {
+		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
+	})
+	p.Noise = m.noise()
+	m.doubt(p)
+	return p
+}
+
+func describe(n *runtime.Network, granularity string) Model {
+	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity}
+	for l := range n.Layers {
+		x := &n.Layers[l]
+		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}}
+		for _, v := range n.Variants[l] {
+			layer.Implementations = append(layer.Implementations, v.Name)
+		}
+		m.Layers = append(m.Layers, layer)
+	}
+	return m
+}
+
+func (d *driver) cells() []Cell {
+	var out []Cell
+	for m, n := range d.Networks {
+		for l := range n.Layers {
+			for i := range 1 + len(n.Variants[l]) {
+				c := Cell{Model: m, Layer: l, Implementation: i, Accelerator: d.k}
+				at := place{Do: layerRun, Model: m, Layer: l, Implementation: i}
+				load := d.loads[at]
+				c.Load, c.Memory = load.Took, load.Memory
+				switch {
+				case d.dead[at] != "":
+					c.Refused = d.dead[at]
+				case load.Refused != "":
+					c.Refused = load.Refused
+				case len(d.solo[at]) > 0:
+					c.fill(d.solo[at], d.Precision)
+				}
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// fill computes the cell's statistics from times in the order they were taken.
+func (c *Cell) fill(times []time.Duration, precision float64) {
+	sorted := stats.Sorted(times)
+	var sum time.Duration
+	for _, t := range times {
+		sum += t
+	}
+	at := func(q float64) time.Duration { return stats.Quantile(sorted, q) }
+	c.N, c.Min, c.Mean = len(times), sorted[0], sum/time.Duration(len(times))
+	c.P50, c.P90, c.P95, c.P99 = at(.5), at(.9), at(.95), at(.99)
+	c.Low, c.High = stats.MedianCI(sorted)
+	far := at(.75) + 3*(at(.75)-at(.25))
+	for _, t := range times {
+		if t > far {
+			c.Outliers++
+		}
+	}
+	c.Unstable = !precise(sorted, precision)
+	kept := min(len(times), keptSamples)
+	for i := range kept {
+		c.Samples = append(c.Samples, times[i*len(times)/kept])
+	}
+}
+
+// median of a place's times on the accelerator alone, 0 if there are none.
+func (d *driver) median(p place) time.Duration {
+	return stats.Quantile(stats.Sorted(d.solo[p]), 0.5)
+}
+
+// handoffs sums the medians of the conversions that each change to this
+// accelerator needs.
+func (d *driver) handoffs() []Handoff {
+	var list []Handoff
+	for _, r := range d.reorders {
+		h := Handoff{Model: r.Model, Layer: r.Layer, From: r.From, To: d.k, Tensors: len(r.Tensors)}
+		for _, t := range r.Tensors {
+			h.P50 += d.median(place{Do: conversion, Model: r.Model, Tensor: t})
+		}
+		list = append(list, h)
+	}
+	return list
+}
+
+// interference compares the layers' times beside each other accelerator with
+// those alone.
+func (d *driver) interference() []Interference {
+	var list []Interference
+	for busy, times := range d.beside {
+		var alone, beside time.Duration
+		var ratios []float64
+		n := 0
+		for p, ts := range times {
+			one, two := d.median(p), stats.Quantile(stats.Sorted(ts), 0.5)
+			if one <= 0 || two <= 0 || d.dead[p] != "" {
+				continue
+			}
+			alone, beside, n = alone+one, beside+two, max(n, len(ts))
+			ratios = append(ratios, float64(two)/float64(one)-1)
+		}
+		if alone <= 0 {
+			continue
+		}
+		slices.Sort(ratios)
+		list = append(list, Interference{Accelerator: d.k, Busy: busy, Slowdown: float64(beside)/float64(alone) - 1,
+			Q1: stats.Quantile(ratios, .25), Q3: stats.Quantile(ratios, .75), N: n})
+	}
+	return list
+}
+
+func (d *driver) chains() []Chain {
+	var list []Chain
+	for m, n := range d.Networks {
+		at := place{Do: chainRun, Model: m}
+		c := Chain{Model: m, Accelerator: d.k, N: len(d.solo[at]), Chained: d.median(at), Whole: d.median(place{Do: wholeRun, Model: m})}
+		if c.N == 0 {
+			continue
+		}
+		for l := range n.Layers {
+			c.Sum += d.median(place{Do: layerRun, Model: m, Layer: l})
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// noise compares the halves of every cell's samples.
+func (m *measurement) noise() *Noise {
+	var diffs []float64
+	for _, d := range m.drivers {
+		for p, times := range d.solo {
+			if half := len(times) / 2; p.Do == layerRun && len(times) >= minSamples {
+				a, b := stats.Quantile(stats.Sorted(times[:half]), .5), stats.Quantile(stats.Sorted(times[half:]), .5)
+				diffs = append(diffs, math.Abs(float64(b)/float64(a)-1))
+			}
+		}
+	}
+	if len(diffs) == 0 {
+		return nil
+	}
+	slices.Sort(diffs)
+	return &Noise{Median: stats.Quantile(diffs, .5), P90: stats.Quantile(diffs, .9)}
+}
+
+// doubt adds warnings.
+func (m *measurement) doubt(p *Profile) {
+	unstable, failed := 0, 0
+	for i := range p.Cells {
+		if p.Cells[i].Unstable {
+			unstable++
+		}
+	}
+	for _, d := range m.drivers {
+		for at := range d.dead {
+			if at.Do == layerRun {
+				failed++
+			}
+		}
+	}
+	if failed > 0 {
+		p.warn(WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered", failed, len(p.Cells), attempts)
+	}
+	if unstable > 0 {
+		p.warn(WarnUnstable, "%d of %d cells did not reach %.1f %% precision in %v: the machine is noisy or the budget short",
+			unstable, len(p.Cells), p.Precision*100, p.Took.Round(100*time.Millisecond))
+	}
+	if p.Noise != nil && p.Noise.Median > p.Precision {
+		p.warn(WarnNoise, "medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at", 100*p.Noise.Median)
+	}
+	if g := p.Host.Governor; g != "" && g != "performance" {
+		p.warn(WarnGovernor, "the frequency governor is %q: set it to \"performance\" for times that can be repeated", g)
+	}
+	if cores := float64(max(1, p.Host.LogicalCores)); p.Host.Load1m > cores/4 {
+		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running", p.Host.Load1m, p.Host.LogicalCores)
+	}
+}
+
+func (p *Profile) warn(code, format string, args ...any) {
+	p.Warnings = append(p.Warnings, Warning{code, fmt.Sprintf(format, args...)})
+}
