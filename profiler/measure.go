@@ -64,10 +64,10 @@ const (
 
 	// Of the cycles through all accelerators, every so-manieth begins with
 	// whole models, or has every accelerator measured beside every other.
-	chainsEvery = 4
-	minChains   = 5 // unless the budget ends
-	besideEvery = 6
-	besideAt    = 3
+	chainsEvery = 8
+	minChains   = 4 // unless the budget ends
+	besideEvery = 8
+	besideAt    = 4
 
 	dispatchTime = 300 * time.Millisecond
 	peakTimeout  = time.Minute

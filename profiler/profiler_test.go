@@ -385,6 +385,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "worker":
 		err = serveFaulty()
+	case "bench":
+		err = serveBench()
 	case "measure":
 		err = measureAndPrint()
 	}

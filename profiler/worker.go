@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	goruntime "runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -157,43 +155,22 @@ func (absent) Run(_, _ []*runtime.Tensor) error {
 // observed tells of every unit that is loaded.
 type observed struct {
 	runtime.Accelerator
-	w    *worker
-	at   place // what Skip was asked about last
-	free int64 // resident memory before
+	w  *worker
+	at place // what Skip was asked about last
 }
 
 func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 	if err := o.w.wire.write(reply{Loading: &o.at}); err != nil {
 		return nil, err
 	}
-	begin := time.Now()
+	before, begin := ort.Allocated(), time.Now()
 	k, err := o.Accelerator.Prepare(u)
 	l := loaded{place: o.at, Took: time.Since(begin)}
-	after := resident()
-	l.Memory, o.free = max(0, after-o.free), after
+	l.Memory = max(0, ort.Allocated()-before)
 	if err != nil {
 		l.Refused = err.Error()
 	}
 	return k, errors.Join(err, o.w.wire.write(reply{Loaded: &l}))
-}
-
-// resident is the resident memory of the process less what Go could give back,
-// 0 where the system does not tell.
-func resident() int64 {
-	data, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	debug.FreeOSMemory()
-	if data, err = os.ReadFile("/proc/self/statm"); err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(data))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, _ := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize())
 }
 
 // load prepares everything and lists the places.
@@ -202,7 +179,7 @@ func (w *worker) load(skips []skip) (reply, error) {
 	for k, s := range w.Specs {
 		accs[k] = absent{s}
 	}
-	o := &observed{Accelerator: w.Accelerator, w: w, free: resident()}
+	o := &observed{Accelerator: w.Accelerator, w: w}
 	accs[w.Index] = o
 	// One that takes everything, so that a layer may be refused by all others.
 	accs = append(accs, absent{runtime.Spec{Optimization: "none"}})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -18,7 +19,7 @@ func main() {
 	go interrupts(stop)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted")
+		err = errors.New(strings.Replace(err.Error(), context.Canceled.Error(), "interrupted", 1))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "terastal: "+err.Error())

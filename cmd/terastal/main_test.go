@@ -55,6 +55,7 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "unknown-op.onnx"), unknownOperator(t), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await,
 			"exits": exits,
 			"query": query,
 			"npy":   writeArray,

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -151,4 +152,21 @@ func holds(v any, op byte, want string) bool {
 		return n < w
 	}
 	return n > w
+}
+
+// await waits until a file has so many bytes:
+//
+//	await FILE BYTES
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE BYTES")
+	}
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	for {
+		if info, err := os.Stat(ts.MkAbs(args[0])); err == nil && info.Size() >= size {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -89,7 +89,7 @@ func (f *Flow) worker(index int) (profiler.Conn, error) {
 // not finished. When ctx ends, what there is is written, and the error says so.
 func (f *Flow) Measure(ctx context.Context, path string) error {
 	if err := f.replaceable(path); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", err, ErrInTheWay)
 	}
 	return f.measure(ctx, path)
 }
@@ -133,13 +133,13 @@ func (f *Flow) replaceable(path string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err == nil {
-		if err = f.matches(p); err == nil {
-			return nil
-		}
-		err = fmt.Errorf("%s: %w", path, err)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("%w: %w", err, ErrInTheWay)
+	if err := f.matches(p); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 // moveAside renames a file to the next free name.
@@ -209,18 +209,20 @@ func (f *Flow) LoadProfile(path string) error {
 }
 
 // EnsureProfile uses the profile at path, or measures one and writes it there
-// when there is none. A stale or damaged one is refused when the user named it;
-// one that an earlier run left is moved aside, and a partial one completed.
+// when there is none. One that is stale, damaged or partial is refused when the
+// user named it; one that an earlier run left is moved aside, or completed.
 func (f *Flow) EnsureProfile(ctx context.Context, path string, named bool) error {
 	err := f.LoadProfile(path)
 	switch {
 	case err == nil:
 		f.opts.Note("using the profile %s of %s", path, f.Profile.Created)
 		return nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, profiler.ErrPartial):
+	case errors.Is(err, fs.ErrNotExist):
 		return f.Measure(ctx, path)
 	case named:
 		return err
+	case errors.Is(err, profiler.ErrPartial):
+		return f.Measure(ctx, path)
 	}
 	return f.MeasureAside(ctx, path)
 }

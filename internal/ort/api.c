@@ -1,3 +1,6 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE // RTLD_DEFAULT
+#endif
 #include "api.h"
 
 #include <dlfcn.h>
@@ -150,4 +153,19 @@ char *terastal_ort_value(void *value, terastal_ort_info *info,
 
 void terastal_ort_release(void *value) {
   if (value) CALL(ReleaseValue, void (*)(void *))(value);
+}
+
+// What mallinfo2 of glibc 2.33 and later returns. It is looked up, since other C
+// libraries have none.
+typedef struct {
+  size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+} heap_info;
+
+size_t terastal_allocated(void) {
+  heap_info (*info)(void) = (heap_info (*)(void))dlsym(RTLD_DEFAULT, "mallinfo2");
+  if (info == NULL) {
+    return 0;
+  }
+  heap_info h = info();
+  return h.uordblks + h.hblkhd;
 }

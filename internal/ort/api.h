@@ -71,4 +71,8 @@ enum {
   TERASTAL_ReleaseTensorTypeAndShapeInfo = 99
 };
 
+// terastal_allocated is how many bytes the C library's allocator has handed out;
+// 0 where it does not tell.
+size_t terastal_allocated(void);
+
 #endif

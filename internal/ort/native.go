@@ -229,3 +229,7 @@ func viewValue(value unsafe.Pointer) (d described, bytes []byte, err error) {
 }
 
 func releaseValue(value unsafe.Pointer) { C.terastal_ort_release(value) }
+
+// Allocated is how many bytes native code has allocated, 0 where the system does
+// not tell.
+func Allocated() int64 { return int64(C.terastal_allocated()) }
