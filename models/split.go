@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ type Granularity struct {
 	kind   string
 	least  time.Duration // auto: what a layer must cost
 	values []string      // cuts: tensors to cut after
+	nodes  []int         // nodes: the first ones of all layers but the first
 }
 
 // ParseGranularity reads one of
@@ -26,6 +28,8 @@ type Granularity struct {
 //	model        no cut
 //	auto:200us   op layers merged until each costs that on one CPU core
 //	cuts:a,b     after the nodes that produce the named tensors
+//	nodes:3,7    before these nodes, counted from 0 after simplification: what
+//	             Cut gives, which makes the same layers again
 //
 // and otherwise returns an error that matches ErrGranularity.
 func ParseGranularity(s string) (Granularity, error) {
@@ -45,6 +49,16 @@ func ParseGranularity(s string) (Granularity, error) {
 			return Granularity{}, fmt.Errorf("granularity %q: an empty tensor name: %w", s, ErrGranularity)
 		}
 		return Granularity{kind: kind, values: values}, nil
+	case given && kind == "nodes":
+		g := Granularity{kind: kind}
+		for field := range strings.SplitSeq(argument, ",") {
+			n, err := strconv.Atoi(field)
+			if err != nil || n < 1 || len(g.nodes) > 0 && n <= g.nodes[len(g.nodes)-1] {
+				return Granularity{}, fmt.Errorf("granularity %q: %q is not a rising list of whole numbers from 1: %w", s, argument, ErrGranularity)
+			}
+			g.nodes = append(g.nodes, n)
+		}
+		return g, nil
 	}
 	return Granularity{}, fmt.Errorf("granularity %q: %w", s, ErrGranularity)
 }
@@ -56,8 +70,33 @@ func (g Granularity) String() string {
 		return "auto:" + g.least.String()
 	case "cuts":
 		return "cuts:" + strings.Join(g.values, ",")
+	case "nodes":
+		var fields []string
+		for _, n := range g.nodes {
+			fields = append(fields, strconv.Itoa(n))
+		}
+		return "nodes:" + strings.Join(fields, ",")
 	}
 	return g.kind
+}
+
+// Measures reports whether splitting takes measurements, so that the result can
+// differ from run to run; Cut keeps it.
+func (g Granularity) Measures() bool { return g.kind == "auto" }
+
+// Cut is the granularity that splits a model into these layers again, with the
+// same version of ONNX Runtime.
+func Cut(layers []Layer) Granularity {
+	if len(layers) < 2 {
+		return Granularity{kind: "model"}
+	}
+	g := Granularity{kind: "nodes"}
+	node := 0
+	for _, l := range layers[:len(layers)-1] {
+		node += len(l.nodes)
+		g.nodes = append(g.nodes, node)
+	}
+	return g
 }
 
 // Split cuts the model into layers. Every granularity keeps quantised
@@ -65,7 +104,7 @@ func (g Granularity) String() string {
 // every layer at least one input, and never cuts where a value is alive whose
 // shape depends on the data, or that is no tensor of numbers. auto measures,
 // so its result can differ from run to run; the others depend on the model
-// alone.
+// and the version of ONNX Runtime alone.
 func (m *Model) Split(g Granularity) ([]Layer, error) {
 	c := m.cutter()
 	switch g.kind {
@@ -91,6 +130,13 @@ func (m *Model) Split(g Granularity) ([]Layer, error) {
 			return nil, err
 		}
 		return m.layers(cuts)
+	case "nodes":
+		for _, n := range g.nodes {
+			if n >= len(c.nodes) || c.blocked[n] > 0 {
+				return nil, fmt.Errorf("model %s: cannot cut before node %d of %d: %w", m.source, n, len(c.nodes), ErrGranularity)
+			}
+		}
+		return m.layers(g.nodes)
 	}
 	return nil, fmt.Errorf("model %s: no granularity given: %w", m.source, ErrGranularity)
 }

@@ -30,6 +30,8 @@ type heading struct {
 	Journal int    `json:"terastal_profile_journal"` // version
 	Key     string `json:"key"`                      // hash of everything that must be the same
 	Created string `json:"created"`
+	// Models are those measured, without their layers.
+	Models []Model `json:"models,omitempty"`
 }
 
 // entry is any later line. Exactly one of its parts is there.
@@ -201,4 +203,26 @@ func RemoveJournal(path string) error {
 		return fmt.Errorf("profile journal: %w", err)
 	}
 	return nil
+}
+
+// PreviousCut is the cut of a model that a profile at path has, or the journal
+// of an unfinished one, for the same model and granularity; empty if neither
+// has it. Splitting by it makes the layers that were measured.
+func PreviousCut(path, journal, sha256, granularity string) string {
+	var all []Model
+	if p, err := Read(path); err == nil {
+		all = p.Models
+	}
+	if f, err := os.Open(journal); err == nil {
+		if head, _, _, err := readJournal(f); err == nil && head != nil {
+			all = append(all, head.Models...)
+		}
+		f.Close()
+	}
+	for _, m := range all {
+		if m.SHA256 == sha256 && m.Granularity == granularity {
+			return m.Cut
+		}
+	}
+	return ""
 }

@@ -23,9 +23,12 @@ type Task struct {
 	Networks []*runtime.Network
 	// Granularity names how each network was split.
 	Granularity []string
-	// Start starts the worker of an accelerator: [Start] for one in a process of
-	// its own, [Local] for one in this process.
+	// Start starts the worker of an accelerator in a process of its own, with the
+	// function [Start].
 	Start func(accelerator int) (Conn, error)
+	// Accelerators, open, are measured in this process if Start is nil: for those
+	// that are trusted not to crash it.
+	Accelerators []runtime.Accelerator
 }
 
 // Options of a measurement.
@@ -91,6 +94,9 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, float64) {}
 	}
+	if t.Start == nil {
+		t.Start = t.local
+	}
 	m := &measurement{Task: t, Options: o}
 	for k := range t.Specs {
 		m.drivers = append(m.drivers, newDriver(m, k))
@@ -113,6 +119,11 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 		return p, ctx.Err()
 	}
 	return p, nil
+}
+
+// local starts a worker in this process.
+func (t *Task) local(k int) (Conn, error) {
+	return inProcess(Setup{Networks: t.Networks, Specs: t.Specs, Index: k, Accelerator: t.Accelerators[k]}), nil
 }
 
 type measurement struct {
@@ -140,7 +151,13 @@ func (m *measurement) open() error {
 	}
 	var entries []entry
 	var err error
-	m.journal, entries, err = openJournal(m.Journal, heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)})
+	head := heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)}
+	for i, n := range m.Networks {
+		model := describe(n, m.Granularity[i])
+		model.Layers = nil
+		head.Models = append(head.Models, model)
+	}
+	m.journal, entries, err = openJournal(m.Journal, head)
 	if err != nil {
 		return err
 	}

@@ -102,9 +102,8 @@ func (p *process) reason() error {
 	return p.err
 }
 
-// Local runs a worker in this process, for accelerators that are trusted not to
-// crash it.
-func Local(s Setup) Conn {
+// inProcess runs a worker in this process.
+func inProcess(s Setup) Conn {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	l := &local{r: outR, w: inW, done: make(chan error, 1)}

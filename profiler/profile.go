@@ -75,10 +75,13 @@ type Profile struct {
 
 // Model is a measured model.
 type Model struct {
-	Name        string  `json:"name"`
-	SHA256      string  `json:"sha256"`
-	Granularity string  `json:"granularity"`
-	Layers      []Layer `json:"layers"`
+	Name        string `json:"name"`
+	SHA256      string `json:"sha256"`
+	Granularity string `json:"granularity"`
+	// Cut is the granularity that gives these layers again, also where
+	// Granularity measures.
+	Cut    string  `json:"cut,omitempty"`
+	Layers []Layer `json:"layers"`
 }
 
 // Layer is a measured layer; Implementations names what can run for it.

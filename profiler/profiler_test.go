@@ -66,14 +66,16 @@ func task(t *testing.T) profiler.Task {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return profiler.Task{Specs: specs, Networks: []*runtime.Network{n}, Granularity: []string{"block"},
-		Start: func(k int) (profiler.Conn, error) {
-			a, err := runtime.OpenORT(specs[k])
-			if k == 1 {
-				a = refusing{a, n.Layers[2].Name}
-			}
-			return profiler.Local(profiler.Setup{Networks: []*runtime.Network{n}, Specs: specs, Index: k, Accelerator: a, Seed: 1}), err
-		}}
+	tk := profiler.Task{Specs: specs, Networks: []*runtime.Network{n}, Granularity: []string{"block"}}
+	for _, spec := range specs {
+		a, err := runtime.OpenORT(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tk.Accelerators = append(tk.Accelerators, a)
+	}
+	tk.Accelerators[1] = refusing{tk.Accelerators[1], n.Layers[2].Name}
+	return tk
 }
 
 var host = hostinfo.Info{CPU: "test", LogicalCores: 2}

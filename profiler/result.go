@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -42,7 +43,7 @@ func (m *measurement) profile() *Profile {
 }
 
 func describe(n *runtime.Network, granularity string) Model {
-	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity}
+	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity, Cut: models.Cut(n.Layers).String()}
 	for l := range n.Layers {
 		x := &n.Layers[l]
 		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}}

@@ -49,15 +49,16 @@ func Example() {
 		defer a.Close()
 		accs = append(accs, a)
 	}
-	program, err := runtime.Prepare(&runtime.Network{Name: "kws", Model: model, Layers: layers}, accs, nil)
+	network := &runtime.Network{Name: "kws", Model: model, Layers: layers}
+	program, err := runtime.Prepare(network, accs, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer program.Close()
-	programs := []*runtime.Program{program}
 
 	ctx := context.Background()
-	profile, err := profiler.Measure(ctx, accs, specs, programs, []string{"block"}, profiler.Options{Budget: 50 * time.Millisecond})
+	task := profiler.Task{Accelerators: accs, Specs: specs, Networks: []*runtime.Network{network}, Granularity: []string{"block"}}
+	profile, err := profiler.Measure(ctx, task, profiler.Options{Budget: 50 * time.Millisecond})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	executor, err := runtime.NewExecutor(tables, accs, programs, 1)
+	executor, err := runtime.NewExecutor(tables, accs, []*runtime.Program{program}, 1)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	}
 	begin := time.Now()
 	fmt.Fprintf(o.err, "splitting and loading %d networks\n", len(demoModels))
-	f, err := o.openFlow(cmd.Context(), c)
+	f, err := o.openFlow(cmd.Context(), c, "")
 	if err != nil {
 		return err
 	}

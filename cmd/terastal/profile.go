@@ -128,7 +128,7 @@ func (o *profileOptions) run(cmd *cobra.Command) error {
 	if err := o.choose(c); err != nil {
 		return err
 	}
-	f, err := o.openFlow(cmd.Context(), c)
+	f, err := o.openFlow(cmd.Context(), c, o.file)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := o.openFlow(cmd.Context(), c)
+	f, err := o.openFlow(cmd.Context(), c, o.profile)
 	if err != nil {
 		return nil, err
 	}

@@ -24,11 +24,13 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "config", "", "YAML file that names accelerators, models and traffic")
 }
 
-// openFlow opens what the configuration names.
-func (s *streams) openFlow(ctx context.Context, c *config.Config) (*flow.Flow, error) {
+// openFlow opens what the configuration names; profile is where its profile is
+// or will be, if not in its output folder.
+func (s *streams) openFlow(ctx context.Context, c *config.Config, profile string) (*flow.Flow, error) {
 	return flow.Open(c, flow.Options{
-		ORT:  s.ort,
-		Root: s.models,
+		Profile: profile,
+		ORT:     s.ort,
+		Root:    s.models,
 		Resolve: func(source string) (string, error) {
 			if strings.HasPrefix(source, zooPrefix) {
 				return source, nil

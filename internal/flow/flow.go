@@ -43,6 +43,9 @@ type Options struct {
 	// Worker makes the command that calls [Work] with its standard input and
 	// [profiler.Output].
 	Worker func() (*exec.Cmd, error)
+	// Profile is where the profile is or will be, if not in the configuration's
+	// output folder.
+	Profile string
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
 	Note     func(format string, args ...any)
@@ -150,12 +153,21 @@ func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
 		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
 	}
 	s := source{mc.Name, resolved, mc.Granularity, mc.Dims}
+	n, err := s.network(f.opts.Open, func(sha256 string) string {
+		return profiler.PreviousCut(f.profilePath(), journal(f.profilePath()), sha256, mc.Granularity)
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Workers must make the same layers.
+	s.Granularity = models.Cut(n.Layers).String()
 	f.sources = append(f.sources, s)
-	return s.network(f.opts.Open)
+	return n, nil
 }
 
-// network opens and splits the model.
-func (s *source) network(open func(string, models.Options) (*models.Model, error)) (*runtime.Network, error) {
+// network opens and splits the model. A granularity that measures is replaced
+// by the cut that came of it before, if previous knows it.
+func (s *source) network(open func(string, models.Options) (*models.Model, error), previous func(sha256 string) string) (*runtime.Network, error) {
 	g, err := models.ParseGranularity(s.Granularity)
 	if err != nil {
 		return nil, fmt.Errorf("%w: model %q: %w", config.ErrInvalid, s.Name, err)
@@ -167,6 +179,11 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 	m, err := open(s.Resolved, models.Options{Dims: dims})
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	}
+	if g.Measures() {
+		if cut, err := models.ParseGranularity(previous(m.SHA256())); err == nil {
+			g = cut
+		}
 	}
 	layers, err := m.Split(g)
 	if err != nil {

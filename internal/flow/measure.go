@@ -21,6 +21,14 @@ import (
 // ProfilePath is where a run's own profile lies.
 func (f *Flow) ProfilePath() string { return filepath.Join(f.Config.Out, "profile.json") }
 
+// profilePath is where the profile is that is being used or made.
+func (f *Flow) profilePath() string {
+	if f.opts.Profile != "" {
+		return f.opts.Profile
+	}
+	return f.ProfilePath()
+}
+
 // job is what a worker is told before it is asked anything.
 type job struct {
 	Library string         `json:"library"` // of ONNX Runtime
@@ -56,7 +64,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 	roomForReleases(1)
 	s := profiler.Setup{Specs: j.Specs, Index: j.Index, Accelerator: a, Seed: j.Seed}
 	for _, m := range j.Models {
-		n, err := m.network(open)
+		n, err := m.network(open, func(string) string { return "" })
 		if err != nil {
 			return err
 		}
