@@ -101,7 +101,7 @@ func describe(prog *runtime.Program, granularity string) Model {
 	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity}
 	for l := range n.Layers {
 		x := &n.Layers[l]
-		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}}
+		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}, Shape: shapeText(x.Outputs)}
 		for _, v := range n.Variants[l] {
 			layer.Implementations = append(layer.Implementations, v.Name)
 		}
