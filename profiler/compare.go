@@ -345,7 +345,7 @@ func differences(a, b *Profile) []Difference {
 	for _, x := range a.Accelerators {
 		for _, y := range b.Accelerators {
 			if x.Name == y.Name {
-				add("accelerator "+x.Name, describeSpec(x), describeSpec(y))
+				add("accelerator "+x.Name, DescribeSpec(x), DescribeSpec(y))
 			}
 		}
 	}
@@ -370,8 +370,8 @@ func number(x float64, zero string) string {
 // short is as much of a checksum as people compare.
 func short(sum string) string { return sum[:min(12, len(sum))] }
 
-// describeSpec is an accelerator's settings in one line.
-func describeSpec(s runtime.Spec) string {
+// DescribeSpec is an accelerator's settings in one line.
+func DescribeSpec(s runtime.Spec) string {
 	parts := []string{cmp.Or(strings.ToLower(s.Provider), "cpu")}
 	var options []string
 	for k, v := range s.Options {

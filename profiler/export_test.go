@@ -129,4 +129,3 @@ func TestWriteBenchfmt(t *testing.T) {
 		t.Errorf("results %v, sum %v, want %v", count, sum, total)
 	}
 }
-

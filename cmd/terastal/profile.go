@@ -8,7 +8,6 @@ import (
 
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/profiler"
 )
 
 type profileOptions struct {
@@ -40,25 +39,8 @@ machine.`,
 	cmd.Flags().StringVar(&o.granularity, "granularity", config.DefaultGranularity, "how --model is split: op, block, model, auto:TIME, cuts:TENSOR,...")
 	cmd.Flags().StringVar(&o.file, "file", "", "where to write the profile (default: OUT/profile.json)")
 	config.AddFlags(cmd.Flags(), "out", "budget", "precision", "seed")
-	cmd.AddCommand(newProfileShow(s))
+	cmd.AddCommand(newProfileShow(s), newProfileCompare(s), newProfileImport(s))
 	return cmd
-}
-
-func newProfileShow(s *streams) *cobra.Command {
-	return &cobra.Command{
-		Use:     "show FILE",
-		Short:   "Print a profile as a table",
-		Example: `  terastal profile show out/profile.json`,
-		Args:    exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := profiler.Read(args[0])
-			if err != nil {
-				return err
-			}
-			report.Profile(s.text(), p)
-			return s.document(p)
-		},
-	}
 }
 
 func (o *profileOptions) run(cmd *cobra.Command) error {
