@@ -45,6 +45,8 @@ const (
 type TableOptions struct {
 	// Source goes into the provenance, such as the file's name.
 	Source string
+	// Origin says more about where the numbers come from; empty is nothing.
+	Origin string
 	// Clock is the frequency, in Hz, of cycles without a clock_hz of their own.
 	Clock float64
 	// Now is when the table is read, for the document.
@@ -335,6 +337,9 @@ func (t *tableBuilder) place(model, layer, impl, acc string) ([4]int, error) {
 
 func (o TableOptions) spec(name string) runtime.Spec {
 	s := runtime.Spec{Name: name, Provider: TableProvider, Options: map[string]string{"source": o.Source}}
+	if o.Origin != "" {
+		s.Options["origin"] = o.Origin
+	}
 	if o.Clock != 0 {
 		s.Options["clock_hz"] = strconv.FormatFloat(o.Clock, 'g', -1, 64)
 	}

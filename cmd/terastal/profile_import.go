@@ -185,7 +185,7 @@ func published(set string) (*profiler.Profile, error) {
 		m.Deadline = time.Second // has to be one; the profile leaves it behind
 		s.Models = append(s.Models, m)
 	}
-	return profiler.FromSystem(&s, profiler.TableOptions{Source: publishedPrefix + set + ", " + scenario.Origin, Now: time.Now()})
+	return profiler.FromSystem(&s, profiler.TableOptions{Source: publishedPrefix + set, Origin: scenario.Origin, Now: time.Now()})
 }
 
 // parseClock reads a frequency in Hz, such as 1GHz, 800MHz or 1e9.

@@ -68,6 +68,7 @@ type Flow struct {
 	opts     Options
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
+	tables   bool // nothing is open: the profile is all there is
 }
 
 // Open starts ONNX Runtime, opens the accelerators, and loads and splits the
@@ -142,6 +143,9 @@ func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
 	g, err := models.ParseGranularity(mc.Granularity)
 	if err != nil {
 		return nil, fmt.Errorf("%w: model %q: %w", config.ErrInvalid, mc.Name, err)
+	}
+	if mc.Source == "" {
+		return nil, fmt.Errorf("%w: model %q has no source: name an ONNX file or zoo:NAME (only a simulation of latency tables does without)", config.ErrInvalid, mc.Name)
 	}
 	dims, err := mc.Dimensions()
 	if err != nil {
@@ -351,7 +355,10 @@ func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
 }
 
 // ProfilePath is where a run's own profile lies.
-func (f *Flow) ProfilePath() string { return filepath.Join(f.Config.Out, "profile.json") }
+func (f *Flow) ProfilePath() string { return ProfilePath(f.Config) }
+
+// ProfilePath is where a configuration's own profile lies.
+func ProfilePath(c *config.Config) string { return filepath.Join(c.Out, "profile.json") }
 
 // spareCore reports whether a core that this process may use is left over by
 // the accelerators.
@@ -373,6 +380,9 @@ func (f *Flow) spareCore() bool {
 
 // Hardware says in a sentence what was found and what it means.
 func (f *Flow) Hardware() string {
+	if f.tables {
+		return f.describeTables()
+	}
 	var kinds []string
 	for _, s := range f.Specs {
 		p := s.Provider
