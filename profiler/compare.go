@@ -332,6 +332,7 @@ func differences(a, b *Profile) []Difference {
 		}
 	}
 	add("processor", a.Host.CPU, b.Host.CPU)
+	add("instruction sets", strings.Join(a.Host.CPUFlags, " "), strings.Join(b.Host.CPUFlags, " "))
 	add("ONNX Runtime", a.ORT, b.ORT)
 	add("cores", strconv.Itoa(a.Host.LogicalCores), strconv.Itoa(b.Host.LogicalCores))
 	add("cores allowed", fmt.Sprint(a.Host.AllowedCores), fmt.Sprint(b.Host.AllowedCores))

@@ -313,6 +313,9 @@ func (v *profileView) provenance(w io.Writer) {
 		}
 		facts = append(facts, "ONNX Runtime "+p.ORT)
 		Paragraph(w, strings.Join(facts, ", "))
+		if len(h.CPUFlags) > 0 {
+			Paragraph(w, "instruction sets: "+strings.Join(h.CPUFlags, " "))
+		}
 		took := ""
 		if p.Took > 0 {
 			took = fmt.Sprintf(" in %v", p.Took.Round(100*time.Millisecond))
