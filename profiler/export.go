@@ -135,9 +135,10 @@ func providerName(s string) string {
 // sample, so that benchstat reads them; cells without samples, such as imported
 // ones, give their median. The name of a result is
 //
-//	BenchmarkLayer/model=M/layer=INDEX:NAME/impl=I/acc=A-THREADS
+//	BenchmarkLayer/model=M/layer=INDEX:NAME/impl=I/acc=A-1
 //
-// with %2F for a / in a name, %25 for a %, and _ for white space.
+// with %2F for a / in a name, %25 for a %, and _ for white space; the 1 is the
+// number of runs at a time.
 func (p *Profile) WriteBenchfmt(w io.Writer) error {
 	cells, err := p.table()
 	if err != nil {
@@ -169,10 +170,11 @@ func (p *Profile) WriteBenchfmt(w io.Writer) error {
 func (p *Profile) benchName(c *Cell) benchfmt.Name {
 	m := &p.Models[c.Model]
 	l := &m.Layers[c.Layer]
-	acc := &p.Accelerators[c.Accelerator]
-	// The number at the end keeps one that ends an accelerator's name in it.
-	return benchfmt.Name(fmt.Sprintf("Layer/model=%s/layer=%d:%s/impl=%s/acc=%s-%d", benchText(m.Name), c.Layer, benchText(l.Name),
-		benchText(l.Implementations[c.Implementation]), benchText(acc.Name), max(1, acc.Threads)))
+	// The number at the end, GOMAXPROCS elsewhere, keeps one that ends an
+	// accelerator's name in it; with the threads there, -col /acc would set
+	// accelerators apart.
+	return benchfmt.Name(fmt.Sprintf("Layer/model=%s/layer=%d:%s/impl=%s/acc=%s-1", benchText(m.Name), c.Layer, benchText(l.Name),
+		benchText(l.Implementations[c.Implementation]), benchText(p.Accelerators[c.Accelerator].Name)))
 }
 
 var benchEscapes = strings.NewReplacer("%", "%25", "/", "%2F")

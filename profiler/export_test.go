@@ -96,7 +96,7 @@ func TestWriteBenchfmt(t *testing.T) {
 		if got := string(bytes.Join(parts, []byte(" "))); !strings.HasPrefix(got, "/model=a_net_100%25%2Fx /layer=") || !strings.Contains(got, "%2Fblock%2Fconv") {
 			t.Errorf("parts %q", got)
 		}
-		if strings.Contains(res.Name.String(), "os-1024") && !strings.HasSuffix(string(bytes.Join(parts, nil)), "/acc=os-1024-2") {
+		if strings.Contains(res.Name.String(), "os-1024") && !strings.HasSuffix(string(bytes.Join(parts, nil)), "/acc=os-1024-1") {
 			t.Errorf("name %s", res.Name)
 		}
 		v, _ := res.Value("ns/op")
@@ -118,8 +118,8 @@ func TestWriteBenchfmt(t *testing.T) {
 	}
 	total += p.Cells[3].P50
 	want["Layer/model=a_net_100%25%2Fx/layer=0:%2Fblock%2Fconva/impl=original/acc=a-1"] = 16
-	want["Layer/model=a_net_100%25%2Fx/layer=0:%2Fblock%2Fconva/impl=original/acc=os-1024-2"] = 16
-	want["Layer/model=a_net_100%25%2Fx/layer=1:%2Fblock%2Fconvb/impl=original/acc=os-1024-2"] = 1
+	want["Layer/model=a_net_100%25%2Fx/layer=0:%2Fblock%2Fconva/impl=original/acc=os-1024-1"] = 16
+	want["Layer/model=a_net_100%25%2Fx/layer=1:%2Fblock%2Fconvb/impl=original/acc=os-1024-1"] = 1
 	for name, n := range want {
 		if count[name] != n {
 			t.Errorf("%s: %d results, want %d; have %v", name, count[name], n, count)

@@ -2,7 +2,10 @@ package profiler_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,16 +17,18 @@ import (
 // with a result or an error.
 func FuzzRead(f *testing.F) {
 	cell := `{"model":0,"layer":0,"implementation":0,"accelerator":0,"n":1,"min_ns":1,"mean_ns":2,"p50_ns":2,"p90_ns":3,"p95_ns":3,"p99_ns":4,"p50_low_ns":1,"p50_high_ns":3}`
-	good := `{"created":"","host":{"os":"","arch":"","logical_cores":1,"allowed_cores":[0],"load_1m":0,"memory_bytes":0,"vulkan":{},"cuda":{}},"onnxruntime":"","together":false,` +
+	good := `{"created":"","host":{"os":"","arch":"","logical_cores":1,"allowed_cores":[0],"load_1m":0,"memory_bytes":0,"vulkan":{},"cuda":{}},"onnxruntime":"",` +
 		`"accelerators":[{"name":"a"}],"models":[{"name":"m","sha256":"","granularity":"op","layers":[{"name":"l","sha256":"","ops":[],"macs":0,"parameters":0,"implementations":["original"]}]}],"cells":[` + cell + `]}`
-	for _, s := range []string{good, `{}`, `{"cells":[` + cell + `]}`, `{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
+	more := strings.TrimSuffix(good, "}") + `,"handoffs":[{"model":0,"layer":0,"from":0,"to":0,"tensors":1,"p50_ns":1}],"interference":[{"accelerator":0,"busy":0,"slowdown":1}],` +
+		`"dispatches":[{"accelerator":0}],"chains":[{"chained_ns":1}],"peaks":[{"gmac_per_s":1}],"noise":{"median":1},"warnings":[{"code":"x"}]}`
+	for _, s := range []string{good, more, `{}`, `{"cells":[` + cell + `]}`, `{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) {
 			t.Skip()
 		}
-		data, err := document.Encode("profile", 1, json.RawMessage(body))
+		data, err := document.Encode("profile", 3, json.RawMessage(body))
 		if err != nil {
 			t.Skip()
 		}
@@ -33,6 +38,9 @@ func FuzzRead(f *testing.F) {
 		}
 		p, err := profiler.Read(path)
 		if err != nil {
+			if s := string(body); s == good || s == more {
+				t.Errorf("the seed is refused: %v", err)
+			}
 			return
 		}
 		deadlines := make([]time.Duration, len(p.Models))
@@ -42,5 +50,11 @@ func FuzzRead(f *testing.F) {
 		}
 		p.System(deadlines, profiler.P99)
 		p.Durations(1)
+		p.Select([]string{""}, nil)
+		p.Merge(p, profiler.MergeOptions{})
+		if err := errors.Join(p.WriteCSV(io.Discard), p.WriteBenchfmt(io.Discard)); err != nil {
+			t.Error(err)
+		}
+		profiler.Compare(p, p)
 	})
 }
