@@ -142,10 +142,13 @@ func Compare(a, b *Profile) (*Comparison, error) {
 
 // CompareAccelerators compares two accelerators of one profile, by name.
 func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
-	for _, name := range []string{a, b} {
-		if !slices.ContainsFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Name == name }) {
+	var settings [2]string
+	for i, name := range []string{a, b} {
+		k := slices.IndexFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Name == name })
+		if k < 0 {
 			return nil, fmt.Errorf("there is no accelerator %q, have %s", name, quoted(p.acceleratorNames()))
 		}
+		settings[i] = DescribeSpec(p.Accelerators[k])
 	}
 	if a == b {
 		return nil, fmt.Errorf("accelerator %q is given twice", a)
@@ -155,6 +158,9 @@ func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
 		return func(x string) (string, bool) { return pair, x == name }
 	}
 	c := &Comparison{A: a, B: b, Differences: []Difference{}}
+	if settings[0] != settings[1] {
+		c.Differences = append(c.Differences, Difference{"settings", settings[0], settings[1]})
+	}
 	if err := c.compare(p.named(only(a)), p.named(only(b))); err != nil {
 		return nil, fmt.Errorf("%w: no layer has times on both %q and %q", err, a, b)
 	}

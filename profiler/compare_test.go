@@ -118,6 +118,9 @@ func TestCompareAccelerators(t *testing.T) {
 	if c.A != "b" || len(c.Accelerators) != 1 || c.Accelerators[0].Accelerator != "b against a" {
 		t.Fatalf("%+v", c)
 	}
+	if d := cmp.Diff([]profiler.Difference{{What: "settings", A: "cpu, optimization basic, threads 2", B: "cpu, optimization all, threads 1"}}, c.Differences); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
 	g := c.Accelerators[0].Models[0]
 	near := func(d time.Duration, ms float64) bool { return math.Abs(d.Seconds()*1e3-ms) < 0.1 }
 	if g.FasterA != 2 || g.FasterB != 2 || !near(g.SumA, 6) || !near(g.SumB, 6) || !near(g.SumBest, 4) || c.Accelerators[0].Cells[0].Change > -0.4 {

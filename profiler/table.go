@@ -35,6 +35,7 @@ var ErrTable = errors.New("latency table")
 // Bounds of a table. They keep the matrix of layers, implementations and
 // accelerators that a profile is in memory.
 const (
+	maxTableBytes = 64 << 20
 	maxTableRows  = 1 << 17
 	maxTableCells = 1 << 20
 	maxTableName  = 256 // bytes of a name
@@ -86,10 +87,15 @@ func (p *Profile) Measurable() (bool, string) {
 // run. Lines that begin with # are comments. Errors wrap ErrTable and name the
 // line.
 func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
-	c := csv.NewReader(bomless(r))
+	limited := &io.LimitedReader{R: r, N: maxTableBytes + 1}
+	c := csv.NewReader(bomless(limited))
 	c.Comment, c.ReuseRecord = '#', true
 	t := tableBuilder{o: o, seen: map[[4]int]int{}, names: map[string]int{}}
-	if err := t.read(c); err != nil {
+	err := t.read(c)
+	if limited.N == 0 {
+		err = fmt.Errorf("more than %d bytes", maxTableBytes)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
 	return t.profile(), nil
@@ -341,7 +347,7 @@ func (o TableOptions) spec(name string) runtime.Spec {
 		s.Options["origin"] = o.Origin
 	}
 	if o.Clock != 0 {
-		s.Options["clock_hz"] = strconv.FormatFloat(o.Clock, 'g', -1, 64)
+		s.Options["clock_hz"] = strconv.FormatFloat(o.Clock, 'f', -1, 64)
 	}
 	return s
 }

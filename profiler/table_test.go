@@ -3,6 +3,7 @@ package profiler_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
 	"path/filepath"
 	"strings"
@@ -79,7 +80,7 @@ func TestReadTable(t *testing.T) {
 func TestReadTableCycles(t *testing.T) {
 	const rows = "model,layer,accelerator,cycles\nm,l,a,1500\nm,k,a,1\n"
 	p := readTable(t, rows, profiler.TableOptions{Clock: 500e6})
-	if p.Cells[0].P50 != 3000 || p.Cells[1].P50 != 2 || p.Accelerators[0].Options["clock_hz"] != "5e+08" {
+	if p.Cells[0].P50 != 3000 || p.Cells[1].P50 != 2 || p.Accelerators[0].Options["clock_hz"] != "500000000" {
 		t.Errorf("%+v", p)
 	}
 	p = readTable(t, "model,layer,accelerator,cycles,clock_hz\nm,l,a,1500,1e9\nm,k,a,1500,\n", profiler.TableOptions{Clock: 2e9})
@@ -130,6 +131,10 @@ func TestReadTableRefuses(t *testing.T) {
 			t.Errorf("%q: error %v, want %q", c.text, err, c.says)
 		}
 	}
+	// So is the file, although it is one comment.
+	if _, err := profiler.ReadTable(io.LimitReader(endless{}, 1<<30), profiler.TableOptions{}); err == nil || !strings.Contains(err.Error(), "more than 67108864 bytes") {
+		t.Errorf("a long file: %v", err)
+	}
 	// The matrix is bounded, not only the rows.
 	var b bytes.Buffer
 	b.WriteString(head)
@@ -139,6 +144,16 @@ func TestReadTableRefuses(t *testing.T) {
 	if _, err := profiler.ReadTable(&b, profiler.TableOptions{}); err == nil || !strings.Contains(err.Error(), "more than 64 accelerators") {
 		t.Errorf("70 accelerators: %v", err)
 	}
+}
+
+// endless is a comment without an end.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = '#'
+	}
+	return len(b), nil
 }
 
 // Whatever the bytes, ReadTable ends with an error or a profile that can be

@@ -30,7 +30,8 @@ type column struct {
 	on           func(v *profileView, c *profiler.Cell, s *sum) string // of a cell
 }
 
-// columns are in the order of the table; giveUp lists them in the order in which
+// columns are in the order of the table. A column is left out where nothing is
+// known of it; giveUp lists them in the order in which
 // they are left out where it gets too wide.
 var columns = []column{
 	{name: "ops", header: "ops", of: func(v *profileView, m, l int) string { return shorten(strings.Join(v.layer(m, l).Ops, "+"), 20) }},
@@ -61,9 +62,21 @@ var columns = []column{
 		}
 		return ""
 	}},
+	{name: "load", header: ">load", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
+		if c.Load == 0 {
+			return ""
+		}
+		return usText(float64(c.Load) / 1e3)
+	}},
+	{name: "memory", header: ">memory", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
+		if c.Memory == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%.1f MB", float64(c.Memory)/1e6)
+	}},
 }
 
-var giveUp = []string{"peak", "parameters", "shape", "gmacs", "ops", "p99", "share", "macs"}
+var giveUp = []string{"memory", "load", "peak", "parameters", "shape", "gmacs", "ops", "p99", "share", "macs"}
 
 // ProfileColumns are the names that ProfileOptions.Columns takes.
 func ProfileColumns() []string {

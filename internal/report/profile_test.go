@@ -38,7 +38,7 @@ func example() *profiler.Profile {
 	p.Cells = []profiler.Cell{at(0, 0, 0, 200*time.Microsecond), at(0, 0, 1, 50*time.Microsecond), at(0, 0, 2, 100*time.Microsecond),
 		at(0, 1, 0, 40*time.Microsecond), {Layer: 0, Implementation: 1, Accelerator: 1, Refused: "no kernel for Einsum\nat node 7"}, at(0, 1, 2, 30*time.Microsecond),
 		at(1, 0, 0, 100*time.Microsecond), {Layer: 1, Accelerator: 1, Refused: "crashed three times: signal 11"}, at(1, 0, 2, 150*time.Microsecond)}
-	p.Cells[0].Unstable = true
+	p.Cells[0].Unstable, p.Cells[0].Load, p.Cells[0].Memory = true, 7*time.Millisecond, 4_500_000
 	return p
 }
 
@@ -55,7 +55,7 @@ func TestProfileShowsAll(t *testing.T) {
 		"Test 9000, 8 cores, 2 allowed, governor powersave, load 0.50, ONNX Runtime 1.29.0",
 		"measured 2026-01-02T03:04:05Z in 12.3s\n", "npu: table, source=npu.csv", "threads 4, cores [0 1 2 3]",
 		"half of the cells within ± 1.0 %, all within ± 1.0 %; 6 of 7 reached ± 2.0 %; noise floor 0.4 % (p90 1.1 %)",
-		"Conv+Clip", "1x32x112x112", "10.8", "12k", "1.3M", "200.0 us~", "400.0 us", "66.7 %", "54.2", "50 %", "4.00x", "gpu ", "refused", "as rank2",
+		"Conv+Clip", "1x32x112x112", "10.8", "12k", "1.3M", "200.0 us~", "400.0 us", "7.00 ms", "4.5 MB", "66.7 %", "54.2", "50 %", "4.00x", "gpu ", "refused", "as rank2",
 		"-3.2 %", "+24.0 %", "0.31 ms", "0.25 ms", "each layer where it is fastest", "150.0 us", "cpu-big to gpu 12.0 us, at most 12.0 us",
 		"+12.5 % (+10.0 % to +20.0 %)", "108 GMAC/s", "21.5 GB/s", "3.0 us", "no times on gpu: net …s.1/conv/conv.0/conv.0.0/Conv as rank2: no kernel for Einsum at node 7",
 		"no times on gpu: net fc: crashed three times: signal 11", "warning (governor): the governor saves power",
