@@ -2,7 +2,10 @@ package profiler_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,10 +21,11 @@ func FuzzRead(f *testing.F) {
 		`"accelerators":[{"name":"a"}],"models":[{"name":"m","sha256":"","granularity":"op","layers":[{"name":"l","sha256":"","ops":[],"macs":0,"parameters":0,"implementations":["original"]}]}],"cells":[` + cell + `],` +
 		`"interference":[{"accelerator":0,"busy":0,"slowdown":0.5,"slowdown_q1":0,"slowdown_q3":1,"n":1}],"dispatches":[{"accelerator":0,"n":1,"p50_ns":5,"p99_ns":9}],` +
 		`"handoffs":[{"model":0,"layer":0,"from":0,"to":0,"tensors":1,"p50_ns":3}],"chains":[{"model":0,"accelerator":0,"n":1,"sum_ns":1,"chained_ns":2}],"peaks":[{"accelerator":0,"gmac_per_s":1,"copy_gb_per_s":1}]}`
+	more := strings.TrimSuffix(good, "}") + `,"noise":{"median":1},"warnings":[{"code":"x"}]}`
 	if _, err := readBody(f, good); err != nil {
 		f.Fatalf("the seed is refused: %v", err)
 	}
-	for _, s := range []string{good, `{}`, `{"cells":[` + cell + `]}`, `{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
+	for _, s := range []string{good, more, `{}`, `{"cells":[` + cell + `]}`, `{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -30,6 +34,9 @@ func FuzzRead(f *testing.F) {
 		}
 		p, err := readBody(t, string(body))
 		if err != nil {
+			if s := string(body); s == good || s == more {
+				t.Errorf("the seed is refused: %v", err)
+			}
 			return
 		}
 		deadlines := make([]time.Duration, len(p.Models))
@@ -40,6 +47,12 @@ func FuzzRead(f *testing.F) {
 		p.System(deadlines, profiler.P99)
 		p.Durations(1)
 		p.Slowdowns()
+		p.Select([]string{""}, nil)
+		p.Merge(p, profiler.MergeOptions{})
+		if err := errors.Join(p.WriteCSV(io.Discard), p.WriteBenchfmt(io.Discard)); err != nil {
+			t.Error(err)
+		}
+		profiler.Compare(p, p)
 	})
 }
 

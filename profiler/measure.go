@@ -58,6 +58,9 @@ type Options struct {
 	// Host and ORT go into the document.
 	Host hostinfo.Info
 	ORT  string
+	// Counters, if not nil, reads what disturbs measurements on this machine; its
+	// growth while measuring becomes warnings.
+	Counters func() hostinfo.Counters
 }
 
 const (
@@ -137,6 +140,8 @@ type measurement struct {
 	cells int
 	seen  int
 	begin time.Time // of measuring
+
+	counted hostinfo.Counters // when it began
 }
 
 // open takes up the journal.
@@ -233,6 +238,9 @@ func (m *measurement) measure(ctx context.Context) error {
 		return err
 	}
 	m.begin = time.Now()
+	if m.Counters != nil {
+		m.counted = m.Counters()
+	}
 	for n := 0; ; n++ {
 		if err := m.cycle(ctx, n); err != nil {
 			return err

@@ -92,6 +92,8 @@ type Layer struct {
 	MACs            int64    `json:"macs"`
 	Parameters      int64    `json:"parameters"`
 	Implementations []string `json:"implementations"`
+	// Shape is that of the first output, such as "1x64x56x56".
+	Shape string `json:"shape,omitempty"`
 }
 
 // Cell is one implementation of one layer on one accelerator, all by index.
@@ -230,6 +232,7 @@ const (
 	WarnThrottled = "throttled" // the processor or the container was slowed down
 	WarnNoise     = "noise"     // the noise floor is above the precision
 	WarnPartial   = "partial"   // the measurement was stopped
+	WarnImport    = "import"    // a table was imported in part
 )
 
 // Handoff is the time to convert the inputs of a layer on accelerator To, when

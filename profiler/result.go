@@ -46,7 +46,7 @@ func describe(n *runtime.Network, granularity string) Model {
 	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity, Cut: models.Cut(n.Layers).String()}
 	for l := range n.Layers {
 		x := &n.Layers[l]
-		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}}
+		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}, Shape: shapeText(x.Outputs)}
 		for _, v := range n.Variants[l] {
 			layer.Implementations = append(layer.Implementations, v.Name)
 		}
@@ -210,8 +210,31 @@ func (m *measurement) doubt(p *Profile) {
 	if g := p.Host.Governor; g != "" && g != "performance" {
 		p.warn(WarnGovernor, "the frequency governor is %q: set it to \"performance\" for times that can be repeated", g)
 	}
+	if m.Counters != nil && !m.begin.IsZero() {
+		m.disturbed(p)
+	}
 	if cores := float64(max(1, p.Host.LogicalCores)); p.Host.Load1m > cores/4 {
 		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running", p.Host.Load1m, p.Host.LogicalCores)
+	}
+}
+
+// Shares of the measuring time from which on a disturbance is worth a warning.
+const (
+	muchSteal    = 0.02
+	muchThrottle = 0.01
+)
+
+// disturbed warns of what the machine's counters say.
+func (m *measurement) disturbed(p *Profile) {
+	c, took := m.Counters().Sub(m.counted), time.Since(m.begin)
+	if c.Throttles > 0 {
+		p.warn(WarnThrottled, "the processor was slowed down %d times because it was too hot: let it cool, or lower the load", c.Throttles)
+	}
+	if share := c.Throttled.Seconds() / took.Seconds(); share > muchThrottle {
+		p.warn(WarnThrottled, "the container was kept from running for %.1f %% of the time: raise its CPU quota", 100*share)
+	}
+	if share := c.Steal.Seconds() / took.Seconds(); share > muchSteal {
+		p.warn(WarnThrottled, "the hypervisor gave %.1f %% of a core's time to others", 100*share)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 func newPlan(s *streams) *cobra.Command {
-	o := playOptions{streams: s}
+	o := playOptions{streams: s, simulated: true} // nothing is run
 	cmd := &cobra.Command{
 		Use:   "plan --config FILE",
 		Short: "Compute rates, capacity and virtual budgets from a profile",

@@ -61,7 +61,7 @@ same command goes on from there; Ctrl-C three times ends at once.`,
 	f.StringVar(&o.file, "out", "", "where to write the profile (default: profile.json in the configuration's output folder)")
 	f.BoolVar(&o.force, "force", false, "replace what lies at --out even if it is something else, and begin anew")
 	config.AddFlags(f, "budget", "precision", "seed")
-	cmd.AddCommand(newProfileShow(s), newProfileWorker())
+	cmd.AddCommand(newProfileShow(s), newProfileCompare(s), newProfileImport(s), newProfileWorker())
 	return cmd
 }
 
@@ -98,23 +98,6 @@ func (l *lifeline) Read(b []byte) (int, error) {
 		time.AfterFunc(lastWords, func() { os.Exit(exitFailed) })
 	}
 	return n, err
-}
-
-func newProfileShow(s *streams) *cobra.Command {
-	return &cobra.Command{
-		Use:     "show FILE",
-		Short:   "Print a profile as a table",
-		Example: `  terastal profile show out/profile.json`,
-		Args:    exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := profiler.Read(args[0])
-			if err != nil {
-				return err
-			}
-			report.Profile(s.text(), p)
-			return s.document(p)
-		},
-	}
 }
 
 func (o *profileOptions) run(cmd *cobra.Command) error {

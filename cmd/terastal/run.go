@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
@@ -79,6 +81,9 @@ func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f, err := o.tables(c); f != nil || err != nil {
+		return f, err
+	}
 	f, err := o.openFlow(cmd.Context(), c, o.profile)
 	if err != nil {
 		return nil, err
@@ -96,6 +101,29 @@ func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// tables plans from a profile that only the simulator can use, without ONNX
+// Runtime. It returns nil when the profile is another one, or not there.
+func (o *playOptions) tables(c *config.Config) (*flow.Flow, error) {
+	path := cmp.Or(o.profile, flow.ProfilePath(c))
+	p, err := profiler.Read(path)
+	if err != nil {
+		return nil, nil // what follows says so, or measures one
+	}
+	real, why := p.Measurable()
+	switch {
+	case real:
+		return nil, nil
+	case !o.simulated:
+		return nil, usagef("%s: %s, so that nothing can run on it: `terastal simulate` can use this profile, others need one that `terastal profile` measured (--profile FILE or another --out)", path, why)
+	}
+	f, err := flow.OpenProfile(c, p, flow.Options{Root: o.models, Progress: o.progress, Note: flow.NoteTo(o.err)})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	fmt.Fprintf(o.err, "using the profile %s: %s; ONNX Runtime is not needed\n", path, why)
+	return f, f.Plan()
 }
 
 func (o *playOptions) play(cmd *cobra.Command) error {

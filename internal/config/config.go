@@ -66,7 +66,8 @@ type Model struct {
 	// Name defaults to the file's or zoo network's name.
 	Name string `mapstructure:"name"`
 	// Source is an ONNX file, relative to the configuration's folder, or
-	// "zoo:NAME".
+	// "zoo:NAME". A named model without one can only be simulated, from a
+	// profile of latency tables.
 	Source string `mapstructure:"source"`
 	// Rate is in releases per second.
 	Rate float64 `mapstructure:"rate"`
@@ -405,7 +406,7 @@ func (c *Config) validateChain(m *Model) error {
 }
 
 func (m *Model) validate(names map[string]bool) error {
-	if m.Source == "" {
+	if m.Source == "" && m.Name == "" {
 		return fmt.Errorf("no source: name an ONNX file or zoo:NAME")
 	}
 	if m.Name == "" {

@@ -75,6 +75,7 @@ type Flow struct {
 	sources  []source
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
+	tables   bool // nothing is open: the profile is all there is
 }
 
 // Open starts ONNX Runtime, opens the accelerators, and loads and splits the
@@ -148,6 +149,9 @@ type source struct {
 }
 
 func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
+	if mc.Source == "" {
+		return nil, fmt.Errorf("%w: model %q has no source: name an ONNX file or zoo:NAME (only a simulation of latency tables does without)", config.ErrInvalid, mc.Name)
+	}
 	resolved, err := f.opts.Resolve(mc.Source)
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
@@ -365,6 +369,9 @@ func (f *Flow) spareCore() bool {
 
 // Hardware says in a sentence what was found and what it means.
 func (f *Flow) Hardware() string {
+	if f.tables {
+		return f.describeTables()
+	}
 	var kinds []string
 	for _, s := range f.Specs {
 		p := s.Provider

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
@@ -19,7 +21,10 @@ import (
 )
 
 // ProfilePath is where a run's own profile lies.
-func (f *Flow) ProfilePath() string { return filepath.Join(f.Config.Out, "profile.json") }
+func (f *Flow) ProfilePath() string { return ProfilePath(f.Config) }
+
+// ProfilePath is where a configuration's own profile lies.
+func ProfilePath(c *config.Config) string { return filepath.Join(c.Out, "profile.json") }
 
 // profilePath is where the profile is that is being used or made.
 func (f *Flow) profilePath() string {
@@ -176,6 +181,7 @@ func (f *Flow) measure(ctx context.Context, path string) error {
 				meter.Set(share)
 			},
 			Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
+			Counters: func() hostinfo.Counters { return hostinfo.ReadCounters(hostinfo.This()) },
 		})
 	meter.Done()
 	if p == nil {

@@ -21,6 +21,7 @@ type Info struct {
 	Arch         string   `json:"arch"`                   // such as "amd64"
 	Kernel       string   `json:"kernel,omitempty"`       // release of the kernel
 	CPU          string   `json:"cpu,omitempty"`          // model name of the processor
+	CPUFlags     []string `json:"cpu_flags,omitempty"`    // instruction sets that inference uses, such as "avx2", sorted
 	LogicalCores int      `json:"logical_cores"`          // that the machine has online
 	AllowedCores []int    `json:"allowed_cores"`          // that this process may use, ascending
 	CPUQuota     float64  `json:"cpu_quota,omitempty"`    // cores' worth of time that a container may use; 0 is no limit
@@ -38,6 +39,10 @@ type GPU struct {
 	Vendor string `json:"vendor"`           // "NVIDIA", "AMD", "Intel", or a PCI vendor number
 	Model  string `json:"model,omitempty"`  // name, or the PCI device number
 	Driver string `json:"driver,omitempty"` // kernel driver, such as "amdgpu"
+	// ClockMHz is the clock when it was read, MaxClockMHz the highest there is,
+	// where the kernel tells: for AMD's and Intel's drivers.
+	ClockMHz    int `json:"clock_mhz,omitempty"`
+	MaxClockMHz int `json:"max_clock_mhz,omitempty"`
 }
 
 // Vulkan is what the WebGPU provider needs on Linux.
@@ -71,6 +76,7 @@ func Read(m Machine) Info {
 		Arch:         m.Arch,
 		Kernel:       m.line("proc/sys/kernel/osrelease"),
 		CPU:          m.cpu(),
+		CPUFlags:     m.cpuFlags(),
 		LogicalCores: m.online(),
 		AllowedCores: slices.Clone(m.Cores),
 		CPUQuota:     m.quota(),
@@ -144,6 +150,21 @@ func (m Machine) cpu() string {
 		return "ARM implementer " + m.field("proc/cpuinfo", ":", "CPU implementer") + " part " + part
 	}
 	return ""
+}
+
+// cpuFlags are the first core's, as the kernel names them; those that do not
+// change how fast layers run are left out.
+func (m Machine) cpuFlags() []string {
+	exact := []string{"avx", "avx2", "avx_ifma", "avx_ne_convert", "avx_vnni", "avx_vnni_int8", "f16c", "fma", // x86
+		"asimd", "asimddp", "asimdfhm", "asimdhp", "bf16", "i8mm", "sme", "sve", "sve2", "svebf16", "svei8mm"} // ARM
+	var found []string
+	for flag := range strings.FieldsSeq(m.field("proc/cpuinfo", ":", "flags", "Features")) {
+		if slices.Contains(exact, flag) || strings.HasPrefix(flag, "avx512") || strings.HasPrefix(flag, "avx10") || strings.HasPrefix(flag, "amx_") {
+			found = append(found, flag)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 // online counts the cores in a list like "0-3,8".
@@ -235,12 +256,44 @@ func (m Machine) gpus() []GPU {
 		if name == "NVIDIA" && nvidia {
 			continue // listed above, by name
 		}
-		list = append(list, GPU{Vendor: name, Model: "PCI device " + device, Driver: m.field(card, "=", "DRIVER")})
+		g := GPU{Vendor: name, Model: "PCI device " + device, Driver: m.field(card, "=", "DRIVER")}
+		g.ClockMHz, g.MaxClockMHz = m.clocks(strings.TrimSuffix(card, "/device/uevent"))
+		list = append(list, g)
 	}
 	if m.OS == "darwin" && m.Arch == "arm64" {
 		list = append(list, GPU{Vendor: "Apple", Model: m.cpu()})
 	}
 	return list
+}
+
+// clocks are a card's current and highest clock in MHz, 0 where the driver does
+// not tell. amdgpu has a line per level, such as "1: 1900Mhz *", with a star at
+// the current one; i915 has a file for each.
+func (m Machine) clocks(card string) (current, highest int) {
+	levels, _ := fs.ReadFile(m.Root, card+"/device/pp_dpm_sclk")
+	for line := range strings.Lines(string(levels)) {
+		_, level, _ := strings.Cut(line, ":")
+		number, rest, ok := strings.Cut(strings.ToLower(strings.TrimSpace(level)), "mhz")
+		mhz, err := strconv.Atoi(number)
+		if !ok || err != nil {
+			continue
+		}
+		highest = max(highest, mhz)
+		if strings.Contains(rest, "*") {
+			current = mhz
+		}
+	}
+	if highest > 0 {
+		return current, highest
+	}
+	for _, names := range [][2]string{{"gt_cur_freq_mhz", "gt_max_freq_mhz"}, {"gt/gt0/rps_cur_freq_mhz", "gt/gt0/rps_max_freq_mhz"}} {
+		current, _ = strconv.Atoi(m.line(card + "/" + names[0]))
+		highest, _ = strconv.Atoi(m.line(card + "/" + names[1]))
+		if current > 0 || highest > 0 {
+			return max(0, current), max(0, highest)
+		}
+	}
+	return 0, 0
 }
 
 func (m Machine) renderNodes() []string {

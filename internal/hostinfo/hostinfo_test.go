@@ -28,7 +28,7 @@ func TestWorkstation(t *testing.T) {
 		Getenv: func(string) string { return "" },
 		Root: files(
 			"proc/sys/kernel/osrelease", "6.8.0-31-generic\n",
-			"proc/cpuinfo", "processor\t: 0\nmodel name\t: AMD  Ryzen 9 7950X\nserial\t: 1234\n",
+			"proc/cpuinfo", "processor\t: 0\nmodel name\t: AMD  Ryzen 9 7950X\nserial\t: 1234\nflags\t\t: fpu vme sse4_2 fma avx f16c avx2 avx512f avx512_vnni avx_vnni amx_tile rdpid\n\nflags\t: fpu avx10\n",
 			"sys/devices/system/cpu/online", "0-3,8,10-11\n",
 			"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n",
 			"sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "performance\n",
@@ -39,6 +39,7 @@ func TestWorkstation(t *testing.T) {
 			"proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t\t NVIDIA GeForce RTX 4090\nIRQ: 1\nGPU UUID: \t GPU-secret\n",
 			"sys/class/drm/card0/device/uevent", "DRIVER=nvidia\nPCI_ID=10DE:2684\n",
 			"sys/class/drm/card1/device/uevent", "DRIVER=amdgpu\nPCI_ID=1002:164E\n",
+			"sys/class/drm/card1/device/pp_dpm_sclk", "0: 500Mhz\n1: 1900Mhz *\n2: 2200Mhz\n",
 			"sys/class/drm/card1-HDMI-A-1/device/uevent", "DRIVER=amdgpu\nPCI_ID=1002:164E\n",
 			"sys/class/drm/card2/device/uevent", "DRIVER=mgag200\nPCI_ID=102B:0538\n",
 			"dev/dri/card0", "", "dev/dri/renderD128", "",
@@ -51,10 +52,11 @@ func TestWorkstation(t *testing.T) {
 	})
 	want := Info{
 		OS: "linux", Arch: "amd64", Kernel: "6.8.0-31-generic", CPU: "AMD Ryzen 9 7950X",
+		CPUFlags:     []string{"amx_tile", "avx", "avx2", "avx512_vnni", "avx512f", "avx_vnni", "f16c", "fma"},
 		LogicalCores: 7, AllowedCores: []int{2, 3}, CPUQuota: 2.5, Governor: "performance", Load1m: 0.52, MemoryBytes: 2 << 20,
 		GPUs: []GPU{
 			{Vendor: "NVIDIA", Model: "NVIDIA GeForce RTX 4090", Driver: "nvidia"},
-			{Vendor: "AMD", Model: "PCI device 164E", Driver: "amdgpu"},
+			{Vendor: "AMD", Model: "PCI device 164E", Driver: "amdgpu", ClockMHz: 1900, MaxClockMHz: 2200},
 			{Vendor: "PCI vendor 102B", Model: "PCI device 0538", Driver: "mgag200"},
 		},
 		RenderNodes: []string{"/dev/dri/renderD128"},
@@ -85,8 +87,9 @@ func TestDamagedFiles(t *testing.T) {
 		"proc/cpuinfo", junk, "proc/meminfo", "MemTotal: lots kB\n", "proc/loadavg", junk,
 		"sys/devices/system/cpu/online", "3-1,x,4-y,", "sys/fs/cgroup/cpu.max", "max 100000\n",
 		"proc/driver/nvidia/version", junk, "sys/class/drm/card0/device/uevent", junk,
+		"sys/class/drm/card1/device/uevent", "PCI_ID=8086:1\n", "sys/class/drm/card1/device/pp_dpm_sclk", "1: fastMhz *\nMhz\n:\n", "sys/class/drm/card1/gt_cur_freq_mhz", "-3\n",
 	)})
-	want := Info{OS: "linux", Arch: "amd64", LogicalCores: 1, AllowedCores: []int{0}}
+	want := Info{OS: "linux", Arch: "amd64", LogicalCores: 1, AllowedCores: []int{0}, GPUs: []GPU{{Vendor: "Intel", Model: "PCI device 1"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
@@ -108,6 +111,31 @@ func TestVulkanVariablesReplaceTheFolders(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", variable, got, want)
 		}
+	}
+}
+
+// Intel's drivers have their clocks in one of two places.
+func TestIntelClocks(t *testing.T) {
+	for _, dir := range []string{"", "gt/gt0/rps"} {
+		name := func(what string) string {
+			if dir == "" {
+				return "sys/class/drm/card0/gt_" + what
+			}
+			return "sys/class/drm/card0/" + dir + "_" + what
+		}
+		got := Read(Machine{OS: "linux", Root: files("sys/class/drm/card0/device/uevent", "DRIVER=i915\nPCI_ID=8086:9A49\n",
+			name("cur_freq_mhz"), "350\n", name("max_freq_mhz"), "1350\n")}).GPUs
+		if diff := cmp.Diff([]GPU{{Vendor: "Intel", Model: "PCI device 9A49", Driver: "i915", ClockMHz: 350, MaxClockMHz: 1350}}, got); diff != "" {
+			t.Errorf("%q: -want +got\n%s", dir, diff)
+		}
+	}
+}
+
+// ARM's kernels name instruction sets elsewhere.
+func TestARMFlags(t *testing.T) {
+	got := Read(Machine{OS: "linux", Root: files("proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd evtstrm aes i8mm bf16 sve sve asimddp\n")}).CPUFlags
+	if want := []string{"asimd", "asimddp", "bf16", "i8mm", "sve"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -66,6 +66,8 @@ var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sy
 // confined libraries serve one place only: elsewhere their formats do not belong.
 var confined = map[string]string{
 	"github.com/sbinet/npyio/npy": "cmd/terastal",
+	"golang.org/x/perf/benchfmt":  "profiler",
+	"golang.org/x/perf/benchmath": "profiler",
 }
 
 func TestImportsPointDown(t *testing.T) {
