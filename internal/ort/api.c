@@ -155,6 +155,48 @@ void terastal_ort_release(void *value) {
   if (value) CALL(ReleaseValue, void (*)(void *))(value);
 }
 
+// append grows a text by another; NULL when there is no memory.
+static char *append(char *to, const char *more) {
+  size_t n = to ? strlen(to) : 0;
+  char *grown = realloc(to, n + strlen(more) + 1);
+  if (!grown) {
+    free(to);
+    return NULL;
+  }
+  strcpy(grown + n, more);
+  return grown;
+}
+
+char *terastal_ort_placed(void *session, const char *provider, char **nodes) {
+  typedef status_t (*list_fn)(const void *, const void *const **, size_t *);
+  typedef status_t (*text_fn)(const void *, const char **);
+  const void *const *graphs = NULL;
+  size_t graph_count = 0;
+  char *error = failure(CALL(Session_GetEpGraphAssignmentInfo, list_fn)(session, &graphs, &graph_count));
+  char *list = append(NULL, "");
+  for (size_t i = 0; !error && list && i < graph_count; i++) {
+    const char *name = NULL;
+    error = failure(CALL(EpAssignedSubgraph_GetEpName, text_fn)(graphs[i], &name));
+    if (error || strcmp(name, provider) != 0) continue;
+    const void *const *members = NULL;
+    size_t count = 0;
+    error = failure(CALL(EpAssignedSubgraph_GetNodes, list_fn)(graphs[i], &members, &count));
+    for (size_t j = 0; !error && list && j < count; j++) {
+      const char *type = NULL;
+      error = failure(CALL(EpAssignedNode_GetName, text_fn)(members[j], &name));
+      if (!error) error = failure(CALL(EpAssignedNode_GetOperatorType, text_fn)(members[j], &type));
+      if (!error) list = append(append(append(append(list, name), "\t"), type), "\n");
+    }
+  }
+  if (!error && !list) error = text("", "out of memory");
+  if (error) {
+    free(list);
+    return error;
+  }
+  *nodes = list;
+  return NULL;
+}
+
 // What mallinfo2 of glibc 2.33 and later returns. It is looked up, since other C
 // libraries have none.
 typedef struct {

@@ -68,8 +68,18 @@ enum {
   TERASTAL_ReleaseStatus = 93,
   TERASTAL_ReleaseValue = 96,
   TERASTAL_ReleaseTypeInfo = 98,
-  TERASTAL_ReleaseTensorTypeAndShapeInfo = 99
+  TERASTAL_ReleaseTensorTypeAndShapeInfo = 99,
+  TERASTAL_Session_GetEpGraphAssignmentInfo = 407,
+  TERASTAL_EpAssignedSubgraph_GetEpName = 408,
+  TERASTAL_EpAssignedSubgraph_GetNodes = 409,
+  TERASTAL_EpAssignedNode_GetName = 410,
+  TERASTAL_EpAssignedNode_GetOperatorType = 412
 };
+
+// terastal_ort_placed lists the nodes of a session that a provider has, each as
+// name, tab, operator type, newline. The session has to have been opened with
+// session.record_ep_graph_assignment_info.
+char *terastal_ort_placed(void *session, const char *provider, char **nodes);
 
 // terastal_allocated is how many bytes the C library's allocator has handed out;
 // 0 where it does not tell.

@@ -1,12 +1,15 @@
 package ort
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -120,62 +123,66 @@ func TestFunctionTable(t *testing.T) {
 	if err != nil {
 		t.Skipf("the wrapper's source is not at hand: %v", err)
 	}
-	header, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "onnxruntime_c_api.h"))
+	folder := strings.TrimSpace(string(out))
+	header, err := os.ReadFile(filepath.Join(folder, "onnxruntime_c_api.h"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := fmt.Sprintf("#define ORT_API_VERSION %d\n", apiVersion); !strings.Contains(string(header), want) {
 		t.Errorf("the wrapper's header has no %q", want)
 	}
-	order := functionOrder(string(header))
 	ours, err := os.ReadFile("api.h")
 	if err != nil {
 		t.Fatal(err)
 	}
-	checked := 0
+	numbers := map[string]int{}
 	for line := range strings.Lines(string(ours)) {
 		var function string
 		var number int
 		line = strings.TrimSuffix(strings.TrimSpace(line), ",")
-		if n, _ := fmt.Sscanf(line, "TERASTAL_%s = %d", &function, &number); n != 2 {
-			continue
+		if n, _ := fmt.Sscanf(line, "TERASTAL_%s = %d", &function, &number); n == 2 {
+			numbers[function] = number
 		}
-		if at, ok := order[function]; !ok || at != number {
-			t.Errorf("%s is number %d in api.h, %d in OrtApi", function, number, at)
-		}
-		checked++
 	}
-	if checked < 20 {
-		t.Errorf("only %d functions found in api.h", checked)
+	if len(numbers) < 20 {
+		t.Errorf("only %d functions found in api.h", len(numbers))
+	}
+	for function, number := range offsets(t, folder, slices.Sorted(maps.Keys(numbers))) {
+		if numbers[function] != number {
+			t.Errorf("%s is number %d in api.h, %d in OrtApi", function, numbers[function], number)
+		}
 	}
 }
 
-// functionOrder numbers the members of struct OrtApi.
-func functionOrder(header string) map[string]int {
-	_, body, _ := strings.Cut(header, "struct OrtApi {")
-	body, _, _ = strings.Cut(body, "\n};")
-	order := map[string]int{}
-	comment := false
-	for line := range strings.Lines(body) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "/*") {
-			comment = true
-		}
-		if comment {
-			comment = !strings.Contains(line, "*/")
-			continue
-		}
-		name := ""
-		if s, ok := strings.CutPrefix(line, "ORT_API2_STATUS("); ok {
-			name = strings.TrimSpace(s[:strings.IndexAny(s+",", ",)")])
-		} else if s, ok := strings.CutPrefix(line, "ORT_CLASS_RELEASE("); ok {
-			name = "Release" + s[:strings.Index(s, ")")]
-		} else if _, s, ok := strings.Cut(line, "(ORT_API_CALL*"); ok && !strings.HasPrefix(line, "//") {
-			name = strings.TrimSpace(s[:strings.Index(s, ")")])
-		}
-		if name != "" {
-			order[name] = len(order)
-		}
+// offsets asks a C compiler for the numbers of members of struct OrtApi.
+func offsets(t *testing.T, folder string, functions []string) map[string]int {
+	t.Helper()
+	dir := t.TempDir()
+	var program strings.Builder
+	program.WriteString("#include <stddef.h>\n#include <stdio.h>\n#include \"onnxruntime_c_api.h\"\nint main(void) {\n")
+	for _, f := range functions {
+		fmt.Fprintf(&program, "  printf(\"%s %%zu\\n\", offsetof(OrtApi, %s) / sizeof(void *));\n", f, f)
 	}
-	return order
+	program.WriteString("  return 0;\n}\n")
+	source, binary := filepath.Join(dir, "numbers.c"), filepath.Join(dir, "numbers")
+	if err := os.WriteFile(source, []byte(program.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-I"+folder, "-o", binary, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(binary).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := map[string]int{}
+	for line := range strings.Lines(string(out)) {
+		var function string
+		var number int
+		if _, err := fmt.Sscanf(line, "%s %d", &function, &number); err != nil {
+			t.Fatal(err)
+		}
+		numbers[function] = number
+	}
+	return numbers
 }

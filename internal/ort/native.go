@@ -230,6 +230,23 @@ func viewValue(value unsafe.Pointer) (d described, bytes []byte, err error) {
 
 func releaseValue(value unsafe.Pointer) { C.terastal_ort_release(value) }
 
+// placed lists the nodes of a session that a provider has, as "name (type)".
+func placed(session unsafe.Pointer, provider string) ([]string, error) {
+	cprovider := C.CString(provider)
+	defer C.free(unsafe.Pointer(cprovider))
+	var text *C.char
+	if err := takeError(C.terastal_ort_placed(session, cprovider, &text)); err != nil {
+		return nil, err
+	}
+	defer C.free(unsafe.Pointer(text))
+	var nodes []string
+	for line := range strings.Lines(C.GoString(text)) {
+		name, kind, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		nodes = append(nodes, fmt.Sprintf("%s (%s)", name, kind))
+	}
+	return nodes, nil
+}
+
 // Allocated is how many bytes native code has allocated, 0 where the system does
 // not tell.
 func Allocated() int64 { return int64(C.terastal_allocated()) }

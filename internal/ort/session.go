@@ -3,6 +3,7 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,6 +73,9 @@ func newSession(inputs, outputs []string, c Config, open func(*ort.SessionOption
 	defer options.Destroy()
 	s := &Session{}
 	if s.session, err = open(options); err != nil {
+		if left := leftOver(c, open); left != nil {
+			return nil, left
+		}
 		return fail(err)
 	}
 	if err := s.describe(inputs, outputs); err != nil {
@@ -81,6 +85,58 @@ func newSession(inputs, outputs []string, c Config, open func(*ort.SessionOption
 	s.inNames, s.outNames = newNames(s.inputs), newNames(s.outputs)
 	return s, nil
 }
+
+// RefusedError says which nodes of a model a provider does not take: with
+// fallback to the CPU they would run there.
+type RefusedError struct {
+	Provider string
+	Nodes    []string // each "name (operator)"
+}
+
+func (e *RefusedError) Error() string {
+	const shown = 8
+	list, more := e.Nodes, ""
+	if len(list) > shown {
+		list, more = list[:shown], fmt.Sprintf(" and %d more", len(list)-shown)
+	}
+	return fmt.Sprintf("%s does not take %s%s", e.Provider, strings.Join(list, ", "), more)
+}
+
+// leftOver finds out, after a session could not be opened with fallback to the
+// CPU off, what would have been left to it; nil if that was not the reason.
+func leftOver(c Config, open func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)) error {
+	if c.Provider == "cpu" || c.AllowFallback {
+		return nil
+	}
+	c.AllowFallback, c.SaveOptimized = true, ""
+	c.Options = maps.Clone(c.Options)
+	if c.Options == nil {
+		c.Options = map[string]string{}
+	}
+	c.Options["session.record_ep_graph_assignment_info"] = "1"
+	options, err := c.sessionOptions()
+	if err != nil {
+		return nil
+	}
+	defer options.Destroy()
+	session, err := open(options)
+	if err != nil {
+		return nil
+	}
+	defer session.Destroy()
+	native, err := sessionPointer(session)
+	if err != nil {
+		return nil
+	}
+	nodes, err := placed(native, cpuProvider)
+	if err != nil || len(nodes) == 0 {
+		return nil
+	}
+	return &RefusedError{c.Provider, nodes}
+}
+
+// cpuProvider is ONNX Runtime's own name for it.
+const cpuProvider = "CPUExecutionProvider"
 
 // describe fills in the chosen inputs and outputs.
 func (s *Session) describe(inputs, outputs []string) (err error) {
