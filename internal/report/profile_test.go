@@ -64,6 +64,10 @@ func TestProfileShowsAll(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
+	// A layer has no share of a model that does not run there as a whole.
+	if strings.Contains(text, "100.0 %") {
+		t.Errorf("a share of a part in\n%s", text)
+	}
 }
 
 // Tables fit their width however many accelerators there are, and say what they
