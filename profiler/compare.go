@@ -25,6 +25,10 @@ var ErrNothingInCommon = errors.New("nothing to compare")
 type Comparison struct {
 	A string `json:"a"`
 	B string `json:"b"`
+	// DoubtsA and DoubtsB are the noise floors and the warnings of the two
+	// measurements; of a comparison of accelerators both are the profile's.
+	DoubtsA Doubts `json:"doubts_a"`
+	DoubtsB Doubts `json:"doubts_b"`
 	// Differences are what else differs, in the order of weight.
 	Differences []Difference `json:"provenance_differences"`
 	// Accelerators are compared one after the other; comparing two of one
@@ -36,6 +40,20 @@ type Comparison struct {
 	OnlyB      []CellName `json:"only_b,omitempty"`
 	Unmeasured []CellName `json:"unmeasured,omitempty"`
 	Summary    Agreement  `json:"summary"`
+}
+
+// Doubts are why a measurement may be less good than its intervals say.
+type Doubts struct {
+	Noise    *Noise   `json:"noise,omitempty"`
+	Warnings []string `json:"warnings"` // their codes
+}
+
+func (p *Profile) doubts() Doubts {
+	d := Doubts{Noise: p.Noise, Warnings: []string{}}
+	for _, w := range p.Warnings {
+		d.Warnings = append(d.Warnings, w.Code)
+	}
+	return d
 }
 
 // Difference is a fact of the provenance that is not the same on both sides.
@@ -133,7 +151,7 @@ const AgreementLimit = 0.03
 // layer, implementation and accelerator. The error wraps ErrNothingInCommon if
 // there is none.
 func Compare(a, b *Profile) (*Comparison, error) {
-	c := &Comparison{Differences: differences(a, b)}
+	c := &Comparison{Differences: differences(a, b), DoubtsA: a.doubts(), DoubtsB: b.doubts()}
 	if err := c.compare(a.named(everyName), b.named(everyName)); err != nil {
 		return nil, fmt.Errorf("%w: the first has %s, the second %s", err, a.contents(), b.contents())
 	}
@@ -157,7 +175,7 @@ func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
 	only := func(name string) func(string) (string, bool) {
 		return func(x string) (string, bool) { return pair, x == name }
 	}
-	c := &Comparison{A: a, B: b, Differences: []Difference{}}
+	c := &Comparison{A: a, B: b, Differences: []Difference{}, DoubtsA: p.doubts(), DoubtsB: p.doubts()}
 	if settings[0] != settings[1] {
 		c.Differences = append(c.Differences, Difference{"settings", settings[0], settings[1]})
 	}

@@ -162,7 +162,12 @@ func TestCompareTurns(t *testing.T) {
 	}
 	c, err := profiler.Compare(a, a)
 	if err != nil || c.Summary.Cells != 6 || c.Summary.Beyond != 0 {
-		t.Errorf("%+v, %v", c, err)
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for l, x := range c.Accelerators[1].Cells {
+		if off := x.A.P50.Seconds()*1e3 - float64(l+1); math.Abs(off) > 0.1 || x.B != x.A {
+			t.Errorf("layer %d: %+v", l, x)
+		}
 	}
 }
 

@@ -267,6 +267,28 @@ func TestMerge(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.says)
 		}
 	}
+	// Two accelerators, and a model that the table does not have.
+	two := synthetic(1, 16, noisy(3, flat))
+	two.Models[0].Name = "two"
+	for i := range two.Cells {
+		two.Cells[i].Model = 1
+	}
+	p.Models, p.Cells = append(p.Models, two.Models[0]), append(p.Cells, two.Cells...)
+	got, err = p.Merge(readTable(t, "model,layer,accelerator,latency_ns\nnet,/block/conva,x,1\nnet,/block/convb,x,2\nnet,/block/conva,y,3\nnet,/block/convb,y,4\n", profiler.TableOptions{}), profiler.MergeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err = got.System([]time.Duration{time.Second, time.Second}, profiler.P50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lat := s.Models[0].Layers[1].Implementations[0].Latency; lat[2] != 2 || lat[3] != 4 {
+		t.Errorf("latencies %v", lat)
+	}
+	if lat := s.Models[1].Layers[0].Implementations[0].Latency; lat[0] != two.Cells[0].P50 || lat[2] != sched.Unavailable || lat[3] != sched.Unavailable {
+		t.Errorf("latencies of a model that is not in the table %v", lat)
+	}
+	p.Models, p.Cells = p.Models[:1], p.Cells[:4]
 	// By order and under another name, the first row is the first layer.
 	got, err = p.Merge(readTable(t, strings.ReplaceAll(beside, "net", "x"), profiler.TableOptions{}), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
 	if err != nil {

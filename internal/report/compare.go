@@ -12,7 +12,7 @@ import (
 // Comparison prints two profiles, or two accelerators, side by side: a table
 // per accelerator with "~" where there is no significant change.
 func Comparison(w io.Writer, c *profiler.Comparison) {
-	fmt.Fprintf(w, "A: %s\nB: %s\n", c.A, c.B)
+	fmt.Fprintf(w, "A: %s%s\nB: %s%s\n", c.A, doubts(c.DoubtsA), c.B, doubts(c.DoubtsB))
 	for i, d := range c.Differences {
 		lead := "they differ in"
 		if i > 0 {
@@ -35,6 +35,18 @@ func Comparison(w io.Writer, c *profiler.Comparison) {
 	}
 	fmt.Fprintf(w, "%d cells: median |difference| %s, beyond %.0f %%: %s, significant: %s\n", c.Summary.Cells,
 		percent(c.Summary.MedianChange), 100*profiler.AgreementLimit, percent(c.Summary.Beyond), percent(c.Summary.Significant))
+}
+
+// doubts are what a reader of a comparison has to know about one side.
+func doubts(d profiler.Doubts) string {
+	text := ""
+	if d.Noise != nil {
+		text = fmt.Sprintf(", noise floor %.1f %%", 100*d.Noise.Median)
+	}
+	if len(d.Warnings) > 0 {
+		text += ", warnings: " + strings.Join(d.Warnings, " ")
+	}
+	return text
 }
 
 func acceleratorComparison(w io.Writer, x *profiler.AcceleratorComparison) {

@@ -64,6 +64,10 @@ func TestProfileShowsAll(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
+	// A layer has no share of a model that does not run there as a whole.
+	if strings.Contains(text, "100.0 %") {
+		t.Errorf("a share of a part in\n%s", text)
+	}
 }
 
 // Tables fit their width however many accelerators there are, and say what they
@@ -123,7 +127,7 @@ func TestProfileBare(t *testing.T) {
 
 func TestComparison(t *testing.T) {
 	a, b := example(), example()
-	b.Host.Governor = "performance"
+	b.Host.Governor, b.Noise, b.Warnings = "performance", nil, nil
 	b.Cells[0].P50, b.Cells[0].Low, b.Cells[0].High = 250*time.Microsecond, 249*time.Microsecond, 251*time.Microsecond
 	b.Accelerators[2].Name = "other"
 	c, err := profiler.Compare(a, b)
@@ -133,7 +137,7 @@ func TestComparison(t *testing.T) {
 	c.A, c.B = "a.json", "b.json"
 	var out bytes.Buffer
 	Comparison(&out, c)
-	for _, want := range []string{"A: a.json\nB: b.json\nthey differ in governor: powersave against performance\n", "+25.0 %", "~", "intervals, n=20", "200.0 us ± 1.0 %",
+	for _, want := range []string{"A: a.json, noise floor 0.4 %, warnings: governor\nB: b.json\nthey differ in governor: powersave against performance\n", "+25.0 %", "~", "intervals, n=20", "200.0 us ± 1.0 %",
 		"geomean", "1 slower, 0 faster", "only in A: 3 cells, net …onv.0/conv.0.0/Conv on npu", "only in B: 3 cells", "without times on one side: 2 cells",
 		"4 cells: median |difference| 0.0 %, beyond 3 %: 25.0 %, significant: 25.0 %"} {
 		if !strings.Contains(out.String(), want) {
