@@ -46,6 +46,8 @@ type driver struct {
 	gaps     []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
+	// split is how many samples each place had when the worker was started last.
+	split map[place]int
 }
 
 func newDriver(m *measurement, k int) *driver {
@@ -256,6 +258,10 @@ func (d *driver) warm(ctx context.Context) error {
 		}
 	}
 	d.fresh = true
+	d.split = map[place]int{}
+	for p, times := range d.solo {
+		d.split[p] = len(times)
+	}
 	return nil
 }
 

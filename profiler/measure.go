@@ -75,6 +75,10 @@ const (
 	besideEvery = 8
 	besideAt    = 4
 
+	// leastRenewed is the budget from which on loading everything again is worth
+	// its time.
+	leastRenewed = 5 * time.Second
+
 	dispatchTime = 300 * time.Millisecond
 	peakTimeout  = time.Minute
 )
@@ -139,8 +143,9 @@ type measurement struct {
 	mu    sync.Mutex // guards the journal, loads and begin
 	cells int
 	seen  int
-	begin time.Time // of measuring
+	begin time.Time // of measuring, later by what renewing took
 
+	renewed bool
 	counted hostinfo.Counters // when it began
 }
 
@@ -225,13 +230,7 @@ func (m *measurement) loading() {
 func (m *measurement) spent() time.Duration { return m.before + time.Since(m.begin) }
 
 func (m *measurement) measure(ctx context.Context) error {
-	errs := make([]error, len(m.drivers))
-	var all sync.WaitGroup
-	for k, d := range m.drivers {
-		all.Go(func() { errs[k] = d.start(ctx) })
-	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := m.start(ctx); err != nil {
 		return err
 	}
 	if err := m.peaks(ctx); err != nil {
@@ -245,11 +244,48 @@ func (m *measurement) measure(ctx context.Context) error {
 		if err := m.cycle(ctx, n); err != nil {
 			return err
 		}
-		if m.done(n) {
-			break
+		done := m.done(n)
+		switch {
+		case m.renewable() && (done || m.spent() >= m.Budget/2):
+			if err := m.renew(ctx); err != nil {
+				return err
+			}
+		case done:
+			return m.dispatches(ctx)
 		}
 	}
-	return m.dispatches(ctx)
+}
+
+// start has all workers loaded and warm.
+func (m *measurement) start(ctx context.Context) error {
+	errs := make([]error, len(m.drivers))
+	var all sync.WaitGroup
+	for k, d := range m.drivers {
+		all.Go(func() { errs[k] = d.start(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// renewable reports whether workers are to be replaced once, at half time. How
+// memory happens to be laid out in a process makes layers some percent faster
+// or slower in all of its runs; two processes average over that, and what they
+// differ by says how far repeated measurements do.
+func (m *measurement) renewable() bool {
+	return !m.renewed && m.before == 0 && m.Budget >= leastRenewed
+}
+
+// renew replaces all workers. The time it takes is not measuring time.
+func (m *measurement) renew(ctx context.Context) error {
+	m.renewed = true
+	begin := time.Now()
+	for _, d := range m.drivers {
+		d.close()
+		d.satisfied = false
+	}
+	err := m.start(ctx)
+	m.begin = m.begin.Add(time.Since(begin))
+	return err
 }
 
 // peaks measures the rooflines.
@@ -334,7 +370,7 @@ func (m *measurement) done(n int) bool {
 // precise reports whether every cell's median is known to the target.
 func (d *driver) precise() bool {
 	for p, times := range d.solo {
-		if p.Do == layerRun && d.dead[p] == "" && !precise(stats.Sorted(times), d.Precision) || p.Do == chainRun && len(times) < minChains {
+		if p.Do == layerRun && d.dead[p] == "" && (len(times)-d.split[p] < minSamples || !precise(stats.Sorted(times), d.Precision)) || p.Do == chainRun && len(times) < minChains {
 			return false
 		}
 	}

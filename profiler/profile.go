@@ -208,9 +208,10 @@ type Peak struct {
 	CopyGB float64 `json:"copy_gb_per_s"`
 }
 
-// Noise is by how much the medians of the first and the second half of the
-// cells' samples differ, as a share: what a comparison of profiles cannot tell
-// apart.
+// Noise is by how much the medians of cells differ, as a share, between the two
+// processes that measured them one after the other, or between the first and
+// the second half of the samples of one: what a comparison of profiles cannot
+// tell apart.
 type Noise struct {
 	Median float64 `json:"median"` // of all cells
 	P90    float64 `json:"p90"`

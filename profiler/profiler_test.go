@@ -626,3 +626,26 @@ func TestJournalRefused(t *testing.T) {
 		t.Errorf("there is none any more: %v", err)
 	}
 }
+
+// With time for it, every accelerator is measured by two workers, one after the
+// other, which both contribute.
+func TestRenewed(t *testing.T) {
+	tk := faultyTask(t)
+	started, start := 0, tk.Start
+	tk.Start = func(k int) (profiler.Conn, error) {
+		started++
+		return start(k)
+	}
+	o := options(time.Hour)
+	o.Precision = 1000
+	p, err := profiler.Measure(context.Background(), tk, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if started != 2 {
+		t.Errorf("%d workers, want 2", started)
+	}
+	if p.Cells[0].N < 24 || p.Noise == nil {
+		t.Errorf("%d samples of a cell, noise %v", p.Cells[0].N, p.Noise)
+	}
+}

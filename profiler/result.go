@@ -164,15 +164,21 @@ func (d *driver) chains() []Chain {
 	return list
 }
 
-// noise compares the halves of every cell's samples.
+// noise compares the samples of every cell from before and after its worker was
+// replaced, or their halves if it was not.
 func (m *measurement) noise() *Noise {
 	var diffs []float64
 	for _, d := range m.drivers {
 		for p, times := range d.solo {
-			if half := len(times) / 2; p.Do == layerRun && len(times) >= minSamples {
-				a, b := stats.Quantile(stats.Sorted(times[:half]), .5), stats.Quantile(stats.Sorted(times[half:]), .5)
-				diffs = append(diffs, math.Abs(float64(b)/float64(a)-1))
+			if p.Do != layerRun || len(times) < minSamples {
+				continue
 			}
+			at := d.split[p]
+			if at < minSamples/2 || len(times)-at < minSamples/2 {
+				at = len(times) / 2
+			}
+			a, b := stats.Quantile(stats.Sorted(times[:at]), .5), stats.Quantile(stats.Sorted(times[at:]), .5)
+			diffs = append(diffs, math.Abs(float64(b)/float64(a)-1))
 		}
 	}
 	if len(diffs) == 0 {
