@@ -68,12 +68,13 @@ const (
 	maxSamples  = 4096 // per cell; bounds memory
 	keptSamples = 128  // per cell, in the document
 
-	// Of the cycles through all accelerators, every so-manieth begins with
-	// whole models, or has every accelerator measured beside every other.
+	// Every so many cycles through all accelerators, one has whole models too, and
+	// one has every accelerator measured beside every other.
 	chainsEvery = 8
+	chainsAt    = 1 // the first round does not count
 	minChains   = 4 // unless the budget ends
 	besideEvery = 8
-	besideAt    = 4
+	besideAt    = 5
 
 	// leastRenewed is the budget from which on loading everything again is worth
 	// its time.
@@ -315,7 +316,7 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			continue
 		}
 		err := d.round(ctx, func(p place) bool {
-			return p.Do == layerRun || p.Do == conversion || n%chainsEvery == 0
+			return p.Do == layerRun || p.Do == conversion || n%chainsEvery == chainsAt
 		}, nil)
 		if err != nil {
 			return err
