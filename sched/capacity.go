@@ -42,9 +42,14 @@ func (t *Tables) FluidCapacity(rates []float64) (Capacity, error) {
 	if err != nil {
 		return Capacity{}, err
 	}
-	price, near := make([]float64, t.accs), make([]float64, t.accs)
+	return fluidCapacity(work, t.accs), nil
+}
+
+// fluidCapacity changes the unit of work.
+func fluidCapacity(work [][]float64, accs int) Capacity {
+	price, near := make([]float64, accs), make([]float64, accs)
 	for k := range price {
-		price[k] = 1 / float64(t.accs)
+		price[k] = 1 / float64(accs)
 	}
 	// In units of the first placement's busiest load, so that what counts as
 	// zero does not hang on the rates.
@@ -78,7 +83,7 @@ func (t *Tables) FluidCapacity(rates []float64) (Capacity, error) {
 	}
 	best.Bound = max(best.Bound, best.Scale) / unit
 	best.Scale /= unit
-	return best, nil
+	return best
 }
 
 // try notes the bound that the prices prove and returns their placement.

@@ -98,6 +98,9 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// configured is a policy that wants to know the engine that it decides for.
+type configured interface{ configure(cfg *Config) }
+
 // EventKind is what an Event reports to the engine.
 type EventKind uint8
 
@@ -179,6 +182,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Queue == 0 {
 		cfg.Queue = DefaultQueue
+	}
+	if p, ok := cfg.Policy.(configured); ok {
+		p.configure(&cfg)
 	}
 	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models)), own: FirstOwnJob}
 	e.state.Recent = make([]uint16, len(e.t.models))

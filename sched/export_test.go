@@ -32,3 +32,9 @@ func (o Observed) ended(j Job, outcome Outcome, at time.Duration) {
 		w.ended(j, outcome, at)
 	}
 }
+
+func (o Observed) configure(cfg *Config) {
+	if c, ok := o.Policy.(configured); ok {
+		c.configure(cfg)
+	}
+}

@@ -35,10 +35,13 @@ const (
 	EarliestFinish
 	HighestScore
 	SameAccelerator
+	CheapestInTime
+	Cheapest
+	VariantInTime
 )
 
 var reasonNames = [...]string{"", "fastest-idle", "meets-budget", "variant-meets-budget", "backfill",
-	"earliest-finish", "highest-score", "same-accelerator"}
+	"earliest-finish", "highest-score", "same-accelerator", "cheapest-in-time", "cheapest", "variant-in-time"}
 
 // String is the reason's name, or its number where that comes from elsewhere and
 // has none here.
@@ -69,6 +72,7 @@ func Policies() []PolicyInfo {
 		{"terastal-novariants", "terastal without layer variants", newTerastalWith(terastalOptions{originals: true})},
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
 		{"terastal-laxity", "terastal with virtual deadlines three quarters from laxity, one from budgets", newTerastalWith(terastalOptions{laxity: 0.75})},
+		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", newPEDF},
 	}
 }
 
