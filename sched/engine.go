@@ -161,6 +161,9 @@ type Dispatch struct {
 type Engine struct {
 	invariants invariants
 	cfg        Config
+	dropper    dropper // the policy, if it is one
+	watcher    watcher // the same
+	judge      judge   // nil but in rollouts
 	t          *Tables
 	state      State
 	active     []int32 // jobs in the system, by model
@@ -187,6 +190,7 @@ func New(cfg Config) (*Engine, error) {
 		p.configure(&cfg)
 	}
 	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models)), own: FirstOwnJob}
+	e.setPolicy(cfg.Policy)
 	e.state.Recent = make([]uint16, len(e.t.models))
 	if cfg.Adapt {
 		e.adapt = newAdaptation(e.t)
@@ -195,6 +199,24 @@ func New(cfg Config) (*Engine, error) {
 		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
 	}
 	return e, nil
+}
+
+// setPolicy makes the policy decide from now on.
+func (e *Engine) setPolicy(p Policy) {
+	e.cfg.Policy = p
+	e.dropper, _ = p.(dropper)
+	e.watcher, _ = p.(watcher)
+}
+
+// adopt makes the engine's state equal to s, as if it had come there by events.
+func (e *Engine) adopt(s *State) {
+	e.state.CopyFrom(s)
+	clear(e.active)
+	for i := range s.Jobs {
+		e.active[s.Jobs[i].Model]++
+	}
+	e.own, e.due, e.stopped = rolledJobs, e.due[:0], false
+	e.invariants.adopt(s)
 }
 
 // Active is how many jobs are released and have not ended.
@@ -348,7 +370,7 @@ type dropper interface {
 // drop gives up the waiting jobs that the drop policy, the scheduling policy or
 // a stop says to.
 func (e *Engine) drop() {
-	own, _ := e.cfg.Policy.(dropper)
+	own := e.dropper
 	if e.cfg.Drop == DropNone && !e.stopped && own == nil {
 		return
 	}
@@ -429,8 +451,11 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil && detail != DropReasonQueueFull {
 		e.due = append(e.due, release{int(j.Model)})
 	}
-	if w, ok := e.cfg.Policy.(watcher); ok {
-		w.ended(*j, o, e.state.Now)
+	if e.watcher != nil {
+		e.watcher.ended(*j, o, e.state.Now)
+	}
+	if e.judge != nil {
+		e.judge.judge(j, o, e.state.Now)
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})

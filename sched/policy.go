@@ -73,6 +73,7 @@ func Policies() []PolicyInfo {
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
 		{"terastal-laxity", "terastal with virtual deadlines three quarters from laxity, one from budgets", newTerastalWith(terastalOptions{laxity: 0.75})},
 		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", newPEDF},
+		{"rollout", "the best of many rules by short simulations ahead", newRolloutWith(defaultRollout())},
 	}
 }
 
@@ -81,6 +82,13 @@ const wholeSuffix = "-model"
 
 // FindPolicy returns the named policy, or an error that lists the names.
 func FindPolicy(name string) (PolicyInfo, error) {
+	if options, ok := strings.CutPrefix(name, "rollout:"); ok {
+		o := defaultRollout()
+		if err := o.parse(options); err != nil {
+			return PolicyInfo{}, err
+		}
+		return PolicyInfo{name, "", newRolloutWith(o)}, nil
+	}
 	base, whole := strings.CutSuffix(name, wholeSuffix)
 	var names []string
 	for _, p := range Policies() {

@@ -125,6 +125,7 @@ type priced struct {
 // pricedModel is one model's part.
 type pricedModel struct {
 	weight float64       // of a miss in the mean over models of miss rates; 1 on average
+	period float64       // in nanoseconds, between releases
 	work   []float64     // by layer: price-weighted latency from it on, 0 at the end
 	whole  time.Duration // what the latencies were then: remain[0]
 	// saving is, by set of variants used and layer, how much less than remain
@@ -149,7 +150,7 @@ func newPriced(t *Tables) *priced {
 	}
 	for i := range p.models {
 		m := &t.models[i]
-		p.models[i] = pricedModel{weight: 1 / pr.Rates[i] / mean, whole: m.remain[0],
+		p.models[i] = pricedModel{weight: 1 / pr.Rates[i] / mean, period: 1e9 / pr.Rates[i], whole: m.remain[0],
 			work: m.pricedWork(pr.Prices), saving: m.savings(t.accs, t.system.Models[i].Variants)}
 	}
 	return p
