@@ -253,6 +253,19 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	return e.dispatches
 }
 
+// rolled is a completion of the job at index i on accelerator k, without records:
+// what rollouts do, who know that they keep the engine's contract.
+func (e *Engine) rolled(i, k int, at time.Duration) {
+	e.state.Now = at
+	e.completed(i, k)
+	if len(e.due) > 0 {
+		e.releaseOwn()
+	}
+	e.drop()
+	e.dispatch()
+	e.invariants.check(e)
+}
+
 // releaseOwn releases what the event caused. What is dropped later in the same
 // step comes back, in a closed loop, with the next event, so that a job without
 // hope cannot keep the step from ending.
@@ -317,13 +330,23 @@ func (e *Engine) complete(ev Event) {
 	a := &e.state.Accelerators[ev.Accelerator]
 	j := &e.state.Jobs[i]
 	m := &e.t.models[j.Model]
-	e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
-		Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+	if e.cfg.Recorder != nil {
+		e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
+			Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+	}
 	if e.adapt != nil {
 		e.adapt.observe(j, int(a.Row), ev.Accelerator, ev.At-ev.Start)
 	}
-	*a = Occupancy{Job: Idle, Down: a.Down}
-	j.On, j.At, j.Ready = Idle, int32(ev.Accelerator), ev.At
+	e.completed(i, ev.Accelerator)
+}
+
+// completed moves the job at index i on from the layer that accelerator k ran.
+func (e *Engine) completed(i, k int) {
+	j := &e.state.Jobs[i]
+	m := &e.t.models[j.Model]
+	a := &e.state.Accelerators[k]
+	a.Job, a.Free, a.Row, a.Started = Idle, 0, 0, 0
+	j.On, j.At, j.Ready = Idle, int32(k), e.state.Now
 	j.Layer++
 	if int(j.Layer) < m.layers {
 		return
@@ -333,7 +356,7 @@ func (e *Engine) complete(ev Event) {
 			e.due = append(e.due, release{tr.model})
 		}
 	}
-	if ev.At <= j.Deadline {
+	if e.state.Now <= j.Deadline {
 		e.end(i, Met, "")
 	} else {
 		e.end(i, Late, "")
@@ -397,16 +420,20 @@ func (e *Engine) drop() {
 }
 
 func (e *Engine) dispatch() {
-	e.dispatches = e.dispatches[:0]
 	e.choices = e.cfg.Policy.Select(&e.state, e.choices[:0])
-	for _, c := range e.choices {
-		e.dispatches = append(e.dispatches, e.start(c))
+	e.dispatches = e.dispatches[:0]
+	for i := range e.choices {
+		c := &e.choices[i]
+		e.occupy(c)
+		if e.judge == nil {
+			e.dispatches = append(e.dispatches, e.dispatched(c))
+		}
 	}
 }
 
-// start applies one choice of the policy, which has to keep the contract of
+// occupy applies one choice of the policy, which has to keep the contract of
 // Policy.Select.
-func (e *Engine) start(c Choice) Dispatch {
+func (e *Engine) occupy(c *Choice) {
 	j := &e.state.Jobs[c.Job]
 	m := &e.t.models[j.Model]
 	k := int(c.Accelerator)
@@ -427,14 +454,20 @@ func (e *Engine) start(c Choice) Dispatch {
 	if cost >= never {
 		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
 	}
-	d := Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
-		Accelerator: k, From: int(j.At), Finish: e.state.Now + cost, Reason: c.Reason}
 	j.On = c.Accelerator
 	j.Used |= m.bit[row]
-	e.state.Accelerators[k] = Occupancy{Job: j.ID, Free: d.Finish, Row: row, Started: e.state.Now}
+	a := &e.state.Accelerators[k]
+	a.Job, a.Free, a.Row, a.Started = j.ID, e.state.Now+cost, row, e.state.Now
+}
+
+// dispatched is what the driver is told of a choice that was applied.
+func (e *Engine) dispatched(c *Choice) Dispatch {
+	j := &e.state.Jobs[c.Job]
+	finish := e.state.Accelerators[c.Accelerator].Free
 	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
-		Accelerator: c.Accelerator, Until: d.Finish, Reason: c.Reason})
-	return d
+		Accelerator: c.Accelerator, Until: finish, Reason: c.Reason})
+	return Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
+		Accelerator: int(c.Accelerator), From: int(j.At), Finish: finish, Reason: c.Reason}
 }
 
 // end removes the job at index i with its outcome.
@@ -456,6 +489,9 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	}
 	if e.judge != nil {
 		e.judge.judge(j, o, e.state.Now)
+	}
+	if e.cfg.Recorder == nil {
+		return
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})

@@ -38,3 +38,13 @@ func (o Observed) configure(cfg *Config) {
 		c.configure(cfg)
 	}
 }
+
+// Timed measures the policy's searches.
+func Timed(p Policy, took *[]time.Duration) Policy {
+	p.(*rollout).timed = func(f func()) {
+		start := time.Now()
+		f()
+		*took = append(*took, time.Since(start))
+	}
+	return p
+}

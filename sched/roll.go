@@ -129,14 +129,15 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) (cost float6
 		if b.touches -= len(s.Jobs); b.touches < 0 {
 			break
 		}
-		if s.find(s.Accelerators[next].Job) < 0 {
+		i := s.find(s.Accelerators[next].Job)
+		if i < 0 {
 			// It runs what the state does not know (whole models).
 			s.Now = at
 			s.Accelerators[next].Job = Idle
 			e.dispatch()
 			continue
 		}
-		e.Step(Event{Kind: Complete, At: at, Accelerator: next})
+		e.rolled(i, next, at)
 	}
 	for i := range s.Jobs {
 		if r.cost > most {

@@ -21,6 +21,7 @@ type rollout struct {
 	base   State // after cur's dispatch
 	since  int   // events since the last search
 	alarm  bool  // a miss or drop since
+	timed  func(func())
 }
 
 // rolloutOptions are the search's.
@@ -138,11 +139,17 @@ func (p *rollout) Select(s *State, out []Choice) []Choice {
 		return out
 	}
 	p.roller.engine.adopt(s)
-	for _, c := range out[first:] {
-		p.roller.engine.start(c)
+	for i := range out[first:] {
+		p.roller.engine.occupy(&out[first+i])
 	}
 	p.base.CopyFrom(&p.roller.engine.state)
-	if was := p.cur; p.search() != was {
+	was := p.cur
+	if p.timed != nil {
+		p.timed(func() { p.search() })
+	} else {
+		p.search()
+	}
+	if p.cur != was {
 		out = p.rules[p.cur].Select(&p.base, out)
 	}
 	return out
