@@ -78,6 +78,10 @@ type Config struct {
 	// average over about 16 runs, kept between half and four times the profile.
 	// The tables are then changed: give the engine and its policy a Clone.
 	Adapt bool
+	// SearchShare is the share of all accelerators' time that a search beside
+	// the engine takes from them while it runs: 0 on a spare core, 1/A where it
+	// shares that of one of A accelerators. See Engine.SearchBeside.
+	SearchShare float64
 }
 
 // FirstOwnJob is the ID of the first job that the engine releases by itself, for
@@ -96,6 +100,40 @@ func (c *Config) validate() error {
 		return fmt.Errorf("drop policy %d does not exist", c.Drop)
 	}
 	return nil
+}
+
+// searcher is a policy that searches beside the engine.
+type searcher interface {
+	takeOut() *Search
+	prepare(state *State, s *Search) bool
+	apply(f Found, age time.Duration)
+}
+
+// SearchBeside takes the policy's searches out of Step: from now on the driver
+// runs them and steps the engine by what they find. It returns nil where the
+// policy does not search, or only inside Step.
+func (e *Engine) SearchBeside() *Search {
+	if p, ok := e.cfg.Policy.(searcher); ok {
+		return p.takeOut()
+	}
+	return nil
+}
+
+// Prepare makes the search ready to run from the engine's present state, and
+// reports whether the policy wants it to run at all. The search has to be that
+// of SearchBeside, and not running.
+func (e *Engine) Prepare(s *Search) bool {
+	return e.cfg.Policy.(searcher).prepare(&e.state, s)
+}
+
+// searched hands the policy what a search found.
+func (e *Engine) searched(ev Event) {
+	p, ok := e.cfg.Policy.(searcher)
+	if !ok {
+		broken("a search ended of a policy that does not search")
+	}
+	p.apply(ev.Found, ev.At-ev.Start)
+	e.record(Record{Kind: RuleFound, Accelerator: Idle, Implementation: int32(ev.Found.Rule), Start: ev.Start})
 }
 
 // configured is a policy that wants to know the engine that it decides for.
@@ -119,6 +157,9 @@ const (
 	// Stop: waiting jobs are dropped, running ones after their layer, and so is
 	// every later release.
 	Stop
+	// Searched: the search that began at Start with the state of that instant
+	// came to Found.
+	Searched
 )
 
 // Event is one input of the engine.
@@ -141,6 +182,8 @@ type Event struct {
 	Accelerator int
 	// Detail is the reason of a Fail or AcceleratorDown.
 	Detail string
+	// Found is what a Searched is about.
+	Found Found
 }
 
 // Dispatch tells the driver to start a layer now.
@@ -212,10 +255,11 @@ func (e *Engine) setPolicy(p Policy) {
 func (e *Engine) adopt(s *State) {
 	e.state.CopyFrom(s)
 	clear(e.active)
+	e.own, e.due, e.stopped = rolledJobs, e.due[:0], false
 	for i := range s.Jobs {
 		e.active[s.Jobs[i].Model]++
+		e.own = max(e.own, s.Jobs[i].ID+1)
 	}
-	e.own, e.due, e.stopped = rolledJobs, e.due[:0], false
 	e.invariants.adopt(s)
 }
 
@@ -243,6 +287,8 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	case Stop:
 		e.stopped = true
 		e.record(Record{Kind: Stopped, Accelerator: Idle})
+	case Searched:
+		e.searched(ev)
 	default:
 		broken("event kind %d does not exist", ev.Kind)
 	}
@@ -398,18 +444,9 @@ func (e *Engine) drop() {
 		return
 	}
 	for i := 0; i < len(e.state.Jobs); {
-		j := &e.state.Jobs[i]
 		reason := ""
-		switch {
-		case !j.Waiting():
-		case e.stopped:
-			reason = DropReasonStopped
-		case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
-			reason = DropReasonLate
-		case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
-			reason = DropReasonHopeless
-		case own != nil && own.drops(&e.state, i), e.cfg.Drop == DropSmart && smartDrop(e.t, &e.state, i):
-			reason = DropReasonSmart
+		if e.state.Jobs[i].Waiting() {
+			reason = e.dropReason(i, own)
 		}
 		if reason == "" {
 			i++
@@ -417,6 +454,23 @@ func (e *Engine) drop() {
 		}
 		e.end(i, Dropped, reason)
 	}
+}
+
+// dropReason says why the waiting job at index i is to be dropped; empty if it
+// is not.
+func (e *Engine) dropReason(i int, own dropper) string {
+	j := &e.state.Jobs[i]
+	switch {
+	case e.stopped:
+		return DropReasonStopped
+	case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
+		return DropReasonLate
+	case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
+		return DropReasonHopeless
+	case own != nil && own.drops(&e.state, i), e.cfg.Drop == DropSmart && smartDrop(e.t, &e.state, i):
+		return DropReasonSmart
+	}
+	return ""
 }
 
 func (e *Engine) dispatch() {

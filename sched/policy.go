@@ -73,7 +73,7 @@ func Policies() []PolicyInfo {
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
 		{"terastal-laxity", "terastal with virtual deadlines three quarters from laxity, one from budgets", newTerastalWith(terastalOptions{laxity: 0.75})},
 		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", newPEDF},
-		{"rollout", "the best of many rules by short simulations ahead", newRolloutWith(defaultRollout())},
+		{"rollout", "the best of many rules by short simulations ahead", newRollout},
 	}
 }
 
@@ -87,7 +87,7 @@ func FindPolicy(name string) (PolicyInfo, error) {
 		if err := o.parse(options); err != nil {
 			return PolicyInfo{}, err
 		}
-		return PolicyInfo{name, "", newRolloutWith(o)}, nil
+		return PolicyInfo{name, "rollout with options", func(t *Tables) Policy { return newRolloutWith(t, o) }}, nil
 	}
 	base, whole := strings.CutSuffix(name, wholeSuffix)
 	var names []string

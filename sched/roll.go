@@ -14,15 +14,16 @@ type roller struct {
 	rollOptions
 	engine *Engine
 	cost   float64
-	soft   []float64 // by model: the time over which the cost of finishing in time falls by e
+	ahead  time.Duration // the horizon
+	fading []float64     // by model: the time by which the cost of a completion in time falls by e
 }
 
 // rollOptions say what a rolled schedule costs and where it ends.
 type rollOptions struct {
-	horizon time.Duration // how far ahead
-	tight   float64       // cost of a completion just in time, against that of a miss
-	fade    float64       // its decay, in periods
-	variant float64       // cost of a variant used
+	horizon float64 // how far ahead, in mean periods of the models
+	tight   float64 // cost of a completion just in time, in those of a miss
+	fade    float64 // its decay with laxity, in the model's periods
+	variant float64 // cost of a variant used
 }
 
 // bounds end a roll early. They count down.
@@ -47,9 +48,12 @@ func newRoller(p *priced, cfg *Config, o rollOptions) *roller {
 	}
 	e.judge = r
 	r.engine = e
+	mean := 0.0
 	for i := range p.models {
-		r.soft = append(r.soft, o.fade*p.models[i].period)
+		r.fading = append(r.fading, o.fade*p.models[i].period)
+		mean += p.models[i].period / float64(len(p.models))
 	}
+	r.ahead = time.Duration(o.horizon * mean)
 	return r
 }
 
@@ -65,49 +69,55 @@ type judge interface {
 
 // judge adds the cost of an ended job.
 func (r *roller) judge(j *Job, o Outcome, at time.Duration) {
-	w := r.models[j.Model].weight
 	if o != Met {
-		r.cost += w
+		r.cost += r.models[j.Model].weight
 		return
 	}
-	r.cost += r.risk(j, w, j.Deadline-at)
+	r.cost += r.risk(j, j.Deadline-at)
 }
 
-// risk is the cost of a job that ends this much before its deadline.
-func (r *roller) risk(j *Job, w float64, laxity time.Duration) float64 {
+// risk is the cost of a job that ends, or can end, this much before its
+// deadline.
+func (r *roller) risk(j *Job, laxity time.Duration) float64 {
 	x := r.variant * float64(j.Used.Len())
 	if r.tight > 0 {
-		x += r.tight * w * math.Exp(-float64(laxity)/r.soft[j.Model])
+		x += r.tight * r.models[j.Model].weight * math.Exp(-float64(laxity)/r.fading[j.Model])
 	}
 	return x
 }
 
-// leftover is the cost of a job that has not ended by the end of the roll.
-func (r *roller) leftover(s *State, j *Job) float64 {
-	m := r.models[j.Model].weight
+// laxity is what a job has to spare if nothing holds it up from now on.
+func (r *roller) laxity(s *State, j *Job) time.Duration {
 	at, l := s.Now, int(j.Layer)
 	if !j.Waiting() {
 		at, l = max(s.Now, s.Accelerators[j.On].Free), l+1
 	}
-	laxity := j.Deadline - at - r.least(j.Model, j.Used, l)
-	if laxity < 0 {
-		return m
+	return j.Deadline - at - r.least(j.Model, j.Used, l)
+}
+
+// sunk is the cost of the jobs that no rule can save.
+func (r *roller) sunk(s *State) float64 {
+	sum := 0.0
+	for i := range s.Jobs {
+		if j := &s.Jobs[i]; r.laxity(s, j) < 0 {
+			sum += r.models[j.Model].weight
+		}
 	}
-	return r.risk(j, m, laxity)
+	return sum
 }
 
 // start makes the engine equal to the state, with a rule that dispatches from
-// now on.
-func (r *roller) start(s *State, rule Policy) {
+// now on, and a cost so far.
+func (r *roller) start(s *State, rule Policy, cost float64) {
 	r.engine.adopt(s)
 	r.engine.setPolicy(rule)
-	r.cost = 0
+	r.cost = cost
 	r.engine.dispatch()
 }
 
-// roll goes on to the horizon or the bounds, and returns the cost and where it
-// ended; ok is false if it cost more than the most before that.
-func (r *roller) roll(until time.Duration, most float64, b *bounds) (cost float64, end time.Duration, ok bool) {
+// roll goes on to an instant, or until the schedule has cost more than the most
+// or the bounds are reached, where it stops.
+func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 	e := r.engine
 	s := &e.state
 	for r.cost <= most {
@@ -121,13 +131,12 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) (cost float6
 		}
 		if next < 0 {
 			s.Now = until
-			break
+			return
 		}
-		if b.events--; b.events < 0 {
-			break
-		}
-		if b.touches -= len(s.Jobs); b.touches < 0 {
-			break
+		b.events--
+		b.touches -= len(s.Jobs)
+		if b.events < 0 || b.touches < 0 {
+			return
 		}
 		i := s.find(s.Accelerators[next].Job)
 		if i < 0 {
@@ -139,11 +148,23 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) (cost float6
 		}
 		e.rolled(i, next, at)
 	}
+}
+
+// finish rolls and returns the cost, that of the jobs that are left included; it
+// is more than the most if the roll was given up for that.
+func (r *roller) finish(until time.Duration, most float64, b *bounds) float64 {
+	r.roll(until, most, b)
+	s := &r.engine.state
 	for i := range s.Jobs {
 		if r.cost > most {
 			break
 		}
-		r.cost += r.leftover(s, &s.Jobs[i])
+		j := &s.Jobs[i]
+		if laxity := r.laxity(s, j); laxity < 0 {
+			r.cost += r.models[j.Model].weight
+		} else {
+			r.cost += r.risk(j, laxity)
+		}
 	}
-	return r.cost, s.Now, r.cost <= most
+	return r.cost
 }
