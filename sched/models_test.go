@@ -33,7 +33,7 @@ func TestLawsWholeModels(t *testing.T) {
 func TestIgnoredVariants(t *testing.T) {
 	checkN(t, *cases, func(t *rapid.T) {
 		name := rapid.SampledFrom(allPolicies()).Draw(t, "policy")
-		if strings.HasPrefix(name, "terastal") && !strings.HasSuffix(name, "-model") && name != "terastal-novariants" {
+		if usesVariants(name) {
 			return
 		}
 		sys := drawRichSystem(t)
@@ -47,6 +47,12 @@ func TestIgnoredVariants(t *testing.T) {
 			t.Fatalf("%s: %+v\nwithout variants %+v", name, want, got)
 		}
 	})
+}
+
+// usesVariants reports whether a policy may choose variants.
+func usesVariants(name string) bool {
+	return !strings.HasSuffix(name, "-model") && name != "terastal-novariants" &&
+		(strings.HasPrefix(name, "terastal") || name == "pedf" || name == "rollout")
 }
 
 // TestStepAllocationsRich: nor does a step allocate with whole models, energies,

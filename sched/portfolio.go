@@ -9,20 +9,7 @@ import (
 // ("0+3+12"), or all. The first is priced EDF.
 func portfolio(p *priced, which string) []Policy {
 	var all []Policy
-	for _, o := range []ruleOptions{
-		pricedEDF(),
-		{order: byDeadline, gain: 1, admission: true, caution: 0.6},
-		{order: byHalfLaxity, gain: 2, admission: true, dynamic: true},
-		{order: byLaxity, gain: 1, admission: true, dynamic: true},
-		{order: byArrival, gain: 2, dynamic: true},
-		{order: byDeadline},
-		{order: byDeadline, gain: 8, admission: true},
-		{order: byRatio, gain: 2},
-		{order: byArrival},
-		{order: byHalfLaxity, gain: 4, caution: 0.6},
-		{order: byMeanLaxity, gain: 1},
-		{order: byRatio},
-	} {
+	for _, o := range portfolioRules() {
 		all = append(all, newPricedRule(p, o))
 	}
 	for _, laxity := range []float64{0, 1, 0.5, -0.5} {
@@ -41,4 +28,22 @@ func portfolio(p *priced, which string) []Policy {
 		out = append(out, all[n])
 	}
 	return out
+}
+
+// portfolioRules are the priced rules of the portfolio.
+func portfolioRules() []ruleOptions {
+	return []ruleOptions{
+		pricedEDF(),
+		{order: byDeadline, gain: 1, admission: true, caution: 0.6},
+		{order: byHalfLaxity, gain: 2, admission: true, dynamic: true},
+		{order: byLaxity, gain: 1, admission: true, dynamic: true},
+		{order: byArrival, gain: 2, dynamic: true},
+		{order: byDeadline},
+		{order: byDeadline, gain: 8, admission: true},
+		{order: byRatio, gain: 2},
+		{order: byArrival},
+		{order: byHalfLaxity, gain: 4, caution: 0.6},
+		{order: byMeanLaxity, gain: 1},
+		{order: byRatio},
+	}
 }

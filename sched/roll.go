@@ -2,6 +2,7 @@ package sched
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type roller struct {
 	rollOptions
 	engine *Engine
 	cost   float64
+	lost   []int64       // jobs that nothing can save
 	ahead  time.Duration // the horizon
 	fading []float64     // by model: the time by which the cost of a completion in time falls by e
 }
@@ -70,10 +72,19 @@ type judge interface {
 // judge adds the cost of an ended job.
 func (r *roller) judge(j *Job, o Outcome, at time.Duration) {
 	if o != Met {
-		r.cost += r.models[j.Model].weight
+		r.miss(j)
 		return
 	}
 	r.cost += r.risk(j, j.Deadline-at)
+}
+
+// miss adds the cost of a job that missed its deadline, or will, unless nothing
+// could have saved it: rules are told apart sooner without what is the same for
+// all.
+func (r *roller) miss(j *Job) {
+	if !slices.Contains(r.lost, j.ID) {
+		r.cost += r.models[j.Model].weight
+	}
 }
 
 // risk is the cost of a job that ends, or can end, this much before its
@@ -95,23 +106,22 @@ func (r *roller) laxity(s *State, j *Job) time.Duration {
 	return j.Deadline - at - r.least(j.Model, j.Used, l)
 }
 
-// sunk is the cost of the jobs that no rule can save.
-func (r *roller) sunk(s *State) float64 {
-	sum := 0.0
+// giveUp notes the jobs that no rule can save from a state on.
+func (r *roller) giveUp(s *State) {
+	r.lost = r.lost[:0]
 	for i := range s.Jobs {
 		if j := &s.Jobs[i]; r.laxity(s, j) < 0 {
-			sum += r.models[j.Model].weight
+			r.lost = append(r.lost, j.ID)
 		}
 	}
-	return sum
 }
 
 // start makes the engine equal to the state, with a rule that dispatches from
-// now on, and a cost so far.
-func (r *roller) start(s *State, rule Policy, cost float64) {
+// now on.
+func (r *roller) start(s *State, rule Policy) {
 	r.engine.adopt(s)
 	r.engine.setPolicy(rule)
-	r.cost = cost
+	r.cost = 0
 	r.engine.dispatch()
 }
 
@@ -143,6 +153,7 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 			// It runs what the state does not know (whole models).
 			s.Now = at
 			s.Accelerators[next].Job = Idle
+			e.drop()
 			e.dispatch()
 			continue
 		}
@@ -161,7 +172,7 @@ func (r *roller) finish(until time.Duration, most float64, b *bounds) float64 {
 		}
 		j := &s.Jobs[i]
 		if laxity := r.laxity(s, j); laxity < 0 {
-			r.cost += r.models[j.Model].weight
+			r.miss(j)
 		} else {
 			r.cost += r.risk(j, laxity)
 		}

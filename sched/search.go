@@ -43,7 +43,7 @@ type Search struct {
 type searchOptions struct {
 	events  int     // rolled, at most
 	touches int     // active requests, summed over these, at most
-	good    float64 // a cost above what nothing can save that needs no better
+	good    float64 // a cost that needs no better
 	margin  float64 // by which a rule has to be better than that which dispatches
 }
 
@@ -69,21 +69,20 @@ func newSearch(p *priced, rules []Policy, cfg *Config, o rolloutOptions) *Search
 func (s *Search) Run() Found {
 	b := bounds{s.events, s.touches}
 	r := s.roller
-	until := s.base.Now + r.ahead
-	r.start(&s.base, s.rules[s.cur], 0)
+	r.giveUp(&s.base)
+	r.start(&s.base, s.rules[s.cur])
 	from := &s.base
 	if s.delay > 0 {
 		r.roll(s.base.Now+s.delay, math.Inf(1), &b)
 		s.mid.CopyFrom(&r.engine.state)
-		from = &s.mid
+		from, r.cost = &s.mid, 0
+		r.giveUp(from)
 	}
-	spent := r.cost
-	until = max(until, from.Now)
-	best, until := r.finish(until, math.Inf(1), &b), r.engine.state.Now
+	best := r.finish(max(s.base.Now+r.ahead, from.Now), math.Inf(1), &b)
+	until := r.engine.state.Now
 	found := Found{Rule: s.cur}
-	good := s.good + spent + r.sunk(from)
 	first := best
-	if best > good {
+	if best > s.good {
 		begin := s.next
 		s.next = (s.next + 1) % len(s.rules)
 		for n := range s.rules {
@@ -91,13 +90,13 @@ func (s *Search) Run() Found {
 			if i == s.cur {
 				continue
 			}
-			r.start(from, s.rules[i], spent)
+			r.start(from, s.rules[i])
 			cost := r.finish(until, best-s.margin, &b)
 			if b.events < 0 || b.touches < 0 {
 				break
 			}
 			if cost < best-s.margin {
-				if best, found.Rule = cost, i; best <= good {
+				if best, found.Rule = cost, i; best <= s.good {
 					break
 				}
 			}

@@ -240,7 +240,7 @@ func (c *checker) step(r *Record) error {
 		}
 		c.down[r.Accelerator] = r.Kind == sched.Down
 		return nil
-	case sched.Stopped:
+	case sched.Stopped, sched.RuleFound:
 		return nil
 	}
 	p := c.jobs[r.Job]
