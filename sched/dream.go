@@ -33,18 +33,6 @@ type dream struct {
 
 func newDREAM(t *Tables) Policy { return &dream{t: t, tuner: newTuner(t)} }
 
-// staticDREAM is DREAM's order with alpha and beta fixed at their highest, and
-// without its drops.
-type staticDREAM struct{ dream dream }
-
-func newStaticDREAM(t *Tables) Policy {
-	p := &staticDREAM{dream{t: t, tuner: newTuner(t)}}
-	p.dream.tuner.alpha, p.dream.tuner.beta = tunerHighest, tunerHighest
-	return p
-}
-
-func (p *staticDREAM) Select(s *State, out []Choice) []Choice { return p.dream.Select(s, out) }
-
 func (p *dream) Select(s *State, out []Choice) []Choice {
 	p.taken, p.used = cleared(p.taken, len(s.Accelerators)), cleared(p.used, len(s.Jobs))
 	for {

@@ -251,6 +251,15 @@ func (e *Engine) setPolicy(p Policy) {
 	e.watcher, _ = p.(watcher)
 }
 
+// CopyFrom makes the engine go on as o does, an engine of the same system and
+// configuration. What policies have learned is not copied. It allocates nothing
+// once the engine has had as many jobs.
+func (e *Engine) CopyFrom(o *Engine) {
+	e.adopt(&o.state)
+	e.own, e.stopped = o.own, o.stopped
+	e.due = append(e.due[:0], o.due...)
+}
+
 // adopt makes the engine's state equal to s, as if it had come there by events.
 func (e *Engine) adopt(s *State) {
 	e.state.CopyFrom(s)
@@ -542,7 +551,7 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 		e.watcher.ended(*j, o, e.state.Now)
 	}
 	if e.judge != nil {
-		e.judge.judge(j, o, e.state.Now)
+		e.judge.judge(*j, o, e.state.Now)
 	}
 	if e.cfg.Recorder == nil {
 		return

@@ -39,16 +39,6 @@ func (o Observed) configure(cfg *Config) {
 	}
 }
 
-// Timed measures the policy's searches.
-func Timed(p Policy, took *[]time.Duration) Policy {
-	p.(*rollout).timed = func(f func()) {
-		start := time.Now()
-		f()
-		*took = append(*took, time.Since(start))
-	}
-	return p
-}
-
 // RuleOptions are ruleOptions for tests that are not part of the package.
 type RuleOptions struct {
 	Order              int

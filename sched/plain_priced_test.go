@@ -37,7 +37,9 @@ func newPlainRule(sys *sched.System, o sched.RuleOptions) *plainRule {
 	return &plainRule{reference{sys, ""}, o, p.Prices, p.Rates, false}
 }
 
-func (p *plainRule) configure(cfg sched.Config)       { p.lost = cfg.Drop == sched.DropNone }
+func (p *plainRule) configure(cfg sched.Config) {
+	p.lost = cfg.Drop == sched.DropNone || cfg.Drop == sched.DropSmart
+}
 func (p *plainRule) drops(*sched.State, int) bool     { return false }
 func (p *plainRule) ended(model int, o sched.Outcome) {}
 func (p *plainRule) latest(j sched.Job) time.Duration { return fastest(p.left(j)) }
@@ -140,16 +142,14 @@ func (p *plainRule) deferred(s *sched.State) map[int]bool {
 	return out
 }
 
-func (p *plainRule) choices(s *sched.State) []sched.Choice {
-	free, idle := freeTimes(s)
-	if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
-		return nil
-	}
-	deferred := p.deferred(s)
-	type entry struct {
-		i, class int
-		key      float64
-	}
+// entry is a waiting job, and what it is served by.
+type entry struct {
+	i, class int
+	key      float64
+}
+
+// ready lists the waiting jobs in order, those that nothing can save if asked to.
+func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []entry {
 	var list []entry
 	for _, i := range waiting(s) {
 		j := s.Jobs[i]
@@ -157,7 +157,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		e := entry{i: i}
 		switch {
 		case leastWith(p.sys.Models[j.Model], p.left(j), j.Used) > due:
-			if e.class = 3; !p.lost {
+			if e.class = 3; !lost {
 				continue
 			}
 		case left > due:
@@ -187,6 +187,20 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		}
 		return list[a].key < list[b].key
 	})
+	return list
+}
+
+func (p *plainRule) choices(s *sched.State) []sched.Choice {
+	free, idle := freeTimes(s)
+	if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
+		return nil
+	}
+	deferred := p.deferred(s)
+	list := p.ready(s, deferred, p.lost)
+	resting := !slices.ContainsFunc(s.Accelerators, func(a sched.Occupancy) bool { return a.Job != sched.Idle })
+	if len(list) == 0 && resting {
+		list = p.ready(s, deferred, true)
+	}
 	var out []sched.Choice
 	for _, e := range list {
 		j := s.Jobs[e.i]

@@ -28,14 +28,11 @@ func newPlainRollout(sys *sched.System) plain {
 		p.rules = append(p.rules, newPlainRule(sys, o))
 	}
 	p.rates = p.rules[0].(*plainRule).rates
-	for _, laxity := range []float64{0, 1, 0.5, -0.5} {
+	for _, laxity := range []float64{0, 1, 0.5} {
 		r := reference{sys, fmt.Sprint(laxityName, laxity)}
 		p.rules = append(p.rules, memoryless{r, r.terastal})
 	}
 	p.rules = append(p.rules, newPlain(sys, "fcfs"), newPlain(sys, "edf"))
-	d := newPlainDREAM(sys)
-	d.centre, d.step = [2]float64{2, 2}, 0
-	p.rules = append(p.rules, d)
 	return p
 }
 

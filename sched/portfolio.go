@@ -12,10 +12,10 @@ func portfolio(p *priced, which string) []Policy {
 	for _, o := range portfolioRules() {
 		all = append(all, newPricedRule(p, o))
 	}
-	for _, laxity := range []float64{0, 1, 0.5, -0.5} {
+	for _, laxity := range []float64{0, 1, 0.5} {
 		all = append(all, newTerastalWith(terastalOptions{laxity: laxity})(p.t))
 	}
-	all = append(all, newFCFS(p.t), newEDF(p.t), newStaticDREAM(p.t))
+	all = append(all, newFCFS(p.t), newEDF(p.t))
 	if which == "" {
 		return all
 	}
@@ -40,10 +40,7 @@ func portfolioRules() []ruleOptions {
 		{order: byArrival, gain: 2, dynamic: true},
 		{order: byDeadline},
 		{order: byDeadline, gain: 8, admission: true},
-		{order: byRatio, gain: 2},
 		{order: byArrival},
 		{order: byHalfLaxity, gain: 4, caution: 0.6},
-		{order: byMeanLaxity, gain: 1},
-		{order: byRatio},
 	}
 }

@@ -16,7 +16,9 @@ import (
 //     with the most work for its weight is deferred and its work taken out.
 //  2. Waiting requests are served in order of a key; after them those deferred,
 //     after these those that only variants can save. Those that nothing can
-//     save are left out.
+//     save come last, without anything being kept for them, and only if the
+//     engine does not drop them or there is nothing else to do: a run in which
+//     nothing happened would wait for ever.
 //  3. Each takes the accelerator, busy ones included, with the least
 //     finish + gain * A * price[k] * latency among those on which the request
 //     can still meet its deadline, else among all. If it cannot meet it, but
@@ -29,9 +31,7 @@ import (
 type pricedRule struct {
 	*priced
 	ruleOptions
-	// lost says to serve requests that cannot meet their deadlines, last, since
-	// nothing drops them.
-	lost bool
+	lost bool // serve requests that nothing can save, since nothing drops them
 
 	free     []time.Duration // by accelerator, from now on, as this decision goes on
 	ready    []candidate     // by key
@@ -93,28 +93,30 @@ func newPricedRule(p *priced, o ruleOptions) *pricedRule {
 	return &pricedRule{priced: p, ruleOptions: o}
 }
 
-// configure learns whether anything drops requests that are lost.
-func (p *pricedRule) configure(cfg *Config) { p.lost = cfg.Drop == DropNone }
+// configure learns whether the engine drops requests that nothing can save.
+func (p *pricedRule) configure(cfg *Config) { p.lost = cfg.Drop == DropNone || cfg.Drop == DropSmart }
 
 func (p *pricedRule) Select(s *State, out []Choice) []Choice {
 	p.free = p.free[:0]
-	idle := 0
+	idle, busy := 0, 0
 	for k := range s.Accelerators {
 		f := s.free(k)
 		if f < never {
 			f -= s.Now
 		}
 		p.free = append(p.free, f)
-		if s.idle(k) {
+		if s.Accelerators[k].Job != Idle {
+			busy++
+		} else if f == 0 {
 			idle++
 		}
 	}
 	if idle == 0 {
 		return out
 	}
-	p.list(s)
-	if len(p.ready) == 0 {
-		return out
+	p.list(s, p.lost)
+	if len(p.ready) == 0 && busy == 0 && !p.lost {
+		p.list(s, true)
 	}
 	for i := range p.ready {
 		c := &p.ready[i]
@@ -132,7 +134,7 @@ func (p *pricedRule) Select(s *State, out []Choice) []Choice {
 }
 
 // list collects the waiting jobs in the order in which they are served.
-func (p *pricedRule) list(s *State) {
+func (p *pricedRule) list(s *State, lost bool) {
 	p.ready = p.ready[:0]
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
@@ -145,7 +147,7 @@ func (p *pricedRule) list(s *State) {
 		if left > due {
 			c.class = savable
 			if p.least(j.Model, j.Used, int(j.Layer)) > due {
-				if !p.lost {
+				if !lost {
 					continue
 				}
 				c.class = lostJob
@@ -197,6 +199,7 @@ func (c *candidate) before(o *candidate) bool {
 // admit marks jobs as deferred.
 func (p *pricedRule) admit(s *State) {
 	p.admitted, p.deferred = p.admitted[:0], cleared(p.deferred, len(s.Jobs))
+	all, first := 0.0, math.Inf(1)
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		m := &p.models[j.Model]
@@ -206,8 +209,14 @@ func (p *pricedRule) admit(s *State) {
 		}
 		c := claim{due: float64(j.Deadline - s.Now), work: m.work[l] * p.stretch(j.Model), job: int32(i)}
 		c.ratio = c.work / m.weight
-		at := len(p.admitted)
 		p.admitted = append(p.admitted, c)
+		all, first = all+c.work, min(first, c.due)
+	}
+	if all*(1+1e-9) < first { // whatever the order they are added up in
+		return
+	}
+	for i := 1; i < len(p.admitted); i++ {
+		c, at := p.admitted[i], i
 		for ; at > 0 && p.admitted[at-1].due > c.due; at-- {
 			p.admitted[at] = p.admitted[at-1]
 		}

@@ -66,16 +66,16 @@ func (idlePolicy) Select(_ *State, out []Choice) []Choice { return out }
 
 // judge is told how jobs end.
 type judge interface {
-	judge(j *Job, o Outcome, at time.Duration)
+	judge(j Job, o Outcome, at time.Duration)
 }
 
 // judge adds the cost of an ended job.
-func (r *roller) judge(j *Job, o Outcome, at time.Duration) {
+func (r *roller) judge(j Job, o Outcome, at time.Duration) {
 	if o != Met {
-		r.miss(j)
+		r.miss(&j)
 		return
 	}
-	r.cost += r.risk(j, j.Deadline-at)
+	r.cost += r.risk(&j, j.Deadline-at)
 }
 
 // miss adds the cost of a job that missed its deadline, or will, unless nothing

@@ -32,13 +32,13 @@ type rollout struct {
 	search  *Search
 	beside  bool
 	wanted  bool // a search is due
+	applied bool // this step takes in a result
 	since   int  // events since the last search
 	alarm   bool // a miss or drop since
 	gain    float64
 	age     float64 // mean time from the snapshot of a search to its result
 	density float64 // misses prevented per nanosecond of all accelerators
 	skipped int     // searches, since the last, that would not have paid
-	timed   func(func())
 }
 
 // rolloutOptions are the policy's. The defaults are those of ROLLOUT's
@@ -92,6 +92,10 @@ func (p *rollout) configure(cfg *Config) {
 func (p *rollout) Select(s *State, out []Choice) []Choice {
 	first := len(out)
 	out = p.rules[p.cur].Select(s, out)
+	if p.applied { // a result is no news
+		p.applied = false
+		return out
+	}
 	p.since++
 	if p.since >= p.every || p.alarm || arrived(s) {
 		p.wanted = true
@@ -110,20 +114,12 @@ func (p *rollout) Select(s *State, out []Choice) []Choice {
 	}
 	p.search.base.CopyFrom(&e.state)
 	p.search.cur = p.cur
-	found := p.run()
+	found := p.search.Run()
 	if found.Rule == p.cur {
 		return out
 	}
 	p.cur = found.Rule
 	return p.rules[p.cur].Select(&p.search.base, out)
-}
-
-func (p *rollout) run() (f Found) {
-	if p.timed != nil {
-		p.timed(func() { f = p.search.Run() })
-		return f
-	}
-	return p.search.Run()
 }
 
 // noted forgets why a search was due.
@@ -181,7 +177,7 @@ func (p *rollout) apply(f Found, age time.Duration) {
 	if f.Rule < 0 || f.Rule >= len(p.rules) {
 		broken("search found rule %d of %d", f.Rule, len(p.rules))
 	}
-	p.cur = f.Rule
+	p.cur, p.applied = f.Rule, true
 	p.gain += smoothing * (f.Gain - p.gain)
 	p.age += smoothing * (float64(age) - p.age)
 }
