@@ -308,11 +308,10 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	return e.dispatches
 }
 
-// rolled is a completion of the job at index i on accelerator k, without records:
-// what rollouts do, who know that they keep the engine's contract.
-func (e *Engine) rolled(i, k int, at time.Duration) {
+// rolled goes on after an event that was applied already, without records: what
+// rollouts do, which keep the engine's contract.
+func (e *Engine) rolled(at time.Duration) {
 	e.state.Now = at
-	e.completed(i, k)
 	if len(e.due) > 0 {
 		e.releaseOwn()
 	}

@@ -11,19 +11,24 @@ import (
 // plainRollout is the policy once more: every rule is a plain one, and schedules
 // are rolled by events of an ordinary engine that starts from the state.
 type plainRollout struct {
-	sys   *sched.System
-	cfg   sched.Config
-	o     sched.RolloutOptions
-	rates []float64
-	rules []plain
-	cur   int
-	next  int
-	since int
-	alarm bool
+	sys    *sched.System
+	tables *sched.Tables
+	cfg    sched.Config
+	o      sched.RolloutOptions
+	rates  []float64
+	rules  []plain
+	cur    int
+	next   int
+	since  int
+	alarm  bool
 }
 
 func newPlainRollout(sys *sched.System) plain {
-	p := &plainRollout{sys: sys, o: sched.DefaultRollout()}
+	tables, err := sched.Compile(*sys)
+	if err != nil {
+		panic(err)
+	}
+	p := &plainRollout{sys: sys, tables: tables, o: sched.DefaultRollout()}
 	for _, o := range sched.PortfolioRules() {
 		p.rules = append(p.rules, newPlainRule(sys, o))
 	}
@@ -136,7 +141,7 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 	cfg := p.cfg
 	cfg.Recorder, cfg.Adapt, cfg.Seed = c, false, cfg.Seed^sched.RolledSeed
 	cfg.Policy = plainPolicy{rule}
-	cfg.Tables, _ = sched.Compile(*p.sys)
+	cfg.Tables = p.tables
 	e, err := sched.New(cfg)
 	if err != nil {
 		panic(err)

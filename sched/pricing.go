@@ -135,7 +135,7 @@ type pricedModel struct {
 }
 
 // maxSavingVariants bounds the sets that savings are listed for.
-const maxSavingVariants = 7
+const maxSavingVariants = 8
 
 func newPriced(t *Tables) *priced {
 	pr := t.pricing()

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -41,6 +42,9 @@ const (
 	rolledJobs = int64(1) << 60
 )
 
+// maxReserved bounds the jobs that memory is kept for from the start.
+const maxReserved = 1024
+
 func newRoller(p *priced, cfg *Config, o rollOptions) *roller {
 	r := &roller{priced: p, rollOptions: o}
 	e, err := New(Config{Tables: p.t, Policy: idlePolicy{}, Drop: cfg.Drop, Queue: cfg.Queue, Seed: cfg.Seed ^ rolledSeed,
@@ -49,6 +53,11 @@ func newRoller(p *priced, cfg *Config, o rollOptions) *roller {
 		broken("engine for rollouts: %v", err)
 	}
 	e.judge = r
+	// What is rolled may be more than what the real engine has seen.
+	most := min(cmp.Or(cfg.Queue, DefaultQueue)*len(p.t.models), maxReserved)
+	e.state.Jobs = make([]Job, 0, most)
+	e.due = make([]release, 0, len(p.t.models))
+	e.choices = make([]Choice, 0, p.t.accs)
 	r.engine = e
 	mean := 0.0
 	for i := range p.models {
@@ -151,13 +160,13 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 		i := s.find(s.Accelerators[next].Job)
 		if i < 0 {
 			// It runs what the state does not know (whole models).
-			s.Now = at
 			s.Accelerators[next].Job = Idle
-			e.drop()
-			e.dispatch()
+			e.rolled(at)
 			continue
 		}
-		e.rolled(i, next, at)
+		s.Now = at
+		e.completed(i, next)
+		e.rolled(at)
 	}
 }
 

@@ -90,7 +90,7 @@ func busyArrivals(t failer, sys *sched.System) []sched.Arrival {
 	t.Helper()
 	traffic := sched.Traffic{Process: sched.Poisson, Duration: 2 * time.Second, Seed: 3}
 	for m := range sys.Models {
-		traffic.Rates = append(traffic.Rates, 0.5/sys.Models[m].Deadline.Seconds())
+		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
 	}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
