@@ -171,7 +171,11 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 		}
 		if !known {
 			s.Accelerators[k].Job = sched.Idle
-			e.Step(sched.Event{Kind: sched.AcceleratorUp, At: at, Accelerator: k})
+			kind := sched.AcceleratorUp // as it is
+			if s.Accelerators[k].Down {
+				kind = sched.AcceleratorDown
+			}
+			e.Step(sched.Event{Kind: kind, At: at, Accelerator: k})
 			continue
 		}
 		e.Step(sched.Event{Kind: sched.Complete, At: at, Accelerator: k})
