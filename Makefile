@@ -3,13 +3,14 @@
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
 # make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
+# make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
 
 CC ?= cc
 GO ?= go
 # The setup script prints the library's path; it is a no-op once it is there.
 ORT = ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh)"
 
-.PHONY: build run test check bench evaluation setup tools clean
+.PHONY: build run test check bench evaluation evaluation-rollout setup tools clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -35,6 +36,20 @@ evaluation: build
 	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
 	bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
 	mv out/EVALUATION.md docs/EVALUATION.md
+
+# One file per shard, so that what is there already is not simulated again.
+ROLLOUT = --policies fcfs,edf,dream,terastal,pedf,rollout
+SHARDS = 1 2 3 4 5 6 7
+
+evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) $(SHARDS:%=out/rollout/noise-%.csv)
+	bin/terastal sweep report --rollout out/rollout/*.csv >out/EVALUATION-ROLLOUT.md
+	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
+
+out/rollout/main-%.csv: | build
+	bin/terastal sweep $(ROLLOUT) --shard $*/7 --seeds 8 --drop late,hopeless --csv $@
+
+out/rollout/noise-%.csv: | build
+	bin/terastal sweep $(ROLLOUT) --shard $*/7 --seeds 4 --drop late --noise 0.1,0.3 --csv $@
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null

@@ -50,3 +50,14 @@ func (t *Tables) Clone() *Tables {
 	}
 	return &c
 }
+
+// follow makes tables that were cloned from others equal to these again.
+func (t *Tables) follow(o *Tables) {
+	for i := range t.models {
+		m, from := &t.models[i], &o.models[i]
+		copy(m.latency, from.latency)
+		copy(m.remain, from.remain)
+		copy(m.best, from.best)
+		copy(m.mean, from.mean)
+	}
+}

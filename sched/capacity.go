@@ -42,9 +42,56 @@ func (t *Tables) FluidCapacity(rates []float64) (Capacity, error) {
 	if err != nil {
 		return Capacity{}, err
 	}
-	price, near := make([]float64, t.accs), make([]float64, t.accs)
+	return fluidCapacity(work, t.accs), nil
+}
+
+// MissBound is a lower bound on the mean over models of their miss rates, in the
+// long run, when requests come at the given rates: the dual of the fluid linear
+// program that serves as many requests of each model as fit the accelerators,
+//
+//	max over mu of  sum over models of min(1 / models, rate * cost at prices mu * price) - mu,
+//
+// with the prices of p and the fastest implementation of each layer whatever the
+// accuracy. Bursts, deadlines and whole layers make real schedules miss more.
+func (t *Tables) MissBound(p *Pricing, rates []float64) float64 {
+	rates = t.EffectiveRates(rates)
+	n := float64(len(t.models))
+	cost := make([]float64, len(t.models)) // load at the prices
+	var steps []float64                    // the mu at which a model is given up
+	for i := range t.models {
+		m := &t.models[i]
+		for l := range m.layers {
+			low := math.Inf(1)
+			for row := m.row[l]; row < m.row[l+1]; row++ {
+				for k, x := range p.Prices {
+					if c := m.latency[int(row)*t.accs+k]; c < never {
+						low = min(low, x*c.Seconds())
+					}
+				}
+			}
+			cost[i] += rates[i] * low
+		}
+		if cost[i] > 0 {
+			steps = append(steps, 1/n/cost[i])
+		}
+	}
+	// Concave and piecewise linear in mu: the best is at 0 or a step.
+	best := 0.0
+	for _, mu := range steps {
+		bound := -mu
+		for _, c := range cost {
+			bound += min(1/n, mu*c)
+		}
+		best = max(best, bound)
+	}
+	return best
+}
+
+// fluidCapacity changes the unit of work.
+func fluidCapacity(work [][]float64, accs int) Capacity {
+	price, near := make([]float64, accs), make([]float64, accs)
 	for k := range price {
-		price[k] = 1 / float64(t.accs)
+		price[k] = 1 / float64(accs)
 	}
 	// In units of the first placement's busiest load, so that what counts as
 	// zero does not hang on the rates.
@@ -78,7 +125,7 @@ func (t *Tables) FluidCapacity(rates []float64) (Capacity, error) {
 	}
 	best.Bound = max(best.Bound, best.Scale) / unit
 	best.Scale /= unit
-	return best, nil
+	return best
 }
 
 // try notes the bound that the prices prove and returns their placement.

@@ -41,15 +41,23 @@ func drawConfig(p pick) sched.Config {
 // that the state allows, and then stops it. Layers take any time, more or less
 // than predicted.
 func drive(p pick, sys *sched.System, engine *sched.Engine) {
+	driveSeen(p, sys, engine, func(sched.Event) {}, func(sched.Event, []sched.Dispatch) {})
+}
+
+// driveSeen shows every event, before the engine gets it and after.
+func driveSeen(p pick, sys *sched.System, engine *sched.Engine, before func(sched.Event), after func(sched.Event, []sched.Dispatch)) {
 	unit := max(1, sys.Models[0].Deadline/8)
 	busy := map[int]time.Duration{} // since when
 	var now time.Duration
 	released := int64(0)
 	step := func(ev sched.Event) {
 		ev.At = now
-		for _, d := range engine.Step(ev) {
+		before(ev)
+		started := engine.Step(ev)
+		for _, d := range started {
 			busy[d.Accelerator] = now
 		}
+		after(ev, started)
 	}
 	end := func(kind sched.EventKind, k int) {
 		began := busy[k]

@@ -78,6 +78,10 @@ type Config struct {
 	// average over about 16 runs, kept between half and four times the profile.
 	// The tables are then changed: give the engine and its policy a Clone.
 	Adapt bool
+	// SearchShare is the share of all accelerators' time that a search beside
+	// the engine takes from them while it runs: 0 on a spare core, 1/A where it
+	// shares that of one of A accelerators. See Engine.SearchBeside.
+	SearchShare float64
 }
 
 // FirstOwnJob is the ID of the first job that the engine releases by itself, for
@@ -98,6 +102,43 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// searcher is a policy that searches beside the engine.
+type searcher interface {
+	takeOut() *Search
+	prepare(state *State, s *Search) bool
+	apply(f Found, age time.Duration)
+}
+
+// SearchBeside takes the policy's searches out of Step: from now on the driver
+// runs them and steps the engine by what they find. It returns nil where the
+// policy does not search, or only inside Step.
+func (e *Engine) SearchBeside() *Search {
+	if p, ok := e.cfg.Policy.(searcher); ok {
+		return p.takeOut()
+	}
+	return nil
+}
+
+// Prepare makes the search ready to run from the engine's present state, and
+// reports whether the policy wants it to run at all. The search has to be that
+// of SearchBeside, and not running.
+func (e *Engine) Prepare(s *Search) bool {
+	return e.cfg.Policy.(searcher).prepare(&e.state, s)
+}
+
+// searched hands the policy what a search found.
+func (e *Engine) searched(ev Event) {
+	p, ok := e.cfg.Policy.(searcher)
+	if !ok {
+		broken("a search ended of a policy that does not search")
+	}
+	p.apply(ev.Found, ev.At-ev.Start)
+	e.record(Record{Kind: RuleFound, Accelerator: Idle, Implementation: int32(ev.Found.Rule), Start: ev.Start})
+}
+
+// configured is a policy that wants to know the engine that it decides for.
+type configured interface{ configure(cfg *Config) }
+
 // EventKind is what an Event reports to the engine.
 type EventKind uint8
 
@@ -116,6 +157,9 @@ const (
 	// Stop: waiting jobs are dropped, running ones after their layer, and so is
 	// every later release.
 	Stop
+	// Searched: the search that began at Start with the state of that instant
+	// came to Found.
+	Searched
 )
 
 // Event is one input of the engine.
@@ -138,6 +182,8 @@ type Event struct {
 	Accelerator int
 	// Detail is the reason of a Fail or AcceleratorDown.
 	Detail string
+	// Found is what a Searched is about.
+	Found Found
 }
 
 // Dispatch tells the driver to start a layer now.
@@ -158,6 +204,9 @@ type Dispatch struct {
 type Engine struct {
 	invariants invariants
 	cfg        Config
+	dropper    dropper // the policy, if it is one
+	watcher    watcher // the same
+	judge      judge   // nil but in rollouts
 	t          *Tables
 	state      State
 	active     []int32 // jobs in the system, by model
@@ -180,7 +229,11 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Queue == 0 {
 		cfg.Queue = DefaultQueue
 	}
+	if p, ok := cfg.Policy.(configured); ok {
+		p.configure(&cfg)
+	}
 	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models)), own: FirstOwnJob}
+	e.setPolicy(cfg.Policy)
 	e.state.Recent = make([]uint16, len(e.t.models))
 	if cfg.Adapt {
 		e.adapt = newAdaptation(e.t)
@@ -189,6 +242,34 @@ func New(cfg Config) (*Engine, error) {
 		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
 	}
 	return e, nil
+}
+
+// setPolicy makes the policy decide from now on.
+func (e *Engine) setPolicy(p Policy) {
+	e.cfg.Policy = p
+	e.dropper, _ = p.(dropper)
+	e.watcher, _ = p.(watcher)
+}
+
+// CopyFrom makes the engine go on as o does, an engine of the same system and
+// configuration. What policies have learned is not copied. It allocates nothing
+// once the engine has had as many jobs.
+func (e *Engine) CopyFrom(o *Engine) {
+	e.adopt(&o.state)
+	e.own, e.stopped = o.own, o.stopped
+	e.due = append(e.due[:0], o.due...)
+}
+
+// adopt makes the engine's state equal to s, as if it had come there by events.
+func (e *Engine) adopt(s *State) {
+	e.state.CopyFrom(s)
+	clear(e.active)
+	e.own, e.due, e.stopped = rolledJobs, e.due[:0], false
+	for i := range s.Jobs {
+		e.active[s.Jobs[i].Model]++
+		e.own = max(e.own, s.Jobs[i].ID+1)
+	}
+	e.invariants.adopt(s)
 }
 
 // Active is how many jobs are released and have not ended.
@@ -215,6 +296,8 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	case Stop:
 		e.stopped = true
 		e.record(Record{Kind: Stopped, Accelerator: Idle})
+	case Searched:
+		e.searched(ev)
 	default:
 		broken("event kind %d does not exist", ev.Kind)
 	}
@@ -223,6 +306,18 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	e.dispatch()
 	e.invariants.check(e)
 	return e.dispatches
+}
+
+// rolled goes on after an event that was applied already, without records: what
+// rollouts do, which keep the engine's contract.
+func (e *Engine) rolled(at time.Duration) {
+	e.state.Now = at
+	if len(e.due) > 0 {
+		e.releaseOwn()
+	}
+	e.drop()
+	e.dispatch()
+	e.invariants.check(e)
 }
 
 // releaseOwn releases what the event caused. What is dropped later in the same
@@ -289,13 +384,23 @@ func (e *Engine) complete(ev Event) {
 	a := &e.state.Accelerators[ev.Accelerator]
 	j := &e.state.Jobs[i]
 	m := &e.t.models[j.Model]
-	e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
-		Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+	if e.cfg.Recorder != nil {
+		e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
+			Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+	}
 	if e.adapt != nil {
 		e.adapt.observe(j, int(a.Row), ev.Accelerator, ev.At-ev.Start)
 	}
-	*a = Occupancy{Job: Idle, Down: a.Down}
-	j.On, j.At, j.Ready = Idle, int32(ev.Accelerator), ev.At
+	e.completed(i, ev.Accelerator)
+}
+
+// completed moves the job at index i on from the layer that accelerator k ran.
+func (e *Engine) completed(i, k int) {
+	j := &e.state.Jobs[i]
+	m := &e.t.models[j.Model]
+	a := &e.state.Accelerators[k]
+	a.Job, a.Free, a.Row, a.Started = Idle, 0, 0, 0
+	j.On, j.At, j.Ready = Idle, int32(k), e.state.Now
 	j.Layer++
 	if int(j.Layer) < m.layers {
 		return
@@ -305,7 +410,7 @@ func (e *Engine) complete(ev Event) {
 			e.due = append(e.due, release{tr.model})
 		}
 	}
-	if ev.At <= j.Deadline {
+	if e.state.Now <= j.Deadline {
 		e.end(i, Met, "")
 	} else {
 		e.end(i, Late, "")
@@ -342,23 +447,14 @@ type dropper interface {
 // drop gives up the waiting jobs that the drop policy, the scheduling policy or
 // a stop says to.
 func (e *Engine) drop() {
-	own, _ := e.cfg.Policy.(dropper)
+	own := e.dropper
 	if e.cfg.Drop == DropNone && !e.stopped && own == nil {
 		return
 	}
 	for i := 0; i < len(e.state.Jobs); {
-		j := &e.state.Jobs[i]
 		reason := ""
-		switch {
-		case !j.Waiting():
-		case e.stopped:
-			reason = DropReasonStopped
-		case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
-			reason = DropReasonLate
-		case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
-			reason = DropReasonHopeless
-		case own != nil && own.drops(&e.state, i), e.cfg.Drop == DropSmart && smartDrop(e.t, &e.state, i):
-			reason = DropReasonSmart
+		if e.state.Jobs[i].Waiting() {
+			reason = e.dropReason(i, own)
 		}
 		if reason == "" {
 			i++
@@ -368,17 +464,38 @@ func (e *Engine) drop() {
 	}
 }
 
+// dropReason says why the waiting job at index i is to be dropped; empty if it
+// is not.
+func (e *Engine) dropReason(i int, own dropper) string {
+	j := &e.state.Jobs[i]
+	switch {
+	case e.stopped:
+		return DropReasonStopped
+	case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
+		return DropReasonLate
+	case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
+		return DropReasonHopeless
+	case own != nil && own.drops(&e.state, i), e.cfg.Drop == DropSmart && smartDrop(e.t, &e.state, i):
+		return DropReasonSmart
+	}
+	return ""
+}
+
 func (e *Engine) dispatch() {
-	e.dispatches = e.dispatches[:0]
 	e.choices = e.cfg.Policy.Select(&e.state, e.choices[:0])
-	for _, c := range e.choices {
-		e.dispatches = append(e.dispatches, e.start(c))
+	e.dispatches = e.dispatches[:0]
+	for i := range e.choices {
+		c := &e.choices[i]
+		e.occupy(c)
+		if e.judge == nil {
+			e.dispatches = append(e.dispatches, e.dispatched(c))
+		}
 	}
 }
 
-// start applies one choice of the policy, which has to keep the contract of
+// occupy applies one choice of the policy, which has to keep the contract of
 // Policy.Select.
-func (e *Engine) start(c Choice) Dispatch {
+func (e *Engine) occupy(c *Choice) {
 	j := &e.state.Jobs[c.Job]
 	m := &e.t.models[j.Model]
 	k := int(c.Accelerator)
@@ -399,14 +516,20 @@ func (e *Engine) start(c Choice) Dispatch {
 	if cost >= never {
 		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
 	}
-	d := Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
-		Accelerator: k, From: int(j.At), Finish: e.state.Now + cost, Reason: c.Reason}
 	j.On = c.Accelerator
 	j.Used |= m.bit[row]
-	e.state.Accelerators[k] = Occupancy{Job: j.ID, Free: d.Finish, Row: row, Started: e.state.Now}
+	a := &e.state.Accelerators[k]
+	a.Job, a.Free, a.Row, a.Started = j.ID, e.state.Now+cost, row, e.state.Now
+}
+
+// dispatched is what the driver is told of a choice that was applied.
+func (e *Engine) dispatched(c *Choice) Dispatch {
+	j := &e.state.Jobs[c.Job]
+	finish := e.state.Accelerators[c.Accelerator].Free
 	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
-		Accelerator: c.Accelerator, Until: d.Finish, Reason: c.Reason})
-	return d
+		Accelerator: c.Accelerator, Until: finish, Reason: c.Reason})
+	return Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
+		Accelerator: int(c.Accelerator), From: int(j.At), Finish: finish, Reason: c.Reason}
 }
 
 // end removes the job at index i with its outcome.
@@ -423,8 +546,14 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil && detail != DropReasonQueueFull {
 		e.due = append(e.due, release{int(j.Model)})
 	}
-	if w, ok := e.cfg.Policy.(watcher); ok {
-		w.ended(*j, o, e.state.Now)
+	if e.watcher != nil {
+		e.watcher.ended(*j, o, e.state.Now)
+	}
+	if e.judge != nil {
+		e.judge.judge(*j, o, e.state.Now)
+	}
+	if e.cfg.Recorder == nil {
+		return
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})

@@ -32,3 +32,62 @@ func (o Observed) ended(j Job, outcome Outcome, at time.Duration) {
 		w.ended(j, outcome, at)
 	}
 }
+
+func (o Observed) configure(cfg *Config) {
+	if c, ok := o.Policy.(configured); ok {
+		c.configure(cfg)
+	}
+}
+
+// RuleOptions are ruleOptions for tests that are not part of the package.
+type RuleOptions struct {
+	Order              int
+	Gain, Caution      float64
+	Admission, Dynamic bool
+}
+
+func exported(o ruleOptions) RuleOptions {
+	return RuleOptions{int(o.order), o.gain, o.caution, o.admission, o.dynamic}
+}
+
+// PortfolioRules are the priced rules that rollouts choose from.
+func PortfolioRules() (out []RuleOptions) {
+	for _, o := range portfolioRules() {
+		out = append(out, exported(o))
+	}
+	return out
+}
+
+// RolloutOptions are rolloutOptions.
+type RolloutOptions struct {
+	Every, Events, Touches                      int
+	Horizon, Tight, Fade, Variant, Good, Margin float64
+}
+
+// DefaultRollout are those of policy rollout.
+func DefaultRollout() RolloutOptions {
+	o := defaultRollout()
+	return RolloutOptions{o.every, o.events, o.touches, o.horizon, o.tight, o.fade, o.variant, o.good, o.margin}
+}
+
+// RolledSeed sets apart what rolled engines draw.
+const RolledSeed = rolledSeed
+
+// Adopt makes an engine go on from a state, beginning with a decision there.
+func Adopt(e *Engine, s *State) {
+	e.adopt(s)
+	e.dispatch()
+}
+
+// StateOf is the engine's own state.
+func StateOf(e *Engine) *State { return &e.state }
+
+// PricedEDF are those of priced EDF.
+func PricedEDF() RuleOptions {
+	return exported(pricedEDF())
+}
+
+// NewPricedRule makes any rule of the family.
+func NewPricedRule(t *Tables, o RuleOptions) Policy {
+	return newPricedRule(newPriced(t), ruleOptions{order(o.Order), o.Gain, o.Admission, o.Dynamic, o.Caution})
+}

@@ -6,3 +6,5 @@ package sched
 type invariants struct{}
 
 func (invariants) check(*Engine) {}
+
+func (invariants) adopt(*State) {}

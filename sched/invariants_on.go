@@ -94,3 +94,6 @@ func (v *invariants) checkOrder(s *State) {
 		}
 	}
 }
+
+// adopt starts again from a state.
+func (v *invariants) adopt(s *State) { v.before.CopyFrom(s) }

@@ -17,6 +17,9 @@ type plain interface {
 	ended(model int, o sched.Outcome)
 }
 
+// configured is a plain policy that wants to know the engine's configuration.
+type configured interface{ configure(sched.Config) }
+
 // newPlain returns the plain form of any policy that sched.NewPolicy makes.
 func newPlain(sys *sched.System, name string) plain {
 	r := reference{sys, name}
@@ -24,6 +27,10 @@ func newPlain(sys *sched.System, name string) plain {
 		return &plainWhole{r, newPlain(wholeModels(sys), base)}
 	}
 	switch name {
+	case "pedf":
+		return newPlainRule(sys, sched.PricedEDF())
+	case "rollout":
+		return newPlainRollout(sys)
 	case "llf":
 		return memoryless{r, r.llf}
 	case "heft":
@@ -372,6 +379,12 @@ func (p *plainWhole) view(s *sched.State) (view sched.State, at []int, out []sch
 		}
 	}
 	return view, at, out
+}
+
+func (p *plainWhole) configure(cfg sched.Config) {
+	if c, ok := p.inner.(configured); ok {
+		c.configure(cfg)
+	}
 }
 
 func (p *plainWhole) choices(s *sched.State) []sched.Choice {

@@ -35,10 +35,13 @@ const (
 	EarliestFinish
 	HighestScore
 	SameAccelerator
+	CheapestInTime
+	Cheapest
+	VariantInTime
 )
 
 var reasonNames = [...]string{"", "fastest-idle", "meets-budget", "variant-meets-budget", "backfill",
-	"earliest-finish", "highest-score", "same-accelerator"}
+	"earliest-finish", "highest-score", "same-accelerator", "cheapest-in-time", "cheapest", "variant-in-time"}
 
 // String is the reason's name, or its number where that comes from elsewhere and
 // has none here.
@@ -69,6 +72,8 @@ func Policies() []PolicyInfo {
 		{"terastal-novariants", "terastal without layer variants", newTerastalWith(terastalOptions{originals: true})},
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
 		{"terastal-laxity", "terastal with virtual deadlines three quarters from laxity, one from budgets", newTerastalWith(terastalOptions{laxity: 0.75})},
+		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", newPEDF},
+		{"rollout", "the best of many rules by short simulations ahead", newRollout},
 	}
 }
 
@@ -77,6 +82,13 @@ const wholeSuffix = "-model"
 
 // FindPolicy returns the named policy, or an error that lists the names.
 func FindPolicy(name string) (PolicyInfo, error) {
+	if options, ok := strings.CutPrefix(name, "rollout:"); ok {
+		o := defaultRollout()
+		if err := o.parse(options); err != nil {
+			return PolicyInfo{}, err
+		}
+		return PolicyInfo{name, "rollout with options", func(t *Tables) Policy { return newRolloutWith(t, o) }}, nil
+	}
 	base, whole := strings.CutSuffix(name, wholeSuffix)
 	var names []string
 	for _, p := range Policies() {

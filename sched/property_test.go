@@ -296,6 +296,9 @@ var laws = []law{{
 	},
 	expect: func(r sched.Record) sched.Record {
 		r.At += time.Hour
+		if r.Kind == sched.Stopped {
+			return r
+		}
 		if r.Kind != sched.Dispatched {
 			r.Start += time.Hour
 		}

@@ -40,9 +40,12 @@ const (
 	Up
 	// Stopped: the driver ended the run early.
 	Stopped
+	// RuleFound: a search that began at Start ended, and Implementation is the
+	// number of the rule that it found.
+	RuleFound
 )
 
-var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop"}
+var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop", "search"}
 
 func (k RecordKind) String() string { return recordNames[k] }
 

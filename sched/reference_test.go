@@ -4,6 +4,8 @@ import (
 	"math/big"
 	"slices"
 	"sort"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -197,12 +199,22 @@ func (r reference) virtualDeadline(j sched.Job) time.Duration {
 		return j.Deadline
 	}
 	budget := r.budgetDeadline(j)
+	laxity := j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
 	if r.name == "terastal-laxity" {
-		laxity := j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
 		return budget + (laxity-budget)*3/4
+	}
+	if share, ok := strings.CutPrefix(r.name, laxityName); ok {
+		x, err := strconv.ParseFloat(share, 64)
+		if err != nil {
+			panic(err)
+		}
+		return budget + time.Duration(x*float64(laxity-budget))
 	}
 	return budget
 }
+
+// laxityName and a number name terastal with that share of laxity.
+const laxityName = "laxity="
 
 func (r reference) budgetDeadline(j sched.Job) time.Duration {
 	selected := selectLevels(r.sys.Models[j.Model])

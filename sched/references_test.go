@@ -154,7 +154,11 @@ func TestReferences(t *testing.T) {
 		var log records
 		cfg := drawConfig(drawn(t))
 		cfg.Tables, cfg.Adapt = tables, false
-		cfg.Policy, cfg.Recorder = against(t, &sys, fast, newPlain(&listed, name), &log)
+		slow := newPlain(&listed, name)
+		if c, ok := slow.(configured); ok {
+			c.configure(cfg)
+		}
+		cfg.Policy, cfg.Recorder = against(t, &sys, fast, slow, &log)
 		engine := newEngine(t, cfg)
 		drive(drawn(t), &sys, engine)
 		if n := engine.Active(); n != 0 {

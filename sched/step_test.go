@@ -66,9 +66,14 @@ func (m *treadmill) step() {
 				k = i
 			}
 		}
-		m.now = m.ends[k]
-		m.ends[k] = 0
-		ev = sched.Event{Kind: sched.Complete, At: m.now, Accelerator: k}
+		if k < 0 { // nothing that waits has hope
+			m.now += time.Millisecond
+			ev = sched.Event{Kind: sched.AcceleratorUp, At: m.now}
+		} else {
+			m.now = m.ends[k]
+			m.ends[k] = 0
+			ev = sched.Event{Kind: sched.Complete, At: m.now, Accelerator: k}
+		}
 	} else {
 		m.next++
 	}

@@ -40,6 +40,9 @@ type System struct {
 	// named by their index here.
 	Accelerators []string `json:"accelerators"`
 	Models       []Model  `json:"models"`
+	// Pricing is what was computed offline for policies that use it; nil if it
+	// was not. It says nothing about the system itself.
+	Pricing *Pricing `json:"pricing,omitempty"`
 }
 
 // Model is one network, a chain of layers.
@@ -158,6 +161,9 @@ func (s *System) validate() error {
 		if err := s.validateTrigger(i); err != nil {
 			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
 		}
+	}
+	if s.Pricing != nil {
+		return s.Pricing.validate(s)
 	}
 	return nil
 }

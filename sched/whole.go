@@ -13,7 +13,8 @@ import (
 // sees the profile's.
 type wholeModel struct {
 	t      *Tables
-	inner  Policy  // over merged tables: one layer per model
+	merged *Tables // one layer per model
+	inner  Policy  // over the merged tables
 	state  State   // as the inner policy sees it
 	index  []int32 // of its jobs in the real state
 	chosen []Choice
@@ -25,7 +26,7 @@ func newWholeModel(t *Tables, inner func(*Tables) Policy) (Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("whole models: %w", err)
 	}
-	return &wholeModel{t: t, inner: inner(merged)}, nil
+	return &wholeModel{t: t, merged: merged, inner: inner(merged)}, nil
 }
 
 // merge returns tables with every model in one layer, its latency and energy
@@ -122,6 +123,15 @@ func (p *wholeModel) left(m *modelTable, k, from int) time.Duration {
 		sum += m.latency[int(m.row[l])*p.t.accs+k]
 	}
 	return sum
+}
+
+// configure passes on what the inner policy may want to know of the engine.
+func (p *wholeModel) configure(cfg *Config) {
+	if c, ok := p.inner.(configured); ok {
+		inner := *cfg
+		inner.Tables = p.merged
+		c.configure(&inner)
+	}
 }
 
 // ended passes on what the inner policy may want to learn.

@@ -28,6 +28,11 @@ type sweepOptions struct {
 	shard    string
 	workers  int
 	csv      string
+	// What is not as predicted, for all combinations alike.
+	drift, interference float64
+	overhead            time.Duration
+	searchTime          time.Duration
+	adapt               bool
 }
 
 func newSweep(s *streams) *cobra.Command {
@@ -61,6 +66,11 @@ joins what they wrote. The same command gives the same file, to the byte.`,
 	f.StringVar(&o.shard, "shard", "1/1", "part of the grid to simulate, as I/N")
 	f.IntVar(&o.workers, "workers", runtime.NumCPU(), "simulations at a time")
 	f.StringVar(&o.csv, "csv", "", "file to write (default: standard output)")
+	f.Float64Var(&o.drift, "drift", 0, "how much slower each accelerator becomes and recovers from, again and again: 0.3 means 30 %")
+	f.Float64Var(&o.interference, "interference", 0, "how much longer layers take for every other accelerator that is busy: 0.1 is 10 %")
+	f.DurationVar(&o.overhead, "overhead", 0, "time added to every layer that predictions leave out")
+	f.DurationVar(&o.searchTime, "search-time", 0, "how long rollouts search beside dispatching (default: in no time, in decisions)")
+	f.BoolVar(&o.adapt, "adapt", false, "correct predictions by what layers took")
 	cmd.AddCommand(newSweepMerge(s), newSweepReport(s))
 	return cmd
 }
@@ -86,8 +96,12 @@ func (o *sweepOptions) run(cmd *cobra.Command) error {
 	if o.seeds < 1 || o.duration <= 0 || o.workers < 1 {
 		return usagef("--seeds %d, --duration %v, --workers %d: all must be positive", o.seeds, o.duration, o.workers)
 	}
+	if !(o.drift >= 0 && o.drift <= 100) || !(o.interference >= 0 && o.interference <= 100) || o.overhead < 0 || o.searchTime < 0 {
+		return usagef("--drift %v, --interference %v, --overhead %v, --search-time %v: none may be negative, the first two are at most 100", o.drift, o.interference, o.overhead, o.searchTime)
+	}
 	meter := o.progress(fmt.Sprintf("simulating %d cells", len(cells)))
-	results, err := study.Run(cmd.Context(), cells, study.Options{Seeds: o.seeds, Duration: o.duration, Workers: o.workers, Progress: meter.Set})
+	results, err := study.Run(cmd.Context(), cells, study.Options{Seeds: o.seeds, Duration: o.duration, Workers: o.workers, Progress: meter.Set,
+		Drift: o.drift, Interference: o.interference, Overhead: o.overhead, SearchTime: o.searchTime, Adapt: o.adapt})
 	meter.Done()
 	if err != nil {
 		return err
@@ -165,7 +179,8 @@ func readSweeps(paths []string) ([]study.Result, error) {
 }
 
 func newSweepReport(s *streams) *cobra.Command {
-	return &cobra.Command{
+	var rollout bool
+	cmd := &cobra.Command{
 		Use:     "report FILE...",
 		Short:   "Summarise a sweep in Markdown",
 		Example: `  terastal sweep report sweep.csv > EVALUATION.md`,
@@ -175,7 +190,12 @@ func newSweepReport(s *streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if rollout {
+				return report.Rollout(s.out, results)
+			}
 			return report.Evaluation(s.out, results)
 		},
 	}
+	cmd.Flags().BoolVar(&rollout, "rollout", false, "the report about the policies pedf and rollout")
+	return cmd
 }

@@ -50,6 +50,14 @@ type Options struct {
 	// Slowdowns, if not nil, says so for every pair, and is added to it; see
 	// sim.Config.Interference.
 	Slowdowns [][]float64
+	// Drift is how much slower accelerators become and recover from, over
+	// DriftPeriod; see sim.Drifting.
+	Drift float64
+	// Overhead is added to every layer's time, unpredicted.
+	Overhead time.Duration
+	// SearchTime, if not zero, is how long a search takes that policies make
+	// beside the engine; zero makes searches part of decisions, in no time.
+	SearchTime time.Duration
 	// Adapt corrects predictions while simulating; see sched.Config.
 	Adapt bool
 	// Queue bounds the jobs of one model in the system; see sched.Config.
@@ -239,9 +247,21 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	case c.Noise > 0:
 		cfg.Duration = sim.Lognormal(c.Noise, p.tables, seed)
 	}
+	if o.Drift > 0 || o.Overhead > 0 {
+		if cfg.Duration == nil {
+			cfg.Duration = sim.Exactly(p.tables)
+		}
+		cfg.Duration = sim.Delayed(sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed), o.Overhead)
+	}
+	if o.SearchTime > 0 {
+		cfg.SearchTime = func(sched.Found) time.Duration { return o.SearchTime }
+	}
 	end, err := sim.Run(cfg)
 	return t, end, err
 }
+
+// DriftPeriod is that of Options.Drift.
+const DriftPeriod = 500 * time.Millisecond
 
 // uniform is the same interference between any two accelerators.
 func uniform(x float64, n int) [][]float64 {

@@ -42,7 +42,10 @@ type Header struct {
 	Adapt      bool          `json:"adapt,omitempty"`
 	ClosedLoop bool          `json:"closed_loop,omitempty"`
 	Until      time.Duration `json:"until_ns,omitempty"`
-	System     sched.System  `json:"system"`
+	// SearchBeside says that the driver ran the policy's searches beside the
+	// engine; see sched.Engine.SearchBeside.
+	SearchBeside bool         `json:"search_beside,omitempty"`
+	System       sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
 	Rates []float64 `json:"rates"`
 	// Duration is how long jobs were released.
@@ -118,7 +121,7 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 		r.Accelerator = *j.Accelerator
 	}
 	ok := false
-	for k := sched.Released; k <= sched.Stopped; k++ {
+	for k := sched.Released; k <= sched.RuleFound; k++ {
 		if k.String() == j.Kind {
 			r.Kind, ok = k, true
 		}
@@ -237,7 +240,7 @@ func (c *checker) step(r *Record) error {
 		}
 		c.down[r.Accelerator] = r.Kind == sched.Down
 		return nil
-	case sched.Stopped:
+	case sched.Stopped, sched.RuleFound:
 		return nil
 	}
 	p := c.jobs[r.Job]

@@ -21,6 +21,9 @@ func (l *Log) Replay() (compared int, difference string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
+	if l.Header.SearchBeside {
+		engine.SearchBeside()
+	}
 	// Decisions follow from the events before them, so that the replayed
 	// records have to equal the log at every point.
 	for i := 0; i < len(l.Records); {
@@ -70,6 +73,8 @@ func event(r *Record) (sched.Event, bool) {
 		}
 	case sched.Stopped:
 		return sched.Event{Kind: sched.Stop, At: r.At}, true
+	case sched.RuleFound:
+		return sched.Event{Kind: sched.Searched, At: r.At, Start: r.Start, Found: sched.Found{Rule: int(r.Implementation)}}, true
 	}
 	return sched.Event{}, false
 }

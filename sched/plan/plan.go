@@ -3,7 +3,9 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
@@ -14,21 +16,31 @@ type Plan struct {
 	System sched.System `json:"system"`
 	// Rates are the releases per second the plan was made for, by model.
 	Rates []float64 `json:"rates_per_s"`
-	// Capacity is the fluid bound at these rates.
+	// Capacity is the fluid bound at these rates. The prices that policies use
+	// are those of System.Pricing, which leave out accelerators that nothing
+	// runs on.
 	Capacity sched.Capacity `json:"capacity"`
 	// Budgets are Algorithm 1's, by model. They follow from the system and are
 	// here for readers.
 	Budgets []sched.Budgets `json:"budgets"`
 }
 
-// New compiles the system and computes budgets and capacity.
+// New compiles the system and computes budgets, capacity and prices. The tables
+// include the prices.
 func New(s sched.System, rates []float64) (*Plan, *sched.Tables, error) {
+	s.Pricing = nil
 	t, err := sched.Compile(s)
 	if err != nil {
 		return nil, nil, err
 	}
 	c, err := t.FluidCapacity(rates)
 	if err != nil {
+		return nil, nil, err
+	}
+	if s.Pricing, err = t.NewPricing(rates); err != nil {
+		return nil, nil, err
+	}
+	if t, err = sched.Compile(s); err != nil {
 		return nil, nil, err
 	}
 	p := &Plan{System: s, Rates: rates, Capacity: c}
@@ -40,13 +52,18 @@ func New(s sched.System, rates []float64) (*Plan, *sched.Tables, error) {
 
 const (
 	kind    = "plan"
-	version = 1
+	version = 2
 )
 
 // Write writes the plan to a file, atomically.
 func (p *Plan) Write(path string) error { return document.Write(path, kind, version, p) }
 
-// Read reads a plan and checks that its system compiles.
+// ErrStale is wrapped by the error about a plan whose prices are not those of its
+// system and rates.
+var ErrStale = errors.New("stale plan")
+
+// Read reads a plan and checks that its system compiles, and that the prices
+// follow from it.
 func Read(path string) (*Plan, *sched.Tables, error) {
 	var p Plan
 	if err := document.Read(path, kind, version, &p); err != nil {
@@ -58,6 +75,13 @@ func Read(path string) (*Plan, *sched.Tables, error) {
 	}
 	if len(p.Rates) != len(p.System.Models) {
 		return nil, nil, fmt.Errorf("read plan %s: %d rates for %d models", path, len(p.Rates), len(p.System.Models))
+	}
+	pricing, err := t.NewPricing(p.Rates)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read plan %s: %w", path, err)
+	}
+	if !reflect.DeepEqual(pricing, p.System.Pricing) {
+		return nil, nil, fmt.Errorf("read plan %s: %w: its prices are not those of its system and rates; plan again", path, ErrStale)
 	}
 	return &p, t, nil
 }

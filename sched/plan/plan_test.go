@@ -45,6 +45,15 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// priced is the system with prices for this rate.
+func priced(t *testing.T, rate float64) sched.System {
+	p, _, err := New(system(), []float64{rate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.System
+}
+
 func TestRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	bad := system()
@@ -62,6 +71,8 @@ func TestRefused(t *testing.T) {
 	}{
 		{"a system that does not compile", Plan{System: bad}, "0 models"},
 		{"a rate too few", Plan{System: system()}, "0 rates for 1 models"},
+		{"no prices", Plan{System: system(), Rates: []float64{100}}, "stale plan"},
+		{"prices of other rates", Plan{System: priced(t, 50), Rates: []float64{100}}, "stale plan"},
 	} {
 		if err := c.plan.Write(path); err != nil {
 			t.Fatal(err)

@@ -32,6 +32,30 @@ func Lognormal(sigma float64, truth *sched.Tables, seed uint64) Durations {
 	}
 }
 
+// Drifting makes another Durations' layers longer on accelerators that become
+// slower and faster again, each by itself: by a factor that swings between 1 and
+// 1 + depth with the given period, from a phase that the seed draws for each of
+// accs accelerators. Errors of predictions are then alike for all that runs on
+// one at a time.
+func Drifting(of Durations, depth float64, period time.Duration, accs int, seed uint64) Durations {
+	rng := rand.New(rand.NewPCG(seed, 0x64726966))
+	phase := make([]float64, accs)
+	for k := range phase {
+		phase[k] = rng.Float64()
+	}
+	return func(at time.Duration, d sched.Dispatch) time.Duration {
+		turn := phase[d.Accelerator] + float64(at)/float64(period)
+		took := float64(of(at, d)) * (1 + depth*(1+math.Sin(2*math.Pi*turn))/2)
+		return time.Duration(min(took, float64(longest)))
+	}
+}
+
+// Delayed adds a time to every layer's, as dispatching does where nothing
+// predicts it.
+func Delayed(of Durations, by time.Duration) Durations {
+	return func(at time.Duration, d sched.Dispatch) time.Duration { return of(at, d) + by }
+}
+
 // Point is a quantile of a measured distribution: a share of Share of all runs
 // took at most Time.
 type Point struct {

@@ -26,6 +26,10 @@ type Config struct {
 	// accelerator o is busy too: 0.1 means 10 %. Several add up. Nil means none.
 	// Predictions leave it out, as the scheduler does.
 	Interference [][]float64
+	// SearchTime, if not nil, puts the policy's searches beside the engine, as on
+	// a spare core: one takes so long, and what it finds arrives then. Nil means
+	// that searches are part of decisions, which take no time.
+	SearchTime func(sched.Found) time.Duration
 }
 
 // Run simulates all arrivals to the end of the last job and returns the
@@ -41,6 +45,7 @@ func Run(cfg Config) (time.Duration, error) {
 		return 0, err
 	}
 	s := newMachine(&cfg, len(sys.Accelerators))
+	beside := newBeside(&cfg, engine)
 	for next := 0; ; {
 		ev := sched.Event{At: forever}
 		if next < len(cfg.Arrivals) {
@@ -54,12 +59,18 @@ func Run(cfg Config) (time.Duration, error) {
 				ev = sched.Event{Kind: sched.Complete, At: end, Accelerator: k, Start: s.running[k].start}
 			}
 		}
+		if beside.end < ev.At {
+			ev = beside.event
+		}
 		if ev.At == forever {
 			break
 		}
-		if ev.Kind == sched.Release {
+		switch ev.Kind {
+		case sched.Release:
 			next++
-		} else {
+		case sched.Searched:
+			beside.end = forever
+		default:
 			s.finish(ev.Accelerator, ev.At)
 		}
 		s.now = ev.At
@@ -73,11 +84,39 @@ func Run(cfg Config) (time.Duration, error) {
 		if s.interference != nil {
 			s.stretch()
 		}
+		beside.start(s.now)
 	}
 	if engine.Active() > 0 {
 		engine.Step(sched.Event{Kind: sched.Stop, At: s.now})
 	}
 	return s.now, nil
+}
+
+// beside is the search that runs beside the engine.
+type beside struct {
+	engine *sched.Engine
+	search *sched.Search // nil where there is none
+	time   func(sched.Found) time.Duration
+	end    time.Duration // forever while it does not run
+	event  sched.Event   // what it ends with
+}
+
+func newBeside(cfg *Config, e *sched.Engine) *beside {
+	b := &beside{engine: e, time: cfg.SearchTime, end: forever}
+	if cfg.SearchTime != nil {
+		b.search = e.SearchBeside()
+	}
+	return b
+}
+
+// start starts a search if one is wanted and none runs.
+func (b *beside) start(now time.Duration) {
+	if b.search == nil || b.end != forever || !b.engine.Prepare(b.search) {
+		return
+	}
+	found := b.search.Run()
+	b.end = now + min(longest, max(0, b.time(found)))
+	b.event = sched.Event{Kind: sched.Searched, At: b.end, Start: now, Found: found}
 }
 
 func check(cfg *Config, sys *sched.System) error {

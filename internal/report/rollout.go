@@ -1,0 +1,202 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/terastal/terastal/internal/study"
+	"github.com/terastal/terastal/sched"
+)
+
+// published4 are the policies that ours are held against, the best of them in
+// each combination.
+var published4 = []string{"fcfs", "edf", "dream", "terastal"}
+
+// Rollout writes docs/EVALUATION-ROLLOUT.md from a sweep with the policies pedf
+// and rollout, whatever its scenarios, noises and drop policies.
+func Rollout(w io.Writer, results []study.Result) error {
+	var b strings.Builder
+	fmt.Fprint(&b, `# Priced EDF and rollouts, on the simulator
+
+Written by `+"`make evaluation-rollout`"+`; do not edit. Same command, same file.
+
+Task systems and traffic are those of [EVALUATION.md](EVALUATION.md). Policies: `+"`pedf`"+` (priced EDF), `+"`rollout`"+` (the best of 14 rules by
+short simulations; searches take no time here), and those that they are held against. Rows that begin with rollout: change an option of it.
+The best of four is an oracle that takes the best of FCFS, EDF, DREAM and Terastal in every combination, by the same seeds that it is then compared
+on, which flatters it. Won, lost and tied are by a paired t test over seeds at 5 %, uncorrected. With noise, every layer takes a lognormal factor of mean 1
+as long as predicted.
+
+`)
+	groups := study.Groups(results)
+	type class struct {
+		noise float64
+		drop  sched.DropPolicy
+	}
+	var classes []class
+	for i := range groups {
+		c := class{groups[i].Results[0].Noise, groups[i].Results[0].Drop}
+		if !slices.Contains(classes, c) {
+			classes = append(classes, c)
+		}
+	}
+	slices.SortStableFunc(classes, func(a, b class) int { return cmp.Or(cmp.Compare(a.noise, b.noise), cmp.Compare(a.drop, b.drop)) })
+	fmt.Fprint(&b, "## All combinations\n\n")
+	quiet := rolloutGroups(groups, func(r *study.Result) bool { return r.Noise == 0 && r.Drop != sched.DropNone })
+	rolloutTable(&b, "No noise, requests dropped when late or when hopeless: the grid that the goals are about", quiet)
+	for _, c := range classes {
+		some := rolloutGroups(groups, func(r *study.Result) bool { return r.Noise == c.noise && r.Drop == c.drop })
+		rolloutTable(&b, fmt.Sprintf("Noise %.0f %%, drop %v", 100*c.noise, c.drop), some)
+	}
+	if err := rolloutScales(&b, groups); err != nil {
+		return err
+	}
+	rolloutLosses(&b, groups)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func rolloutGroups(groups []study.Group, wanted func(*study.Result) bool) []study.Group {
+	var out []study.Group
+	for _, g := range groups {
+		if wanted(&g.Results[0]) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// rolloutTable compares the policies over groups that have the four baselines.
+func rolloutTable(b *strings.Builder, title string, groups []study.Group) {
+	groups = slices.DeleteFunc(groups, func(g study.Group) bool { return g.Best(published4...) == nil })
+	if len(groups) == 0 {
+		return
+	}
+	var all []study.Result
+	for _, g := range groups {
+		all = append(all, g.Results...)
+	}
+	fmt.Fprintf(b, "%s (%d combinations, %d seeds each):\n\n", title, len(groups), all[0].Seeds)
+	fmt.Fprint(b, "| policy | mean miss rate, 95 % interval over seeds | normalised accuracy | won / lost / tied | most above the best of four | its p |\n| --- | --- | --- | --- | --- | --- |\n")
+	oracle := make([]float64, all[0].Seeds)
+	for i := range groups {
+		for s, x := range groups[i].Best(published4...).BySeed {
+			oracle[s] += x / float64(len(groups))
+		}
+	}
+	fmt.Fprintf(b, "| the best of four | %s | | | | |\n", meanInterval(oracle))
+	for _, p := range policiesOf(all) {
+		miss := make([]float64, all[0].Seeds)
+		accuracy, n := 0.0, 0
+		var count [3]int
+		worst, worstP := math.Inf(-1), 1.0
+		for i := range groups {
+			r, best := groups[i].Of(p), groups[i].Best(published4...)
+			if r == nil {
+				continue
+			}
+			n++
+			for s, x := range r.BySeed {
+				miss[s] += x
+			}
+			if r.Accuracy == nil {
+				accuracy = math.NaN()
+			} else {
+				accuracy += *r.Accuracy
+			}
+			v, by, q := study.Paired(r.BySeed, best.BySeed)
+			if count[v]++; by > worst {
+				worst, worstP = by, q
+			}
+		}
+		if n < len(groups) {
+			continue
+		}
+		for s := range miss {
+			miss[s] /= float64(n)
+		}
+		fmt.Fprintf(b, "| %s | %s | %.4f | %d / %d / %d | %+.4f | %.2g |\n", p, meanInterval(miss), accuracy/float64(n), count[study.Won], count[study.Lost], count[study.Tied], worst, worstP)
+	}
+	fmt.Fprintln(b)
+}
+
+func meanInterval(xs []float64) string {
+	mean, low, high := study.Interval(xs)
+	return fmt.Sprintf("%s (%s to %s)", rate(mean), rate(low), rate(high))
+}
+
+// rolloutScales shows miss rates by scenario and rate scale, with the fluid
+// bound.
+func rolloutScales(b *strings.Builder, groups []study.Group) error {
+	type key struct {
+		scenario string
+		scale    float64
+	}
+	type row struct {
+		sum, n map[string]float64
+	}
+	rows := map[key]*row{}
+	var keys []key
+	var all []study.Result
+	for i := range groups {
+		r := &groups[i].Results[0]
+		best := groups[i].Best(published4...)
+		if r.Noise != 0 || r.Drop != sched.DropLate || best == nil {
+			continue
+		}
+		k := key{r.Scenario, r.Scale}
+		if rows[k] == nil {
+			rows[k] = &row{map[string]float64{}, map[string]float64{}}
+			keys = append(keys, k)
+		}
+		for _, x := range groups[i].Results {
+			rows[k].sum[x.Policy] += x.Miss
+			rows[k].n[x.Policy]++
+			all = append(all, x)
+		}
+		rows[k].sum[""] += best.Miss
+		rows[k].n[""]++
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	var policies []string
+	for _, p := range policiesOf(all) {
+		if !strings.Contains(p, ":") {
+			policies = append(policies, p)
+		}
+	}
+	fmt.Fprintf(b, "## By scenario and rate scale\n\nMean miss rates over the arrival processes, late requests dropped, no noise. The fluid bound is the least that any schedule misses in the long run at\nthese mean rates (`go doc ./sched Tables.MissBound`); it knows no bursts, deadlines or whole layers.\n\n| scenario | scale | fluid bound | the best of four | %s |\n| --- | --- | --- | --- |%s\n", strings.Join(policies, " | "), strings.Repeat(" --- |", len(policies)))
+	for _, k := range keys {
+		bound, err := study.MissBound(k.scenario, k.scale)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b, "| %s | %g | %s | %s |", k.scenario, k.scale, rate(bound), rate(rows[k].sum[""]/rows[k].n[""]))
+		for _, p := range policies {
+			fmt.Fprintf(b, " %s |", rate(rows[k].sum[p]/rows[k].n[p]))
+		}
+		fmt.Fprintln(b)
+	}
+	fmt.Fprintln(b)
+	return nil
+}
+
+// rolloutLosses lists the combinations that pedf or rollout lose.
+func rolloutLosses(b *strings.Builder, groups []study.Group) {
+	fmt.Fprint(b, "## Where they lose\n\nEvery combination in which one of the two misses significantly more than the best of the four.\n\n| policy | scenario | traffic | scale | noise | drop | its miss rate | best of four | difference | p |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, p := range []string{"pedf", "rollout"} {
+		for i := range groups {
+			r, best := groups[i].Of(p), groups[i].Best(published4...)
+			if r == nil || best == nil {
+				continue
+			}
+			if v, by, q := study.Paired(r.BySeed, best.BySeed); v == study.Lost {
+				fmt.Fprintf(b, "| %s | %s | %s | %g | %g | %s | %s | %s %s | %+.4f | %.2g |\n", p, r.Scenario, r.Traffic(), r.Scale, r.Noise, r.Drop, rate(r.Miss), best.Policy, rate(best.Miss), by, q)
+			}
+		}
+	}
+}
