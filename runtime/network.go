@@ -5,9 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/sched"
 )
 
 // alignment of tensors in an arena: a cache line, and enough for any vector
@@ -54,6 +57,9 @@ type Program struct {
 	shared  map[int]int // tensors computed in place of others
 	inputs  []int       // the model's inputs among the tensors
 	outputs []int       // the model's outputs
+
+	mu    sync.Mutex
+	stuck map[Kernel]bool // kernels that hang: nobody may close them
 }
 
 // ports are the tensors that a kernel reads and writes.
@@ -297,12 +303,42 @@ func (p *Program) Runs(layer, implementation, accelerator int) bool {
 // Implementations is how many implementations the layer has.
 func (p *Program) Implementations(layer int) int { return len(p.kernels[layer]) }
 
-// Close frees all kernels.
+// intact reports whether the inputs of a layer are as they were when an
+// attempt to run it has failed: where it computes an output in the memory of
+// an input they are not.
+func (p *Program) intact(d *sched.Dispatch) bool {
+	ports := p.ports[d.Layer][d.Implementation][d.Accelerator]
+	for _, o := range ports.out {
+		if from, inPlace := p.shared[o]; inPlace && slices.Contains(ports.in, from) {
+			return false
+		}
+	}
+	return true
+}
+
+// hang notes that a kernel hangs, or no longer does.
+func (p *Program) hang(d *sched.Dispatch, hangs bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.kernels[d.Layer][d.Implementation][d.Accelerator]
+	if !hangs {
+		delete(p.stuck, k)
+		return
+	}
+	if p.stuck == nil {
+		p.stuck = make(map[Kernel]bool)
+	}
+	p.stuck[k] = true
+}
+
+// Close frees all kernels but those that hang.
 func (p *Program) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, layer := range p.kernels {
 		for _, im := range layer {
 			for _, k := range im {
-				if k != nil {
+				if k != nil && !p.stuck[k] {
 					k.Close()
 				}
 			}
@@ -322,6 +358,14 @@ type Slot struct {
 	tensors []*Tensor
 	valid   []bool    // tensors that hold the request's data
 	in, out []*Tensor // scratch for one run
+	arena   []byte
+
+	// Of the request that an executor runs in it.
+	job        int64
+	attempts   int           // runs of its current layer that failed
+	pending    *Pending      // who waits for it, if anybody
+	hanging    bool          // a kernel may still write to it
+	converting time.Duration // what the last Run spent on conversions
 }
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
@@ -361,6 +405,7 @@ func (p *Program) NewSpreadSlot() (*Slot, error) {
 func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
 	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors))}
 	arena := aligned(size)
+	s.arena = arena
 	for i, info := range p.tensors {
 		if place[i] < 0 {
 			continue
@@ -374,6 +419,10 @@ func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
 	}
 	return s, nil
 }
+
+// touch makes the system provide the slot's memory, which it else does page by
+// page when the first request writes there.
+func (s *Slot) touch() { clear(s.arena) }
 
 // aligned allocates size bytes that start at a multiple of the alignment.
 func aligned(size int64) []byte {
@@ -397,12 +446,14 @@ func (s *Slot) SetInputs(in []*Tensor) {
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	p := s.program
 	ports := p.ports[layer][implementation][accelerator]
-	s.in, s.out = s.in[:0], s.out[:0]
+	s.in, s.out, s.converting = s.in[:0], s.out[:0], 0
 	for _, i := range ports.in {
 		if other := p.twin[i]; !s.valid[i] && other >= 0 && s.valid[other] {
+			start := time.Now()
 			if err := s.Convert(i); err != nil {
 				return err
 			}
+			s.converting += time.Since(start)
 		}
 		s.in = append(s.in, s.tensors[i])
 	}

@@ -116,6 +116,9 @@ const (
 	// Stop: waiting jobs are dropped, running ones after their layer, and so is
 	// every later release.
 	Stop
+	// Requeue: the layer on Accelerator failed with Detail, and its job waits
+	// for the same layer again.
+	Requeue
 )
 
 // Event is one input of the engine.
@@ -133,10 +136,10 @@ type Event struct {
 	// Deadline is the absolute deadline of a Release; zero means Start plus the
 	// model's.
 	Deadline time.Duration
-	// Accelerator is the one a Complete, Fail, AcceleratorDown or AcceleratorUp
-	// is about.
+	// Accelerator is the one a Complete, Fail, Requeue, AcceleratorDown or
+	// AcceleratorUp is about.
 	Accelerator int
-	// Detail is the reason of a Fail or AcceleratorDown.
+	// Detail is the reason of a Fail, Requeue or AcceleratorDown.
 	Detail string
 }
 
@@ -212,6 +215,8 @@ func (e *Engine) Step(ev Event) []Dispatch {
 		e.fail(ev)
 	case AcceleratorDown, AcceleratorUp:
 		e.service(ev)
+	case Requeue:
+		e.requeue(ev)
 	case Stop:
 		e.stopped = true
 		e.record(Record{Kind: Stopped, Accelerator: Idle})
@@ -317,6 +322,18 @@ func (e *Engine) fail(ev Event) {
 	a := &e.state.Accelerators[ev.Accelerator]
 	*a = Occupancy{Job: Idle, Down: a.Down}
 	e.end(i, Failed, ev.Detail)
+}
+
+// requeue keeps the tensors where the layer before left them, and a variant
+// that the failed attempt used counted as used.
+func (e *Engine) requeue(ev Event) {
+	i := e.running(ev)
+	a := &e.state.Accelerators[ev.Accelerator]
+	j := &e.state.Jobs[i]
+	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer,
+		Implementation: a.Row - e.t.models[j.Model].row[j.Layer], Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
+	*a = Occupancy{Job: Idle, Down: a.Down}
+	j.On, j.Ready = Idle, ev.At
 }
 
 func (e *Engine) service(ev Event) {

@@ -82,7 +82,8 @@ func (v *invariants) checkOrder(s *State) {
 		switch ran := was.On != Idle; {
 		case is.Model != was.Model || is.Release != was.Release || is.Deadline != was.Deadline || is.Used&was.Used != was.Used:
 			broken("invariant: job %+v became %+v", *was, *is)
-		case is.Layer == was.Layer && (is.At != was.At || ran && is.On != was.On):
+		// Without a completion a job leaves its accelerator only by Requeue.
+		case is.Layer == was.Layer && (is.At != was.At || ran && is.On != was.On && is.On != Idle):
 			broken("invariant: job %+v became %+v without a completion", *was, *is)
 		case is.Layer != was.Layer && (is.Layer != was.Layer+1 || !ran || is.At != was.On):
 			broken("invariant: job %+v became %+v, out of order", *was, *is)

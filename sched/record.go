@@ -40,9 +40,12 @@ const (
 	Up
 	// Stopped: the driver ended the run early.
 	Stopped
+	// Requeued: a layer failed on Accelerator, Detail says why, and its job
+	// waits to run it again.
+	Requeued
 )
 
-var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop"}
+var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop", "requeue"}
 
 func (k RecordKind) String() string { return recordNames[k] }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
-	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/study"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -151,8 +150,8 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	for _, policy := range f.Config.Policies {
 		meter := f.opts.Progress("running " + policy)
 		r, err := ex.Run(ctx, runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: traffic,
-			Samples: samplesPerModel, Spin: f.spareCore(),
-			Progress: func(at time.Duration) { meter.Set(float64(at) / float64(traffic.Duration)) }})
+			Samples: samplesPerModel, FreeCore: f.spareCore(), Quiet: true,
+			Progress: func(s runtime.Stats) { meter.Set(float64(s.At) / float64(traffic.Duration)) }})
 		meter.Done()
 		if err != nil {
 			return nil, fmt.Errorf("policy %s: %w", policy, err)
@@ -162,8 +161,7 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 		p := PolicyResult{Metrics: r.Log.Metrics(), Verification: &v}
-		sorted := stats.Sorted(r.Decisions)
-		p.DecisionP50NS, p.DecisionP99NS = int64(stats.Quantile(sorted, .5)), int64(stats.Quantile(sorted, .99))
+		p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 		if err := f.writeLog(r.Log, &p); err != nil {
 			return nil, err
 		}
