@@ -40,7 +40,11 @@ func (t *Tensor) Close() {
 
 // Unit is what an accelerator prepares: one implementation of one layer.
 type Unit struct {
-	Name            string
+	Name string // for people
+	// Model, Layer and Implementation name what it is a unit of; Implementation
+	// is "original" or the variant's name. Prepare fills them in.
+	Model, Layer, Implementation string
+
 	ONNX            []byte // a complete ONNX model
 	Inputs, Outputs []models.Tensor
 	// Optimized models are to be loaded without optimising them further.

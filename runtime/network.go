@@ -27,6 +27,9 @@ type Network struct {
 	Variants map[int][]Unit
 }
 
+// Original names the implementation of a layer that is no variant.
+const Original = "original"
+
 // unit is the layer's original, in a form.
 func (n *Network) unit(l int, f *models.Form) (Unit, error) {
 	name := n.Layers[l].Name
@@ -34,7 +37,7 @@ func (n *Network) unit(l int, f *models.Form) (Unit, error) {
 	if err != nil {
 		return Unit{}, fmt.Errorf("model %q layer %q: %w", n.Name, name, err)
 	}
-	return Unit{Name: fmt.Sprintf("%s layer %q", n.Name, name), ONNX: data, Inputs: f.Inputs, Outputs: f.Outputs, Optimized: f.Optimized}, nil
+	return Unit{Name: fmt.Sprintf("%s layer %q", n.Name, name), Implementation: Original, ONNX: data, Inputs: f.Inputs, Outputs: f.Outputs, Optimized: f.Optimized}, nil
 }
 
 // Program is a network prepared on a set of accelerators.
@@ -125,6 +128,7 @@ func (p *Program) load(l int, accs []Accelerator, index map[string]int, progress
 			var u Unit
 			if i > 0 {
 				u = n.Variants[l][i-1]
+				u.Implementation = u.Name
 			} else if original, made := originals[p.levels[k]]; made {
 				u = original
 			} else {
@@ -134,6 +138,7 @@ func (p *Program) load(l int, accs []Accelerator, index map[string]int, progress
 				}
 				originals[p.levels[k]] = u
 			}
+			u.Model, u.Layer = n.Name, n.Layers[l].Name
 			kernel, err := a.Prepare(u)
 			kernels[i], reasons[i] = append(kernels[i], kernel), append(reasons[i], err)
 			wiring[i] = append(wiring[i], wire(u.Inputs, u.Outputs, index))
@@ -316,19 +321,22 @@ func (p *Program) intact(d *sched.Dispatch) bool {
 	return true
 }
 
-// hang notes that a kernel hangs, or no longer does.
-func (p *Program) hang(d *sched.Dispatch, hangs bool) {
+// hang notes that a kernel hangs, or no longer does; one that outlived the
+// program is then closed.
+func (p *Program) hang(k Kernel, hangs bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := p.kernels[d.Layer][d.Implementation][d.Accelerator]
-	if !hangs {
+	switch {
+	case hangs && p.stuck == nil:
+		p.stuck = map[Kernel]bool{k: true}
+	case hangs:
+		p.stuck[k] = true
+	default:
 		delete(p.stuck, k)
-		return
+		if p.kernels == nil {
+			k.Close()
+		}
 	}
-	if p.stuck == nil {
-		p.stuck = make(map[Kernel]bool)
-	}
-	p.stuck[k] = true
 }
 
 // Close frees all kernels but those that hang.
@@ -366,6 +374,7 @@ type Slot struct {
 	pending    *Pending      // who waits for it, if anybody
 	hanging    bool          // a kernel may still write to it
 	converting time.Duration // what the last Run spent on conversions
+	kernel     Kernel        // that the last Run ran
 }
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
@@ -445,6 +454,7 @@ func (s *Slot) SetInputs(in []*Tensor) {
 // thread.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	p := s.program
+	s.kernel = p.kernels[layer][implementation][accelerator]
 	ports := p.ports[layer][implementation][accelerator]
 	s.in, s.out, s.converting = s.in[:0], s.out[:0], 0
 	for _, i := range ports.in {
@@ -460,7 +470,7 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	for _, i := range ports.out {
 		s.out = append(s.out, s.tensors[i])
 	}
-	if err := p.kernels[layer][implementation][accelerator].Run(s.in, s.out); err != nil {
+	if err := s.kernel.Run(s.in, s.out); err != nil {
 		return err
 	}
 	for _, i := range ports.out {

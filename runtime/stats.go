@@ -66,8 +66,8 @@ type GCStats struct {
 	Collections int
 	// Pauses are the times during which it stopped the world.
 	Pauses, Longest time.Duration
-	// Allocated is how many bytes the process allocated, on all threads.
-	Allocated uint64
+	// Objects and Bytes are what the process allocated, on all threads.
+	Objects, Bytes uint64
 }
 
 // count keeps the totals current; called with every record.
@@ -159,7 +159,7 @@ func newGCMeter() *gcMeter {
 func (g *gcMeter) read() GCStats {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
-	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs), Allocated: m.TotalAlloc - g.before.TotalAlloc}
+	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs), Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
 	// The last 256 pauses are kept.
 	for n := range min(s.Collections, len(m.PauseNs)) {
 		s.Longest = max(s.Longest, time.Duration(m.PauseNs[(int(m.NumGC)-1-n)%len(m.PauseNs)]))

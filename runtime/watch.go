@@ -74,10 +74,11 @@ func (d *driver) checkHang(w *worker) {
 	x := w.dispatch
 	w.lost = true
 	d.lost[w.k].Store(true)
-	d.programs[x.Model].hang(&x, true)
 	if s := d.flight(x.Job); s != nil {
 		s.hanging = true
 	}
+	p := d.programs[x.Model]
+	p.hang(p.kernels[x.Layer][x.Implementation][x.Accelerator], true)
 	model := &d.tables.System().Models[x.Model]
 	detail := fmt.Sprintf("layer %q of %q hangs on %q", model.Layers[x.Layer].Name, model.Name, w.accelerator.Name())
 	d.note("%s: it ran longer than %v; the accelerator is out of service", detail, limit)
@@ -95,7 +96,7 @@ func (d *driver) returned(w *worker, a *assignment) {
 	a.slot.hanging = false
 	a.slot.Close()
 	d.made[a.Model]--
-	d.programs[a.Model].hang(&a.Dispatch, false)
+	d.programs[a.Model].hang(a.slot.kernel, false)
 	d.lost[w.k].Store(false)
 }
 
