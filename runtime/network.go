@@ -61,8 +61,9 @@ type Program struct {
 	inputs  []int       // the model's inputs among the tensors
 	outputs []int       // the model's outputs
 
-	mu    sync.Mutex
-	stuck map[Kernel]bool // kernels that hang: nobody may close them
+	mu     sync.Mutex
+	stuck  map[Kernel]bool // kernels that hang: nobody may close them
+	closed bool
 }
 
 // ports are the tensors that a kernel reads and writes.
@@ -333,16 +334,21 @@ func (p *Program) hang(k Kernel, hangs bool) {
 		p.stuck[k] = true
 	default:
 		delete(p.stuck, k)
-		if p.kernels == nil {
+		if p.closed {
 			k.Close()
 		}
 	}
 }
 
-// Close frees all kernels but those that hang.
+// Close frees all kernels but those that hang. The lists stay: who hangs may
+// read them yet.
 func (p *Program) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
 	for _, layer := range p.kernels {
 		for _, im := range layer {
 			for _, k := range im {
@@ -357,7 +363,6 @@ func (p *Program) Close() {
 			s.Close()
 		}
 	}
-	p.kernels, p.convert = nil, nil
 }
 
 // Slot holds the boundary tensors of one request in flight.

@@ -165,6 +165,7 @@ type Engine struct {
 	state      State
 	active     []int32 // jobs in the system, by model
 	stopped    bool
+	event      EventKind // of the current step
 	own        int64     // ID of the next job of its own
 	due        []release // own releases that this step causes
 	adapt      *adaptation
@@ -205,7 +206,7 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	if ev.At < e.state.Now {
 		broken("event at %v after one at %v", ev.At, e.state.Now)
 	}
-	e.state.Now = ev.At
+	e.state.Now, e.event = ev.At, ev.Kind
 	switch ev.Kind {
 	case Release:
 		e.release(ev)

@@ -95,11 +95,8 @@ func (f *Flow) open() (err error) {
 			return err
 		}
 	}
-	for _, s := range f.Specs {
-		if err := f.probe(s); err != nil {
-			return err
-		}
-		a, err := runtime.OpenORT(s)
+	for k := range f.Specs {
+		a, err := f.openAccelerator(k)
 		if err != nil {
 			return err
 		}
@@ -359,6 +356,9 @@ func (f *Flow) spareCore() bool {
 	used := map[int]bool{}
 	threads := 0
 	for _, s := range f.Specs {
+		if s.Provider == config.Emulated && s.Options["compute"] != "true" {
+			continue // it sleeps
+		}
 		threads += max(1, s.Threads)
 		for _, c := range s.Cores {
 			used[c] = true
@@ -387,6 +387,7 @@ func (f *Flow) Hardware() string {
 	if len(kinds) == 1 && kinds[0] == "cpu" {
 		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
 	}
+	text += f.aboutEmulated()
 	if !f.spareCore() {
 		text += ". No core is left for releases and decisions: they take time from the accelerators, which the release lag shows"
 	}
