@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -81,11 +82,34 @@ func ParseFault(text string) (Fault, error) {
 	return f, nil
 }
 
-// Inject wraps an accelerator so that the faults that name it strike. The seed
-// determines which runs are hit.
-func Inject(a Accelerator, faults []Fault, seed uint64) Accelerator {
-	x := &faulty{Accelerator: a, rng: rand.New(rand.NewPCG(seed, 0xfa017)), closed: make(chan struct{})}
-	for _, f := range faults {
+// Drill makes accelerators misbehave between Begin and End.
+type Drill struct {
+	faults []Fault
+	seed   uint64
+	on     atomic.Uint64 // which of its times it is; 0 while it is not on
+	begun  uint64
+	n      uint64 // accelerators wrapped
+}
+
+// NewDrill makes a drill of faults; the seed determines which runs of layers
+// they hit.
+func NewDrill(faults []Fault, seed uint64) *Drill { return &Drill{faults: faults, seed: seed} }
+
+// Begin arms the faults, as if they had never struck: runs on the same
+// traffic meet the same faults. No layer may be running.
+func (d *Drill) Begin() {
+	d.begun++
+	d.on.Store(d.begun)
+}
+
+// End disarms them.
+func (d *Drill) End() { d.on.Store(0) }
+
+// Wrap puts the faults that name an accelerator around it.
+func (d *Drill) Wrap(a Accelerator) Accelerator {
+	d.n++
+	x := &faulty{Accelerator: a, drill: d, n: d.n, closed: make(chan struct{})}
+	for _, f := range d.faults {
 		if f.Accelerator == "" || f.Accelerator == a.Name() {
 			x.faults = append(x.faults, &armed{Fault: f})
 		}
@@ -100,10 +124,26 @@ func Inject(a Accelerator, faults []Fault, seed uint64) Accelerator {
 // a time, which is the only one that draws.
 type faulty struct {
 	Accelerator
+	drill  *Drill
+	n      uint64
+	time   uint64 // of the drill, that counts and draws are of
 	faults []*armed
 	rng    *rand.Rand
 	once   sync.Once
 	closed chan struct{}
+}
+
+// follow makes counts and draws those of the drill's current time; false while
+// it is not on.
+func (x *faulty) follow() bool {
+	now := x.drill.on.Load()
+	if now != 0 && now != x.time {
+		x.time, x.rng = now, rand.New(rand.NewPCG(x.drill.seed, x.n))
+		for _, f := range x.faults {
+			f.seen, f.struck = 0, 0
+		}
+	}
+	return now != 0
 }
 
 // armed is a fault that counts.
@@ -156,6 +196,9 @@ func (x *faulty) strikes(f *armed) bool {
 }
 
 func (k *faultyKernel) Run(in, out []*Tensor) error {
+	if !k.on.follow() {
+		return k.Kernel.Run(in, out)
+	}
 	slow, nan := 1.0, false
 	for _, f := range k.faults {
 		if !k.on.strikes(f) {

@@ -2,6 +2,7 @@ package runtime_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,9 @@ func drill(t *testing.T, faults ...string) *bench {
 		}
 		fs = append(fs, f)
 	}
-	return open(t, func(a runtime.Accelerator) runtime.Accelerator { return runtime.Inject(a, fs, 9) }, "op", "model")
+	d := runtime.NewDrill(fs, 9)
+	d.Begin()
+	return open(t, d.Wrap, "op", "model")
 }
 
 // play runs traffic that finishes unless faults keep it from that.
@@ -192,15 +195,21 @@ func TestNaN(t *testing.T) {
 	b := drill(t, "nan")
 	e, r := play(t, b, runtime.Options{})
 	check(t, r)
-	if v, err := e.Verify(r.Samples); err != nil || v.Wrong == 0 || v.Verified > 0 {
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong == 0 || v.Verified > 0 || v.NotFinite != v.Wrong || v.MaxAbsDiff != 0 {
 		t.Errorf("%+v %v", v, err)
 	}
 }
 
-// The same faults strike the same runs of layers.
+// The same faults strike the same runs of layers each time a drill begins, and
+// none when it is over.
 func TestFaultsAreSeeded(t *testing.T) {
+	f, err := runtime.ParseFault("error p=0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := runtime.NewDrill([]runtime.Fault{f}, 9)
+	b := open(t, d.Wrap, "model")
 	failures := func() (out []int) {
-		b := drill(t, "error p=0.1")
 		s, err := b.programs[0].NewSlot()
 		if err != nil {
 			t.Fatal(err)
@@ -218,8 +227,17 @@ func TestFaultsAreSeeded(t *testing.T) {
 		}
 		return out
 	}
-	a, b := failures(), failures()
-	if len(a) < 5 || len(a) != len(b) || a[3] != b[3] {
-		t.Errorf("%v, then %v", a, b)
+	if x := failures(); len(x) > 0 {
+		t.Errorf("%v failed before the drill", x)
+	}
+	d.Begin()
+	first := failures()
+	d.Begin()
+	if again := failures(); len(first) < 5 || !slices.Equal(first, again) {
+		t.Errorf("%v, then %v", first, again)
+	}
+	d.End()
+	if x := failures(); len(x) > 0 {
+		t.Errorf("%v failed after the drill", x)
 	}
 }

@@ -25,11 +25,7 @@ func (f *Flow) openAccelerator(k int) (runtime.Accelerator, error) {
 	if err != nil {
 		return nil, err
 	}
-	faults, err := f.Config.Drill()
-	if err != nil {
-		return nil, err
-	}
-	return runtime.Inject(a, faults, f.Config.Traffic.Seed+uint64(k)), nil
+	return f.drill.Wrap(a), nil
 }
 
 // openEmulated reads the table; its checksum becomes an option of the

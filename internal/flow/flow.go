@@ -66,6 +66,7 @@ type Flow struct {
 	Load float64
 
 	opts     Options
+	drill    *runtime.Drill
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
 }
@@ -95,6 +96,11 @@ func (f *Flow) open() (err error) {
 			return err
 		}
 	}
+	faults, err := c.Drill()
+	if err != nil {
+		return err
+	}
+	f.drill = runtime.NewDrill(faults, c.Traffic.Seed)
 	for k := range f.Specs {
 		a, err := f.openAccelerator(k)
 		if err != nil {

@@ -180,7 +180,9 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 	if o.Policy == runtime.Unscheduled {
 		run = ex.RunUnscheduled
 	}
+	f.drill.Begin()
 	r, err := run(ctx, o)
+	f.drill.End()
 	meter.Done()
 	if err != nil {
 		return nil, false, err
