@@ -139,7 +139,7 @@ func idealUnit(op string, inputs []string, in, out models.Tensor, weights ...*pb
 // gaps plays the traffic on the real executor and lists the times between the
 // end of a layer and the start of the next on one accelerator.
 func gaps(ex *runtime.Executor, traffic sched.Traffic, accelerator int) ([]time.Duration, error) {
-	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic})
+	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true})
 	if err != nil {
 		return nil, err
 	}

@@ -144,11 +144,11 @@ func (w *worker) answer(r request) (reply, error) {
 // absent stands for an accelerator that another worker drives.
 type absent struct{ runtime.Spec }
 
-func (a absent) Name() string                               { return a.Spec.Name }
-func (absent) Cores() []int                                 { return nil }
-func (absent) Prepare(runtime.Unit) (runtime.Kernel, error) { return absent{}, nil }
-func (absent) Close() error                                 { return nil }
-func (absent) Run(_, _ []*runtime.Tensor) error {
+func (a *absent) Name() string                                 { return a.Spec.Name }
+func (*absent) Cores() []int                                   { return nil }
+func (a *absent) Prepare(runtime.Unit) (runtime.Kernel, error) { return a, nil }
+func (*absent) Close() error                                   { return nil }
+func (*absent) Run(_, _ []*runtime.Tensor) error {
 	return errors.New("profiler: driven by another worker")
 }
 
@@ -177,12 +177,12 @@ func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 func (w *worker) load(skips []skip) (reply, error) {
 	accs := make([]runtime.Accelerator, len(w.Specs))
 	for k, s := range w.Specs {
-		accs[k] = absent{s}
+		accs[k] = &absent{s}
 	}
 	o := &observed{Accelerator: w.Accelerator, w: w}
 	accs[w.Index] = o
 	// One that takes everything, so that a layer may be refused by all others.
-	accs = append(accs, absent{runtime.Spec{Optimization: "none"}})
+	accs = append(accs, &absent{runtime.Spec{Optimization: "none"}})
 	a := reply{Done: true}
 	for m, n := range w.Networks {
 		one := *n
@@ -395,7 +395,7 @@ func (w *worker) dispatch(length time.Duration) (reply, error) {
 	accs := make([]runtime.Accelerator, len(w.Specs))
 	var system sched.System
 	for k, s := range w.Specs {
-		accs[k] = absent{s}
+		accs[k] = &absent{s}
 		system.Accelerators = append(system.Accelerators, s.Name)
 	}
 	accs[w.Index] = w.Accelerator

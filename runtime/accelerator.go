@@ -40,7 +40,11 @@ func (t *Tensor) Close() {
 
 // Unit is what an accelerator prepares: one implementation of one layer.
 type Unit struct {
-	Name            string
+	Name string // for people
+	// Model, Layer and Implementation name what it is a unit of; Implementation
+	// is "original" or the variant's name. Prepare fills them in.
+	Model, Layer, Implementation string
+
 	ONNX            []byte // a complete ONNX model
 	Inputs, Outputs []models.Tensor
 	// Optimized models are to be loaded without optimising them further.
@@ -104,7 +108,8 @@ func (s Spec) CPU() bool { return s.Provider == "" || strings.EqualFold(s.Provid
 // CPU provider where it changes layouts; other providers have layouts of their
 // own and take portable layers.
 func (s Spec) Level() string {
-	if !s.CPU() {
+	// An emulated accelerator that computes does so on the CPU.
+	if computed := s.Provider == EmulatedProvider && s.Options["compute"] == "true"; !s.CPU() && !computed {
 		return models.Portable
 	}
 	return models.FormLevel(s.Optimization)

@@ -2,18 +2,42 @@
 // every dispatch is a real run of a layer on a real accelerator.
 //
 // An [Accelerator] prepares units (one implementation of one layer) into
-// kernels and runs them. [Load] prepares whole networks on a set of
-// accelerators; [Executor.Run] plays arrivals against them under a policy and
-// returns the event log, with the outputs of sampled requests so that they can
-// be held against the whole model's ([Executor.Verify]).
+// kernels and runs them: an execution provider of ONNX Runtime ([OpenORT]), or
+// one that is emulated from a table ([OpenEmulated]). [Prepare] loads a network
+// on a set of accelerators. An [Executor] joins programs with a plan's tables:
+// [Executor.Run] plays arrivals under a policy and returns the event log, with
+// the outputs of sampled requests so that they can be held against the whole
+// model's ([Executor.Verify]); [Executor.Serve] takes requests as they come and
+// answers with outputs and outcome; [Executor.RunUnscheduled] is the baseline
+// without a scheduler.
+//
+// # Threads
 //
 // One goroutine per accelerator, locked to an OS thread and pinned to its
 // cores, runs the kernels. The engine is stepped by whoever has news: the
 // worker that finished a layer steps it and takes its own next layer without
-// another thread's help; releases come from a goroutine that sleeps until they
-// are due. All instants come from the monotonic clock.
+// another thread's help. One idle worker waits for the next arrival, releases
+// it, and takes the layer itself where the policy gives it to its accelerator;
+// while all are busy, releases are noticed at the ends of layers, or by a
+// thread of their own where a core is free (Options.FreeCore). Threads wake
+// each other by futex, not through the Go scheduler. All instants come from the
+// monotonic clock.
 //
-// The Go scheduler needs a processor of its own for the releases while all
-// workers compute: set GOMAXPROCS to at least the number of accelerators plus
-// two (the terastal command does).
+// Nothing is allocated per dispatch: requests in flight take their tensors
+// from pools that are filled before the run, and records go into memory set
+// aside.
+//
+// Go's monitor thread wakes up every 20 us or so while goroutines that never
+// yield compute in C, and preempts the workers thousands of times a second
+// where no core is free. Options.Quiet makes it wait for them; Options.Realtime
+// does so for all other processes too. Set GOMAXPROCS to at least the number of
+// accelerators plus two (the terastal command does).
+//
+// # Faults
+//
+// A layer that fails, or whose kernel panics, fails its request or is run
+// again ([Options].Retries); an accelerator whose layers keep failing rests
+// for a while; one whose layer hangs is out of service until the layer returns
+// and the run is over. Every request has exactly one outcome. A [Drill] makes
+// accelerators misbehave on purpose.
 package runtime

@@ -55,7 +55,7 @@ func open(t *testing.T, wrap func(runtime.Accelerator) runtime.Accelerator, gran
 	return b
 }
 
-func (b *bench) add(t *testing.T, n *runtime.Network) {
+func (b *bench) add(t testing.TB, n *runtime.Network) {
 	t.Helper()
 	p, err := runtime.Prepare(n, b.accs, nil)
 	if err != nil {
@@ -108,7 +108,7 @@ func alternate(_, layer, _, accelerator int) time.Duration {
 	return time.Duration(100+100*((layer+accelerator)%2)) * time.Microsecond
 }
 
-func (b *bench) executor(t *testing.T, s sched.System) *runtime.Executor {
+func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	t.Helper()
 	tables, err := sched.Compile(s)
 	if err != nil {
@@ -143,7 +143,7 @@ func check(t *testing.T, r *runtime.Result) eventlog.Metrics {
 	if _, diff, err := r.Log.Replay(); err != nil || diff != "" {
 		t.Errorf("replay: %v %s", err, diff)
 	}
-	if len(r.Decisions) == 0 {
+	if r.Decisions.N() == 0 {
 		t.Error("no decision was timed")
 	}
 	return m
@@ -158,7 +158,7 @@ func TestRun(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	for _, p := range sched.Policies() {
 		t.Run(p.Name, func(t *testing.T) {
-			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: traffic(2), Samples: 5})
+			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: traffic(2), Samples: 5, Queue: 1000})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -339,8 +339,8 @@ func TestCancel(t *testing.T) {
 	tr.Rates[0] = 200
 	ctx, cancel := context.WithCancel(context.Background())
 	leaks := goleak.IgnoreCurrent()
-	r, err := e.Run(ctx, runtime.Options{Policy: "fcfs", Traffic: tr, Progress: func(at time.Duration) {
-		if at > 100*time.Millisecond {
+	r, err := e.Run(ctx, runtime.Options{Policy: "fcfs", Traffic: tr, Progress: func(s runtime.Stats) {
+		if s.At > 100*time.Millisecond {
 			cancel()
 		}
 	}})

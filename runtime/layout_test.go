@@ -86,7 +86,7 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 	}
 }
 
-func zooNetwork(t *testing.T, name, granularity string) *runtime.Network {
+func zooNetwork(t testing.TB, name, granularity string) *runtime.Network {
 	t.Helper()
 	data, err := zoo.Build(name, 1)
 	if err != nil {

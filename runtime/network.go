@@ -5,9 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/sched"
 )
 
 // alignment of tensors in an arena: a cache line, and enough for any vector
@@ -38,6 +41,9 @@ func (n *Network) prepare(a Accelerator, u Unit, layer, implementation, accelera
 	return a.Prepare(u)
 }
 
+// Original names the implementation of a layer that is no variant.
+const Original = "original"
+
 // unit is the layer's original, in a form.
 func (n *Network) unit(l int, f *models.Form) (Unit, error) {
 	name := n.Layers[l].Name
@@ -45,7 +51,7 @@ func (n *Network) unit(l int, f *models.Form) (Unit, error) {
 	if err != nil {
 		return Unit{}, fmt.Errorf("model %q layer %q: %w", n.Name, name, err)
 	}
-	return Unit{Name: fmt.Sprintf("%s layer %q", n.Name, name), ONNX: data, Inputs: f.Inputs, Outputs: f.Outputs, Optimized: f.Optimized}, nil
+	return Unit{Name: fmt.Sprintf("%s layer %q", n.Name, name), Implementation: Original, ONNX: data, Inputs: f.Inputs, Outputs: f.Outputs, Optimized: f.Optimized}, nil
 }
 
 // Program is a network prepared on a set of accelerators.
@@ -68,6 +74,10 @@ type Program struct {
 	shared  map[int]int // tensors computed in place of others
 	inputs  []int       // the model's inputs among the tensors
 	outputs []int       // the model's outputs
+
+	mu     sync.Mutex
+	stuck  map[Kernel]bool // kernels that hang: nobody may close them
+	closed bool
 }
 
 // ports are the tensors that a kernel reads and writes.
@@ -133,6 +143,7 @@ func (p *Program) load(l int, accs []Accelerator, index map[string]int, progress
 			var u Unit
 			if i > 0 {
 				u = n.Variants[l][i-1]
+				u.Implementation = u.Name
 			} else if original, made := originals[p.levels[k]]; made {
 				u = original
 			} else {
@@ -142,6 +153,7 @@ func (p *Program) load(l int, accs []Accelerator, index map[string]int, progress
 				}
 				originals[p.levels[k]] = u
 			}
+			u.Model, u.Layer = n.Name, n.Layers[l].Name
 			kernel, err := n.prepare(a, u, l, i, k)
 			kernels[i], reasons[i] = append(kernels[i], kernel), append(reasons[i], err)
 			wiring[i] = append(wiring[i], wire(u.Inputs, u.Outputs, index))
@@ -311,12 +323,50 @@ func (p *Program) Runs(layer, implementation, accelerator int) bool {
 // Implementations is how many implementations the layer has.
 func (p *Program) Implementations(layer int) int { return len(p.kernels[layer]) }
 
-// Close frees all kernels.
+// intact reports whether the inputs of a layer are as they were when an
+// attempt to run it has failed: where it computes an output in the memory of
+// an input they are not.
+func (p *Program) intact(d *sched.Dispatch) bool {
+	ports := p.ports[d.Layer][d.Implementation][d.Accelerator]
+	for _, o := range ports.out {
+		if from, inPlace := p.shared[o]; inPlace && slices.Contains(ports.in, from) {
+			return false
+		}
+	}
+	return true
+}
+
+// hang notes that a kernel hangs, or no longer does; one that outlived the
+// program is then closed.
+func (p *Program) hang(k Kernel, hangs bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case hangs && p.stuck == nil:
+		p.stuck = map[Kernel]bool{k: true}
+	case hangs:
+		p.stuck[k] = true
+	default:
+		delete(p.stuck, k)
+		if p.closed {
+			k.Close()
+		}
+	}
+}
+
+// Close frees all kernels but those that hang. The lists stay: who hangs may
+// read them yet.
 func (p *Program) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
 	for _, layer := range p.kernels {
 		for _, im := range layer {
 			for _, k := range im {
-				if k != nil {
+				if k != nil && !p.stuck[k] {
 					k.Close()
 				}
 			}
@@ -327,7 +377,6 @@ func (p *Program) Close() {
 			s.Close()
 		}
 	}
-	p.kernels, p.convert = nil, nil
 }
 
 // Slot holds the boundary tensors of one request in flight.
@@ -336,6 +385,15 @@ type Slot struct {
 	tensors []*Tensor
 	valid   []bool    // tensors that hold the request's data
 	in, out []*Tensor // scratch for one run
+	arena   []byte
+
+	// Of the request that an executor runs in it.
+	job        int64
+	attempts   int           // runs of its current layer that failed
+	pending    *Pending      // who waits for it, if anybody
+	hanging    bool          // a kernel may still write to it
+	converting time.Duration // what the last Run spent on conversions
+	kernel     Kernel        // that the last Run ran
 }
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
@@ -375,6 +433,7 @@ func (p *Program) NewSpreadSlot() (*Slot, error) {
 func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
 	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors))}
 	arena := aligned(size)
+	s.arena = arena
 	for i, info := range p.tensors {
 		if place[i] < 0 {
 			continue
@@ -388,6 +447,10 @@ func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
 	}
 	return s, nil
 }
+
+// touch makes the system provide the slot's memory, which it else does page by
+// page when the first request writes there.
+func (s *Slot) touch() { clear(s.arena) }
 
 // aligned allocates size bytes that start at a multiple of the alignment.
 func aligned(size int64) []byte {
@@ -410,20 +473,23 @@ func (s *Slot) SetInputs(in []*Tensor) {
 // thread.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	p := s.program
+	s.kernel = p.kernels[layer][implementation][accelerator]
 	ports := p.ports[layer][implementation][accelerator]
-	s.in, s.out = s.in[:0], s.out[:0]
+	s.in, s.out, s.converting = s.in[:0], s.out[:0], 0
 	for _, i := range ports.in {
 		if other := p.twin[i]; !s.valid[i] && other >= 0 && s.valid[other] {
+			start := time.Now()
 			if err := s.Convert(i); err != nil {
 				return err
 			}
+			s.converting += time.Since(start)
 		}
 		s.in = append(s.in, s.tensors[i])
 	}
 	for _, i := range ports.out {
 		s.out = append(s.out, s.tensors[i])
 	}
-	if err := p.kernels[layer][implementation][accelerator].Run(s.in, s.out); err != nil {
+	if err := s.kernel.Run(s.in, s.out); err != nil {
 		return err
 	}
 	for _, i := range ports.out {

@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"fmt"
+	"math"
 
 	"github.com/terastal/terastal/models"
 )
@@ -19,6 +20,9 @@ type Verification struct {
 	// many had not.
 	Verified int `json:"outputs_verified"`
 	Wrong    int `json:"outputs_wrong"`
+	// NotFinite is how many of the wrong had a difference that is not a number or
+	// infinite, which the largest differences leave out.
+	NotFinite int `json:"outputs_not_finite,omitempty"`
 	// MaxAbsDiff is the largest absolute difference of any output element;
 	// MaxRelDiff the same as a share of the largest magnitude in its tensor.
 	MaxAbsDiff float64 `json:"max_abs_diff"`
@@ -40,15 +44,19 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 			}
 			references[s.Model] = ref
 		}
-		right, same := true, true
+		right, same, finite := true, true, true
 		for i, want := range references[s.Model][s.Input] {
 			info := n.Model.Outputs()[i]
 			d, err := models.Compare(info.Type, s.Outputs[i], want)
 			if err != nil {
 				return v, fmt.Errorf("verify: model %q output %q: %w", n.Name, info.Name, err)
 			}
-			v.MaxAbsDiff = max(v.MaxAbsDiff, d.MaxAbs)
-			v.MaxRelDiff = max(v.MaxRelDiff, d.MaxRel)
+			if bounded(d.MaxAbs) && bounded(d.MaxRel) {
+				v.MaxAbsDiff = max(v.MaxAbsDiff, d.MaxAbs)
+				v.MaxRelDiff = max(v.MaxRelDiff, d.MaxRel)
+			} else {
+				finite = false
+			}
 			// Written so that a NaN difference is wrong.
 			right = right && d.MaxRel <= Tolerance
 			same = same && bytes.Equal(s.Outputs[i], want)
@@ -58,9 +66,14 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 		} else {
 			v.Wrong++
 		}
+		if !finite {
+			v.NotFinite++
+		}
 		if same {
 			v.Identical++
 		}
 	}
 	return v, nil
 }
+
+func bounded(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -160,6 +160,9 @@ const (
 	// Searched: the search that began at Start with the state of that instant
 	// came to Found.
 	Searched
+	// Requeue: the layer on Accelerator failed with Detail, and its job waits
+	// for the same layer again.
+	Requeue
 )
 
 // Event is one input of the engine.
@@ -177,10 +180,10 @@ type Event struct {
 	// Deadline is the absolute deadline of a Release; zero means Start plus the
 	// model's.
 	Deadline time.Duration
-	// Accelerator is the one a Complete, Fail, AcceleratorDown or AcceleratorUp
-	// is about.
+	// Accelerator is the one a Complete, Fail, Requeue, AcceleratorDown or
+	// AcceleratorUp is about.
 	Accelerator int
-	// Detail is the reason of a Fail or AcceleratorDown.
+	// Detail is the reason of a Fail, Requeue or AcceleratorDown.
 	Detail string
 	// Found is what a Searched is about.
 	Found Found
@@ -211,6 +214,7 @@ type Engine struct {
 	state      State
 	active     []int32 // jobs in the system, by model
 	stopped    bool
+	event      EventKind // of the current step
 	own        int64     // ID of the next job of its own
 	due        []release // own releases that this step causes
 	adapt      *adaptation
@@ -283,7 +287,7 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	if ev.At < e.state.Now {
 		broken("event at %v after one at %v", ev.At, e.state.Now)
 	}
-	e.state.Now = ev.At
+	e.state.Now, e.event = ev.At, ev.Kind
 	switch ev.Kind {
 	case Release:
 		e.release(ev)
@@ -293,6 +297,8 @@ func (e *Engine) Step(ev Event) []Dispatch {
 		e.fail(ev)
 	case AcceleratorDown, AcceleratorUp:
 		e.service(ev)
+	case Requeue:
+		e.requeue(ev)
 	case Stop:
 		e.stopped = true
 		e.record(Record{Kind: Stopped, Accelerator: Idle})
@@ -422,6 +428,18 @@ func (e *Engine) fail(ev Event) {
 	a := &e.state.Accelerators[ev.Accelerator]
 	*a = Occupancy{Job: Idle, Down: a.Down}
 	e.end(i, Failed, ev.Detail)
+}
+
+// requeue keeps the tensors where the layer before left them, and a variant
+// that the failed attempt used counted as used.
+func (e *Engine) requeue(ev Event) {
+	i := e.running(ev)
+	a := &e.state.Accelerators[ev.Accelerator]
+	j := &e.state.Jobs[i]
+	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer,
+		Implementation: a.Row - e.t.models[j.Model].row[j.Layer], Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
+	*a = Occupancy{Job: Idle, Down: a.Down}
+	j.On, j.Ready = Idle, ev.At
 }
 
 func (e *Engine) service(ev Event) {

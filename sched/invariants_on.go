@@ -37,7 +37,7 @@ func (v *invariants) check(e *Engine) {
 			broken("invariant: accelerator %d runs job %d, which is not on it", k, a.Job)
 		}
 	}
-	v.checkOrder(s)
+	v.checkOrder(s, e.event == Requeue)
 	v.before.CopyFrom(s)
 }
 
@@ -67,7 +67,7 @@ func (e *Engine) checkJob(j *Job) {
 
 // checkOrder checks that jobs stay in order of arrival, new ones at the end, and
 // that each has run its layers one after the other.
-func (v *invariants) checkOrder(s *State) {
+func (v *invariants) checkOrder(s *State, requeued bool) {
 	at := 0
 	for i := range v.before.Jobs {
 		was := &v.before.Jobs[i]
@@ -82,7 +82,8 @@ func (v *invariants) checkOrder(s *State) {
 		switch ran := was.On != Idle; {
 		case is.Model != was.Model || is.Release != was.Release || is.Deadline != was.Deadline || is.Used&was.Used != was.Used:
 			broken("invariant: job %+v became %+v", *was, *is)
-		case is.Layer == was.Layer && (is.At != was.At || ran && is.On != was.On):
+		// Without a completion a job leaves its accelerator only by Requeue.
+		case is.Layer == was.Layer && (is.At != was.At || ran && is.On != was.On && !requeued):
 			broken("invariant: job %+v became %+v without a completion", *was, *is)
 		case is.Layer != was.Layer && (is.Layer != was.Layer+1 || !ran || is.At != was.On):
 			broken("invariant: job %+v became %+v, out of order", *was, *is)

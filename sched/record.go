@@ -43,9 +43,12 @@ const (
 	// RuleFound: a search that began at Start ended, and Implementation is the
 	// number of the rule that it found.
 	RuleFound
+	// Requeued: a layer failed on Accelerator, Detail says why, and its job
+	// waits to run it again.
+	Requeued
 )
 
-var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop", "search"}
+var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop", "search", "requeue"}
 
 func (k RecordKind) String() string { return recordNames[k] }
 

@@ -17,7 +17,7 @@ import (
 
 // trafficFlags are the flags of every verb that plays traffic.
 var trafficFlags = []string{"duration", "seed", "load", "scale", "arrivals", "phases", "jitter", "burst-on", "burst-off", "trace",
-	"policies", "cost", "adapt", "drop", "queue", "out", "budget", "precision"}
+	"policies", "cost", "adapt", "drop", "queue", "realtime", "retries", "faults", "out", "budget", "precision"}
 
 // playOptions are what the verbs that play traffic have in common.
 type playOptions struct {
@@ -39,7 +39,9 @@ accelerators. Prints miss rates and latencies; writes result.json, and for every
 policy the event log and a trace for ui.perfetto.dev, to the output folder.`,
 		Example: `  terastal run --config my.yaml
   terastal run --config my.yaml --policies edf,terastal --duration 30s
-  terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'`,
+  terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'
+  terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20
+  terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}

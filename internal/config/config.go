@@ -44,6 +44,14 @@ type Config struct {
 	Drop string `mapstructure:"drop"`
 	// Queue bounds the jobs of one model that are in the system at once.
 	Queue int `mapstructure:"queue"`
+	// Realtime is the real-time priority (SCHED_FIFO, 1 to 99) of the threads
+	// that run layers; 0 for none.
+	Realtime int `mapstructure:"realtime"`
+	// Retries is how often a layer that fails is run again before its request
+	// fails.
+	Retries int `mapstructure:"retries"`
+	// Faults make accelerators misbehave, as drills; see runtime.ParseFault.
+	Faults []string `mapstructure:"faults"`
 	// Out is the folder that results are written to.
 	Out string `mapstructure:"out"`
 
@@ -59,6 +67,10 @@ type Accelerator struct {
 	Optimization string   `mapstructure:"optimization"`
 	Threads      int      `mapstructure:"threads"`
 	Cores        []int    `mapstructure:"cores"`
+	// Table is the CSV file of an emulated accelerator's latencies, relative to
+	// the configuration's folder; Compute really computes its layers, too.
+	Table   string `mapstructure:"table"`
+	Compute bool   `mapstructure:"compute"`
 }
 
 // Model is one model with its traffic and timing.
@@ -121,7 +133,7 @@ var flags = map[string]string{
 	"duration": "traffic.duration", "seed": "traffic.seed", "load": "traffic.load", "arrivals": "traffic.arrivals",
 	"scale": "traffic.scale", "burst-on": "traffic.burst_on", "burst-off": "traffic.burst_off", "trace": "traffic.trace",
 	"cost": "cost", "adapt": "adapt", "phases": "traffic.phases", "jitter": "traffic.jitter", "policies": "policies", "drop": "drop", "queue": "queue",
-	"out": "out", "budget": "profile.budget", "precision": "profile.precision",
+	"realtime": "realtime", "retries": "retries", "faults": "faults", "out": "out", "budget": "profile.budget", "precision": "profile.precision",
 }
 
 // AddFlags defines the named flags, each of which overrides a key of the file;
@@ -154,11 +166,17 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 		case "jitter":
 			f.Float64(n, 0, "periodic releases are late by up to this share of their period")
 		case "policies":
-			f.StringSlice(n, defaultPolicies, "scheduling policies, separated by commas: "+strings.Join(policyNames(), ", ")+"; each also as NAME-model, for whole models")
+			f.StringSlice(n, defaultPolicies, "scheduling policies, separated by commas: "+strings.Join(policyNames(), ", ")+"; each also as NAME-model, for whole models; "+runtime.Unscheduled+": ordinary sessions, started at release")
 		case "drop":
 			f.String(n, "late", "when waiting requests are given up: none, late, hopeless or smart")
 		case "queue":
 			f.Int(n, sched.DefaultQueue, "most requests of one model in the system at once")
+		case "realtime":
+			f.Int(n, 0, "real-time priority of the threads that run layers, 1 to 99 (0: none)")
+		case "retries":
+			f.Int(n, 0, "how often a layer that fails is run again before its request fails")
+		case "faults":
+			f.StringArray(n, nil, "drill: make accelerators misbehave, such as \"error accelerator=gpu p=0.01\" or \"hang after=500 times=1\" (may be repeated)")
 		case "out":
 			f.String(n, "out", "folder that results are written to")
 		case "budget":
@@ -345,6 +363,12 @@ func (c *Config) validate() error {
 		if _, err := pairs(a.Options); err != nil {
 			return fmt.Errorf("%s.options: %w", where, err)
 		}
+		if (a.Provider == runtime.EmulatedProvider) != (a.Table != "") {
+			return fmt.Errorf("%s: provider is %q and table %q: emulated accelerators need a table, and only they take one", where, a.Provider, a.Table)
+		}
+		if a.Provider == runtime.EmulatedProvider && len(a.Options) > 0 || a.Provider != runtime.EmulatedProvider && a.Compute {
+			return fmt.Errorf("%s: options are for execution providers, compute for emulated accelerators", where)
+		}
 	}
 	names = map[string]bool{}
 	for i := range c.Models {
@@ -364,8 +388,8 @@ func (c *Config) validate() error {
 		if slices.Contains(c.Policies[:i], p) {
 			return fmt.Errorf("policy %q is listed twice", p)
 		}
-		if _, err := sched.FindPolicy(p); err != nil {
-			return err
+		if _, err := sched.FindPolicy(p); err != nil && p != runtime.Unscheduled {
+			return fmt.Errorf("%w; %s takes no decisions at all", err, runtime.Unscheduled)
 		}
 	}
 	if _, err := sched.ParseDrop(c.Drop); err != nil {
@@ -376,6 +400,15 @@ func (c *Config) validate() error {
 	}
 	if c.Queue < 1 {
 		return fmt.Errorf("queue is %d, must be at least 1", c.Queue)
+	}
+	if c.Realtime < 0 || c.Realtime > 99 {
+		return fmt.Errorf("realtime is %d, must be 0 to 99", c.Realtime)
+	}
+	if c.Retries < 0 {
+		return fmt.Errorf("retries is %d, must not be negative", c.Retries)
+	}
+	if _, err := c.Drill(); err != nil {
+		return err
 	}
 	if c.Out == "" {
 		return fmt.Errorf("out is empty: name a folder")
@@ -523,6 +556,22 @@ func pairs(list []string) (map[string]string, error) {
 			return nil, fmt.Errorf("%q is given twice", k)
 		}
 		out[k] = strings.TrimSpace(v)
+	}
+	return out, nil
+}
+
+// Drill are the configured faults.
+func (c *Config) Drill() ([]runtime.Fault, error) {
+	var out []runtime.Fault
+	for _, text := range c.Faults {
+		f, err := runtime.ParseFault(text)
+		if err != nil {
+			return nil, fmt.Errorf("faults: %w", err)
+		}
+		if f.Accelerator != "" && len(c.Accelerators) > 0 && !slices.ContainsFunc(c.Accelerators, func(a Accelerator) bool { return a.Name == f.Accelerator }) {
+			return nil, fmt.Errorf("faults: %q: there is no accelerator %q", text, f.Accelerator)
+		}
+		out = append(out, f)
 	}
 	return out, nil
 }

@@ -71,11 +71,14 @@ type Flow struct {
 	// Load is the demand as a share of the fluid capacity.
 	Load float64
 
-	opts     Options
-	sources  []source
-	accs     []runtime.Accelerator
-	programs []*runtime.Program
-	tables   bool // nothing is open: the profile is all there is
+	opts    Options
+	sources []source
+	drill   *runtime.Drill
+	// emulations are the resolved tables of emulated accelerators, by index.
+	emulations []string
+	accs       []runtime.Accelerator
+	programs   []*runtime.Program
+	tables     bool // nothing is open: the profile is all there is
 }
 
 // Open starts ONNX Runtime, opens the accelerators, and loads and splits the
@@ -103,8 +106,20 @@ func (f *Flow) open() (err error) {
 			return err
 		}
 	}
-	for _, s := range f.Specs {
-		if err := f.probe(s); err != nil {
+	faults, err := c.Drill()
+	if err != nil {
+		return err
+	}
+	f.drill = runtime.NewDrill(faults, c.Traffic.Seed)
+	f.emulations = make([]string, len(f.Specs))
+	for k := range f.Specs {
+		s := &f.Specs[k]
+		if s.Provider == runtime.EmulatedProvider {
+			f.emulations[k], err = f.emulation(s, &c.Accelerators[k])
+		} else {
+			err = f.probe(*s)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -213,12 +228,12 @@ func (f *Flow) prepare() error {
 	if f.programs != nil {
 		return nil
 	}
-	for _, s := range f.Specs[len(f.accs):] {
-		a, err := runtime.OpenORT(s)
+	for k := len(f.accs); k < len(f.Specs); k++ {
+		a, err := openAccelerator(&f.Specs[k], f.emulations[k])
 		if err != nil {
 			return err
 		}
-		f.accs = append(f.accs, a)
+		f.accs = append(f.accs, f.drill.Wrap(a))
 	}
 	roomForReleases(len(f.accs))
 	total, done := 0, 0
@@ -355,6 +370,9 @@ func (f *Flow) spareCore() bool {
 	used := map[int]bool{}
 	threads := 0
 	for _, s := range f.Specs {
+		if s.Provider == runtime.EmulatedProvider && s.Options["compute"] != "true" {
+			continue // it sleeps
+		}
 		threads += max(1, s.Threads)
 		for _, c := range s.Cores {
 			used[c] = true
@@ -386,6 +404,7 @@ func (f *Flow) Hardware() string {
 	if len(kinds) == 1 && kinds[0] == "cpu" {
 		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
 	}
+	text += f.aboutEmulated()
 	if !f.spareCore() {
 		text += ". No core is left for releases and decisions: they take time from the accelerators, which the release lag shows"
 	}

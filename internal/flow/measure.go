@@ -39,6 +39,7 @@ type job struct {
 	Library string         `json:"library"` // of ONNX Runtime
 	Specs   []runtime.Spec `json:"accelerators"`
 	Index   int            `json:"index"`
+	Table   string         `json:"table,omitempty"` // of an emulated accelerator
 	Models  []source       `json:"models"`
 	Seed    uint64         `json:"seed"`
 }
@@ -61,7 +62,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 	if _, err := ort.Start(j.Library); err != nil {
 		return err
 	}
-	a, err := runtime.OpenORT(j.Specs[j.Index])
+	a, err := openAccelerator(&j.Specs[j.Index], j.Table)
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (f *Flow) worker(index int) (profiler.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Models: f.sources, Seed: f.Config.Traffic.Seed})
+	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Models: f.sources, Seed: f.Config.Traffic.Seed})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -13,7 +14,6 @@ import (
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
-	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/study"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -77,6 +77,7 @@ type PolicyResult struct {
 	DecisionP50NS int64 `json:"decision_ns_p50,omitempty"`
 	DecisionP99NS int64 `json:"decision_ns_p99,omitempty"`
 	*runtime.Verification
+	*Execution
 	Log   string `json:"log,omitempty"`
 	Trace string `json:"trace,omitempty"`
 }
@@ -149,32 +150,70 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	}
 	result := f.newResult(eventlog.Real)
 	for _, policy := range f.Config.Policies {
-		meter := f.opts.Progress("running " + policy)
-		r, err := ex.Run(ctx, runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: traffic,
-			Samples: samplesPerModel, Spin: f.spareCore(),
-			Progress: func(at time.Duration) { meter.Set(float64(at) / float64(traffic.Duration)) }})
-		meter.Done()
+		o := runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: traffic,
+			FreeCore: f.spareCore(), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
+		if ex.Computes() {
+			o.Samples = samplesPerModel
+		}
+		p, interrupted, err := f.runPolicy(ctx, ex, o)
 		if err != nil {
 			return nil, fmt.Errorf("policy %s: %w", policy, err)
 		}
-		v, err := ex.Verify(r.Samples)
-		if err != nil {
-			return nil, err
+		result.Policies = append(result.Policies, *p)
+		result.judge(p)
+		if len(p.Lost) > 0 && len(f.Config.Faults) == 0 {
+			result.invalid("%s lost accelerators: %s", policy, strings.Join(p.Lost, ", "))
 		}
-		p := PolicyResult{Metrics: r.Log.Metrics(), Verification: &v}
-		sorted := stats.Sorted(r.Decisions)
-		p.DecisionP50NS, p.DecisionP99NS = int64(stats.Quantile(sorted, .5)), int64(stats.Quantile(sorted, .99))
-		if err := f.writeLog(r.Log, &p); err != nil {
-			return nil, err
-		}
-		result.Policies = append(result.Policies, p)
-		result.judge(&p)
-		if r.Interrupted {
+		if interrupted {
 			result.invalid("it was interrupted during policy %s", policy)
 			break
 		}
 	}
 	return result, f.WriteResult(result)
+}
+
+// runPolicy plays the traffic under one policy and writes its log and trace.
+func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options) (p *PolicyResult, interrupted bool, err error) {
+	meter := f.opts.Progress("running " + o.Policy)
+	o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	run := ex.Run
+	if o.Policy == runtime.Unscheduled {
+		run = ex.RunUnscheduled
+	}
+	f.drill.Begin()
+	r, err := run(ctx, o)
+	f.drill.End()
+	meter.Done()
+	if err != nil {
+		return nil, false, err
+	}
+	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r)}
+	for _, n := range r.Notes {
+		f.opts.Note("%s: %s", o.Policy, n)
+	}
+	if o.Samples > 0 {
+		v, err := ex.Verify(r.Samples)
+		if err != nil {
+			return nil, false, err
+		}
+		p.Verification = &v
+	}
+	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
+	return p, r.Interrupted, f.writeLog(r.Log, p)
+}
+
+// hang is how long a layer may run: ten times its 99th percentile, and at
+// least a second.
+func (f *Flow) hang() func(sched.Dispatch) time.Duration {
+	type cell struct{ model, layer, implementation, accelerator int }
+	slow := map[cell]time.Duration{}
+	for i := range f.Profile.Cells {
+		c := &f.Profile.Cells[i]
+		slow[cell{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c.P99
+	}
+	return func(d sched.Dispatch) time.Duration {
+		return max(time.Second, 10*slow[cell{d.Model, d.Layer, d.Implementation, d.Accelerator}])
+	}
 }
 
 // Simulate plays the same traffic in virtual time; layers take what was
@@ -190,6 +229,9 @@ func (f *Flow) Simulate() (*Result, error) {
 	}
 	result := f.newResult(eventlog.Simulated)
 	for _, name := range f.Config.Policies {
+		if name == runtime.Unscheduled {
+			return nil, fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, name)
+		}
 		log, err := f.simulate(name, traffic, arrivals)
 		if err != nil {
 			return nil, err
@@ -259,6 +301,9 @@ func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error
 	const name = "configuration"
 	var cells []study.Cell
 	for _, p := range f.Config.Policies {
+		if p == runtime.Unscheduled {
+			return nil, fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, p)
+		}
 		cells = append(cells, study.Cell{Scenario: name, Arrivals: traffic.Process, Scale: 1, Drop: drop, Noise: o.Noise, Policy: p})
 	}
 	so := study.Options{Seeds: o.Seeds, FirstSeed: traffic.Seed, Duration: traffic.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,

@@ -95,7 +95,7 @@ type recordJSON struct {
 func (r Record) MarshalJSON() ([]byte, error) {
 	j := recordJSON{Kind: r.Kind.String(), At: r.At, Model: r.Model, Layer: r.Layer, Implementation: r.Implementation,
 		Start: r.Start, Until: r.Until, Reason: uint8(r.Reason), Detail: r.Detail}
-	if r.Kind < sched.Down {
+	if r.Kind < sched.Down || r.Kind == sched.Requeued {
 		j.Job = &r.Job
 	}
 	if r.Accelerator >= 0 {
@@ -121,7 +121,7 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 		r.Accelerator = *j.Accelerator
 	}
 	ok := false
-	for k := sched.Released; k <= sched.RuleFound; k++ {
+	for k := sched.Released; k <= sched.Requeued; k++ {
 		if k.String() == j.Kind {
 			r.Kind, ok = k, true
 		}
@@ -177,7 +177,7 @@ func Decode(data []byte) (*Log, error) {
 
 // Validate checks that indices exist, time does not go back, every dispatch is
 // of a released job whose next layer it is on an accelerator that is idle, in
-// service and can run it, every completion ends a dispatch and began after it,
+// service and can run it, every completion or failed attempt ends a dispatch,
 // and every job ends exactly once with the outcome that its layers and deadline
 // say.
 func (l *Log) Validate() error {
@@ -255,7 +255,7 @@ func (c *checker) step(r *Record) error {
 	switch r.Kind {
 	case sched.Dispatched:
 		return c.dispatched(r, p)
-	case sched.Completed:
+	case sched.Completed, sched.Requeued:
 		return c.completed(r, p)
 	default:
 		return c.ended(r, p)
@@ -315,6 +315,10 @@ func (c *checker) completed(r *Record, p *progress) error {
 	}
 	if c.busy[r.Accelerator] != p || r.Layer != p.layer || r.Implementation != p.impl {
 		return fmt.Errorf("job %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
+	}
+	if r.Kind == sched.Requeued {
+		c.busy[r.Accelerator], p.on = nil, -1
+		return nil
 	}
 	if r.Start > r.At || r.Start < p.dispatch {
 		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer, r.Start, p.dispatch, r.At)

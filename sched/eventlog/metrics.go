@@ -183,7 +183,7 @@ func (s *idleness) follow(r *Record) {
 	switch {
 	case r.Kind == sched.Dispatched:
 		s.busy++
-	case r.Kind == sched.Completed, r.Kind == sched.Ended && r.Outcome == sched.Failed:
+	case r.Kind == sched.Completed, r.Kind == sched.Requeued, r.Kind == sched.Ended && r.Outcome == sched.Failed:
 		s.busy--
 	}
 	switch {

@@ -63,6 +63,8 @@ func event(r *Record) (sched.Event, bool) {
 		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until}, true
 	case sched.Completed:
 		return sched.Event{Kind: sched.Complete, At: r.At, Accelerator: int(r.Accelerator), Start: r.Start}, true
+	case sched.Requeued:
+		return sched.Event{Kind: sched.Requeue, At: r.At, Accelerator: int(r.Accelerator), Detail: r.Detail}, true
 	case sched.Down:
 		return sched.Event{Kind: sched.AcceleratorDown, At: r.At, Accelerator: int(r.Accelerator), Detail: r.Detail}, true
 	case sched.Up:

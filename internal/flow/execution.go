@@ -1,0 +1,49 @@
+package flow
+
+import "github.com/terastal/terastal/runtime"
+
+// Execution says how well the machine and the executor carried the schedule
+// out.
+type Execution struct {
+	// Gaps are the times between two layers of a saturated accelerator.
+	GapP50NS int64 `json:"gap_ns_p50"`
+	GapP99NS int64 `json:"gap_ns_p99"`
+	// Preempted is, by accelerator, the share of the time its thread wanted a
+	// processor in which it had none: what other threads and processes took.
+	Preempted map[string]float64 `json:"preempted,omitempty"`
+	// Handoffs are conversions of tensors between layouts.
+	Handoffs     int     `json:"handoffs"`
+	HandoffP50US float64 `json:"handoff_us_p50"`
+	HandoffP99US float64 `json:"handoff_us_p99"`
+	Collections  int     `json:"gc_collections"`
+	GCPausesUS   float64 `json:"gc_pauses_us"`
+	GCLongestUS  float64 `json:"gc_longest_us"`
+	AllocatedKiB uint64  `json:"allocated_kib"`
+	LateSlots    int     `json:"late_tensor_allocations"`
+	// Lost are the accelerators that a hanging layer took out of service.
+	Lost []string `json:"lost,omitempty"`
+	// Notes are doubts about the run.
+	Notes []string `json:"notes,omitempty"`
+}
+
+func execution(r *runtime.Result) *Execution {
+	e := &Execution{Preempted: map[string]float64{}, LateSlots: r.LateSlots, Notes: r.Notes, Collections: r.GC.Collections,
+		GCPausesUS: r.GC.Pauses.Seconds() * 1e6, GCLongestUS: r.GC.Longest.Seconds() * 1e6, AllocatedKiB: r.GC.Bytes >> 10}
+	var gaps, handoffs runtime.Histogram
+	for i := range r.Workers {
+		w := &r.Workers[i]
+		gaps.Merge(&w.Gaps)
+		handoffs.Merge(&w.Handoffs)
+		if all := w.Ran + w.Waited; all > 0 {
+			e.Preempted[w.Accelerator] = float64(w.Waited) / float64(all)
+		}
+	}
+	e.GapP50NS, e.GapP99NS = int64(gaps.Quantile(.5)), int64(gaps.Quantile(.99))
+	e.Handoffs, e.HandoffP50US, e.HandoffP99US = handoffs.N(), handoffs.Quantile(.5).Seconds()*1e6, handoffs.Quantile(.99).Seconds()*1e6
+	for _, a := range r.Stats.Accelerators {
+		if a.Down {
+			e.Lost = append(e.Lost, a.Name)
+		}
+	}
+	return e
+}

@@ -1,0 +1,98 @@
+package runtime_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// Emulated accelerators run beside a real one; those that compute give the
+// right outputs, and no layer is shorter than its table says.
+func TestEmulated(t *testing.T) {
+	orttest.Start(t)
+	table := func(by time.Duration) func(u runtime.Unit) (time.Duration, bool) {
+		return func(u runtime.Unit) (time.Duration, bool) {
+			if u.Model == "" || u.Layer == "" || u.Implementation != runtime.Original {
+				t.Errorf("unit %+v says not what it is", u)
+			}
+			return by, true
+		}
+	}
+	b := &bench{}
+	cpu := func(name string) runtime.Accelerator {
+		a, err := runtime.OpenORT(runtime.Spec{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	ws, err := runtime.OpenEmulated(runtime.Emulation{Name: "ws", Latency: table(2 * time.Millisecond), Inner: cpu("inner")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.accs = []runtime.Accelerator{cpu("cpu"), ws}
+	b.add(t, network(t, "block"))
+	defer b.programs[0].Close()
+	e := b.executor(t, b.system(alternate))
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 5, Queue: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, r)
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 || v.Verified == 0 || !e.Computes() {
+		t.Errorf("%+v %v", v, err)
+	}
+	n := 0
+	for _, rec := range r.Log.Records {
+		if rec.Kind == sched.Completed && rec.Accelerator == 1 {
+			n++
+			if rec.At-rec.Start < 2*time.Millisecond {
+				t.Errorf("a layer took %v", rec.At-rec.Start)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("the emulated accelerator ran nothing")
+	}
+}
+
+// An accelerator without an inner one says that its outputs mean nothing, and
+// refuses what its table does not have.
+func TestEmulatedWithoutComputing(t *testing.T) {
+	orttest.Start(t)
+	n := network(t, "block")
+	missing := n.Layers[1].Name
+	cpu, err := runtime.OpenORT(runtime.Spec{Name: "cpu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	os, err := runtime.OpenEmulated(runtime.Emulation{Name: "os", Latency: func(u runtime.Unit) (time.Duration, bool) { return time.Millisecond, u.Layer != missing }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{accs: []runtime.Accelerator{cpu, os}}
+	b.add(t, n)
+	defer b.programs[0].Close()
+	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) || !strings.Contains(b.programs[0].Refused[1][0][1].Error(), missing) {
+		t.Errorf("refused: %v", b.programs[0].Refused[1][0][1])
+	}
+	e := b.executor(t, b.system(alternate))
+	if e.Computes() {
+		t.Error("the executor says that all outputs mean something")
+	}
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic(1), Queue: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := check(t, r); m.Met+m.Late != m.Released {
+		t.Errorf("totals %+v", m.Totals)
+	}
+	if _, err := runtime.OpenEmulated(runtime.Emulation{Name: "x"}); err == nil {
+		t.Error("no latencies are accepted")
+	}
+}

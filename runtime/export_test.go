@@ -1,0 +1,4 @@
+package runtime
+
+// Realtime is for benchmarks that compare with a worker.
+var Realtime = realtime

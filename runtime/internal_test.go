@@ -1,0 +1,71 @@
+package runtime
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Quantiles are at most a bucket above the true ones.
+func TestHistogram(t *testing.T) {
+	var h Histogram
+	if h.Quantile(.5) != 0 || h.N() != 0 {
+		t.Error("an empty histogram has something")
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	var all []time.Duration
+	for range 20000 {
+		d := time.Duration(1) << rng.IntN(36)
+		d += time.Duration(rng.Int64N(int64(d)))
+		h.Add(d)
+		all = append(all, d)
+	}
+	slices.Sort(all)
+	for _, q := range []float64{0, .1, .5, .9, .99, 1} {
+		want := all[min(len(all)-1, int(q*float64(len(all))))]
+		if got := h.Quantile(q); got < want || float64(got) > 1.04*float64(want)+1 {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
+	}
+	h.Add(-1)
+	h.Add(1 << 50)
+	if h.Max() != histogramLargest || h.N() != 20002 {
+		t.Errorf("max %v, n %d", h.Max(), h.N())
+	}
+	var sum Histogram
+	sum.Merge(&h)
+	sum.Merge(&h)
+	if sum.N() != 2*h.N() || sum.Quantile(.5) != h.Quantile(.5) || sum.Sum() != 2*h.Sum() {
+		t.Error("merging does not add")
+	}
+	for b := range histogramBuckets {
+		if bucket(uint64(upper(b))) != b || b > 0 && bucket(uint64(upper(b-1)+1)) != b {
+			t.Fatalf("bucket %d ends at %v, which is in bucket %d", b, upper(b), bucket(uint64(upper(b))))
+		}
+	}
+}
+
+// The lock excludes, spinning or sleeping.
+func TestLock(t *testing.T) {
+	var l lock
+	var wg sync.WaitGroup
+	n := 0
+	for range 8 {
+		wg.Go(func() {
+			for i := range 2000 {
+				l.Lock()
+				n++
+				if i%500 == 0 {
+					sleep(50 * time.Microsecond) // make the others sleep
+				}
+				l.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if n != 16000 {
+		t.Errorf("%d of 16000 were counted", n)
+	}
+}

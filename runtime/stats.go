@@ -1,0 +1,188 @@
+package runtime
+
+import (
+	"math"
+	goruntime "runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
+
+// Stats is how a run stands.
+type Stats struct {
+	At           time.Duration // since the start
+	Models       []ModelStats
+	Accelerators []AcceleratorStats
+}
+
+// ModelStats counts a model's requests.
+type ModelStats struct {
+	Name                                 string
+	Released, Met, Late, Dropped, Failed int
+	// Active are in the system; Started have tensors.
+	Active, Started int
+	// Variants is how many layers ran as a variant.
+	Variants int
+	// Latency is from the scheduled release to the end, of finished requests.
+	Latency Histogram
+}
+
+// MissRate is the share of ended requests that did not meet their deadline.
+func (m *ModelStats) MissRate() float64 {
+	if ended := m.Met + m.Late + m.Dropped + m.Failed; ended > 0 {
+		return 1 - float64(m.Met)/float64(ended)
+	}
+	return 0
+}
+
+// AcceleratorStats is what an accelerator has done.
+type AcceleratorStats struct {
+	Name   string
+	Layers int
+	// Busy is the time its kernels ran; with the time of the run it gives the
+	// utilisation.
+	Busy time.Duration
+	Down bool
+}
+
+// WorkerStats is what an accelerator's thread did.
+type WorkerStats struct {
+	Accelerator string
+	// Ran is the time its thread had a processor, Waited the time it was ready
+	// to run and had none: what other threads took from it. Zero where the
+	// system does not count them.
+	Ran, Waited time.Duration
+	// Gaps are the times between the end of a layer and the start of the next
+	// one on a saturated accelerator.
+	Gaps Histogram
+	// Handoffs are the conversions of tensors to the accelerator's layout.
+	Handoffs Histogram
+}
+
+// GCStats is what Go's garbage collector did.
+type GCStats struct {
+	Collections int
+	// Pauses are the times during which it stopped the world.
+	Pauses, Longest time.Duration
+	// Objects and Bytes are what the process allocated, on all threads.
+	Objects, Bytes uint64
+}
+
+// count keeps the totals current; called with every record.
+func (d *driver) count(rec *sched.Record) {
+	switch rec.Kind {
+	case sched.Released:
+		m := &d.stats.Models[rec.Model]
+		m.Released++
+		m.Active++
+	case sched.Completed:
+		a := &d.stats.Accelerators[rec.Accelerator]
+		a.Layers++
+		a.Busy += rec.At - rec.Start
+		if rec.Implementation > 0 {
+			d.stats.Models[rec.Model].Variants++
+		}
+	case sched.Down, sched.Up:
+		d.stats.Accelerators[rec.Accelerator].Down = rec.Kind == sched.Down
+	case sched.Ended:
+		m := &d.stats.Models[rec.Model]
+		m.Active--
+		switch rec.Outcome {
+		case sched.Met:
+			m.Met++
+		case sched.Late:
+			m.Late++
+		case sched.Dropped:
+			m.Dropped++
+		case sched.Failed:
+			m.Failed++
+		}
+		if rec.Outcome == sched.Met || rec.Outcome == sched.Late {
+			m.Latency.Add(rec.At - rec.Start)
+		}
+	}
+}
+
+func (d *driver) newStats() Stats {
+	var s Stats
+	for _, p := range d.programs {
+		s.Models = append(s.Models, ModelStats{Name: p.Network.Name})
+	}
+	for _, a := range d.accs {
+		s.Accelerators = append(s.Accelerators, AcceleratorStats{Name: a.Name()})
+	}
+	return s
+}
+
+// snapshot copies the totals into s. The caller holds the lock.
+func (d *driver) snapshot(s *Stats) {
+	s.At = d.since()
+	s.Models = append(s.Models[:0], d.stats.Models...)
+	s.Accelerators = append(s.Accelerators[:0], d.stats.Accelerators...)
+	for _, f := range d.flights {
+		for m, p := range d.programs {
+			if f.program == p {
+				s.Models[m].Started++
+			}
+		}
+	}
+}
+
+// calm lets the garbage collector rest: it runs only when the heap has grown by
+// calmHeap. The function returned undoes it.
+func calm() (undo func()) {
+	goruntime.GC()
+	var m goruntime.MemStats
+	goruntime.ReadMemStats(&m)
+	limit := debug.SetMemoryLimit(-1)
+	percent := debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(min(limit, int64(m.Sys-m.HeapReleased)+calmHeap))
+	return func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+const calmHeap = 512 << 20
+
+// gcMeter measures what the garbage collector does from its making on.
+type gcMeter struct{ before goruntime.MemStats }
+
+func newGCMeter() *gcMeter {
+	var g gcMeter
+	goruntime.ReadMemStats(&g.before)
+	return &g
+}
+
+func (g *gcMeter) read() GCStats {
+	var m goruntime.MemStats
+	goruntime.ReadMemStats(&m)
+	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs), Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
+	// The last 256 pauses are kept.
+	for n := range min(s.Collections, len(m.PauseNs)) {
+		s.Longest = max(s.Longest, time.Duration(m.PauseNs[(int(m.NumGC)-1-n)%len(m.PauseNs)]))
+	}
+	return s
+}
+
+// finish makes the result of a run that is over.
+func (d *driver) finish() *Result {
+	d.mu.Lock()
+	defer d.unlock()
+	r := &Result{Decisions: d.steps, Samples: d.samples, LateSlots: d.lateSlots, Notes: d.notes}
+	d.snapshot(&r.Stats)
+	r.Stats.Models, r.Stats.Accelerators = slices.Clone(r.Stats.Models), slices.Clone(r.Stats.Accelerators)
+	r.Stats.At = d.now
+	for _, w := range d.workers {
+		w.stats.Accelerator = w.accelerator.Name()
+		if !w.lost {
+			r.Workers = append(r.Workers, w.stats)
+		}
+	}
+	return r
+}
+
+// forever is no instant.
+const forever = time.Duration(math.MaxInt64)

@@ -1,0 +1,167 @@
+package runtime_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// tiny is a network of three layers that take about a microsecond each.
+func tiny(t testing.TB, name string) *runtime.Network {
+	t.Helper()
+	value := func(name string) *pb.ValueInfoProto {
+		dim := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 8}}
+		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
+			ElemType: proto.Int32(1), Shape: &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{dim}}}}}}
+	}
+	node := func(op, in, out string) *pb.NodeProto {
+		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
+	}
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")}, Output: []*pb.ValueInfoProto{value("y")},
+			Node: []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse(name, data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity("cuts:a,b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &runtime.Network{Name: name, Model: m, Layers: layers}
+}
+
+// tinyBench is n tiny networks on two accelerators.
+func tinyBench(t testing.TB, n int) *bench {
+	t.Helper()
+	orttest.Start(t)
+	b := &bench{}
+	for _, name := range []string{"first", "second"} {
+		a, err := runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.accs = append(b.accs, a)
+	}
+	for i := range n {
+		b.add(t, tiny(t, "tiny"+string(rune('a'+i))))
+	}
+	t.Cleanup(func() {
+		for _, p := range b.programs {
+			p.Close()
+		}
+	})
+	return b
+}
+
+// A dispatch allocates nothing: a run of ten times as many layers does not
+// allocate more, whatever the policy and with every record kept.
+func TestDispatchAllocatesNothing(t *testing.T) {
+	b := tinyBench(t, 3)
+	e := b.executor(t, b.system(alternate))
+	for _, policy := range []string{"fcfs", "edf", "dream", "terastal", "edf-model"} {
+		run := func(length time.Duration) (objects, layers float64) {
+			r, err := e.Run(context.Background(), runtime.Options{Policy: policy,
+				Traffic: sched.Traffic{Rates: []float64{1, 1, 1}, Process: sched.ClosedLoop, Duration: length}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range r.Stats.Accelerators {
+				layers += float64(a.Layers)
+			}
+			return float64(r.GC.Objects), layers
+		}
+		run(50 * time.Millisecond) // whatever is made once
+		few, fewLayers := run(100 * time.Millisecond)
+		many, manyLayers := run(time.Second)
+		if manyLayers < 3000 || manyLayers < 3*fewLayers {
+			t.Fatalf("%v and %v layers ran: too few to tell", fewLayers, manyLayers)
+		}
+		// A few per second of helpers, and one for every 16384 records kept.
+		if per := (many - few) / (manyLayers - fewLayers); per > 0.02 {
+			t.Errorf("%s: %.3f objects are allocated per layer (%.0f for %.0f, %.0f for %.0f)", policy, per, few, fewLayers, many, manyLayers)
+		}
+	}
+}
+
+// Serving a hundred thousand requests leaves the process as large as serving
+// the first tenth of them.
+func TestMemoryIsFlat(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
+	b := tinyBench(t, 2)
+	e := b.executor(t, b.system(alternate))
+	s, err := e.Serve(runtime.Options{Policy: "edf"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(n int) {
+		for range n {
+			var ps [2]*runtime.Pending
+			for m := range ps {
+				if ps[m], err = s.Submit(runtime.Request{Model: m}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, p := range ps {
+				r, err := p.Wait(context.Background())
+				if err != nil || r.Outputs == nil {
+					t.Fatal(r, err)
+				}
+				for _, o := range r.Outputs {
+					o.Close()
+				}
+			}
+		}
+	}
+	serve(5000)
+	before := resident(t)
+	serve(45000)
+	if after := resident(t); after > before+16<<20 {
+		t.Errorf("%d MiB resident after 10000 requests, %d MiB after 100000", before>>20, after>>20)
+	}
+	r := s.Close(context.Background())
+	if n := r.Stats.Models[0].Met + r.Stats.Models[0].Late; n != 50000 || r.Log != nil {
+		t.Errorf("%d requests of 50000 finished, log %v", n, r.Log != nil)
+	}
+}
+
+// resident is the process's resident memory.
+func resident(t *testing.T) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib := 0
+			for _, c := range rest {
+				if c >= '0' && c <= '9' {
+					kib = 10*kib + int(c-'0')
+				}
+			}
+			return kib << 10
+		}
+	}
+	t.Skip("no VmRSS")
+	return 0
+}

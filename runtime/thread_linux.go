@@ -1,0 +1,111 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pin restricts the calling OS thread to the given processors; none means no
+// restriction is made. The caller has to have locked its goroutine to the
+// thread, and to end the goroutine without unlocking it, so that no other
+// goroutine inherits the restriction.
+func Pin(cores []int) error {
+	if len(cores) == 0 {
+		return nil
+	}
+	var set unix.CPUSet
+	for _, c := range cores {
+		set.Set(c)
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pin to cores %v: %w", cores, err)
+	}
+	return nil
+}
+
+// realtime gives the calling thread a real-time priority, 1 to 99, that
+// threads it makes do not inherit.
+func realtime(priority int) error {
+	const resetOnFork = 1
+	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority), Flags: resetOnFork}, 0)
+	if err != nil {
+		return fmt.Errorf("real-time priority %d: %w (it takes root, CAP_SYS_NICE or a limit set with `ulimit -r`)", priority, err)
+	}
+	return nil
+}
+
+// threadTimes are what the calling thread has had so far: time on a processor,
+// and time ready to run with no processor to run on. Zero where the kernel
+// does not count them.
+func threadTimes() (ran, waited time.Duration) {
+	data, err := os.ReadFile("/proc/thread-self/schedstat")
+	if err != nil {
+		return 0, 0
+	}
+	f := strings.Fields(string(data))
+	if len(f) < 2 {
+		return 0, 0
+	}
+	r, _ := strconv.ParseInt(f[0], 10, 64)
+	w, _ := strconv.ParseInt(f[1], 10, 64)
+	return time.Duration(r), time.Duration(w)
+}
+
+func threadID() int { return unix.Gettid() }
+
+// quieten keeps this process's other threads from interrupting the workers: as
+// SCHED_BATCH they no longer preempt what runs when they wake up. Go's monitor
+// thread alone wakes up thousands of times a second while goroutines that are
+// locked to their threads compute in C. Threads that are pinned compute
+// themselves and are left alone. The function returned undoes it.
+func quieten(workers []int) (undo func()) {
+	var all unix.CPUSet
+	if unix.SchedGetaffinity(os.Getpid(), &all) != nil {
+		return func() {}
+	}
+	var changed []int
+	for _, tid := range threads() {
+		var set unix.CPUSet
+		if slices.Contains(workers, tid) || unix.SchedGetaffinity(tid, &set) != nil || set != all {
+			continue
+		}
+		a, err := unix.SchedGetAttr(tid, 0)
+		if err != nil || a.Policy != unix.SCHED_NORMAL {
+			continue
+		}
+		a.Policy = unix.SCHED_BATCH
+		if unix.SchedSetAttr(tid, a, 0) == nil {
+			changed = append(changed, tid)
+		}
+	}
+	return func() {
+		// Threads made meanwhile inherited it: undo it for all.
+		for _, tid := range threads() {
+			if a, err := unix.SchedGetAttr(tid, 0); err == nil && a.Policy == unix.SCHED_BATCH && len(changed) > 0 {
+				a.Policy = unix.SCHED_NORMAL
+				unix.SchedSetAttr(tid, a, 0)
+			}
+		}
+	}
+}
+
+// threads are the process's.
+func threads() []int {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, e := range entries {
+		if tid, err := strconv.Atoi(e.Name()); err == nil {
+			out = append(out, tid)
+		}
+	}
+	return out
+}

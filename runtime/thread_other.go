@@ -1,0 +1,19 @@
+//go:build !linux
+
+package runtime
+
+import (
+	"errors"
+	"time"
+)
+
+// Pin does nothing: this system has no thread affinity.
+func Pin([]int) error { return nil }
+
+func realtime(int) error { return errors.New("real-time priority: not supported on this system") }
+
+func threadTimes() (ran, waited time.Duration) { return 0, 0 }
+
+func threadID() int { return 0 }
+
+func quieten([]int) (undo func()) { return func() {} }

@@ -1,0 +1,70 @@
+package runtime_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// The baseline plays the same traffic, its log is consistent, and its outputs
+// are the whole model's.
+func TestUnscheduled(t *testing.T) {
+	b := open(t, nil, "op", "model")
+	sys := b.system(alternate)
+	sys.Models[1].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 0.5}
+	e := b.executor(t, sys)
+	leaks := goleak.IgnoreCurrent()
+	tr := traffic(2)
+	tr.Rates[1] = 0
+	r, err := e.RunUnscheduled(context.Background(), runtime.Options{Traffic: tr, Samples: 3, Queue: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Log.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	m := r.Log.Metrics()
+	if m.Met+m.Late+m.Dropped != m.Released || m.Met == 0 || m.Models[1].Released == 0 || m.Models[1].Released >= m.Models[0].Released {
+		t.Errorf("totals %+v, models %+v", m.Totals, m.Models)
+	}
+	if s := r.Stats.Models[0]; s.Released != m.Models[0].Released || s.Met != m.Models[0].Met || s.Active != 0 {
+		t.Errorf("statistics %+v differ from the log's %+v", s, m.Models[0])
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 6 || v.Wrong != 0 {
+		t.Errorf("verification %+v, %v", v, err)
+	}
+	goleak.VerifyNone(t, leaks)
+}
+
+// A full queue drops, a context that ends stops it, and a closed loop goes on
+// until the end of the traffic.
+func TestUnscheduledBounds(t *testing.T) {
+	b := open(t, nil, "model")
+	e := b.executor(t, b.system(alternate))
+	burst := sched.Traffic{Rates: []float64{20000}, Phases: sched.AlignedPhases, Duration: 50 * time.Millisecond}
+	r, err := e.RunUnscheduled(context.Background(), runtime.Options{Traffic: burst, Queue: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := r.Log.Metrics(); r.Log.Validate() != nil || m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 || len(r.Log.Header.System.Accelerators) != 2 {
+		t.Errorf("%v: %+v", r.Log.Validate(), m)
+	}
+	loop := sched.Traffic{Rates: []float64{1}, Process: sched.ClosedLoop, Duration: 100 * time.Millisecond}
+	if r, err = e.RunUnscheduled(context.Background(), runtime.Options{Traffic: loop}); err != nil {
+		t.Fatal(err)
+	}
+	if m := r.Log.Metrics(); r.Log.Validate() != nil || m.Released < 3 {
+		t.Errorf("%v: %+v", r.Log.Validate(), m)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	loop.Duration = time.Hour
+	if r, err = e.RunUnscheduled(ctx, runtime.Options{Traffic: loop}); err != nil || !r.Interrupted || r.Log.Validate() != nil {
+		t.Errorf("%v %+v", err, r)
+	}
+}

@@ -1,0 +1,124 @@
+package runtime
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
+
+const (
+	// watchEvery is how often layers that run too long are looked for, and
+	// progress is reported.
+	watchEvery = 100 * time.Millisecond
+	// tooMany failed layers in a row take an accelerator out of service for a
+	// while: one whose device is gone fails fast and would attract all work.
+	tooMany = 3
+	// firstRest and longestRest are for how long.
+	firstRest   = 10 * time.Millisecond
+	longestRest = time.Second
+)
+
+// watch looks for layers that hang and reports progress until the run is over.
+func (d *driver) watch() {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	var stats Stats
+	for {
+		select {
+		case <-d.done:
+			return
+		case <-tick.C:
+		}
+		d.mu.Lock()
+		for _, w := range d.workers {
+			if w.running && !w.lost {
+				d.checkHang(w)
+			}
+		}
+		if d.nobody() { // who would notice releases
+			d.due(d.since(), sched.Idle)
+			d.settle()
+		}
+		report := d.opts.Progress != nil
+		if report {
+			d.snapshot(&stats)
+		}
+		d.unlock()
+		if report {
+			d.opts.Progress(stats)
+		}
+	}
+}
+
+// nobody reports whether no worker is left or all of them rest.
+func (d *driver) nobody() bool {
+	for _, w := range d.workers {
+		if !w.lost && w.back == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// checkHang gives up an accelerator whose layer runs far too long: it is out of
+// service for as long as that layer does not return and until the run is over,
+// and the request fails.
+func (d *driver) checkHang(w *worker) {
+	limit := d.opts.Hang(w.dispatch)
+	now := d.since()
+	// The limit is kept even if this thread wakes up late.
+	if now-w.from < max(limit-2*watchEvery, watchEvery) {
+		return
+	}
+	x := w.dispatch
+	w.lost = true
+	d.lost[w.k].Store(true)
+	if s := d.flight(x.Job); s != nil {
+		s.hanging = true
+	}
+	p := d.programs[x.Model]
+	p.hang(p.kernels[x.Layer][x.Implementation][x.Accelerator], true)
+	model := &d.tables.System().Models[x.Model]
+	detail := fmt.Sprintf("layer %q of %q hangs on %q", model.Layers[x.Layer].Name, model.Name, w.accelerator.Name())
+	d.note("%s: it ran longer than %v; the accelerator is out of service", detail, limit)
+	d.step(sched.Event{Kind: sched.AcceleratorDown, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
+	d.running--
+	w.running = false
+	d.step(sched.Event{Kind: sched.Fail, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
+	d.elect()
+	d.settle()
+}
+
+// returned takes in that a layer given up has returned after all: its tensors
+// and kernel are free again, and later runs may use the accelerator.
+func (d *driver) returned(w *worker, a *assignment) {
+	a.slot.hanging = false
+	a.slot.Close()
+	d.made[a.Model]--
+	d.programs[a.Model].hang(a.slot.kernel, false)
+	d.lost[w.k].Store(false)
+}
+
+// failed takes in a layer's error: its request fails, or waits to try again.
+// The accelerator rests after an error that is to be retried, so that another
+// one gets the layer if it can, and after too many errors.
+func (d *driver) failed(w *worker, a *assignment, ev sched.Event, err error) (assignment, bool) {
+	w.errors++
+	ev.Kind, ev.Detail = sched.Fail, err.Error()
+	retry := a.slot.attempts < d.opts.Retries && d.programs[a.Model].intact(&a.Dispatch)
+	if retry {
+		a.slot.attempts++
+		ev.Kind = sched.Requeue
+	}
+	if retry || w.errors >= tooMany {
+		rest := min(firstRest<<min(w.errors-1, 10), longestRest)
+		if !retry {
+			rest = min(firstRest<<min(w.errors-tooMany, 10), longestRest)
+		}
+		w.back = ev.At + rest
+		d.step(sched.Event{Kind: sched.AcceleratorDown, At: ev.At, Accelerator: w.k,
+			Detail: fmt.Sprintf("rests for %v after an error", rest)}, sched.Idle)
+	}
+	return d.step(ev, w.k)
+}
