@@ -49,7 +49,14 @@ type driver struct {
 	lateSlots int
 	notes     []string
 	pending   map[int64]*Pending // by job
-	samples   []Sample
+	// What searches beside the engine, if the policy does.
+	search     *sched.Search
+	searching  bool
+	searchFrom time.Duration // when the state was taken that it starts from
+	seeker     word
+	wakeSeeker bool // once the lock is released
+	searches   Histogram
+	samples    []Sample
 	// sampleFrom holds, by model, the jobs from which on samples are yet due.
 	sampleFrom [][]int64
 }
@@ -90,13 +97,18 @@ func (e *Executor) prepareDriver(o Options, arrivals []sched.Arrival, open bool)
 	if open {
 		until = 0
 	}
+	share := 0.0
+	if !o.FreeCore { // searches run on the accelerators' cores
+		share = 1 / float64(len(e.accs))
+	}
 	d.engine, err = sched.New(sched.Config{Tables: tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: d,
-		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until})
+		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until, SearchShare: share})
 	if err != nil {
 		return nil, err
 	}
+	d.search = d.engine.SearchBeside()
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.queue, Seed: o.Traffic.Seed,
-		Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration}
+		Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration, SearchBeside: d.search != nil}
 	if open {
 		d.header.Rates = make([]float64, len(e.programs))
 	}
@@ -158,6 +170,9 @@ func (d *driver) begin() error {
 		d.helpers.Go(func() { d.log.make(d.done) })
 	}
 	d.helpers.Go(d.watch)
+	if d.search != nil {
+		d.helpers.Go(d.seek)
+	}
 	if d.opts.FreeCore && len(d.arrivals) > 0 {
 		d.helpers.Go(d.release)
 	}
@@ -198,9 +213,12 @@ func (d *driver) since() time.Duration { return time.Since(d.start) }
 
 // unlock releases the lock and wakes the workers that were given something.
 func (d *driver) unlock() {
-	wakes := d.wakes
-	d.wakes = 0
+	wakes, seeker := d.wakes, d.wakeSeeker
+	d.wakes, d.wakeSeeker = 0, false
 	d.mu.Unlock()
+	if seeker {
+		d.seeker.wake()
+	}
 	for k := 0; wakes != 0; k++ {
 		if wakes&1 != 0 {
 			d.workers[k].mail.wake()
@@ -242,6 +260,7 @@ func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 	d.now = ev.At
 	before := d.since()
 	dispatches := d.engine.Step(ev)
+	d.beside()
 	d.steps.Add(d.since() - before)
 	for _, x := range dispatches {
 		a := d.assign(x)
@@ -306,6 +325,7 @@ func (d *driver) settle() {
 		d.engine.Step(sched.Event{Kind: sched.Stop, At: d.now})
 	}
 	d.over = true
+	d.tellSeeker(seekNoMore)
 	for _, w := range d.workers {
 		d.post(w, mailLook)
 	}

@@ -192,7 +192,9 @@ type Result struct {
 	Stats Stats
 	// Decisions are the durations of all engine steps.
 	Decisions Histogram
-	Samples   []Sample
+	// Searches are the durations of the policy's searches beside the engine.
+	Searches Histogram
+	Samples  []Sample
 	// Interrupted is true when the context ended the run early.
 	Interrupted bool
 	// Workers describe what the accelerators' threads did.

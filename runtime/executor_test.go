@@ -472,3 +472,26 @@ func TestSpreadSlot(t *testing.T) {
 		t.Errorf("%+v %v", d, err)
 	}
 }
+
+// A policy that searches does so beside the engine: its searches are timed and
+// logged, and dispatching goes on meanwhile.
+func TestSearchBeside(t *testing.T) {
+	b := open(t, nil, "op", "model")
+	e := b.executor(t, b.system(alternate))
+	for _, free := range []bool{false, true} {
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: traffic(2), Queue: 1000, FreeCore: free})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := check(t, r)
+		found := 0
+		for i := range r.Log.Records {
+			if r.Log.Records[i].Kind == sched.RuleFound {
+				found++
+			}
+		}
+		if !r.Log.Header.SearchBeside || found == 0 || r.Searches.N() < found || m.Failed > 0 {
+			t.Errorf("%d searches, %d results in the log, metrics %+v", r.Searches.N(), found, m)
+		}
+	}
+}

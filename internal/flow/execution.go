@@ -11,6 +11,10 @@ type Execution struct {
 	// Preempted is, by accelerator, the share of the time its thread wanted a
 	// processor in which it had none: what other threads and processes took.
 	Preempted map[string]float64 `json:"preempted,omitempty"`
+	// Searches are those of a policy that searches beside the engine.
+	Searches    int     `json:"searches,omitempty"`
+	SearchP50US float64 `json:"search_us_p50,omitempty"`
+	SearchP99US float64 `json:"search_us_p99,omitempty"`
 	// Handoffs are conversions of tensors between layouts.
 	Handoffs     int     `json:"handoffs"`
 	HandoffP50US float64 `json:"handoff_us_p50"`
@@ -37,6 +41,9 @@ func execution(r *runtime.Result) *Execution {
 		if all := w.Ran + w.Waited; all > 0 {
 			e.Preempted[w.Accelerator] = float64(w.Waited) / float64(all)
 		}
+	}
+	if n := r.Searches.N(); n > 0 {
+		e.Searches, e.SearchP50US, e.SearchP99US = n, r.Searches.Quantile(.5).Seconds()*1e6, r.Searches.Quantile(.99).Seconds()*1e6
 	}
 	e.GapP50NS, e.GapP99NS = int64(gaps.Quantile(.5)), int64(gaps.Quantile(.99))
 	e.Handoffs, e.HandoffP50US, e.HandoffP99US = handoffs.N(), handoffs.Quantile(.5).Seconds()*1e6, handoffs.Quantile(.99).Seconds()*1e6
