@@ -88,7 +88,7 @@ func TestNeverWaits(t *testing.T) {
 // busyArrivals load a system so that priced EDF misses deadlines.
 func busyArrivals(t failer, sys *sched.System) []sched.Arrival {
 	t.Helper()
-	traffic := sched.Traffic{Process: sched.Poisson, Duration: 2 * time.Second, Seed: 3}
+	traffic := sched.Traffic{Process: sched.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
 		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
 	}
