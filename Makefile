@@ -38,18 +38,40 @@ evaluation: build
 	mv out/EVALUATION.md docs/EVALUATION.md
 
 # One file per shard, so that what is there already is not simulated again.
-ROLLOUT = --policies fcfs,edf,dream,terastal,pedf,rollout
+OWN = --policies fcfs,edf,dream,terastal,pedf,rollout
 SHARDS = 1 2 3 4 5 6 7
+SMALL = --traffic poisson,jitter --scales 1,1.3 --seeds 4 --drop late --duration 1s
+OTHERS = ablation drift interference overhead late
 
-evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) $(SHARDS:%=out/rollout/noise-%.csv)
-	bin/terastal sweep report --rollout out/rollout/*.csv >out/EVALUATION-ROLLOUT.md
+evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.csv $(OTHERS:%=out/rollout/other/%.csv)
+	bin/terastal sweep report --rollout out/rollout/*.csv \
+		--also "Ablations: options of rollout changed=out/rollout/other/ablation.csv" \
+		--also "Accelerators drift: up to 30 % slower, each in its own rhythm of 500 ms=out/rollout/other/drift.csv" \
+		--also "Interference: 20 % slower for every other accelerator that is busy=out/rollout/other/interference.csv" \
+		--also "Dispatching takes 20 us that nothing predicts=out/rollout/other/overhead.csv" \
+		--also "Searches beside dispatching, whose results come 100 us late=out/rollout/other/late.csv" >out/EVALUATION-ROLLOUT.md
 	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
 
 out/rollout/main-%.csv: | build
-	bin/terastal sweep $(ROLLOUT) --shard $*/7 --seeds 8 --drop late,hopeless --csv $@
+	bin/terastal sweep $(OWN) --shard $*/7 --seeds 8 --drop late,hopeless --csv $@
 
-out/rollout/noise-%.csv: | build
-	bin/terastal sweep $(ROLLOUT) --shard $*/7 --seeds 4 --drop late --noise 0.1,0.3 --csv $@
+out/rollout/noise.csv: | build
+	bin/terastal sweep $(OWN) --seeds 4 --drop late --scales 1,1.3 --noise 0.1,0.3 --csv $@
+
+out/rollout/other/ablation.csv: | build
+	bin/terastal sweep $(OWN),rollout:every=10,rollout:tight=0,rollout:variant=0,rollout:horizon=0.5,rollout:events=2000,rollout:rules=0+1+2+3+4+5+6+7+8,rollout:rules=9+10+11+12+13 $(SMALL) --csv $@
+
+out/rollout/other/drift.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --drift 0.3 --csv $@
+
+out/rollout/other/interference.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --interference 0.2 --csv $@
+
+out/rollout/other/overhead.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --overhead 20us --csv $@
+
+out/rollout/other/late.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --search-time 100us --csv $@
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null

@@ -209,7 +209,9 @@ type Engine struct {
 	cfg        Config
 	dropper    dropper // the policy, if it is one
 	watcher    watcher // the same
+	pacer      pacer   // the same
 	judge      judge   // nil but in rollouts
+	slow       float64 // in rollouts, how much longer layers take than the tables say; 0 in others
 	t          *Tables
 	state      State
 	active     []int32 // jobs in the system, by model
@@ -248,11 +250,17 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// pacer is a policy that wants to know how long layers take.
+type pacer interface {
+	paced(predicted, took time.Duration)
+}
+
 // setPolicy makes the policy decide from now on.
 func (e *Engine) setPolicy(p Policy) {
 	e.cfg.Policy = p
 	e.dropper, _ = p.(dropper)
 	e.watcher, _ = p.(watcher)
+	e.pacer, _ = p.(pacer)
 }
 
 // CopyFrom makes the engine go on as o does, an engine of the same system and
@@ -397,6 +405,9 @@ func (e *Engine) complete(ev Event) {
 	if e.adapt != nil {
 		e.adapt.observe(j, int(a.Row), ev.Accelerator, ev.At-ev.Start)
 	}
+	if e.pacer != nil {
+		e.pacer.paced(a.Free-a.Started, ev.At-a.Started)
+	}
 	e.completed(i, ev.Accelerator)
 }
 
@@ -533,6 +544,9 @@ func (e *Engine) occupy(c *Choice) {
 	cost := e.t.cost(m, j, int(row), k)
 	if cost >= never {
 		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
+	}
+	if e.slow > 0 {
+		cost = time.Duration(e.slow * float64(cost))
 	}
 	j.On = c.Accelerator
 	j.Used |= m.bit[row]

@@ -39,6 +39,12 @@ func (o Observed) configure(cfg *Config) {
 	}
 }
 
+func (o Observed) paced(predicted, took time.Duration) {
+	if p, ok := o.Policy.(pacer); ok {
+		p.paced(predicted, took)
+	}
+}
+
 // RuleOptions are ruleOptions for tests that are not part of the package.
 type RuleOptions struct {
 	Order              int
@@ -73,9 +79,12 @@ func DefaultRollout() RolloutOptions {
 // RolledSeed sets apart what rolled engines draw.
 const RolledSeed = rolledSeed
 
-// Adopt makes an engine go on from a state, beginning with a decision there.
-func Adopt(e *Engine, s *State) {
-	e.adopt(s)
+// Adopt makes an engine go on from a state, beginning with a decision there, with
+// layers that take so many times as long as the tables say.
+func Adopt(e *Engine, s *State, slow float64) {
+	if e.adopt(s); slow != 1 {
+		e.slow = slow
+	}
 	e.dispatch()
 }
 

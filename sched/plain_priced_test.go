@@ -18,6 +18,30 @@ type plainRule struct {
 	prices []float64
 	rates  []float64
 	lost   bool // requests that nothing can save are served, last
+	plainPace
+}
+
+// plainPace is how long layers took lately.
+type plainPace struct{ predicted, took float64 }
+
+func (p *plainPace) paced(predicted, took time.Duration) {
+	if p.predicted == 0 {
+		p.predicted, p.took = float64(predicted), float64(predicted)
+	}
+	p.predicted += (float64(predicted) - p.predicted) / 64
+	p.took += (float64(took) - p.took) / 64
+}
+
+func (p *plainPace) slow() float64 {
+	if p.predicted == p.took {
+		return 1
+	}
+	return min(4, max(0.5, p.took/p.predicted))
+}
+
+// due is the time to the deadline, in predicted time.
+func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
+	return time.Duration(float64(j.Deadline-s.Now) / p.slow())
 }
 
 // newPlainRule takes prices for one release of every model per deadline.
@@ -34,7 +58,7 @@ func newPlainRule(sys *sched.System, o sched.RuleOptions) *plainRule {
 	if err != nil {
 		panic(err)
 	}
-	return &plainRule{reference{sys, ""}, o, p.Prices, p.Rates, false}
+	return &plainRule{reference{sys, ""}, o, p.Prices, p.Rates, false, plainPace{}}
 }
 
 func (p *plainRule) configure(cfg sched.Config) {
@@ -127,7 +151,7 @@ func (p *plainRule) deferred(s *sched.State) map[int]bool {
 	sum := 0.0
 	for n, i := range jobs {
 		sum += work(i)
-		if sum <= float64(s.Jobs[i].Deadline-s.Now) {
+		if sum <= float64(p.due(s, s.Jobs[i])) {
 			continue
 		}
 		most := -1
@@ -153,7 +177,7 @@ func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []en
 	var list []entry
 	for _, i := range waiting(s) {
 		j := s.Jobs[i]
-		due, left := j.Deadline-s.Now, p.latest(j)
+		due, left := p.due(s, j), p.latest(j)
 		e := entry{i: i}
 		switch {
 		case leastWith(p.sys.Models[j.Model], p.left(j), j.Used) > due:
@@ -204,7 +228,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 	var out []sched.Choice
 	for _, e := range list {
 		j := s.Jobs[e.i]
-		due, left := j.Deadline-s.Now, p.latest(j)
+		due, left := p.due(s, j), p.latest(j)
 		gain := p.Gain
 		if p.Dynamic {
 			gain *= min(3, max(0, float64(due-left)/float64(left)))
@@ -215,7 +239,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 			rest = time.Duration((1-p.Caution)*float64(rest) + p.Caution*toGo(after))
 		}
 		all := p.options(j, free)
-		inTime := func(o option) bool { return o.finish+rest <= j.Deadline }
+		inTime := func(o option) bool { return o.finish-s.Now+rest <= due }
 		originals := keep(all, func(o option) bool { return o.implementation == 0 })
 		if len(originals) == 0 && len(all) == 0 {
 			continue

@@ -21,6 +21,25 @@ type plainRollout struct {
 	next   int
 	since  int
 	alarm  bool
+	plainPace
+}
+
+// paced tells the rules, too.
+func (p *plainRollout) paced(predicted, took time.Duration) {
+	p.plainPace.paced(predicted, took)
+	for _, r := range p.rules {
+		if c, ok := r.(pacer); ok {
+			c.paced(predicted, took)
+		}
+	}
+}
+
+// longer is how long what is predicted to take so long will take.
+func (p *plainRollout) longer(x time.Duration) time.Duration {
+	if p.slow() == 1 {
+		return x
+	}
+	return time.Duration(p.slow() * float64(x))
 }
 
 func newPlainRollout(sys *sched.System) plain {
@@ -72,6 +91,11 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 	}
 	var base sched.State
 	base.CopyFrom(s)
+	for k := range base.Accelerators {
+		if a := &base.Accelerators[k]; a.Job != sched.Idle {
+			a.Free = a.Started + p.longer(a.Free-a.Started)
+		}
+	}
 	for _, c := range out {
 		j := &base.Jobs[c.Job]
 		im := p.sys.Models[j.Model].Layers[j.Layer].Implementations[c.Implementation]
@@ -84,7 +108,7 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 		}
 		j.On = c.Accelerator
 		base.Accelerators[c.Accelerator].Job = j.ID
-		base.Accelerators[c.Accelerator].Free = s.Now + took
+		base.Accelerators[c.Accelerator].Free = s.Now + p.longer(took)
 	}
 	if was := p.cur; p.search(&base) != was {
 		out = append(out, p.rules[p.cur].choices(&base)...)
@@ -129,7 +153,7 @@ func (p *plainRollout) laxity(s *sched.State, j sched.Job) time.Duration {
 	if j.On != sched.Idle {
 		at, layers = max(s.Now, s.Accelerators[j.On].Free), layers[1:]
 	}
-	return j.Deadline - at - leastWith(m, layers, j.Used)
+	return j.Deadline - at - p.longer(leastWith(m, layers, j.Used))
 }
 
 // roll returns the cost of a schedule and the instant at which it ended.
@@ -146,7 +170,7 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 	if err != nil {
 		panic(err)
 	}
-	sched.Adopt(e, base)
+	sched.Adopt(e, base, p.slow())
 	s := sched.StateOf(e)
 	for c.cost <= most {
 		k := -1

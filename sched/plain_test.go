@@ -387,6 +387,12 @@ func (p *plainWhole) configure(cfg sched.Config) {
 	}
 }
 
+func (p *plainWhole) paced(predicted, took time.Duration) {
+	if c, ok := p.inner.(pacer); ok {
+		c.paced(predicted, took)
+	}
+}
+
 func (p *plainWhole) choices(s *sched.State) []sched.Choice {
 	view, at, out := p.view(s)
 	for _, c := range p.inner.choices(&view) {

@@ -142,7 +142,7 @@ func (p *pricedRule) list(s *State, lost bool) {
 			continue
 		}
 		m := &p.t.models[j.Model]
-		due, left := j.Deadline-s.Now, m.remain[j.Layer]
+		due, left := p.due(s, j), m.remain[j.Layer]
 		c := candidate{job: int32(i)}
 		if left > due {
 			c.class = savable
@@ -207,7 +207,7 @@ func (p *pricedRule) admit(s *State) {
 		if !j.Waiting() {
 			l++
 		}
-		c := claim{due: float64(j.Deadline - s.Now), work: m.work[l] * p.stretch(j.Model), job: int32(i)}
+		c := claim{due: float64(p.due(s, j)), work: m.work[l] * p.stretch(j.Model), job: int32(i)}
 		c.ratio = c.work / m.weight
 		p.admitted = append(p.admitted, c)
 		all, first = all+c.work, min(first, c.due)
@@ -244,7 +244,7 @@ func (p *pricedRule) admit(s *State) {
 func (p *pricedRule) serve(s *State, c *candidate) (Choice, bool) {
 	j := &s.Jobs[c.job]
 	m := &p.t.models[j.Model]
-	due, left := j.Deadline-s.Now, m.remain[j.Layer]
+	due, left := p.due(s, j), m.remain[j.Layer]
 	gain := p.gain
 	if p.dynamic {
 		gain *= min(3, max(0, float64(due-left)/float64(left)))

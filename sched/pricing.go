@@ -115,12 +115,51 @@ func (p *Pricing) validate(s *System) error {
 	return nil
 }
 
-// priced holds what priced rules look up, beside the tables. It is read only.
+// priced holds what priced rules look up, beside the tables. Rules only read it.
 type priced struct {
 	t      *Tables
 	prices []float64 // by accelerator, times the number of useful ones: 1 on average
 	models []pricedModel
+	pace   pace
 }
+
+// pace is how long layers have taken lately against what was predicted, all
+// together: what drift, interference and the overhead of dispatching have in
+// common. Corrections of single latencies (Config.Adapt) make accelerators that
+// are seldom used look better than they are, because nothing corrects them.
+type pace struct{ predicted, took float64 }
+
+// paceShare is the share of the last layer in the pace.
+const paceShare = 1.0 / 64
+
+func (p *pace) observe(predicted, took time.Duration) {
+	if p.predicted == 0 {
+		p.predicted, p.took = float64(predicted), float64(predicted)
+	}
+	p.predicted += paceShare * (float64(predicted) - p.predicted)
+	p.took += paceShare * (float64(took) - p.took)
+}
+
+// slow is how many times as long as predicted layers take, from 1/2 to 4.
+func (p *pace) slow() float64 {
+	if p.took == p.predicted {
+		return 1
+	}
+	return max(0.5, min(4, p.took/p.predicted))
+}
+
+// due is the time from now to the job's deadline, as long as layers would take
+// that run as predicted.
+func (p *priced) due(s *State, j *Job) time.Duration {
+	due := j.Deadline - s.Now
+	if p.pace.took == p.pace.predicted {
+		return due
+	}
+	return time.Duration(float64(due) / p.pace.slow())
+}
+
+// paced notes how long a layer took.
+func (p *priced) paced(predicted, took time.Duration) { p.pace.observe(predicted, took) }
 
 // pricedModel is one model's part.
 type pricedModel struct {

@@ -105,17 +105,31 @@ func against(t failer, sys *sched.System, fast sched.Policy, slow plain, next sc
 				t.Fatalf("system %+v\nstate %+v\njob %d: dropped is %v, want %v", *sys, *s, job, drop, want)
 			}
 		}}
-	return policy, teacher{slow, next}
+	return policy, teacher{slow, next, map[int32]sched.Record{}}
 }
 
-// teacher tells the plain policy how jobs end.
+// teacher tells the plain policy how jobs end and how long layers take.
 type teacher struct {
 	plain
-	next sched.Recorder
+	next    sched.Recorder
+	started map[int32]sched.Record // by accelerator
+}
+
+// pacer is a plain policy that wants to know how long layers take.
+type pacer interface {
+	paced(predicted, took time.Duration)
 }
 
 func (r teacher) Record(rec sched.Record) {
-	if rec.Kind == sched.Ended {
+	switch rec.Kind {
+	case sched.Dispatched:
+		r.started[rec.Accelerator] = rec
+	case sched.Completed:
+		if p, ok := r.plain.(pacer); ok {
+			d := r.started[rec.Accelerator]
+			p.paced(d.Until-d.At, rec.At-d.At)
+		}
+	case sched.Ended:
 		r.ended(int(rec.Model), rec.Outcome)
 	}
 	if r.next != nil {

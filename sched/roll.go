@@ -112,7 +112,11 @@ func (r *roller) laxity(s *State, j *Job) time.Duration {
 	if !j.Waiting() {
 		at, l = max(s.Now, s.Accelerators[j.On].Free), l+1
 	}
-	return j.Deadline - at - r.least(j.Model, j.Used, l)
+	least := r.least(j.Model, j.Used, l)
+	if r.engine.slow > 0 {
+		least = time.Duration(r.engine.slow * float64(least))
+	}
+	return j.Deadline - at - least
 }
 
 // giveUp notes the jobs that no rule can save from a state on.
@@ -121,6 +125,22 @@ func (r *roller) giveUp(s *State) {
 	for i := range s.Jobs {
 		if j := &s.Jobs[i]; r.laxity(s, j) < 0 {
 			r.lost = append(r.lost, j.ID)
+		}
+	}
+}
+
+// pacedFrom makes the engine equal to a state, with layers as slow from now on,
+// those that run included, as they have been lately.
+func (r *roller) pacedFrom(s *State) {
+	r.engine.adopt(s)
+	if r.engine.slow = r.pace.slow(); r.engine.slow == 1 {
+		r.engine.slow = 0
+		return
+	}
+	for k := range s.Accelerators {
+		a := &r.engine.state.Accelerators[k]
+		if a.Job != Idle {
+			a.Free = a.Started + time.Duration(r.engine.slow*float64(a.Free-a.Started))
 		}
 	}
 }

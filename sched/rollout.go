@@ -108,7 +108,7 @@ func (p *rollout) Select(s *State, out []Choice) []Choice {
 		return out
 	}
 	e := p.search.roller.engine
-	e.adopt(s)
+	p.search.roller.pacedFrom(s)
 	for i := range out[first:] {
 		e.occupy(&out[first+i])
 	}
@@ -140,12 +140,12 @@ func (p *rollout) ended(_ Job, o Outcome, _ time.Duration) { p.alarm = p.alarm |
 // takeOut is the policy's part of Engine.SearchBeside.
 func (p *rollout) takeOut() *Search {
 	p.beside = true
+	own := *p.priced // the pace is copied with each state
 	if p.cfg.Adapt {
-		own := *p.priced
 		own.t = p.t.Clone()
-		p.search = newSearch(&own, portfolio(&own, p.rolloutOptions.rules), &p.cfg, p.rolloutOptions)
-		p.search.mirror = true
 	}
+	p.search = newSearch(&own, portfolio(&own, p.rolloutOptions.rules), &p.cfg, p.rolloutOptions)
+	p.search.mirror = p.cfg.Adapt
 	return p.search
 }
 
@@ -167,7 +167,9 @@ func (p *rollout) prepare(state *State, s *Search) bool {
 	if s.mirror {
 		s.t.follow(p.t)
 	}
-	s.base.CopyFrom(state)
+	s.pace = p.pace
+	s.roller.pacedFrom(state)
+	s.base.CopyFrom(&s.roller.engine.state)
 	s.cur, s.delay = p.cur, time.Duration(p.age)
 	return true
 }

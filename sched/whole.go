@@ -134,6 +134,13 @@ func (p *wholeModel) configure(cfg *Config) {
 	}
 }
 
+// paced passes on how long layers take.
+func (p *wholeModel) paced(predicted, took time.Duration) {
+	if c, ok := p.inner.(pacer); ok {
+		c.paced(predicted, took)
+	}
+}
+
 // ended passes on what the inner policy may want to learn.
 func (p *wholeModel) ended(j Job, o Outcome, at time.Duration) {
 	if w, ok := p.inner.(watcher); ok {

@@ -180,6 +180,7 @@ func readSweeps(paths []string) ([]study.Result, error) {
 
 func newSweepReport(s *streams) *cobra.Command {
 	var rollout bool
+	var also []string
 	cmd := &cobra.Command{
 		Use:     "report FILE...",
 		Short:   "Summarise a sweep in Markdown",
@@ -190,12 +191,33 @@ func newSweepReport(s *streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if rollout {
-				return report.Rollout(s.out, results)
+			if !rollout {
+				return report.Evaluation(s.out, results)
 			}
-			return report.Evaluation(s.out, results)
+			sections, err := readSections(also)
+			if err != nil {
+				return err
+			}
+			return report.Rollout(s.out, results, sections)
 		},
 	}
 	cmd.Flags().BoolVar(&rollout, "rollout", false, "the report about the policies pedf and rollout")
+	cmd.Flags().StringArrayVar(&also, "also", nil, "with --rollout, another sweep with a table of its own, as TITLE=FILE")
 	return cmd
+}
+
+func readSections(also []string) ([]report.Section, error) {
+	var out []report.Section
+	for _, a := range also {
+		title, path, ok := strings.Cut(a, "=")
+		if !ok {
+			return nil, usagef("--also %q: write TITLE=FILE", a)
+		}
+		results, err := readSweeps([]string{path})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, report.Section{Title: title, Results: results})
+	}
+	return out, nil
 }

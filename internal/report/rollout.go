@@ -16,9 +16,16 @@ import (
 // each combination.
 var published4 = []string{"fcfs", "edf", "dream", "terastal"}
 
+// Section is a sweep of its own in a report.
+type Section struct {
+	Title   string
+	Results []study.Result
+}
+
 // Rollout writes docs/EVALUATION-ROLLOUT.md from a sweep with the policies pedf
-// and rollout, whatever its scenarios, noises and drop policies.
-func Rollout(w io.Writer, results []study.Result) error {
+// and rollout, whatever its scenarios, noises and drop policies, and from others
+// that get a table each.
+func Rollout(w io.Writer, results []study.Result, others []Section) error {
 	var b strings.Builder
 	fmt.Fprint(&b, `# Priced EDF and rollouts, on the simulator
 
@@ -55,9 +62,28 @@ as long as predicted.
 		return err
 	}
 	rolloutLosses(&b, groups)
+	if len(others) > 0 {
+		fmt.Fprint(&b, "\n## Ablations, and what is not as predicted\n\nSmaller grids: what they are is in the Makefile.\n\n")
+	}
+	for _, o := range others {
+		rolloutTable(&b, o.Title, study.Groups(o.Results))
+	}
+	fmt.Fprint(&b, rolloutNotes)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// rolloutNotes are what the tables do not show.
+const rolloutNotes = `## What was tried and left out
+
+Five rules of the first 19 (least laxity ratio with and without prices, mean laxity, terastal with virtual deadlines beyond its budgets, DREAM with fixed
+weights): together they took a search's events from the others and gained nothing. Correcting single latencies by what layers took (` + "`--adapt`" + `) under interference:
+accelerators that are seldom used keep their optimistic predictions and draw layers to them. Instead one pace of all layers scales every
+prediction (` + "`go doc -u ./sched pace`" + `). Half as many rolled events per search: rolls then end too early.
+
+Not tried: rolling with samples of measured distributions, a guard that accounts for baselines in shadow, a portfolio chosen offline for each
+scenario, and coarser rolled layers.
+`
 
 func rolloutGroups(groups []study.Group, wanted func(*study.Result) bool) []study.Group {
 	var out []study.Group
