@@ -15,7 +15,7 @@ import (
 
 // trafficFlags are the flags of every verb that plays traffic.
 var trafficFlags = []string{"duration", "seed", "load", "scale", "arrivals", "phases", "jitter", "burst-on", "burst-off", "trace",
-	"policies", "cost", "adapt", "drop", "queue", "realtime", "retries", "faults", "out", "budget", "precision"}
+	"policies", "cost", "adapt", "drop", "queue", "realtime", "retries", "faults", "save-outputs", "out", "budget", "precision"}
 
 // playOptions are what the verbs that play traffic have in common.
 type playOptions struct {

@@ -145,6 +145,9 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer ex.Close()
+	if err := f.setInputs(ex); err != nil {
+		return nil, err
+	}
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
 		return nil, err
 	}
@@ -197,6 +200,11 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 			return nil, false, err
 		}
 		p.Verification = &v
+		if f.Config.SaveOutputs {
+			if err := f.saveOutputs(o.Policy, r.Samples); err != nil {
+				return nil, false, err
+			}
+		}
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	return p, r.Interrupted, f.writeLog(r.Log, p)
