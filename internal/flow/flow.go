@@ -66,6 +66,7 @@ type Flow struct {
 	Load float64
 
 	opts     Options
+	watch    func(policy string, s runtime.Stats, total time.Duration)
 	drill    *runtime.Drill
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
@@ -159,6 +160,13 @@ func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
 		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
 	}
 	return &runtime.Network{Name: mc.Name, Model: m, Layers: layers}, nil
+}
+
+// Watch has runs report how they stand, ten times a second, with how long
+// requests are released; a progress bar is then not shown. It is called on a
+// goroutine of the run and must not keep the statistics' slices.
+func (f *Flow) Watch(watch func(policy string, s runtime.Stats, total time.Duration)) {
+	f.watch = watch
 }
 
 // Close frees everything the flow opened.

@@ -177,8 +177,13 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 
 // runPolicy plays the traffic under one policy and writes its log and trace.
 func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options) (p *PolicyResult, interrupted bool, err error) {
-	meter := f.opts.Progress("running " + o.Policy)
-	o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	meter := Discard("")
+	if f.watch != nil {
+		o.Progress = func(s runtime.Stats) { f.watch(o.Policy, s, o.Traffic.Duration) }
+	} else {
+		meter = f.opts.Progress("running " + o.Policy)
+		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	}
 	run := ex.Run
 	if o.Policy == runtime.Unscheduled {
 		run = ex.RunUnscheduled
