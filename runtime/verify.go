@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/terastal/terastal/models"
 )
@@ -34,18 +35,14 @@ type Verification struct {
 // Verify computes every model whole on the inputs of the samples and compares.
 func (e *Executor) Verify(samples []Sample) (Verification, error) {
 	var v Verification
-	references := map[int][][][]byte{}
+	references, err := e.references(samples)
+	if err != nil {
+		return v, fmt.Errorf("verify: %w", err)
+	}
 	for _, s := range samples {
 		n := e.programs[s.Model].Network
-		if references[s.Model] == nil {
-			ref, err := n.Reference(e.inputs[s.Model])
-			if err != nil {
-				return v, fmt.Errorf("verify: %w", err)
-			}
-			references[s.Model] = ref
-		}
 		right, same, finite := true, true, true
-		for i, want := range references[s.Model][s.Input] {
+		for i, want := range references[[2]int{s.Model, s.Input}] {
 			info := n.Model.Outputs()[i]
 			d, err := models.Compare(info.Type, s.Outputs[i], want)
 			if err != nil {
@@ -74,6 +71,35 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 		}
 	}
 	return v, nil
+}
+
+// references are the whole models' outputs for the inputs that samples have, by
+// model and input set.
+func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
+	used := make([][]int, len(e.programs))
+	for _, s := range samples {
+		if !slices.Contains(used[s.Model], s.Input) {
+			used[s.Model] = append(used[s.Model], s.Input)
+		}
+	}
+	out := map[[2]int][][]byte{}
+	for m, sets := range used {
+		if len(sets) == 0 {
+			continue
+		}
+		var inputs [][]*Tensor
+		for _, i := range sets {
+			inputs = append(inputs, e.inputs[m][i])
+		}
+		refs, err := e.programs[m].Network.Reference(inputs)
+		if err != nil {
+			return nil, err
+		}
+		for n, i := range sets {
+			out[[2]int{m, i}] = refs[n]
+		}
+	}
+	return out, nil
 }
 
 func bounded(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -45,6 +45,7 @@ whole models. Needs no configuration and no download.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.demo(cmd) },
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
+	o.watchFlags(cmd)
 	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "0.7", "duration": "6s", "budget": "8s"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}

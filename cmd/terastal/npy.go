@@ -1,15 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"slices"
 	"strings"
 
-	"github.com/sbinet/npyio/npy"
-
+	"github.com/terastal/terastal/internal/tensorfile"
 	"github.com/terastal/terastal/models"
 )
 
@@ -29,7 +24,7 @@ func inputData(m *models.Model, refs []string, seed uint64) ([][]byte, error) {
 			return nil, usagef("--input: %s is given twice", t.Name)
 		}
 		given[i] = true
-		if data[i], err = readArray(file, t); err != nil {
+		if data[i], err = tensorfile.ReadArray(file, t); err != nil {
 			return nil, fmt.Errorf("input %q: file %s: %w", t.Name, file, err)
 		}
 	}
@@ -46,55 +41,4 @@ func findInput(inputs []models.Tensor, ref string) (int, string, error) {
 		return 0, ref, nil
 	}
 	return 0, "", usagef("--input %s: write NAME=FILE.npy, where NAME is one of the inputs %v", ref, inputs)
-}
-
-// arrayTypes are NumPy's names of element types. bfloat16 has none.
-var arrayTypes = map[string]string{
-	"f2": "float16", "f4": "float32", "f8": "float64", "b1": "bool",
-	"i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
-	"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64",
-}
-
-// readArray reads the array of a file that fits t.
-func readArray(path string, t models.Tensor) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, errors.Unwrap(err) // the path is named already
-	}
-	defer f.Close()
-	h, err := arrayHeader(f)
-	if err != nil {
-		return nil, err
-	}
-	shape := []int64{}
-	for _, d := range h.Descr.Shape {
-		shape = append(shape, int64(d))
-	}
-	kind := strings.TrimLeft(h.Descr.Type, "<|=")
-	if arrayTypes[kind] != t.Type.String() || !slices.Equal(shape, t.Shape) {
-		return nil, fmt.Errorf("holds an array of type %s and shape %v; expected is %v%v", h.Descr.Type, shape, t.Type, t.Shape)
-	}
-	if h.Descr.Fortran {
-		return nil, errors.New("holds an array in Fortran order; save numpy.ascontiguousarray of it")
-	}
-	data := make([]byte, t.Bytes())
-	if n, err := io.ReadFull(f, data); err != nil {
-		return nil, fmt.Errorf("ends after %d of the %d bytes of %v%v", n, len(data), t.Type, t.Shape)
-	}
-	return data, nil
-}
-
-// arrayHeader reads up to the array's data. The elements are read as bytes,
-// not by the library: it takes short files for arrays that end in zeros.
-func arrayHeader(f io.Reader) (h npy.Header, err error) {
-	defer func() {
-		if recover() != nil { // it trusts what the header says about itself
-			err = errors.New("is no .npy file: its header is damaged")
-		}
-	}()
-	r, err := npy.NewReader(f)
-	if err != nil {
-		return h, fmt.Errorf("is no .npy file: %w", err)
-	}
-	return r.Header, nil
 }

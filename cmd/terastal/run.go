@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -17,7 +18,7 @@ import (
 
 // trafficFlags are the flags of every verb that plays traffic.
 var trafficFlags = []string{"duration", "seed", "load", "scale", "arrivals", "phases", "jitter", "burst-on", "burst-off", "trace",
-	"policies", "cost", "adapt", "drop", "queue", "realtime", "retries", "faults", "out", "budget", "precision"}
+	"policies", "cost", "adapt", "drop", "queue", "realtime", "retries", "faults", "save-outputs", "out", "budget", "precision"}
 
 // playOptions are what the verbs that play traffic have in common.
 type playOptions struct {
@@ -26,6 +27,7 @@ type playOptions struct {
 	profile   string
 	simulated bool
 	compare   bool // show policies side by side
+	watchOptions
 }
 
 func newRun(s *streams) *cobra.Command {
@@ -40,12 +42,14 @@ policy the event log and a trace for ui.perfetto.dev, to the output folder.`,
 		Example: `  terastal run --config my.yaml
   terastal run --config my.yaml --policies edf,terastal --duration 30s
   terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'
+  terastal run --config my.yaml --duration 10m --metrics :9464 --log run.jsonl
   terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20
   terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "terastal")
+	o.watchFlags(cmd)
 	return cmd
 }
 
@@ -60,6 +64,7 @@ func newCompare(s *streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "")
+	o.watchFlags(cmd)
 	cmd.Flags().BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")
 	return cmd
 }
@@ -145,7 +150,13 @@ func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, 
 	if o.simulated {
 		return f.Simulate()
 	}
-	return f.Run(ctx)
+	watch, done, err := o.watch(&o.watchOptions)
+	if err != nil {
+		return nil, err
+	}
+	f.Watch(watch)
+	r, err := f.Run(ctx)
+	return r, errors.Join(err, done())
 }
 
 // show prints a result and turns one that is not valid into an error.

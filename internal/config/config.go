@@ -52,6 +52,8 @@ type Config struct {
 	Retries int `mapstructure:"retries"`
 	// Faults make accelerators misbehave, as drills; see runtime.ParseFault.
 	Faults []string `mapstructure:"faults"`
+	// SaveOutputs writes the outputs of the verified requests as .npy files.
+	SaveOutputs bool `mapstructure:"save_outputs"`
 	// Out is the folder that results are written to.
 	Out string `mapstructure:"out"`
 
@@ -93,6 +95,12 @@ type Model struct {
 	Probability float64 `mapstructure:"probability"`
 	// Phase is the first release of periodic arrivals with phases "given".
 	Phase time.Duration `mapstructure:"phase"`
+	// Inputs names where the requests' inputs come from, relative to the
+	// configuration's folder: a .npy or .npz file or a folder of images; empty
+	// for random ones. Mean and Std normalise images, by channel.
+	Inputs string    `mapstructure:"inputs"`
+	Mean   []float64 `mapstructure:"mean"`
+	Std    []float64 `mapstructure:"std"`
 	// Dims binds symbolic dimensions, each "name=value".
 	Dims []string `mapstructure:"dims"`
 }
@@ -133,7 +141,7 @@ var flags = map[string]string{
 	"duration": "traffic.duration", "seed": "traffic.seed", "load": "traffic.load", "arrivals": "traffic.arrivals",
 	"scale": "traffic.scale", "burst-on": "traffic.burst_on", "burst-off": "traffic.burst_off", "trace": "traffic.trace",
 	"cost": "cost", "adapt": "adapt", "phases": "traffic.phases", "jitter": "traffic.jitter", "policies": "policies", "drop": "drop", "queue": "queue",
-	"realtime": "realtime", "retries": "retries", "faults": "faults", "out": "out", "budget": "profile.budget", "precision": "profile.precision",
+	"realtime": "realtime", "retries": "retries", "faults": "faults", "save-outputs": "save_outputs", "out": "out", "budget": "profile.budget", "precision": "profile.precision",
 }
 
 // AddFlags defines the named flags, each of which overrides a key of the file;
@@ -177,6 +185,8 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 			f.Int(n, 0, "how often a layer that fails is run again before its request fails")
 		case "faults":
 			f.StringArray(n, nil, "drill: make accelerators misbehave, such as \"error accelerator=gpu p=0.01\" or \"hang after=500 times=1\" (may be repeated)")
+		case "save-outputs":
+			f.Bool(n, false, "write the outputs of the verified requests to OUT/outputs, as .npy files")
 		case "out":
 			f.String(n, "out", "folder that results are written to")
 		case "budget":
@@ -469,6 +479,9 @@ func (m *Model) validate(names map[string]bool) error {
 	}
 	if _, err := m.Dimensions(); err != nil {
 		return err
+	}
+	if m.Inputs == "" && len(m.Mean)+len(m.Std) > 0 || slices.Contains(m.Std, 0) {
+		return fmt.Errorf("mean and std of %q are for images named by inputs, and std is not 0", m.Name)
 	}
 	return nil
 }

@@ -72,6 +72,7 @@ type Flow struct {
 	Load float64
 
 	opts    Options
+	watch   func(policy string, s runtime.Stats, total time.Duration)
 	sources []source
 	drill   *runtime.Drill
 	// emulations are the resolved tables of emulated accelerators, by index.
@@ -209,6 +210,13 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
 	return &runtime.Network{Name: s.Name, Model: m, Layers: layers}, nil
+}
+
+// Watch has runs report how they stand, ten times a second, with how long
+// requests are released; a progress bar is then not shown. It is called on a
+// goroutine of the run and must not keep the statistics' slices.
+func (f *Flow) Watch(watch func(policy string, s runtime.Stats, total time.Duration)) {
+	f.watch = watch
 }
 
 // Close frees everything the flow opened.

@@ -145,6 +145,9 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer ex.Close()
+	if err := f.setInputs(ex); err != nil {
+		return nil, err
+	}
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
 		return nil, err
 	}
@@ -174,8 +177,13 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 
 // runPolicy plays the traffic under one policy and writes its log and trace.
 func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options) (p *PolicyResult, interrupted bool, err error) {
-	meter := f.opts.Progress("running " + o.Policy)
-	o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	meter := Discard("")
+	if f.watch != nil {
+		o.Progress = func(s runtime.Stats) { f.watch(o.Policy, s, o.Traffic.Duration) }
+	} else {
+		meter = f.opts.Progress("running " + o.Policy)
+		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	}
 	run := ex.Run
 	if o.Policy == runtime.Unscheduled {
 		run = ex.RunUnscheduled
@@ -197,6 +205,11 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 			return nil, false, err
 		}
 		p.Verification = &v
+		if f.Config.SaveOutputs {
+			if err := f.saveOutputs(o.Policy, r.Samples); err != nil {
+				return nil, false, err
+			}
+		}
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	return p, r.Interrupted, f.writeLog(r.Log, p)

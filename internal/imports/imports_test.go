@@ -42,18 +42,20 @@ var allowed = []struct {
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
+	{"internal/tensorfile", []string{"models"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched"}},
 	// What the command line shares between its verbs.
 	{"internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "internal/table"}},
+	{"internal/live", []string{"runtime", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
-		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats"}},
+		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats", "internal/tensorfile"}},
 	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/study", "internal/table"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/study", "internal/document",
-		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/ort", "internal/report", "internal/table"}},
+		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/ort", "internal/report", "internal/table", "internal/tensorfile"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},
 }
@@ -65,7 +67,7 @@ var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sy
 
 // confined libraries serve one place only: elsewhere their formats do not belong.
 var confined = map[string]string{
-	"github.com/sbinet/npyio/npy": "cmd/terastal",
+	"github.com/sbinet/npyio/npy": "internal/tensorfile",
 	"golang.org/x/perf/benchfmt":  "profiler",
 	"golang.org/x/perf/benchmath": "profiler",
 }

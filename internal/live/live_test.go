@@ -1,0 +1,113 @@
+package live
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/terastal/terastal/runtime"
+)
+
+func stats(at time.Duration) runtime.Stats {
+	m := runtime.ModelStats{Name: `a"b`, Released: 10, Met: 6, Late: 1, Dropped: 2, Active: 1, Variants: 3}
+	for range 7 {
+		m.Latency.Add(4 * time.Millisecond)
+	}
+	return runtime.Stats{At: at, Models: []runtime.ModelStats{m}, Accelerators: []runtime.AcceleratorStats{
+		{Name: "x", Layers: 70, Busy: at / 2}, {Name: "y", Down: true}}}
+}
+
+// The view shows what there is, draws over itself, and rests between.
+func TestView(t *testing.T) {
+	var b bytes.Buffer
+	v := NewView(&b)
+	v.Update("edf", stats(time.Second), 5*time.Second)
+	first := b.String()
+	for _, want := range []string{"edf: 1.0 of 5.0 s", `a"b`, "33.3 %", "4.", "busy: x 50 %, y out of service"} {
+		if !strings.Contains(first, want) {
+			t.Errorf("%q is not in\n%s", want, first)
+		}
+	}
+	if strings.Contains(first, "\x1b") {
+		t.Error("the first drawing moves the cursor")
+	}
+	b.Reset()
+	v.Update("edf", stats(1100*time.Millisecond), 5*time.Second)
+	if b.Len() > 0 {
+		t.Error("it redraws too often")
+	}
+	v.Update("edf", stats(3*time.Second), 5*time.Second)
+	if !strings.HasPrefix(b.String(), "\x1b[5A\x1b[J") {
+		t.Errorf("redrawn as %q", b.String()[:20])
+	}
+	v.Update("terastal", stats(time.Second), 5*time.Second) // another run, from its start
+	if !strings.Contains(b.String(), "terastal: 1.0 of 5.0 s") {
+		t.Error("a second run is not shown")
+	}
+	v.Clear()
+	b.Reset()
+	v.Clear()
+	if b.Len() > 0 {
+		t.Error("there was nothing to clear")
+	}
+}
+
+// Metrics are served on this machine only, in Prometheus's format, until
+// closed.
+func TestExporter(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	e, err := Export(":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(e.Addr(), "127.0.0.1:") {
+		t.Errorf("it listens at %s", e.Addr())
+	}
+	e.Update("edf", stats(time.Second))
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := client.Get("http://" + e.Addr() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body.Close()
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatal(r.Status, err)
+	}
+	for _, want := range []string{
+		`terastal_requests_released_total{policy="edf",model="a\"b"} 10`, `terastal_requests_ended_total{policy="edf",model="a\"b",outcome="dropped"} 2`,
+		`terastal_accelerator_busy_seconds_total{policy="edf",accelerator="x"} 0.5`, `terastal_accelerator_up{policy="edf",accelerator="y"} 0`,
+		`terastal_latency_seconds_count{policy="edf",model="a\"b"} 7`, "# TYPE terastal_latency_seconds summary",
+	} {
+		if !strings.Contains(string(body), want+"\n") {
+			t.Errorf("%q is not in\n%s", want, body)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Get("http://" + e.Addr() + "/metrics"); err == nil {
+		t.Error("it still listens")
+	}
+	if _, err := Export("nowhere:none"); err == nil {
+		t.Error("an address that is none is accepted")
+	}
+}
+
+func TestLogger(t *testing.T) {
+	var b bytes.Buffer
+	l := NewLogger(slog.New(slog.NewJSONHandler(&b, nil)))
+	for _, at := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 1100 * time.Millisecond} {
+		l.Update("edf", stats(at))
+	}
+	out := b.String()
+	if strings.Count(out, `"run begins"`) != 1 || strings.Count(out, `"in_service":false`) != 1 || strings.Count(out, `"msg":"model"`) != 1 {
+		t.Error(out)
+	}
+}
