@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/internal/report"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/scenario"
 )
 
 // trafficFlags are the flags of every verb that plays traffic.
@@ -25,6 +26,7 @@ type playOptions struct {
 	*streams
 	config    string
 	profile   string
+	scenario  string // published, in place of a configuration
 	simulated bool
 	compare   bool // show policies side by side
 	watchOptions
@@ -33,22 +35,27 @@ type playOptions struct {
 func newRun(s *streams) *cobra.Command {
 	o := playOptions{streams: s}
 	cmd := &cobra.Command{
-		Use:   "run --config FILE",
+		Use:   "run (--config FILE | --scenario NAME)",
 		Short: "Run the configured models on the real accelerators",
 		Long: `Splits the models, measures their layers (or uses the profile of an earlier run
 when it still fits), plans budgets, and plays the configured traffic on the real
 accelerators. Prints miss rates and latencies; writes result.json, and for every
-policy the event log and a trace for ui.perfetto.dev, to the output folder.`,
+policy the event log and a trace for ui.perfetto.dev, to the output folder.
+
+With --scenario: a published task system in real time, on accelerators that only
+take the time that its tables say.`,
 		Example: `  terastal run --config my.yaml
   terastal run --config my.yaml --policies edf,terastal --duration 30s
   terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'
   terastal run --config my.yaml --duration 10m --metrics :9464 --log run.jsonl
   terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20
-  terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"`,
+  terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"
+  terastal run --scenario paper/mcv_heavy --policies edf,terastal --duration 5s`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "terastal")
+	o.scenarioFlag(cmd)
 	o.watchFlags(cmd)
 	return cmd
 }
@@ -56,7 +63,7 @@ policy the event log and a trace for ui.perfetto.dev, to the output folder.`,
 func newCompare(s *streams) *cobra.Command {
 	o := playOptions{streams: s, compare: true}
 	cmd := &cobra.Command{
-		Use:   "compare --config FILE",
+		Use:   "compare (--config FILE | --scenario NAME)",
 		Short: "Compare policies on the same arrivals, real or simulated",
 		Example: `  terastal compare --config my.yaml
   terastal compare --config my.yaml --simulated --policies fcfs,edf,terastal --load 1.1`,
@@ -65,6 +72,7 @@ func newCompare(s *streams) *cobra.Command {
 	}
 	o.flags(cmd, "")
 	o.watchFlags(cmd)
+	o.scenarioFlag(cmd)
 	cmd.Flags().BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")
 	return cmd
 }
@@ -81,6 +89,9 @@ func (o *playOptions) flags(cmd *cobra.Command, policy string) {
 
 // planned opens the configuration, gets a profile and plans.
 func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
+	if o.scenario != "" {
+		return o.published(cmd)
+	}
 	if o.config == "" {
 		return nil, usagef("`%s` needs --config FILE; `terastal demo` needs none", cmd.CommandPath())
 	}
@@ -131,6 +142,27 @@ func (o *playOptions) tables(c *config.Config) (*flow.Flow, error) {
 	}
 	fmt.Fprintf(o.err, "using the profile %s: %s; ONNX Runtime is not needed\n", path, why)
 	return f, f.Plan()
+}
+
+// published opens a scenario on emulated accelerators.
+func (o *playOptions) published(cmd *cobra.Command) (*flow.Flow, error) {
+	if o.config != "" || o.profile != "" {
+		return nil, usagef("--scenario brings its own models: leave out --config and --profile")
+	}
+	s, err := scenario.Load(o.scenario)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	c, err := config.Load("", cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+	return flow.OpenScenario(c, s, o.flowOptions(cmd.Context(), c, ""))
+}
+
+// scenarioFlag defines --scenario.
+func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.scenario, "scenario", "", "published scenario to run on emulated accelerators, which take as long as its tables say, in place of a configuration (`terastal simulate --scenario help` lists them)")
 }
 
 func (o *playOptions) play(cmd *cobra.Command) error {

@@ -27,7 +27,11 @@ func configFlag(cmd *cobra.Command, file *string) {
 // openFlow opens what the configuration names; profile is where its profile is
 // or will be, if not in its output folder.
 func (s *streams) openFlow(ctx context.Context, c *config.Config, profile string) (*flow.Flow, error) {
-	return flow.Open(c, flow.Options{
+	return flow.Open(c, s.flowOptions(ctx, c, profile))
+}
+
+func (s *streams) flowOptions(ctx context.Context, c *config.Config, profile string) flow.Options {
+	return flow.Options{
 		Profile: profile,
 		ORT:     s.ort,
 		Root:    s.models,
@@ -57,7 +61,7 @@ func (s *streams) openFlow(ctx context.Context, c *config.Config, profile string
 		},
 		Progress: s.progress,
 		Note:     flow.NoteTo(s.err),
-	})
+	}
 }
 
 // progress shows a bar on a terminal and nothing elsewhere.

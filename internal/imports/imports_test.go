@@ -52,7 +52,7 @@ var allowed = []struct {
 	{"internal/live", []string{"runtime", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
-		"internal/config", "internal/document", "internal/hostinfo", "internal/ort", "internal/stats", "internal/tensorfile"}},
+		"internal/config", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats", "internal/tensorfile"}},
 	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/study", "internal/table"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/study", "internal/document",
 		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/ort", "internal/report", "internal/table", "internal/tensorfile"}},
