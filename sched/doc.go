@@ -20,4 +20,10 @@
 // The method is that of arXiv 2606.06818 (RTCSA 2026): virtual budgets are its
 // Algorithm 1 ([ComputeBudgets]), the online scheduler its Algorithm 2 (policy
 // "terastal").
+//
+// Two policies are our own. Priced EDF ("pedf") weighs accelerators by the shadow
+// prices of the fluid linear program ([Tables.NewPricing]) and admits requests by
+// Moore and Hodgson's rule. Rollouts ("rollout") simulate many rules ahead on a
+// copy of the engine's state, and dispatch by the best; the searches can run
+// beside the engine, on another goroutine ([Search]).
 package sched

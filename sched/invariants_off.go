@@ -8,3 +8,5 @@ type invariants struct{}
 func (invariants) check(*Engine) {}
 
 func (invariants) adopt(*State) {}
+
+func (invariants) resume() {}

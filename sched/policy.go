@@ -80,7 +80,8 @@ func Policies() []PolicyInfo {
 // wholeSuffix marks the version of a policy that schedules whole models.
 const wholeSuffix = "-model"
 
-// FindPolicy returns the named policy, or an error that lists the names.
+// FindPolicy returns the named policy, or an error that lists the names. Options
+// of rollout may be changed for experiments: "rollout:every=10:events=2000".
 func FindPolicy(name string) (PolicyInfo, error) {
 	if options, ok := strings.CutPrefix(name, "rollout:"); ok {
 		o := defaultRollout()

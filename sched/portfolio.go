@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -22,12 +23,25 @@ func portfolio(p *priced, which string) []Policy {
 	var out []Policy
 	for _, f := range strings.Split(which, "+") {
 		n, err := strconv.Atoi(f)
-		if err != nil || n < 0 || n >= len(all) {
-			broken("no rule %q in the portfolio", f)
+		if err != nil {
+			broken("rules %q were not checked", which)
 		}
 		out = append(out, all[n])
 	}
 	return out
+}
+
+// portfolioSize is how many rules there are.
+const portfolioSize = 14
+
+// checkRules checks what a user typed as the rules.
+func checkRules(which string) error {
+	for _, f := range strings.Split(which, "+") {
+		if n, err := strconv.Atoi(f); err != nil || n < 0 || n >= portfolioSize {
+			return fmt.Errorf("rollout has no rule %q: write numbers from 0 to %d with + between them", f, portfolioSize-1)
+		}
+	}
+	return nil
 }
 
 // portfolioRules are the priced rules of the portfolio.

@@ -41,8 +41,8 @@ type rollout struct {
 	skipped int     // searches, since the last, that would not have paid
 }
 
-// rolloutOptions are the policy's. The defaults are those of ROLLOUT's
-// evaluation but for what docs/EVALUATION.md says.
+// rolloutOptions are the policy's. Those that docs/EVALUATION-ROLLOUT.md compares
+// are changed by the policy's name; see FindPolicy.
 type rolloutOptions struct {
 	rollOptions
 	searchOptions
@@ -189,12 +189,15 @@ func (o *rolloutOptions) parse(text string) error {
 	for _, f := range strings.Split(text, ":") {
 		name, value, _ := strings.Cut(f, "=")
 		if name == "rules" {
+			if err := checkRules(value); err != nil {
+				return err
+			}
 			o.rules = value
 			continue
 		}
 		x, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			return fmt.Errorf("option %q: want name=number", f)
+		if err != nil || !(x >= 0 && x <= 1e9) {
+			return fmt.Errorf("option %q of rollout: want name=number, the number from 0 to 1e9", f)
 		}
 		switch name {
 		case "every":
@@ -216,7 +219,7 @@ func (o *rolloutOptions) parse(text string) error {
 		case "variant":
 			o.variant = x
 		default:
-			return fmt.Errorf("no option %q", name)
+			return fmt.Errorf("rollout has no option %q, have rules, every, events, touches, good, margin, horizon, tight, fade, variant", name)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -174,6 +175,28 @@ func TestSearchStops(t *testing.T) {
 		t.Logf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
 		if n > c.most || c.share == 0 && n < len(arrivals) {
 			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
+		}
+	}
+}
+
+// TestRolloutOptions: what a user may mistype is an error, and names all rules.
+func TestRolloutOptions(t *testing.T) {
+	tables := compile(t, workload(2, 1))
+	for name, want := range map[string]string{
+		"rollout:every=10:events=2000:touches=9:good=0:margin=0:horizon=2:tight=0:fade=1:variant=0": "",
+		"rollout:rules=0+13":    "",
+		"rollout:rules=14":      "no rule \"14\"",
+		"rollout:rules=":        "no rule",
+		"rollout:every=-1":      "want name=number",
+		"rollout:horizon=NaN":   "want name=number",
+		"rollout:every":         "want name=number",
+		"rollout:":              "want name=number",
+		"rollout:depth=1":       "no option \"depth\"",
+		"rollout:every=3-model": "want name=number",
+	} {
+		_, err := sched.NewPolicy(name, tables)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
 }

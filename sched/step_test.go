@@ -91,7 +91,7 @@ func TestStepAllocations(t *testing.T) {
 			m := newTreadmill(t, sys, policy, drop, 32)
 			steps := 2000
 			if policy == "rollout" { // thousands of rolled steps each
-				steps = 200
+				steps = 60
 			}
 			for range steps {
 				m.step()
