@@ -1,6 +1,14 @@
 package flow
 
-import "github.com/terastal/terastal/runtime"
+import (
+	"fmt"
+
+	"github.com/terastal/terastal/runtime"
+)
+
+// maxPreempted is the share of its processor time above which an accelerator
+// that does not get it is worth a note.
+const maxPreempted = 0.05
 
 // Execution says how well the machine and the executor carried the schedule
 // out.
@@ -35,7 +43,11 @@ func execution(r *runtime.Result) *Execution {
 		gaps.Merge(&w.Gaps)
 		handoffs.Merge(&w.Handoffs)
 		if all := w.Ran + w.Waited; all > 0 {
-			e.Preempted[w.Accelerator] = float64(w.Waited) / float64(all)
+			share := float64(w.Waited) / float64(all)
+			e.Preempted[w.Accelerator] = share
+			if share > maxPreempted {
+				e.Notes = append(e.Notes, fmt.Sprintf("other threads and processes took %.0f %% of the processor time of accelerator %q, which its layers took longer for: stop what else runs, or give it real-time priority (--realtime)", 100*share, w.Accelerator))
+			}
 		}
 	}
 	e.GapP50NS, e.GapP99NS = int64(gaps.Quantile(.5)), int64(gaps.Quantile(.99))
