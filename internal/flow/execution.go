@@ -35,7 +35,7 @@ type Execution struct {
 }
 
 func execution(r *runtime.Result) *Execution {
-	e := &Execution{Preempted: map[string]float64{}, LateSlots: r.LateSlots, Notes: r.Notes, Collections: r.GC.Collections,
+	e := &Execution{Preempted: map[string]float64{}, LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
 		GCPausesUS: r.GC.Pauses.Seconds() * 1e6, GCLongestUS: r.GC.Longest.Seconds() * 1e6, AllocatedKiB: r.GC.Bytes >> 10}
 	var gaps, handoffs runtime.Histogram
 	for i := range r.Workers {
@@ -52,10 +52,5 @@ func execution(r *runtime.Result) *Execution {
 	}
 	e.GapP50NS, e.GapP99NS = int64(gaps.Quantile(.5)), int64(gaps.Quantile(.99))
 	e.Handoffs, e.HandoffP50US, e.HandoffP99US = handoffs.N(), handoffs.Quantile(.5).Seconds()*1e6, handoffs.Quantile(.99).Seconds()*1e6
-	for _, a := range r.Stats.Accelerators {
-		if a.Down {
-			e.Lost = append(e.Lost, a.Name)
-		}
-	}
 	return e
 }
