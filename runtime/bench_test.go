@@ -428,3 +428,44 @@ func BenchmarkReleaseLag(b *testing.B) {
 		b.ReportMetric(idle[len(idle)/2], "idle-lag-p99-us")
 	})
 }
+
+// BenchmarkWake is the latency of a network of three microseconds submitted
+// from another thread right after the one before: to a worker that still spins
+// on a core of its own, and to one that sleeps at once since it has none.
+func BenchmarkWake(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		cores []int
+	}{{"spins", []int{0}}, {"sleeps", nil}} {
+		b.Run(c.name, func(b *testing.B) {
+			orttest.Start(b)
+			a, err := runtime.OpenORT(runtime.Spec{Name: "a", Optimization: "basic", Cores: c.cores})
+			if err != nil {
+				b.Fatal(err)
+			}
+			x := &bench{accs: []runtime.Accelerator{a}}
+			x.add(b, tiny(b, "tiny"))
+			defer x.programs[0].Close()
+			e := x.executor(b, x.system(alternate))
+			s, err := e.Serve(runtime.Options{Policy: "fcfs", Quiet: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			out, err := runtime.NewTensor(x.networks[0].Model.Outputs()[0], make([]byte, 32))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer out.Close()
+			for range max(b.N, 3000) {
+				p, err := s.Submit(runtime.Request{Outputs: []*runtime.Tensor{out}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				<-p.Done()
+			}
+			h := &s.Close(context.Background()).Stats.Models[0].Latency
+			b.ReportMetric(float64(h.Quantile(.5)), "latency-p50-ns")
+			b.ReportMetric(float64(h.Quantile(.99)), "latency-p99-ns")
+		})
+	}
+}

@@ -96,3 +96,49 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 		t.Error("no latencies are accepted")
 	}
 }
+
+// While the worker that waited for arrivals computes, another one that is idle
+// waits for the next: it is noticed before the layer that runs has ended.
+func TestIdleWorkerTakesOver(t *testing.T) {
+	orttest.Start(t)
+	b := &bench{}
+	for _, name := range []string{"a", "b"} {
+		a, err := runtime.OpenEmulated(runtime.Emulation{Name: name, Latency: func(u runtime.Unit) (time.Duration, bool) {
+			if u.Model == "kws-model" {
+				return 400 * time.Millisecond, true
+			}
+			return time.Millisecond, true
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.accs = append(b.accs, a)
+	}
+	b.add(t, network(t, "model"))
+	b.add(t, network(t, "block"))
+	tr := sched.Traffic{Rates: []float64{1, 1}, Process: sched.Recorded, Duration: time.Second,
+		Recorded: []sched.Arrival{{At: time.Millisecond, Model: 0}, {At: 50 * time.Millisecond, Model: 1}, {At: 90 * time.Millisecond, Model: 1}}}
+	// Either worker may be the one that waits: each gets the long layer once.
+	for fast := range 2 {
+		e := b.executor(t, b.system(func(_, _, _, k int) time.Duration {
+			if k == fast {
+				return time.Microsecond
+			}
+			return time.Millisecond
+		}))
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: tr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, r)
+		var noticed time.Duration // when the last release was
+		for _, rec := range r.Log.Records {
+			switch {
+			case rec.Kind == sched.Released:
+				noticed = rec.At
+			case rec.Kind == sched.Ended && rec.Model == 0 && noticed == rec.At:
+				t.Error("a release was noticed only when the long layer ended")
+			}
+		}
+	}
+}

@@ -204,6 +204,8 @@ type Result struct {
 	// LateSlots is how many requests found no tensors set aside for them, so
 	// that they were allocated on the way.
 	LateSlots int
+	// Lost are the accelerators that a hanging layer took out of service.
+	Lost []string
 	// Notes are doubts about the run, such as a refused real-time priority or an
 	// accelerator that was lost.
 	Notes []string

@@ -148,7 +148,7 @@ func TestHang(t *testing.T) {
 	if m.Failed != 1 || m.Met != m.Released-1 {
 		t.Errorf("totals %+v", m.Totals)
 	}
-	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], `hangs on "basic"`) || !r.Stats.Accelerators[1].Down {
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], `hangs on "basic"`) || !r.Stats.Accelerators[1].Down || !slices.Equal(r.Lost, []string{"basic"}) {
 		t.Errorf("notes %q", r.Notes)
 	}
 	if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 {

@@ -6,6 +6,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/sched"
 )
 
 // Quantiles are at most a bucket above the true ones.
@@ -67,5 +72,59 @@ func TestLock(t *testing.T) {
 	wg.Wait()
 	if n != 16000 {
 		t.Errorf("%d of 16000 were counted", n)
+	}
+}
+
+// A layer may be run again exactly where no output lies in an input's memory.
+func TestIntact(t *testing.T) {
+	orttest.Start(t)
+	data, err := zoo.Build("glyph_resnet", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse("net", data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity("op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accs []Accelerator
+	for _, level := range []string{"all", "basic"} {
+		a, err := OpenORT(Spec{Name: level, Optimization: level})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accs = append(accs, a)
+	}
+	p, err := Prepare(&Network{Name: "net", Model: m, Layers: layers}, accs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	overwritten := 0
+	for l := range layers {
+		for k := range accs {
+			overlap := false
+			for _, i := range p.ports[l][0][k].in {
+				for _, o := range p.ports[l][0][k].out {
+					overlap = overlap || p.place[i] >= 0 && p.place[i] < p.place[o]+p.tensors[o].Bytes() && p.place[o] < p.place[i]+p.tensors[i].Bytes()
+				}
+			}
+			if p.intact(&sched.Dispatch{Layer: l, Accelerator: k}) == overlap {
+				t.Errorf("layer %d on %s: an output overlaps an input: %v", l, accs[k].Name(), overlap)
+			}
+			if overlap {
+				overwritten++
+			}
+		}
+	}
+	if overwritten == 0 {
+		t.Error("no layer is computed in place: the test says nothing")
 	}
 }

@@ -177,7 +177,9 @@ func (d *driver) finish() *Result {
 	r.Stats.At = d.now
 	for _, w := range d.workers {
 		w.stats.Accelerator = w.accelerator.Name()
-		if !w.lost {
+		if w.lost {
+			r.Lost = append(r.Lost, w.accelerator.Name())
+		} else {
 			r.Workers = append(r.Workers, w.stats)
 		}
 	}

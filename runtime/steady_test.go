@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -144,9 +145,10 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 }
 
-// resident is the process's resident memory.
+// resident is the process's resident memory, garbage left out.
 func resident(t *testing.T) int {
 	t.Helper()
+	debug.FreeOSMemory()
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Skip(err)
@@ -164,4 +166,43 @@ func resident(t *testing.T) int {
 	}
 	t.Skip("no VmRSS")
 	return 0
+}
+
+// Runs and servers, one of them with a hang, leave no threads and no files
+// behind.
+func TestNothingIsLeft(t *testing.T) {
+	count := func(what string) int {
+		entries, err := os.ReadDir("/proc/self/" + what)
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	b := drill(t, "hang accelerator=basic times=1 for=400ms")
+	e := b.executor(t, b.system(alternate))
+	run := func() {
+		o := runtime.Options{Policy: "fcfs", Traffic: traffic(2), Queue: 1000, Quiet: true, FreeCore: true,
+			Hang: func(sched.Dispatch) time.Duration { return 200 * time.Millisecond }}
+		o.Traffic.Duration = 20 * time.Millisecond
+		if _, err := e.Run(context.Background(), o); err != nil {
+			t.Fatal(err)
+		}
+		s, err := e.Serve(runtime.Options{Policy: "edf"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close(context.Background())
+	}
+	run()
+	threads, files := count("task"), count("fd")
+	for range 20 {
+		run()
+	}
+	// Go keeps idle threads of its own; 20 runs and servers have had 80 workers.
+	if n := count("task"); n > threads+8 {
+		t.Errorf("%d threads, before %d", n, threads)
+	}
+	if n := count("fd"); n > files+2 {
+		t.Errorf("%d open files, before %d", n, files)
+	}
 }

@@ -1,6 +1,14 @@
 package flow
 
-import "github.com/terastal/terastal/runtime"
+import (
+	"fmt"
+
+	"github.com/terastal/terastal/runtime"
+)
+
+// maxPreempted is the share of its processor time above which an accelerator
+// that does not get it is worth a note.
+const maxPreempted = 0.05
 
 // Execution says how well the machine and the executor carried the schedule
 // out.
@@ -31,7 +39,7 @@ type Execution struct {
 }
 
 func execution(r *runtime.Result) *Execution {
-	e := &Execution{Preempted: map[string]float64{}, LateSlots: r.LateSlots, Notes: r.Notes, Collections: r.GC.Collections,
+	e := &Execution{Preempted: map[string]float64{}, LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
 		GCPausesUS: r.GC.Pauses.Seconds() * 1e6, GCLongestUS: r.GC.Longest.Seconds() * 1e6, AllocatedKiB: r.GC.Bytes >> 10}
 	var gaps, handoffs runtime.Histogram
 	for i := range r.Workers {
@@ -39,7 +47,11 @@ func execution(r *runtime.Result) *Execution {
 		gaps.Merge(&w.Gaps)
 		handoffs.Merge(&w.Handoffs)
 		if all := w.Ran + w.Waited; all > 0 {
-			e.Preempted[w.Accelerator] = float64(w.Waited) / float64(all)
+			share := float64(w.Waited) / float64(all)
+			e.Preempted[w.Accelerator] = share
+			if share > maxPreempted {
+				e.Notes = append(e.Notes, fmt.Sprintf("other threads and processes took %.0f %% of the processor time of accelerator %q, which its layers took longer for: stop what else runs, or give it real-time priority (--realtime)", 100*share, w.Accelerator))
+			}
 		}
 	}
 	if n := r.Searches.N(); n > 0 {
@@ -47,10 +59,5 @@ func execution(r *runtime.Result) *Execution {
 	}
 	e.GapP50NS, e.GapP99NS = int64(gaps.Quantile(.5)), int64(gaps.Quantile(.99))
 	e.Handoffs, e.HandoffP50US, e.HandoffP99US = handoffs.N(), handoffs.Quantile(.5).Seconds()*1e6, handoffs.Quantile(.99).Seconds()*1e6
-	for _, a := range r.Stats.Accelerators {
-		if a.Down {
-			e.Lost = append(e.Lost, a.Name)
-		}
-	}
 	return e
 }

@@ -196,7 +196,7 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 		return nil, false, err
 	}
 	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r)}
-	for _, n := range r.Notes {
+	for _, n := range p.Notes {
 		f.opts.Note("%s: %s", o.Policy, n)
 	}
 	if o.Samples > 0 {
