@@ -63,6 +63,7 @@ func Serve(in io.Reader, out io.Writer, s Setup) error {
 	if err := runtime.Pin(s.Accelerator.Cores()); err != nil {
 		return w.wire.write(reply{Error: err.Error()})
 	}
+	defer runtime.Quieten()()
 	// Collections would hit single layers; there is next to no garbage.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	for n := 1; ; n++ {

@@ -12,3 +12,9 @@ type Library = ort.Library
 // has to be called before models are loaded or accelerators opened; calling it
 // again does nothing.
 func Start(path string) (Library, error) { return ort.Start(path) }
+
+// Quieten keeps the other threads of this process from interrupting the calling
+// one, to which its goroutine must be locked, where the system can: Go's own
+// threads wake up thousands of times a second while it computes. The function
+// returned undoes it.
+func Quieten() (undo func()) { return quieten([]int{threadID()}) }
