@@ -80,7 +80,7 @@ func TestStepAllocationsRich(t *testing.T) {
 			m.engine = newEngine(t, cfg)
 			warm, steps := 4000, 2000
 			if strings.HasPrefix(name, "rollout") { // thousands of rolled steps each
-				warm, steps = 150, 15
+				warm, steps = 500, 15
 			}
 			for range warm {
 				m.step()
