@@ -58,6 +58,9 @@ func TestExplore(t *testing.T) {
 	}
 	defer f.Close()
 	for l := range layers {
+		if o := os.Getenv("ONLY"); o != "" && o != layers[l].Name {
+			continue
+		}
 		list, notes := Candidates(&layers[l], true)
 		_ = notes
 		at := time.Now()

@@ -215,8 +215,7 @@ func (r *quantised) fit(s *statistics) (float64, error) {
 				row[i] = float64(r.w[channel*m.d+i]) * float64(r.scale[channel])
 			}
 		}
-		var wx mat.Dense
-		wx.Mul(w, fit.xx)
+		wx := multiply(w, fit.xx)
 		for k := range m.k {
 			channel := g*m.k + k
 			row := w.RawRowView(k)

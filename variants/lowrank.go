@@ -75,19 +75,15 @@ func (r *lowRank) fit(s *statistics) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var half, cov mat.Dense // of W p
-	half.Mul(w, fit.xx)
-	cov.Mul(&half, w.T())
-	u, err := leading(&cov, r.rank)
+	u, err := leading(multiply(multiply(w, fit.xx), w.T()), r.rank) // the covariance of W p
 	if err != nil {
 		return 0, err
 	}
-	var v, product mat.Dense
-	v.Mul(u.T(), w)
-	product.Mul(u, &v)
-	b := intercept(fit, &product)
-	r.first.w, r.second.w, r.second.bias = toFloat32(&v), toFloat32(u), narrow(b)
-	return relative(squaredError(check, &product, b), check.variance()), nil
+	v := multiply(u.T(), w)
+	product := multiply(u, v)
+	b := intercept(fit, product)
+	r.first.w, r.second.w, r.second.bias = toFloat32(v), toFloat32(u), narrow(b)
+	return relative(squaredError(check, product, b), check.variance()), nil
 }
 
 // leading is the eigenvectors of the largest eigenvalues of a symmetric

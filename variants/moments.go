@@ -23,14 +23,13 @@ import (
 type moments struct {
 	d, k       int
 	fit, check sums
-	rows       []float64 // waiting, of one kind
-	checking   bool
 	product    *runner // nil where it does not pay
 }
 
 type sums struct {
-	n float64
-	s []float64 // (d+1+k)^2
+	n    float64
+	s    []float64 // (d+1+k)^2
+	rows []float64 // not yet added
 }
 
 // chunk is how many rows are multiplied at once.
@@ -44,8 +43,10 @@ func newMoments(d, k int) (*moments, error) {
 	if side > maxUnknowns {
 		return nil, fmt.Errorf("%d unknowns and outputs, at most %d are fitted", side, maxUnknowns)
 	}
-	m := &moments{d: d, k: k, rows: make([]float64, 0, chunk*side)}
-	m.fit.s, m.check.s = make([]float64, side*side), make([]float64, side*side)
+	m := &moments{d: d, k: k}
+	for _, s := range []*sums{&m.fit, &m.check} {
+		s.s, s.rows = make([]float64, side*side), make([]float64, 0, chunk*side)
+	}
 	if side >= 48 {
 		var err error
 		if m.product, err = newProduct(side); err != nil {
@@ -58,6 +59,13 @@ func newMoments(d, k int) (*moments, error) {
 // newProduct is Z'Z of a chunk of rows Z, in double precision, as ONNX Runtime
 // computes it: some ten times as fast as plain Go.
 func newProduct(side int) (*runner, error) {
+	b := builder{prefix: "p"}
+	b.node("Gemm", []string{"z", "z"}, attribute{"transA", int64(1)})
+	return doubles(b.nodes, []models.Tensor{{Name: "z", Type: ort.Double, Shape: []int64{chunk, int64(side)}}}, int64(side), int64(side))
+}
+
+// doubles runs nodes in double precision, the last of which makes a matrix.
+func doubles(nodes []*pb.NodeProto, inputs []models.Tensor, rows, columns int64) (*runner, error) {
 	value := func(name string, dims ...int64) *pb.ValueInfoProto {
 		shape := &pb.TensorShapeProto{}
 		for _, d := range dims {
@@ -66,45 +74,65 @@ func newProduct(side int) (*runner, error) {
 		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
 			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Double)), Shape: shape}}}}
 	}
-	b := builder{prefix: "p"}
-	b.node("Gemm", []string{"z", "z"}, attribute{"transA", int64(1)})
-	b.result("s")
+	nodes[len(nodes)-1].Output[0] = "s"
 	g := graph{&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("moments"), Node: b.nodes,
-			Input: []*pb.ValueInfoProto{value("z", chunk, int64(side))}, Output: []*pb.ValueInfoProto{value("s", int64(side), int64(side))}}}}
-	return newRunner(g, []models.Tensor{{Name: "z", Type: ort.Double, Shape: []int64{chunk, int64(side)}}}, []string{"s"}, "all")
+		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{value("s", rows, columns)}}}}
+	for _, t := range inputs {
+		g.Graph.Input = append(g.Graph.Input, value(t.Name, t.Shape...))
+	}
+	return newRunner(g, inputs, []string{"s"}, "all")
 }
+
+// multiply is a times b. Large products take ONNX Runtime.
+func multiply(a, b mat.Matrix) *mat.Dense {
+	r, n := a.Dims()
+	_, c := b.Dims()
+	out := mat.NewDense(r, c, nil)
+	if r*n*c < 1<<23 {
+		out.Mul(a, b)
+		return out
+	}
+	nodes := builder{prefix: "p"}
+	nodes.node("MatMul", []string{"a", "b"})
+	run, err := doubles(nodes.nodes, []models.Tensor{{Name: "a", Type: ort.Double, Shape: []int64{int64(r), int64(n)}},
+		{Name: "b", Type: ort.Double, Shape: []int64{int64(n), int64(c)}}}, int64(r), int64(c))
+	if err == nil {
+		defer run.close()
+		err = run.run(map[string][]byte{"a": rawDoubles(mat.DenseCopyOf(a).RawMatrix().Data), "b": rawDoubles(mat.DenseCopyOf(b).RawMatrix().Data)})
+	}
+	if err != nil {
+		out.Mul(a, b)
+		return out
+	}
+	copy(rawDoubles(out.RawMatrix().Data), run.results[0])
+	return out
+}
+
+func rawDoubles(v []float64) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 8*len(v)) }
 
 func (m *moments) side() int { return m.d + 1 + m.k }
 
 // row returns the place for the next row, to be filled entirely.
-func (m *moments) row() []float64 {
-	if len(m.rows) == cap(m.rows) {
-		m.flush()
-	}
-	at := len(m.rows)
-	m.rows = m.rows[:at+m.side()]
-	return m.rows[at:]
-}
-
-// images tells whether the rows that follow are for checking.
-func (m *moments) kind(checking bool) {
-	if m.checking != checking {
-		m.flush()
-		m.checking = checking
-	}
-}
-
-func (m *moments) flush() {
-	to, side := &m.fit, m.side()
-	if m.checking {
+func (m *moments) row(checking bool) []float64 {
+	to := &m.fit
+	if checking {
 		to = &m.check
 	}
-	n := len(m.rows) / side
+	if len(to.rows) == cap(to.rows) {
+		m.flush(to)
+	}
+	at := len(to.rows)
+	to.rows = to.rows[:at+m.side()]
+	return to.rows[at:]
+}
+
+func (m *moments) flush(to *sums) {
+	side := m.side()
+	n := len(to.rows) / side
 	to.n += float64(n)
 	if m.product == nil {
 		for r := range n {
-			z := m.rows[r*side : (r+1)*side]
+			z := to.rows[r*side : (r+1)*side]
 			for i, a := range z {
 				for j, b := range z {
 					to.s[i*side+j] += a * b
@@ -112,17 +140,16 @@ func (m *moments) flush() {
 			}
 		}
 	} else if n > 0 {
-		full := m.rows[:cap(m.rows)]
+		full := to.rows[:cap(to.rows)]
 		clear(full[n*side:])
-		raw := unsafe.Slice((*byte)(unsafe.Pointer(&full[0])), 8*len(full))
-		if err := m.product.run(map[string][]byte{"z": raw}); err != nil {
+		if err := m.product.run(map[string][]byte{"z": rawDoubles(full)}); err != nil {
 			panic(fmt.Sprintf("variants: a matrix product: %v", err)) // of a fixed shape that has worked before
 		}
 		for i := range to.s {
 			to.s[i] += math.Float64frombits(binary.NativeEndian.Uint64(m.product.results[0][8*i:]))
 		}
 	}
-	m.rows = m.rows[:0]
+	to.rows = to.rows[:0]
 }
 
 func (m *moments) close() {
@@ -133,8 +160,10 @@ func (m *moments) close() {
 
 // finish ends a pass: afterwards the moments may be read.
 func (m *moments) finish() {
-	m.flush()
-	m.rows = nil
+	for _, to := range []*sums{&m.fit, &m.check} {
+		m.flush(to)
+		to.rows = nil
+	}
 	m.close()
 	m.product = nil
 }
@@ -197,17 +226,14 @@ func (m *moments) centre(s *sums) centred {
 // project is the moments of t*p in place of p.
 func (c centred) project(t mat.Matrix) centred {
 	r, _ := t.Dims()
-	var half mat.Dense
-	half.Mul(t, c.xx)
-	full := mat.NewDense(r, r, nil)
-	full.Mul(&half, t.T())
-	out := centred{xx: mat.NewSymDense(r, nil), xy: mat.NewDense(r, len(c.my), nil), yy: c.yy, mx: make([]float64, r), my: c.my}
+	full := multiply(multiply(t, c.xx), t.T())
+	out := centred{xx: mat.NewSymDense(r, nil), yy: c.yy, mx: make([]float64, r), my: c.my}
 	for i := range r {
 		for j := i; j < r; j++ {
 			out.xx.SetSym(i, j, (full.At(i, j)+full.At(j, i))/2)
 		}
 	}
-	out.xy.Mul(t, c.xy)
+	out.xy = multiply(t, c.xy)
 	mat.NewVecDense(r, out.mx).MulVec(t, mat.NewVecDense(len(c.mx), c.mx))
 	return out
 }
@@ -265,9 +291,8 @@ func solve(fit, check centred, w0 *mat.Dense) (w *mat.Dense, b []float64, err er
 		scale = 1
 	}
 	best := math.Inf(1)
-	var right mat.Dense // Sxy - Sxx W0'
-	right.Mul(fit.xx, w0.T())
-	right.Sub(fit.xy, &right)
+	right := multiply(fit.xx, w0.T()) // Sxy - Sxx W0'
+	right.Sub(fit.xy, right)
 	for _, r := range ridges {
 		a := mat.NewSymDense(d, nil)
 		a.CopySym(fit.xx)
@@ -279,15 +304,17 @@ func solve(fit, check centred, w0 *mat.Dense) (w *mat.Dense, b []float64, err er
 			continue
 		}
 		var x mat.Dense
-		if c.SolveTo(&x, &right) != nil && c.Cond() > 1e15 {
+		if c.SolveTo(&x, right) != nil && c.Cond() > 1e15 {
 			continue
 		}
 		candidate := mat.NewDense(k, d, nil)
 		candidate.Add(w0, x.T())
 		intercepts := intercept(fit, candidate)
-		if e := squaredError(check, candidate, intercepts); e < best {
-			best, w, b = e, candidate, intercepts
+		e := squaredError(check, candidate, intercepts)
+		if e > best { // more will not help
+			break
 		}
+		best, w, b = e, candidate, intercepts
 	}
 	if w == nil {
 		return nil, nil, errors.New("the calibration activations do not determine the weights")
@@ -308,8 +335,7 @@ func intercept(c centred, w *mat.Dense) []float64 {
 
 // squaredError is E|y - Wx - b|^2, summed over the outputs.
 func squaredError(c centred, w *mat.Dense, b []float64) float64 {
-	var wx mat.Dense
-	wx.Mul(w, c.xx)
+	wx := multiply(w, c.xx)
 	k, d := w.Dims()
 	total := 0.0
 	for i := range k {

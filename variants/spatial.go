@@ -111,10 +111,8 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 			}
 		}
 	}
-	var weighted, gram mat.Dense
-	weighted.Mul(lower.T(), m)
-	gram.Mul(&weighted, weighted.T())
-	q, err := leading(&gram, r.rank)
+	weighted := multiply(lower.T(), m)
+	q, err := leading(multiply(weighted, weighted.T()), r.rank)
 	if err != nil {
 		return 0, err
 	}

@@ -77,20 +77,18 @@ func (s *statistics) add(image int, in, out []float32) {
 		s.positions = append(s.positions[:0], upTo(o.OutH*o.OutW)...)
 	}
 	for g, m := range s.plain {
-		m.kind(checking)
 		for _, p := range s.positions {
-			s.op.gather(g, p, in, out, m.row())
+			s.op.gather(g, p, in, out, m.row(checking))
 		}
 	}
 	for gamma, m := range s.d2s {
-		m.kind(checking)
 		for _, p := range s.positions {
 			// One of the gamma^2 inner positions of the outer one.
 			y, x := p/o.OutW*gamma+s.rng.IntN(gamma), p%o.OutW*gamma+s.rng.IntN(gamma)
 			if o.linear() {
 				y, x = p, s.rng.IntN(gamma*gamma)
 			}
-			s.op.gatherD2S(gamma, y, x, in, out, m.row())
+			s.op.gatherD2S(gamma, y, x, in, out, m.row(checking))
 		}
 	}
 	s.reserve(in, out)
