@@ -415,3 +415,30 @@ func (p *Proof) Allow(m *sched.Model, theta float64) {
 		}
 	}
 }
+
+// Without leaves out variants, by index, and the combinations that use them;
+// the others are numbered anew.
+func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
+	out := &Proof{Metric: p.Metric, Requests: p.Requests, Baseline: p.Baseline, Exhaustive: p.Exhaustive}
+	for n, s := range p.Sets {
+		var left sched.VariantSet
+		kept, uses := 0, false
+		for i := range variants {
+			if drop[i] {
+				uses = uses || s>>i&1 != 0
+				continue
+			}
+			left |= s >> i & 1 << kept
+			kept++
+		}
+		if !uses {
+			out.Sets, out.Accuracy = append(out.Sets, left), append(out.Accuracy, p.Accuracy[n])
+		}
+	}
+	for i, x := range p.Loss {
+		if !drop[i] {
+			out.Loss = append(out.Loss, x)
+		}
+	}
+	return out
+}

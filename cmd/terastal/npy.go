@@ -8,8 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sbinet/npyio/npy"
-
+	"github.com/terastal/terastal/internal/numpy"
 	"github.com/terastal/terastal/models"
 )
 
@@ -48,13 +47,6 @@ func findInput(inputs []models.Tensor, ref string) (int, string, error) {
 	return 0, "", usagef("--input %s: write NAME=FILE.npy, where NAME is one of the inputs %v", ref, inputs)
 }
 
-// arrayTypes are NumPy's names of element types. bfloat16 has none.
-var arrayTypes = map[string]string{
-	"f2": "float16", "f4": "float32", "f8": "float64", "b1": "bool",
-	"i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
-	"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64",
-}
-
 // readArray reads the array of a file that fits t.
 func readArray(path string, t models.Tensor) ([]byte, error) {
 	f, err := os.Open(path)
@@ -62,19 +54,14 @@ func readArray(path string, t models.Tensor) ([]byte, error) {
 		return nil, errors.Unwrap(err) // the path is named already
 	}
 	defer f.Close()
-	h, err := arrayHeader(f)
+	h, err := numpy.ReadHeader(f)
 	if err != nil {
 		return nil, err
 	}
-	shape := []int64{}
-	for _, d := range h.Descr.Shape {
-		shape = append(shape, int64(d))
+	if h.Type != t.Type.String() || !slices.Equal(h.Shape, t.Shape) {
+		return nil, fmt.Errorf("holds an array of type %s and shape %v; expected is %v%v", h.Descr, h.Shape, t.Type, t.Shape)
 	}
-	kind := strings.TrimLeft(h.Descr.Type, "<|=")
-	if arrayTypes[kind] != t.Type.String() || !slices.Equal(shape, t.Shape) {
-		return nil, fmt.Errorf("holds an array of type %s and shape %v; expected is %v%v", h.Descr.Type, shape, t.Type, t.Shape)
-	}
-	if h.Descr.Fortran {
+	if h.Fortran {
 		return nil, errors.New("holds an array in Fortran order; save numpy.ascontiguousarray of it")
 	}
 	data := make([]byte, t.Bytes())
@@ -82,19 +69,4 @@ func readArray(path string, t models.Tensor) ([]byte, error) {
 		return nil, fmt.Errorf("ends after %d of the %d bytes of %v%v", n, len(data), t.Type, t.Shape)
 	}
 	return data, nil
-}
-
-// arrayHeader reads up to the array's data. The elements are read as bytes,
-// not by the library: it takes short files for arrays that end in zeros.
-func arrayHeader(f io.Reader) (h npy.Header, err error) {
-	defer func() {
-		if recover() != nil { // it trusts what the header says about itself
-			err = errors.New("is no .npy file: its header is damaged")
-		}
-	}()
-	r, err := npy.NewReader(f)
-	if err != nil {
-		return h, fmt.Errorf("is no .npy file: %w", err)
-	}
-	return r.Header, nil
 }

@@ -70,6 +70,7 @@ type Flow struct {
 
 	opts     Options
 	sources  []source
+	known    map[int]plan.Variants // of the models that have variants
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
 }
@@ -111,7 +112,7 @@ func (f *Flow) open() (err error) {
 		}
 		f.Networks = append(f.Networks, n)
 	}
-	return nil
+	return f.attach()
 }
 
 // probe tries an accelerator other than the CPU without risk to this process.
@@ -142,6 +143,8 @@ type source struct {
 	Resolved    string   `json:"source"`
 	Granularity string   `json:"granularity"`
 	Dims        []string `json:"dims,omitempty"`
+	// Variants are implementations beside the originals.
+	Variants []variantFile `json:"variants,omitempty"`
 }
 
 func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
@@ -149,7 +152,7 @@ func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
 	}
-	s := source{mc.Name, resolved, mc.Granularity, mc.Dims}
+	s := source{Name: mc.Name, Resolved: resolved, Granularity: mc.Granularity, Dims: mc.Dims}
 	f.sources = append(f.sources, s)
 	return s.network(f.opts.Open)
 }
@@ -172,7 +175,11 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	return &runtime.Network{Name: s.Name, Model: m, Layers: layers}, nil
+	us, err := units(layers, s.Variants)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	}
+	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Variants: us}, nil
 }
 
 // Close frees everything the flow opened.
@@ -203,6 +210,9 @@ func (f *Flow) prepare() error {
 	total, done := 0, 0
 	for _, n := range f.Networks {
 		total += len(n.Layers) * len(f.accs)
+		for _, us := range n.Variants {
+			total += len(us) * len(f.accs)
+		}
 	}
 	meter := f.opts.Progress("loading layers")
 	defer meter.Done()
@@ -252,6 +262,7 @@ func (f *Flow) Plan() error {
 			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
 		}
 	}
+	f.allow(&s)
 	t, err := sched.Compile(s)
 	if err != nil {
 		return err
@@ -271,8 +282,15 @@ func (f *Flow) Plan() error {
 		}
 	}
 	f.scale(f.Config.Traffic.Scale)
-	f.Planned, f.Tables, err = plan.New(s, f.Rates)
-	return err
+	if f.Planned, f.Tables, err = plan.New(s, f.Rates); err != nil {
+		return err
+	}
+	for m := range f.Networks {
+		if v, ok := f.known[m]; ok {
+			f.Planned.Variants = append(f.Planned.Variants, v)
+		}
+	}
+	return nil
 }
 
 // scale multiplies all rates, and with them the load.

@@ -19,6 +19,9 @@ type Plan struct {
 	// Budgets are Algorithm 1's, by model. They follow from the system and are
 	// here for readers.
 	Budgets []sched.Budgets `json:"budgets"`
+	// Variants are the layer variants that the system's implementations are, by
+	// model that has any.
+	Variants []Variants `json:"variants,omitempty"`
 }
 
 // New compiles the system and computes budgets and capacity.
@@ -40,7 +43,7 @@ func New(s sched.System, rates []float64) (*Plan, *sched.Tables, error) {
 
 const (
 	kind    = "plan"
-	version = 1
+	version = 2
 )
 
 // Write writes the plan to a file, atomically.
