@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,6 +132,12 @@ type Sample struct {
 	Job     int64
 	Input   int      // index of its input set
 	Outputs [][]byte // by model output
+	Ran     []Ran    // by layer
+}
+
+// variants reports whether a layer was not computed by its original.
+func (s *Sample) variants() bool {
+	return slices.ContainsFunc(s.Ran, func(r Ran) bool { return r.Implementation > 0 })
 }
 
 // Result is what a run gave.
@@ -412,7 +419,7 @@ func (r *run) report(ev sched.Event) (sched.Dispatch, bool) {
 
 // keep copies the outputs of a request that is to be verified.
 func (r *run) keep(d sched.Dispatch, slot *Slot) {
-	s := Sample{Model: d.Model, Job: d.Job, Input: int(d.Job % inputSets)}
+	s := Sample{Model: d.Model, Job: d.Job, Input: int(d.Job % inputSets), Ran: slices.Clone(slot.ran)}
 	for _, t := range slot.Outputs() {
 		s.Outputs = append(s.Outputs, append([]byte(nil), t.Data...))
 	}

@@ -336,7 +336,11 @@ type Slot struct {
 	tensors []*Tensor
 	valid   []bool    // tensors that hold the request's data
 	in, out []*Tensor // scratch for one run
+	ran     []Ran     // by layer
 }
+
+// Ran is what computed a layer of a request, by index.
+type Ran struct{ Implementation, Accelerator int }
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
 // overlap share memory.
@@ -373,7 +377,7 @@ func (p *Program) NewSpreadSlot() (*Slot, error) {
 }
 
 func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
-	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors))}
+	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors)), ran: make([]Ran, len(p.Network.Layers))}
 	arena := aligned(size)
 	for i, info := range p.tensors {
 		if place[i] < 0 {
@@ -429,6 +433,7 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	for _, i := range ports.out {
 		s.valid[i] = true
 	}
+	s.ran[layer] = Ran{implementation, accelerator}
 	return nil
 }
 

@@ -253,7 +253,9 @@ func (d *designer) measure(ctx context.Context) error {
 		for _, l := range slices.Sorted(maps.Keys(d.wanted[m])) {
 			list, notes := variants.Candidates(&n.Layers[l], cpu)
 			for _, err := range notes {
-				d.note(m, "%v", err)
+				if len(list) == 0 { // else some family applies
+					d.note(m, "%v", err)
+				}
 			}
 			list = slices.DeleteFunc(list, func(c *variants.Candidate) bool {
 				return len(d.o.Families) > 0 && !slices.Contains(d.o.Families, c.Family)
