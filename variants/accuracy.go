@@ -442,3 +442,35 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	}
 	return out
 }
+
+// Prune chooses variants to leave out, beside those dropped already, until all
+// that are left together keep the given share of the accuracy, and returns with
+// each what they left before it went. One after the other, it is the one
+// without which most is left. With a bound, combinations that were not measured
+// count with theirs.
+func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]float64 {
+	var all sched.VariantSet
+	for i := range variants {
+		if !drop[i] {
+			all |= 1 << i
+		}
+	}
+	left := func(s sched.VariantSet) float64 {
+		if a, measured := p.Of(s); measured || p.Loss == nil {
+			return a
+		}
+		return 1 - p.Bound(s)
+	}
+	out := map[int]float64{}
+	for all != 0 && left(all) < least {
+		best := -1
+		for i := range variants {
+			if all>>i&1 != 0 && (best < 0 || left(all&^(1<<i)) > left(all&^(1<<best))) {
+				best = i
+			}
+		}
+		out[best] = left(all)
+		all &^= 1 << best
+	}
+	return out
+}

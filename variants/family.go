@@ -36,7 +36,7 @@ type Replacement interface {
 // Families are all families, the published one first. Accelerators on the CPU
 // do not gain from half precision, so that it is there for others only.
 func Families(cpu bool) []Family {
-	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{}, int8Family{}}
+	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{}, int8Family{}, prunedInt8Family{}}
 	if !cpu {
 		all = append(all, halfFamily{})
 	}

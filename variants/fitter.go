@@ -402,7 +402,8 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 	return nil
 }
 
-// measure runs the candidates on the images for checking and compares.
+// measure runs the candidates on the images for checking, behind originals, and
+// compares.
 func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 	layer := &f.network.Layers[l]
 	data, err := layer.ONNX()
@@ -436,7 +437,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 	}
 	errors := make([]float64, len(list))
 	sum, squares, count := make([]float64, len(names)), make([]float64, len(names)), make([]float64, len(names))
-	err = f.images(ctx, l, func(i int) bool { return i%checkEvery == checkEvery-1 }, func(_ int, own, clean map[string][]byte) error {
+	err = f.images(ctx, l, func(i int) bool { return i%checkEvery == checkEvery-1 }, func(_ int, _, clean map[string][]byte) error {
 		if err := original.run(clean); err != nil {
 			return err
 		}
@@ -454,7 +455,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 			if runners[n] == nil || c.Refused != nil {
 				continue
 			}
-			if err := runners[n].run(own); err != nil {
+			if err := runners[n].run(clean); err != nil {
 				c.Refused = fmt.Errorf("it fails: %w", err)
 				continue
 			}

@@ -28,7 +28,7 @@ func (prunedFamily) Applies(o *Op) error {
 
 func (prunedFamily) Replacements(o *Op) []Replacement {
 	var out []Replacement
-	for _, share := range []float64{0.75, 0.5, 0.25} {
+	for _, share := range []float64{0.75, 0.625, 0.5, 0.375, 0.25} {
 		if n := int(share*float64(o.C)) / 8 * 8; n >= 8 {
 			out = append(out, newPruned(o, n))
 		}

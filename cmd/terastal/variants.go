@@ -82,6 +82,8 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	f := cmd.Flags()
 	f.Float64Var(&o.Speedup, "speedup", 0, "how many times faster than the original a variant has to be at least (0: what the budgets need)")
 	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest, not only where a budget is missed")
+	f.Float64Var(&o.MaxLoss, "max-loss", 0.01, "how much of the accuracy a variant may cost alone")
+	f.Float64Var(&o.Together, "max-together", 0.03, "how much of the accuracy all variants may cost together")
 	f.StringSliceVar(&o.Families, "families", nil, "families to consider, separated by commas: "+strings.Join(familyNames(), ", ")+" (default: all)")
 	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost")
 	return cmd
@@ -97,6 +99,11 @@ func familyNames() (out []string) {
 func (o *designOptions) run(cmd *cobra.Command) error {
 	if o.Speedup < 0 {
 		return usagef("--speedup is %v, must not be negative", o.Speedup)
+	}
+	for name, x := range map[string]float64{"max-loss": o.MaxLoss, "max-together": o.Together} {
+		if !(x >= 0 && x <= 1) {
+			return usagef("--%s is %v, must be 0 to 1", name, x)
+		}
 	}
 	for _, name := range o.Families {
 		if !strings.Contains(" "+strings.Join(familyNames(), " ")+" ", " "+name+" ") {

@@ -139,6 +139,10 @@ type DesignOptions struct {
 	All bool
 	// Families are those to consider; empty for all.
 	Families []string
+	// MaxLoss is how much of the accuracy a variant may cost alone, Together how
+	// much all chosen ones may, both at most 1-theta. What costs more is left
+	// out, the worst first.
+	MaxLoss, Together float64
 }
 
 // Design measures, fits and proves variants for the configured models, writes
@@ -429,10 +433,18 @@ func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candida
 		}
 		drop := map[int]bool{}
 		for i, c := range chosen {
-			if c.Accuracy, _ = proof.Of(1 << i); c.Accuracy < mc.Theta {
-				c.Refused = fmt.Errorf("with it alone the %s is %.3f of what it was, less than theta %.3f", proof.Metric, c.Accuracy, mc.Theta)
-				d.note(m, "layer %q: %s: %v", n.Layers[c.Layer].Name, c.Name(), c.Refused)
+			if c.Accuracy, _ = proof.Of(1 << i); c.Accuracy < max(mc.Theta, 1-d.o.MaxLoss) {
+				c.Refused = fmt.Errorf("alone it leaves %.4f of the %s", c.Accuracy, proof.Metric)
 				drop[i] = true
+			}
+		}
+		for i, together := range proof.Prune(drop, len(chosen), max(mc.Theta, 1-d.o.Together)) {
+			chosen[i].Refused = fmt.Errorf("with it, the variants together leave %.4f of the %s", together, proof.Metric)
+			drop[i] = true
+		}
+		for i, c := range chosen {
+			if drop[i] {
+				d.note(m, "layer %q: %s is not used: %v", n.Layers[c.Layer].Name, c.Name(), c.Refused)
 			}
 		}
 		proof = proof.Without(drop, len(chosen))
