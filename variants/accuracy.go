@@ -455,12 +455,7 @@ func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]fl
 			all |= 1 << i
 		}
 	}
-	left := func(s sched.VariantSet) float64 {
-		if a, measured := p.Of(s); measured || p.Loss == nil {
-			return a
-		}
-		return 1 - p.Bound(s)
-	}
+	left := func(s sched.VariantSet) float64 { return p.together(s) }
 	out := map[int]float64{}
 	for all != 0 && left(all) < least {
 		best := -1
@@ -473,4 +468,27 @@ func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]fl
 		all &^= 1 << best
 	}
 	return out
+}
+
+// together is the least accuracy of the combinations out of s that use most of
+// its variants, of which a layer can have one: that of s itself where it has no
+// two of a layer.
+func (p *Proof) together(s sched.VariantSet) float64 {
+	if a, measured := p.Of(s); measured {
+		return a
+	}
+	if !p.Exhaustive {
+		return 1 - p.Bound(s)
+	}
+	most, least := 0, 1.0
+	for i, t := range p.Sets {
+		if t&^s != 0 || t.Len() < most {
+			continue
+		}
+		if t.Len() > most {
+			most, least = t.Len(), p.Accuracy[i]
+		}
+		least = min(least, p.Accuracy[i])
+	}
+	return least
 }

@@ -2,7 +2,6 @@ package variants
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -148,4 +147,3 @@ func candidate(t *testing.T, l *models.Layer, make func(*Op) Replacement) *Candi
 
 func one(c *Candidate) []*Candidate { return []*Candidate{c} }
 
-var _ = fmt.Sprint

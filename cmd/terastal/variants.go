@@ -81,7 +81,7 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	configFlag(cmd, &o.config)
 	f := cmd.Flags()
 	f.Float64Var(&o.Speedup, "speedup", 0, "how many times faster than the original a variant has to be at least (0: what the budgets need)")
-	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest, not only where a budget is missed")
+	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest (without --speedup: to be as fast there as on the fastest), not only where a budget is missed")
 	f.Float64Var(&o.MaxLoss, "max-loss", 0.01, "how much of the accuracy a variant may cost alone")
 	f.Float64Var(&o.Together, "max-together", 0.03, "how much of the accuracy all variants may cost together")
 	f.StringSliceVar(&o.Families, "families", nil, "families to consider, separated by commas: "+strings.Join(familyNames(), ", ")+" (default: all)")
