@@ -71,6 +71,7 @@ type Flow struct {
 	opts     Options
 	sources  []source
 	known    map[int]plan.Variants // of the models that have variants
+	unused   []plan.Variants       // that an earlier plan holds
 	accs     []runtime.Accelerator
 	programs []*runtime.Program
 }
@@ -290,6 +291,7 @@ func (f *Flow) Plan() error {
 			f.Planned.Variants = append(f.Planned.Variants, v)
 		}
 	}
+	f.Planned.Variants = append(f.Planned.Variants, f.unused...)
 	return nil
 }
 

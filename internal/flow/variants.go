@@ -65,19 +65,19 @@ func (f *Flow) attach() error {
 		f.opts.Note("no layer variants are used: %v", err)
 		return nil
 	}
-	for m := range f.Config.Models {
-		mc := &f.Config.Models[m]
-		i := slices.IndexFunc(p.Variants, func(v plan.Variants) bool { return v.Model == mc.Name })
-		if i < 0 || !mc.UsesVariants() {
-			continue
+	for _, v := range p.Variants {
+		m := slices.IndexFunc(f.Config.Models, func(mc config.Model) bool { return mc.Name == v.Model })
+		v.Off = m < 0 || !f.Config.Models[m].UsesVariants()
+		if !v.Off && (v.SHA256 != f.Networks[m].Model.SHA256() || v.Granularity != f.Config.Models[m].Granularity) {
+			f.opts.Note("model %q: its variants in %s are for another model or granularity; `terastal variants design` makes new ones", v.Model, f.PlanPath())
+			v.Off = true
 		}
-		v := p.Variants[i]
-		if v.SHA256 != f.Networks[m].Model.SHA256() || v.Granularity != mc.Granularity {
-			f.opts.Note("model %q: its variants in %s are for another model or granularity; `terastal variants design` makes new ones", mc.Name, f.PlanPath())
+		if v.Off {
+			f.unused = append(f.unused, v)
 			continue
 		}
 		if err := f.use(m, v); err != nil {
-			return fmt.Errorf("model %q: %w: design its variants again or set `variants: off`", mc.Name, err)
+			return fmt.Errorf("model %q: %w: design its variants again or set `variants: off`", v.Model, err)
 		}
 	}
 	return nil
@@ -106,6 +106,7 @@ func (f *Flow) use(m int, v plan.Variants) error {
 	}
 	v.Theta = f.Config.Models[m].Theta // may have changed since
 	f.known[m] = v
+	f.unused = slices.DeleteFunc(f.unused, func(old plan.Variants) bool { return old.Model == v.Model })
 	return nil
 }
 
@@ -160,6 +161,23 @@ func (f *Flow) Design(ctx context.Context, o DesignOptions) error {
 	}
 	d := &designer{Flow: f, o: o, folder: folder, notes: make([][]string, len(f.Networks))}
 	d.targets()
+	failed := func(m int, err error) *plan.Variants {
+		f.opts.Note("no variants: %v", err)
+		d.note(m, "%v", err)
+		return d.document(m)
+	}
+	for m, n := range f.Networks {
+		if len(d.wanted[m]) == 0 {
+			continue
+		}
+		// Before anything is measured for it.
+		if _, err := f.data(m, f.Config.Models[m].Calibration, defaultCalibration); err != nil {
+			clear(d.wanted[m])
+			if err := f.use(m, *failed(m, fmt.Errorf("model %q: calibration: %w", n.Name, err))); err != nil {
+				return err
+			}
+		}
+	}
 	if err := d.measure(ctx); err != nil {
 		return err
 	}
@@ -172,9 +190,7 @@ func (f *Flow) Design(ctx context.Context, o DesignOptions) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			f.opts.Note("no variants: %v", err)
-			v = d.document(m)
-			v.Notes = append(v.Notes, err.Error())
+			v = failed(m, err)
 		}
 		if err := f.use(m, *v); err != nil {
 			return err

@@ -73,7 +73,11 @@ func variantsOf(w io.Writer, v *plan.Variants, all bool) {
 		}
 		t.AppendRow(append(row, e, alone, x.Bytes, mark))
 	}
-	fmt.Fprintf(w, "%s, %d variants in use\n", v.Model, len(v.Chosen))
+	use := "in use"
+	if v.Off {
+		use = "that this plan does not use"
+	}
+	fmt.Fprintf(w, "%s, %d variants %s\n", v.Model, len(v.Chosen), use)
 	if len(rows) > 0 {
 		render(w, t)
 	}

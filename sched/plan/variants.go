@@ -13,6 +13,9 @@ type Variants struct {
 	// SHA256 and Granularity say which model and layers they are for.
 	SHA256      string `json:"sha256"`
 	Granularity string `json:"granularity"`
+	// Off is true when the plan does not use them: they are kept for one that
+	// may.
+	Off bool `json:"off,omitempty"`
 	// Accelerators names the columns of latencies.
 	Accelerators []string `json:"accelerators"`
 	// Theta is the least normalised accuracy of a combination that may be used.
