@@ -2,6 +2,7 @@
 # make test  everything that has to pass: vet, staticcheck, all tests under the race detector
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
+# make variants  design variants for the trained networks again and rewrite the tables of docs/VARIANTS.md
 # make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
 
 CC ?= cc
@@ -9,7 +10,7 @@ GO ?= go
 # The setup script prints the library's path; it is a no-op once it is there.
 ORT = ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh)"
 
-.PHONY: build run test check bench evaluation setup tools clean
+.PHONY: build run test check bench evaluation variants setup tools clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -35,6 +36,9 @@ evaluation: build
 	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
 	bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
 	mv out/EVALUATION.md docs/EVALUATION.md
+
+variants: setup build
+	$(ORT) scripts/variants/tables.sh out/variants
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null

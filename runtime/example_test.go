@@ -49,7 +49,8 @@ func Example() {
 		defer a.Close()
 		accs = append(accs, a)
 	}
-	program, err := runtime.Prepare(&runtime.Network{Name: "kws", Model: model, Layers: layers}, accs, nil)
+	network := &runtime.Network{Name: "kws", Model: model, Layers: layers}
+	program, err := runtime.Prepare(network, accs, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -57,7 +58,10 @@ func Example() {
 	programs := []*runtime.Program{program}
 
 	ctx := context.Background()
-	profile, err := profiler.Measure(ctx, accs, specs, programs, []string{"block"}, profiler.Options{Budget: 50 * time.Millisecond})
+	task := profiler.Task{Specs: specs, Networks: []*runtime.Network{network}, Granularity: []string{"block"}, Start: func(k int) (profiler.Conn, error) {
+		return profiler.Local(profiler.Setup{Networks: []*runtime.Network{network}, Specs: specs, Index: k, Accelerator: accs[k], Seed: 1}), nil
+	}}
+	profile, err := profiler.Measure(ctx, task, profiler.Options{Budget: 50 * time.Millisecond})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -437,6 +437,31 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	return nil
 }
 
+// RunBetween is Run of a variant with the conversions that it causes between
+// originals on the same accelerator: of inputs that these leave in another
+// layout, and of outputs that these read in another. For measuring; the tensors
+// must have been computed before.
+func (s *Slot) RunBetween(layer, implementation, accelerator int) error {
+	p := s.program
+	own, original := p.ports[layer][implementation][accelerator], p.ports[layer][0][accelerator]
+	for _, i := range own.in {
+		if other := p.twin[i]; other >= 0 && p.place[i] >= 0 && s.valid[other] && slices.Contains(original.in, other) {
+			s.valid[i] = false
+		}
+	}
+	if err := s.Run(layer, implementation, accelerator); err != nil {
+		return err
+	}
+	for _, i := range own.out {
+		if other := p.twin[i]; other >= 0 && slices.Contains(original.out, other) && !slices.Contains(original.out, i) {
+			if err := s.Convert(other); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Convert makes a tensor from what it is in its other layout.
 func (s *Slot) Convert(tensor int) error {
 	p := s.program

@@ -146,4 +146,3 @@ func candidate(t *testing.T, l *models.Layer, make func(*Op) Replacement) *Candi
 }
 
 func one(c *Candidate) []*Candidate { return []*Candidate{c} }
-

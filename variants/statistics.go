@@ -17,7 +17,6 @@ type statistics struct {
 	// in and out are samples of single numbers read and made, for the ranges of
 	// quantisation.
 	in, out   []float32
-	seen      int // of both
 	reasons   map[int]error
 	tooLarge  error
 	rng       *rand.Rand
