@@ -216,3 +216,17 @@ func TestFitsAreRepeatable(t *testing.T) {
 		}
 	}
 }
+
+// Implied padding is what ONNX Runtime takes it for, on both sides.
+func TestImpliedPadding(t *testing.T) {
+	for _, mode := range []string{"SAME_UPPER", "SAME_LOWER", "VALID"} {
+		b := newNet(1, 4, 8, 7)
+		b.node("Conv", []string{"x", b.floats(b.random(8*4*16, 0.2), 8, 4, 4, 4)}, attribute{"auto_pad", mode}, attribute{"strides", []int64{2, 1}}, attribute{"kernel_shape", []int64{4, 4}})
+		n := b.network(t, "op")
+		x := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newPruned(o, o.C) })
+		fitted(t, n, 0, noise{n: 100, size: 224}, one(x))
+		if x.Refused != nil || x.Error > 1e-9 {
+			t.Errorf("%s: error %.3g, %v", mode, x.Error, x.Refused)
+		}
+	}
+}

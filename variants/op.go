@@ -94,9 +94,6 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 	case len(n.GetInput()) > 3:
 		return nil, errors.New("it is a fused operator")
 	}
-	if a := attributeOf(n, "auto_pad"); a != nil && string(a.GetS()) != "NOTSET" && string(a.GetS()) != "" {
-		return nil, fmt.Errorf("its padding is implied (%s)", a.GetS())
-	}
 	two := []int64{1, 1}
 	strides, dilations, pads := intsOr(n, "strides", two), intsOr(n, "dilations", two), intsOr(n, "pads", []int64{0, 0, 0, 0})
 	d := w.GetDims()
@@ -105,10 +102,33 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 		KernelH: int(d[2]), KernelW: int(d[3]), StrideH: int(strides[0]), StrideW: int(strides[1]),
 		DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
 		Top: int(pads[0]), Left: int(pads[1]), Bottom: int(pads[2]), Right: int(pads[3]), Weight: storedFloats(w)}
+	if a := attributeOf(n, "auto_pad"); a != nil {
+		o.imply(string(a.GetS()))
+	}
 	if in[0] != 1 {
 		return nil, fmt.Errorf("its batch is %d, variants are designed for 1", in[0])
 	}
 	return o, o.bias(g, n, 1)
+}
+
+// imply sets the padding that ONNX's auto_pad stands for.
+func (o *Op) imply(mode string) {
+	if mode != "SAME_UPPER" && mode != "SAME_LOWER" && mode != "VALID" {
+		return
+	}
+	for _, side := range []struct {
+		in, out, kernel, stride, dilation int
+		begin, end                        *int
+	}{{o.H, o.OutH, o.KernelH, o.StrideH, o.DilationH, &o.Top, &o.Bottom}, {o.W, o.OutW, o.KernelW, o.StrideW, o.DilationW, &o.Left, &o.Right}} {
+		all := max(0, (side.out-1)*side.stride+side.dilation*(side.kernel-1)+1-side.in)
+		if mode == "VALID" {
+			all = 0
+		}
+		*side.begin, *side.end = all/2, all-all/2
+		if mode == "SAME_LOWER" {
+			*side.begin, *side.end = all-all/2, all/2
+		}
+	}
 }
 
 // bias reads the third input and checks the weights.
