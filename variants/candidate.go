@@ -58,6 +58,7 @@ func Candidates(l *models.Layer, cpu bool) (list []*Candidate, notes []error) {
 	if err != nil {
 		return fail(err)
 	}
+	g.raise()
 	shapes, err := shapesOf(g, l.Inputs)
 	if err != nil {
 		return fail(err)

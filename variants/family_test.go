@@ -230,3 +230,19 @@ func TestImpliedPadding(t *testing.T) {
 		}
 	}
 }
+
+// Layers of older models get 8 bits too, where a newer opset means the same.
+func TestOlderOpsets(t *testing.T) {
+	for op, want := range map[string]bool{"Relu": true, "HardSigmoid": false} {
+		b := newNet(1, 8, 6, 6)
+		b.opset = 8
+		b.node(op, []string{b.conv("x", 8, 16, 3, 1, 1, 1, nil)})
+		n := b.network(t, "op")
+		list := candidates(t, &n.Layers[0])
+		fitted(t, n, 0, noise{n: 40, size: 288}, list)
+		i := slices.IndexFunc(list, func(c *Candidate) bool { return c.Family == "int8" })
+		if (i >= 0) != want || want && !(list[i].Error < 1e-3) {
+			t.Errorf("%s: int8 at %d of %d candidates", op, i, len(list))
+		}
+	}
+}

@@ -93,6 +93,27 @@ func (g graph) opset() int64 {
 	return 0
 }
 
+// unchanged are operators that mean the same, as older models write them, in
+// every opset from 7 to qdqOpset.
+var unchanged = []string{"Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Mul", "Concat", "Identity", "MatMul", "Gemm",
+	"Sigmoid", "Tanh", "LeakyRelu", "Flatten", "Reshape", "Transpose"}
+
+// raise declares the opset that has quantised operators, where all of an older
+// model's mean the same in it.
+func (g graph) raise() {
+	for _, o := range g.GetOpsetImport() {
+		standard := o.GetDomain() == "" || o.GetDomain() == "ai.onnx"
+		if !standard || o.GetVersion() < 7 || o.GetVersion() >= qdqOpset {
+			continue
+		}
+		if !slices.ContainsFunc(g.GetGraph().GetNode(), func(n *pb.NodeProto) bool {
+			return n.GetDomain() == "" && !slices.Contains(unchanged, n.GetOpType())
+		}) {
+			o.Version = proto.Int64(qdqOpset)
+		}
+	}
+}
+
 // builder makes the nodes and constants of a replacement. Names begin with
 // prefix, which has to be unique in the layer.
 type builder struct {

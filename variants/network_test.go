@@ -18,12 +18,13 @@ import (
 // net makes small networks for tests.
 type net struct {
 	builder
-	rng *rand.Rand
-	in  []int64
+	rng   *rand.Rand
+	in    []int64
+	opset int64
 }
 
 func newNet(in ...int64) *net {
-	return &net{builder: builder{prefix: "n"}, rng: rand.New(rand.NewPCG(1, 2)), in: in}
+	return &net{builder: builder{prefix: "n"}, rng: rand.New(rand.NewPCG(1, 2)), in: in, opset: 17}
 }
 
 func (n *net) random(size int, scale float64) []float32 {
@@ -61,7 +62,7 @@ func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
 	orttest.Start(t)
 	n.result("y")
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(n.opset)}},
 		Graph: &pb.GraphProto{Name: proto.String("g"), Node: n.nodes, Initializer: n.stored, Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")}}})
 	if err != nil {
 		t.Fatal(err)
