@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 )
@@ -184,21 +185,32 @@ func newVariantsShow(s *streams) *cobra.Command {
 
 func newVariantsAccuracy(s *streams) *cobra.Command {
 	o := playOptions{streams: s}
+	file := ""
 	cmd := &cobra.Command{
 		Use:   "accuracy --config FILE",
 		Short: "Measure the accuracy of the combinations of variants again",
 		Long: `Measures every combination of the variants that lie in the output folder, on the
 labelled data of the configuration (without: agreement with the original on the
-calibration inputs), and writes the result into plan.json.`,
-		Example: `  terastal variants accuracy --config my.yaml`,
-		Args:    noArgs,
+calibration inputs), and writes the result into plan.json. With the log of a
+run, also the combinations that its requests used, and the accuracy that the run
+delivered.`,
+		Example: `  terastal variants accuracy --config my.yaml
+  terastal variants accuracy --config my.yaml --log out/terastal.log.json`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var log *eventlog.Log
+			if file != "" {
+				var err error
+				if log, err = eventlog.Read(file); err != nil {
+					return err
+				}
+			}
 			f, err := o.open(cmd)
 			if err != nil {
 				return err
 			}
 			defer f.Close()
-			list, err := f.Prove(cmd.Context())
+			list, err := f.Prove(cmd.Context(), log)
 			if err != nil {
 				return err
 			}
@@ -222,6 +234,7 @@ calibration inputs), and writes the result into plan.json.`,
 		},
 	}
 	configFlag(cmd, &o.config)
+	cmd.Flags().StringVar(&file, "log", "", "event log of a run with these variants")
 	config.AddFlags(cmd.Flags(), "out", "budget", "precision", "seed", "cost", "load")
 	return cmd
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 )
@@ -449,7 +450,7 @@ func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candida
 	}
 	v := d.document(m)
 	if len(list) > 0 {
-		proof, what, err := d.prove(ctx, m, list)
+		proof, what, err := d.prove(ctx, m, list, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -505,7 +506,7 @@ func (d *designer) variant(m int, c *variants.Candidate, frontier map[*variants.
 }
 
 // prove measures accuracy, on labelled data where there are any.
-func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen) (*variants.Proof, string, error) {
+func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet) (*variants.Proof, string, error) {
 	n, mc := d.Networks[m], &d.Config.Models[m]
 	spec, count := mc.Labelled, defaultLabelled
 	if spec.Source == "" {
@@ -522,7 +523,7 @@ func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen) (*v
 	}
 	meter := d.opts.Progress("proving " + n.Name)
 	defer meter.Done()
-	p, err := variants.Prove(ctx, n, list, data, metric, nil, meter.Set)
+	p, err := variants.Prove(ctx, n, list, data, metric, verify, meter.Set)
 	return p, spec.Source, err
 }
 
@@ -576,11 +577,22 @@ func (f *Flow) data(m int, c config.Data, count int) (*dataset.Set, error) {
 	return set, err
 }
 
-// Prove measures the accuracy of a model's combinations again, on its labelled
-// data.
-func (f *Flow) Prove(ctx context.Context) ([]plan.Variants, error) {
+// Accuracy is what the combinations of a model's variants keep.
+type Accuracy struct {
+	plan.Variants
+	// Delivered is the mean normalised accuracy of the requests that a run
+	// finished, every combination that they used measured; Finished how many
+	// these were. Absent without a run.
+	Delivered *float64 `json:"delivered,omitempty"`
+	Finished  int      `json:"finished,omitempty"`
+}
+
+// Prove measures the accuracy of the models' combinations again, on labelled
+// data where there are any. With the log of a run, the combinations that its
+// requests used are among those measured.
+func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error) {
 	d := &designer{Flow: f, notes: make([][]string, len(f.Networks))}
-	var out []plan.Variants
+	var out []Accuracy
 	for m := range f.Networks {
 		v, ok := f.known[m]
 		if !ok || len(v.Chosen) == 0 {
@@ -590,7 +602,11 @@ func (f *Flow) Prove(ctx context.Context) ([]plan.Variants, error) {
 		for i, c := range v.Chosen {
 			list = append(list, variants.Chosen{Layer: c.Layer, Name: c.Name, ONNX: f.unitOf(m, i).ONNX})
 		}
-		p, what, err := d.prove(ctx, m, list)
+		used, err := usedIn(log, &v)
+		if err != nil {
+			return nil, err
+		}
+		p, what, err := d.prove(ctx, m, list, slices.Sorted(maps.Keys(used)))
 		if err != nil {
 			return nil, err
 		}
@@ -600,9 +616,43 @@ func (f *Flow) Prove(ctx context.Context) ([]plan.Variants, error) {
 			v.Chosen[i].Alone, _ = p.Of(1 << i)
 		}
 		f.known[m] = v
-		out = append(out, v)
+		a := Accuracy{Variants: v}
+		sum := 0.0
+		for s, n := range used {
+			x, _ := p.Of(s)
+			sum += x * float64(n)
+			a.Finished += n
+		}
+		if a.Finished > 0 {
+			sum /= float64(a.Finished)
+			a.Delivered = &sum
+		}
+		out = append(out, a)
 	}
 	return out, nil
+}
+
+// usedIn counts the combinations that a run's requests of a model used; nil
+// without a log.
+func usedIn(log *eventlog.Log, v *plan.Variants) (map[sched.VariantSet]int, error) {
+	if log == nil {
+		return nil, nil
+	}
+	sys := &log.Header.System
+	m := slices.IndexFunc(sys.Models, func(x sched.Model) bool { return x.Name == v.Model })
+	if m < 0 {
+		return nil, fmt.Errorf("the log is of a run without model %q", v.Model)
+	}
+	var names []string
+	for _, l := range sys.Models[m].Layers {
+		for _, im := range l.Implementations[1:] {
+			names = append(names, im.Name)
+		}
+	}
+	if !slices.EqualFunc(names, v.Chosen, func(name string, c plan.Variant) bool { return name == c.Name }) {
+		return nil, fmt.Errorf("the log is of a run with other variants of model %q", v.Model)
+	}
+	return log.Combinations()[m], nil
 }
 
 // unitOf is the i-th chosen variant of a model.

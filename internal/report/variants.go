@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/sched/plan"
 )
@@ -116,9 +117,9 @@ func together(v *plan.Variants) string {
 }
 
 // Combinations prints every combination that was measured, the best first.
-func Combinations(w io.Writer, list []plan.Variants) {
+func Combinations(w io.Writer, list []flow.Accuracy) {
 	for n := range list {
-		v := &list[n]
+		v := &list[n].Variants
 		fmt.Fprintf(w, "%s: %s %.4f on %d requests of %s\n", v.Model, v.Metric, v.Baseline, v.Requests, v.Data)
 		order := make([]int, len(v.Sets))
 		for i := range order {
@@ -160,6 +161,9 @@ func Combinations(w io.Writer, list []plan.Variants) {
 		render(w, t)
 		if len(order) > shown {
 			fmt.Fprintf(w, "and %d more, in the JSON document\n", len(order)-shown)
+		}
+		if x := list[n].Delivered; x != nil {
+			fmt.Fprintf(w, "the %d requests that the run finished kept %.3f %% of the accuracy on average\n", list[n].Finished, 100**x)
 		}
 	}
 }
