@@ -75,7 +75,9 @@ func (r *lowRank) fit(s *statistics) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	u, err := leading(multiply(multiply(w, fit.xx), w.T()), r.rank) // the covariance of W p
+	u, err := s.cached.basis("lowrank", r.rank, func() *mat.Dense {
+		return multiply(multiply(w, fit.xx), w.T()) // the covariance of W p
+	})
 	if err != nil {
 		return 0, err
 	}

@@ -111,8 +111,10 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 			}
 		}
 	}
-	weighted := multiply(lower.T(), m)
-	q, err := leading(multiply(weighted, weighted.T()), r.rank)
+	q, err := s.cached.basis("spatial", r.rank, func() *mat.Dense {
+		weighted := multiply(lower.T(), m)
+		return multiply(weighted, weighted.T())
+	})
 	if err != nil {
 		return 0, err
 	}

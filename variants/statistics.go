@@ -33,6 +33,26 @@ type wholeFit struct {
 	fit, check centred
 	best       *mat.Dense
 	err        error
+	bases      map[string]*mat.Dense // eigenvectors that do not depend on the rank, by family
+}
+
+// basis is the leading eigenvectors, as columns, of a symmetric matrix that is
+// the same for all ranks of a family.
+func (f *wholeFit) basis(family string, n int, matrix func() *mat.Dense) (*mat.Dense, error) {
+	if f.bases[family] == nil {
+		m := matrix()
+		side, _ := m.Dims()
+		all, err := leading(m, side)
+		if err != nil {
+			return nil, err
+		}
+		if f.bases == nil {
+			f.bases = map[string]*mat.Dense{}
+		}
+		f.bases[family] = all
+	}
+	side, _ := f.bases[family].Dims()
+	return mat.DenseCopyOf(f.bases[family].Slice(0, side, 0, n)), nil
 }
 
 // sampled is how many single numbers are kept to choose a range from.

@@ -43,5 +43,6 @@ fi
 
 go run ./scripts/variants "$out"/*/plan.json >"$out/tables.md"
 sed '/<!-- tables -->/q' docs/VARIANTS.md >"$out/VARIANTS.md"
+echo >>"$out/VARIANTS.md"
 cat "$out/tables.md" >>"$out/VARIANTS.md"
 mv "$out/VARIANTS.md" docs/VARIANTS.md
