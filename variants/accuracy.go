@@ -318,7 +318,7 @@ func (p *prover) descend(l int, env map[string][]byte, list []int) error {
 	}
 	for _, use := range order {
 		next := maps.Clone(env)
-		if err := step1(p.runners[use], next); err != nil {
+		if err := advance(p.runners[use], next); err != nil {
 			return fmt.Errorf("layer %q: %w", layer.Name, err)
 		}
 		for name := range next {

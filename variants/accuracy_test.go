@@ -89,7 +89,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := step1(run, env); err != nil {
+				if err := advance(run, env); err != nil {
 					t.Fatal(err)
 				}
 				run.close()

@@ -168,7 +168,7 @@ func (s *stream) before(l, image int) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := step1(r, env); err != nil {
+		if err := advance(r, env); err != nil {
 			return nil, fmt.Errorf("layer %q: %w", s.f.network.Layers[at].Name, err)
 		}
 		for name := range env {
@@ -180,8 +180,8 @@ func (s *stream) before(l, image int) (map[string][]byte, error) {
 	return env, nil
 }
 
-// step1 runs a layer and keeps its outputs.
-func step1(r *runner, env map[string][]byte) error {
+// advance runs a layer and keeps its outputs.
+func advance(r *runner, env map[string][]byte) error {
 	if err := r.run(env); err != nil {
 		return err
 	}
