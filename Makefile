@@ -2,6 +2,7 @@
 # make test  everything that has to pass: vet, staticcheck, all tests under the race detector
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
+# make variants  design variants for the trained networks again and rewrite the tables of docs/VARIANTS.md
 # make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
 # make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
 
@@ -10,7 +11,7 @@ GO ?= go
 # The setup script prints the library's path; it is a no-op once it is there.
 ORT = ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh)"
 
-.PHONY: build run test check bench evaluation evaluation-rollout setup tools clean
+.PHONY: build run test check bench evaluation evaluation-rollout variants setup tools clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -72,6 +73,9 @@ out/rollout/other/overhead.csv: | build
 
 out/rollout/other/late.csv: | build
 	bin/terastal sweep $(OWN) $(SMALL) --search-time 100us --csv $@
+
+variants: setup build
+	$(ORT) scripts/variants/tables.sh out/variants
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null

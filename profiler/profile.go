@@ -437,6 +437,11 @@ func (p *Profile) Matches(host hostinfo.Info, ort string, specs []runtime.Spec, 
 			if have.Layers[l].SHA256 != n.Layers[l].SHA256 || len(have.Layers[l].Implementations) != 1+len(n.Variants[l]) {
 				return stale("layer %q of model %q has changed", n.Layers[l].Name, n.Name)
 			}
+			for i, v := range n.Variants[l] {
+				if have.Layers[l].Implementations[1+i] != v.Name {
+					return stale("layer %q of model %q has the variant %q, measured was %q", n.Layers[l].Name, n.Name, v.Name, have.Layers[l].Implementations[1+i])
+				}
+			}
 		}
 	}
 	return nil

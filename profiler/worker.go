@@ -357,8 +357,12 @@ func (w *worker) time(i int) (time.Duration, error) {
 		begin = time.Now()
 		err = s.Run(0, 0, 0)
 	default:
+		run := w.spread[p.Model].Run
+		if p.Implementation > 0 {
+			run = w.spread[p.Model].RunBetween
+		}
 		begin = time.Now()
-		err = w.spread[p.Model].Run(p.Layer, p.Implementation, w.Index)
+		err = run(p.Layer, p.Implementation, w.Index)
 	}
 	return max(1, time.Since(begin)), err
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -371,7 +372,7 @@ func (d *driver) sampled(x sched.Dispatch) bool {
 
 // keep copies the outputs of a request that is to be verified.
 func (d *driver) keep(a *assignment) {
-	s := Sample{Model: a.Model, Job: a.Job, Input: int(a.Job % int64(len(d.inputs[a.Model])))}
+	s := Sample{Model: a.Model, Job: a.Job, Input: int(a.Job % int64(len(d.inputs[a.Model]))), Ran: slices.Clone(a.slot.ran)}
 	for _, t := range a.slot.Outputs() {
 		s.Outputs = append(s.Outputs, append([]byte(nil), t.Data...))
 	}

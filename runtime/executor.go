@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -182,6 +183,12 @@ type Sample struct {
 	Job     int64
 	Input   int      // index of its input set
 	Outputs [][]byte // by model output
+	Ran     []Ran    // by layer
+}
+
+// variants reports whether a layer was not computed by its original.
+func (s *Sample) variants() bool {
+	return slices.ContainsFunc(s.Ran, func(r Ran) bool { return r.Implementation > 0 })
 }
 
 // Result is what a run gave.

@@ -231,8 +231,12 @@ func TestVariantsRun(t *testing.T) {
 	if m.Models[0].VariantsUsed != m.Released {
 		t.Errorf("%d of %d requests used the variant", m.Models[0].VariantsUsed, m.Released)
 	}
-	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 3 {
+	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 3 || v.WithVariants != 3 {
 		t.Errorf("verification %+v, %v", v, err)
+	}
+	r.Samples[0].Outputs[0][3] ^= 0x40 // the sign or exponent of one element
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong != 1 {
+		t.Errorf("verification %+v, %v, want one wrong", v, err)
 	}
 }
 

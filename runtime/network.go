@@ -394,7 +394,11 @@ type Slot struct {
 	hanging    bool          // a kernel may still write to it
 	converting time.Duration // what the last Run spent on conversions
 	kernel     Kernel        // that the last Run ran
+	ran        []Ran         // by layer
 }
+
+// Ran is what computed a layer of a request, by index.
+type Ran struct{ Implementation, Accelerator int }
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
 // overlap share memory.
@@ -431,7 +435,7 @@ func (p *Program) NewSpreadSlot() (*Slot, error) {
 }
 
 func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
-	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors))}
+	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors)), ran: make([]Ran, len(p.Network.Layers))}
 	arena := aligned(size)
 	s.arena = arena
 	for i, info := range p.tensors {
@@ -494,6 +498,32 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	}
 	for _, i := range ports.out {
 		s.valid[i] = true
+	}
+	s.ran[layer] = Ran{implementation, accelerator}
+	return nil
+}
+
+// RunBetween is Run of a variant with the conversions that it causes between
+// originals on the same accelerator: of inputs that these leave in another
+// layout, and of outputs that these read in another. For measuring; the tensors
+// must have been computed before.
+func (s *Slot) RunBetween(layer, implementation, accelerator int) error {
+	p := s.program
+	own, original := p.ports[layer][implementation][accelerator], p.ports[layer][0][accelerator]
+	for _, i := range own.in {
+		if other := p.twin[i]; other >= 0 && p.place[i] >= 0 && s.valid[other] && slices.Contains(original.in, other) {
+			s.valid[i] = false
+		}
+	}
+	if err := s.Run(layer, implementation, accelerator); err != nil {
+		return err
+	}
+	for _, i := range own.out {
+		if other := p.twin[i]; other >= 0 && slices.Contains(original.out, other) && !slices.Contains(original.out, i) {
+			if err := s.Convert(other); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -103,7 +103,39 @@ type Model struct {
 	Std    []float64 `mapstructure:"std"`
 	// Dims binds symbolic dimensions, each "name=value".
 	Dims []string `mapstructure:"dims"`
+	// Variants is "on" (the default) where the model's layer variants may be
+	// designed and used, else "off".
+	Variants string `mapstructure:"variants"`
+	// Theta is the least normalised accuracy that a combination of variants must
+	// keep; 0 is DefaultTheta. Metric is what accuracy is: top-1, top-5, agreement or error, or
+	// empty for what suits the data.
+	Theta  float64 `mapstructure:"theta"`
+	Metric string  `mapstructure:"metric"`
+	// Calibration are inputs to fit variants to, Labelled ones to measure their
+	// accuracy on.
+	Calibration Data `mapstructure:"calibration"`
+	Labelled    Data `mapstructure:"labelled"`
 }
+
+// Data says where a model's data are; see dataset.Spec.
+type Data struct {
+	Source string    `mapstructure:"source"`
+	Labels string    `mapstructure:"labels"`
+	First  int       `mapstructure:"first"`
+	Count  int       `mapstructure:"count"`
+	Mean   []float64 `mapstructure:"mean"`
+	Std    []float64 `mapstructure:"std"`
+	BGR    bool      `mapstructure:"bgr"`
+}
+
+// DefaultTheta is the published accuracy promise.
+const DefaultTheta = 0.9
+
+// metrics are the values of Model.Metric.
+var metrics = []string{"top-1", "top-5", "agreement", "error"}
+
+// UsesVariants reports whether the model may use variants.
+func (m *Model) UsesVariants() bool { return m.Variants != "off" }
 
 // Traffic says how requests arrive.
 type Traffic struct {
@@ -482,6 +514,36 @@ func (m *Model) validate(names map[string]bool) error {
 	}
 	if m.Inputs == "" && len(m.Mean)+len(m.Std) > 0 || slices.Contains(m.Std, 0) {
 		return fmt.Errorf("mean and std of %q are for images named by inputs, and std is not 0", m.Name)
+	}
+	return m.validateVariants()
+}
+
+func (m *Model) validateVariants() error {
+	switch m.Variants {
+	case "", "1", "true": // YAML's other ways to say so
+		m.Variants = "on"
+	case "0", "false":
+		m.Variants = "off"
+	}
+	if m.Variants != "on" && m.Variants != "off" {
+		return fmt.Errorf("variants of %q is %q, must be on or off", m.Name, m.Variants)
+	}
+	if m.Theta == 0 {
+		m.Theta = DefaultTheta
+	}
+	if !(m.Theta > 0 && m.Theta <= 1) {
+		return fmt.Errorf("theta of %q is %v, must be above 0 and at most 1", m.Name, m.Theta)
+	}
+	if m.Metric != "" && !slices.Contains(metrics, m.Metric) {
+		return fmt.Errorf("metric of %q is %q, must be %s", m.Name, m.Metric, strings.Join(metrics, ", "))
+	}
+	for what, d := range map[string]Data{"calibration": m.Calibration, "labelled": m.Labelled} {
+		if d.Source == "" && (d.Labels != "" || d.Count != 0) {
+			return fmt.Errorf("%s of %q has no source", what, m.Name)
+		}
+		if d.First < 0 || d.Count < 0 {
+			return fmt.Errorf("%s of %q: first is %d and count %d, must not be negative", what, m.Name, d.First, d.Count)
+		}
 	}
 	return nil
 }

@@ -74,6 +74,8 @@ type Flow struct {
 	opts    Options
 	watch   func(policy string, s runtime.Stats, total time.Duration)
 	sources []source
+	known   map[int]plan.Variants // of the models that have variants
+	unused  []plan.Variants       // that an earlier plan holds
 	drill   *runtime.Drill
 	// emulations are the resolved tables of emulated accelerators, by index.
 	emulations []string
@@ -131,7 +133,7 @@ func (f *Flow) open() (err error) {
 		}
 		f.Networks = append(f.Networks, n)
 	}
-	return nil
+	return f.attach()
 }
 
 // probe tries an accelerator other than the CPU without risk to this process.
@@ -162,6 +164,8 @@ type source struct {
 	Resolved    string   `json:"source"`
 	Granularity string   `json:"granularity"`
 	Dims        []string `json:"dims,omitempty"`
+	// Variants are implementations beside the originals.
+	Variants []variantFile `json:"variants,omitempty"`
 }
 
 func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
@@ -172,7 +176,7 @@ func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
 	}
-	s := source{mc.Name, resolved, mc.Granularity, mc.Dims}
+	s := source{Name: mc.Name, Resolved: resolved, Granularity: mc.Granularity, Dims: mc.Dims}
 	n, err := s.network(f.opts.Open, func(sha256 string) string {
 		return profiler.PreviousCut(f.profilePath(), journal(f.profilePath()), sha256, mc.Granularity)
 	})
@@ -209,7 +213,11 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	return &runtime.Network{Name: s.Name, Model: m, Layers: layers}, nil
+	us, err := units(layers, s.Variants)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	}
+	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Variants: us}, nil
 }
 
 // Watch has runs report how they stand, ten times a second, with how long
@@ -247,6 +255,9 @@ func (f *Flow) prepare() error {
 	total, done := 0, 0
 	for _, n := range f.Networks {
 		total += len(n.Layers) * len(f.accs)
+		for _, us := range n.Variants {
+			total += len(us) * len(f.accs)
+		}
 	}
 	meter := f.opts.Progress("loading layers")
 	defer meter.Done()
@@ -296,6 +307,7 @@ func (f *Flow) Plan() error {
 			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
 		}
 	}
+	f.allow(&s)
 	t, err := sched.Compile(s)
 	if err != nil {
 		return err
@@ -315,8 +327,16 @@ func (f *Flow) Plan() error {
 		}
 	}
 	f.scale(f.Config.Traffic.Scale)
-	f.Planned, f.Tables, err = plan.New(s, f.Rates)
-	return err
+	if f.Planned, f.Tables, err = plan.New(s, f.Rates); err != nil {
+		return err
+	}
+	for m := range f.Networks {
+		if v, ok := f.known[m]; ok {
+			f.Planned.Variants = append(f.Planned.Variants, v)
+		}
+	}
+	f.Planned.Variants = append(f.Planned.Variants, f.unused...)
+	return nil
 }
 
 // scale multiplies all rates, and with them the load.

@@ -81,21 +81,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 
 // worker starts the worker of an accelerator in a process of its own.
 func (f *Flow) worker(index int) (profiler.Conn, error) {
-	cmd, err := f.opts.Worker()
-	if err != nil {
-		return nil, err
-	}
-	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Models: f.sources, Seed: f.Config.Traffic.Seed})
-	if err != nil {
-		return nil, err
-	}
-	c, err := profiler.Start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	// A worker that is gone already says why when it is asked.
-	c.Write(append(line, '\n'))
-	return c, nil
+	return f.workerOf(index, f.sources)
 }
 
 // Measure profiles all layers and writes the profile to path, which must be
@@ -169,22 +155,7 @@ func moveAside(path string) (string, error) {
 func journal(path string) string { return path + ".journal" }
 
 func (f *Flow) measure(ctx context.Context, path string) error {
-	var meter Meter = nothing{}
-	stage := ""
-	p, err := profiler.Measure(ctx, profiler.Task{Specs: f.Specs, Networks: f.Networks, Granularity: f.granularities(), Start: f.worker},
-		profiler.Options{
-			Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed, Journal: journal(path),
-			Progress: func(what string, share float64) {
-				if what != stage {
-					meter.Done()
-					stage, meter = what, f.opts.Progress(what)
-				}
-				meter.Set(share)
-			},
-			Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
-			Counters: func() hostinfo.Counters { return hostinfo.ReadCounters(hostinfo.This()) },
-		})
-	meter.Done()
+	p, err := f.measured(ctx, profiler.Task{Specs: f.Specs, Networks: f.Networks, Granularity: f.granularities(), Start: f.worker}, journal(path))
 	if p == nil {
 		return err
 	}
@@ -199,6 +170,25 @@ func (f *Flow) measure(ctx context.Context, path string) error {
 		f.opts.Note("warning: %s", w.Text)
 	}
 	return profiler.RemoveJournal(journal(path))
+}
+
+// measured measures a task and shows how far it is. journal may be empty.
+func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string) (*profiler.Profile, error) {
+	var meter Meter = nothing{}
+	stage := ""
+	defer func() { meter.Done() }()
+	return profiler.Measure(ctx, t, profiler.Options{
+		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed, Journal: journal,
+		Progress: func(what string, share float64) {
+			if what != stage {
+				meter.Done()
+				stage, meter = what, f.opts.Progress(what)
+			}
+			meter.Set(share)
+		},
+		Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
+		Counters: func() hostinfo.Counters { return hostinfo.ReadCounters(hostinfo.This()) },
+	})
 }
 
 // matches returns nil when the profile is of what is open.

@@ -36,6 +36,7 @@ var allowed = []struct {
 	{"internal/imports", nil},
 	{"internal/table", nil},
 	{"internal/child", nil},
+	{"internal/numpy", nil},
 	// Views and documents of the core.
 	{"sched/plan", []string{"sched", "internal/document"}},
 	{"sched/eventlog", []string{"sched", "internal/document", "internal/stats"}},
@@ -45,19 +46,21 @@ var allowed = []struct {
 	{"internal/tensorfile", []string{"models"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
-	{"variants", []string{"models", "profiler", "runtime", "sched"}},
+	{"variants", []string{"models", "profiler", "runtime", "sched", "internal/onnxpb", "internal/ort"}},
+	{"internal/dataset", []string{"models", "internal/glyphs", "internal/numpy"}},
 	// What the command line shares between its verbs.
 	{"internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "internal/table"}},
 	{"internal/live", []string{"runtime", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
-		"internal/config", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats", "internal/tensorfile"}},
+		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats", "internal/tensorfile"}},
 	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/study", "internal/table"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/study", "internal/document",
-		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/ort", "internal/report", "internal/table", "internal/tensorfile"}},
+		"internal/numpy", "internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/ort", "internal/report", "internal/table", "internal/tensorfile"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},
+	{"scripts/variants", []string{"sched/plan"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.

@@ -105,9 +105,30 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 		t.AppendRow(table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""})
 	}
 	render(w, t)
+	for _, m := range metrics {
+		for _, x := range m.Models {
+			if len(x.Variants) > 0 {
+				Paragraph(w, variantsUsed(m.Policy, x))
+			}
+		}
+	}
 	if few {
 		fmt.Fprintf(w, "* fewer than %d finished requests: too few to claim a 99th percentile\n", minP99)
 	}
+}
+
+// variantsUsed says which variants finished requests used, and what accuracy
+// that left.
+func variantsUsed(policy string, x eventlog.ModelMetrics) string {
+	var parts []string
+	for _, u := range x.Variants {
+		parts = append(parts, fmt.Sprintf("%s by %s %d times", u.Layer, u.Variant, u.Runs))
+	}
+	text := fmt.Sprintf("%s, %s: %d layers were run by variants (%s)", policy, x.Model, x.VariantsUsed, strings.Join(parts, ", "))
+	if x.NormalizedAccuracy != nil {
+		text += fmt.Sprintf("; finished requests kept %.2f %% of the accuracy on average", 100**x.NormalizedAccuracy)
+	}
+	return text
 }
 
 // latencies are a model's percentiles as text: "-" when no request finished,
@@ -148,6 +169,13 @@ func SideBySide(w io.Writer, metrics []eventlog.Metrics) {
 	}
 	t.AppendRow(row)
 	render(w, t)
+	for _, m := range metrics {
+		for _, x := range m.Models {
+			if len(x.Variants) > 0 {
+				Paragraph(w, variantsUsed(m.Policy, x))
+			}
+		}
+	}
 }
 
 // Verification prints what was verified and how much the machine got in the

@@ -123,6 +123,12 @@ func TestMetricsByHand(t *testing.T) {
 		t.Errorf("rates or deadlines: %+v %+v", two, one)
 	}
 	// The failed job's variant is not counted.
+	if c := l.Combinations(); c[0][1] != 1 || c[1][0] != one.Met+one.Late || c[0][0]+c[0][1] != two.Met+two.Late {
+		t.Errorf("combinations %v", c)
+	}
+	if want := []VariantUse{{"conv", "d2s", 1}}; !slices.Equal(two.Variants, want) || one.Variants != nil {
+		t.Errorf("variants used: %v, %v", two.Variants, one.Variants)
+	}
 	if two.VariantsUsed != 1 || one.VariantsUsed != 0 {
 		t.Errorf("variants used: %d, %d", two.VariantsUsed, one.VariantsUsed)
 	}

@@ -55,12 +55,21 @@ type ModelMetrics struct {
 	P99MS      float64 `json:"p99_ms"`
 	// VariantsUsed counts the layer runs of finished jobs that used a variant.
 	VariantsUsed int `json:"variants_used"`
+	// Variants are the same by variant, those that were used.
+	Variants []VariantUse `json:"variants,omitempty"`
 	// NormalizedAccuracy is the mean over finished jobs of the accuracy that was
 	// measured for the variants each used; 1 without variants, absent when it
 	// was never measured.
 	NormalizedAccuracy *float64 `json:"normalized_accuracy,omitempty"`
 	// DropReasons counts dropped and failed jobs by reason.
 	DropReasons map[string]int `json:"drop_reasons,omitempty"`
+}
+
+// VariantUse is how often finished jobs used a variant of a layer.
+type VariantUse struct {
+	Layer   string `json:"layer"`
+	Variant string `json:"variant"`
+	Runs    int    `json:"runs"`
 }
 
 // Metrics summarises one run.
@@ -91,6 +100,10 @@ func (l *Log) Metrics() Metrics {
 	latency := make([][]time.Duration, len(sys.Models))
 	busy := make([]time.Duration, len(sys.Accelerators))
 	used := map[int64]sched.VariantSet{} // by job, of those that used any
+	uses := make([][]int, len(sys.Models))
+	for m := range uses {
+		uses[m] = make([]int, sys.Models[m].Variants)
+	}
 	accuracy := make([]float64, len(sys.Models))
 	var lags, idleLags []time.Duration
 	idle := idleness{accelerators: len(sys.Accelerators)}
@@ -115,6 +128,9 @@ func (l *Log) Metrics() Metrics {
 			if r.Outcome == sched.Met || r.Outcome == sched.Late {
 				latency[r.Model] = append(latency[r.Model], r.At-r.Start)
 				m.VariantsUsed += used[r.Job].Len()
+				for v := range uses[r.Model] {
+					uses[r.Model][v] += int(used[r.Job] >> v & 1)
+				}
 				accuracy[r.Model] += sys.Models[r.Model].AccuracyOf(used[r.Job])
 			} else {
 				if m.DropReasons == nil {
@@ -133,6 +149,7 @@ func (l *Log) Metrics() Metrics {
 		m.P50MS = ms(stats.Quantile(latency[i], 0.50))
 		m.P90MS = ms(stats.Quantile(latency[i], 0.90))
 		m.P99MS = ms(stats.Quantile(latency[i], 0.99))
+		m.Variants = variantUses(&sys.Models[i], uses[i])
 		m.NormalizedAccuracy = mean(accuracy[i], m.Met+m.Late)
 		out.MeanMissRate += m.MissRate / float64(len(out.Models))
 		out.Released += m.Released
@@ -152,6 +169,18 @@ func (l *Log) Metrics() Metrics {
 	out.ReleaseLagP99US = stats.Quantile(lags, 0.99).Seconds() * 1e6
 	slices.Sort(idleLags)
 	out.IdleLagP99US = stats.Quantile(idleLags, 0.99).Seconds() * 1e6
+	return out
+}
+
+// variantUses names the variants that were used, in the order of layers.
+func variantUses(m *sched.Model, uses []int) (out []VariantUse) {
+	for _, l := range m.Layers {
+		for _, im := range l.Implementations[1:] {
+			if n := uses[im.Variant-1]; n > 0 {
+				out = append(out, VariantUse{l.Name, im.Name, n})
+			}
+		}
+	}
 	return out
 }
 

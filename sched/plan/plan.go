@@ -23,6 +23,9 @@ type Plan struct {
 	// Budgets are Algorithm 1's, by model. They follow from the system and are
 	// here for readers.
 	Budgets []sched.Budgets `json:"budgets"`
+	// Variants are the layer variants that the system's implementations are, by
+	// model that has any.
+	Variants []Variants `json:"variants,omitempty"`
 }
 
 // New compiles the system and computes budgets, capacity and prices. The tables

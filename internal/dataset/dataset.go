@@ -1,0 +1,142 @@
+// Package dataset reads inputs of models, with or without labels, from what
+// they commonly come in: folders of images with a CSV file of labels, NumPy
+// arrays, IDX files (the format of MNIST), and the glyphs that the project
+// renders itself. It is for calibrating and judging variants, on some hundreds
+// or thousands of inputs that are read one at a time where the format allows.
+package dataset
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/terastal/terastal/internal/glyphs"
+	"github.com/terastal/terastal/models"
+)
+
+// ErrInvalid is wrapped by errors about data that are not what they are said to
+// be, or do not fit the model.
+var ErrInvalid = errors.New("unusable data")
+
+// Spec says where data are and how they become inputs.
+type Spec struct {
+	// Source is a folder of images, a .npz, .npy or IDX file (which may end in
+	// .gz), "glyphs:train", "glyphs:calibration", "glyphs:test" or "random".
+	Source string
+	// Labels is the CSV file of a folder (file,class), or the .npy or IDX file
+	// of the labels; empty for none. In a .npz the array y holds them.
+	Labels string
+	// First is the index of the first to use, Count how many; 0 for all.
+	First, Count int
+	// Pixels become (pixel - Mean) / Std, for each channel, or one for all;
+	// pixels are 0 to 255. Without, they stay as they are.
+	Mean, Std []float64
+	// BGR swaps the first and the last channel.
+	BGR bool
+}
+
+// Set is a data set opened for a model.
+type Set struct {
+	n      int
+	inputs func(i int) ([][]byte, error)
+	label  func(i int) int
+}
+
+// Len is how many there are.
+func (s *Set) Len() int { return s.n }
+
+// Inputs is one of them, as the model takes it.
+func (s *Set) Inputs(i int) ([][]byte, error) { return s.inputs(i) }
+
+// Label is its class, or -1.
+func (s *Set) Label(i int) int { return s.label(i) }
+
+// Labelled reports whether there are labels.
+func (s *Set) Labelled() bool { return s.n > 0 && s.label(0) >= 0 }
+
+func unlabelled(int) int { return -1 }
+
+// Open opens data for a model. Errors wrap ErrInvalid or are of the file
+// system.
+func Open(o Spec, m *models.Model) (*Set, error) {
+	s, err := open(o, m)
+	if err != nil {
+		return nil, fmt.Errorf("data %s: %w", o.Source, err)
+	}
+	switch {
+	case o.First < 0 || o.Count < 0:
+		return nil, fmt.Errorf("data %s: %w: first and count must not be negative", o.Source, ErrInvalid)
+	case o.First >= s.n && s.n > 0 || o.Count > s.n-o.First:
+		return nil, fmt.Errorf("data %s: %w: there are %d, %d from number %d on are wanted", o.Source, ErrInvalid, s.n, o.Count, o.First)
+	}
+	all := *s
+	s.n -= o.First
+	if o.Count > 0 {
+		s.n = o.Count
+	}
+	s.inputs = func(i int) ([][]byte, error) { return all.inputs(o.First + i) }
+	s.label = func(i int) int { return all.label(o.First + i) }
+	if s.n == 0 {
+		return nil, fmt.Errorf("data %s: %w: nothing is there", o.Source, ErrInvalid)
+	}
+	if _, err := s.Inputs(0); err != nil {
+		return nil, fmt.Errorf("data %s: %w", o.Source, err)
+	}
+	return s, nil
+}
+
+// endless is how many there are of what is made on demand.
+const endless = 1 << 30
+
+func open(o Spec, m *models.Model) (*Set, error) {
+	if o.Source == "random" {
+		return &Set{n: endless, label: unlabelled, inputs: func(i int) ([][]byte, error) { return models.RandomInputs(m, uint64(i)), nil }}, nil
+	}
+	in := m.Inputs()
+	if split, ok := strings.CutPrefix(o.Source, "glyphs:"); ok {
+		return openGlyphs(split, in)
+	}
+	if len(in) != 1 {
+		return nil, fmt.Errorf("%w: the model has %d inputs, files of data are for one", ErrInvalid, len(in))
+	}
+	info, err := os.Stat(o.Source)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.TrimSuffix(strings.ToLower(o.Source), ".gz")
+	switch {
+	case info.IsDir():
+		return openFolder(o, in[0])
+	case filepath.Ext(name) == ".npz" || filepath.Ext(name) == ".npy":
+		return openArrays(o, in[0])
+	case strings.Contains(filepath.Base(name), "idx"):
+		return openIDX(o, in[0])
+	}
+	return nil, fmt.Errorf("%w: it is no folder, .npy, .npz or IDX file (with idx in its name), and none of glyphs:train, glyphs:calibration, glyphs:test, random", ErrInvalid)
+}
+
+func openGlyphs(name string, in []models.Tensor) (*Set, error) {
+	split, err := glyphs.ParseSplit(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if len(in) != 1 || in[0].Bytes() != 4*glyphs.Size*glyphs.Size {
+		return nil, fmt.Errorf("%w: the model takes %v, glyphs are one float32[1 1 %d %d]", ErrInvalid, in, glyphs.Size, glyphs.Size)
+	}
+	return &Set{n: endless, label: func(i int) int { return glyphs.Label(uint32(i)) }, inputs: func(i int) ([][]byte, error) {
+		pixels, _ := glyphs.Image(split, uint32(i))
+		return [][]byte{raw(glyphs.Tensor(pixels))}, nil
+	}}, nil
+}
+
+func raw(v []float32) []byte {
+	out := make([]byte, 0, 4*len(v))
+	for _, x := range v {
+		out = binary.NativeEndian.AppendUint32(out, math.Float32bits(x))
+	}
+	return out
+}

@@ -1,0 +1,166 @@
+package variants
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+)
+
+// Candidate is an implementation of a layer in which one family has replaced
+// the operators that it applies to. The rest of the layer is as it was.
+type Candidate struct {
+	Layer      int
+	Family     string
+	Parameters string // of each replaced operator, if they differ
+	// MACs and Bytes are of the replaced operators; OriginalMACs and
+	// OriginalBytes of the same operators as they were.
+	MACs, Bytes                 int64
+	OriginalMACs, OriginalBytes int64
+	// Error is what was measured on calibration inputs that were not fitted to:
+	// the squared error of the layer's outputs as a share of their variance.
+	// Promise is the squared error of the replaced operators' outputs that the
+	// fit expects, as a share of the same: activations, sums and pooling do not
+	// make it larger. Refused says why it may not be used.
+	Promise, Error float64
+	Refused        error
+	// Latency is the median time by accelerator, 0 where it was not measured.
+	Latency []time.Duration
+	// Accuracy is the normalised accuracy of the model with this variant alone,
+	// 0 where it was not measured.
+	Accuracy float64
+
+	layer        *models.Layer
+	base         graph
+	ops          []*Op
+	replacements []Replacement // by op; nil where it stays
+	fitted       bool
+}
+
+// Candidates lists the candidates for a layer, unfitted. notes says why
+// families or operators were left out. cpu is whether they are for accelerators
+// on the CPU only.
+func Candidates(l *models.Layer, cpu bool) (list []*Candidate, notes []error) {
+	fail := func(err error) ([]*Candidate, []error) {
+		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
+	}
+	data, err := l.ONNX()
+	if err != nil {
+		return fail(err)
+	}
+	g, err := parseGraph(data)
+	if err != nil {
+		return fail(err)
+	}
+	g.raise()
+	shapes, err := shapesOf(g, l.Inputs)
+	if err != nil {
+		return fail(err)
+	}
+	ops, reasons := findOps(g, func(name string) []int64 { return shapes[name] })
+	for _, err := range reasons {
+		notes = append(notes, fmt.Errorf("layer %q: %w", l.Name, err))
+	}
+	if len(ops) == 0 {
+		return nil, notes
+	}
+	for _, f := range Families(cpu) {
+		choices, most := make([][]Replacement, len(ops)), 0
+		for i, o := range ops {
+			if err := f.Applies(o); err != nil {
+				notes = append(notes, fmt.Errorf("layer %q: %s does not apply to %s: %w", l.Name, f.Name(), o.Name, err))
+				continue
+			}
+			choices[i] = f.Replacements(o)
+			most = max(most, len(choices[i]))
+		}
+		for n := range most {
+			c := &Candidate{Layer: l.Index, Family: f.Name(), layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
+			var parameters []string
+			for i := range ops {
+				if len(choices[i]) == 0 {
+					continue
+				}
+				// Every candidate has replacements of its own: they are fitted.
+				r := f.Replacements(ops[i])[min(n, len(choices[i])-1)]
+				c.replacements[i] = r
+				macs, bytes := r.Cost()
+				c.MACs, c.Bytes = c.MACs+macs, c.Bytes+bytes
+				c.OriginalMACs += ops[i].MACs()
+				c.OriginalBytes += 4 * int64(len(ops[i].Weight)+ops[i].K)
+				parameters = append(parameters, r.Parameters())
+			}
+			c.Parameters = strings.Join(slices.Compact(parameters), "; ")
+			list = append(list, c)
+		}
+	}
+	return list, notes
+}
+
+// Name is the family with its parameters.
+func (c *Candidate) Name() string { return c.Family + " " + c.Parameters }
+
+// ONNX is the candidate as an ONNX model with the layer's inputs and outputs.
+func (c *Candidate) ONNX() ([]byte, error) {
+	return c.upTo(len(c.ops)).bytes()
+}
+
+// upTo is the layer with the replacements of its first n operators.
+func (c *Candidate) upTo(n int) graph {
+	g := c.base.clone()
+	for i, r := range c.replacements[:n] {
+		if r == nil {
+			continue
+		}
+		b := &builder{prefix: fmt.Sprintf("variant%d", i)}
+		r.build(b)
+		b.result(c.ops[i].Output)
+		g.replace(c.ops[i].Output, b)
+	}
+	return g
+}
+
+// Unit is the candidate as accelerators take it. Its name holds the beginning
+// of its SHA-256, so that equal names are equal units.
+func (c *Candidate) Unit() (runtime.Unit, error) {
+	data, err := c.ONNX()
+	if err != nil {
+		return runtime.Unit{}, fmt.Errorf("layer %q: %s: %w", c.layer.Name, c.Name(), err)
+	}
+	return NewUnit(c.layer, c.Name(), data), nil
+}
+
+// NewUnit is a variant of a layer, given as an ONNX model.
+func NewUnit(l *models.Layer, name string, onnx []byte) runtime.Unit {
+	return runtime.Unit{Name: name + " " + SHA256(onnx)[:8], ONNX: onnx, Inputs: l.Inputs, Outputs: l.Outputs}
+}
+
+// SHA256 is the hexadecimal checksum of data.
+func SHA256(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Why candidates are refused.
+var (
+	// ErrPromise: the measured error is above what the fit promised.
+	ErrPromise = errors.New("its measured error is above what its fit promised")
+	// ErrNotFinite: it makes NaN or infinity.
+	ErrNotFinite = errors.New("it makes NaN or infinity")
+)
+
+// judge refuses a candidate that does not keep its promise, give or take a
+// factor of two for the operators behind it and the choice of inputs. What is
+// tiny may differ by more: the noise of quantisation is estimated only.
+func (c *Candidate) judge() {
+	const slack = 1e-3
+	if c.Refused == nil && !(c.Error <= 2*c.Promise+slack) {
+		c.Refused = fmt.Errorf("%w: %.3g, promised %.3g", ErrPromise, c.Error, c.Promise)
+	}
+}

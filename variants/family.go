@@ -1,0 +1,161 @@
+package variants
+
+import (
+	"fmt"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// Family is a way to make an operator cheaper.
+type Family interface {
+	// Name is short and stays the same: it goes into documents.
+	Name() string
+	// Applies is nil if the family has replacements for the operator, else it
+	// says why not.
+	Applies(*Op) error
+	// Replacements lists them, by parameters.
+	Replacements(*Op) []Replacement
+}
+
+// Replacement is one replacement of one operator. Before Fit it has weights of
+// the right shape, which is enough to measure how fast it is.
+type Replacement interface {
+	// Parameters tells apart the replacements of a family.
+	Parameters() string
+	// Cost is the multiply-accumulates of a run, and the bytes of its weights.
+	Cost() (macs, bytes int64)
+
+	// fit sets the weights and returns the error that is expected of them: the
+	// squared error as a share of the outputs' variance.
+	fit(*statistics) (float64, error)
+	// build adds the nodes that compute the operator's output, the last of which
+	// makes it.
+	build(b *builder)
+}
+
+// Families are all families, the published one first. Accelerators on the CPU
+// do not gain from half precision, so that it is there for others only.
+func Families(cpu bool) []Family {
+	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{}, int8Family{}, prunedInt8Family{}}
+	if !cpu {
+		all = append(all, halfFamily{})
+	}
+	return all
+}
+
+// filler is n numbers of about the size of the operator's weights, to measure
+// with: no zeros and no denormals, which some kernels are faster or slower with.
+func (o *Op) filler(n int) []float32 {
+	w := make([]float32, n)
+	for i := range w {
+		w[i] = o.Weight[i%len(o.Weight)]
+		if w[i] > -1e-4 && w[i] < 1e-4 {
+			w[i] = 1e-4
+		}
+	}
+	return w
+}
+
+// step is a convolution, or a matrix product, of a replacement.
+type step struct {
+	w        []float32 // [k, c/group, kh, kw]
+	bias     []float32 // nil for none
+	c, k     int
+	kh, kw   int
+	group    int
+	strides  []int64
+	dilation []int64
+	pads     []int64 // top, left, bottom, right
+}
+
+// like is a step with the geometry of the operator.
+func (o *Op) like(c, k, group int) step {
+	return step{c: c, k: k, kh: o.KernelH, kw: o.KernelW, group: group,
+		strides: []int64{int64(o.StrideH), int64(o.StrideW)}, dilation: []int64{int64(o.DilationH), int64(o.DilationW)},
+		pads: []int64{int64(o.Top), int64(o.Left), int64(o.Bottom), int64(o.Right)}}
+}
+
+// pointwise is a 1x1 step.
+func pointwise(c, k int) step {
+	return step{c: c, k: k, kh: 1, kw: 1, group: 1, strides: []int64{1, 1}, dilation: []int64{1, 1}, pads: []int64{0, 0, 0, 0}}
+}
+
+func (s *step) weights() int { return s.k * s.c / s.group * s.kh * s.kw }
+
+// add adds a step that reads a value; linear where o is a matrix product.
+func (b *builder) step(o *Op, s *step, in string) string {
+	if o.linear() {
+		t := make([]float32, len(s.w)) // MatMul takes [c, k]
+		for i := range s.k {
+			for j := range s.c {
+				t[j*s.k+i] = s.w[i*s.c+j]
+			}
+		}
+		out := b.node("MatMul", []string{in, b.floats(t, int64(s.c), int64(s.k))})
+		if s.bias != nil {
+			out = b.node("Add", []string{out, b.floats(s.bias, int64(s.k))})
+		}
+		return out
+	}
+	inputs := []string{in, b.floats(s.w, int64(s.k), int64(s.c/s.group), int64(s.kh), int64(s.kw))}
+	if s.bias != nil {
+		inputs = append(inputs, b.floats(s.bias, int64(s.k)))
+	}
+	return b.node("Conv", inputs, attribute{"group", int64(s.group)}, attribute{"kernel_shape", []int64{int64(s.kh), int64(s.kw)}},
+		attribute{"strides", s.strides}, attribute{"dilations", s.dilation}, attribute{"pads", s.pads})
+}
+
+func toFloat32(m mat.Matrix) []float32 {
+	r, c := m.Dims()
+	out := make([]float32, 0, r*c)
+	for i := range r {
+		for j := range c {
+			out = append(out, float32(m.At(i, j)))
+		}
+	}
+	return out
+}
+
+func narrow(v []float64) []float32 {
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(x)
+	}
+	return out
+}
+
+// original is the operator's weights as a matrix, outputs x patch.
+func (o *Op) original() *mat.Dense {
+	w := mat.NewDense(o.K, o.patch(), nil)
+	for i, x := range o.Weight {
+		w.RawMatrix().Data[i] = float64(x)
+	}
+	return w
+}
+
+// best is the best full replacement of the original's weights, given what
+// arrives: the original's where exactly what it was made for arrives. The
+// moments are those of the operator without groups.
+func best(s *statistics) (fit, check centred, w *mat.Dense, err error) {
+	if fit, check, err = s.whole(); err != nil {
+		return fit, check, nil, err
+	}
+	if s.cached.best != nil {
+		return fit, check, s.cached.best, nil
+	}
+	w = s.op.original()
+	if e := squaredError(check, w, intercept(fit, w)); relative(e, check.variance()) > 1e-9 {
+		if w, _, err = solve(fit, check, w); err != nil {
+			return fit, check, nil, err
+		}
+	}
+	s.cached.best = w
+	return fit, check, w, nil
+}
+
+func errGrouped(o *Op) error {
+	if o.Group != 1 {
+		return fmt.Errorf("it has %d groups already", o.Group)
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package variants
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
+)
+
+// graph is a layer's ONNX model under work: nodes in execution order.
+type graph struct{ *pb.ModelProto }
+
+func parseGraph(onnx []byte) (graph, error) {
+	m := new(pb.ModelProto)
+	if err := proto.Unmarshal(onnx, m); err != nil {
+		return graph{}, fmt.Errorf("not an ONNX model: %w", err)
+	}
+	return graph{m}, nil
+}
+
+func (g graph) clone() graph { return graph{proto.CloneOf(g.ModelProto)} }
+
+func (g graph) bytes() ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(g.ModelProto)
+}
+
+// stored is the constant of this name, or nil.
+func (g graph) stored(name string) *pb.TensorProto {
+	for _, t := range g.GetGraph().GetInitializer() {
+		if t.GetName() == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// expose makes a value of the graph an output too, which it may be already.
+func (g graph) expose(name string) {
+	for _, o := range g.Graph.Output {
+		if o.GetName() == name {
+			return
+		}
+	}
+	g.Graph.Output = append(g.Graph.Output, &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{
+		Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Float))}}}})
+}
+
+// replace puts nodes where the node that makes a value was, and drops constants
+// that nothing reads any more.
+func (g graph) replace(output string, b *builder) {
+	at := slices.IndexFunc(g.Graph.Node, func(n *pb.NodeProto) bool { return slices.Contains(n.GetOutput(), output) })
+	g.Graph.Node = slices.Replace(g.Graph.Node, at, at+1, b.nodes...)
+	g.Graph.Initializer = append(g.Graph.Initializer, b.stored...)
+	read := map[string]bool{}
+	for _, n := range g.Graph.Node {
+		for _, in := range n.GetInput() {
+			read[in] = true
+		}
+		subgraphReads(n, read)
+	}
+	g.Graph.Initializer = slices.DeleteFunc(g.Graph.Initializer, func(t *pb.TensorProto) bool { return !read[t.GetName()] })
+}
+
+func subgraphReads(n *pb.NodeProto, read map[string]bool) {
+	for _, a := range n.GetAttribute() {
+		for _, sub := range append(slices.Clone(a.GetGraphs()), a.GetG()) {
+			for _, inner := range sub.GetNode() {
+				for _, in := range inner.GetInput() {
+					read[in] = true
+				}
+				subgraphReads(inner, read)
+			}
+			for _, o := range sub.GetOutput() {
+				read[o.GetName()] = true
+			}
+		}
+	}
+}
+
+// opset is the version of the standard operators that the graph uses.
+func (g graph) opset() int64 {
+	for _, o := range g.GetOpsetImport() {
+		if o.GetDomain() == "" || o.GetDomain() == "ai.onnx" {
+			return o.GetVersion()
+		}
+	}
+	return 0
+}
+
+// unchanged are operators that mean the same, as older models write them, in
+// every opset from 7 to qdqOpset.
+var unchanged = []string{"Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Mul", "Concat", "Identity", "MatMul", "Gemm",
+	"Sigmoid", "Tanh", "LeakyRelu", "Flatten", "Reshape", "Transpose"}
+
+// raise declares the opset that has quantised operators, where all of an older
+// model's mean the same in it.
+func (g graph) raise() {
+	for _, o := range g.GetOpsetImport() {
+		standard := o.GetDomain() == "" || o.GetDomain() == "ai.onnx"
+		if !standard || o.GetVersion() < 7 || o.GetVersion() >= qdqOpset {
+			continue
+		}
+		if !slices.ContainsFunc(g.GetGraph().GetNode(), func(n *pb.NodeProto) bool {
+			return n.GetDomain() == "" && !slices.Contains(unchanged, n.GetOpType())
+		}) {
+			o.Version = proto.Int64(qdqOpset)
+		}
+	}
+}
+
+// builder makes the nodes and constants of a replacement. Names begin with
+// prefix, which has to be unique in the layer.
+type builder struct {
+	prefix string
+	nodes  []*pb.NodeProto
+	stored []*pb.TensorProto
+}
+
+func (b *builder) name() string {
+	return fmt.Sprintf("%s/%d", b.prefix, len(b.nodes)+len(b.stored))
+}
+
+// attribute is a named value: int64, []int64, float32 or string.
+type attribute struct {
+	name  string
+	value any
+}
+
+// node adds a node with one output of a new name, and returns that.
+func (b *builder) node(op string, in []string, attributes ...attribute) string {
+	out := b.name()
+	n := &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: in, Output: []string{out}}
+	for _, a := range attributes {
+		p := &pb.AttributeProto{Name: proto.String(a.name)}
+		switch v := a.value.(type) {
+		case int64:
+			p.Type, p.I = pb.AttributeProto_INT.Enum(), proto.Int64(v)
+		case []int64:
+			p.Type, p.Ints = pb.AttributeProto_INTS.Enum(), v
+		case float32:
+			p.Type, p.F = pb.AttributeProto_FLOAT.Enum(), proto.Float32(v)
+		case string:
+			p.Type, p.S = pb.AttributeProto_STRING.Enum(), []byte(v)
+		default:
+			panic(fmt.Sprintf("variants: attribute %s of type %T", a.name, a.value))
+		}
+		n.Attribute = append(n.Attribute, p)
+	}
+	b.nodes = append(b.nodes, n)
+	return out
+}
+
+// result gives the last node's output the name of the value that is replaced.
+func (b *builder) result(name string) {
+	b.nodes[len(b.nodes)-1].Output[0] = name
+}
+
+func (b *builder) floats(v []float32, dims ...int64) string {
+	raw := make([]byte, 4*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(x))
+	}
+	return b.constant(ort.Float, raw, dims)
+}
+
+func (b *builder) ints(v []int64) string {
+	raw := make([]byte, 8*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint64(raw[8*i:], uint64(x))
+	}
+	return b.constant(ort.Int64, raw, []int64{int64(len(v))})
+}
+
+func (b *builder) int32s(v []int32, dims ...int64) string {
+	raw := make([]byte, 4*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(raw[4*i:], uint32(x))
+	}
+	return b.constant(ort.Int32, raw, dims)
+}
+
+func (b *builder) int8s(v []int8, dims ...int64) string {
+	raw := make([]byte, len(v))
+	for i, x := range v {
+		raw[i] = byte(x)
+	}
+	return b.constant(ort.Int8, raw, dims)
+}
+
+func (b *builder) constant(t models.DataType, raw []byte, dims []int64) string {
+	name := b.name()
+	b.stored = append(b.stored, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(t)), Dims: dims, RawData: raw})
+	return name
+}
+
+// storedFloats are the values of a float32 constant; nil for other types.
+func storedFloats(t *pb.TensorProto) []float32 {
+	if t == nil || t.GetDataType() != int32(ort.Float) {
+		return nil
+	}
+	n := 1
+	for _, d := range t.GetDims() {
+		n *= int(d)
+	}
+	if v := t.GetFloatData(); len(v) == n {
+		return slices.Clone(v)
+	}
+	raw := t.GetRawData()
+	if len(raw) != 4*n {
+		return nil
+	}
+	return floats(raw)
+}
+
+// floats decodes float32 data, which has the machine's order in memory as in
+// ONNX files on every platform that ONNX Runtime supports.
+func floats(raw []byte) []float32 {
+	v := make([]float32, len(raw)/4)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	}
+	return v
+}
+
+func attributeOf(n *pb.NodeProto, name string) *pb.AttributeProto {
+	for _, a := range n.GetAttribute() {
+		if a.GetName() == name {
+			return a
+		}
+	}
+	return nil
+}
+
+func intsOr(n *pb.NodeProto, name string, or []int64) []int64 {
+	if a := attributeOf(n, name); a != nil {
+		return a.GetInts()
+	}
+	return or
+}
+
+func intOr(n *pb.NodeProto, name string, or int64) int64 {
+	if a := attributeOf(n, name); a != nil {
+		return a.GetI()
+	}
+	return or
+}
+
+func floatOr(n *pb.NodeProto, name string, or float32) float32 {
+	if a := attributeOf(n, name); a != nil {
+		return a.GetF()
+	}
+	return or
+}

@@ -1,0 +1,82 @@
+package variants
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/terastal/terastal/internal/ort"
+)
+
+// halfFamily computes in half precision, for accelerators with units for it.
+// Nothing is fitted: weights are rounded.
+type halfFamily struct{}
+
+func (halfFamily) Name() string { return "fp16" }
+
+func (halfFamily) Applies(*Op) error { return nil }
+
+func (halfFamily) Replacements(o *Op) []Replacement { return []Replacement{&half{o}} }
+
+type half struct{ op *Op }
+
+func (*half) Parameters() string { return "rounded" }
+
+func (r *half) Cost() (macs, bytes int64) {
+	return r.op.MACs(), 2 * int64(len(r.op.Weight)+len(r.op.Bias))
+}
+
+func (r *half) fit(s *statistics) (float64, error) {
+	for _, x := range s.in {
+		if x > 65504 || x < -65504 {
+			return 0, errHalfRange
+		}
+	}
+	const unit = 1.0 / (1 << 11)
+	return 4 * unit * unit, nil
+}
+
+func (r *half) build(b *builder) {
+	o := r.op
+	x := b.node("Cast", []string{o.Input}, attribute{"to", int64(ort.Float16)})
+	if o.linear() {
+		t := make([]float32, len(o.Weight))
+		for k := range o.K {
+			for c := range o.C {
+				t[c*o.K+k] = o.Weight[k*o.C+c]
+			}
+		}
+		x = b.node("MatMul", []string{x, b.halves(t, int64(o.C), int64(o.K))})
+		x = b.node("Add", []string{x, b.halves(o.Bias, int64(o.K))})
+	} else {
+		s := o.like(o.C, o.K, o.Group)
+		x = b.node("Conv", []string{x, b.halves(o.Weight, int64(o.K), int64(o.C/o.Group), int64(o.KernelH), int64(o.KernelW)), b.halves(o.Bias, int64(o.K))},
+			attribute{"group", int64(s.group)}, attribute{"kernel_shape", []int64{int64(s.kh), int64(s.kw)}},
+			attribute{"strides", s.strides}, attribute{"dilations", s.dilation}, attribute{"pads", s.pads})
+	}
+	b.node("Cast", []string{x}, attribute{"to", int64(ort.Float)})
+}
+
+func (b *builder) halves(v []float32, dims ...int64) string {
+	raw := make([]byte, 2*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint16(raw[2*i:], toHalf(x))
+	}
+	return b.constant(ort.Float16, raw, dims)
+}
+
+// toHalf rounds to the nearest IEEE half-precision number, ties to even; what is
+// too large becomes the largest finite one.
+func toHalf(x float32) uint16 {
+	sign := uint16(math.Float32bits(x)>>16) & 0x8000
+	a := math.Abs(float64(x))
+	switch {
+	case a != a:
+		return sign | 0x7e00
+	case a >= 65504:
+		return sign | 0x7bff
+	case a < 1.0/(1<<14): // subnormal
+		return sign | uint16(math.RoundToEven(a*(1<<24)))
+	}
+	fraction, exponent := math.Frexp(a) // in [0.5, 1)
+	return sign | uint16(int(math.RoundToEven(fraction*2048))-1024+(exponent+14)<<10)
+}

@@ -1,0 +1,310 @@
+package variants
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/terastal/terastal/internal/ort"
+)
+
+// int8Family computes in 8 bits: the input and, of convolutions, the output in
+// unsigned numbers of one scale and zero point each, the weights in signed ones
+// with a scale for each output channel. All ranges are those of least squared
+// error on calibration data, which clips outliers; the weights' are found with
+// the inputs' variances as weights. Scales and biases are then corrected so that
+// each output channel has the original's mean, and least squared error.
+//
+// In the form "qdq" QuantizeLinear and DequantizeLinear surround the operator,
+// and the execution provider fuses them, which ONNX Runtime's CPU provider does
+// at the levels from "extended" on. In the form "integer" the operators are
+// QLinearConv and MatMulInteger themselves, so that no optimiser is needed.
+type int8Family struct{}
+
+func (int8Family) Name() string { return "int8" }
+
+// Opsets from which the operators are there.
+const (
+	integerOpset = 10
+	qdqOpset     = 13
+)
+
+func (int8Family) Applies(o *Op) error {
+	if o.Opset < integerOpset {
+		return fmt.Errorf("opset %d has no quantised operators, %d has", o.Opset, integerOpset)
+	}
+	return nil
+}
+
+func (int8Family) Replacements(o *Op) []Replacement {
+	out := []Replacement{newInt8(o, integerForm)}
+	if o.Opset >= qdqOpset {
+		out = append(out, newInt8(o, qdqForm))
+	}
+	return out
+}
+
+const (
+	integerForm = "integer"
+	qdqForm     = "qdq"
+)
+
+type quantised struct {
+	op      *Op
+	form    string
+	in, out affine
+	w       []int8    // [K, patch]
+	scale   []float32 // by output channel
+	bias    []float32
+}
+
+// affine is how a real number is stored: round(x/scale) + zero, in 0 to 255.
+type affine struct {
+	scale float32
+	zero  uint8
+}
+
+// affineOf covers the range from low to high, zero included.
+func affineOf(low, high float64) affine {
+	low, high = math.Min(low, 0), math.Max(high, 0)
+	if high-low < 1e-12 {
+		high = low + 1e-6
+	}
+	scale := (high - low) / 255
+	return affine{float32(scale), uint8(math.Max(0, math.Min(255, math.RoundToEven(-low/scale))))}
+}
+
+// of is the number nearest to x that is stored.
+func (a affine) of(x float64) float64 {
+	q := math.RoundToEven(x/float64(a.scale)) + float64(a.zero)
+	return (math.Max(0, math.Min(255, q)) - float64(a.zero)) * float64(a.scale)
+}
+
+func newInt8(o *Op, form string) *quantised {
+	r := &quantised{op: o, form: form, in: affineOf(-4, 4), out: affineOf(-4, 4), bias: make([]float32, o.K)}
+	r.quantise(nil)
+	return r
+}
+
+func (r *quantised) Parameters() string { return r.form }
+
+func (r *quantised) Cost() (macs, bytes int64) {
+	return r.op.MACs(), int64(len(r.w) + 8*r.op.K)
+}
+
+// quantise chooses the weights and their scales. variance weighs the inputs of
+// each output channel; nil weighs all alike.
+func (r *quantised) quantise(variance func(group int) []float64) {
+	o := r.op
+	d := o.patch()
+	r.w, r.scale = make([]int8, len(o.Weight)), make([]float32, o.K)
+	for k := range o.K {
+		w := o.Weight[k*d : (k+1)*d]
+		var weights []float64
+		if variance != nil {
+			weights = variance(k / (o.K / o.Group))
+		}
+		r.scale[k] = weightScale(w, weights)
+		for i, x := range w {
+			r.w[k*d+i] = int8(nearest(x, r.scale[k]))
+		}
+	}
+}
+
+func nearest(x, scale float32) float64 {
+	return math.Max(-127, math.Min(127, math.RoundToEven(float64(x)/float64(scale))))
+}
+
+// weightScale is the scale of least weighted squared error.
+func weightScale(w []float32, weights []float64) float32 {
+	most := float32(0)
+	for _, x := range w {
+		most = max(most, x, -x)
+	}
+	if most == 0 {
+		return 1e-8
+	}
+	full := most / 127
+	best, lowest := full, math.Inf(1)
+	for step := range 26 {
+		scale := full * (1 - 0.02*float32(step))
+		e := 0.0
+		for i, x := range w {
+			off := float64(x) - nearest(x, scale)*float64(scale)
+			if weights != nil {
+				off *= math.Sqrt(weights[i])
+			}
+			e += off * off
+		}
+		if e < lowest {
+			best, lowest = scale, e
+		}
+	}
+	return best
+}
+
+// rangeOf is the range of least squared error for a sample, and that error.
+func rangeOf(sample []float32) (affine, float64) {
+	low, high := float64(slices.Min(sample)), float64(slices.Max(sample))
+	every := max(1, len(sample)/8192)
+	best, lowest := affineOf(low, high), math.Inf(1)
+	for _, l := range []float64{1, .9, .8, .7, .6, .5, .4, .3} {
+		for _, h := range []float64{1, .95, .9, .85, .8, .7, .6, .5, .4, .3} {
+			if low >= 0 && l < 1 || high <= 0 && h < 1 {
+				continue
+			}
+			a := affineOf(l*low, h*high)
+			e, n := 0.0, 0.0
+			for i := 0; i < len(sample); i += every {
+				off := float64(sample[i]) - a.of(float64(sample[i]))
+				e, n = e+off*off, n+1
+			}
+			if e/n < lowest {
+				best, lowest = a, e/n
+			}
+		}
+	}
+	return best, lowest
+}
+
+func (r *quantised) fit(s *statistics) (float64, error) {
+	o := r.op
+	if len(s.in) == 0 {
+		return 0, errNoRows
+	}
+	if s.tooLarge != nil {
+		return 0, s.tooLarge
+	}
+	for _, x := range append(slices.Clone(s.in), s.out...) {
+		if x-x != 0 {
+			return 0, errNaN
+		}
+	}
+	for _, m := range s.plain {
+		if err := m.valid(); err != nil {
+			return 0, err
+		}
+	}
+	var noise, outNoise float64
+	r.in, noise = rangeOf(s.in)
+	seen := slices.Clone(s.out)
+	for i, x := range seen {
+		seen[i] = max(o.Low, min(o.High, x))
+	}
+	r.out, outNoise = rangeOf(seen)
+	if o.linear() {
+		outNoise = 0 // stays in float32
+	}
+	r.quantise(func(g int) []float64 {
+		m := s.plain[g]
+		v := make([]float64, m.d)
+		for i := range v {
+			v[i] = m.fit.s[i*m.side()+i] / m.fit.n
+		}
+		return v
+	})
+	total, variance := 0.0, 0.0
+	for g, m := range s.plain {
+		fit, check := m.centre(&m.fit), m.centre(&m.check)
+		w := mat.NewDense(m.k, m.d, nil)
+		for k := range m.k {
+			channel := g*m.k + k
+			for i, row := 0, w.RawRowView(k); i < m.d; i++ {
+				row[i] = float64(r.w[channel*m.d+i]) * float64(r.scale[channel])
+			}
+		}
+		wx := multiply(w, fit.xx)
+		for k := range m.k {
+			channel := g*m.k + k
+			row := w.RawRowView(k)
+			// y = a w.p + b of least squares.
+			with, of := 0.0, 0.0
+			for i, x := range row {
+				with += x * fit.xy.At(i, k)
+				of += x * wx.At(k, i)
+			}
+			if a := with / of; a > 0.8 && a < 1.25 {
+				r.scale[channel] *= float32(a)
+				for i := range row {
+					row[i] *= a
+				}
+			}
+		}
+		b := intercept(fit, w)
+		copy(r.bias[g*m.k:], narrow(b))
+		total += squaredError(check, w, b)
+		for _, x := range w.RawMatrix().Data {
+			total += x * x * noise
+		}
+		variance += check.variance()
+	}
+	return relative(total+outNoise*float64(o.K), variance), nil
+}
+
+func (b *builder) uint8s(v ...uint8) string {
+	return b.constant(ort.Uint8, v, []int64{})
+}
+
+func (b *builder) scalar(x float32) string { return b.floats([]float32{x}, []int64{}...) }
+
+func (r *quantised) build(b *builder) {
+	if r.op.linear() {
+		r.buildProduct(b)
+		return
+	}
+	o := r.op
+	scaleIn, zeroIn := b.scalar(r.in.scale), b.uint8s(r.in.zero)
+	scaleOut, zeroOut := b.scalar(r.out.scale), b.uint8s(r.out.zero)
+	k := int64(o.K)
+	w := b.int8s(r.w, k, int64(o.C/o.Group), int64(o.KernelH), int64(o.KernelW))
+	scales, zeros := b.floats(r.scale, k), b.int8s(make([]int8, o.K), k)
+	biases, biasScales := make([]int32, o.K), make([]float32, o.K)
+	for i, x := range r.bias {
+		biasScales[i] = r.in.scale * r.scale[i]
+		biases[i] = int32(math.Max(-1<<30, math.Min(1<<30, math.RoundToEven(float64(x)/float64(biasScales[i])))))
+	}
+	bias := b.int32s(biases, k)
+	geometry := []attribute{{"group", int64(o.Group)}, {"kernel_shape", []int64{int64(o.KernelH), int64(o.KernelW)}},
+		{"strides", []int64{int64(o.StrideH), int64(o.StrideW)}}, {"dilations", []int64{int64(o.DilationH), int64(o.DilationW)}},
+		{"pads", []int64{int64(o.Top), int64(o.Left), int64(o.Bottom), int64(o.Right)}}}
+	x := b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
+	if r.form == integerForm {
+		x = b.node("QLinearConv", []string{x, scaleIn, zeroIn, w, scales, zeros, scaleOut, zeroOut, bias}, geometry...)
+	} else {
+		x = b.node("DequantizeLinear", []string{x, scaleIn, zeroIn})
+		weights := b.node("DequantizeLinear", []string{w, scales, zeros}, attribute{"axis", int64(0)})
+		bias = b.node("DequantizeLinear", []string{bias, b.floats(biasScales, k), b.int32s(make([]int32, o.K), k)}, attribute{"axis", int64(0)})
+		x = b.node("Conv", []string{x, weights, bias}, geometry...)
+		x = b.node("QuantizeLinear", []string{x, scaleOut, zeroOut})
+	}
+	b.node("DequantizeLinear", []string{x, scaleOut, zeroOut})
+}
+
+func (r *quantised) buildProduct(b *builder) {
+	o := r.op
+	scaleIn, zeroIn := b.scalar(r.in.scale), b.uint8s(r.in.zero)
+	t := make([]int8, len(r.w)) // [C, K]
+	for k := range o.K {
+		for c := range o.C {
+			t[c*o.K+k] = r.w[k*o.C+c]
+		}
+	}
+	w := b.int8s(t, int64(o.C), int64(o.K))
+	x := b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
+	if r.form == integerForm {
+		combined := make([]float32, o.K)
+		for i, s := range r.scale {
+			combined[i] = s * r.in.scale
+		}
+		x = b.node("MatMulInteger", []string{x, w, zeroIn})
+		x = b.node("Cast", []string{x}, attribute{"to", int64(ort.Float)})
+		x = b.node("Mul", []string{x, b.floats(combined, int64(o.K))})
+	} else {
+		x = b.node("DequantizeLinear", []string{x, scaleIn, zeroIn})
+		weights := b.node("DequantizeLinear", []string{w, b.floats(r.scale, int64(o.K)), b.int8s(make([]int8, o.K), int64(o.K))}, attribute{"axis", int64(1)})
+		x = b.node("MatMul", []string{x, weights})
+	}
+	b.node("Add", []string{x, b.floats(r.bias, int64(o.K))})
+}

@@ -1,0 +1,149 @@
+package variants
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+)
+
+// net makes small networks for tests.
+type net struct {
+	builder
+	rng   *rand.Rand
+	in    []int64
+	opset int64
+}
+
+func newNet(in ...int64) *net {
+	return &net{builder: builder{prefix: "n"}, rng: rand.New(rand.NewPCG(1, 2)), in: in, opset: 17}
+}
+
+func (n *net) random(size int, scale float64) []float32 {
+	v := make([]float32, size)
+	for i := range v {
+		v[i] = float32(n.rng.NormFloat64() * scale)
+	}
+	return v
+}
+
+// conv adds a convolution with given weights, or random ones for nil.
+func (n *net) conv(in string, c, k, size, stride, pad, group int, w []float32) string {
+	if w == nil {
+		w = n.random(k*c/group*size*size, 1/math.Sqrt(float64(c/group*size*size)))
+	}
+	s, p := int64(stride), int64(pad)
+	return n.node("Conv", []string{in, n.floats(w, int64(k), int64(c/group), int64(size), int64(size)), n.floats(n.random(k, 0.1), int64(k))},
+		attribute{"strides", []int64{s, s}}, attribute{"pads", []int64{p, p, p, p}}, attribute{"group", int64(group)}, attribute{"kernel_shape", []int64{int64(size), int64(size)}})
+}
+
+func value(name string, shape ...int64) *pb.ValueInfoProto {
+	s := &pb.TensorShapeProto{}
+	for _, d := range shape {
+		s.Dim = append(s.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+	}
+	t := &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Float))}
+	if len(shape) > 0 {
+		t.Shape = s
+	}
+	return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: t}}}
+}
+
+// network is what the net makes, cut at every operator.
+func (n *net) network(t *testing.T, granularity string) *runtime.Network {
+	t.Helper()
+	orttest.Start(t)
+	n.result("y")
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(n.opset)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Node: n.nodes, Initializer: n.stored, Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse("net", data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity(granularity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &runtime.Network{Name: "net", Model: m, Layers: layers}
+}
+
+// noise is random inputs, each labelled with its number modulo classes.
+type noise struct {
+	n, size, classes int
+	spoil            func(i int, v []float32)
+}
+
+func (d noise) Len() int { return d.n }
+
+func (d noise) Inputs(i int) ([][]byte, error) {
+	rng := rand.New(rand.NewPCG(uint64(i), 7))
+	v := make([]float32, d.size)
+	for j := range v {
+		v[j] = float32(rng.NormFloat64())
+	}
+	if d.spoil != nil {
+		d.spoil(i, v)
+	}
+	raw := make([]byte, 0, 4*d.size)
+	for _, x := range v {
+		raw = binary.NativeEndian.AppendUint32(raw, math.Float32bits(x))
+	}
+	return [][]byte{raw}, nil
+}
+
+func (d noise) Label(i int) int {
+	if d.classes == 0 {
+		return -1
+	}
+	return i % d.classes
+}
+
+// fitted fits the candidates of a layer.
+func fitted(t *testing.T, n *runtime.Network, layer int, d Data, list []*Candidate) {
+	t.Helper()
+	f, err := NewFitter(n, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Fit(t.Context(), layer, list, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func candidates(t *testing.T, l *models.Layer) []*Candidate {
+	t.Helper()
+	list, notes := Candidates(l, false)
+	if len(list) == 0 {
+		t.Fatal(notes)
+	}
+	return list
+}
+
+// candidate is one of a layer with one replacement of its own making.
+func candidate(t *testing.T, l *models.Layer, make func(*Op) Replacement) *Candidate {
+	t.Helper()
+	c := *candidates(t, l)[0]
+	c.Family, c.Parameters = "test", "test"
+	for i, o := range c.ops {
+		c.replacements[i] = make(o)
+	}
+	return &c
+}
+
+func one(c *Candidate) []*Candidate { return []*Candidate{c} }

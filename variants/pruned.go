@@ -1,0 +1,109 @@
+package variants
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// prunedFamily leaves out input channels and fits the weights of those that are
+// left to the original's outputs by least squares (He et al., "Channel Pruning
+// for Accelerating Very Deep Neural Networks", 2017). Left out are the channels
+// whose contribution to the outputs varies least.
+type prunedFamily struct{}
+
+func (prunedFamily) Name() string { return "pruned" }
+
+func (prunedFamily) Applies(o *Op) error {
+	if err := errGrouped(o); err != nil {
+		return err
+	}
+	if len((prunedFamily{}).Replacements(o)) == 0 {
+		return fmt.Errorf("it has %d input channels only", o.C)
+	}
+	return nil
+}
+
+func (prunedFamily) Replacements(o *Op) []Replacement {
+	var out []Replacement
+	for _, share := range []float64{0.75, 0.625, 0.5, 0.375, 0.25} {
+		if n := int(share*float64(o.C)) / 8 * 8; n >= 8 {
+			out = append(out, newPruned(o, n))
+		}
+	}
+	return out
+}
+
+type pruned struct {
+	op   *Op
+	keep []int64 // channels, in order
+	conv step
+}
+
+func newPruned(o *Op, n int) *pruned {
+	r := &pruned{op: o, conv: o.like(n, o.K, 1)}
+	for i := range n { // spread, to be measured
+		r.keep = append(r.keep, int64(i*o.C/n))
+	}
+	r.conv.w, r.conv.bias = o.filler(r.conv.weights()), make([]float32, o.K)
+	return r
+}
+
+func (r *pruned) Parameters() string { return fmt.Sprintf("%d of %d channels", r.conv.c, r.op.C) }
+
+func (r *pruned) Cost() (macs, bytes int64) {
+	return r.op.MACs() * int64(r.conv.c) / int64(r.op.C), 4*int64(r.conv.weights()+r.op.K) + 8*int64(len(r.keep))
+}
+
+func (r *pruned) fit(s *statistics) (float64, error) {
+	fit, check, full, err := best(s)
+	if err != nil {
+		return 0, err
+	}
+	o := r.op
+	area := o.KernelH * o.KernelW
+	weight := make([]float64, o.C)
+	for c := range o.C {
+		w := full.Slice(0, o.K, c*area, (c+1)*area)
+		var half mat.Dense
+		half.Mul(w, fit.xx.SliceSym(c*area, (c+1)*area))
+		for k := range o.K {
+			for i := range area {
+				weight[c] += half.At(k, i) * w.At(k, i)
+			}
+		}
+	}
+	channels := upTo(o.C)
+	slices.SortStableFunc(channels, func(a, b int) int { return cmp.Compare(weight[b], weight[a]) })
+	channels = channels[:r.conv.c]
+	slices.Sort(channels)
+	var features []int
+	for i, c := range channels {
+		r.keep[i] = int64(c)
+		features = append(features, shifted(area, c*area)...)
+	}
+	part, checked := fit.pick(features, nil), check.pick(features, nil)
+	w0 := mat.NewDense(o.K, len(features), nil)
+	for k := range o.K {
+		for i, f := range features {
+			w0.Set(k, i, full.At(k, f))
+		}
+	}
+	w, b, err := solve(part, checked, w0)
+	if err != nil {
+		return 0, err
+	}
+	r.conv.w, r.conv.bias = toFloat32(w), narrow(b)
+	return relative(squaredError(checked, w, b), check.variance()), nil
+}
+
+func (r *pruned) build(b *builder) {
+	axis := int64(1)
+	if r.op.linear() {
+		axis = int64(len(r.op.InputShape) - 1)
+	}
+	in := b.node("Gather", []string{r.op.Input, b.ints(r.keep)}, attribute{"axis", axis})
+	b.step(r.op, &r.conv, in)
+}

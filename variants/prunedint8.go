@@ -1,0 +1,100 @@
+package variants
+
+import (
+	"slices"
+)
+
+// prunedInt8Family leaves out input channels as prunedFamily does and computes
+// with those that are left in 8 bits as int8Family does.
+type prunedInt8Family struct{}
+
+func (prunedInt8Family) Name() string { return "pruned-int8" }
+
+func (prunedInt8Family) Applies(o *Op) error {
+	if err := (int8Family{}).Applies(o); err != nil {
+		return err
+	}
+	return (prunedFamily{}).Applies(o)
+}
+
+func (prunedInt8Family) Replacements(o *Op) []Replacement {
+	var out []Replacement
+	for _, p := range (prunedFamily{}).Replacements(o) {
+		r := &prunedInt8{pruned: p.(*pruned)}
+		r.derive()
+		r.inner = newInt8(r.op, integerForm)
+		out = append(out, r)
+	}
+	return out
+}
+
+type prunedInt8 struct {
+	pruned *pruned
+	op     *Op // on the channels that are left
+	inner  *quantised
+}
+
+// derive makes the operator on the channels that are left.
+func (r *prunedInt8) derive() {
+	o := *r.pruned.op
+	o.C, o.Weight, o.Bias = r.pruned.conv.c, r.pruned.conv.w, r.pruned.conv.bias
+	o.InputShape = slices.Clone(o.InputShape)
+	axis := 1
+	if o.linear() {
+		axis = len(o.InputShape) - 1
+	}
+	o.InputShape[axis] = int64(o.C)
+	r.op = &o
+}
+
+func (r *prunedInt8) Parameters() string { return r.pruned.Parameters() }
+
+func (r *prunedInt8) Cost() (macs, bytes int64) {
+	macs, bytes = r.inner.Cost()
+	return macs, bytes + 8*int64(len(r.pruned.keep))
+}
+
+func (r *prunedInt8) fit(s *statistics) (float64, error) {
+	if _, err := r.pruned.fit(s); err != nil {
+		return 0, err
+	}
+	r.derive()
+	area := r.op.KernelH * r.op.KernelW
+	var features []int
+	for _, c := range r.pruned.keep {
+		features = append(features, shifted(area, int(c)*area)...)
+	}
+	left := &statistics{op: r.op, plain: []*moments{s.plain[0].pick(features)}, in: s.in, out: s.out}
+	r.inner = newInt8(r.op, integerForm)
+	return r.inner.fit(left)
+}
+
+// pick is the moments of some of the features, with all outputs.
+func (m *moments) pick(features []int) *moments {
+	out := &moments{d: len(features), k: m.k}
+	index := slices.Clone(features)
+	for i := m.d; i < m.side(); i++ {
+		index = append(index, i)
+	}
+	for _, x := range []struct{ from, to *sums }{{&m.fit, &out.fit}, {&m.check, &out.check}} {
+		x.to.n, x.to.s = x.from.n, make([]float64, 0, len(index)*len(index))
+		for _, i := range index {
+			for _, j := range index {
+				x.to.s = append(x.to.s, x.from.s[i*m.side()+j])
+			}
+		}
+	}
+	return out
+}
+
+func (r *prunedInt8) build(b *builder) {
+	axis := int64(1)
+	if r.op.linear() {
+		axis = int64(len(r.op.InputShape) - 1)
+	}
+	o := *r.op
+	o.Input = b.node("Gather", []string{r.pruned.op.Input, b.ints(r.pruned.keep)}, attribute{"axis", axis})
+	q := *r.inner
+	q.op = &o
+	q.build(b)
+}

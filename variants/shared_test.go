@@ -1,0 +1,93 @@
+package variants_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/terastal/terastal/internal/dataset"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/variants"
+)
+
+// A real network on real images, where there are any: with every convolution
+// at half its work or less, by the closest variant that does, MNIST's digits are
+// still recognised.
+func TestSharedMNIST(t *testing.T) {
+	folder := os.Getenv("TERASTAL_SHARED")
+	if folder == "" {
+		folder = filepath.Join("..", "..", "shared")
+	}
+	m, err := load(t, filepath.Join(folder, "models", "mnist-8.onnx"))
+	if err != nil {
+		t.Skip("no real models: set TERASTAL_SHARED to a folder with models/mnist-8.onnx and data/mnist: ", err)
+	}
+	images, labels := filepath.Join(folder, "data", "mnist", "t10k-images-idx3-ubyte.gz"), filepath.Join(folder, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
+	calibration, err := dataset.Open(dataset.Spec{Source: images, First: 9000, Count: 100}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged, err := dataset.Open(dataset.Spec{Source: images, Labels: labels, Count: 300}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity("op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &runtime.Network{Name: "mnist", Model: m, Layers: layers}
+	f, err := variants.NewFitter(n, calibration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var chosen []variants.Chosen
+	for l := range layers {
+		list, _ := variants.Candidates(&layers[l], true)
+		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" || 2*c.MACs > c.OriginalMACs })
+		if err := f.Fit(t.Context(), l, list, nil); err != nil {
+			t.Fatal(err)
+		}
+		var best *variants.Candidate
+		for _, c := range list {
+			if c.Refused == nil && (best == nil || c.Error < best.Error) {
+				best = c
+			}
+		}
+		if best == nil {
+			continue
+		}
+		t.Logf("%s: %s, error %.3g", layers[l].Name, best.Name(), best.Error)
+		if err := f.Adopt(best); err != nil {
+			t.Fatal(err)
+		}
+		data, err := best.ONNX()
+		if err != nil {
+			t.Fatal(err)
+		}
+		chosen = append(chosen, variants.Chosen{Layer: l, Name: best.Name(), ONNX: data})
+	}
+	p, err := variants.Prove(t.Context(), n, chosen, judged, variants.Top(1), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("top-1 %.3f, normalised: %v of %v", p.Baseline, p.Accuracy, p.Sets)
+	if p.Baseline < 0.95 || len(chosen) < 2 || slices.Min(p.Accuracy) < 0.95 {
+		t.Errorf("%d variants, baseline %v, the worst combination keeps %v", len(chosen), p.Baseline, slices.Min(p.Accuracy))
+	}
+}
+
+func load(t *testing.T, path string) (*models.Model, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	orttest.Start(t)
+	return models.Load(path, models.Options{})
+}

@@ -1,0 +1,145 @@
+package variants
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// spatialFamily factors a kernel into a column and a row: a KernelH x 1
+// convolution to rank channels, then a 1 x KernelW one to all (Jaderberg et al.,
+// "Speeding up Convolutional Neural Networks with Low Rank Expansions", 2014).
+// The columns are the leading ones of the best full weights, weighted by how
+// what arrives varies; the rows are then fitted by least squares to the columns'
+// real outputs.
+type spatialFamily struct{}
+
+func (spatialFamily) Name() string { return "spatial" }
+
+func (spatialFamily) Applies(o *Op) error {
+	if err := errGrouped(o); err != nil {
+		return err
+	}
+	if o.KernelH < 2 || o.KernelW < 2 {
+		return fmt.Errorf("its kernel is %dx%d", o.KernelH, o.KernelW)
+	}
+	if len(spatialRanks(o)) == 0 {
+		return errors.New("no rank saves work")
+	}
+	return nil
+}
+
+func spatialRanks(o *Op) []int {
+	var out []int
+	for _, share := range []float64{0.75, 0.5, 0.375, 0.25, 0.125} {
+		r := int(share * float64(o.K))
+		if r >= 8 {
+			r = r / 8 * 8
+		}
+		// At the positions of the column's output, which has the input's width.
+		work := r*o.C*o.KernelH*o.OutH*o.W + o.K*r*o.KernelW*o.OutH*o.OutW
+		if r >= 1 && r <= o.C*o.KernelH && int64(5*work) <= 4*o.MACs() && !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (spatialFamily) Replacements(o *Op) []Replacement {
+	var out []Replacement
+	for _, r := range spatialRanks(o) {
+		out = append(out, newSpatial(o, r))
+	}
+	return out
+}
+
+type spatial struct {
+	op          *Op
+	rank        int
+	column, row step
+}
+
+func newSpatial(o *Op, rank int) *spatial {
+	r := &spatial{op: o, rank: rank, column: o.like(o.C, rank, 1), row: o.like(rank, o.K, 1)}
+	r.column.kw, r.column.strides[1], r.column.dilation[1], r.column.pads[1], r.column.pads[3] = 1, 1, 1, 0, 0
+	r.row.kh, r.row.strides[0], r.row.dilation[0], r.row.pads[0], r.row.pads[2] = 1, 1, 1, 0, 0
+	r.column.w, r.row.w, r.row.bias = o.filler(r.column.weights()), o.filler(r.row.weights()), make([]float32, o.K)
+	return r
+}
+
+func (r *spatial) Parameters() string { return fmt.Sprintf("rank %d", r.rank) }
+
+func (r *spatial) Cost() (macs, bytes int64) {
+	o := r.op
+	return int64(r.column.weights()*o.OutH*o.W + r.row.weights()*o.OutH*o.OutW), 4 * int64(r.column.weights()+r.row.weights()+o.K)
+}
+
+func (r *spatial) fit(s *statistics) (float64, error) {
+	o := r.op
+	fit, check, w, err := best(s)
+	if err != nil {
+		return 0, err
+	}
+	columns := o.C * o.KernelH
+	// The covariance of columns, averaged over where in the patch they lie.
+	a := mat.NewSymDense(columns, nil)
+	scale := 0.0
+	for i := range columns {
+		for j := i; j < columns; j++ {
+			for x := range o.KernelW {
+				a.SetSym(i, j, a.At(i, j)+fit.xx.At(i*o.KernelW+x, j*o.KernelW+x)/float64(o.KernelW))
+			}
+		}
+		scale += a.At(i, i) / float64(columns)
+	}
+	for i := range columns {
+		a.SetSym(i, i, a.At(i, i)+1e-6*scale+1e-30)
+	}
+	var chol mat.Cholesky
+	if !chol.Factorize(a) {
+		return 0, errors.New("the calibration activations do not determine the weights")
+	}
+	var lower mat.TriDense
+	chol.LTo(&lower)
+	m := mat.NewDense(columns, o.KernelW*o.K, nil)
+	for k := range o.K {
+		for i := range columns {
+			for x := range o.KernelW {
+				m.Set(i, x*o.K+k, w.At(k, i*o.KernelW+x))
+			}
+		}
+	}
+	q, err := s.cached.basis("spatial", r.rank, func() *mat.Dense {
+		weighted := multiply(lower.T(), m)
+		return multiply(weighted, weighted.T())
+	})
+	if err != nil {
+		return 0, err
+	}
+	var v mat.Dense // columns x rank
+	if err := v.Solve(lower.T(), q); err != nil {
+		return 0, err
+	}
+	// What the row convolution reads: every rank at every x of the patch.
+	t := mat.NewDense(r.rank*o.KernelW, o.patch(), nil)
+	for n := range r.rank {
+		for x := range o.KernelW {
+			for i := range columns {
+				t.Set(n*o.KernelW+x, i*o.KernelW+x, v.At(i, n))
+			}
+		}
+	}
+	projected, checked := fit.project(t), check.project(t)
+	h, b, err := solve(projected, checked, nil)
+	if err != nil {
+		return 0, err
+	}
+	r.column.w, r.row.w, r.row.bias = toFloat32(v.T()), toFloat32(h), narrow(b)
+	return relative(squaredError(checked, h, b), check.variance()), nil
+}
+
+func (r *spatial) build(b *builder) {
+	b.step(r.op, &r.row, b.step(r.op, &r.column, r.op.Input))
+}
