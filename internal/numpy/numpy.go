@@ -29,6 +29,17 @@ var types = map[string]string{
 	"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64",
 }
 
+// TypeOf is NumPy's name, without the byte order, of an element type in the
+// words of package models; empty if it has none.
+func TypeOf(name string) string {
+	for k, n := range types {
+		if n == name {
+			return k
+		}
+	}
+	return ""
+}
+
 // ReadHeader reads up to the array's data. The elements are left to the caller,
 // as bytes: the library takes short files for arrays that end in zeros.
 func ReadHeader(f io.Reader) (h Header, err error) {

@@ -12,17 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sbinet/npyio/npy"
-
+	"github.com/terastal/terastal/internal/numpy"
 	"github.com/terastal/terastal/models"
 )
-
-// arrayTypes are NumPy's names of element types. bfloat16 has none.
-var arrayTypes = map[string]string{
-	"f2": "float16", "f4": "float32", "f8": "float64", "b1": "bool",
-	"i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
-	"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64",
-}
 
 // ReadArray reads the array of a .npy file, which has to be exactly of t's type
 // and shape. Errors do not name the file.
@@ -56,19 +48,16 @@ func mismatch(kind string, shape []int64, t models.Tensor) error {
 // readArrays reads one tensor, or several stacked along a first dimension of
 // their own or along the batch dimension of 1.
 func readArrays(r io.Reader, t models.Tensor) (*arrays, error) {
-	h, err := arrayHeader(r)
+	h, err := numpy.ReadHeader(r)
 	if err != nil {
 		return nil, err
 	}
-	a := &arrays{kind: h.Descr.Type, shape: []int64{}}
-	for _, d := range h.Descr.Shape {
-		a.shape = append(a.shape, int64(d))
-	}
+	a := &arrays{kind: h.Descr, shape: h.Shape}
 	n := stacked(a.shape, t.Shape)
-	if arrayTypes[strings.TrimLeft(h.Descr.Type, "<|=")] != t.Type.String() || n == 0 {
+	if h.Type != t.Type.String() || n == 0 {
 		return nil, mismatch(a.kind, a.shape, t)
 	}
-	if h.Descr.Fortran {
+	if h.Fortran {
 		return nil, errors.New("holds an array in Fortran order; save numpy.ascontiguousarray of it")
 	}
 	for i := range min(n, maxSets) {
@@ -93,21 +82,6 @@ func stacked(array, tensor []int64) int64 {
 		return max(0, array[0])
 	}
 	return 0
-}
-
-// arrayHeader reads up to the array's data. The elements are read as bytes,
-// not by the library: it takes short files for arrays that end in zeros.
-func arrayHeader(f io.Reader) (h npy.Header, err error) {
-	defer func() {
-		if recover() != nil { // it trusts what the header says about itself
-			err = errors.New("is no .npy file: its header is damaged")
-		}
-	}()
-	r, err := npy.NewReader(f)
-	if err != nil {
-		return h, fmt.Errorf("is no .npy file: %w", err)
-	}
-	return r.Header, nil
 }
 
 // readArchive reads the arrays of a .npz file by the tensors' names.
@@ -139,12 +113,7 @@ func readArchive(path string, want []models.Tensor) ([]*arrays, error) {
 
 // EncodeArray is a tensor's data as a .npy file.
 func EncodeArray(t models.Tensor, data []byte) ([]byte, error) {
-	kind := ""
-	for k, name := range arrayTypes {
-		if name == t.Type.String() {
-			kind = k
-		}
-	}
+	kind := numpy.TypeOf(t.Type.String())
 	if kind == "" {
 		return nil, fmt.Errorf("tensor %q: NumPy has no type for %v", t.Name, t.Type)
 	}
