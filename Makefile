@@ -1,5 +1,6 @@
 # make run   the main job: the demo, with all set-up it needs
-# make test  everything that has to pass: vet, staticcheck, all tests under the race detector
+# make test  everything that has to pass: vet, staticcheck, all tests under the race detector; those of the pure core,
+#            which has no goroutines, in full without it and shortened with it
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
 # make variants  design variants for the trained networks again and rewrite the tables of docs/VARIANTS.md
@@ -22,7 +23,9 @@ run: setup build
 test: setup tools
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(ORT) TERASTAL_REQUIRE_ORT=1 $(GO) test -race -timeout 20m ./...
+	$(ORT) TERASTAL_REQUIRE_ORT=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v terastal/sched)
+	$(GO) test ./sched/...
+	$(GO) test -race -short ./sched/...
 
 check: tools
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
