@@ -46,7 +46,7 @@ whole models. Needs no configuration and no download.`,
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
 	o.watchFlags(cmd)
-	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "0.7", "duration": "6s", "budget": "8s"} {
+	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "0.7", "duration": "6s", "budget": "8s", "policies": "fcfs,edf,dream,terastal,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
 	return cmd
