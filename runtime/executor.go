@@ -21,11 +21,11 @@ type Executor struct {
 	tables   *sched.Tables
 	accs     []Accelerator
 	programs []*Program
-	inputs   [][][]*Tensor // by model, set and model input
-	free     [][]*Slot     // by model: slots no request uses
-	made     []int         // by model: slots there are
-	lost     []atomic.Bool // by accelerator: a kernel of it hangs
-	busy     atomic.Bool   // a run or a server is under way
+	inputs   [][][]*Tensor  // by model, set and model input
+	free     [][]*Slot      // by model: slots no request uses
+	made     []atomic.Int64 // by model: slots there are; one that hung is taken off whenever it returns
+	lost     []atomic.Bool  // by accelerator: a kernel of it hangs
+	busy     atomic.Bool    // a run or a server is under way
 }
 
 // NewExecutor checks that the programs fit the system the tables were compiled
@@ -33,7 +33,7 @@ type Executor struct {
 // accelerators, wherever the tables say they run. seed determines the input
 // data of requests that bring none.
 func NewExecutor(t *sched.Tables, accs []Accelerator, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, accs: accs, programs: programs, free: make([][]*Slot, len(programs)), made: make([]int, len(programs)),
+	e := &Executor{tables: t, accs: accs, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
 		inputs: make([][][]*Tensor, len(programs)), lost: make([]atomic.Bool, len(accs))}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("executor: %w", err)

@@ -9,13 +9,13 @@ const slotMemory = 32 << 20
 // stock sets slots aside until a model has n, their memory touched so that no
 // request pays for that. The caller has the executor for itself.
 func (e *Executor) stock(model, n int) error {
-	for e.made[model] < n {
+	for e.made[model].Load() < int64(n) {
 		s, err := e.programs[model].NewSlot()
 		if err != nil {
 			return err
 		}
 		s.touch()
-		e.made[model]++
+		e.made[model].Add(1)
 		e.free[model] = append(e.free[model], s)
 	}
 	return nil
@@ -48,7 +48,7 @@ func (d *driver) restock() {
 		}
 		s.touch()
 		d.mu.Lock()
-		d.made[m]++
+		d.made[m].Add(1)
 		d.free[m] = append(d.free[m], s)
 		d.unlock()
 	}
@@ -63,7 +63,7 @@ func (d *driver) take(model int) *Slot {
 	}
 	s := free[len(free)-1]
 	d.free[model] = free[:len(free)-1]
-	if len(free) == 1 && d.made[model] < d.queue {
+	if len(free) == 1 && d.made[model].Load() < int64(d.queue) {
 		select {
 		case d.wanted <- model:
 		default: // it is about to
@@ -81,7 +81,7 @@ func (d *driver) lateSlot(a *assignment) error {
 	}
 	d.mu.Lock()
 	defer d.unlock()
-	d.made[a.Model]++
+	d.made[a.Model].Add(1)
 	d.lateSlots++
 	d.board(s, a)
 	return nil

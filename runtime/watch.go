@@ -95,7 +95,7 @@ func (d *driver) checkHang(w *worker) {
 func (d *driver) returned(w *worker, a *assignment) {
 	a.slot.hanging = false
 	a.slot.Close()
-	d.made[a.Model]--
+	d.made[a.Model].Add(-1)
 	d.programs[a.Model].hang(a.slot.kernel, false)
 	d.lost[w.k].Store(false)
 }
