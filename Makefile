@@ -41,7 +41,7 @@ evaluation: build
 OWN = --policies fcfs,edf,dream,terastal,pedf,rollout
 SHARDS = 1 2 3 4 5 6 7
 SMALL = --traffic poisson,jitter --scales 1,1.3 --seeds 4 --drop late --duration 1s
-OTHERS = ablation drift interference overhead late originals one-accelerator skewed keep overload
+OTHERS = ablation drift interference overhead late originals one-accelerator skewed keep overload long
 
 evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.csv $(OTHERS:%=out/rollout/other/%.csv)
 	bin/terastal sweep report --rollout out/rollout/*.csv \
@@ -54,7 +54,8 @@ evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.c
 		--also "One accelerator, with rates for its capacity=out/rollout/other/one-accelerator.csv" \
 		--also "Skewed accelerators: the second 4 times as slow as published and the third 16 times, with rates for their capacity=out/rollout/other/skewed.csv" \
 		--also "Nothing dropped=out/rollout/other/keep.csv" \
-		--also "Overload: twice the rates for 1 s, nothing dropped, up to 64 requests of each model=out/rollout/other/overload.csv" >out/EVALUATION-ROLLOUT.md
+		--also "Overload: twice the rates for 1 s, nothing dropped, up to 64 requests of each model=out/rollout/other/overload.csv" \
+		--also "Runs of 60 s=out/rollout/other/long.csv" >out/EVALUATION-ROLLOUT.md
 	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
 
 out/rollout/main-%.csv: | build
@@ -89,6 +90,9 @@ out/rollout/other/keep.csv: | build
 
 out/rollout/other/overload.csv: | build
 	bin/terastal sweep $(OWN) --scenarios paper/mcv_heavy,paper/ar_social@4K --traffic poisson --scales 2 --seeds 4 --drop none --duration 1s --csv $@
+
+out/rollout/other/long.csv: | build
+	bin/terastal sweep $(OWN) --scenarios paper/mcv_heavy --traffic poisson --scales 1 --seeds 4 --drop late --duration 60s --csv $@
 
 setup:
 	@scripts/setup-onnxruntime.sh >/dev/null

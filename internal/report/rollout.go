@@ -99,7 +99,7 @@ and 37 on ar_social@4K, and misses .0762 on the same grid (+.0130 +- .0053); ` +
 .0712 (+.0080 +- .0010). The bound stays at 1000. The differences are from rollout in the same runs, 20 combinations
 and 4 seeds; every policy named here can be given to the command of the ablations in the Makefile.
 
-Not tried: rolling with samples or quantiles of measured distributions, coarser rolled layers, and runs of a minute.
+Not tried: rolling with samples or quantiles of measured distributions, and coarser rolled layers.
 `
 
 func rolloutGroups(groups []study.Group, wanted func(*study.Result) bool) []study.Group {
