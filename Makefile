@@ -45,7 +45,7 @@ evaluation: build
 OWN = --policies fcfs,edf,dream,terastal,pedf,rollout
 SHARDS = 1 2 3 4 5 6 7
 SMALL = --traffic poisson,jitter --scales 1,1.3 --seeds 4 --drop late --duration 1s
-OTHERS = ablation drift interference overhead late
+OTHERS = ablation drift interference overhead late originals one-accelerator skewed keep overload long
 
 evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.csv $(OTHERS:%=out/rollout/other/%.csv)
 	bin/terastal sweep report --rollout out/rollout/*.csv \
@@ -53,7 +53,13 @@ evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.c
 		--also "Accelerators drift: up to 30 % slower, each in its own rhythm of 500 ms=out/rollout/other/drift.csv" \
 		--also "Interference: 20 % slower for every other accelerator that is busy=out/rollout/other/interference.csv" \
 		--also "Dispatching takes 20 us that nothing predicts=out/rollout/other/overhead.csv" \
-		--also "Searches beside dispatching, whose results come 100 us late=out/rollout/other/late.csv" >out/EVALUATION-ROLLOUT.md
+		--also "Searches beside dispatching, whose results come 100 us late=out/rollout/other/late.csv" \
+		--also "Models without variants=out/rollout/other/originals.csv" \
+		--also "One accelerator, with rates for its capacity=out/rollout/other/one-accelerator.csv" \
+		--also "Skewed accelerators: the second 4 times as slow as published and the third 16 times, with rates for their capacity=out/rollout/other/skewed.csv" \
+		--also "Nothing dropped=out/rollout/other/keep.csv" \
+		--also "Overload: twice the rates for 1 s, nothing dropped, up to 64 requests of each model=out/rollout/other/overload.csv" \
+		--also "Runs of 60 s=out/rollout/other/long.csv" >out/EVALUATION-ROLLOUT.md
 	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
 
 out/rollout/main-%.csv: | build
@@ -76,6 +82,21 @@ out/rollout/other/overhead.csv: | build
 
 out/rollout/other/late.csv: | build
 	bin/terastal sweep $(OWN) $(SMALL) --search-time 100us --csv $@
+
+out/rollout/other/originals.csv out/rollout/other/skewed.csv: out/rollout/other/%.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --variation $* --csv $@
+
+out/rollout/other/one-accelerator.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --variation one-accelerator --duration 3s --csv $@
+
+out/rollout/other/keep.csv: | build
+	bin/terastal sweep $(OWN) --traffic poisson,jitter --scales 1,1.3 --seeds 4 --drop none --duration 1s --csv $@
+
+out/rollout/other/overload.csv: | build
+	bin/terastal sweep $(OWN) --scenarios paper/mcv_heavy,paper/ar_social@4K --traffic poisson --scales 2 --seeds 4 --drop none --duration 1s --csv $@
+
+out/rollout/other/long.csv: | build
+	bin/terastal sweep $(OWN) --scenarios paper/mcv_heavy --traffic poisson --scales 1 --seeds 4 --drop late --duration 60s --csv $@
 
 variants: setup build
 	$(ORT) scripts/variants/tables.sh out/variants

@@ -33,6 +33,7 @@ type sweepOptions struct {
 	overhead            time.Duration
 	searchTime          time.Duration
 	adapt               bool
+	variation           string
 }
 
 func newSweep(s *streams) *cobra.Command {
@@ -71,6 +72,11 @@ joins what they wrote. The same command gives the same file, to the byte.`,
 	f.DurationVar(&o.overhead, "overhead", 0, "time added to every layer that predictions leave out")
 	f.DurationVar(&o.searchTime, "search-time", 0, "how long rollouts search beside dispatching (default: in no time, in decisions)")
 	f.BoolVar(&o.adapt, "adapt", false, "correct predictions by what layers took")
+	var variations []string
+	for _, v := range study.Variations() {
+		variations = append(variations, v.Name+" ("+v.Short+")")
+	}
+	f.StringVar(&o.variation, "variation", "", "change the scenarios, their load apart: "+strings.Join(variations, ", "))
 	cmd.AddCommand(newSweepMerge(s), newSweepReport(s))
 	return cmd
 }
@@ -84,10 +90,18 @@ func (o *sweepOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	systems := map[string]scenario.Scenario{}
 	for _, name := range o.grid.Scenarios {
-		if _, err := scenario.Load(name); err != nil {
+		s, err := scenario.Load(name)
+		if err != nil {
 			return usageError{err}
 		}
+		if o.variation != "" {
+			if s, err = study.Vary(s, o.variation); err != nil {
+				return usageError{err}
+			}
+		}
+		systems[name] = *s
 	}
 	if len(cells) == 0 {
 		return usagef("an empty list: there is nothing to simulate")
@@ -100,7 +114,7 @@ func (o *sweepOptions) run(cmd *cobra.Command) error {
 		return usagef("--drift %v, --interference %v, --overhead %v, --search-time %v: none may be negative, the first two are at most 100", o.drift, o.interference, o.overhead, o.searchTime)
 	}
 	meter := o.progress(fmt.Sprintf("simulating %d cells", len(cells)))
-	results, err := study.Run(cmd.Context(), cells, study.Options{Seeds: o.seeds, Duration: o.duration, Workers: o.workers, Progress: meter.Set,
+	results, err := study.Run(cmd.Context(), cells, study.Options{Seeds: o.seeds, Duration: o.duration, Workers: o.workers, Progress: meter.Set, Systems: systems,
 		Drift: o.drift, Interference: o.interference, Overhead: o.overhead, SearchTime: o.searchTime, Adapt: o.adapt})
 	meter.Done()
 	if err != nil {

@@ -58,7 +58,12 @@ func policiesOf(results []study.Result) []string {
 	}
 	order := sched.Policies()
 	rank := func(name string) int {
-		return slices.IndexFunc(order, func(p sched.PolicyInfo) bool { return p.Name == name })
+		base, options, _ := strings.Cut(name, ":")
+		at := slices.IndexFunc(order, func(p sched.PolicyInfo) bool { return p.Name == base })
+		if options != "" { // after what it changes
+			at = len(order) + at
+		}
+		return at
 	}
 	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	return out
