@@ -185,6 +185,61 @@ func TestInt8IsClose(t *testing.T) {
 	}
 }
 
+// Numbers of a range that zero is not at the end of are stored shifted: each
+// comes back within half a step, zero exactly, and what is outside as the end.
+func TestAffineIsShifted(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		zero      uint8
+	}{{0, 2, 0}, {-1, 3, 64}, {-3, 1, 191}, {-2, 0, 255}, {1, 4, 0}, {-4, -1, 255}} {
+		a := affineOf(c.low, c.high)
+		if a.zero != c.zero || a.of(0) != 0 {
+			t.Errorf("%v to %v: zero is stored as %d and comes back as %v, want %d", c.low, c.high, a.zero, a.of(0), c.zero)
+		}
+		step := float64(a.scale)
+		for i := range 101 {
+			x := c.low + (c.high-c.low)*float64(i)/100
+			if math.Abs(a.of(x)-x) > step {
+				t.Errorf("%v to %v: %v comes back as %v", c.low, c.high, x, a.of(x))
+			}
+		}
+		if low, high := min(c.low, 0), max(c.high, 0); math.Abs(a.of(low-9)-low) > step || math.Abs(a.of(high+9)-high) > step {
+			t.Errorf("%v to %v: clips to %v and %v", c.low, c.high, a.of(low-9), a.of(high+9))
+		}
+	}
+}
+
+// In all forms, negative numbers are read and made as well as positive ones:
+// with a zero point that is ignored anywhere they would be off by more than
+// their size.
+func TestInt8ShiftsByItsZeroPoints(t *testing.T) {
+	for name, make := range map[string]func(b *net){
+		"convolution": func(b *net) { b.conv("x", 8, 16, 3, 1, 0, 1, nil) },
+		"depthwise":   func(b *net) { b.conv("x", 8, 8, 3, 1, 0, 8, nil) },
+		"product":     func(b *net) { b.node("MatMul", []string{"x", b.floats(b.random(8*16, 0.3), 8, 16)}) },
+	} {
+		for _, mean := range []float32{-2, 2} {
+			b := newNet(1, 8, 8, 8)
+			make(b)
+			n := b.network(t, "op")
+			list := slices.DeleteFunc(candidates(t, &n.Layers[0]), func(c *Candidate) bool { return c.Family != "int8" })
+			fitted(t, n, 0, noise{n: 60, size: 512, spoil: func(_ int, v []float32) {
+				for i := range v {
+					v[i] += mean
+				}
+			}}, list)
+			for _, c := range list {
+				if c.Refused != nil || !(c.Error < 1e-3) {
+					t.Errorf("%s, mean %v: %s: error %.3g, %v", name, mean, c.Name(), c.Error, c.Refused)
+				}
+				if zero := c.replacements[0].(*quantised).in.zero; zero == 0 || zero == 255 {
+					t.Errorf("%s, mean %v: the zero point is %d: the test is of nothing", name, mean, zero)
+				}
+			}
+		}
+	}
+}
+
 // Half precision rounds to nearest, ties to even.
 func TestToHalf(t *testing.T) {
 	for x, want := range map[float32]uint16{0: 0, 1: 0x3c00, -2: 0xc000, 65504: 0x7bff, 1e9: 0x7bff, 6e-8: 1, 0.1: 0x2e66, 1.0 / (1 << 14): 0x0400, 2049: 0x6800, 2051: 0x6802, 0.99999: 0x3c00} {
