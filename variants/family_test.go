@@ -171,7 +171,7 @@ func TestInt8IsClose(t *testing.T) {
 	defer f.Close()
 	for l := range n.Layers {
 		list := slices.DeleteFunc(candidates(t, &n.Layers[l]), func(c *Candidate) bool { return c.Family != "int8" })
-		if len(list) != 2 {
+		if len(list) != 3 {
 			t.Fatalf("layer %d has %d candidates in 8 bits", l, len(list))
 		}
 		if err := f.Fit(t.Context(), l, list, nil); err != nil {
@@ -180,6 +180,120 @@ func TestInt8IsClose(t *testing.T) {
 		for _, c := range list {
 			if c.Refused != nil || !(c.Error < 1e-3) || c.Error == 0 {
 				t.Errorf("layer %d: %s: error %.3g, %v", l, c.Name(), c.Error, c.Refused)
+			}
+		}
+	}
+}
+
+// Where channels differ in size, and the small ones have the large weights, a
+// range for all loses them; equalised ones keep their bits, in every operator,
+// with QuantizeLinear's scales by channel and in opsets before these.
+func TestEqualisedChannelsKeepTheirBits(t *testing.T) {
+	for name, make := range map[string]func(b *net){
+		"convolution": func(b *net) {
+			w := b.random(16*8*9, 0.2)
+			for i := range w {
+				w[i] *= float32(math.Pow(2, float64(i/9%8)))
+			}
+			b.conv("x", 8, 16, 3, 1, 1, 1, w)
+		},
+		"before opset 13": func(b *net) {
+			b.opset = 12
+			w := b.random(16*8, 0.2)
+			for i := range w {
+				w[i] *= float32(math.Pow(2, float64(i%8)))
+			}
+			b.conv("x", 8, 16, 1, 1, 0, 1, w)
+		},
+		"depthwise": func(b *net) {
+			w := b.random(8*9, 0.2)
+			for i := range w {
+				w[i] *= float32(math.Pow(2, float64(i/9)))
+			}
+			b.conv("x", 8, 8, 3, 1, 1, 8, w)
+		},
+		"product": func(b *net) {
+			w := b.random(8*16, 0.2)
+			for i := range w {
+				w[i] *= float32(math.Pow(2, float64(i/16)))
+			}
+			x := b.node("Transpose", []string{"x"}, attribute{"perm", []int64{0, 2, 3, 1}})
+			b.node("MatMul", []string{x, b.floats(w, 8, 16)})
+		},
+	} {
+		b := newNet(1, 8, 8, 8)
+		make(b)
+		n := b.network(t, "op")
+		var list []*Candidate
+		last := len(n.Layers) - 1
+		for _, c := range candidates(t, &n.Layers[last]) {
+			if c.Family == "int8" && c.Parameters != qdqForm {
+				list = append(list, c)
+			}
+		}
+		fitted(t, n, last, noise{n: 60, size: 512, spoil: func(_ int, v []float32) {
+			for i := range v { // channel c is 2^-c in size
+				v[i] *= float32(math.Pow(2, -float64(i/64)))
+			}
+		}}, list)
+		if len(list) != 2 || list[1].Parameters != equalisedForm || list[1].Refused != nil || !(list[1].Error < list[0].Error/3) {
+			for _, c := range list {
+				t.Errorf("%s: %s: error %.3g, promised %.3g, %v", name, c.Name(), c.Error, c.Promise, c.Refused)
+			}
+		}
+	}
+}
+
+// Numbers of a range that zero is not at the end of are stored shifted: each
+// comes back within half a step, zero exactly, and what is outside as the end.
+func TestAffineIsShifted(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		zero      uint8
+	}{{0, 2, 0}, {-1, 3, 64}, {-3, 1, 191}, {-2, 0, 255}, {1, 4, 0}, {-4, -1, 255}} {
+		a := affineOf(c.low, c.high)
+		if a.zero != c.zero || a.of(0) != 0 {
+			t.Errorf("%v to %v: zero is stored as %d and comes back as %v, want %d", c.low, c.high, a.zero, a.of(0), c.zero)
+		}
+		step := float64(a.scale)
+		for i := range 101 {
+			x := c.low + (c.high-c.low)*float64(i)/100
+			if math.Abs(a.of(x)-x) > step {
+				t.Errorf("%v to %v: %v comes back as %v", c.low, c.high, x, a.of(x))
+			}
+		}
+		if low, high := min(c.low, 0), max(c.high, 0); math.Abs(a.of(low-9)-low) > step || math.Abs(a.of(high+9)-high) > step {
+			t.Errorf("%v to %v: clips to %v and %v", c.low, c.high, a.of(low-9), a.of(high+9))
+		}
+	}
+}
+
+// In all forms, negative numbers are read and made as well as positive ones:
+// with a zero point that is ignored anywhere they would be off by more than
+// their size.
+func TestInt8ShiftsByItsZeroPoints(t *testing.T) {
+	for name, make := range map[string]func(b *net){
+		"convolution": func(b *net) { b.conv("x", 8, 16, 3, 1, 0, 1, nil) },
+		"depthwise":   func(b *net) { b.conv("x", 8, 8, 3, 1, 0, 8, nil) },
+		"product":     func(b *net) { b.node("MatMul", []string{"x", b.floats(b.random(8*16, 0.3), 8, 16)}) },
+	} {
+		for _, mean := range []float32{-2, 2} {
+			b := newNet(1, 8, 8, 8)
+			make(b)
+			n := b.network(t, "op")
+			list := slices.DeleteFunc(candidates(t, &n.Layers[0]), func(c *Candidate) bool { return c.Family != "int8" })
+			fitted(t, n, 0, noise{n: 60, size: 512, spoil: func(_ int, v []float32) {
+				for i := range v {
+					v[i] += mean
+				}
+			}}, list)
+			for _, c := range list {
+				if c.Refused != nil || !(c.Error < 1e-3) {
+					t.Errorf("%s, mean %v: %s: error %.3g, %v", name, mean, c.Name(), c.Error, c.Refused)
+				}
+				if zero := c.replacements[0].(*quantised).in.zero; zero == 0 || zero == 255 {
+					t.Errorf("%s, mean %v: the zero point is %d: the test is of nothing", name, mean, zero)
+				}
 			}
 		}
 	}

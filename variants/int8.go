@@ -20,7 +20,10 @@ import (
 // In the form "qdq" QuantizeLinear and DequantizeLinear surround the operator,
 // and the execution provider fuses them, which ONNX Runtime's CPU provider does
 // at the levels from "extended" on. In the form "integer" the operators are
-// QLinearConv and MatMulInteger themselves, so that no optimiser is needed.
+// QLinearConv and MatMulInteger themselves, so that no optimiser is needed. The
+// form "equalised" is "integer" with inputs divided by a number for each channel
+// and weights multiplied by it, so that channels of small numbers keep more of
+// their bits: a little slower, and closer where channels differ.
 type int8Family struct{}
 
 func (int8Family) Name() string { return "int8" }
@@ -39,7 +42,7 @@ func (int8Family) Applies(o *Op) error {
 }
 
 func (int8Family) Replacements(o *Op) []Replacement {
-	out := []Replacement{newInt8(o, integerForm)}
+	out := []Replacement{newInt8(o, integerForm), newInt8(o, equalisedForm)}
 	if o.Opset >= qdqOpset {
 		out = append(out, newInt8(o, qdqForm))
 	}
@@ -47,15 +50,17 @@ func (int8Family) Replacements(o *Op) []Replacement {
 }
 
 const (
-	integerForm = "integer"
-	qdqForm     = "qdq"
+	integerForm   = "integer"
+	qdqForm       = "qdq"
+	equalisedForm = "equalised"
 )
 
 type quantised struct {
 	op      *Op
 	form    string
 	in, out affine
-	w       []int8    // [K, patch]
+	even    []float32 // by input channel, what it is divided by; nil for nothing
+	w       []int8    // [K, patch], of the weights times the divisors
 	scale   []float32 // by output channel
 	bias    []float32
 }
@@ -84,6 +89,12 @@ func (a affine) of(x float64) float64 {
 
 func newInt8(o *Op, form string) *quantised {
 	r := &quantised{op: o, form: form, in: affineOf(-4, 4), out: affineOf(-4, 4), bias: make([]float32, o.K)}
+	if form == equalisedForm {
+		r.even = make([]float32, o.C)
+		for i := range r.even {
+			r.even[i] = 1 + float32(i%8)/8 // no optimiser may leave them out where they are measured
+		}
+	}
 	r.quantise(nil)
 	return r
 }
@@ -91,7 +102,7 @@ func newInt8(o *Op, form string) *quantised {
 func (r *quantised) Parameters() string { return r.form }
 
 func (r *quantised) Cost() (macs, bytes int64) {
-	return r.op.MACs(), int64(len(r.w) + 8*r.op.K)
+	return r.op.MACs(), int64(len(r.w) + 8*r.op.K + 4*len(r.even))
 }
 
 // quantise chooses the weights and their scales. variance weighs the inputs of
@@ -101,16 +112,32 @@ func (r *quantised) quantise(variance func(group int) []float64) {
 	d := o.patch()
 	r.w, r.scale = make([]int8, len(o.Weight)), make([]float32, o.K)
 	for k := range o.K {
-		w := o.Weight[k*d : (k+1)*d]
+		w := slices.Clone(o.Weight[k*d : (k+1)*d])
 		var weights []float64
 		if variance != nil {
 			weights = variance(k / (o.K / o.Group))
+		}
+		for i := range w {
+			e := r.divisor(k, i)
+			w[i] *= float32(e)
+			if weights != nil {
+				weights[i] /= e * e
+			}
 		}
 		r.scale[k] = weightScale(w, weights)
 		for i, x := range w {
 			r.w[k*d+i] = int8(nearest(x, r.scale[k]))
 		}
 	}
+}
+
+// divisor is what the input that a weight is for is divided by.
+func (r *quantised) divisor(k, i int) float64 {
+	if r.even == nil {
+		return 1
+	}
+	o := r.op
+	return float64(r.even[k/(o.K/o.Group)*(o.C/o.Group)+i/(o.KernelH*o.KernelW)])
 }
 
 func nearest(x, scale float32) float64 {
@@ -169,7 +196,55 @@ func rangeOf(sample []float32) (affine, float64) {
 	return best, lowest
 }
 
+// powers of the channels' root mean squares that they may be divided by: all of
+// what differs moves into the weights with 1, half of it with 0.5.
+var powers = [...]float64{0.25, 0.5, 0.75, 1}
+
 func (r *quantised) fit(s *statistics) (float64, error) {
+	if r.form != equalisedForm {
+		return r.fitAs(s)
+	}
+	if s.tooLarge != nil {
+		return 0, s.tooLarge
+	}
+	var best *quantised
+	lowest, rms := math.Inf(1), r.rms(s)
+	top := float64(slices.Max(rms))
+	for _, power := range powers {
+		x := newInt8(r.op, r.form)
+		for c, v := range rms {
+			x.even[c] = float32(math.Pow(max(1e-3, float64(v)/top), power))
+		}
+		e, err := x.fitAs(s)
+		if err != nil {
+			return 0, err
+		}
+		if best == nil || e < lowest {
+			best, lowest = x, e
+		}
+	}
+	*r = *best
+	return lowest, nil
+}
+
+// rms is the root mean square of each input channel.
+func (r *quantised) rms(s *statistics) []float32 {
+	o := r.op
+	out := make([]float32, o.C)
+	area := o.KernelH * o.KernelW
+	for g, m := range s.plain {
+		for i := range m.d {
+			out[g*(o.C/o.Group)+i/area] += float32(m.fit.s[i*m.side()+i] / m.fit.n / float64(area))
+		}
+	}
+	for i, x := range out {
+		out[i] = float32(math.Sqrt(float64(x))) + 1e-12
+	}
+	return out
+}
+
+// fitAs fits with the divisors that there are.
+func (r *quantised) fitAs(s *statistics) (float64, error) {
 	o := r.op
 	if len(s.in) == 0 {
 		return 0, errNoRows
@@ -188,7 +263,13 @@ func (r *quantised) fit(s *statistics) (float64, error) {
 		}
 	}
 	var noise, outNoise float64
-	r.in, noise = rangeOf(s.in)
+	in := slices.Clone(s.in)
+	if r.even != nil {
+		for i, c := range s.inChannel {
+			in[i] /= r.even[c]
+		}
+	}
+	r.in, noise = rangeOf(in)
 	seen := slices.Clone(s.out)
 	for i, x := range seen {
 		seen[i] = max(o.Low, min(o.High, x))
@@ -212,7 +293,7 @@ func (r *quantised) fit(s *statistics) (float64, error) {
 		for k := range m.k {
 			channel := g*m.k + k
 			for i, row := 0, w.RawRowView(k); i < m.d; i++ {
-				row[i] = float64(r.w[channel*m.d+i]) * float64(r.scale[channel])
+				row[i] = float64(r.w[channel*m.d+i]) * float64(r.scale[channel]) / r.divisor(channel, i)
 			}
 		}
 		wx := multiply(w, fit.xx)
@@ -235,7 +316,8 @@ func (r *quantised) fit(s *statistics) (float64, error) {
 		b := intercept(fit, w)
 		copy(r.bias[g*m.k:], narrow(b))
 		total += squaredError(check, w, b)
-		for _, x := range w.RawMatrix().Data {
+		for i, x := range w.RawMatrix().Data {
+			x *= r.divisor(g*m.k+i/m.d, i%m.d)
 			total += x * x * noise
 		}
 		variance += check.variance()
@@ -269,8 +351,21 @@ func (r *quantised) build(b *builder) {
 	geometry := []attribute{{"group", int64(o.Group)}, {"kernel_shape", []int64{int64(o.KernelH), int64(o.KernelW)}},
 		{"strides", []int64{int64(o.StrideH), int64(o.StrideW)}}, {"dilations", []int64{int64(o.DilationH), int64(o.DilationW)}},
 		{"pads", []int64{int64(o.Top), int64(o.Left), int64(o.Bottom), int64(o.Right)}}}
-	x := b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
-	if r.form == integerForm {
+	var x string
+	switch {
+	case r.even == nil:
+		x = b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
+	case o.Opset >= qdqOpset: // a scale for each channel divides on the way
+		each, zeros := make([]float32, o.C), make([]uint8, o.C)
+		for c := range each {
+			each[c], zeros[c] = r.in.scale*r.even[c], r.in.zero
+		}
+		x = b.node("QuantizeLinear", []string{o.Input, b.floats(each, int64(o.C)), b.constant(ort.Uint8, zeros, []int64{int64(o.C)})}, attribute{"axis", int64(1)})
+	default:
+		x = b.node("Mul", []string{o.Input, b.floats(r.factors(), 1, int64(o.C), 1, 1)})
+		x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
+	}
+	if r.form != qdqForm {
 		x = b.node("QLinearConv", []string{x, scaleIn, zeroIn, w, scales, zeros, scaleOut, zeroOut, bias}, geometry...)
 	} else {
 		x = b.node("DequantizeLinear", []string{x, scaleIn, zeroIn})
@@ -292,8 +387,12 @@ func (r *quantised) buildProduct(b *builder) {
 		}
 	}
 	w := b.int8s(t, int64(o.C), int64(o.K))
-	x := b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
-	if r.form == integerForm {
+	x := o.Input
+	if r.even != nil {
+		x = b.node("Mul", []string{x, b.floats(r.factors(), int64(o.C))})
+	}
+	x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
+	if r.form != qdqForm {
 		combined := make([]float32, o.K)
 		for i, s := range r.scale {
 			combined[i] = s * r.in.scale
@@ -307,4 +406,13 @@ func (r *quantised) buildProduct(b *builder) {
 		x = b.node("MatMul", []string{x, weights})
 	}
 	b.node("Add", []string{x, b.floats(r.bias, int64(o.K))})
+}
+
+// factors are what input channels are multiplied by.
+func (r *quantised) factors() []float32 {
+	out := make([]float32, len(r.even))
+	for i, x := range r.even {
+		out[i] = 1 / x
+	}
+	return out
 }

@@ -17,6 +17,7 @@ type statistics struct {
 	// in and out are samples of single numbers read and made, for the ranges of
 	// quantisation.
 	in, out   []float32
+	inChannel []int
 	reasons   map[int]error
 	tooLarge  error
 	rng       *rand.Rand
@@ -117,11 +118,14 @@ func (s *statistics) add(image int, in, out []float32) {
 func (s *statistics) reserve(in, out []float32) {
 	want := max(1, sampled/s.images)
 	for range want {
-		s.in = append(s.in, in[s.rng.IntN(len(in))])
+		i := s.rng.IntN(len(in))
+		s.in, s.inChannel = append(s.in, in[i]), append(s.inChannel, s.op.channel(i))
 		s.out = append(s.out, out[s.rng.IntN(len(out))])
 	}
 	// The extremes are rare and matter.
-	s.in = append(s.in, slices.Max(in), slices.Min(in))
+	for _, x := range []float32{slices.Max(in), slices.Min(in)} {
+		s.in, s.inChannel = append(s.in, x), append(s.inChannel, s.op.channel(slices.Index(in, x)))
+	}
 	s.out = append(s.out, slices.Max(out), slices.Min(out))
 }
 
@@ -150,6 +154,14 @@ func (s *statistics) whole() (fit, check centred, err error) {
 		}
 	}
 	return s.cached.fit, s.cached.check, s.cached.err
+}
+
+// channel is that of the input's i-th number.
+func (o *Op) channel(i int) int {
+	if o.linear() {
+		return i % o.C
+	}
+	return i / (o.H * o.W) % o.C
 }
 
 // at is the element of the input at a channel and place, 0 in the padding.

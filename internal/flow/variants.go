@@ -353,6 +353,11 @@ func (d *designer) document(m int) *plan.Variants {
 	return v
 }
 
+// adoptable is the largest error of a variant that the layers behind are fitted
+// to. One above will hardly pass the proof, and what it makes of the activations
+// would spoil the fits of all that come after it.
+const adoptable = 0.3
+
 // model fits the candidates of a model, chooses, and proves.
 func (d *designer) model(ctx context.Context, m int) (*plan.Variants, error) {
 	n := d.Networks[m]
@@ -402,7 +407,7 @@ func (d *designer) model(ctx context.Context, m int) (*plan.Variants, error) {
 			}
 		}
 		slices.SortFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
-		if len(here) > 0 { // those behind are fitted to the worst
+		if len(here) > 0 && here[0].Error <= adoptable { // those behind are fitted to the worst
 			if err := fitter.Adopt(here[0]); err != nil {
 				meter.Done()
 				return nil, err

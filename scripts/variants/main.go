@@ -131,16 +131,14 @@ func layers(w io.Writer, v *plan.Variants) {
 }
 
 func published(w io.Writer, list []plan.Variants) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintln(w, "\nD2S, fitted by least squares, the least lossy gamma of each layer that was fast enough:\n\n| network | layer | variant | gain | error | accuracy alone |\n| --- | --- | --- | ---: | ---: | ---: |")
+	heading := "\nD2S, fitted by least squares, the least lossy gamma of each layer that was fast enough:\n\n| network | layer | variant | gain | error | accuracy alone |\n| --- | --- | --- | ---: | ---: | ---: |\n"
 	for i := range list {
 		v := &list[i]
 		k := slow(v)
 		for n := range v.Candidates {
 			if c := &v.Candidates[n]; c.Alone > 0 {
-				fmt.Fprintf(w, "| %s | %s | %s | %.2fx | %.2g | %.2f %% |\n", v.Model, c.LayerName, c.Parameters, c.Gain(k), c.Error, 100*c.Alone)
+				fmt.Fprintf(w, "%s| %s | %s | %s | %.2fx | %.2g | %.2f %% |\n", heading, v.Model, c.LayerName, c.Parameters, c.Gain(k), c.Error, 100*c.Alone)
+				heading = ""
 			}
 		}
 	}

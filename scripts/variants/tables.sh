@@ -1,13 +1,14 @@
 #!/bin/sh
-# Designs variants for the trained networks, and for files of ./shared models
-# where there are any, and rewrites the tables of docs/VARIANTS.md:
+# Designs variants for the trained networks, and for networks of ./shared with
+# data there, where that folder is, and rewrites the tables of docs/VARIANTS.md:
 #
-#	scripts/variants/tables.sh FOLDER
+#	scripts/variants/tables.sh FOLDER [trained | shared]
 #
-# Takes some minutes, and wants a machine that does nothing else.
+# Takes some minutes for the trained networks and more for the others, and wants
+# a machine that does nothing else. Files are read where they are.
 set -eu
-out=$1
-mkdir -p "$out"
+mkdir -p "$1"
+out=$(cd "$1" && pwd) which=${2:-}
 
 # config NAME SOURCE CALIBRATION LABELLED
 config() {
@@ -28,21 +29,52 @@ design() {
 		{ tail -n 1 "$out/$to.txt" >&2; return 1; }
 }
 
-for n in glyph_resnet glyph_vgg glyph_mobile glyph_vit; do
-	config $n zoo:$n '{source: "glyphs:calibration", count: 300}' '{source: "glyphs:test", count: 1000}'
-	design $n $n --speedup 3
-	design $n $n-d2s --families d2s --speedup 1.3
-done
+# both NAME designs with all families, and with D2S alone.
+both() {
+	plans="$plans $out/$1/plan.json $out/$1-d2s/plan.json"
+	design "$1" "$1" --speedup 3
+	design "$1" "$1-d2s" --families d2s --speedup 1.3
+}
 
-shared=$(cd "${TERASTAL_SHARED:-../shared}" 2>/dev/null && pwd) || shared=
-if [ -f "$shared/models/mnist-8.onnx" ]; then
-	config mnist-8 "$shared/models/mnist-8.onnx" "{source: $shared/data/mnist/t10k-images-idx3-ubyte.gz, first: 8000, count: 500}" \
-		"{source: $shared/data/mnist/t10k-images-idx3-ubyte.gz, labels: $shared/data/mnist/t10k-labels-idx1-ubyte.gz, count: 2000}"
-	design mnist-8 mnist-8 --speedup 2
+# tables MARKER writes those of $plans between a marker of the document and the
+# next one, or its end.
+tables() {
+	# shellcheck disable=SC2086
+	go run ./scripts/variants $plans >"$out/tables.md"
+	awk -v marker="<!-- $1 -->" -v from="$out/tables.md" '
+		/^<!-- / || /^## / { skip = 0 }
+		!skip
+		$0 == marker { print ""; while ((getline line <from) > 0) print line; skip = 1 }' docs/VARIANTS.md >"$out/VARIANTS.md"
+	mv "$out/VARIANTS.md" docs/VARIANTS.md
+}
+
+if [ "$which" != shared ]; then
+	plans=
+	for n in glyph_resnet glyph_vgg glyph_mobile glyph_vit; do
+		config $n zoo:$n '{source: "glyphs:calibration", count: 300}' '{source: "glyphs:test", count: 1000}'
+		both $n
+	done
+	tables trained
 fi
 
-go run ./scripts/variants "$out"/*/plan.json >"$out/tables.md"
-sed '/<!-- tables -->/q' docs/VARIANTS.md >"$out/VARIANTS.md"
-echo >>"$out/VARIANTS.md"
-cat "$out/tables.md" >>"$out/VARIANTS.md"
-mv "$out/VARIANTS.md" docs/VARIANTS.md
+shared=$(cd "${TERASTAL_SHARED:-../shared}" 2>/dev/null && pwd) || shared=
+[ "$which" != trained ] && [ -d "$shared/models" ] || exit 0
+models=$shared/models data=$shared/data plans=
+if [ -f "$models/mnist-8.onnx" ]; then
+	digits="source: $data/mnist/t10k-images-idx3-ubyte.gz"
+	config mnist-8 "$models/mnist-8.onnx" "{$digits, first: 8000, count: 300}" \
+		"{$digits, labels: $data/mnist/t10k-labels-idx1-ubyte.gz, count: 1000}"
+	both mnist-8
+fi
+# Images come in the order of their classes: three in five calibrate, the others judge.
+for part in calibration labelled; do
+	[ ! -f "$data/imagenet500/labels.csv" ] ||
+		awk -v part=$part 'NR > 1 && (NR % 5 < 3) == (part == "calibration")' "$data/imagenet500/labels.csv" >"$out/$part.csv"
+done
+photos="source: $data/imagenet500"
+if [ -f "$models/squeezenet1.1_fp32.onnx" ]; then
+	config squeezenet1.1 "$models/squeezenet1.1_fp32.onnx" "{$photos, labels: $out/calibration.csv, bgr: true, mean: [104, 117, 123], count: 300}" \
+		"{$photos, labels: $out/labelled.csv, bgr: true, mean: [104, 117, 123], count: 200}"
+	both squeezenet1.1
+fi
+tables shared
