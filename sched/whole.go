@@ -90,8 +90,9 @@ func (p *wholeModel) look(s *State, out []Choice) []Choice {
 				p.occupy(k, j, s.Now+p.left(m, k, int(j.Layer)))
 			}
 		case !j.Waiting():
+			// Also on an accelerator that is down, which finishes what it runs.
 			k := int(j.On)
-			p.occupy(k, j, s.free(k)+p.left(m, k, int(j.Layer)+1))
+			p.occupy(k, j, max(s.Now, s.Accelerators[k].Free)+p.left(m, k, int(j.Layer)+1))
 		default:
 			p.state.Jobs = append(p.state.Jobs, *j)
 			p.index = append(p.index, int32(i))
