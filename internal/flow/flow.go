@@ -308,17 +308,8 @@ func (f *Flow) Plan() error {
 		}
 	}
 	f.allow(&s)
-	t, err := sched.Compile(s)
-	if err != nil {
+	if err := f.demand(s); err != nil {
 		return err
-	}
-	capacity, err := t.FluidCapacity(f.Rates)
-	if err != nil {
-		return err
-	}
-	f.Load = 1 / capacity.Scale
-	if load := f.Config.Traffic.Load; load > 0 {
-		f.scale(load * capacity.Scale)
 	}
 	for i, m := range f.Config.Models {
 		s.Models[i].Deadline = m.Deadline
@@ -336,6 +327,24 @@ func (f *Flow) Plan() error {
 		}
 	}
 	f.Planned.Variants = append(f.Planned.Variants, f.unused...)
+	return nil
+}
+
+// demand computes the load, and scales the rates if the configuration asks for
+// another.
+func (f *Flow) demand(s sched.System) error {
+	t, err := sched.Compile(s)
+	if err != nil {
+		return err
+	}
+	capacity, err := t.FluidCapacity(f.Rates)
+	if err != nil {
+		return err
+	}
+	f.Load = 1 / capacity.Scale
+	if load := f.Config.Traffic.Load; load > 0 {
+		f.scale(load * capacity.Scale)
+	}
 	return nil
 }
 

@@ -69,17 +69,8 @@ func (f *Flow) openScenario(s *scenario.Scenario) (err error) {
 		}
 		f.programs = append(f.programs, p)
 	}
-	t, err := sched.Compile(s.System)
-	if err != nil {
+	if err := f.demand(s.System); err != nil {
 		return err
-	}
-	capacity, err := t.FluidCapacity(f.Rates)
-	if err != nil {
-		return err
-	}
-	f.Load = 1 / capacity.Scale
-	if load := f.Config.Traffic.Load; load > 0 {
-		f.scale(load * capacity.Scale)
 	}
 	f.scale(f.Config.Traffic.Scale)
 	f.Planned, f.Tables, err = plan.New(s.System, f.Rates)
