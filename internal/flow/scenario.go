@@ -58,7 +58,7 @@ func (f *Flow) openScenario(s *scenario.Scenario) (err error) {
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
 		f.Config.Models = append(f.Config.Models, config.Model{Name: model.Name, Rate: s.Rates[m], Granularity: profiler.TableGranularity})
-		n, err := stub(model)
+		n, err := hollow(model)
 		if err != nil {
 			return fmt.Errorf("scenario %s: %w", s.Name, err)
 		}
@@ -77,8 +77,8 @@ func (f *Flow) openScenario(s *scenario.Scenario) (err error) {
 	return err
 }
 
-// scenarioLatency is how long a stub's units take on an accelerator. Stubs name
-// their layers by index.
+// scenarioLatency is how long the units of a hollow network take on an
+// accelerator. Its layers are named by index.
 func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.Duration, bool) {
 	return func(u runtime.Unit) (time.Duration, bool) {
 		m := slices.IndexFunc(s.Models, func(m sched.Model) bool { return m.Name == u.Model })
@@ -95,9 +95,9 @@ func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.
 	}
 }
 
-// stub is a network with as many layers and implementations as the model has,
+// hollow is a network with as many layers and implementations as the model has,
 // none of which is worth computing.
-func stub(m *sched.Model) (*runtime.Network, error) {
+func hollow(m *sched.Model) (*runtime.Network, error) {
 	tensor := func(n int) string { return "t" + strconv.Itoa(n) }
 	info := func(n int) *pb.ValueInfoProto {
 		shape := &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 1}}}}
