@@ -48,6 +48,9 @@ var allowed = []struct {
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched", "internal/onnxpb", "internal/ort"}},
 	{"internal/dataset", []string{"models", "internal/glyphs", "internal/numpy"}},
+	// What results are held against.
+	{"internal/validation", []string{"profiler", "sched", "sched/sim", "sched/eventlog", "internal/stats"}},
+	{"internal/comparison", []string{"sched", "sched/eventlog", "internal/stats"}},
 	// What the command line shares between its verbs.
 	{"internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "internal/table"}},
