@@ -43,7 +43,6 @@ var allowed = []struct {
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
-	{"internal/tensorfile", []string{"models", "internal/numpy"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched", "internal/onnxpb", "internal/ort"}},
@@ -57,10 +56,10 @@ var allowed = []struct {
 	{"internal/live", []string{"runtime", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
-		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats", "internal/tensorfile"}},
+		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/study", "internal/table"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/study", "internal/document",
-		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/ort", "internal/report", "internal/table", "internal/tensorfile"}},
+		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/numpy", "internal/ort", "internal/report", "internal/table"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},
 	{"scripts/variants", []string{"sched/plan"}},
