@@ -32,7 +32,7 @@ type tracedRun struct {
 // checkTraceORT refuses what would take too much memory to trace, and what has
 // nothing to trace.
 func (f *Flow) checkTraceORT() error {
-	if f.ortTrace == nil {
+	if !f.traceORT {
 		return nil
 	}
 	computes := false

@@ -127,6 +127,9 @@ const samplesPerModel = 8
 // verifies sampled outputs and writes logs, traces and result.json to the
 // configuration's folder.
 func (f *Flow) Run(ctx context.Context) (*Result, error) {
+	if err := f.checkTraceORT(); err != nil {
+		return nil, err
+	}
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
@@ -147,9 +150,6 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
-		return nil, err
-	}
-	if err := f.checkTraceORT(); err != nil {
 		return nil, err
 	}
 	result := f.newResult(eventlog.Real)

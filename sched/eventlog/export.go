@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -227,7 +228,7 @@ func (l *Log) bench(out *gobench.Writer) {
 		}
 		values := []gobench.Value{value(m.MissRate, "miss-rate")}
 		if m.Met+m.Late > 0 {
-			values = append(values, value(m.P50MS*1e6, "p50-ns"), value(m.P90MS*1e6, "p90-ns"), value(m.P99MS*1e6, "p99-ns"))
+			values = append(values, value(math.Round(m.P50MS*1e6), "p50-ns"), value(math.Round(m.P90MS*1e6), "p90-ns"), value(math.Round(m.P99MS*1e6), "p99-ns"))
 			if m.NormalizedAccuracy != nil {
 				values = append(values, value(*m.NormalizedAccuracy, "accuracy"))
 			}
@@ -237,7 +238,7 @@ func (l *Log) bench(out *gobench.Writer) {
 	if metrics.Released == 0 {
 		return
 	}
-	out.Result("Policy", []gobench.Part{policy}, metrics.Released, value(metrics.MeanMissRate, "mean-miss-rate"), value(metrics.ReleaseLagP99US*1e3, "release-lag-p99-ns"))
+	out.Result("Policy", []gobench.Part{policy}, metrics.Released, value(metrics.MeanMissRate, "mean-miss-rate"), value(math.Round(metrics.ReleaseLagP99US*1e3), "release-lag-p99-ns"))
 	for _, a := range h.System.Accelerators {
 		out.Result("Accelerator", []gobench.Part{{Key: "acc", Value: a}, policy}, metrics.Released, value(metrics.Utilization[a], "utilization"))
 	}

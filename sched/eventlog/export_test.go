@@ -3,6 +3,9 @@ package eventlog
 import (
 	"encoding/csv"
 	"errors"
+	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,5 +125,30 @@ BenchmarkAccelerator/acc=y/policy=terastal-1 5 0.3 utilization
 	}
 	if err := WriteBench(&failing{10}, l); err == nil || !strings.Contains(err.Error(), "disk full") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestFormatsAreDocumented: docs/FORMATS.md names every field of a record, every
+// column, unit and kind.
+func TestFormatsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/FORMATS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Concat(jobColumns, layerColumns, []string{catRequest, catDispatch, catFailed, catInside, catMiss, catDeadline, catService, catSearch})
+	for f := range reflect.TypeFor[recordJSON]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	for _, u := range benchUnits {
+		names = append(names, u.unit)
+	}
+	for k := sched.Released; k <= sched.Requeued; k++ {
+		names = append(names, k.String())
+	}
+	for _, name := range names {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/FORMATS.md does not name %q", name)
+		}
 	}
 }
