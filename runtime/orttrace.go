@@ -124,9 +124,12 @@ func (t *ORTTrace) Spans(l *eventlog.Log, started time.Time) *Traced {
 		out.Layers += len(layers)
 		switch err := t.errors[i]; {
 		case err != nil:
-			out.note("%s on %q has no spans of ONNX Runtime: %v", u.Name, s.accelerator, err)
+			out.note("some layers have no spans of ONNX Runtime: %v", err)
 		case p.Full:
-			out.note("ONNX Runtime keeps a million events of a session: %s on %q has had more, and the trace lacks them; run for a shorter time", u.Name, s.accelerator)
+			out.note("ONNX Runtime keeps a million events of a session, and some layers had more, which the trace lacks: run for a shorter time")
+		}
+		if p.Unreadable > 0 {
+			out.note("ONNX Runtime wrote events that cannot be read, such as those of nodes with quotation marks in their names; the trace lacks them")
 		}
 		out.add(slices.Index(sys.Accelerators, s.accelerator), layers, p, zero)
 	}
@@ -136,8 +139,11 @@ func (t *ORTTrace) Spans(l *eventlog.Log, started time.Time) *Traced {
 	return out
 }
 
+// note adds a note, once: most hold for many layers.
 func (t *Traced) note(format string, args ...any) {
-	t.Notes = append(t.Notes, fmt.Sprintf(format, args...))
+	if n := fmt.Sprintf(format, args...); !slices.Contains(t.Notes, n) {
+		t.Notes = append(t.Notes, n)
+	}
 }
 
 // add finds the spans of one session: of its runs those that lie in a run of its
