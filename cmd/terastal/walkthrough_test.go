@@ -36,6 +36,7 @@ func TestWalkthrough(t *testing.T) {
 		{"PROFILES.md", 12},
 	} {
 		t.Run(document.name, func(t *testing.T) {
+			t.Parallel() // they mostly wait; what they measure here is not looked at
 			w := walk{dir: t.TempDir(), library: library.Path}
 			text, err := os.ReadFile(filepath.Join("..", "..", "docs", document.name))
 			if err != nil {
