@@ -1,10 +1,11 @@
 package main
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,8 +13,12 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 )
 
-// TestWalkthrough writes the files and runs the commands of docs/PROFILES.md,
-// in their order, in an empty folder.
+// TestWalkthrough does what the documents that walk a reader through tell them
+// to do, in order, in an empty folder each: it writes the files of ```yaml and
+// ```csv blocks whose first line is a comment with the file's name, runs ```sh
+// blocks, and looks for the first line of a ```text block, which shows output,
+// in what the commands before it printed. Figures may differ; "..." at the end of
+// that line stands for the rest of it.
 func TestWalkthrough(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures and runs for some seconds")
@@ -23,48 +28,97 @@ func TestWalkthrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "PROFILES.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	commands := 0
-	for i, block := range strings.Split(string(text), "```") {
-		kind, body, ok := strings.Cut(block, "\n")
-		if i%2 == 0 || !ok {
-			continue
-		}
-		switch kind {
-		case "yaml":
-			name, _, _ := strings.Cut(strings.TrimPrefix(body, "# "), "\n")
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o644); err != nil {
+	for _, document := range []struct {
+		name     string
+		commands int // at least
+	}{
+		{"GUIDE.md", 12},
+		{"PROFILES.md", 12},
+	} {
+		t.Run(document.name, func(t *testing.T) {
+			t.Parallel() // they mostly wait; what they measure here is not looked at
+			w := walk{dir: t.TempDir(), library: library.Path}
+			text, err := os.ReadFile(filepath.Join("..", "..", "docs", document.name))
+			if err != nil {
 				t.Fatal(err)
 			}
-		case "sh":
-			for line := range strings.Lines(body) {
-				commands++
-				shell(t, dir, library.Path, strings.TrimSpace(line))
+			for i, block := range strings.Split("\n"+string(text), "\n```") {
+				if i%2 == 0 {
+					continue
+				}
+				kind, body, _ := strings.Cut(block, "\n")
+				w.block(t, kind, body)
 			}
-		}
-	}
-	if commands < 12 {
-		t.Errorf("%d commands were found", commands)
+			if w.commands < document.commands {
+				t.Errorf("%d commands were found", w.commands)
+			}
+		})
 	}
 }
 
-// shell runs a command that has to succeed. A run may be INVALID where other
-// tests keep the machine busy.
-func shell(t *testing.T, dir, library, line string) {
+// walk is one document's progress.
+type walk struct {
+	dir, library string
+	commands     int
+	output       string // of the last commands
+}
+
+func (w *walk) block(t *testing.T, kind, body string) {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", line)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+binaries+string(os.PathListSeparator)+os.Getenv("PATH"), "ONNXRUNTIME_LIB="+library, "TERASTAL_CACHE="+filepath.Join(dir, ".cache"))
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == exitInvalid && strings.HasPrefix(line, "terastal run ") {
-		return
+	switch kind {
+	case "yaml", "csv":
+		first, _, _ := strings.Cut(body, "\n")
+		name, named := strings.CutPrefix(first, "# ")
+		if !named || strings.ContainsAny(name, " /") {
+			t.Fatalf("a %s block begins with %q, not with a comment that names its file", kind, first)
+		}
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(body+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	case "sh":
+		w.commands += strings.Count("\n"+body, "\nterastal ")
+		w.run(t, body)
+	case "text":
+		first, _, _ := strings.Cut(body, "\n")
+		first, _ = strings.CutSuffix(first, "...")
+		if !strings.Contains(likeness(w.output), likeness(first)) {
+			t.Errorf("the document shows %q, which is not in\n%s", first, w.output)
+		}
 	}
+}
+
+var (
+	number = regexp.MustCompile(`[0-9]+(\.[0-9]+)?`)
+	spaces = regexp.MustCompile(`[ \n]+`)
+)
+
+// likeness leaves out what differs from run to run: figures, and the spaces that
+// make columns of them.
+func likeness(text string) string {
+	return spaces.ReplaceAllString(number.ReplaceAllString(text, "0"), " ")
+}
+
+// maybeInvalid are the verbs that may exit with 3: where other tests keep the
+// machine busy, a short run may be INVALID.
+const maybeInvalid = "run compare validate"
+
+// run runs commands that have to succeed.
+func (w *walk) run(t *testing.T, script string) {
+	t.Helper()
+	tolerant := fmt.Sprintf(`terastal() {
+	code=0
+	command terastal "$@" || code=$?
+	case "$code: %s " in "%d:"*" $1 "*) return 0;; esac
+	return $code
+}
+set -ex
+`, maybeInvalid, exitInvalid)
+	cmd := exec.Command("sh", "-c", tolerant+script)
+	cmd.Dir = w.dir
+	cmd.Env = append(os.Environ(), "PATH="+binaries+string(os.PathListSeparator)+os.Getenv("PATH"), "ONNXRUNTIME_LIB="+w.library, "TERASTAL_CACHE="+filepath.Join(w.dir, ".cache"))
+	out, err := cmd.CombinedOutput()
+	w.output = string(out)
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", line, err, out)
+		t.Fatalf("%v\n%s", err, out)
 	}
 }
