@@ -165,6 +165,10 @@ func noise(w io.Writer, c *comparison.Comparison) {
 	if c.AA == nil || c.AA.Miss.P == nil {
 		return
 	}
+	if c.Driver == eventlog.Simulated {
+		fmt.Fprintln(w, "A/A: simulations repeat exactly, so that a policy never differs from itself.")
+		return
+	}
 	m := &c.AA.Miss
 	text := fmt.Sprintf("A/A: between two runs of %s in the same repeat the mean miss rate differs by %+.2f points (%+.2f to %+.2f): what is no larger is noise of this machine.",
 		c.Baseline, 100**m.Difference, 100**m.DifferenceLow, 100**m.DifferenceHigh)

@@ -10,14 +10,14 @@ import (
 
 // TestMinJobsPublished: the counts that LoadGen's documentation gives for the
 // 99th percentile, and those for other percentiles that follow from
-// q^n <= 1 - confidence.
+// the binomial distribution (docs/CONFIG.md lists them).
 func TestMinJobsPublished(t *testing.T) {
 	for _, c := range []struct {
 		q, confidence float64
 		over, want    int
 	}{
 		{0.99, 0.99, 0, 459}, {0.99, 0.99, 1, 662}, {0.99, 0.99, 5, 1307},
-		{0.90, 0.99, 0, 44}, {0.50, 0.99, 0, 7}, {0.90, 0.95, 0, 29}, {0.97, 0.99, 0, 152},
+		{0.90, 0.99, 0, 44}, {0.50, 0.99, 0, 7}, {0.50, 0.99, 1, 11}, {0.90, 0.99, 1, 64}, {0.50, 0.99, 5, 22}, {0.90, 0.99, 5, 127}, {0.90, 0.95, 0, 29}, {0.97, 0.99, 0, 152},
 	} {
 		if got := MinJobs(c.q, c.confidence, c.over); got != c.want {
 			t.Errorf("q %v, confidence %v, %d over: %d jobs, want %d", c.q, c.confidence, c.over, got, c.want)
