@@ -82,7 +82,7 @@ a configuration of your own.`,
 		variations = append(variations, v.Name+" ("+v.Short+")")
 	}
 	f.StringVar(&o.variation, "variation", "", "change the scenarios, their load apart: "+strings.Join(variations, ", "))
-	f.StringVar(&o.config, "config", "", "")
+	f.StringVar(&o.config, "config", "", "for `sweep curves`")
 	f.MarkHidden("config")
 	cmd.AddCommand(newSweepCurves(s), newSweepMerge(s), newSweepReport(s))
 	return cmd

@@ -240,7 +240,7 @@ func TestFind(t *testing.T) {
 					miss = a.Scale - truth + 0.011
 				}
 				asked++
-				out = append(out, Point{Scale: a.Scale, Miss: miss, Low: max(0, miss-0.05), High: miss + 0.0001, Runs: 1})
+				out = append(out, Point{Scale: a.Scale, Miss: miss, Low: max(0, miss-0.05), High: miss + 0.0001, Runs: 2})
 			}
 			return out, nil
 		})
@@ -281,9 +281,9 @@ func TestFindInterrupted(t *testing.T) {
 	stop := errors.New("stop")
 	c := Curves{Limit: 0.01}
 	err := c.Find([]string{"a"}, []float64{1, 2, 3}, 0.1, func([]Ask) ([]Point, error) {
-		return []Point{{Scale: 1, Runs: 1}, {Scale: 2, Miss: 1, Runs: 3}, {}}, stop
+		return []Point{{Scale: 1, Runs: 1}, {Scale: 2, Miss: 1, Low: 1, High: 1, Runs: 1}, {}}, stop
 	})
-	if a := c.Curves[0]; !errors.Is(err, stop) || len(a.Points) != 2 || *a.Sustains != 1 || *a.Exceeds != 2 {
+	if a := c.Curves[0]; !errors.Is(err, stop) || len(a.Points) != 2 || *a.Sustains != 1 || *a.Exceeds != 2 || a.Surely != nil || a.SurelyNot != nil {
 		t.Errorf("%v, %+v", err, c.Curves)
 	}
 }

@@ -38,7 +38,8 @@ type Curve struct {
 	Exceeds  *float64 `json:"exceeds,omitempty"`
 	// Surely is the largest scale up to which the intervals of all points lie
 	// within the limit, SurelyNot the smallest from which on all lie above it:
-	// what the policy sustains lies between them. Nil where there is none.
+	// what the policy sustains lies between them. Nil where there is none; a
+	// point of one run has no interval.
 	Surely    *float64 `json:"surely,omitempty"`
 	SurelyNot *float64 `json:"surely_not,omitempty"`
 }
@@ -48,9 +49,11 @@ type Point struct {
 	Scale float64 `json:"scale"` // factor on all rates
 	Load  float64 `json:"load"`  // demand over the fluid bound
 	Miss  float64 `json:"miss_rate"`
-	Low   float64 `json:"low"` // 95 % interval
-	High  float64 `json:"high"`
-	Runs  int     `json:"runs"`
+	// Low and High enclose Miss, the mean over runs, with 95 % confidence
+	// (Student's t over runs); of one run they are Miss.
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+	Runs int     `json:"runs"`
 }
 
 // Ask is a scale at which a policy is to be looked at.
@@ -137,13 +140,13 @@ func (c *Curve) bracket(limit float64) {
 		c.Sustains = &p.Scale
 	}
 	for _, p := range c.Points {
-		if p.High > limit {
+		if p.Runs < 2 || p.High > limit {
 			break
 		}
 		c.Surely = &p.Scale
 	}
 	for _, p := range slices.Backward(c.Points) {
-		if p.Low <= limit {
+		if p.Runs < 2 || p.Low <= limit {
 			break
 		}
 		c.SurelyNot = &p.Scale

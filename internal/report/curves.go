@@ -23,7 +23,11 @@ func Curves(w io.Writer, c *comparison.Curves) {
 		for i := range c.Curves {
 			p := at(&c.Curves[i], scale)
 			row[1] = fmt.Sprintf("%.2f", p.Load)
-			row = append(row, fmt.Sprintf("%s ± %s %%", points(p.Miss), points(max(p.High-p.Miss, p.Miss-p.Low))))
+			text := points(p.Miss) + " %"
+			if p.Runs > 1 {
+				text = fmt.Sprintf("%s ± %s %%", points(p.Miss), points(max(p.High-p.Miss, p.Miss-p.Low)))
+			}
+			row = append(row, text)
 		}
 		t.AppendRow(row)
 	}

@@ -25,7 +25,7 @@ func PoliciesCompared(w io.Writer, r *flow.Result) {
 	add := func(p *comparison.Policy, name string, again bool) {
 		row := policyRow(p, name)
 		if real {
-			row = append(row, "up to "+percent(taken(r, p.Policy, again)))
+			row = append(row, taken(r, p.Policy, again))
 		}
 		t.AppendRow(row)
 	}
@@ -43,9 +43,10 @@ func PoliciesCompared(w io.Writer, r *flow.Result) {
 	legend(w, r, few)
 }
 
-// taken is the largest share of its processor time that an accelerator lost to
-// others in any run of a policy.
-func taken(r *flow.Result, policy string, again bool) (worst float64) {
+// taken words the largest share of its processor time that an accelerator lost
+// to others in any run of a policy, "-" where nothing counts it.
+func taken(r *flow.Result, policy string, again bool) string {
+	worst := -1.0
 	look := func(p *flow.PolicyResult) {
 		if p == nil || p.Policy != policy || p.Execution == nil {
 			return
@@ -63,7 +64,10 @@ func taken(r *flow.Result, policy string, again bool) (worst float64) {
 			look(&x.Policies[i])
 		}
 	}
-	return worst
+	if worst < 0 {
+		return "-"
+	}
+	return "up to " + percent(worst)
 }
 
 func policyRow(p *comparison.Policy, name string) table.Row {
