@@ -142,7 +142,8 @@ func measure(r, base *Runs, of func(*eventlog.Metrics) (float64, bool)) Measure 
 	}
 	d := make([]float64, len(values))
 	for i := range d {
-		d[i] = values[i] - against[i]
+		// Without what floating point adds: equal is equal.
+		d[i] = math.Round((values[i]-against[i])*1e12) / 1e12
 	}
 	difference, low, high := middle(d)
 	p, _ := stats.SignedRank(d)

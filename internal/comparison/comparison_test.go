@@ -206,6 +206,20 @@ func TestUnclaimed(t *testing.T) {
 	}
 }
 
+// TestEqualIsEqual: what floating point adds is no difference.
+func TestEqualIsEqual(t *testing.T) {
+	a, b := Runs{Policy: "a"}, Runs{Policy: "b"}
+	for range 9 {
+		tenth, fifth := 0.1, 0.2
+		a.Repeats = append(a.Repeats, run("a", 1000, []float64{tenth + fifth}, []float64{1}))
+		b.Repeats = append(b.Repeats, run("b", 1000, []float64{0.3}, []float64{1}))
+	}
+	c, err := Compare([]Runs{a, b}, "a", nil)
+	if err != nil || c.Policies[1].Miss.Significant || *c.Policies[1].Miss.Difference != 0 {
+		t.Errorf("%+v, %v", c.Policies[1].Miss, err)
+	}
+}
+
 func TestCompareRefuses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	a, b := noisy("a", rng, hardness(rng, 3), 0.1, 1), noisy("b", rng, hardness(rng, 2), 0.1, 1)
