@@ -194,6 +194,11 @@ func TestUnclaimed(t *testing.T) {
 			t.Errorf("%d requests: %+v", c.requests, m)
 		}
 	}
+	early := with(1000)
+	early.Repeats[0].Models[0].Released, early.Repeats[0].Models[0].Met = 6, 6
+	if x, err := Compare([]Runs{with(1000), early}, "a", nil); err != nil || x.Policies[1].Miss.Claimed || x.Policies[1].Models[0].P50.Claimed {
+		t.Errorf("few requests in one repeat only: %+v, %v", x, err)
+	}
 	none := with(1000)
 	none.Repeats[3].Models[0].Totals = eventlog.Totals{Released: 1000, Dropped: 1000}
 	none.Repeats[3].Models[0].P50MS = 0

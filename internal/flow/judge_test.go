@@ -40,7 +40,7 @@ func TestJudge(t *testing.T) {
 		"few requests":       {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 28 }, "28 requests of b.*at least 29: raise --duration", true},
 		"late releases":      {func(_ *Result, p *PolicyResult) { p.IdleLagP99US = 2501 }, "2.5 ms late.*leave a core free", true},
 		"unscheduled":        {func(_ *Result, p *PolicyResult) { p.Policy, p.IdleLagP99US = runtime.Unscheduled, 2501 }, "", true},
-		"preempted":          {func(_ *Result, p *PolicyResult) { p.Preempted["second"] = 0.15 }, `15 % of the processor time of accelerator "second".*stop what else runs`, true},
+		"preempted":          {func(_ *Result, p *PolicyResult) { p.Preempted["second"] = 0.105 }, `10 % of the processor time of accelerator "second".*stop what else runs`, true},
 		"hot":                {func(_ *Result, p *PolicyResult) { p.Machine.Throttles = 1 }, "too hot: let it cool", true},
 		"quota":              {func(_ *Result, p *PolicyResult) { p.Machine.Throttled = 101 * time.Millisecond }, "stood still for 101ms: raise the CPU limit", true},
 		"steal":              {func(_ *Result, p *PolicyResult) { p.Machine.Steal = 2 * time.Second }, "hypervisor gave 18 %.*run where cores are your own", true},

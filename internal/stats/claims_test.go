@@ -128,6 +128,18 @@ func TestSignedRankLarge(t *testing.T) {
 			t.Errorf("p is %v of 100 pairs and %v of 101", exact, more)
 		}
 	}
+	// At 20 pairs, where a step of the ranks still shows.
+	d, ranks := make([]float64, 20), make([]int, 20)
+	for i := range d {
+		d[i], ranks[i] = float64(i+1), 2*(i+1)
+	}
+	for i := 15; i < 20; i++ {
+		d[i] = -d[i] // ranks 16 to 20: 90 of 210
+	}
+	exact, _ := SignedRank(d)
+	if near := normalRanks(ranks, 420, 180); math.Abs(exact-near) > 0.005 {
+		t.Errorf("p is %v by the normal distribution, %v exactly", near, exact)
+	}
 	if p, n := SignedRank([]float64{1, 1, 1, 1, 1}); p <= 0.05 || n != 5 {
 		t.Errorf("5 pairs give p %v", p)
 	}
