@@ -28,7 +28,8 @@ type playOptions struct {
 	profile   string
 	scenario  string // published, in place of a configuration
 	simulated bool
-	compare   bool // show policies side by side
+	// comparing holds policies against each other, where that is asked for.
+	comparing *flow.CompareOptions
 	ortTrace  bool
 	watchOptions
 }
@@ -63,23 +64,6 @@ take the time that its tables say.`,
 	return cmd
 }
 
-func newCompare(s *streams) *cobra.Command {
-	o := playOptions{streams: s, compare: true}
-	cmd := &cobra.Command{
-		Use:   "compare (--config FILE | --scenario NAME)",
-		Short: "Compare policies on the same arrivals, real or simulated",
-		Example: `  terastal compare --config my.yaml
-  terastal compare --config my.yaml --simulated --policies fcfs,edf,terastal --load 1.1`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
-	}
-	o.flags(cmd, "")
-	o.watchFlags(cmd)
-	o.scenarioFlag(cmd)
-	cmd.Flags().BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")
-	return cmd
-}
-
 // flags defines the flags; policy, if not empty, is the default of --policies.
 func (o *playOptions) flags(cmd *cobra.Command, policy string) {
 	configFlag(cmd, &o.config)
@@ -98,7 +82,7 @@ func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
 	if o.config == "" {
 		return nil, usagef("`%s` needs --config FILE; `terastal demo` needs none", cmd.CommandPath())
 	}
-	c, err := config.Load(o.config, cmd.Flags())
+	c, err := o.load(cmd, o.config)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +106,17 @@ func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// load reads the configuration, and refuses what it cannot be compared with
+// before anything is measured.
+func (o *playOptions) load(cmd *cobra.Command, file string) (*config.Config, error) {
+	c, err := config.Load(file, cmd.Flags())
+	if err != nil || o.comparing == nil {
+		return c, err
+	}
+	o.comparing.Simulated = o.simulated
+	return c, o.comparing.Check(c)
 }
 
 // tables plans from a profile that only the simulator can use, without ONNX
@@ -156,7 +151,7 @@ func (o *playOptions) published(cmd *cobra.Command) (*flow.Flow, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	c, err := config.Load("", cmd.Flags())
+	c, err := o.load(cmd, "")
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +172,9 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 	if o.ortTrace {
 		f.TraceORT()
 	}
+	if o.comparing != nil {
+		o.announce(f.Config)
+	}
 	r, err := o.execute(cmd.Context(), f)
 	if err != nil {
 		return err
@@ -185,7 +183,10 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 }
 
 func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, error) {
-	if o.simulated {
+	switch {
+	case o.simulated && o.comparing != nil:
+		return f.Compare(ctx, *o.comparing)
+	case o.simulated:
 		return f.Simulate()
 	}
 	watch, done, err := o.watch(&o.watchOptions)
@@ -193,7 +194,12 @@ func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, 
 		return nil, err
 	}
 	f.Watch(watch)
-	r, err := f.Run(ctx)
+	var r *flow.Result
+	if o.comparing != nil {
+		r, err = f.Compare(ctx, *o.comparing)
+	} else {
+		r, err = f.Run(ctx)
+	}
 	return r, errors.Join(err, done())
 }
 
@@ -204,18 +210,18 @@ func (o *playOptions) show(r *flow.Result, file string) error {
 	fmt.Fprintln(w)
 	report.Plan(w, r.Models, r.Traffic.Load)
 	fmt.Fprintln(w)
-	var metrics []eventlog.Metrics
-	for _, p := range r.Policies {
-		metrics = append(metrics, p.Metrics)
-	}
-	if o.compare {
-		report.SideBySide(w, metrics)
+	if r.Comparison != nil {
+		report.PoliciesCompared(w, r)
 	} else {
+		var metrics []eventlog.Metrics
+		for _, p := range r.Policies {
+			metrics = append(metrics, p.Metrics)
+		}
 		report.Policies(w, metrics)
-	}
-	if r.Driver == eventlog.Real {
-		fmt.Fprintln(w)
-		report.Verification(w, r.Policies)
+		if r.Driver == eventlog.Real {
+			fmt.Fprintln(w)
+			report.Verification(w, r.Policies)
+		}
 	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {

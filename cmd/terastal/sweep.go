@@ -34,6 +34,7 @@ type sweepOptions struct {
 	searchTime          time.Duration
 	adapt               bool
 	variation           string
+	config              string // only to say where it belongs
 }
 
 func newSweep(s *streams) *cobra.Command {
@@ -46,10 +47,14 @@ writes one CSV row per combination: the mean over models of the miss rate, its
 95 % confidence interval over seeds, the accuracy delivered, and both by model.
 
 A grid can be split over machines: each runs with --shard I/N, and "sweep merge"
-joins what they wrote. The same command gives the same file, to the byte.`,
+joins what they wrote. The same command gives the same file, to the byte.
+
+"sweep curves" shows how miss rates grow with the rates for one scenario, or for
+a configuration of your own.`,
 		Example: `  terastal sweep --csv sweep.csv
   terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
   terastal sweep --shard 3/8 --csv part3.csv
+  terastal sweep curves --config my.yaml --load 1
   terastal sweep merge part*.csv --csv sweep.csv
   terastal sweep report sweep.csv > EVALUATION.md`,
 		Args: noArgs,
@@ -77,11 +82,16 @@ joins what they wrote. The same command gives the same file, to the byte.`,
 		variations = append(variations, v.Name+" ("+v.Short+")")
 	}
 	f.StringVar(&o.variation, "variation", "", "change the scenarios, their load apart: "+strings.Join(variations, ", "))
-	cmd.AddCommand(newSweepMerge(s), newSweepReport(s))
+	f.StringVar(&o.config, "config", "", "for `sweep curves`")
+	f.MarkHidden("config")
+	cmd.AddCommand(newSweepCurves(s), newSweepMerge(s), newSweepReport(s))
 	return cmd
 }
 
 func (o *sweepOptions) run(cmd *cobra.Command) error {
+	if o.config != "" {
+		return usagef("`terastal sweep` simulates published scenarios; for a configuration: `terastal sweep curves --config %s`", o.config)
+	}
 	i, n, err := parseShard(o.shard)
 	if err != nil {
 		return usageError{err}

@@ -9,9 +9,15 @@ type Comparison struct {
 	// Repeats is how often each policy played; all policies of a repeat got the
 	// same arrivals.
 	Repeats int `json:"repeats"`
+	// Order is, by repeat, the policies as they played one after the other.
+	Order [][]string `json:"order"`
+	// Confidence is that of the intervals: 0.95, or less with fewer than 6
+	// repeats, which also are too few for any difference to be significant.
+	Confidence float64 `json:"interval_confidence"`
 	// Baseline is the policy that the others are compared with.
 	Baseline string `json:"baseline"`
-	// AA is the baseline held against itself; nil if that was not asked for.
+	// AA is the baseline held against itself: it played twice in every repeat.
+	// What differs is the machine's noise. Nil if that was not asked for.
 	AA       *Policy  `json:"a_a,omitempty"`
 	Policies []Policy `json:"policies"`
 }
@@ -38,45 +44,23 @@ type Model struct {
 type Measure struct {
 	// Median of the repeats, with an interval that covers it with 95 %
 	// confidence, or, with too few repeats for that, from the lowest to the
-	// highest; Values are those of the repeats in their order.
+	// highest; Values are those of the repeats in their order. There are none
+	// for response times if in some repeat no request finished.
 	Median float64   `json:"median"`
 	Low    float64   `json:"low"`
 	High   float64   `json:"high"`
 	Values []float64 `json:"values"`
-	// Claimed is false where too few requests finished to say this at all.
+	// Claimed is false where, in some repeat, too few requests finished to say
+	// this at all: [stats.Claimable] for response times, [MinMissJobs] for miss
+	// rates.
 	Claimed bool `json:"claimed"`
-	// Against the baseline: the median difference over repeats, its p value,
-	// and whether it is significant at 5 %. Absent for the baseline.
-	Difference  *float64 `json:"difference,omitempty"`
-	P           *float64 `json:"p,omitempty"`
-	Significant bool     `json:"significant,omitempty"`
-}
-
-// Curves is how miss rates grow with the rates.
-type Curves struct {
-	Driver string `json:"driver"`
-	// Limit is the mean miss rate that a policy may have to sustain a scale.
-	Limit  float64 `json:"limit"`
-	Curves []Curve `json:"curves"`
-}
-
-// Curve is one policy.
-type Curve struct {
-	Policy string  `json:"policy"`
-	Points []Point `json:"points"` // in rising order of scale
-	// Sustains is the largest scale found at which the miss rate stays within
-	// the limit; Exceeds the smallest above it at which it does not. Nil where
-	// all scales looked at are on one side.
-	Sustains *float64 `json:"sustains,omitempty"`
-	Exceeds  *float64 `json:"exceeds,omitempty"`
-}
-
-// Point is one scale.
-type Point struct {
-	Scale float64 `json:"scale"` // factor on all rates
-	Load  float64 `json:"load"`  // demand over the fluid bound
-	Miss  float64 `json:"miss_rate"`
-	Low   float64 `json:"low"` // 95 % interval
-	High  float64 `json:"high"`
-	Runs  int     `json:"runs"`
+	// Against the baseline: the median over repeats of the difference, with its
+	// interval, the p value of Wilcoxon's signed-rank test, which is two-sided,
+	// and whether it is significant at 5 %. Absent for the baseline, and where
+	// this or the baseline's is not claimed.
+	Difference     *float64 `json:"difference,omitempty"`
+	DifferenceLow  *float64 `json:"difference_low,omitempty"`
+	DifferenceHigh *float64 `json:"difference_high,omitempty"`
+	P              *float64 `json:"p,omitempty"`
+	Significant    bool     `json:"significant,omitempty"`
 }

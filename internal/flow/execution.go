@@ -2,13 +2,15 @@ package flow
 
 import (
 	"fmt"
+	"time"
 
+	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
 )
 
-// maxPreempted is the share of its processor time above which an accelerator
+// notePreempted is the share of its processor time above which an accelerator
 // that does not get it is worth a note.
-const maxPreempted = 0.05
+const notePreempted = 0.05
 
 // Execution says how well the machine and the executor carried the schedule
 // out.
@@ -17,8 +19,13 @@ type Execution struct {
 	GapP50NS int64 `json:"gap_ns_p50"`
 	GapP99NS int64 `json:"gap_ns_p99"`
 	// Preempted is, by accelerator, the share of the time its thread wanted a
-	// processor in which it had none: what other threads and processes took.
+	// processor, or its layers ran elsewhere meanwhile, in which it had none:
+	// what other threads and processes took.
 	Preempted map[string]float64 `json:"preempted,omitempty"`
+	// Machine is by how much the counters of the machine grew during the run,
+	// and ElapsedNS how long it took.
+	Machine   hostinfo.Counters `json:"machine"`
+	ElapsedNS int64             `json:"elapsed_ns"`
 	// Searches are those of a policy that searches beside the engine.
 	Searches    int     `json:"searches,omitempty"`
 	SearchP50US float64 `json:"search_us_p50,omitempty"`
@@ -38,18 +45,24 @@ type Execution struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-func execution(r *runtime.Result) *Execution {
-	e := &Execution{Preempted: map[string]float64{}, LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
+func execution(r *runtime.Result, machine hostinfo.Counters) *Execution {
+	busy := map[string]time.Duration{}
+	for _, a := range r.Stats.Accelerators {
+		busy[a.Name] = a.Busy
+	}
+	e := &Execution{Machine: machine, ElapsedNS: int64(r.Stats.At), Preempted: map[string]float64{}, LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
 		GCPausesUS: r.GC.Pauses.Seconds() * 1e6, GCLongestUS: r.GC.Longest.Seconds() * 1e6, AllocatedKiB: r.GC.Bytes >> 10}
 	var gaps, handoffs runtime.Histogram
 	for i := range r.Workers {
 		w := &r.Workers[i]
 		gaps.Merge(&w.Gaps)
 		handoffs.Merge(&w.Handoffs)
-		if all := w.Ran + w.Waited; all > 0 {
+		// A thread that waits for a graphics processor, or for an emulated layer,
+		// wants no processor and loses little when it has to wait for one.
+		if all := max(w.Ran+w.Waited, busy[w.Accelerator]); w.Ran > 0 {
 			share := float64(w.Waited) / float64(all)
 			e.Preempted[w.Accelerator] = share
-			if share > maxPreempted {
+			if share > notePreempted {
 				e.Notes = append(e.Notes, fmt.Sprintf("other threads and processes took %.0f %% of the processor time of accelerator %q, which its layers took longer for: stop what else runs, or give it real-time priority (--realtime)", 100*share, w.Accelerator))
 			}
 		}

@@ -80,6 +80,7 @@ type Flow struct {
 	// traceORT asks for ortTrace, which is there once accelerators are open.
 	traceORT bool
 	ortTrace *runtime.ORTTrace
+	traced   []tracedRun // by it, so far
 	// emulations are the resolved tables of emulated accelerators, by index.
 	emulations []string
 	accs       []runtime.Accelerator

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terastal/terastal/internal/comparison"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
@@ -42,7 +43,7 @@ func TestFormatsAreDocumented(t *testing.T) {
 	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[sched.Capacity](): true, reflect.TypeFor[sched.Budgets](): true,
 		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[Result]().Field(resultField(t, "Host")).Type: true,
 		reflect.TypeFor[Result]().Field(resultField(t, "Accelerators")).Type.Elem(): true}
-	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[Result]()} {
+	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[Result](), reflect.TypeFor[comparison.Curves]()} {
 		fields(x, seen, names)
 	}
 	if len(names) < 80 {

@@ -53,8 +53,9 @@ func (f *Flow) checkTraceORT() error {
 }
 
 // traceInside writes the traces again, with ONNX Runtime's spans.
-func (f *Flow) traceInside(runs []tracedRun) error {
-	for _, r := range runs {
+func (f *Flow) traceInside(result *Result) error {
+	for _, r := range f.traced {
+		result.doubt(doubt{about: "ort-trace", text: distortedByTrace + ": take times and miss rates from a run without --ort-trace"})
 		t := f.ortTrace.Spans(r.log, r.started)
 		t.Notes = append(t.Notes, distortedByTrace)
 		for _, n := range t.Notes {

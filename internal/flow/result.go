@@ -6,9 +6,9 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/terastal/terastal/internal/comparison"
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -31,11 +31,31 @@ type Result struct {
 	Accelerators []runtime.Spec `json:"accelerators"`
 	Traffic      TrafficInfo    `json:"traffic"`
 	Models       []ModelInfo    `json:"models"`
-	Policies     []PolicyResult `json:"policies"`
+	// ClockStepNS is the step in which the clock that everything is timed by
+	// advances; 0 in simulations.
+	ClockStepNS int64 `json:"clock_step_ns,omitempty"`
+	// Policies are the runs of every policy, in the order of the configuration;
+	// of several repeats, the first. Again is then the baseline's second run, if
+	// an A/A comparison was asked for, and Later holds the other repeats.
+	Policies []PolicyResult `json:"policies"`
+	Again    *PolicyResult  `json:"a_a,omitempty"`
+	Later    []Repeat       `json:"later_repeats,omitempty"`
+	// Comparison holds the policies against each other, over all repeats that
+	// are whole; nil where policies were not compared or no repeat is whole.
+	Comparison *comparison.Comparison `json:"comparison,omitempty"`
 	// Valid is false when the run cannot support what it says; Reasons say why
 	// and what to change.
 	Valid   bool     `json:"valid"`
 	Reasons []string `json:"invalid_reasons,omitempty"`
+
+	doubts []doubt
+}
+
+// Repeat is one repeat of a comparison after the first, with arrivals of its own.
+type Repeat struct {
+	Seed     uint64         `json:"seed"`
+	Policies []PolicyResult `json:"policies"`
+	Again    *PolicyResult  `json:"a_a,omitempty"`
 }
 
 // TrafficInfo is the traffic that all policies got.
@@ -85,6 +105,9 @@ func (f *Flow) newResult(driver string) *Result {
 	c := &f.Config.Traffic
 	r := &Result{Driver: driver, Hardware: f.Hardware(), Host: f.Host, ORT: f.ORT.Version, Accelerators: f.Specs, Valid: true,
 		Traffic: TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: f.Config.Drop, Load: f.Load}}
+	if driver == eventlog.Real {
+		r.ClockStepNS = int64(clockStep())
+	}
 	r.Models = f.ModelInfos()
 	return r
 }
@@ -130,6 +153,16 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	if err := f.checkTraceORT(); err != nil {
 		return nil, err
 	}
+	p, err := f.onHardware()
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	return f.playOnce(ctx, p)
+}
+
+// onHardware opens everything that runs on the real accelerators need.
+func (f *Flow) onHardware() (*player, error) {
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
@@ -145,87 +178,72 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer ex.Close()
 	if err := f.setInputs(ex); err != nil {
+		ex.Close()
 		return nil, err
 	}
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
+		ex.Close()
 		return nil, err
 	}
-	result := f.newResult(eventlog.Real)
-	var runs []tracedRun
-	for _, policy := range f.Config.Policies {
-		o := runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: traffic,
+	return &player{driver: eventlog.Real, close: ex.Close, play: func(ctx context.Context, turn playing) (*PolicyResult, bool, error) {
+		o := runtime.Options{Policy: turn.policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: scaled(traffic, turn.scale, turn.seed),
 			FreeCore: f.spareCore(), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
 		if ex.Computes() {
 			o.Samples = samplesPerModel
 		}
-		p, traced, interrupted, err := f.runPolicy(ctx, ex, o)
-		if err != nil {
-			return nil, fmt.Errorf("policy %s: %w", policy, err)
-		}
-		if traced != nil {
-			runs = append(runs, *traced)
-			result.invalid("%s: take times and miss rates from a run without --ort-trace", distortedByTrace)
-		}
-		result.Policies = append(result.Policies, *p)
-		result.judge(p)
-		if len(p.Lost) > 0 && len(f.Config.Faults) == 0 {
-			result.invalid("%s lost accelerators: %s", policy, strings.Join(p.Lost, ", "))
-		}
-		if interrupted {
-			result.invalid("it was interrupted during policy %s", policy)
-			break
-		}
-	}
-	if err := f.traceInside(runs); err != nil {
-		return nil, err
-	}
-	return result, f.WriteResult(result)
+		return f.runPolicy(ctx, ex, o, turn)
+	}}, nil
 }
 
 // runPolicy plays the traffic under one policy and writes its log and trace.
-func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options) (p *PolicyResult, traced *tracedRun, interrupted bool, err error) {
+func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options, turn playing) (p *PolicyResult, interrupted bool, err error) {
 	meter := Discard("")
 	if f.watch != nil {
 		o.Progress = func(s runtime.Stats) { f.watch(o.Policy, s, o.Traffic.Duration) }
 	} else {
-		meter = f.opts.Progress("running " + o.Policy)
+		meter = f.opts.Progress("running " + turn.title)
 		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
 	}
 	run := ex.Run
 	if o.Policy == runtime.Unscheduled {
 		run = ex.RunUnscheduled
 	}
+	before := hostinfo.ReadCounters(hostinfo.This())
 	f.drill.Begin()
 	r, err := run(ctx, o)
 	f.drill.End()
+	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
 	meter.Done()
 	if err != nil {
-		return nil, nil, false, err
+		return nil, false, err
 	}
-	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r)}
-	for _, n := range p.Notes {
-		f.opts.Note("%s: %s", o.Policy, n)
+	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r, machine)}
+	notes := p.Notes
+	if !turn.alone { // in many runs, those about the machine are summed up later
+		notes = r.Notes
+	}
+	for _, n := range notes {
+		f.opts.Note("%s: %s", turn.title, n)
 	}
 	if o.Samples > 0 {
 		v, err := ex.Verify(r.Samples)
 		if err != nil {
-			return nil, nil, false, err
+			return nil, false, err
 		}
 		p.Verification = &v
-		if f.Config.SaveOutputs {
+		if f.Config.SaveOutputs && turn.first {
 			if err := f.saveOutputs(o.Policy, r.Samples); err != nil {
-				return nil, nil, false, err
+				return nil, false, err
 			}
 		}
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	if f.ortTrace != nil && o.Policy != runtime.Unscheduled { // whose sessions are its own
 		r.Log.Header.Distorted = distortedByTrace
-		traced = &tracedRun{r.Log, r.Started, p}
+		f.traced = append(f.traced, tracedRun{r.Log, r.Started, p})
 	}
-	return p, traced, r.Interrupted, f.writeLog(r.Log, p)
+	return p, r.Interrupted, f.writeLog(r.Log, p, turn)
 }
 
 // hang is how long a layer may run: ten times its 99th percentile, and at
@@ -245,31 +263,40 @@ func (f *Flow) hang() func(sched.Dispatch) time.Duration {
 // Simulate plays the same traffic in virtual time; layers take what was
 // measured, and longer while other accelerators are busy.
 func (f *Flow) Simulate() (*Result, error) {
+	p, err := f.onSimulator()
+	if err != nil {
+		return nil, err
+	}
+	return f.playOnce(context.Background(), p)
+}
+
+// onSimulator makes what plays in virtual time.
+func (f *Flow) onSimulator() (*player, error) {
 	traffic, err := f.Traffic()
 	if err != nil {
 		return nil, err
 	}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		return nil, err
+	if slices.Contains(f.Config.Policies, runtime.Unscheduled) {
+		return nil, errUnscheduled()
 	}
-	result := f.newResult(eventlog.Simulated)
-	for _, name := range f.Config.Policies {
-		if name == runtime.Unscheduled {
-			return nil, fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, name)
-		}
-		log, err := f.simulate(name, traffic, arrivals)
+	return &player{driver: eventlog.Simulated, close: func() {}, play: func(_ context.Context, turn playing) (*PolicyResult, bool, error) {
+		traffic := scaled(traffic, turn.scale, turn.seed)
+		arrivals, err := traffic.Arrivals()
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		p := PolicyResult{Metrics: log.Metrics()}
-		if err := f.writeLog(log, &p); err != nil {
-			return nil, err
+		log, err := f.simulate(turn.policy, traffic, arrivals)
+		if err != nil {
+			return nil, false, err
 		}
-		result.Policies = append(result.Policies, p)
-		result.judge(&p)
-	}
-	return result, f.WriteResult(result)
+		p := &PolicyResult{Metrics: log.Metrics()}
+		return p, false, f.writeLog(log, p, turn)
+	}}, nil
+}
+
+// errUnscheduled is returned where a model of time would be needed.
+func errUnscheduled() error {
+	return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, runtime.Unscheduled)
 }
 
 func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arrival) (*eventlog.Log, error) {
@@ -286,7 +313,7 @@ func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arr
 		return nil, err
 	}
 	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: drawn, Interference: f.Profile.Slowdowns()}); err != nil {
-		return nil, fmt.Errorf("policy %s: %w", name, err)
+		return nil, err
 	}
 	log.Records = records
 	return log, nil
@@ -316,38 +343,14 @@ const (
 
 // Study simulates the configuration under every policy over several seeds.
 func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error) {
-	traffic, err := f.Traffic()
+	cell, so, err := f.study(o)
 	if err != nil {
 		return nil, err
 	}
-	drop, err := sched.ParseDrop(f.Config.Drop)
-	if err != nil {
-		return nil, err
-	}
-	const name = "configuration"
 	var cells []study.Cell
 	for _, p := range f.Config.Policies {
-		if p == runtime.Unscheduled {
-			return nil, fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, p)
-		}
-		cells = append(cells, study.Cell{Scenario: name, Arrivals: traffic.Process, Scale: 1, Drop: drop, Noise: o.Noise, Policy: p})
-	}
-	so := study.Options{Seeds: o.Seeds, FirstSeed: traffic.Seed, Duration: traffic.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,
-		Systems: map[string]scenario.Scenario{name: {Name: name, System: *f.Tables.System(), Rates: f.Rates}},
-		Traffic: func(seed uint64) sched.Traffic {
-			t := traffic
-			t.Seed = seed
-			return t
-		}}
-	so.Interference = o.Interference
-	if o.Durations == "" && o.Noise > 0 {
-		o.Durations = Expected
-	}
-	if o.Durations == "" || o.Durations == Measured {
-		so.Slowdowns = f.Profile.Slowdowns()
-	}
-	if so.Durations, err = f.durations(o.Durations); err != nil {
-		return nil, err
+		cell.Policy = p
+		cells = append(cells, cell)
 	}
 	meter := f.opts.Progress("simulating")
 	defer meter.Done()
@@ -355,17 +358,57 @@ func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error
 	return study.Run(ctx, cells, so)
 }
 
-// writeLog writes a policy's log and trace and names them in its result.
-func (f *Flow) writeLog(log *eventlog.Log, p *PolicyResult) error {
-	stem := filepath.Join(f.Config.Out, p.Policy)
-	if log.Header.Driver == eventlog.Simulated {
-		stem += "-simulated"
+// study is the configuration as a cell without a policy, and how to simulate it.
+func (f *Flow) study(o StudyOptions) (cell study.Cell, so study.Options, err error) {
+	traffic, err := f.Traffic()
+	if err != nil {
+		return cell, so, err
 	}
-	p.Log, p.Trace = stem+".log.json", stem+".trace.json"
+	drop, err := sched.ParseDrop(f.Config.Drop)
+	if err != nil {
+		return cell, so, err
+	}
+	if slices.Contains(f.Config.Policies, runtime.Unscheduled) {
+		return cell, so, errUnscheduled()
+	}
+	const name = "configuration"
+	cell = study.Cell{Scenario: name, Arrivals: traffic.Process, Scale: 1, Drop: drop, Noise: o.Noise}
+	so = study.Options{Seeds: o.Seeds, FirstSeed: traffic.Seed, Duration: traffic.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,
+		Systems: map[string]scenario.Scenario{name: {Name: name, System: *f.Tables.System(), Rates: f.Rates}},
+		Traffic: func(c *study.Cell, seed uint64) sched.Traffic { return scaled(traffic, c.Scale, seed) }}
+	so.Interference = o.Interference
+	if o.Durations == "" && o.Noise > 0 {
+		o.Durations = Expected
+	}
+	if o.Durations == "" || o.Durations == Measured {
+		so.Slowdowns = f.Profile.Slowdowns()
+	}
+	so.Durations, err = f.durations(o.Durations)
+	return cell, so, err
+}
+
+// scaled is traffic at a multiple of its rates, with a seed of its own.
+func scaled(t sched.Traffic, scale float64, seed uint64) sched.Traffic {
+	t.Seed, t.Rates = seed, slices.Clone(t.Rates)
+	for m := range t.Rates {
+		t.Rates[m] *= scale
+	}
+	return t
+}
+
+// writeLog writes a policy's log, and in the first repeat its trace, and names
+// them in its result.
+func (f *Flow) writeLog(log *eventlog.Log, p *PolicyResult, turn playing) error {
+	if turn.unlogged {
+		return nil
+	}
+	stem := filepath.Join(f.Config.Out, turn.stem(log.Header.Driver))
+	p.Log = stem + ".log.json"
 	log.Header.Machine = f.machine()
-	if err := log.Write(p.Log); err != nil {
+	if err := log.Write(p.Log); err != nil || !turn.first {
 		return err
 	}
+	p.Trace = stem + ".trace.json"
 	return WriteTrace(log, p.Trace)
 }
 
@@ -400,48 +443,6 @@ func (r *Result) FileName() string {
 		return "simulated.json"
 	}
 	return "result.json"
-}
-
-// Limits beyond which a run says nothing about the schedule.
-const (
-	minJobs = 30 // released per model: below, one miss is more than 3 %
-	// A release that goes unnoticed for longer than this share of the shortest
-	// deadline, in the 99th percentile, while an accelerator is idle, is a fault
-	// of the machine that the policies pay for.
-	maxLagShare = 0.25
-)
-
-// judge marks the result invalid where the policy's run cannot support it.
-func (r *Result) judge(p *PolicyResult) {
-	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int { return int(a.DeadlineMS*1e6 - b.DeadlineMS*1e6) }).DeadlineMS
-	for _, m := range p.Models {
-		if m.Released < minJobs {
-			r.invalid("%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released, m.Model, minJobs)
-		}
-	}
-	// Without a scheduler, noticing releases late is what is being measured.
-	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && p.Policy != runtime.Unscheduled {
-		r.invalid("%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag, shortest)
-	}
-	if !p.Balanced() {
-		r.invalid("%s: the totals do not balance", p.Policy)
-	}
-	if v := p.Verification; v != nil {
-		if v.Wrong > 0 {
-			r.invalid("%s: %d of %d sampled outputs differ from the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)
-		}
-		if v.Verified+v.Wrong == 0 {
-			r.invalid("%s finished none of the sampled requests, so that no output was verified", p.Policy)
-		}
-	}
-}
-
-// invalid adds a reason, once: some hold for all policies.
-func (r *Result) invalid(format string, args ...any) {
-	r.Valid = false
-	if reason := fmt.Sprintf(format, args...); !slices.Contains(r.Reasons, reason) {
-		r.Reasons = append(r.Reasons, reason)
-	}
 }
 
 // EqualShares sets the rates so that every model demands the same share of one

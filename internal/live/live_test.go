@@ -110,4 +110,10 @@ func TestLogger(t *testing.T) {
 	if strings.Count(out, `"run begins"`) != 1 || strings.Count(out, `"in_service":false`) != 1 || strings.Count(out, `"msg":"model"`) != 1 {
 		t.Error(out)
 	}
+	// The same policy again, as comparisons have it.
+	l.Update("edf", stats(200*time.Millisecond))
+	l.Update("edf", stats(1200*time.Millisecond))
+	if out := b.String(); strings.Count(out, `"run begins"`) != 2 || strings.Count(out, `"msg":"model"`) != 2 {
+		t.Error(out)
+	}
 }

@@ -12,7 +12,8 @@ import (
 // is for one goroutine.
 type Logger struct {
 	log    *slog.Logger
-	last   time.Duration
+	last   time.Duration // when models were logged
+	at     time.Duration // of the last update
 	policy string
 	down   []bool
 }
@@ -25,7 +26,8 @@ const logEvery = time.Second
 
 // Update logs what has changed, and what it is time for.
 func (l *Logger) Update(policy string, s runtime.Stats) {
-	if policy != l.policy {
+	begins := policy != l.policy || s.At < l.at // the same policy may run again
+	if l.at = s.At; begins {
 		l.policy, l.last, l.down = policy, 0, nil
 		l.log.Info("run begins", "policy", policy, "models", len(s.Models), "accelerators", len(s.Accelerators))
 	}

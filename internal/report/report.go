@@ -8,13 +8,10 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/sched/eventlog"
 )
-
-// minP99 is how many finished jobs the 99th percentile needs to be claimed
-// with 99 % confidence when none may be above it (MLPerf LoadGen).
-const minP99 = 459
 
 // render writes a finished table.
 func render(w io.Writer, t table.Table) { fmt.Fprintln(w, t.Render()) }
@@ -113,7 +110,7 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 		}
 	}
 	if few {
-		fmt.Fprintf(w, "* fewer than %d finished requests: too few to claim a 99th percentile\n", minP99)
+		fmt.Fprintln(w, unclaimed())
 	}
 }
 
@@ -131,51 +128,27 @@ func variantsUsed(policy string, x eventlog.ModelMetrics) string {
 	return text
 }
 
+// unclaimed explains the star at percentiles.
+func unclaimed() string {
+	return fmt.Sprintf("* too few finished requests to claim it: that takes %d for p50, %d for p90, %d for p99", jobsFor(0.50), jobsFor(0.90), jobsFor(0.99))
+}
+
+func jobsFor(q float64) int { return stats.MinJobs(q, stats.ClaimConfidence, 0) }
+
 // latencies are a model's percentiles as text: "-" when no request finished,
-// and a star at a 99th percentile that too few support.
+// and a star at those that too few support.
 func latencies(x eventlog.ModelMetrics) (p50, p90, p99 string) {
 	n := x.Met + x.Late
 	if n == 0 {
 		return "-", "-", "-"
 	}
-	p99 = msText(x.P99MS)
-	if n < minP99 {
-		p99 += "*"
-	}
-	return msText(x.P50MS), msText(x.P90MS), p99
-}
-
-// SideBySide prints one column of miss rates per policy.
-func SideBySide(w io.Writer, metrics []eventlog.Metrics) {
-	if len(metrics) == 0 {
-		return
-	}
-	header := []string{"miss rate"}
-	for _, m := range metrics {
-		header = append(header, ">"+m.Policy)
-	}
-	t := table.New(header...)
-	for i, x := range metrics[0].Models {
-		row := table.Row{x.Model}
-		for _, m := range metrics {
-			row = append(row, percent(m.Models[i].MissRate))
+	text := func(ms, q float64) string {
+		if !stats.Claimable(n, q) {
+			return msText(ms) + "*"
 		}
-		t.AppendRow(row)
+		return msText(ms)
 	}
-	t.AppendSeparator()
-	row := table.Row{"mean"}
-	for _, m := range metrics {
-		row = append(row, percent(m.MeanMissRate))
-	}
-	t.AppendRow(row)
-	render(w, t)
-	for _, m := range metrics {
-		for _, x := range m.Models {
-			if len(x.Variants) > 0 {
-				Paragraph(w, variantsUsed(m.Policy, x))
-			}
-		}
-	}
+	return text(x.P50MS, 0.50), text(x.P90MS, 0.90), text(x.P99MS, 0.99)
 }
 
 // Verification prints what was verified and how much the machine got in the

@@ -62,8 +62,9 @@ type Options struct {
 	Adapt bool
 	// Queue bounds the jobs of one model in the system; see sched.Config.
 	Queue int
-	// Traffic, if not nil, makes a cell's traffic instead of the cell itself.
-	Traffic func(seed uint64) sched.Traffic
+	// Traffic, if not nil, makes a cell's traffic, at its scale, instead of the
+	// cell itself.
+	Traffic func(c *Cell, seed uint64) sched.Traffic
 	// FirstSeed is the first of them; zero means 1.
 	FirstSeed uint64
 	Duration  time.Duration
@@ -216,7 +217,7 @@ func Interval(xs []float64) (mean, low, high float64) {
 func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duration, error) {
 	traffic := c.trafficOf(p.Rates, seed, o.Duration)
 	if o.Traffic != nil {
-		traffic = o.Traffic(seed)
+		traffic = o.Traffic(&c, seed)
 	}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
