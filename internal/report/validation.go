@@ -39,10 +39,16 @@ func validated(w io.Writer, v *validation.Validation) {
 
 // verdict says in a few lines what came out.
 func verdict(w io.Writer, v *validation.Validation) {
-	passed := 0
+	passed, given, paced := 0, 0, false
 	for _, c := range v.Checks {
 		if c.OK {
 			passed++
+		}
+		if c.OffGiven != nil {
+			paced = true
+			if math.Abs(*c.OffGiven) <= c.Limit {
+				given++
+			}
 		}
 	}
 	word := "VALID"
@@ -54,6 +60,9 @@ func verdict(w io.Writer, v *validation.Validation) {
 		fmt.Fprintf(w, " (%d draws)", v.Draws)
 	}
 	fmt.Fprintln(w)
+	if paced {
+		fmt.Fprintf(w, "the simulator itself: at the pace that the machine had in this run, %d of %d would pass\n", given, len(v.Checks))
+	}
 	for _, r := range v.Reasons {
 		Paragraph(w, "invalid: "+r)
 	}
@@ -74,8 +83,8 @@ func rankText(a *validation.Agreement) string {
 	return fmt.Sprintf(", rank correlation %.2f", *a.Rank)
 }
 
-// validatedModels prints two rows per model, real and predicted, and what the
-// checks say of the difference.
+// validatedModels prints each model's outcomes, real, predicted and at the run's
+// pace, and what the checks say of the differences.
 func validatedModels(w io.Writer, v *validation.Validation) {
 	t := table.New("model", "", ">released", ">dropped", ">variants", ">miss rate", "95 % interval", ">p50", ">p90", ">p99", ">each job")
 	few := false
@@ -83,21 +92,26 @@ func validatedModels(w io.Writer, v *validation.Validation) {
 		if i > 0 {
 			t.AppendSeparator()
 		}
-		for n, o := range []validation.Outcomes{m.Real, m.Predicted} {
-			name, side, each := m.Model, "real", ""
-			if n == 1 {
-				name, side, each = "", "predicted", "± "+percent(m.Jobs.MAPE)
-			}
-			p50, p90, p99 := quantiles(&o)
-			if o.Met+o.Late < minP99 && n == 0 && p99 != "-" {
+		row := func(name, side string, o *validation.Outcomes, each string) {
+			p50, p90, p99 := quantiles(o)
+			if o.Met+o.Late < minP99 && p99 != "-" {
 				p99, few = p99+"*", true
 			}
 			t.AppendRow(table.Row{name, side, o.Released, o.Dropped, o.VariantsUsed, percent(o.MissRate), fmt.Sprintf("%s to %s", percent(o.MissLow), percent(o.MissHigh)), p50, p90, p99, each})
 		}
-		t.AppendRow(differences(v, m.Model))
+		row(m.Model, "real", &m.Real, "")
+		row("", "predicted", &m.Predicted, "± "+percent(m.Jobs.MAPE))
+		t.AppendRow(differences(v, m.Model, false))
+		if m.Given != nil {
+			row("", "at its pace", m.Given, "")
+			t.AppendRow(differences(v, m.Model, true))
+		}
 	}
 	render(w, t)
-	fmt.Fprintln(w, "! a check that does not pass; each job: mean absolute error of response times, matched by release")
+	fmt.Fprintln(w, "! beyond the limit of a check; each job: mean absolute error of response times, matched by release")
+	if len(v.Models) > 0 && v.Models[0].Given != nil {
+		fmt.Fprintln(w, "at its pace: simulated with the speed that the accelerators had during the run, which no prediction knows")
+	}
 	if few {
 		fmt.Fprintf(w, "* fewer than %d finished requests: too few to claim a 99th percentile\n", minP99)
 	}
@@ -111,20 +125,25 @@ func quantiles(o *validation.Outcomes) (p50, p90, p99 string) {
 	return msText(o.P50MS), msText(o.P90MS), msText(o.P99MS)
 }
 
-// differences is the row of a model's checks.
-func differences(v *validation.Validation, model string) table.Row {
+// differences is the row of a model's checks, of the prediction or at the run's
+// own pace.
+func differences(v *validation.Validation, model string, given bool) table.Row {
 	text := map[string]string{}
 	for _, c := range v.Checks {
-		s := fmt.Sprintf("%+.1f %%", 100*c.Off)
-		if c.Unit == "points" {
-			s = fmt.Sprintf("%+.1f points", 100*c.Off)
+		off := c.Off
+		if given && c.OffGiven != nil {
+			off = *c.OffGiven
 		}
-		if !c.OK {
+		s := fmt.Sprintf("%+.1f %%", 100*off)
+		if c.Unit == "points" {
+			s = fmt.Sprintf("%+.1f points", 100*off)
+		}
+		if math.Abs(off) > c.Limit {
 			s = "! " + s
 		}
 		text[c.What] = s
 	}
-	return table.Row{"", "off by", "", "", "", text[model+" miss rate"], "", text[model+" p50"], "", text[model+" p99"], ""}
+	return table.Row{"", "  off by", "", "", "", text[model+" miss rate"], "", text[model+" p50"], "", text[model+" p99"], ""}
 }
 
 func validatedAccelerators(w io.Writer, v *validation.Validation) {

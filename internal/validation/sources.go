@@ -136,6 +136,10 @@ func (a *anatomy) interference(accelerators []string) {
 	}
 }
 
+// leastVaried is the variance of the time beside, as a share of a run, from which
+// on interference can be seen.
+const leastVaried = 0.02
+
 // slope is the change of the relative error on accelerator k with the share of
 // the time that o runs beside, zero where that may be chance.
 func (a *anatomy) slope(k, o int) float64 {
@@ -163,7 +167,9 @@ func (a *anatomy) slope(k, o int) float64 {
 		}
 		n += int(m)
 	}
-	if xx < 1 { // as much as two runs that differ altogether
+	// Where accelerators are always busy together, or never, their interference
+	// cannot be told from the cells' bias.
+	if n == 0 || xx/float64(n) < leastVaried {
 		return 0
 	}
 	slope := xy / xx
@@ -256,7 +262,7 @@ func (a *anatomy) end() time.Duration {
 
 // describe says what the effects are that were fitted.
 func (a *anatomy) describe(accelerators []string) {
-	a.text[Interference] = "accelerators slowed each other down as predicted"
+	a.text[Interference] = "accelerators slowed each other down as predicted, or were busy together too evenly to tell"
 	largest := 0.0
 	for pair, slope := range a.slopes {
 		if math.Abs(slope) > math.Abs(largest) {

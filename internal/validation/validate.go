@@ -31,7 +31,7 @@ type Input struct {
 // predict a run.
 const DefaultDraws = 10
 
-// Unscheduled is the policy of runs without a scheduler.
+// unscheduled is the policy of runs without a scheduler.
 const unscheduled = "unscheduled"
 
 // Validate holds a run against what predicts it.
@@ -144,21 +144,32 @@ const (
 func (v *Validation) check() {
 	for i := range v.Models {
 		m := &v.Models[i]
-		for _, q := range []struct {
-			what            string
-			real, predicted float64
-			limit           float64
-		}{{"p50", m.Real.P50MS, m.Predicted.P50MS, limitP50}, {"p99", m.Real.P99MS, m.Predicted.P99MS, limitP99}} {
-			c := Check{What: m.Model + " " + q.what, Unit: "ms", Real: q.real, Predicted: q.predicted, Limit: q.limit}
-			if q.real > 0 {
-				c.Off = (q.predicted - q.real) / q.real
+		relative := func(predicted, real float64) float64 {
+			if real <= 0 {
+				return 0
 			}
+			return (predicted - real) / real
+		}
+		points := func(predicted, real float64) float64 { return predicted - real }
+		for _, q := range []struct {
+			what, unit string
+			of         func(*Outcomes) float64
+			off        func(predicted, real float64) float64
+			limit      float64
+		}{
+			{"p50", "ms", func(o *Outcomes) float64 { return o.P50MS }, relative, limitP50},
+			{"p99", "ms", func(o *Outcomes) float64 { return o.P99MS }, relative, limitP99},
+			{"miss rate", "points", func(o *Outcomes) float64 { return o.MissRate }, points, limitMiss},
+		} {
+			c := Check{What: m.Model + " " + q.what, Unit: q.unit, Real: q.of(&m.Real), Predicted: q.of(&m.Predicted), Limit: q.limit}
+			c.Off = q.off(c.Predicted, c.Real)
 			c.OK = math.Abs(c.Off) <= c.Limit
+			if m.Given != nil {
+				off := q.off(q.of(m.Given), c.Real)
+				c.OffGiven = &off
+			}
 			v.Checks = append(v.Checks, c)
 		}
-		c := Check{What: m.Model + " miss rate", Unit: "points", Real: m.Real.MissRate, Predicted: m.Predicted.MissRate, Off: m.Predicted.MissRate - m.Real.MissRate, Limit: limitMiss}
-		c.OK = math.Abs(c.Off) <= c.Limit
-		v.Checks = append(v.Checks, c)
 	}
 }
 
