@@ -53,7 +53,7 @@ func TestWalkthrough(t *testing.T) {
 }
 
 // shell runs a command that has to succeed. A run may be INVALID where other
-// tests keep the machine busy.
+// tests keep the machine busy, and is too short for a 99th percentile.
 func shell(t *testing.T, dir, library, line string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", line)
@@ -61,7 +61,7 @@ func shell(t *testing.T, dir, library, line string) {
 	cmd.Env = append(os.Environ(), "PATH="+binaries+string(os.PathListSeparator)+os.Getenv("PATH"), "ONNXRUNTIME_LIB="+library, "TERASTAL_CACHE="+filepath.Join(dir, ".cache"))
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == exitInvalid && strings.HasPrefix(line, "terastal run ") {
+	if errors.As(err, &exit) && exit.ExitCode() == exitInvalid && (strings.HasPrefix(line, "terastal run ") || strings.HasPrefix(line, "terastal validate ")) {
 		return
 	}
 	if err != nil {

@@ -60,6 +60,9 @@ func Validate(o ValidateOptions) (*validation.Document, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := validation.Comparable(log); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
 		in := validation.Input{Log: log, Path: path, Jobs: jobs, Draws: o.Draws}
 		if o.Layers != "" {
 			in.Predictor, err = validation.FromLayers(filepath.Base(o.Layers), layers, log)

@@ -1,10 +1,10 @@
 package validation
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
 )
 
@@ -20,11 +20,14 @@ type pace struct {
 	// speed is by accelerator and window: work done, with the factors, over time
 	// busy.
 	speed [][]float64
+	// spread is, by cell, what runs took over what they would have at this pace:
+	// the noise that speed averages over.
+	spread map[place][]float64
 }
 
 // paceOf measures it from the runs of a log.
 func paceOf(p *Predictor, runs []layerRun, accs int) *pace {
-	c := &pace{predictor: p, factor: map[place]float64{}, speed: make([][]float64, accs)}
+	c := &pace{predictor: p, factor: map[place]float64{}, speed: make([][]float64, accs), spread: map[place][]float64{}}
 	ratios := map[place][]float64{}
 	for i := range runs {
 		if e := p.of(&runs[i]).total(); e > 0 {
@@ -37,8 +40,19 @@ func paceOf(p *Predictor, runs []layerRun, accs int) *pace {
 	if len(runs) == 0 {
 		return c
 	}
-	n := int(runs[len(runs)-1].ended/paceWindow) + 1
-	work, busy := make([][]float64, accs), make([][]float64, accs)
+	c.measureSpeed(runs, int(runs[len(runs)-1].ended/paceWindow)+1)
+	for i := range runs {
+		r := &runs[i]
+		if took := c.takes(r.dispatched, int(r.accelerator), c.factor[r.place]*float64(p.of(r).total())); took > 0 {
+			c.spread[r.place] = append(c.spread[r.place], float64(r.occupied())/float64(took))
+		}
+	}
+	return c
+}
+
+// measureSpeed fills in the speed of every accelerator in so many windows.
+func (c *pace) measureSpeed(runs []layerRun, n int) {
+	work, busy := make([][]float64, len(c.speed)), make([][]float64, len(c.speed))
 	for k := range work {
 		work[k], busy[k], c.speed[k] = make([]float64, n), make([]float64, n), make([]float64, n)
 	}
@@ -47,7 +61,7 @@ func paceOf(p *Predictor, runs []layerRun, accs int) *pace {
 		if r.occupied() <= 0 {
 			continue
 		}
-		rate := c.factor[r.place] * float64(p.of(r).total()) / float64(r.occupied())
+		rate := c.factor[r.place] * float64(c.predictor.of(r).total()) / float64(r.occupied())
 		eachWindow(r.dispatched, r.ended, func(w int, t time.Duration) {
 			work[r.accelerator][w] += rate * float64(t)
 			busy[r.accelerator][w] += float64(t)
@@ -61,7 +75,6 @@ func paceOf(p *Predictor, runs []layerRun, accs int) *pace {
 			}
 		}
 	}
-	return c
 }
 
 // eachWindow calls f with the part of a time in each window.
@@ -74,34 +87,46 @@ func eachWindow(from, to time.Duration, f func(window int, part time.Duration)) 
 	}
 }
 
-// duration is how long a layer takes from an instant on at the machine's pace.
-func (c *pace) duration(at time.Duration, d sched.Dispatch) time.Duration {
-	left := float64(c.predictor.fixed(at, d))
-	if f, ok := c.factor[place{int32(d.Model), int32(d.Layer), int32(d.Implementation), int32(d.Accelerator)}]; ok {
-		left *= f
-	}
-	speed := c.speed[d.Accelerator]
+// durations draws how long layers take at the machine's pace.
+func (c *pace) durations(seed uint64) (sim.Durations, error) {
+	rng := rand.New(rand.NewPCG(seed, 0x70616365))
+	return func(at time.Duration, d sched.Dispatch) time.Duration {
+		work := float64(c.predictor.fixed(at, d))
+		cell := place{int32(d.Model), int32(d.Layer), int32(d.Implementation), int32(d.Accelerator)}
+		if f, ok := c.factor[cell]; ok {
+			work *= f
+		}
+		u := rng.Float64()
+		if s := c.spread[cell]; len(s) > 0 {
+			work *= s[int(u*float64(len(s)))]
+		}
+		return c.takes(at, d.Accelerator, work)
+	}, nil
+}
+
+// takes is how long so much work, in nanoseconds at speed 1, takes from an
+// instant on.
+func (c *pace) takes(at time.Duration, accelerator int, work float64) time.Duration {
+	speed := c.speed[accelerator]
 	begin := at
-	for left > 0 {
+	for work > 0 {
 		w := int(at / paceWindow)
 		if w >= len(speed) {
-			return at - begin + time.Duration(left)
+			return at - begin + time.Duration(work)
 		}
 		room := time.Duration(w+1)*paceWindow - at
-		if done := float64(room) * speed[w]; done < left {
-			left, at = left-done, at+room
+		if done := float64(room) * speed[w]; done < work {
+			work, at = work-done, at+room
 			continue
 		}
-		return at - begin + time.Duration(left/speed[w])
+		return at - begin + time.Duration(work/speed[w])
 	}
 	return at - begin
 }
 
-// given predicts jobs with the pace that the machine had.
-func (p *Predictor) given(log *eventlog.Log, runs []layerRun) (*eventlog.Log, error) {
-	c := paceOf(p, runs, len(log.Header.System.Accelerators))
-	arrivals, jobs := replayed(log)
-	var once Predictor = *p
-	once.draws = func(uint64) (sim.Durations, error) { return c.duration, nil }
-	return once.draw(log, arrivals, jobs, 1)
+// atPace is the predictor that knows the pace.
+func (p *Predictor) atPace(runs []layerRun) *Predictor {
+	paced := *p
+	paced.draws = paceOf(p, runs, len(p.dispatch)).durations
+	return &paced
 }

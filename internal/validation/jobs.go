@@ -47,6 +47,19 @@ func endings(log *eventlog.Log) [][]ending {
 	return out
 }
 
+// endingsByModel lists those of several logs, by model and log.
+func endingsByModel(logs []*eventlog.Log) (out [][][]ending) {
+	for _, log := range logs {
+		for m, jobs := range endings(log) {
+			if m == len(out) {
+				out = append(out, nil)
+			}
+			out[m] = append(out[m], jobs)
+		}
+	}
+	return out
+}
+
 // outcomes summarises jobs without the interval of the miss rate.
 func outcomes(jobs []ending) Outcomes {
 	o := Outcomes{Released: len(jobs)}

@@ -34,14 +34,23 @@ const DefaultDraws = 10
 // unscheduled is the policy of runs without a scheduler.
 const unscheduled = "unscheduled"
 
+// Comparable returns an error unless a log is of a run that can be validated: a real
+// one, of a policy.
+func Comparable(log *eventlog.Log) error {
+	switch {
+	case log.Header.Driver != eventlog.Real:
+		return errors.New("the log is of a simulation: give a log of `terastal run`, which is held against the simulator")
+	case log.Header.Policy == unscheduled:
+		return errors.New("the run was unscheduled: its requests ran at once on threads of their own, so that there are no decisions to replay and nothing that predicts it; give the log of a policy")
+	}
+	return nil
+}
+
 // Validate holds a run against what predicts it.
 func Validate(in Input) (*Validation, error) {
 	log := in.Log
-	switch {
-	case log.Header.Driver != eventlog.Real:
-		return nil, errors.New("the log is of a simulation: give a log of `terastal run`, which is held against the simulator")
-	case log.Header.Policy == unscheduled:
-		return nil, errors.New("the run was unscheduled: its requests ran at once on threads of their own, so that there are no decisions to replay and nothing that predicts it; give the log of a policy")
+	if err := Comparable(log); err != nil {
+		return nil, err
 	}
 	v := &Validation{Policy: log.Header.Policy, Log: in.Path, Predictor: in.Predictor.Name}
 	var err error
@@ -101,21 +110,14 @@ func (v *Validation) compareJobs(log *eventlog.Log, p *Predictor, runs []layerRu
 		return err
 	}
 	v.Draws = len(simulated)
-	paced, err := p.given(log, runs)
+	paced, err := p.atPace(runs).simulate(log, len(simulated))
 	if err != nil {
-		return fmt.Errorf("simulate: %w", err)
+		return err
 	}
-	given := endings(paced)
-	real := endings(log)
-	byModel := make([][][]ending, len(real))
-	for _, s := range simulated {
-		for m, jobs := range endings(s) {
-			byModel[m] = append(byModel[m], jobs)
-		}
-	}
+	real, byModel, given := endings(log), endingsByModel(simulated), endingsByModel(paced)
 	for m := range real {
 		sm := &log.Header.System.Models[m]
-		o := measured(given[m])
+		o := predicted(given[m])
 		v.Models = append(v.Models, Model{Model: sm.Name, Deadline: ms(sm.Deadline), Real: measured(real[m]), Predicted: predicted(byModel[m]), Given: &o, Jobs: matched(real[m], byModel[m])})
 	}
 	busy := log.Metrics().Utilization

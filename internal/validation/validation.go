@@ -70,11 +70,11 @@ type Model struct {
 	Deadline  float64  `json:"deadline_ms"`
 	Real      Outcomes `json:"real"`
 	Predicted Outcomes `json:"predicted"`
-	// Given is a simulation at the pace that the machine had during the run: with
-	// the layers' medians of the run, and the speed of every accelerator from
-	// moment to moment. It knows what no prediction can, and says how much of a
-	// disagreement is the machine's and how much the simulator's. Absent where a
-	// file predicted.
+	// Given is simulated at the pace that the machine had during the run: with the
+	// layers' medians of the run, the speed of every accelerator from moment to
+	// moment, and the noise around it. It knows what no prediction can, and says
+	// how much of a disagreement is the machine's and how much the simulator's.
+	// Absent where a file predicted.
 	Given *Outcomes `json:"given_pace,omitempty"`
 	// Jobs matches the response times of jobs that finished in both, release by
 	// release.
