@@ -3,6 +3,8 @@ package validation
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -60,7 +62,7 @@ func FromProfile(profile *profiler.Profile, sys *sched.System) (*Predictor, erro
 		return nil, fmt.Errorf("%w: %w", ErrMismatch, err)
 	}
 	p := FromSystem(sys)
-	p.Name, p.slow, p.draws = "simulator", profile.Slowdowns(), profile.Durations
+	p.Name, p.slow, p.draws = "simulator", profile.Slowdowns(), leveled(profile)
 	for i := range profile.Cells {
 		c := &profile.Cells[i]
 		at := &p.alone[c.Model][c.Layer][c.Implementation][c.Accelerator]
@@ -82,6 +84,30 @@ func FromProfile(profile *profiler.Profile, sys *sched.System) (*Predictor, erro
 	}
 	return p, nil
 }
+
+// leveled draws from the profile's distributions, at a level of each accelerator
+// that is drawn once per simulation: a profile does not know it better than two
+// measurements of the same thing agree.
+func leveled(profile *profiler.Profile) func(seed uint64) (sim.Durations, error) {
+	return func(seed uint64) (sim.Durations, error) {
+		drawn, err := profile.Durations(seed)
+		if err != nil || profile.Noise == nil {
+			return drawn, err
+		}
+		rng := rand.New(rand.NewPCG(seed, 0x6c65766c))
+		level := make([]float64, len(profile.Accelerators))
+		for k := range level {
+			level[k] = math.Exp(levelSigma(profile.Noise) * rng.NormFloat64())
+		}
+		return func(at time.Duration, d sched.Dispatch) time.Duration {
+			return time.Duration(float64(drawn(at, d)) * level[d.Accelerator])
+		}, nil
+	}
+}
+
+// levelSigma is the standard deviation of one measurement of which two differ by
+// the noise floor in the median: normal deviates differ by 0.954 of theirs.
+func levelSigma(n *profiler.Noise) float64 { return min(0.5, max(0, n.Median/0.954)) }
 
 func (p *Predictor) addHandoff(h profiler.Handoff) {
 	at := &p.handoff[h.Model][h.Layer]

@@ -73,6 +73,8 @@ func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy strin
 	return log
 }
 
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 2)) }
+
 // planted are worlds in which one source disagrees with the prediction.
 func planted(r *rand.Rand) map[string]world {
 	strength := 1 + r.Float64()
@@ -118,7 +120,7 @@ func TestPlantedSources(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		name := rapid.SampledFrom(sourceNames[:]).Draw(t, "source")
-		w := planted(rand.New(rand.NewPCG(seed, 2)))[name]
+		w := planted(newRand(seed))[name]
 		log := w.play(t, pairOfModels(), "fcfs", seed)
 		p := FromSystem(&log.Header.System)
 		runs := layerRuns(log)
