@@ -1,44 +1,88 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/internal/validation"
 )
 
-func newValidate(s *streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "validate LOG",
-		Short: "Hold a real run against the simulator",
-		Long: `Replays the decisions of a recorded real run through the engine (they have to come
-out the same), compares every layer run with its predicted duration, and
-simulates the run's own arrivals to compare miss rates and response times.
+// validateOptions are the flags of validate.
+type validateOptions struct {
+	*streams
+	flow.ValidateOptions
+	write string
+}
 
-Exits with 1 when a replayed decision differs from the recorded one.`,
+func newValidate(s *streams) *cobra.Command {
+	o := validateOptions{streams: s}
+	cmd := &cobra.Command{
+		Use:   "validate LOG...",
+		Short: "Hold real runs against the simulator, or against someone else's",
+		Long: `Replays the decisions of a recorded real run through the engine (they have to come
+out the same), simulates its arrivals with durations drawn from the profile, and
+compares layers, requests, miss rates and utilisation; names what prediction and
+hardware disagree about. With several logs, also whether the policies come out in
+the same order. A folder stands for the logs of real runs in it.
+
+Predictions can come from files instead: --layers for the times of layers, --jobs
+for the completions of requests, each as CSV or JSON (docs/VALIDATION.md).
+
+Exits with 1 when a replayed decision differs from the recorded one, and with 3
+when the run is too short or too disturbed for its claims. Checks that a
+prediction does not pass are reported, and no failure.`,
 		Example: `  terastal validate out/demo/terastal.log.json
-  terastal validate out/terastal.log.json --json | jq .layers`,
-		Args: exactArgs("LOG"),
+  terastal validate out/demo
+  terastal validate out/edf.log.json out/terastal.log.json --profile out/profile.json
+  terastal validate out/terastal.log.json --jobs predicted.csv
+  terastal validate out/terastal.log.json --json | jq '.validations[0].sources'`,
+		Args: atLeastOne("log of a real run"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			log, err := eventlog.Read(args[0])
-			if err != nil {
-				return err
-			}
-			v, err := flow.Validate(log)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			report.Validation(s.text(), v)
-			if err := s.document(v); err != nil {
-				return err
-			}
-			if v.Difference != "" {
-				return fmt.Errorf("%s: a replayed decision differs: %s", args[0], v.Difference)
-			}
-			return nil
+			o.Logs, o.Progress = args, func(what string) flow.Meter { return o.progress(what) }
+			return o.validate()
 		},
 	}
+	f := cmd.Flags()
+	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json beside each log)")
+	f.StringVar(&o.Layers, "layers", "", "predicted times of layers, a CSV or JSON file, in place of the profile")
+	f.StringVar(&o.ValidateOptions.Jobs, "jobs", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
+	f.IntVar(&o.Draws, "draws", validation.DefaultDraws, "how many simulations predict each run")
+	f.StringVar(&o.write, "write", "", "file for the validation (default: validation.json beside the first log)")
+	return cmd
+}
+
+func (o *validateOptions) validate() error {
+	if o.Draws < 1 || o.Draws > 1000 {
+		return usagef("--draws is %d, must be 1 to 1000", o.Draws)
+	}
+	if o.Layers != "" && o.Profile != "" {
+		return usagef("--layers and --profile both say how long layers take: leave one out")
+	}
+	d, err := flow.Validate(o.ValidateOptions)
+	if err != nil {
+		return err
+	}
+	report.Validation(o.text(), d)
+	path := cmp.Or(o.write, filepath.Join(filepath.Dir(d.Validations[0].Log), "validation.json"))
+	if err := d.Write(path); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.text(), "\nwritten: %s\n", path)
+	if err := o.document(d); err != nil {
+		return err
+	}
+	for _, v := range d.Validations {
+		if v.Difference != "" {
+			return fmt.Errorf("%s: a replayed decision differs: %s", v.Log, v.Difference)
+		}
+	}
+	if ok, reasons := d.Valid(); !ok {
+		return invalidError{reasons}
+	}
+	return nil
 }

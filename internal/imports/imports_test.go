@@ -49,17 +49,17 @@ var allowed = []struct {
 	{"variants", []string{"models", "profiler", "runtime", "sched", "internal/onnxpb", "internal/ort"}},
 	{"internal/dataset", []string{"models", "internal/glyphs", "internal/numpy"}},
 	// What results are held against.
-	{"internal/validation", []string{"profiler", "sched", "sched/sim", "sched/eventlog", "internal/stats"}},
+	{"internal/validation", []string{"profiler", "sched", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},
 	{"internal/comparison", []string{"sched", "sched/eventlog", "internal/stats"}},
 	// What the command line shares between its verbs.
 	{"internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "internal/table"}},
 	{"internal/live", []string{"runtime", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
-	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/comparison", "internal/study",
+	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/comparison", "internal/study", "internal/validation",
 		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
-	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/comparison", "internal/flow", "internal/stats", "internal/study", "internal/table"}},
-	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/comparison", "internal/study", "internal/document",
+	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/comparison", "internal/flow", "internal/stats", "internal/study", "internal/table", "internal/validation"}},
+	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/comparison", "internal/study", "internal/validation", "internal/document",
 		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/numpy", "internal/ort", "internal/report", "internal/table"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},

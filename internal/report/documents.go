@@ -5,10 +5,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/variants"
 )
 
@@ -18,41 +16,6 @@ func shorten(s string, n int) string {
 		return "…" + string(r[len(r)-n+1:])
 	}
 	return s
-}
-
-// Validation prints how a real run compares with the simulator.
-func Validation(w io.Writer, v *flow.Validation) {
-	if v.Difference == "" {
-		fmt.Fprintf(w, "decisions: all %d replayed decisions of %s are the recorded ones\n", v.Decisions, v.Policy)
-	} else {
-		fmt.Fprintf(w, "decisions: %d replayed decisions of %s are the recorded ones, the next differs\n", v.Decisions, v.Policy)
-	}
-	e := &v.Layers
-	fmt.Fprintf(w, "layers: %d runs, mean absolute error %s of the prediction, bias %+.1f %%, within 5 %%: %s, within 10 %%: %s\n\n",
-		e.Runs, percent(e.MAPE), 100*e.Bias, percent(e.Within5), percent(e.Within10))
-	t := table.New("", "model", ">released", ">miss rate", ">dropped", ">p50", ">p90", ">p99")
-	for i, m := range v.Models {
-		if i > 0 {
-			t.AppendSeparator()
-		}
-		for _, side := range []struct {
-			name, model string
-			m           eventlog.ModelMetrics
-		}{{"real", m.Model, m.Real}, {"simulated", "", m.Simulated}} {
-			p50, p90, p99 := latencies(side.m)
-			t.AppendRow(table.Row{side.name, side.model, side.m.Released, percent(side.m.MissRate), side.m.Dropped, p50, p90, p99})
-		}
-	}
-	render(w, t)
-	if len(e.Worst) == 0 {
-		return
-	}
-	fmt.Fprintln(w, "\nwhere the predictions are off most:")
-	t = table.New(">", "model", "layer", "accelerator", ">runs", ">predicted", ">measured p50")
-	for i, x := range e.Worst {
-		t.AppendRow(table.Row{i + 1, x.Model, shorten(x.Layer, 34), x.Accelerator, x.Runs, usText(x.PredictedUS), usText(x.MeasuredUS)})
-	}
-	render(w, t)
 }
 
 // Target is a variants.Target with names.

@@ -10,6 +10,8 @@ type Validation struct {
 	// the names of the files that the predictions came from.
 	Log       string `json:"log,omitempty"`
 	Predictor string `json:"predictor"`
+	// Draws is how many simulations predicted the jobs; 0 where a file did.
+	Draws int `json:"draws"`
 	// Decisions is how many recorded decisions were replayed through the
 	// engine with the run's own durations; Difference describes the first that
 	// came out otherwise.
@@ -32,6 +34,8 @@ type Validation struct {
 	// Reasons say why and what to change.
 	Valid   bool     `json:"valid"`
 	Reasons []string `json:"invalid_reasons,omitempty"`
+
+	traffic string // what has to be the same to compare policies
 }
 
 // Agreement says how well predicted values match measured ones. Errors are
@@ -66,6 +70,12 @@ type Model struct {
 	Deadline  float64  `json:"deadline_ms"`
 	Real      Outcomes `json:"real"`
 	Predicted Outcomes `json:"predicted"`
+	// Given is simulated at the pace that the machine had during the run: with the
+	// layers' medians of the run, the speed of every accelerator from moment to
+	// moment, and the noise around it. It knows what no prediction can, and says
+	// how much of a disagreement is the machine's and how much the simulator's.
+	// Absent where a file predicted.
+	Given *Outcomes `json:"given_pace,omitempty"`
 	// Jobs matches the response times of jobs that finished in both, release by
 	// release.
 	Jobs Agreement `json:"jobs"`
@@ -120,4 +130,8 @@ type Check struct {
 	Off   float64 `json:"off"`
 	Limit float64 `json:"limit"`
 	OK    bool    `json:"ok"`
+	// OffGiven is the error of the simulation at the run's own pace; absent where
+	// there is none. What it is within the limit of, and Off is not, the machine
+	// was not as profiled.
+	OffGiven *float64 `json:"off_given_pace,omitempty"`
 }

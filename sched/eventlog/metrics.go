@@ -172,6 +172,23 @@ func (l *Log) Metrics() Metrics {
 	return out
 }
 
+// IdleLags is, by job, how long its release went unnoticed while an accelerator
+// was idle; jobs for which that is no time are left out.
+func (l *Log) IdleLags() map[int64]time.Duration {
+	out := map[int64]time.Duration{}
+	idle := idleness{accelerators: len(l.Header.System.Accelerators)}
+	for i := range l.Records {
+		r := &l.Records[i]
+		idle.follow(r)
+		if r.Kind == sched.Released && r.At > r.Start {
+			if lag := idle.within(r.Start, r.At); lag > 0 {
+				out[r.Job] = lag
+			}
+		}
+	}
+	return out
+}
+
 // variantUses names the variants that were used, in the order of layers.
 func variantUses(m *sched.Model, uses []int) (out []VariantUse) {
 	for _, l := range m.Layers {

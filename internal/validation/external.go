@@ -1,0 +1,450 @@
+package validation
+
+import (
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// ErrExternal is wrapped by errors about predictions that a file brings.
+var ErrExternal = errors.New("predictions")
+
+// Bounds of a file of predictions.
+const (
+	maxBytes = 256 << 20
+	maxRows  = 1 << 22
+	maxTime  = float64(24 * time.Hour)
+)
+
+// LayerPrediction is how long somebody else says a layer takes.
+type LayerPrediction struct {
+	Model, Layer, Implementation, Accelerator string
+	Latency                                   time.Duration
+	at                                        string // file and line
+}
+
+// JobPrediction is what somebody else says a request gets.
+type JobPrediction struct {
+	Model string
+	// Job is the request's number among those of its model, in the order of
+	// their scheduled releases from 0; -1 where Release names it.
+	Job     int
+	Release time.Duration // scheduled, from the start of the run
+	// Response is from the scheduled release to the end; of those that finish.
+	// Where the file has an end instead, Ends is true and it counts from the
+	// start of the run.
+	Response time.Duration
+	Ends     bool
+	// Outcome is sched.Pending where the deadline decides.
+	Outcome sched.Outcome
+	at      string
+}
+
+// row is a line of a table, or an object of a list.
+type row struct {
+	values map[string]string
+	at     string
+}
+
+// ReadLayers reads predicted layer times, as CSV or JSON; see docs/VALIDATION.md.
+// name is the file's, for errors, which wrap ErrExternal.
+func ReadLayers(name string, r io.Reader) ([]LayerPrediction, error) {
+	rows, err := readRows(name, r, "layers", []string{"model", "layer", "implementation", "accelerator", "latency_us"})
+	if err != nil {
+		return nil, err
+	}
+	var out []LayerPrediction
+	for _, x := range rows {
+		p := LayerPrediction{Model: x.values["model"], Layer: x.values["layer"], Implementation: x.values["implementation"], Accelerator: x.values["accelerator"], at: x.at}
+		if p.Implementation == "" {
+			p.Implementation = "original"
+		}
+		var ok bool
+		if p.Latency, ok, err = x.time("latency_us", time.Microsecond); err != nil {
+			return nil, err
+		} else if !ok || p.Latency <= 0 {
+			return nil, x.wrong("latency_us is missing or not above 0")
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// ReadJobs reads predicted completions of requests, as CSV or JSON; see
+// docs/VALIDATION.md. name is the file's, for errors, which wrap ErrExternal.
+func ReadJobs(name string, r io.Reader) ([]JobPrediction, error) {
+	rows, err := readRows(name, r, "jobs", []string{"model", "job", "release_us", "response_ms", "completion_us", "outcome"})
+	if err != nil {
+		return nil, err
+	}
+	var out []JobPrediction
+	for _, x := range rows {
+		p, err := x.job()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// job reads a row of a file of jobs.
+func (x *row) job() (p JobPrediction, err error) {
+	p = JobPrediction{Model: x.values["model"], Job: -1, at: x.at}
+	var released, responded, ended bool
+	if s := x.values["job"]; s != "" {
+		if p.Job, err = strconv.Atoi(s); err != nil || p.Job < 0 {
+			return p, x.wrong("job %q is not a whole number from 0", s)
+		}
+	}
+	if p.Release, released, err = x.time("release_us", time.Microsecond); err != nil {
+		return p, err
+	}
+	if released == (p.Job >= 0) {
+		return p, x.wrong("it needs either job or release_us to say which request it is about")
+	}
+	if p.Response, responded, err = x.time("response_ms", time.Millisecond); err != nil {
+		return p, err
+	}
+	if !responded {
+		if p.Response, ended, err = x.time("completion_us", time.Microsecond); err != nil {
+			return p, err
+		}
+		p.Ends = ended
+	} else if x.values["completion_us"] != "" {
+		return p, x.wrong("it has both response_ms and completion_us: leave one out")
+	}
+	return p, x.outcome(&p, responded || ended)
+}
+
+// outcome reads how the job ends and checks that it fits the rest.
+func (x *row) outcome(p *JobPrediction, finishes bool) error {
+	s := x.values["outcome"]
+	for o := sched.Met; o <= sched.Failed; o++ {
+		if o.String() == s {
+			p.Outcome = o
+		}
+	}
+	done := p.Outcome == sched.Met || p.Outcome == sched.Late
+	switch {
+	case s != "" && p.Outcome == sched.Pending:
+		return x.wrong("outcome %q, can be met, late, dropped or failed", s)
+	case finishes && s != "" && !done:
+		return x.wrong("it is %s, and has a time at which it completes", s)
+	case !finishes && (s == "" || done):
+		return x.wrong("it needs response_ms or completion_us, or outcome dropped or failed")
+	}
+	return nil
+}
+
+func (x *row) wrong(format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", ErrExternal, x.at, fmt.Sprintf(format, args...))
+}
+
+// time reads a time in a unit; false where there is none.
+func (x *row) time(column string, unit time.Duration) (time.Duration, bool, error) {
+	s := x.values[column]
+	if s == "" {
+		return 0, false, nil
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= 0) || f*float64(unit) > maxTime {
+		return 0, false, x.wrong("%s %q is not a number from 0 to a day", column, s)
+	}
+	return time.Duration(math.Round(f * float64(unit))), true, nil
+}
+
+// readRows reads a table with a line of column names, or a JSON object with one
+// list of objects.
+func readRows(name string, r io.Reader, list string, columns []string) ([]row, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrExternal, name, err)
+	}
+	if len(data) > maxBytes {
+		return nil, fmt.Errorf("%w: %s: larger than %d bytes", ErrExternal, name, maxBytes)
+	}
+	text := strings.TrimPrefix(string(data), "\ufeff")
+	var rows []row
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		rows, err = jsonRows(name, text, list, columns)
+	} else {
+		rows, err = csvRows(name, text, columns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("%w: %s: it predicts nothing: need %s", ErrExternal, name, strings.Join(columns, ", "))
+	}
+	return rows, nil
+}
+
+func csvRows(name, text string, columns []string) ([]row, error) {
+	c := csv.NewReader(strings.NewReader(text))
+	c.Comment, c.TrimLeadingSpace = '#', true
+	fail := func(line int, format string, args ...any) error {
+		return fmt.Errorf("%w: %s:%d: %s", ErrExternal, name, line, fmt.Sprintf(format, args...))
+	}
+	var header []string
+	var rows []row
+	for {
+		fields, err := c.Read()
+		var parse *csv.ParseError
+		switch {
+		case errors.Is(err, io.EOF):
+			return rows, nil
+		case errors.As(err, &parse):
+			return nil, fail(parse.Line, "%v", parse.Err)
+		case err != nil:
+			return nil, fail(1, "%v", err)
+		}
+		line, _ := c.FieldPos(0)
+		if header == nil {
+			if err := checkHeader(fields, columns); err != nil {
+				return nil, fail(line, "%v", err)
+			}
+			header = fields
+			continue
+		}
+		if len(rows) == maxRows {
+			return nil, fail(line, "more than %d rows", maxRows)
+		}
+		x := row{values: map[string]string{}, at: fmt.Sprintf("%s:%d", name, line)}
+		for i, column := range header {
+			x.values[strings.TrimSpace(column)] = strings.TrimSpace(fields[i])
+		}
+		rows = append(rows, x)
+	}
+}
+
+// checkHeader refuses columns that nobody reads, as those of other files; names
+// that begin with x_ are anybody's.
+func checkHeader(header, columns []string) error {
+	seen := map[string]bool{}
+	for _, c := range header {
+		c = strings.TrimSpace(c)
+		if err := checkKey(c, columns); err != nil {
+			return err
+		}
+		if seen[c] {
+			return fmt.Errorf("column %q is there twice", c)
+		}
+		seen[c] = true
+	}
+	if !seen["model"] {
+		return errors.New("there is no column \"model\"")
+	}
+	return nil
+}
+
+func checkKey(key string, columns []string) error {
+	if !slices.Contains(columns, key) && !strings.HasPrefix(key, "x_") {
+		return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read", key, strings.Join(columns, ", "))
+	}
+	return nil
+}
+
+// jsonRows reads {"layers": [{...}, ...]}.
+func jsonRows(name, text, list string, columns []string) ([]row, error) {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	fail := func(format string, args ...any) error {
+		at := min(int(d.InputOffset()), len(text))
+		return fmt.Errorf("%w: %s:%d: %s", ErrExternal, name, 1+strings.Count(text[:at], "\n"), fmt.Sprintf(format, args...))
+	}
+	for _, want := range []json.Token{json.Delim('{'), list, json.Delim('[')} {
+		if got, err := d.Token(); err != nil || got != want {
+			return nil, fail("it has to be {%q: [...]}", list)
+		}
+	}
+	var rows []row
+	for d.More() {
+		var object map[string]any
+		if err := d.Decode(&object); err != nil {
+			return nil, fail("%v", err)
+		}
+		if len(rows) == maxRows {
+			return nil, fail("more than %d rows", maxRows)
+		}
+		x := row{values: map[string]string{}}
+		for key, value := range object {
+			if err := checkKey(key, columns); err != nil {
+				return nil, fail("%v", err)
+			}
+			switch v := value.(type) {
+			case string:
+				x.values[key] = v
+			case json.Number:
+				x.values[key] = v.String()
+			default:
+				return nil, fail("%s is neither text nor a number", key)
+			}
+		}
+		x.at = fmt.Sprintf("%s:%d", name, 1+strings.Count(text[:min(int(d.InputOffset()), len(text))], "\n"))
+		rows = append(rows, x)
+	}
+	for _, want := range []json.Token{json.Delim(']'), json.Delim('}')} {
+		if got, err := d.Token(); err != nil || got != want {
+			return nil, fail("it has to be {%q: [...]} and nothing else", list)
+		}
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fail("something follows the list")
+	}
+	return rows, nil
+}
+
+// FromLayers predicts from a file of layer times. Those it leaves out take what
+// decisions expected; those that the log ran have to be there.
+func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predictor, error) {
+	sys := &log.Header.System
+	p := FromSystem(sys)
+	p.Name = name
+	given := map[place]bool{}
+	for i := range list {
+		x := &list[i]
+		at, err := find(sys, x)
+		if err != nil {
+			return nil, err
+		}
+		if given[at] {
+			return nil, fmt.Errorf("%w: %s: layer %q of %q on %q is there twice", ErrExternal, x.at, x.Layer, x.Model, x.Accelerator)
+		}
+		given[at] = true
+		p.alone[at.model][at.layer][at.implementation][at.accelerator] = x.Latency
+	}
+	for _, r := range layerRuns(log) {
+		if !given[r.place] {
+			l := &sys.Models[r.model].Layers[r.layer]
+			return nil, fmt.Errorf("%w: %s: nothing about layer %q of %q, implementation %q, on %q, which the log ran", ErrExternal, name, l.Name, sys.Models[r.model].Name, l.Implementations[r.implementation].Name, sys.Accelerators[r.accelerator])
+		}
+	}
+	// What the file says of a run is all of it.
+	for m := range p.handoff {
+		clear(p.handoff[m])
+	}
+	return p, nil
+}
+
+// find is where a prediction belongs.
+func find(sys *sched.System, x *LayerPrediction) (at place, err error) {
+	no := func(what, name string, have []string) (place, error) {
+		return place{}, fmt.Errorf("%w: %s: the log has no %s %q, it has %s", ErrExternal, x.at, what, name, strings.Join(have[:min(len(have), 12)], ", "))
+	}
+	k := slices.Index(sys.Accelerators, x.Accelerator)
+	if k < 0 {
+		return no("accelerator", x.Accelerator, sys.Accelerators)
+	}
+	m := slices.IndexFunc(sys.Models, func(m sched.Model) bool { return m.Name == x.Model })
+	if m < 0 {
+		return no("model", x.Model, modelNames(sys))
+	}
+	layers := sys.Models[m].Layers
+	l := slices.IndexFunc(layers, func(l sched.Layer) bool { return l.Name == x.Layer })
+	if l < 0 {
+		var have []string
+		for _, l := range layers {
+			have = append(have, l.Name)
+		}
+		return no("layer", x.Layer, have)
+	}
+	i := slices.IndexFunc(layers[l].Implementations, func(im sched.Implementation) bool { return im.Name == x.Implementation })
+	if i < 0 {
+		var have []string
+		for _, im := range layers[l].Implementations {
+			have = append(have, im.Name)
+		}
+		return no("implementation", x.Implementation, have)
+	}
+	return place{int32(m), int32(l), int32(i), int32(k)}, nil
+}
+
+func modelNames(sys *sched.System) (out []string) {
+	for _, m := range sys.Models {
+		out = append(out, m.Name)
+	}
+	return out
+}
+
+// compareGivenJobs fills in Models from somebody else's predictions.
+func (v *Validation) compareGivenJobs(log *eventlog.Log, list []JobPrediction) error {
+	sys := &log.Header.System
+	real := endings(log)
+	given, err := locate(sys, real, list)
+	if err != nil {
+		return err
+	}
+	for m := range real {
+		sm := &sys.Models[m]
+		v.Models = append(v.Models, Model{Model: sm.Name, Deadline: ms(sm.Deadline), Real: measured(real[m]), Predicted: measured(given[m]), Jobs: matched(real[m], [][]ending{given[m]})})
+		if n := len(given[m]); n < len(real[m]) {
+			v.invalid("%d of %d requests of %s are predicted: predict all that the log released", n, len(real[m]), sm.Name)
+		}
+	}
+	return nil
+}
+
+// locate finds the job of every prediction, and makes it an ending of that.
+func locate(sys *sched.System, real [][]ending, list []JobPrediction) ([][]ending, error) {
+	out := make([][]ending, len(real))
+	seen := map[int64]string{}
+	for i := range list {
+		x := &list[i]
+		m := slices.Index(modelNames(sys), x.Model)
+		if m < 0 {
+			return nil, fmt.Errorf("%w: %s: the log has no model %q, it has %s", ErrExternal, x.at, x.Model, strings.Join(modelNames(sys), ", "))
+		}
+		n := x.Job
+		if n < 0 {
+			n = nearest(real[m], x.Release)
+		}
+		if n < 0 || n >= len(real[m]) {
+			return nil, fmt.Errorf("%w: %s: the log has no such request of %q: it has %d, from 0, and releases match to 1 us", ErrExternal, x.at, x.Model, len(real[m]))
+		}
+		e := ending{job: real[m][n].job, release: real[m][n].release, response: x.Response, outcome: x.Outcome}
+		if before := seen[e.job]; before != "" {
+			return nil, fmt.Errorf("%w: %s: the request is there already, at %s", ErrExternal, x.at, before)
+		}
+		seen[e.job] = x.at
+		if x.Ends {
+			if e.response -= e.release; e.response < 0 {
+				return nil, fmt.Errorf("%w: %s: it completes before its release at %v", ErrExternal, x.at, e.release)
+			}
+		}
+		if e.outcome == sched.Pending {
+			if e.outcome = sched.Met; e.response > sys.Models[m].Deadline {
+				e.outcome = sched.Late
+			}
+		}
+		out[m] = append(out[m], e)
+	}
+	for m := range out {
+		slices.SortStableFunc(out[m], func(a, b ending) int { return cmp.Compare(a.release, b.release) })
+	}
+	return out, nil
+}
+
+// nearest is the job released closest to an instant, within a microsecond; -1
+// where there is none.
+func nearest(jobs []ending, release time.Duration) int {
+	n, _ := slices.BinarySearchFunc(jobs, release-time.Microsecond, func(e ending, t time.Duration) int { return cmp.Compare(e.release, t) })
+	best := -1
+	for ; n < len(jobs) && jobs[n].release <= release+time.Microsecond; n++ {
+		if best < 0 || (jobs[n].release-release).Abs() < (jobs[best].release-release).Abs() {
+			best = n
+		}
+	}
+	return best
+}
