@@ -214,7 +214,8 @@ type Engine struct {
 	slow       float64 // in rollouts, how much longer layers take than the tables say; 0 in others
 	t          *Tables
 	state      State
-	active     []int32 // jobs in the system, by model
+	active     []int32       // jobs in the system, by model
+	overdue    time.Duration // no job's deadline is before it
 	stopped    bool
 	event      EventKind // of the current step
 	own        int64     // ID of the next job of its own
@@ -277,10 +278,12 @@ func (e *Engine) CopyFrom(o *Engine) {
 func (e *Engine) adopt(s *State) {
 	e.state.CopyFrom(s)
 	clear(e.active)
-	e.own, e.due, e.stopped = rolledJobs, e.due[:0], false
+	e.own, e.due, e.stopped, e.overdue = rolledJobs, e.due[:0], false, never
 	for i := range s.Jobs {
-		e.active[s.Jobs[i].Model]++
-		e.own = max(e.own, s.Jobs[i].ID+1)
+		j := &s.Jobs[i]
+		e.active[j.Model]++
+		e.own = max(e.own, j.ID+1)
+		e.overdue = min(e.overdue, j.Deadline)
 	}
 	e.invariants.adopt(s)
 }
@@ -374,6 +377,7 @@ func (e *Engine) admit(j Job) {
 		return
 	}
 	e.active[j.Model]++
+	e.overdue = min(e.overdue, j.Deadline)
 	e.state.Jobs = append(e.state.Jobs, j)
 }
 
@@ -477,15 +481,17 @@ type dropper interface {
 // a stop says to.
 func (e *Engine) drop() {
 	own := e.dropper
-	if e.cfg.Drop == DropNone && !e.stopped && own == nil {
+	if !e.stopped && own == nil && (e.cfg.Drop == DropNone || e.cfg.Drop == DropLate && e.state.Now <= e.overdue) {
 		return
 	}
+	e.overdue = never
 	for i := 0; i < len(e.state.Jobs); {
 		reason := ""
 		if e.state.Jobs[i].Waiting() {
 			reason = e.dropReason(i, own)
 		}
 		if reason == "" {
+			e.overdue = min(e.overdue, e.state.Jobs[i].Deadline)
 			i++
 			continue
 		}

@@ -44,7 +44,8 @@ func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
 	return time.Duration(float64(j.Deadline-s.Now) / p.slow())
 }
 
-// newPlainRule takes prices for one release of every model per deadline.
+// newPlainRule takes the system's prices, or those for one release of every
+// model per deadline.
 func newPlainRule(sys *sched.System, o sched.RuleOptions) *plainRule {
 	tables, err := sched.Compile(*sys)
 	if err != nil {
@@ -57,6 +58,9 @@ func newPlainRule(sys *sched.System, o sched.RuleOptions) *plainRule {
 	p, err := tables.NewPricing(rates)
 	if err != nil {
 		panic(err)
+	}
+	if sys.Pricing != nil {
+		p = sys.Pricing
 	}
 	return &plainRule{reference{sys, ""}, o, p.Prices, p.Rates, false, plainPace{}}
 }

@@ -42,7 +42,7 @@ func (p *plainRollout) longer(x time.Duration) time.Duration {
 	return time.Duration(p.slow() * float64(x))
 }
 
-func newPlainRollout(sys *sched.System) plain {
+func newPlainRollout(sys *sched.System) *plainRollout {
 	tables, err := sched.Compile(*sys)
 	if err != nil {
 		panic(err)
@@ -72,7 +72,6 @@ func (p *plainRollout) configure(cfg sched.Config) {
 func (p *plainRollout) drops(*sched.State, int) bool { return false }
 func (p *plainRollout) ended(_ int, o sched.Outcome) { p.alarm = p.alarm || o != sched.Met }
 func (p *plainRollout) weight(m int32) float64       { return weightOf(p.rates, m) }
-func (p *plainRollout) period(m int32) float64       { return 1e9 / p.rates[m] }
 
 func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 	out := p.rules[p.cur].choices(s)
@@ -119,10 +118,14 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 func (p *plainRollout) search(base *sched.State) int {
 	mean := 0.0
 	for m := range p.sys.Models {
-		mean += p.period(int32(m)) / float64(len(p.sys.Models))
+		mean += float64(p.sys.Models[m].Deadline) / float64(len(p.sys.Models))
 	}
 	left := [2]int{p.o.Events, p.o.Touches}
 	best, until := p.roll(base, p.rules[p.cur], base.Now+time.Duration(p.o.Horizon*mean), math.Inf(1), &left)
+	if left[0] < 0 || left[1] < 0 {
+		p.cur = 0
+		return p.cur
+	}
 	if best <= p.o.Good {
 		return p.cur
 	}
@@ -219,7 +222,7 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 
 func (p *plainRollout) risk(model int32, used sched.VariantSet, laxity time.Duration) float64 {
 	x := p.o.Variant * float64(used.Len())
-	return x + p.o.Tight*p.weight(model)*math.Exp(-float64(laxity)/(p.o.Fade*p.period(model)))
+	return x + p.o.Tight*p.weight(model)*math.Exp(-float64(laxity)/(p.o.Fade*float64(p.sys.Models[model].Deadline)))
 }
 
 // costing adds up what a rolled schedule costs.

@@ -20,6 +20,9 @@ type plain interface {
 // configured is a plain policy that wants to know the engine's configuration.
 type configured interface{ configure(sched.Config) }
 
+// boundedRollout is rollout with searches that long queues end early.
+const boundedRollout = "rollout:events=12:touches=60"
+
 // newPlain returns the plain form of any policy that sched.NewPolicy makes.
 func newPlain(sys *sched.System, name string) plain {
 	r := reference{sys, name}
@@ -31,6 +34,10 @@ func newPlain(sys *sched.System, name string) plain {
 		return newPlainRule(sys, sched.PricedEDF())
 	case "rollout":
 		return newPlainRollout(sys)
+	case boundedRollout:
+		p := newPlainRollout(sys)
+		p.o.Events, p.o.Touches = 12, 60
+		return p
 	case "llf":
 		return memoryless{r, r.llf}
 	case "heft":

@@ -63,6 +63,19 @@ func drawRichSystem(t *rapid.T) sched.System {
 	return sys
 }
 
+// drawPricing computes prices for rates that deadlines do not tell.
+func drawPricing(t *rapid.T, sys *sched.System) *sched.Pricing {
+	var rates []float64
+	for range sys.Models {
+		rates = append(rates, float64(uint(1)<<number(t, 10, "rate")))
+	}
+	p, err := compile(t, *sys).NewPricing(rates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // listedSets returns the system with every additive bound written out as the
 // list of the sets that it allows.
 func listedSets(sys sched.System) sched.System {
@@ -153,10 +166,13 @@ func newWhole(t failer, name string, tables *sched.Tables) sched.Policy {
 // TestReferences holds every policy against its plain form, one drawn policy per
 // random system: -cases 50000 for the long run.
 func TestReferences(t *testing.T) {
-	names := allPolicies()
+	names := append(allPolicies(), boundedRollout)
 	ran := map[string]int{}
 	checkN(t, *cases, func(t *rapid.T) {
 		sys := drawRichSystem(t)
+		if chance(t, 40, "pricing") {
+			sys.Pricing = drawPricing(t, &sys)
+		}
 		name := rapid.SampledFrom(names).Draw(t, "policy")
 		tables := compile(t, sys)
 		fast := newWhole(t, name, tables)

@@ -18,14 +18,14 @@ type roller struct {
 	cost   float64
 	lost   []int64       // jobs that nothing can save
 	ahead  time.Duration // the horizon
-	fading []float64     // by model: the time by which the cost of a completion in time falls by e
+	fading []float64     // by model: the laxity by which the cost of a completion in time falls by e
 }
 
 // rollOptions say what a rolled schedule costs and where it ends.
 type rollOptions struct {
-	horizon float64 // how far ahead, in mean periods of the models
+	horizon float64 // how far ahead, in mean relative deadlines of the models
 	tight   float64 // cost of a completion just in time, in those of a miss
-	fade    float64 // its decay with laxity, in the model's periods
+	fade    float64 // its decay with laxity, in the model's relative deadlines
 	variant float64 // cost of a variant used
 }
 
@@ -34,6 +34,9 @@ type bounds struct {
 	events  int // completions
 	touches int // active requests, summed over the completions
 }
+
+// spent reports whether a roll ended early for them.
+func (b *bounds) spent() bool { return b.events < 0 || b.touches < 0 }
 
 // rolledSeed and rolledJobs set apart what a rolled engine draws and names from
 // what the real one will.
@@ -61,8 +64,9 @@ func newRoller(p *priced, cfg *Config, o rollOptions) *roller {
 	r.engine = e
 	mean := 0.0
 	for i := range p.models {
-		r.fading = append(r.fading, o.fade*p.models[i].period)
-		mean += p.models[i].period / float64(len(p.models))
+		deadline := float64(p.t.models[i].deadline)
+		r.fading = append(r.fading, o.fade*deadline)
+		mean += deadline / float64(len(p.models))
 	}
 	r.ahead = time.Duration(o.horizon * mean)
 	return r
@@ -174,7 +178,7 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 		}
 		b.events--
 		b.touches -= len(s.Jobs)
-		if b.events < 0 || b.touches < 0 {
+		if b.spent() {
 			return
 		}
 		i := s.find(s.Accelerators[next].Job)

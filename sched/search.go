@@ -47,6 +47,11 @@ type searchOptions struct {
 	margin  float64 // by which a rule has to be better than that which dispatches
 }
 
+// fallback is the rule that dispatches while queues are so long that a search
+// is over before one rule was rolled to the horizon: priced EDF. The rule that
+// was best while queues were short would otherwise stay.
+const fallback = 0
+
 // Found is what a search came to.
 type Found struct {
 	Rule   int     // that should dispatch from now on
@@ -82,7 +87,9 @@ func (s *Search) Run() Found {
 	until := r.engine.state.Now
 	found := Found{Rule: s.cur}
 	first := best
-	if best > s.good {
+	if b.spent() {
+		found.Rule = fallback
+	} else if best > s.good {
 		begin := s.next
 		s.next = (s.next + 1) % len(s.rules)
 		for n := range s.rules {
@@ -92,7 +99,7 @@ func (s *Search) Run() Found {
 			}
 			r.start(from, s.rules[i])
 			cost := r.finish(until, best-s.margin, &b)
-			if b.events < 0 || b.touches < 0 {
+			if b.spent() {
 				break
 			}
 			if cost < best-s.margin {
