@@ -2,52 +2,131 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/page"
 	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/sched/eventlog"
 )
 
+// reportOptions are the flags of report.
+type reportOptions struct {
+	*streams
+	html  string
+	trace string
+}
+
 func newReport(s *streams) *cobra.Command {
-	var trace string
+	o := reportOptions{streams: s}
 	cmd := &cobra.Command{
-		Use:   "report LOG...",
-		Short: "Print miss rates and latencies from event logs",
-		Long: `Computes miss rates, latencies and utilisation from the event logs that "run" and
-"simulate" write, real or simulated, and can write a log as a trace for
-ui.perfetto.dev.`,
-		Example: `  terastal report out/terastal.log.json
+		Use:   "report (DIR | LOG...)",
+		Short: "Make an HTML report of a folder of results; print miss rates and latencies from logs",
+		Long: `With a folder that "run", "compare", "simulate" or "demo" wrote to: makes one HTML
+file of everything in it: who won, miss rates, response times, a timeline of the
+accelerators, layers, budgets, accuracy, validations, sweeps, provenance. The file
+needs no network and opens from disk. docs/REPORT.md says what each part shows.
+
+With event logs, real or simulated: computes miss rates, latencies and
+utilisation, and can write a report of them (--html) or a trace for ui.perfetto.dev
+(--trace).`,
+		Example: `  terastal report out
+  terastal report out --html rollout-against-edf.html
+  terastal report out/terastal.log.json
   terastal report out/*.log.json --json
   terastal report out/terastal.log.json --trace terastal.trace.json`,
-		Args: atLeastOne("event log"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if trace != "" && len(args) != 1 {
-				return usagef("--trace takes one log, got %d", len(args))
-			}
-			return reportLogs(s, args, trace)
-		},
+		Args: atLeastOne("folder or event log"),
+		RunE: func(_ *cobra.Command, args []string) error { return o.run(args) },
 	}
-	cmd.Flags().StringVar(&trace, "trace", "", "also write the log as a Chrome trace to this file")
+	cmd.Flags().StringVar(&o.html, "html", "", "file for the HTML report (default: "+page.FileName+" in the folder; none for logs)")
+	cmd.Flags().StringVar(&o.trace, "trace", "", "also write the log as a Chrome trace to this file")
 	return cmd
 }
 
-func reportLogs(s *streams, paths []string, trace string) error {
-	var metrics []eventlog.Metrics
-	for _, path := range paths {
-		log, err := eventlog.Read(path)
-		if err != nil {
+func (o *reportOptions) run(args []string) error {
+	p, err := o.open(args)
+	if err != nil {
+		return err
+	}
+	if o.trace != "" && len(p.Logs) != 1 {
+		return usagef("--trace takes one log, got %d", len(p.Logs))
+	}
+	metrics := p.Metrics()
+	if len(metrics) > 0 {
+		report.Policies(o.text(), metrics)
+	}
+	if o.trace != "" {
+		if err := flow.WriteTrace(p.Logs[0].Log, o.trace); err != nil {
 			return err
 		}
-		metrics = append(metrics, log.Metrics())
-		if trace != "" {
-			if err := flow.WriteTrace(log, trace); err != nil {
-				return err
-			}
-			fmt.Fprintf(s.err, "written: %s\n", trace)
+		fmt.Fprintf(o.err, "written: %s\n", o.trace)
+	}
+	if o.html != "" {
+		if err := p.Write(o.html); err != nil {
+			return err
+		}
+		fmt.Fprintf(o.err, "written: %s (open it in a browser)\n", o.html)
+	}
+	return o.document(metrics)
+}
+
+// open reads a folder, for which it sets where the report goes, or logs.
+func (o *reportOptions) open(args []string) (*page.Page, error) {
+	for _, path := range args {
+		info, err := os.Stat(path)
+		if err != nil || !info.IsDir() {
+			continue // what reads it says what is wrong
+		}
+		if len(args) > 1 {
+			return nil, usagef("give one folder, or event logs; got %s and %d more", path, len(args)-1)
+		}
+		if o.html == "" {
+			o.html = filepath.Join(path, page.FileName)
+		}
+		return page.Open(path)
+	}
+	return page.OpenLogs(args)
+}
+
+// maxPageBytes bounds the logs from which a verb that plays traffic makes the
+// report by itself: reading them back takes a second per 20 MB or so, and several
+// times their size in memory.
+const maxPageBytes = 200 << 20
+
+// writePage makes the report of a folder that results were just written to, and
+// says so. What it cannot show is no fault of the run.
+func (s *streams) writePage(dir string) {
+	if n := logBytes(dir); n > maxPageBytes {
+		fmt.Fprintf(s.err, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", page.FileName, n>>20, dir)
+		return
+	}
+	path := filepath.Join(dir, page.FileName)
+	p, err := page.Open(dir)
+	if err == nil {
+		err = p.Write(path)
+	}
+	if err != nil {
+		fmt.Fprintf(s.err, "no %s was made: %v\n", page.FileName, err)
+		return
+	}
+	fmt.Fprintf(s.text(), "report: %s (open it in a browser)\n", path)
+}
+
+// logBytes is the size of a folder's event logs.
+func logBytes(dir string) (n int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		var info fs.FileInfo
+		if info, err = e.Info(); err == nil && strings.HasSuffix(e.Name(), ".log.json") {
+			n += info.Size()
 		}
 	}
-	report.Policies(s.text(), metrics)
-	return s.document(metrics)
+	return n
 }
