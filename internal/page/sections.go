@@ -228,7 +228,10 @@ func measureCells(m *comparison.Measure, format, signed func(float64) string) []
 	return []string{value, difference, p}
 }
 
-func points(x float64) string { return fmt.Sprintf("%+.1f points", 100*x) }
+func points(x float64) string { return minus(fmt.Sprintf("%+.1f points", 100*x)) }
+
+// minus sets the sign that is as wide as a plus.
+func minus(s string) string { return strings.Replace(s, "-", "−", 1) }
 
 func signedMS(x float64) string {
 	if x < 0 {

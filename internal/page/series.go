@@ -289,11 +289,16 @@ func wilsonOf(p, n float64) interval {
 // blocks is how many parts of a run the clustering of misses is measured from.
 const blocks = 20
 
+// tBlocks is the quantile of Student's t of a 95 % interval from a variance
+// between so many blocks.
+const tBlocks = 2.093024
+
 // missInterval is the miss rate of requests in order of release. Misses come in
 // clusters, so that n requests say less than n independent ones: the variance
 // of the rate between blocks of the run, over that of independent requests, is
 // the factor by which n counts less in Wilson's interval (the effective sample
-// size of survey statistics, by batch means).
+// size of survey statistics as in Korn and Graubard, 1998, with the variance of
+// batch means).
 func missInterval(missed []bool) interval {
 	n := len(missed)
 	total := 0
@@ -319,7 +324,7 @@ func missInterval(missed []bool) interval {
 		between += d * d
 	}
 	between /= blocks - 1
-	effect := max(1, between/(p*(1-p)/(float64(n)/blocks)))
+	effect := max(1, between/(p*(1-p)/(float64(n)/blocks))*(tBlocks/z)*(tBlocks/z))
 	return wilsonOf(p, float64(n)/effect)
 }
 
