@@ -168,6 +168,9 @@ func (f *figure) xAxis(name string, format func(float64) string) {
 	right := math.Inf(-1)
 	for _, v := range ticks {
 		s, at := format(v), f.x.at(v)
+		if s == "" {
+			continue
+		}
 		f.segment(at, f.y.from, at, f.y.from+4, "axis")
 		half := charWidth * float64(len([]rune(s))) / 2
 		if at-half < right {

@@ -56,7 +56,7 @@ func validationText(v *validation.Validation) string {
 	return text
 }
 
-func signedPercent(x float64) string { return minus(fmt.Sprintf("%+.1f %%", 100*x)) }
+func signedPercent(x float64) string { return minus(fmt.Sprintf("%+.1f"+nbsp+"%%", 100*x)) }
 
 // scatter draws predicted against measured medians of layers.
 func scatter(v *validation.Validation) (template.HTML, []legend, bool) {

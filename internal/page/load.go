@@ -112,9 +112,9 @@ const (
 	kindUnknown = ""
 )
 
-// kindOf finds out what a file is from its first key; by its name, where that
-// says that it should be one of ours but it cannot be read as such, so that
-// damage is noticed.
+// kindOf finds out what a file is from its first key. One that is cut before
+// that is taken for what its name says, so that the damage is noticed; other
+// JSON is of no concern.
 func kindOf(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -126,25 +126,27 @@ func kindOf(path string) (string, error) {
 		return kindResult, nil
 	}
 	d := json.NewDecoder(f)
-	var first [3]json.Token
+	var first [3]json.Token // the brace, the key, the value
 	for i := range first {
-		first[i], err = d.Token()
-		if err != nil {
-			break
+		if first[i], err = d.Token(); err != nil {
+			return kindByName(name), nil
 		}
 	}
 	if kind, ok := first[2].(string); ok && first[1] == "terastal" {
 		return kind, nil
 	}
-	for _, kind := range []string{"profile", "plan", "validation", "comparison", "curves"} {
-		if name == kind+".json" {
-			return kind, nil
-		}
-	}
-	if strings.HasSuffix(name, ".log.json") {
-		return "log", nil
-	}
 	return kindUnknown, nil
+}
+
+func kindByName(name string) string {
+	stem := strings.TrimSuffix(name, ".json")
+	switch {
+	case slices.Contains([]string{"profile", "plan", "validation", "comparison", "curves"}, stem):
+		return stem
+	case strings.HasSuffix(stem, ".log"):
+		return "log"
+	}
+	return kindUnknown
 }
 
 // read reads one document other than a log; kinds that are not shown are

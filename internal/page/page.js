@@ -91,7 +91,7 @@
   }
 
   const lanes = $('lanes'), overview = $('overview'), detail = $('detail');
-  const LABEL = 16, LANE = 28, MISSES = 18, AXIS = 22;
+  const LABEL = 16, LANE = 32, MISSES = 18, AXIS = 22;
   let d, from = 0, to = 1, selected = -1, hovered = -1;
 
   let colours;
@@ -208,8 +208,8 @@
       g.fillStyle = colours.series[job.model[j] % COLOURS];
       g.fillRect(x, y, width, LANE);
       if (run.impl[i] > 0) {
-        g.fillStyle = hatch;
-        g.fillRect(x, y, width, LANE);
+        g.fillStyle = hatch; // below the name
+        g.fillRect(x, y + LANE / 2, width, LANE / 2);
       }
       if (job.outcome[j] !== MET) {
         g.fillStyle = colours.bad;

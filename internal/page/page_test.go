@@ -219,7 +219,7 @@ func markup(t *testing.T, p *Page) string {
 	if !bytes.Equal(data, again) {
 		t.Error("the same documents gave different bytes")
 	}
-	page := string(data)
+	page := strings.ReplaceAll(string(data), nbsp, " ")
 	wellFormed(t, page)
 	offline(t, page)
 	linked(t, page)
@@ -424,7 +424,7 @@ func TestDamaged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, bad := range [][]byte{nil, []byte("{"), []byte(`[1,2]`), good[:len(good)/2], bytes.Replace(good, []byte("10"), []byte("11"), 1)} {
+		for _, bad := range [][]byte{nil, []byte("{"), []byte("no JSON"), good[:len(good)/2], bytes.Replace(good, []byte("10"), []byte("11"), 1)} {
 			if name == "result.json" && bytes.HasSuffix(bad, []byte("}")) {
 				continue // it has no checksum
 			}
@@ -440,7 +440,8 @@ func TestDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{"other.json": "{}", "list.json": "[]", "cut.json": `{"a":`, "empty.json": "", "kept.json": `{"terastal":"reference","version":9}`} {
+	for name, text := range map[string]string{"other.json": "{}", "list.json": "[]", "cut.json": `{"a":`, "empty.json": "", "kept.json": `{"terastal":"reference","version":9}`,
+		"old.profile.json": `{"terastal":"profile","version":1}`, "new.log.json": `{"time": 1, "level": "INFO"}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -610,7 +611,7 @@ func TestSizeIsBounded(t *testing.T) {
 	for _, m := range l.Metrics().Models {
 		released += m.Released
 	}
-	if !strings.Contains(string(data), count(released)+" requests released") {
+	if !strings.Contains(string(data), plural(released, "request")+" released") {
 		t.Errorf("the page does not speak of all %d requests", released)
 	}
 }

@@ -187,7 +187,7 @@ func (p *Page) compared() (section, bool) {
 }
 
 func comparisonRows(p *comparison.Policy, baseline string) [][]string {
-	mean := append([]string{p.Policy, "mean over models"}, measureCells(&p.Miss, percent, points)...)
+	mean := append([]string{p.Policy, "mean"}, measureCells(&p.Miss, percent, points)...)
 	mean = append(mean, p99Of(p)...)
 	rows := [][]string{mean}
 	for _, m := range p.Models {
@@ -455,24 +455,39 @@ func (p *Page) heat(all []*series) (section, bool) {
 	default:
 		return s, false
 	}
-	s.Text[0] += " A cell is a layer, in the order of the model; the darker, the longer it takes beside the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest variant there, a ring those that some run used."
+	s.Text[0] += " A cell is a layer, in the order of the model; the darker, the longer it takes beside the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest variant there, a ring where a run used one."
 	for i, name := range heatNames {
 		s.Legend = append(s.Legend, legend{heatKey(i), name})
 	}
-	used := map[[3]string]int{}
-	for _, x := range all {
-		for _, m := range x.models {
-			for _, u := range m.uses {
-				used[[3]string{m.name, u.Layer, u.Variant}] += u.Runs
-			}
-		}
-	}
+	used := usesOf(all)
 	for i := range models {
 		s.Wide = s.Wide || len(models[i].layers) > 9
 		s.Figures = append(s.Figures, chart{models[i].name, heatMap(&models[i], accs, used)})
 		s.Tables = append(s.Tables, latencyTable(&models[i], accs, used))
 	}
 	return s, true
+}
+
+// use is a variant of a layer on an accelerator.
+type use struct{ model, layer, variant, accelerator string }
+
+// usesOf counts the runs of variants.
+func usesOf(all []*series) map[use]int {
+	out := map[use]int{}
+	for _, x := range all {
+		for _, h := range x.logs {
+			for i := range h.spans {
+				s := &h.spans[i]
+				if s.implementation == 0 {
+					continue
+				}
+				m := &h.Header.System.Models[h.jobs[s.job].model]
+				l := &m.Layers[s.layer]
+				out[use{m.Name, l.Name, l.Implementations[s.implementation].Name, h.Header.System.Accelerators[s.accelerator]}]++
+			}
+		}
+	}
+	return out
 }
 
 // Steps of relative latency that the heat map tells apart.
@@ -497,7 +512,7 @@ func heatKey(i int) template.HTML {
 	return template.HTML(fmt.Sprintf(`<svg class="key" viewBox="0 0 14 14" width="14" height="14" aria-hidden="true"><rect x="0.5" y="0.5" width="13" height="13" class="cell h%d"/></svg>`, i))
 }
 
-func heatMap(m *latencies, accs []string, used map[[3]string]int) template.HTML {
+func heatMap(m *latencies, accs []string, used map[use]int) template.HTML {
 	const rowHeight = 22.0
 	variants := slices.ContainsFunc(m.layers, func(l layerLatencies) bool { return len(l.names) > 1 })
 	width := max(9.0, min(28, 620/float64(len(m.layers))))
@@ -550,25 +565,25 @@ func heatMap(m *latencies, accs []string, used map[[3]string]int) template.HTML 
 
 // variantCell draws the fastest variant of a layer on an accelerator, if it has
 // one.
-func (f *figure) variantCell(m *latencies, l *layerLatencies, k int, x, y, w, h, fastest float64, used map[[3]string]int, accs []string) {
+func (f *figure) variantCell(m *latencies, l *layerLatencies, k int, x, y, w, h, fastest float64, used map[use]int, accs []string) {
 	best, name, runs := 0.0, "", 0
 	for i := 1; i < len(l.us); i++ {
 		if us := l.us[i][k]; us > 0 && (best == 0 || us < best) {
 			best, name = us, l.names[i]
 		}
-		runs += used[[3]string{m.name, l.name, l.names[i]}]
+		runs += used[use{m.name, l.name, l.names[i], accs[k]}]
 	}
 	if best == 0 {
 		return
 	}
-	f.rect(x+.5, y+1, w-1, h-2, "cell "+heatClass(best/fastest), fmt.Sprintf("%s as %s on %s: %s, %.2fx the fastest original; variants used %s", l.name, name, accs[k], usText(best), best/fastest, plural(runs, "time")))
+	f.rect(x+.5, y+1, w-1, h-2, "cell "+heatClass(best/fastest), fmt.Sprintf("%s as %s on %s: %s, %.2fx the fastest original; variants ran %s here", l.name, name, accs[k], usText(best), best/fastest, plural(runs, "time")))
 	f.rect(x+.5, y+1, w-1, h-2, "hatch", "")
 	if runs > 0 {
 		fmt.Fprintf(&f.b, `<circle cx="%s" cy="%s" r="3.5" class="ring"/>`, px(x+w/2), px(y+h/2))
 	}
 }
 
-func latencyTable(m *latencies, accs []string, used map[[3]string]int) grid {
+func latencyTable(m *latencies, accs []string, used map[use]int) grid {
 	g := grid{Summary: fmt.Sprintf("Latencies of %s, %s", m.name, plural(len(m.layers), "layer")), Caption: "Latencies of " + m.name, Head: columns(">layer", "name", "implementation")}
 	for _, a := range accs {
 		g.Head = append(g.Head, column{a, true})
@@ -591,7 +606,11 @@ func latencyTable(m *latencies, accs []string, used map[[3]string]int) grid {
 				on = accs[preferred]
 			}
 			if n > 0 {
-				runs = count(used[[3]string{m.name, l.name, name}])
+				n := 0
+				for _, a := range accs {
+					n += used[use{m.name, l.name, name, a}]
+				}
+				runs = count(n)
 			}
 			g.Rows = append(g.Rows, append(row, on, runs))
 		}
@@ -760,6 +779,7 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 func (p *Page) machine() (section, bool) {
 	s := section{ID: "machine", Title: "How the machine and the scheduler did", Wide: true}
 	g := grid{Caption: "By policy", Head: columns("policy", "utilisation", ">decision p50", ">p99", ">release lag p99", ">while idle p99", ">outputs verified", "taken by other processes")}
+	notes := grid{Caption: "Doubts about the runs", Head: columns("policy", "doubt")}
 	for i := range p.Results {
 		r := &p.Results[i]
 		for n := range r.Policies {
@@ -779,18 +799,24 @@ func (p *Page) machine() (section, bool) {
 				for _, k := range sortedKeys(e.Preempted) {
 					taken = append(taken, k+" "+percent(e.Preempted[k]))
 				}
-				for _, note := range e.Notes {
-					s.Text = append(s.Text, x.Policy+": "+note)
-				}
 			}
 			label := x.Policy
 			if r.Driver != p.Results[0].Driver {
 				label += " (" + r.Driver + ")"
 			}
+			if e := x.Execution; e != nil {
+				for _, note := range e.Notes {
+					notes.Rows = append(notes.Rows, []string{label, note})
+				}
+			}
 			g.Rows = append(g.Rows, []string{label, strings.Join(util, ", "), d50, d99, usText(x.ReleaseLagP99US), usText(x.IdleLagP99US), verified, strings.Join(taken, ", ")})
 		}
 	}
 	s.Tables = []grid{g}
+	if len(notes.Rows) > 0 {
+		notes.Summary = plural(len(notes.Rows), "doubt") + " about the runs"
+		s.Tables = append(s.Tables, notes)
+	}
 	return s, len(g.Rows) > 0
 }
 

@@ -144,7 +144,13 @@ func (p *Page) headline(all []*series) (headline, detail string) {
 	gap := 100 * (next.miss.value - best.miss.value)
 	switch {
 	case gap == 0:
-		return fmt.Sprintf("%s and %s missed the same: %s of deadlines.", best.label, next.label, percent(best.miss.value)), detail
+		var tied []string
+		for _, s := range order {
+			if s.miss.value == best.miss.value {
+				tied = append(tied, s.label)
+			}
+		}
+		return fmt.Sprintf("%s missed the same: %s of deadlines.", strings.Join(tied, ", "), percent(best.miss.value)), detail
 	case best.miss.overlaps(next.miss):
 		return fmt.Sprintf("%s missed the fewest deadlines, %s, but %s with %s cannot be told apart from it.", best.label, percent(best.miss.value), next.label, percent(next.miss.value)), detail
 	}
@@ -211,16 +217,18 @@ func (s *series) model(name string) *outcomes {
 	return nil
 }
 
-// Text of numbers.
+// Text of numbers, which is not broken before a unit.
+
+const nbsp = "\u00a0"
 
 func percent(x float64) string {
 	if x > 0 && x < 0.001 {
-		return fmt.Sprintf("%.2f %%", 100*x)
+		return fmt.Sprintf("%.2f"+nbsp+"%%", 100*x)
 	}
-	return fmt.Sprintf("%.1f %%", 100*x)
+	return fmt.Sprintf("%.1f"+nbsp+"%%", 100*x)
 }
 
-func percentTick(x float64) string { return number(100*x) + " %" }
+func percentTick(x float64) string { return number(100*x) + nbsp + "%" }
 
 // number has no more digits than it needs.
 func number(x float64) string {
@@ -242,26 +250,26 @@ func compact(x float64) string {
 func msText(x float64) string {
 	switch {
 	case x >= 100:
-		return fmt.Sprintf("%.0f ms", x)
+		return fmt.Sprintf("%.0f"+nbsp+"ms", x)
 	case x >= 10:
-		return fmt.Sprintf("%.1f ms", x)
+		return fmt.Sprintf("%.1f"+nbsp+"ms", x)
 	case x >= 1:
-		return fmt.Sprintf("%.2f ms", x)
+		return fmt.Sprintf("%.2f"+nbsp+"ms", x)
 	case x == 0:
-		return "0 ms"
+		return "0" + nbsp + "ms"
 	}
-	return fmt.Sprintf("%.3g us", x*1e3)
+	return fmt.Sprintf("%.3g"+nbsp+"us", x*1e3)
 }
 
 func usText(x float64) string { return msText(x / 1e3) }
 
-func secondsText(d time.Duration) string { return fmt.Sprintf("%.3g s", d.Seconds()) }
+func secondsText(d time.Duration) string { return fmt.Sprintf("%.3g"+nbsp+"s", d.Seconds()) }
 
 // count separates thousands.
 func count(n int) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + " " + s[i:]
+		s = s[:i] + nbsp + s[i:]
 	}
 	return s
 }
