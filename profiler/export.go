@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/perf/benchfmt"
-
+	"github.com/terastal/terastal/internal/gobench"
 	"github.com/terastal/terastal/models"
 )
 
@@ -144,55 +143,30 @@ func (p *Profile) WriteBenchfmt(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("profile: %w", err)
 	}
-	out := benchfmt.NewWriter(w)
-	config := p.benchConfig()
+	out := gobench.NewWriter(w)
+	out.Config(gobench.Fact{Key: "goos", Value: p.Host.OS}, gobench.Fact{Key: "goarch", Value: p.Host.Arch}, gobench.Fact{Key: "cpu", Value: p.Host.CPU},
+		gobench.Fact{Key: "onnxruntime", Value: p.ORT}, gobench.Fact{Key: "governor", Value: p.Host.Governor})
 	p.eachPlace(func(at [4]int) {
 		c := cells[at[0]][at[1]][at[2]][at[3]]
-		if err != nil || !c.Measured() {
+		if !c.Measured() {
 			return
 		}
-		r := benchfmt.Result{Config: config, Name: p.benchName(c), Iters: 1}
-		samples := c.Samples
+		samples, n := c.Samples, 1
 		if len(samples) == 0 {
-			samples, r.Iters = Times{c.P50}, c.N
+			samples, n = Times{c.P50}, c.N
 		}
 		for _, t := range samples {
-			r.Values = []benchfmt.Value{{Value: float64(t), Unit: "ns/op"}}
-			if err = out.Write(&r); err != nil {
-				err = fmt.Errorf("write benchmark results: %w", err)
-				return
-			}
+			out.Result("Layer", p.benchName(c), n, gobench.Value{Number: float64(t), Unit: "ns/op"})
 		}
 	})
-	return err
+	return out.Err()
 }
 
-func (p *Profile) benchName(c *Cell) benchfmt.Name {
+func (p *Profile) benchName(c *Cell) []gobench.Part {
 	m := &p.Models[c.Model]
 	l := &m.Layers[c.Layer]
-	// The number at the end, GOMAXPROCS elsewhere, keeps one that ends an
-	// accelerator's name in it; with the threads there, -col /acc would set
-	// accelerators apart.
-	return benchfmt.Name(fmt.Sprintf("Layer/model=%s/layer=%d:%s/impl=%s/acc=%s-1", benchText(m.Name), c.Layer, benchText(l.Name),
-		benchText(l.Implementations[c.Implementation]), benchText(p.Accelerators[c.Accelerator].Name)))
-}
-
-var benchEscapes = strings.NewReplacer("%", "%25", "/", "%2F")
-
-func benchText(s string) string {
-	return strings.Join(strings.Fields(benchEscapes.Replace(s)), "_")
-}
-
-// benchConfig are the facts that results must share to be compared. benchstat
-// tells apart what differs in any of them.
-func (p *Profile) benchConfig() []benchfmt.Config {
-	var out []benchfmt.Config
-	for _, x := range [][2]string{{"goos", p.Host.OS}, {"goarch", p.Host.Arch}, {"cpu", p.Host.CPU}, {"onnxruntime", p.ORT}, {"governor", p.Host.Governor}} {
-		if value := strings.Join(strings.Fields(x[1]), " "); value != "" {
-			out = append(out, benchfmt.Config{Key: x[0], Value: []byte(value), File: true})
-		}
-	}
-	return out
+	return []gobench.Part{{Key: "model", Value: m.Name}, {Key: "layer", Value: fmt.Sprintf("%d:%s", c.Layer, l.Name)},
+		{Key: "impl", Value: l.Implementations[c.Implementation]}, {Key: "acc", Value: p.Accelerators[c.Accelerator].Name}}
 }
 
 // shapeText is the shape of the first tensor, such as "1x64x56x56".

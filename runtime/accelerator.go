@@ -134,7 +134,11 @@ func (s Spec) Validate() error {
 // OpenORT opens an execution provider of ONNX Runtime as an accelerator. It
 // really runs a small model on it, so that a provider that is listed but does
 // not work is refused here.
-func OpenORT(s Spec) (Accelerator, error) {
+func OpenORT(s Spec) (Accelerator, error) { return OpenTraced(s, nil) }
+
+// OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take
+// longer, where trace is not nil.
+func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	c := s.config()
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -142,10 +146,13 @@ func OpenORT(s Spec) (Accelerator, error) {
 	if err := ort.Probe(c); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
-	return &ortAccelerator{spec: s}, nil
+	return &ortAccelerator{s, trace}, nil
 }
 
-type ortAccelerator struct{ spec Spec }
+type ortAccelerator struct {
+	spec  Spec
+	trace *ORTTrace // or nil
+}
 
 func (a *ortAccelerator) Name() string { return a.spec.Name }
 func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
@@ -158,10 +165,12 @@ func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 	if u.Optimized {
 		c.Optimization = "none"
 	}
+	c.Profile = a.trace.prefix()
 	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), c)
 	if err != nil {
 		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
 	}
+	a.trace.add(a.spec.Name, u, s)
 	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)), out: make([]ort.Value, len(u.Outputs))}, nil
 }
 

@@ -195,6 +195,8 @@ func (s *Sample) variants() bool {
 type Result struct {
 	// Log is nil where none was kept.
 	Log *eventlog.Log
+	// Started is when the log's clock was zero.
+	Started time.Time
 	// Stats are the totals.
 	Stats Stats
 	// Decisions are the durations of all engine steps.

@@ -171,7 +171,7 @@ func (g *gcMeter) read() GCStats {
 func (d *driver) finish() *Result {
 	d.mu.Lock()
 	defer d.unlock()
-	r := &Result{Decisions: d.steps, Searches: d.searches, Samples: d.samples, LateSlots: d.lateSlots, Notes: d.notes}
+	r := &Result{Started: d.start, Decisions: d.steps, Searches: d.searches, Samples: d.samples, LateSlots: d.lateSlots, Notes: d.notes}
 	d.snapshot(&r.Stats)
 	r.Stats.Models, r.Stats.Accelerators = slices.Clone(r.Stats.Models), slices.Clone(r.Stats.Accelerators)
 	r.Stats.At = d.now

@@ -61,7 +61,7 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	}
 	u.stopAt(ctx)
 	u.requests.Wait()
-	r := &Result{Log: u.log(), Stats: u.stats, Samples: u.samples, Interrupted: ctx.Err() != nil, GC: meter.read()}
+	r := &Result{Log: u.log(), Started: u.start, Stats: u.stats, Samples: u.samples, Interrupted: ctx.Err() != nil, GC: meter.read()}
 	r.Stats.At = time.Since(u.start)
 	return r, u.failed
 }

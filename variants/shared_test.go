@@ -26,11 +26,12 @@ func TestSharedMNIST(t *testing.T) {
 		t.Skip("no real models: set TERASTAL_SHARED to a folder with models/mnist-8.onnx and data/mnist: ", err)
 	}
 	images, labels := filepath.Join(folder, "data", "mnist", "t10k-images-idx3-ubyte.gz"), filepath.Join(folder, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
-	calibration, err := dataset.Open(dataset.Spec{Source: images, First: 9000, Count: 100}, m)
+	raw := dataset.Pixels{Range: 255} // as the network was trained
+	calibration, err := dataset.Open(dataset.Spec{Source: images, Pixels: raw, First: 9000, Count: 100}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	judged, err := dataset.Open(dataset.Spec{Source: images, Labels: labels, Count: 300}, m)
+	judged, err := dataset.Open(dataset.Spec{Source: images, Pixels: raw, Labels: labels, Count: 300}, m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
-	"github.com/terastal/terastal/internal/tensorfile"
+	"github.com/terastal/terastal/internal/numpy"
 	"github.com/terastal/terastal/models"
 )
 
@@ -24,11 +27,29 @@ func inputData(m *models.Model, refs []string, seed uint64) ([][]byte, error) {
 			return nil, usagef("--input: %s is given twice", t.Name)
 		}
 		given[i] = true
-		if data[i], err = tensorfile.ReadArray(file, t); err != nil {
+		if data[i], err = readTensor(file, t); err != nil {
 			return nil, fmt.Errorf("input %q: file %s: %w", t.Name, file, err)
 		}
 	}
 	return data, nil
+}
+
+// readTensor reads a .npy file, which has to be exactly of t's type and shape.
+// Errors do not name the file.
+func readTensor(path string, t models.Tensor) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	defer f.Close()
+	a, err := numpy.Read(f)
+	if err != nil {
+		return nil, err
+	}
+	if a.Type != t.Type.String() || !slices.Equal(a.Shape, t.Shape) {
+		return nil, fmt.Errorf("holds an array of type %s and shape %v; expected is %v%v", a.Descr, a.Shape, t.Type, t.Shape)
+	}
+	return a.Data, nil
 }
 
 func findInput(inputs []models.Tensor, ref string) (int, string, error) {

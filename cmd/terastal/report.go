@@ -9,16 +9,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/page"
 	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // reportOptions are the flags of report.
 type reportOptions struct {
 	*streams
-	html  string
-	trace string
+	exports
+	html string
 }
 
 func newReport(s *streams) *cobra.Command {
@@ -32,18 +32,22 @@ accelerators, layers, budgets, accuracy, validations, sweeps, provenance. The fi
 needs no network and opens from disk. docs/REPORT.md says what each part shows.
 
 With event logs, real or simulated: computes miss rates, latencies and
-utilisation, and can write a report of them (--html) or a trace for ui.perfetto.dev
-(--trace).`,
+utilisation, and can write a report of them (--html). Of both, it can write a log as
+a trace for ui.perfetto.dev, and logs as tables (a row per job, or per run of a
+layer) or as results of Go benchmarks for benchstat. docs/FORMATS.md describes the
+files.`,
 		Example: `  terastal report out
   terastal report out --html rollout-against-edf.html
   terastal report out/terastal.log.json
   terastal report out/*.log.json --json
-  terastal report out/terastal.log.json --trace terastal.trace.json`,
+  terastal report out/terastal.log.json --trace terastal.trace.json
+  terastal report out/*.log.json --csv jobs.csv --layers-csv layers.csv
+  terastal report out --bench runs.txt && benchstat -col /policy runs.txt`,
 		Args: atLeastOne("folder or event log"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.run(args) },
 	}
 	cmd.Flags().StringVar(&o.html, "html", "", "file for the HTML report (default: "+page.FileName+" in the folder; none for logs)")
-	cmd.Flags().StringVar(&o.trace, "trace", "", "also write the log as a Chrome trace to this file")
+	o.exports.flags(cmd)
 	return cmd
 }
 
@@ -52,18 +56,19 @@ func (o *reportOptions) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.trace != "" && len(p.Logs) != 1 {
-		return usagef("--trace takes one log, got %d", len(p.Logs))
+	if err := o.check(len(p.Logs)); err != nil {
+		return err
 	}
 	metrics := p.Metrics()
 	if len(metrics) > 0 {
 		report.Policies(o.text(), metrics)
 	}
-	if o.trace != "" {
-		if err := flow.WriteTrace(p.Logs[0].Log, o.trace); err != nil {
-			return err
-		}
-		fmt.Fprintf(o.err, "written: %s\n", o.trace)
+	var logs []*eventlog.Log
+	for _, l := range p.Logs {
+		logs = append(logs, l.Log)
+	}
+	if err := o.exports.write(o.err, logs); err != nil {
+		return err
 	}
 	if o.html != "" {
 		if err := p.Write(o.html); err != nil {

@@ -29,6 +29,7 @@ type playOptions struct {
 	scenario  string // published, in place of a configuration
 	simulated bool
 	compare   bool // show policies side by side
+	ortTrace  bool
 	watchOptions
 }
 
@@ -50,6 +51,7 @@ take the time that its tables say.`,
   terastal run --config my.yaml --duration 10m --metrics :9464 --log run.jsonl
   terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20
   terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"
+  terastal run --config my.yaml --ort-trace --duration 2s
   terastal run --scenario paper/mcv_heavy --policies edf,terastal --duration 5s`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
@@ -57,6 +59,7 @@ take the time that its tables say.`,
 	o.flags(cmd, "terastal")
 	o.scenarioFlag(cmd)
 	o.watchFlags(cmd)
+	cmd.Flags().BoolVar(&o.ortTrace, "ort-trace", false, "put the nodes that ONNX Runtime's own profiler saw into the traces, below their layers; it makes layers take longer, so that the run is INVALID")
 	return cmd
 }
 
@@ -171,6 +174,9 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 		return err
 	}
 	defer f.Close()
+	if o.ortTrace {
+		f.TraceORT()
+	}
 	r, err := o.execute(cmd.Context(), f)
 	if err != nil {
 		return err

@@ -96,11 +96,10 @@ type Model struct {
 	// Phase is the first release of periodic arrivals with phases "given".
 	Phase time.Duration `mapstructure:"phase"`
 	// Inputs names where the requests' inputs come from, relative to the
-	// configuration's folder: a .npy or .npz file or a folder of images; empty
-	// for random ones. Mean and Std normalise images, by channel.
-	Inputs string    `mapstructure:"inputs"`
-	Mean   []float64 `mapstructure:"mean"`
-	Std    []float64 `mapstructure:"std"`
+	// configuration's folder; empty for random ones. See dataset.Spec.
+	Inputs string `mapstructure:"inputs"`
+	// Pixels says how images become inputs, of requests and of variants.
+	Pixels Pixels `mapstructure:"pixels"`
 	// Dims binds symbolic dimensions, each "name=value".
 	Dims []string `mapstructure:"dims"`
 	// Variants is "on" (the default) where the model's layer variants may be
@@ -119,13 +118,18 @@ type Model struct {
 
 // Data says where a model's data are; see dataset.Spec.
 type Data struct {
-	Source string    `mapstructure:"source"`
-	Labels string    `mapstructure:"labels"`
-	First  int       `mapstructure:"first"`
-	Count  int       `mapstructure:"count"`
-	Mean   []float64 `mapstructure:"mean"`
-	Std    []float64 `mapstructure:"std"`
-	BGR    bool      `mapstructure:"bgr"`
+	Source string `mapstructure:"source"`
+	Labels string `mapstructure:"labels"`
+	First  int    `mapstructure:"first"`
+	Count  int    `mapstructure:"count"`
+}
+
+// Pixels says how the pixels of images become numbers; see dataset.Pixels.
+type Pixels struct {
+	Range float64   `mapstructure:"range"`
+	Mean  []float64 `mapstructure:"mean"`
+	Std   []float64 `mapstructure:"std"`
+	BGR   bool      `mapstructure:"bgr"`
 }
 
 // DefaultTheta is the published accuracy promise.
@@ -512,8 +516,8 @@ func (m *Model) validate(names map[string]bool) error {
 	if _, err := m.Dimensions(); err != nil {
 		return err
 	}
-	if m.Inputs == "" && len(m.Mean)+len(m.Std) > 0 || slices.Contains(m.Std, 0) {
-		return fmt.Errorf("mean and std of %q are for images named by inputs, and std is not 0", m.Name)
+	if p := &m.Pixels; slices.Contains(p.Std, 0) || p.Range != 0 && p.Range != 1 && p.Range != 255 {
+		return fmt.Errorf("pixels of %q: range is %v, must be 1 or 255, and std %v, must not be 0", m.Name, p.Range, p.Std)
 	}
 	return m.validateVariants()
 }

@@ -19,135 +19,123 @@ import (
 // maxFile bounds what is read into memory.
 const maxFile = 4 << 30
 
-func readAll(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%w: more than %d GiB", ErrInvalid, maxFile>>30)
-	}
-	return data, err
-}
-
-// array is a whole array in memory.
-type array struct {
-	numpy.Header
-	data []byte
-}
-
-func parseArray(what string, r io.Reader) (array, error) {
-	h, err := numpy.ReadHeader(r)
-	if err != nil {
-		return array{}, fmt.Errorf("%w: %s %w", ErrInvalid, what, err)
-	}
-	if h.Fortran {
-		return array{}, fmt.Errorf("%w: %s is in Fortran order; save numpy.ascontiguousarray of it", ErrInvalid, what)
-	}
-	data, err := readAll(r)
-	return array{h, data}, err
-}
-
-// openArrays opens a .npy file of inputs, the first axis of which counts them,
-// with another of labels; or a .npz file whose arrays x and y are these.
-func openArrays(o Spec, t models.Tensor) (*Set, error) {
-	var x, y *array
+// openArrays opens NumPy files: a .npy file of inputs with another of labels,
+// or a .npz file that holds an array for each of the model's inputs, by name (or
+// x for the only one), and perhaps the labels y.
+func openArrays(o Spec, in []models.Tensor) (*Set, error) {
 	if filepath.Ext(strings.ToLower(o.Source)) == ".npz" {
-		z, err := zip.OpenReader(o.Source)
+		return openArchive(o, in)
+	}
+	if len(in) != 1 {
+		return nil, fmt.Errorf("%w: it gives one input, the model has %d: use a .npz file with an array for each", ErrInvalid, len(in))
+	}
+	x, err := readNPY(o.Source)
+	if err != nil {
+		return nil, err
+	}
+	var y *numpy.Array
+	if o.Labels != "" {
+		if y, err = readNPY(o.Labels); err != nil {
+			return nil, err
+		}
+	}
+	return stack(o, in, []*numpy.Array{x}, y)
+}
+
+func readNPY(path string) (*numpy.Array, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	a, err := numpy.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s %w", ErrInvalid, path, err)
+	}
+	return a, nil
+}
+
+func openArchive(o Spec, in []models.Tensor) (*Set, error) {
+	z, err := zip.OpenReader(o.Source)
+	if err != nil {
+		return nil, fmt.Errorf("%w: it is no .npz file: %w", ErrInvalid, err)
+	}
+	defer z.Close()
+	var have []string
+	files := map[string]*zip.File{}
+	for _, f := range z.File {
+		name := strings.TrimSuffix(f.Name, ".npy")
+		have, files[name] = append(have, name), f
+	}
+	read := func(name string) (*numpy.Array, error) {
+		f, err := files[name].Open()
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		defer z.Close()
-		for _, f := range z.File {
-			to := map[string]**array{"x.npy": &x, "y.npy": &y}[f.Name]
-			if to == nil {
-				continue
-			}
-			r, err := f.Open()
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-			}
-			a, err := parseArray(f.Name, r)
-			r.Close()
-			if err != nil {
-				return nil, err
-			}
-			*to = &a
+		defer f.Close()
+		a, err := numpy.Read(f)
+		if err != nil {
+			return nil, fmt.Errorf("%w: array %q %w", ErrInvalid, name, err)
 		}
-		if x == nil {
-			return nil, fmt.Errorf("%w: it holds no array x: write numpy.savez(file, x=inputs, y=labels)", ErrInvalid)
+		return a, nil
+	}
+	var xs []*numpy.Array
+	taken := map[string]bool{}
+	for _, t := range in {
+		name := t.Name
+		if files[name] == nil && len(in) == 1 {
+			name = "x"
 		}
-	} else {
-		for _, f := range []struct {
-			path string
-			to   **array
-		}{{o.Source, &x}, {o.Labels, &y}} {
-			if f.path == "" {
-				continue
-			}
-			file, err := os.Open(f.path)
-			if err != nil {
-				return nil, err
-			}
-			a, err := parseArray(f.path, file)
-			file.Close()
-			if err != nil {
-				return nil, err
-			}
-			*f.to = &a
+		if files[name] == nil {
+			return nil, fmt.Errorf("%w: it holds no array %q, but %q", ErrInvalid, t.Name, have)
 		}
-	}
-	return pair(o, t, x, y)
-}
-
-// pair makes a set of inputs and labels. Bytes become pictures where the model
-// takes float32.
-func pair(o Spec, t models.Tensor, x, y *array) (*Set, error) {
-	if len(x.Shape) < 1 || x.Shape[0] < 1 {
-		return nil, fmt.Errorf("%w: the inputs have the shape %v, the first axis has to count them", ErrInvalid, x.Shape)
-	}
-	n := int(x.Shape[0])
-	each := int64(1)
-	for _, d := range x.Shape[1:] {
-		each *= d
-	}
-	if each != t.Elements() {
-		return nil, fmt.Errorf("%w: an input has the shape %v, the model takes %v", ErrInvalid, x.Shape[1:], t)
-	}
-	size := int64(len(x.data)) / int64(n)
-	s := &Set{n: n, label: unlabelled}
-	switch {
-	case x.Type == t.Type.String():
-		if size != t.Bytes() || size*int64(n) != int64(len(x.data)) {
-			return nil, fmt.Errorf("%w: the inputs hold %d bytes, %d of %v need %d", ErrInvalid, len(x.data), n, t, t.Bytes()*int64(n))
-		}
-		s.inputs = func(i int) ([][]byte, error) { return [][]byte{x.data[int64(i)*size : int64(i+1)*size]}, nil }
-	case x.Type == "uint8":
-		p, err := newPicture(o, t)
+		a, err := read(name)
 		if err != nil {
 			return nil, err
 		}
-		if int64(len(x.data)) != each*int64(n) {
-			return nil, fmt.Errorf("%w: the inputs hold %d bytes, need %d", ErrInvalid, len(x.data), each*int64(n))
+		xs, taken[name] = append(xs, a), true
+	}
+	if files["y"] == nil || taken["y"] {
+		return stack(o, in, xs, nil)
+	}
+	y, err := read("y")
+	if err != nil {
+		return nil, err
+	}
+	return stack(o, in, xs, y)
+}
+
+// stack makes a set of arrays, one for each input of the model, each of which
+// holds as many tensors.
+func stack(o Spec, in []models.Tensor, xs []*numpy.Array, y *numpy.Array) (*Set, error) {
+	s := &Set{label: unlabelled}
+	var each []func(i int) []byte
+	for j, x := range xs {
+		n, one, err := unstack(o, in[j], x)
+		if err != nil {
+			return nil, err
 		}
-		s.inputs = func(i int) ([][]byte, error) {
-			pixels := x.data[int64(i)*each : int64(i+1)*each]
-			return [][]byte{p.input(func(y, x, c int) uint8 {
-				if p.last {
-					return pixels[(y*p.width+x)*p.channels+c]
-				}
-				return pixels[(c*p.height+y)*p.width+x]
-			})}, nil
+		if j > 0 && n != s.n {
+			return nil, fmt.Errorf("%w: it holds %d tensors for %q and %d for %q: give as many for each", ErrInvalid, s.n, in[0].Name, n, in[j].Name)
 		}
-	default:
-		return nil, fmt.Errorf("%w: the inputs are %s, the model takes %v (uint8 is taken for pixels)", ErrInvalid, x.Descr, t)
+		s.n, each = n, append(each, one)
+	}
+	s.inputs = func(i int) ([][]byte, error) {
+		out := make([][]byte, len(each))
+		for j, one := range each {
+			out[j] = one(i)
+		}
+		return out, nil
 	}
 	if y == nil {
 		return s, nil
 	}
-	labels, err := y.integers()
+	labels, err := integers(y)
 	if err != nil {
 		return nil, err
 	}
-	if len(labels) != n {
-		return nil, fmt.Errorf("%w: %d labels for %d inputs", ErrInvalid, len(labels), n)
+	if len(labels) != s.n {
+		return nil, fmt.Errorf("%w: %d labels for %d inputs", ErrInvalid, len(labels), s.n)
 	}
 	if i := slices.IndexFunc(labels, func(v int) bool { return v < 0 }); i >= 0 {
 		return nil, fmt.Errorf("%w: label %d is %d, classes count from 0", ErrInvalid, i, labels[i])
@@ -156,14 +144,70 @@ func pair(o Spec, t models.Tensor, x, y *array) (*Set, error) {
 	return s, nil
 }
 
-func (a *array) integers() ([]int, error) {
+// unstack takes the tensors out of an array. Bytes become pictures where the
+// model takes float32.
+func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) []byte, err error) {
+	if x.Type == t.Type.String() {
+		if n = stacked(x.Shape, t.Shape); n == 0 {
+			return 0, nil, fmt.Errorf("%w: the array is %s%v, the model takes %v, one or several stacked along a first dimension", ErrInvalid, x.Type, x.Shape, t)
+		}
+		size := int(t.Bytes())
+		return n, func(i int) []byte { return x.Data[i*size : (i+1)*size] }, nil
+	}
+	if x.Type != "uint8" {
+		return 0, nil, fmt.Errorf("%w: the array holds %s, the model takes %v (uint8 is taken for pixels)", ErrInvalid, x.Type, t)
+	}
+	p, err := newPicture(o.Pixels, t)
+	if err != nil {
+		return 0, nil, err
+	}
+	each := p.channels * p.height * p.width
+	// The channel of grey pixels may be left out.
+	grey := []int64{1, int64(p.height), int64(p.width)}
+	if n = stacked(x.Shape, t.Shape); n == 0 && p.channels == 1 {
+		n = stacked(x.Shape, grey)
+	}
+	if n == 0 {
+		return 0, nil, fmt.Errorf("%w: the pixels have the shape %v, the model takes %v, one or several stacked along a first dimension", ErrInvalid, x.Shape, t)
+	}
+	return n, func(i int) []byte {
+		pixels := x.Data[i*each : (i+1)*each]
+		return p.input(func(y, x, c int) uint8 {
+			if p.last {
+				return pixels[(y*p.width+x)*p.channels+c]
+			}
+			return pixels[(c*p.height+y)*p.width+x]
+		})
+	}, nil
+}
+
+// stacked is how many tensors of one shape an array of another holds, along a
+// first dimension of its own or the batch dimension of 1: 0 if it is no stack of
+// them. Leading dimensions of 1 change nothing.
+func stacked(array, tensor []int64) int {
+	plain := func(s []int64) []int64 {
+		for len(s) > 0 && s[0] == 1 {
+			s = s[1:]
+		}
+		return s
+	}
+	switch {
+	case slices.Equal(plain(array), plain(tensor)):
+		return 1
+	case len(array) > 0 && slices.Equal(plain(array[1:]), plain(tensor)):
+		return int(array[0])
+	}
+	return 0
+}
+
+func integers(a *numpy.Array) ([]int, error) {
 	var out []int
-	size := map[string]int{"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8}[a.Type]
-	if size == 0 {
+	size := int(a.Size())
+	if !strings.Contains(a.Type, "int") {
 		return nil, fmt.Errorf("%w: the labels are %s, need whole numbers", ErrInvalid, a.Descr)
 	}
-	for at := 0; at+size <= len(a.data); at += size {
-		e := a.data[at : at+size]
+	for at := 0; at+size <= len(a.Data); at += size {
+		e := a.Data[at : at+size]
 		switch a.Type {
 		case "int8":
 			out = append(out, int(int8(e[0])))
@@ -186,22 +230,25 @@ func (a *array) integers() ([]int, error) {
 
 // openIDX opens images and labels in the format of MNIST: a big-endian magic
 // number 0, 0, type (8 for bytes), number of axes, then the axes and the bytes.
-func openIDX(o Spec, t models.Tensor) (*Set, error) {
+func openIDX(o Spec, in []models.Tensor) (*Set, error) {
+	if len(in) != 1 {
+		return nil, fmt.Errorf("%w: it gives one input, the model has %d", ErrInvalid, len(in))
+	}
 	x, err := readIDX(o.Source)
 	if err != nil {
 		return nil, err
 	}
 	if o.Labels == "" {
-		return pair(o, t, x, nil)
+		return stack(o, in, []*numpy.Array{x}, nil)
 	}
 	y, err := readIDX(o.Labels)
 	if err != nil {
 		return nil, err
 	}
-	return pair(o, t, x, y)
+	return stack(o, in, []*numpy.Array{x}, y)
 }
 
-func readIDX(path string) (*array, error) {
+func readIDX(path string) (*numpy.Array, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -213,7 +260,7 @@ func readIDX(path string) (*array, error) {
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, path, err)
 		}
 	}
-	data, err := readAll(r)
+	data, err := io.ReadAll(io.LimitReader(r, maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, path, err)
 	}
@@ -221,7 +268,7 @@ func readIDX(path string) (*array, error) {
 	if len(data) < 4 || !bytes.Equal(data[:3], []byte{0, 0, 8}) || len(data) < 4+4*int(data[3]) {
 		return nil, bad
 	}
-	a := &array{Header: numpy.Header{Type: "uint8", Descr: "uint8"}}
+	a := &numpy.Array{Header: numpy.Header{Type: "uint8", Descr: "|u1"}}
 	size := int64(1)
 	for i := range int(data[3]) {
 		d := int64(binary.BigEndian.Uint32(data[4+4*i:]))
@@ -230,8 +277,8 @@ func readIDX(path string) (*array, error) {
 			return nil, bad
 		}
 	}
-	if a.data = data[4+4*int(data[3]):]; int64(len(a.data)) != size {
-		return nil, fmt.Errorf("%w: %s holds %d bytes of data, its header says %d", ErrInvalid, path, len(a.data), size)
+	if a.Data = data[4+4*int(data[3]):]; int64(len(a.Data)) != size {
+		return nil, fmt.Errorf("%w: %s holds %d bytes of data, its header says %d", ErrInvalid, path, len(a.Data), size)
 	}
 	return a, nil
 }

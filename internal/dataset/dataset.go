@@ -1,8 +1,9 @@
 // Package dataset reads inputs of models, with or without labels, from what
 // they commonly come in: folders of images with a CSV file of labels, NumPy
 // arrays, IDX files (the format of MNIST), and the glyphs that the project
-// renders itself. It is for calibrating and judging variants, on some hundreds
-// or thousands of inputs that are read one at a time where the format allows.
+// renders itself. Requests run on them, and variants are calibrated and judged
+// on some hundreds or thousands, which are read one at a time where the format
+// allows.
 package dataset
 
 import (
@@ -32,8 +33,16 @@ type Spec struct {
 	Labels string
 	// First is the index of the first to use, Count how many; 0 for all.
 	First, Count int
-	// Pixels become (pixel - Mean) / Std, for each channel, or one for all;
-	// pixels are 0 to 255. Without, they stay as they are.
+	Pixels       Pixels
+}
+
+// Pixels says how the pixels of images, and of arrays and IDX files of bytes,
+// become a float32 input. Inputs of bytes get them as they are.
+type Pixels struct {
+	// Range is what a full channel counts: 1, the default for 0, or 255.
+	Range float64
+	// Mean is then subtracted from each channel and the rest divided by Std, by
+	// channel or one for all. Without, they are 0 and 1.
 	Mean, Std []float64
 	// BGR swaps the first and the last channel.
 	BGR bool
@@ -100,9 +109,6 @@ func open(o Spec, m *models.Model) (*Set, error) {
 	if split, ok := strings.CutPrefix(o.Source, "glyphs:"); ok {
 		return openGlyphs(split, in)
 	}
-	if len(in) != 1 {
-		return nil, fmt.Errorf("%w: the model has %d inputs, files of data are for one", ErrInvalid, len(in))
-	}
 	info, err := os.Stat(o.Source)
 	if err != nil {
 		return nil, err
@@ -110,11 +116,11 @@ func open(o Spec, m *models.Model) (*Set, error) {
 	name := strings.TrimSuffix(strings.ToLower(o.Source), ".gz")
 	switch {
 	case info.IsDir():
-		return openFolder(o, in[0])
+		return openFolder(o, in)
 	case filepath.Ext(name) == ".npz" || filepath.Ext(name) == ".npy":
-		return openArrays(o, in[0])
+		return openArrays(o, in)
 	case strings.Contains(filepath.Base(name), "idx"):
-		return openIDX(o, in[0])
+		return openIDX(o, in)
 	}
 	return nil, fmt.Errorf("%w: it is no folder, .npy, .npz or IDX file (with idx in its name), and none of glyphs:train, glyphs:calibration, glyphs:test, random", ErrInvalid)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"image"
 	"image/color"
 	"image/png"
@@ -98,7 +99,7 @@ func TestFolderOfImages(t *testing.T) {
 	write(t, dir, "notes.txt", nil)
 	labels := write(t, dir, "labels.csv", []byte("file,class\na.png,7\nb.png,3\na.png,1\n"))
 	m := model(t, 1, 1, 3, 2, 2)
-	s, err := dataset.Open(dataset.Spec{Source: dir, Labels: labels, Mean: []float64{10, 10, 10}, Std: []float64{10, 5, 2}, BGR: true, First: 1}, m)
+	s, err := dataset.Open(dataset.Spec{Source: dir, Labels: labels, First: 1, Pixels: dataset.Pixels{Range: 255, Mean: []float64{10, 10, 10}, Std: []float64{10, 5, 2}, BGR: true}}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,13 +110,112 @@ func TestFolderOfImages(t *testing.T) {
 	if got := first(t, s, 0); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	all, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 1, 1, 2, 2, 3))
+	all, err := dataset.Open(dataset.Spec{Source: dir, Pixels: dataset.Pixels{Range: 255}}, model(t, 1, 1, 2, 2, 3))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := first(t, all, 1); all.Len() != 2 || all.Labelled() || fmt.Sprint(got[:6]) != "[10 20 30 10 20 30]" {
 		t.Errorf("%d, %v", all.Len(), got)
 	}
+	// From 0 to 1 unless said otherwise; bytes stay bytes, grey is luminance.
+	one, err := dataset.Open(dataset.Spec{Source: dir, Pixels: dataset.Pixels{Mean: []float64{0, 20. / 255, 0}, Std: []float64{2, 1, 1}}}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := first(t, one, 0); !near(got[0], 10./255/2) || !near(got[4], 0) || !near(got[8], 30./255) {
+		t.Errorf("from 0 to 1: %v", got)
+	}
+	for channels, want := range map[int64]string{3: "[10 20 30]", 1: "[18]"} { // (299*10 + 587*20 + 114*30) / 1000
+		s, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 2, 1, channels, 1, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in, err := s.Inputs(0); err != nil || fmt.Sprint(in[0]) != want {
+			t.Errorf("%d channels of bytes: %v %v, want %s", channels, in, err, want)
+		}
+	}
+}
+
+func near(a float32, b float64) bool { return math.Abs(float64(a)-b) < 1e-6 }
+
+// TestHugeImage: a file of a few bytes can say that it is huge.
+func TestHugeImage(t *testing.T) {
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
+		t.Fatal(err)
+	}
+	data := b.Bytes()
+	binary.BigEndian.PutUint32(data[16:], 1<<20) // the header's width, height and checksum
+	binary.BigEndian.PutUint32(data[20:], 1<<20)
+	binary.BigEndian.PutUint32(data[29:], crc32.ChecksumIEEE(data[12:29]))
+	dir := t.TempDir()
+	write(t, dir, "a.png", data)
+	if _, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 1, 1, 1, 2, 2)); err == nil || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSeveralInputs: a .npz file holds an array for each, by name.
+func TestSeveralInputs(t *testing.T) {
+	dir := t.TempDir()
+	archive := func(name string, arrays map[string][]byte) string {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		for n, data := range arrays {
+			w, _ := z.Create(n + ".npy")
+			w.Write(data)
+		}
+		z.Close()
+		return write(t, dir, name, b.Bytes())
+	}
+	x, y := npy("|u1", "2, 1, 3", []byte{1, 2, 3, 4, 5, 6}), npy("|u1", "2, 2", []byte{7, 8, 9, 10})
+	m := models2(t)
+	s, err := dataset.Open(dataset.Spec{Source: archive("both.npz", map[string][]byte{"x": x, "y": y})}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, err := s.Inputs(1); err != nil || fmt.Sprint(in) != "[[4 5 6] [9 10]]" || s.Len() != 2 || s.Labelled() { // y is an input here
+		t.Errorf("%v %v, %d labelled %v", in, err, s.Len(), s.Labelled())
+	}
+	for name, c := range map[string]struct {
+		source, want string
+	}{
+		"one missing":   {archive("one.npz", map[string][]byte{"x": x}), `no array "y"`},
+		"uneven":        {archive("uneven.npz", map[string][]byte{"x": x, "y": npy("|u1", "3, 2", make([]byte, 6))}), "as many for each"},
+		"one array":     {write(t, dir, "x.npy", x), "use a .npz file"},
+		"an IDX file":   {write(t, dir, "x-idx", nil), "gives one input"},
+		"images":        {t.TempDir(), "use a .npz file"},
+		"another shape": {archive("s.npz", map[string][]byte{"x": npy("|u1", "2, 1, 4", make([]byte, 8)), "y": y}), "the model takes"},
+	} {
+		if _, err := dataset.Open(dataset.Spec{Source: c.source}, m); !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// models2 takes x, uint8[1 3], and y, uint8[1 2].
+func models2(t *testing.T) *models.Model {
+	t.Helper()
+	orttest.Start(t)
+	value := func(name string, n int64) *pb.ValueInfoProto {
+		shape := &pb.TensorShapeProto{}
+		for _, d := range []int64{1, n} {
+			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+		}
+		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(2), Shape: shape}}}}
+	}
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x", 3), value("y", 2)}, Output: []*pb.ValueInfoProto{value("z", 5)},
+			Node: []*pb.NodeProto{{OpType: proto.String("Concat"), Input: []string{"x", "y"}, Output: []string{"z"},
+				Attribute: []*pb.AttributeProto{{Name: proto.String("axis"), Type: pb.AttributeProto_INT.Enum(), I: proto.Int64(1)}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse("m", data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 func TestArraysAndIDX(t *testing.T) {
@@ -147,7 +247,7 @@ func TestArraysAndIDX(t *testing.T) {
 	for name, o := range map[string]dataset.Spec{
 		"npy": {Source: write(t, dir, "x.npy", x), Labels: write(t, dir, "y.npy", y)},
 		"npz": {Source: write(t, dir, "a.npz", archive.Bytes())},
-		"idx": {Source: write(t, dir, "images-idx3-ubyte.gz", packed.Bytes()), Labels: write(t, dir, "labels-idx1-ubyte", idx([]byte{4, 0, 2}, 3))},
+		"idx": {Source: write(t, dir, "images-idx3-ubyte.gz", packed.Bytes()), Pixels: dataset.Pixels{Range: 255}, Labels: write(t, dir, "labels-idx1-ubyte", idx([]byte{4, 0, 2}, 3))},
 	} {
 		s, err := dataset.Open(o, m)
 		if err != nil {
@@ -163,13 +263,13 @@ func TestArraysAndIDX(t *testing.T) {
 		want string
 	}{
 		"another shape":        {dataset.Spec{Source: write(t, dir, "s.npy", npy("<f4", "2, 3", values))}, "the model takes"},
-		"another type":         {dataset.Spec{Source: write(t, dir, "t.npy", npy("<f8", "1, 2", make([]byte, 16)))}, "are <f8"},
+		"another type":         {dataset.Spec{Source: write(t, dir, "t.npy", npy("<f8", "1, 2", make([]byte, 16)))}, "holds float64"},
 		"short":                {dataset.Spec{Source: write(t, dir, "h.npy", x[:len(x)-1])}, "bytes"},
 		"short labels":         {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: write(t, dir, "l.npy", npy("<i8", "1,", make([]byte, 8)))}, "1 labels for 3"},
 		"labels that are real": {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: filepath.Join(dir, "x.npy")}, "whole numbers"},
 		"negative labels":      {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: write(t, dir, "n.npy", npy("|i1", "3,", []byte{0, 255, 0}))}, "label 1 is -1"},
 		"no npy":               {dataset.Spec{Source: write(t, dir, "z.npy", []byte("hello"))}, "no .npy file"},
-		"no zip":               {dataset.Spec{Source: write(t, dir, "z.npz", []byte("hello"))}, "zip"},
+		"no zip":               {dataset.Spec{Source: write(t, dir, "z.npz", []byte("hello"))}, ".npz"},
 		"no IDX":               {dataset.Spec{Source: write(t, dir, "z-idx", []byte("hello"))}, "no IDX file"},
 		"a cut IDX":            {dataset.Spec{Source: write(t, dir, "c-idx", idx([]byte{1}, 2, 2))}, "header says 4"},
 		"unknown":              {dataset.Spec{Source: write(t, dir, "z.bin", nil)}, "none of glyphs"},
@@ -177,8 +277,9 @@ func TestArraysAndIDX(t *testing.T) {
 		"too far":              {dataset.Spec{Source: filepath.Join(dir, "x.npy"), First: 3}, "there are 3"},
 		"glyphs for it":        {dataset.Spec{Source: "glyphs:test"}, "glyphs are"},
 		"no such glyphs":       {dataset.Spec{Source: "glyphs:x"}, "train, calibration or test"},
-		"std 0":                {dataset.Spec{Source: dir, Std: []float64{0}}, "std is 0"},
-		"means":                {dataset.Spec{Source: dir, Mean: []float64{1, 2}}, "2 values for 1 channels"},
+		"std 0":                {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Std: []float64{0}}}, "std is 0"},
+		"means":                {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Mean: []float64{1, 2}}}, "2 values for 1 channels"},
+		"a range":              {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Range: 2}}, "1 or 255"},
 		"an empty folder":      {dataset.Spec{Source: t.TempDir()}, "nothing is there"},
 	} {
 		if _, err := dataset.Open(c.o, m); !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {

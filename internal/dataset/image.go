@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	_ "image/jpeg" // the formats that images are read in
+	_ "image/gif" // the formats that images are read in
+	_ "image/jpeg"
 	_ "image/png"
 	"io"
 	"os"
@@ -25,12 +26,11 @@ type picture struct {
 	channels, height, width int
 	last                    bool // channels come last
 	bytes                   bool // pixels stay bytes
-	mean, std               []float64
-	bgr                     bool
+	Pixels
 }
 
-func newPicture(o Spec, t models.Tensor) (picture, error) {
-	p := picture{mean: o.Mean, std: o.Std, bgr: o.BGR}
+func newPicture(o Pixels, t models.Tensor) (picture, error) {
+	p := picture{Pixels: o}
 	s := t.Shape
 	colours := func(n int64) bool { return n == 1 || n == 3 }
 	switch {
@@ -52,6 +52,12 @@ func newPicture(o Spec, t models.Tensor) (picture, error) {
 		if len(list) > 1 && len(list) != p.channels {
 			return p, fmt.Errorf("%w: %s has %d values for %d channels", ErrInvalid, what, len(list), p.channels)
 		}
+	}
+	if p.Range == 0 {
+		p.Range = 1
+	}
+	if p.Range != 1 && p.Range != 255 {
+		return p, fmt.Errorf("%w: the range of pixels is %v, must be 1 or 255", ErrInvalid, o.Range)
 	}
 	if slices.Contains(o.Std, 0) {
 		return p, fmt.Errorf("%w: std is 0", ErrInvalid)
@@ -75,19 +81,23 @@ func pick(list []float64, c int, or float64) float64 {
 // input makes the model's input of pixels, each a row of channels.
 func (p *picture) input(pixel func(y, x, c int) uint8) []byte {
 	values := make([]float32, p.channels*p.height*p.width)
+	full := p.Range / 255
+	if p.bytes {
+		full = 1
+	}
 	for c := range p.channels {
 		from := c
-		if p.bgr {
+		if p.BGR {
 			from = p.channels - 1 - c
 		}
-		mean, std := pick(p.mean, c, 0), pick(p.std, c, 1)
+		mean, std := pick(p.Mean, c, 0), pick(p.Std, c, 1)
 		for y := range p.height {
 			for x := range p.width {
 				at := (c*p.height+y)*p.width + x
 				if p.last {
 					at = (y*p.width+x)*p.channels + c
 				}
-				values[at] = float32((float64(pixel(y, x, from)) - mean) / std)
+				values[at] = float32((float64(pixel(y, x, from))*full - mean) / std)
 			}
 		}
 	}
@@ -103,8 +113,11 @@ func (p *picture) input(pixel func(y, x, c int) uint8) []byte {
 
 // openFolder opens images that a CSV file lists with their classes, or, without
 // one, all of a folder in the order of their names.
-func openFolder(o Spec, t models.Tensor) (*Set, error) {
-	p, err := newPicture(o, t)
+func openFolder(o Spec, in []models.Tensor) (*Set, error) {
+	if len(in) != 1 {
+		return nil, fmt.Errorf("%w: images give one input, the model has %d: use a .npz file with an array for each", ErrInvalid, len(in))
+	}
+	p, err := newPicture(o.Pixels, in[0])
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +130,7 @@ func openFolder(o Spec, t models.Tensor) (*Set, error) {
 		}
 		for _, e := range entries {
 			switch strings.ToLower(filepath.Ext(e.Name())) {
-			case ".jpg", ".jpeg", ".png":
+			case ".jpg", ".jpeg", ".png", ".gif":
 				files = append(files, e.Name())
 			}
 		}
@@ -173,13 +186,27 @@ func readLabels(path string) (files []string, labels []int, err error) {
 	}
 }
 
+// maxPixels bounds the size of images: a small file can say that it is huge.
+const maxPixels = 1 << 28
+
 // read scales an image so that it covers the input, and takes its middle.
+// Transparency is left out.
 func (p *picture) read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	c, _, err := image.DecodeConfig(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, path, err)
+	}
+	if c.Width < 1 || c.Height < 1 || c.Width > maxPixels/c.Height {
+		return nil, fmt.Errorf("%w: %s has %d x %d pixels, which is none or too many", ErrInvalid, path, c.Width, c.Height)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
 	img, _, err := image.Decode(f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, path, err)
@@ -188,11 +215,11 @@ func (p *picture) read(path string) ([]byte, error) {
 	scale := max(float64(p.width)/float64(b.Dx()), float64(p.height)/float64(b.Dy()))
 	w, h := int(float64(p.width)/scale+0.5), int(float64(p.height)/scale+0.5)
 	x, y := b.Min.X+(b.Dx()-w)/2, b.Min.Y+(b.Dy()-h)/2
-	out := image.NewRGBA(image.Rect(0, 0, p.width, p.height))
-	draw.BiLinear.Scale(out, out.Bounds(), img, image.Rect(x, y, x+w, y+h), draw.Src, nil)
+	out := image.NewNRGBA(image.Rect(0, 0, p.width, p.height))
+	draw.BiLinear.Scale(out, out.Bounds(), img, image.Rect(x, y, x+max(1, w), y+max(1, h)), draw.Src, nil)
 	if p.channels == 1 {
 		return p.input(func(y, x, _ int) uint8 {
-			c := out.RGBAAt(x, y)
+			c := out.NRGBAAt(x, y)
 			return uint8((299*int(c.R) + 587*int(c.G) + 114*int(c.B) + 500) / 1000)
 		}), nil
 	}

@@ -116,6 +116,26 @@ func WriteFile(path string, data []byte) error {
 	return nil
 }
 
+// WriteStream writes any file atomically as write gives it, making the folder it
+// lies in if need be. After an error the file is as it was.
+func WriteStream(path string, write func(io.Writer) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer f.Cleanup()
+	if err := write(f); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
 // Read fills v from the document at path; see Decode.
 func Read(path, kind string, version int, v any) error {
 	f, err := os.Open(path)

@@ -16,9 +16,9 @@ import (
 
 // openAccelerator opens one accelerator, real or emulated; table is the file of
 // the latter's latencies.
-func openAccelerator(s *runtime.Spec, table string) (runtime.Accelerator, error) {
+func openAccelerator(s *runtime.Spec, table string, trace *runtime.ORTTrace) (runtime.Accelerator, error) {
 	if s.Provider != runtime.EmulatedProvider {
-		return runtime.OpenORT(*s)
+		return runtime.OpenTraced(*s, trace)
 	}
 	data, err := os.ReadFile(table)
 	if err != nil {
@@ -31,7 +31,7 @@ func openAccelerator(s *runtime.Spec, table string) (runtime.Accelerator, error)
 	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
 	if s.Options[optionCompute] == "true" {
 		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = runtime.OpenORT(inner); err != nil {
+		if e.Inner, err = runtime.OpenTraced(inner, trace); err != nil {
 			return nil, err
 		}
 	}

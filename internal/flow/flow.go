@@ -77,6 +77,9 @@ type Flow struct {
 	known   map[int]plan.Variants // of the models that have variants
 	unused  []plan.Variants       // that an earlier plan holds
 	drill   *runtime.Drill
+	// traceORT asks for ortTrace, which is there once accelerators are open.
+	traceORT bool
+	ortTrace *runtime.ORTTrace
 	// emulations are the resolved tables of emulated accelerators, by index.
 	emulations []string
 	accs       []runtime.Accelerator
@@ -235,7 +238,10 @@ func (f *Flow) Close() {
 	for _, a := range f.accs {
 		a.Close()
 	}
-	f.programs, f.accs = nil, nil
+	if f.ortTrace != nil {
+		f.ortTrace.Close()
+	}
+	f.programs, f.accs, f.ortTrace = nil, nil, nil
 }
 
 // prepare opens the accelerators and loads the layers on them, once. What the
@@ -244,8 +250,14 @@ func (f *Flow) prepare() error {
 	if f.programs != nil {
 		return nil
 	}
+	if f.traceORT && f.ortTrace == nil {
+		var err error
+		if f.ortTrace, err = runtime.NewORTTrace(); err != nil {
+			return err
+		}
+	}
 	for k := len(f.accs); k < len(f.Specs); k++ {
-		a, err := openAccelerator(&f.Specs[k], f.emulations[k])
+		a, err := openAccelerator(&f.Specs[k], f.emulations[k], f.ortTrace)
 		if err != nil {
 			return err
 		}

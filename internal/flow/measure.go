@@ -62,7 +62,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 	if _, err := ort.Start(j.Library); err != nil {
 		return err
 	}
-	a, err := openAccelerator(&j.Specs[j.Index], j.Table)
+	a, err := openAccelerator(&j.Specs[j.Index], j.Table, nil)
 	if err != nil {
 		return err
 	}

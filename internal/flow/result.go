@@ -3,13 +3,11 @@ package flow
 import (
 	"context"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
@@ -129,6 +127,9 @@ const samplesPerModel = 8
 // verifies sampled outputs and writes logs, traces and result.json to the
 // configuration's folder.
 func (f *Flow) Run(ctx context.Context) (*Result, error) {
+	if err := f.checkTraceORT(); err != nil {
+		return nil, err
+	}
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
@@ -152,15 +153,20 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	result := f.newResult(eventlog.Real)
+	var runs []tracedRun
 	for _, policy := range f.Config.Policies {
 		o := runtime.Options{Policy: policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: traffic,
 			FreeCore: f.spareCore(), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
 		if ex.Computes() {
 			o.Samples = samplesPerModel
 		}
-		p, interrupted, err := f.runPolicy(ctx, ex, o)
+		p, traced, interrupted, err := f.runPolicy(ctx, ex, o)
 		if err != nil {
 			return nil, fmt.Errorf("policy %s: %w", policy, err)
+		}
+		if traced != nil {
+			runs = append(runs, *traced)
+			result.invalid("%s: take times and miss rates from a run without --ort-trace", distortedByTrace)
 		}
 		result.Policies = append(result.Policies, *p)
 		result.judge(p)
@@ -172,11 +178,14 @@ func (f *Flow) Run(ctx context.Context) (*Result, error) {
 			break
 		}
 	}
+	if err := f.traceInside(runs); err != nil {
+		return nil, err
+	}
 	return result, f.WriteResult(result)
 }
 
 // runPolicy plays the traffic under one policy and writes its log and trace.
-func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options) (p *PolicyResult, interrupted bool, err error) {
+func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options) (p *PolicyResult, traced *tracedRun, interrupted bool, err error) {
 	meter := Discard("")
 	if f.watch != nil {
 		o.Progress = func(s runtime.Stats) { f.watch(o.Policy, s, o.Traffic.Duration) }
@@ -193,7 +202,7 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 	f.drill.End()
 	meter.Done()
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r)}
 	for _, n := range p.Notes {
@@ -202,17 +211,21 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 	if o.Samples > 0 {
 		v, err := ex.Verify(r.Samples)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		p.Verification = &v
 		if f.Config.SaveOutputs {
 			if err := f.saveOutputs(o.Policy, r.Samples); err != nil {
-				return nil, false, err
+				return nil, nil, false, err
 			}
 		}
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
-	return p, r.Interrupted, f.writeLog(r.Log, p)
+	if f.ortTrace != nil && o.Policy != runtime.Unscheduled { // whose sessions are its own
+		r.Log.Header.Distorted = distortedByTrace
+		traced = &tracedRun{r.Log, r.Started, p}
+	}
+	return p, traced, r.Interrupted, f.writeLog(r.Log, p)
 }
 
 // hang is how long a layer may run: ten times its 99th percentile, and at
@@ -349,26 +362,26 @@ func (f *Flow) writeLog(log *eventlog.Log, p *PolicyResult) error {
 		stem += "-simulated"
 	}
 	p.Log, p.Trace = stem+".log.json", stem+".trace.json"
+	log.Header.Machine = f.machine()
 	if err := log.Write(p.Log); err != nil {
 		return err
 	}
 	return WriteTrace(log, p.Trace)
 }
 
-// WriteTrace writes the log's Chrome trace to path, atomically.
-func WriteTrace(log *eventlog.Log, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write trace: %w", err)
+// machine says what runs compute on; simulations of tables from elsewhere do on
+// nothing.
+func (f *Flow) machine() eventlog.Machine {
+	if f.tables {
+		return eventlog.Machine{}
 	}
-	t, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("write trace: %w", err)
-	}
-	defer t.Cleanup()
-	if err := log.WriteTrace(t); err != nil {
-		return err
-	}
-	return t.CloseAtomicallyReplace()
+	return eventlog.Machine{OS: f.Host.OS, Arch: f.Host.Arch, CPU: f.Host.CPU, Governor: f.Host.Governor, ORT: f.ORT.Version}
+}
+
+// WriteTrace writes the log's Chrome trace, with what happened inside its
+// layers, to path, atomically.
+func WriteTrace(log *eventlog.Log, path string, inside ...eventlog.Span) error {
+	return document.WriteStream(path, func(w io.Writer) error { return log.WriteTrace(w, inside...) })
 }
 
 // WriteResult writes result.json, or simulated.json, to the configuration's

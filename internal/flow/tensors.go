@@ -7,9 +7,12 @@ import (
 
 	"github.com/terastal/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
-	"github.com/terastal/terastal/internal/tensorfile"
+	"github.com/terastal/terastal/internal/numpy"
 	"github.com/terastal/terastal/runtime"
 )
+
+// maxInputs bounds how many inputs the requests of a model cycle through.
+const maxInputs = 256
 
 // setInputs gives the executor the input data that the configuration names.
 func (f *Flow) setInputs(ex *runtime.Executor) error {
@@ -18,31 +21,28 @@ func (f *Flow) setInputs(ex *runtime.Executor) error {
 		if c.Inputs == "" {
 			continue
 		}
-		path, err := f.Config.Path(c.Inputs, f.opts.Root)
-		if err != nil {
-			return err
-		}
-		want := f.Networks[m].Model.Inputs()
-		data, err := tensorfile.ReadSets(path, want, tensorfile.Normalization{Mean: c.Mean, Std: c.Std})
+		data, err := f.data(m, config.Data{Source: c.Inputs}, maxInputs)
 		if err != nil {
 			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
 		}
-		var sets [][]*runtime.Tensor
-		for _, set := range data {
-			var ts []*runtime.Tensor
-			for i, d := range set {
-				t, err := runtime.NewTensor(want[i], d)
+		sets := make([][]*runtime.Tensor, data.Len())
+		for i := range sets {
+			set, err := data.Inputs(i)
+			if err != nil {
+				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, c.Inputs, err)
+			}
+			for j, d := range set {
+				t, err := runtime.NewTensor(f.Networks[m].Model.Inputs()[j], d)
 				if err != nil {
 					return fmt.Errorf("model %q: %w", c.Name, err)
 				}
-				ts = append(ts, t)
+				sets[i] = append(sets[i], t)
 			}
-			sets = append(sets, ts)
 		}
 		if err := ex.SetInputs(m, sets); err != nil {
 			return err
 		}
-		f.opts.Note("%s: %d inputs from %s", c.Name, len(sets), path)
+		f.opts.Note("%s: %d inputs from %s", c.Name, len(sets), c.Inputs)
 	}
 	return nil
 }
@@ -62,9 +62,9 @@ func (f *Flow) saveOutputs(policy string, samples []runtime.Sample) error {
 	for _, s := range samples {
 		outputs := f.Networks[s.Model].Model.Outputs()
 		for i, data := range s.Outputs {
-			file, err := tensorfile.EncodeArray(outputs[i], data)
+			file, err := numpy.Encode(outputs[i].Type.String(), outputs[i].Shape, data)
 			if err != nil {
-				return fmt.Errorf("model %q: %w", f.Config.Models[s.Model].Name, err)
+				return fmt.Errorf("model %q: output %q: %w", f.Config.Models[s.Model].Name, outputs[i].Name, err)
 			}
 			name := fmt.Sprintf("%s-input%d-%s.npy", plain(f.Config.Models[s.Model].Name), s.Input, plain(outputs[i].Name))
 			if err := document.WriteFile(filepath.Join(f.Config.Out, "outputs", policy, name), file); err != nil {

@@ -555,12 +555,13 @@ const (
 	defaultLabelled    = 1000
 )
 
-// data opens the data of a model.
+// data opens data of a model, at most count unless the configuration says how
+// many.
 func (f *Flow) data(m int, c config.Data, count int) (*dataset.Set, error) {
 	if c.Source == "" {
 		return nil, fmt.Errorf("%w: there is none: name it in the configuration (source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
-	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count, Mean: c.Mean, Std: c.Std, BGR: c.BGR}
+	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count, Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
 	made := c.Source == "random" || strings.HasPrefix(c.Source, "glyphs:")
 	for _, path := range []*string{&s.Source, &s.Labels} {
 		if *path == "" || path == &s.Source && made {

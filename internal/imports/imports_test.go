@@ -35,17 +35,17 @@ var allowed = []struct {
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/imports", nil},
 	{"internal/table", nil},
+	{"internal/gobench", nil},
 	{"internal/child", nil},
 	{"internal/numpy", nil},
 	// Views and documents of the core.
 	{"sched/plan", []string{"sched", "internal/document"}},
-	{"sched/eventlog", []string{"sched", "internal/document", "internal/stats"}},
+	{"sched/eventlog", []string{"sched", "internal/document", "internal/gobench", "internal/stats"}},
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
-	{"internal/tensorfile", []string{"models", "internal/numpy"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
-	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
+	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched", "internal/onnxpb", "internal/ort"}},
 	{"internal/dataset", []string{"models", "internal/glyphs", "internal/numpy"}},
 	// What results are held against.
@@ -57,11 +57,11 @@ var allowed = []struct {
 	{"internal/live", []string{"runtime", "internal/table"}},
 	{"internal/config", []string{"profiler", "runtime", "sched"}},
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/study",
-		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats", "internal/tensorfile"}},
+		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/flow", "internal/study", "internal/table"}},
 	{"internal/page", []string{"profiler", "runtime", "sched", "sched/eventlog", "sched/plan", "internal/comparison", "internal/document", "internal/flow", "internal/stats", "internal/validation"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/study", "internal/document",
-		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/ort", "internal/page", "internal/report", "internal/table", "internal/tensorfile"}},
+		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/numpy", "internal/ort", "internal/page", "internal/report", "internal/table"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},
 	{"scripts/variants", []string{"sched/plan"}},
@@ -75,7 +75,7 @@ var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sy
 // confined libraries serve one place only: elsewhere their formats do not belong.
 var confined = map[string]string{
 	"github.com/sbinet/npyio/npy": "internal/numpy",
-	"golang.org/x/perf/benchfmt":  "profiler",
+	"golang.org/x/perf/benchfmt":  "internal/gobench",
 	"golang.org/x/perf/benchmath": "profiler",
 }
 

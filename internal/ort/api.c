@@ -197,6 +197,16 @@ char *terastal_ort_placed(void *session, const char *provider, char **nodes) {
   return NULL;
 }
 
+char *terastal_ort_end_profiling(void *session, uint64_t *start, char **file) {
+  char *error = failure(CALL(SessionGetProfilingStartTimeNs, status_t (*)(const void *, uint64_t *))(session, start));
+  if (error) return error;
+  char *owned = NULL;
+  error = failure(CALL(SessionEndProfiling, status_t (*)(void *, void *, char **))(session, allocator, &owned));
+  if (error) return error;
+  *file = text("", owned);
+  return failure(CALL(AllocatorFree, status_t (*)(void *, void *))(allocator, owned));
+}
+
 // What mallinfo2 of glibc 2.33 and later returns. It is looked up, since other C
 // libraries have none.
 typedef struct {

@@ -69,6 +69,8 @@ enum {
   TERASTAL_ReleaseValue = 96,
   TERASTAL_ReleaseTypeInfo = 98,
   TERASTAL_ReleaseTensorTypeAndShapeInfo = 99,
+  TERASTAL_SessionEndProfiling = 110,
+  TERASTAL_SessionGetProfilingStartTimeNs = 146,
   TERASTAL_Session_GetEpGraphAssignmentInfo = 407,
   TERASTAL_EpAssignedSubgraph_GetEpName = 408,
   TERASTAL_EpAssignedSubgraph_GetNodes = 409,
@@ -80,6 +82,11 @@ enum {
 // name, tab, operator type, newline. The session has to have been opened with
 // session.record_ep_graph_assignment_info.
 char *terastal_ort_placed(void *session, const char *provider, char **nodes);
+
+// terastal_ort_end_profiling ends the profile of a session and says when it began,
+// in nanoseconds of ONNX Runtime's clock, and in which file it lies. *file is to
+// be freed.
+char *terastal_ort_end_profiling(void *session, uint64_t *start, char **file);
 
 // terastal_allocated is how many bytes the C library's allocator has handed out;
 // 0 where it does not tell.

@@ -39,6 +39,11 @@ type Config struct {
 	// SaveOptimized is a file that the optimised model is written to, if set.
 	SaveOptimized string
 
+	// Profile, if set, turns ONNX Runtime's profiler on, which makes runs take
+	// longer: it is what the names of the profile's files start with. See
+	// Session.EndProfiling.
+	Profile string
+
 	// AllowFallback lets nodes that the provider refuses run on the CPU. The
 	// default is an error, because a silent fallback makes measured times lie.
 	AllowFallback bool
@@ -264,6 +269,9 @@ func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
 	}
 	if c.SaveOptimized != "" {
 		set = append(set, func() error { return o.SetOptimizedModelFilePath(c.SaveOptimized) })
+	}
+	if c.Profile != "" {
+		set = append(set, func() error { return o.EnableProfiling(c.Profile) })
 	}
 	for _, f := range set {
 		if err := f(); err != nil {

@@ -247,6 +247,18 @@ func placed(session unsafe.Pointer, provider string) ([]string, error) {
 	return nodes, nil
 }
 
+// endProfiling is when a session's profile began, on ONNX Runtime's clock, and the
+// file that it now lies in.
+func endProfiling(session unsafe.Pointer) (start uint64, file string, err error) {
+	var cstart C.uint64_t
+	var cfile *C.char
+	if err := takeError(C.terastal_ort_end_profiling(session, &cstart, &cfile)); err != nil {
+		return 0, "", err
+	}
+	defer C.free(unsafe.Pointer(cfile))
+	return uint64(cstart), C.GoString(cfile), nil
+}
+
 // Allocated is how many bytes native code has allocated, 0 where the system does
 // not tell.
 func Allocated() int64 { return int64(C.terastal_allocated()) }

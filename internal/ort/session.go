@@ -108,7 +108,7 @@ func leftOver(c Config, open func(*ort.SessionOptions) (*ort.DynamicAdvancedSess
 	if c.Provider == "cpu" || c.AllowFallback {
 		return nil
 	}
-	c.AllowFallback, c.SaveOptimized = true, ""
+	c.AllowFallback, c.SaveOptimized, c.Profile = true, "", ""
 	c.Options = maps.Clone(c.Options)
 	if c.Options == nil {
 		c.Options = map[string]string{}

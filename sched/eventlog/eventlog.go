@@ -50,6 +50,21 @@ type Header struct {
 	Rates []float64 `json:"rates"`
 	// Duration is how long jobs were released.
 	Duration time.Duration `json:"duration_ns"`
+	// Machine is where the run took place, or where what it simulates was
+	// measured; empty where nobody said.
+	Machine Machine `json:"machine,omitzero"`
+	// Distorted says why the times of the run are not to be trusted; empty if
+	// nothing distorted them on purpose.
+	Distorted string `json:"distorted,omitempty"`
+}
+
+// Machine says what a run computed on.
+type Machine struct {
+	OS       string `json:"os,omitempty"`
+	Arch     string `json:"arch,omitempty"`
+	CPU      string `json:"cpu,omitempty"`
+	Governor string `json:"governor,omitempty"`
+	ORT      string `json:"onnxruntime,omitempty"` // version
 }
 
 // Engine is the configuration of an engine that decides as the run's did, with

@@ -2,13 +2,26 @@ package eventlog
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/terastal/terastal/sched"
 )
+
+// Span is something that happened inside a layer while it ran, such as a node of
+// ONNX Runtime's. Its instants are on the log's clock.
+type Span struct {
+	Accelerator int
+	Start, End  time.Duration
+	Name        string
+	Args        map[string]string
+}
 
 // traceEvent is one entry of the Chrome trace event format, which Perfetto and
 // chrome://tracing open. Times are microseconds.
@@ -17,7 +30,7 @@ type traceEvent struct {
 	Cat  string         `json:"cat,omitempty"`
 	Ph   string         `json:"ph"`
 	TS   float64        `json:"ts"`
-	Dur  float64        `json:"dur,omitempty"`
+	Dur  *float64       `json:"dur,omitempty"` // of spans, which are not shown without
 	PID  int            `json:"pid"`
 	TID  int            `json:"tid"`
 	ID   string         `json:"id,omitempty"`
@@ -26,45 +39,58 @@ type traceEvent struct {
 	Args map[string]any `json:"args,omitempty"`
 }
 
-// Process numbers of the trace: one track per accelerator, one per model.
+// Process numbers of the trace, in the order in which they are shown. Tracks of a
+// process are numbered from 1.
 const (
-	tracePIDAccelerators = 1
-	tracePIDModels       = 2
+	tracePIDModels       = 1 // a track per model
+	tracePIDAccelerators = 2 // a track per accelerator
+	tracePIDScheduler    = 3 // counters, and a track for searches
 )
 
-// WriteTrace writes the log in the Chrome trace event format: a track per
-// accelerator with the layers it ran, linked by flows from layer to layer of a
-// request, and a track per model with its requests from release to end.
-func (l *Log) WriteTrace(w io.Writer) error {
+// traceTIDSearches is the track of the scheduler's searches.
+const traceTIDSearches = 1
+
+// Categories of trace events.
+const (
+	catRequest  = "request"
+	catFlow     = "flow"
+	catDispatch = "dispatch"
+	catFailed   = "failed"
+	catInside   = "inside"
+	catMiss     = "miss"
+	catDeadline = "deadline"
+	catService  = "service"
+	catSearch   = "search"
+)
+
+// WriteTrace writes the log in the Chrome trace event format, which
+// ui.perfetto.dev and chrome://tracing open. It has three processes:
+//
+//   - requests: every request from its scheduled release to its end; on a track
+//     per model an instant for every request that missed, and one at its deadline.
+//   - accelerators: on a track per accelerator the layers it ran, the time from
+//     each dispatch to the start of its layer, and attempts that failed; flows
+//     link the layers of a request. Times out of service are spans of their own.
+//   - scheduler: counters of each model's waiting and running requests and misses
+//     and of the busy accelerators; the searches of a policy that searches.
+//
+// Spans that happened inside layers are drawn below them, cut to the layer. Those
+// that lie in no layer are left out.
+func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	b := bufio.NewWriter(w)
-	t := &tracer{w: b, enc: json.NewEncoder(b)}
+	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), running: map[int64]*Record{}, last: map[int64]int32{}, layers: map[int64]int{},
+		down: make([]bool, len(l.Header.System.Accelerators)), inside: l.nest(inside)}
+	t.counters.of = make([]modelCounts, len(l.Header.System.Models))
 	t.start()
-	t.meta("process_name", tracePIDAccelerators, 0, "accelerators")
-	t.meta("process_name", tracePIDModels, 0, "requests")
-	for k, name := range l.Header.System.Accelerators {
-		t.meta("thread_name", tracePIDAccelerators, k+1, name)
+	for i := range l.Records {
+		if r := &l.Records[i]; r.Kind == sched.Completed {
+			t.layers[r.Job]++
+		}
 	}
-	for m := range l.Header.System.Models {
-		t.meta("thread_name", tracePIDModels, m+1, l.Header.System.Models[m].Name)
-	}
-	predicted := map[int64]*Record{} // by job: its running layer's dispatch
 	for i := range l.Records {
 		r := &l.Records[i]
-		switch r.Kind {
-		case sched.Dispatched:
-			predicted[r.Job] = r
-		case sched.Released:
-			t.request(l, r, "b", r.Start, map[string]any{"job": r.Job, "deadline_ms": ms(r.Until), "release_lag_us": us(r.At - r.Start)})
-		case sched.Completed:
-			t.layer(l, r, predicted[r.Job])
-		case sched.Ended:
-			t.request(l, r, "e", r.At, map[string]any{"outcome": r.Outcome.String(), "reason": r.Detail})
-			if r.Outcome != sched.Met {
-				t.add(traceEvent{Name: r.Outcome.String(), Cat: "miss", Ph: "i", S: "t", TS: us(r.At),
-					PID: tracePIDModels, TID: int(r.Model) + 1, Args: map[string]any{"job": r.Job, "reason": r.Detail}})
-			}
-			delete(predicted, r.Job)
-		}
+		t.count(r)
+		t.record(r)
 	}
 	t.end()
 	if t.err != nil {
@@ -75,14 +101,53 @@ func (l *Log) WriteTrace(w io.Writer) error {
 
 // tracer writes events as a JSON array and keeps the first error.
 type tracer struct {
+	l     *Log
 	w     *bufio.Writer
 	enc   *json.Encoder
 	wrote bool
 	err   error
+
+	now      time.Duration
+	running  map[int64]*Record // by job: its running layer's dispatch
+	last     map[int64]int32   // by job: the accelerator of its last layer
+	layers   map[int64]int     // by job: the layers that it will complete
+	down     []bool            // by accelerator
+	searched time.Duration     // end of the last search
+	inside   [][]Span          // by accelerator, by start; those to come
+	counters counters
 }
 
-func (t *tracer) start() { t.text(`{"displayTimeUnit":"ms","traceEvents":[`) }
-func (t *tracer) end()   { t.text("]}\n") }
+func (t *tracer) start() {
+	h := &t.l.Header
+	other := map[string]any{"policy": h.Policy, "driver": h.Driver, "seed": h.Seed}
+	if h.Distorted != "" {
+		other["distorted"] = h.Distorted
+	}
+	data, err := json.Marshal(other)
+	t.err = err
+	t.text(`{"displayTimeUnit":"ms","otherData":` + string(data) + `,"traceEvents":[`)
+	for i, name := range []string{"requests", "accelerators", "scheduler"} {
+		t.name("process", i+1, 0, i, name)
+	}
+	for m := range h.System.Models {
+		t.name("thread", tracePIDModels, m+1, m, h.System.Models[m].Name)
+	}
+	for k, name := range h.System.Accelerators {
+		t.name("thread", tracePIDAccelerators, k+1, k, name)
+	}
+	t.name("thread", tracePIDScheduler, traceTIDSearches, 0, "searches")
+	t.counters.write(t, true)
+}
+
+func (t *tracer) end() {
+	t.counters.write(t, false)
+	for k, down := range t.down {
+		if down {
+			t.service("e", int32(k), nil)
+		}
+	}
+	t.text("]}\n")
+}
 
 func (t *tracer) text(s string) {
 	if t.err == nil {
@@ -100,39 +165,280 @@ func (t *tracer) add(e traceEvent) {
 	}
 }
 
-func (t *tracer) meta(what string, pid, tid int, name string) {
-	t.add(traceEvent{Name: what, Ph: "M", PID: pid, TID: tid, Args: map[string]any{"name": name}})
+// name names a process or thread, what, and gives it its place.
+func (t *tracer) name(what string, pid, tid, place int, name string) {
+	t.add(traceEvent{Name: what + "_name", Ph: "M", PID: pid, TID: tid, Args: map[string]any{"name": name}})
+	t.add(traceEvent{Name: what + "_sort_index", Ph: "M", PID: pid, TID: tid, Args: map[string]any{"sort_index": place}})
 }
 
-// request opens ("b") or closes ("e") a request's span on its model's track.
-func (t *tracer) request(l *Log, r *Record, ph string, at time.Duration, args map[string]any) {
-	t.add(traceEvent{Name: l.Header.System.Models[r.Model].Name, Cat: "request", Ph: ph, TS: us(at),
-		PID: tracePIDModels, TID: int(r.Model) + 1, ID: fmt.Sprint(r.Job), Args: args})
+// span writes one that has a length.
+func (t *tracer) span(e traceEvent, from, to time.Duration) {
+	e.Ph, e.TS = "X", us(from)
+	dur := us(to - from)
+	e.Dur = &dur
+	t.add(e)
 }
 
-// layer writes the span of one layer and the flow that links it to the layers
-// before and after it.
-func (t *tracer) layer(l *Log, r *Record, d *Record) {
-	args := map[string]any{"job": r.Job, "layer": r.Layer,
-		"implementation": l.Header.System.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Name}
-	if d != nil {
-		args["predicted_us"] = us(d.Until - d.At)
-		args["reason"] = d.Reason.String()
+func (t *tracer) model(r *Record) *sched.Model { return &t.l.Header.System.Models[r.Model] }
+
+// record writes what a record tells.
+func (t *tracer) record(r *Record) {
+	switch r.Kind {
+	case sched.Released:
+		t.request(r, "b", min(r.Start, r.At), map[string]any{"job": r.Job, "deadline_ms": ms(r.Until), "release_lag_us": us(r.At - r.Start)})
+	case sched.Dispatched:
+		t.running[r.Job] = r
+	case sched.Completed:
+		t.layer(r)
+		t.last[r.Job] = r.Accelerator
+		delete(t.running, r.Job)
+	case sched.Requeued:
+		t.attempt(r)
+	case sched.Ended:
+		t.ended(r)
+	case sched.Down:
+		if !t.down[r.Accelerator] {
+			t.service("b", r.Accelerator, map[string]any{"reason": r.Detail})
+		}
+		t.down[r.Accelerator] = true
+	case sched.Up:
+		if t.down[r.Accelerator] {
+			t.service("e", r.Accelerator, nil)
+		}
+		t.down[r.Accelerator] = false
+	case sched.RuleFound:
+		from := min(max(r.Start, t.searched), r.At)
+		t.searched = r.At
+		t.span(traceEvent{Name: fmt.Sprintf("rule %d", r.Implementation), Cat: catSearch, PID: tracePIDScheduler, TID: traceTIDSearches,
+			Args: map[string]any{"rule": r.Implementation}}, from, r.At)
+	case sched.Stopped:
+		t.add(traceEvent{Name: "stopped", Ph: "i", S: "g", TS: us(r.At), PID: tracePIDScheduler, TID: traceTIDSearches})
 	}
-	span := traceEvent{Name: l.label(r), Cat: l.Header.System.Models[r.Model].Name, Ph: "X", TS: us(r.Start), Dur: us(r.At - r.Start),
-		PID: tracePIDAccelerators, TID: int(r.Accelerator) + 1, Args: args}
-	t.add(span)
-	last := int(r.Layer) == len(l.Header.System.Models[r.Model].Layers)-1
-	flow := traceEvent{Name: "request", Cat: "flow", Ph: "t", BP: "e", TS: us(r.Start), PID: span.PID, TID: span.TID, ID: fmt.Sprint(r.Job)}
-	switch {
-	case last && r.Layer == 0:
-		return
-	case r.Layer == 0:
-		flow.Ph, flow.BP = "s", ""
-	case last:
-		flow.Ph = "f"
-	}
-	t.add(flow)
 }
 
-func us(d time.Duration) float64 { return float64(d) / 1e3 }
+// request opens ("b") or closes ("e") a request's span.
+func (t *tracer) request(r *Record, ph string, at time.Duration, args map[string]any) {
+	t.add(traceEvent{Name: t.model(r).Name, Cat: catRequest, Ph: ph, TS: us(at),
+		PID: tracePIDModels, TID: int(r.Model) + 1, ID: traceID(r.Job), Args: args})
+}
+
+// ended closes a request's span; one that missed leaves marks on its model's
+// track.
+func (t *tracer) ended(r *Record) {
+	if t.running[r.Job] != nil {
+		t.attempt(r)
+	}
+	args := map[string]any{"outcome": r.Outcome.String()}
+	if r.Detail != "" {
+		args["reason"] = r.Detail
+	}
+	if r.Outcome == sched.Met || r.Outcome == sched.Late {
+		args["response_ms"], args["slack_ms"] = ms(r.At-r.Start), ms(r.Until-r.At)
+	}
+	t.request(r, "e", r.At, args)
+	if r.Outcome != sched.Met {
+		mark := traceEvent{Name: r.Outcome.String(), Cat: catMiss, Ph: "i", S: "t", TS: us(r.At),
+			PID: tracePIDModels, TID: int(r.Model) + 1, Args: map[string]any{"job": r.Job, "reason": r.Detail}}
+		t.add(mark)
+		mark.Name, mark.Cat, mark.TS, mark.Args = "deadline", catDeadline, us(r.Until), map[string]any{"job": r.Job}
+		t.add(mark)
+	}
+	delete(t.last, r.Job)
+	delete(t.layers, r.Job)
+}
+
+// service opens or closes the span of an accelerator that is out of service.
+func (t *tracer) service(ph string, k int32, args map[string]any) {
+	t.add(traceEvent{Name: t.l.Header.System.Accelerators[k] + " out of service", Cat: catService, Ph: ph, TS: us(t.now),
+		PID: tracePIDAccelerators, TID: int(k) + 1, ID: traceID(int64(k)), Args: args})
+}
+
+// attempt writes a run of a layer that failed: the log says when it was
+// dispatched, not when it began.
+func (t *tracer) attempt(r *Record) {
+	d := t.running[r.Job]
+	delete(t.running, r.Job)
+	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators, TID: int(d.Accelerator) + 1,
+		Args: map[string]any{"job": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
+}
+
+// layer writes the span of one layer, what happened in it, and the flow that
+// links it to the layers of its request before and after it.
+func (t *tracer) layer(r *Record) {
+	model, d := t.model(r), t.running[r.Job]
+	layer := &model.Layers[r.Layer]
+	e := traceEvent{PID: tracePIDAccelerators, TID: int(r.Accelerator) + 1}
+	args := map[string]any{"job": r.Job, "layer": r.Layer, "implementation": layer.Implementations[r.Implementation].Name,
+		"predicted_us": us(d.Until - d.At), "dispatch_us": us(r.Start - d.At), "reason": d.Reason.String()}
+	if from, moved := t.last[r.Job]; moved && from != r.Accelerator {
+		args["from"] = t.l.Header.System.Accelerators[from]
+		if layer.Handoff != nil {
+			args["predicted_handoff_us"] = us(layer.Handoff[from][r.Accelerator])
+		}
+	}
+	if r.Start > d.At {
+		wait := e
+		wait.Name, wait.Cat, wait.Args = "dispatch", catDispatch, map[string]any{"job": r.Job, "layer": r.Layer}
+		t.span(wait, d.At, r.Start)
+	}
+	span := e
+	span.Name, span.Cat, span.Args = t.l.label(r), model.Name, args
+	t.span(span, r.Start, r.At)
+	t.flow(r, e)
+	t.within(r, e)
+}
+
+// flow binds to the span just written: flows start at a request's first layer
+// and finish at the last that it completes.
+func (t *tracer) flow(r *Record, e traceEvent) {
+	n := t.layers[r.Job]
+	if n < 2 {
+		return // nothing to link
+	}
+	e.Name, e.Cat, e.TS, e.ID = "request", catFlow, us(r.Start), traceID(r.Job)
+	switch int(r.Layer) {
+	case 0:
+		e.Ph = "s"
+	case n - 1:
+		e.Ph, e.BP = "f", "e"
+	default:
+		e.Ph, e.BP = "t", "e"
+	}
+	t.add(e)
+}
+
+// within writes the spans that happened in a layer. Spans of a track nest or
+// follow each other; clocks and rounding may say otherwise by a little, and are
+// overruled.
+func (t *tracer) within(r *Record, e traceEvent) {
+	list := t.inside[r.Accelerator]
+	open := []time.Duration{r.At} // ends of the spans around
+	free := r.Start               // since when the innermost has room
+	for len(list) > 0 {
+		s := list[0]
+		middle := s.Start + (s.End-s.Start)/2
+		if middle > r.At {
+			break // of a later layer
+		}
+		list = list[1:]
+		if middle < r.Start {
+			continue // of no layer
+		}
+		s.Start = max(s.Start, r.Start)
+		for len(open) > 1 && (open[len(open)-1] <= s.Start || s.End > open[len(open)-1]) {
+			free = max(free, open[len(open)-1])
+			open = open[:len(open)-1]
+		}
+		from, to := max(s.Start, free), min(s.End, open[len(open)-1])
+		if to < from {
+			continue
+		}
+		e.Name, e.Cat, e.Args = s.Name, catInside, map[string]any{}
+		for k, v := range s.Args {
+			e.Args[k] = v
+		}
+		t.span(e, from, to)
+		open, free = append(open, to), from
+	}
+	t.inside[r.Accelerator] = list
+}
+
+// nest sorts spans by accelerator and start, what is around others first.
+func (l *Log) nest(spans []Span) [][]Span {
+	out := make([][]Span, len(l.Header.System.Accelerators))
+	for _, s := range spans {
+		if s.Accelerator >= 0 && s.Accelerator < len(out) && s.Start <= s.End {
+			out[s.Accelerator] = append(out[s.Accelerator], s)
+		}
+	}
+	for _, list := range out {
+		slices.SortStableFunc(list, func(a, b Span) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End)) })
+	}
+	return out
+}
+
+// counters are what the trace counts. They are written once per instant.
+type counters struct {
+	of      []modelCounts
+	busy    int
+	changed bool // busy
+}
+
+type modelCounts struct {
+	waiting, running, missed int
+	changed, more            bool // the first two; missed
+}
+
+// count follows a record, having written what was counted up to the instant
+// before it.
+func (t *tracer) count(r *Record) {
+	if r.At != t.now {
+		t.counters.write(t, false)
+		t.now = r.At
+	}
+	c := &t.counters
+	switch r.Kind {
+	case sched.Released:
+		c.move(r, 1, 0)
+	case sched.Dispatched:
+		c.move(r, -1, 1)
+	case sched.Completed, sched.Requeued:
+		c.move(r, 1, -1)
+	case sched.Ended:
+		if t.running[r.Job] != nil {
+			c.move(r, 0, -1)
+		} else {
+			c.move(r, -1, 0)
+		}
+		if r.Outcome != sched.Met {
+			c.of[r.Model].missed++
+			c.of[r.Model].more = true
+		}
+	}
+}
+
+// move changes how many requests of a record's model wait and run.
+func (c *counters) move(r *Record, waiting, running int) {
+	m := &c.of[r.Model]
+	m.waiting += waiting
+	m.running += running
+	c.busy += running
+	m.changed, c.changed = true, c.changed || running != 0
+}
+
+// write writes the counters that changed, or all, at the current instant.
+func (c *counters) write(t *tracer, all bool) {
+	for i := range c.of {
+		m, name := &c.of[i], t.l.Header.System.Models[i].Name
+		if all || m.changed {
+			t.counter(name+" requests", map[string]any{"waiting": m.waiting, "running": m.running})
+		}
+		if all || m.more {
+			t.counter(name+" misses", map[string]any{"total": m.missed})
+		}
+		m.changed, m.more = false, false
+	}
+	if all || c.changed {
+		t.counter("accelerators", map[string]any{"busy": c.busy})
+	}
+	c.changed = false
+}
+
+func (t *tracer) counter(name string, values map[string]any) {
+	t.add(traceEvent{Name: name, Ph: "C", TS: us(t.now), PID: tracePIDScheduler, Args: values})
+}
+
+// traceID is an identifier as every viewer reads it: Perfetto takes digits for
+// hexadecimal.
+func traceID(n int64) string { return "0x" + strconv.FormatInt(n, 16) }
+
+// us is an instant or duration in microseconds, such that a viewer that makes
+// whole nanoseconds of it by cutting off the rest gets the same again: spans that
+// touch must not overlap by one.
+func us(d time.Duration) float64 {
+	x := float64(d) / 1e3
+	if time.Duration(x*1e3) < d {
+		x = math.Nextafter(x, math.Inf(1))
+	}
+	return x
+}

@@ -10,14 +10,14 @@ set -eu
 mkdir -p "$1"
 out=$(cd "$1" && pwd) which=${2:-}
 
-# config NAME SOURCE CALIBRATION LABELLED
+# config NAME SOURCE CALIBRATION LABELLED [PIXELS]
 config() {
 	cat >"$out/$1.yaml" <<END
 accelerators:
   - {name: all, optimization: all}
   - {name: basic, optimization: basic}
 models:
-  - {name: $1, source: "$2", rate: 1, granularity: op, calibration: $3, labelled: $4}
+  - {name: $1, source: "$2", rate: 1, granularity: op, calibration: $3, labelled: $4${5:+, pixels: $5}}
 END
 }
 
@@ -63,7 +63,7 @@ models=$shared/models data=$shared/data plans=
 if [ -f "$models/mnist-8.onnx" ]; then
 	digits="source: $data/mnist/t10k-images-idx3-ubyte.gz"
 	config mnist-8 "$models/mnist-8.onnx" "{$digits, first: 8000, count: 300}" \
-		"{$digits, labels: $data/mnist/t10k-labels-idx1-ubyte.gz, count: 1000}"
+		"{$digits, labels: $data/mnist/t10k-labels-idx1-ubyte.gz, count: 1000}" "{range: 255}"
 	both mnist-8
 fi
 # Images come in the order of their classes: three in five calibrate, the others judge.
@@ -73,8 +73,8 @@ for part in calibration labelled; do
 done
 photos="source: $data/imagenet500"
 if [ -f "$models/squeezenet1.1_fp32.onnx" ]; then
-	config squeezenet1.1 "$models/squeezenet1.1_fp32.onnx" "{$photos, labels: $out/calibration.csv, bgr: true, mean: [104, 117, 123], count: 300}" \
-		"{$photos, labels: $out/labelled.csv, bgr: true, mean: [104, 117, 123], count: 200}"
+	config squeezenet1.1 "$models/squeezenet1.1_fp32.onnx" "{$photos, labels: $out/calibration.csv, count: 300}" \
+		"{$photos, labels: $out/labelled.csv, count: 200}" "{range: 255, bgr: true, mean: [104, 117, 123]}"
 	both squeezenet1.1
 fi
 tables shared

@@ -1,0 +1,35 @@
+package document
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestWriteStream: a file is there as a whole or as it was, and nothing beside
+// it.
+func TestWriteStream(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "made")
+	path := filepath.Join(folder, "file")
+	write := func(text string, err error) error {
+		return WriteStream(path, func(w io.Writer) error {
+			_, e := io.WriteString(w, text)
+			return errors.Join(e, err)
+		})
+	}
+	if err := write("first", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := write("half", errors.New("disk full")); err == nil || !strings.Contains(err.Error(), "disk full") || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "first" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if files, _ := os.ReadDir(folder); len(files) != 1 {
+		t.Errorf("left behind: %v", files)
+	}
+}

@@ -1,0 +1,98 @@
+package runtime_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// TestORTTrace: what ONNX Runtime says it ran lies inside the layers that ran it,
+// in every one of them, for each of several runs on the same sessions.
+func TestORTTrace(t *testing.T) {
+	orttest.Start(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	trace, err := runtime.NewORTTrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{}
+	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
+		a, err := runtime.OpenTraced(s, trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.accs = append(b.accs, a)
+	}
+	b.add(t, network(t, "op"))
+	defer func() {
+		b.programs[0].Close()
+		for _, a := range b.accs {
+			a.Close()
+		}
+	}()
+	s := b.system(alternate)
+	for l := range s.Models[0].Layers { // as a plan names them
+		s.Models[0].Layers[l].Name = b.networks[0].Layers[l].Name
+		s.Models[0].Layers[l].Implementations[0].Name = runtime.Original
+	}
+	e := b.executor(t, s)
+	var runs []*runtime.Result
+	for seed := range uint64(2) {
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: sched.Traffic{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, r)
+	}
+	if files, _ := os.ReadDir(os.Getenv("TMPDIR")); len(files) != 1 {
+		t.Errorf("files are in %v, want one folder", files)
+	}
+	for _, r := range runs {
+		layers := map[int][]eventlog.Record{} // by accelerator
+		completed := 0
+		for _, x := range r.Log.Records {
+			if x.Kind == sched.Completed {
+				completed++
+				layers[int(x.Accelerator)] = append(layers[int(x.Accelerator)], x)
+			}
+		}
+		got := trace.Spans(r.Log, r.Started)
+		if completed == 0 || got.Layers != completed || got.Found != completed || len(got.Notes) != 0 {
+			t.Fatalf("%d runs of layers, %d traced, %d found: %v", completed, got.Layers, got.Found, got.Notes)
+		}
+		const cut = 2 * time.Microsecond // what ONNX Runtime's times leave out
+		seen := map[int64]bool{}
+		for _, s := range got.Spans {
+			inside := false
+			for _, x := range layers[s.Accelerator] {
+				if s.Start >= x.Start-cut && s.End <= x.At+cut {
+					inside = true
+					seen[x.Job<<16|int64(x.Layer)] = true
+				}
+			}
+			if !inside || s.Args["operator"] == "" || strings.HasSuffix(s.Name, "_kernel_time") {
+				t.Fatalf("%+v lies in no layer", s)
+			}
+		}
+		if len(seen) != completed {
+			t.Errorf("%d of %d runs of layers have spans", len(seen), completed)
+		}
+	}
+	// What is on another clock is not taken for the run's.
+	if got := trace.Spans(runs[0].Log, runs[0].Started.Add(time.Hour)); got.Found != 0 || len(got.Spans) != 0 || len(got.Notes) != 1 {
+		t.Errorf("an hour off, %d layers are found, notes %v", got.Found, got.Notes)
+	}
+	if err := trace.Close(); err != nil {
+		t.Error(err)
+	}
+	if files, _ := os.ReadDir(os.Getenv("TMPDIR")); len(files) != 0 {
+		t.Errorf("left behind: %v", files)
+	}
+}

@@ -1,0 +1,290 @@
+package eventlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/terastal/terastal/sched"
+)
+
+// parsedEvent is a trace event as a viewer reads it: instants and durations are
+// whole nanoseconds, the rest cut off.
+type parsedEvent struct {
+	Name, Ph, Cat, ID, S, BP string
+	TS                       float64
+	Dur                      *float64
+	PID, TID                 int
+	Args                     map[string]any
+}
+
+func (e *parsedEvent) at() time.Duration  { return time.Duration(e.TS * 1e3) }
+func (e *parsedEvent) end() time.Duration { return e.at() + time.Duration(*e.Dur*1e3) }
+
+type track struct{ pid, tid int }
+
+func (e *parsedEvent) track() track { return track{e.PID, e.TID} }
+
+func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
+	t.Helper()
+	var out bytes.Buffer
+	if err := l.WriteTrace(&out, inside...); err != nil {
+		t.Fatal(err)
+	}
+	var trace struct {
+		DisplayTimeUnit string
+		OtherData       map[string]any
+		TraceEvents     []parsedEvent
+	}
+	d := json.NewDecoder(&out)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&trace); err != nil {
+		t.Fatal(err)
+	}
+	// Viewers sort by time and keep the order of what happens at once.
+	slices.SortStableFunc(trace.TraceEvents, func(a, b parsedEvent) int {
+		if (a.Ph == "M") != (b.Ph == "M") {
+			return map[bool]int{true: -1, false: 1}[a.Ph == "M"]
+		}
+		return int(a.at() - b.at())
+	})
+	return trace.TraceEvents
+}
+
+// checkTrace holds a trace against the format: spans of a track nest or follow
+// each other, asynchronous spans open and close, flows start, step and finish in
+// order and bind to spans of their request, counters are never negative and the
+// level ones end at zero, every track has a name and a place.
+func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
+	t.Helper()
+	events := parseTrace(t, l, inside...)
+	named, used := map[track]int{}, map[track]bool{}
+	around := map[track][]parsedEvent{} // spans that are open
+	async := map[string]time.Duration{}
+	flows := map[string]string{}
+	counters := map[string]float64{}
+	completed := 0
+	for _, e := range events {
+		if e.Ph != "M" && e.Ph != "C" && e.Ph != "b" && e.Ph != "e" {
+			used[e.track()] = true
+		}
+		switch e.Ph {
+		case "M":
+			named[e.track()]++
+		case "X":
+			if e.Dur == nil || *e.Dur < 0 {
+				t.Fatalf("span %+v has no length", e)
+			}
+			open := around[e.track()]
+			for len(open) > 0 && open[len(open)-1].end() <= e.at() {
+				open = open[:len(open)-1]
+			}
+			if len(open) > 0 {
+				if p := &open[len(open)-1]; e.end() > p.end() || e.Cat != catInside {
+					t.Fatalf("span %s %v to %v overlaps %s %v to %v", e.Name, e.at(), e.end(), p.Name, p.at(), p.end())
+				}
+			} else if e.Cat == catInside {
+				t.Fatalf("%s from %v to %v is inside nothing", e.Name, e.at(), e.end())
+			}
+			around[e.track()] = append(open, e)
+			if e.PID == tracePIDAccelerators && e.Cat != catDispatch && e.Cat != catFailed && e.Cat != catInside {
+				completed++
+			}
+		case "b":
+			key := e.Cat + e.ID
+			if _, is := async[key]; is {
+				t.Fatalf("%+v opens what is open", e)
+			}
+			async[key] = e.at()
+		case "e":
+			key := e.Cat + e.ID
+			if from, is := async[key]; !is || e.at() < from {
+				t.Fatalf("%+v closes what was opened at %v, %v", e, from, is)
+			}
+			delete(async, key)
+		case "s", "t", "f":
+			flows[e.ID] += e.Ph
+			open := around[e.track()]
+			if len(open) == 0 || open[len(open)-1].at() != e.at() || traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
+				t.Fatalf("flow %+v binds to no span of its request", e)
+			}
+			if (e.Ph == "s") != (e.BP == "") {
+				t.Fatalf("flow %+v binds to the next span", e)
+			}
+		case "C":
+			if e.PID != tracePIDScheduler || len(e.Args) == 0 {
+				t.Fatalf("counter %+v", e)
+			}
+			for key, v := range e.Args {
+				name, x := e.Name+" "+key, v.(float64)
+				if x < 0 || strings.HasSuffix(name, " total") && x < counters[name] {
+					t.Fatalf("counter %s goes from %v to %v at %v", name, counters[name], x, e.at())
+				}
+				counters[name] = x
+			}
+		case "i":
+			if e.S != "t" && e.S != "g" {
+				t.Fatalf("instant %+v", e)
+			}
+		default:
+			t.Fatalf("phase of %+v", e)
+		}
+	}
+	if len(async) > 0 {
+		t.Errorf("never closed: %v", slices.Collect(maps.Keys(async)))
+	}
+	for id, f := range flows {
+		if len(f) < 2 || f != "s"+strings.Repeat("t", len(f)-2)+"f" {
+			t.Errorf("flow %s is %s", id, f)
+		}
+	}
+	for name, x := range counters {
+		if x != 0 && !strings.HasSuffix(name, " total") {
+			t.Errorf("counter %s ends at %v", name, x)
+		}
+	}
+	for tr := range used {
+		if named[tr] != 2 {
+			t.Errorf("track %v has %d of name and place", tr, named[tr])
+		}
+	}
+	want := 0
+	for _, r := range l.Records {
+		if r.Kind == sched.Completed {
+			want++
+		}
+	}
+	if completed != want {
+		t.Errorf("%d spans of %d layers", completed, want)
+	}
+	return events
+}
+
+// TestTrace: traces of logs of all kinds keep to the format.
+func TestTrace(t *testing.T) {
+	checkTrace(t, handMade())
+	checkTrace(t, &Log{Header: Header{System: small(), Rates: []float64{1, 1}}})
+	for _, p := range sched.Policies() {
+		checkTrace(t, simulated(t, p.Name, sched.DropLate, time.Second))
+	}
+	if events := checkTrace(t, requeuing()); !slices.ContainsFunc(events, func(e parsedEvent) bool { return e.Name == "two conv failed" }) {
+		t.Error("the failed attempt has no span")
+	}
+}
+
+// requeuing is a log with a failed attempt, a rule found, and an accelerator
+// that is still out of service at the end.
+func requeuing() *Log {
+	l := handMade()
+	l.Records = []Record{
+		released(0, 0, 0, 0, 20),
+		dispatched(0, 0, 0, 0, 0, 0, 2),
+		{Kind: sched.Down, At: 3 * msec, Accelerator: 0, Detail: "rests"},
+		{Kind: sched.Requeued, At: 3 * msec, Job: 0, Accelerator: 0, Detail: "bad"},
+		{Kind: sched.RuleFound, At: 4 * msec, Start: 1 * msec, Implementation: 7, Accelerator: -1},
+		dispatched(5, 0, 0, 0, 1, 1, 8),
+		{Kind: sched.RuleFound, At: 6 * msec, Start: 3 * msec, Implementation: 2, Accelerator: -1},
+		completed(9, 6, 0, 0, 0, 1, 1),
+		dispatched(9, 0, 0, 1, 0, 1, 10),
+		completed(10, 9, 0, 0, 1, 0, 1),
+		ended(10, 0, 0, 2, sched.Met, -1, 0, 20, ""),
+	}
+	return l
+}
+
+// TestTraceByHand: what a small log's trace says, line by line.
+func TestTraceByHand(t *testing.T) {
+	l := requeuing()
+	if err := l.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range checkTrace(t, l) {
+		if e.Ph == "M" || e.Ph == "C" && !strings.HasPrefix(e.Name, "two requests") {
+			continue
+		}
+		line := fmt.Sprintf("%d.%d %s %s %v", e.PID, e.TID, e.Ph, e.Name, e.TS/1e3)
+		if e.Dur != nil {
+			line += fmt.Sprintf("+%v", *e.Dur/1e3)
+		}
+		if e.Ph == "C" {
+			line += fmt.Sprint(" ", e.Args)
+		}
+		got = append(got, line)
+	}
+	want := strings.Split(strings.TrimSpace(`
+3.0 C two requests 0 map[running:0 waiting:0]
+1.1 b two 0
+3.0 C two requests 0 map[running:1 waiting:0]
+2.1 X two conv failed 0+3
+3.1 X rule 7 1+3
+2.1 b x out of service 3
+3.0 C two requests 3 map[running:0 waiting:1]
+3.1 X rule 2 4+2
+2.2 X dispatch 5+1
+3.0 C two requests 5 map[running:1 waiting:0]
+2.2 X two conv d2s 6+3
+2.2 s request 6
+2.2 X two fc 9+1
+2.2 f request 9
+3.0 C two requests 9 map[running:1 waiting:0]
+1.1 e two 10
+3.0 C two requests 10 map[running:0 waiting:0]
+2.1 e x out of service 10`), "\n")
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestTraceInside: what happened inside layers lies below them whatever the
+// clocks say.
+func TestTraceInside(t *testing.T) {
+	const us = time.Microsecond
+	l := requeuing()
+	span := func(name string, from, to time.Duration) Span {
+		return Span{Accelerator: 1, Name: name, Start: from, End: to, Args: map[string]string{"operator": "Conv"}}
+	}
+	spans := []Span{
+		span("before all", 1*msec, 2*msec),
+		span("early", 6*msec-2*us, 7*msec),
+		span("outer", 7*msec-us, 8*msec),
+		span("inner", 7*msec, 8*msec),
+		span("late", 8*msec, 9*msec+us),
+		span("next", 9*msec-us, 10*msec),
+		span("after all", 11*msec, 12*msec),
+		{Accelerator: 9, Name: "nowhere"},
+	}
+	slices.Reverse(spans)
+	var got []string
+	for _, e := range checkTrace(t, l, spans...) {
+		if e.Cat == catInside {
+			got = append(got, fmt.Sprintf("%s %v-%v", e.Name, e.at(), e.end()))
+			if e.Args["operator"] != "Conv" {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+	want := []string{"early 6ms-7ms", "outer 7ms-8ms", "inner 7ms-8ms", "late 8ms-9ms", "next 9ms-10ms"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestTraceTimesAreExact: whoever multiplies by a thousand and cuts off the rest
+// gets the nanoseconds back.
+func TestTraceTimesAreExact(t *testing.T) {
+	for i := range 1_000_000 {
+		d := time.Duration(i * 104729 % 3_600_000_000_000)
+		if got := time.Duration(us(d) * 1e3); got != d {
+			t.Fatalf("%d ns are read as %d", d, got)
+		}
+	}
+}
