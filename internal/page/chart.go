@@ -294,7 +294,7 @@ func intervals(title string, rows []row, top float64, axis string, format func(f
 	f := newFigure(width, float64(len(rows))*h+44, title)
 	f.x = scale{min: 0, max: top, from: 10 + charWidth*float64(longest), to: width - 12 - charWidth*float64(text)}
 	f.y = scale{min: 0, max: 1, from: float64(len(rows))*h + 8, to: 6}
-	for _, v := range f.x.ticks(4) {
+	for _, v := range f.x.ticks(6) {
 		f.segment(f.x.at(v), f.y.from, f.x.at(v), f.y.to, "grid")
 	}
 	for i, r := range rows {
