@@ -445,7 +445,7 @@ func (p *Page) heat(all []*series) (section, bool) {
 	switch {
 	case p.Profile != nil:
 		accs, models = profileLatencies(p.Profile)
-		s.Text = []string{"Measured medians of layers that run alone."}
+		s.Text = []string{"Medians of layers that run alone, from the profile."}
 	case p.Plan != nil:
 		accs, models = systemLatencies(&p.Plan.System)
 		s.Text = []string{"What decisions expect layers to take, from the plan."}
@@ -455,7 +455,7 @@ func (p *Page) heat(all []*series) (section, bool) {
 	default:
 		return s, false
 	}
-	s.Text[0] += " A cell is a layer, in the order of the model; the darker, the longer it takes beside the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest variant there, a ring where a run used one."
+	s.Text[0] += " A cell is a layer, in the order of the model; the stronger its colour, the longer it takes beside the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest variant there, a ring where a run used one."
 	for i, name := range heatNames {
 		s.Legend = append(s.Legend, legend{heatKey(i), name})
 	}
