@@ -314,7 +314,7 @@ func TestWholeFolder(t *testing.T) {
 		"terastal missed the fewest deadlines: 6.0 %. Next is edf with 10.0 %, 4.0 points more.", // from the comparison
 		"<strong>VALID</strong>", "a machine that was planted", "seed 7", "a=1, b=2", "top-1 accuracy", "0.95",
 		"−4.0 points", ">~<", "too few requests", "✗ no", "✓ yes", "interference", "0.8x", "geomean 0.80x", "not all layers",
-		"cannot run", "planted processor", "SHA-256 abab",
+		"cannot run", "planted processor", "SHA-256 abab", "They are over repeats of the whole run",
 	} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the page does not say %q", text)
@@ -508,7 +508,7 @@ func TestLogsAlone(t *testing.T) {
 	if got, want := sections(page), []string{"ran", "misses", "responses", "timeline", "layers", "budgets", "accuracy", "provenance", "reading"}; !slices.Equal(got, want) {
 		t.Errorf("sections %v, want %v", got, want)
 	}
-	if !strings.Contains(page, "edf (simulated)") || !strings.Contains(page, "edf missed ") || strings.Contains(page, "verdict") && strings.Contains(page, `class="verdict`) {
+	if !strings.Contains(page, "edf (simulated)") || !strings.Contains(page, "edf missed ") || strings.Contains(page, `class="verdict`) || !strings.Contains(page, "They are of one run") {
 		t.Error("the page does not tell the drivers apart, or judges without a result")
 	}
 }
