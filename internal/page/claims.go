@@ -38,6 +38,21 @@ func (p *Page) validated() (section, bool) {
 		}
 		s.Tables = append(s.Tables, validationTables(v)...)
 	}
+	if len(p.Orders) > 0 {
+		g := grid{Caption: "Order of policies by mean miss rate: measured, and in parentheses predicted", Head: columns("fewer misses", ">miss rate", "more misses", ">miss rate", "order kept")}
+		for _, o := range p.Orders {
+			kept := "✗ no"
+			switch {
+			case !o.Decided:
+				kept = "not decided: intervals overlap"
+			case o.Kept:
+				kept = "✓ yes"
+			}
+			pair := func(real, predicted float64) string { return percent(real) + " (" + percent(predicted) + ")" }
+			g.Rows = append(g.Rows, []string{o.Better, pair(o.RealBetter, o.PredictedBetter), o.Worse, pair(o.RealWorse, o.PredictedWorse), kept})
+		}
+		s.Tables = append(s.Tables, g)
+	}
 	return s, len(p.Validations) > 0
 }
 
@@ -238,7 +253,7 @@ func (p *Page) swept() (section, bool) {
 	s := section{ID: "sweep", Title: "Miss rates as rates grow"}
 	for i := range p.Curves {
 		c := &p.Curves[i]
-		f, ok := sweepChart(c)
+		f, ok := sweepChart(&c.Curves)
 		if !ok {
 			continue
 		}
@@ -247,8 +262,8 @@ func (p *Page) swept() (section, bool) {
 		s.Figures = append(s.Figures, chart{"Mean miss rate by scale (" + c.Driver + ")", f})
 		g := grid{Caption: "Largest scale sustained", Head: columns("policy", ">sustains", ">exceeds at")}
 		points := grid{Summary: "The points of the curves", Caption: "Points", Head: columns("policy", ">scale", ">load", ">miss rate", ">95 % interval", ">runs")}
-		for n, x := range c.Curves {
-			if len(s.Legend) < len(c.Curves) {
+		for n, x := range c.Curves.Curves {
+			if len(s.Legend) < len(c.Curves.Curves) {
 				s.Legend = append(s.Legend, legend{key(n), x.Policy})
 			}
 			g.Rows = append(g.Rows, []string{x.Policy, optional(x.Sustains, "none looked at"), optional(x.Exceeds, "none looked at")})

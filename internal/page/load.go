@@ -32,8 +32,9 @@ type Page struct {
 	Plan        *plan.Plan
 	Logs        []NamedLog // in order of results and repeats, else of names
 	Validations []validation.Validation
+	Orders      []Order
 	Comparisons []comparison.Comparison
-	Curves      []comparison.Curves
+	Curves      []Curves
 	// Files are those that were read, Notes what was left out and why.
 	Files []string
 	Notes []string
@@ -44,6 +45,32 @@ type Result struct {
 	flow.Result
 	// Comparison is there where policies were compared over repeats.
 	Comparison *comparison.Comparison `json:"comparison,omitempty"`
+}
+
+// Validations is the body of a validation document.
+type Validations struct {
+	Validations []validation.Validation `json:"validations"`
+	Orders      []Order                 `json:"order"`
+}
+
+// Order is whether a prediction orders two policies, by their mean miss rates, as
+// the hardware did. Decided is false where their intervals overlap on the hardware.
+type Order struct {
+	Better          string  `json:"better"`
+	Worse           string  `json:"worse"`
+	RealBetter      float64 `json:"real_better"`
+	RealWorse       float64 `json:"real_worse"`
+	PredictedBetter float64 `json:"predicted_better"`
+	PredictedWorse  float64 `json:"predicted_worse"`
+	Decided         bool    `json:"decided"`
+	Kept            bool    `json:"kept"`
+}
+
+// Curves is the body of a document of curves.
+type Curves struct {
+	comparison.Curves
+	// Reasons say why the curves cannot support what they show.
+	Reasons []string `json:"invalid_reasons"`
 }
 
 // NamedLog is an event log and the name of its file.
@@ -173,11 +200,17 @@ func (p *Page) read(kind, dir, name string) (err error) {
 		}
 		p.Plan, _, err = plan.Read(path)
 	case "validation":
-		p.Validations, err = appendBodies(p.Validations, path, kind)
+		var v Validations
+		err = body(path, kind, &v)
+		p.Validations, p.Orders = append(p.Validations, v.Validations...), append(p.Orders, v.Orders...)
 	case "comparison":
-		p.Comparisons, err = appendBodies(p.Comparisons, path, kind)
+		var c comparison.Comparison
+		err = body(path, kind, &c)
+		p.Comparisons = append(p.Comparisons, c)
 	case "curves":
-		p.Curves, err = appendBodies(p.Curves, path, kind)
+		var c Curves
+		err = body(path, kind, &c)
+		p.Curves = append(p.Curves, c)
 	default:
 		return nil
 	}
@@ -202,25 +235,20 @@ func readResult(path string) (Result, error) {
 	return r, nil
 }
 
-// schema is the version of the documents that appendBodies reads.
+// schema is the version of the documents that body reads.
 const schema = 1
 
-// appendBodies reads a document whose body is one value or a list of them. Keys
-// that it does not know are ignored: the page shows what it understands.
-func appendBodies[T any](to []T, path, kind string) ([]T, error) {
-	var body json.RawMessage
-	if err := document.Read(path, kind, schema, &body); err != nil {
-		return to, err
+// body reads a document. Keys that v does not have are ignored: the page shows
+// what it understands.
+func body(path, kind string, v any) error {
+	var raw json.RawMessage
+	if err := document.Read(path, kind, schema, &raw); err != nil {
+		return err
 	}
-	var one T
-	var many []T
-	if err := json.Unmarshal(body, &many); err == nil {
-		return append(to, many...), nil
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("read %s %s: %w: %w", kind, path, document.ErrDamaged, err)
 	}
-	if err := json.Unmarshal(body, &one); err != nil {
-		return to, fmt.Errorf("read %s %s: %w: %w", kind, path, document.ErrDamaged, err)
-	}
-	return append(to, one), nil
+	return nil
 }
 
 // current sorts log files by the results that name them, repeats (POLICY.2) after

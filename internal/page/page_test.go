@@ -102,7 +102,10 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	p.Variants = []plan.Variants{{Model: first, Metric: "top-1 accuracy", Theta: .95, Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
 	write("profile.json", profileOf(system(first)).Write)
-	write("validation.json", func(path string) error { return document.Write(path, "validation", 1, planted(first)) })
+	write("validation.json", func(path string) error {
+		return document.Write(path, "validation", 1, Validations{[]validation.Validation{planted(first)},
+			[]Order{{Better: "terastal", Worse: "edf", RealBetter: .061, RealWorse: .11, PredictedBetter: .05, PredictedWorse: .09, Decided: true, Kept: true}}})
+	})
 	write("curves.json", func(path string) error { return document.Write(path, "curves", 1, curves()) })
 	write("comparison.json", func(path string) error { return document.Write(path, "comparison", 1, compared(first)) })
 	return dir
@@ -314,7 +317,7 @@ func TestWholeFolder(t *testing.T) {
 		"terastal missed the fewest deadlines: 6.0 %. Next is edf with 10.0 %, 4.0 points more.", // from the comparison
 		"<strong>VALID</strong>", "a machine that was planted", "seed 7", "a=1, b=2", "top-1 accuracy", "0.95",
 		"−4.0 points", ">~<", "too few requests", "✗ no", "✓ yes", "interference", "0.8x", "geomean 0.80x", "not all layers",
-		"cannot run", "planted processor", "SHA-256 abab", "They are over repeats of the whole run",
+		"cannot run", "planted processor", "SHA-256 abab", "medians over repeats of the whole run", "6.1 % (5.0 %)",
 	} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the page does not say %q", text)
@@ -407,7 +410,7 @@ func TestInvalid(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
 	v := planted("mobile")
 	v.Valid, v.Reasons = false, []string{"only 30 requests: raise --duration"}
-	if err := document.Write(filepath.Join(dir, "validation.json"), "validation", 1, []validation.Validation{planted("mobile"), v}); err != nil {
+	if err := document.Write(filepath.Join(dir, "validation.json"), "validation", 1, Validations{Validations: []validation.Validation{planted("mobile"), v}}); err != nil {
 		t.Fatal(err)
 	}
 	page := render(t, dir)
@@ -508,7 +511,7 @@ func TestLogsAlone(t *testing.T) {
 	if got, want := sections(page), []string{"ran", "misses", "responses", "timeline", "layers", "budgets", "accuracy", "provenance", "reading"}; !slices.Equal(got, want) {
 		t.Errorf("sections %v, want %v", got, want)
 	}
-	if !strings.Contains(page, "edf (simulated)") || !strings.Contains(page, "edf missed ") || strings.Contains(page, `class="verdict`) || !strings.Contains(page, "They are of one run") {
+	if !strings.Contains(page, "edf (simulated)") || !strings.Contains(page, "edf missed ") || strings.Contains(page, `class="verdict`) || !strings.Contains(page, "95 % intervals of one run") {
 		t.Error("the page does not tell the drivers apart, or judges without a result")
 	}
 }

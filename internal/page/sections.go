@@ -111,11 +111,11 @@ func missRates(all []*series) (section, bool) {
 		return s, false
 	}
 	repeated := slices.ContainsFunc(all, func(x *series) bool { return x.compare != nil })
-	s.Text = []string{"The share of released requests that did not meet their deadline: late, dropped or failed. Whiskers are 95 % intervals."}
+	s.Text = []string{"The share of released requests that did not meet their deadline: late, dropped or failed."}
 	if repeated {
-		s.Text = append(s.Text, "They are over repeats of the whole run: medians, with the interval that covers them.")
+		s.Text = append(s.Text, "Marks are medians over repeats of the whole run, whiskers the interval that covers them with 95 % confidence or, with fewer than 6 repeats, from the lowest to the highest.")
 	} else {
-		s.Text = append(s.Text, "They are of one run: Wilson's interval, with fewer requests counted where misses come in clusters. They hold what chance does within the run, not what differs from one run or machine to the next.")
+		s.Text = append(s.Text, "Whiskers are 95 % intervals of one run: Wilson's, with fewer requests counted where misses come in clusters. They hold what chance does within the run, not what differs from one run or machine to the next.")
 	}
 	top := 0.05
 	for _, x := range all {
@@ -134,7 +134,7 @@ func missRates(all []*series) (section, bool) {
 	if len(names) > 1 {
 		s.Figures = append(s.Figures, chart{"Mean over models", intervals("Miss rate by policy, mean over models", mean, top, "miss rate", percentTick)})
 	}
-	g := grid{Caption: "Requests by outcome", Head: columns("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">95 % interval")}
+	g := grid{Caption: "Requests by outcome", Head: columns("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">interval")}
 	for _, name := range names {
 		var rows []row
 		for _, x := range all {

@@ -79,6 +79,9 @@ func (p *Page) view() *view {
 	for i := range p.Validations {
 		v.judge(p.Validations[i].Valid, p.Validations[i].Reasons)
 	}
+	for i := range p.Curves {
+		v.judge(len(p.Curves[i].Reasons) == 0, p.Curves[i].Reasons)
+	}
 	add := func(s section, ok bool) {
 		if ok {
 			v.Sections = append(v.Sections, s)
@@ -136,7 +139,11 @@ func (p *Page) headline(all []*series) (headline, detail string) {
 	if best.driver != "real" {
 		where = "in simulation"
 	}
-	detail = fmt.Sprintf("Missed deadlines of %s: 95 %% interval %s, %s; %s released per policy, %s.", best.label, between(best.miss, percent), of, plural(released, "request"), where)
+	kind := "95 % interval"
+	if best.compare != nil {
+		kind = "interval over repeats"
+	}
+	detail = fmt.Sprintf("Missed deadlines of %s: %s %s, %s; %s released per policy, %s.", best.label, kind, between(best.miss, percent), of, plural(released, "request"), where)
 	if len(order) == 1 {
 		return fmt.Sprintf("%s missed %s of deadlines.", best.label, percent(best.miss.value)), detail
 	}
@@ -172,7 +179,7 @@ func (p *Page) otherHeadline() string {
 		}
 		return fmt.Sprintf("The prediction held %d of %d checks.", held, checks)
 	case len(p.Curves) > 0:
-		return fmt.Sprintf("How miss rates of %d policies grow with the rates.", len(p.Curves[0].Curves))
+		return fmt.Sprintf("How miss rates of %d policies grow with the rates.", len(p.Curves[0].Curves.Curves))
 	case len(p.Comparisons) > 0:
 		return fmt.Sprintf("%d policies compared.", len(p.Comparisons[0].Policies))
 	case p.Profile != nil:
