@@ -43,8 +43,45 @@ type Page struct {
 // Result is result.json or simulated.json.
 type Result struct {
 	flow.Result
-	// Comparison is there where policies were compared over repeats.
+	// Comparison is there where policies were compared over repeats. Later are
+	// the repeats after the first, Again the baseline's second run of the first.
 	Comparison *comparison.Comparison `json:"comparison,omitempty"`
+	Later      []Repeat               `json:"later_repeats,omitempty"`
+	Again      *Played                `json:"a_a,omitempty"`
+}
+
+// Repeat is one repeat of a comparison.
+type Repeat struct {
+	Policies []Played `json:"policies"`
+	Again    *Played  `json:"a_a,omitempty"`
+}
+
+// Played names the log of one run of a policy.
+type Played struct {
+	Log string `json:"log"`
+}
+
+// logs are the names of the logs that are shown, those of a policy's repeats one
+// after the other, and of runs of the baseline against itself, which are not.
+func (r *Result) logs() (shown, aside []string) {
+	again := []*Played{r.Again}
+	for n := range r.Policies {
+		shown = append(shown, filepath.Base(r.Policies[n].Log))
+		for _, l := range r.Later {
+			if n < len(l.Policies) {
+				shown = append(shown, filepath.Base(l.Policies[n].Log))
+			}
+		}
+	}
+	for _, l := range r.Later {
+		again = append(again, l.Again)
+	}
+	for _, a := range again {
+		if a != nil {
+			aside = append(aside, filepath.Base(a.Log))
+		}
+	}
+	return shown, aside
 }
 
 // Validations is the body of a validation document.
@@ -251,31 +288,24 @@ func body(path, kind string, v any) error {
 	return nil
 }
 
-// current sorts log files by the results that name them, repeats (POLICY.2) after
-// the first; those that no result names are of other runs.
+// current sorts log files by the results that name them; those that no result
+// names are of other runs.
 func (p *Page) current(names []string) (used, stale []string) {
 	if len(p.Results) == 0 {
 		return names, nil
 	}
-	for _, r := range p.Results {
-		for _, x := range r.Policies {
-			stem := strings.TrimSuffix(filepath.Base(x.Log), ".log.json")
-			for n := 1; ; n++ {
-				name := stem + ".log.json"
-				if n > 1 {
-					name = fmt.Sprintf("%s.%d.log.json", stem, n)
-				}
-				if !slices.Contains(names, name) {
-					break
-				}
-				if !slices.Contains(used, name) {
-					used = append(used, name)
-				}
+	var known []string
+	for i := range p.Results {
+		shown, aside := p.Results[i].logs()
+		for _, name := range shown {
+			if slices.Contains(names, name) && !slices.Contains(used, name) {
+				used = append(used, name)
 			}
 		}
+		known = append(known, aside...)
 	}
 	for _, n := range names {
-		if !slices.Contains(used, n) {
+		if !slices.Contains(used, n) && !slices.Contains(known, n) {
 			stale = append(stale, n)
 		}
 	}

@@ -466,10 +466,19 @@ func TestDamaged(t *testing.T) {
 // TestOtherRuns: logs that the result does not name stay out, repeats come in.
 func TestOtherRuns(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
-	for _, name := range []string{"edf.2.log.json", "dream.log.json"} {
+	for _, name := range []string{"edf.2.log.json", "edf.3.log.json", "edf.aa.log.json", "dream.log.json"} {
 		if err := simulate(t, "mobile", strings.Split(name, ".")[0], eventlog.Real, 300*msec).Write(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	path := filepath.Join(dir, "result.json")
+	r, err := readResult(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Again, r.Later = &Played{"x/edf.aa.log.json"}, []Repeat{{Policies: []Played{{"x/edf.2.log.json"}, {"x/terastal.2.log.json"}}}}
+	if err := writeJSON(path, r); err != nil {
+		t.Fatal(err)
 	}
 	p, err := Open(dir)
 	if err != nil {
@@ -483,7 +492,7 @@ func TestOtherRuns(t *testing.T) {
 		t.Errorf("logs %v, want %v", files, want)
 	}
 	page := markup(t, p)
-	if !strings.Contains(page, "left out: dream.log.json") || !strings.Contains(page, "Of repeated runs it shows the first.") {
+	if !strings.Contains(page, "left out: dream.log.json, edf.3.log.json.") || !strings.Contains(page, "Of repeated runs it shows the first.") {
 		t.Error("the page does not say what it leaves out")
 	}
 	all := p.allSeries()
