@@ -1,51 +1,137 @@
 package main
 
 import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/internal/page"
 	"github.com/terastal/terastal/internal/report"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
+// reportOptions are the flags of report.
+type reportOptions struct {
+	*streams
+	exports
+	html string
+}
+
 func newReport(s *streams) *cobra.Command {
-	var files exports
+	o := reportOptions{streams: s}
 	cmd := &cobra.Command{
-		Use:   "report LOG...",
-		Short: "Print miss rates and latencies from event logs, and export them",
-		Long: `Computes miss rates, latencies and utilisation from the event logs that "run" and
-"simulate" write, real or simulated. It can write a log as a trace for
-ui.perfetto.dev, and logs as tables (a row per job, or per run of a layer) or as
-results of Go benchmarks for benchstat. docs/FORMATS.md describes the files.`,
-		Example: `  terastal report out/terastal.log.json
+		Use:   "report (DIR | LOG...)",
+		Short: "Make an HTML report of a folder of results; print miss rates and latencies from logs",
+		Long: `With a folder that "run", "compare", "simulate" or "demo" wrote to: makes one HTML
+file of everything in it: who won, miss rates, response times, a timeline of the
+accelerators, layers, budgets, accuracy, validations, sweeps, provenance. The file
+needs no network and opens from disk. docs/REPORT.md says what each part shows.
+
+With event logs, real or simulated: computes miss rates, latencies and
+utilisation, and can write a report of them (--html). Of both, it can write a log as
+a trace for ui.perfetto.dev, and logs as tables (a row per job, or per run of a
+layer) or as results of Go benchmarks for benchstat. docs/FORMATS.md describes the
+files.`,
+		Example: `  terastal report out
+  terastal report out --html rollout-against-edf.html
+  terastal report out/terastal.log.json
   terastal report out/*.log.json --json
   terastal report out/terastal.log.json --trace terastal.trace.json
   terastal report out/*.log.json --csv jobs.csv --layers-csv layers.csv
-  terastal report out/*.log.json --bench runs.txt && benchstat -col /policy runs.txt`,
-		Args: atLeastOne("event log"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return reportLogs(s, args, &files)
-		},
+  terastal report out --bench runs.txt && benchstat -col /policy runs.txt`,
+		Args: atLeastOne("folder or event log"),
+		RunE: func(_ *cobra.Command, args []string) error { return o.run(args) },
 	}
-	files.flags(cmd)
+	cmd.Flags().StringVar(&o.html, "html", "", "file for the HTML report (default: "+page.FileName+" in the folder; none for logs)")
+	o.exports.flags(cmd)
 	return cmd
 }
 
-func reportLogs(s *streams, paths []string, files *exports) error {
-	if err := files.check(len(paths)); err != nil {
+func (o *reportOptions) run(args []string) error {
+	p, err := o.open(args)
+	if err != nil {
 		return err
+	}
+	if err := o.check(len(p.Logs)); err != nil {
+		return err
+	}
+	metrics := p.Metrics()
+	if len(metrics) > 0 {
+		report.Policies(o.text(), metrics)
 	}
 	var logs []*eventlog.Log
-	var metrics []eventlog.Metrics
-	for _, path := range paths {
-		log, err := eventlog.Read(path)
-		if err != nil {
-			return err
-		}
-		logs, metrics = append(logs, log), append(metrics, log.Metrics())
+	for _, l := range p.Logs {
+		logs = append(logs, l.Log)
 	}
-	if err := files.write(s.err, logs); err != nil {
+	if err := o.exports.write(o.err, logs); err != nil {
 		return err
 	}
-	report.Policies(s.text(), metrics)
-	return s.document(metrics)
+	if o.html != "" {
+		if err := p.Write(o.html); err != nil {
+			return err
+		}
+		fmt.Fprintf(o.err, "written: %s (open it in a browser)\n", o.html)
+	}
+	return o.document(metrics)
+}
+
+// open reads a folder, for which it sets where the report goes, or logs.
+func (o *reportOptions) open(args []string) (*page.Page, error) {
+	for _, path := range args {
+		info, err := os.Stat(path)
+		if err != nil || !info.IsDir() {
+			continue // what reads it says what is wrong
+		}
+		if len(args) > 1 {
+			return nil, usagef("give one folder, or event logs; got %s and %d more", path, len(args)-1)
+		}
+		if o.html == "" {
+			o.html = filepath.Join(path, page.FileName)
+		}
+		return page.Open(path)
+	}
+	return page.OpenLogs(args)
+}
+
+// maxPageBytes bounds the logs from which a verb that plays traffic makes the
+// report by itself: reading them back takes a second per 20 MB or so, and several
+// times their size in memory.
+const maxPageBytes = 200 << 20
+
+// writePage makes the report of a folder that results were just written to, and
+// says so. What it cannot show is no fault of the run.
+func (s *streams) writePage(dir string) {
+	if n := logBytes(dir); n > maxPageBytes {
+		fmt.Fprintf(s.err, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", page.FileName, n>>20, dir)
+		return
+	}
+	path := filepath.Join(dir, page.FileName)
+	p, err := page.Open(dir)
+	if err == nil {
+		err = p.Write(path)
+	}
+	if err != nil {
+		fmt.Fprintf(s.err, "no %s was made: %v\n", page.FileName, err)
+		return
+	}
+	fmt.Fprintf(s.text(), "report: %s (open it in a browser)\n", path)
+}
+
+// logBytes is the size of a folder's event logs.
+func logBytes(dir string) (n int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		var info fs.FileInfo
+		if info, err = e.Info(); err == nil && strings.HasSuffix(e.Name(), ".log.json") {
+			n += info.Size()
+		}
+	}
+	return n
 }

@@ -228,6 +228,7 @@ func (o *playOptions) show(r *flow.Result, file string) error {
 		fmt.Fprintf(w, "; for each policy a log and a trace (open in ui.perfetto.dev), such as %s", r.Policies[len(r.Policies)-1].Trace)
 	}
 	fmt.Fprintln(w)
+	o.writePage(filepath.Dir(file))
 	if err := o.document(r); err != nil {
 		return err
 	}

@@ -59,8 +59,9 @@ var allowed = []struct {
 	{"internal/flow", []string{"models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/comparison", "internal/study", "internal/validation",
 		"internal/config", "internal/dataset", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"internal/report", []string{"models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "internal/comparison", "internal/flow", "internal/stats", "internal/study", "internal/table", "internal/validation"}},
+	{"internal/page", []string{"profiler", "runtime", "sched", "sched/eventlog", "sched/plan", "internal/comparison", "internal/document", "internal/flow", "internal/stats", "internal/validation"}},
 	{"cmd/terastal", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "internal/comparison", "internal/study", "internal/validation", "internal/document",
-		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/numpy", "internal/ort", "internal/report", "internal/table"}},
+		"internal/config", "internal/doctor", "internal/flow", "internal/hostinfo", "internal/live", "internal/numpy", "internal/ort", "internal/page", "internal/report", "internal/table"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},
 	{"scripts/variants", []string{"sched/plan"}},
