@@ -8,7 +8,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -25,9 +27,17 @@ type Options struct {
 	// Host is the machine.
 	Host hostinfo.Info
 
-	// Probe tells whether a provider opens, by running it; Child makes one
+	// Probe tells whether an accelerator opens, by running it; Child makes one
 	// that survives a provider that crashes.
-	Probe func(ctx context.Context, library, provider string) error
+	Probe func(ctx context.Context, library string, s runtime.Spec) error
+
+	// Inspect says what a library was built with and what a plugin, if one is
+	// named, offers; InspectChild makes one that survives a crash.
+	Inspect func(ctx context.Context, library, provider, plugin string) (Inspection, error)
+
+	// Plugins are the libraries of providers by name; Installed finds others.
+	Plugins   map[string]string
+	Installed func(provider string) string
 }
 
 // Report is the outcome of Check.
@@ -54,6 +64,19 @@ type Provider struct {
 	Name   string `json:"name"`
 	Opens  bool   `json:"opens"`
 	Reason string `json:"reason,omitempty"` // why it does not
+	// Built is true where ONNX Runtime was built with it; Plugin is the library
+	// that it is in otherwise, and Devices what that can compute on.
+	Built   bool     `json:"built"`
+	Plugin  string   `json:"plugin,omitempty"`
+	Devices []Device `json:"devices,omitempty"`
+}
+
+// Device is a device of a plugin.
+type Device struct {
+	Name   string     `json:"name"` // as a configuration takes it
+	Opens  bool       `json:"opens"`
+	Reason string     `json:"reason,omitempty"` // why it does not
+	About  ort.Device `json:"about"`
 }
 
 // Fix is something that is missing, and what to do about it.
@@ -72,21 +95,73 @@ func Check(ctx context.Context, o Options) Report {
 		r.fix("ONNX Runtime "+ort.Version+" cannot be used", "scripts/setup-onnxruntime.sh")
 	} else {
 		r.ONNXRuntime = Runtime{Needed: ort.Version, Version: library.Version, Path: library.Path, Source: library.Source}
-		for _, name := range ort.Providers() {
-			p := Provider{Name: name}
-			if err := o.Probe(ctx, library.Path, name); err != nil {
-				p.Reason = strings.TrimPrefix(err.Error(), "opening a session on "+name+": ")
-			} else {
-				p.Opens = true
-			}
-			r.Providers = append(r.Providers, p)
-		}
+		o.providers(ctx, &r)
 	}
 	open := r.open()
 	r.OK = slices.Contains(open, "cpu")
 	r.Accelerators = Auto(o.Host, open)
 	r.advise(open)
 	return r
+}
+
+// providers tries every provider, and every device of those that are plugins.
+func (o Options) providers(ctx context.Context, r *Report) {
+	library := r.ONNXRuntime.Path
+	inspection, err := o.Inspect(ctx, library, "", "")
+	if err != nil {
+		r.fix("ONNX Runtime does not say what it was built with: "+err.Error(), "rm -f "+library+" && scripts/setup-onnxruntime.sh")
+	}
+	names := ort.Providers()
+	for _, name := range slices.Sorted(maps.Keys(o.Plugins)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		p := Provider{Name: name, Built: slices.Contains(inspection.Built, name), Plugin: o.Plugins[name]}
+		if p.Plugin == "" && !p.Built {
+			p.Plugin = o.Installed(name)
+		}
+		p.Built = p.Built && p.Plugin == ""
+		if p.Plugin != "" {
+			o.plugin(ctx, library, &p)
+		} else if p.Built || err != nil {
+			p.Opens, p.Reason = o.opens(ctx, library, runtime.Spec{Provider: name})
+		} else {
+			p.Reason = "this build of ONNX Runtime does not have it, and no plugin is installed"
+		}
+		r.Providers = append(r.Providers, p)
+	}
+}
+
+// plugin tries every device of a provider that is a plugin.
+func (o Options) plugin(ctx context.Context, library string, p *Provider) {
+	inspection, err := o.Inspect(ctx, library, p.Name, p.Plugin)
+	if err != nil {
+		p.Reason = err.Error()
+		return
+	}
+	if len(inspection.Devices) == 0 {
+		p.Reason = "the plugin finds no device on this machine that it supports"
+	}
+	for i, about := range inspection.Devices {
+		d := Device{Name: about.String(), About: about}
+		d.Opens, d.Reason = o.opens(ctx, library, runtime.Spec{Provider: p.Name, Device: strconv.Itoa(i), Local: runtime.Local{Library: p.Plugin}})
+		p.Opens = p.Opens || d.Opens
+		p.Devices = append(p.Devices, d)
+	}
+	if !p.Opens && len(p.Devices) > 0 {
+		p.Reason = p.Devices[0].Reason
+	}
+}
+
+// opens probes an accelerator and says why it does not open.
+func (o Options) opens(ctx context.Context, library string, s runtime.Spec) (bool, string) {
+	s.Name = s.Provider
+	if err := o.Probe(ctx, library, s); err != nil {
+		return false, strings.TrimPrefix(err.Error(), "opening a session on "+s.Provider+": ")
+	}
+	return true, ""
 }
 
 // open are the names of the providers that open.

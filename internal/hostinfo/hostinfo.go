@@ -96,6 +96,17 @@ func Read(m Machine) Info {
 	return info
 }
 
+// Fingerprint is what compiled engines depend on: processor, instruction sets,
+// kernel, graphics processors and their drivers, but nothing that changes by
+// itself.
+func (i Info) Fingerprint() string {
+	parts := []string{i.OS, i.Arch, i.Kernel, i.CPU, strings.Join(i.CPUFlags, " "), i.CUDA.Driver, strings.Join(i.CUDA.Libraries, " ")}
+	for _, g := range i.GPUs {
+		parts = append(parts, g.Vendor+" "+g.Model+" "+g.Driver)
+	}
+	return strings.Join(parts, "\n")
+}
+
 func (m Machine) sysctl(name string) string {
 	if m.Sysctl == nil {
 		return ""

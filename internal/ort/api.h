@@ -69,6 +69,16 @@ enum {
   TERASTAL_ReleaseValue = 96,
   TERASTAL_ReleaseTypeInfo = 98,
   TERASTAL_ReleaseTensorTypeAndShapeInfo = 99,
+  TERASTAL_GetAvailableProviders = 125,
+  TERASTAL_ReleaseAvailableProviders = 126,
+  TERASTAL_GetKeyValuePairs = 298,
+  TERASTAL_HardwareDevice_Type = 307,
+  TERASTAL_HardwareDevice_Vendor = 309,
+  TERASTAL_HardwareDevice_Metadata = 311,
+  TERASTAL_EpDevice_EpName = 312,
+  TERASTAL_EpDevice_EpVendor = 313,
+  TERASTAL_EpDevice_EpMetadata = 314,
+  TERASTAL_EpDevice_Device = 316,
   TERASTAL_Session_GetEpGraphAssignmentInfo = 407,
   TERASTAL_EpAssignedSubgraph_GetEpName = 408,
   TERASTAL_EpAssignedSubgraph_GetNodes = 409,
@@ -80,6 +90,22 @@ enum {
 // name, tab, operator type, newline. The session has to have been opened with
 // session.record_ep_graph_assignment_info.
 char *terastal_ort_placed(void *session, const char *provider, char **nodes);
+
+// terastal_ort_available lists the providers that the library was built with,
+// a name per line.
+char *terastal_ort_available(char **list);
+
+// terastal_ort_device describes a device of a provider in lines of key, tab,
+// value: "ep", "vendor", "type" (an OrtHardwareDeviceType), the provider's own
+// metadata with the prefix "ep.", and the hardware's with "hw.".
+char *terastal_ort_device(const void *device, char **lines);
+
+// Signal handlers of the process: terastal_signals_keep notes them, and
+// terastal_signals_restore puts those back that have been replaced since by
+// anything but Go. It returns how many it put back. Not for use by two threads
+// at once.
+void terastal_signals_keep(void);
+int terastal_signals_restore(void);
 
 // terastal_allocated is how many bytes the C library's allocator has handed out;
 // 0 where it does not tell.

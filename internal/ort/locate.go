@@ -86,17 +86,37 @@ func (s search) locate(explicit string) (Library, error) {
 
 // cache is the folder that scripts/setup-onnxruntime.sh downloads to.
 func (s search) cache() string {
-	base := s.getenv("TERASTAL_CACHE")
+	base := s.base()
 	if base == "" {
-		if xdg := s.getenv("XDG_CACHE_HOME"); xdg != "" {
-			base = filepath.Join(xdg, "terastal")
-		} else if s.home != "" {
-			base = filepath.Join(s.home, ".cache", "terastal")
-		} else {
-			return ""
-		}
+		return ""
 	}
 	return filepath.Join(base, "onnxruntime", Version)
+}
+
+// EnginesDir is the folder in the user's cache that engines are kept in: see
+// Config.Engines. It is "" where there is no cache folder.
+func EnginesDir() string {
+	home, _ := os.UserHomeDir()
+	base := search{getenv: os.Getenv, home: home}.base()
+	if base == "" {
+		return ""
+	}
+	return filepath.Join(base, "engines")
+}
+
+// base is the user's cache folder for everything of ours, "" where there is
+// none.
+func (s search) base() string {
+	if base := s.getenv("TERASTAL_CACHE"); base != "" {
+		return base
+	}
+	if xdg := s.getenv("XDG_CACHE_HOME"); xdg != "" {
+		return filepath.Join(xdg, "terastal")
+	}
+	if s.home != "" {
+		return filepath.Join(s.home, ".cache", "terastal")
+	}
+	return ""
 }
 
 // given checks a library that somebody named.
