@@ -189,13 +189,16 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 		run = ex.RunUnscheduled
 	}
 	f.drill.Begin()
+	before, begin := hostinfo.ReadCounters(hostinfo.This()), time.Now()
 	r, err := run(ctx, o)
+	limits := hostinfo.ReadCounters(hostinfo.This()).Sub(before).GPULimits(time.Since(begin))
 	f.drill.End()
 	meter.Done()
 	if err != nil {
 		return nil, false, err
 	}
 	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r)}
+	p.Notes = append(p.Notes, limits...)
 	for _, n := range p.Notes {
 		f.opts.Note("%s: %s", o.Policy, n)
 	}
