@@ -70,6 +70,17 @@ type CUDA struct {
 	Versions []string `json:"versions,omitempty"`
 }
 
+// Missing are those of some libraries that were not found.
+func (c CUDA) Missing(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if !slices.ContainsFunc(c.Libraries, func(file string) bool { return path.Base(file) == name }) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
 // CUDALibraries are what ONNX Runtime's CUDA provider needs beside the driver,
 // and TensorRTLibraries what the TensorRT provider needs beside these, by name.
 // They belong to CUDA 13, for which the published build of ONNX Runtime 1.29 is.

@@ -219,6 +219,10 @@ func (s search) installed(provider string) string {
 	return ""
 }
 
+// Installable are the providers whose plugins scripts/setup-onnxruntime.sh --with
+// installs.
+func Installable() []string { return slices.Sorted(maps.Keys(pluginVersions)) }
+
 // pluginVersions are the plugins that the set-up script installs. Each was seen
 // to work with Version of ONNX Runtime.
 var pluginVersions = map[string]string{"openvino": "1.8.1"}
