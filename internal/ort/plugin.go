@@ -281,6 +281,9 @@ func (c Config) openVINO(device string, options map[string]string) (map[string]s
 			return nil, fmt.Errorf("option \"load_config\" is not a JSON object of properties by device, such as {\"%s\":{\"NUM_STREAMS\":\"1\"}}: %w", device, err)
 		}
 	}
+	if all == nil { // null
+		all = map[string]map[string]any{}
+	}
 	own := all[device]
 	if own == nil {
 		own = map[string]any{}
