@@ -127,6 +127,12 @@ func (f *Flow) localize(s *runtime.Spec, k int) error {
 	s.Provider = ort.ProviderName(s.Provider)
 	var err error
 	if s.Local.Library, err = plugin(s.Provider, f.opts.Plugins); err != nil {
+		// What is wrong with the configuration comes before what is missing.
+		without := *s
+		without.Device = ""
+		if err := without.Validate(); err != nil {
+			return err
+		}
 		return fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
 	if s.Local.Library != "" {
@@ -150,5 +156,9 @@ func plugin(provider string, given map[string]string) (string, error) {
 	if err != nil || slices.Contains(built, provider) {
 		return "", err
 	}
-	return ort.Installed(provider), nil
+	path := ort.Installed(provider)
+	if path == "" && slices.Contains(ort.Installable(), provider) {
+		return "", fmt.Errorf("the %s provider is not installed: scripts/setup-onnxruntime.sh --with %s does it", provider, provider)
+	}
+	return path, nil
 }
