@@ -11,7 +11,7 @@
 #   5. the pip package onnxruntime, downloaded to the cache folder
 #
 # --with cuda installs the build of ONNX Runtime that has the CUDA and TensorRT
-# providers (pip package onnxruntime-gpu, 290 MB installed) beside the other in the
+# providers (pip package onnxruntime-gpu, 260 MB installed) beside the other in the
 # cache folder, where terastal prefers it, and says which libraries of NVIDIA are
 # missing. Remove the folder to go back to the other build.
 #
@@ -30,16 +30,18 @@ version=1.29.0
 openvino=1.8.1
 
 with=""
-while [ $# -gt 0 ]; do
-  case "$1" in
+while :; do
+  case "${1:-}" in
   --with)
     with=${2:-}
+    shift $(($# > 1 ? 2 : 1))
+    ;;
+  --with=*)
+    with=${1#--with=}
     shift
     ;;
-  --with=*) with=${1#--with=} ;;
   *) break ;;
   esac
-  shift || break
   case "$with" in
   cuda | openvino) ;;
   *)
