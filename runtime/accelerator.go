@@ -166,7 +166,7 @@ func OpenORT(s Spec) (Accelerator, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	if err := ort.Probe(s.config()); err != nil {
+	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
 	return &ortAccelerator{spec: s}, nil

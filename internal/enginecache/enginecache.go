@@ -113,6 +113,18 @@ func Open(root string, k Key) (*Entry, error) {
 
 const temporaryPrefix = ".filling-"
 
+// Check tells whether entries can be kept under a root, which is created.
+func Check(root string) error {
+	if err := private(root); err != nil {
+		return err
+	}
+	probe, err := os.MkdirTemp(root, temporaryPrefix)
+	if err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	return os.Remove(probe)
+}
+
 // private makes sure that only its owner can write to the root.
 func private(root string) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
@@ -123,7 +135,7 @@ func private(root string) error {
 		return fmt.Errorf("engine cache: %w", err)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("engine cache: others may write to %s, and an engine is as good as code: chmod go-w it, or set cache: off", root)
+		return fmt.Errorf("engine cache: others may write to %s, and an engine is as good as code: chmod go-w it", root)
 	}
 	return nil
 }

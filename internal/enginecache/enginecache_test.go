@@ -235,6 +235,26 @@ func TestOthersMayWrite(t *testing.T) {
 	if _, err := Open(root, Key{}); err == nil || !strings.Contains(err.Error(), "chmod") {
 		t.Errorf("%v, want a refusal", err)
 	}
+	if err := Check(root); err == nil || !strings.Contains(err.Error(), "chmod") {
+		t.Errorf("%v, want a refusal", err)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "a", "b")
+	if err := Check(root); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v: want an empty folder", entries, err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(filepath.Join(file, "engines")); err == nil {
+		t.Error("a folder below a file passes")
+	}
 }
 
 // Whatever stands in a manifest, an entry whose files do not fit it is no hit.

@@ -70,6 +70,17 @@ func isEngineOption(key string) bool {
 	return strings.HasPrefix(key, "ep.context_")
 }
 
+// CheckEngines tells whether a session like this can keep its engine.
+func CheckEngines(c Config) error {
+	if _, ok := c.filled().keeps(); !ok {
+		return nil
+	}
+	if err := enginecache.Check(c.Engines); err != nil {
+		return fmt.Errorf("%w: set TERASTAL_CACHE to a folder of your own, or cache: off", err)
+	}
+	return nil
+}
+
 // engine finds the entry for a model, nil where the provider keeps none.
 func (c Config) engine(model []byte) (*enginecache.Entry, error) {
 	if _, ok := c.keeps(); !ok || len(model) == 0 {

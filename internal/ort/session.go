@@ -108,10 +108,9 @@ func (c Config) open(model []byte, open opener) (*ort.DynamicAdvancedSession, er
 	}
 	session, err := told.openWith(from)
 	if err == nil {
-		if err := kept.Commit(engineLimit); err != nil {
-			session.Destroy()
-			return nil, err
-		}
+		// The session is good all the same: where its engine cannot be kept, such
+		// as on a full disk, the next one compiles again.
+		_ = kept.Commit(engineLimit)
 		return session, nil
 	}
 	kept.Discard()
