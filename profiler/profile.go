@@ -449,7 +449,8 @@ func (p *Profile) Matches(host hostinfo.Info, ort string, specs []runtime.Spec, 
 
 func sameSpec(a, b runtime.Spec) bool {
 	return a.Name == b.Name && a.Provider == b.Provider && maps.Equal(a.Options, b.Options) &&
-		a.Optimization == b.Optimization && a.Threads == b.Threads && slices.Equal(a.Cores, b.Cores)
+		a.Optimization == b.Optimization && a.Threads == b.Threads && slices.Equal(a.Cores, b.Cores) &&
+		a.Device == b.Device && a.LibrarySHA256 == b.LibrarySHA256
 }
 
 // Quantile names one of a cell's statistics.

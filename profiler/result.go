@@ -242,6 +242,9 @@ func (m *measurement) disturbed(p *Profile) {
 	if share := c.Steal.Seconds() / took.Seconds(); share > muchSteal {
 		p.warn(WarnThrottled, "the hypervisor gave %.1f %% of a core's time to others", 100*share)
 	}
+	for _, text := range c.GPULimits(took) {
+		p.warn(WarnThrottled, "%s", text)
+	}
 }
 
 func (p *Profile) warn(code, format string, args ...any) {

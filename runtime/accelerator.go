@@ -3,7 +3,6 @@ package runtime
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -95,14 +94,43 @@ type Spec struct {
 	Threads int `json:"threads,omitempty"`
 	// Cores are the processors to pin to, one per thread.
 	Cores []int `json:"cores,omitempty"`
+	// Device chooses among the devices of a provider that is a plugin; see
+	// ort.Config.
+	Device string `json:"device,omitempty"`
+	// LibrarySHA256 tells the plugin's library from others.
+	LibrarySHA256 string `json:"library_sha256,omitempty"`
+	// Local is where this machine has what the accelerator needs.
+	Local Local `json:"-"`
+}
+
+// Local is what documents do not hold about an accelerator: paths, and the state
+// of the machine that compiled engines are good for.
+type Local struct {
+	// Library is the absolute path of the library of a provider that is a
+	// plugin; "" for one that ONNX Runtime was built with.
+	Library string `json:"library,omitempty"`
+	// Engines is the folder that compiled engines are kept in; "" for none.
+	Engines string `json:"engines,omitempty"`
+	// Machine is all that an engine depends on beside the model and the
+	// provider: processor, drivers, devices.
+	Machine string `json:"machine,omitempty"`
 }
 
 func (s Spec) config() ort.Config {
-	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores}
+	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores,
+		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}
 }
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.
-func (s Spec) CPU() bool { return s.Provider == "" || strings.EqualFold(s.Provider, "cpu") }
+func (s Spec) CPU() bool { return ort.ProviderName(s.Provider) == "cpu" }
+
+// Probe really runs a small model on the accelerator.
+func (s Spec) Probe() error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	return ort.Probe(s.config())
+}
 
 // Level is the Level of the accelerator that OpenORT makes. It is that of the
 // CPU provider where it changes layouts; other providers have layouts of their
@@ -139,11 +167,10 @@ func OpenORT(s Spec) (Accelerator, error) { return OpenTraced(s, nil) }
 // OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take
 // longer, where trace is not nil.
 func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
-	c := s.config()
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	if err := ort.Probe(c); err != nil {
+	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
 	return &ortAccelerator{s, trace}, nil

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Finds or installs the ONNX Runtime library that terastal loads.
 #
-#   scripts/setup-onnxruntime.sh [LIBRARY]
+#   scripts/setup-onnxruntime.sh [--with cuda | --with openvino] [LIBRARY]
 #
 # The first of these that has the right version wins:
 #   1. the library named by the argument, or by ONNXRUNTIME_LIB
@@ -10,6 +10,16 @@
 #   4. the npm package onnxruntime-node, downloaded to the cache folder
 #   5. the pip package onnxruntime, downloaded to the cache folder
 #
+# --with cuda installs the build of ONNX Runtime that has the CUDA and TensorRT
+# providers (pip package onnxruntime-gpu, 260 MB installed) beside the other in the
+# cache folder, where terastal prefers it, and says which libraries of NVIDIA are
+# missing. Remove the folder to go back to the other build.
+#
+# --with openvino also installs OpenVINO's plugin (pip package
+# onnxruntime-ep-openvino, 160 MB installed). It offers its CPU device on Intel's
+# processors only; on others a small library is compiled that stands in front of
+# it (scripts/openvino/any-cpu.c).
+#
 # The path of the library is the last line on standard output; everything else
 # goes to standard error. Needs no root, runs no install script of a package,
 # and writes nothing outside the cache folder (and a temporary folder in it).
@@ -17,6 +27,29 @@
 set -euo pipefail
 
 version=1.29.0
+openvino=1.8.1
+
+with=""
+while :; do
+  case "${1:-}" in
+  --with)
+    with=${2:-}
+    shift $(($# > 1 ? 2 : 1))
+    ;;
+  --with=*)
+    with=${1#--with=}
+    shift
+    ;;
+  *) break ;;
+  esac
+  case "$with" in
+  cuda | openvino) ;;
+  *)
+    echo "setup-onnxruntime: --with '$with' is not known: use --with cuda or --with openvino" >&2
+    exit 1
+    ;;
+  esac
+done
 
 case "$(uname -s)-$(uname -m)" in
 Linux-x86_64 | Linux-amd64)
@@ -25,6 +58,9 @@ Linux-x86_64 | Linux-amd64)
   npm_sum=89688f5cf51c7e31befbb7b9101bc027799009b18d1baa9a5b1146a72e69538d
   pip_platform=manylinux_2_28_x86_64
   pip_sum=8902e52a04bf6bf26f1613746811d6194f9c97ce7a6a7a28452b48522d3bd8d0
+  # Of the whole packages.
+  cuda_sum=8ccd052ca4de21b2a335f3503a283126163b6fab9dba29d1d9cbf3fa55c51d28
+  openvino_sum=3832643158c8c187fcab6db661cde2a8c06a2b3559d95d0f2411ac0e51c5e924
   ;;
 Linux-aarch64 | Linux-arm64)
   file=libonnxruntime.so.$version
@@ -45,6 +81,8 @@ Darwin-arm64)
   ;;
 esac
 
+cuda_sum=${cuda_sum:-} openvino_sum=${openvino_sum:-}
+
 reasons="" # what was tried and why it did not work, for the one line of die
 notes=""   # what is worth knowing when it did work
 
@@ -59,6 +97,7 @@ die() {
 }
 
 found() {
+  if [ "$with" = openvino ]; then with_openvino; fi
   printf '%s' "$notes" >&2
   echo "$1"
   exit 0
@@ -89,12 +128,146 @@ version_of() {
   echo "${v:-unknown}"
 }
 
+# --- packages that are taken whole ------------------------------------------
+# python_with_pip names a Python that has pip.
+python_with_pip() {
+  local p
+  for p in python3 python; do
+    if have "$p" && "$p" -m pip --version >/dev/null 2>&1; then
+      echo "$p"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# wheel downloads a package to FOLDER/wheel.whl, checks it, and unpacks it there.
+wheel() { # PACKAGE VERSION SUM FOLDER
+  local python file="" p
+  python=$(python_with_pip) || die "$1 $2 cannot be downloaded: install pip (Debian: python3-pip) and run this again"
+  progress "fetching $1 $2 with pip ..."
+  mkdir -p "$4"
+  "$python" -m pip --disable-pip-version-check --no-cache-dir --quiet download --no-deps --only-binary=:all: \
+    --python-version 3.12 --implementation cp --platform "$pip_platform" --dest "$4" "$1==$2" >/dev/null 2>&1 ||
+    die "pip could not download $1 $2: connect to a package registry and run this again"
+  for p in "$4"/*.whl; do file=$p; done
+  [ -f "$file" ] || die "pip gave no package for $1 $2"
+  p=$(sha256 "$file")
+  [ "$p" = "$3" ] || die "pip gave $1 $2 with the wrong checksum ($p): nothing was installed"
+  { "$python" -m zipfile -e "$file" "$4" || unzip -qo "$file" -d "$4"; } >/dev/null 2>&1 || die "the package $1 $2 could not be unpacked"
+  rm -f -- "$file"
+}
+
+# seal notes the checksums of the files in a folder; whole holds them against it.
+seal() { (cd -- "$1" && for f in *; do [ "$f" = SUMS ] || "${hasher[@]}" "$f"; done >SUMS); }
+whole() { (cd -- "$1" 2>/dev/null && [ -s SUMS ] && "${hasher[@]}" -c SUMS >/dev/null 2>&1); }
+
+# place moves an unpacked folder to where it belongs, in one step.
+place() { # FROM TO
+  mkdir -p "$(dirname -- "$2")" && rm -rf -- "$2" && mv -- "$1" "$2" || die "cannot write $2"
+}
+
+temporary() {
+  mkdir -p "$cache" 2>/dev/null && mktemp -d "$cache/.download.XXXXXX" 2>/dev/null ||
+    die "cannot write to $cache: set TERASTAL_CACHE to a folder that you may write to, and run this again"
+}
+
+with_openvino() {
+  [ -n "$openvino_sum" ] || die "there is no OpenVINO plugin for $(uname -s) $(uname -m)"
+  local folder=$cache/plugins/openvino/$openvino front=libterastal_openvino_any_cpu.so
+  if ! whole "$folder"; then
+    extra=$(temporary)
+    wheel onnxruntime-ep-openvino "$openvino" "$openvino_sum" "$extra"
+    local unpacked=$extra/onnxruntime_ep_openvino
+    rm -f -- "$unpacked"/*.py
+    if ! LC_ALL=C grep -q GenuineIntel /proc/cpuinfo 2>/dev/null; then
+      if have cc && cc -shared -fPIC -O2 -fvisibility=hidden -o "$unpacked/$front" "$here/openvino/any-cpu.c" -ldl 2>/dev/null; then
+        :
+      else
+        note "note: OpenVINO offers its CPU device on Intel's processors only: install a C compiler and run this again, after removing $folder"
+      fi
+    fi
+    seal "$unpacked"
+    place "$unpacked" "$folder"
+    rm -rf -- "$extra"
+    extra=""
+  fi
+  note "note: the OpenVINO plugin $openvino is in $folder"
+}
+
+# with_cuda prints the path of the build with CUDA, after what is missing.
+with_cuda() {
+  [ -n "$cuda_sum" ] || die "there is no build of ONNX Runtime $version with CUDA for $(uname -s) $(uname -m)"
+  local folder=$cache/onnxruntime/$version-cuda
+  if ! whole "$folder"; then
+    extra=$(temporary)
+    wheel onnxruntime-gpu "$version" "$cuda_sum" "$extra"
+    rm -f -- "$extra"/onnxruntime/capi/*.py "$extra"/onnxruntime/capi/*pybind11* 
+    mkdir -p "$extra/libraries"
+    mv -- "$extra"/onnxruntime/capi/libonnxruntime* "$extra/libraries"
+    seal "$extra/libraries"
+    place "$extra/libraries" "$folder"
+    rm -rf -- "$extra"
+    extra=""
+  fi
+  local lib missing="" tensorrt="" known
+  known=$({ ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null) || true
+  for lib in libcuda.so.1 libcudart.so.13 libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libcudnn.so.9 libnvinfer.so.10 libnvonnxparser.so.10; do
+    case "$known" in *"$lib "*) continue ;; esac
+    in_path "$lib" && continue
+    case "$lib" in
+    libnv*) tensorrt="$tensorrt $lib" ;;
+    *) missing="$missing $lib" ;;
+    esac
+  done
+  if [ -n "$missing" ]; then
+    note "note: the CUDA provider will not open before these libraries are found:$missing"
+    case "$missing" in *libcuda.so.1*) note "note: libcuda.so.1 comes with the NVIDIA driver, which has to be one for CUDA 13" ;; esac
+    note "note: the others come with CUDA 13 and cuDNN 9: install NVIDIA's packages cuda-toolkit-13-0 and cudnn9-cuda-13,"
+    note "note: or: pip install 'onnxruntime-gpu[cuda,cudnn]==$version', and put the lib folders below site-packages/nvidia into LD_LIBRARY_PATH"
+  fi
+  if [ -n "$tensorrt" ]; then note "note: the TensorRT provider also needs TensorRT 10:$tensorrt"; fi
+  printf '%s' "$notes" >&2
+  echo "$folder/$file"
+  exit 0
+}
+
+# in_path tells whether a library lies in a folder of LD_LIBRARY_PATH or CUDA's.
+in_path() {
+  local dir IFS=:
+  for dir in ${LD_LIBRARY_PATH:-} /usr/local/cuda/lib64; do
+    if [ -n "$dir" ] && [ -e "$dir/$1" ]; then return 0; fi
+  done
+  return 1
+}
+
 # checked tells whether a library has one of the published checksums.
 checked() {
   local sum
   sum=$(sha256 "$1")
   [ "$sum" = "$npm_sum" ] || [ "$sum" = "$pip_sum" ]
 }
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+extra="" work="" # folders to remove
+trap 'rm -rf -- ${extra:+"$extra"} ${work:+"$work"}' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# --- the cache folder -------------------------------------------------------
+if [ -n "${TERASTAL_CACHE:-}" ]; then
+  cache=$TERASTAL_CACHE
+elif [ -n "${XDG_CACHE_HOME:-}" ]; then
+  cache=$XDG_CACHE_HOME/terastal
+elif [ -n "${HOME:-}" ]; then
+  cache=$HOME/.cache/terastal
+else
+  cache=""
+fi
+no_cache="no cache folder: set TERASTAL_CACHE to a folder that you may write to, and run this again"
+case "$cache" in "" | /*) ;; *) cache=$PWD/$cache ;; esac
+if [ -n "$with" ] && [ -z "$cache" ]; then die "$no_cache"; fi
+if [ "$with" = cuda ]; then with_cuda; fi
 
 # --- 1. a path somebody gave ------------------------------------------------
 explicit=${1:-${ONNXRUNTIME_LIB:-}}
@@ -111,16 +284,7 @@ if [ -n "$explicit" ]; then
 fi
 
 # --- 2. the cache folder ----------------------------------------------------
-if [ -n "${TERASTAL_CACHE:-}" ]; then
-  cache=$TERASTAL_CACHE
-elif [ -n "${XDG_CACHE_HOME:-}" ]; then
-  cache=$XDG_CACHE_HOME/terastal
-elif [ -n "${HOME:-}" ]; then
-  cache=$HOME/.cache/terastal
-else
-  die "no cache folder: set TERASTAL_CACHE to a folder that you may write to, and run this again"
-fi
-case "$cache" in /*) ;; *) cache=$PWD/$cache ;; esac
+[ -n "$cache" ] || die "$no_cache"
 folder=$cache/onnxruntime/$version
 if [ -n "$file" ] && [ -f "$folder/$file" ]; then
   if checked "$folder/$file"; then
@@ -159,9 +323,6 @@ done < <(installed)
 mkdir -p "$folder" 2>/dev/null || die "cannot create $folder: set TERASTAL_CACHE to a folder that you may write to, and run this again"
 # In the cache folder, so that the last step is a rename within one file system.
 work=$(mktemp -d "$folder/.download.XXXXXX" 2>/dev/null) || die "cannot write to $folder: set TERASTAL_CACHE to a folder that you may write to, and run this again"
-trap 'rm -rf -- "$work"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 # install_file moves a downloaded library into place when its checksum is right.
 install_file() { # WHO FILE SUM
@@ -196,14 +357,8 @@ with_npm() {
 }
 
 with_pip() {
-  local python="" p
-  for p in python3 python; do
-    if have "$p" && "$p" -m pip --version >/dev/null 2>&1; then
-      python=$p
-      break
-    fi
-  done
-  [ -n "$python" ] || { tried "pip is not installed"; return 1; }
+  local python p
+  python=$(python_with_pip) || { tried "pip is not installed"; return 1; }
   progress "fetching ONNX Runtime $version with pip ..."
   mkdir -p "$work/pip"
   if ! "$python" -m pip --disable-pip-version-check --no-cache-dir --quiet download --no-deps --only-binary=:all: \

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -29,10 +30,20 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 			if err != nil {
 				return err
 			}
+			inspect, err := doctor.SelfInspect()
+			if err != nil {
+				return err
+			}
+			plugins, err := s.plugins()
+			if err != nil {
+				return err
+			}
 			report := doctor.Check(cmd.Context(), doctor.Options{
 				Library: s.ort,
 				Host:    hostinfo.Read(hostinfo.This()),
 				Probe:   doctor.Child(doctor.ProbeTimeout, self),
+				Inspect: doctor.InspectChild(doctor.ProbeTimeout, inspect),
+				Plugins: plugins, Installed: ort.Installed,
 			})
 			if err := cmd.Context().Err(); err != nil {
 				return err
@@ -46,22 +57,37 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 			return nil
 		},
 	}
-	cmd.AddCommand(newDoctorProbe(s))
+	cmd.AddCommand(newDoctorProbe(s), newDoctorInspect(s))
 	return cmd
 }
 
-// newDoctorProbe is what doctor runs in a process of its own for each provider.
+// newDoctorProbe is what doctor runs in a process of its own for each provider
+// and device.
 func newDoctorProbe(s *streams) *cobra.Command {
 	return &cobra.Command{
-		Use:    "probe PROVIDER",
-		Short:  "Open one execution provider, or fail with the reason",
+		Use:    "probe ACCELERATOR",
+		Short:  "Open one accelerator, given as JSON, or fail with the reason",
 		Hidden: true,
-		Args:   exactArgs("PROVIDER"),
+		Args:   exactArgs("ACCELERATOR"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := ort.Start(s.ort); err != nil {
+			return doctor.Serve(s.ort, args[0])
+		},
+	}
+}
+
+// newDoctorInspect is what doctor runs in a process of its own for each plugin.
+func newDoctorInspect(s *streams) *cobra.Command {
+	return &cobra.Command{
+		Use:    "inspect PROVIDER PLUGIN",
+		Short:  "Write what ONNX Runtime was built with and what a plugin offers, as JSON",
+		Hidden: true,
+		Args:   exactArgs("PROVIDER", "PLUGIN"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			i, err := doctor.Inspect(s.ort, args[0], args[1])
+			if err != nil {
 				return err
 			}
-			return ort.Probe(ort.Config{Provider: args[0]})
+			return json.NewEncoder(s.out).Encode(i)
 		},
 	}
 }

@@ -43,11 +43,22 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	openvino := ort.Installed("openvino")
 	testscript.Run(t, testscript.Params{
+		Condition: func(name string) (bool, error) {
+			if name != "openvino" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			return openvino != "", nil
+		},
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ONNXRUNTIME_LIB", library.Path)
+			env.Setenv("OPENVINO", openvino)
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "determinant.onnx"), determinant(t), 0o644); err != nil {
+				return err
+			}
 			env.Setenv("TERASTAL_CACHE", filepath.Join(env.WorkDir, ".cache"))
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "choice.onnx"), choice(t), 0o644); err != nil {
 				return err
@@ -79,6 +90,24 @@ func choice(t *testing.T) []byte {
 		})
 	}
 	return model(t, n, value("x", 1, 4), value("which", 9))
+}
+
+// determinant is a model of two matrix products and a determinant, which few
+// providers take.
+func determinant(t *testing.T) []byte {
+	node := func(name, op, output string, inputs ...string) *onnxpb.NodeProto {
+		return &onnxpb.NodeProto{Name: proto.String(name), OpType: proto.String(op), Input: inputs, Output: []string{output}}
+	}
+	data, err := proto.Marshal(&onnxpb.ModelProto{
+		IrVersion:   proto.Int64(8),
+		OpsetImport: []*onnxpb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x", 1, 2, 3, 3)}, Output: []*onnxpb.ValueInfoProto{value("y", 1, 2)},
+			Node: []*onnxpb.NodeProto{node("square", "MatMul", "s", "x", "x"), node("cube", "MatMul", "c", "s", "x"), node("volume", "Det", "y", "c")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func value(name string, kind int32, dims ...int64) *onnxpb.ValueInfoProto {

@@ -59,8 +59,9 @@ type streams struct {
 	out    io.Writer // the result: a table, or one JSON document with --json
 	err    io.Writer // everything else: progress, notes, warnings
 	json   bool
-	ort    string // --ort: path of the ONNX Runtime library
-	models string // --models-dir: folder that model files may be read from
+	ort    string   // --ort: path of the ONNX Runtime library
+	models string   // --models-dir: folder that model files may be read from
+	plugin []string // --plugin: NAME=PATH of libraries of execution providers
 }
 
 // text is where a verb's human-readable result goes: standard output, or
@@ -117,6 +118,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "write one JSON document to stdout; human text goes to stderr")
 	root.PersistentFlags().StringVar(&s.ort, "ort", "", "path of the ONNX Runtime shared library (default: found as 'terastal doctor' shows)")
 	root.PersistentFlags().StringVar(&s.models, "models-dir", "", "folder that model files may be read from (default: the folder of the config file)")
+	root.PersistentFlags().StringArrayVar(&s.plugin, "plugin", nil, "NAME=PATH of the library of an execution provider (default: those that scripts/setup-onnxruntime.sh --with NAME installed; may be repeated)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see `%s --help`)", err, cmd.CommandPath())
 	})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/schollz/progressbar/v3"
@@ -16,6 +17,7 @@ import (
 	"github.com/terastal/terastal/internal/doctor"
 	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -27,12 +29,43 @@ func configFlag(cmd *cobra.Command, file *string) {
 // openFlow opens what the configuration names; profile is where its profile is
 // or will be, if not in its output folder.
 func (s *streams) openFlow(ctx context.Context, c *config.Config, profile string) (*flow.Flow, error) {
-	return flow.Open(c, s.flowOptions(ctx, c, profile))
+	plugins, err := s.plugins()
+	if err != nil {
+		return nil, err
+	}
+	o := s.flowOptions(ctx, c, profile)
+	o.Plugins = plugins
+	return flow.Open(c, o)
+}
+
+// plugins are the libraries given with --plugin, by the providers' names.
+func (s *streams) plugins() (map[string]string, error) {
+	out := map[string]string{}
+	for _, text := range s.plugin {
+		name, path, ok := strings.Cut(text, "=")
+		name = ort.ProviderName(strings.TrimSpace(name))
+		if !ok || path == "" || name == "cpu" {
+			return nil, usagef("--plugin %q is not of the form NAME=PATH", text)
+		}
+		if _, twice := out[name]; twice {
+			return nil, usagef("--plugin names the provider %q twice", name)
+		}
+		whole, err := filepath.Abs(path)
+		if err != nil {
+			return nil, fmt.Errorf("--plugin %s: %w", text, err)
+		}
+		if info, err := os.Stat(whole); err != nil || !info.Mode().IsRegular() {
+			return nil, usagef("--plugin %s: there is no such file", text)
+		}
+		out[name] = whole
+	}
+	return out, nil
 }
 
 func (s *streams) flowOptions(ctx context.Context, c *config.Config, profile string) flow.Options {
 	return flow.Options{
 		Profile: profile,
+		Engines: ort.EnginesDir(),
 		ORT:     s.ort,
 		Root:    s.models,
 		Resolve: func(source string) (string, error) {
@@ -52,12 +85,12 @@ func (s *streams) flowOptions(ctx context.Context, c *config.Config, profile str
 		Auto: func(library string, host hostinfo.Info) ([]runtime.Spec, error) {
 			return doctor.Accelerators(ctx, library, host)
 		},
-		Probe: func(library, provider string) error {
+		Probe: func(library string, a runtime.Spec) error {
 			self, err := doctor.Self()
 			if err != nil {
 				return err
 			}
-			return doctor.Child(doctor.ProbeTimeout, self)(ctx, library, provider)
+			return doctor.Child(doctor.ProbeTimeout, self)(ctx, library, a)
 		},
 		Progress: s.progress,
 		Note:     flow.NoteTo(s.err),

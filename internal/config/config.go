@@ -69,6 +69,11 @@ type Accelerator struct {
 	Optimization string   `mapstructure:"optimization"`
 	Threads      int      `mapstructure:"threads"`
 	Cores        []int    `mapstructure:"cores"`
+	// Device chooses among the devices of a provider that is a plugin. Cache is
+	// "on" (the default) where engines that the provider compiles are kept from
+	// run to run, else "off".
+	Device string `mapstructure:"device"`
+	Cache  string `mapstructure:"cache"`
 	// Table is the CSV file of an emulated accelerator's latencies, relative to
 	// the configuration's folder; Compute really computes its layers, too.
 	Table   string `mapstructure:"table"`
@@ -409,6 +414,9 @@ func (c *Config) validate() error {
 		if _, err := pairs(a.Options); err != nil {
 			return fmt.Errorf("%s.options: %w", where, err)
 		}
+		if a.Cache != "" && a.Cache != "on" && a.Cache != "off" {
+			return fmt.Errorf("%s: cache is %q, must be on or off", where, a.Cache)
+		}
 		if (a.Provider == runtime.EmulatedProvider) != (a.Table != "") {
 			return fmt.Errorf("%s: provider is %q and table %q: emulated accelerators need a table, and only they take one", where, a.Provider, a.Table)
 		}
@@ -661,7 +669,7 @@ func (c *Config) Specs() []runtime.Spec {
 	for _, a := range c.Accelerators {
 		options, _ := pairs(a.Options) // checked by validate
 		out = append(out, runtime.Spec{Name: a.Name, Provider: a.Provider, Options: options,
-			Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores})
+			Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores, Device: a.Device})
 	}
 	return out
 }

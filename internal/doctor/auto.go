@@ -58,7 +58,7 @@ func Accelerators(ctx context.Context, library string, info hostinfo.Info) ([]ru
 		}
 		probe := Child(ProbeTimeout, self)
 		for _, provider := range gpuProviders {
-			if probe(ctx, library, provider) == nil {
+			if probe(ctx, library, runtime.Spec{Name: provider, Provider: provider}) == nil {
 				open = append(open, provider)
 			}
 		}

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/child"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/runtime"
 )
 
 // ProbeTimeout is how long a provider may take to open.
@@ -17,29 +21,51 @@ const ProbeTimeout = 20 * time.Second
 
 // Child makes an Options.Probe that probes in a child process, because a
 // broken driver can crash the process or hang it. command is what to run for
-// a library and a provider: it exits with 0 when the provider opens, else it
-// writes the reason as its last line of standard error.
-func Child(timeout time.Duration, command func(library, provider string) []string) func(context.Context, string, string) error {
-	return func(ctx context.Context, library, provider string) error {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		args := command(library, provider)
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		// A driver may leave a process behind that holds the pipe.
-		cmd.WaitDelay = time.Second
-		var stderr child.Tail
-		cmd.Stderr = &stderr
-		err := cmd.Run()
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			return fmt.Errorf("it did not open within %s", timeout)
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
-		return reason(err, stderr.Line())
+// a library and an accelerator: it exits with 0 when the accelerator opens, else
+// it writes the reason as its last line of standard error.
+func Child(timeout time.Duration, command func(library string, s runtime.Spec) []string) func(context.Context, string, runtime.Spec) error {
+	return func(ctx context.Context, library string, s runtime.Spec) error {
+		_, err := output(ctx, timeout, command(library, s))
+		return err
 	}
+}
+
+// InspectChild makes an Options.Inspect that loads libraries in a child process.
+// command is what to run: it writes an Inspection to standard output.
+func InspectChild(timeout time.Duration, command func(library, provider, plugin string) []string) func(context.Context, string, string, string) (Inspection, error) {
+	return func(ctx context.Context, library, provider, plugin string) (Inspection, error) {
+		out, err := output(ctx, timeout, command(library, provider, plugin))
+		if err != nil {
+			return Inspection{}, err
+		}
+		var i Inspection
+		if err := json.Unmarshal(out, &i); err != nil {
+			return Inspection{}, fmt.Errorf("what it wrote is not an inspection: %w", err)
+		}
+		return i, nil
+	}
+}
+
+// output runs a child and gives its standard output.
+func output(ctx context.Context, timeout time.Duration, args []string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	// A driver may leave a process behind that holds the pipe.
+	cmd.WaitDelay = time.Second
+	var stdout bytes.Buffer
+	var stderr child.Tail
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return stdout.Bytes(), nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf("it did not open within %s", timeout)
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, reason(err, stderr.Line())
 }
 
 // reason says why a child failed: its own last words, else how it ended.
@@ -54,14 +80,77 @@ func reason(err error, last string) error {
 	return errors.New(strings.TrimPrefix(last, "terastal: "))
 }
 
+// probed is an accelerator on its way to a child.
+type probed struct {
+	Spec  runtime.Spec  `json:"spec"`
+	Local runtime.Local `json:"local"`
+}
+
 // Self is the command that probes with this very program: its hidden
-// subcommand `doctor probe`.
-func Self() (func(library, provider string) []string, error) {
+// subcommand `doctor probe`, which calls Serve.
+func Self() (func(library string, s runtime.Spec) []string, error) {
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return func(library string, s runtime.Spec) []string {
+		text, err := json.Marshal(probed{s, s.Local})
+		if err != nil {
+			panic("doctor: an accelerator has no JSON: " + err.Error())
+		}
+		return []string{exe, "--ort", library, "doctor", "probe", string(text)}
+	}, nil
+}
+
+func self() (string, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("finding this program's own file to probe with: %w", err)
+		return "", fmt.Errorf("finding this program's own file to probe with: %w", err)
 	}
-	return func(library, provider string) []string {
-		return []string{exe, "--ort", library, "doctor", "probe", provider}
+	return exe, nil
+}
+
+// SelfInspect is the command that inspects with this very program: its hidden
+// subcommand `doctor inspect`.
+func SelfInspect() (func(library, provider, plugin string) []string, error) {
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return func(library, provider, plugin string) []string {
+		return []string{exe, "--ort", library, "doctor", "inspect", provider, plugin}
 	}, nil
+}
+
+// Serve is a child that probes: text is the last argument that Self gives it.
+func Serve(library, text string) error {
+	var p probed
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return fmt.Errorf("probing: %w", err)
+	}
+	if _, err := ort.Start(library); err != nil {
+		return err
+	}
+	p.Spec.Local = p.Local
+	return p.Spec.Probe()
+}
+
+// Inspection is what a library and a plugin offer.
+type Inspection struct {
+	Built   []string     `json:"built"`   // providers that ONNX Runtime was built with
+	Devices []ort.Device `json:"devices"` // of the plugin
+}
+
+// Inspect loads a library, and a plugin unless that is empty.
+func Inspect(library, provider, plugin string) (i Inspection, err error) {
+	if _, err := ort.Start(library); err != nil {
+		return i, err
+	}
+	if i.Built, err = ort.Available(); err != nil {
+		return i, err
+	}
+	if plugin != "" {
+		i.Devices, err = ort.Devices(provider, plugin)
+	}
+	return i, err
 }

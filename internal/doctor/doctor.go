@@ -8,7 +8,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -25,9 +29,17 @@ type Options struct {
 	// Host is the machine.
 	Host hostinfo.Info
 
-	// Probe tells whether a provider opens, by running it; Child makes one
+	// Probe tells whether an accelerator opens, by running it; Child makes one
 	// that survives a provider that crashes.
-	Probe func(ctx context.Context, library, provider string) error
+	Probe func(ctx context.Context, library string, s runtime.Spec) error
+
+	// Inspect says what a library was built with and what a plugin, if one is
+	// named, offers; InspectChild makes one that survives a crash.
+	Inspect func(ctx context.Context, library, provider, plugin string) (Inspection, error)
+
+	// Plugins are the libraries of providers by name; Installed finds others.
+	Plugins   map[string]string
+	Installed func(provider string) string
 }
 
 // Report is the outcome of Check.
@@ -54,6 +66,19 @@ type Provider struct {
 	Name   string `json:"name"`
 	Opens  bool   `json:"opens"`
 	Reason string `json:"reason,omitempty"` // why it does not
+	// Built is true where ONNX Runtime was built with it; Plugin is the library
+	// that it is in otherwise, and Devices what that can compute on.
+	Built   bool     `json:"built"`
+	Plugin  string   `json:"plugin,omitempty"`
+	Devices []Device `json:"devices,omitempty"`
+}
+
+// Device is a device of a plugin.
+type Device struct {
+	Name   string     `json:"name"` // as a configuration takes it
+	Opens  bool       `json:"opens"`
+	Reason string     `json:"reason,omitempty"` // why it does not
+	About  ort.Device `json:"about"`
 }
 
 // Fix is something that is missing, and what to do about it.
@@ -72,21 +97,88 @@ func Check(ctx context.Context, o Options) Report {
 		r.fix("ONNX Runtime "+ort.Version+" cannot be used", "scripts/setup-onnxruntime.sh")
 	} else {
 		r.ONNXRuntime = Runtime{Needed: ort.Version, Version: library.Version, Path: library.Path, Source: library.Source}
-		for _, name := range ort.Providers() {
-			p := Provider{Name: name}
-			if err := o.Probe(ctx, library.Path, name); err != nil {
-				p.Reason = strings.TrimPrefix(err.Error(), "opening a session on "+name+": ")
-			} else {
-				p.Opens = true
-			}
-			r.Providers = append(r.Providers, p)
-		}
+		o.providers(ctx, &r)
 	}
 	open := r.open()
 	r.OK = slices.Contains(open, "cpu")
 	r.Accelerators = Auto(o.Host, open)
 	r.advise(open)
 	return r
+}
+
+// providers tries every provider, and every device of those that are plugins.
+func (o Options) providers(ctx context.Context, r *Report) {
+	library := r.ONNXRuntime.Path
+	inspection, err := o.Inspect(ctx, library, "", "")
+	if err != nil {
+		r.fix("ONNX Runtime does not say what it was built with: "+err.Error(), "rm -f "+library+" && scripts/setup-onnxruntime.sh")
+	}
+	names := ort.Providers()
+	for _, name := range slices.Sorted(maps.Keys(o.Plugins)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		p := Provider{Name: name, Built: slices.Contains(inspection.Built, name), Plugin: o.Plugins[name]}
+		if p.Plugin == "" && !p.Built {
+			p.Plugin = o.Installed(name)
+		}
+		p.Built = p.Built && p.Plugin == ""
+		if p.Plugin != "" {
+			o.plugin(ctx, library, &p)
+		} else if p.Built || err != nil {
+			p.Opens, p.Reason = o.opens(ctx, library, runtime.Spec{Provider: name})
+		} else {
+			p.Reason = notHere(name)
+		}
+		r.Providers = append(r.Providers, p)
+	}
+}
+
+// notHere is why a provider that ONNX Runtime was not built with does not open.
+func notHere(name string) string {
+	switch {
+	case slices.Contains(ort.Installable(), name):
+		return "not installed: scripts/setup-onnxruntime.sh --with " + name + " does it"
+	case name == "coreml":
+		return "it is for macOS"
+	case name == "directml":
+		return "it is for Windows"
+	case name == "cuda", name == "tensorrt":
+		return "this build of ONNX Runtime does not have it: scripts/setup-onnxruntime.sh --with cuda gets one"
+	}
+	return "this build of ONNX Runtime does not have it: give its plugin with --plugin " + name + "=PATH"
+}
+
+// plugin tries every device of a provider that is a plugin.
+func (o Options) plugin(ctx context.Context, library string, p *Provider) {
+	inspection, err := o.Inspect(ctx, library, p.Name, p.Plugin)
+	if err != nil {
+		p.Reason = err.Error()
+		return
+	}
+	if len(inspection.Devices) == 0 {
+		p.Reason = "the plugin finds no device on this machine that it supports"
+	}
+	for i, about := range inspection.Devices {
+		d := Device{Name: about.String(), About: about}
+		d.Opens, d.Reason = o.opens(ctx, library, runtime.Spec{Provider: p.Name, Device: strconv.Itoa(i), Local: runtime.Local{Library: p.Plugin}})
+		p.Opens = p.Opens || d.Opens
+		p.Devices = append(p.Devices, d)
+	}
+	if !p.Opens && len(p.Devices) > 0 {
+		p.Reason = p.Devices[0].Reason
+	}
+}
+
+// opens probes an accelerator and says why it does not open.
+func (o Options) opens(ctx context.Context, library string, s runtime.Spec) (bool, string) {
+	s.Name = s.Provider
+	if err := o.Probe(ctx, library, s); err != nil {
+		return false, strings.TrimPrefix(err.Error(), "opening a session on "+s.Provider+": ")
+	}
+	return true, ""
 }
 
 // open are the names of the providers that open.
@@ -121,12 +213,12 @@ func (r *Report) advise(open []string) {
 				"sudo apt-get install chromium && export VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json XDG_RUNTIME_DIR=/tmp")
 		}
 	}
-	nvidia := slices.ContainsFunc(h.GPUs, func(g hostinfo.GPU) bool { return g.Vendor == "NVIDIA" })
-	if nvidia && h.OS == "linux" && !slices.Contains(open, "cuda") {
-		if h.CUDA.Driver == "" {
-			r.fix("an NVIDIA GPU has no NVIDIA driver", "sudo apt-get install nvidia-driver")
-		} else {
-			r.fix("the CUDA provider does not open", "export ONNXRUNTIME_LIB=<libonnxruntime.so of the "+ort.Version+" GPU package, its provider libraries beside it>")
+	if h.OS == "linux" {
+		r.adviseNVIDIA(open)
+	}
+	for _, g := range h.GPUs {
+		if len(g.Throttle) > 0 {
+			r.fix(fmt.Sprintf("the clocks of %s are kept down: %s", strings.TrimSpace(g.Vendor+" "+g.Model), strings.Join(g.Throttle, ", ")), "nvidia-smi -q -d PERFORMANCE (and cool it, or lock its clocks)")
 		}
 	}
 	if h.Governor != "" && h.Governor != "performance" {
@@ -138,6 +230,46 @@ func (r *Report) advise(open []string) {
 	if h.CPUQuota > 0 && h.CPUQuota < float64(len(h.AllowedCores)) {
 		r.fix(fmt.Sprintf("the container may use %.1f of its %d cores: it is paused when it uses more", h.CPUQuota, len(h.AllowedCores)), "start it with a cpuset in place of a CPU quota")
 	}
+}
+
+// adviseNVIDIA adds what the CUDA and TensorRT providers lack on an NVIDIA GPU,
+// the first thing first: each is only known to be enough once those before it are
+// there.
+func (r *Report) adviseNVIDIA(open []string) {
+	h := r.Host
+	nvidia := slices.ContainsFunc(h.GPUs, func(g hostinfo.GPU) bool { return g.Vendor == "NVIDIA" })
+	if !nvidia || slices.Contains(open, "cuda") && slices.Contains(open, "tensorrt") {
+		return
+	}
+	const packages = "sudo apt-get install cuda-toolkit-13-0 cudnn9-cuda-13 (from NVIDIA's repository), or: pip install 'onnxruntime-gpu[cuda,cudnn]==" + ort.Version + "' and put its nvidia/*/lib folders into LD_LIBRARY_PATH"
+	if !slices.Contains(open, "cuda") {
+		missing := h.CUDA.Missing(hostinfo.CUDALibraries())
+		major, _, _ := strings.Cut(h.CUDA.Driver, ".")
+		version, err := strconv.Atoi(major)
+		switch {
+		case h.CUDA.Driver == "" && len(h.CUDA.Missing([]string{"libcuda.so.1"})) > 0:
+			r.fix("an NVIDIA GPU has no NVIDIA driver", "sudo apt-get install nvidia-driver")
+		case h.CUDA.Driver != "" && err == nil && version < hostinfo.MinCUDADriver:
+			r.fix(fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the CUDA provider is built for: it needs %d", h.CUDA.Driver, hostinfo.MinCUDADriver), fmt.Sprintf("sudo apt-get install nvidia-driver-%d", hostinfo.MinCUDADriver))
+		case !r.cudaBuild():
+			r.fix("this build of ONNX Runtime lacks the CUDA provider's library", "scripts/setup-onnxruntime.sh --with cuda")
+		case len(missing) > 0:
+			r.fix("the CUDA provider needs "+strings.Join(missing, ", "), packages)
+		default:
+			r.fix("the CUDA provider does not open though its libraries are there: see its reason", "terastal doctor --json")
+		}
+		return
+	}
+	if missing := h.CUDA.Missing(hostinfo.TensorRTLibraries()); len(missing) > 0 {
+		r.fix("the TensorRT provider needs "+strings.Join(missing, ", "), "sudo apt-get install tensorrt (from NVIDIA's repository), or: pip install tensorrt-cu13 and put its folder into LD_LIBRARY_PATH")
+	}
+}
+
+// cudaBuild reports whether the CUDA provider's library lies beside ONNX
+// Runtime's.
+func (r *Report) cudaBuild() bool {
+	_, err := os.Stat(filepath.Join(filepath.Dir(r.ONNXRuntime.Path), "libonnxruntime_providers_cuda.so"))
+	return err == nil
 }
 
 // Write shows the report to a person.
@@ -191,7 +323,7 @@ func (r Report) machineTable() table.Table {
 		row("Memory", fmt.Sprintf("%.1f GiB", float64(h.MemoryBytes)/(1<<30)))
 	}
 	for _, g := range h.GPUs {
-		row("GPU", strings.Join(strings.Fields(g.Vendor+" "+g.Model+" "+g.Driver), " "))
+		row("GPU", strings.Join(strings.Fields(g.Vendor+" "+g.Model+" "+g.Driver+state(g)), " "))
 	}
 	if len(h.GPUs) == 0 {
 		row("GPU", "none found")
@@ -199,6 +331,21 @@ func (r Report) machineTable() table.Table {
 	row("Vulkan", found(h.Vulkan.Loader, h.Vulkan.ICDs))
 	row("CUDA", found(h.CUDA.Driver, h.CUDA.Libraries))
 	return t
+}
+
+// state is how a GPU stands, where its driver tells.
+func state(g hostinfo.GPU) string {
+	s := ""
+	if g.ClockMHz > 0 {
+		s += fmt.Sprintf(", %d of %d MHz", g.ClockMHz, g.MaxClockMHz)
+	}
+	if g.PowerW > 0 {
+		s += fmt.Sprintf(", %.0f of %.0f W", g.PowerW, g.PowerLimitW)
+	}
+	if g.TemperatureC > 0 {
+		s += fmt.Sprintf(", %d degrees", g.TemperatureC)
+	}
+	return s
 }
 
 func found(first string, rest []string) string {
@@ -236,18 +383,33 @@ func joinCores(cores []int) string {
 const shown = 100
 
 func (r Report) providerTable() table.Table {
-	t := table.New("Provider", "Opens", "Why not")
+	t := table.New("Provider", "Opens", "Where", "Why not")
 	for _, p := range r.Providers {
-		opens, reason := "no", p.Reason
-		if p.Opens {
-			opens = "yes"
-		}
+		opens, reason := yes(p.Opens), p.Reason
 		if runes := []rune(reason); len(runes) > shown {
 			reason = string(runes[:shown]) + "..."
 		}
-		t.AppendRow(table.Row{p.Name, opens, reason})
+		where := ""
+		switch {
+		case p.Built:
+			where = "built in"
+		case p.Plugin != "":
+			where = "plugin"
+		}
+		t.AppendRow(table.Row{p.Name, opens, where, reason})
+		for _, d := range p.Devices {
+			about := strings.TrimSpace(d.About.Metadata["FULL_DEVICE_NAME"] + " " + d.Reason)
+			t.AppendRow(table.Row{"  device " + d.Name, yes(d.Opens), "", about})
+		}
 	}
 	return t
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func (r Report) acceleratorTable() table.Table {

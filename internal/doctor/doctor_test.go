@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
@@ -20,25 +22,32 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// The test binary is its own child: "child WHAT LIBRARY PROVIDER".
+// The test binary is its own child: "child WHAT LIBRARY ARGUMENT...". What Self
+// makes for the program, "doctor probe", it understands too.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "child" {
-		inChild(os.Args[2], os.Args[3], os.Args[4])
+	if len(os.Args) >= 4 && os.Args[1] == "child" {
+		inChild(os.Args[2], os.Args[3], os.Args[4:])
+	}
+	if len(os.Args) == 6 && os.Args[3] == "doctor" && os.Args[4] == "probe" {
+		inChild("probe", os.Args[2], os.Args[5:])
 	}
 	os.Exit(m.Run())
 }
 
-func inChild(what, library, provider string) {
-	switch what {
-	case "probe":
-		_, err := ort.Start(library)
-		if err == nil {
-			err = ort.Probe(ort.Config{Provider: provider})
-		}
+func inChild(what, library string, args []string) {
+	fail := func(err error) {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "terastal: "+err.Error())
 			os.Exit(1)
 		}
+	}
+	switch what {
+	case "probe":
+		fail(Serve(library, args[0]))
+	case "inspect":
+		i, err := Inspect(library, args[0], args[1])
+		fail(err)
+		fail(json.NewEncoder(os.Stdout).Encode(i))
 	case "killed":
 		fmt.Fprintln(os.Stderr, "about to draw")
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -57,35 +66,59 @@ func inChild(what, library, provider string) {
 	os.Exit(0)
 }
 
-func childOf(t *testing.T, what string) func(library, provider string) []string {
+func executable(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(library, provider string) []string { return []string{exe, "child", what, library, provider} }
+	return exe
 }
+
+func childOf(t *testing.T, what string) func(string, runtime.Spec) []string {
+	exe := executable(t)
+	return func(library string, s runtime.Spec) []string {
+		return []string{exe, "child", what, library, s.Provider}
+	}
+}
+
+// options are those of the command line, with this binary as the child.
+func options(t *testing.T, host hostinfo.Info) Options {
+	t.Helper()
+	self, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := executable(t)
+	return Options{Host: host, Probe: Child(ProbeTimeout, self), Installed: ort.Installed,
+		Inspect: InspectChild(ProbeTimeout, func(library, provider, plugin string) []string {
+			return []string{exe, "child", "inspect", library, provider, plugin}
+		})}
+}
+
+// cpu is what is probed where it does not matter.
+var cpuSpec = runtime.Spec{Name: "cpu", Provider: "cpu"}
 
 func TestChild(t *testing.T) {
 	for what, says := range map[string]string{
 		"killed": "it crashed: signal: killed", "segfault": "it crashed: ", "chatter": "no adapter", "silent": "it crashed: exit status 1", "fine": "",
 	} {
-		err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", "cpu")
+		err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", cpuSpec)
 		if says == "" && err != nil || says != "" && (err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%s: got %v, want %q", what, err, says)
 		}
 	}
-	err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", "cpu")
+	err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", cpuSpec)
 	if err == nil || err.Error() != "it did not open within 50ms" {
 		t.Errorf("hang: got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", "cpu"); !errors.Is(err, context.Canceled) {
+	if err := Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
-	gone := func(string, string) []string { return []string{"/no/such/program"} }
-	if err := Child(ProbeTimeout, gone)(context.Background(), "lib", "cpu"); err == nil || !strings.Contains(err.Error(), "could not be probed") {
+	gone := func(string, runtime.Spec) []string { return []string{"/no/such/program"} }
+	if err := Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec); err == nil || !strings.Contains(err.Error(), "could not be probed") {
 		t.Errorf("missing program: got %v", err)
 	}
 }
@@ -94,7 +127,7 @@ func TestChild(t *testing.T) {
 func TestCheck(t *testing.T) {
 	orttest.Start(t)
 	host := hostinfo.Info{OS: "linux", Arch: "amd64", LogicalCores: 4, AllowedCores: []int{0, 1, 2, 3}, MemoryBytes: 8 << 30}
-	r := Check(context.Background(), Options{Host: host, Probe: Child(ProbeTimeout, childOf(t, "probe"))})
+	r := Check(context.Background(), options(t, host))
 	if !r.OK || r.ONNXRuntime.Version != ort.Version || r.ONNXRuntime.Error != "" {
 		t.Fatalf("got %+v", r)
 	}
@@ -128,13 +161,13 @@ func TestCheck(t *testing.T) {
 	if err := json.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(r, back); diff != "" {
+	if diff := cmp.Diff(r, back, cmpopts.IgnoreUnexported(ort.Device{})); diff != "" {
 		t.Errorf("the report changes on its way through JSON:\n%s", diff)
 	}
 }
 
 func TestCheckWithoutLibrary(t *testing.T) {
-	r := Check(context.Background(), Options{Library: "/no/such/library.so", Probe: func(context.Context, string, string) error {
+	r := Check(context.Background(), Options{Library: "/no/such/library.so", Probe: func(context.Context, string, runtime.Spec) error {
 		t.Error("probed without a library")
 		return nil
 	}})
@@ -165,12 +198,15 @@ func TestAdvise(t *testing.T) {
 		open []string
 		want []string // a part of each command
 	}{
-		{"nothing missing", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu", "cuda"}, nil},
+		{"nothing missing", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu", "cuda", "tensorrt"}, nil},
 		{"no loader", hostinfo.Info{OS: "linux"}, []string{"cpu"}, []string{"libvulkan1"}},
 		{"no driver", hostinfo.Info{OS: "linux", Vulkan: loader, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"}, []string{"mesa-vulkan-drivers"}},
 		{"no GPU", hostinfo.Info{OS: "linux", Vulkan: loader}, []string{"cpu"}, []string{"VK_DRIVER_FILES"}},
 		{"no NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu"}, []string{"nvidia-driver"}},
-		{"no CUDA provider", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "550.1"}}, []string{"cpu", "webgpu"}, []string{"ONNXRUNTIME_LIB"}},
+		{"old NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "550.1"}}, []string{"cpu", "webgpu"}, []string{"nvidia-driver-580"}},
+		{"no CUDA provider", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}}, []string{"cpu", "webgpu"}, []string{"--with cuda"}},
+		{"no TensorRT", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}}, []string{"cpu", "webgpu", "cuda"}, []string{"tensorrt"}},
+		{"hot", hostinfo.Info{OS: "darwin", GPUs: []hostinfo.GPU{{Vendor: "NVIDIA", Throttle: []string{"temperature (hardware)"}}}}, []string{"cpu"}, []string{"nvidia-smi"}},
 		{"noisy", hostinfo.Info{OS: "darwin", Governor: "powersave", Load1m: 2, AllowedCores: []int{0, 1}, CPUQuota: 1.5}, []string{"cpu"}, []string{"cpupower", "top", "cpuset"}},
 		{"CPU broken", hostinfo.Info{OS: "darwin"}, nil, []string{"scripts/setup-onnxruntime.sh"}},
 	} {
@@ -186,6 +222,80 @@ func TestAdvise(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The libraries of the CUDA provider are named once its own is there.
+func TestAdviseLibraries(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "libonnxruntime_providers_cuda.so"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host := hostinfo.Info{OS: "linux", GPUs: []hostinfo.GPU{{Vendor: "NVIDIA"}}, CUDA: hostinfo.CUDA{Driver: "580.82"}}
+	for _, name := range []string{"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"} {
+		host.CUDA.Libraries = append(host.CUDA.Libraries, "/usr/local/cuda/lib64/"+name)
+	}
+	r := Report{Host: host, ONNXRuntime: Runtime{Path: filepath.Join(dir, "libonnxruntime.so")}}
+	r.adviseNVIDIA([]string{"cpu"})
+	if len(r.Fixes) != 1 || r.Fixes[0].Problem != "the CUDA provider needs libcudnn.so.9" || !strings.Contains(r.Fixes[0].Command, "cudnn9-cuda-13") {
+		t.Errorf("%+v", r.Fixes)
+	}
+	r.Host.CUDA.Libraries = append(r.Host.CUDA.Libraries, "/usr/lib/libcudnn.so.9")
+	r.Fixes = nil
+	r.adviseNVIDIA([]string{"cpu"})
+	if len(r.Fixes) != 1 || strings.Contains(r.Fixes[0].Problem, "needs") {
+		t.Errorf("all is there: %+v", r.Fixes)
+	}
+}
+
+// A plugin is tried device by device; one that crashes or has none says so.
+func TestPlugins(t *testing.T) {
+	lib, err := ort.Locate("")
+	if err != nil {
+		t.Skip(err)
+	}
+	o := Options{
+		Library: lib.Path, Host: hostinfo.Info{OS: "linux"},
+		Plugins:   map[string]string{"fine": "/fine.so", "empty": "/empty.so", "broken": "/broken.so"},
+		Installed: func(string) string { return "" },
+		Inspect: func(_ context.Context, _, _, plugin string) (Inspection, error) {
+			i := Inspection{Built: []string{"cpu"}}
+			switch plugin {
+			case "/fine.so":
+				i.Devices = []ort.Device{{Type: "gpu"}, {Type: "npu"}}
+			case "/broken.so":
+				return i, errors.New("it crashed: signal: killed")
+			}
+			return i, nil
+		},
+		Probe: func(_ context.Context, _ string, s runtime.Spec) error {
+			if s.Provider != "cpu" && (s.Local.Library != "/fine.so" || s.Device != "1") {
+				return errors.New("opening a session on " + s.Provider + ": no driver")
+			}
+			return nil
+		},
+	}
+	r := Check(context.Background(), o)
+	byName := map[string]Provider{}
+	for _, p := range r.Providers {
+		byName[p.Name] = p
+	}
+	want := map[string]Provider{
+		"cpu":    {Name: "cpu", Opens: true, Built: true},
+		"fine":   {Name: "fine", Opens: true, Plugin: "/fine.so", Devices: []Device{{Name: "gpu", Reason: "no driver", About: ort.Device{Type: "gpu"}}, {Name: "npu", Opens: true, About: ort.Device{Type: "npu"}}}},
+		"empty":  {Name: "empty", Plugin: "/empty.so", Reason: "the plugin finds no device on this machine that it supports"},
+		"broken": {Name: "broken", Plugin: "/broken.so", Reason: "it crashed: signal: killed"},
+	}
+	for name, w := range want {
+		if diff := cmp.Diff(w, byName[name], cmpopts.IgnoreUnexported(ort.Device{})); diff != "" {
+			t.Errorf("%s: -want +got\n%s", name, diff)
+		}
+	}
+	if p := byName["openvino"]; p.Opens || !strings.Contains(p.Reason, "--with openvino") {
+		t.Errorf("%+v", p)
+	}
+	if p := byName["qnn"]; !strings.Contains(p.Reason, "--plugin qnn=") {
+		t.Errorf("%+v", p)
 	}
 }
 

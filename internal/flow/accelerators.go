@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -114,4 +115,50 @@ func (f *Flow) aboutEmulated() string {
 		return ". Emulated, with latencies that are no measurements: " + strings.Join(e, ", ")
 	}
 	return ""
+}
+
+// localize finds what an accelerator needs on this machine: the library of a
+// provider that is a plugin, and where its engines are kept. A configuration
+// names neither: a library is code, and an engine is as good as code.
+func (f *Flow) localize(s *runtime.Spec, k int) error {
+	if s.CPU() {
+		return nil
+	}
+	s.Provider = ort.ProviderName(s.Provider)
+	var err error
+	if s.Local.Library, err = plugin(s.Provider, f.opts.Plugins); err != nil {
+		// What is wrong with the configuration comes before what is missing.
+		without := *s
+		without.Device = ""
+		if err := without.Validate(); err != nil {
+			return err
+		}
+		return fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	if s.Local.Library != "" {
+		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
+			return fmt.Errorf("accelerator %q: %w", s.Name, err)
+		}
+	}
+	if k >= len(f.Config.Accelerators) || f.Config.Accelerators[k].Cache != "off" {
+		s.Local.Engines, s.Local.Machine = f.opts.Engines, f.Host.Fingerprint()
+	}
+	return nil
+}
+
+// plugin is the library of a provider: the one that the user gave, none where
+// ONNX Runtime was built with the provider, else the installed one.
+func plugin(provider string, given map[string]string) (string, error) {
+	if path := given[provider]; path != "" {
+		return path, nil
+	}
+	built, err := ort.Available()
+	if err != nil || slices.Contains(built, provider) {
+		return "", err
+	}
+	path := ort.Installed(provider)
+	if path == "" && slices.Contains(ort.Installable(), provider) {
+		return "", fmt.Errorf("the %s provider is not installed: scripts/setup-onnxruntime.sh --with %s does it", provider, provider)
+	}
+	return path, nil
 }

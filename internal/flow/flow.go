@@ -37,9 +37,13 @@ type Options struct {
 	Open    func(resolved string, o models.Options) (*models.Model, error)
 	// Auto proposes accelerators for the machine.
 	Auto func(library string, host hostinfo.Info) ([]runtime.Spec, error)
-	// Probe opens a provider in a process of its own, so that one that crashes
-	// or writes to the terminal harms nothing here.
-	Probe func(library, provider string) error
+	// Plugins are the libraries of providers by name, as the user gave them.
+	Plugins map[string]string
+	// Engines is the folder for compiled engines; "" keeps none.
+	Engines string
+	// Probe opens an accelerator in a process of its own, so that a provider
+	// that crashes or writes to the terminal harms nothing here.
+	Probe func(library string, s runtime.Spec) error
 	// Worker makes the command that calls [Work] with its standard input and
 	// [profiler.Output].
 	Worker func() (*exec.Cmd, error)
@@ -124,7 +128,9 @@ func (f *Flow) open() (err error) {
 		if s.Provider == runtime.EmulatedProvider {
 			f.emulations[k], err = f.emulation(s, &c.Accelerators[k])
 		} else {
-			err = f.probe(*s)
+			if err = f.localize(s, k); err == nil {
+				err = f.probe(*s)
+			}
 		}
 		if err != nil {
 			return err
@@ -145,10 +151,10 @@ func (f *Flow) probe(s runtime.Spec) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	if s.Provider == "" || strings.EqualFold(s.Provider, "cpu") {
+	if s.CPU() {
 		return nil
 	}
-	if err := f.opts.Probe(f.ORT.Path, s.Provider); err != nil {
+	if err := f.opts.Probe(f.ORT.Path, s); err != nil {
 		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
 	}
 	return nil

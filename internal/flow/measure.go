@@ -40,6 +40,7 @@ type job struct {
 	Specs   []runtime.Spec `json:"accelerators"`
 	Index   int            `json:"index"`
 	Table   string         `json:"table,omitempty"` // of an emulated accelerator
+	Local   runtime.Local  `json:"local"`
 	Models  []source       `json:"models"`
 	Seed    uint64         `json:"seed"`
 }
@@ -62,6 +63,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 	if _, err := ort.Start(j.Library); err != nil {
 		return err
 	}
+	j.Specs[j.Index].Local = j.Local
 	a, err := openAccelerator(&j.Specs[j.Index], j.Table, nil)
 	if err != nil {
 		return err

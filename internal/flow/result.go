@@ -211,7 +211,9 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 	}
 	before := hostinfo.ReadCounters(hostinfo.This())
 	f.drill.Begin()
+	begin := time.Now()
 	r, err := run(ctx, o)
+	elapsed := time.Since(begin)
 	f.drill.End()
 	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
 	meter.Done()
@@ -219,6 +221,7 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 		return nil, false, err
 	}
 	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r, machine)}
+	p.Notes = append(p.Notes, machine.GPULimits(elapsed)...)
 	notes := p.Notes
 	if !turn.alone { // in many runs, those about the machine are summed up later
 		notes = r.Notes

@@ -679,7 +679,7 @@ func (f *Flow) workerOf(index int, sources []source) (profiler.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Models: sources, Seed: f.Config.Traffic.Seed})
+	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Local: f.Specs[index].Local, Models: sources, Seed: f.Config.Traffic.Seed})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package hostinfo
 
 import (
 	"bufio"
+	"fmt"
 	"io/fs"
 	"path"
 	"strconv"
@@ -25,6 +26,10 @@ type Counters struct {
 	// Busy is the time, summed over cores, that the machine's cores worked, for
 	// whatever process.
 	Busy time.Duration `json:"busy_ns"`
+	// GPUPower and GPUThermal are how long, summed over NVIDIA's GPUs, the power
+	// limit and the temperature kept their clocks down.
+	GPUPower   time.Duration `json:"gpu_power_ns,omitempty"`
+	GPUThermal time.Duration `json:"gpu_thermal_ns,omitempty"`
 }
 
 // Sub returns the growth since an earlier reading, never negative.
@@ -34,7 +39,27 @@ func (c Counters) Sub(earlier Counters) Counters {
 		Throttled: max(0, c.Throttled-earlier.Throttled),
 		Steal:     max(0, c.Steal-earlier.Steal),
 		Busy:      max(0, c.Busy-earlier.Busy),
+
+		GPUPower:   max(0, c.GPUPower-earlier.GPUPower),
+		GPUThermal: max(0, c.GPUThermal-earlier.GPUThermal),
 	}
+}
+
+// muchLimited is the share of a time from which on a limit is worth a warning.
+const muchLimited = 0.01
+
+// GPULimits are sentences about what kept the clocks of GPUs down, given the
+// growth of the counters over a time.
+func (c Counters) GPULimits(took time.Duration) []string {
+	var out []string
+	say := func(limited time.Duration, why, what string) {
+		if share := limited.Seconds() / took.Seconds(); took > 0 && share > muchLimited {
+			out = append(out, fmt.Sprintf("%s kept a GPU's clocks down for %.1f %% of the time: %s", why, 100*share, what))
+		}
+	}
+	say(c.GPUThermal, "the temperature", "let it cool, or cool it better")
+	say(c.GPUPower, "the power limit", "set the clocks to what it can hold (nvidia-smi --lock-gpu-clocks)")
+	return out
 }
 
 // ReadCounters reads the counters of a machine. It never fails: what cannot be
@@ -42,6 +67,10 @@ func (c Counters) Sub(earlier Counters) Counters {
 func ReadCounters(m Machine) Counters {
 	c := Counters{Throttles: m.throttles(), Throttled: m.throttled()}
 	c.Busy, c.Steal = m.coreTimes()
+	for _, d := range m.nvidia() {
+		c.GPUPower += d.PowerLimited
+		c.GPUThermal += d.ThermalLimited
+	}
 	return c
 }
 

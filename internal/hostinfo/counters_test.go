@@ -41,8 +41,8 @@ func TestReadCounters(t *testing.T) {
 }
 
 func TestCountersSub(t *testing.T) {
-	a, b := Counters{1, 2, 3, 4}, Counters{11, 22, 33, 44}
-	if got := b.Sub(a); got != (Counters{10, 20, 30, 40}) {
+	a, b := Counters{1, 2, 3, 4, 5, 6}, Counters{11, 22, 33, 44, 55, 66}
+	if got := b.Sub(a); got != (Counters{10, 20, 30, 40, 50, 60}) {
 		t.Errorf("got %+v", got)
 	}
 	if got := a.Sub(b); got != (Counters{}) {

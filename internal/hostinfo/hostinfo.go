@@ -1,7 +1,7 @@
 // Package hostinfo says what a machine offers to inference: processor, cores,
 // memory, graphics processors and the drivers for them. Documents keep it
-// beside measured times, and `terastal doctor` shows it. It reads files and
-// runs nothing; it never holds a host name, a user name or a serial number.
+// beside measured times, and `terastal doctor` shows it. It reads files, asks
+// NVIDIA's driver and runs nothing; it never holds a host name, a user name or a serial number.
 package hostinfo
 
 import (
@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/terastal/terastal/internal/nvml"
 )
 
 // Info describes a machine. What could not be found out is empty or zero.
@@ -40,9 +42,17 @@ type GPU struct {
 	Model  string `json:"model,omitempty"`  // name, or the PCI device number
 	Driver string `json:"driver,omitempty"` // kernel driver, such as "amdgpu"
 	// ClockMHz is the clock when it was read, MaxClockMHz the highest there is,
-	// where the kernel tells: for AMD's and Intel's drivers.
+	// where the driver tells: AMD's, Intel's and NVIDIA's.
 	ClockMHz    int `json:"clock_mhz,omitempty"`
 	MaxClockMHz int `json:"max_clock_mhz,omitempty"`
+	// The rest is for NVIDIA's. Throttle is what kept the clocks down when it was
+	// read, such as "power limit".
+	MemoryClockMHz    int      `json:"memory_clock_mhz,omitempty"`
+	MaxMemoryClockMHz int      `json:"max_memory_clock_mhz,omitempty"`
+	PowerW            float64  `json:"power_w,omitempty"`
+	PowerLimitW       float64  `json:"power_limit_w,omitempty"`
+	TemperatureC      int      `json:"temperature_c,omitempty"`
+	Throttle          []string `json:"throttle,omitempty"`
 }
 
 // Vulkan is what the WebGPU provider needs on Linux.
@@ -54,8 +64,35 @@ type Vulkan struct {
 // CUDA is what the CUDA and TensorRT providers need.
 type CUDA struct {
 	Driver    string   `json:"driver,omitempty"`    // version of the NVIDIA kernel driver
-	Libraries []string `json:"libraries,omitempty"` // of libcuda, libcudart, libcublas, libcudnn and libnvinfer, those found
+	Libraries []string `json:"libraries,omitempty"` // of libcuda and those that CUDALibraries lists, those found
+	// Versions are the names of the files that these are links to, such as
+	// "libcudnn.so.9.10.2".
+	Versions []string `json:"versions,omitempty"`
 }
+
+// Missing are those of some libraries that were not found.
+func (c CUDA) Missing(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if !slices.ContainsFunc(c.Libraries, func(file string) bool { return path.Base(file) == name }) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// CUDALibraries are what ONNX Runtime's CUDA provider needs beside the driver,
+// and TensorRTLibraries what the TensorRT provider needs beside these, by name.
+// They belong to CUDA 13, for which the published build of ONNX Runtime 1.29 is.
+func CUDALibraries() []string {
+	return []string{"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9"}
+}
+
+// TensorRTLibraries: see CUDALibraries.
+func TensorRTLibraries() []string { return []string{"libnvinfer.so.10", "libnvonnxparser.so.10"} }
+
+// MinCUDADriver is the first major version of NVIDIA's driver that runs CUDA 13.
+const MinCUDADriver = 580
 
 // Machine is where Read looks. Fixtures stand in for it in tests.
 type Machine struct {
@@ -64,6 +101,7 @@ type Machine struct {
 	OS, Arch string                            // as runtime.GOOS and GOARCH
 	Cores    []int                             // that this process may use
 	Sysctl   func(name string) (string, error) // numbers as decimal text; nil on systems that have files for it
+	NVML     func() ([]nvml.Device, error)     // what NVIDIA's driver tells; nil for nothing
 }
 
 // Read looks at a machine. It never fails: what cannot be read stays empty.
@@ -85,8 +123,9 @@ func Read(m Machine) Info {
 		GPUs:         m.gpus(),
 		RenderNodes:  m.renderNodes(),
 		Vulkan:       Vulkan{Loader: m.library("libvulkan.so.1", "libvulkan.1.dylib"), ICDs: m.icds()},
-		CUDA:         CUDA{Driver: m.nvidiaDriver(), Libraries: m.cudaLibraries()},
+		CUDA:         CUDA{Driver: m.nvidiaDriver()},
 	}
+	info.CUDA.Libraries, info.CUDA.Versions = m.cudaLibraries()
 	if fields := strings.Fields(m.line("proc/loadavg")); len(fields) > 0 {
 		info.Load1m, _ = strconv.ParseFloat(fields[0], 64)
 	}
@@ -94,6 +133,17 @@ func Read(m Machine) Info {
 		info.Kernel = m.sysctl("kern.osrelease")
 	}
 	return info
+}
+
+// Fingerprint is what compiled engines depend on: processor, instruction sets,
+// kernel, graphics processors and their drivers, but nothing that changes by
+// itself.
+func (i Info) Fingerprint() string {
+	parts := []string{i.OS, i.Arch, i.Kernel, i.CPU, strings.Join(i.CPUFlags, " "), i.CUDA.Driver, strings.Join(i.CUDA.Libraries, " "), strings.Join(i.CUDA.Versions, " ")}
+	for _, g := range i.GPUs {
+		parts = append(parts, g.Vendor+" "+g.Model+" "+g.Driver)
+	}
+	return strings.Join(parts, "\n")
 }
 
 func (m Machine) sysctl(name string) string {
@@ -232,8 +282,22 @@ func (m Machine) gpus() []GPU {
 	// The folder names are PCI addresses; the file also holds a unique
 	// number, which is nobody's business.
 	cards, _ := fs.Glob(m.Root, "proc/driver/nvidia/gpus/*/information")
+	states := m.nvidia()
 	for _, card := range cards {
-		list = append(list, GPU{Vendor: "NVIDIA", Model: m.field(card, ":", "Model"), Driver: "nvidia"})
+		g := GPU{Vendor: "NVIDIA", Model: m.field(card, ":", "Model"), Driver: "nvidia"}
+		bus := path.Base(path.Dir(card))
+		if i := slices.IndexFunc(states, func(d nvml.Device) bool { return d.Bus == bus }); i >= 0 {
+			g.fill(states[i])
+		}
+		list = append(list, g)
+	}
+	if len(list) == 0 {
+		// A container may have the GPUs and not the folder.
+		for _, d := range states {
+			g := GPU{Vendor: "NVIDIA", Model: d.Name, Driver: "nvidia"}
+			g.fill(d)
+			list = append(list, g)
+		}
 	}
 	nvidia := len(list) > 0
 	cards, _ = fs.Glob(m.Root, "sys/class/drm/card*/device/uevent")
@@ -264,6 +328,23 @@ func (m Machine) gpus() []GPU {
 		list = append(list, GPU{Vendor: "Apple", Model: m.cpu()})
 	}
 	return list
+}
+
+// nvidia is what NVIDIA's driver tells, nothing where there is none.
+func (m Machine) nvidia() []nvml.Device {
+	if m.NVML == nil {
+		return nil
+	}
+	list, err := m.NVML()
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+func (g *GPU) fill(d nvml.Device) {
+	g.ClockMHz, g.MaxClockMHz, g.MemoryClockMHz, g.MaxMemoryClockMHz = d.ClockMHz, d.MaxClockMHz, d.MemoryClockMHz, d.MaxMemoryClockMHz
+	g.PowerW, g.PowerLimitW, g.TemperatureC, g.Throttle = d.PowerW, d.PowerLimitW, d.TemperatureC, nvml.Reasons(d.Limits)
 }
 
 // clocks are a card's current and highest clock in MHz, 0 where the driver does
@@ -349,23 +430,56 @@ func (m Machine) library(names ...string) string {
 func (m Machine) libraryDirs() []string {
 	dirs := filepath.SplitList(m.Getenv("LD_LIBRARY_PATH"))
 	triple := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[m.Arch]
+	dirs = append(dirs, m.loaderDirs()...)
 	return append(dirs, "/usr/lib/"+triple, "/usr/lib64", "/usr/lib", "/usr/local/lib", "/usr/local/cuda/lib64", "/lib/"+triple, "/lib64", "/opt/homebrew/lib")
 }
 
-func (m Machine) cudaLibraries() []string {
-	var found []string
-	for _, names := range [][]string{
-		{"libcuda.so.1"},
-		{"libcudart.so.13", "libcudart.so.12"},
-		{"libcublas.so.13", "libcublas.so.12"},
-		{"libcudnn.so.9"},
-		{"libnvinfer.so.10"},
-	} {
-		if file := m.library(names...); file != "" {
-			found = append(found, file)
+// loaderDirs are the folders that the loader was told of on Linux.
+func (m Machine) loaderDirs() []string {
+	var dirs []string
+	files, _ := fs.Glob(m.Root, "etc/ld.so.conf.d/*.conf")
+	for _, file := range files {
+		data, err := fs.ReadFile(m.Root, file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if dir := strings.TrimSpace(line); path.IsAbs(dir) {
+				dirs = append(dirs, dir)
+			}
 		}
 	}
-	return found
+	return dirs
+}
+
+// cudaLibraries finds the libraries and the files that they lead to.
+func (m Machine) cudaLibraries() (found, versions []string) {
+	for _, name := range slices.Concat([]string{"libcuda.so.1"}, CUDALibraries(), TensorRTLibraries()) {
+		names := []string{name}
+		if before, ok := strings.CutSuffix(name, ".so.13"); ok {
+			names = append(names, before+".so.12") // says what is there in its place
+		}
+		file := m.library(names...)
+		if file == "" {
+			continue
+		}
+		found = append(found, file)
+		target := file
+		for range 8 { // links that lead to links
+			link, err := fs.ReadLink(m.Root, strings.TrimPrefix(target, "/"))
+			if err != nil {
+				break
+			}
+			if !path.IsAbs(link) {
+				link = path.Join(path.Dir(target), link)
+			}
+			target = link
+		}
+		if target != file {
+			versions = append(versions, path.Base(target))
+		}
+	}
+	return found, versions
 }
 
 // nvidiaDriver is the version in a line such as "NVRM version: NVIDIA UNIX

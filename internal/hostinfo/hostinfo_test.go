@@ -3,6 +3,7 @@ package hostinfo
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/user"
 	"runtime"
@@ -10,8 +11,11 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/terastal/terastal/internal/nvml"
 )
 
 func files(pairs ...string) fstest.MapFS {
@@ -174,6 +178,95 @@ func TestThisMachine(t *testing.T) {
 	for _, name := range names {
 		if len(name) > 3 && strings.Contains(string(text), name) {
 			t.Errorf("a name of this machine got out: %s", text)
+		}
+	}
+}
+
+func nvidia(list ...nvml.Device) func() ([]nvml.Device, error) {
+	return func() ([]nvml.Device, error) { return list, nil }
+}
+
+// What the driver tells goes to the GPU at the same place on the bus; without
+// the kernel's list it is the list.
+func TestNVIDIA(t *testing.T) {
+	state := nvml.Device{Bus: "0000:3b:00.0", Name: "NVIDIA L4", ClockMHz: 1200, MaxClockMHz: 2040, MemoryClockMHz: 6250, MaxMemoryClockMHz: 6251,
+		PowerW: 71.5, PowerLimitW: 72, TemperatureC: 83, Limits: 0x25}
+	kernel := files("proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: NVIDIA T4\n", "proc/driver/nvidia/gpus/0000:3b:00.0/information", "Model: NVIDIA L4\n")
+	full := GPU{Vendor: "NVIDIA", Model: "NVIDIA L4", Driver: "nvidia", ClockMHz: 1200, MaxClockMHz: 2040, MemoryClockMHz: 6250, MaxMemoryClockMHz: 6251,
+		PowerW: 71.5, PowerLimitW: 72, TemperatureC: 83, Throttle: []string{"power limit", "temperature (software)"}}
+	got := Read(Machine{OS: "linux", Root: kernel, NVML: nvidia(state)}).GPUs
+	if diff := cmp.Diff([]GPU{{Vendor: "NVIDIA", Model: "NVIDIA T4", Driver: "nvidia"}, full}, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if diff := cmp.Diff([]GPU{full}, Read(Machine{OS: "linux", Root: fstest.MapFS{}, NVML: nvidia(state)}).GPUs); diff != "" {
+		t.Errorf("container: -want +got\n%s", diff)
+	}
+	broken := func() ([]nvml.Device, error) { return nil, errors.New("code 18") }
+	if got := Read(Machine{OS: "linux", Root: kernel, NVML: broken}).GPUs; len(got) != 2 || got[1].ClockMHz != 0 {
+		t.Errorf("a driver that fails: %+v", got)
+	}
+}
+
+func TestGPULimits(t *testing.T) {
+	state := func(power, thermal time.Duration) Counters {
+		return ReadCounters(Machine{OS: "linux", Root: fstest.MapFS{}, NVML: nvidia(nvml.Device{PowerLimited: power, ThermalLimited: thermal}, nvml.Device{PowerLimited: time.Second})})
+	}
+	for _, c := range []struct {
+		power, thermal time.Duration
+		says           []string
+	}{
+		{0, 0, nil},
+		{90 * time.Millisecond, 0, nil},
+		{500 * time.Millisecond, 0, []string{"the power limit kept a GPU's clocks down for 5.0 %"}},
+		{time.Second, 2 * time.Second, []string{"the temperature kept a GPU's clocks down for 20.0 %", "the power limit kept a GPU's clocks down for 10.0 %"}},
+	} {
+		got := state(5*time.Second+c.power, c.thermal).Sub(state(5*time.Second, 0)).GPULimits(10 * time.Second)
+		if len(got) != len(c.says) {
+			t.Fatalf("%+v: %q", c, got)
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], c.says[i]) {
+				t.Errorf("%q, want %q", got[i], c.says[i])
+			}
+		}
+	}
+	if got := (Counters{GPUPower: 1}).GPULimits(0); got != nil {
+		t.Errorf("no time: %q", got)
+	}
+}
+
+// Links tell versions; folders that the loader was told of are looked in.
+func TestCUDALibraries(t *testing.T) {
+	root := files("etc/ld.so.conf.d/cuda.conf", "# CUDA\n/opt/cuda/lib\n", "opt/cuda/lib/libcudart.so.12.4.1", "", "opt/cuda/lib/libcublas.so.13.0.2", "",
+		"usr/lib/x86_64-linux-gnu/libcudnn.so.9", "")
+	root["opt/cuda/lib/libcudart.so.12"] = &fstest.MapFile{Data: []byte("libcudart.so.12.4.1"), Mode: fs.ModeSymlink}
+	root["opt/cuda/lib/libcublas.so.13"] = &fstest.MapFile{Data: []byte("../lib/libcublas.so.13.0.2"), Mode: fs.ModeSymlink}
+	got := Read(Machine{OS: "linux", Arch: "amd64", Root: root}).CUDA
+	want := CUDA{Libraries: []string{"/opt/cuda/lib/libcudart.so.12", "/opt/cuda/lib/libcublas.so.13", "/usr/lib/x86_64-linux-gnu/libcudnn.so.9"},
+		Versions: []string{"libcudart.so.12.4.1", "libcublas.so.13.0.2"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// A fingerprint changes with what engines depend on, and with nothing else.
+func TestFingerprint(t *testing.T) {
+	base := Info{OS: "linux", Kernel: "6.8", CPU: "x", CPUFlags: []string{"avx2"}, GPUs: []GPU{{Vendor: "NVIDIA", Model: "L4", Driver: "nvidia", ClockMHz: 1}}, CUDA: CUDA{Driver: "580.1"}, Load1m: 1, MemoryBytes: 2}
+	other := base
+	other.Load1m, other.MemoryBytes, other.Governor, other.AllowedCores = 3, 4, "performance", []int{1}
+	other.GPUs = []GPU{{Vendor: "NVIDIA", Model: "L4", Driver: "nvidia", ClockMHz: 2, PowerW: 3}}
+	if base.Fingerprint() != other.Fingerprint() {
+		t.Error("it changes with the load or the clocks")
+	}
+	for name, change := range map[string]func(*Info){
+		"kernel": func(i *Info) { i.Kernel = "6.9" }, "processor": func(i *Info) { i.CPU = "y" }, "instructions": func(i *Info) { i.CPUFlags = nil },
+		"GPU": func(i *Info) { i.GPUs = []GPU{{Vendor: "NVIDIA", Model: "T4", Driver: "nvidia"}} }, "driver": func(i *Info) { i.CUDA.Driver = "580.2" },
+		"library": func(i *Info) { i.CUDA.Libraries = []string{"a"} }, "version": func(i *Info) { i.CUDA.Versions = []string{"a"} },
+	} {
+		other := base
+		change(&other)
+		if base.Fingerprint() == other.Fingerprint() {
+			t.Errorf("it does not change with the %s", name)
 		}
 	}
 }

@@ -4,6 +4,7 @@
 #include "api.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -205,6 +206,92 @@ char *terastal_ort_end_profiling(void *session, uint64_t *start, char **file) {
   if (error) return error;
   *file = text("", owned);
   return failure(CALL(AllocatorFree, status_t (*)(void *, void *))(allocator, owned));
+}
+
+char *terastal_ort_available(char **list) {
+  char **names = NULL;
+  int count = 0;
+  char *error = failure(CALL(GetAvailableProviders, status_t (*)(char ***, int *))(&names, &count));
+  if (error) return error;
+  char *lines = append(NULL, "");
+  for (int i = 0; lines && i < count; i++) lines = append(append(lines, names[i]), "\n");
+  error = failure(CALL(ReleaseAvailableProviders, status_t (*)(char **, int))(names, count));
+  if (!error && !lines) error = text("", "out of memory");
+  if (error) {
+    free(lines);
+    return error;
+  }
+  *list = lines;
+  return NULL;
+}
+
+// line appends prefix, key, tab, value, newline.
+static char *line(char *to, const char *prefix, const char *key, const char *value) {
+  const char *parts[] = {prefix, key, "\t", value ? value : "", "\n"};
+  for (size_t i = 0; to && i < sizeof parts / sizeof *parts; i++) to = append(to, parts[i]);
+  return to;
+}
+
+static char *pairs(char *to, const char *prefix, const void *of) {
+  const char *const *keys = NULL;
+  const char *const *values = NULL;
+  size_t count = 0;
+  if (of) {
+    CALL(GetKeyValuePairs, void (*)(const void *, const char *const **, const char *const **, size_t *))
+      (of, &keys, &values, &count);
+  }
+  for (size_t i = 0; to && i < count; i++) to = line(to, prefix, keys[i], values[i]);
+  return to;
+}
+
+char *terastal_ort_device(const void *device, char **lines) {
+  typedef const char *(*text_fn)(const void *);
+  typedef const void *(*part_fn)(const void *);
+  const void *hardware = CALL(EpDevice_Device, part_fn)(device);
+  char *s = line(append(NULL, ""), "", "ep", CALL(EpDevice_EpName, text_fn)(device));
+  s = s ? line(s, "", "vendor", CALL(EpDevice_EpVendor, text_fn)(device)) : NULL;
+  s = pairs(s, "ep.", CALL(EpDevice_EpMetadata, part_fn)(device));
+  if (hardware) {
+    char type[16];
+    snprintf(type, sizeof type, "%d", CALL(HardwareDevice_Type, int (*)(const void *))(hardware));
+    s = s ? line(s, "", "type", type) : NULL;
+    s = s ? line(s, "hw.", "vendor", CALL(HardwareDevice_Vendor, text_fn)(hardware)) : NULL;
+    s = pairs(s, "hw.", CALL(HardwareDevice_Metadata, part_fn)(hardware));
+  }
+  if (!s) return text("", "out of memory");
+  *lines = s;
+  return NULL;
+}
+
+// Signals of POSIX, the ones that Go handles; real-time ones are left alone.
+#define SIGNALS 32
+static struct sigaction kept[SIGNALS];
+
+void terastal_signals_keep(void) {
+  for (int n = 1; n < SIGNALS; n++) {
+    if (sigaction(n, NULL, &kept[n])) kept[n].sa_handler = SIG_ERR;
+  }
+}
+
+// same tells whether two actions call the same function. sa_handler and
+// sa_sigaction share their memory on Linux and macOS.
+static int same(const struct sigaction *a, const struct sigaction *b) {
+  return a->sa_handler == b->sa_handler && (a->sa_flags & SA_SIGINFO) == (b->sa_flags & SA_SIGINFO);
+}
+
+int terastal_signals_restore(void) {
+  int restored = 0;
+  // Go always handles SIGURG, with the one function that it has for all signals:
+  // what Go itself has changed meanwhile stays.
+  const struct sigaction *go = &kept[SIGURG];
+  for (int n = 1; n < SIGNALS; n++) {
+    struct sigaction now;
+    if (kept[n].sa_handler == SIG_ERR || sigaction(n, NULL, &now)) continue;
+    if (same(&now, &kept[n]) && now.sa_flags == kept[n].sa_flags) continue;
+    if (n != SIGURG && same(&now, go)) continue;
+    if (!sigaction(n, &kept[n], NULL)) restored++;
+  }
+  return restored;
 }
 
 // What mallinfo2 of glibc 2.33 and later returns. It is looked up, since other C

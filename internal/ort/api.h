@@ -71,6 +71,16 @@ enum {
   TERASTAL_ReleaseTensorTypeAndShapeInfo = 99,
   TERASTAL_SessionEndProfiling = 110,
   TERASTAL_SessionGetProfilingStartTimeNs = 146,
+  TERASTAL_GetAvailableProviders = 125,
+  TERASTAL_ReleaseAvailableProviders = 126,
+  TERASTAL_GetKeyValuePairs = 298,
+  TERASTAL_HardwareDevice_Type = 307,
+  TERASTAL_HardwareDevice_Vendor = 309,
+  TERASTAL_HardwareDevice_Metadata = 311,
+  TERASTAL_EpDevice_EpName = 312,
+  TERASTAL_EpDevice_EpVendor = 313,
+  TERASTAL_EpDevice_EpMetadata = 314,
+  TERASTAL_EpDevice_Device = 316,
   TERASTAL_Session_GetEpGraphAssignmentInfo = 407,
   TERASTAL_EpAssignedSubgraph_GetEpName = 408,
   TERASTAL_EpAssignedSubgraph_GetNodes = 409,
@@ -87,6 +97,21 @@ char *terastal_ort_placed(void *session, const char *provider, char **nodes);
 // in nanoseconds of ONNX Runtime's clock, and in which file it lies. *file is to
 // be freed.
 char *terastal_ort_end_profiling(void *session, uint64_t *start, char **file);
+// terastal_ort_available lists the providers that the library was built with,
+// a name per line.
+char *terastal_ort_available(char **list);
+
+// terastal_ort_device describes a device of a provider in lines of key, tab,
+// value: "ep", "vendor", "type" (an OrtHardwareDeviceType), the provider's own
+// metadata with the prefix "ep.", and the hardware's with "hw.".
+char *terastal_ort_device(const void *device, char **lines);
+
+// Signal handlers of the process: terastal_signals_keep notes them, and
+// terastal_signals_restore puts those back that have been replaced since by
+// anything but Go. It returns how many it put back. Not for use by two threads
+// at once.
+void terastal_signals_keep(void);
+int terastal_signals_restore(void);
 
 // terastal_allocated is how many bytes the C library's allocator has handed out;
 // 0 where it does not tell.

@@ -14,8 +14,17 @@ import (
 // all optimisations and one thread: the thread that calls Run.
 type Config struct {
 	// Provider is the execution provider (EP), one of Providers, in any case;
-	// "" is "cpu".
+	// "" is "cpu". With a Library it may be any name.
 	Provider string
+
+	// Library is the absolute path of the library that the provider is in, where
+	// it is a plugin: see Installed. "" is a provider that ONNX Runtime was
+	// built with.
+	Library string
+
+	// Device chooses among a plugin's devices: its number, the plugin's name for
+	// it, or "cpu", "gpu" or "npu"; "" is the only one there is.
+	Device string
 
 	// Options are the provider's own options, as ONNX Runtime documents them.
 	// Keys that start with "session.", "ep.", "optimization." or "mlas." are
@@ -36,6 +45,11 @@ type Config struct {
 	// others are pinned here.
 	Cores []int
 
+	// Engines is the folder in which what the provider compiles is kept; "" keeps
+	// nothing. Machine is all that this depends on beside the model, the settings
+	// and the libraries: processor, drivers, devices.
+	Engines, Machine string
+
 	// SaveOptimized is a file that the optimised model is written to, if set.
 	SaveOptimized string
 
@@ -47,6 +61,8 @@ type Config struct {
 	// AllowFallback lets nodes that the provider refuses run on the CPU. The
 	// default is an error, because a silent fallback makes measured times lie.
 	AllowFallback bool
+
+	picked Device // of the plugin
 }
 
 // provider is an execution provider that Config accepts.
@@ -123,6 +139,43 @@ func appendDirectML(o *ort.SessionOptions, options map[string]string) error {
 	return o.AppendExecutionProviderDirectML(device)
 }
 
+// aliases are other names of providers, after what ProviderName does to them.
+var aliases = map[string]string{
+	"": "cpu", "default": "cpu", "trt": "tensorrt", "dml": "directml", "ov": "openvino", "nvtensorrtrtx": "nvtensorrtrtx", "trtrtx": "nvtensorrtrtx",
+	"tensorrtrtx": "nvtensorrtrtx", "gpucuda": "cuda",
+}
+
+// ProviderName is a provider's name as Config and Providers write it: any case,
+// ONNX Runtime's own name (CUDAExecutionProvider) and the usual short ones
+// (trt, dml) are understood.
+func ProviderName(name string) string {
+	name = strings.ToLower(name)
+	name = strings.TrimSuffix(name, "executionprovider")
+	if long, ok := aliases[name]; ok {
+		return long
+	}
+	return name
+}
+
+// harmless refuses options by which a document could run code or write to
+// memory: those that name a library or hold an address.
+func harmless(key, value string) error {
+	if isEngineOption(key) {
+		return fmt.Errorf("option %q says where engines are kept, which is done by itself: remove it (cache: off keeps none)", key)
+	}
+	key = strings.ToLower(key)
+	switch key {
+	case "user_compute_stream", "gpu_external_alloc", "gpu_external_free", "gpu_external_empty_cache", "external_allocator", "external_aux_streams", "user_aux_stream_array":
+		return fmt.Errorf("option %q holds an address in memory: remove it", key)
+	case "trt_extra_plugin_lib_paths", "backend_path":
+		// A plain name is looked for where the system keeps its libraries.
+		if strings.ContainsAny(value, `/\`) {
+			return fmt.Errorf("option %q names a path: give a plain file name, or leave it out", key)
+		}
+	}
+	return nil
+}
+
 // Providers are the names that Config.Provider accepts. Which of them open
 // depends on the library and the machine: see Probe.
 func Providers() []string {
@@ -146,10 +199,7 @@ var optimizations = []struct {
 
 // filled is c with its defaults written out and its names in lower case.
 func (c Config) filled() Config {
-	c.Provider = strings.ToLower(c.Provider)
-	if c.Provider == "" {
-		c.Provider = "cpu"
-	}
+	c.Provider = ProviderName(c.Provider)
 	c.Optimization = strings.ToLower(c.Optimization)
 	if c.Optimization == "" {
 		c.Optimization = "all"
@@ -166,8 +216,18 @@ func (c Config) Validate() error { return c.validate(cores) }
 
 func (c Config) validate(cores []int) error {
 	f := c.filled()
-	if !slices.Contains(Providers(), f.Provider) {
-		return fmt.Errorf("unknown provider %q: use one of %s", c.Provider, strings.Join(Providers(), ", "))
+	if c.Library == "" {
+		if !slices.Contains(Providers(), f.Provider) {
+			return fmt.Errorf("unknown provider %q: use one of %s", c.Provider, strings.Join(Providers(), ", "))
+		}
+		if c.Device != "" {
+			return fmt.Errorf("device is %q, but the %s provider is no plugin: choose its device by its options", c.Device, f.Provider)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(f.Options)) {
+		if err := harmless(key, f.Options[key]); err != nil {
+			return err
+		}
 	}
 	if f.level() < 0 {
 		var list []string
@@ -290,12 +350,18 @@ func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
 			options[key] = value
 		}
 	}
+	return o, c.append(o, options)
+}
+
+// append appends the provider.
+func (c Config) append(o *ort.SessionOptions, options map[string]string) error {
+	if c.Library != "" {
+		return c.appendDevice(o, options)
+	}
 	for _, p := range providers {
 		if p.name == c.Provider {
-			if err := p.append(o, options); err != nil {
-				return o, err
-			}
+			return p.append(o, options)
 		}
 	}
-	return o, nil
+	return nil
 }

@@ -25,7 +25,8 @@ type Library struct {
 
 // Locate finds the library, without starting it: the explicit path, else the
 // one in the environment variable ONNXRUNTIME_LIB, else the one that
-// scripts/setup-onnxruntime.sh put in the cache folder, else an installed one.
+// scripts/setup-onnxruntime.sh put in the cache folder (the build with CUDA first, where
+// that is there), else an installed one.
 // A path that somebody gave has to be right; a wrong one is an error, not a
 // reason to look further. Errors match ErrNotFound or ErrVersion.
 func Locate(explicit string) (Library, error) {
@@ -63,8 +64,11 @@ func (s search) locate(explicit string) (Library, error) {
 		return lib, err == nil
 	}
 	if dir := s.cache(); dir != "" {
-		if lib, ok := try(filepath.Join(dir, fileNames(runtime.GOOS)[0]), "cache"); ok {
-			return lib, nil
+		// The build with CUDA is there because somebody asked for it.
+		for _, dir := range []string{dir + "-cuda", dir} {
+			if lib, ok := try(filepath.Join(dir, fileNames(runtime.GOOS)[0]), "cache"); ok {
+				return lib, nil
+			}
 		}
 	}
 	dirs := append(filepath.SplitList(s.getenv("LD_LIBRARY_PATH")), s.dirs...)
@@ -86,17 +90,37 @@ func (s search) locate(explicit string) (Library, error) {
 
 // cache is the folder that scripts/setup-onnxruntime.sh downloads to.
 func (s search) cache() string {
-	base := s.getenv("TERASTAL_CACHE")
+	base := s.base()
 	if base == "" {
-		if xdg := s.getenv("XDG_CACHE_HOME"); xdg != "" {
-			base = filepath.Join(xdg, "terastal")
-		} else if s.home != "" {
-			base = filepath.Join(s.home, ".cache", "terastal")
-		} else {
-			return ""
-		}
+		return ""
 	}
 	return filepath.Join(base, "onnxruntime", Version)
+}
+
+// EnginesDir is the folder in the user's cache that engines are kept in: see
+// Config.Engines. It is "" where there is no cache folder.
+func EnginesDir() string {
+	home, _ := os.UserHomeDir()
+	base := search{getenv: os.Getenv, home: home}.base()
+	if base == "" {
+		return ""
+	}
+	return filepath.Join(base, "engines")
+}
+
+// base is the user's cache folder for everything of ours, "" where there is
+// none.
+func (s search) base() string {
+	if base := s.getenv("TERASTAL_CACHE"); base != "" {
+		return base
+	}
+	if xdg := s.getenv("XDG_CACHE_HOME"); xdg != "" {
+		return filepath.Join(xdg, "terastal")
+	}
+	if s.home != "" {
+		return filepath.Join(s.home, ".cache", "terastal")
+	}
+	return ""
 }
 
 // given checks a library that somebody named.

@@ -51,6 +51,8 @@ func TestLocate(t *testing.T) {
 	unrelated := library(t, at("unrelated", name), "none")
 	library(t, at("cache", "onnxruntime", Version, name), Version)
 	library(t, at("home", ".cache", "terastal", "onnxruntime", Version, name), Version)
+	library(t, at("cuda", "onnxruntime", Version, name), Version)
+	library(t, at("cuda", "onnxruntime", Version+"-cuda", name), Version)
 	whole, err := os.ReadFile(right)
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +82,7 @@ func TestLocate(t *testing.T) {
 		{name: "relative flag", explicit: filepath.Join("right", name), path: right, source: "flag"},
 		{name: "environment before cache", env: map[string]string{"ONNXRUNTIME_LIB": right, "TERASTAL_CACHE": at("cache")}, path: right, source: "ONNXRUNTIME_LIB"},
 		{name: "cache before system", env: map[string]string{"TERASTAL_CACHE": at("cache")}, dirs: []string{at("right")}, path: at("cache", "onnxruntime", Version, name), source: "cache"},
+		{name: "the build with CUDA first", env: map[string]string{"TERASTAL_CACHE": at("cuda")}, path: at("cuda", "onnxruntime", Version+"-cuda", name), source: "cache"},
 		{name: "home's cache", home: at("home"), path: at("home", ".cache", "terastal", "onnxruntime", Version, name), source: "cache"},
 		{name: "system, past an old one", dirs: []string{at("old"), at("right")}, path: right, source: "system"},
 		{name: "loader path", env: map[string]string{"LD_LIBRARY_PATH": at("right")}, path: right, source: "system"},
@@ -147,7 +150,33 @@ func TestFunctionTable(t *testing.T) {
 	if len(numbers) < 20 {
 		t.Errorf("only %d functions found in api.h", len(numbers))
 	}
-	for function, number := range offsets(t, folder, slices.Sorted(maps.Keys(numbers))) {
+	// The library that stands in front of OpenVINO's plugin has a few of its own.
+	front, err := os.ReadFile(filepath.Join("..", "..", "scripts", "openvino", "any-cpu.c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fronts int
+	for line := range strings.Lines(string(front)) {
+		var function string
+		var number int
+		line = strings.TrimSuffix(strings.TrimSpace(line), ",")
+		if n, _ := fmt.Sscanf(line, "TERASTAL_%s = %d", &function, &number); n == 2 {
+			fronts++
+			if known, ok := numbers[function]; ok && known != number {
+				t.Errorf("%s is number %d in any-cpu.c, %d in api.h", function, number, known)
+			}
+			numbers[function] = number
+		}
+	}
+	if want := fmt.Sprintf("API_VERSION = %d,", apiVersion); fronts != 2 || !strings.Contains(string(front), want) {
+		t.Errorf("any-cpu.c has %d functions, or no %q", fronts, want)
+	}
+	of := offsets(t, folder, slices.Sorted(maps.Keys(numbers)))
+	if want := fmt.Sprintf("FUNCTIONS = %d\n", of["FUNCTIONS"]); !strings.Contains(string(front), want) {
+		t.Errorf("any-cpu.c has no %q", want)
+	}
+	delete(of, "FUNCTIONS")
+	for function, number := range of {
 		if numbers[function] != number {
 			t.Errorf("%s is number %d in api.h, %d in OrtApi", function, numbers[function], number)
 		}
@@ -160,6 +189,7 @@ func offsets(t *testing.T, folder string, functions []string) map[string]int {
 	dir := t.TempDir()
 	var program strings.Builder
 	program.WriteString("#include <stddef.h>\n#include <stdio.h>\n#include \"onnxruntime_c_api.h\"\nint main(void) {\n")
+	program.WriteString("  printf(\"FUNCTIONS %zu\\n\", sizeof(OrtApi) / sizeof(void *));\n")
 	for _, f := range functions {
 		fmt.Fprintf(&program, "  printf(\"%s %%zu\\n\", offsetof(OrtApi, %s) / sizeof(void *));\n", f, f)
 	}

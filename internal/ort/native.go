@@ -259,6 +259,30 @@ func endProfiling(session unsafe.Pointer) (start uint64, file string, err error)
 	return uint64(cstart), C.GoString(cfile), nil
 }
 
+// nativeAvailable and nativeDevice are the texts that api.h describes.
+func nativeAvailable() (string, error) {
+	var list *C.char
+	if err := takeError(C.terastal_ort_available(&list)); err != nil {
+		return "", err
+	}
+	defer C.free(unsafe.Pointer(list))
+	return C.GoString(list), nil
+}
+
+func nativeDevice(device unsafe.Pointer) (string, error) {
+	var lines *C.char
+	if err := takeError(C.terastal_ort_device(device, &lines)); err != nil {
+		return "", err
+	}
+	defer C.free(unsafe.Pointer(lines))
+	return C.GoString(lines), nil
+}
+
+func keepSignals() { C.terastal_signals_keep() }
+
+// restoreSignals returns how many handlers it put back.
+func restoreSignals() int { return int(C.terastal_signals_restore()) }
+
 // Allocated is how many bytes native code has allocated, 0 where the system does
 // not tell.
 func Allocated() int64 { return int64(C.terastal_allocated()) }

@@ -13,7 +13,7 @@ import (
 // so probe unknown ones in a child process.
 func Probe(c Config) error {
 	c.AllowFallback = false
-	c.SaveOptimized, c.Profile = "", ""
+	c.SaveOptimized, c.Engines, c.Profile = "", "", ""
 	s, err := NewSession(probeModel(), nil, nil, c)
 	if err != nil {
 		return err

@@ -2,10 +2,13 @@ package ort
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -96,6 +99,59 @@ func TestSetupScript(t *testing.T) {
 			t.Error("passed")
 		}
 		oneLine(t, stderr, "/no/such/library.so", "not a file")
+	})
+	t.Run("with", func(t *testing.T) {
+		for _, c := range [][]string{
+			{"--with", "rocm", "rocm", "--with cuda or --with openvino"}, {"--with", "", "--with cuda"}, {"--with=cuda", "", "pip", "onnxruntime-gpu " + Version},
+			{"--with", "openvino", "pip", "onnxruntime-ep-openvino " + pluginVersions["openvino"]},
+		} {
+			args, says := slices.DeleteFunc(slices.Clone(c[:2]), func(s string) bool { return s == "" }), c[2:]
+			if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+				says = nil // there is no such package
+			}
+			// The library is named, so that nothing but the plugin is missing.
+			args = append(args, library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version))
+			if c[1] == "" && c[0] == "--with" {
+				args = args[:1]
+			}
+			cache := t.TempDir()
+			stdout, stderr, err := setup(t, cache, "", args...)
+			if err == nil || stdout != "" {
+				t.Errorf("%q: got %q, %v", args, stdout, err)
+			}
+			oneLine(t, stderr, says...)
+			if left, _ := os.ReadDir(cache); len(left) > 0 {
+				t.Errorf("%q: left behind: %v", args, left)
+			}
+		}
+	})
+	t.Run("installed plugin", func(t *testing.T) {
+		// As the script leaves it: files with their checksums, which it holds them against.
+		cache := t.TempDir()
+		folder := filepath.Join(cache, "plugins", "openvino", pluginVersions["openvino"])
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256([]byte("library"))
+		for name, text := range map[string]string{"libx.so": "library", "SUMS": hex.EncodeToString(sum[:]) + "  libx.so\n"} {
+			if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		custom := library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version)
+		if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+			t.Skip("the plugin is for Linux on x86-64")
+		}
+		stdout, stderr, err := setup(t, cache, "", "--with", "openvino", custom)
+		if err != nil || stdout != custom+"\n" || !strings.Contains(stderr, folder) {
+			t.Errorf("got %q, %q, %v", stdout, stderr, err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "libx.so"), []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if stdout, _, err := setup(t, cache, "", "--with", "openvino", custom); err == nil {
+			t.Errorf("a damaged plugin is taken: %q", stdout)
+		}
 	})
 	t.Run("cache", func(t *testing.T) {
 		lib := cached(t)

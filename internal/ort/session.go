@@ -40,7 +40,7 @@ func NewSession(model []byte, inputs, outputs []string, c Config) (*Session, err
 	if len(model) == 0 {
 		return nil, errors.New("opening a session: the model is empty")
 	}
-	return newSession(inputs, outputs, c, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+	return newSession(model, inputs, outputs, c, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
 		return ort.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, o)
 	})
 }
@@ -48,12 +48,21 @@ func NewSession(model []byte, inputs, outputs []string, c Config) (*Session, err
 // NewSessionFromFile is NewSession for a model in a file, which also finds the
 // weights that the model keeps in files beside it.
 func NewSessionFromFile(path string, inputs, outputs []string, c Config) (*Session, error) {
-	return newSession(inputs, outputs, c, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
-		return ort.NewDynamicAdvancedSession(path, nil, nil, o)
-	})
+	return newSession(nil, inputs, outputs, c, fromFile(path))
 }
 
-func newSession(inputs, outputs []string, c Config, open func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)) (*Session, error) {
+func fromFile(path string) opener {
+	return func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSession(path, nil, nil, o)
+	}
+}
+
+// opener opens a model with options.
+type opener func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)
+
+// newSession opens a session; model is for the cache of engines, nil for models
+// that are not to be kept.
+func newSession(model []byte, inputs, outputs []string, c Config, open opener) (*Session, error) {
 	if err := started(); err != nil {
 		return nil, err
 	}
@@ -66,13 +75,9 @@ func newSession(inputs, outputs []string, c Config, open func(*ort.SessionOption
 		message = strings.TrimPrefix(message, "Error creating C session from file: ")
 		return nil, fmt.Errorf("opening a session on %s: %s", c.Provider, message)
 	}
-	options, err := c.sessionOptions()
-	if err != nil {
-		return fail(err)
-	}
-	defer options.Destroy()
 	s := &Session{}
-	if s.session, err = open(options); err != nil {
+	var err error
+	if s.session, err = c.open(model, open); err != nil {
 		if left := leftOver(c, open); left != nil {
 			return nil, left
 		}
@@ -84,6 +89,63 @@ func newSession(inputs, outputs []string, c Config, open func(*ort.SessionOption
 	}
 	s.inNames, s.outNames = newNames(s.inputs), newNames(s.outputs)
 	return s, nil
+}
+
+// open opens a session with the engine that is kept for the model, if there is
+// one, and keeps it else. An engine that the provider does not take is removed.
+func (c Config) open(model []byte, open opener) (*ort.DynamicAdvancedSession, error) {
+	kept, err := c.engine(model)
+	if err != nil {
+		return nil, err
+	}
+	if kept == nil {
+		return c.openWith(open)
+	}
+	told, file := c.with(kept)
+	from := open
+	if file != "" {
+		from = fromFile(file)
+	}
+	session, err := told.openWith(from)
+	if err == nil {
+		// The session is good all the same: where its engine cannot be kept, such
+		// as on a full disk, the next one compiles again.
+		_ = kept.Commit(engineLimit)
+		return session, nil
+	}
+	kept.Discard()
+	if !kept.Hit {
+		return nil, err
+	}
+	return c.openWith(open) // the next one to open it keeps a new one
+}
+
+// openWith opens a session as it is configured, on this thread.
+func (c Config) openWith(open opener) (session *ort.DynamicAdvancedSession, err error) {
+	load := func() error {
+		options, err := c.sessionOptions()
+		if err != nil {
+			return err
+		}
+		defer options.Destroy()
+		session, err = open(options)
+		return err
+	}
+	if c.Provider == cpu {
+		return session, load()
+	}
+	if c.Library != "" {
+		devices, err := Devices(c.Provider, c.Library)
+		if err != nil {
+			return nil, err
+		}
+		if c.picked, err = pick(devices, c.Device); err != nil {
+			return nil, err
+		}
+	}
+	// Threads that the provider starts inherit the cores of the one that opens.
+	err = onCores(c.Cores, func() error { return guarded(load) })
+	return session, err
 }
 
 // RefusedError says which nodes of a model a provider does not take: with
@@ -104,22 +166,17 @@ func (e *RefusedError) Error() string {
 
 // leftOver finds out, after a session could not be opened with fallback to the
 // CPU off, what would have been left to it; nil if that was not the reason.
-func leftOver(c Config, open func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)) error {
-	if c.Provider == "cpu" || c.AllowFallback {
+func leftOver(c Config, open opener) error {
+	if c.Provider == cpu || c.AllowFallback {
 		return nil
 	}
-	c.AllowFallback, c.SaveOptimized, c.Profile = true, "", ""
+	c.AllowFallback, c.SaveOptimized, c.Engines, c.Profile = true, "", "", ""
 	c.Options = maps.Clone(c.Options)
 	if c.Options == nil {
 		c.Options = map[string]string{}
 	}
 	c.Options["session.record_ep_graph_assignment_info"] = "1"
-	options, err := c.sessionOptions()
-	if err != nil {
-		return nil
-	}
-	defer options.Destroy()
-	session, err := open(options)
+	session, err := c.openWith(open)
 	if err != nil {
 		return nil
 	}
@@ -134,6 +191,9 @@ func leftOver(c Config, open func(*ort.SessionOptions) (*ort.DynamicAdvancedSess
 	}
 	return &RefusedError{c.Provider, nodes}
 }
+
+// cpu is the provider's name in a filled Config.
+const cpu = "cpu"
 
 // cpuProvider is ONNX Runtime's own name for it.
 const cpuProvider = "CPUExecutionProvider"

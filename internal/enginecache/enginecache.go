@@ -1,0 +1,296 @@
+// Package enginecache keeps what execution providers compile from models, from
+// run to run: engines of TensorRT, blobs of OpenVINO, contexts of QNN. It is for
+// package ort. It does not know what an engine is: to it, it is a folder of
+// files that belongs to a key.
+//
+// An entry is never stale, because its folder's name is a hash of everything
+// that it was made from and for; never half written, because it is filled under
+// another name first; and never damaged, because the hashes of its files are
+// checked before it is used. Engines are as good as code: folders are readable
+// by their owner only, and a root that others may write to is refused.
+package enginecache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Key is everything that an engine depends on.
+type Key struct {
+	Model    string            `json:"model"`    // SHA-256 of the ONNX model
+	Provider string            `json:"provider"` // such as "tensorrt"
+	Library  string            `json:"library"`  // what tells the provider's libraries from others
+	Runtime  string            `json:"runtime"`  // the same for ONNX Runtime
+	Device   string            `json:"device"`   // of the provider's
+	Machine  string            `json:"machine"`  // processor, drivers, kernel
+	Options  map[string]string `json:"options"`  // of the session, all of them
+}
+
+// Sum names the entry: a hash of every part with its length, so that no two keys
+// share one.
+func (k Key) Sum() string {
+	h := sha256.New()
+	for _, part := range []string{"terastal engine 1", k.Model, k.Provider, k.Library, k.Runtime, k.Device, k.Machine} {
+		write(h, part)
+	}
+	for _, key := range slices.Sorted(maps.Keys(k.Options)) {
+		write(h, key)
+		write(h, k.Options[key])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func write(h hash.Hash, part string) {
+	fmt.Fprintf(h, "%d:", len(part))
+	io.WriteString(h, part)
+}
+
+// Entry is the folder of a key.
+type Entry struct {
+	// Dir is where the provider finds its engine, or leaves it.
+	Dir string
+	// Hit is true where there is one.
+	Hit bool
+
+	root, final string
+	key         Key
+}
+
+// manifest says what an entry holds. It lies beside the folder that the provider
+// writes to, so that what it writes later cannot replace it.
+type manifest struct {
+	Key   Key               `json:"key"`
+	Files map[string]string `json:"files"` // SHA-256 by path
+}
+
+const (
+	manifestName = "engine.json"
+	filesName    = "files"
+)
+
+// Open finds the entry of a key under root, which is created. Where there is
+// none, or a damaged one, the caller has the provider fill Dir, and then calls
+// Commit or Discard.
+func Open(root string, k Key) (*Entry, error) {
+	if err := private(root); err != nil {
+		return nil, err
+	}
+	e := &Entry{root: root, final: filepath.Join(root, k.Sum()), key: k}
+	switch err := intact(e.final); {
+	case err == nil:
+		e.Dir, e.Hit = filepath.Join(e.final, filesName), true
+		// What was used last is kept longest.
+		now := time.Now()
+		_ = os.Chtimes(e.final, now, now)
+		return e, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		if err := os.RemoveAll(e.final); err != nil {
+			return nil, fmt.Errorf("removing a damaged engine: %w", err)
+		}
+	}
+	temporary, err := os.MkdirTemp(root, temporaryPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("engine cache: %w", err)
+	}
+	e.Dir = filepath.Join(temporary, filesName)
+	if err := os.Mkdir(e.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("engine cache: %w", err)
+	}
+	return e, nil
+}
+
+const temporaryPrefix = ".filling-"
+
+// Check tells whether entries can be kept under a root, which is created.
+func Check(root string) error {
+	if err := private(root); err != nil {
+		return err
+	}
+	probe, err := os.MkdirTemp(root, temporaryPrefix)
+	if err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	return os.Remove(probe)
+}
+
+// private makes sure that only its owner can write to the root.
+func private(root string) error {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	info, err := os.Stat(root)
+	if err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("engine cache: others may write to %s, and an engine is as good as code: chmod go-w it", root)
+	}
+	return nil
+}
+
+// intact returns nil where a folder holds what its manifest says.
+func intact(folder string) error {
+	data, err := os.ReadFile(filepath.Join(folder, manifestName))
+	if err != nil {
+		if _, missing := os.Stat(folder); errors.Is(missing, fs.ErrNotExist) {
+			return missing
+		}
+		return errors.New("no manifest")
+	}
+	var m manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return err
+	}
+	if m.Key.Sum() != filepath.Base(folder) {
+		return errors.New("it belongs to another key")
+	}
+	have, _, err := sums(filepath.Join(folder, filesName))
+	if err != nil {
+		return fmt.Errorf("its files: %s", err) // not ErrNotExist: the folder is there
+	}
+	if len(have) == 0 || !maps.Equal(have, m.Files) {
+		return errors.New("its files have changed")
+	}
+	return nil
+}
+
+// sums are the hashes of the files below a folder, by path, and their size.
+func sums(folder string) (map[string]string, int64, error) {
+	out, size := map[string]string{}, int64(0)
+	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if !d.Type().IsRegular() {
+			return fmt.Errorf("%s is no file", d.Name())
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		h := sha256.New()
+		n, err := io.Copy(h, f)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(folder, path)
+		if err != nil {
+			return err
+		}
+		out[filepath.ToSlash(name)] = hex.EncodeToString(h.Sum(nil))
+		size += n
+		return nil
+	})
+	return out, size, err
+}
+
+// Commit makes what the provider left in Dir the entry of the key, at once. An
+// entry that another process made meanwhile stays; a provider that left nothing
+// makes none. limit bounds the size of all entries in bytes: those used longest
+// ago are removed.
+func (e *Entry) Commit(limit int64) error {
+	if e.Hit {
+		return nil
+	}
+	defer e.Discard()
+	files, _, err := sums(e.Dir)
+	if err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	data, err := json.MarshalIndent(manifest{Key: e.key, Files: files}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	temporary := filepath.Dir(e.Dir)
+	if err := os.WriteFile(filepath.Join(temporary, manifestName), data, 0o600); err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	if err := os.Rename(temporary, e.final); err != nil && intact(e.final) != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	return prune(e.root, filepath.Base(e.final), limit)
+}
+
+// Discard removes what was not committed, or an entry that turned out to be of
+// no use.
+func (e *Entry) Discard() {
+	_ = os.RemoveAll(filepath.Dir(e.Dir)) // what is left is removed as abandoned
+}
+
+// abandoned is after how long a folder that is being filled belongs to nobody.
+const abandoned = 24 * time.Hour
+
+// prune removes entries, but not the one to keep, until the rest is at most as
+// large as the limit, and what nobody will finish.
+func prune(root, keep string, limit int64) error {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return fmt.Errorf("engine cache: %w", err)
+	}
+	type known struct {
+		path string
+		used time.Time
+		size int64
+	}
+	var list []known
+	var total int64
+	for _, d := range entries {
+		info, err := d.Info()
+		if err != nil || !d.IsDir() {
+			continue
+		}
+		path := filepath.Join(root, d.Name())
+		if len(d.Name()) != sha256.Size*2 {
+			if strings.HasPrefix(d.Name(), temporaryPrefix) && time.Since(info.ModTime()) > abandoned {
+				_ = os.RemoveAll(path)
+			}
+			continue
+		}
+		size := weight(path)
+		total += size
+		if d.Name() != keep {
+			list = append(list, known{path, info.ModTime(), size})
+		}
+	}
+	slices.SortFunc(list, func(a, b known) int { return a.used.Compare(b.used) })
+	for _, k := range list {
+		if total <= limit {
+			break
+		}
+		if err := os.RemoveAll(k.path); err != nil {
+			return fmt.Errorf("engine cache: %w", err)
+		}
+		total -= k.size
+	}
+	return nil
+}
+
+// weight is the size of the files below a folder.
+func weight(folder string) (size int64) {
+	_ = filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size
+}

@@ -1,0 +1,74 @@
+package nvml
+
+import (
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestReasons(t *testing.T) {
+	for mask, want := range map[uint64][]string{
+		0: nil, 1: nil, 1 << 1: nil, 1 << 4: nil, 1 << 8: nil, 0x113: nil,
+		1 << 2:             {"power limit"},
+		1 << 3:             {"hardware slowdown"},
+		1 << 5:             {"temperature (software)"},
+		1<<6 | 1<<3:        {"hardware slowdown", "temperature (hardware)"},
+		1<<7 | 1:           {"power brake"},
+		1<<9 | 1<<10:       {"board limit", "reliability"},
+		1<<11 | 1<<63 | 1:  {"reason 11", "reason 63"},
+		1<<2 | 1<<5 | 1<<1: {"power limit", "temperature (software)"},
+	} {
+		if got := Reasons(mask); !slices.Equal(got, want) {
+			t.Errorf("%#x: %q, want %q", mask, got, want)
+		}
+	}
+}
+
+// fake compiles a library that stands in for NVML.
+func fake(t *testing.T, flags ...string) string {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("NVML is read on Linux only")
+	}
+	if _, err := exec.LookPath("cc"); err != nil {
+		t.Skip("there is no C compiler")
+	}
+	lib := filepath.Join(t.TempDir(), "libfake.so")
+	args := append([]string{"-shared", "-fPIC", "-o", lib, filepath.Join("testdata", "fake.c")}, flags...)
+	if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return lib
+}
+
+// Two generations of the library, which name a function differently.
+func TestRead(t *testing.T) {
+	for _, flags := range [][]string{nil, {"-DOLD"}} {
+		got, err := Read(fake(t, flags...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []Device{{Bus: "0000:3b:00.0", Name: "NVIDIA Fake", ClockMHz: 1200, MaxClockMHz: 2000, MemoryClockMHz: 8000, MaxMemoryClockMHz: 9000,
+			PowerW: 71.5, TemperatureC: 83, Limits: 0x21, PowerLimited: 5 * time.Second, ThermalLimited: 7 * time.Second}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: -want +got\n%s", flags, diff)
+		}
+	}
+}
+
+func TestReadFails(t *testing.T) {
+	t.Setenv("FAKE_NVML_FAILS", "1")
+	if _, err := Read(fake(t)); err == nil || !strings.Contains(err.Error(), "18") {
+		t.Errorf("%v, want NVML's code", err)
+	}
+	if _, err := Read(filepath.Join(t.TempDir(), "libgone.so")); !errors.Is(err, ErrNone) {
+		t.Errorf("%v, want ErrNone", err)
+	}
+}
