@@ -9,12 +9,14 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Tensor is a tensor in host memory.
+// Tensor is a tensor in host memory, or in an accelerator's own.
 type Tensor struct {
 	models.Tensor
-	Data  []byte
-	value ort.Value
-	arg   [1]ort.Value // value again, as an argument of one
+	Data   []byte // nil in an accelerator's memory
+	value  ort.Value
+	arg    [1]ort.Value // value again, as an argument of one
+	flat   [1]ort.Value // the same bytes as int32s, for tensors that are copied between memories
+	memory Memory       // of the accelerator that has it; nil in host memory
 }
 
 // NewTensor wraps data, which must hold exactly the tensor's bytes, without
@@ -35,6 +37,10 @@ func (t *Tensor) Close() {
 	if t.value != nil {
 		t.value.Destroy()
 		t.value, t.arg[0] = nil, nil
+	}
+	if t.flat[0] != nil {
+		t.flat[0].Destroy()
+		t.flat[0] = nil
 	}
 }
 
@@ -142,14 +148,42 @@ func OpenORT(s Spec) (Accelerator, error) {
 	if err := ort.Probe(c); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
-	return &ortAccelerator{spec: s}, nil
+	a := &ortAccelerator{spec: s}
+	if s.CPU() {
+		return a, nil
+	}
+	m, err := ort.OpenMemory(c)
+	switch {
+	case err == nil:
+		a.memory = m
+	case !errors.Is(err, ort.ErrNoMemory):
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	return a, nil
 }
 
-type ortAccelerator struct{ spec Spec }
+type ortAccelerator struct {
+	spec   Spec
+	memory *ort.Memory // nil where tensors stay in host memory
+}
 
 func (a *ortAccelerator) Name() string { return a.spec.Name }
 func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
-func (a *ortAccelerator) Close() error { return nil }
+
+func (a *ortAccelerator) Close() error {
+	if a.memory == nil {
+		return nil
+	}
+	return a.memory.Close()
+}
+
+// Memory is the device's.
+func (a *ortAccelerator) Memory() Memory {
+	if a.memory == nil {
+		return nil
+	}
+	return a.memory
+}
 
 func (a *ortAccelerator) Level() string { return a.spec.Level() }
 
@@ -188,6 +222,14 @@ func (k *ortKernel) Run(in, out []*Tensor) error {
 	}
 	if err := k.session.Run(k.in, k.out); err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
+	}
+	for _, t := range out {
+		if t.memory != nil { // the run has only submitted what computes it
+			if err := t.memory.Wait(); err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			break
+		}
 	}
 	return nil
 }

@@ -66,6 +66,17 @@ func (e *Executor) check() error {
 			return fmt.Errorf("accelerator %d is %q in the system, %q is loaded", k, sys.Accelerators[k], a.Name())
 		}
 	}
+	queues := map[string]string{}
+	for _, a := range e.accs {
+		m := memoryOf(a)
+		if m == nil || m.Queue() == "" {
+			continue
+		}
+		if other, taken := queues[m.Queue()]; taken {
+			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: keep one of them", other, a.Name(), m.Queue())
+		}
+		queues[m.Queue()] = a.Name()
+	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]
 		if len(model.Layers) != len(p.Network.Layers) {
