@@ -91,7 +91,9 @@ type Spec struct {
 	Name string `json:"name"`
 	// Provider is the EP, such as "cpu", "webgpu" or "cuda".
 	Provider string `json:"provider,omitempty"`
-	// Options are passed to the EP as they are.
+	// Options are passed to the EP as they are. WebGPU gets preferredLayout NCHW
+	// unless they say otherwise: in its other layout it transposes the inputs and
+	// outputs of every layer.
 	Options map[string]string `json:"options,omitempty"`
 	// Optimization is ORT's graph optimisation level for the layers: "none",
 	// "basic", "extended" or "all". It changes which kernels run, and so which
@@ -104,7 +106,7 @@ type Spec struct {
 }
 
 func (s Spec) config() ort.Config {
-	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores}
+	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores}.ForLayers()
 }
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.

@@ -3,8 +3,10 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -34,6 +36,33 @@ var deviceMemories = []deviceMemory{
 	{provider: "webgpu", name: "WebGPU_Buf", id: "deviceId", alone: true},
 	{provider: "cuda", name: "Cuda", pinned: "CudaPinned", id: "device_id", waits: true},
 	{provider: "tensorrt", name: "Cuda", pinned: "CudaPinned", id: "device_id", waits: true},
+}
+
+// layerOptions are options that suit layers of a model on their own, where they
+// differ from what suits a whole model.
+var layerOptions = []struct{ provider, option, value string }{
+	// In its default layout the provider transposes every layer's inputs and
+	// outputs. docs/GPU.md has the figures.
+	{"webgpu", "preferredLayout", "NCHW"},
+}
+
+// ForLayers is the configuration with the options that suit layers, unless it
+// has its own.
+func (c Config) ForLayers() Config {
+	provider := c.filled().Provider
+	for _, o := range layerOptions {
+		if o.provider != provider || slices.ContainsFunc(slices.Collect(maps.Keys(c.Options)), func(key string) bool {
+			return key == o.option || strings.HasSuffix(key, "."+o.option)
+		}) {
+			continue
+		}
+		c.Options = maps.Clone(c.Options)
+		if c.Options == nil {
+			c.Options = map[string]string{}
+		}
+		c.Options[o.option] = o.value
+	}
+	return c
 }
 
 // Memory is the memory of a device that a provider computes on, and what copies
