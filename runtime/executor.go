@@ -51,6 +51,7 @@ func NewExecutor(t *sched.Tables, accs []Accelerator, programs []*Program, seed 
 			e.Close()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
+		p.warm(e.free[m][0], e.inputs[m][0])
 	}
 	return e, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/sched"
 )
 
 // Memory is memory that an accelerator has of its own. The tensors between a
@@ -185,6 +186,25 @@ func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 		}
 	}
 	return download, convert, upload
+}
+
+// warm runs everything once on the accelerators that have memories of their
+// own: such providers compile a kernel when it first runs, which can take longer
+// than a layer may. What fails now will say so when it is asked to.
+func (p *Program) warm(s *Slot, in []*Tensor) {
+	for k, stay := range p.stays {
+		if stay == nil {
+			continue
+		}
+		s.SetInputs(in)
+		for l := range p.kernels {
+			for i := len(p.kernels[l]) - 1; i >= 0; i-- {
+				if p.Runs(l, i, k) {
+					compute(&assignment{Dispatch: sched.Dispatch{Layer: l, Implementation: i, Accelerator: k}, slot: s})
+				}
+			}
+		}
+	}
 }
 
 // abroad is a request's tensors in the memory of an accelerator.
