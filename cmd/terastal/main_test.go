@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,11 +49,27 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ONNXRUNTIME_LIB", library.Path)
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"} {
+				if value, set := os.LookupEnv(name); set {
+					env.Setenv(name, value)
+				}
+			}
 			env.Setenv("TERASTAL_CACHE", filepath.Join(env.WorkDir, ".cache"))
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "choice.onnx"), choice(t), 0o644); err != nil {
 				return err
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "unknown-op.onnx"), unknownOperator(t), 0o644)
+		},
+		// [webgpu]: there is a Vulkan device, real or software.
+		Condition: func(name string) (bool, error) {
+			if name != "webgpu" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			opens := ort.Probe(ort.Config{Provider: "webgpu"}) == nil
+			if !opens && os.Getenv("TERASTAL_REQUIRE_WEBGPU") == "1" {
+				return false, errors.New("WebGPU finds no device")
+			}
+			return opens, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await,
