@@ -293,8 +293,9 @@ func (a *abroad) close() {
 // to the accelerator's memory.
 func (s *Slot) begin(layer, accelerator int) error {
 	s.moving.Lock()
+	fresh := s.fresh
 	s.moving.Unlock()
-	if s.fresh {
+	if fresh {
 		s.restart()
 	}
 	if s.lost != nil {
