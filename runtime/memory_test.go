@@ -26,6 +26,36 @@ type device struct {
 	memory runtime.Memory
 	copies atomic.Int64
 	broken atomic.Bool // copies fail
+	users  atomic.Int64
+	shared atomic.Bool // two threads used it at once
+}
+
+// enter and leave are around everything that submits work to the device.
+func (d *device) enter() {
+	if d.users.Add(1) > 1 {
+		d.shared.Store(true)
+	}
+}
+
+func (d *device) leave() { d.users.Add(-1) }
+
+func (d *device) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	k, err := d.Accelerator.Prepare(u)
+	if err != nil {
+		return nil, err
+	}
+	return &deviceKernel{k, d}, nil
+}
+
+type deviceKernel struct {
+	runtime.Kernel
+	d *device
+}
+
+func (k *deviceKernel) Run(in, out []*runtime.Tensor) error {
+	k.d.enter()
+	defer k.d.leave()
+	return k.Kernel.Run(in, out)
 }
 
 var errBroken = errors.New("broken by the test")
@@ -42,6 +72,8 @@ func (c *counted) Copy(from, to []ort.Value) error {
 		return errBroken
 	}
 	c.d.copies.Add(1)
+	c.d.enter()
+	defer c.d.leave()
 	return c.Memory.Copy(from, to)
 }
 
@@ -266,6 +298,9 @@ func TestScheduleWithDevice(t *testing.T) {
 				}
 			}
 		}
+		if d.shared.Load() {
+			t.Error("two threads used the device at once")
+		}
 		goleak.VerifyNone(t, leaks)
 	})
 }
@@ -285,7 +320,7 @@ func TestDeviceUnderOverload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := check(t, r); m.Dropped == 0 || m.Failed > 0 {
+	if m := check(t, r); m.Dropped == 0 || m.Failed > 0 || d.shared.Load() {
 		t.Errorf("%+v", m)
 	}
 	if v, err := e.Verify(r.Samples); err != nil || v.Wrong != 0 {
@@ -378,6 +413,9 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, r)
+	if d.shared.Load() {
+		t.Error("two threads used the device at once")
+	}
 	if g.stalled.Load() > 0 || g.left.Load() > 0 {
 		t.Errorf("%d layers of the device kept all others waiting; %d were not run", g.stalled.Load(), g.left.Load())
 	}
