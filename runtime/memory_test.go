@@ -283,7 +283,7 @@ func TestScheduleWithDevice(t *testing.T) {
 		leaks := goleak.IgnoreCurrent()
 		for _, policy := range []string{"fcfs", "edf", "terastal"} {
 			for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate} {
-				o := runtime.Options{Policy: policy, Drop: drop, Traffic: traffic(2), Samples: 5, Queue: 1000}
+				o := runtime.Options{Policy: policy, Drop: drop, Hang: patient, Traffic: traffic(2), Samples: 5, Queue: 1000}
 				o.Traffic.Rates = []float64{100, 100}
 				r, err := e.Run(context.Background(), o)
 				if err != nil {
@@ -407,7 +407,7 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 	defer b.programs[1].Close()
 	e := b.executor(t, b.system(alternate))
 	g.left.Store(10)
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: func(sched.Dispatch) time.Duration { return time.Minute },
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: patient,
 		Traffic: sched.Traffic{Rates: []float64{1, 1}, Process: sched.ClosedLoop, Duration: time.Second}})
 	if err != nil {
 		t.Fatal(err)
@@ -446,6 +446,10 @@ func dispatchedDuring(r *runtime.Result, k int32) int {
 	return n
 }
 
+// patient gives up no accelerator: a software device on a busy machine can take
+// long.
+func patient(sched.Dispatch) time.Duration { return time.Minute }
+
 // lossy opens the bench with a device that faults.
 func lossy(t *testing.T, d *device, faults ...string) *bench {
 	t.Helper()
@@ -481,7 +485,7 @@ func TestDeviceLost(t *testing.T) {
 			}
 			return 10 * time.Microsecond
 		}))
-		o := runtime.Options{Policy: "edf", Traffic: traffic(2), Samples: 4, Queue: 1000, Retries: 1}
+		o := runtime.Options{Policy: "edf", Traffic: traffic(2), Samples: 4, Queue: 1000, Retries: 1, Hang: patient}
 		o.Traffic.Rates[0] = 40 // few: those that come too late are tried in vain
 		r, err := e.Run(context.Background(), o)
 		if err != nil {
@@ -557,7 +561,7 @@ func TestTensorsLost(t *testing.T) {
 func TestDeviceErrorsAreRetried(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		b := lossy(t, open(t, "gpu"), "error accelerator=gpu p=0.2")
-		e, r := play(t, b, runtime.Options{Retries: 10})
+		e, r := play(t, b, runtime.Options{Retries: 10, Hang: patient})
 		m := check(t, r)
 		requeued := 0
 		for _, rec := range r.Log.Records {

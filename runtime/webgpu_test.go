@@ -27,7 +27,7 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 	// The device seems fast enough to be given work.
 	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }))
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: func(sched.Dispatch) time.Duration { return time.Minute },
+		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
 			Traffic: sched.Traffic{Rates: []float64{1, 1}, Process: sched.ClosedLoop, Duration: time.Second}})
 		if err != nil {
 			t.Fatal(err)
