@@ -1,8 +1,10 @@
 # make run   the main job: the demo, with all set-up it needs
 # make test  everything that has to pass: vet, staticcheck, all tests under the race detector; those of the pure core,
 #            which has no goroutines, in full without it and shortened with it
+# make test-webgpu  the tests that need a Vulkan device, on a software one that is fetched once (Debian)
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
+# make gpu   measure the machine's GPU: the tables of docs/GPU.md, into out/gpu
 # make variants  design variants for the trained networks again and rewrite the tables of docs/VARIANTS.md
 # make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
 # make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
@@ -12,7 +14,7 @@ GO ?= go
 # The setup script prints the library's path; it is a no-op once it is there.
 ORT = ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh)"
 
-.PHONY: build run test check bench evaluation evaluation-rollout variants setup tools clean
+.PHONY: build run test test-webgpu gpu check bench evaluation evaluation-rollout variants setup tools clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -26,6 +28,15 @@ test: setup tools
 	$(ORT) TERASTAL_REQUIRE_ORT=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v terastal/sched)
 	$(GO) test ./sched/...
 	$(GO) test -race -short ./sched/...
+
+# Tests of the same names that need no device run, too. Results are not cached: what decides is not Go's to see.
+test-webgpu: setup tools
+	environment="$$(scripts/setup-software-vulkan.sh)" && eval "$$environment" && \
+		$(ORT) TERASTAL_REQUIRE_ORT=1 TERASTAL_REQUIRE_WEBGPU=1 $(GO) test -count=1 -timeout 20m \
+		-run 'WebGPU|Memor|Copies|Device|Moves|Lost|Queue|Refused|TestScripts/webgpu' ./internal/ort ./runtime ./profiler ./variants ./cmd/terastal
+
+gpu: setup build
+	$(ORT) scripts/gpu/measure.sh out/gpu
 
 check: tools
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }

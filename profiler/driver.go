@@ -30,20 +30,20 @@ type driver struct {
 	in   chan reply    // closed when the worker is gone
 	quit chan struct{} // closed when nobody listens any more
 
-	places   []place // of the worker that runs
-	known    []place // of the last one in the journal
-	reorders []reorder
-	solo     map[place][]time.Duration
-	beside   []map[place][]time.Duration // by busy accelerator
-	loads    map[place]loaded
-	tried    map[place]int
-	dead     map[place]string
-	stray    int // workers lost without a place to blame
-	rounds   int // that are kept
-	fresh    bool
-	longest  time.Duration // that a round has taken
-	peak     *Peak
-	gaps     []time.Duration
+	places  []place // of the worker that runs
+	known   []place // of the last one in the journal
+	moves   []move
+	solo    map[place][]time.Duration
+	beside  []map[place][]time.Duration // by busy accelerator
+	loads   map[place]loaded
+	tried   map[place]int
+	dead    map[place]string
+	stray   int // workers lost without a place to blame
+	rounds  int // that are kept
+	fresh   bool
+	longest time.Duration // that a round has taken
+	peak    *Peak
+	gaps    []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
 	// split is how many samples each place had when the worker was started last.
@@ -206,7 +206,7 @@ func (d *driver) load(ctx context.Context) error {
 			return fmt.Errorf("model %q changed while it was measured", n.Name)
 		}
 	}
-	d.places, d.reorders = a.Places, a.Reorders
+	d.places, d.moves = a.Places, a.Moves
 	return d.number()
 }
 

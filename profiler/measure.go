@@ -316,7 +316,7 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			continue
 		}
 		err := d.round(ctx, func(p place) bool {
-			return p.Do == layerRun || p.Do == conversion || n%chainsEvery == chainsAt
+			return p.Do != chainRun && p.Do != wholeRun || n%chainsEvery == chainsAt
 		}, nil)
 		if err != nil {
 			return err

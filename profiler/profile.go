@@ -56,8 +56,8 @@ type Profile struct {
 	Accelerators []runtime.Spec `json:"accelerators"`
 	Models       []Model        `json:"models"`
 	Cells        []Cell         `json:"cells"`
-	// Handoffs are the conversions between tensor layouts that a change of
-	// accelerator costs; those that cost nothing are left out.
+	// Handoffs are the conversions between tensor layouts and the copies between
+	// memories that a change of accelerator costs; those that cost nothing are left out.
 	Handoffs []Handoff `json:"handoffs,omitempty"`
 	// Interference is how much accelerators slow each other down.
 	Interference []Interference `json:"interference,omitempty"`
@@ -236,14 +236,16 @@ const (
 	WarnImport    = "import"    // a table was imported in part
 )
 
-// Handoff is the time to convert the inputs of a layer on accelerator To, when
-// accelerator From has run the layers before it, all by index.
+// Handoff is the time to move a request's tensors to accelerator To, which runs
+// a layer, from accelerator From, which has run those before it, all by index:
+// to convert them to the layout that To reads, and to copy them from and to the
+// accelerators' own memories.
 type Handoff struct {
 	Model   int           `json:"model"`
 	Layer   int           `json:"layer"`
 	From    int           `json:"from"`
 	To      int           `json:"to"`
-	Tensors int           `json:"tensors"` // how many are converted
+	Tensors int           `json:"tensors"` // how many are converted and copied
 	P50     time.Duration `json:"p50_ns"`  // the sum of their medians
 }
 

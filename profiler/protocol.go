@@ -16,10 +16,12 @@ import (
 type activity string
 
 const (
-	layerRun   activity = "layer"   // one implementation of a layer
-	conversion activity = "convert" // a tensor into another layout
-	chainRun   activity = "chain"   // all layers of a model, one after the other
-	wholeRun   activity = "whole"   // a session that has the whole model
+	layerRun   activity = "layer"    // one implementation of a layer
+	conversion activity = "convert"  // a tensor into another layout
+	upload     activity = "upload"   // a tensor to the accelerator's own memory
+	download   activity = "download" // a tensor from there
+	chainRun   activity = "chain"    // all layers of a model, one after the other
+	wholeRun   activity = "whole"    // a session that has the whole model
 )
 
 // place is something that a worker times.
@@ -63,13 +65,21 @@ type loaded struct {
 	Refused string        `json:"refused,omitempty"`
 }
 
-// reorder lists the tensors to convert before a layer when accelerator From ran
-// those before it.
-type reorder struct {
-	Model   int   `json:"model"`
-	Layer   int   `json:"layer"`
-	From    int   `json:"from"`
-	Tensors []int `json:"tensors"`
+// move lists the tensors that an accelerator converts and copies before a layer
+// when accelerator From ran those before it and To runs the layer.
+type move struct {
+	Model    int   `json:"model"`
+	Layer    int   `json:"layer"`
+	From     int   `json:"from"`
+	To       int   `json:"to"`
+	Convert  []int `json:"convert,omitempty"`
+	Upload   []int `json:"upload,omitempty"`
+	Download []int `json:"download,omitempty"`
+}
+
+// tensors lists them by what is done to them.
+func (m move) tensors() map[activity][]int {
+	return map[activity][]int{conversion: m.Convert, upload: m.Upload, download: m.Download}
 }
 
 type reply struct {
@@ -80,9 +90,9 @@ type reply struct {
 	Done   bool     `json:"done,omitempty"`
 	Places []place  `json:"places,omitempty"`
 	Models []string `json:"models,omitempty"` // SHA-256 of those loaded
-	// Reorders are the conversions that layers need after other accelerators.
-	Reorders []reorder       `json:"reorders,omitempty"`
-	Times    []time.Duration `json:"times_ns,omitempty"`
+	// Moves are what changes from and to other accelerators need.
+	Moves []move          `json:"moves,omitempty"`
+	Times []time.Duration `json:"times_ns,omitempty"`
 	// Failed says why the place after those in Times failed.
 	Failed string `json:"failed,omitempty"`
 	Peak   *Peak  `json:"peak,omitempty"`

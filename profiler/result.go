@@ -37,6 +37,7 @@ func (m *measurement) profile() *Profile {
 	slices.SortFunc(p.Handoffs, func(a, b Handoff) int {
 		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
 	})
+	p.Handoffs = joined(p.Handoffs)
 	p.Noise = m.noise()
 	m.doubt(p)
 	return p
@@ -108,18 +109,36 @@ func (d *driver) median(p place) time.Duration {
 	return stats.Quantile(stats.Sorted(d.solo[p]), 0.5)
 }
 
-// handoffs sums the medians of the conversions that each change to this
-// accelerator needs.
+// handoffs sums the medians of the conversions and copies that this accelerator
+// does for each change.
 func (d *driver) handoffs() []Handoff {
 	var list []Handoff
-	for _, r := range d.reorders {
-		h := Handoff{Model: r.Model, Layer: r.Layer, From: r.From, To: d.k, Tensors: len(r.Tensors)}
-		for _, t := range r.Tensors {
-			h.P50 += d.median(place{Do: conversion, Model: r.Model, Tensor: t})
+	for _, m := range d.moves {
+		h := Handoff{Model: m.Model, Layer: m.Layer, From: m.From, To: m.To}
+		for do, tensors := range m.tensors() {
+			for _, t := range tensors {
+				h.Tensors++
+				h.P50 += d.median(place{Do: do, Model: m.Model, Tensor: t})
+			}
 		}
 		list = append(list, h)
 	}
 	return list
+}
+
+// joined adds up what both accelerators of a change do for it, in sorted
+// handoffs.
+func joined(list []Handoff) []Handoff {
+	var out []Handoff
+	for _, h := range list {
+		if n := len(out) - 1; n >= 0 && out[n].Model == h.Model && out[n].Layer == h.Layer && out[n].From == h.From && out[n].To == h.To {
+			out[n].Tensors += h.Tensors
+			out[n].P50 += h.P50
+			continue
+		}
+		out = append(out, h)
+	}
+	return out
 }
 
 // interference compares the layers' times beside each other accelerator with

@@ -160,6 +160,14 @@ type observed struct {
 	at place // what Skip was asked about last
 }
 
+// Memory is the observed accelerator's.
+func (o *observed) Memory() runtime.Memory {
+	if a, has := o.Accelerator.(interface{ Memory() runtime.Memory }); has {
+		return a.Memory()
+	}
+	return nil
+}
+
 func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 	if err := o.w.wire.write(reply{Loading: &o.at}); err != nil {
 		return nil, err
@@ -216,7 +224,7 @@ func (w *worker) load(skips []skip) (reply, error) {
 		}
 	}
 	w.places = w.list()
-	a.Places, a.Reorders = w.places, w.reorders()
+	a.Places, a.Moves = w.places, w.allMoves()
 	return a, nil
 }
 
@@ -275,20 +283,24 @@ func (w *worker) loadWhole(m int, o *observed, skips []skip) error {
 func (w *worker) list() []place {
 	var out []place
 	for m, p := range w.programs {
-		var converted []int
+		moved := map[activity][]int{}
 		for l := range p.Network.Layers {
 			for i := p.Implementations(l) - 1; i >= 0; i-- {
 				if p.Runs(l, i, w.Index) {
 					out = append(out, place{Do: layerRun, Model: m, Layer: l, Implementation: i})
 				}
 			}
-			for from := range w.Specs {
-				converted = append(converted, p.Conversions(l, from, w.Index)...)
+			for _, x := range w.moves(m, l) {
+				for do, tensors := range x.tensors() {
+					moved[do] = append(moved[do], tensors...)
+				}
 			}
 		}
-		slices.Sort(converted)
-		for _, t := range slices.Compact(converted) {
-			out = append(out, place{Do: conversion, Model: m, Tensor: t})
+		for _, do := range []activity{conversion, download, upload} {
+			slices.Sort(moved[do])
+			for _, t := range slices.Compact(moved[do]) {
+				out = append(out, place{Do: do, Model: m, Tensor: t})
+			}
 		}
 		if w.chained[m] != nil {
 			out = append(out, place{Do: chainRun, Model: m})
@@ -300,15 +312,27 @@ func (w *worker) list() []place {
 	return out
 }
 
-func (w *worker) reorders() []reorder {
-	var out []reorder
+// moves lists what this accelerator does when a request comes from each other
+// one before a layer, or goes there.
+func (w *worker) moves(model, layer int) []move {
+	var out []move
+	for other := range w.Specs {
+		_, convert, to := w.programs[model].Moves(layer, other, w.Index)
+		if len(convert)+len(to) > 0 {
+			out = append(out, move{Model: model, Layer: layer, From: other, To: w.Index, Convert: convert, Upload: to})
+		}
+		if from, _, _ := w.programs[model].Moves(layer, w.Index, other); len(from) > 0 {
+			out = append(out, move{Model: model, Layer: layer, From: w.Index, To: other, Download: from})
+		}
+	}
+	return out
+}
+
+func (w *worker) allMoves() []move {
+	var out []move
 	for m, p := range w.programs {
 		for l := range p.Network.Layers {
-			for from := range w.Specs {
-				if ts := p.Conversions(l, from, w.Index); len(ts) > 0 {
-					out = append(out, reorder{m, l, from, ts})
-				}
-			}
+			out = append(out, w.moves(m, l)...)
 		}
 	}
 	return out
@@ -344,6 +368,12 @@ func (w *worker) time(i int) (time.Duration, error) {
 	case conversion:
 		begin = time.Now()
 		err = w.spread[p.Model].Convert(p.Tensor)
+	case upload:
+		begin = time.Now()
+		err = w.spread[p.Model].Upload(p.Tensor, w.Index)
+	case download:
+		begin = time.Now()
+		err = w.spread[p.Model].Download(p.Tensor, w.Index)
 	case chainRun:
 		s := w.chained[p.Model]
 		s.SetInputs(w.inputs[p.Model])

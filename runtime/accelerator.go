@@ -8,12 +8,14 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Tensor is a tensor in host memory.
+// Tensor is a tensor in host memory, or in an accelerator's own.
 type Tensor struct {
 	models.Tensor
-	Data  []byte
-	value ort.Value
-	arg   [1]ort.Value // value again, as an argument of one
+	Data   []byte // nil in an accelerator's memory
+	value  ort.Value
+	arg    [1]ort.Value // value again, as an argument of one
+	flat   [1]ort.Value // the same bytes as int32s, for tensors that are copied between memories
+	memory Memory       // of the accelerator that has it; nil in host memory
 }
 
 // NewTensor wraps data, which must hold exactly the tensor's bytes, without
@@ -34,6 +36,10 @@ func (t *Tensor) Close() {
 	if t.value != nil {
 		t.value.Destroy()
 		t.value, t.arg[0] = nil, nil
+	}
+	if t.flat[0] != nil {
+		t.flat[0].Destroy()
+		t.flat[0] = nil
 	}
 }
 
@@ -84,7 +90,9 @@ type Spec struct {
 	Name string `json:"name"`
 	// Provider is the EP, such as "cpu", "webgpu" or "cuda".
 	Provider string `json:"provider,omitempty"`
-	// Options are passed to the EP as they are.
+	// Options are passed to the EP as they are. WebGPU gets preferredLayout NCHW
+	// unless they say otherwise: in its other layout it transposes the inputs and
+	// outputs of every layer.
 	Options map[string]string `json:"options,omitempty"`
 	// Optimization is ORT's graph optimisation level for the layers: "none",
 	// "basic", "extended" or "all". It changes which kernels run, and so which
@@ -118,7 +126,7 @@ type Local struct {
 
 func (s Spec) config() ort.Config {
 	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores,
-		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}
+		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}.ForLayers()
 }
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.
@@ -173,17 +181,43 @@ func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
-	return &ortAccelerator{s, trace}, nil
+	a := &ortAccelerator{spec: s, trace: trace}
+	if s.CPU() {
+		return a, nil
+	}
+	m, err := ort.OpenMemory(s.config())
+	switch {
+	case err == nil:
+		a.memory = m
+	case !errors.Is(err, ort.ErrNoMemory):
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	return a, nil
 }
 
 type ortAccelerator struct {
-	spec  Spec
-	trace *ORTTrace // or nil
+	spec   Spec
+	trace  *ORTTrace   // or nil
+	memory *ort.Memory // nil where tensors stay in host memory
 }
 
 func (a *ortAccelerator) Name() string { return a.spec.Name }
 func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
-func (a *ortAccelerator) Close() error { return nil }
+
+func (a *ortAccelerator) Close() error {
+	if a.memory == nil {
+		return nil
+	}
+	return a.memory.Close()
+}
+
+// Memory is the device's.
+func (a *ortAccelerator) Memory() Memory {
+	if a.memory == nil {
+		return nil
+	}
+	return a.memory
+}
 
 func (a *ortAccelerator) Level() string { return a.spec.Level() }
 
@@ -224,6 +258,14 @@ func (k *ortKernel) Run(in, out []*Tensor) error {
 	}
 	if err := k.session.Run(k.in, k.out); err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
+	}
+	for _, t := range out {
+		if t.memory != nil { // the run has only submitted what computes it
+			if err := t.memory.Wait(); err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			break
+		}
 	}
 	return nil
 }

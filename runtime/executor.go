@@ -51,6 +51,7 @@ func NewExecutor(t *sched.Tables, accs []Accelerator, programs []*Program, seed 
 			e.Close()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
+		p.warm(e.free[m][0], e.inputs[m][0])
 	}
 	return e, nil
 }
@@ -65,6 +66,17 @@ func (e *Executor) check() error {
 		if a.Name() != sys.Accelerators[k] {
 			return fmt.Errorf("accelerator %d is %q in the system, %q is loaded", k, sys.Accelerators[k], a.Name())
 		}
+	}
+	queues := map[string]string{}
+	for _, a := range e.accs {
+		m := memoryOf(a)
+		if m == nil || m.Queue() == "" {
+			continue
+		}
+		if other, taken := queues[m.Queue()]; taken {
+			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: keep one of them", other, a.Name(), m.Queue())
+		}
+		queues[m.Queue()] = a.Name()
 	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]

@@ -10,12 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/terastal/terastal/internal/ort"
 )
 
 // Fault is one way in which an accelerator is made to misbehave, for tests and
 // drills; see ParseFault.
 type Fault struct {
-	// Kind is "error", "hang", "slow", "nan" or "panic".
+	// Kind is "error", "hang", "slow", "nan", "panic" or "lost".
 	Kind string
 	// Accelerator, Model and Layer say where, by name; empty means everywhere.
 	Accelerator, Model, Layer string
@@ -31,7 +33,7 @@ type Fault struct {
 }
 
 // faultKinds are the kinds, with what they do.
-var faultKinds = []string{"error", "hang", "slow", "nan", "panic"}
+var faultKinds = []string{"error", "hang", "slow", "nan", "panic", "lost"}
 
 // ErrInjected is wrapped by the errors of injected faults.
 var ErrInjected = errors.New("injected fault")
@@ -43,6 +45,7 @@ var ErrInjected = errors.New("injected fault")
 //	slow layer=conv1 by=3             three times as long
 //	nan times=1                       one layer's outputs are not numbers
 //	panic accelerator=gpu after=1000 times=1
+//	lost accelerator=gpu after=100    its memory too: nothing on it works any more
 func ParseFault(text string) (Fault, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 || !slices.Contains(faultKinds, words[0]) {
@@ -131,6 +134,7 @@ type faulty struct {
 	rng    *rand.Rand
 	once   sync.Once
 	closed chan struct{}
+	lost   bool // whatever is asked of it fails
 }
 
 // follow makes counts and draws those of the drill's current time; false while
@@ -138,7 +142,7 @@ type faulty struct {
 func (x *faulty) follow() bool {
 	now := x.drill.on.Load()
 	if now != 0 && now != x.time {
-		x.time, x.rng = now, rand.New(rand.NewPCG(x.drill.seed, x.n))
+		x.time, x.lost, x.rng = now, false, rand.New(rand.NewPCG(x.drill.seed, x.n))
 		for _, f := range x.faults {
 			f.seen, f.struck = 0, 0
 		}
@@ -150,6 +154,28 @@ func (x *faulty) follow() bool {
 type armed struct {
 	Fault
 	seen, struck int
+}
+
+// Memory is the inner accelerator's, which is gone when the accelerator is.
+func (x *faulty) Memory() Memory {
+	m := memoryOf(x.Accelerator)
+	if m == nil {
+		return nil
+	}
+	return &faultyMemory{m, x}
+}
+
+// faultyMemory gives nothing back once its accelerator is lost.
+type faultyMemory struct {
+	Memory
+	on *faulty
+}
+
+func (m *faultyMemory) Copy(from, to []ort.Value) error {
+	if m.on.follow() && m.on.lost {
+		return fmt.Errorf("%w: the accelerator is lost", ErrInjected)
+	}
+	return m.Memory.Copy(from, to)
 }
 
 // Computes is the inner accelerator's.
@@ -172,7 +198,8 @@ func (x *faulty) Prepare(u Unit) (Kernel, error) {
 			fk.faults = append(fk.faults, f)
 		}
 	}
-	if len(fk.faults) == 0 {
+	loses := slices.ContainsFunc(x.faults, func(f *armed) bool { return f.Kind == "lost" })
+	if len(fk.faults) == 0 && !loses {
 		return k, nil
 	}
 	return fk, nil
@@ -207,6 +234,8 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 		switch f.Kind {
 		case "error":
 			return fmt.Errorf("%s: %w", k.name, ErrInjected)
+		case "lost":
+			k.on.lost = true
 		case "panic":
 			panic(fmt.Sprintf("%s: %v", k.name, ErrInjected))
 		case "hang":
@@ -219,6 +248,9 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 			nan = true
 		}
 	}
+	if k.on.lost {
+		return fmt.Errorf("%s: %w: the accelerator is lost", k.name, ErrInjected)
+	}
 	start := time.Now()
 	if err := k.Kernel.Run(in, out); err != nil {
 		return err
@@ -228,12 +260,32 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 	}
 	if nan {
 		for _, t := range out {
-			for i := range t.Data { // all ones is not a number in every float format
-				t.Data[i] = 0xff
+			if err := t.spoil(); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// spoil sets all bits, which is not a number in every float format.
+func (t *Tensor) spoil() error {
+	data := t.Data
+	if t.memory != nil {
+		data = make([]byte, t.Bytes())
+	}
+	for i := range data {
+		data[i] = 0xff
+	}
+	if t.memory == nil {
+		return nil
+	}
+	bad, err := ort.NewTensor(ort.Int32, []int64{t.Bytes() / 4}, data)
+	if err != nil {
+		return err
+	}
+	defer bad.Destroy()
+	return errors.Join(t.memory.Copy([]ort.Value{bad}, t.flat[:]), t.memory.Wait())
 }
 
 // hang waits, for ever if for is 0; true if the accelerator was closed.

@@ -74,6 +74,10 @@ type Program struct {
 	shared  map[int]int // tensors computed in place of others
 	inputs  []int       // the model's inputs among the tensors
 	outputs []int       // the model's outputs
+	first   []int       // the layer that makes a tensor, in any layout
+	last    []int       // the last layer that reads it
+	stays   []*stay     // by accelerator; nil for those that compute in host memory
+	abroad  bool        // there is one that does not
 
 	mu     sync.Mutex
 	stuck  map[Kernel]bool // kernels that hang: nobody may close them
@@ -114,6 +118,7 @@ func (p *Program) prepare(accs []Accelerator, progress func()) error {
 			return err
 		}
 	}
+	p.settleIn(accs)
 	// The optimised models are not needed any more, and large.
 	p.forms = nil
 	return nil
@@ -292,26 +297,6 @@ func (p *Program) converters() error {
 	return nil
 }
 
-// Conversions lists the tensors, as Slot.Convert takes them, that have to be
-// converted to another layout when a layer runs on accelerator to and those
-// before it ran on accelerator from.
-func (p *Program) Conversions(layer, from, to int) []int {
-	var list []int
-	for _, i := range p.ports[layer][0][to].in {
-		if p.twin[i] < 0 {
-			continue
-		}
-		left := false
-		for l := range layer {
-			left = left || slices.Contains(p.ports[l][0][from].out, i)
-		}
-		if !left {
-			list = append(list, i)
-		}
-	}
-	return list
-}
-
 // Accelerators is how many accelerators the program is prepared on.
 func (p *Program) Accelerators() int { return p.accs }
 
@@ -386,15 +371,24 @@ type Slot struct {
 	valid   []bool    // tensors that hold the request's data
 	in, out []*Tensor // scratch for one run
 	arena   []byte
+	pinned  *ort.Buffer // what the arena is in, if it is pinned
+	spread  bool
+	// In programs with accelerators that have memories of their own.
+	abroad []*abroad // by accelerator
+	at     *abroad   // where the tensors are; nil for host memory
+	inputs []*Tensor // of a request that has not run yet: fresh
+	fresh  bool
+	lost   error // why the tensors are nowhere
+	moving lock  // held while they are brought home after a layer
 
 	// Of the request that an executor runs in it.
-	job        int64
-	attempts   int           // runs of its current layer that failed
-	pending    *Pending      // who waits for it, if anybody
-	hanging    bool          // a kernel may still write to it
-	converting time.Duration // what the last Run spent on conversions
-	kernel     Kernel        // that the last Run ran
-	ran        []Ran         // by layer
+	job      int64
+	attempts int           // runs of its current layer that failed
+	pending  *Pending      // who waits for it, if anybody
+	hanging  bool          // a kernel may still write to it
+	handing  time.Duration // what the last Run spent on conversions and copies
+	kernel   Kernel        // that the last Run ran
+	ran      []Ran         // by layer
 }
 
 // Ran is what computed a layer of a request, by index.
@@ -402,7 +396,7 @@ type Ran struct{ Implementation, Accelerator int }
 
 // NewSlot allocates the tensors of one request; tensors whose lifetimes do not
 // overlap share memory.
-func (p *Program) NewSlot() (*Slot, error) { return p.newSlot(p.place, p.size) }
+func (p *Program) NewSlot() (*Slot, error) { return p.newSlot(p.place, p.size, false) }
 
 // NewSpreadSlot allocates tensors that share no memory, but those that a layer
 // computes in place: once all layers have run in order, they can be run again
@@ -431,12 +425,15 @@ func (p *Program) NewSpreadSlot() (*Slot, error) {
 		}
 		place[i] = place[first]
 	}
-	return p.newSlot(place, size)
+	return p.newSlot(place, size, true)
 }
 
-func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
-	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors)), ran: make([]Ran, len(p.Network.Layers))}
-	arena := aligned(size)
+func (p *Program) newSlot(place []int64, size int64, spread bool) (*Slot, error) {
+	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors)), ran: make([]Ran, len(p.Network.Layers)), spread: spread}
+	arena, err := s.allocate(size)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", p.Network.Name, err)
+	}
 	s.arena = arena
 	for i, info := range p.tensors {
 		if place[i] < 0 {
@@ -449,22 +446,58 @@ func (p *Program) newSlot(place []int64, size int64) (*Slot, error) {
 		}
 		s.tensors[i] = t
 	}
+	if err := s.goAbroad(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("model %q: %w", p.Network.Name, err)
+	}
 	return s, nil
+}
+
+// allocate makes the arena, in pinned memory where an accelerator wants that.
+func (s *Slot) allocate(size int64) ([]byte, error) {
+	for _, stay := range s.program.stays {
+		if stay == nil || size == 0 {
+			continue
+		}
+		pinned, err := stay.memory.NewPinned(int(size + alignment))
+		if err != nil {
+			return nil, err
+		}
+		if pinned != nil {
+			s.pinned = pinned
+			return align(pinned.Bytes()), nil
+		}
+	}
+	return align(make([]byte, size+alignment)), nil
 }
 
 // touch makes the system provide the slot's memory, which it else does page by
 // page when the first request writes there.
 func (s *Slot) touch() { clear(s.arena) }
 
-// aligned allocates size bytes that start at a multiple of the alignment.
-func aligned(size int64) []byte {
-	raw := make([]byte, size+alignment)
-	return raw[(alignment-address(raw)%alignment)%alignment:]
+// touchAbroad has the accelerators with memories of their own provide them.
+// None of their kernels may run meanwhile.
+func (s *Slot) touchAbroad() error {
+	for _, a := range s.abroad {
+		if a != nil {
+			if err := a.open(s.program, s.spread); err != nil {
+				return fmt.Errorf("model %q: %w", s.program.Network.Name, err)
+			}
+		}
+	}
+	return nil
 }
+
+// align is raw from the first multiple of the alignment on.
+func align(raw []byte) []byte { return raw[(alignment-address(raw)%alignment)%alignment:] }
 
 // SetInputs starts a request: the slot reads the model's inputs from the given
 // tensors, which stay the caller's and may be shared between slots.
 func (s *Slot) SetInputs(in []*Tensor) {
+	if s.abroad != nil {
+		s.inputs, s.fresh = in, true // a worker may yet bring the last request's tensors home
+		return
+	}
 	clear(s.valid)
 	for n, i := range s.program.inputs {
 		s.tensors[i] = in[n]
@@ -473,30 +506,49 @@ func (s *Slot) SetInputs(in []*Tensor) {
 }
 
 // Run computes one layer of the request on one accelerator. Inputs that an
-// earlier layer left in another layout are converted first, on the calling
-// thread.
+// earlier layer left in another layout or another memory are converted and
+// copied first, on the calling thread.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	p := s.program
 	s.kernel = p.kernels[layer][implementation][accelerator]
 	ports := p.ports[layer][implementation][accelerator]
-	s.in, s.out, s.converting = s.in[:0], s.out[:0], 0
+	s.in, s.out, s.handing = s.in[:0], s.out[:0], 0
+	var there *abroad
+	if s.abroad != nil {
+		if err := s.begin(layer, accelerator); err != nil {
+			return err
+		}
+		there = s.abroad[accelerator]
+	}
 	for _, i := range ports.in {
+		if there != nil && there.tensors[i] != nil {
+			s.in = append(s.in, there.tensors[i])
+			continue
+		}
 		if other := p.twin[i]; !s.valid[i] && other >= 0 && s.valid[other] {
 			start := time.Now()
 			if err := s.Convert(i); err != nil {
 				return err
 			}
-			s.converting += time.Since(start)
+			s.handing += time.Since(start)
 		}
 		s.in = append(s.in, s.tensors[i])
 	}
 	for _, i := range ports.out {
+		if there != nil && there.tensors[i] != nil {
+			s.out = append(s.out, there.tensors[i])
+			continue
+		}
 		s.out = append(s.out, s.tensors[i])
 	}
 	if err := s.kernel.Run(s.in, s.out); err != nil {
 		return err
 	}
 	for _, i := range ports.out {
+		if there != nil && there.tensors[i] != nil {
+			there.valid[i] = true
+			continue
+		}
 		s.valid[i] = true
 	}
 	s.ran[layer] = Ran{implementation, accelerator}
@@ -555,6 +607,13 @@ func (s *Slot) Close() {
 			t.Close()
 		}
 	}
+	for _, a := range s.abroad {
+		if a != nil {
+			a.close()
+		}
+	}
+	s.at = nil
+	s.pinned.Close()
 }
 
 // Inputs makes a deterministic set of input tensors for the network: random

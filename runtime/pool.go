@@ -15,6 +15,10 @@ func (e *Executor) stock(model, n int) error {
 			return err
 		}
 		s.touch()
+		if err := s.touchAbroad(); err != nil {
+			s.Close()
+			return err
+		}
 		e.made[model].Add(1)
 		e.free[model] = append(e.free[model], s)
 	}

@@ -57,7 +57,8 @@ type WorkerStats struct {
 	// Gaps are the times between the end of a layer and the start of the next
 	// one on a saturated accelerator.
 	Gaps Histogram
-	// Handoffs are the conversions of tensors to the accelerator's layout.
+	// Handoffs are the conversions of tensors to the accelerator's layout, and
+	// their copies to and from its own memory.
 	Handoffs Histogram
 }
 

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -104,9 +105,12 @@ func (d *driver) returned(w *worker, a *assignment) {
 // The accelerator rests after an error that is to be retried, so that another
 // one gets the layer if it can, and after too many errors.
 func (d *driver) failed(w *worker, a *assignment, ev sched.Event, err error) (assignment, bool) {
-	w.errors++
 	ev.Kind, ev.Detail = sched.Fail, err.Error()
-	retry := a.slot.attempts < d.opts.Retries && d.programs[a.Model].intact(&a.Dispatch)
+	if errors.Is(err, ErrTensorsLost) { // by another accelerator
+		return d.step(ev, w.k)
+	}
+	w.errors++
+	retry := a.slot.attempts < d.opts.Retries && a.slot.lost == nil && d.programs[a.Model].intact(&a.Dispatch)
 	if retry {
 		a.slot.attempts++
 		ev.Kind = sched.Requeue

@@ -113,7 +113,9 @@ func (d *driver) work(w *worker, ready chan<- error) {
 }
 
 // execute runs one layer, reports its end, and returns the accelerator's next
-// layer if the engine has one.
+// layer if the engine has one. What the layer left in the accelerator's own
+// memory is brought home before another request's layer runs there: so nobody
+// else has to use the accelerator, or waits for it, to go on with the request.
 func (d *driver) execute(w *worker, a *assignment) (assignment, bool) {
 	if a.slot == nil {
 		if err := d.lateSlot(a); err != nil {
@@ -129,9 +131,8 @@ func (d *driver) execute(w *worker, a *assignment) (assignment, bool) {
 	err := compute(a)
 	end := d.since()
 	w.last = end
-	ev := sched.Event{Kind: sched.Complete, At: end, Start: start, Accelerator: w.k}
-	if a.slot.converting > 0 {
-		w.stats.Handoffs.Add(a.slot.converting)
+	if a.slot.handing > 0 {
+		w.stats.Handoffs.Add(a.slot.handing)
 	}
 	if err == nil && a.sample {
 		d.keep(a)
@@ -139,6 +140,37 @@ func (d *driver) execute(w *worker, a *assignment) (assignment, bool) {
 	if err == nil && a.slot.pending != nil && a.Layer == len(d.programs[a.Model].Network.Layers)-1 {
 		err = a.slot.pending.collect(a.slot)
 	}
+	if a.slot.at == nil {
+		return d.report(w, a, start, end, err)
+	}
+	s := a.slot
+	if err != nil { // the layer may run elsewhere
+		d.homecoming(w, s, a.Layer)
+		return d.report(w, a, start, end, err)
+	}
+	s.moving.Lock()
+	next, ok := d.report(w, a, start, end, nil)
+	if !ok || next.slot != s {
+		d.homecoming(w, s, a.Layer+1)
+	}
+	s.moving.Unlock()
+	return next, ok
+}
+
+// homecoming brings a request's tensors home. An error waits in the slot for
+// who needs them.
+func (d *driver) homecoming(w *worker, s *Slot, next int) {
+	start := d.since()
+	n, err := s.home(next)
+	w.last = d.since()
+	if n > 0 || err != nil {
+		w.stats.Handoffs.Add(w.last - start)
+	}
+}
+
+// report tells the engine how a layer ended.
+func (d *driver) report(w *worker, a *assignment, start, end time.Duration, err error) (assignment, bool) {
+	ev := sched.Event{Kind: sched.Complete, At: end, Start: start, Accelerator: w.k}
 	d.mu.Lock()
 	defer d.unlock()
 	if w.lost {

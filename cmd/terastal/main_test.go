@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,12 +46,6 @@ func TestScripts(t *testing.T) {
 	}
 	openvino := ort.Installed("openvino")
 	testscript.Run(t, testscript.Params{
-		Condition: func(name string) (bool, error) {
-			if name != "openvino" {
-				return false, fmt.Errorf("there is no condition %q", name)
-			}
-			return openvino != "", nil
-		},
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
@@ -59,11 +54,31 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "determinant.onnx"), determinant(t), 0o644); err != nil {
 				return err
 			}
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"} {
+				if value, set := os.LookupEnv(name); set {
+					env.Setenv(name, value)
+				}
+			}
 			env.Setenv("TERASTAL_CACHE", filepath.Join(env.WorkDir, ".cache"))
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "choice.onnx"), choice(t), 0o644); err != nil {
 				return err
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "unknown-op.onnx"), unknownOperator(t), 0o644)
+		},
+		// [openvino]: its plugin is installed. [webgpu]: there is a Vulkan device, real or software.
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "openvino":
+				return openvino != "", nil
+			case "webgpu":
+			default:
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			opens := ort.Probe(ort.Config{Provider: "webgpu"}) == nil
+			if !opens && os.Getenv("TERASTAL_REQUIRE_WEBGPU") == "1" {
+				return false, errors.New("WebGPU finds no device")
+			}
+			return opens, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await,

@@ -156,6 +156,40 @@ void terastal_ort_release(void *value) {
   if (value) CALL(ReleaseValue, void (*)(void *))(value);
 }
 
+char *terastal_ort_memory(void *session, const char *name, int id, int kind,
+  void **info, void **memory) {
+  // 0 is OrtDeviceAllocator.
+  char *error = failure(CALL(CreateMemoryInfo, status_t (*)(const char *, int, int, int, void **))
+    (name, 0, id, kind, info));
+  if (error) return error;
+  error = failure(CALL(CreateAllocator, status_t (*)(const void *, const void *, void **))(session, *info, memory));
+  if (error) CALL(ReleaseMemoryInfo, void (*)(void *))(*info);
+  return error;
+}
+
+void terastal_ort_memory_close(void *info, void *memory) {
+  CALL(ReleaseAllocator, void (*)(void *))(memory);
+  CALL(ReleaseMemoryInfo, void (*)(void *))(info);
+}
+
+char *terastal_ort_allocate(void *memory, int64_t count, void **value, void **data) {
+  // 6 is ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32.
+  char *error = failure(CALL(CreateTensorAsOrtValue, status_t (*)(void *, const int64_t *, size_t, int, void **))
+    (memory, &count, 1, 6, value));
+  if (error) return error;
+  error = failure(CALL(GetTensorMutableData, status_t (*)(void *, void **))(*value, data));
+  if (error) terastal_ort_release(*value);
+  return error;
+}
+
+char *terastal_ort_view(void *info, void *data, size_t size, const int64_t *shape,
+  size_t rank, int32_t type, void **value) {
+  static int64_t nothing;
+  return failure(CALL(CreateTensorWithDataAsOrtValue,
+    status_t (*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
+    (info, data, size, rank ? shape : &nothing, rank, type, value));
+}
+
 // append grows a text by another; NULL when there is no memory.
 static char *append(char *to, const char *more) {
   size_t n = to ? strlen(to) : 0;

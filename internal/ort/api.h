@@ -42,6 +42,21 @@ char *terastal_ort_value(void *value, terastal_ort_info *info,
 
 void terastal_ort_release(void *value);
 
+// terastal_ort_memory finds the memory called name of device id that a session
+// computes in. kind is an OrtMemType. *info and *allocator are to be given to
+// terastal_ort_memory_close, before the session is closed.
+char *terastal_ort_memory(void *session, const char *name, int id, int kind,
+  void **info, void **allocator);
+void terastal_ort_memory_close(void *info, void *allocator);
+
+// terastal_ort_allocate makes a tensor of count int32 there. *data is its
+// address or handle, which only the device may know how to use.
+char *terastal_ort_allocate(void *allocator, int64_t count, void **value, void **data);
+
+// terastal_ort_view makes a tensor over data in the memory info.
+char *terastal_ort_view(void *info, void *data, size_t size, const int64_t *shape,
+  size_t rank, int32_t type, void **value);
+
 // Where the functions lie in OrtApi, which only ever grows at its end.
 // TestFunctionTable holds them against the wrapper's onnxruntime_c_api.h.
 enum {
@@ -53,6 +68,7 @@ enum {
   TERASTAL_SessionGetOutputTypeInfo = 34,
   TERASTAL_SessionGetInputName = 36,
   TERASTAL_SessionGetOutputName = 37,
+  TERASTAL_CreateTensorAsOrtValue = 48,
   TERASTAL_CreateTensorWithDataAsOrtValue = 49,
   TERASTAL_GetTensorMutableData = 51,
   TERASTAL_CastTypeInfoToTensorInfo = 55,
@@ -62,10 +78,12 @@ enum {
   TERASTAL_GetDimensions = 62,
   TERASTAL_GetTensorTypeAndShape = 65,
   TERASTAL_GetValueType = 67,
+  TERASTAL_CreateMemoryInfo = 68,
   TERASTAL_CreateCpuMemoryInfo = 69,
   TERASTAL_AllocatorFree = 76,
   TERASTAL_GetAllocatorWithDefaultOptions = 78,
   TERASTAL_ReleaseStatus = 93,
+  TERASTAL_ReleaseMemoryInfo = 94,
   TERASTAL_ReleaseValue = 96,
   TERASTAL_ReleaseTypeInfo = 98,
   TERASTAL_ReleaseTensorTypeAndShapeInfo = 99,
@@ -81,6 +99,8 @@ enum {
   TERASTAL_EpDevice_EpVendor = 313,
   TERASTAL_EpDevice_EpMetadata = 314,
   TERASTAL_EpDevice_Device = 316,
+  TERASTAL_CreateAllocator = 131,
+  TERASTAL_ReleaseAllocator = 132,
   TERASTAL_Session_GetEpGraphAssignmentInfo = 407,
   TERASTAL_EpAssignedSubgraph_GetEpName = 408,
   TERASTAL_EpAssignedSubgraph_GetNodes = 409,

@@ -230,6 +230,34 @@ func viewValue(value unsafe.Pointer) (d described, bytes []byte, err error) {
 
 func releaseValue(value unsafe.Pointer) { C.terastal_ort_release(value) }
 
+// nativeMemory is memory that a session computes in: a description and what
+// allocates there.
+type nativeMemory struct{ info, allocator unsafe.Pointer }
+
+// openMemory finds the memory called name of a device; kind is an OrtMemType.
+func openMemory(session unsafe.Pointer, name string, id, kind int) (m nativeMemory, err error) {
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	err = takeError(C.terastal_ort_memory(session, cname, C.int(id), C.int(kind), &m.info, &m.allocator))
+	return m, err
+}
+
+func (m nativeMemory) close() { C.terastal_ort_memory_close(m.info, m.allocator) }
+
+// allocate makes an OrtValue of count int32, and returns its address or handle,
+// too.
+func (m nativeMemory) allocate(count int) (value, data unsafe.Pointer, err error) {
+	err = takeError(C.terastal_ort_allocate(m.allocator, C.int64_t(count), &value, &data))
+	return value, data, err
+}
+
+// view makes an OrtValue over the first size bytes at data.
+func (m nativeMemory) view(t DataType, shape []int64, data unsafe.Pointer, size int) (value unsafe.Pointer, err error) {
+	err = takeError(C.terastal_ort_view(m.info, data, C.size_t(size),
+		(*C.int64_t)(unsafe.SliceData(shape)), C.size_t(len(shape)), C.int32_t(t.native()), &value))
+	return value, err
+}
+
 // placed lists the nodes of a session that a provider has, as "name (type)".
 func placed(session unsafe.Pointer, provider string) ([]string, error) {
 	cprovider := C.CString(provider)

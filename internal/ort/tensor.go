@@ -25,6 +25,7 @@ type tensor struct {
 	typ   DataType
 	shape []int64
 	data  []byte
+	away  bool // in a device's memory: data is nil
 }
 
 // NewTensor wraps data as a tensor, without copying: later writes to data
@@ -97,6 +98,9 @@ func Bytes(v Value) ([]byte, error) {
 		return nil, fmt.Errorf("reading a tensor: it %w", err)
 	}
 	if t, ok := v.(*tensor); ok {
+		if t.away {
+			return nil, errors.New("reading a tensor: it is in a device's memory")
+		}
 		return t.data, nil
 	}
 	d, data, err := viewValue(p)

@@ -27,6 +27,20 @@ func Start(t testing.TB) {
 	t.Fatal(err)
 }
 
+// WebGPU is Start for tests that need a Vulkan device, real or software: it
+// skips the test with the reason where none opens. Where TERASTAL_REQUIRE_WEBGPU=1
+// is set, as by make test-webgpu, a missing device fails it.
+func WebGPU(t testing.TB) {
+	t.Helper()
+	Start(t)
+	if err := ort.Probe(ort.Config{Provider: "webgpu"}); err != nil {
+		if os.Getenv("TERASTAL_REQUIRE_WEBGPU") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("WebGPU finds no device (make test-webgpu brings a software one): %v", err)
+	}
+}
+
 func required() bool {
 	return os.Getenv("CI") != "" || os.Getenv("TERASTAL_REQUIRE_ORT") == "1"
 }

@@ -1,0 +1,636 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// device is an accelerator with a memory of its own, which counts copies. Unless
+// it is a real one, it computes on the CPU, and its memory is the host's under
+// another name.
+type device struct {
+	runtime.Accelerator
+	memory runtime.Memory
+	copies atomic.Int64
+	broken atomic.Bool // copies fail
+	users  atomic.Int64
+	shared atomic.Bool // two threads used it at once
+}
+
+// enter and leave are around everything that submits work to the device.
+func (d *device) enter() {
+	if d.users.Add(1) > 1 {
+		d.shared.Store(true)
+	}
+}
+
+func (d *device) leave() { d.users.Add(-1) }
+
+func (d *device) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	k, err := d.Accelerator.Prepare(u)
+	if err != nil {
+		return nil, err
+	}
+	return &deviceKernel{k, d}, nil
+}
+
+type deviceKernel struct {
+	runtime.Kernel
+	d *device
+}
+
+func (k *deviceKernel) Run(in, out []*runtime.Tensor) error {
+	k.d.enter()
+	defer k.d.leave()
+	return k.Kernel.Run(in, out)
+}
+
+var errBroken = errors.New("broken by the test")
+
+func (d *device) Memory() runtime.Memory { return &counted{d.memory, d} }
+
+type counted struct {
+	runtime.Memory
+	d *device
+}
+
+func (c *counted) Copy(from, to []ort.Value) error {
+	if c.d.broken.Load() {
+		return errBroken
+	}
+	c.d.copies.Add(1)
+	c.d.enter()
+	defer c.d.leave()
+	return c.Memory.Copy(from, to)
+}
+
+// pretended opens a device that is none.
+func pretended(t *testing.T, name string) *device {
+	t.Helper()
+	orttest.Start(t)
+	a, err := runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ort.OpenMemory(ort.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return &device{Accelerator: a, memory: m}
+}
+
+// webGPU opens the real one.
+func webGPU(t *testing.T, name string) *device {
+	t.Helper()
+	orttest.WebGPU(t)
+	a, err := runtime.OpenORT(runtime.Spec{Name: name, Provider: "webgpu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	return &device{Accelerator: a, memory: a.(interface{ Memory() runtime.Memory }).Memory()}
+}
+
+// kinds runs a test on a pretended device and on WebGPU.
+func kinds(t *testing.T, f func(t *testing.T, open func(t *testing.T, name string) *device)) {
+	t.Run("pretended", func(t *testing.T) { f(t, pretended) })
+	t.Run("webgpu", func(t *testing.T) { f(t, webGPU) })
+}
+
+// beside is a bench of the device and CPU accelerators with blocked and plain
+// layouts; wrap, if not nil, stands between the device and the runtime.
+func beside(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Accelerator, granularities ...string) *bench {
+	t.Helper()
+	b := &bench{accs: []runtime.Accelerator{d}}
+	if wrap != nil {
+		b.accs[0] = wrap(d)
+	}
+	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
+		a, err := runtime.OpenORT(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.accs = append(b.accs, a)
+	}
+	t.Cleanup(func() {
+		for _, p := range b.programs {
+			p.Close()
+		}
+	})
+	for _, g := range granularities {
+		b.add(t, network(t, g))
+	}
+	return b
+}
+
+// Whatever accelerators the layers of a request run on, in host memory or in
+// their own, the outputs are the whole model's. Every order of device and CPU is
+// tried over the last layers, and random ones over all.
+func TestAnySequenceOfMemories(t *testing.T) {
+	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
+		d := open(t, "gpu")
+		b := beside(t, d, nil, "block")
+		n, p := b.networks[0], b.programs[0]
+		in, err := n.Inputs(3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := n.Reference([][]*runtime.Tensor{in})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot, err := p.NewSlot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slot.Close()
+		layers := len(n.Layers)
+		play := func(at []int) {
+			slot.SetInputs(in)
+			for l, k := range at {
+				if err := slot.Run(l, 0, k); err != nil {
+					t.Fatalf("%v, layer %d: %v", at, l, err)
+				}
+			}
+			for i, out := range slot.Outputs() {
+				c, err := models.Compare(out.Type, out.Data, want[0][i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !(c.MaxRel <= runtime.Tolerance) {
+					t.Errorf("%v: output %d differs by %g of its largest magnitude", at, i, c.MaxRel)
+				}
+			}
+		}
+		const all = 5
+		rng := rand.New(rand.NewPCG(4, 5))
+		for _, host := range []int{1, 2} {
+			for bits := range 1 << all {
+				at := make([]int, layers)
+				for l := range at {
+					at[l] = rng.IntN(2) * host
+					if last := layers - 1 - l; last < all {
+						at[l] = bits >> last & 1 * host
+					}
+				}
+				play(at)
+			}
+		}
+		for range 20 {
+			at := make([]int, layers)
+			for l := range at {
+				at[l] = rng.IntN(3)
+			}
+			play(at)
+		}
+		if d.copies.Load() == 0 {
+			t.Error("nothing was copied: the device's memory was not used")
+		}
+	})
+}
+
+// Two devices hand tensors to each other by way of host memory.
+func TestTwoMemories(t *testing.T) {
+	b := &bench{accs: []runtime.Accelerator{pretended(t, "one"), pretended(t, "two")}}
+	b.add(t, network(t, "op"))
+	defer b.programs[0].Close()
+	e := b.executor(t, b.system(alternate))
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 5, Queue: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := check(t, r); m.Met != m.Released || m.Utilization["one"] == 0 || m.Utilization["two"] == 0 {
+		t.Errorf("%+v", m)
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 5 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// Tensors are copied where a request moves, once, and nowhere else; Moves tells
+// which.
+func TestCopies(t *testing.T) {
+	d := pretended(t, "gpu")
+	b := beside(t, d, nil, "op")
+	n, p := b.networks[0], b.programs[0]
+	in, err := n.Inputs(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := p.NewSlot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slot.Close()
+	run := func(l, k int) int {
+		before := d.copies.Load()
+		if err := slot.Run(l, 0, k); err != nil {
+			t.Fatal(err)
+		}
+		return int(d.copies.Load() - before)
+	}
+	slot.SetInputs(in)
+	for l := range n.Layers {
+		if c := run(l, 0); c != 0 {
+			t.Errorf("layer %d on the device it was on: %d copies", l, c)
+		}
+	}
+	for cut := 1; cut < len(n.Layers); cut++ {
+		for _, c := range [][2]int{{0, 2}, {2, 0}, {0, 1}, {1, 0}} {
+			slot.SetInputs(in)
+			for l := range cut {
+				run(l, c[0])
+			}
+			down, convert, up := p.Moves(cut, c[0], c[1])
+			if got := run(cut, c[1]); got != len(down)+len(up) || got == 0 {
+				t.Errorf("cut %d, %v: %d copies, Moves tells %d and %d", cut, c, got, len(down), len(up))
+			}
+			if (c[0] == 0) != (len(down) > 0) || (c[1] == 0) != (len(up) > 0) || c[0] != 1 && c[1] != 1 && len(convert) > 0 {
+				t.Errorf("cut %d, %v: Moves tells %v %v %v", cut, c, down, convert, up)
+			}
+			// What is on the device yet is not copied there again.
+			if c[0] == 0 && cut+1 < len(n.Layers) {
+				if got := run(cut+1, 0); got > len(down) {
+					t.Errorf("cut %d: back on the device after %d copies", cut, got)
+				}
+			}
+		}
+	}
+}
+
+// Devices take part in schedules: whatever the policy, requests finish with the
+// right outputs, with the device's tensors brought home when others go on with
+// them, and nothing is left running.
+func TestScheduleWithDevice(t *testing.T) {
+	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
+		d := open(t, "gpu")
+		b := beside(t, d, nil, "block", "model")
+		e := b.executor(t, b.system(func(m, l, i, k int) time.Duration { return alternate(m, l, i, k%2) }))
+		leaks := goleak.IgnoreCurrent()
+		for _, policy := range []string{"fcfs", "edf", "terastal"} {
+			for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate} {
+				o := runtime.Options{Policy: policy, Drop: drop, Hang: patient, Traffic: traffic(2), Samples: 5, Queue: 1000}
+				o.Traffic.Rates = []float64{100, 100}
+				r, err := e.Run(context.Background(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := check(t, r)
+				if m.Failed > 0 || m.Utilization["gpu"] == 0 || m.Utilization["all"]+m.Utilization["basic"] == 0 {
+					t.Errorf("%s: %+v", policy, m)
+				}
+				if v, err := e.Verify(r.Samples); err != nil || v.Verified == 0 || v.Wrong != 0 {
+					t.Errorf("%s: verification %+v %v", policy, v, err)
+				}
+			}
+		}
+		if d.shared.Load() {
+			t.Error("two threads used the device at once")
+		}
+		goleak.VerifyNone(t, leaks)
+	})
+}
+
+// Slots are reused at once by other requests, whatever was on its way home.
+func TestDeviceUnderOverload(t *testing.T) {
+	d := pretended(t, "gpu")
+	b := beside(t, d, nil, "op", "block")
+	s := b.system(func(m, l, i, k int) time.Duration { return alternate(m, l, i, k%2) })
+	for m := range s.Models {
+		s.Models[m].Deadline = 2 * time.Millisecond
+	}
+	e := b.executor(t, s)
+	o := runtime.Options{Policy: "edf", Drop: sched.DropLate, Traffic: traffic(2), Samples: 20, Queue: 20}
+	o.Traffic.Rates = []float64{3000, 3000}
+	r, err := e.Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := check(t, r); m.Dropped == 0 || m.Failed > 0 || d.shared.Load() {
+		t.Errorf("%+v", m)
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong != 0 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// gated is an accelerator whose first layers do not end before the others have
+// ended some.
+type gated struct {
+	runtime.Accelerator
+	memory  runtime.Memory
+	elapsed func() int64
+	left    atomic.Int64 // layers that are yet to wait
+	stalled atomic.Int64
+}
+
+func (g *gated) Memory() runtime.Memory { return g.memory }
+
+func (g *gated) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	k, err := g.Accelerator.Prepare(u)
+	return &gatedKernel{k, g}, err
+}
+
+type gatedKernel struct {
+	runtime.Kernel
+	g *gated
+}
+
+func (k *gatedKernel) Run(in, out []*runtime.Tensor) error {
+	if k.g.left.Add(-1) >= 0 {
+		goal, limit := k.g.elapsed()+3, time.Now().Add(5*time.Second)
+		for k.g.elapsed() < goal {
+			if time.Now().After(limit) {
+				k.g.stalled.Add(1)
+				break
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+	return k.Kernel.Run(in, out)
+}
+
+// counting is an accelerator that counts its layers.
+type counting struct {
+	runtime.Accelerator
+	layers *atomic.Int64
+}
+
+func (c *counting) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	k, err := c.Accelerator.Prepare(u)
+	return &countingKernel{k, c.layers}, err
+}
+
+type countingKernel struct {
+	runtime.Kernel
+	layers *atomic.Int64
+}
+
+func (k *countingKernel) Run(in, out []*runtime.Tensor) error {
+	defer k.layers.Add(1)
+	return k.Kernel.Run(in, out)
+}
+
+// While a layer runs on the device, layers keep being dispatched to the CPU and
+// end there, those of requests that were on the device included.
+func TestDeviceDoesNotStallOthers(t *testing.T) {
+	var layers atomic.Int64
+	d := pretended(t, "gpu")
+	g := &gated{Accelerator: d, memory: d.Memory(), elapsed: layers.Load}
+	b := &bench{accs: []runtime.Accelerator{g}}
+	for _, name := range []string{"first", "second"} {
+		a, err := runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.accs = append(b.accs, &counting{a, &layers})
+	}
+	b.add(t, network(t, "block"))
+	n := network(t, "block")
+	n.Name = "other"
+	b.add(t, n)
+	defer b.programs[0].Close()
+	defer b.programs[1].Close()
+	e := b.executor(t, b.system(alternate))
+	g.left.Store(10)
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: patient,
+		Traffic: sched.Traffic{Rates: []float64{1, 1}, Process: sched.ClosedLoop, Duration: time.Second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, r)
+	if d.shared.Load() {
+		t.Error("two threads used the device at once")
+	}
+	if g.stalled.Load() > 0 || g.left.Load() > 0 {
+		t.Errorf("%d layers of the device kept all others waiting; %d were not run", g.stalled.Load(), g.left.Load())
+	}
+	if during := dispatchedDuring(r, 0); during == 0 {
+		t.Error("the log has no layer that was dispatched to the CPU while one ran on the device")
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong != 0 || v.Verified == 0 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// dispatchedDuring counts the layers that other accelerators were given while
+// one ran on accelerator k.
+func dispatchedDuring(r *runtime.Result, k int32) int {
+	n, since := 0, 0
+	busy := false
+	for _, rec := range r.Log.Records {
+		switch {
+		case rec.Kind == sched.Dispatched && rec.Accelerator == k:
+			busy, since = true, 0
+		case rec.Kind == sched.Dispatched && busy:
+			since++
+		case rec.Kind == sched.Completed && rec.Accelerator == k && busy:
+			busy = false
+			n += since
+		}
+	}
+	return n
+}
+
+// patient gives up no accelerator: a software device on a busy machine can take
+// long.
+func patient(sched.Dispatch) time.Duration { return time.Minute }
+
+// lossy opens the bench with a device that faults.
+func lossy(t *testing.T, d *device, faults ...string) *bench {
+	t.Helper()
+	var fs []runtime.Fault
+	for _, text := range faults {
+		f, err := runtime.ParseFault(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs = append(fs, f)
+	}
+	drill := runtime.NewDrill(fs, 9)
+	drill.Begin()
+	return beside(t, d, drill.Wrap, "block", "model")
+}
+
+// A device that is lost takes the requests with it whose tensors it has, for a
+// reason that says so; it is taken out of service, and the CPU does what it can.
+func TestDeviceLost(t *testing.T) {
+	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
+		const only, at = 4, 5
+		d := open(t, "gpu")
+		b := lossy(t, d, "lost accelerator=gpu after=3 model=kws-block layer="+network(t, "block").Layers[at].Name)
+		leaks := goleak.IgnoreCurrent()
+		// One layer runs on the device only, which is then the best place for the
+		// next one, where it is lost.
+		e := b.executor(t, b.system(func(m, l, _, k int) time.Duration {
+			switch {
+			case m == 0 && l == only && k > 0:
+				return sched.Unavailable
+			case k > 0:
+				return time.Millisecond
+			}
+			return 10 * time.Microsecond
+		}))
+		o := runtime.Options{Policy: "edf", Traffic: traffic(2), Samples: 4, Queue: 1000, Retries: 1, Hang: patient}
+		o.Traffic.Rates[0] = 40 // few: those that come too late are tried in vain
+		r, err := e.Run(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := check(t, r)
+		if m.Failed == 0 || m.Met+m.Late+m.Failed+m.Dropped != m.Released || m.Models[1].Met+m.Models[1].Late != m.Models[1].Released {
+			t.Errorf("totals %+v", m.Totals)
+		}
+		for reason := range m.Models[0].DropReasons {
+			if !strings.Contains(reason, "lost") {
+				t.Errorf("a request failed because %q", reason)
+			}
+		}
+		var down, cpu, whileThere bool
+		last, tried := map[int64]sched.Record{}, map[int64]bool{}
+		for _, rec := range r.Log.Records {
+			switch rec.Kind {
+			case sched.Down:
+				down, cpu = down || rec.Accelerator == 0, cpu || rec.Accelerator > 0
+			case sched.Dispatched:
+				last[rec.Job] = sched.Record(rec)
+			case sched.Requeued:
+				tried[rec.Job] = true
+			case sched.Ended:
+				whileThere = whileThere || rec.Outcome == sched.Failed && last[rec.Job].Layer == at && !tried[rec.Job]
+			}
+		}
+		if !down || cpu {
+			t.Errorf("the device was taken out of service: %v, the CPU: %v", down, cpu)
+		}
+		if !whileThere {
+			t.Error("no request was lost with its tensors: the test says nothing")
+		}
+		if v, err := e.Verify(r.Samples); err == nil && v.Wrong > 0 {
+			t.Errorf("%+v", v)
+		}
+		goleak.VerifyNone(t, leaks)
+	})
+}
+
+// Tensors that a device does not give back fail the layer that needs them, on
+// whatever accelerator, and nothing after it.
+func TestTensorsLost(t *testing.T) {
+	d := pretended(t, "gpu")
+	b := beside(t, d, nil, "block")
+	in, err := b.networks[0].Inputs(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := b.programs[0].NewSlot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slot.Close()
+	for range 2 {
+		slot.SetInputs(in)
+		if err := slot.Run(0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		d.broken.Store(true)
+		for _, k := range []int{2, 0, 1} {
+			if err := slot.Run(1, 0, k); !errors.Is(err, runtime.ErrTensorsLost) || !errors.Is(err, errBroken) {
+				t.Errorf("accelerator %d: %v", k, err)
+			}
+		}
+		d.broken.Store(false)
+	}
+}
+
+// A layer that fails on a device whose memory still works runs again elsewhere
+// with the inputs that it left there.
+func TestDeviceErrorsAreRetried(t *testing.T) {
+	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
+		b := lossy(t, open(t, "gpu"), "error accelerator=gpu p=0.2")
+		e, r := play(t, b, runtime.Options{Retries: 10, Hang: patient})
+		m := check(t, r)
+		requeued := 0
+		for _, rec := range r.Log.Records {
+			if rec.Kind == sched.Requeued {
+				requeued++
+			}
+		}
+		if requeued == 0 || m.Failed > 0 || m.Met+m.Late != m.Released {
+			t.Errorf("%d layers were tried again; totals %+v", requeued, m.Totals)
+		}
+		if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 || v.Verified == 0 {
+			t.Errorf("%+v %v", v, err)
+		}
+	})
+}
+
+// Wrong numbers in a device's memory are found.
+func TestDeviceNaN(t *testing.T) {
+	b := lossy(t, pretended(t, "gpu"), "nan accelerator=gpu")
+	e, r := play(t, b, runtime.Options{})
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong == 0 || v.NotFinite == 0 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// A chain that moves between memories makes no garbage.
+func TestMovesAllocateNothing(t *testing.T) {
+	d := pretended(t, "gpu")
+	b := beside(t, d, nil, "block")
+	n := b.networks[0]
+	in, err := n.Inputs(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := b.programs[0].NewSlot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slot.Close()
+	var failed error
+	chain := func() {
+		slot.SetInputs(in)
+		for l := range n.Layers {
+			failed = errors.Join(failed, slot.Run(l, 0, l%3))
+		}
+	}
+	if got := testing.AllocsPerRun(50, chain); failed != nil || got > 0 {
+		t.Errorf("%v objects per request, %v", got, failed)
+	}
+}
+
+// One queue takes work from one thread: two accelerators on it are refused.
+func TestOneQueueOneAccelerator(t *testing.T) {
+	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
+		b := &bench{accs: []runtime.Accelerator{open(t, "one"), open(t, "two")}}
+		b.add(t, network(t, "model"))
+		defer b.programs[0].Close()
+		tables, err := sched.Compile(b.system(alternate))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := runtime.NewExecutor(tables, b.accs, b.programs, 1)
+		if shared := b.accs[0].(*device).memory.Queue() != ""; shared != (err != nil) {
+			t.Errorf("%v, on one queue: %v", err, shared)
+		}
+		if err == nil {
+			e.Close()
+		} else if want := `accelerators "one" and "two" are one device`; !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	})
+}

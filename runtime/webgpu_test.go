@@ -1,0 +1,95 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// While a layer runs on WebGPU, the CPU is given others, and the outputs of all
+// are right.
+func TestMixedScheduleOnWebGPU(t *testing.T) {
+	d := webGPU(t, "gpu")
+	b := beside(t, d, nil, "block")
+	n := network(t, "block")
+	n.Name = "other"
+	b.add(t, n)
+	// The device seems fast enough to be given work.
+	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }))
+	for _, policy := range []string{"fcfs", "edf", "terastal"} {
+		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
+			Traffic: sched.Traffic{Rates: []float64{1, 1}, Process: sched.ClosedLoop, Duration: time.Second}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := check(t, r)
+		if during := dispatchedDuring(r, 0); during == 0 || m.Failed > 0 || m.Utilization["gpu"] == 0 {
+			t.Errorf("%s: %d layers were dispatched to the CPU while one ran on the device: %+v", policy, during, m)
+		}
+		if v, err := e.Verify(r.Samples); err != nil || v.Wrong != 0 || v.Verified == 0 {
+			t.Errorf("%s: %+v %v", policy, v, err)
+		}
+	}
+}
+
+// A layer with a node that WebGPU does not take is not offered there, for a
+// reason that names the node; the layers around it are.
+func TestRefusedLayerOnWebGPU(t *testing.T) {
+	orttest.WebGPU(t)
+	value := func(name string, dims ...int64) *pb.ValueInfoProto {
+		shape := &pb.TensorShapeProto{}
+		for _, d := range dims {
+			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+		}
+		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(1), Shape: shape}}}}
+	}
+	node := func(op, in, out string) *pb.NodeProto {
+		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
+	}
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x", 2, 3, 3)}, Output: []*pb.ValueInfoProto{value("y", 2)},
+			Node: []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse("det", data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := models.ParseGranularity("cuts:a,b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := beside(t, webGPU(t, "gpu"), nil)
+	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
+	p := b.programs[0]
+	var refused *ort.RefusedError
+	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) || !errors.As(p.Refused[1][0][0], &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
+		t.Errorf("%v", p.Refused)
+	}
+	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+k) * 100 * time.Microsecond }))
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 3, Queue: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := check(t, r); m.Met != m.Released || m.Utilization["gpu"] == 0 {
+		t.Errorf("%+v", m)
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 3 {
+		t.Errorf("%+v %v", v, err)
+	}
+}

@@ -1,0 +1,83 @@
+package variants
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
+)
+
+// Half-precision variants run on WebGPU between layers in single precision, and
+// compute nearly the same; on a device without half precision they are refused.
+func TestHalfOnWebGPU(t *testing.T) {
+	orttest.WebGPU(t)
+	a, err := runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b := newNet(1, 8, 8, 8)
+	x := b.conv("x", 8, 8, 3, 1, 1, 1, nil)
+	x = b.node("Relu", []string{x})
+	b.conv(x, 8, 8, 3, 1, 1, 1, nil)
+	n := b.network(t, "op")
+	n.Variants = map[int][]runtime.Unit{}
+	for l := range n.Layers {
+		list, _ := Candidates(&n.Layers[l], false)
+		i := slices.IndexFunc(list, func(c *Candidate) bool { return c.Family == "fp16" })
+		if i < 0 {
+			t.Fatalf("layer %d has no half-precision candidate", l)
+		}
+		u, err := list[i].Unit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Variants[l] = []runtime.Unit{u}
+	}
+	p, err := runtime.Prepare(n, []runtime.Accelerator{a}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	slot, err := p.NewSlot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slot.Close()
+	in, err := n.Inputs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := n.Reference([][]*runtime.Tensor{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bits := range 1 << len(n.Layers) {
+		slot.SetInputs(in)
+		for l := range n.Layers {
+			i := bits >> l & 1
+			if !p.Runs(l, i, 0) {
+				if reason := p.Refused[l][i][0]; i > 0 && strings.Contains(reason.Error(), "f16") {
+					t.Skipf("the device does not compute in half precision, which the variant is refused for: %v", reason)
+				}
+				t.Fatalf("layer %d implementation %d: %v", l, i, p.Refused[l][i][0])
+			}
+			if err := slot.Run(l, i, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := slot.Outputs()[0]
+		d, err := models.Compare(out.Type, out.Data, want[0][0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if limit := 1e-2; bits == 0 && !(d.MaxRel <= runtime.Tolerance) || !(d.MaxRel <= limit) {
+			t.Errorf("variants %b: differs by %g of the largest magnitude", bits, d.MaxRel)
+		} else if bits > 0 && d.MaxRel <= 1e-6 {
+			t.Errorf("variants %b: no difference, so that nothing was computed in half precision", bits)
+		}
+	}
+}
