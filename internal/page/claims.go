@@ -86,7 +86,7 @@ func validationTable(all []*validation.Validation, paced bool) grid {
 
 // checkTable has a column for every policy and a row for every check.
 func checkTable(firsts []*validation.Validation, paced bool) grid {
-	g := grid{Caption: "How far off each prediction is: ✓ within the limit of the check, ✗ beyond", Head: columns("check", ">limit")}
+	g := grid{Caption: "How far off each prediction is: ✓ within the limit of the check, ✗ beyond, in its unit", Head: columns("check", ">limit")}
 	if paced {
 		g.Caption += "; in parentheses at the run's own pace"
 	}
@@ -111,9 +111,9 @@ func checkTable(firsts []*validation.Validation, paced bool) grid {
 				continue
 			}
 			c := &v.Checks[n]
-			text := heldMark(c, c.Off) + offText(c, c.Off)
+			text := heldMark(c, c.Off) + offNumber(c.Off)
 			if c.OffGiven != nil {
-				text += " (" + heldMark(c, *c.OffGiven) + offText(c, *c.OffGiven) + ")"
+				text += " (" + heldMark(c, *c.OffGiven) + offNumber(*c.OffGiven) + ")"
 			}
 			row = append(row, text)
 		}
@@ -136,6 +136,9 @@ func offText(c *validation.Check, off float64) string {
 	}
 	return signedPercent(off)
 }
+
+// offNumber is an error where the unit stands beside it.
+func offNumber(off float64) string { return minus(fmt.Sprintf("%+.1f", 100*off)) }
 
 // orderTable says for pairs of policies whether a prediction orders them as the
 // hardware did.

@@ -333,7 +333,7 @@ func TestWholeFolder(t *testing.T) {
 		"−4.0 points (−5.1 to −2.8)", "~ −1.0 points (−2.1 to +0.2)", "75 % confidence", "3 repeats are too few", "edf again (A/A)",
 		"A/A: between two runs of edf in the same repeat the mean miss rate differs by +0.3 points (−0.8 to +1.5)",
 		"✗ no", "✓ yes", "interference", "0.8x", "0.712x", "0.932x", "All rates of planted.yaml", ">0.80x<", "too few requests", "not all layers",
-		"a doubt about the profile", "it is no prediction, because", "terastal in detail: 1 of 3 checks held", ">1 of 3<", ">2 of 3<", "✓ −1.0 %", "✗ +25.0 %", "+7.9 points", ">−18.0 %<", ">2.8 %<", "at its own pace",
+		"a doubt about the profile", "it is no prediction, because", "terastal in detail: 1 of 3 checks held", ">1 of 3<", ">2 of 3<", "✓ −1.0 %", "✗ +25.0 %", "✓ −1.0 points", "+7.9 points", ">−18.0 %<", ">2.8 %<", "at its own pace",
 		"advances in steps of 0.05 us",
 		"cannot run", "planted processor", "SHA-256 abab", "medians over repeats of the whole run", "6.1 % (5.0 %)",
 	} {
@@ -571,6 +571,19 @@ func TestDistorted(t *testing.T) {
 	page := markup(t, &Page{Logs: []NamedLog{{"edf.log.json", l}}})
 	if head, _, _ := strings.Cut(page, "<main"); !strings.Contains(head, "DISTORTED") || !strings.Contains(head, "<li>edf.log.json: a profiler was on</li>") {
 		t.Error("the page does not warn of distorted times")
+	}
+}
+
+func TestSpread(t *testing.T) {
+	for _, c := range [][4]string{
+		{msText(2), msText(1), msText(3), "2.00 ms (1.00 to 3.00)"},
+		{msText(2), msText(.9), msText(3), "2.00 ms (900 us to 3.00 ms)"},
+		{points(-.01), points(-.02), points(0), "−1.0 points (−2.0 to +0.0)"},
+		{"1", "0", "2", "1 (0 to 2)"},
+	} {
+		if got := strings.ReplaceAll(spread(c[0], c[1], c[2]), nbsp, " "); got != c[3] {
+			t.Errorf("got %q, want %q", got, c[3])
+		}
 	}
 }
 

@@ -182,7 +182,7 @@ func (p *Page) compared() (section, bool) {
 			means.Rows = append(means.Rows, meanRow(c.AA, c.AA.Policy+" again (A/A)"))
 			s.Text = append(s.Text, againText(c))
 		}
-		s.Tables = append(s.Tables, means, modelComparison(c))
+		s.Tables = append(s.Tables, means, missComparison(c), responseComparison(c))
 	}
 	return s, len(s.Tables) > 0
 }
@@ -211,19 +211,29 @@ func meanRow(p *comparison.Policy, name string) []string {
 	return append([]string{name}, append(measureCells(&p.Miss, percent, points), ratio)...)
 }
 
-// modelComparison has the policies of a model one below the other.
-func modelComparison(c *comparison.Comparison) grid {
-	g := grid{Caption: "By model (" + c.Driver + ")", Head: columns("model", "policy", ">miss rate", ">difference", ">p", ">p50", ">difference", ">p99", ">difference")}
+// missComparison has the miss rates of a model under all policies one below the
+// other, responseComparison its response times.
+func missComparison(c *comparison.Comparison) grid {
+	g := grid{Caption: "Miss rates by model (" + c.Driver + ")", Head: columns("model", "policy", ">miss rate", ">difference", ">p")}
+	g.Rows = byModel(c, func(m *comparison.Model) []string { return measureCells(&m.Miss, percent, points) })
+	return g
+}
+
+func responseComparison(c *comparison.Comparison) grid {
+	g := grid{Caption: "Response times by model (" + c.Driver + "), of requests that finished", Head: columns("model", "policy", ">p50", ">difference", ">p99", ">difference")}
+	g.Rows = byModel(c, func(m *comparison.Model) []string {
+		return append(measureCells(&m.P50, msText, signedMS)[:2], measureCells(&m.P99, msText, signedMS)[:2]...)
+	})
+	return g
+}
+
+// byModel makes a row for every model and policy, with what of says about it.
+func byModel(c *comparison.Comparison, of func(*comparison.Model) []string) (rows [][]string) {
 	for m := range c.Policies[0].Models {
-		name := c.Policies[0].Models[m].Model
 		add := func(p *comparison.Policy, label string) {
-			if m >= len(p.Models) {
-				return
+			if m < len(p.Models) {
+				rows = append(rows, append([]string{p.Models[m].Model, label}, of(&p.Models[m])...))
 			}
-			x := &p.Models[m]
-			row := append([]string{name, label}, measureCells(&x.Miss, percent, points)...)
-			row = append(row, measureCells(&x.P50, msText, signedMS)[:2]...)
-			g.Rows = append(g.Rows, append(row, measureCells(&x.P99, msText, signedMS)[:2]...))
 		}
 		for n := range c.Policies {
 			add(&c.Policies[n], c.Policies[n].Policy)
@@ -232,13 +242,13 @@ func modelComparison(c *comparison.Comparison) grid {
 			add(c.AA, c.AA.Policy+" again (A/A)")
 		}
 	}
-	return g
+	return rows
 }
 
 // measureCells are the median with its interval, the difference with its own,
 // and its p.
 func measureCells(m *comparison.Measure, format, signed func(float64) string) []string {
-	value := fmt.Sprintf("%s (%s)", format(m.Median), between(measured(m), format))
+	value := spread(format(m.Median), format(m.Low), format(m.High))
 	if !m.Claimed {
 		value = "too few requests"
 	}
@@ -261,14 +271,23 @@ func difference(m *comparison.Measure, signed func(float64) string) string {
 	return apart(m, signed)
 }
 
-// apart is the difference with its interval, whose ends go without "points".
+// apart is the difference with its interval.
 func apart(m *comparison.Measure, signed func(float64) string) string {
-	text := signed(*m.Difference)
 	if m.DifferenceLow == nil || m.DifferenceHigh == nil {
-		return text
+		return signed(*m.Difference)
 	}
-	end := func(x float64) string { return strings.TrimSuffix(signed(x), " points") }
-	return fmt.Sprintf("%s (%s to %s)", text, end(*m.DifferenceLow), end(*m.DifferenceHigh))
+	return spread(signed(*m.Difference), signed(*m.DifferenceLow), signed(*m.DifferenceHigh))
+}
+
+// spread is a value with its interval; a unit that all three have stands once.
+func spread(value, low, high string) string {
+	if n := strings.LastIndexAny(value, " "+nbsp); n >= 0 {
+		unit := value[n:]
+		if strings.HasSuffix(low, unit) && strings.HasSuffix(high, unit) {
+			low, high = strings.TrimSuffix(low, unit), strings.TrimSuffix(high, unit)
+		}
+	}
+	return fmt.Sprintf("%s (%s to %s)", value, low, high)
 }
 
 func points(x float64) string { return minus(fmt.Sprintf("%+.1f points", 100*x)) }
