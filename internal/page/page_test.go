@@ -574,6 +574,19 @@ func TestDistorted(t *testing.T) {
 	}
 }
 
+// TestLanes: a run without a scheduler has as many lanes as requests ran at once,
+// which nobody wants to read one by one.
+func TestLanes(t *testing.T) {
+	m := eventlog.Metrics{Policy: runtime.Unscheduled, Utilization: map[string]float64{}}
+	for i := range 30 {
+		m.Utilization[fmt.Sprintf("lane %d", i+1)] = float64(i%2) / 2
+	}
+	page := markup(t, &Page{Results: []flow.Result{{Driver: eventlog.Real, Policies: []flow.PolicyResult{{Metrics: m}}}}})
+	if !strings.Contains(page, ">mean of 30 lanes 25.0 %<") || strings.Contains(page, "lane 1 ") {
+		t.Error("the page lists lanes")
+	}
+}
+
 func TestSpread(t *testing.T) {
 	for _, c := range [][4]string{
 		{msText(2), msText(1), msText(3), "2.00 ms (1.00 to 3.00)"},
