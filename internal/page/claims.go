@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ func (p *Page) validated() (section, bool) {
 	if paced {
 		s.Text = append(s.Text, "\"At the run's own pace\" is simulated with the speed that the accelerators had from moment to moment during this very run: it is no prediction, because that is known only afterwards, and says how much of a disagreement is the machine's and how much the simulator's.")
 	}
-	s.Tables = append(s.Tables, validationTable(all, paced))
+	s.Tables = append(s.Tables, validationTable(all, paced, len(firsts) < len(all)))
 	if len(firsts) > 1 {
 		s.Tables = append(s.Tables, checkTable(firsts, paced))
 	}
@@ -52,11 +53,15 @@ func (p *Page) validated() (section, bool) {
 	return s, true
 }
 
-// validationTable has a row for every run.
-func validationTable(all []*validation.Validation, paced bool) grid {
+// validationTable has a row for every run, with its log where policies ran more
+// than once.
+func validationTable(all []*validation.Validation, paced, repeated bool) grid {
 	g := grid{Caption: "Runs held against predictions of them", Head: columns("policy", "verdict", ">checks held", ">error of layer times", ">bias", ">within 10 %", "decisions replayed", "predicted by")}
 	if paced {
 		g.Head = slices.Insert(g.Head, 3, column{"at the run's own pace", true})
+	}
+	if repeated {
+		g.Head = append(g.Head, column{"log", false})
 	}
 	for _, v := range all {
 		verdict := "VALID"
@@ -78,6 +83,9 @@ func validationTable(all []*validation.Validation, paced bool) grid {
 		row := []string{v.Policy, verdict, fmt.Sprintf("%d of %d", held, len(v.Checks)), percent(v.Layers.MAPE), signedPercent(v.Layers.Bias), percent(v.Layers.Within10), replayed, by}
 		if paced {
 			row = slices.Insert(row, 3, fmt.Sprintf("%d of %d", given, len(v.Checks)))
+		}
+		if repeated {
+			row = append(row, filepath.Base(v.Log))
 		}
 		g.Rows = append(g.Rows, row)
 	}

@@ -429,6 +429,7 @@ func between2(s, from, to string) string {
 func TestInvalid(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
 	v := planted("mobile")
+	v.Log = "x/terastal.2.log.json"
 	v.Valid, v.Reasons = false, []string{"only 30 requests: raise --duration"}
 	if err := validated(planted("mobile"), v).Write(filepath.Join(dir, "validation.json")); err != nil {
 		t.Fatal(err)
@@ -436,6 +437,9 @@ func TestInvalid(t *testing.T) {
 	page := render(t, dir)
 	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") || !strings.Contains(page, "<li>terastal: only 30 requests: raise --duration</li>") {
 		t.Error("the page does not say that the run is invalid, and why")
+	}
+	if !strings.Contains(page, ">terastal.2.log.json<") || strings.Count(page, "terastal in detail") != 1 {
+		t.Error("the page does not tell repeated runs apart, or shows all in detail")
 	}
 }
 
