@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/page"
 	"github.com/terastal/terastal/internal/report"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -30,6 +31,9 @@ func newReport(s *streams) *cobra.Command {
 file of everything in it: who won, miss rates, response times, a timeline of the
 accelerators, layers, budgets, accuracy, validations, sweeps, provenance. The file
 needs no network and opens from disk. docs/REPORT.md says what each part shows.
+Prints the comparison, where the folder has one, else miss rates and latencies of
+every run, and what validations and curves in the folder came to; --json prints
+the figures of every run in either case.
 
 With event logs, real or simulated: computes miss rates, latencies and
 utilisation, and can write a report of them (--html). Of both, it can write a log as
@@ -59,10 +63,7 @@ func (o *reportOptions) run(args []string) error {
 	if err := o.check(len(p.Logs)); err != nil {
 		return err
 	}
-	metrics := p.Metrics()
-	if len(metrics) > 0 {
-		report.Policies(o.text(), metrics)
-	}
+	o.tables(p)
 	var logs []*eventlog.Log
 	for _, l := range p.Logs {
 		logs = append(logs, l.Log)
@@ -76,7 +77,48 @@ func (o *reportOptions) run(args []string) error {
 		}
 		fmt.Fprintf(o.err, "written: %s (open it in a browser)\n", o.html)
 	}
-	return o.document(metrics)
+	return o.document(p.Metrics())
+}
+
+// tables prints what the report is of: the comparison of a result that has one,
+// and a table of the logs that no comparison is of; a line for what else was
+// found out about them.
+func (o *reportOptions) tables(p *page.Page) {
+	w := o.text()
+	first := true
+	next := func() { // block of text
+		if !first {
+			fmt.Fprintln(w)
+		}
+		first = false
+	}
+	compared := map[string]bool{} // by driver
+	for i := range p.Results {
+		if r := &p.Results[i]; r.Comparison != nil {
+			compared[r.Driver] = true
+			next()
+			report.PoliciesCompared(w, r)
+		}
+	}
+	var rest []eventlog.Metrics
+	for _, l := range p.Logs {
+		if !compared[l.Header.Driver] {
+			rest = append(rest, l.Metrics())
+		}
+	}
+	if len(rest) > 0 {
+		next()
+		report.Policies(w, rest)
+	}
+	if len(p.Validations)+len(p.Curves) > 0 {
+		next()
+	}
+	for i := range p.Validations {
+		report.ValidationLine(w, &p.Validations[i])
+	}
+	for i := range p.Curves {
+		report.CurvesLine(w, &p.Curves[i])
+	}
 }
 
 // open reads a folder, for which it sets where the report goes, or logs.
@@ -101,6 +143,17 @@ func (o *reportOptions) open(args []string) (*page.Page, error) {
 // report by itself: reading them back takes a second per 20 MB or so, and several
 // times their size in memory.
 const maxPageBytes = 200 << 20
+
+// refreshPage makes the report of a folder anew that more was just found out
+// about, if it has results.
+func (s *streams) refreshPage(dir string) {
+	for _, r := range []flow.Result{{Driver: eventlog.Real}, {Driver: eventlog.Simulated}} {
+		if _, err := os.Stat(filepath.Join(dir, r.FileName())); err == nil {
+			s.writePage(dir)
+			return
+		}
+	}
+}
 
 // writePage makes the report of a folder that results were just written to, and
 // says so. What it cannot show is no fault of the run.

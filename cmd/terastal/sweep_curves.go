@@ -47,7 +47,8 @@ more than once the first crossing counts, and with other seeds the boundary is
 another, by as much as the intervals suggest.
 
 Simulated unless --real says that the real accelerators are to play. Writes
-curves.json and curves.csv to the output folder.`,
+curves.json and curves.csv to the output folder, and makes its report.html anew if
+there are results in it.`,
 		Example: `  terastal sweep curves --config my.yaml --load 1
   terastal sweep curves --config my.yaml --policies edf,terastal --limit 0.001 --seeds 24
   terastal sweep curves --config my.yaml --real --duration 5s --from 0.8 --to 1.2
@@ -98,6 +99,7 @@ func (o *curveOptions) run(cmd *cobra.Command) (err error) {
 	w := o.text()
 	report.Curves(w, curves)
 	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, flow.CurvesFile), filepath.Join(c.Out, flow.CurvesCSV))
+	o.refreshPage(c.Out)
 	if err := o.document(curves); err != nil {
 		return err
 	}

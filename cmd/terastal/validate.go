@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +29,8 @@ func newValidate(s *streams) *cobra.Command {
 out the same), simulates its arrivals with durations drawn from the profile, and
 compares layers, requests, miss rates and utilisation; names what prediction and
 hardware disagree about. With several logs, also whether the policies come out in
-the same order. A folder stands for the logs of real runs in it.
+the same order. A folder stands for the logs of real runs in it; its report.html
+is made anew.
 
 Predictions can come from files instead: --layers for the times of layers, --jobs
 for the completions of requests, each as CSV or JSON (docs/VALIDATION.md).
@@ -73,6 +75,10 @@ func (o *validateOptions) validate() error {
 		return err
 	}
 	fmt.Fprintf(o.text(), "\nwritten: %s\n", path)
+	dir := filepath.Dir(path)
+	if !slices.ContainsFunc(d.Validations, func(v validation.Validation) bool { return filepath.Dir(v.Log) != dir }) {
+		o.refreshPage(dir)
+	}
 	if err := o.document(d); err != nil {
 		return err
 	}

@@ -100,6 +100,19 @@ type PolicyResult struct {
 	Trace string `json:"trace,omitempty"`
 }
 
+// Lanes are, under the policy that schedules nothing, how many requests ran at
+// once at most, each in a lane of its own, and how busy lanes were on average; 0
+// for other policies, whose utilization is that of accelerators.
+func (p *PolicyResult) Lanes() (n int, mean float64) {
+	if p.Policy != runtime.Unscheduled {
+		return 0, 0
+	}
+	for _, x := range p.Utilization {
+		mean += x / float64(len(p.Utilization))
+	}
+	return len(p.Utilization), mean
+}
+
 // newResult describes the flow's plan.
 func (f *Flow) newResult(driver string) *Result {
 	c := &f.Config.Traffic

@@ -27,44 +27,22 @@ var ErrNothing = errors.New("nothing to report")
 type Page struct {
 	// Title is what the report is of: the folder's name, or the log's.
 	Title       string
-	Results     []Result // the real one first
+	Results     []flow.Result // the real one first
 	Profile     *profiler.Profile
 	Plan        *plan.Plan
 	Logs        []NamedLog // in order of results and repeats, else of names
-	Validations []validation.Validation
-	Orders      []Order
-	Comparisons []comparison.Comparison
-	Curves      []Curves
+	Validations []validation.Document
+	Curves      []comparison.Curves
 	// Files are those that were read, Notes what was left out and why.
 	Files []string
 	Notes []string
 }
 
-// Result is result.json or simulated.json.
-type Result struct {
-	flow.Result
-	// Comparison is there where policies were compared over repeats. Later are
-	// the repeats after the first, Again the baseline's second run of the first.
-	Comparison *comparison.Comparison `json:"comparison,omitempty"`
-	Later      []Repeat               `json:"later_repeats,omitempty"`
-	Again      *Played                `json:"a_a,omitempty"`
-}
-
-// Repeat is one repeat of a comparison.
-type Repeat struct {
-	Policies []Played `json:"policies"`
-	Again    *Played  `json:"a_a,omitempty"`
-}
-
-// Played names the log of one run of a policy.
-type Played struct {
-	Log string `json:"log"`
-}
-
-// logs are the names of the logs that are shown, those of a policy's repeats one
-// after the other, and of runs of the baseline against itself, which are not.
-func (r *Result) logs() (shown, aside []string) {
-	again := []*Played{r.Again}
+// logsOf are the names of a result's logs: those that are shown, a policy's
+// repeats one after the other, and those of runs of the baseline against itself,
+// which are not.
+func logsOf(r *flow.Result) (shown, aside []string) {
+	again := []*flow.PolicyResult{r.Again}
 	for n := range r.Policies {
 		shown = append(shown, filepath.Base(r.Policies[n].Log))
 		for _, l := range r.Later {
@@ -82,32 +60,6 @@ func (r *Result) logs() (shown, aside []string) {
 		}
 	}
 	return shown, aside
-}
-
-// Validations is the body of a validation document.
-type Validations struct {
-	Validations []validation.Validation `json:"validations"`
-	Orders      []Order                 `json:"order"`
-}
-
-// Order is whether a prediction orders two policies, by their mean miss rates, as
-// the hardware did. Decided is false where their intervals overlap on the hardware.
-type Order struct {
-	Better          string  `json:"better"`
-	Worse           string  `json:"worse"`
-	RealBetter      float64 `json:"real_better"`
-	RealWorse       float64 `json:"real_worse"`
-	PredictedBetter float64 `json:"predicted_better"`
-	PredictedWorse  float64 `json:"predicted_worse"`
-	Decided         bool    `json:"decided"`
-	Kept            bool    `json:"kept"`
-}
-
-// Curves is the body of a document of curves.
-type Curves struct {
-	comparison.Curves
-	// Reasons say why the curves cannot support what they show.
-	Reasons []string `json:"invalid_reasons"`
 }
 
 // NamedLog is an event log and the name of its file.
@@ -147,15 +99,16 @@ func Open(dir string) (*Page, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(p.Results, func(a, b Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
+	slices.SortFunc(p.Results, func(a, b flow.Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
 	logs, stale := p.current(logs)
 	if err := p.readLogs(dir, logs); err != nil {
 		return nil, err
 	}
+	p.leaveOutOld(stale)
 	if len(stale) > 0 {
 		p.Notes = append(p.Notes, "Logs of other runs lie in the folder and are left out: "+strings.Join(stale, ", ")+".")
 	}
-	if len(p.Results) == 0 && len(p.Logs) == 0 && p.Profile == nil && len(p.Validations) == 0 && len(p.Comparisons) == 0 && len(p.Curves) == 0 {
+	if len(p.Results) == 0 && len(p.Logs) == 0 && p.Profile == nil && len(p.Validations) == 0 && len(p.Curves) == 0 {
 		return nil, fmt.Errorf("%w: %s holds no result.json, simulated.json, profile.json, event log (*.log.json) or other terastal document; give the folder that `terastal run` or `terastal demo` wrote to", ErrNothing, dir)
 	}
 	return p, nil
@@ -205,7 +158,7 @@ func kindOf(path string) (string, error) {
 func kindByName(name string) string {
 	stem := strings.TrimSuffix(name, ".json")
 	switch {
-	case slices.Contains([]string{"profile", "plan", "validation", "comparison", "curves"}, stem):
+	case slices.Contains([]string{"profile", "plan", "validation", comparison.CurvesKind}, stem):
 		return stem
 	case strings.HasSuffix(stem, ".log"):
 		return "log"
@@ -219,12 +172,9 @@ func (p *Page) read(kind, dir, name string) (err error) {
 	path := filepath.Join(dir, name)
 	switch kind {
 	case kindResult:
-		var r Result
+		var r *flow.Result
 		if r, err = readResult(path); err == nil {
-			p.Results = append(p.Results, r)
-			if r.Comparison != nil {
-				p.Comparisons = append(p.Comparisons, *r.Comparison)
-			}
+			p.Results = append(p.Results, *r)
 		}
 	case "profile":
 		if name != "profile.json" {
@@ -237,16 +187,13 @@ func (p *Page) read(kind, dir, name string) (err error) {
 		}
 		p.Plan, _, err = plan.Read(path)
 	case "validation":
-		var v Validations
-		err = body(path, kind, &v)
-		p.Validations, p.Orders = append(p.Validations, v.Validations...), append(p.Orders, v.Orders...)
-	case "comparison":
-		var c comparison.Comparison
-		err = body(path, kind, &c)
-		p.Comparisons = append(p.Comparisons, c)
-	case "curves":
-		var c Curves
-		err = body(path, kind, &c)
+		var d *validation.Document
+		if d, err = validation.Read(path); err == nil {
+			p.Validations = append(p.Validations, *d)
+		}
+	case comparison.CurvesKind:
+		var c comparison.Curves
+		err = document.Read(path, comparison.CurvesKind, comparison.CurvesVersion, &c)
 		p.Curves = append(p.Curves, c)
 	default:
 		return nil
@@ -257,35 +204,19 @@ func (p *Page) read(kind, dir, name string) (err error) {
 	return err
 }
 
-func readResult(path string) (Result, error) {
-	var r Result
+func readResult(path string) (*flow.Result, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return r, fmt.Errorf("report: %w", err)
+		return nil, fmt.Errorf("report: %w", err)
 	}
+	var r flow.Result
 	if err := json.Unmarshal(data, &r); err != nil {
-		return r, fmt.Errorf("read %s: %w: not the result of a run: %w", path, document.ErrDamaged, err)
+		return nil, fmt.Errorf("read %s: %w: not the result of a run: %w", path, document.ErrDamaged, err)
 	}
 	if r.Driver != eventlog.Real && r.Driver != eventlog.Simulated {
-		return r, fmt.Errorf("read %s: %w: not the result of a run: its driver is %q", path, document.ErrDamaged, r.Driver)
+		return nil, fmt.Errorf("read %s: %w: not the result of a run: its driver is %q", path, document.ErrDamaged, r.Driver)
 	}
-	return r, nil
-}
-
-// schema is the version of the documents that body reads.
-const schema = 1
-
-// body reads a document. Keys that v does not have are ignored: the page shows
-// what it understands.
-func body(path, kind string, v any) error {
-	var raw json.RawMessage
-	if err := document.Read(path, kind, schema, &raw); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("read %s %s: %w: %w", kind, path, document.ErrDamaged, err)
-	}
-	return nil
+	return &r, nil
 }
 
 // current sorts log files by the results that name them; those that no result
@@ -296,7 +227,7 @@ func (p *Page) current(names []string) (used, stale []string) {
 	}
 	var known []string
 	for i := range p.Results {
-		shown, aside := p.Results[i].logs()
+		shown, aside := logsOf(&p.Results[i])
 		for _, name := range shown {
 			if slices.Contains(names, name) && !slices.Contains(used, name) {
 				used = append(used, name)
@@ -310,6 +241,33 @@ func (p *Page) current(names []string) (used, stale []string) {
 		}
 	}
 	return used, stale
+}
+
+// leaveOutOld drops validations of runs whose logs other runs have replaced
+// since, or whose logs are of other runs themselves.
+func (p *Page) leaveOutOld(stale []string) {
+	for i := range p.Validations {
+		d := &p.Validations[i]
+		before := len(d.Validations)
+		d.Validations = slices.DeleteFunc(d.Validations, func(v validation.Validation) bool {
+			name := filepath.Base(v.Log)
+			n := slices.IndexFunc(p.Logs, func(l NamedLog) bool { return l.File == name })
+			return slices.Contains(stale, name) || n >= 0 && !isOf(&v, p.Logs[n].Log)
+		})
+		if left := before - len(d.Validations); left > 0 {
+			d.Order = nil // it may be of what is left out
+			p.Notes = append(p.Notes, fmt.Sprintf("Validations of %s are left out, because the folder has other runs by now: `terastal validate` makes them anew.", plural(left, "earlier run")))
+		}
+	}
+	p.Validations = slices.DeleteFunc(p.Validations, func(d validation.Document) bool { return len(d.Validations) == 0 })
+}
+
+// isOf reports whether a validation can be of a log: whether requests ended as
+// it says.
+func isOf(v *validation.Validation, l *eventlog.Log) bool {
+	return slices.EqualFunc(v.Models, l.Metrics().Models, func(a validation.Model, b eventlog.ModelMetrics) bool {
+		return a.Model == b.Model && a.Real.Released == b.Released && a.Real.Met == b.Met && a.Real.Late == b.Late && a.Real.Dropped == b.Dropped && a.Real.Failed == b.Failed
+	})
 }
 
 // readers is how many logs are decoded at the same time.

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -83,7 +84,7 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 			t.Fatal(err)
 		}
 	}
-	r := flow.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
+	r := flow.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", ClockStepNS: 50, Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
 		Accelerators: []runtime.Spec{{Name: "array", Provider: "cpu", Threads: 1, Cores: []int{0}}, {Name: "vector", Provider: "cpu", Options: map[string]string{"b": "2", "a": "1"}}},
 		Traffic:      flow.TrafficInfo{Arrivals: "poisson", Phases: "random", DurationS: duration.Seconds(), Seed: 7, Drop: "late", Load: .8}, Valid: true,
 		Models: []flow.ModelInfo{{Name: first, Granularity: "block", Layers: 3, RatePerS: 330, DeadlineMS: 10, LatencyMS: map[string]float64{"array": 2.7}, FastestMS: 2.4, Level: 2, Preferred: map[string]int{"array": 2, "vector": 1}},
@@ -94,6 +95,7 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 			Verification: &runtime.Verification{Verified: 8}, Execution: &flow.Execution{Preempted: map[string]float64{"array": .01}}})
 		write(policy+".log.json", l.Write)
 	}
+	r.Comparison = compared(first)
 	write("result.json", func(path string) error { return writeJSON(path, r) })
 	p, _, err := plan.New(system(first), []float64{330, 420})
 	if err != nil {
@@ -102,12 +104,10 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	p.Variants = []plan.Variants{{Model: first, Metric: "top-1 accuracy", Theta: .95, Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
 	write("profile.json", profileOf(system(first)).Write)
-	write("validation.json", func(path string) error {
-		return document.Write(path, "validation", 1, Validations{[]validation.Validation{planted(first)},
-			[]Order{{Better: "terastal", Worse: "edf", RealBetter: .061, RealWorse: .11, PredictedBetter: .05, PredictedWorse: .09, Decided: true, Kept: true}}})
+	write("validation.json", validated(planted(first)).Write)
+	write("curves.json", func(path string) error {
+		return document.Write(path, comparison.CurvesKind, comparison.CurvesVersion, curves())
 	})
-	write("curves.json", func(path string) error { return document.Write(path, "curves", 1, curves()) })
-	write("comparison.json", func(path string) error { return document.Write(path, "comparison", 1, compared(first)) })
 	return dir
 }
 
@@ -144,8 +144,15 @@ func profileOf(s sched.System) *profiler.Profile {
 	return p
 }
 
+// validated is a document of runs, with two policies in the order that was
+// predicted.
+func validated(runs ...validation.Validation) *validation.Document {
+	return &validation.Document{Notes: []string{"a doubt about the profile"}, Validations: runs,
+		Order: []validation.Order{{Better: "terastal", Worse: "edf", RealBetter: .061, RealWorse: .11, PredictedBetter: .05, PredictedWorse: .09, Decided: true, Kept: true}}}
+}
+
 func planted(first string) validation.Validation {
-	rank := .98
+	rank, near, far := .98, -.01, .25
 	v := validation.Validation{Policy: "terastal", Predictor: "simulator", Decisions: 1234, Valid: true,
 		Layers: validation.Agreement{N: 4000, MAPE: .06, Bias: -.01, Within5: .6, Within10: .9, Rank: &rank}}
 	for i := range 12 {
@@ -161,16 +168,20 @@ func planted(first string) validation.Validation {
 			x := 12 * -math.Log(1-float64(q)/101)
 			m.Real.Quantiles, m.Predicted.Quantiles = append(m.Real.Quantiles, x), append(m.Predicted.Quantiles, .95*x)
 		}
+		given := m.Real
+		given.MissRate, given.Quantiles = .0277, m.Predicted.Quantiles
+		m.Given = &given
 		v.Models = append(v.Models, m)
 	}
 	v.Accelerators = []validation.Accelerator{{Accelerator: "array", Real: .8, Predicted: .78}}
 	v.Sources = []validation.Source{{Name: "interference", What: "layers took longer beside busy neighbours", Share: .6, MeanUS: 12}, {Name: "noise", What: "what is left", Share: .4, MeanUS: -1}}
-	v.Checks = []validation.Check{{What: "p50 of small", Real: 3, Predicted: 2.9, Unit: "ms", Off: .03, Limit: .05, OK: true}, {What: "p99 of small", Real: 11, Predicted: 9, Unit: "ms", Off: .18, Limit: .1}}
+	v.Checks = []validation.Check{{What: "p50 of small", Real: 3, Predicted: 2.9, Unit: "ms", Off: .03, Limit: .05, OK: true, OffGiven: &far},
+		{What: "p99 of small", Real: 11, Predicted: 9, Unit: "ms", Off: -.18, Limit: .1, OffGiven: &near}, {What: "small miss rate", Real: .029, Predicted: .108, Unit: "points", Off: .079, Limit: .02, OffGiven: &near}}
 	return v
 }
 
 func curves() comparison.Curves {
-	c := comparison.Curves{Driver: "simulated", Limit: .05}
+	c := comparison.Curves{Driver: "simulated", Source: "planted.yaml", DurationS: 12, Limit: .05}
 	for n, policy := range []string{"edf", "terastal"} {
 		x := comparison.Curve{Policy: policy}
 		for s := .5; s < 1.65; s += .1 {
@@ -179,24 +190,27 @@ func curves() comparison.Curves {
 		}
 		c.Curves = append(c.Curves, x)
 	}
-	sustains := .8
-	c.Curves[0].Sustains = &sustains
+	sustains, surely, not := .8, .7123, .9321
+	c.Curves[0].Sustains, c.Curves[0].Surely, c.Curves[0].SurelyNot = &sustains, &surely, &not
 	return c
 }
 
-func compared(first string) comparison.Comparison {
-	difference, p := -.04, .008
+func compared(first string) *comparison.Comparison {
 	measure := func(x float64, claimed bool) comparison.Measure {
 		return comparison.Measure{Median: x, Low: .9 * x, High: 1.1 * x, Values: []float64{x, .9 * x, 1.1 * x}, Claimed: claimed}
 	}
-	better := measure(.06, true)
-	better.Difference, better.P, better.Significant = &difference, &p, true
-	unclear := measure(.09, true)
-	unclear.Difference, unclear.P = &difference, &p
+	against := func(m comparison.Measure, difference float64, significant bool) comparison.Measure {
+		low, high, p := difference-.011, difference+.012, .008
+		m.Difference, m.DifferenceLow, m.DifferenceHigh, m.P, m.Significant = &difference, &low, &high, &p, significant
+		return m
+	}
 	ratio := .8
-	return comparison.Comparison{Driver: "real", Repeats: 3, Baseline: "edf", Policies: []comparison.Policy{
-		{Policy: "edf", Miss: measure(.1, true), Models: []comparison.Model{{Model: first, Miss: measure(.1, true), P50: measure(3, true), P99: measure(9, false)}}},
-		{Policy: "terastal", Miss: better, Geomean: &ratio, Models: []comparison.Model{{Model: first, Miss: unclear, P50: measure(3, true), P99: measure(9, true)}}}}}
+	base := comparison.Model{Model: first, Miss: measure(.1, true), P50: measure(3, true), P99: measure(9, false)}
+	return &comparison.Comparison{Driver: "real", Repeats: 3, Confidence: .75, Baseline: "edf", Policies: []comparison.Policy{
+		{Policy: "edf", Miss: measure(.1, true), Models: []comparison.Model{base}},
+		{Policy: "terastal", Miss: against(measure(.06, true), -.04, true), Geomean: &ratio,
+			Models: []comparison.Model{{Model: first, Miss: against(measure(.09, true), -.01, false), P50: measure(3, true), P99: measure(9, true)}}}},
+		AA: &comparison.Policy{Policy: "edf", Miss: against(measure(.101, true), .003, false), Models: []comparison.Model{base}}}
 }
 
 // render makes the report of a folder and checks what holds for every report.
@@ -316,12 +330,19 @@ func TestWholeFolder(t *testing.T) {
 	for _, text := range []string{
 		"terastal missed the fewest deadlines: 6.0 %. Next is edf with 10.0 %, 4.0 points more.", // from the comparison
 		"<strong>VALID</strong>", "a machine that was planted", "seed 7", "a=1, b=2", "top-1 accuracy", "0.95",
-		"−4.0 points", ">~<", "too few requests", "✗ no", "✓ yes", "interference", "0.8x", "geomean 0.80x", "not all layers",
+		"−4.0 points (−5.1 to −2.8)", "~ −1.0 points (−2.1 to +0.2)", "75 % confidence", "3 repeats are too few", "edf again (A/A)",
+		"A/A: between two runs of edf in the same repeat the mean miss rate differs by +0.3 points (−0.8 to +1.5)",
+		"✗ no", "✓ yes", "interference", "0.8x", "0.712x", "0.932x", "All rates of planted.yaml", ">0.80x<", "too few requests", "not all layers",
+		"a doubt about the profile", "it is no prediction, because", "terastal in detail: 1 of 3 checks held", ">1 of 3<", ">2 of 3<", "✓ −1.0 %", "✗ +25.0 %", "✓ −1.0 points", "+7.9 points", ">−18.0 %<", ">2.8 %<", "at its own pace",
+		"advances in steps of 0.05 us",
 		"cannot run", "planted processor", "SHA-256 abab", "medians over repeats of the whole run", "6.1 % (5.0 %)",
 	} {
-		if !strings.Contains(page, text) {
+		if !strings.Contains(html.UnescapeString(page), text) {
 			t.Errorf("the page does not say %q", text)
 		}
+	}
+	if strings.Contains(page, "DISTORTED") {
+		t.Error("the page doubts times that nothing distorted")
 	}
 	if save := os.Getenv("TERASTAL_PAGE"); save != "" { // to look at it
 		if err := os.WriteFile(save, []byte(page), 0o644); err != nil {
@@ -339,12 +360,11 @@ func TestSectionsNeedData(t *testing.T) {
 	}{
 		{[]string{"validation.json"}, []string{"validation"}},
 		{[]string{"curves.json"}, []string{"sweep"}},
-		{[]string{"comparison.json"}, []string{"comparison"}},
-		{[]string{"result.json"}, []string{"machine"}},
+		{[]string{"result.json"}, []string{"comparison", "machine"}},
 		{[]string{"edf.log.json", "terastal.log.json"}, []string{"timeline", "budgets"}},
 		{[]string{"edf.log.json", "terastal.log.json", "plan.json", "profile.json"}, []string{"timeline", "budgets", "layers", "accuracy"}},
-		{[]string{"edf.log.json", "terastal.log.json", "result.json"}, []string{"misses", "responses", "timeline", "budgets", "accuracy", "machine"}},
-		{[]string{"edf.log.json", "terastal.log.json", "result.json", "profile.json", "plan.json"}, []string{"ran", "misses", "responses", "timeline", "layers", "budgets", "accuracy", "machine"}},
+		{[]string{"edf.log.json", "terastal.log.json", "result.json"}, []string{"misses", "comparison", "responses", "timeline", "budgets", "accuracy", "machine"}},
+		{[]string{"edf.log.json", "terastal.log.json", "result.json", "profile.json", "plan.json"}, []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "machine"}},
 	} {
 		some := t.TempDir()
 		entries, err := os.ReadDir(dir)
@@ -409,19 +429,23 @@ func between2(s, from, to string) string {
 func TestInvalid(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
 	v := planted("mobile")
+	v.Log = "x/terastal.2.log.json"
 	v.Valid, v.Reasons = false, []string{"only 30 requests: raise --duration"}
-	if err := document.Write(filepath.Join(dir, "validation.json"), "validation", 1, Validations{Validations: []validation.Validation{planted("mobile"), v}}); err != nil {
+	if err := validated(planted("mobile"), v).Write(filepath.Join(dir, "validation.json")); err != nil {
 		t.Fatal(err)
 	}
 	page := render(t, dir)
-	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") || !strings.Contains(page, "<li>only 30 requests: raise --duration</li>") {
+	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") || !strings.Contains(page, "<li>terastal: only 30 requests: raise --duration</li>") {
 		t.Error("the page does not say that the run is invalid, and why")
+	}
+	if !strings.Contains(page, ">terastal.2.log.json<") || strings.Count(page, "terastal in detail") != 1 {
+		t.Error("the page does not tell repeated runs apart, or shows all in detail")
 	}
 }
 
 func TestDamaged(t *testing.T) {
 	dir := folder(t, "mobile", 100*msec)
-	for _, name := range []string{"result.json", "profile.json", "plan.json", "edf.log.json", "validation.json", "curves.json", "comparison.json"} {
+	for _, name := range []string{"result.json", "profile.json", "plan.json", "edf.log.json", "validation.json", "curves.json"} {
 		path := filepath.Join(dir, name)
 		good, err := os.ReadFile(path)
 		if err != nil {
@@ -476,7 +500,9 @@ func TestOtherRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Again, r.Later = &Played{"x/edf.aa.log.json"}, []Repeat{{Policies: []Played{{"x/edf.2.log.json"}, {"x/terastal.2.log.json"}}}}
+	played := func(log string) flow.PolicyResult { return flow.PolicyResult{Log: "x/" + log} }
+	again := played("edf.aa.log.json")
+	r.Again, r.Later = &again, []flow.Repeat{{Policies: []flow.PolicyResult{played("edf.2.log.json"), played("terastal.2.log.json")}}}
 	if err := writeJSON(path, r); err != nil {
 		t.Fatal(err)
 	}
@@ -498,6 +524,102 @@ func TestOtherRuns(t *testing.T) {
 	all := p.allSeries()
 	if a, b := all[0].models[0].totals.Released, all[1].models[0].totals.Released; a != 2*b {
 		t.Errorf("%d requests in two repeats, %d in one", a, b)
+	}
+}
+
+// TestEarlierValidations: a validation of a run that another has replaced is left
+// out, and so is one of a log that no result names.
+func TestEarlierValidations(t *testing.T) {
+	dir := folder(t, "mobile", 300*msec)
+	if err := simulate(t, "mobile", "dream", eventlog.Real, 300*msec).Write(filepath.Join(dir, "dream.log.json")); err != nil {
+		t.Fatal(err)
+	}
+	of := func(policy string) validation.Validation {
+		v := planted("mobile")
+		v.Policy, v.Log = policy, "x/"+policy+".log.json"
+		l, err := eventlog.Read(filepath.Join(dir, policy+".log.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for m, x := range l.Metrics().Models {
+			o := &v.Models[m].Real
+			o.Released, o.Met, o.Late, o.Dropped, o.Failed = x.Released, x.Met, x.Late, x.Dropped, x.Failed
+		}
+		return v
+	}
+	current, replaced, other, elsewhere := of("terastal"), of("edf"), of("dream"), planted("mobile")
+	replaced.Models[1].Real.Late++
+	elsewhere.Policy, elsewhere.Log = "fcfs", "fcfs.log.json"
+	if err := validated(current, replaced, other, elsewhere).Write(filepath.Join(dir, "validation.json")); err != nil {
+		t.Fatal(err)
+	}
+	page := render(t, dir)
+	for text, want := range map[string]bool{"terastal in detail": true, "fcfs in detail": true, "edf in detail": false, "dream in detail": false, "Order of policies": false,
+		"Validations of 2 earlier runs are left out": true, "How far off each prediction is": true} {
+		if strings.Contains(page, text) != want {
+			t.Errorf("the page says %q: %v, want %v", text, !want, want)
+		}
+	}
+	if err := validated(replaced).Write(filepath.Join(dir, "validation.json")); err != nil {
+		t.Fatal(err)
+	}
+	if page := render(t, dir); slices.Contains(sections(page), "validation") || !strings.Contains(page, "Validations of 1 earlier run are left out") {
+		t.Error("the page has a validation of nothing that is there")
+	}
+}
+
+// TestDistorted: a run whose times were distorted says so at the top.
+func TestDistorted(t *testing.T) {
+	l := simulate(t, "mobile", "edf", eventlog.Real, 100*msec)
+	l.Header.Distorted = "a profiler was on"
+	page := markup(t, &Page{Logs: []NamedLog{{"edf.log.json", l}}})
+	if head, _, _ := strings.Cut(page, "<main"); !strings.Contains(head, "DISTORTED") || !strings.Contains(head, "<li>edf.log.json: a profiler was on</li>") {
+		t.Error("the page does not warn of distorted times")
+	}
+}
+
+// TestLanes: a run without a scheduler has as many lanes as requests ran at once,
+// which nobody wants to read one by one.
+func TestLanes(t *testing.T) {
+	m := eventlog.Metrics{Policy: runtime.Unscheduled, Utilization: map[string]float64{}}
+	for i := range 30 {
+		m.Utilization[fmt.Sprintf("lane %d", i+1)] = float64(i%2) / 2
+	}
+	page := markup(t, &Page{Results: []flow.Result{{Driver: eventlog.Real, Policies: []flow.PolicyResult{{Metrics: m}}}}})
+	if !strings.Contains(page, ">mean of 30 lanes 25.0 %<") || strings.Contains(page, "lane 1 ") {
+		t.Error("the page lists lanes")
+	}
+}
+
+func TestSpread(t *testing.T) {
+	for _, c := range [][4]string{
+		{msText(2), msText(1), msText(3), "2.00 ms (1.00 to 3.00)"},
+		{msText(2), msText(.9), msText(3), "2.00 ms (900 us to 3.00 ms)"},
+		{points(-.01), points(-.02), points(0), "−1.0 points (−2.0 to +0.0)"},
+		{"1", "0", "2", "1 (0 to 2)"},
+	} {
+		if got := strings.ReplaceAll(spread(c[0], c[1], c[2]), nbsp, " "); got != c[3] {
+			t.Errorf("got %q, want %q", got, c[3])
+		}
+	}
+}
+
+// TestBegins: blocks of rows that begin alike are told apart, where there are any.
+func TestBegins(t *testing.T) {
+	rows := func(names string) (g grid) {
+		for _, n := range strings.Fields(names) {
+			g.Rows = append(g.Rows, []string{n})
+		}
+		return g
+	}
+	for names, want := range map[string]string{"a a b b c": "..x.x", "a b c": "...", "a": ".", "": ""} {
+		g, got := rows(names), ""
+		for i := range g.Rows {
+			got += map[bool]string{true: "x", false: "."}[g.Begins(i)]
+		}
+		if got != want {
+			t.Errorf("rows %q begin blocks at %q, want %q", names, got, want)
+		}
 	}
 }
 

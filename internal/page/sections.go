@@ -132,7 +132,7 @@ func missRates(all []*series) (section, bool) {
 	}
 	names := modelNames(all)
 	if len(names) > 1 {
-		s.Figures = append(s.Figures, chart{"Mean over models", intervals("Miss rate by policy, mean over models", mean, top, "miss rate", percentTick)})
+		s.Figures = append(s.Figures, chart{Caption: "Mean over models", SVG: intervals("Miss rate by policy, mean over models", mean, top, "miss rate", percentTick)})
 	}
 	g := grid{Caption: "Requests by outcome", Head: columns("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">interval")}
 	for _, name := range names {
@@ -142,7 +142,7 @@ func missRates(all []*series) (section, bool) {
 				rows = append(rows, row{x.label, m.miss, x.number, text(m.miss)})
 			}
 		}
-		s.Figures = append(s.Figures, chart{name, intervals("Miss rate of "+name+" by policy", rows, top, "miss rate", percentTick)})
+		s.Figures = append(s.Figures, chart{Caption: name, SVG: intervals("Miss rate of "+name+" by policy", rows, top, "miss rate", percentTick)})
 	}
 	for _, x := range all {
 		for _, m := range x.models {
@@ -164,68 +164,130 @@ func between(i interval, format func(float64) string) string {
 // compared shows comparisons over repeats.
 func (p *Page) compared() (section, bool) {
 	s := section{ID: "comparison", Title: "Policies compared", Wide: true}
-	for i := range p.Comparisons {
-		c := &p.Comparisons[i]
-		if len(c.Policies) == 0 {
+	for i := range p.Results {
+		c := p.Results[i].Comparison
+		if c == nil || len(c.Policies) == 0 {
 			continue
 		}
-		s.Text = append(s.Text, fmt.Sprintf("%s, played %s per policy on arrivals that all policies of a repeat shared. Medians of the repeats with intervals; differences are from %s; ~ stands where the difference is not significant at 5 %%.",
-			strings.ToUpper(c.Driver[:min(1, len(c.Driver))])+c.Driver[min(1, len(c.Driver)):], plural(c.Repeats, "time"), c.Baseline))
-		g := grid{Caption: "Medians over repeats (" + c.Driver + ")", Head: columns("policy", "model", ">miss rate", ">difference", ">p", ">p50", ">difference", ">p99", ">difference")}
+		s.Text = append(s.Text, fmt.Sprintf("%s, played %s per policy on arrivals that all policies of a repeat shared. Medians of the repeats, in parentheses with their intervals (%.3g %% confidence); differences are from %s. ~ stands before those that are not significant at 5 %% (Wilcoxon's signed-rank test).",
+			strings.ToUpper(c.Driver[:min(1, len(c.Driver))])+c.Driver[min(1, len(c.Driver)):], plural(c.Repeats, "time"), 100*c.Confidence, c.Baseline))
+		if c.Repeats < comparison.Enough {
+			s.Text = append(s.Text, fmt.Sprintf("%s are too few for any difference to be significant: `terastal compare --repeats %d` or more.", plural(c.Repeats, "repeat"), comparison.Enough))
+		}
+		means := grid{Caption: "Mean miss rates over models (" + c.Driver + ")", Head: columns("policy", ">mean miss rate", ">difference", ">p", ">p50, geomean of ratios")}
 		for n := range c.Policies {
-			g.Rows = append(g.Rows, comparisonRows(&c.Policies[n], c.Baseline)...)
+			means.Rows = append(means.Rows, meanRow(&c.Policies[n], c.Policies[n].Policy))
 		}
 		if c.AA != nil {
-			aa := *c.AA
-			aa.Policy += " against itself"
-			g.Rows = append(g.Rows, comparisonRows(&aa, c.Baseline)...)
-			s.Text = append(s.Text, "The rows of "+c.Baseline+" against itself show what difference chance alone makes here.")
+			means.Rows = append(means.Rows, meanRow(c.AA, c.AA.Policy+" again (A/A)"))
+			s.Text = append(s.Text, againText(c))
 		}
-		s.Tables = append(s.Tables, g)
+		s.Tables = append(s.Tables, means, missComparison(c), responseComparison(c))
 	}
 	return s, len(s.Tables) > 0
 }
 
-func comparisonRows(p *comparison.Policy, baseline string) [][]string {
-	mean := append([]string{p.Policy, "mean"}, measureCells(&p.Miss, percent, points)...)
-	mean = append(mean, p99Of(p)...)
-	rows := [][]string{mean}
-	for _, m := range p.Models {
-		row := append([]string{p.Policy, m.Model}, measureCells(&m.Miss, percent, points)...)
-		for _, q := range []*comparison.Measure{&m.P50, &m.P99} {
-			cells := measureCells(q, msText, signedMS)
-			row = append(row, cells[0], cells[1])
+// againText says what the baseline's second turns showed.
+func againText(c *comparison.Comparison) string {
+	m := &c.AA.Miss
+	switch {
+	case c.Driver != "real":
+		return "A/A: simulations repeat exactly, so that " + c.Baseline + " never differs from itself."
+	case m.Difference == nil:
+		return "A/A: " + c.Baseline + " played twice in every repeat, on too few requests to test it against itself."
+	}
+	text := fmt.Sprintf("A/A: between two runs of %s in the same repeat the mean miss rate differs by %s: what is no larger is noise of this machine.", c.Baseline, apart(m, points))
+	if what, tested := c.AA.Differs(); len(what) > 0 {
+		text += fmt.Sprintf(" Of %d quantities %d differ significantly where nothing can: %s.", tested, len(what), strings.Join(what, ", "))
+	}
+	return text
+}
+
+func meanRow(p *comparison.Policy, name string) []string {
+	ratio := ""
+	if p.Geomean != nil {
+		ratio = fmt.Sprintf("%.2fx", *p.Geomean)
+	}
+	return append([]string{name}, append(measureCells(&p.Miss, percent, points), ratio)...)
+}
+
+// missComparison has the miss rates of a model under all policies one below the
+// other, responseComparison its response times.
+func missComparison(c *comparison.Comparison) grid {
+	g := grid{Caption: "Miss rates by model (" + c.Driver + ")", Head: columns("model", "policy", ">miss rate", ">difference", ">p")}
+	g.Rows = byModel(c, func(m *comparison.Model) []string { return measureCells(&m.Miss, percent, points) })
+	return g
+}
+
+func responseComparison(c *comparison.Comparison) grid {
+	g := grid{Caption: "Response times by model (" + c.Driver + "), of requests that finished", Head: columns("model", "policy", ">p50", ">difference", ">p99", ">difference")}
+	g.Rows = byModel(c, func(m *comparison.Model) []string {
+		return append(measureCells(&m.P50, msText, signedMS)[:2], measureCells(&m.P99, msText, signedMS)[:2]...)
+	})
+	return g
+}
+
+// byModel makes a row for every model and policy, with what of says about it.
+func byModel(c *comparison.Comparison, of func(*comparison.Model) []string) (rows [][]string) {
+	for m := range c.Policies[0].Models {
+		add := func(p *comparison.Policy, label string) {
+			if m < len(p.Models) {
+				rows = append(rows, append([]string{p.Models[m].Model, label}, of(&p.Models[m])...))
+			}
 		}
-		rows = append(rows, row)
+		for n := range c.Policies {
+			add(&c.Policies[n], c.Policies[n].Policy)
+		}
+		if c.AA != nil && c.Driver == "real" {
+			add(c.AA, c.AA.Policy+" again (A/A)")
+		}
 	}
 	return rows
 }
 
-// p99Of fills the cells of a policy's mean row with the ratio of response times.
-func p99Of(p *comparison.Policy) []string {
-	if p.Geomean == nil {
-		return []string{"", "", "", ""}
-	}
-	return []string{fmt.Sprintf("geomean %.2fx", *p.Geomean), "", "", ""}
-}
-
-// measureCells are the median with its interval, the difference and its p.
+// measureCells are the median with its interval, the difference with its own,
+// and its p.
 func measureCells(m *comparison.Measure, format, signed func(float64) string) []string {
-	value := fmt.Sprintf("%s (%s)", format(m.Median), between(measured(m), format))
+	value := spread(format(m.Median), format(m.Low), format(m.High))
 	if !m.Claimed {
 		value = "too few requests"
 	}
-	difference, p := "", ""
-	if m.Difference != nil {
-		difference = "~"
-		if m.Significant {
-			difference = signed(*m.Difference)
-		}
-	}
+	p := ""
 	if m.P != nil {
 		p = fmt.Sprintf("%.3f", *m.P)
 	}
-	return []string{value, difference, p}
+	return []string{value, difference(m, signed), p}
+}
+
+// difference words that from the baseline, behind "~" where it is not
+// significant.
+func difference(m *comparison.Measure, signed func(float64) string) string {
+	switch {
+	case m.Difference == nil:
+		return ""
+	case !m.Significant:
+		return "~" + nbsp + apart(m, signed)
+	}
+	return apart(m, signed)
+}
+
+// apart is the difference with its interval.
+func apart(m *comparison.Measure, signed func(float64) string) string {
+	if m.DifferenceLow == nil || m.DifferenceHigh == nil {
+		return signed(*m.Difference)
+	}
+	return spread(signed(*m.Difference), signed(*m.DifferenceLow), signed(*m.DifferenceHigh))
+}
+
+// spread is a value with its interval; a unit that all three have stands once.
+func spread(value, low, high string) string {
+	if n := strings.LastIndexAny(value, " "+nbsp); n >= 0 {
+		unit := value[n:]
+		if strings.HasSuffix(low, unit) && strings.HasSuffix(high, unit) {
+			low, high = strings.TrimSuffix(low, unit), strings.TrimSuffix(high, unit)
+		}
+	}
+	return fmt.Sprintf("%s (%s to %s)", value, low, high)
 }
 
 func points(x float64) string { return minus(fmt.Sprintf("%+.1f points", 100*x)) }
@@ -249,7 +311,7 @@ func responses(all []*series) (section, bool) {
 	g := grid{Caption: "Response times of requests that finished, from their scheduled release", Head: columns("policy", "model", ">finished", ">p50", ">p90", ">p99", ">deadline")}
 	for _, name := range modelNames(all) {
 		if f, ok := distribution(all, name); ok {
-			s.Figures = append(s.Figures, chart{name, f})
+			s.Figures = append(s.Figures, chart{Caption: name, SVG: f})
 		}
 	}
 	for _, x := range all {
@@ -462,7 +524,7 @@ func (p *Page) heat(all []*series) (section, bool) {
 	used := usesOf(all)
 	for i := range models {
 		s.Wide = s.Wide || len(models[i].layers) > 9
-		s.Figures = append(s.Figures, chart{models[i].name, heatMap(&models[i], accs, used)})
+		s.Figures = append(s.Figures, chart{Caption: models[i].name, SVG: heatMap(&models[i], accs, used)})
 		s.Tables = append(s.Tables, latencyTable(&models[i], accs, used))
 	}
 	return s, true
@@ -654,7 +716,7 @@ func budgets(all []*series) (section, bool) {
 		}
 		progress := x.progress(m, len(b.Layer))
 		f, rows := budgetChart(&sys.Models[m], b, progress)
-		s.Figures = append(s.Figures, chart{sys.Models[m].Name, f})
+		s.Figures = append(s.Figures, chart{Caption: sys.Models[m].Name, SVG: f})
 		g.Rows = append(g.Rows, rows...)
 	}
 	s.Tables = []grid{g}
@@ -785,8 +847,12 @@ func (p *Page) machine() (section, bool) {
 		for n := range r.Policies {
 			x := &r.Policies[n]
 			var util, taken []string
-			for _, k := range sortedKeys(x.Utilization) {
-				util = append(util, k+" "+percent(x.Utilization[k]))
+			if lanes, mean := x.Lanes(); lanes > 0 {
+				util = append(util, fmt.Sprintf("mean of %s %s", plural(lanes, "lane"), percent(mean)))
+			} else {
+				for _, k := range sortedKeys(x.Utilization) {
+					util = append(util, k+" "+percent(x.Utilization[k]))
+				}
 			}
 			verified, d50, d99 := "", "", ""
 			if v := x.Verification; v != nil {
@@ -841,6 +907,9 @@ func (p *Page) provenance() (section, bool) {
 		if h.MemoryBytes > 0 {
 			add("memory", fmt.Sprintf("%.1f GiB", float64(h.MemoryBytes)/(1<<30)))
 		}
+		if r.ClockStepNS > 0 {
+			add("clock", fmt.Sprintf("advances in steps of %s", usText(float64(r.ClockStepNS)/1e3)))
+		}
 		for _, gpu := range h.GPUs {
 			add("graphics processor", strings.TrimSpace(gpu.Vendor+" "+gpu.Model+" "+gpu.Driver))
 		}
@@ -851,6 +920,9 @@ func (p *Page) provenance() (section, bool) {
 		text := fmt.Sprintf("%s, %s, seed %d, queue %d, drop %s, %s records", h.Driver, h.Policy, h.Seed, h.Queue, h.Drop, count(len(l.Records)))
 		if h.Adapt {
 			text += ", adapting"
+		}
+		if h.Distorted != "" {
+			text += "; its times are distorted: " + h.Distorted
 		}
 		add(l.File, text)
 	}

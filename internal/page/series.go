@@ -164,8 +164,10 @@ func (p *Page) allSeries() []*series {
 			s.label += " (simulated)"
 		}
 		s.summarise()
-		for n := range p.Comparisons {
-			s.compared(&p.Comparisons[n])
+		for i := range p.Results {
+			if c := p.Results[i].Comparison; c != nil {
+				s.compared(c)
+			}
 		}
 	}
 	return out

@@ -20,8 +20,10 @@ type view struct {
 	Detail   string
 	Verdict  string // VALID, INVALID or nothing
 	Reasons  []string
-	Sections []section
-	Timeline *timeline
+	// Distorted has, by run, why its times are not to be trusted.
+	Distorted []string
+	Sections  []section
+	Timeline  *timeline
 }
 
 // section is one part of the page; only those with something to show are made.
@@ -32,7 +34,8 @@ type section struct {
 	Figures   []chart
 	Wide      bool // one figure per line
 	Tables    []grid
-	Timeline  bool // the place for the timeline
+	Groups    []section // folded away behind their titles; a single one is open
+	Timeline  bool      // the place for the timeline
 }
 
 type legend struct {
@@ -43,6 +46,7 @@ type legend struct {
 type chart struct {
 	Caption string
 	SVG     template.HTML
+	Legend  []legend
 }
 
 // grid is a table. One with a Summary is folded away behind it.
@@ -51,6 +55,21 @@ type grid struct {
 	Summary string
 	Head    []column
 	Rows    [][]string
+}
+
+// Begins reports whether row i begins a block: rows whose first cells are the
+// same belong together, where a table has such.
+func (g grid) Begins(i int) bool {
+	same := func(i int) bool { return g.Rows[i][0] == g.Rows[i-1][0] }
+	if i == 0 || same(i) {
+		return false
+	}
+	for n := 1; n < len(g.Rows); n++ {
+		if same(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // column is the head of one; right-aligned if it holds numbers.
@@ -77,11 +96,12 @@ func (p *Page) view() *view {
 		v.judge(p.Results[i].Valid, p.Results[i].Reasons)
 	}
 	for i := range p.Validations {
-		v.judge(p.Validations[i].Valid, p.Validations[i].Reasons)
+		v.judge(p.Validations[i].Valid())
 	}
 	for i := range p.Curves {
 		v.judge(len(p.Curves[i].Reasons) == 0, p.Curves[i].Reasons)
 	}
+	v.Distorted = p.distorted()
 	add := func(s section, ok bool) {
 		if ok {
 			v.Sections = append(v.Sections, s)
@@ -102,6 +122,17 @@ func (p *Page) view() *view {
 	add(p.machine())
 	add(p.provenance())
 	return v
+}
+
+// distorted says which logs are of runs whose times were distorted on purpose.
+func (p *Page) distorted() []string {
+	var out []string
+	for _, l := range p.Logs {
+		if why := l.Header.Distorted; why != "" {
+			out = append(out, fmt.Sprintf("%s: %s", l.File, why))
+		}
+	}
+	return out
 }
 
 // judge collects verdicts: one INVALID makes the page so.
@@ -169,19 +200,13 @@ func (p *Page) otherHeadline() string {
 	switch {
 	case len(p.Validations) > 0:
 		held, checks := 0, 0
-		for _, v := range p.Validations {
-			for _, c := range v.Checks {
-				checks++
-				if c.OK {
-					held++
-				}
-			}
+		for i := range p.Validations {
+			h, _, n := p.Validations[i].Held()
+			held, checks = held+h, checks+n
 		}
 		return fmt.Sprintf("The prediction held %d of %d checks.", held, checks)
 	case len(p.Curves) > 0:
-		return fmt.Sprintf("How miss rates of %d policies grow with the rates.", len(p.Curves[0].Curves.Curves))
-	case len(p.Comparisons) > 0:
-		return fmt.Sprintf("%d policies compared.", len(p.Comparisons[0].Policies))
+		return fmt.Sprintf("How miss rates of %d policies grow with the rates.", len(p.Curves[0].Curves))
 	case p.Profile != nil:
 		layers := 0
 		for _, m := range p.Profile.Models {

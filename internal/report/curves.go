@@ -36,20 +36,37 @@ func Curves(w io.Writer, c *comparison.Curves) {
 	t = table.New("policy", ">sustains scale", ">interval", ">load", fmt.Sprintf("miss rate%s", between(scales)))
 	for i := range c.Curves {
 		x := &c.Curves[i]
-		sustains, load := "none of these", ""
+		load := ""
 		if x.Sustains != nil {
-			sustains = fmt.Sprintf("%.3g", *x.Sustains)
-			if x.Exceeds == nil {
-				sustains += " or more"
-			}
 			load = fmt.Sprintf("%.2f", at(x, *x.Sustains).Load)
 		}
-		t.AppendRow(table.Row{x.Policy, sustains, surely(x), load, plot(x, scales, c.Limit)})
+		t.AppendRow(table.Row{x.Policy, sustained(x), surely(x), load, plot(x, scales, c.Limit)})
 	}
 	render(w, t)
 	Paragraph(w, fmt.Sprintf("Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the mean with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above %g %%. Load: demand over the fluid bound, which no schedule exceeds. Interval: below it the intervals of all points are within the limit, beyond it all are above; more seeds and longer runs narrow it.",
 		runs, c.DurationS, c.Driver, 100*c.Limit))
 	fmt.Fprintf(w, "plot: %c is within the limit, %c below 12.5 %%, %c below 25 %%, and so on to %c\n", within, bars, bars+1, bars+7)
+}
+
+// CurvesLine says in a line what the policies sustain.
+func CurvesLine(w io.Writer, c *comparison.Curves) {
+	var parts []string
+	for i := range c.Curves {
+		x := &c.Curves[i]
+		parts = append(parts, x.Policy+" "+sustained(x))
+	}
+	fmt.Fprintf(w, "curves of %s (%s): %s, at most %g %% missed up to scale: %s\n", c.Source, c.Driver, word(len(c.Reasons) == 0), 100*c.Limit, strings.Join(parts, ", "))
+}
+
+// sustained words the scale that a policy sustains.
+func sustained(c *comparison.Curve) string {
+	switch {
+	case c.Sustains == nil:
+		return "none of these"
+	case c.Exceeds == nil:
+		return fmt.Sprintf("%.3g or more", *c.Sustains)
+	}
+	return fmt.Sprintf("%.3g", *c.Sustains)
 }
 
 // surely is where the scale that a policy sustains may lie.

@@ -162,8 +162,12 @@ func Verification(w io.Writer, policies []flow.PolicyResult) {
 			diff = fmt.Sprintf("%.1e", v.MaxAbsDiff)
 		}
 		var use []string
-		for _, name := range slices.Sorted(mapKeys(p.Utilization)) {
-			use = append(use, fmt.Sprintf("%s %s", name, percent(p.Utilization[name])))
+		if lanes, mean := p.Lanes(); lanes > 0 {
+			use = append(use, fmt.Sprintf("%d lanes, mean %s", lanes, percent(mean)))
+		} else {
+			for _, name := range slices.Sorted(mapKeys(p.Utilization)) {
+				use = append(use, fmt.Sprintf("%s %s", name, percent(p.Utilization[name])))
+			}
 		}
 		t.AppendRow(table.Row{p.Policy, verified, diff, usText(float64(p.DecisionP50NS) / 1e3), usText(float64(p.DecisionP99NS) / 1e3),
 			usText(p.ReleaseLagP50US), usText(p.ReleaseLagP99US), usText(p.IdleLagP99US), strings.Join(use, ", ")})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/table"
@@ -27,6 +28,34 @@ func Validation(w io.Writer, d *validation.Document) {
 	orders(w, d.Order)
 }
 
+// ValidationLine says in a line what validations came to.
+func ValidationLine(w io.Writer, d *validation.Document) {
+	held, given, checks := d.Held()
+	valid, _ := d.Valid()
+	runs := fmt.Sprintf("%d runs", len(d.Validations))
+	if len(d.Validations) == 1 {
+		runs = "run of " + d.Validations[0].Policy
+	}
+	line := fmt.Sprintf("validation of %s: %s, %d of %d checks pass", runs, word(valid), held, checks)
+	if given > 0 {
+		line += fmt.Sprintf(" (%d at the pace that the machine had)", given)
+	}
+	for i := range d.Validations {
+		if v := &d.Validations[i]; v.Difference != "" {
+			line += "; replayed decisions of " + v.Policy + " differ"
+		}
+	}
+	fmt.Fprintln(w, line)
+}
+
+// word is a verdict.
+func word(valid bool) string {
+	if valid {
+		return "VALID"
+	}
+	return "INVALID"
+}
+
 // validated prints one run.
 func validated(w io.Writer, v *validation.Validation) {
 	verdict(w, v)
@@ -40,23 +69,9 @@ func validated(w io.Writer, v *validation.Validation) {
 
 // verdict says in a few lines what came out.
 func verdict(w io.Writer, v *validation.Validation) {
-	passed, given, paced := 0, 0, false
-	for _, c := range v.Checks {
-		if c.OK {
-			passed++
-		}
-		if c.OffGiven != nil {
-			paced = true
-			if math.Abs(*c.OffGiven) <= c.Limit {
-				given++
-			}
-		}
-	}
-	word := "VALID"
-	if !v.Valid {
-		word = "INVALID"
-	}
-	fmt.Fprintf(w, "%s: %s, %d of %d checks pass, predicted by %s", v.Policy, word, passed, len(v.Checks), v.Predictor)
+	passed, given := v.Held()
+	paced := slices.ContainsFunc(v.Checks, func(c validation.Check) bool { return c.OffGiven != nil })
+	fmt.Fprintf(w, "%s: %s, %d of %d checks pass, predicted by %s", v.Policy, word(v.Valid), passed, len(v.Checks), v.Predictor)
 	if v.Draws > 1 {
 		fmt.Fprintf(w, " (%d draws)", v.Draws)
 	}
@@ -139,7 +154,7 @@ func differences(v *validation.Validation, model string, given bool) table.Row {
 		if c.Unit == "points" {
 			s = fmt.Sprintf("%+.1f points", 100*off)
 		}
-		if math.Abs(off) > c.Limit {
+		if !c.Holds(off) {
 			s = "! " + s
 		}
 		text[c.What] = s

@@ -69,6 +69,16 @@ func (d *Document) Valid() (bool, []string) {
 	return len(reasons) == 0, reasons
 }
 
+// Held counts the checks that hold over all runs, those that hold at the runs'
+// own pace, and all.
+func (d *Document) Held() (held, given, checks int) {
+	for i := range d.Validations {
+		h, g := d.Validations[i].Held()
+		held, given, checks = held+h, given+g, checks+len(d.Validations[i].Checks)
+	}
+	return held, given, checks
+}
+
 // Add adds the validation of a log.
 func (d *Document) Add(v *Validation, log *eventlog.Log) {
 	v.traffic = fmt.Sprint(log.Header.Rates, log.Header.Duration, log.Header.Drop, log.Header.System.Accelerators)

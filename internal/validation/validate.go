@@ -165,7 +165,7 @@ func (v *Validation) check() {
 		} {
 			c := Check{What: m.Model + " " + q.what, Unit: q.unit, Real: q.of(&m.Real), Predicted: q.of(&m.Predicted), Limit: q.limit}
 			c.Off = q.off(c.Predicted, c.Real)
-			c.OK = math.Abs(c.Off) <= c.Limit
+			c.OK = c.Holds(c.Off)
 			if m.Given != nil {
 				off := q.off(q.of(m.Given), c.Real)
 				c.OffGiven = &off

@@ -3,6 +3,8 @@
 // job, and decision by decision; and says what the two disagree about and why.
 package validation
 
+import "math"
+
 // Validation is one real run held against a prediction of it.
 type Validation struct {
 	Policy string `json:"policy"`
@@ -134,4 +136,21 @@ type Check struct {
 	// there is none. What it is within the limit of, and Off is not, the machine
 	// was not as profiled.
 	OffGiven *float64 `json:"off_given_pace,omitempty"`
+}
+
+// Holds reports whether an error is within the check's limit.
+func (c *Check) Holds(off float64) bool { return math.Abs(off) <= c.Limit }
+
+// Held counts the checks that hold, and those that hold at the run's own pace.
+func (v *Validation) Held() (held, given int) {
+	for i := range v.Checks {
+		c := &v.Checks[i]
+		if c.OK {
+			held++
+		}
+		if c.OffGiven != nil && c.Holds(*c.OffGiven) {
+			given++
+		}
+	}
+	return held, given
 }
