@@ -142,7 +142,7 @@ func (o *reportOptions) open(args []string) (*page.Page, error) {
 // maxPageBytes bounds the logs from which a verb that plays traffic makes the
 // report by itself: reading them back takes a second per 20 MB or so, and several
 // times their size in memory.
-const maxPageBytes = 200 << 20
+const maxPageBytes = 400 << 20
 
 // refreshPage makes the report of a folder anew that more was just found out
 // about, if it has results.
