@@ -17,8 +17,9 @@ import (
 // A search models its own delay: until it is expected to be over, schedules are
 // rolled by the rule that dispatches meanwhile.
 //
-// Beside the engine (see Search), it searches one time in probing only while
-// searches do not pay for their time: when the mean gain of one, in weighted
+// Beside the engine (see Search), a rule that was found holds for some decisions;
+// without a later result the policy is priced EDF again, the first rule. It
+// searches one time in probing only while searches do not pay for their time: when the mean gain of one, in weighted
 // misses, is below the misses that the accelerators could have prevented in the
 // share of their time that a search takes from them (SearchShare):
 //
@@ -39,6 +40,7 @@ type rollout struct {
 	age     float64 // mean time from the snapshot of a search to its result
 	density float64 // misses prevented per nanosecond of all accelerators
 	skipped int     // searches, since the last, that would not have paid
+	held    int     // decisions since a result was taken in
 }
 
 // rolloutOptions are the policy's. Those that docs/EVALUATION-ROLLOUT.md compares
@@ -58,8 +60,13 @@ func defaultRollout() rolloutOptions {
 const (
 	// smoothing is the share of the last search in the means over searches.
 	smoothing = 1.0 / 16
-	// probing is how many due searches a policy that does not search skips.
-	probing = 64
+	// probing is how many due searches a policy that does not search skips. On
+	// two cores without a spare one, 64 cost 2 to 3 % of their time, which under
+	// overload is worth more than what the searches found (docs/HARDWARE.md).
+	probing = 1024
+	// holding is for how many decisions a rule that was found beside the engine
+	// holds: what it was found for is over.
+	holding = 32
 )
 
 func newRollout(t *Tables) Policy { return newRolloutWith(t, defaultRollout()) }
@@ -91,6 +98,9 @@ func (p *rollout) configure(cfg *Config) {
 
 func (p *rollout) Select(s *State, out []Choice) []Choice {
 	first := len(out)
+	if p.held++; p.beside && p.held > holding {
+		p.cur = 0
+	}
 	out = p.rules[p.cur].Select(s, out)
 	if p.applied { // a result is no news
 		p.applied = false
@@ -179,7 +189,7 @@ func (p *rollout) apply(f Found, age time.Duration) {
 	if f.Rule < 0 || f.Rule >= len(p.rules) {
 		broken("search found rule %d of %d", f.Rule, len(p.rules))
 	}
-	p.cur, p.applied = f.Rule, true
+	p.cur, p.applied, p.held = f.Rule, true, 0
 	p.gain += smoothing * (f.Gain - p.gain)
 	p.age += smoothing * (float64(age) - p.age)
 }

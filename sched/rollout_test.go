@@ -156,6 +156,45 @@ func TestSearchAllocations(t *testing.T) {
 	}
 }
 
+// TestFoundRuleHolds: a rule that was found is used, but not for ever: without
+// another result the policy is priced EDF again.
+func TestFoundRuleHolds(t *testing.T) {
+	const fcfs = 12 // of the portfolio
+	sys := workload(4, 3)
+	// drive lets so many jobs pass one at a time after a result, and records
+	// what is dispatched under load then.
+	drive := func(policy string, alone int) (out []sched.Dispatch) {
+		m := newTreadmill(t, sys, policy, sched.DropNone, 1)
+		if m.engine.SearchBeside() != nil {
+			m.engine.Step(sched.Event{Kind: sched.Searched, Found: sched.Found{Rule: fcfs}})
+		}
+		for m.next < int64(alone) || m.engine.Active() > 0 {
+			if m.next == int64(alone) {
+				m.jobs = 0 // no further ones
+			}
+			m.step()
+		}
+		m.now, m.jobs = time.Hour, 12
+		for range 100 {
+			before := slices.Clone(m.ends)
+			m.step()
+			for k, end := range m.ends {
+				if end != before[k] && end > 0 {
+					out = append(out, sched.Dispatch{Accelerator: k, Finish: end})
+				}
+			}
+		}
+		return out
+	}
+	if slices.Equal(drive("rollout", 0), drive("pedf", 0)) {
+		t.Error("the rule that was found is not used")
+	}
+	const jobs = 3 // of 20 layers
+	if !slices.Equal(drive("rollout", jobs), drive("pedf", jobs)) {
+		t.Error("the rule that was found is still used after 60 decisions")
+	}
+}
+
 // TestSearchStops: where a search takes more from the accelerators than it
 // gives, most are not made.
 func TestSearchStops(t *testing.T) {
