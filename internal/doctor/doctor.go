@@ -204,13 +204,12 @@ func (r *Report) advise(open []string) {
 	}
 	if h.OS == "linux" && !slices.Contains(open, "webgpu") {
 		switch {
+		case len(h.GPUs) == 0 && (h.Vulkan.Loader == "" || len(h.Vulkan.ICDs) == 0):
+			r.fix("there is no GPU for WebGPU; a software Vulkan device lets it run, slowly, for tests", `eval "$(scripts/setup-software-vulkan.sh)"`)
 		case h.Vulkan.Loader == "":
 			r.fix("the Vulkan loader is missing, which WebGPU needs", "sudo apt-get install libvulkan1")
-		case len(h.Vulkan.ICDs) == 0 && len(h.GPUs) > 0:
-			r.fix("no Vulkan driver is installed, which WebGPU needs", "sudo apt-get install mesa-vulkan-drivers (AMD, Intel), or the NVIDIA driver")
 		case len(h.Vulkan.ICDs) == 0:
-			r.fix("there is no Vulkan driver and no GPU; a software one lets WebGPU run, slowly",
-				"sudo apt-get install chromium && export VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json XDG_RUNTIME_DIR=/tmp")
+			r.fix("no Vulkan driver is installed, which WebGPU needs", "sudo apt-get install mesa-vulkan-drivers (AMD, Intel), or the NVIDIA driver")
 		}
 	}
 	if h.OS == "linux" {
@@ -393,6 +392,9 @@ func (r Report) providerTable() table.Table {
 		switch {
 		case p.Built:
 			where = "built in"
+			if p.Name == "webgpu" && p.Opens && r.Host.OS == "linux" && len(r.Host.GPUs) == 0 {
+				where += ", on a software device: there is no GPU"
+			}
 		case p.Plugin != "":
 			where = "plugin"
 		}

@@ -199,9 +199,10 @@ func TestAdvise(t *testing.T) {
 		want []string // a part of each command
 	}{
 		{"nothing missing", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu", "cuda", "tensorrt"}, nil},
-		{"no loader", hostinfo.Info{OS: "linux"}, []string{"cpu"}, []string{"libvulkan1"}},
+		{"no loader", hostinfo.Info{OS: "linux", GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"}, []string{"libvulkan1"}},
+		{"nothing", hostinfo.Info{OS: "linux"}, []string{"cpu"}, []string{"setup-software-vulkan.sh"}},
 		{"no driver", hostinfo.Info{OS: "linux", Vulkan: loader, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"}, []string{"mesa-vulkan-drivers"}},
-		{"no GPU", hostinfo.Info{OS: "linux", Vulkan: loader}, []string{"cpu"}, []string{"VK_DRIVER_FILES"}},
+		{"no GPU", hostinfo.Info{OS: "linux", Vulkan: loader}, []string{"cpu"}, []string{"setup-software-vulkan.sh"}},
 		{"no NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu"}, []string{"nvidia-driver"}},
 		{"old NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "550.1"}}, []string{"cpu", "webgpu"}, []string{"nvidia-driver-580"}},
 		{"no CUDA provider", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}}, []string{"cpu", "webgpu"}, []string{"--with cuda"}},
