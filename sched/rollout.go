@@ -99,7 +99,7 @@ func (p *rollout) configure(cfg *Config) {
 func (p *rollout) Select(s *State, out []Choice) []Choice {
 	first := len(out)
 	if p.held++; p.beside && p.held > holding {
-		p.cur = 0
+		p.cur = fallback
 	}
 	out = p.rules[p.cur].Select(s, out)
 	if p.applied { // a result is no news

@@ -133,7 +133,8 @@ func realLogs(paths []string) ([]string, error) {
 		n := len(out)
 		for _, f := range found {
 			name := strings.TrimSuffix(filepath.Base(f), ".log.json")
-			if name != runtime.Unscheduled && !strings.HasSuffix(name, "-simulated") {
+			// What follows a dot tells repeats apart; see playing.stem.
+			if name != runtime.Unscheduled && !strings.HasPrefix(name, runtime.Unscheduled+".") && !strings.Contains(name, "-simulated") {
 				out = append(out, f)
 			}
 		}
