@@ -45,8 +45,8 @@ type Candidate struct {
 
 // Candidates lists the candidates for a layer, unfitted. notes says why
 // families or operators were left out. cpu is whether they are for accelerators
-// on the CPU only.
-func Candidates(l *models.Layer, cpu bool) (list []*Candidate, notes []error) {
+// on the CPU only, a what their 8-bit products are to be exact in.
+func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, notes []error) {
 	fail := func(err error) ([]*Candidate, []error) {
 		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
 	}
@@ -70,7 +70,7 @@ func Candidates(l *models.Layer, cpu bool) (list []*Candidate, notes []error) {
 	if len(ops) == 0 {
 		return nil, notes
 	}
-	for _, f := range Families(cpu) {
+	for _, f := range Families(cpu, a) {
 		choices, most := make([][]Replacement, len(ops)), 0
 		for i, o := range ops {
 			if err := f.Applies(o); err != nil {

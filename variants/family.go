@@ -34,9 +34,10 @@ type Replacement interface {
 }
 
 // Families are all families, the published one first. Accelerators on the CPU
-// do not gain from half precision, so that it is there for others only.
-func Families(cpu bool) []Family {
-	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{}, int8Family{}, prunedInt8Family{}}
+// do not gain from half precision, so that it is there for others only. What is
+// made of 8 bits depends on the arithmetic.
+func Families(cpu bool, a Arithmetic) []Family {
+	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{}, int8Family{a}, prunedInt8Family{a}}
 	if !cpu {
 		all = append(all, halfFamily{})
 	}

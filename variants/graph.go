@@ -40,6 +40,16 @@ func (g graph) stored(name string) *pb.TensorProto {
 	return nil
 }
 
+// described is an input or output as a model declares it.
+func described(name string, t models.DataType, dims ...int64) *pb.ValueInfoProto {
+	shape := &pb.TensorShapeProto{}
+	for _, d := range dims {
+		shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+	}
+	return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
+		TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(t)), Shape: shape}}}}
+}
+
 // expose makes a value of the graph an output too, which it may be already.
 func (g graph) expose(name string) {
 	for _, o := range g.Graph.Output {
@@ -162,11 +172,7 @@ func (b *builder) result(name string) {
 }
 
 func (b *builder) floats(v []float32, dims ...int64) string {
-	raw := make([]byte, 4*len(v))
-	for i, x := range v {
-		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(x))
-	}
-	return b.constant(ort.Float, raw, dims)
+	return b.constant(ort.Float, raw(v), dims)
 }
 
 func (b *builder) ints(v []int64) string {
@@ -216,6 +222,15 @@ func storedFloats(t *pb.TensorProto) []float32 {
 		return nil
 	}
 	return floats(raw)
+}
+
+// raw encodes float32 data as floats decodes them.
+func raw(v []float32) []byte {
+	out := make([]byte, 4*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(x))
+	}
+	return out
 }
 
 // floats decodes float32 data, which has the machine's order in memory as in

@@ -24,7 +24,10 @@ import (
 // form "equalised" is "integer" with inputs divided by a number for each channel
 // and weights multiplied by it, so that channels of small numbers keep more of
 // their bits: a little slower, and closer where channels differ.
-type int8Family struct{}
+//
+// Where sums of two products saturate in 16 bits, the weights have 7 bits, with
+// which none can.
+type int8Family struct{ arithmetic Arithmetic }
 
 func (int8Family) Name() string { return "int8" }
 
@@ -41,10 +44,10 @@ func (int8Family) Applies(o *Op) error {
 	return nil
 }
 
-func (int8Family) Replacements(o *Op) []Replacement {
-	out := []Replacement{newInt8(o, integerForm), newInt8(o, equalisedForm)}
+func (f int8Family) Replacements(o *Op) []Replacement {
+	out := []Replacement{newInt8(o, integerForm, f.arithmetic), newInt8(o, equalisedForm, f.arithmetic)}
 	if o.Opset >= qdqOpset {
-		out = append(out, newInt8(o, qdqForm))
+		out = append(out, newInt8(o, qdqForm, f.arithmetic))
 	}
 	return out
 }
@@ -58,6 +61,7 @@ const (
 type quantised struct {
 	op      *Op
 	form    string
+	limit   int // of the stored weights' magnitude
 	in, out affine
 	even    []float32 // by input channel, what it is divided by; nil for nothing
 	w       []int8    // [K, patch], of the weights times the divisors
@@ -87,8 +91,12 @@ func (a affine) of(x float64) float64 {
 	return (math.Max(0, math.Min(255, q)) - float64(a.zero)) * float64(a.scale)
 }
 
-func newInt8(o *Op, form string) *quantised {
-	r := &quantised{op: o, form: form, in: affineOf(-4, 4), out: affineOf(-4, 4), bias: make([]float32, o.K)}
+func newInt8(o *Op, form string, a Arithmetic) *quantised {
+	return newQuantised(o, form, a.weightLimit(o.depthwise()))
+}
+
+func newQuantised(o *Op, form string, limit int) *quantised {
+	r := &quantised{op: o, form: form, limit: limit, in: affineOf(-4, 4), out: affineOf(-4, 4), bias: make([]float32, o.K)}
 	if form == equalisedForm {
 		r.even = make([]float32, o.C)
 		for i := range r.even {
@@ -99,7 +107,15 @@ func newInt8(o *Op, form string) *quantised {
 	return r
 }
 
-func (r *quantised) Parameters() string { return r.form }
+func (r *quantised) Parameters() string { return r.form + r.reduced() }
+
+// reduced tells weights of 7 bits apart in parameters.
+func (r *quantised) reduced() string {
+	if r.limit == fullWeight {
+		return ""
+	}
+	return ", 7 bits"
+}
 
 func (r *quantised) Cost() (macs, bytes int64) {
 	return r.op.MACs(), int64(len(r.w) + 8*r.op.K + 4*len(r.even))
@@ -124,9 +140,9 @@ func (r *quantised) quantise(variance func(group int) []float64) {
 				weights[i] /= e * e
 			}
 		}
-		r.scale[k] = weightScale(w, weights)
+		r.scale[k] = weightScale(w, weights, r.limit)
 		for i, x := range w {
-			r.w[k*d+i] = int8(nearest(x, r.scale[k]))
+			r.w[k*d+i] = int8(nearest(x, r.scale[k], r.limit))
 		}
 	}
 }
@@ -140,12 +156,13 @@ func (r *quantised) divisor(k, i int) float64 {
 	return float64(r.even[k/(o.K/o.Group)*(o.C/o.Group)+i/(o.KernelH*o.KernelW)])
 }
 
-func nearest(x, scale float32) float64 {
-	return math.Max(-127, math.Min(127, math.RoundToEven(float64(x)/float64(scale))))
+func nearest(x, scale float32, limit int) float64 {
+	most := float64(limit)
+	return math.Max(-most, math.Min(most, math.RoundToEven(float64(x)/float64(scale))))
 }
 
 // weightScale is the scale of least weighted squared error.
-func weightScale(w []float32, weights []float64) float32 {
+func weightScale(w []float32, weights []float64, limit int) float32 {
 	most := float32(0)
 	for _, x := range w {
 		most = max(most, x, -x)
@@ -153,13 +170,13 @@ func weightScale(w []float32, weights []float64) float32 {
 	if most == 0 {
 		return 1e-8
 	}
-	full := most / 127
+	full := most / float32(limit)
 	best, lowest := full, math.Inf(1)
 	for step := range 26 {
 		scale := full * (1 - 0.02*float32(step))
 		e := 0.0
 		for i, x := range w {
-			off := float64(x) - nearest(x, scale)*float64(scale)
+			off := float64(x) - nearest(x, scale, limit)*float64(scale)
 			if weights != nil {
 				off *= math.Sqrt(weights[i])
 			}
@@ -211,7 +228,7 @@ func (r *quantised) fit(s *statistics) (float64, error) {
 	lowest, rms := math.Inf(1), r.rms(s)
 	top := float64(slices.Max(rms))
 	for _, power := range powers {
-		x := newInt8(r.op, r.form)
+		x := newQuantised(r.op, r.form, r.limit)
 		for c, v := range rms {
 			x.even[c] = float32(math.Pow(max(1e-3, float64(v)/top), power))
 		}

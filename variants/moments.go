@@ -66,19 +66,11 @@ func newProduct(side int) (*runner, error) {
 
 // doubles runs nodes in double precision, the last of which makes a matrix.
 func doubles(nodes []*pb.NodeProto, inputs []models.Tensor, rows, columns int64) (*runner, error) {
-	value := func(name string, dims ...int64) *pb.ValueInfoProto {
-		shape := &pb.TensorShapeProto{}
-		for _, d := range dims {
-			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
-		}
-		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
-			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Double)), Shape: shape}}}}
-	}
 	nodes[len(nodes)-1].Output[0] = "s"
 	g := graph{&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{value("s", rows, columns)}}}}
+		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{described("s", ort.Double, rows, columns)}}}}
 	for _, t := range inputs {
-		g.Graph.Input = append(g.Graph.Input, value(t.Name, t.Shape...))
+		g.Graph.Input = append(g.Graph.Input, described(t.Name, t.Type, t.Shape...))
 	}
 	return newRunner(g, inputs, []string{"s"}, "all")
 }

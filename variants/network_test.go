@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -126,9 +127,28 @@ func fitted(t *testing.T, n *runtime.Network, layer int, d Data, list []*Candida
 	}
 }
 
+// probed is this processor's arithmetic.
+var probed = sync.OnceValues(ProbeArithmetic)
+
+func arithmetic(t *testing.T) Arithmetic {
+	t.Helper()
+	orttest.Start(t)
+	a, err := probed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// candidates are those of a layer for this processor.
 func candidates(t *testing.T, l *models.Layer) []*Candidate {
 	t.Helper()
-	list, notes := Candidates(l, false)
+	return candidatesFor(t, l, arithmetic(t))
+}
+
+func candidatesFor(t *testing.T, l *models.Layer, a Arithmetic) []*Candidate {
+	t.Helper()
+	list, notes := Candidates(l, false, a)
 	if len(list) == 0 {
 		t.Fatal(notes)
 	}

@@ -6,7 +6,7 @@ import (
 
 // prunedInt8Family leaves out input channels as prunedFamily does and computes
 // with those that are left in 8 bits as int8Family does.
-type prunedInt8Family struct{}
+type prunedInt8Family struct{ arithmetic Arithmetic }
 
 func (prunedInt8Family) Name() string { return "pruned-int8" }
 
@@ -17,12 +17,12 @@ func (prunedInt8Family) Applies(o *Op) error {
 	return (prunedFamily{}).Applies(o)
 }
 
-func (prunedInt8Family) Replacements(o *Op) []Replacement {
+func (f prunedInt8Family) Replacements(o *Op) []Replacement {
 	var out []Replacement
 	for _, p := range (prunedFamily{}).Replacements(o) {
 		r := &prunedInt8{pruned: p.(*pruned)}
 		r.derive()
-		r.inner = newInt8(r.op, integerForm)
+		r.inner = newInt8(r.op, integerForm, f.arithmetic)
 		out = append(out, r)
 	}
 	return out
@@ -47,7 +47,7 @@ func (r *prunedInt8) derive() {
 	r.op = &o
 }
 
-func (r *prunedInt8) Parameters() string { return r.pruned.Parameters() }
+func (r *prunedInt8) Parameters() string { return r.pruned.Parameters() + r.inner.reduced() }
 
 func (r *prunedInt8) Cost() (macs, bytes int64) {
 	macs, bytes = r.inner.Cost()
@@ -65,7 +65,7 @@ func (r *prunedInt8) fit(s *statistics) (float64, error) {
 		features = append(features, shifted(area, int(c)*area)...)
 	}
 	left := &statistics{op: r.op, plain: []*moments{s.plain[0].pick(features)}, in: s.in, out: s.out}
-	r.inner = newInt8(r.op, integerForm)
+	r.inner = newQuantised(r.op, integerForm, r.inner.limit)
 	return r.inner.fit(left)
 }
 

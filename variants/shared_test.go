@@ -49,9 +49,13 @@ func TestSharedMNIST(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	arithmetic, err := variants.ProbeArithmetic()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var chosen []variants.Chosen
 	for l := range layers {
-		list, _ := variants.Candidates(&layers[l], true)
+		list, _ := variants.Candidates(&layers[l], true, arithmetic)
 		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" || 2*c.MACs > c.OriginalMACs })
 		if err := f.Fit(t.Context(), l, list, nil); err != nil {
 			t.Fatal(err)

@@ -91,7 +91,7 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 }
 
 func familyNames() (out []string) {
-	for _, f := range variants.Families(false) {
+	for _, f := range variants.Families(false, variants.Exact) {
 		out = append(out, f.Name())
 	}
 	return out

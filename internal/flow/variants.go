@@ -278,7 +278,7 @@ func (d *designer) measure(ctx context.Context) error {
 		}
 		one, s := *n, d.sources[m]
 		for _, l := range slices.Sorted(maps.Keys(d.wanted[m])) {
-			list, notes := variants.Candidates(&n.Layers[l], cpu)
+			list, notes := variants.Candidates(&n.Layers[l], cpu, variants.Exact)
 			for _, err := range notes {
 				if len(list) == 0 { // else some family applies
 					d.note(m, "%v", err)
