@@ -197,6 +197,10 @@ func TestInt8IsWhatIntegersGive(t *testing.T) {
 				}
 				extreme(r)
 				inputs := [][]uint8{pattern(k.size(), math.MaxInt), pattern(k.size(), 3)}
+				full := a.weightLimit(r.op.depthwise()) == fullWeight
+				if saturates := !slices.Equal(r.want(inputs[0], saturated), r.want(inputs[0], exactly)); saturates != full {
+					t.Errorf("%s, %s, for %s: pairs that saturate change its results: %v", k.name, r.Parameters(), a, saturates)
+				}
 				for i, got := range compute(t, n, c, form.level, inputs...) {
 					if e := off(r, got, r.want(inputs[i], exactly)); e > 0.51 {
 						t.Errorf("%s, %s at %s, for %s: a result is off by %.3g steps", k.name, r.Parameters(), form.level, a, e)
