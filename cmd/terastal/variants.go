@@ -86,7 +86,7 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	f.Float64Var(&o.MaxLoss, "max-loss", 0.01, "how much of the accuracy a variant may cost alone")
 	f.Float64Var(&o.Together, "max-together", 0.03, "how much of the accuracy all variants may cost together")
 	f.StringSliceVar(&o.Families, "families", nil, "families to consider, separated by commas: "+strings.Join(familyNames(), ", ")+" (default: all)")
-	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost")
+	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost", "arithmetic")
 	return cmd
 }
 
@@ -235,6 +235,6 @@ delivered.`,
 	}
 	configFlag(cmd, &o.config)
 	cmd.Flags().StringVar(&file, "log", "", "event log of a run with these variants")
-	config.AddFlags(cmd.Flags(), "out", "budget", "precision", "seed", "cost", "load")
+	config.AddFlags(cmd.Flags(), "out", "budget", "precision", "seed", "cost", "load", "arithmetic")
 	return cmd
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/variants"
 )
 
 // ErrInvalid is wrapped by every error about the configuration itself.
@@ -54,6 +55,10 @@ type Config struct {
 	Faults []string `mapstructure:"faults"`
 	// SaveOutputs writes the outputs of the verified requests as .npy files.
 	SaveOutputs bool `mapstructure:"save_outputs"`
+	// Arithmetic is what becomes of 8-bit products on this processor: exact,
+	// saturating or saturating-throughout, see variants.Arithmetic, or
+	// AutoArithmetic (the default) to try.
+	Arithmetic string `mapstructure:"arithmetic"`
 	// Out is the folder that results are written to.
 	Out string `mapstructure:"out"`
 
@@ -137,6 +142,9 @@ type Pixels struct {
 	BGR   bool      `mapstructure:"bgr"`
 }
 
+// AutoArithmetic lets the processor's 8-bit arithmetic be tried.
+const AutoArithmetic = "auto"
+
 // DefaultTheta is the published accuracy promise.
 const DefaultTheta = 0.9
 
@@ -183,6 +191,7 @@ var flags = map[string]string{
 	"scale": "traffic.scale", "burst-on": "traffic.burst_on", "burst-off": "traffic.burst_off", "trace": "traffic.trace",
 	"cost": "cost", "adapt": "adapt", "phases": "traffic.phases", "jitter": "traffic.jitter", "policies": "policies", "drop": "drop", "queue": "queue",
 	"realtime": "realtime", "retries": "retries", "faults": "faults", "save-outputs": "save_outputs", "out": "out", "budget": "profile.budget", "precision": "profile.precision",
+	"arithmetic": "arithmetic",
 }
 
 // AddFlags defines the named flags, each of which overrides a key of the file;
@@ -234,6 +243,8 @@ func AddFlags(f *pflag.FlagSet, names ...string) {
 			f.Duration(n, 20*time.Second, "time to measure layers for")
 		case "precision":
 			f.Float64(n, 0.02, "half-width of the median's 95 % confidence interval to reach, as a share of it")
+		case "arithmetic":
+			f.String(n, AutoArithmetic, "what becomes of 8-bit products on this processor: auto (try), exact, saturating or saturating-throughout")
 		default:
 			panic("config: no flag " + n)
 		}
@@ -451,6 +462,9 @@ func (c *Config) validate() error {
 	}
 	if _, err := profiler.ParseQuantile(c.Cost); err != nil {
 		return fmt.Errorf("cost: %w", err)
+	}
+	if _, err := variants.ParseArithmetic(c.Arithmetic); err != nil && c.Arithmetic != AutoArithmetic {
+		return fmt.Errorf("%w, or auto", err)
 	}
 	if c.Queue < 1 {
 		return fmt.Errorf("queue is %d, must be at least 1", c.Queue)

@@ -23,6 +23,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
 )
 
 // Options say where a flow gets what the configuration does not name.
@@ -80,7 +81,11 @@ type Flow struct {
 	sources []source
 	known   map[int]plan.Variants // of the models that have variants
 	unused  []plan.Variants       // that an earlier plan holds
-	drill   *runtime.Drill
+	// stale are the models whose variants were proven for another 8-bit
+	// arithmetic than this processor's, which is known once it was asked for.
+	stale      map[int]bool
+	arithmetic variants.Arithmetic
+	drill      *runtime.Drill
 	// traceORT asks for ortTrace, which is there once accelerators are open.
 	traceORT bool
 	ortTrace *runtime.ORTTrace
@@ -307,6 +312,9 @@ func (f *Flow) granularities() []string {
 
 // Plan sets the rates, compiles the system and computes the budgets.
 func (f *Flow) Plan() error {
+	for m := range f.stale {
+		return fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`", f.otherArithmetic(m))
+	}
 	q, err := profiler.ParseQuantile(f.Config.Cost)
 	if err != nil {
 		return err

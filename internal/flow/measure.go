@@ -219,6 +219,9 @@ func (f *Flow) LoadProfile(path string) error {
 // when there is none. One that is stale, damaged or partial is refused when the
 // user named it; one that an earlier run left is moved aside, or completed.
 func (f *Flow) EnsureProfile(ctx context.Context, path string, named bool) error {
+	if err := f.ProveAgain(ctx); err != nil {
+		return err
+	}
 	err := f.LoadProfile(path)
 	switch {
 	case err == nil:

@@ -107,6 +107,17 @@ func (f *Flow) use(m int, v plan.Variants) error {
 	}
 	v.Theta = f.Config.Models[m].Theta // may have changed since
 	f.known[m] = v
+	delete(f.stale, m)
+	proven, err := f.provenHere(&v, us)
+	if err != nil {
+		return err
+	}
+	if !proven {
+		if f.stale == nil {
+			f.stale = map[int]bool{}
+		}
+		f.stale[m] = true
+	}
 	f.unused = slices.DeleteFunc(f.unused, func(old plan.Variants) bool { return old.Model == v.Model })
 	return nil
 }
@@ -116,7 +127,7 @@ func (f *Flow) WithoutVariants() {
 	for m := range f.Networks {
 		f.Networks[m].Variants, f.sources[m].Variants = nil, nil
 	}
-	f.known = nil
+	f.known, f.stale = nil, nil
 }
 
 // allow tells the scheduler which combinations it may use.
@@ -267,6 +278,10 @@ func (d *designer) measure(ctx context.Context) error {
 	}
 	defer os.RemoveAll(folder)
 	cpu := !slices.ContainsFunc(d.Specs, func(s runtime.Spec) bool { return !s.CPU() })
+	arithmetic, err := d.Arithmetic()
+	if err != nil {
+		return err
+	}
 	var networks []*runtime.Network
 	var sources []source
 	var granularity []string
@@ -278,7 +293,7 @@ func (d *designer) measure(ctx context.Context) error {
 		}
 		one, s := *n, d.sources[m]
 		for _, l := range slices.Sorted(maps.Keys(d.wanted[m])) {
-			list, notes := variants.Candidates(&n.Layers[l], cpu, variants.Exact)
+			list, notes := variants.Candidates(&n.Layers[l], cpu, arithmetic)
 			for _, err := range notes {
 				if len(list) == 0 { // else some family applies
 					d.note(m, "%v", err)
@@ -476,7 +491,7 @@ func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candida
 			}
 		}
 		proof = proof.Without(drop, len(chosen))
-		v.Metric, v.Data, v.Requests, v.Baseline = proof.Metric, what, proof.Requests, proof.Baseline
+		v.Arithmetic, v.Metric, v.Data, v.Requests, v.Baseline = string(d.arithmetic), proof.Metric, what, proof.Requests, proof.Baseline
 		v.Sets, v.Accuracy, v.Exhaustive, v.Loss = proof.Sets, proof.Accuracy, proof.Exhaustive, proof.Loss
 		for i, c := range chosen {
 			if drop[i] {
@@ -604,25 +619,15 @@ func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error)
 		if !ok || len(v.Chosen) == 0 {
 			continue
 		}
-		var list []variants.Chosen
-		for i, c := range v.Chosen {
-			list = append(list, variants.Chosen{Layer: c.Layer, Name: c.Name, ONNX: f.unitOf(m, i).ONNX})
-		}
 		used, err := usedIn(log, &v)
 		if err != nil {
 			return nil, err
 		}
-		p, what, err := d.prove(ctx, m, list, slices.Sorted(maps.Keys(used)))
+		p, err := d.proveAgain(ctx, m, slices.Sorted(maps.Keys(used)))
 		if err != nil {
 			return nil, err
 		}
-		v.Metric, v.Data, v.Requests, v.Baseline = p.Metric, what, p.Requests, p.Baseline
-		v.Sets, v.Accuracy, v.Exhaustive, v.Loss = p.Sets, p.Accuracy, p.Exhaustive, p.Loss
-		for i := range v.Chosen {
-			v.Chosen[i].Alone, _ = p.Of(1 << i)
-		}
-		f.known[m] = v
-		a := Accuracy{Variants: v}
+		a := Accuracy{Variants: f.known[m]}
 		sum := 0.0
 		for s, n := range used {
 			x, _ := p.Of(s)

@@ -20,6 +20,10 @@ type Variants struct {
 	Accelerators []string `json:"accelerators"`
 	// Theta is the least normalised accuracy of a combination that may be used.
 	Theta float64 `json:"theta"`
+	// Arithmetic is what became of 8-bit products where accuracy was measured:
+	// exact or saturating, see variants.Arithmetic. Absent for nothing measured,
+	// and in plans of before it was written.
+	Arithmetic string `json:"arithmetic,omitempty"`
 	// Metric is what accuracy means; Data what it was measured on.
 	Metric   string  `json:"metric"`
 	Data     string  `json:"data"`
