@@ -1,6 +1,7 @@
 package variants
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
@@ -115,11 +118,22 @@ const maxCombinations = 1 << 10
 // ErrData is wrapped by errors about labelled data that do not fit.
 var ErrData = errors.New("the data do not fit the model")
 
+// ProveOptions say how combinations are measured.
+type ProveOptions struct {
+	// Verify are combinations to measure besides those that a bound is made from.
+	Verify []sched.VariantSet
+	// Workers is how many requests are computed at once; 0 is one. The metric is
+	// then called from as many goroutines, the data from one at a time.
+	Workers int
+	// Progress, if not nil, is called with the share that is done, 0 to 1, from
+	// any goroutine.
+	Progress func(float64)
+}
+
 // Prove measures combinations of variants, in order of layers, on every request
 // of the data. Combinations share the layers that they have in common: two that
-// differ from some layer on are computed once up to there. verify are
-// combinations to measure beside those that a bound is made from.
-func Prove(ctx context.Context, n *runtime.Network, chosen []Chosen, d Data, m Metric, verify []sched.VariantSet, progress func(float64)) (*Proof, error) {
+// differ from some layer on are computed once up to there.
+func Prove(ctx context.Context, n *runtime.Network, chosen []Chosen, d Data, m Metric, o ProveOptions) (*Proof, error) {
 	fail := func(err error) (*Proof, error) { return nil, fmt.Errorf("model %q: %w", n.Name, err) }
 	if d == nil || d.Len() == 0 {
 		return fail(fmt.Errorf("%w: there are no requests", ErrData))
@@ -127,31 +141,20 @@ func Prove(ctx context.Context, n *runtime.Network, chosen []Chosen, d Data, m M
 	if !slices.IsSortedFunc(chosen, func(a, b Chosen) int { return a.Layer - b.Layer }) {
 		return fail(errors.New("variants are not in the order of their layers"))
 	}
-	p := &prover{network: n, chosen: chosen, metric: m, last: lastReaders(n), runners: map[int]*runner{}}
-	defer p.close()
-	if err := p.open(); err != nil {
+	first := &prover{network: n, chosen: chosen, metric: m, last: lastReaders(n)}
+	out := &Proof{Metric: m.Name, Requests: d.Len()}
+	out.Sets, out.Exhaustive = first.combinations(o.Verify)
+	first.sets = out.Sets
+	sums, err := first.all(ctx, d, o)
+	if err != nil {
 		return fail(err)
 	}
-	out := &Proof{Metric: m.Name, Requests: d.Len()}
-	out.Sets, out.Exhaustive = p.combinations(verify)
-	p.sets, p.scores = out.Sets, make([]float64, len(out.Sets))
-	for i := range d.Len() {
-		if err := ctx.Err(); err != nil {
-			return fail(err)
-		}
-		if err := p.request(d, i); err != nil {
-			return fail(err)
-		}
-		if progress != nil {
-			progress(float64(i+1) / float64(d.Len()))
-		}
-	}
-	out.Baseline = p.scores[0] / float64(d.Len())
+	out.Baseline = sums[0] / float64(d.Len())
 	if !(out.Baseline > 0) {
 		return fail(fmt.Errorf("%w: without variants the %s is %v, so that nothing can be a share of it; are labels and preprocessing right?", ErrData, m.Name, out.Baseline))
 	}
-	for _, s := range p.scores {
-		out.Accuracy = append(out.Accuracy, s/p.scores[0])
+	for _, s := range sums {
+		out.Accuracy = append(out.Accuracy, s/sums[0])
 	}
 	if !out.Exhaustive {
 		out.bound(len(chosen))
@@ -159,6 +162,7 @@ func Prove(ctx context.Context, n *runtime.Network, chosen []Chosen, d Data, m M
 	return out, nil
 }
 
+// prover computes requests, one at a time.
 type prover struct {
 	network *runtime.Network
 	chosen  []Chosen
@@ -166,10 +170,56 @@ type prover struct {
 	last    map[string]int
 	runners map[int]*runner // -1-layer for originals, else by variant
 	sets    []sched.VariantSet
-	scores  []float64
-	// originals are the outputs without variants on the current request.
+	// Of the current request: scores by combination, the outputs without
+	// variants, and the label.
+	scores    []float64
 	originals [][]float32
 	label     int
+}
+
+// all computes the requests on copies of p, and returns the scores by
+// combination, added up in the order of requests, however many copies there are.
+func (p *prover) all(ctx context.Context, d Data, o ProveOptions) ([]float64, error) {
+	scores := make([][]float64, d.Len())
+	errs := make([]error, d.Len())
+	var reading sync.Mutex
+	var next, done atomic.Int64
+	var failed atomic.Bool
+	work := func() error {
+		w := *p
+		w.runners = map[int]*runner{}
+		defer w.close()
+		if err := w.open(); err != nil {
+			return err
+		}
+		for i := int(next.Add(1)) - 1; i < d.Len() && !failed.Load() && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+			w.scores = make([]float64, len(w.sets))
+			if errs[i] = w.request(d, i, &reading); errs[i] != nil {
+				failed.Store(true)
+			}
+			scores[i] = w.scores
+			if n := done.Add(1); o.Progress != nil {
+				o.Progress(float64(n) / float64(d.Len()))
+			}
+		}
+		return nil
+	}
+	opened := make([]error, max(1, min(o.Workers, d.Len())))
+	var workers sync.WaitGroup
+	for i := range opened {
+		workers.Go(func() { opened[i] = work() })
+	}
+	workers.Wait()
+	if err := cmp.Or(cmp.Or(opened...), cmp.Or(errs...), ctx.Err()); err != nil {
+		return nil, err
+	}
+	sums := make([]float64, len(p.sets))
+	for _, of := range scores {
+		for s, x := range of {
+			sums[s] += x
+		}
+	}
+	return sums, nil
 }
 
 func (p *prover) open() error {
@@ -274,25 +324,33 @@ func (p *prover) possible(s sched.VariantSet) bool {
 }
 
 // request scores all combinations on one request.
-func (p *prover) request(d Data, i int) error {
-	if err := checkInputs(p.network.Model, d, i); err != nil {
-		return fmt.Errorf("%w: %w", ErrData, err)
-	}
-	in, err := d.Inputs(i)
+func (p *prover) request(d Data, i int, reading *sync.Mutex) error {
+	in, label, err := read(d, i, reading)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: input %d: %w", ErrData, i, err)
+	}
+	if err := checkTensors(p.network.Model, in, i); err != nil {
+		return fmt.Errorf("%w: %w", ErrData, err)
 	}
 	env := map[string][]byte{}
 	for n, t := range p.network.Model.Inputs() {
 		env[t.Name] = in[n]
 	}
-	if p.label = d.Label(i); p.metric.Labels {
+	if p.label = label; p.metric.Labels {
 		if size := p.network.Model.Outputs()[0].Elements(); p.label < 0 || int64(p.label) >= size {
 			return fmt.Errorf("%w: request %d has the label %d, the first output has classes 0 to %d", ErrData, i, p.label, size-1)
 		}
 	}
 	p.originals = nil
 	return p.descend(0, env, upTo(len(p.sets)))
+}
+
+// read reads one request.
+func read(d Data, i int, reading *sync.Mutex) (in [][]byte, label int, err error) {
+	reading.Lock()
+	defer reading.Unlock()
+	in, err = d.Inputs(i)
+	return in, d.Label(i), err
 }
 
 // descend computes layer l and those behind it for the listed combinations,

@@ -34,7 +34,7 @@ func chosenOf(t *testing.T, n *runtime.Network) []Chosen {
 	var out []Chosen
 	for l, take := range [][]string{{"spatial rank 4"}, {"lowrank rank 4", "separable multiplier 1"}, {"pruned 8 of 16 channels"}} {
 		list := candidates(t, &n.Layers[l])
-		if err := f.Fit(t.Context(), l, list, nil); err != nil {
+		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range take {
@@ -60,7 +60,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 	data := noise{n: 30, size: 576, classes: 5}
 	// A metric that tells apart any two outputs.
 	sum := Metric{Name: "sum", Score: func(out, _ [][]float32, label int) float64 { return float64(out[0][label]) + 10 }}
-	p, err := Prove(t.Context(), n, chosen, data, sum, nil, nil)
+	p, err := Prove(t.Context(), n, chosen, data, sum, ProveOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,12 +206,12 @@ func TestDataThatDoNotFit(t *testing.T) {
 		{"no labels", noise{n: 20, size: 576}, "label -1"},
 		{"NaN", noise{n: 20, size: 576, classes: 5, spoil: nan}, "input 13"},
 	} {
-		_, err := Prove(t.Context(), n, nil, c.data, Top(1), nil, nil)
+		_, err := Prove(t.Context(), n, nil, c.data, Top(1), ProveOptions{})
 		if !errors.Is(err, ErrData) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	if _, err := Prove(t.Context(), n, nil, good, Top(1), nil, nil); err != nil {
+	if _, err := Prove(t.Context(), n, nil, good, Top(1), ProveOptions{}); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct {
@@ -228,7 +228,7 @@ func TestDataThatDoNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Fit(t.Context(), 0, candidates(t, &n.Layers[0]), nil); err == nil || !strings.Contains(err.Error(), "NaN") {
+	if err := f.Fit(t.Context(), 0, candidates(t, &n.Layers[0]), nil, nil); err == nil || !strings.Contains(err.Error(), "NaN") {
 		t.Errorf("calibration with NaN: %v", err)
 	}
 }
@@ -245,7 +245,7 @@ func TestActivationsThatOverflow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Fit(t.Context(), len(n.Layers)-1, list, nil); err != nil {
+	if err := f.Fit(t.Context(), len(n.Layers)-1, list, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range list {

@@ -88,7 +88,10 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 					continue
 				}
 				// Every candidate has replacements of its own: they are fitted.
-				r := f.Replacements(ops[i])[min(n, len(choices[i])-1)]
+				r := choices[i][min(n, len(choices[i])-1)]
+				if n >= len(choices[i]) {
+					r = f.Replacements(ops[i])[len(choices[i])-1]
+				}
 				c.replacements[i] = r
 				macs, bytes := r.Cost()
 				c.MACs, c.Bytes = c.MACs+macs, c.Bytes+bytes

@@ -36,11 +36,12 @@ func (c *Candidate) at(accelerator int) time.Duration {
 }
 
 // Choose is the candidate of the frontier with the least error that takes at
-// most the given time on the accelerator, or nil.
+// most the given time on the accelerator, or nil. Of those that are lossless it
+// is the fastest.
 func Choose(list []*Candidate, accelerator int, most time.Duration) *Candidate {
 	var best *Candidate
 	for _, c := range Frontier(list, accelerator) {
-		if c.at(accelerator) <= most {
+		if c.at(accelerator) <= most && (best == nil || best.Error > Lossless) {
 			best = c
 		}
 	}

@@ -141,6 +141,8 @@ func best(s *statistics) (fit, check centred, w *mat.Dense, err error) {
 	if fit, check, err = s.whole(); err != nil {
 		return fit, check, nil, err
 	}
+	s.computing.Lock()
+	defer s.computing.Unlock()
 	if s.cached.best != nil {
 		return fit, check, s.cached.best, nil
 	}

@@ -174,7 +174,7 @@ func TestInt8IsClose(t *testing.T) {
 		if len(list) != 3 {
 			t.Fatalf("layer %d has %d candidates in 8 bits", l, len(list))
 		}
-		if err := f.Fit(t.Context(), l, list, nil); err != nil {
+		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range list {

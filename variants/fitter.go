@@ -1,10 +1,14 @@
 package variants
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -26,6 +30,10 @@ const memoryBudget = 256 << 20
 
 // Fitter fits candidates to a network's activations, layer after layer.
 type Fitter struct {
+	// Workers is how many candidates are fitted at once; 0 is one.
+	Workers int
+
+	reading sync.Mutex // guards data and streams
 	network *runtime.Network
 	data    Data
 	clean   *stream // originals only
@@ -39,7 +47,7 @@ func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 	if d == nil || d.Len() < minImages {
 		return nil, fmt.Errorf("model %q: %w: at least %d inputs are needed", n.Name, errNoRows, minImages)
 	}
-	if err := checkInputs(n.Model, d, 0); err != nil {
+	if _, err := checkedInputs(n.Model, d, 0); err != nil {
 		return nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}
 	f := &Fitter{network: n, data: d, last: lastReaders(n)}
@@ -51,12 +59,16 @@ func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 // minImages is the least that can be fitted to and checked with.
 const minImages = 2 * checkEvery
 
-// checkInputs checks one request.
-func checkInputs(m *models.Model, d Data, i int) error {
+// checkedInputs reads one request.
+func checkedInputs(m *models.Model, d Data, i int) ([][]byte, error) {
 	in, err := d.Inputs(i)
 	if err != nil {
-		return fmt.Errorf("input %d: %w", i, err)
+		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
+	return in, checkTensors(m, in, i)
+}
+
+func checkTensors(m *models.Model, in [][]byte, i int) error {
 	want := m.Inputs()
 	if len(in) != len(want) {
 		return fmt.Errorf("input %d has %d tensors, the model takes %d", i, len(in), len(want))
@@ -152,10 +164,7 @@ func (s *stream) before(l, image int) (map[string][]byte, error) {
 	if s.kept != nil {
 		maps.Copy(env, s.kept[image])
 	} else {
-		if err := checkInputs(s.f.network.Model, s.f.data, image); err != nil {
-			return nil, err
-		}
-		in, err := s.f.data.Inputs(image)
+		in, err := checkedInputs(s.f.network.Model, s.f.data, image)
 		if err != nil {
 			return nil, err
 		}
@@ -260,15 +269,9 @@ func (f *Fitter) images(ctx context.Context, l int, only func(int) bool, visit f
 		if !only(i) {
 			continue
 		}
-		clean, err := f.clean.before(l, i)
+		own, clean, err := f.arriving(l, i)
 		if err != nil {
 			return err
-		}
-		own := clean
-		if f.own != f.clean && i%2 == 1 {
-			if own, err = f.own.before(l, i); err != nil {
-				return err
-			}
 		}
 		if err := visit(i, own, clean); err != nil {
 			return err
@@ -277,11 +280,27 @@ func (f *Fitter) images(ctx context.Context, l int, only func(int) bool, visit f
 	return nil
 }
 
+// arriving is what images gives for one image.
+func (f *Fitter) arriving(l, image int) (own, clean map[string][]byte, err error) {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	if clean, err = f.clean.before(l, image); err != nil {
+		return nil, nil, err
+	}
+	if f.own == f.clean || image%2 == 0 {
+		return clean, clean, nil
+	}
+	own, err = f.own.before(l, image)
+	return own, clean, err
+}
+
 // Fit fits candidates for one layer, those that were not refused, and measures
 // their errors. Layers come in order. What cannot be fitted is refused; an error
-// is about the layer as a whole. progress, if not nil, is called with the share
-// that is done.
-func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, progress func(float64)) error {
+// is about the layer as a whole. Where wants are given, those of 8 bits come
+// first, and what then cannot be chosen any more is refused with ErrBeaten.
+// progress, if not nil, is called with the share that is done, from any
+// goroutine.
+func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want, progress func(float64)) error {
 	layer := &f.network.Layers[l]
 	fail := func(err error) error {
 		return fmt.Errorf("model %q layer %q: %w", f.network.Name, layer.Name, err)
@@ -297,25 +316,56 @@ func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, progress fun
 			return fail(err)
 		}
 	}
-	if len(list) == 0 {
+	left := unfitted(list)
+	if len(left) == 0 {
 		return nil
 	}
 	// What the first operator reads is the same for all.
-	first, err := f.collect(ctx, list[0], 0, allGammas(list, 0))
+	first, err := f.collect(ctx, left[0], 0, allGammas(left, 0))
 	if err != nil {
 		return fail(err)
 	}
-	for n, c := range list {
-		if err := f.fit(ctx, c, first); err != nil {
+	fit := func(some []*Candidate) error {
+		err := f.each(len(some), func(i int) error { return f.fit(ctx, some[i], first) })
+		if err == nil {
+			err = f.measure(ctx, l, some)
+		}
+		progress(1 - float64(len(unfitted(list)))/float64(len(left)))
+		return err
+	}
+	if len(wants) > 0 {
+		precise := slices.DeleteFunc(slices.Clone(left), func(c *Candidate) bool { return !c.precise() })
+		if err := fit(precise); err != nil {
 			return fail(err)
 		}
-		progress(float64(n+1) / float64(2*len(list)))
+		beaten(list, wants)
 	}
-	if err := f.measure(ctx, l, list); err != nil {
+	if err := fit(unfitted(list)); err != nil {
 		return fail(err)
 	}
-	progress(1)
 	return nil
+}
+
+// unfitted is the candidates that are neither fitted nor refused.
+func unfitted(list []*Candidate) []*Candidate {
+	return slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool { return c.fitted || c.Refused != nil })
+}
+
+// each calls do with 0 to n-1, on as many goroutines as there are workers, and
+// returns the first error.
+func (f *Fitter) each(n int, do func(int) error) error {
+	errs := make([]error, n)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(n, max(1, f.Workers)) {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				errs[i] = do(i)
+			}
+		})
+	}
+	all.Wait()
+	return cmp.Or(errs...)
 }
 
 func allGammas(list []*Candidate, op int) (gammas []int) {
@@ -405,6 +455,9 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 // measure runs the candidates on the images for checking, behind originals, and
 // compares.
 func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
+	if len(list) == 0 {
+		return nil
+	}
 	layer := &f.network.Layers[l]
 	data, err := layer.ONNX()
 	if err != nil {

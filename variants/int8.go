@@ -122,7 +122,8 @@ func (r *quantised) Cost() (macs, bytes int64) {
 }
 
 // quantise chooses the weights and their scales. variance weighs the inputs of
-// each output channel; nil weighs all alike.
+// each output channel; nil takes the range of all weights, which is enough to
+// measure how fast the replacement is.
 func (r *quantised) quantise(variance func(group int) []float64) {
 	o := r.op
 	d := o.patch()
@@ -161,7 +162,8 @@ func nearest(x, scale float32, limit int) float64 {
 	return math.Max(-most, math.Min(most, math.RoundToEven(float64(x)/float64(scale))))
 }
 
-// weightScale is the scale of least weighted squared error.
+// weightScale is the scale of least weighted squared error, or without weights
+// that of the whole range.
 func weightScale(w []float32, weights []float64, limit int) float32 {
 	most := float32(0)
 	for _, x := range w {
@@ -171,16 +173,16 @@ func weightScale(w []float32, weights []float64, limit int) float32 {
 		return 1e-8
 	}
 	full := most / float32(limit)
+	if weights == nil {
+		return full
+	}
 	best, lowest := full, math.Inf(1)
 	for step := range 26 {
 		scale := full * (1 - 0.02*float32(step))
 		e := 0.0
 		for i, x := range w {
 			off := float64(x) - nearest(x, scale, limit)*float64(scale)
-			if weights != nil {
-				off *= math.Sqrt(weights[i])
-			}
-			e += off * off
+			e += weights[i] * off * off
 		}
 		if e < lowest {
 			best, lowest = scale, e

@@ -122,7 +122,7 @@ func fitted(t *testing.T, n *runtime.Network, layer int, d Data, list []*Candida
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Fit(t.Context(), layer, list, nil); err != nil {
+	if err := f.Fit(t.Context(), layer, list, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -57,7 +57,7 @@ func TestSharedMNIST(t *testing.T) {
 	for l := range layers {
 		list, _ := variants.Candidates(&layers[l], true, arithmetic)
 		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" || 2*c.MACs > c.OriginalMACs })
-		if err := f.Fit(t.Context(), l, list, nil); err != nil {
+		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		var best *variants.Candidate
@@ -79,7 +79,7 @@ func TestSharedMNIST(t *testing.T) {
 		}
 		chosen = append(chosen, variants.Chosen{Layer: l, Name: best.Name(), ONNX: data})
 	}
-	p, err := variants.Prove(t.Context(), n, chosen, judged, variants.Top(1), nil, nil)
+	p, err := variants.Prove(t.Context(), n, chosen, judged, variants.Top(1), variants.ProveOptions{Workers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package variants
 import (
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/mat"
 )
@@ -25,12 +26,14 @@ type statistics struct {
 	images    int
 	positions []int
 	// What several replacements need is computed once.
-	cached *wholeFit
+	computing sync.Mutex
+	cached    *wholeFit
 }
 
 // wholeFit is the covariances of an operator without groups and the best full
 // weights for what arrives.
 type wholeFit struct {
+	computing  sync.Mutex
 	fit, check centred
 	best       *mat.Dense
 	err        error
@@ -40,6 +43,8 @@ type wholeFit struct {
 // basis is the leading eigenvectors, as columns, of a symmetric matrix that is
 // the same for all ranks of a family.
 func (f *wholeFit) basis(family string, n int, matrix func() *mat.Dense) (*mat.Dense, error) {
+	f.computing.Lock()
+	defer f.computing.Unlock()
 	if f.bases[family] == nil {
 		m := matrix()
 		side, _ := m.Dims()
@@ -146,6 +151,8 @@ func (s *statistics) whole() (fit, check centred, err error) {
 	if s.tooLarge != nil {
 		return fit, check, s.tooLarge
 	}
+	s.computing.Lock()
+	defer s.computing.Unlock()
 	if s.cached == nil {
 		m := s.plain[0]
 		s.cached = &wholeFit{err: m.valid()}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	goruntime "runtime"
 	"slices"
 
 	"github.com/terastal/terastal/internal/config"
@@ -103,7 +104,10 @@ func (d *designer) proveAgain(ctx context.Context, m int, verify []sched.Variant
 	if err != nil {
 		return nil, err
 	}
-	p, what, err := d.prove(ctx, m, list, verify)
+	meter := d.opts.Progress("proving " + d.Networks[m].Name)
+	defer meter.Done()
+	d.workers = goruntime.NumCPU()
+	p, what, err := d.prove(ctx, m, list, verify, meter.Set)
 	if err != nil {
 		return nil, err
 	}

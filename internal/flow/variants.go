@@ -10,8 +10,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/terastal/terastal/internal/config"
@@ -164,51 +166,95 @@ type DesignOptions struct {
 // for one layer or model is noted; the rest goes on.
 func (f *Flow) Design(ctx context.Context, o DesignOptions) error {
 	f.WithoutVariants()
-	folder := filepath.Join(f.Config.Out, "variants")
-	if err := f.EnsureProfile(ctx, filepath.Join(folder, "originals.profile.json"), false); err != nil {
+	d := &designer{Flow: f, o: o, folder: filepath.Join(f.Config.Out, "variants"), notes: make([][]string, len(f.Networks))}
+	if err := d.screening(ctx); err != nil {
 		return err
 	}
-	if err := f.Plan(); err != nil {
-		return err
-	}
-	d := &designer{Flow: f, o: o, folder: folder, notes: make([][]string, len(f.Networks))}
-	d.targets()
 	failed := func(m int, err error) *plan.Variants {
 		f.opts.Note("no variants: %v", err)
 		d.note(m, "%v", err)
 		return d.document(m)
 	}
-	for m, n := range f.Networks {
-		if len(d.wanted[m]) == 0 {
-			continue
-		}
-		// Before anything is measured for it.
-		if _, err := f.data(m, f.Config.Models[m].Calibration, defaultCalibration); err != nil {
-			clear(d.wanted[m])
-			if err := f.use(m, *failed(m, fmt.Errorf("model %q: calibration: %w", n.Name, err))); err != nil {
-				return err
-			}
-		}
-	}
-	if err := d.measure(ctx); err != nil {
-		return err
+	made, errs := d.models(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	for m := range f.Networks {
-		if len(d.wanted[m]) == 0 {
+		if errs[m] != nil {
+			made[m] = failed(m, errs[m])
+		}
+		if made[m] == nil {
 			continue
 		}
-		v, err := d.model(ctx, m)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			v = failed(m, err)
-		}
-		if err := f.use(m, *v); err != nil {
+		if err := f.use(m, *made[m]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// screened is the share of the budget that originals, and then candidates, are
+// measured for to find those that are fast enough. What is chosen is measured
+// with all of it, as a part of the profile that plans are made from.
+const screened = 4
+
+// screening measures originals, finds where variants are wanted, and measures
+// candidates.
+func (d *designer) screening(ctx context.Context) error {
+	whole := d.Config.Profile.Budget
+	d.Config.Profile.Budget /= screened
+	defer func() { d.Config.Profile.Budget = whole }()
+	if d.LoadProfile(d.ProfilePath()) != nil { // of the same accelerators, without variants
+		if err := d.EnsureProfile(ctx, filepath.Join(d.folder, "originals.profile.json"), false); err != nil {
+			return err
+		}
+	}
+	if err := d.Plan(); err != nil {
+		return err
+	}
+	d.targets()
+	d.unfit = make([]error, len(d.Networks))
+	for m, n := range d.Networks {
+		if len(d.wanted[m]) == 0 {
+			continue
+		}
+		// Before anything is measured for it.
+		if _, err := d.data(m, d.Config.Models[m].Calibration, defaultCalibration); err != nil {
+			clear(d.wanted[m])
+			d.unfit[m] = fmt.Errorf("model %q: calibration: %w", n.Name, err)
+		}
+	}
+	return d.measure(ctx)
+}
+
+// models fits, chooses and proves for all models, as many at a time as there
+// are cores. What is nil has no variants wanted, or an error.
+func (d *designer) models(ctx context.Context) ([]*plan.Variants, []error) {
+	made, errs := make([]*plan.Variants, len(d.Networks)), d.unfit
+	var list []int
+	for m := range d.Networks {
+		if len(d.wanted[m]) > 0 {
+			list = append(list, m)
+		}
+	}
+	if len(list) == 0 {
+		return made, errs
+	}
+	cores := max(1, goruntime.NumCPU())
+	d.workers = max(1, cores/len(list))
+	meter := newShared(d.opts.Progress(fmt.Sprintf("fitting and proving variants of %d models", len(list))), len(list))
+	defer meter.Done()
+	places := make(chan struct{}, cores)
+	var all sync.WaitGroup
+	for n, m := range list {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			made[m], errs[m] = d.model(ctx, m, meter.part(n))
+		})
+	}
+	all.Wait()
+	return made, errs
 }
 
 // designer is one design under way.
@@ -219,7 +265,18 @@ type designer struct {
 	wanted     []map[int]map[int]float64       // by model, layer and accelerator: the speed-up
 	candidates []map[int][]*variants.Candidate // by model and layer
 	originals  []map[int][]time.Duration       // by model, layer and accelerator
+	unfit      []error                         // by model: why nothing can be fitted
 	notes      [][]string
+	workers    int // per model
+}
+
+// wants are where variants of a layer are wanted.
+func (d *designer) wants(m, l int) (out []variants.Want) {
+	for _, k := range slices.Sorted(maps.Keys(d.wanted[m][l])) {
+		most := time.Duration(float64(d.originals[m][l][k]) / d.wanted[m][l][k])
+		out = append(out, variants.Want{Accelerator: k, Most: min(most, d.originals[m][l][k]-1)})
+	}
+	return out
 }
 
 func (d *designer) note(m int, format string, args ...any) {
@@ -282,15 +339,20 @@ func (d *designer) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.originalTimes()
 	var networks []*runtime.Network
 	var sources []source
 	var granularity []string
 	var index []int
+	var measured []map[int][]*variants.Candidate // by network and layer, in the order of their implementations
+	alike := map[string]*variants.Candidate{}    // by shape: the one that is measured
+	var copies []*variants.Candidate
 	for m, n := range d.Networks {
-		d.candidates, d.originals = append(d.candidates, map[int][]*variants.Candidate{}), append(d.originals, map[int][]time.Duration{})
+		d.candidates = append(d.candidates, map[int][]*variants.Candidate{})
 		if len(d.wanted[m]) == 0 {
 			continue
 		}
+		here := map[int][]*variants.Candidate{}
 		one, s := *n, d.sources[m]
 		for _, l := range slices.Sorted(maps.Keys(d.wanted[m])) {
 			list, notes := variants.Candidates(&n.Layers[l], cpu, arithmetic)
@@ -303,6 +365,16 @@ func (d *designer) measure(ctx context.Context) error {
 				return len(d.o.Families) > 0 && !slices.Contains(d.o.Families, c.Family)
 			})
 			for i, c := range list {
+				if d.hopeless(m, l, c) {
+					c.Refused = variants.ErrSlow
+					continue
+				}
+				shape := c.Shape()
+				if alike[shape] != nil {
+					copies = append(copies, c)
+					continue
+				}
+				alike[shape] = c
 				data, err := c.ONNX()
 				if err != nil {
 					return err
@@ -311,6 +383,7 @@ func (d *designer) measure(ctx context.Context) error {
 				if err := os.WriteFile(path, data, 0o600); err != nil {
 					return err
 				}
+				here[l] = append(here[l], c)
 				s.Variants = append(s.Variants, variantFile{l, fmt.Sprintf("%s %d", c.Name(), i), path, variants.SHA256(data)})
 			}
 			if len(list) > 0 {
@@ -324,6 +397,7 @@ func (d *designer) measure(ctx context.Context) error {
 			return err
 		}
 		networks, sources, granularity, index = append(networks, &one), append(sources, s), append(granularity, d.Config.Models[m].Granularity), append(index, m)
+		measured = append(measured, here)
 	}
 	if len(networks) == 0 {
 		return nil
@@ -340,13 +414,10 @@ func (d *designer) measure(ctx context.Context) error {
 		c := &p.Cells[i]
 		m := index[c.Model]
 		if c.Implementation == 0 {
-			if d.originals[m][c.Layer] == nil {
-				d.originals[m][c.Layer] = make([]time.Duration, len(d.Specs))
-			}
 			d.originals[m][c.Layer][c.Accelerator] = c.P50
 			continue
 		}
-		x := d.candidates[m][c.Layer][c.Implementation-1]
+		x := measured[c.Model][c.Layer][c.Implementation-1]
 		if x.Latency == nil {
 			x.Latency = make([]time.Duration, len(d.Specs))
 		}
@@ -355,7 +426,38 @@ func (d *designer) measure(ctx context.Context) error {
 			d.note(m, "layer %q: %s refuses %s: %s", d.Networks[m].Layers[c.Layer].Name, d.Specs[c.Accelerator].Name, x.Name(), c.Refused)
 		}
 	}
+	for _, c := range copies {
+		c.Latency = slices.Clone(alike[c.Shape()].Latency)
+	}
 	return nil
+}
+
+// originalTimes takes the originals' times from the profile.
+func (d *designer) originalTimes() {
+	for range d.Networks {
+		d.originals = append(d.originals, map[int][]time.Duration{})
+	}
+	for i := range d.Profile.Cells {
+		c := &d.Profile.Cells[i]
+		if c.Implementation != 0 {
+			continue
+		}
+		if d.originals[c.Model][c.Layer] == nil {
+			d.originals[c.Model][c.Layer] = make([]time.Duration, len(d.Specs))
+		}
+		d.originals[c.Model][c.Layer][c.Accelerator] = c.P50
+	}
+}
+
+// hopeless reports whether a candidate need not be measured: it computes too
+// much to be fast enough where it is wanted.
+func (d *designer) hopeless(m, l int, c *variants.Candidate) bool {
+	for _, w := range d.wants(m, l) {
+		if !d.Specs[w.Accelerator].CPU() || c.Least(d.originals[m][l][w.Accelerator]) <= w.Most {
+			return false
+		}
+	}
+	return true
 }
 
 // document is a model's part of the plan, without variants yet.
@@ -374,7 +476,7 @@ func (d *designer) document(m int) *plan.Variants {
 const adoptable = 0.3
 
 // model fits the candidates of a model, chooses, and proves.
-func (d *designer) model(ctx context.Context, m int) (*plan.Variants, error) {
+func (d *designer) model(ctx context.Context, m int, progress func(float64)) (*plan.Variants, error) {
 	n := d.Networks[m]
 	data, err := d.data(m, d.Config.Models[m].Calibration, defaultCalibration)
 	if err != nil {
@@ -385,38 +487,37 @@ func (d *designer) model(ctx context.Context, m int) (*plan.Variants, error) {
 		return nil, err
 	}
 	defer fitter.Close()
+	fitter.Workers = d.workers
+	const fitting = 0.7 // of the time, the rest is the proof
 	var chosen []*variants.Candidate
 	frontier := map[*variants.Candidate]bool{}
 	wanted := map[*variants.Candidate][]string{}
-	meter := d.opts.Progress("fitting " + n.Name)
 	layers := slices.Sorted(maps.Keys(d.candidates[m]))
 	for i, l := range layers {
-		list := d.worthFitting(m, l)
-		err := fitter.Fit(ctx, l, list, func(share float64) { meter.Set((float64(i) + share) / float64(len(layers))) })
+		list, wants := d.candidates[m][l], d.wants(m, l)
+		variants.Screen(list, wants)
+		err := fitter.Fit(ctx, l, list, wants, func(share float64) { progress(fitting * (float64(i) + share) / float64(len(layers))) })
 		if ctx.Err() != nil {
-			meter.Done()
 			return nil, ctx.Err()
 		}
 		if err != nil {
 			d.note(m, "%v", err)
 			for _, c := range list {
-				c.Refused = err
+				c.Refused = cmp.Or(c.Refused, err)
 			}
 			continue
 		}
 		var here []*variants.Candidate
-		for _, k := range slices.Sorted(maps.Keys(d.wanted[m][l])) {
-			speedup := d.wanted[m][l][k]
-			for _, c := range variants.Frontier(list, k) {
+		for _, w := range wants {
+			for _, c := range variants.Frontier(list, w.Accelerator) {
 				frontier[c] = true
 			}
-			original := d.originals[m][l][k]
-			c := variants.Choose(list, k, time.Duration(float64(original)/speedup))
+			c := variants.Choose(list, w.Accelerator, w.Most)
 			if c == nil {
-				d.note(m, "layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised", n.Layers[l].Name, d.Specs[k].Name, speedup)
+				d.note(m, "layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised", n.Layers[l].Name, d.Specs[w.Accelerator].Name, d.wanted[m][l][w.Accelerator])
 				continue
 			}
-			wanted[c] = append(wanted[c], d.Specs[k].Name)
+			wanted[c] = append(wanted[c], d.Specs[w.Accelerator].Name)
 			if !slices.Contains(here, c) {
 				here = append(here, c)
 			}
@@ -424,37 +525,16 @@ func (d *designer) model(ctx context.Context, m int) (*plan.Variants, error) {
 		slices.SortFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
 		if len(here) > 0 && here[0].Error <= adoptable { // those behind are fitted to the worst
 			if err := fitter.Adopt(here[0]); err != nil {
-				meter.Done()
 				return nil, err
 			}
 		}
 		chosen = append(chosen, here...)
 	}
-	meter.Done()
-	return d.finish(ctx, m, chosen, frontier, wanted)
+	return d.finish(ctx, m, chosen, frontier, wanted, func(share float64) { progress(fitting + (1-fitting)*share) })
 }
-
-// worthFitting leaves out what is no faster than the original on any
-// accelerator where it is wanted.
-func (d *designer) worthFitting(m, l int) (list []*variants.Candidate) {
-	for _, c := range d.candidates[m][l] {
-		fast := false
-		for k := range d.wanted[m][l] {
-			fast = fast || k < len(c.Latency) && c.Latency[k] > 0 && c.Latency[k] < d.originals[m][l][k]
-		}
-		if !fast {
-			c.Refused = errSlow
-			continue
-		}
-		list = append(list, c)
-	}
-	return list
-}
-
-var errSlow = errors.New("it is no faster than the original where a variant is wanted")
 
 // finish proves the chosen variants and writes them.
-func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candidate, frontier map[*variants.Candidate]bool, wanted map[*variants.Candidate][]string) (*plan.Variants, error) {
+func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candidate, frontier map[*variants.Candidate]bool, wanted map[*variants.Candidate][]string, progress func(float64)) (*plan.Variants, error) {
 	n, mc := d.Networks[m], &d.Config.Models[m]
 	if len(chosen) > sched.MaxBoundedVariants {
 		d.note(m, "%d variants were chosen, at most %d can be used: those of the last layers are left out", len(chosen), sched.MaxBoundedVariants)
@@ -470,7 +550,7 @@ func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candida
 	}
 	v := d.document(m)
 	if len(list) > 0 {
-		proof, what, err := d.prove(ctx, m, list, nil)
+		proof, what, err := d.prove(ctx, m, list, nil, progress)
 		if err != nil {
 			return nil, err
 		}
@@ -526,7 +606,7 @@ func (d *designer) variant(m int, c *variants.Candidate, frontier map[*variants.
 }
 
 // prove measures accuracy, on labelled data where there are any.
-func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet) (*variants.Proof, string, error) {
+func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet, progress func(float64)) (*variants.Proof, string, error) {
 	n, mc := d.Networks[m], &d.Config.Models[m]
 	spec, count := mc.Labelled, defaultLabelled
 	if spec.Source == "" {
@@ -541,9 +621,7 @@ func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, ver
 	if err != nil {
 		return nil, "", fmt.Errorf("model %q: %w", n.Name, err)
 	}
-	meter := d.opts.Progress("proving " + n.Name)
-	defer meter.Done()
-	p, err := variants.Prove(ctx, n, list, data, metric, verify, meter.Set)
+	p, err := variants.Prove(ctx, n, list, data, metric, variants.ProveOptions{Verify: verify, Workers: d.workers, Progress: progress})
 	return p, spec.Source, err
 }
 
