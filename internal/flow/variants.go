@@ -150,8 +150,13 @@ type DesignOptions struct {
 
 // Design measures, fits and proves variants for the configured models, writes
 // them beside the plan, and makes them the models' implementations. What fails
-// for one layer or model is noted; the rest goes on.
+// for one layer or model is noted; the rest goes on. Variants that users added
+// stay, and are proven together with the new ones.
 func (f *Flow) Design(ctx context.Context, o DesignOptions) error {
+	added, err := f.added()
+	if err != nil {
+		return err
+	}
 	f.WithoutVariants()
 	folder := filepath.Join(f.Config.Out, "variants")
 	if err := f.EnsureProfile(ctx, filepath.Join(folder, "originals.profile.json"), false); err != nil {
@@ -197,7 +202,7 @@ func (f *Flow) Design(ctx context.Context, o DesignOptions) error {
 			return err
 		}
 	}
-	return nil
+	return d.restore(ctx, added)
 }
 
 // designer is one design under way.
@@ -513,14 +518,12 @@ func (d *designer) variant(m int, c *variants.Candidate, frontier map[*variants.
 // prove measures accuracy, on labelled data where there are any.
 func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet) (*variants.Proof, string, error) {
 	n, mc := d.Networks[m], &d.Config.Models[m]
-	spec, count := mc.Labelled, defaultLabelled
-	if spec.Source == "" {
-		spec, count = mc.Calibration, defaultCalibration
-		d.note(m, "there is no labelled data: accuracy is how far the model with variants agrees with the one without, on the calibration inputs")
-	}
-	data, err := d.data(m, spec, count)
+	data, source, err := d.judged(m)
 	if err != nil {
-		return nil, "", fmt.Errorf("model %q: labelled: %w", n.Name, err)
+		return nil, "", err
+	}
+	if mc.Labelled.Source == "" {
+		d.note(m, "there is no labelled data: accuracy is how far the model with variants agrees with the one without, on the calibration inputs")
 	}
 	metric, err := metric(mc.Metric, n, data.Labelled())
 	if err != nil {
@@ -529,7 +532,7 @@ func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, ver
 	meter := d.opts.Progress("proving " + n.Name)
 	defer meter.Done()
 	p, err := variants.Prove(ctx, n, list, data, metric, verify, meter.Set)
-	return p, spec.Source, err
+	return p, source, err
 }
 
 // metric is the one of this name, or one that suits.
