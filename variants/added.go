@@ -27,7 +27,7 @@ var ErrBoundary = errors.New("inputs and outputs have to be the layer's")
 // [Candidate.Compare].
 func New(l *models.Layer, name string, m *models.Model) (*Candidate, error) {
 	fail := func(err error) (*Candidate, error) {
-		return nil, fmt.Errorf("layer %q: %s: %w", l.Name, name, err)
+		return nil, fmt.Errorf("layer %q: %w", l.Name, err)
 	}
 	if err := sameTensors("input", l.Inputs, m.Inputs()); err != nil {
 		return fail(err)

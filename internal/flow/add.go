@@ -407,7 +407,7 @@ func (d *designer) faster(x *implementation, refused map[int]string) error {
 		case x.Original[k] == 0 || x.Latency[k] < x.Original[k]:
 			x.Wanted = append(x.Wanted, s.Name)
 		default:
-			found = append(found, fmt.Sprintf("%v on %s, the original %v", x.Latency[k], s.Name, x.Original[k]))
+			found = append(found, fmt.Sprintf("%.1f us on %s, the original %.1f us", microseconds(x.Latency[k]), s.Name, microseconds(x.Original[k])))
 		}
 	}
 	if len(x.Wanted) == 0 {
@@ -415,6 +415,8 @@ func (d *designer) faster(x *implementation, refused map[int]string) error {
 	}
 	return nil
 }
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // commit plans with the variants of a model, of which one is new, and writes
 // that one's file, the profile and, last, the plan.
