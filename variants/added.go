@@ -62,7 +62,8 @@ func sameTensors(side string, want, got []models.Tensor) error {
 		if g := got[i]; g.Type != w.Type {
 			return fmt.Errorf("its %s %.80q is of %v, the layer's of %v: %w", side, w.Name, g.Type, w.Type, ErrBoundary)
 		} else if !slices.Equal(g.Shape, w.Shape) {
-			return fmt.Errorf("its %s %.80q has the shape %v, the layer's %v: %w", side, w.Name, g.Shape[:min(len(g.Shape), 8)], w.Shape, ErrBoundary)
+			return fmt.Errorf("its %s %.80q has the shape %v, the layer's %v: %w",
+				side, w.Name, g.Shape[:min(len(g.Shape), 8)], w.Shape, ErrBoundary)
 		}
 	}
 	for _, t := range got {

@@ -16,7 +16,8 @@ import (
 )
 
 func TestSameTensors(t *testing.T) {
-	x, y := models.Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, 4}}, models.Tensor{Name: "y", Type: ort.Float, Shape: []int64{}}
+	x := models.Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, 4}}
+	y := models.Tensor{Name: "y", Type: ort.Float, Shape: []int64{}}
 	wide, half := x, x
 	wide.Shape, half.Type = []int64{1, 5}, ort.Float16
 	long := models.Tensor{Name: strings.Repeat("n\n", 500), Type: ort.Float}
@@ -52,11 +53,13 @@ func own(t *testing.T, l *models.Layer, f func(b *builder) string) *models.Model
 	b := &builder{prefix: "own"}
 	f(b)
 	b.result(l.Outputs[0].Name)
-	g := &pb.GraphProto{Name: proto.String("own"), Node: b.nodes, Initializer: b.stored, Output: []*pb.ValueInfoProto{value(l.Outputs[0].Name)}}
+	g := &pb.GraphProto{Name: proto.String("own"), Node: b.nodes, Initializer: b.stored}
+	g.Output = []*pb.ValueInfoProto{value(l.Outputs[0].Name)}
 	for _, in := range l.Inputs {
 		g.Input = append(g.Input, value(in.Name, in.Shape...))
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}, Graph: g})
+	opset := []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: opset, Graph: g})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,19 +178,21 @@ func TestCompareNotFinite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Compare(t.Context(), n, data, nil); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), `output "y"`) {
+	err = c.Compare(t.Context(), n, data, nil)
+	if !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), `output "y"`) {
 		t.Errorf("NaN: %v", err)
 	}
-	if _, err := New(l, "of another", own(t, &models.Layer{Inputs: []models.Tensor{{Name: "x", Shape: []int64{1, 3, 4, 4}}}, Outputs: l.Outputs}, func(b *builder) string {
-		return b.node("Sqrt", []string{"x"})
-	})); !errors.Is(err, ErrBoundary) {
+	other := &models.Layer{Inputs: []models.Tensor{{Name: "x", Shape: []int64{1, 3, 4, 4}}}, Outputs: l.Outputs}
+	m = own(t, other, func(b *builder) string { return b.node("Sqrt", []string{"x"}) })
+	if _, err := New(l, "of another", m); !errors.Is(err, ErrBoundary) {
 		t.Errorf("a model of other shapes: %v", err)
 	}
 }
 
 func TestPruneOthers(t *testing.T) {
 	// All three keep 0.7; without 0, 0.75; without 1, 0.95; without 2, 0.9.
-	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7}, Accuracy: []float64{1, .96, .8, .9, .99, .95, .75, .7}}
+	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
+		Accuracy: []float64{1, .96, .8, .9, .99, .95, .75, .7}}
 	for _, c := range []struct {
 		keep  []int
 		least float64

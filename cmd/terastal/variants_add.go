@@ -90,7 +90,8 @@ func (o *addOptions) unchanged(f *flow.Flow) error {
 	if err != nil {
 		return err
 	}
-	if err := printLines(o.text(), fmt.Sprintf("%s is a variant of layer %s in use already: nothing to do", o.File, o.Layer)); err != nil {
+	line := fmt.Sprintf("%s is a variant of layer %s in use already: nothing to do", o.File, o.Layer)
+	if err := printLines(o.text(), line); err != nil {
 		return err
 	}
 	return o.document(p.Variants)

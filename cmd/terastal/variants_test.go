@@ -120,16 +120,24 @@ func (l layer) factor(rank int) error {
 		}
 	}
 	l.Graph.Initializer = slices.DeleteFunc(l.Graph.Initializer, func(t *onnxpb.TensorProto) bool { return t == w })
-	l.Graph.Initializer = append(l.Graph.Initializer, tensor("column", column, int64(rank), int64(inputs), 3, 1), tensor("row", row, int64(outputs), int64(rank), 1, 3))
+	l.Graph.Initializer = append(l.Graph.Initializer, tensor("column", column, int64(rank), int64(inputs), 3, 1),
+		tensor("row", row, int64(outputs), int64(rank), 1, 3))
 	l.Graph.Node = slices.Replace(l.Graph.Node, at, at+1,
-		padded([]string{conv.Input[0], "column"}, "narrow", 1, 0, 1, 0), padded([]string{"narrow", "row", conv.Input[2]}, conv.Output[0], 0, 1, 0, 1))
+		padded([]string{conv.Input[0], "column"}, "narrow", 1, 0, 1, 0),
+		padded([]string{"narrow", "row", conv.Input[2]}, conv.Output[0], 0, 1, 0, 1))
 	return nil
 }
 
 func padded(in []string, out string, pads ...int64) *onnxpb.NodeProto {
 	n := operator("Conv", out, in...)
-	n.Attribute = []*onnxpb.AttributeProto{{Name: proto.String("pads"), Type: onnxpb.AttributeProto_INTS.Enum(), Ints: pads}}
+	a := integer("pads", 0)
+	a.Type, a.I, a.Ints = onnxpb.AttributeProto_INTS.Enum(), nil, pads
+	n.Attribute = []*onnxpb.AttributeProto{a}
 	return n
+}
+
+func integer(name string, i int64) *onnxpb.AttributeProto {
+	return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(i)}
 }
 
 func operator(op, out string, in ...string) *onnxpb.NodeProto {
@@ -169,10 +177,14 @@ func detour() layer {
 		}
 		return v
 	}
-	g := &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x", int32(ort.Float), 1, 8, 16, 16)},
+	w := weights(8 * 8 * 9)
+	g := &onnxpb.GraphProto{
+		Name:        proto.String("g"),
+		Input:       []*onnxpb.ValueInfoProto{value("x", int32(ort.Float), 1, 8, 16, 16)},
 		Output:      []*onnxpb.ValueInfoProto{value("y", int32(ort.Float), 1, 8)},
-		Initializer: []*onnxpb.TensorProto{tensor("w1", weights(8*8*9), 8, 8, 3, 3), tensor("w2", weights(8*8*9), 8, 8, 3, 3), tensor("b", weights(8), 8)},
-		Node:        []*onnxpb.NodeProto{padded([]string{"x", "w1", "b"}, "n0", 1, 1, 1, 1)}}
+		Initializer: []*onnxpb.TensorProto{tensor("w1", w, 8, 8, 3, 3), tensor("w2", w, 8, 8, 3, 3), tensor("b", w[:8], 8)},
+		Node:        []*onnxpb.NodeProto{padded([]string{"x", "w1", "b"}, "n0", 1, 1, 1, 1)},
+	}
 	g.Node[0].Name = proto.String("first")
 	for i := range 300 {
 		g.Node = append(g.Node, operator("Neg", fmt.Sprint("n", i+1), fmt.Sprint("n", i)))
@@ -180,7 +192,8 @@ func detour() layer {
 	last := padded([]string{"n300", "w2", "b"}, "c", 1, 1, 1, 1)
 	last.Name = proto.String("second")
 	g.Node = append(g.Node, last, operator("GlobalAveragePool", "p", "c"), operator("Flatten", "y", "p"))
-	return layer{&onnxpb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: proto.Int64(17)}}, Graph: g}}
+	opset := []*onnxpb.OperatorSetIdProto{{Version: proto.Int64(17)}}
+	return layer{&onnxpb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: opset, Graph: g}}
 }
 
 var variantKinds = map[string]func(layer){
@@ -203,14 +216,14 @@ var variantKinds = map[string]func(layer){
 	"shape": func(l layer) {
 		x, result := l.last()
 		n := operator("Concat", result, x, x)
-		n.Attribute = []*onnxpb.AttributeProto{{Name: proto.String("axis"), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(1)}}
+		n.Attribute = []*onnxpb.AttributeProto{integer("axis", 1)}
 		l.Graph.Node = append(l.Graph.Node, n)
 		l.Graph.Output[0].Type.GetTensorType().Shape.Dim[1].Value = &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: 64}
 	},
 	"type": func(l layer) {
 		x, result := l.last()
 		n := operator("Cast", result, x)
-		n.Attribute = []*onnxpb.AttributeProto{{Name: proto.String("to"), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(int64(ort.Double))}}
+		n.Attribute = []*onnxpb.AttributeProto{integer("to", int64(ort.Double))}
 		l.Graph.Node = append(l.Graph.Node, n)
 		l.Graph.Output[0].Type.GetTensorType().ElemType = proto.Int32(int32(ort.Double))
 	},
@@ -246,6 +259,7 @@ var variantKinds = map[string]func(layer){
 	"outside": func(l layer) {
 		t := l.Graph.Initializer[0]
 		t.RawData, t.DataLocation = nil, onnxpb.TensorProto_EXTERNAL.Enum()
-		t.ExternalData = []*onnxpb.StringStringEntryProto{{Key: proto.String("location"), Value: proto.String(filepath.Join("..", "weights.bin"))}}
+		location := proto.String(filepath.Join("..", "weights.bin"))
+		t.ExternalData = []*onnxpb.StringStringEntryProto{{Key: proto.String("location"), Value: location}}
 	},
 }

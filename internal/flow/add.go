@@ -43,6 +43,8 @@ type UnknownError struct{ text string }
 
 func (e UnknownError) Error() string { return e.text }
 
+func unknown(format string, args ...any) error { return UnknownError{fmt.Sprintf(format, args...)} }
+
 // Why a variant is not added.
 var (
 	ErrSlower = errors.New("it is faster than the original on no accelerator")
@@ -61,7 +63,8 @@ func (f *Flow) Add(ctx context.Context, o AddOptions) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	d := &designer{Flow: f, o: DesignOptions{MaxLoss: o.MaxLoss, Together: o.Together}, notes: make([][]string, len(f.Networks))}
+	d := &designer{Flow: f, notes: make([][]string, len(f.Networks))}
+	d.o.MaxLoss, d.o.Together = o.MaxLoss, o.Together
 	c, x, err := d.read(m, l, o)
 	if err != nil {
 		return false, err
@@ -109,9 +112,11 @@ type implementation struct {
 	onnx []byte
 }
 
+func isAdded(x plan.Variant) bool { return x.Family == variants.Added }
+
 // sameName tells whether two variants were added under one name.
 func (x *implementation) sameName(other *implementation) bool {
-	return x.Family == variants.Added && other.Family == variants.Added && x.Layer == other.Layer && x.Parameters == other.Parameters
+	return isAdded(x.Variant) && isAdded(other.Variant) && x.Layer == other.Layer && x.Parameters == other.Parameters
 }
 
 // inUse lists the variants that a model has.
@@ -184,7 +189,7 @@ func (f *Flow) find(model, layer string) (m, l int, err error) {
 		names = append(names, strconv.Quote(n.Name))
 	}
 	if m = slices.IndexFunc(f.Config.Models, func(mc config.Model) bool { return mc.Name == model }); m < 0 {
-		return 0, 0, UnknownError{fmt.Sprintf("there is no model %q: the configuration has %s", model, strings.Join(names, ", "))}
+		return 0, 0, unknown("there is no model %q: the configuration has %s", model, strings.Join(names, ", "))
 	}
 	mc := &f.Config.Models[m]
 	if !mc.UsesVariants() {
@@ -192,7 +197,8 @@ func (f *Flow) find(model, layer string) (m, l int, err error) {
 	}
 	l, err = findLayer(f.Networks[m].Layers, layer)
 	if err != nil {
-		return 0, 0, UnknownError{fmt.Sprintf("model %q: %v; `terastal models inspect %s --granularity %s` lists them", model, err, mc.Source, mc.Granularity)}
+		return 0, 0, unknown("model %q: %v; `terastal models inspect %s --granularity %s` lists them",
+			model, err, mc.Source, mc.Granularity)
 	}
 	return m, l, nil
 }
@@ -276,7 +282,7 @@ func (d *designer) read(m, l int, o AddOptions) (*variants.Candidate, implementa
 		name = strings.TrimSuffix(filepath.Base(o.File), ".onnx")
 	}
 	if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fail(UnknownError{fmt.Sprintf("%.80q cannot be a variant's name: give one of 1 to %d printable characters with --name", name, maxName)})
+		return fail(unknown("%.80q cannot be a variant's name: give one of 1 to %d printable characters with --name", name, maxName))
 	}
 	n := d.Networks[m]
 	model, err := models.Load(path, models.Options{})
@@ -291,7 +297,8 @@ func (d *designer) read(m, l int, o AddOptions) (*variants.Candidate, implementa
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", o.File, err))
 	}
-	x := plan.Variant{Layer: l, LayerName: n.Layers[l].Name, Family: c.Family, Parameters: name, Bytes: c.Bytes, MACs: c.MACs, SHA256: variants.SHA256(data)}
+	x := plan.Variant{Layer: l, LayerName: n.Layers[l].Name, Family: c.Family, Parameters: name, Bytes: c.Bytes, MACs: c.MACs}
+	x.SHA256 = variants.SHA256(data)
 	x.Name = variants.NewUnit(&n.Layers[l], c.Name(), data).Name
 	x.File = filepath.Join("variants", n.Name, fmt.Sprintf("%03d-%s-%s.onnx", l, c.Family, x.SHA256[:8]))
 	return c, implementation{x, data}, nil
@@ -328,11 +335,13 @@ func (d *designer) affordable(m int, p *variants.Proof, at, count int) error {
 	theta := d.Config.Models[m].Theta
 	alone, _ := p.Of(1 << at)
 	if least := max(theta, 1-d.o.MaxLoss); alone < least {
-		return fmt.Errorf("%w: alone it leaves %.4f of the %s, has to leave %.4f (theta is %v, --max-loss %v)", ErrLoss, alone, p.Metric, least, theta, d.o.MaxLoss)
+		return fmt.Errorf("%w: alone it leaves %.4f of the %s, has to leave %.4f (theta is %v, --max-loss %v)",
+			ErrLoss, alone, p.Metric, least, theta, d.o.MaxLoss)
 	}
 	left, least := p.Together(sched.VariantSet(1)<<count-1), max(theta, 1-d.o.Together)
 	if left < least {
-		return fmt.Errorf("%w: with it, all %d variants together leave %.4f of the %s, have to leave %.4f (theta is %v, --max-together %v)",
+		return fmt.Errorf("%w: with it, all %d variants together leave %.4f of the %s, have to leave %.4f "+
+			"(theta is %v, --max-together %v)",
 			ErrLoss, count, left, p.Metric, least, theta, d.o.Together)
 	}
 	return nil
@@ -379,7 +388,8 @@ func (d *designer) time(ctx context.Context, m int, list []implementation, at in
 		return nil, err
 	}
 	d.sources[m].Variants = files
-	p, err := d.measured(ctx, profiler.Task{Specs: d.Specs, Networks: d.Networks, Granularity: d.granularities(), Start: d.worker}, "")
+	p, err := d.measured(ctx, profiler.Task{
+		Specs: d.Specs, Networks: d.Networks, Granularity: d.granularities(), Start: d.worker}, "")
 	if err != nil {
 		return nil, err
 	}
@@ -407,7 +417,8 @@ func (d *designer) faster(x *implementation, refused map[int]string) error {
 		case x.Original[k] == 0 || x.Latency[k] < x.Original[k]:
 			x.Wanted = append(x.Wanted, s.Name)
 		default:
-			found = append(found, fmt.Sprintf("%.1f us on %s, the original %.1f us", microseconds(x.Latency[k]), s.Name, microseconds(x.Original[k])))
+			found = append(found, fmt.Sprintf("%.1f us on %s, the original %.1f us",
+				microseconds(x.Latency[k]), s.Name, microseconds(x.Original[k])))
 		}
 	}
 	if len(x.Wanted) == 0 {
@@ -461,7 +472,7 @@ func (f *Flow) added() (map[int][]implementation, error) {
 	out := map[int][]implementation{}
 	for m := range f.known {
 		f.realign(m)
-		list := slices.DeleteFunc(f.inUse(m), func(x implementation) bool { return x.Family != variants.Added })
+		list := slices.DeleteFunc(f.inUse(m), func(x implementation) bool { return !isAdded(x.Variant) })
 		if len(list) == 0 {
 			continue
 		}
@@ -472,8 +483,9 @@ func (f *Flow) added() (map[int][]implementation, error) {
 	}
 	for _, v := range f.unused {
 		m := slices.IndexFunc(f.Config.Models, func(mc config.Model) bool { return mc.Name == v.Model })
-		if m >= 0 && f.Config.Models[m].UsesVariants() && slices.ContainsFunc(v.Chosen, func(x plan.Variant) bool { return x.Family == variants.Added }) {
-			f.opts.Note("model %q: the variants that were added are for another model or granularity: `terastal variants add` them again", v.Model)
+		if m >= 0 && f.Config.Models[m].UsesVariants() && slices.ContainsFunc(v.Chosen, isAdded) {
+			f.opts.Note("model %q: the variants that were added are for another model or granularity: "+
+				"`terastal variants add` them again", v.Model)
 		}
 	}
 	return out, nil
@@ -490,7 +502,8 @@ func (d *designer) restore(ctx context.Context, added map[int][]implementation) 
 		}
 		list := d.inUse(m)
 		if room := sched.MaxBoundedVariants - len(added[m]); len(list) > room {
-			d.note(m, "%d variants would be in use, at most %d can be: those designed for the last layers are left out", len(list)+len(added[m]), sched.MaxBoundedVariants)
+			d.note(m, "%d variants would be in use, at most %d can be: those designed for the last layers are left out",
+				len(list)+len(added[m]), sched.MaxBoundedVariants)
 			list = list[:room]
 		}
 		for _, x := range added[m] {
@@ -502,7 +515,7 @@ func (d *designer) restore(ctx context.Context, added map[int][]implementation) 
 		}
 		keep, drop := map[int]bool{}, map[int]bool{}
 		for i, x := range list {
-			keep[i] = x.Family == variants.Added
+			keep[i] = isAdded(x.Variant)
 		}
 		for i, left := range proof.PruneOthers(keep, drop, len(list), max(v.Theta, 1-d.o.Together)) {
 			drop[i] = true
@@ -517,7 +530,7 @@ func (d *designer) restore(ctx context.Context, added map[int][]implementation) 
 		}
 		record(&v, kept, proof.Without(drop, len(list)), what)
 		for _, x := range v.Chosen {
-			if x.Family == variants.Added {
+			if isAdded(x) {
 				v.Candidates = ordered(v.Candidates, x)
 			}
 		}
