@@ -414,6 +414,8 @@ func (d *designer) faster(x *implementation, refused map[int]string) error {
 		switch {
 		case refused[k] != "":
 			found = append(found, fmt.Sprintf("%s refuses it (%s)", s.Name, refused[k]))
+		case x.Latency[k] == 0:
+			found = append(found, fmt.Sprintf("it was not measured on %s", s.Name))
 		case x.Original[k] == 0 || x.Latency[k] < x.Original[k]:
 			x.Wanted = append(x.Wanted, s.Name)
 		default:

@@ -122,6 +122,7 @@ func TestFaster(t *testing.T) {
 			"on no accelerator: 10.0 us on a, the original 10.0 us; b refuses it (no such operator)"},
 		{[]time.Duration{0, 0}, []time.Duration{0, 5 * us}, map[int]string{0: "no", 1: "no"}, nil,
 			"a refuses it (no); b refuses it (no)"},
+		{[]time.Duration{0, 9 * us}, []time.Duration{0, 5 * us}, nil, nil, "it was not measured on a; 9.0 us on b"},
 	} {
 		x := &implementation{Variant: plan.Variant{Latency: c.latency, Original: c.original}}
 		err := d.faster(x, c.refused)
