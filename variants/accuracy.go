@@ -507,31 +507,38 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 // without which most is left. With a bound, combinations that were not measured
 // count with theirs.
 func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]float64 {
-	var all sched.VariantSet
+	return p.PruneOthers(nil, drop, variants, least)
+}
+
+// PruneOthers is Prune, but never leaves out those to keep, whatever is left.
+func (p *Proof) PruneOthers(keep, drop map[int]bool, variants int, least float64) map[int]float64 {
+	var all, free sched.VariantSet
 	for i := range variants {
 		if !drop[i] {
 			all |= 1 << i
 		}
+		if !drop[i] && !keep[i] {
+			free |= 1 << i
+		}
 	}
-	left := func(s sched.VariantSet) float64 { return p.together(s) }
 	out := map[int]float64{}
-	for all != 0 && left(all) < least {
+	for free != 0 && p.Together(all) < least {
 		best := -1
 		for i := range variants {
-			if all>>i&1 != 0 && (best < 0 || left(all&^(1<<i)) > left(all&^(1<<best))) {
+			if free>>i&1 != 0 && (best < 0 || p.Together(all&^(1<<i)) > p.Together(all&^(1<<best))) {
 				best = i
 			}
 		}
-		out[best] = left(all)
-		all &^= 1 << best
+		out[best] = p.Together(all)
+		all, free = all&^(1<<best), free&^(1<<best)
 	}
 	return out
 }
 
-// together is the least accuracy of the combinations out of s that use most of
+// Together is the least accuracy of the combinations out of s that use most of
 // its variants, of which a layer can have one: that of s itself where it has no
-// two of a layer.
-func (p *Proof) together(s sched.VariantSet) float64 {
+// two of a layer. Where not all were measured, it is what the bound allows.
+func (p *Proof) Together(s sched.VariantSet) float64 {
 	if a, measured := p.Of(s); measured {
 		return a
 	}

@@ -63,6 +63,9 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "choice.onnx"), choice(t), 0o644); err != nil {
 				return err
 			}
+			if err := detour().write(filepath.Join(env.WorkDir, "detour.onnx")); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "unknown-op.onnx"), unknownOperator(t), 0o644)
 		},
 		// [openvino]: its plugin is installed. [webgpu]: there is a Vulkan device, real or software.
@@ -81,10 +84,11 @@ func TestScripts(t *testing.T) {
 			return opens, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await,
-			"exits": exits,
-			"query": query,
-			"npy":   writeArray,
+			"await":   await,
+			"exits":   exits,
+			"query":   query,
+			"npy":     writeArray,
+			"variant": makeVariant,
 		},
 	})
 }

@@ -21,11 +21,11 @@ import (
 func newVariants(s *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "variants",
-		Short: "Find where layer variants are wanted, design them, prove their accuracy",
+		Short: "Find where layer variants are wanted, design or add them, prove their accuracy",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newVariantsTargets(s), newVariantsDesign(s), newVariantsShow(s), newVariantsAccuracy(s))
+	cmd.AddCommand(newVariantsTargets(s), newVariantsDesign(s), newVariantsAdd(s), newVariantsShow(s), newVariantsAccuracy(s))
 	return cmd
 }
 
@@ -83,11 +83,26 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	f := cmd.Flags()
 	f.Float64Var(&o.Speedup, "speedup", 0, "how many times faster than the original a variant has to be at least (0: what the budgets need)")
 	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest (without --speedup: to be as fast there as on the fastest), not only where a budget is missed")
-	f.Float64Var(&o.MaxLoss, "max-loss", 0.01, "how much of the accuracy a variant may cost alone")
-	f.Float64Var(&o.Together, "max-together", 0.03, "how much of the accuracy all variants may cost together")
+	lossFlags(cmd, &o.MaxLoss, &o.Together)
 	f.StringSliceVar(&o.Families, "families", nil, "families to consider, separated by commas: "+strings.Join(familyNames(), ", ")+" (default: all)")
 	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost", "arithmetic")
 	return cmd
+}
+
+// lossFlags define how much accuracy variants may cost.
+func lossFlags(cmd *cobra.Command, alone, together *float64) {
+	cmd.Flags().Float64Var(alone, "max-loss", 0.01, "how much of the accuracy a variant may cost alone")
+	cmd.Flags().Float64Var(together, "max-together", 0.03, "how much of the accuracy all variants may cost together")
+}
+
+// lossLimits checks what lossFlags were given.
+func lossLimits(alone, together float64) error {
+	for name, x := range map[string]float64{"max-loss": alone, "max-together": together} {
+		if !(x >= 0 && x <= 1) {
+			return usagef("--%s is %v, must be 0 to 1", name, x)
+		}
+	}
+	return nil
 }
 
 func familyNames() (out []string) {
@@ -101,10 +116,8 @@ func (o *designOptions) run(cmd *cobra.Command) error {
 	if o.Speedup < 0 {
 		return usagef("--speedup is %v, must not be negative", o.Speedup)
 	}
-	for name, x := range map[string]float64{"max-loss": o.MaxLoss, "max-together": o.Together} {
-		if !(x >= 0 && x <= 1) {
-			return usagef("--%s is %v, must be 0 to 1", name, x)
-		}
+	if err := lossLimits(o.MaxLoss, o.Together); err != nil {
+		return err
 	}
 	for _, name := range o.Families {
 		if !strings.Contains(" "+strings.Join(familyNames(), " ")+" ", " "+name+" ") {

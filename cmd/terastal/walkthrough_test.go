@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,7 +19,8 @@ import (
 // ```csv blocks whose first line is a comment with the file's name, runs ```sh
 // blocks, and looks for the first line of a ```text block, which shows output,
 // in what the commands before it printed. Figures may differ; "..." at the end of
-// that line stands for the rest of it.
+// that line stands for the rest of it. What a ```sh block has Python do, which need
+// not be here, is done in Go.
 func TestWalkthrough(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures and runs for some seconds")
@@ -30,10 +32,12 @@ func TestWalkthrough(t *testing.T) {
 	}
 	for _, document := range []struct {
 		name     string
-		commands int // at least
+		section  string // the heading of the only one that is run; all without
+		commands int    // at least
 	}{
-		{"GUIDE.md", 12},
-		{"PROFILES.md", 12},
+		{"GUIDE.md", "", 12},
+		{"PROFILES.md", "", 12},
+		{"VARIANTS.md", "Bring your own variant", 7},
 	} {
 		t.Run(document.name, func(t *testing.T) {
 			t.Parallel() // they mostly wait; what they measure here is not looked at
@@ -42,7 +46,12 @@ func TestWalkthrough(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, block := range strings.Split("\n"+string(text), "\n```") {
+			part := "\n" + string(text)
+			if document.section != "" {
+				_, part, _ = strings.Cut(part, "\n## "+document.section+"\n")
+				part, _, _ = strings.Cut(part, "\n## ")
+			}
+			for i, block := range strings.Split(part, "\n```") {
 				if i%2 == 0 {
 					continue
 				}
@@ -76,6 +85,10 @@ func (w *walk) block(t *testing.T, kind, body string) {
 			t.Fatal(err)
 		}
 	case "sh":
+		if command := strings.Fields(body); command[0] == "python" {
+			w.python(t, command[1:])
+			return
+		}
 		w.commands += strings.Count("\n"+body, "\nterastal ")
 		w.run(t, body)
 	case "text":
@@ -84,6 +97,28 @@ func (w *walk) block(t *testing.T, kind, body string) {
 		if !strings.Contains(likeness(w.output), likeness(first)) {
 			t.Errorf("the document shows %q, which is not in\n%s", first, w.output)
 		}
+	}
+}
+
+// python does what factor.py does.
+func (w *walk) python(t *testing.T, args []string) {
+	t.Helper()
+	if len(args) != 4 || args[0] != "factor.py" {
+		t.Fatalf("the document runs `python %v`, which is not known here", args)
+	}
+	l, err := openLayer(filepath.Join(w.dir, args[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rank, err := strconv.Atoi(args[2])
+	if err == nil {
+		err = l.factor(rank)
+	}
+	if err == nil {
+		err = l.write(filepath.Join(w.dir, args[3]))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	goruntime "runtime"
 	"slices"
 
 	"github.com/terastal/terastal/internal/config"
@@ -51,6 +50,12 @@ func (f *Flow) provenHere(v *plan.Variants, us map[int][]runtime.Unit) (bool, er
 		}
 	}
 	return true, nil
+}
+
+// proven puts a proof into a model's part of the plan.
+func proven(v *plan.Variants, p *variants.Proof, data string, here variants.Arithmetic) {
+	v.Arithmetic, v.Metric, v.Data, v.Requests, v.Baseline = string(here), p.Metric, data, p.Requests, p.Baseline
+	v.Sets, v.Accuracy, v.Exhaustive, v.Loss = p.Sets, p.Accuracy, p.Exhaustive, p.Loss
 }
 
 // otherArithmetic says that a proof is of no use here.
@@ -104,15 +109,11 @@ func (d *designer) proveAgain(ctx context.Context, m int, verify []sched.Variant
 	if err != nil {
 		return nil, err
 	}
-	meter := d.opts.Progress("proving " + d.Networks[m].Name)
-	defer meter.Done()
-	d.workers = goruntime.NumCPU()
-	p, what, err := d.prove(ctx, m, list, verify, meter.Set)
+	p, what, err := d.proveOne(ctx, m, list, verify)
 	if err != nil {
 		return nil, err
 	}
-	v.Arithmetic, v.Metric, v.Data, v.Requests, v.Baseline = string(here), p.Metric, what, p.Requests, p.Baseline
-	v.Sets, v.Accuracy, v.Exhaustive, v.Loss = p.Sets, p.Accuracy, p.Exhaustive, p.Loss
+	proven(&v, p, what, here)
 	v.Chosen = slices.Clone(v.Chosen)
 	for i := range v.Chosen {
 		v.Chosen[i].Alone, _ = p.Of(1 << i)

@@ -8,6 +8,7 @@ import (
 	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
 )
 
 // Variants prints what was designed for each model: a line per variant in use,
@@ -57,7 +58,7 @@ func variantsOf(w io.Writer, v *plan.Variants, all bool) {
 			row = append(row, latency, gain)
 		}
 		e, alone := "-", "-"
-		if x.Promise > 0 || x.Error > 0 {
+		if x.Promise > 0 || x.Error > 0 || x.Family == variants.Added {
 			e = fmt.Sprintf("%.2g", x.Error)
 		}
 		if x.Alone > 0 {

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/sched/plan"
+)
+
+type addOptions struct {
+	playOptions
+	flow.AddOptions
+}
+
+func newVariantsAdd(s *streams) *cobra.Command {
+	o := addOptions{playOptions: playOptions{streams: s}}
+	cmd := &cobra.Command{
+		Use:   "add --config FILE --model NAME --layer LAYER FILE.onnx",
+		Short: "Add a variant that was trained or written elsewhere, after checks and a proof",
+		Long: `Adds an implementation of a layer that was trained or written elsewhere. It has
+to have the layer's inputs and outputs: the same names, types and shapes; start
+from the file of the layer that ` + "`terastal models split --out`" + ` writes. The file has
+to lie in the folder of the configuration, or of --models-dir.
+
+It is run on the model's calibration or labelled data, proven in all combinations
+with the variants in use, and measured beside the original on every accelerator.
+It goes into the plan if it makes no NaN or infinity, costs no more accuracy than
+allowed, and is faster than the original on an accelerator. Otherwise one line
+says why not, and no file is changed. A variant added to the layer under the same
+name before is replaced. ` + "`variants design`" + ` keeps what was added.`,
+		Example: `  terastal models split detector.onnx --granularity op --out layers
+  terastal variants add --config my.yaml --model detector --layer block1/conv2 narrow.onnx
+  terastal variants add --config my.yaml --model detector --layer 2 narrow.onnx --name "rank 8" --max-loss 0.02
+  terastal variants show out/plan.json`,
+		Args: exactArgs("FILE.onnx"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.File = args[0]
+			return o.run(cmd)
+		},
+	}
+	configFlag(cmd, &o.config)
+	f := cmd.Flags()
+	f.StringVar(&o.Model, "model", "", "the model's name in the configuration")
+	f.StringVar(&o.Layer, "layer", "", "the layer's name or its number from 0, as 'terastal models inspect' lists them")
+	f.StringVar(&o.Name, "name", "", "the variant's name (default: the file's, without .onnx)")
+	lossFlags(cmd, &o.MaxLoss, &o.Together)
+	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost")
+	return cmd
+}
+
+func (o *addOptions) run(cmd *cobra.Command) error {
+	for _, flag := range [][2]string{{"config", o.config}, {"model", o.Model}, {"layer", o.Layer}} {
+		if flag[1] == "" {
+			return usagef("`%s` needs --config, --model and --layer: --%s is missing", cmd.CommandPath(), flag[0])
+		}
+	}
+	if err := lossLimits(o.MaxLoss, o.Together); err != nil {
+		return err
+	}
+	f, err := o.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	added, err := f.Add(cmd.Context(), o.AddOptions)
+	if unknown := (flow.UnknownError{}); errors.As(err, &unknown) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	if !added {
+		return o.unchanged(f)
+	}
+	report.Variants(o.text(), f.Planned.Variants, false)
+	if err := printLines(o.text(), "written: "+f.PlanPath()); err != nil {
+		return err
+	}
+	return o.document(f.Planned.Variants)
+}
+
+// unchanged says that the variant is in use as it is.
+func (o *addOptions) unchanged(f *flow.Flow) error {
+	p, _, err := plan.Read(f.PlanPath())
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf("%s is a variant of layer %s in use already: nothing to do", o.File, o.Layer)
+	if err := printLines(o.text(), line); err != nil {
+		return err
+	}
+	return o.document(p.Variants)
+}
