@@ -297,7 +297,7 @@ func (f *Fitter) arriving(l, image int) (own, clean map[string][]byte, err error
 // Fit fits candidates for one layer, those that were not refused, and measures
 // their errors. Layers come in order. What cannot be fitted is refused; an error
 // is about the layer as a whole. Where wants are given, those of 8 bits come
-// first, and what then cannot be chosen any more is refused with ErrBeaten.
+// first, and what then cannot be chosen any more is refused with ErrUnneeded.
 // progress, if not nil, is called with the share that is done, from any
 // goroutine.
 func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want, progress func(float64)) error {
@@ -338,7 +338,7 @@ func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want
 		if err := fit(precise); err != nil {
 			return fail(err)
 		}
-		beaten(list, wants)
+		settle(list, wants)
 	}
 	if err := fit(unfitted(list)); err != nil {
 		return fail(err)

@@ -28,9 +28,11 @@ func (prunedFamily) Applies(o *Op) error {
 
 func (prunedFamily) Replacements(o *Op) []Replacement {
 	var out []Replacement
+	last := 0 // of few channels, several shares are as many
 	for _, share := range []float64{0.75, 0.625, 0.5, 0.375, 0.25} {
-		if n := int(share*float64(o.C)) / 8 * 8; n >= 8 {
+		if n := int(share*float64(o.C)) / 8 * 8; n >= 8 && n != last {
 			out = append(out, newPruned(o, n))
+			last = n
 		}
 	}
 	return out

@@ -30,8 +30,8 @@ const Lossless = 0.002
 var (
 	// ErrSlow: it is not fast enough anywhere where a variant is wanted.
 	ErrSlow = errors.New("it is not fast enough where a variant is wanted")
-	// ErrBeaten: another one is as fast and loses next to nothing.
-	ErrBeaten = errors.New("a faster candidate loses next to nothing")
+	// ErrUnneeded: wherever it is fast enough, one that is lossless is too.
+	ErrUnneeded = errors.New("one that loses next to nothing is fast enough")
 )
 
 // Least is a lower bound on the time of a candidate on a CPU where the original
@@ -66,17 +66,17 @@ func (c *Candidate) fits(w Want) bool {
 	return t > 0 && t <= w.Most
 }
 
-// beaten refuses what is not fitted yet and nowhere faster than a candidate that
-// is fast enough and lossless: it cannot be chosen.
-func beaten(list []*Candidate, wants []Want) {
-	open := func(c *Candidate, w Want) bool {
-		return c.fits(w) && !slices.ContainsFunc(list, func(x *Candidate) bool {
-			return x.fitted && x.Refused == nil && x.Error <= Lossless && x.fits(w) && x.at(w.Accelerator) <= c.at(w.Accelerator)
+// settle refuses what is not fitted yet and fast enough only where a lossless
+// candidate is too: it cannot be chosen.
+func settle(list []*Candidate, wants []Want) {
+	left := slices.DeleteFunc(slices.Clone(wants), func(w Want) bool {
+		return slices.ContainsFunc(list, func(c *Candidate) bool {
+			return c.fitted && c.Refused == nil && c.Error <= Lossless && c.fits(w)
 		})
-	}
-	for _, c := range list {
-		if c.Refused == nil && !c.fitted && !slices.ContainsFunc(wants, func(w Want) bool { return open(c, w) }) {
-			c.Refused = ErrBeaten
+	})
+	for _, c := range unfitted(list) {
+		if !slices.ContainsFunc(left, c.fits) {
+			c.Refused = ErrUnneeded
 		}
 	}
 }

@@ -1,0 +1,155 @@
+package variants
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Where a candidate of 8 bits is fast enough and next to lossless, the others
+// are not fitted; where it is not, those that are fast enough are. What is
+// chosen is what would be chosen of all.
+func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
+	b := newNet(1, 16, 8, 8)
+	b.conv("x", 16, 32, 3, 1, 1, 1, nil)
+	n := b.network(t, "op")
+	wants := []Want{{0, 50 * time.Microsecond}, {1, 40 * time.Microsecond}}
+	for name, c := range map[string]struct {
+		slow map[string]bool // families too slow on accelerator 1
+		want func(*Candidate) bool
+	}{
+		"8 bits suffice": {nil, (*Candidate).precise},
+		"not on one":     {map[string]bool{"int8": true, "fp16": true}, func(c *Candidate) bool { return true }},
+		"nor some of the others": {map[string]bool{"int8": true, "fp16": true, "pruned-int8": true, "d2s": true},
+			func(c *Candidate) bool { return c.Family != "pruned-int8" && c.Family != "d2s" }},
+	} {
+		list := candidates(t, &n.Layers[0])
+		all := candidates(t, &n.Layers[0])
+		for i, x := range list {
+			x.Latency = []time.Duration{30 * time.Microsecond, 35 * time.Microsecond}
+			if c.slow[x.Family] {
+				x.Latency[1] = 60 * time.Microsecond
+			}
+			all[i].Latency = x.Latency
+		}
+		f, err := NewFitter(n, noise{n: 40, size: 1024})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		f.Workers = 3
+		Screen(list, wants)
+		if err := f.Fit(t.Context(), 0, list, wants, nil); err != nil {
+			t.Fatal(err)
+		}
+		f.Workers = 0
+		if err := f.Fit(t.Context(), 0, all, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		for i, x := range list {
+			if x.fitted != c.want(x) || !x.fitted && !errors.Is(x.Refused, ErrUnneeded) {
+				t.Errorf("%s: %s: fitted %v, %v", name, x.Name(), x.fitted, x.Refused)
+			}
+			if x.fitted && (x.Error != all[i].Error || x.Promise != all[i].Promise) {
+				t.Errorf("%s: %s: error %v, promised %v; alone, one after the other: %v, %v", name, x.Name(), x.Error, x.Promise, all[i].Error, all[i].Promise)
+			}
+		}
+		for _, w := range wants {
+			few, many := Choose(list, w.Accelerator, w.Most), Choose(all, w.Accelerator, w.Most)
+			if few == nil || many == nil || few.Name() != many.Name() {
+				t.Errorf("%s: of those fitted %v is chosen, of all %v", name, few, many)
+			}
+		}
+	}
+}
+
+// Screening refuses what is fast enough nowhere, and what was not measured.
+func TestScreen(t *testing.T) {
+	us := time.Microsecond
+	list := []*Candidate{
+		{Latency: []time.Duration{10 * us, 99 * us}},
+		{Latency: []time.Duration{99 * us, 20 * us}},
+		{Latency: []time.Duration{11 * us, 21 * us}},
+		{Latency: []time.Duration{0, 0}},
+		{},
+		{Latency: []time.Duration{10 * us}, Refused: ErrNotFinite},
+	}
+	Screen(list, []Want{{0, 10 * us}, {1, 20 * us}})
+	for i, want := range []error{nil, nil, ErrSlow, ErrSlow, ErrSlow, ErrNotFinite} {
+		if !errors.Is(list[i].Refused, want) {
+			t.Errorf("candidate %d: %v, want %v", i, list[i].Refused, want)
+		}
+	}
+}
+
+// Of lossless candidates the fastest is chosen, of others the one with the least
+// error.
+func TestChooseCountsSmallErrorsAsNone(t *testing.T) {
+	us := time.Microsecond
+	of := func(latency time.Duration, e float64) *Candidate {
+		return &Candidate{Latency: []time.Duration{latency * us}, Error: e}
+	}
+	for _, c := range []struct {
+		list []*Candidate
+		most time.Duration
+		want int
+	}{
+		{[]*Candidate{of(10, 0.1), of(20, 0.001), of(30, 0.0001)}, 40 * us, 1},
+		{[]*Candidate{of(10, 0.1), of(20, 0.01), of(30, 0.003)}, 40 * us, 2},
+		{[]*Candidate{of(10, 0.1), of(20, 0.01), of(30, 0.0001)}, 25 * us, 1},
+		{[]*Candidate{of(10, 0.1), of(20, 0.01), of(30, 0.0001)}, 5 * us, -1},
+	} {
+		got := Choose(c.list, 0, c.most)
+		if slices.Index(c.list, got) != c.want {
+			t.Errorf("of %v at most %v: chose %v, want number %d", c.list, c.most, got, c.want)
+		}
+	}
+}
+
+// Candidates for layers that differ in names and weights have the same shape;
+// another parameter, geometry or operator makes it another.
+func TestShape(t *testing.T) {
+	b := newNet(1, 16, 8, 8)
+	x := b.conv("x", 16, 16, 3, 1, 1, 1, nil)
+	x = b.conv(x, 16, 16, 3, 1, 1, 1, nil)
+	x = b.conv(x, 16, 16, 3, 1, 2, 1, nil)
+	b.node("Relu", []string{b.conv(x, 16, 16, 3, 1, 0, 1, nil)})
+	n := b.network(t, "op")
+	var shapes [][]string
+	for l := range n.Layers {
+		var here []string
+		for _, c := range candidates(t, &n.Layers[l]) {
+			here = append(here, c.Shape())
+		}
+		sorted := slices.Clone(here)
+		slices.Sort(sorted)
+		if len(slices.Compact(sorted)) != len(here) {
+			t.Errorf("layer %d: of %d candidates some have the same shape", l, len(here))
+		}
+		shapes = append(shapes, here)
+	}
+	if !slices.Equal(shapes[0], shapes[1]) {
+		t.Error("two layers alike have candidates of other shapes")
+	}
+	for _, l := range []int{2, 3} {
+		for i := range shapes[0] {
+			if shapes[0][i] == shapes[l][i] {
+				t.Errorf("layer %d, candidate %d: the same shape as in layer 0", l, i)
+			}
+		}
+	}
+}
+
+// Fewer multiply-accumulates and 8 bits lower the bound, which holds what was
+// measured of every family.
+func TestLeast(t *testing.T) {
+	c := &Candidate{Family: "lowrank", MACs: 50, OriginalMACs: 100}
+	if got := c.Least(time.Millisecond); got != 400*time.Microsecond {
+		t.Errorf("half of the multiply-accumulates: %v", got)
+	}
+	c.Family = "pruned-int8"
+	if got := c.Least(time.Millisecond); got != 100*time.Microsecond {
+		t.Errorf("half of them in 8 bits: %v", got)
+	}
+}
