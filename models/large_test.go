@@ -18,6 +18,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/sequential"
 )
 
 // memory is a figure of /proc in bytes; 0 where there is none.
@@ -38,9 +39,7 @@ func TestModelBeyondTwoGiB(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes and reads several GiB")
 	}
-	if raceEnabled {
-		t.Skip("takes minutes under the race detector")
-	}
+	sequential.Skip(t)
 	if have := memory("/proc/meminfo", "MemAvailable"); have < 10<<30 {
 		t.Skipf("needs 10 GiB of memory, %d MiB are available", have>>20)
 	}
@@ -197,13 +196,14 @@ func TestLargeModelsGoThroughFiles(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	s := &sketch{}
 	const side = 1 << 12
-	weights := make([]float32, side*(side+1))
-	for i := range weights {
-		weights[i] = float32(i%13)/1300 - 0.004
+	var pattern []byte
+	for i := range 13 {
+		pattern = binary.LittleEndian.AppendUint32(pattern, math.Float32bits(float32(i)/1300-0.004))
 	}
-	s.node("MatMul", []string{s.input("x", 1, side), s.floats(weights, side, side+1)}, "a")
+	weights := bytes.Repeat(pattern, (side*(side+1)+12)/13)
+	s.node("MatMul", []string{s.input("x", 1, side), s.raw(weights[:4*side*(side+1)], side, side+1)}, "a")
 	s.node("Relu", []string{"a"}, "b")
-	s.node("MatMul", []string{"b", s.floats(weights[:(side+1)*16], side+1, 16)}, "y")
+	s.node("MatMul", []string{"b", s.raw(weights[:4*(side+1)*16], side+1, 16)}, "y")
 	s.output("y")
 	m := s.parse(t)
 	if m.whole.size() <= inMemory || !m.whole.savesExternal() {

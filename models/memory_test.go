@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/sequential"
 )
 
 // sideVariable makes the test binary load one side of the comparison and print
@@ -30,6 +31,7 @@ func TestChainMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a large network")
 	}
+	sequential.Skip(t) // the detector's own memory would be measured, too
 	orttest.Start(t)
 	whole, chained := resident(t, "whole"), resident(t, "op")
 	t.Logf("resident: whole %d MiB, chained %d MiB, ratio %.3f", whole>>10, chained>>10, float64(chained)/float64(whole))

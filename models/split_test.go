@@ -35,11 +35,16 @@ func (s *sketch) output(names ...string) {
 }
 
 func (s *sketch) floats(values []float32, dims ...int64) string {
-	name := fmt.Sprintf("w%d", len(s.g.Initializer))
 	raw := make([]byte, 4*len(values))
 	for i, v := range values {
 		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(v))
 	}
+	return s.raw(raw, dims...)
+}
+
+// raw is floats of values that are little-endian bytes already.
+func (s *sketch) raw(raw []byte, dims ...int64) string {
+	name := fmt.Sprintf("w%d", len(s.g.Initializer))
 	s.g.Initializer = append(s.g.Initializer, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(1), Dims: dims, RawData: raw})
 	return name
 }
@@ -111,7 +116,7 @@ func exact(t failer, m *Model, granularity string) []Layer {
 	if nodes != len(m.graph.GetGraph().GetNode()) {
 		t.Errorf("%s: layers hold %d nodes, the model has %d", granularity, nodes, len(m.graph.GetGraph().GetNode()))
 	}
-	v, err := Verify(m, layers, RandomInputs(m, 11), "none")
+	v, err := VerifyOutputs(m, layers, RandomInputs(m, 11), "none")
 	if err != nil {
 		t.Fatal(err)
 	}

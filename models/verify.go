@@ -46,6 +46,16 @@ const (
 // is compared, level "none" means: layers exactly as they are, against the
 // whole model at level "basic". Outputs are then bit-identical.
 func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Verification, error) {
+	return verify(m, layers, inputs, optimization, true)
+}
+
+// VerifyOutputs is Verify without the timed runs, for callers that only ask
+// whether the outputs agree: WholeMS, ChainedMS and Ratio are 0.
+func VerifyOutputs(m *Model, layers []Layer, inputs [][]byte, optimization string) (Verification, error) {
+	return verify(m, layers, inputs, optimization, false)
+}
+
+func verify(m *Model, layers []Layer, inputs [][]byte, optimization string, timed bool) (Verification, error) {
 	whole, err := newWhole(m, inputs, optimization)
 	if err != nil {
 		return Verification{}, err
@@ -70,6 +80,16 @@ func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Ver
 			return Verification{}, fail(ErrRuntime, m.source, "output %s: %w", t, err)
 		}
 	}
+	if timed {
+		if err := v.time(whole, chained); err != nil {
+			return Verification{}, fail(ErrRuntime, m.source, "%w", err)
+		}
+	}
+	return v, nil
+}
+
+// time runs both sides in turn and keeps their medians.
+func (v *Verification) time(whole, chained *chain) error {
 	var wholeTimes, chainedTimes []time.Duration
 	for begin := time.Now(); len(wholeTimes) == 0 || len(wholeTimes) < verifyRuns && time.Since(begin) < verifyBudget; {
 		for _, side := range []struct {
@@ -78,7 +98,7 @@ func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Ver
 		}{{whole, &wholeTimes}, {chained, &chainedTimes}} {
 			start := time.Now()
 			if err := side.c.run(nil); err != nil {
-				return Verification{}, fail(ErrRuntime, m.source, "%w", err)
+				return err
 			}
 			*side.times = append(*side.times, time.Since(start))
 		}
@@ -86,7 +106,7 @@ func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Ver
 	v.WholeMS = median(wholeTimes).Seconds() * 1e3
 	v.ChainedMS = median(chainedTimes).Seconds() * 1e3
 	v.Ratio = v.ChainedMS / v.WholeMS
-	return v, nil
+	return nil
 }
 
 func median(times []time.Duration) time.Duration {

@@ -487,6 +487,7 @@ func TestFaults(t *testing.T) {
 	for what, reason := range map[string]string{"crash": "crashed", "hang": "hung", "fail": "failed by the test", "load": "crashed"} {
 		for _, once := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/once=%v", what, once), func(t *testing.T) {
+				t.Parallel() // they wait for processes that start, and for one that hangs
 				env := []string{faultWhat + "=" + what}
 				if once {
 					env = append(env, faultTimes+"="+t.TempDir())

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/optimize/convex/lp"
@@ -177,6 +178,7 @@ func TestCapacityByHand(t *testing.T) {
 
 // TestCapacityLarge: more accelerators and layers than the exact solver takes.
 func TestCapacityLarge(t *testing.T) {
+	sequential.Skip(t)
 	for _, accs := range []int{2, 8, sched.MaxAccelerators} {
 		for _, rate := range []float64{1e-6, 1, 1e6} {
 			sys := workload(accs, 1)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"pgregory.net/rapid"
 )
@@ -58,6 +59,7 @@ func usesVariants(name string) bool {
 // TestStepAllocationsRich: nor does a step allocate with whole models, energies,
 // triggers, a closed loop, bounds and adaptation.
 func TestStepAllocationsRich(t *testing.T) {
+	sequential.Skip(t)
 	sys := workload(4, 3)
 	for m := range sys.Models {
 		model := &sys.Models[m]

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -23,17 +22,11 @@ func check(t *testing.T, property func(*rapid.T)) {
 // checkSome runs a property on one in so many of -cases random cases.
 func checkSome(t *testing.T, in int, property func(*rapid.T)) {
 	t.Helper()
-	n := max(1, *cases/in)
+	n := *cases / in
 	if testing.Short() {
-		n = max(1, n/10)
+		n /= 10
 	}
-	checks := flag.Lookup("rapid.checks")
-	before := checks.Value.String()
-	if err := checks.Value.Set(strconv.Itoa(n)); err != nil {
-		t.Fatal(err)
-	}
-	defer checks.Value.Set(before)
-	rapid.Check(t, property)
+	checkN(t, n, property)
 }
 
 // number draws an integer from 0 to n-1.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
 	"pgregory.net/rapid"
@@ -116,6 +117,7 @@ func missedJobs(log records) (n int) {
 // TestSearchHelps: rollouts miss less than priced EDF, less so the older their
 // results are, and the results of slow searches are still used.
 func TestSearchHelps(t *testing.T) {
+	sequential.Skip(t)
 	sys := workload(4, 3)
 	arrivals := busyArrivals(t, &sys)
 	plain := missedJobs(simulate(t, sys, "pedf", sched.DropLate, arrivals))
@@ -129,6 +131,7 @@ func TestSearchHelps(t *testing.T) {
 
 // TestSearchAllocations: a search allocates nothing, beside the engine, once it has seen the load.
 func TestSearchAllocations(t *testing.T) {
+	sequential.Skip(t)
 	sys := workload(4, 3)
 	for _, adapt := range []bool{false, true} {
 		m := newTreadmill(t, sys, "rollout", sched.DropLate, 32)

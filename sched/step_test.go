@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 )
 
@@ -85,6 +86,7 @@ func (m *treadmill) step() {
 // TestStepAllocations: a step of an engine that has seen its load allocates
 // nothing, whatever the policy.
 func TestStepAllocations(t *testing.T) {
+	sequential.Skip(t)
 	sys := workload(4, 3)
 	forEachPolicy(t, func(t *testing.T, policy string) {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/terastal/terastal/internal/dataset"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants"
@@ -17,6 +18,7 @@ import (
 // at half its work or less, by the closest variant that does, MNIST's digits are
 // still recognised.
 func TestSharedMNIST(t *testing.T) {
+	sequential.Skip(t)
 	folder := os.Getenv("TERASTAL_SHARED")
 	if folder == "" {
 		folder = filepath.Join("..", "..", "shared")

@@ -35,6 +35,7 @@ var allowed = []struct {
 	{"internal/enginecache", nil},
 	{"internal/ort", []string{"internal/enginecache"}},
 	{"internal/ort/orttest", []string{"internal/ort"}},
+	{"internal/sequential", nil},
 	{"internal/imports", nil},
 	{"internal/table", nil},
 	{"internal/gobench", nil},

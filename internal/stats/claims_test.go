@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/terastal/terastal/internal/sequential"
 )
 
 // TestMinJobsPublished: the counts that LoadGen's documentation gives for the
@@ -63,6 +65,7 @@ func TestMinJobs(t *testing.T) {
 
 // TestSignedRank counts all signs by brute force, with ties and zeros.
 func TestSignedRank(t *testing.T) {
+	sequential.Skip(t)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		d := make([]float64, rng.IntN(11))
@@ -151,6 +154,7 @@ func TestSignedRankLarge(t *testing.T) {
 // TestSignedRankLevel: where there is no difference, at most 5 % of the tests
 // find one; where there is one of a standard deviation, most do.
 func TestSignedRankLevel(t *testing.T) {
+	sequential.Skip(t)
 	rng := rand.New(rand.NewPCG(7, 8))
 	const runs = 4000
 	for _, n := range []int{6, 8, 12, 20} {

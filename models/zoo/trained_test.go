@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/glyphs"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -17,6 +18,7 @@ import (
 var images = flag.Int("images", 1500, "test images to measure accuracy on; 10000 repeats the published measurement")
 
 func TestTrainedNetworksNameGlyphs(t *testing.T) {
+	sequential.Skip(t)
 	orttest.Start(t)
 	inputs, labels := make([][]float32, *images), make([]int, *images)
 	for i := range inputs {

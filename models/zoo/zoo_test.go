@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -24,6 +25,9 @@ func TestCounts(t *testing.T) {
 			}
 			if testing.Short() && a.Parameters > 30e6 {
 				t.Skip("large network; run without -short")
+			}
+			if a.Parameters > 1e6 {
+				sequential.Skip(t)
 			}
 			m := load(t, name)
 			t.Logf("%d parameters (expected %d), %d MACs (%d)", m.Parameters(), a.Parameters, m.MACs(), a.MACs)
@@ -111,6 +115,7 @@ func load(t *testing.T, name string) *models.Model {
 }
 
 func TestBuildIsDeterministic(t *testing.T) {
+	sequential.Skip(t)
 	for _, name := range []string{"ds_cnn_kws", "hand_pose", "mobilenetv2", "mobilenetv2_ssdlite", "sp2dense", "swin_tiny"} {
 		a, _ := zoo.Build(name, 1)
 		b, _ := zoo.Build(name, 1)
@@ -153,6 +158,9 @@ func TestSplitsAreExact(t *testing.T) {
 			if testing.Short() && c.short == nil {
 				t.Skip("slow; run without -short")
 			}
+			if a, err := zoo.Info(c.name); err != nil || a.Parameters > 1e6 {
+				sequential.Skip(t)
+			}
 			m := load(t, c.name)
 			for _, form := range []string{"op", "block", "model"} {
 				if testing.Short() && !slices.Contains(c.short, form) {
@@ -166,7 +174,7 @@ func TestSplitsAreExact(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				v, err := models.Verify(m, layers, models.RandomInputs(m, 5), "none")
+				v, err := models.VerifyOutputs(m, layers, models.RandomInputs(m, 5), "none")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
@@ -64,6 +65,7 @@ func heavy(t testing.TB) (*scenario.Scenario, *sched.Tables) {
 // standard error of about .007: over 240 they are 67, 59 and 59.5 % and .0251,
 // which the second half pins.
 func TestPaper(t *testing.T) {
+	sequential.Skip(t)
 	s, tables := heavy(t)
 	for _, c := range []struct {
 		seeds      uint64

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/glyphs"
+	"github.com/terastal/terastal/internal/sequential"
 )
 
 func TestArraysHoldTheImages(t *testing.T) {
@@ -51,6 +52,7 @@ func array(t *testing.T, file, shape string) []byte {
 }
 
 func TestSheetHasAColumnPerClass(t *testing.T) {
+	sequential.Skip(t)
 	file := filepath.Join(t.TempDir(), "sheet.png")
 	if err := run([]string{"-sheet", file}, io.Discard); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,6 @@
+//go:build !race
+
+package sequential
+
+// Race tells whether the race detector is compiled in.
+const Race = false
