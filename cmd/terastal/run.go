@@ -223,6 +223,10 @@ func (o *playOptions) show(r *flow.Result, file string) error {
 			report.Verification(w, r.Policies)
 		}
 	}
+	if text := r.Bought(); text != "" {
+		fmt.Fprintln(w)
+		report.Paragraph(w, text)
+	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {
 		fmt.Fprintf(w, "; for each policy a log and a trace (open in ui.perfetto.dev), such as %s", r.Policies[len(r.Policies)-1].Trace)

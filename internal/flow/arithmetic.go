@@ -61,6 +61,9 @@ func proven(v *plan.Variants, p *variants.Proof, data string, here variants.Arit
 // otherArithmetic says that a proof is of no use here.
 func (f *Flow) otherArithmetic(m int) string {
 	proven := f.known[m].Arithmetic
+	if f.known[m].Metric == "" {
+		return fmt.Sprintf("model %q: its variants are not proven", f.Networks[m].Name)
+	}
 	if proven == "" {
 		proven = "unknown"
 	}

@@ -82,7 +82,7 @@ func withVariant(t *testing.T, n runtime.Network, family string, made variants.A
 	if err := os.WriteFile(filepath.Join(f.Config.Out, "v.onnx"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	v := plan.Variants{Model: "net", Arithmetic: proven, Chosen: []plan.Variant{{Name: c.Name(), File: "v.onnx", SHA256: variants.SHA256(data), Alone: 2}}}
+	v := plan.Variants{Model: "net", Arithmetic: proven, Metric: "error", Chosen: []plan.Variant{{Name: c.Name(), File: "v.onnx", SHA256: variants.SHA256(data), Alone: 2}}}
 	if err := f.use(0, v); err != nil {
 		t.Fatal(err)
 	}

@@ -350,6 +350,7 @@ func (f *Flow) Plan() error {
 	}
 	for m := range f.Networks {
 		if v, ok := f.known[m]; ok {
+			f.timed(m, &v)
 			f.Planned.Variants = append(f.Planned.Variants, v)
 		}
 	}

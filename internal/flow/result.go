@@ -87,6 +87,13 @@ type ModelInfo struct {
 	Level      int            `json:"budget_level"`
 	Infeasible bool           `json:"infeasible,omitempty"`
 	Preferred  map[string]int `json:"preferred_layers"`
+	// Variants counts the layer variants that the plan has; their accuracy was
+	// measured as AccuracyMetric, on AccuracyRequests inputs, on which the
+	// original's is AccuracyOriginal.
+	Variants         int     `json:"variants_planned,omitempty"`
+	AccuracyMetric   string  `json:"accuracy_metric,omitempty"`
+	AccuracyRequests int     `json:"accuracy_requests,omitempty"`
+	AccuracyOriginal float64 `json:"accuracy_original,omitempty"`
 }
 
 // PolicyResult is one policy's run.
@@ -150,6 +157,9 @@ func (f *Flow) ModelInfos() []ModelInfo {
 				}
 			}
 			info.Preferred[sys.Accelerators[best]]++
+		}
+		if v, ok := f.known[m]; ok && len(v.Chosen) > 0 {
+			info.Variants, info.AccuracyMetric, info.AccuracyRequests, info.AccuracyOriginal = len(v.Chosen), v.Metric, v.Requests, v.Baseline
 		}
 		out = append(out, info)
 	}

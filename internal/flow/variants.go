@@ -112,13 +112,18 @@ func (f *Flow) use(m int, v plan.Variants) error {
 		return err
 	}
 	if !proven {
-		if f.stale == nil {
-			f.stale = map[int]bool{}
-		}
-		f.stale[m] = true
+		f.unproven(m)
 	}
 	f.unused = slices.DeleteFunc(f.unused, func(old plan.Variants) bool { return old.Model == v.Model })
 	return nil
+}
+
+// unproven has Plan refuse a model's variants until they are proven.
+func (f *Flow) unproven(m int) {
+	if f.stale == nil {
+		f.stale = map[int]bool{}
+	}
+	f.stale[m] = true
 }
 
 // WithoutVariants drops the variants that Open found.

@@ -28,7 +28,9 @@ type Config struct {
 
 	// Options are the provider's own options, as ONNX Runtime documents them.
 	// Keys that start with "session.", "ep.", "optimization." or "mlas." are
-	// ONNX Runtime's session configuration entries instead.
+	// ONNX Runtime's session configuration entries instead. CUDA's default of
+	// computing float32 in TF32, with 10 bits of fraction, is not taken over:
+	// "use_tf32" is "0" unless it is named.
 	Options map[string]string
 
 	// Optimization is how far ONNX Runtime rewrites the graph: "none", "basic",
@@ -197,6 +199,10 @@ var optimizations = []struct {
 	{"all", ort.GraphOptimizationLevelEnableAll},
 }
 
+// useTF32 is CUDA's option that lets float32 convolutions and products lose
+// precision.
+const useTF32 = "use_tf32"
+
 // filled is c with its defaults written out and its names in lower case.
 func (c Config) filled() Config {
 	c.Provider = ProviderName(c.Provider)
@@ -206,6 +212,13 @@ func (c Config) filled() Config {
 	}
 	if c.Threads == 0 {
 		c.Threads = 1
+	}
+	if c.Provider == "cuda" && c.Library == "" && c.Options[useTF32] == "" {
+		c.Options = maps.Clone(c.Options)
+		if c.Options == nil {
+			c.Options = map[string]string{}
+		}
+		c.Options[useTF32] = "0"
 	}
 	return c
 }

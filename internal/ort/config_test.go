@@ -53,3 +53,26 @@ func TestEntries(t *testing.T) {
 		}
 	}
 }
+
+// Float32 loses no precision on CUDA unless the user says so, and a caller's
+// options stay as they are.
+func TestTF32IsOffUnlessNamed(t *testing.T) {
+	given := map[string]string{"device_id": "1"}
+	for _, c := range []struct {
+		config Config
+		want   map[string]string
+	}{
+		{Config{Provider: "cuda"}, map[string]string{"use_tf32": "0"}},
+		{Config{Provider: "CUDAExecutionProvider", Options: given}, map[string]string{"device_id": "1", "use_tf32": "0"}},
+		{Config{Provider: "cuda", Options: map[string]string{"use_tf32": "1"}}, map[string]string{"use_tf32": "1"}},
+		{Config{Provider: "tensorrt", Options: given}, given},
+		{Config{}, nil},
+	} {
+		if got := c.config.filled().Options; !maps.Equal(got, c.want) {
+			t.Errorf("%+v: options %v, want %v", c.config, got, c.want)
+		}
+	}
+	if len(given) != 1 {
+		t.Errorf("the caller's options became %v", given)
+	}
+}

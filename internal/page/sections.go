@@ -813,7 +813,7 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 		return s, false
 	}
 	s.Text = []string{"Normalised accuracy is the mean over finished requests of the accuracy measured for the variants each used, as a share of the original's. The promise is the least that a combination of variants may have."}
-	g := grid{Caption: "Accuracy by policy", Head: columns("policy", "model", ">normalised accuracy", ">promise", "metric", ">runs of variants", "variants used")}
+	g := grid{Caption: "Accuracy by policy", Head: columns("policy", "model", ">normalised accuracy", ">promise", "metric", ">runs of variants", ">of all layers", "variants used")}
 	for _, x := range all {
 		for _, m := range x.models {
 			if metric[m.name] == "" {
@@ -830,11 +830,21 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 			for _, u := range m.uses {
 				uses = append(uses, fmt.Sprintf("%s as %s: %s", u.Layer, u.Variant, count(u.Runs)))
 			}
-			g.Rows = append(g.Rows, []string{x.label, m.name, value, promise, metric[m.name], count(m.variants), strings.Join(uses, "; ")})
+			g.Rows = append(g.Rows, []string{x.label, m.name, value, promise, metric[m.name], count(m.variants), percent(m.variantShare()), strings.Join(uses, "; ")})
 		}
 	}
 	s.Tables = []grid{g}
+	for i := range p.Results {
+		if text := p.Results[i].Bought(); text != "" {
+			s.Text = append(s.Text, text)
+		}
+	}
 	return s, len(g.Rows) > 0
+}
+
+// variantShare is the share of the layers of finished requests that variants ran.
+func (o *outcomes) variantShare() float64 {
+	return float64(o.variants) / float64(max(1, o.layers))
 }
 
 // machine says how well the machine carried the runs out.

@@ -122,7 +122,8 @@ type outcomes struct {
 	responses []float64 // ms, sorted, of requests that finished
 	p50, p90  float64   // ms
 	p99       float64
-	variants  int
+	variants  int // of so many layers
+	layers    int
 	uses      []eventlog.VariantUse
 	accuracy  *float64
 }
@@ -179,7 +180,7 @@ func (s *series) summarise() {
 	} else if s.result != nil {
 		for _, m := range s.result.Models {
 			s.models = append(s.models, outcomes{name: m.Model, deadline: m.DeadlineMS, totals: m.Totals, miss: wilson(m.Released-m.Met, float64(m.Released)),
-				p50: m.P50MS, p90: m.P90MS, p99: m.P99MS, variants: m.VariantsUsed, uses: m.Variants, accuracy: m.NormalizedAccuracy})
+				p50: m.P50MS, p90: m.P90MS, p99: m.P99MS, variants: m.VariantsUsed, layers: m.LayersRun, uses: m.Variants, accuracy: m.NormalizedAccuracy})
 		}
 	}
 	s.miss = meanOf(s.models)
@@ -209,6 +210,7 @@ func (s *series) fromLogs() {
 			o.totals.Dropped += x.Dropped
 			o.totals.Failed += x.Failed
 			o.variants += x.VariantsUsed
+			o.layers += x.LayersRun
 			o.addUses(x.Variants)
 			if n := x.Met + x.Late; x.NormalizedAccuracy != nil && n > 0 {
 				sums[m] += *x.NormalizedAccuracy * float64(n)

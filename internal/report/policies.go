@@ -144,10 +144,9 @@ func legend(w io.Writer, r *flow.Result, few bool) {
 	}
 	noise(w, c)
 	for _, p := range r.Policies {
-		for _, x := range p.Models {
-			if len(x.Variants) > 0 {
-				Paragraph(w, "In the first repeat, "+variantsUsed(p.Policy, x)+".")
-			}
+		if p.VariantShare() > 0 {
+			Paragraph(w, fmt.Sprintf("In the first repeat, %s had variants run %s of the layers of finished requests, which kept %s of the accuracy.",
+				p.Policy, percent(p.VariantShare()), accuracyKept(p.AccuracyKept())))
 		}
 	}
 	verified, wrong, all := 0, 0, r.Policies

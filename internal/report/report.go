@@ -54,14 +54,22 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 		}
 	}
 	slices.Sort(accs)
+	variants := slices.ContainsFunc(infos, func(i flow.ModelInfo) bool { return i.Variants > 0 })
 	header := []string{"model", ">layers", ">rate/s", ">deadline"}
+	if variants {
+		header = []string{"model", ">layers", ">variants", ">rate/s", ">deadline"}
+	}
 	for _, a := range accs {
 		header = append(header, ">"+a)
 	}
 	t := table.New(append(header, ">fastest")...)
 	infeasible := []string{}
 	for _, i := range infos {
-		row := table.Row{i.Name, i.Layers, fmt.Sprintf("%.1f", i.RatePerS), msText(i.DeadlineMS)}
+		row := table.Row{i.Name, i.Layers}
+		if variants {
+			row = append(row, i.Variants)
+		}
+		row = append(row, fmt.Sprintf("%.1f", i.RatePerS), msText(i.DeadlineMS))
 		for _, a := range accs {
 			latency := "-"
 			if ms, ok := i.LatencyMS[a]; ok {
@@ -76,7 +84,7 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 	}
 	render(w, t)
 	fmt.Fprintf(w, "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each layer on its best accelerator\n")
-	fmt.Fprintf(w, "demand: %.3g of the measured capacity (the fluid bound, which no schedule exceeds)\n", load)
+	fmt.Fprintf(w, "demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals exceeds)\n", load)
 	if len(infeasible) > 0 {
 		fmt.Fprintf(w, "warning: even the fastest accelerators take longer than the deadline of %s\n", strings.Join(infeasible, ", "))
 	}
@@ -84,7 +92,12 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 
 // Policies prints miss rates and latencies per policy and model.
 func Policies(w io.Writer, metrics []eventlog.Metrics) {
-	t := table.New("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">p50", ">p90", ">p99")
+	header := []string{"policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">p50", ">p90", ">p99"}
+	variants := slices.ContainsFunc(metrics, func(m eventlog.Metrics) bool { return m.VariantShare() > 0 })
+	if variants {
+		header = append(header, ">as variants", ">accuracy kept")
+	}
+	t := table.New(header...)
 	few := false
 	for n, m := range metrics {
 		if n > 0 {
@@ -97,21 +110,40 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 			}
 			p50, p90, p99 := latencies(x)
 			few = few || strings.HasSuffix(p99, "*")
-			t.AppendRow(table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percent(x.MissRate), p50, p90, p99})
+			row := table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percent(x.MissRate), p50, p90, p99}
+			if variants {
+				row = append(row, percent(x.VariantShare()), accuracyKept(x.NormalizedAccuracy))
+			}
+			t.AppendRow(row)
 		}
-		t.AppendRow(table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""})
+		row := table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""}
+		if variants {
+			row = append(row, percent(m.VariantShare()), accuracyKept(m.AccuracyKept()))
+		}
+		t.AppendRow(row)
 	}
 	render(w, t)
-	for _, m := range metrics {
-		for _, x := range m.Models {
+	if variants {
+		Paragraph(w, "as variants: the share of the layers of finished requests that variants ran; accuracy kept: the mean over finished requests of the accuracy measured for the variants each used, as a share of the originals'")
+	}
+	if len(metrics) == 1 {
+		for _, x := range metrics[0].Models {
 			if len(x.Variants) > 0 {
-				Paragraph(w, variantsUsed(m.Policy, x))
+				Paragraph(w, variantsUsed(metrics[0].Policy, x))
 			}
 		}
 	}
 	if few {
 		fmt.Fprintln(w, unclaimed())
 	}
+}
+
+// accuracyKept words a normalised accuracy, "-" where none was measured.
+func accuracyKept(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f %%", 100**x)
 }
 
 // variantsUsed says which variants finished requests used, and what accuracy

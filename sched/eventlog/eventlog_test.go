@@ -132,6 +132,17 @@ func TestMetricsByHand(t *testing.T) {
 	if two.VariantsUsed != 1 || one.VariantsUsed != 0 {
 		t.Errorf("variants used: %d, %d", two.VariantsUsed, one.VariantsUsed)
 	}
+	if two.LayersRun != 2 || two.VariantShare() != 0.5 || one.VariantShare() != 0 || !near(m.VariantShare(), 1.0/float64(two.LayersRun+one.LayersRun)) {
+		t.Errorf("layers run: %d, %d, as variants %v, %v, %v", two.LayersRun, one.LayersRun, two.VariantShare(), one.VariantShare(), m.VariantShare())
+	}
+	if kept := m.AccuracyKept(); kept != nil {
+		t.Errorf("accuracy kept over all models, of which one was never measured: %v", *kept)
+	}
+	measured := 0.7
+	m.Models[0].NormalizedAccuracy = &measured
+	if kept := m.AccuracyKept(); kept == nil || !near(*kept, (0.7+2)/3) {
+		t.Errorf("accuracy kept over all finished jobs: %v", kept)
+	}
 	if one.NormalizedAccuracy == nil || *one.NormalizedAccuracy != 1 {
 		t.Errorf("accuracy of one: %v", one.NormalizedAccuracy)
 	}

@@ -53,7 +53,9 @@ type ModelMetrics struct {
 	P50MS      float64 `json:"p50_ms"`
 	P90MS      float64 `json:"p90_ms"`
 	P99MS      float64 `json:"p99_ms"`
-	// VariantsUsed counts the layer runs of finished jobs that used a variant.
+	// LayersRun counts the layers of finished jobs, VariantsUsed those of them
+	// that a variant ran.
+	LayersRun    int `json:"layers_run"`
 	VariantsUsed int `json:"variants_used"`
 	// Variants are the same by variant, those that were used.
 	Variants []VariantUse `json:"variants,omitempty"`
@@ -63,6 +65,43 @@ type ModelMetrics struct {
 	NormalizedAccuracy *float64 `json:"normalized_accuracy,omitempty"`
 	// DropReasons counts dropped and failed jobs by reason.
 	DropReasons map[string]int `json:"drop_reasons,omitempty"`
+}
+
+// VariantShare is the share of the layers of finished jobs that variants ran.
+func (m *ModelMetrics) VariantShare() float64 { return share(m.VariantsUsed, m.LayersRun) }
+
+// VariantShare is the same over all models.
+func (m *Metrics) VariantShare() float64 {
+	used, run := 0, 0
+	for i := range m.Models {
+		used, run = used+m.Models[i].VariantsUsed, run+m.Models[i].LayersRun
+	}
+	return share(used, run)
+}
+
+func share(part, all int) float64 {
+	if all == 0 {
+		return 0
+	}
+	return float64(part) / float64(all)
+}
+
+// AccuracyKept is the mean of the models' normalised accuracies over all
+// finished jobs; nil when there are none, or a model's was never measured.
+func (m *Metrics) AccuracyKept() *float64 {
+	sum, n := 0.0, 0
+	for i := range m.Models {
+		x := &m.Models[i]
+		finished := x.Met + x.Late
+		if finished == 0 {
+			continue
+		}
+		if x.NormalizedAccuracy == nil {
+			return nil
+		}
+		sum, n = sum+*x.NormalizedAccuracy*float64(finished), n+finished
+	}
+	return mean(sum, n)
 }
 
 // VariantUse is how often finished jobs used a variant of a layer.
@@ -127,6 +166,7 @@ func (l *Log) Metrics() Metrics {
 			m.count(r.Outcome)
 			if r.Outcome == sched.Met || r.Outcome == sched.Late {
 				latency[r.Model] = append(latency[r.Model], r.At-r.Start)
+				m.LayersRun += len(sys.Models[r.Model].Layers)
 				m.VariantsUsed += used[r.Job].Len()
 				for v := range uses[r.Model] {
 					uses[r.Model][v] += int(used[r.Job] >> v & 1)

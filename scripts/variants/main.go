@@ -1,9 +1,14 @@
 // Command variants writes the tables of docs/VARIANTS.md from plans that
 // `terastal variants design` made: `go run ./scripts/variants out/*/plan.json`.
 // A plan of D2S candidates only gives the table of these.
+//
+// With -ship FOLDER it writes the variants of one plan there instead, as package
+// models/zoo embeds them.
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,10 +18,25 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := command(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "variants: "+err.Error())
 		os.Exit(1)
 	}
+}
+
+func command(args []string, w io.Writer) error {
+	flags := flag.NewFlagSet("variants", flag.ContinueOnError)
+	to := flags.String("ship", "", "folder to write the variants of one plan to")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *to == "" {
+		return run(flags.Args(), w)
+	}
+	if flags.NArg() != 1 {
+		return errors.New("-ship takes one plan")
+	}
+	return ship(flags.Arg(0), *to)
 }
 
 func run(paths []string, w io.Writer) error {

@@ -1,0 +1,109 @@
+package zoo_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"io/fs"
+	"slices"
+	"testing"
+
+	"github.com/terastal/terastal/internal/glyphs"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
+)
+
+// fittedImages judge combinations: enough that one image less is 1 %.
+const fittedImages = 100
+
+// Every trained network has fitted variants, of its layers as they are now, that
+// compute the same on every processor and keep what the demo promises: every
+// combination at least 0.99 of the accuracy, give or take one image.
+func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
+	sequential.Skip(t)
+	orttest.Start(t)
+	for _, a := range trainedNetworks(t) {
+		t.Run(a.Name, func(t *testing.T) {
+			folder := zoo.Fitted(a.Name)
+			if folder == nil {
+				t.Fatal("there are none")
+			}
+			text, err := fs.ReadFile(folder, "variants.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var v plan.Variants
+			if err := json.Unmarshal(text, &v); err != nil {
+				t.Fatal(err)
+			}
+			m := load(t, a.Name)
+			g, err := models.ParseGranularity(zoo.FittedGranularity)
+			if err != nil {
+				t.Fatal(err)
+			}
+			layers, err := m.Split(g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.SHA256 != m.SHA256() || v.Granularity != zoo.FittedGranularity || len(v.Chosen) == 0 {
+				t.Fatalf("%d variants of another model or granularity %s: run `make variants`", len(v.Chosen), v.Granularity)
+			}
+			var chosen []variants.Chosen
+			files := []string{"variants.json"}
+			for _, c := range v.Chosen {
+				data, err := fs.ReadFile(folder, c.File)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if variants.SHA256(data) != c.SHA256 || layers[c.Layer].Name != c.LayerName {
+					t.Errorf("%s is not what variants.json says, or not of layer %q", c.File, layers[c.Layer].Name)
+				}
+				if same, err := variants.Same(data, variants.Exact, variants.Saturating); !same || err != nil {
+					t.Errorf("%s saturates on some processors: %v", c.File, err)
+				}
+				chosen, files = append(chosen, variants.Chosen{Layer: c.Layer, Name: c.Name, ONNX: data}), append(files, c.File)
+			}
+			there, err := fs.Glob(folder, "*")
+			if err != nil || len(there) != len(files) || slices.ContainsFunc(files, func(f string) bool { return !slices.Contains(there, f) }) {
+				t.Errorf("the folder has %v, variants.json names %v (%v)", there, files, err)
+			}
+			n := &runtime.Network{Name: a.Name, Model: m, Layers: layers}
+			p, err := variants.Prove(t.Context(), n, chosen, testGlyphs{}, variants.Top(1), variants.ProveOptions{Workers: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range p.Sets {
+				if p.Accuracy[i] < 0.99-1.0/fittedImages {
+					t.Errorf("combination %b keeps %.4f of the accuracy", s, p.Accuracy[i])
+				}
+			}
+			if p.Baseline < 0.97 || !p.Exhaustive {
+				t.Errorf("baseline %v, all combinations: %v", p.Baseline, p.Exhaustive)
+			}
+		})
+	}
+	if zoo.Fitted("resnet18") != nil || zoo.Fitted("../trained") != nil {
+		t.Error("a network that is not trained has fitted variants")
+	}
+}
+
+// testGlyphs are the first labelled test images.
+type testGlyphs struct{}
+
+func (testGlyphs) Len() int { return fittedImages }
+
+func (testGlyphs) Label(i int) int { return glyphs.Label(uint32(i)) }
+
+func (testGlyphs) Inputs(i int) ([][]byte, error) {
+	pixels, _ := glyphs.Image(glyphs.Test, uint32(i))
+	return [][]byte{rawOf(glyphs.Tensor(pixels))}, nil
+}
+
+func rawOf(v []float32) []byte {
+	raw, _ := binary.Append(nil, binary.NativeEndian, v) // of a fixed size: it cannot fail
+	return raw
+}
