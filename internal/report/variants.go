@@ -85,6 +85,9 @@ func variantsOf(w io.Writer, v *plan.Variants, all bool) {
 	}
 	if len(v.Chosen) > 0 {
 		fmt.Fprintf(w, "accuracy: %s, %.4f without variants on %d requests of %s; combinations below %.3g of that are not used\n", v.Metric, v.Baseline, v.Requests, v.Data, v.Theta)
+		if v.Arithmetic != "" {
+			fmt.Fprintf(w, "8-bit products of the processor that it was measured on: %s\n", v.Arithmetic)
+		}
 		measured := "measured, all there are"
 		if !v.Exhaustive {
 			measured = "measured; the others by the bound that these give"
