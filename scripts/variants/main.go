@@ -1,22 +1,43 @@
 // Command variants writes the tables of docs/VARIANTS.md from plans that
 // `terastal variants design` made: `go run ./scripts/variants out/*/plan.json`.
 // A plan of D2S candidates only gives the table of these.
+//
+// With -d2s it proves and measures the trained D2S variants of the zoo, on two
+// accelerators of this machine, and writes the tables of these; plans give what
+// was fitted for the same layers. It needs ONNX Runtime.
 package main
 
 import (
+	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/terastal/terastal/sched/plan"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := command(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "variants: "+err.Error())
 		os.Exit(1)
 	}
+}
+
+func command(args []string, w io.Writer) error {
+	flags := flag.NewFlagSet("variants", flag.ContinueOnError)
+	d2s := flags.Bool("d2s", false, "measure the trained D2S variants")
+	images := flags.Int("images", 1000, "test images to prove them on")
+	budget := flags.Duration("budget", 20*time.Second, "how long to measure each network")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *d2s {
+		return trainedD2S(context.Background(), w, flags.Args(), *images, *budget)
+	}
+	return run(flags.Args(), w)
 }
 
 func run(paths []string, w io.Writer) error {

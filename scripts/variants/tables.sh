@@ -1,6 +1,7 @@
 #!/bin/sh
 # Designs variants for the trained networks, and for networks of ./shared with
-# data there, where that folder is, and rewrites the tables of docs/VARIANTS.md:
+# data there, where that folder is, measures the trained D2S variants, and
+# rewrites the tables of docs/VARIANTS.md:
 #
 #	scripts/variants/tables.sh FOLDER [trained | shared]
 #
@@ -36,12 +37,14 @@ both() {
 	design "$1" "$1-d2s" --families d2s --speedup 1.3
 }
 
-# tables MARKER writes those of $plans between a marker of the document and the
-# next one, or its end.
+# tables MARKER FLAG... writes those of $plans between a marker of the document
+# and the next one, or its end.
 tables() {
+	marker=$1
+	shift
 	# shellcheck disable=SC2086
-	go run ./scripts/variants $plans >"$out/tables.md"
-	awk -v marker="<!-- $1 -->" -v from="$out/tables.md" '
+	go run ./scripts/variants "$@" $plans >"$out/tables.md"
+	awk -v marker="<!-- $marker -->" -v from="$out/tables.md" '
 		/^<!-- / || /^## / { skip = 0 }
 		!skip
 		$0 == marker { print ""; while ((getline line <from) > 0) print line; skip = 1 }' docs/VARIANTS.md >"$out/VARIANTS.md"
@@ -55,6 +58,7 @@ if [ "$which" != shared ]; then
 		both $n
 	done
 	tables trained
+	tables "d2s trained" -d2s
 fi
 
 shared=$(cd "${TERASTAL_SHARED:-../shared}" 2>/dev/null && pwd) || shared=
