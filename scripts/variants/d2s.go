@@ -61,7 +61,8 @@ func openTrained(name string) (*trainedNet, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trainedNet{list: list, Network: &runtime.Network{Name: name, Model: m, Layers: layers, Variants: map[int][]runtime.Unit{}}}
+	n := &runtime.Network{Name: name, Model: m, Layers: layers, Variants: map[int][]runtime.Unit{}}
+	t := &trainedNet{Network: n, list: list}
 	for _, v := range list {
 		l := slices.IndexFunc(layers, func(l models.Layer) bool { return l.Name == v.Layer })
 		if l < 0 {
@@ -95,7 +96,9 @@ func (t *trainedNet) measure(ctx context.Context, version string, budget time.Du
 		defer a.Close()
 		task.Accelerators = append(task.Accelerators, a)
 	}
-	p, err := profiler.Measure(ctx, task, profiler.Options{Budget: budget, Seed: 1, Now: time.Now(), Host: hostinfo.Read(hostinfo.This()), ORT: version})
+	p, err := profiler.Measure(ctx, task, profiler.Options{
+		Budget: budget, Seed: 1, Now: time.Now(), Host: hostinfo.Read(hostinfo.This()), ORT: version,
+	})
 	if err != nil {
 		return err
 	}
@@ -197,7 +200,8 @@ func readPlans(paths []string) (list []plan.Variants, err error) {
 }
 
 func trainedSummary(w io.Writer, nets []*trainedNet, fitted []plan.Variants) {
-	fmt.Fprintln(w, "| network | baseline | variants | KB | valid | all together | accelerator | fastest valid | accuracy | network's gain | fitted variants' gain | accuracy |")
+	fmt.Fprint(w, "| network | baseline | variants | KB | valid | all together | accelerator | fastest valid | accuracy |")
+	fmt.Fprintln(w, " network's gain | fitted variants' gain | accuracy |")
 	fmt.Fprintln(w, "| --- | --- | ---: | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: |")
 	for _, t := range nets {
 		valid, bytes := 0, 0
@@ -214,8 +218,8 @@ func trainedSummary(w io.Writer, nets []*trainedNet, fitted []plan.Variants) {
 			s := t.fastest(k)
 			a, _ := t.proof.Of(s)
 			fmt.Fprintf(w, "| %s | top-1 %.4f, n = %d | %d | %.0f | %d of %d | %.2f %% | %s | %s | %.2f %% | %.2fx | %s |\n",
-				t.Name, t.proof.Baseline, t.proof.Requests, len(t.chosen), float64(bytes)/1e3, valid, last+1, 100*t.proof.Accuracy[last],
-				spec.Name, letters(s), 100*a, t.gain(k, s), t.fittedGain(fitted, k))
+				t.Name, t.proof.Baseline, t.proof.Requests, len(t.chosen), float64(bytes)/1e3,
+				valid, last+1, 100*t.proof.Accuracy[last], spec.Name, letters(s), 100*a, t.gain(k, s), t.fittedGain(fitted, k))
 		}
 	}
 }
@@ -291,7 +295,8 @@ func (t *trainedNet) fittedFor(list []plan.Variants, i int) (squares, other stri
 		k := slow(v)
 		for n := range v.Chosen {
 			if c := &v.Chosen[n]; c.Layer == t.chosen[i].Layer {
-				other = fmt.Sprintf("%s, %s: %.2fx on %s, %.2f %%", c.Family, c.Parameters, c.Gain(k), v.Accelerators[k], 100*c.Alone)
+				other = fmt.Sprintf("%s, %s: %.2fx on %s, %.2f %%",
+					c.Family, c.Parameters, c.Gain(k), v.Accelerators[k], 100*c.Alone)
 			}
 		}
 	}

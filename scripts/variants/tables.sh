@@ -45,19 +45,24 @@ tables() {
 	# shellcheck disable=SC2086
 	go run ./scripts/variants "$@" $plans >"$out/tables.md"
 	awk -v marker="<!-- $marker -->" -v from="$out/tables.md" '
-		/^<!-- / || /^## / { skip = 0 }
+		/^<!-- / || /^## / { if (skip) print ""; skip = 0 }
 		!skip
 		$0 == marker { print ""; while ((getline line <from) > 0) print line; skip = 1 }' docs/VARIANTS.md >"$out/VARIANTS.md"
 	mv "$out/VARIANTS.md" docs/VARIANTS.md
 }
 
 if [ "$which" != shared ]; then
-	plans=
+	plans= published=
 	for n in glyph_resnet glyph_vgg glyph_mobile glyph_vit; do
 		config $n zoo:$n '{source: "glyphs:calibration", count: 300}' '{source: "glyphs:test", count: 1000}'
 		both $n
+		if [ -d models/zoo/trained/d2s/$n ]; then # what is fitted at the speed of D2S
+			design $n $n-fitted --speedup 1.5
+			published="$published $out/$n-fitted/plan.json $out/$n-d2s/plan.json"
+		fi
 	done
 	tables trained
+	plans=$published
 	tables "d2s trained" -d2s
 fi
 
