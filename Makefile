@@ -5,7 +5,8 @@
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
 # make gpu   measure the machine's GPU: the tables of docs/GPU.md, into out/gpu
-# make variants  design variants for the trained networks again and rewrite the tables of docs/VARIANTS.md
+# make variants  fit the variants that the zoo ships for the trained networks again, design others for them with all
+#            families, measure the trained D2S variants, and rewrite the tables of docs/VARIANTS.md
 # make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
 # make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
 

@@ -44,6 +44,12 @@ func takeError(message *C.char) error {
 // place in its source that a failed check starts with.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
+	// Place in the source, function, [ONNXRuntimeError] : number : KIND : text.
+	if _, after, ok := strings.Cut(s, "[ONNXRuntimeError] : "); ok {
+		if parts := strings.SplitN(after, " : ", 3); len(parts) == 3 {
+			s = parts[2]
+		}
+	}
 	if before, after, ok := strings.Cut(s, " was false. "); ok && after != "" {
 		if at := strings.Index(before, ".cc:"); at >= 0 {
 			start := strings.LastIndex(before[:at], " ") + 1

@@ -6,7 +6,8 @@
 //
 // For accuracy there are a few small networks with trained weights, which name
 // the characters that internal/glyphs renders. They are files here, made by
-// scripts/train_glyphs.py.
+// scripts/train_glyphs.py. Layers of three of them have trained variants (D2S),
+// made by scripts/train_variants.py.
 //
 // An architecture is a function over a net: it takes the input feature map,
 // composes blocks (conv, residual, inverted bottleneck, branches; attention

@@ -4,15 +4,21 @@
 //
 // With -ship FOLDER it writes the variants of one plan there instead, as package
 // models/zoo embeds them.
+//
+// With -d2s it proves and measures the trained D2S variants of the zoo, on two
+// accelerators of this machine, and writes the tables of these; plans give what
+// was fitted for the same layers. It needs ONNX Runtime.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/terastal/terastal/sched/plan"
 )
@@ -27,13 +33,18 @@ func main() {
 func command(args []string, w io.Writer) error {
 	flags := flag.NewFlagSet("variants", flag.ContinueOnError)
 	to := flags.String("ship", "", "folder to write the variants of one plan to")
+	d2s := flags.Bool("d2s", false, "measure the trained D2S variants")
+	images := flags.Int("images", 1000, "test images to prove them on")
+	budget := flags.Duration("budget", 20*time.Second, "how long to measure each network")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *to == "" {
+	switch {
+	case *d2s:
+		return trainedD2S(context.Background(), w, flags.Args(), *images, *budget)
+	case *to == "":
 		return run(flags.Args(), w)
-	}
-	if flags.NArg() != 1 {
+	case flags.NArg() != 1:
 		return errors.New("-ship takes one plan")
 	}
 	return ship(flags.Arg(0), *to)

@@ -1,8 +1,10 @@
 #!/bin/sh
 # Designs variants for the trained networks, and for networks of ./shared with
-# data there, where that folder is, and rewrites the tables of docs/VARIANTS.md:
+# data there, where that folder is, measures the trained D2S variants, and
+# rewrites the tables of docs/VARIANTS.md. Before that it fits the variants that
+# the zoo ships for the trained networks anew (models/zoo/trained/fitted):
 #
-#	scripts/variants/tables.sh FOLDER [trained | shared]
+#	scripts/variants/tables.sh FOLDER [fitted | trained | shared]
 #
 # Takes some minutes for the trained networks and more for the others, and wants
 # a machine that does nothing else. Files are read where they are.
@@ -36,25 +38,48 @@ both() {
 	design "$1" "$1-d2s" --families d2s --speedup 1.3
 }
 
-# tables MARKER writes those of $plans between a marker of the document and the
-# next one, or its end.
+# tables MARKER FLAG... writes those of $plans between a marker of the document
+# and the next one, or its end.
 tables() {
+	marker=$1
+	shift
 	# shellcheck disable=SC2086
-	go run ./scripts/variants $plans >"$out/tables.md"
-	awk -v marker="<!-- $1 -->" -v from="$out/tables.md" '
-		/^<!-- / || /^## / { skip = 0 }
+	go run ./scripts/variants "$@" $plans >"$out/tables.md"
+	awk -v marker="<!-- $marker -->" -v from="$out/tables.md" '
+		/^<!-- / || /^## / { if (skip) print ""; skip = 0 }
 		!skip
 		$0 == marker { print ""; while ((getline line <from) > 0) print line; skip = 1 }' docs/VARIANTS.md >"$out/VARIANTS.md"
 	mv "$out/VARIANTS.md" docs/VARIANTS.md
 }
 
+if [ -z "$which" ] || [ "$which" = fitted ]; then
+	# 8 bits that saturate nowhere, for all accelerators that are not the fastest.
+	{
+		printf 'accelerators:\n  - {name: all, optimization: all}\n  - {name: basic, optimization: basic}\nmodels:\n'
+		for n in glyph_mobile glyph_resnet glyph_vgg glyph_vit; do
+			printf '  - {name: %s, source: "zoo:%s", rate: 1, granularity: block, ' $n $n
+			printf 'calibration: {source: "glyphs:calibration", count: 300}, labelled: {source: "glyphs:test", count: 1000}}\n'
+		done
+	} >"$out/fitted.yaml"
+	design fitted fitted --arithmetic saturating --families int8 --speedup 1.3
+	go run ./scripts/variants -ship models/zoo/trained/fitted "$out/fitted/plan.json"
+	[ -z "$which" ] || exit 0
+	go build -o bin/terastal ./cmd/terastal
+fi
+
 if [ "$which" != shared ]; then
-	plans=
+	plans= published=
 	for n in glyph_resnet glyph_vgg glyph_mobile glyph_vit; do
 		config $n zoo:$n '{source: "glyphs:calibration", count: 300}' '{source: "glyphs:test", count: 1000}'
 		both $n
+		if [ -d models/zoo/trained/d2s/$n ]; then # what is fitted at the speed of D2S
+			design $n $n-fitted --speedup 1.5
+			published="$published $out/$n-fitted/plan.json $out/$n-d2s/plan.json"
+		fi
 	done
 	tables trained
+	plans=$published
+	tables "d2s trained" -d2s
 fi
 
 shared=$(cd "${TERASTAL_SHARED:-../shared}" 2>/dev/null && pwd) || shared=

@@ -1,0 +1,65 @@
+package zoo
+
+import (
+	"embed"
+	"fmt"
+	"strings"
+)
+
+// d2sFiles holds what scripts/train_variants.py wrote: trained/d2s/NET/LAYER.onnx,
+// with '-' for '/' in the layer's name.
+//
+//go:embed trained/d2s
+var d2sFiles embed.FS
+
+// TrainedVariant is another implementation of a layer of a trained network, in
+// the published form (arXiv 2606.06818): DepthToSpace(Gamma), the layer's
+// operator with 1/Gamma^2 of its input and output channels, SpaceToDepth(Gamma).
+// Its weights were trained with the rest of the network frozen.
+type TrainedVariant struct {
+	// Layer is the layer's name where the network is split at every operator.
+	// Names that ONNX Runtime gives to what it fuses are those of the version
+	// that scripts/setup-onnxruntime.sh installs.
+	Layer string
+	Gamma int
+	// ONNX is the whole layer, with the inputs and outputs of the original.
+	ONNX []byte
+}
+
+// d2sLayers are the layers with a variant, in the order of the network.
+var d2sLayers = map[string][]TrainedVariant{
+	"glyph_resnet": {
+		{Layer: "block1/conv2", Gamma: 2}, {Layer: "block2/conv2", Gamma: 2}, {Layer: "block3/conv1", Gamma: 2},
+		{Layer: "block3/conv2", Gamma: 2}, {Layer: "block4/conv1", Gamma: 2}, {Layer: "block4/conv2", Gamma: 2},
+	},
+	"glyph_vgg": {
+		{Layer: "conv2", Gamma: 2}, {Layer: "conv3", Gamma: 2}, {Layer: "conv4", Gamma: 2},
+		{Layer: "conv5", Gamma: 2}, {Layer: "dense", Gamma: 2},
+	},
+	"glyph_vit": {
+		{Layer: "stem3", Gamma: 2}, {Layer: "block1/qkv/MatMulAddFusion", Gamma: 2},
+		{Layer: "block2/qkv/MatMulAddFusion", Gamma: 2}, {Layer: "block3/qkv/MatMulAddFusion", Gamma: 2},
+	},
+}
+
+// D2S returns the trained D2S variants of a network, in the order of its
+// layers; none where no layer is faster in that form, and for networks that are
+// not trained. The error matches [ErrUnknown] if there is no such network.
+func D2S(name string) ([]TrainedVariant, error) {
+	if _, err := Info(name); err != nil {
+		return nil, err
+	}
+	var out []TrainedVariant
+	for _, v := range d2sLayers[name] {
+		var err error
+		if v.ONNX, err = d2sFiles.ReadFile(d2sFile(name, v.Layer)); err != nil {
+			return nil, fmt.Errorf("network %q layer %q: %w", name, v.Layer, err)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func d2sFile(name, layer string) string {
+	return "trained/d2s/" + name + "/" + strings.ReplaceAll(layer, "/", "-") + ".onnx"
+}

@@ -1,0 +1,149 @@
+package zoo_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
+)
+
+// Every file is the layer that it is a variant of, at its borders, with one
+// operator of 1/gamma^2 of the channels between two that move them.
+func TestD2SVariantsAreOfTheirLayers(t *testing.T) {
+	orttest.Start(t)
+	op, err := models.ParseGranularity("op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range trainedNetworks(t) {
+		list, err := zoo.D2S(a.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := load(t, a.Name).Split(op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := -1
+		for _, v := range list {
+			t.Run(a.Name+"/"+v.Layer, func(t *testing.T) {
+				l := slices.IndexFunc(layers, func(l models.Layer) bool { return l.Name == v.Layer })
+				if l <= at {
+					t.Fatalf("layer %d of the network after layer %d: there is none of that name, or the order is wrong", l, at)
+				}
+				at = l
+				checkD2S(t, &layers[l], v)
+			})
+		}
+	}
+}
+
+func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
+	t.Helper()
+	m, err := models.Parse(v.Layer, v.ONNX, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(layer.Inputs, m.Inputs()); diff != "" {
+		t.Errorf("inputs (-layer +variant):\n%s", diff)
+	}
+	if diff := cmp.Diff(layer.Outputs, m.Outputs()); diff != "" {
+		t.Errorf("outputs (-layer +variant):\n%s", diff)
+	}
+	session, err := ort.NewSession(v.ONNX, nil, nil, ort.Config{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Close()
+
+	original, err := layer.ONNX()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, weights := operators(t, original)
+	variant, smaller := operators(t, v.ONNX)
+	first, last := "DepthToSpace", "SpaceToDepth"
+	if nodes[0] == "Gemm" {
+		first, last = "Reshape", "Reshape"
+	}
+	want := slices.Concat([]string{first, nodes[0], last}, nodes[1:])
+	if diff := cmp.Diff(want, variant); diff != "" {
+		t.Errorf("operators (-want +variant):\n%s", diff)
+	}
+	g := int64(v.Gamma)
+	small := slices.Clone(weights)
+	small[0], small[1] = small[0]/g/g, small[1]/g/g
+	if nodes[0] == "Gemm" { // either way round
+		slices.Sort(small)
+		slices.Sort(smaller)
+	}
+	if diff := cmp.Diff(small, smaller); diff != "" {
+		t.Errorf("weights (-want +variant):\n%s", diff)
+	}
+}
+
+// operators are those of a layer, and the shape of the first one's weights that
+// is a convolution or a matrix product.
+func operators(t *testing.T, onnx []byte) (types []string, weights []int64) {
+	t.Helper()
+	m := new(pb.ModelProto)
+	if err := proto.Unmarshal(onnx, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range m.GetGraph().GetNode() {
+		types = append(types, n.GetOpType())
+		if weights == nil && (n.GetOpType() == "Conv" || n.GetOpType() == "Gemm") {
+			for _, w := range m.GetGraph().GetInitializer() {
+				if w.GetName() == n.GetInput()[1] {
+					weights = slices.Clone(w.GetDims())
+				}
+			}
+		}
+	}
+	return types, weights
+}
+
+// No file is forgotten, and all together stay small: they are part of the program.
+func TestD2SFilesAreListedAndSmall(t *testing.T) {
+	listed, bytes := 0, 0
+	for _, name := range zoo.Names() {
+		list, err := zoo.D2S(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range list {
+			listed, bytes = listed+1, bytes+len(v.ONNX)
+		}
+	}
+	files := 0
+	err := filepath.WalkDir("trained/d2s", func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files++
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if files != listed || listed == 0 {
+		t.Errorf("%d files of D2S variants, %d are listed", files, listed)
+	}
+	t.Logf("%d variants, %d bytes", listed, bytes)
+	if bytes > 1e6 {
+		t.Errorf("%d bytes of D2S variants, want 1 MB at most", bytes)
+	}
+	if _, err := zoo.D2S("nothing"); !errors.Is(err, zoo.ErrUnknown) {
+		t.Errorf("a network that does not exist: %v, want %v", err, zoo.ErrUnknown)
+	}
+}
