@@ -426,8 +426,8 @@ func TestOneLine(t *testing.T) {
 		"plain":          "plain",
 		"two\n  lines\n": "two lines",
 		"Error: /src/webgpu_context.cc:100 f(const T&)::<lambda()> status == OK was false. No adapter": "Error: No adapter",
-		"/src/a.cc:1988 ns::P& ns::L::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load : x.so": "Failed to load : x.so",
-		"[ONNXRuntimeError] : what": "[ONNXRuntimeError] : what",
+		"/src/a.cc:1988 ns::P& ns::L::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load : x.so":     "Failed to load : x.so",
+		"[ONNXRuntimeError] : what":   "[ONNXRuntimeError] : what",
 		"/src/a.cc:1 f x was false. ": "/src/a.cc:1 f x was false.",
 		"this was false. that":        "this was false. that",
 	} {
