@@ -37,6 +37,7 @@ type driver struct {
 	beside  []map[place][]time.Duration // by busy accelerator
 	loads   map[place]loaded
 	tried   map[place]int
+	enough  map[place]bool // need not be timed any more
 	dead    map[place]string
 	stray   int // workers lost without a place to blame
 	rounds  int // that are kept
@@ -51,7 +52,7 @@ type driver struct {
 }
 
 func newDriver(m *measurement, k int) *driver {
-	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{}, loads: map[place]loaded{}, tried: map[place]int{}, dead: map[place]string{}}
+	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{}, loads: map[place]loaded{}, tried: map[place]int{}, enough: map[place]bool{}, dead: map[place]string{}}
 	for range m.Specs {
 		d.beside = append(d.beside, map[place][]time.Duration{})
 	}

@@ -53,6 +53,10 @@ type Options struct {
 	// Progress, if not nil, is called with what is going on and the share of it
 	// that is done, 0 to 1, from any goroutine.
 	Progress func(what string, share float64)
+	// Enough, if not nil, is asked every few rounds about an implementation that
+	// is no original, with its times so far, sorted: true when it need not be
+	// timed any more, however little is known.
+	Enough func(model, layer, implementation, accelerator int, times []time.Duration) bool
 	// Now is when the measurement is made, for the document.
 	Now time.Time
 	// Host and ORT go into the document.
@@ -75,6 +79,11 @@ const (
 	minChains   = 4 // unless the budget ends
 	besideEvery = 8
 	besideAt    = 5
+
+	// enoughEvery is after how many cycles it is asked what need not be timed any
+	// more, and leastTimes how often that has been timed at least.
+	enoughEvery = 4
+	leastTimes  = 3
 
 	// leastRenewed is the budget from which on loading everything again is worth
 	// its time.
@@ -315,8 +324,11 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 		if n > 0 && d.satisfied {
 			continue
 		}
+		if n%enoughEvery == enoughEvery-1 {
+			d.suffices()
+		}
 		err := d.round(ctx, func(p place) bool {
-			return p.Do != chainRun && p.Do != wholeRun || n%chainsEvery == chainsAt
+			return !d.enough[p] && (p.Do != chainRun && p.Do != wholeRun || n%chainsEvery == chainsAt)
 		}, nil)
 		if err != nil {
 			return err
@@ -334,7 +346,7 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			if d == busy {
 				continue
 			}
-			if err := d.round(ctx, func(p place) bool { return p.Do == layerRun }, busy); err != nil {
+			if err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, busy); err != nil {
 				return err
 			}
 			if ctx.Err() != nil {
@@ -371,11 +383,23 @@ func (m *measurement) done(n int) bool {
 // precise reports whether every cell's median is known to the target.
 func (d *driver) precise() bool {
 	for p, times := range d.solo {
-		if p.Do == layerRun && d.dead[p] == "" && (len(times)-d.split[p] < minSamples || !precise(stats.Sorted(times), d.Precision)) || p.Do == chainRun && len(times) < minChains {
+		if p.Do == layerRun && d.dead[p] == "" && !d.enough[p] && (len(times)-d.split[p] < minSamples || !precise(stats.Sorted(times), d.Precision)) || p.Do == chainRun && len(times) < minChains {
 			return false
 		}
 	}
 	return true
+}
+
+// suffices asks what need not be timed any more.
+func (d *driver) suffices() {
+	if d.Enough == nil {
+		return
+	}
+	for p, times := range d.solo {
+		if p.Do == layerRun && p.Implementation > 0 && !d.enough[p] && len(times) >= leastTimes {
+			d.enough[p] = d.Enough(p.Model, p.Layer, p.Implementation, d.k, stats.Sorted(times))
+		}
+	}
 }
 
 func precise(sorted []time.Duration, target float64) bool {

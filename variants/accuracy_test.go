@@ -60,7 +60,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 	data := noise{n: 30, size: 576, classes: 5}
 	// A metric that tells apart any two outputs.
 	sum := Metric{Name: "sum", Score: func(out, _ [][]float32, label int) float64 { return float64(out[0][label]) + 10 }}
-	p, err := Prove(t.Context(), n, chosen, data, sum, ProveOptions{})
+	p, err := Prove(t.Context(), n, chosen, data, sum, ProveOptions{Workers: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func newDemo(s *streams) *cobra.Command {
 	o := playOptions{streams: s}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show the whole flow on trained networks, layer variants included, in two minutes",
+		Short: "Show the whole flow on trained networks, layer variants included, in a minute",
 		Long: `Takes four small networks that were trained to name glyphs (99 % accurate each;
 a residual one, inverted bottlenecks, plain convolutions, attention), splits
 them into layers, and takes the cheaper variants of some layers that were fitted
@@ -62,7 +62,7 @@ The configuration is written to OUT/demo.yaml, for other verbs to go on with.`,
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
 	o.watchFlags(cmd)
-	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "1", "duration": "6s", "budget": "8s",
+	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "1", "duration": "4s", "budget": "8s",
 		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}

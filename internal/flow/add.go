@@ -394,7 +394,7 @@ func (d *designer) time(ctx context.Context, m int, list []implementation, at in
 	}
 	d.sources[m].Variants = files
 	p, err := d.measured(ctx, profiler.Task{
-		Specs: d.Specs, Networks: d.Networks, Granularity: d.granularities(), Start: d.worker}, "")
+		Specs: d.Specs, Networks: d.Networks, Granularity: d.granularities(), Start: d.worker}, "", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func (d *designer) models(ctx context.Context) ([]*plan.Variants, []error) {
 		return made, errs
 	}
 	cores := max(1, goruntime.NumCPU())
-	d.workers = max(1, cores/len(list))
+	d.workers = cores // of each: the last one has all cores for itself
 	meter := newShared(d.opts.Progress(fmt.Sprintf("fitting and proving variants of %d models", len(list))), len(list))
 	defer meter.Done()
 	places := make(chan struct{}, cores)
@@ -285,7 +285,10 @@ func (d *designer) measure(ctx context.Context) error {
 		return nil
 	}
 	p, err := d.measured(ctx, profiler.Task{Specs: d.Specs, Networks: networks, Granularity: granularity,
-		Start: func(k int) (profiler.Conn, error) { return d.workerOf(k, sources) }}, "")
+		Start: func(k int) (profiler.Conn, error) { return d.workerOf(k, sources) }}, "",
+		func(model, layer, _, accelerator int, times []time.Duration) bool {
+			return d.tooSlow(index[model], layer, accelerator, times[0])
+		})
 	if err != nil {
 		return err
 	}
@@ -329,6 +332,17 @@ func (d *designer) originalTimes() {
 		}
 		d.originals[c.Model][c.Layer][c.Accelerator] = c.P50
 	}
+}
+
+// tooSlow reports whether a candidate that took at least this long in every run
+// is slower than what is wanted on the accelerator.
+func (d *designer) tooSlow(m, l, accelerator int, fastest time.Duration) bool {
+	for _, w := range d.wants(m, l) {
+		if w.Accelerator == accelerator {
+			return fastest > w.Most
+		}
+	}
+	return false
 }
 
 // hopeless reports whether a candidate need not be measured: it computes too
