@@ -52,7 +52,8 @@ type driver struct {
 }
 
 func newDriver(m *measurement, k int) *driver {
-	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{}, loads: map[place]loaded{}, tried: map[place]int{}, enough: map[place]bool{}, dead: map[place]string{}}
+	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{},
+		loads: map[place]loaded{}, tried: map[place]int{}, enough: map[place]bool{}, dead: map[place]string{}}
 	for range m.Specs {
 		d.beside = append(d.beside, map[place][]time.Duration{})
 	}

@@ -383,7 +383,11 @@ func (m *measurement) done(n int) bool {
 // precise reports whether every cell's median is known to the target.
 func (d *driver) precise() bool {
 	for p, times := range d.solo {
-		if p.Do == layerRun && d.dead[p] == "" && !d.enough[p] && (len(times)-d.split[p] < minSamples || !precise(stats.Sorted(times), d.Precision)) || p.Do == chainRun && len(times) < minChains {
+		switch {
+		case p.Do == chainRun && len(times) < minChains:
+			return false
+		case p.Do != layerRun || d.dead[p] != "" || d.enough[p]:
+		case len(times)-d.split[p] < minSamples || !precise(stats.Sorted(times), d.Precision):
 			return false
 		}
 	}

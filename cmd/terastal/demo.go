@@ -62,7 +62,8 @@ The configuration is written to OUT/demo.yaml, for other verbs to go on with.`,
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
 	o.watchFlags(cmd)
-	for name, value := range map[string]string{"out": filepath.Join("out", "demo"), "load": "1", "duration": "4s", "budget": "8s",
+	for name, value := range map[string]string{
+		"out": filepath.Join("out", "demo"), "load": "1", "duration": "4s", "budget": "8s",
 		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
@@ -118,10 +119,13 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 // demoConfig is the demo's models and traffic as a configuration file.
 func demoConfig(c *config.Config, rates []float64) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# What `terastal demo` ran. The rates are those that it chose for this machine: at load 1\n# they demand all that its accelerators can do with the original layers.\nmodels:\n")
+	b.WriteString("# What `terastal demo` ran. The rates are those that it chose for this machine: at load 1\n" +
+		"# they demand all that its accelerators can do with the original layers.\nmodels:\n")
 	for i, m := range c.Models {
-		fmt.Fprintf(&b, "  - {name: %s, source: %q, rate: %.1f, deadline: %v, granularity: %s,\n     calibration: {source: %q, count: %d}, labelled: {source: %q, count: %d}}\n",
-			m.Name, m.Source, rates[i], m.Deadline, m.Granularity, m.Calibration.Source, m.Calibration.Count, m.Labelled.Source, m.Labelled.Count)
+		fmt.Fprintf(&b, "  - {name: %s, source: %q, rate: %.1f, deadline: %v, granularity: %s,\n",
+			m.Name, m.Source, rates[i], m.Deadline, m.Granularity)
+		fmt.Fprintf(&b, "     calibration: {source: %q, count: %d}, labelled: {source: %q, count: %d}}\n",
+			m.Calibration.Source, m.Calibration.Count, m.Labelled.Source, m.Labelled.Count)
 	}
 	fmt.Fprintf(&b, "traffic: {load: %g, duration: %v, seed: %d}\npolicies: [%s]\nout: %q\n",
 		c.Traffic.Load, c.Traffic.Duration, c.Traffic.Seed, strings.Join(c.Policies, ", "), c.Out)
@@ -137,7 +141,8 @@ func (o *playOptions) takeVariants(ctx context.Context, f *flow.Flow) error {
 			return err
 		}
 	}
-	fmt.Fprintf(o.err, "measuring the accuracy of every combination of their layer variants, on %d labelled glyphs each\n", demoImages)
+	fmt.Fprintf(o.err, "measuring the accuracy of every combination of their layer variants, on %d labelled glyphs each\n",
+		demoImages)
 	_, err := f.Prove(ctx, nil)
 	return err
 }

@@ -67,7 +67,8 @@ func (f *Flow) otherArithmetic(m int) string {
 	if proven == "" {
 		proven = "unknown"
 	}
-	return fmt.Sprintf("model %q: its variants were proven for 8-bit arithmetic that is %s, here it is %s", f.Networks[m].Name, proven, f.arithmetic)
+	return fmt.Sprintf("model %q: its variants were proven for 8-bit arithmetic that is %s, here it is %s",
+		f.Networks[m].Name, proven, f.arithmetic)
 }
 
 // ProveAgain proves the variants that a plan holds for another 8-bit arithmetic
@@ -78,13 +79,15 @@ func (f *Flow) ProveAgain(ctx context.Context) error {
 	for _, m := range slices.Sorted(maps.Keys(f.stale)) {
 		why := f.otherArithmetic(m)
 		if mc := &f.Config.Models[m]; mc.Labelled.Source == "" && mc.Calibration.Source == "" {
-			f.opts.Note("%s: they are not used; name labelled or calibration data in the configuration to prove them again, or run `terastal variants design`", why)
+			f.opts.Note("%s: they are not used; name labelled or calibration data in the configuration "+
+				"to prove them again, or run `terastal variants design`", why)
 			f.leaveOut(m)
 			continue
 		}
 		f.opts.Note("%s: proving them again", why)
 		if _, err := d.proveAgain(ctx, m, nil); err != nil {
-			return fmt.Errorf("%s, and they cannot be proven again: %w: design its variants again or set `variants: off`", why, err)
+			return fmt.Errorf("%s, and they cannot be proven again: %w: design its variants again or set `variants: off`",
+				why, err)
 		}
 	}
 	return nil

@@ -48,7 +48,8 @@ func (f *Flow) Design(ctx context.Context, o DesignOptions) error {
 		return err
 	}
 	f.WithoutVariants()
-	d := &designer{Flow: f, o: o, folder: filepath.Join(f.Config.Out, "variants"), notes: make([][]string, len(f.Networks))}
+	d := &designer{Flow: f, o: o, folder: filepath.Join(f.Config.Out, "variants")}
+	d.notes = make([][]string, len(f.Networks))
 	if err := d.screening(ctx); err != nil {
 		return err
 	}
@@ -278,7 +279,8 @@ func (d *designer) measure(ctx context.Context) error {
 		if one.Variants, err = units(one.Layers, s.Variants); err != nil {
 			return err
 		}
-		networks, sources, granularity, index = append(networks, &one), append(sources, s), append(granularity, d.Config.Models[m].Granularity), append(index, m)
+		networks, sources, index = append(networks, &one), append(sources, s), append(index, m)
+		granularity = append(granularity, d.Config.Models[m].Granularity)
 		measured = append(measured, here)
 	}
 	if len(networks) == 0 {
@@ -308,7 +310,8 @@ func (d *designer) measure(ctx context.Context) error {
 		}
 		x.Latency[c.Accelerator] = c.P50
 		if c.Refused != "" && d.wanted[m][c.Layer][c.Accelerator] > 0 {
-			d.note(m, "layer %q: %s refuses %s: %s", d.Networks[m].Layers[c.Layer].Name, d.Specs[c.Accelerator].Name, x.Name(), c.Refused)
+			d.note(m, "layer %q: %s refuses %s: %s",
+				d.Networks[m].Layers[c.Layer].Name, d.Specs[c.Accelerator].Name, x.Name(), c.Refused)
 		}
 	}
 	for _, c := range copies {
@@ -359,7 +362,8 @@ func (d *designer) hopeless(m, l int, c *variants.Candidate) bool {
 // document is a model's part of the plan, without variants yet.
 func (d *designer) document(m int) *plan.Variants {
 	n, mc := d.Networks[m], &d.Config.Models[m]
-	v := &plan.Variants{Model: n.Name, SHA256: n.Model.SHA256(), Granularity: mc.Granularity, Theta: mc.Theta, Bytes: 4 * n.Model.Parameters(), Notes: d.notes[m], Chosen: []plan.Variant{}}
+	v := &plan.Variants{Model: n.Name, SHA256: n.Model.SHA256(), Granularity: mc.Granularity, Theta: mc.Theta,
+		Bytes: 4 * n.Model.Parameters(), Notes: d.notes[m], Chosen: []plan.Variant{}}
 	for _, s := range d.Specs {
 		v.Accelerators = append(v.Accelerators, s.Name)
 	}
@@ -385,14 +389,14 @@ func (d *designer) model(ctx context.Context, m int, progress func(float64)) (*p
 	defer fitter.Close()
 	fitter.Workers = d.workers
 	const fitting = 0.7 // of the time, the rest is the proof
-	var chosen []*variants.Candidate
-	frontier := map[*variants.Candidate]bool{}
-	wanted := map[*variants.Candidate][]string{}
+	picked := picks{frontier: map[*variants.Candidate]bool{}, wanted: map[*variants.Candidate][]string{}}
 	layers := slices.Sorted(maps.Keys(d.candidates[m]))
 	for i, l := range layers {
 		list, wants := d.candidates[m][l], d.wants(m, l)
 		variants.Screen(list, wants)
-		err := fitter.Fit(ctx, l, list, wants, func(share float64) { progress(fitting * (float64(i) + share) / float64(len(layers))) })
+		err := fitter.Fit(ctx, l, list, wants, func(share float64) {
+			progress(fitting * (float64(i) + share) / float64(len(layers)))
+		})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -406,14 +410,15 @@ func (d *designer) model(ctx context.Context, m int, progress func(float64)) (*p
 		var here []*variants.Candidate
 		for _, w := range wants {
 			for _, c := range variants.Frontier(list, w.Accelerator) {
-				frontier[c] = true
+				picked.frontier[c] = true
 			}
 			c := variants.Choose(list, w.Accelerator, w.Most)
 			if c == nil {
-				d.note(m, "layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised", n.Layers[l].Name, d.Specs[w.Accelerator].Name, d.wanted[m][l][w.Accelerator])
+				d.note(m, "layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised",
+					n.Layers[l].Name, d.Specs[w.Accelerator].Name, d.wanted[m][l][w.Accelerator])
 				continue
 			}
-			wanted[c] = append(wanted[c], d.Specs[w.Accelerator].Name)
+			picked.wanted[c] = append(picked.wanted[c], d.Specs[w.Accelerator].Name)
 			if !slices.Contains(here, c) {
 				here = append(here, c)
 			}
@@ -424,16 +429,25 @@ func (d *designer) model(ctx context.Context, m int, progress func(float64)) (*p
 				return nil, err
 			}
 		}
-		chosen = append(chosen, here...)
+		picked.chosen = append(picked.chosen, here...)
 	}
-	return d.finish(ctx, m, chosen, frontier, wanted, func(share float64) { progress(fitting + (1-fitting)*share) })
+	return d.finish(ctx, m, &picked, func(share float64) { progress(fitting + (1-fitting)*share) })
+}
+
+// picks are a model's candidates that were chosen, in order of layers, those
+// that no other beats, and the accelerators that each was chosen for.
+type picks struct {
+	chosen   []*variants.Candidate
+	frontier map[*variants.Candidate]bool
+	wanted   map[*variants.Candidate][]string
 }
 
 // finish proves the chosen variants and writes them.
-func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candidate, frontier map[*variants.Candidate]bool, wanted map[*variants.Candidate][]string, progress func(float64)) (*plan.Variants, error) {
-	n, mc := d.Networks[m], &d.Config.Models[m]
+func (d *designer) finish(ctx context.Context, m int, picked *picks, progress func(float64)) (*plan.Variants, error) {
+	n, mc, chosen := d.Networks[m], &d.Config.Models[m], picked.chosen
 	if len(chosen) > sched.MaxBoundedVariants {
-		d.note(m, "%d variants were chosen, at most %d can be used: those of the last layers are left out", len(chosen), sched.MaxBoundedVariants)
+		d.note(m, "%d variants were chosen, at most %d can be used: those of the last layers are left out",
+			len(chosen), sched.MaxBoundedVariants)
 		chosen = chosen[:sched.MaxBoundedVariants]
 	}
 	var list []variants.Chosen
@@ -472,7 +486,7 @@ func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candida
 			if drop[i] {
 				continue
 			}
-			x := d.variant(m, c, frontier, wanted)
+			x := d.variant(m, c, picked)
 			x.SHA256 = variants.SHA256(list[i].ONNX)
 			x.Name = variants.NewUnit(&n.Layers[c.Layer], c.Name(), list[i].ONNX).Name
 			x.File = filepath.Join("variants", n.Name, fmt.Sprintf("%03d-%s-%s.onnx", c.Layer, c.Family, x.SHA256[:8]))
@@ -484,16 +498,17 @@ func (d *designer) finish(ctx context.Context, m int, chosen []*variants.Candida
 	}
 	for _, l := range slices.Sorted(maps.Keys(d.candidates[m])) {
 		for _, c := range d.candidates[m][l] {
-			v.Candidates = append(v.Candidates, d.variant(m, c, frontier, wanted))
+			v.Candidates = append(v.Candidates, d.variant(m, c, picked))
 		}
 	}
 	v.Notes = d.notes[m]
 	return v, nil
 }
 
-func (d *designer) variant(m int, c *variants.Candidate, frontier map[*variants.Candidate]bool, wanted map[*variants.Candidate][]string) plan.Variant {
-	x := plan.Variant{Layer: c.Layer, LayerName: d.Networks[m].Layers[c.Layer].Name, Family: c.Family, Parameters: c.Parameters, Bytes: c.Bytes, MACs: c.MACs,
-		Promise: c.Promise, Error: c.Error, Alone: c.Accuracy, Latency: c.Latency, Original: d.originals[m][c.Layer], Wanted: wanted[c], Frontier: frontier[c]}
+func (d *designer) variant(m int, c *variants.Candidate, picked *picks) plan.Variant {
+	x := plan.Variant{Layer: c.Layer, LayerName: d.Networks[m].Layers[c.Layer].Name, Family: c.Family, Parameters: c.Parameters,
+		Bytes: c.Bytes, MACs: c.MACs, Promise: c.Promise, Error: c.Error, Alone: c.Accuracy,
+		Latency: c.Latency, Original: d.originals[m][c.Layer], Wanted: picked.wanted[c], Frontier: picked.frontier[c]}
 	if c.Refused != nil {
 		x.Refused = c.Refused.Error()
 	}

@@ -157,7 +157,8 @@ func moveAside(path string) (string, error) {
 func journal(path string) string { return path + ".journal" }
 
 func (f *Flow) measure(ctx context.Context, path string) error {
-	p, err := f.measured(ctx, profiler.Task{Specs: f.Specs, Networks: f.Networks, Granularity: f.granularities(), Start: f.worker}, journal(path), nil)
+	t := profiler.Task{Specs: f.Specs, Networks: f.Networks, Granularity: f.granularities(), Start: f.worker}
+	p, err := f.measured(ctx, t, journal(path), nil)
 	if p == nil {
 		return err
 	}
@@ -176,12 +177,14 @@ func (f *Flow) measure(ctx context.Context, path string) error {
 
 // measured measures a task and shows how far it is. journal may be empty; enough
 // is [profiler.Options]'s.
-func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string, enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
+func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string,
+	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
 	var meter Meter = nothing{}
 	stage := ""
 	defer func() { meter.Done() }()
 	return profiler.Measure(ctx, t, profiler.Options{
-		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed, Journal: journal, Enough: enough,
+		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed,
+		Journal: journal, Enough: enough,
 		Progress: func(what string, share float64) {
 			if what != stage {
 				meter.Done()

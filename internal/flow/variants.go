@@ -146,7 +146,8 @@ func proof(v *plan.Variants) *variants.Proof {
 }
 
 // prove measures accuracy, on labelled data where there are any.
-func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet, progress func(float64)) (*variants.Proof, string, error) {
+func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet,
+	progress func(float64)) (*variants.Proof, string, error) {
 	n, mc := d.Networks[m], &d.Config.Models[m]
 	data, source, err := d.judged(m)
 	if err != nil {
@@ -159,12 +160,14 @@ func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, ver
 	if err != nil {
 		return nil, "", fmt.Errorf("model %q: %w", n.Name, err)
 	}
-	p, err := variants.Prove(ctx, n, list, data, metric, variants.ProveOptions{Verify: verify, Workers: d.workers, Progress: progress})
+	o := variants.ProveOptions{Verify: verify, Workers: d.workers, Progress: progress}
+	p, err := variants.Prove(ctx, n, list, data, metric, o)
 	return p, source, err
 }
 
 // proveOne is prove for one model at a time: on all cores, with a meter.
-func (d *designer) proveOne(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet) (*variants.Proof, string, error) {
+func (d *designer) proveOne(ctx context.Context, m int, list []variants.Chosen,
+	verify []sched.VariantSet) (*variants.Proof, string, error) {
 	meter := d.opts.Progress("proving " + d.Networks[m].Name)
 	defer meter.Done()
 	d.workers = goruntime.NumCPU()

@@ -145,8 +145,8 @@ func legend(w io.Writer, r *flow.Result, few bool) {
 	noise(w, c)
 	for _, p := range r.Policies {
 		if p.VariantShare() > 0 {
-			Paragraph(w, fmt.Sprintf("In the first repeat, %s had variants run %s of the layers of finished requests, which kept %s of the accuracy.",
-				p.Policy, percent(p.VariantShare()), accuracyKept(p.AccuracyKept())))
+			Paragraph(w, fmt.Sprintf("In the first repeat, %s had variants run %s of the layers of finished requests, "+
+				"which kept %s of the accuracy.", p.Policy, percent(p.VariantShare()), accuracyKept(p.AccuracyKept())))
 		}
 	}
 	verified, wrong, all := 0, 0, r.Policies

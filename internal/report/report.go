@@ -92,7 +92,8 @@ func Plan(w io.Writer, infos []flow.ModelInfo, load float64) {
 
 // Policies prints miss rates and latencies per policy and model.
 func Policies(w io.Writer, metrics []eventlog.Metrics) {
-	header := []string{"policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">p50", ">p90", ">p99"}
+	header := []string{"policy", "model", ">released", ">met", ">late", ">dropped", ">failed",
+		">miss rate", ">p50", ">p90", ">p99"}
 	variants := slices.ContainsFunc(metrics, func(m eventlog.Metrics) bool { return m.VariantShare() > 0 })
 	if variants {
 		header = append(header, ">as variants", ">accuracy kept")
@@ -116,7 +117,8 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 			}
 			t.AppendRow(row)
 		}
-		row := table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.MeanMissRate), "", "", ""}
+		row := table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed,
+			percent(m.MeanMissRate), "", "", ""}
 		if variants {
 			row = append(row, percent(m.VariantShare()), accuracyKept(m.AccuracyKept()))
 		}
@@ -124,7 +126,8 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 	}
 	render(w, t)
 	if variants {
-		Paragraph(w, "as variants: the share of the layers of finished requests that variants ran; accuracy kept: the mean over finished requests of the accuracy measured for the variants each used, as a share of the originals'")
+		Paragraph(w, "as variants: the share of the layers of finished requests that variants ran; accuracy kept: the mean "+
+			"over finished requests of the accuracy measured for the variants each used, as a share of the originals'")
 	}
 	if len(metrics) == 1 {
 		for _, x := range metrics[0].Models {
