@@ -129,10 +129,33 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
+// held is an accelerator whose layers last until a channel is closed.
+type held struct {
+	runtime.Accelerator
+	until <-chan struct{}
+}
+
+func (h *held) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	k, err := h.Accelerator.Prepare(u)
+	return &heldKernel{k, h.until}, err
+}
+
+type heldKernel struct {
+	runtime.Kernel
+	until <-chan struct{}
+}
+
+func (k *heldKernel) Run(in, out []*runtime.Tensor) error {
+	<-k.until
+	return k.Kernel.Run(in, out)
+}
+
 // Closing with a context that has ended drops what waits, and every request is
 // answered all the same.
 func TestServerStops(t *testing.T) {
-	b := open(t, nil, "op")
+	// Layers under way last until a request has been dropped.
+	dropped := make(chan struct{})
+	b := open(t, func(a runtime.Accelerator) runtime.Accelerator { return &held{a, dropped} }, "op")
 	e := b.executor(t, b.system(alternate))
 	s, err := e.Serve(runtime.Options{Policy: "fcfs", Log: true})
 	if err != nil {
@@ -146,6 +169,10 @@ func TestServerStops(t *testing.T) {
 		}
 		ps = append(ps, p)
 	}
+	go func() {
+		<-ps[len(ps)-1].Done()
+		close(dropped)
+	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	r := s.Close(ctx)
