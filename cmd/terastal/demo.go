@@ -47,7 +47,7 @@ a residual one, inverted bottlenecks, plain convolutions, attention), splits
 them into layers, and takes the cheaper variants of some layers that were fitted
 for them. The accuracy of every combination of variants is measured on labelled
 glyphs, the latency of every layer and variant on this machine's accelerators.
-Rates are chosen that demand the whole capacity of the originals, in equal
+Rates are chosen that demand 1.1 times the capacity of the originals, in equal
 shares, and the same arrivals are played under every policy on the real
 accelerators. Requests are due after 10 to 25 ms. Outputs of sampled requests are
 compared with those of the whole models. Needs no configuration and no download.
@@ -63,7 +63,7 @@ The configuration is written to OUT/demo.yaml, for other verbs to go on with.`,
 	config.AddFlags(cmd.Flags(), trafficFlags...)
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
-		"out": filepath.Join("out", "demo"), "load": "1", "duration": "4s", "budget": "8s",
+		"out": filepath.Join("out", "demo"), "load": "1.1", "duration": "4s", "budget": "8s",
 		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
@@ -77,8 +77,9 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	}
 	for _, m := range demoModels {
 		c.Models = append(c.Models, config.Model{Name: m.name, Source: zooPrefix + m.name, Rate: 1, Deadline: m.deadline,
-			Granularity: zoo.FittedGranularity, Calibration: config.Data{Source: "glyphs:calibration", Count: demoCalibration},
-			Labelled: config.Data{Source: "glyphs:test", Count: demoImages}})
+			Granularity: zoo.FittedGranularity, Theta: config.DefaultTheta,
+			Calibration: config.Data{Source: "glyphs:calibration", Count: demoCalibration},
+			Labelled:    config.Data{Source: "glyphs:test", Count: demoImages}})
 	}
 	begin := time.Now()
 	fmt.Fprintf(o.err, "splitting and loading %d networks\n", len(demoModels))

@@ -285,7 +285,7 @@ type row struct {
 // intervals draws values with their intervals, one per row, on a scale from 0 to
 // top.
 func intervals(title string, rows []row, top float64, axis string, format func(float64) string) template.HTML {
-	const h, width, most = 22.0, 360.0, 17
+	const h, width, most = 22.0, 360.0, 19
 	longest, text := 0, 0
 	for _, r := range rows {
 		longest = max(longest, len([]rune(clip(r.name, most))))
@@ -317,7 +317,7 @@ func bars(title string, rows []row) template.HTML {
 	longest, text := 0, 0
 	top := 0.0
 	for _, r := range rows {
-		longest = max(longest, len([]rune(clip(r.name, 18))))
+		longest = max(longest, len([]rune(clip(r.name, 19))))
 		text = max(text, len([]rune(r.text)))
 		top = max(top, r.value.value)
 	}
@@ -325,7 +325,7 @@ func bars(title string, rows []row) template.HTML {
 	f.x = scale{min: 0, max: max(top, 1e-9), from: 10 + charWidth*float64(longest), to: width - 12 - charWidth*float64(text)}
 	for i, r := range rows {
 		y := 4 + h*float64(i)
-		f.text(f.x.from-6, y+15, "row", "end", clip(r.name, 18))
+		f.text(f.x.from-6, y+15, "row", "end", clip(r.name, 19))
 		f.rect(f.x.from, y+4, f.x.at(max(0, r.value.value))-f.x.from, h-9, "bar", r.name+": "+r.text)
 		f.text(f.x.at(max(0, r.value.value))+5, y+15, "value", "start", r.text)
 	}

@@ -48,7 +48,7 @@ func (p *Page) ran() (section, bool) {
 }
 
 func trafficText(driver string, t *flow.TrafficInfo) string {
-	text := fmt.Sprintf("Traffic: %s arrivals for %s s per policy, the same for all policies (seed %d); demand is %.2f of the measured capacity (the fluid bound, which no schedule exceeds); drop %s.",
+	text := fmt.Sprintf("Traffic: %s arrivals for %s s per policy, the same for all policies (seed %d); demand is %.2f of the measured capacity (the fluid bound, which no schedule of the originals exceeds); drop %s.",
 		t.Arrivals, number(t.DurationS), t.Seed, t.Load, t.Drop)
 	if driver != "real" {
 		text = "Played on the simulator, in virtual time. " + text
@@ -68,13 +68,13 @@ func modelTable(models []flow.ModelInfo) grid {
 	}
 	names := sortedKeys(accs)
 	g := grid{Caption: "Models: latencies are sums of the layers' medians, in parentheses how many layers are fastest there; fastest is each layer on its best accelerator",
-		Head: columns("model", "granularity", ">layers", ">rate", ">deadline")}
+		Head: columns("model", "granularity", ">layers", ">variants", ">rate", ">deadline")}
 	for _, a := range names {
 		g.Head = append(g.Head, column{a, true})
 	}
 	g.Head = append(g.Head, columns(">fastest", ">budget level")...)
 	for _, m := range models {
-		row := []string{m.Name, m.Granularity, count(m.Layers), number(math.Round(m.RatePerS*10)/10) + "/s", msText(m.DeadlineMS)}
+		row := []string{m.Name, m.Granularity, count(m.Layers), count(m.Variants), number(math.Round(m.RatePerS*10)/10) + "/s", msText(m.DeadlineMS)}
 		for _, a := range names {
 			text := "not all layers"
 			if l, ok := m.LatencyMS[a]; ok {
@@ -134,7 +134,14 @@ func missRates(all []*series) (section, bool) {
 	if len(names) > 1 {
 		s.Figures = append(s.Figures, chart{Caption: "Mean over models", SVG: intervals("Miss rate by policy, mean over models", mean, top, "miss rate", percentTick)})
 	}
-	g := grid{Caption: "Requests by outcome", Head: columns("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", ">interval")}
+	g := grid{Caption: "Requests by outcome", Head: columns("policy", "model", ">released", ">met", ">late", ">dropped", ">failed",
+		">miss rate", ">interval")}
+	variants := slices.ContainsFunc(all, func(x *series) bool {
+		return slices.ContainsFunc(x.models, func(m outcomes) bool { return m.variants > 0 })
+	})
+	if variants {
+		g.Head = append(g.Head, columns(">layers as variants", ">accuracy kept")...)
+	}
 	for _, name := range names {
 		var rows []row
 		for _, x := range all {
@@ -147,10 +154,19 @@ func missRates(all []*series) (section, bool) {
 	for _, x := range all {
 		for _, m := range x.models {
 			t := m.totals
-			g.Rows = append(g.Rows, []string{x.label, m.name, count(t.Released), count(t.Met), count(t.Late), count(t.Dropped), count(t.Failed), percent(m.miss.value), between(m.miss, percent)})
+			row := []string{x.label, m.name, count(t.Released), count(t.Met), count(t.Late), count(t.Dropped), count(t.Failed),
+				percent(m.miss.value), between(m.miss, percent)}
+			if variants {
+				row = append(row, percent(m.variantShare()), m.accuracyKept())
+			}
+			g.Rows = append(g.Rows, row)
 		}
 		if len(x.models) > 1 {
-			g.Rows = append(g.Rows, []string{x.label, "mean over models", "", "", "", "", "", percent(x.miss.value), between(x.miss, percent)})
+			row := []string{x.label, "mean over models", "", "", "", "", "", percent(x.miss.value), between(x.miss, percent)}
+			if variants {
+				row = append(row, "", "")
+			}
+			g.Rows = append(g.Rows, row)
 		}
 	}
 	s.Tables = []grid{g}
@@ -845,6 +861,14 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 // variantShare is the share of the layers of finished requests that variants ran.
 func (o *outcomes) variantShare() float64 {
 	return float64(o.variants) / float64(max(1, o.layers))
+}
+
+// accuracyKept words the normalised accuracy, "-" where none was measured.
+func (o *outcomes) accuracyKept() string {
+	if o.accuracy == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f %%", 100**o.accuracy)
 }
 
 // machine says how well the machine carried the runs out.
