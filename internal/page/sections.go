@@ -140,7 +140,7 @@ func missRates(all []*series) (section, bool) {
 		return slices.ContainsFunc(x.models, func(m outcomes) bool { return m.variants > 0 })
 	})
 	if variants {
-		g.Head = append(g.Head, columns(">layers as variants", ">accuracy kept")...)
+		g.Head = append(g.Head, columns(">as variants", ">accuracy kept")...)
 	}
 	for _, name := range names {
 		var rows []row
