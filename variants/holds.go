@@ -57,7 +57,7 @@ func (a Arithmetic) holds(g *pb.GraphProto) bool {
 	}
 	for _, n := range g.GetNode() {
 		if n.GetOpType() == "DequantizeLinear" {
-			dequantised[n.GetOutput()[0]] = n.GetInput()[0]
+			dequantised[nth(n.GetOutput(), 0)] = nth(n.GetInput(), 0)
 		}
 	}
 	for _, n := range g.GetNode() {
@@ -69,14 +69,14 @@ func (a Arithmetic) holds(g *pb.GraphProto) bool {
 			}
 		}
 		if i, ok := quantisedWeights[n.GetOpType()]; ok {
-			if i >= len(n.GetInput()) || !a.fits(n, stored[n.GetInput()[i]]) {
+			if !a.fits(n, stored[nth(n.GetInput(), i)]) {
 				return false
 			}
 			continue
 		}
 		switch n.GetOpType() {
 		case "Conv", "MatMul", "Gemm": // between DequantizeLinear, that are fused
-			if w, ok := dequantised[n.GetInput()[1]]; ok && !a.fits(n, stored[w]) {
+			if w, ok := dequantised[nth(n.GetInput(), 1)]; ok && !a.fits(n, stored[w]) {
 				return false
 			}
 		case "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear": // compute no sums
@@ -88,6 +88,14 @@ func (a Arithmetic) holds(g *pb.GraphProto) bool {
 		}
 	}
 	return true
+}
+
+// nth is a name of a list, or "" where files are cut short.
+func nth(names []string, i int) string {
+	if i >= len(names) {
+		return ""
+	}
+	return names[i]
 }
 
 // fits reports whether no sum of two products with these weights can saturate.

@@ -238,15 +238,7 @@ func (d *designer) measure(ctx context.Context) error {
 		here := map[int][]*variants.Candidate{}
 		one, s := *n, d.sources[m]
 		for _, l := range slices.Sorted(maps.Keys(d.wanted[m])) {
-			list, notes := variants.Candidates(&n.Layers[l], cpu, arithmetic)
-			for _, err := range notes {
-				if len(list) == 0 { // else some family applies
-					d.note(m, "%v", err)
-				}
-			}
-			list = slices.DeleteFunc(list, func(c *variants.Candidate) bool {
-				return len(d.o.Families) > 0 && !slices.Contains(d.o.Families, c.Family)
-			})
+			list := d.considered(m, l, cpu, arithmetic)
 			for i, c := range list {
 				if d.hopeless(m, l, c) {
 					c.Refused = variants.ErrSlow
@@ -258,16 +250,12 @@ func (d *designer) measure(ctx context.Context) error {
 					continue
 				}
 				alike[shape] = c
-				data, err := c.ONNX()
+				path := filepath.Join(folder, fmt.Sprintf("%d-%d-%d.onnx", m, l, i))
+				file, err := written(c, fmt.Sprintf("%s %d", c.Name(), i), path)
 				if err != nil {
 					return err
 				}
-				path := filepath.Join(folder, fmt.Sprintf("%d-%d-%d.onnx", m, l, i))
-				if err := os.WriteFile(path, data, 0o600); err != nil {
-					return err
-				}
-				here[l] = append(here[l], c)
-				s.Variants = append(s.Variants, variantFile{l, fmt.Sprintf("%s %d", c.Name(), i), path, variants.SHA256(data)})
+				here[l], s.Variants = append(here[l], c), append(s.Variants, file)
 			}
 			if len(list) > 0 {
 				d.candidates[m][l] = list
@@ -297,6 +285,38 @@ func (d *designer) measure(ctx context.Context) error {
 	if err := p.Write(filepath.Join(d.folder, "candidates.profile.json")); err != nil {
 		return err
 	}
+	d.take(p, index, measured)
+	for _, c := range copies {
+		c.Latency = slices.Clone(alike[c.Shape()].Latency)
+	}
+	return nil
+}
+
+// written is a candidate in a file that workers load.
+func written(c *variants.Candidate, name, path string) (variantFile, error) {
+	data, err := c.ONNX()
+	if err != nil {
+		return variantFile{}, err
+	}
+	return variantFile{c.Layer, name, path, variants.SHA256(data)}, os.WriteFile(path, data, 0o600)
+}
+
+// considered lists the candidates for a layer, of the families that were asked for.
+func (d *designer) considered(m, l int, cpu bool, a variants.Arithmetic) []*variants.Candidate {
+	list, notes := variants.Candidates(&d.Networks[m].Layers[l], cpu, a)
+	if len(list) == 0 { // else some family applies
+		for _, err := range notes {
+			d.note(m, "%v", err)
+		}
+	}
+	return slices.DeleteFunc(list, func(c *variants.Candidate) bool {
+		return len(d.o.Families) > 0 && !slices.Contains(d.o.Families, c.Family)
+	})
+}
+
+// take reads what originals and candidates take from the profile of the latter,
+// whose models have these numbers and these candidates by layer.
+func (d *designer) take(p *profiler.Profile, index []int, measured []map[int][]*variants.Candidate) {
 	for i := range p.Cells {
 		c := &p.Cells[i]
 		m := index[c.Model]
@@ -314,10 +334,6 @@ func (d *designer) measure(ctx context.Context) error {
 				d.Networks[m].Layers[c.Layer].Name, d.Specs[c.Accelerator].Name, x.Name(), c.Refused)
 		}
 	}
-	for _, c := range copies {
-		c.Latency = slices.Clone(alike[c.Shape()].Latency)
-	}
-	return nil
 }
 
 // originalTimes takes the originals' times from the profile.
