@@ -6,10 +6,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/terastal/terastal/internal/dataset"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants"
 )

@@ -6,13 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/comparison"
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 )
 
 func newCompare(s *streams) *cobra.Command {
-	o := playOptions{streams: s, comparing: &flow.CompareOptions{}}
+	o := playOptions{streams: s, comparing: &session.CompareOptions{}}
 	cmd := &cobra.Command{
 		Use:   "compare (--config FILE | --scenario NAME)",
 		Short: "Compare policies on the same arrivals, real or simulated",

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/internal/document"
-	"github.com/terastal/terastal/internal/flow"
 	"github.com/terastal/terastal/models/zoo"
 )
 
@@ -135,7 +135,7 @@ func demoConfig(c *config.Config, rates []float64) []byte {
 
 // takeVariants gives the networks the variants that were fitted for them, and
 // proves them on this machine.
-func (o *playOptions) takeVariants(ctx context.Context, f *flow.Flow) error {
+func (o *playOptions) takeVariants(ctx context.Context, f *session.Flow) error {
 	f.WithoutVariants()
 	for m, x := range demoModels {
 		if err := f.TakeVariants(m, zoo.Fitted(x.name)); err != nil {
@@ -150,7 +150,7 @@ func (o *playOptions) takeVariants(ctx context.Context, f *flow.Flow) error {
 
 // shown lets a demo on a busy machine end well: it shows the flow and claims no
 // figures. What is wrong with its outputs remains an error.
-func (o *playOptions) shown(r *flow.Result, err error) error {
+func (o *playOptions) shown(r *session.Result, err error) error {
 	var invalid invalidError
 	if !errors.As(err, &invalid) || !r.MachineOnly() {
 		return err

@@ -104,7 +104,7 @@ var (
 
 // TestNamesInMethod: the code that the method's description points at is there.
 func TestNamesInMethod(t *testing.T) {
-	packages := map[string]string{"stats": "internal/stats", "study": "internal/study", "eventlog": "sched/eventlog",
+	packages := map[string]string{"stats": "internal/stats", "study": "cmd/terastal/internal/study", "eventlog": "sched/eventlog",
 		"sched": "sched", "sim": "sched/sim", "profiler": "profiler", "runtime": "runtime", "models": "models", "variants": "variants"}
 	names := map[string]map[string]bool{}
 	found := 0

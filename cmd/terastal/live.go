@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/terastal/terastal/internal/live"
+	"github.com/terastal/terastal/cmd/terastal/internal/live"
 	"github.com/terastal/terastal/runtime"
 )
 

@@ -12,9 +12,9 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/internal/ort"
-	"github.com/terastal/terastal/internal/table"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )

@@ -14,9 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/profiler"
 )
 
@@ -76,7 +76,7 @@ func newProfileWorker() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			// Ctrl-C is for the process that asks.
 			signal.Ignore(os.Interrupt)
-			err := flow.Work(&lifeline{os.Stdin}, profiler.Output(), openModel)
+			err := session.Work(&lifeline{os.Stdin}, profiler.Output(), openModel)
 			if errors.Is(err, syscall.EPIPE) {
 				return nil // nobody listens any more
 			}
@@ -125,7 +125,7 @@ func (o *profileOptions) run(cmd *cobra.Command) error {
 	} else {
 		err = f.Measure(cmd.Context(), path)
 	}
-	if errors.Is(err, flow.ErrInTheWay) || errors.Is(err, profiler.ErrJournal) {
+	if errors.Is(err, session.ErrInTheWay) || errors.Is(err, profiler.ErrJournal) {
 		return fmt.Errorf("%w; name another file with --out, or use --force", err)
 	}
 	if err != nil {

@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/profiler"
 )
 

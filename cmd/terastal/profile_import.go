@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/internal/table"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/profiler"
 )
 

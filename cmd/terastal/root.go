@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/runtime"
 )
 

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
@@ -29,7 +29,7 @@ type playOptions struct {
 	scenario  string // published, in place of a configuration
 	simulated bool
 	// comparing holds policies against each other, where that is asked for.
-	comparing *flow.CompareOptions
+	comparing *session.CompareOptions
 	ortTrace  bool
 	watchOptions
 }
@@ -75,7 +75,7 @@ func (o *playOptions) flags(cmd *cobra.Command, policy string) {
 }
 
 // planned opens the configuration, gets a profile and plans.
-func (o *playOptions) planned(cmd *cobra.Command) (*flow.Flow, error) {
+func (o *playOptions) planned(cmd *cobra.Command) (*session.Flow, error) {
 	if o.scenario != "" {
 		return o.published(cmd)
 	}
@@ -121,8 +121,8 @@ func (o *playOptions) load(cmd *cobra.Command, file string) (*config.Config, err
 
 // tables plans from a profile that only the simulator can use, without ONNX
 // Runtime. It returns nil when the profile is another one, or not there.
-func (o *playOptions) tables(c *config.Config) (*flow.Flow, error) {
-	path := cmp.Or(o.profile, flow.ProfilePath(c))
+func (o *playOptions) tables(c *config.Config) (*session.Flow, error) {
+	path := cmp.Or(o.profile, session.ProfilePath(c))
 	p, err := profiler.Read(path)
 	if err != nil {
 		return nil, nil // what follows says so, or measures one
@@ -134,7 +134,7 @@ func (o *playOptions) tables(c *config.Config) (*flow.Flow, error) {
 	case !o.simulated:
 		return nil, usagef("%s: %s, so that nothing can run on it: `terastal simulate` can use this profile, others need one that `terastal profile` measured (--profile FILE or another --out)", path, why)
 	}
-	f, err := flow.OpenProfile(c, p, flow.Options{Root: o.models, Progress: o.progress, Note: flow.NoteTo(o.err)})
+	f, err := session.OpenProfile(c, p, session.Options{Root: o.models, Progress: o.progress, Note: session.NoteTo(o.err)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -143,7 +143,7 @@ func (o *playOptions) tables(c *config.Config) (*flow.Flow, error) {
 }
 
 // published opens a scenario on emulated accelerators.
-func (o *playOptions) published(cmd *cobra.Command) (*flow.Flow, error) {
+func (o *playOptions) published(cmd *cobra.Command) (*session.Flow, error) {
 	if o.config != "" || o.profile != "" {
 		return nil, usagef("--scenario brings its own models: leave out --config and --profile")
 	}
@@ -155,7 +155,7 @@ func (o *playOptions) published(cmd *cobra.Command) (*flow.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return flow.OpenScenario(c, s, o.flowOptions(cmd.Context(), c, ""))
+	return session.OpenScenario(c, s, o.flowOptions(cmd.Context(), c, ""))
 }
 
 // scenarioFlag defines --scenario.
@@ -182,7 +182,7 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 	return o.show(r, filepath.Join(f.Config.Out, r.FileName()))
 }
 
-func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, error) {
+func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*session.Result, error) {
 	switch {
 	case o.simulated && o.comparing != nil:
 		return f.Compare(ctx, *o.comparing)
@@ -194,7 +194,7 @@ func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, 
 		return nil, err
 	}
 	f.Watch(watch)
-	var r *flow.Result
+	var r *session.Result
 	if o.comparing != nil {
 		r, err = f.Compare(ctx, *o.comparing)
 	} else {
@@ -204,7 +204,7 @@ func (o *playOptions) execute(ctx context.Context, f *flow.Flow) (*flow.Result, 
 }
 
 // show prints a result and turns one that is not valid into an error.
-func (o *playOptions) show(r *flow.Result, file string) error {
+func (o *playOptions) show(r *session.Result, file string) error {
 	w := o.text()
 	report.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)

@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/doctor"
-	"github.com/terastal/terastal/internal/flow"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/doctor"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
@@ -28,14 +28,14 @@ func configFlag(cmd *cobra.Command, file *string) {
 
 // openFlow opens what the configuration names; profile is where its profile is
 // or will be, if not in its output folder.
-func (s *streams) openFlow(ctx context.Context, c *config.Config, profile string) (*flow.Flow, error) {
+func (s *streams) openFlow(ctx context.Context, c *config.Config, profile string) (*session.Flow, error) {
 	plugins, err := s.plugins()
 	if err != nil {
 		return nil, err
 	}
 	o := s.flowOptions(ctx, c, profile)
 	o.Plugins = plugins
-	return flow.Open(c, o)
+	return session.Open(c, o)
 }
 
 // plugins are the libraries given with --plugin, by the providers' names.
@@ -62,8 +62,8 @@ func (s *streams) plugins() (map[string]string, error) {
 	return out, nil
 }
 
-func (s *streams) flowOptions(ctx context.Context, c *config.Config, profile string) flow.Options {
-	return flow.Options{
+func (s *streams) flowOptions(ctx context.Context, c *config.Config, profile string) session.Options {
+	return session.Options{
 		Profile: profile,
 		Engines: ort.EnginesDir(),
 		ORT:     s.ort,
@@ -93,14 +93,14 @@ func (s *streams) flowOptions(ctx context.Context, c *config.Config, profile str
 			return doctor.Child(doctor.ProbeTimeout, self)(ctx, library, a)
 		},
 		Progress: s.progress,
-		Note:     flow.NoteTo(s.err),
+		Note:     session.NoteTo(s.err),
 	}
 }
 
 // progress shows a bar on a terminal and nothing elsewhere.
-func (s *streams) progress(what string) flow.Meter {
+func (s *streams) progress(what string) session.Meter {
 	if f, ok := s.err.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-		return flow.Discard(what)
+		return session.Discard(what)
 	}
 	return &bar{progressbar.NewOptions(1000, progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription(fmt.Sprintf("%-28s", what)),
 		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100e6))}

@@ -7,11 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/internal/study"
-	"github.com/terastal/terastal/internal/table"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
@@ -138,7 +138,7 @@ func (o *scenarioOptions) study(cmd *cobra.Command) error {
 		return err
 	}
 	defer f.Close()
-	results, err := f.Study(cmd.Context(), flow.StudyOptions{Seeds: o.seeds, Durations: o.durations, Noise: o.noise, Interference: o.interference})
+	results, err := f.Study(cmd.Context(), session.StudyOptions{Seeds: o.seeds, Durations: o.durations, Noise: o.noise, Interference: o.interference})
 	if err != nil {
 		return err
 	}

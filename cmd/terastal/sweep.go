@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/document"
-	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/internal/study"
 	"github.com/terastal/terastal/sched/scenario"
 )
 

@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/comparison"
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
@@ -20,7 +20,7 @@ type curveOptions struct {
 	playOptions
 	real           bool
 	from, to, step float64
-	flow.CurveOptions
+	session.CurveOptions
 }
 
 // Seeds of a curve unless said otherwise.
@@ -98,7 +98,7 @@ func (o *curveOptions) run(cmd *cobra.Command) (err error) {
 	}
 	w := o.text()
 	report.Curves(w, curves)
-	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, flow.CurvesFile), filepath.Join(c.Out, flow.CurvesCSV))
+	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, session.CurvesFile), filepath.Join(c.Out, session.CurvesCSV))
 	o.refreshPage(c.Out)
 	if err := o.document(curves); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (o *curveOptions) curves(cmd *cobra.Command, c *config.Config) (*comparison
 		if err != nil {
 			return nil, usageError{err}
 		}
-		return flow.ScenarioCurves(cmd.Context(), s, c, o.progress, o.CurveOptions)
+		return session.ScenarioCurves(cmd.Context(), s, c, o.progress, o.CurveOptions)
 	}
 	f, err := o.planned(cmd)
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
-	"github.com/terastal/terastal/internal/validation"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/validation"
 )
 
 // validateOptions are the flags of validate.
 type validateOptions struct {
 	*streams
-	flow.ValidateOptions
+	session.ValidateOptions
 	write string
 }
 
@@ -45,7 +45,7 @@ prediction does not pass are reported, and no failure.`,
   terastal validate out/terastal.log.json --json | jq '.validations[0].sources'`,
 		Args: atLeastOne("log of a real run"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			o.Logs, o.Progress = args, func(what string) flow.Meter { return o.progress(what) }
+			o.Logs, o.Progress = args, func(what string) session.Meter { return o.progress(what) }
 			return o.validate()
 		},
 	}
@@ -65,7 +65,7 @@ func (o *validateOptions) validate() error {
 	if o.Layers != "" && o.Profile != "" {
 		return usagef("--layers and --profile both say how long layers take: leave one out")
 	}
-	d, err := flow.Validate(o.ValidateOptions)
+	d, err := session.Validate(o.ValidateOptions)
 	if err != nil {
 		return err
 	}

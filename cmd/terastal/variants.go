@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/internal/document"
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
@@ -53,7 +53,7 @@ implementation would let the scheduler use the accelerator.`,
 
 type designOptions struct {
 	playOptions
-	flow.DesignOptions
+	session.DesignOptions
 }
 
 func newVariantsDesign(s *streams) *cobra.Command {
@@ -164,7 +164,7 @@ func (o *designOptions) run(cmd *cobra.Command) error {
 }
 
 // open opens the configuration.
-func (o *playOptions) open(cmd *cobra.Command) (*flow.Flow, error) {
+func (o *playOptions) open(cmd *cobra.Command) (*session.Flow, error) {
 	if o.config == "" {
 		return nil, usagef("`%s` needs --config FILE", cmd.CommandPath())
 	}

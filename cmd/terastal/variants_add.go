@@ -6,15 +6,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/internal/config"
-	"github.com/terastal/terastal/internal/flow"
-	"github.com/terastal/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/sched/plan"
 )
 
 type addOptions struct {
 	playOptions
-	flow.AddOptions
+	session.AddOptions
 }
 
 func newVariantsAdd(s *streams) *cobra.Command {
@@ -68,7 +68,7 @@ func (o *addOptions) run(cmd *cobra.Command) error {
 	}
 	defer f.Close()
 	added, err := f.Add(cmd.Context(), o.AddOptions)
-	if unknown := (flow.UnknownError{}); errors.As(err, &unknown) {
+	if unknown := (session.UnknownError{}); errors.As(err, &unknown) {
 		return usageError{err}
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func (o *addOptions) run(cmd *cobra.Command) error {
 }
 
 // unchanged says that the variant is in use as it is.
-func (o *addOptions) unchanged(f *flow.Flow) error {
+func (o *addOptions) unchanged(f *session.Flow) error {
 	p, _, err := plan.Read(f.PlanPath())
 	if err != nil {
 		return err

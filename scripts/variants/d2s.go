@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/terastal/terastal/internal/dataset"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"

@@ -1,0 +1,172 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+)
+
+func flags(t testing.TB, args ...string) *pflag.FlagSet {
+	t.Helper()
+	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(f, "duration", "seed", "policies", "drop")
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func write(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A flag beats the environment, which beats the file, which beats the default.
+func TestPrecedence(t *testing.T) {
+	const file = "traffic: {duration: 1s, seed: 11}\nmodels: [{source: a.onnx, rate: 5}]\n"
+	for _, c := range []struct {
+		file string
+		env  string
+		args []string
+		want time.Duration
+	}{
+		{"", "", nil, 10 * time.Second},
+		{file, "", nil, time.Second},
+		{file, "2s", nil, 2 * time.Second},
+		{file, "2s", []string{"--duration", "3s"}, 3 * time.Second},
+		{file, "", []string{"--duration", "3s"}, 3 * time.Second},
+	} {
+		if c.env != "" {
+			t.Setenv("TERASTAL_TRAFFIC_DURATION", c.env)
+		} else {
+			os.Unsetenv("TERASTAL_TRAFFIC_DURATION")
+		}
+		path := ""
+		if c.file != "" {
+			path = write(t, c.file)
+		}
+		got, err := config.Load(path, flags(t, c.args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Traffic.Duration != c.want {
+			t.Errorf("file %q, environment %q, flags %v: %v, want %v", c.file, c.env, c.args, got.Traffic.Duration, c.want)
+		}
+	}
+}
+
+// Defaults of a flag can be changed, and lists given by the user replace the
+// default instead of adding to it.
+func TestSetDefault(t *testing.T) {
+	f := flags(t)
+	config.SetDefault(f, "policies", "terastal")
+	config.SetDefault(f, "duration", "7s")
+	c, err := config.Load("", f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Policies) != 1 || c.Policies[0] != "terastal" || c.Traffic.Duration != 7*time.Second {
+		t.Errorf("policies %v, duration %v", c.Policies, c.Traffic.Duration)
+	}
+	f = pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(f, "policies")
+	config.SetDefault(f, "policies", "terastal")
+	if err := f.Parse([]string{"--policies", "edf,fcfs"}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = config.Load("", f); err != nil || strings.Join(c.Policies, " ") != "edf fcfs" {
+		t.Errorf("policies %v, %v", c.Policies, err)
+	}
+}
+
+func TestModelDefaults(t *testing.T) {
+	c, err := config.Load(write(t, `models:
+  - {source: "sub/net.v2.onnx", rate: 5, dims: ["N=2", "T = 7"]}
+  - {source: "zoo:resnet50", rate: 5}
+accelerators: auto
+`), flags(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Models[0].Name != "net.v2" || c.Models[1].Name != "resnet50" || c.Models[0].Granularity != config.DefaultGranularity {
+		t.Errorf("models %+v", c.Models)
+	}
+	if d, err := c.Models[0].Dimensions(); err != nil || d["N"] != 2 || d["T"] != 7 {
+		t.Errorf("dims %v, %v", d, err)
+	}
+	if len(c.Specs()) != 0 {
+		t.Errorf("accelerators %v, want none for auto", c.Specs())
+	}
+}
+
+// Files that a configuration names stay inside its folder.
+func TestPath(t *testing.T) {
+	root := t.TempDir()
+	inside, outside := filepath.Join(root, "in"), filepath.Join(root, "out")
+	for _, dir := range []string{filepath.Join(inside, "sub"), outside} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{filepath.Join(inside, "a.onnx"), filepath.Join(inside, "sub", "b.onnx"), filepath.Join(outside, "c.onnx")} {
+		if err := os.WriteFile(f, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"good": "a.onnx", "bad": filepath.Join(outside, "c.onnx"), "sub/up": "../../out/c.onnx"} {
+		if err := os.Symlink(to, filepath.Join(inside, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(inside, "test.yaml")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(file, flags(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for source, ok := range map[string]bool{
+		"a.onnx": true, "./sub/../a.onnx": true, "sub/b.onnx": true, "good": true, filepath.Join(inside, "a.onnx"): true,
+		"../out/c.onnx": false, "sub/../../out/c.onnx": false, filepath.Join(outside, "c.onnx"): false, "bad": false, "sub/up": false,
+	} {
+		_, err := c.Path(source, "")
+		if ok != (err == nil) || !ok && !errors.Is(err, config.ErrInvalid) {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+	if _, err := c.Path(filepath.Join(outside, "c.onnx"), outside); err != nil {
+		t.Errorf("a folder named on the command line: %v", err)
+	}
+}
+
+// Whatever the file holds, loading it ends with a configuration or an error.
+func FuzzLoad(f *testing.F) {
+	for _, s := range []string{
+		"", "models: [", "models: {a: b}", "models: [{source: x, rate: 1}]", "accelerators: auto", "accelerators: [{name: a, options: [\"a=b\"]}]",
+		"traffic: {duration: 1s, load: .9}", "traffic: 3", "policies: edf", "? [a]: b", "a: &a [*a]", "models:\n- source: x\n  rate: 1\n  after: y",
+	} {
+		f.Add([]byte(s))
+	}
+	fs := flags(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Load(write(t, string(data)), fs)
+		switch {
+		case err == nil:
+			c.Specs()
+		case !errors.Is(err, config.ErrInvalid) || strings.Contains(err.Error(), "\n"):
+			t.Errorf("%q: %q, want one line of ErrInvalid", data, err)
+		}
+	})
+}

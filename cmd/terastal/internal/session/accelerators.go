@@ -1,0 +1,164 @@
+package session
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+)
+
+// openAccelerator opens one accelerator, real or emulated; table is the file of
+// the latter's latencies.
+func openAccelerator(s *runtime.Spec, table string, trace *runtime.ORTTrace) (runtime.Accelerator, error) {
+	if s.Provider != runtime.EmulatedProvider {
+		return runtime.OpenTraced(*s, trace)
+	}
+	data, err := os.ReadFile(table)
+	if err != nil {
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	latency, err := latencies(data, s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, table, err)
+	}
+	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
+	if s.Options[optionCompute] == "true" {
+		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
+		if e.Inner, err = runtime.OpenTraced(inner, trace); err != nil {
+			return nil, err
+		}
+	}
+	return runtime.OpenEmulated(e)
+}
+
+// Options of an emulated accelerator's Spec. They tell profiles of different
+// tables apart.
+const (
+	optionTable   = "table"
+	optionSHA256  = "sha256"
+	optionCompute = "compute"
+)
+
+// emulation resolves the table of an emulated accelerator, checks it, and
+// completes the accelerator's options.
+func (f *Flow) emulation(s *runtime.Spec, c *config.Accelerator) (string, error) {
+	path, err := f.Config.Path(c.Table, f.opts.Root)
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	if _, err := latencies(data, s); err != nil {
+		return "", fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, path, err)
+	}
+	s.Options = map[string]string{optionTable: c.Table, optionSHA256: fmt.Sprintf("%x", sha256.Sum256(data)), optionCompute: fmt.Sprint(c.Compute)}
+	return path, nil
+}
+
+// latencies finds what an emulated accelerator's layers take: in the rows of a
+// latency table for the accelerator of its name, or for the only one there is.
+func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration, bool), error) {
+	p, err := profiler.ReadTable(bytes.NewReader(table), profiler.TableOptions{})
+	if err != nil {
+		return nil, err
+	}
+	k := slices.IndexFunc(p.Accelerators, func(a runtime.Spec) bool { return a.Name == s.Name })
+	if k < 0 && len(p.Accelerators) == 1 {
+		k = 0
+	}
+	if k < 0 {
+		var names []string
+		for _, a := range p.Accelerators {
+			names = append(names, fmt.Sprintf("%q", a.Name))
+		}
+		return nil, fmt.Errorf("it has no accelerator %q, but %s", s.Name, strings.Join(names, ", "))
+	}
+	type key struct{ model, layer, implementation string }
+	times := map[key]time.Duration{}
+	for i := range p.Cells {
+		if c := &p.Cells[i]; c.Accelerator == k && c.Measured() {
+			m := &p.Models[c.Model]
+			l := &m.Layers[c.Layer]
+			times[key{m.Name, l.Name, l.Implementations[c.Implementation]}] = c.P50
+		}
+	}
+	return func(u runtime.Unit) (time.Duration, bool) {
+		d, ok := times[key{u.Model, u.Layer, u.Implementation}]
+		return d, ok
+	}, nil
+}
+
+// emulated lists the accelerators whose latencies come from tables.
+func (f *Flow) emulated() []string {
+	var out []string
+	for _, s := range f.Specs {
+		if s.Provider == runtime.EmulatedProvider {
+			out = append(out, fmt.Sprintf("%s from %s", s.Name, s.Options[optionTable]))
+		}
+	}
+	return out
+}
+
+// aboutEmulated is a sentence about them, if there are any.
+func (f *Flow) aboutEmulated() string {
+	if e := f.emulated(); len(e) > 0 {
+		return ". Emulated, with latencies that are no measurements: " + strings.Join(e, ", ")
+	}
+	return ""
+}
+
+// localize finds what an accelerator needs on this machine: the library of a
+// provider that is a plugin, and where its engines are kept. A configuration
+// names neither: a library is code, and an engine is as good as code.
+func (f *Flow) localize(s *runtime.Spec, k int) error {
+	if s.CPU() {
+		return nil
+	}
+	s.Provider = ort.ProviderName(s.Provider)
+	var err error
+	if s.Local.Library, err = plugin(s.Provider, f.opts.Plugins); err != nil {
+		// What is wrong with the configuration comes before what is missing.
+		without := *s
+		without.Device = ""
+		if err := without.Validate(); err != nil {
+			return err
+		}
+		return fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	if s.Local.Library != "" {
+		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
+			return fmt.Errorf("accelerator %q: %w", s.Name, err)
+		}
+	}
+	if k >= len(f.Config.Accelerators) || f.Config.Accelerators[k].Cache != "off" {
+		s.Local.Engines, s.Local.Machine = f.opts.Engines, f.Host.Fingerprint()
+	}
+	return nil
+}
+
+// plugin is the library of a provider: the one that the user gave, none where
+// ONNX Runtime was built with the provider, else the installed one.
+func plugin(provider string, given map[string]string) (string, error) {
+	if path := given[provider]; path != "" {
+		return path, nil
+	}
+	built, err := ort.Available()
+	if err != nil || slices.Contains(built, provider) {
+		return "", err
+	}
+	path := ort.Installed(provider)
+	if path == "" && slices.Contains(ort.Installable(), provider) {
+		return "", fmt.Errorf("the %s provider is not installed: scripts/setup-onnxruntime.sh --with %s does it", provider, provider)
+	}
+	return path, nil
+}

@@ -1,0 +1,267 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/scenario"
+)
+
+// CurveOptions say where miss-rate curves are looked at.
+type CurveOptions struct {
+	// Source names what is played, for the document.
+	Source string
+	// Scales are factors on all rates, in rising order; Resolution is how
+	// closely the scale that a policy sustains is found between them.
+	Scales     []float64
+	Resolution float64
+	// Limit is the mean miss rate up to which a policy sustains a scale.
+	Limit float64
+	// Seeds is how many runs there are of each policy at each scale, all scales
+	// with the same seeds.
+	Seeds int
+}
+
+// Check refuses options that nothing can be found with.
+func (o *CurveOptions) Check(c *config.Config) error {
+	if len(o.Scales) == 0 || o.Seeds < 1 || o.Seeds > MaxRepeats {
+		return fmt.Errorf("%w: %d seeds at %d scales: need 1 to %d and at least one", config.ErrInvalid, o.Seeds, len(o.Scales), MaxRepeats)
+	}
+	if !(o.Limit > 0 && o.Limit < 1) || !(o.Resolution >= 1e-4) {
+		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
+	}
+	switch p, err := sched.ParseArrivals(c.Traffic.Arrivals); {
+	case err != nil:
+		return err
+	case p == sched.Recorded || p == sched.ClosedLoop:
+		return fmt.Errorf("%w: arrivals %q have no rates that could be scaled", config.ErrInvalid, c.Traffic.Arrivals)
+	}
+	return nil
+}
+
+// Curves simulates the configuration at every scale, and between them where
+// policies begin to miss more than the limit.
+func (f *Flow) Curves(ctx context.Context, o CurveOptions) (*comparison.Curves, error) {
+	cell, so, err := f.study(StudyOptions{Seeds: o.Seeds})
+	if err != nil {
+		return nil, err
+	}
+	return simulatedCurves(ctx, f.Config, cell, so, f.Load, f.opts.Progress, o)
+}
+
+// ScenarioCurves is [Flow.Curves] for a published scenario under the traffic of
+// the configuration.
+func ScenarioCurves(ctx context.Context, s *scenario.Scenario, c *config.Config, progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
+	cell := study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
+	var err error
+	if cell.Arrivals, err = sched.ParseArrivals(c.Traffic.Arrivals); err != nil {
+		return nil, err
+	}
+	if cell.Phases, err = sched.ParsePhases(c.Traffic.Phases); err != nil {
+		return nil, fmt.Errorf("%w: %w", config.ErrInvalid, err)
+	}
+	if cell.Drop, err = sched.ParseDrop(c.Drop); err != nil {
+		return nil, err
+	}
+	t, err := sched.Compile(s.System)
+	if err != nil {
+		return nil, err
+	}
+	capacity, err := t.FluidCapacity(s.Rates)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range c.Policies {
+		if _, err := sched.FindPolicy(p); err != nil {
+			return nil, errUnscheduled()
+		}
+	}
+	so := study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,
+		Systems: map[string]scenario.Scenario{s.Name: *s}}
+	return simulatedCurves(ctx, c, cell, so, c.Traffic.Scale/capacity.Scale, progress, o)
+}
+
+// simulatedCurves looks at scales by simulating; load is that at scale 1.
+func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so study.Options, load float64, progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
+	curves := newCurves(eventlog.Simulated, c, &o)
+	base, few := cell.Scale, fewest{}
+	err := curves.Find(c.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
+		var cells []study.Cell
+		for _, a := range asks {
+			cell.Policy, cell.Scale = a.Policy, base*a.Scale
+			cells = append(cells, cell)
+		}
+		meter := progress(fmt.Sprintf("simulating %d points", len(cells)))
+		defer meter.Done()
+		so.Progress = meter.Set
+		results, err := study.Run(ctx, cells, so)
+		if err != nil {
+			return nil, err
+		}
+		var points []comparison.Point
+		for i := range results {
+			few.see(results[i].Models, asks[i].Scale)
+			points = append(points, point(asks[i].Scale, load, results[i].BySeed))
+		}
+		return points, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	few.doubt(curves)
+	return curves, writeCurves(c.Out, curves)
+}
+
+func newCurves(driver string, c *config.Config, o *CurveOptions) *comparison.Curves {
+	return &comparison.Curves{Driver: driver, Source: o.Source, DurationS: c.Traffic.Duration.Seconds(), Limit: o.Limit}
+}
+
+// point is what the mean miss rates of some runs say about a scale.
+func point(scale, load float64, misses []float64) comparison.Point {
+	p := comparison.Point{Scale: scale, Load: load * scale, Runs: len(misses)}
+	p.Miss, p.Low, p.High = study.Interval(misses)
+	p.Low, p.High = max(0, p.Low), min(1, p.High)
+	return p
+}
+
+// RealCurves plays the configuration on the real accelerators at every scale,
+// and between them where policies begin to miss more than the limit. The prices
+// and budgets that policies go by are those of the plan at scale 1. An interrupt
+// ends it with the runs that there are.
+func (f *Flow) RealCurves(ctx context.Context, o CurveOptions) (*comparison.Curves, error) {
+	p, err := f.onHardware()
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	curves, result, few := newCurves(eventlog.Real, f.Config, &o), f.newResult(p.driver), fewest{}
+	err = curves.Find(f.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
+		return f.lookForReal(ctx, p, result, &few, asks, o.Seeds)
+	})
+	if ctx.Err() != nil {
+		result.doubt(doubt{about: "interrupted", text: "it was interrupted: points are missing or have fewer runs"})
+	} else if err != nil {
+		return nil, err
+	}
+	result.conclude()
+	curves.Reasons = result.Reasons
+	few.doubt(curves)
+	return curves, writeCurves(f.Config.Out, curves)
+}
+
+// lookForReal plays the points asked for. A point's runs lie apart, so that what
+// disturbs the machine for a while does not fall on one. When it is interrupted
+// it returns what there is so far.
+func (f *Flow) lookForReal(ctx context.Context, p *player, result *Result, few *fewest, asks []comparison.Ask, seeds int) ([]comparison.Point, error) {
+	misses, counts := make([][]float64, len(asks)), make([][]eventlog.ModelMetrics, len(asks))
+	var err error
+play:
+	for n := range seeds {
+		for at, i := range turnOrder(len(asks), n, f.Config.Traffic.Seed) {
+			a := asks[i]
+			turn := playing{policy: a.Policy, scale: a.Scale, seed: f.Config.Traffic.Seed + uint64(n), unlogged: true,
+				title: fmt.Sprintf("%d of %d: %s at %g", n*len(asks)+at+1, seeds*len(asks), a.Policy, a.Scale)}
+			if err = ctx.Err(); err != nil {
+				break play
+			}
+			played, interrupted, err1 := f.turn(ctx, p, turn, result)
+			if err1 != nil {
+				return nil, err1
+			}
+			if interrupted {
+				err = ctx.Err()
+				break play
+			}
+			misses[i] = append(misses[i], played.MeanMissRate)
+			counts[i] = addReleased(counts[i], played.Models)
+		}
+	}
+	points := make([]comparison.Point, len(asks))
+	for i, a := range asks {
+		if len(misses[i]) > 0 {
+			few.see(counts[i], a.Scale)
+			points[i] = point(a.Scale, f.Load, misses[i])
+		}
+	}
+	return points, err
+}
+
+func addReleased(sum, models []eventlog.ModelMetrics) []eventlog.ModelMetrics {
+	if sum == nil {
+		return slices.Clone(models)
+	}
+	for m := range sum {
+		sum[m].Released += models[m].Released
+	}
+	return sum
+}
+
+// fewest remembers where the fewest requests of a model were released.
+type fewest struct {
+	model    string
+	scale    float64
+	released int
+	seen     bool
+}
+
+func (w *fewest) see(models []eventlog.ModelMetrics, scale float64) {
+	for i := range models {
+		if m := &models[i]; !w.seen || m.Released < w.released {
+			*w = fewest{m.Model, scale, m.Released, true}
+		}
+	}
+}
+
+// curveConfidence is that with which a point without a miss has to show that
+// the miss rate is within the limit.
+const curveConfidence = 0.95
+
+// doubt adds a reason where so few requests cannot show what the limit asks.
+func (w *fewest) doubt(c *comparison.Curves) {
+	if least := stats.MinJobs(1-c.Limit, curveConfidence, 0); w.seen && w.released < least {
+		c.Reasons = append(c.Reasons, fmt.Sprintf("%d requests of %s at scale %g cannot show a miss rate of %g %%: that takes at least %d over all seeds: raise --duration or --seeds, or the --limit",
+			w.released, w.model, w.scale, 100*c.Limit, least))
+	}
+}
+
+// Files of curves in the output folder.
+const (
+	CurvesFile = "curves.json"
+	CurvesCSV  = "curves.csv"
+)
+
+func writeCurves(out string, c *comparison.Curves) error {
+	if err := document.Write(filepath.Join(out, CurvesFile), comparison.CurvesKind, comparison.CurvesVersion, c); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	w := csv.NewWriter(&b)
+	if err := w.Write([]string{"policy", "scale", "load", "mean_miss_rate", "low", "high", "runs"}); err != nil {
+		return err
+	}
+	number := func(x float64) string { return strconv.FormatFloat(x, 'g', 6, 64) }
+	for i := range c.Curves {
+		for _, p := range c.Curves[i].Points {
+			if err := w.Write([]string{c.Curves[i].Policy, number(p.Scale), number(p.Load), number(p.Miss), number(p.Low), number(p.High), strconv.Itoa(p.Runs)}); err != nil {
+				return err
+			}
+		}
+	}
+	w.Flush()
+	if err := w.Error(); err != nil {
+		return err
+	}
+	return document.WriteFile(filepath.Join(out, CurvesCSV), b.Bytes())
+}

@@ -1,0 +1,502 @@
+// Package session is the path that the verbs of the command line share: from a
+// configuration to accelerators, layers, a profile, a plan, runs and their
+// results. The public packages do the work; this one connects them.
+package session
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
+)
+
+// Options say where a flow gets what the configuration does not name.
+type Options struct {
+	ORT string // explicit path of the ONNX Runtime library
+	// Root is the folder that files may be read from; empty means the
+	// configuration's.
+	Root string
+	// Resolve says where a model's source is to be opened from this process or
+	// another; Open loads it from there.
+	Resolve func(source string) (string, error)
+	Open    func(resolved string, o models.Options) (*models.Model, error)
+	// Auto proposes accelerators for the machine.
+	Auto func(library string, host hostinfo.Info) ([]runtime.Spec, error)
+	// Plugins are the libraries of providers by name, as the user gave them.
+	Plugins map[string]string
+	// Engines is the folder for compiled engines; "" keeps none.
+	Engines string
+	// Probe opens an accelerator in a process of its own, so that a provider
+	// that crashes or writes to the terminal harms nothing here.
+	Probe func(library string, s runtime.Spec) error
+	// Worker makes the command that calls [Work] with its standard input and
+	// [profiler.Output].
+	Worker func() (*exec.Cmd, error)
+	// Profile is where the profile is or will be, if not in the configuration's
+	// output folder.
+	Profile string
+	// Progress shows long work; Note prints a line for people.
+	Progress func(what string) Meter
+	Note     func(format string, args ...any)
+}
+
+// Meter shows how far one piece of long work is.
+type Meter interface {
+	Set(share float64) // 0 to 1, from any goroutine
+	Done()
+}
+
+// Flow holds what a configuration opens.
+type Flow struct {
+	Config   *config.Config
+	Host     hostinfo.Info
+	ORT      ort.Library
+	Specs    []runtime.Spec
+	Networks []*runtime.Network
+	Profile  *profiler.Profile
+	Tables   *sched.Tables
+	Rates    []float64
+	Planned  *plan.Plan
+	// Load is the demand as a share of the fluid capacity.
+	Load float64
+
+	opts    Options
+	watch   func(policy string, s runtime.Stats, total time.Duration)
+	sources []source
+	known   map[int]plan.Variants // of the models that have variants
+	unused  []plan.Variants       // that an earlier plan holds
+	// stale are the models whose variants were proven for another 8-bit
+	// arithmetic than this processor's, which is known once it was asked for.
+	stale      map[int]bool
+	arithmetic variants.Arithmetic
+	drill      *runtime.Drill
+	// traceORT asks for ortTrace, which is there once accelerators are open.
+	traceORT bool
+	ortTrace *runtime.ORTTrace
+	traced   []tracedRun // by it, so far
+	// emulations are the resolved tables of emulated accelerators, by index.
+	emulations []string
+	accs       []runtime.Accelerator
+	programs   []*runtime.Program
+	tables     bool // nothing is open: the profile is all there is
+}
+
+// Open starts ONNX Runtime, opens the accelerators, and loads and splits the
+// models.
+func Open(c *config.Config, o Options) (*Flow, error) {
+	f := &Flow{Config: c, opts: o, Host: hostinfo.Read(hostinfo.This())}
+	if err := f.open(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *Flow) open() (err error) {
+	c := f.Config
+	if len(c.Models) == 0 {
+		return fmt.Errorf("%w: no models: list at least one under `models:` in the --config file", config.ErrInvalid)
+	}
+	if f.ORT, err = ort.Start(f.opts.ORT); err != nil {
+		return err
+	}
+	f.Specs = c.Specs()
+	if len(f.Specs) == 0 {
+		if f.Specs, err = f.opts.Auto(f.ORT.Path, f.Host); err != nil {
+			return err
+		}
+	}
+	faults, err := c.Drill()
+	if err != nil {
+		return err
+	}
+	f.drill = runtime.NewDrill(faults, c.Traffic.Seed)
+	f.emulations = make([]string, len(f.Specs))
+	for k := range f.Specs {
+		s := &f.Specs[k]
+		if s.Provider == runtime.EmulatedProvider {
+			f.emulations[k], err = f.emulation(s, &c.Accelerators[k])
+		} else {
+			if err = f.localize(s, k); err == nil {
+				err = f.probe(*s)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for i := range c.Models {
+		n, err := f.load(&c.Models[i])
+		if err != nil {
+			return err
+		}
+		f.Networks = append(f.Networks, n)
+	}
+	return f.attach()
+}
+
+// probe tries an accelerator other than the CPU without risk to this process.
+func (f *Flow) probe(s runtime.Spec) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if s.CPU() {
+		return nil
+	}
+	if err := f.opts.Probe(f.ORT.Path, s); err != nil {
+		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
+	}
+	return nil
+}
+
+// roomForReleases gives the Go scheduler processors beside the workers of so
+// many accelerators, which hold theirs while they compute.
+func roomForReleases(accelerators int) {
+	if want := accelerators + 2; goruntime.GOMAXPROCS(0) < want {
+		goruntime.GOMAXPROCS(want)
+	}
+}
+
+// source is where a model is opened from.
+type source struct {
+	Name        string   `json:"name"`
+	Resolved    string   `json:"source"`
+	Granularity string   `json:"granularity"`
+	Dims        []string `json:"dims,omitempty"`
+	// Variants are implementations beside the originals.
+	Variants []variantFile `json:"variants,omitempty"`
+}
+
+func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
+	if mc.Source == "" {
+		return nil, fmt.Errorf("%w: model %q has no source: name an ONNX file or zoo:NAME (only a simulation of latency tables does without)", config.ErrInvalid, mc.Name)
+	}
+	resolved, err := f.opts.Resolve(mc.Source)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", mc.Name, err)
+	}
+	s := source{Name: mc.Name, Resolved: resolved, Granularity: mc.Granularity, Dims: mc.Dims}
+	n, err := s.network(f.opts.Open, func(sha256 string) string {
+		return profiler.PreviousCut(f.profilePath(), journal(f.profilePath()), sha256, mc.Granularity)
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Workers must make the same layers.
+	s.Granularity = models.Cut(n.Layers).String()
+	f.sources = append(f.sources, s)
+	return n, nil
+}
+
+// network opens and splits the model. A granularity that measures is replaced
+// by the cut that came of it before, if previous knows it.
+func (s *source) network(open func(string, models.Options) (*models.Model, error), previous func(sha256 string) string) (*runtime.Network, error) {
+	g, err := models.ParseGranularity(s.Granularity)
+	if err != nil {
+		return nil, fmt.Errorf("%w: model %q: %w", config.ErrInvalid, s.Name, err)
+	}
+	dims, err := (&config.Model{Dims: s.Dims}).Dimensions()
+	if err != nil {
+		return nil, err
+	}
+	m, err := open(s.Resolved, models.Options{Dims: dims})
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	}
+	if g.Measures() {
+		if cut, err := models.ParseGranularity(previous(m.SHA256())); err == nil {
+			g = cut
+		}
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	}
+	us, err := units(layers, s.Variants)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	}
+	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Variants: us}, nil
+}
+
+// Watch has runs report how they stand, ten times a second, with how long
+// requests are released; a progress bar is then not shown. It is called on a
+// goroutine of the run and must not keep the statistics' slices.
+func (f *Flow) Watch(watch func(policy string, s runtime.Stats, total time.Duration)) {
+	f.watch = watch
+}
+
+// Close frees everything the flow opened.
+func (f *Flow) Close() {
+	for _, p := range f.programs {
+		p.Close()
+	}
+	for _, a := range f.accs {
+		a.Close()
+	}
+	if f.ortTrace != nil {
+		f.ortTrace.Close()
+	}
+	f.programs, f.accs, f.ortTrace = nil, nil, nil
+}
+
+// prepare opens the accelerators and loads the layers on them, once. What the
+// profile says an accelerator cannot run is left out.
+func (f *Flow) prepare() error {
+	if f.programs != nil {
+		return nil
+	}
+	if f.traceORT && f.ortTrace == nil {
+		var err error
+		if f.ortTrace, err = runtime.NewORTTrace(); err != nil {
+			return err
+		}
+	}
+	for k := len(f.accs); k < len(f.Specs); k++ {
+		a, err := openAccelerator(&f.Specs[k], f.emulations[k], f.ortTrace)
+		if err != nil {
+			return err
+		}
+		f.accs = append(f.accs, f.drill.Wrap(a))
+	}
+	roomForReleases(len(f.accs))
+	total, done := 0, 0
+	for _, n := range f.Networks {
+		total += len(n.Layers) * len(f.accs)
+		for _, us := range n.Variants {
+			total += len(us) * len(f.accs)
+		}
+	}
+	meter := f.opts.Progress("loading layers")
+	defer meter.Done()
+	for m, n := range f.Networks {
+		one := *n
+		if f.Profile != nil {
+			one.Skip = f.Profile.Refusals(m)
+		}
+		p, err := runtime.Prepare(&one, f.accs, func() {
+			done++
+			meter.Set(float64(done) / float64(total))
+		})
+		if err != nil {
+			return err
+		}
+		f.programs = append(f.programs, p)
+	}
+	return nil
+}
+
+func (f *Flow) granularities() []string {
+	var out []string
+	for _, m := range f.Config.Models {
+		out = append(out, m.Granularity)
+	}
+	return out
+}
+
+// Plan sets the rates, compiles the system and computes the budgets.
+func (f *Flow) Plan() error {
+	for m := range f.stale {
+		return fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`", f.otherArithmetic(m))
+	}
+	q, err := profiler.ParseQuantile(f.Config.Cost)
+	if err != nil {
+		return err
+	}
+	deadlines := make([]time.Duration, len(f.Config.Models))
+	f.Rates = f.Rates[:0]
+	for i, m := range f.Config.Models {
+		f.Rates = append(f.Rates, m.Rate)
+		deadlines[i] = time.Second // replaced below
+	}
+	s, err := f.Profile.System(deadlines, q)
+	if err != nil {
+		return err
+	}
+	for i, m := range f.Config.Models {
+		if m.After != "" {
+			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
+		}
+	}
+	f.allow(&s)
+	if err := f.demand(s); err != nil {
+		return err
+	}
+	for i, m := range f.Config.Models {
+		s.Models[i].Deadline = m.Deadline
+		if m.Deadline == 0 {
+			s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / f.Rates[i]))
+		}
+	}
+	f.scale(f.Config.Traffic.Scale)
+	if f.Planned, f.Tables, err = plan.New(s, f.Rates); err != nil {
+		return err
+	}
+	for m := range f.Networks {
+		if v, ok := f.known[m]; ok {
+			f.timed(m, &v)
+			f.Planned.Variants = append(f.Planned.Variants, v)
+		}
+	}
+	f.Planned.Variants = append(f.Planned.Variants, f.unused...)
+	return nil
+}
+
+// demand computes the load, and scales the rates if the configuration asks for
+// another.
+func (f *Flow) demand(s sched.System) error {
+	t, err := sched.Compile(s)
+	if err != nil {
+		return err
+	}
+	capacity, err := t.FluidCapacity(f.Rates)
+	if err != nil {
+		return err
+	}
+	f.Load = 1 / capacity.Scale
+	if load := f.Config.Traffic.Load; load > 0 {
+		f.scale(load * capacity.Scale)
+	}
+	return nil
+}
+
+// scale multiplies all rates, and with them the load.
+func (f *Flow) scale(by float64) {
+	for i := range f.Rates {
+		f.Rates[i] *= by
+	}
+	f.Load *= by
+}
+
+// PlanPath is where a run's plan lies.
+func (f *Flow) PlanPath() string { return filepath.Join(f.Config.Out, "plan.json") }
+
+// Traffic is the configuration's traffic at the planned rates.
+func (f *Flow) Traffic() (sched.Traffic, error) {
+	c := &f.Config.Traffic
+	t := sched.Traffic{Rates: f.Rates, Jitter: c.Jitter, BurstOn: c.BurstOn, BurstOff: c.BurstOff, Duration: c.Duration, Seed: c.Seed}
+	var err error
+	if t.Process, err = sched.ParseArrivals(c.Arrivals); err != nil {
+		return t, err
+	}
+	if c.Phases == config.PhasesGiven {
+		for _, m := range f.Config.Models {
+			t.FirstRelease = append(t.FirstRelease, m.Phase)
+		}
+	} else if t.Phases, err = sched.ParsePhases(c.Phases); err != nil {
+		return t, err
+	}
+	if t.Process == sched.Recorded {
+		t.Recorded, err = f.readTrace(c.Trace)
+	}
+	return t, err
+}
+
+func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
+	path, err := f.Config.Path(name, f.opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("arrivals: %w", err)
+	}
+	defer file.Close()
+	var names []string
+	for _, m := range f.Config.Models {
+		names = append(names, m.Name)
+	}
+	out, err := sched.ReadArrivals(file, names)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+// spareCore reports whether a core that this process may use is left over by
+// the accelerators.
+func (f *Flow) spareCore() bool {
+	used := map[int]bool{}
+	threads := 0
+	for _, s := range f.Specs {
+		if s.Provider == runtime.EmulatedProvider && s.Options["compute"] != "true" {
+			continue // it sleeps
+		}
+		threads += max(1, s.Threads)
+		for _, c := range s.Cores {
+			used[c] = true
+		}
+	}
+	cores := len(f.Host.AllowedCores)
+	if cores == 0 { // unknown: any
+		cores = f.Host.LogicalCores
+	}
+	return max(len(used), threads) < cores
+}
+
+// Hardware says in a sentence what was found and what it means.
+func (f *Flow) Hardware() string {
+	if f.tables {
+		return f.describeTables()
+	}
+	var kinds []string
+	for _, s := range f.Specs {
+		p := s.Provider
+		if p == "" {
+			p = "cpu"
+		}
+		if !slices.Contains(kinds, p) {
+			kinds = append(kinds, p)
+		}
+	}
+	text := fmt.Sprintf("%s, %d cores; accelerators: %s (ONNX Runtime %s)", f.Host.CPU, f.Host.LogicalCores, f.describeSpecs(), f.ORT.Version)
+	if len(kinds) == 1 && kinds[0] == "cpu" {
+		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
+	}
+	text += f.aboutEmulated()
+	if !f.spareCore() {
+		text += ". No core is left for releases and decisions: they take time from the accelerators, which the release lag shows"
+	}
+	return text + "."
+}
+
+func (f *Flow) describeSpecs() string {
+	var out []string
+	for _, s := range f.Specs {
+		d := s.Name
+		if len(s.Cores) > 0 {
+			d += fmt.Sprintf(" on core %s", strings.Trim(fmt.Sprint(s.Cores), "[]"))
+		}
+		out = append(out, d)
+	}
+	return strings.Join(out, ", ")
+}
+
+// Discard is a progress function for when nobody looks.
+func Discard(string) Meter { return nothing{} }
+
+type nothing struct{}
+
+func (nothing) Set(float64) {}
+func (nothing) Done()       {}
+
+// NoteTo prints notes as lines on w.
+func NoteTo(w io.Writer) func(string, ...any) {
+	return func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+}

@@ -1,0 +1,520 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
+)
+
+// Result is what a run or simulation of several policies on the same arrivals
+// gave: the document that --json prints and that result.json holds.
+type Result struct {
+	Driver       string         `json:"driver"`
+	Hardware     string         `json:"hardware"`
+	Host         hostinfo.Info  `json:"host"`
+	ORT          string         `json:"onnxruntime"`
+	Accelerators []runtime.Spec `json:"accelerators"`
+	Traffic      TrafficInfo    `json:"traffic"`
+	Models       []ModelInfo    `json:"models"`
+	// ClockStepNS is the step in which the clock that everything is timed by
+	// advances; 0 in simulations.
+	ClockStepNS int64 `json:"clock_step_ns,omitempty"`
+	// Policies are the runs of every policy, in the order of the configuration;
+	// of several repeats, the first. Again is then the baseline's second run, if
+	// an A/A comparison was asked for, and Later holds the other repeats.
+	Policies []PolicyResult `json:"policies"`
+	Again    *PolicyResult  `json:"a_a,omitempty"`
+	Later    []Repeat       `json:"later_repeats,omitempty"`
+	// Comparison holds the policies against each other, over all repeats that
+	// are whole; nil where policies were not compared or no repeat is whole.
+	Comparison *comparison.Comparison `json:"comparison,omitempty"`
+	// Valid is false when the run cannot support what it says; Reasons say why
+	// and what to change.
+	Valid   bool     `json:"valid"`
+	Reasons []string `json:"invalid_reasons,omitempty"`
+
+	doubts []doubt
+}
+
+// Repeat is one repeat of a comparison after the first, with arrivals of its own.
+type Repeat struct {
+	Seed     uint64         `json:"seed"`
+	Policies []PolicyResult `json:"policies"`
+	Again    *PolicyResult  `json:"a_a,omitempty"`
+}
+
+// TrafficInfo is the traffic that all policies got.
+type TrafficInfo struct {
+	Arrivals  string  `json:"arrivals"`
+	Phases    string  `json:"phases"`
+	Jitter    float64 `json:"jitter"`
+	DurationS float64 `json:"duration_s"`
+	Seed      uint64  `json:"seed"`
+	Drop      string  `json:"drop"`
+	// Load is the demand as a share of the measured capacity: the fluid bound,
+	// which no schedule exceeds.
+	Load float64 `json:"load"`
+}
+
+// ModelInfo is what was planned for a model.
+type ModelInfo struct {
+	Name        string  `json:"name"`
+	Granularity string  `json:"granularity"`
+	Layers      int     `json:"layers"`
+	RatePerS    float64 `json:"rate_per_s"`
+	DeadlineMS  float64 `json:"deadline_ms"`
+	// LatencyMS is the sum of the layers' medians on each accelerator, where
+	// all layers run there; FastestMS with each layer where it is fastest.
+	LatencyMS map[string]float64 `json:"latency_ms"`
+	FastestMS float64            `json:"fastest_ms"`
+	// Level and Infeasible are Algorithm 1's; Preferred counts the layers that
+	// are fastest on each accelerator.
+	Level      int            `json:"budget_level"`
+	Infeasible bool           `json:"infeasible,omitempty"`
+	Preferred  map[string]int `json:"preferred_layers"`
+	// Variants counts the layer variants that the plan has; their accuracy was
+	// measured as AccuracyMetric, on AccuracyRequests inputs, on which the
+	// original's is AccuracyOriginal.
+	Variants         int     `json:"variants_planned,omitempty"`
+	AccuracyMetric   string  `json:"accuracy_metric,omitempty"`
+	AccuracyRequests int     `json:"accuracy_requests,omitempty"`
+	AccuracyOriginal float64 `json:"accuracy_original,omitempty"`
+}
+
+// PolicyResult is one policy's run.
+type PolicyResult struct {
+	eventlog.Metrics
+	DecisionP50NS int64 `json:"decision_ns_p50,omitempty"`
+	DecisionP99NS int64 `json:"decision_ns_p99,omitempty"`
+	*runtime.Verification
+	*Execution
+	Log   string `json:"log,omitempty"`
+	Trace string `json:"trace,omitempty"`
+}
+
+// Lanes are, under the policy that schedules nothing, how many requests ran at
+// once at most, each in a lane of its own, and how busy lanes were on average; 0
+// for other policies, whose utilization is that of accelerators.
+func (p *PolicyResult) Lanes() (n int, mean float64) {
+	if p.Policy != runtime.Unscheduled {
+		return 0, 0
+	}
+	for _, x := range p.Utilization {
+		mean += x / float64(len(p.Utilization))
+	}
+	return len(p.Utilization), mean
+}
+
+// newResult describes the flow's plan.
+func (f *Flow) newResult(driver string) *Result {
+	c := &f.Config.Traffic
+	r := &Result{Driver: driver, Hardware: f.Hardware(), Host: f.Host, ORT: f.ORT.Version, Accelerators: f.Specs, Valid: true,
+		Traffic: TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: f.Config.Drop, Load: f.Load}}
+	if driver == eventlog.Real {
+		r.ClockStepNS = int64(clockStep())
+	}
+	r.Models = f.ModelInfos()
+	return r
+}
+
+// ModelInfos describes the planned models.
+func (f *Flow) ModelInfos() []ModelInfo {
+	var out []ModelInfo
+	sys := f.Tables.System()
+	for m := range sys.Models {
+		b := f.Tables.Budgets(m)
+		info := ModelInfo{Name: sys.Models[m].Name, Granularity: f.Config.Models[m].Granularity, Layers: len(sys.Models[m].Layers),
+			RatePerS: f.Rates[m], DeadlineMS: sys.Models[m].Deadline.Seconds() * 1e3, LatencyMS: map[string]float64{},
+			Level: b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
+		for k, name := range sys.Accelerators {
+			if d, ok := f.Profile.Latency(m, k); ok {
+				info.LatencyMS[name] = d.Seconds() * 1e3
+			}
+		}
+		if d, ok := f.Profile.Latency(m, profiler.Fastest); ok {
+			info.FastestMS = d.Seconds() * 1e3
+		}
+		for _, l := range sys.Models[m].Layers {
+			best := -1
+			for k, c := range l.Implementations[0].Latency {
+				if c != sched.Unavailable && (best < 0 || c < l.Implementations[0].Latency[best]) {
+					best = k
+				}
+			}
+			info.Preferred[sys.Accelerators[best]]++
+		}
+		if v, ok := f.known[m]; ok && len(v.Chosen) > 0 {
+			info.Variants, info.AccuracyMetric, info.AccuracyRequests, info.AccuracyOriginal = len(v.Chosen), v.Metric, v.Requests, v.Baseline
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// samplesPerModel is how many requests of each model are verified in a run.
+const samplesPerModel = 8
+
+// Run plays the same traffic under every policy on the real accelerators,
+// verifies sampled outputs and writes logs, traces and result.json to the
+// configuration's folder.
+func (f *Flow) Run(ctx context.Context) (*Result, error) {
+	if err := f.checkTraceORT(); err != nil {
+		return nil, err
+	}
+	p, err := f.onHardware()
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	return f.playOnce(ctx, p)
+}
+
+// onHardware opens everything that runs on the real accelerators need.
+func (f *Flow) onHardware() (*player, error) {
+	if err := f.prepare(); err != nil {
+		return nil, err
+	}
+	traffic, err := f.Traffic()
+	if err != nil {
+		return nil, err
+	}
+	drop, err := sched.ParseDrop(f.Config.Drop)
+	if err != nil {
+		return nil, err
+	}
+	ex, err := runtime.NewExecutor(f.Tables, f.accs, f.programs, traffic.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.setInputs(ex); err != nil {
+		ex.Close()
+		return nil, err
+	}
+	if err := f.Planned.Write(f.PlanPath()); err != nil {
+		ex.Close()
+		return nil, err
+	}
+	return &player{driver: eventlog.Real, close: ex.Close, play: func(ctx context.Context, turn playing) (*PolicyResult, bool, error) {
+		o := runtime.Options{Policy: turn.policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: scaled(traffic, turn.scale, turn.seed),
+			FreeCore: f.spareCore(), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
+		if ex.Computes() {
+			o.Samples = samplesPerModel
+		}
+		return f.runPolicy(ctx, ex, o, turn)
+	}}, nil
+}
+
+// runPolicy plays the traffic under one policy and writes its log and trace.
+func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options, turn playing) (p *PolicyResult, interrupted bool, err error) {
+	meter := Discard("")
+	if f.watch != nil {
+		o.Progress = func(s runtime.Stats) { f.watch(o.Policy, s, o.Traffic.Duration) }
+	} else {
+		meter = f.opts.Progress("running " + turn.title)
+		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	}
+	run := ex.Run
+	if o.Policy == runtime.Unscheduled {
+		run = ex.RunUnscheduled
+	}
+	before := hostinfo.ReadCounters(hostinfo.This())
+	f.drill.Begin()
+	begin := time.Now()
+	r, err := run(ctx, o)
+	elapsed := time.Since(begin)
+	f.drill.End()
+	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
+	meter.Done()
+	if err != nil {
+		return nil, false, err
+	}
+	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r, machine)}
+	p.Notes = append(p.Notes, machine.GPULimits(elapsed)...)
+	notes := p.Notes
+	if !turn.alone { // in many runs, those about the machine are summed up later
+		notes = r.Notes
+	}
+	for _, n := range notes {
+		f.opts.Note("%s: %s", turn.title, n)
+	}
+	if o.Samples > 0 {
+		v, err := ex.Verify(r.Samples)
+		if err != nil {
+			return nil, false, err
+		}
+		p.Verification = &v
+		if f.Config.SaveOutputs && turn.first {
+			if err := f.saveOutputs(o.Policy, r.Samples); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
+	if f.ortTrace != nil && o.Policy != runtime.Unscheduled { // whose sessions are its own
+		r.Log.Header.Distorted = distortedByTrace
+		f.traced = append(f.traced, tracedRun{r.Log, r.Started, p})
+	}
+	return p, r.Interrupted, f.writeLog(r.Log, p, turn)
+}
+
+// hang is how long a layer may run: ten times its 99th percentile, and at
+// least a second.
+func (f *Flow) hang() func(sched.Dispatch) time.Duration {
+	type cell struct{ model, layer, implementation, accelerator int }
+	slow := map[cell]time.Duration{}
+	for i := range f.Profile.Cells {
+		c := &f.Profile.Cells[i]
+		slow[cell{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c.P99
+	}
+	return func(d sched.Dispatch) time.Duration {
+		return max(time.Second, 10*slow[cell{d.Model, d.Layer, d.Implementation, d.Accelerator}])
+	}
+}
+
+// Simulate plays the same traffic in virtual time; layers take what was
+// measured, and longer while other accelerators are busy.
+func (f *Flow) Simulate() (*Result, error) {
+	p, err := f.onSimulator()
+	if err != nil {
+		return nil, err
+	}
+	return f.playOnce(context.Background(), p)
+}
+
+// onSimulator makes what plays in virtual time.
+func (f *Flow) onSimulator() (*player, error) {
+	traffic, err := f.Traffic()
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(f.Config.Policies, runtime.Unscheduled) {
+		return nil, errUnscheduled()
+	}
+	return &player{driver: eventlog.Simulated, close: func() {}, play: func(_ context.Context, turn playing) (*PolicyResult, bool, error) {
+		traffic := scaled(traffic, turn.scale, turn.seed)
+		arrivals, err := traffic.Arrivals()
+		if err != nil {
+			return nil, false, err
+		}
+		log, err := f.simulate(turn.policy, traffic, arrivals)
+		if err != nil {
+			return nil, false, err
+		}
+		p := &PolicyResult{Metrics: log.Metrics()}
+		return p, false, f.writeLog(log, p, turn)
+	}}, nil
+}
+
+// errUnscheduled is returned where a model of time would be needed.
+func errUnscheduled() error {
+	return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, runtime.Unscheduled)
+}
+
+func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arrival) (*eventlog.Log, error) {
+	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: name, Drop: f.Config.Drop, Queue: f.Config.Queue,
+		Seed: traffic.Seed, Adapt: f.Config.Adapt, ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration,
+		System: *f.Tables.System(), Rates: traffic.Rates, Duration: traffic.Duration}}
+	var records eventlog.Buffer
+	engine, err := log.Header.Engine(&records)
+	if err != nil {
+		return nil, err
+	}
+	drawn, err := f.Profile.Durations(traffic.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: drawn, Interference: f.Profile.Slowdowns()}); err != nil {
+		return nil, err
+	}
+	log.Records = records
+	return log, nil
+}
+
+// StudyOptions are what a study of the configuration varies.
+type StudyOptions struct {
+	Seeds int
+	// Durations says what layers take: Measured, Expected or a statistic of the
+	// profile. Empty is Measured, or Expected if there is Noise.
+	Durations string
+	// Noise is the sigma of a lognormal factor on what decisions expect.
+	Noise float64
+	// Interference is how much longer layers take for every other accelerator
+	// that is busy, beside what was measured.
+	Interference float64
+}
+
+// Values of StudyOptions.Durations.
+const (
+	// Measured draws from the measured distributions; accelerators slow each
+	// other down as measured.
+	Measured = "measured"
+	// Expected takes what decisions expect.
+	Expected = "expected"
+)
+
+// Study simulates the configuration under every policy over several seeds.
+func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error) {
+	cell, so, err := f.study(o)
+	if err != nil {
+		return nil, err
+	}
+	var cells []study.Cell
+	for _, p := range f.Config.Policies {
+		cell.Policy = p
+		cells = append(cells, cell)
+	}
+	meter := f.opts.Progress("simulating")
+	defer meter.Done()
+	so.Progress = meter.Set
+	return study.Run(ctx, cells, so)
+}
+
+// study is the configuration as a cell without a policy, and how to simulate it.
+func (f *Flow) study(o StudyOptions) (cell study.Cell, so study.Options, err error) {
+	traffic, err := f.Traffic()
+	if err != nil {
+		return cell, so, err
+	}
+	drop, err := sched.ParseDrop(f.Config.Drop)
+	if err != nil {
+		return cell, so, err
+	}
+	if slices.Contains(f.Config.Policies, runtime.Unscheduled) {
+		return cell, so, errUnscheduled()
+	}
+	const name = "configuration"
+	cell = study.Cell{Scenario: name, Arrivals: traffic.Process, Scale: 1, Drop: drop, Noise: o.Noise}
+	so = study.Options{Seeds: o.Seeds, FirstSeed: traffic.Seed, Duration: traffic.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,
+		Systems: map[string]scenario.Scenario{name: {Name: name, System: *f.Tables.System(), Rates: f.Rates}},
+		Traffic: func(c *study.Cell, seed uint64) sched.Traffic { return scaled(traffic, c.Scale, seed) }}
+	so.Interference = o.Interference
+	if o.Durations == "" && o.Noise > 0 {
+		o.Durations = Expected
+	}
+	if o.Durations == "" || o.Durations == Measured {
+		so.Slowdowns = f.Profile.Slowdowns()
+	}
+	so.Durations, err = f.durations(o.Durations)
+	return cell, so, err
+}
+
+// scaled is traffic at a multiple of its rates, with a seed of its own.
+func scaled(t sched.Traffic, scale float64, seed uint64) sched.Traffic {
+	t.Seed, t.Rates = seed, slices.Clone(t.Rates)
+	for m := range t.Rates {
+		t.Rates[m] *= scale
+	}
+	return t
+}
+
+// writeLog writes a policy's log, and in the first repeat its trace, and names
+// them in its result.
+func (f *Flow) writeLog(log *eventlog.Log, p *PolicyResult, turn playing) error {
+	if turn.unlogged {
+		return nil
+	}
+	stem := filepath.Join(f.Config.Out, turn.stem(log.Header.Driver))
+	p.Log = stem + ".log.json"
+	log.Header.Machine = f.machine()
+	if err := log.Write(p.Log); err != nil || !turn.first {
+		return err
+	}
+	p.Trace = stem + ".trace.json"
+	return WriteTrace(log, p.Trace)
+}
+
+// machine says what runs compute on; simulations of tables from elsewhere do on
+// nothing.
+func (f *Flow) machine() eventlog.Machine {
+	if f.tables {
+		return eventlog.Machine{}
+	}
+	return eventlog.Machine{OS: f.Host.OS, Arch: f.Host.Arch, CPU: f.Host.CPU, Governor: f.Host.Governor, ORT: f.ORT.Version}
+}
+
+// WriteTrace writes the log's Chrome trace, with what happened inside its
+// layers, to path, atomically.
+func WriteTrace(log *eventlog.Log, path string, inside ...eventlog.Span) error {
+	return document.WriteStream(path, func(w io.Writer) error { return log.WriteTrace(w, inside...) })
+}
+
+// WriteResult writes result.json, or simulated.json, to the configuration's
+// folder.
+func (f *Flow) WriteResult(r *Result) error {
+	data, err := indented(r)
+	if err != nil {
+		return err
+	}
+	return document.WriteFile(filepath.Join(f.Config.Out, r.FileName()), data)
+}
+
+// FileName is the name of the result's file in the output folder.
+func (r *Result) FileName() string {
+	if r.Driver == eventlog.Simulated {
+		return "simulated.json"
+	}
+	return "result.json"
+}
+
+// EqualShares sets the rates so that every model demands the same share of one
+// accelerator's time at its fastest; with the configuration's load they are
+// scaled together. A demo has no rates of its own to honour.
+func (f *Flow) EqualShares() error {
+	for m := range f.Config.Models {
+		d, ok := f.Profile.Latency(m, profiler.Fastest)
+		if !ok {
+			return fmt.Errorf("%w: model %q has a layer that runs nowhere", config.ErrInvalid, f.Config.Models[m].Name)
+		}
+		f.Config.Models[m].Rate = 1 / d.Seconds()
+	}
+	return nil
+}
+
+// durations makes the function that says how long layers take; nil for what
+// decisions expect.
+func (f *Flow) durations(what string) (func(uint64) sim.Durations, error) {
+	switch what {
+	case Expected:
+		return nil, nil
+	case Measured, "":
+		if _, err := f.Profile.Durations(1); err != nil {
+			return nil, err
+		}
+		return func(seed uint64) sim.Durations {
+			d, _ := f.Profile.Durations(seed) // checked above
+			return d
+		}, nil
+	}
+	q, err := profiler.ParseQuantile(what)
+	if err != nil {
+		return nil, fmt.Errorf("%w: durations: %w, or %s or %s", config.ErrInvalid, err, Measured, Expected)
+	}
+	var deadlines []time.Duration
+	for _, m := range f.Tables.System().Models {
+		deadlines = append(deadlines, m.Deadline)
+	}
+	s, err := f.Profile.System(deadlines, q)
+	if err != nil {
+		return nil, err
+	}
+	truth, err := sched.Compile(s)
+	if err != nil {
+		return nil, err
+	}
+	return func(uint64) sim.Durations { return sim.Exactly(truth) }, nil
+}

@@ -1,0 +1,377 @@
+package study_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
+)
+
+// own is a scenario of one accelerator that model a (2 ms, 100/s) loads to 20 %
+// and model b, released with every second a, to 5 % more; b has no chance.
+func own(name string) scenario.Scenario {
+	layer := func(c time.Duration) []sched.Layer {
+		return []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{c}}}}}
+	}
+	return scenario.Scenario{Name: name, Rates: []float64{100, 0}, System: sched.System{Accelerators: []string{"x"}, Models: []sched.Model{
+		{Name: "a", Deadline: 10 * time.Millisecond, Layers: layer(2 * time.Millisecond)},
+		{Name: "b c=d/e", Deadline: time.Microsecond, Layers: layer(time.Millisecond), Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
+	}}}
+}
+
+func options() study.Options {
+	return study.Options{Seeds: 3, Duration: time.Second, Systems: map[string]scenario.Scenario{"own": own("own")}}
+}
+
+func cells(t *testing.T, g study.Grid) []study.Cell {
+	t.Helper()
+	out, err := g.Cells()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func run(t *testing.T, cells []study.Cell, o study.Options) []study.Result {
+	t.Helper()
+	out, err := study.Run(context.Background(), cells, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var small = study.Grid{Scenarios: []string{"own", "paper/mcv_heavy"}, Traffics: []string{"periodic", "poisson", "bursts", "aligned", "jitter"},
+	Scales: []float64{1, 1.3}, Noises: []float64{0, 0.2}, Drops: []string{"late"}, Policies: []string{"fcfs", "terastal", "dream"}}
+
+// few is the part of the small grid that is quick to simulate.
+func few(t *testing.T) []study.Cell {
+	g := small
+	g.Scenarios = []string{"own"}
+	return cells(t, g)
+}
+
+// TestRun works one cell out by hand.
+func TestRun(t *testing.T) {
+	o := options()
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf"}}, o)[0]
+	a, b := r.Models[0], r.Models[1]
+	if a.Released != 300 || a.Met != 300 || a.MissRate != 0 || a.RatePerS != 100 || a.DeadlineMS != 10 {
+		t.Errorf("a: %+v", a)
+	}
+	if b.Released < 100 || b.Released > 200 || b.Late != b.Released || b.MissRate != 1 || b.RatePerS != 50 {
+		t.Errorf("b: %+v", b)
+	}
+	if r.Miss != 0.5 || r.Low != 0.5 || r.High != 0.5 || !slices.Equal(r.BySeed, []float64{0.5, 0.5, 0.5}) || *r.Accuracy != 1 {
+		t.Errorf("miss rate %v (%v to %v), by seed %v, accuracy %v", r.Miss, r.Low, r.High, r.BySeed, *r.Accuracy)
+	}
+	if u := r.Utilization["x"]; math.Abs(u-0.25) > 0.03 {
+		t.Errorf("utilization %v, want about 0.25", u)
+	}
+	if a.P50MS < 2 || a.P50MS > 3 {
+		t.Errorf("a takes %v ms", a.P50MS)
+	}
+}
+
+// TestRunIsDeterministic: workers and other cells change nothing.
+func TestRunIsDeterministic(t *testing.T) {
+	all := few(t)
+	o := options()
+	o.Workers = 1
+	want := run(t, all, o)
+	for _, workers := range []int{2, 7} {
+		o.Workers = workers
+		if got := run(t, all, o); !reflect.DeepEqual(got, want) {
+			t.Errorf("%d workers give other results", workers)
+		}
+	}
+	for _, i := range []int{0, 7, len(all) - 1} {
+		if got := run(t, all[i:i+1], o); !reflect.DeepEqual(got[0], want[i]) {
+			t.Errorf("cell %d alone gives %+v, want %+v", i, got[0], want[i])
+		}
+	}
+	o.FirstSeed = 2
+	if got := run(t, all[3:4], o); got[0].BySeed[0] != want[3].BySeed[1] || got[0].BySeed[1] != want[3].BySeed[2] {
+		t.Errorf("seeds from 2: %v, from 1: %v", got[0].BySeed, want[3].BySeed)
+	}
+}
+
+func TestRunErrors(t *testing.T) {
+	o := options()
+	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "nowhere", Policy: "edf", Scale: 1}}, o); !errors.Is(err, scenario.ErrUnknown) {
+		t.Errorf("unknown scenario: %v", err)
+	}
+	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "own", Policy: "best", Scale: 1}}, o); err == nil || !strings.Contains(err.Error(), `unknown policy "best"`) {
+		t.Errorf("unknown policy: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := study.Run(ctx, few(t), o); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	o.Seeds = 0
+	if _, err := study.Run(context.Background(), few(t), o); err == nil {
+		t.Errorf("no seeds: no error")
+	}
+}
+
+// TestDurations: a study's own durations are used, by seed.
+func TestDurations(t *testing.T) {
+	o := options()
+	o.Durations = func(seed uint64) sim.Durations {
+		return func(time.Duration, sched.Dispatch) time.Duration { return time.Duration(seed) * 4 * time.Millisecond }
+	}
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}}, o)[0]
+	if !(r.BySeed[0] < r.BySeed[1] && r.BySeed[1] < r.BySeed[2]) {
+		t.Errorf("with longer layers by seed, miss rates %v", r.BySeed)
+	}
+}
+
+func TestGrid(t *testing.T) {
+	all := cells(t, small)
+	if n := 2 * 5 * 2 * 2 * 1 * 3; len(all) != n {
+		t.Errorf("%d cells, want %d", len(all), n)
+	}
+	if want := (study.Cell{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Drop: sched.DropLate, Policy: "terastal"}); all[1] != want {
+		t.Errorf("the second cell is %+v, want %+v", all[1], want)
+	}
+	for _, c := range []struct {
+		change func(*study.Grid)
+		want   string
+	}{
+		{func(g *study.Grid) { g.Traffics = []string{"rush"} }, `unknown traffic "rush"`},
+		{func(g *study.Grid) { g.Scales = []float64{0} }, "scale 0"},
+		{func(g *study.Grid) { g.Scales = []float64{math.NaN()} }, "scale NaN"},
+		{func(g *study.Grid) { g.Scales = []float64{math.Inf(1)} }, "scale +Inf"},
+		{func(g *study.Grid) { g.Noises = []float64{-1} }, "noise -1"},
+		{func(g *study.Grid) { g.Noises = []float64{4} }, "noise 4"},
+		{func(g *study.Grid) { g.Drops = []string{"never"} }, `"never"`},
+		{func(g *study.Grid) { g.Policies = []string{"best"} }, `unknown policy "best"`},
+	} {
+		g := small
+		c.change(&g)
+		if _, err := g.Cells(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+}
+
+// TestShards: the shards are the grid, each cell once, policies together; what
+// they give, merged, is what the whole gives.
+func TestShards(t *testing.T) {
+	all := few(t)
+	for _, n := range []int{1, 3, 7, 100} {
+		seen := map[study.Cell]int{}
+		for i := 1; i <= n; i++ {
+			part := study.Shard(all, i, n, len(small.Policies))
+			for at, c := range part {
+				seen[c]++
+				if first := part[at/3*3]; c.Arrivals != first.Arrivals || c.Scale != first.Scale || c.Noise != first.Noise {
+					t.Errorf("shard %d/%d splits the policies of %+v", i, n, c)
+				}
+			}
+		}
+		for _, c := range all {
+			if seen[c] != 1 {
+				t.Errorf("%d shards have %+v %d times", n, c, seen[c])
+			}
+		}
+	}
+	o := options()
+	want, err := study.Merge(run(t, all, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts [][]study.Result
+	for i := 3; i >= 1; i-- {
+		parts = append(parts, run(t, study.Shard(all, i, 3, 3), o))
+	}
+	got, err := study.Merge(parts...)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("merged shards differ from the whole (%v)", err)
+	}
+	if _, err := study.Merge(parts[0], parts[1], parts[0]); err == nil || !strings.Contains(err.Error(), "is there twice") {
+		t.Errorf("the same shard twice: %v", err)
+	}
+	if groups := study.Groups(got); len(groups) != len(all)/3 || len(groups[0].Results) != 3 || groups[0].Of("dream") == nil || groups[0].Of("edf") != nil {
+		t.Errorf("%d groups, the first %+v", len(groups), groups[0])
+	}
+}
+
+// TestCloseScales: cells whose scales differ in the sixth decimal are not the
+// same.
+func TestCloseScales(t *testing.T) {
+	r := study.Result{Cell: study.Cell{Scenario: "s", Policy: "edf", Scale: 1}}
+	other := r
+	other.Scale = 1.00001
+	if _, err := study.Merge([]study.Result{r, other}); err != nil {
+		t.Error(err)
+	}
+	large := r
+	large.Scale = 10000
+	if got, err := study.Merge([]study.Result{large}, []study.Result{r}); err != nil || got[0].Scale != 1 {
+		t.Errorf("merged in order %v, %v (%v)", got[0].Scale, got[1].Scale, err)
+	}
+}
+
+// TestCSV: what is written is read, to six digits, and written again the same.
+func TestCSV(t *testing.T) {
+	results := run(t, few(t), options())
+	var b bytes.Buffer
+	if err := study.WriteCSV(&b, results); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	got, err := study.ReadCSV(strings.NewReader(text))
+	if err != nil || len(got) != len(results) {
+		t.Fatalf("read %d results of %d (%v)", len(got), len(results), err)
+	}
+	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-5*math.Abs(b) }
+	for i, r := range got {
+		w := results[i]
+		if r.Cell != w.Cell || r.Seeds != w.Seeds || !near(r.Miss, w.Miss) || !near(r.Low, w.Low) || !near(r.High, w.High) || !near(*r.Accuracy, *w.Accuracy) ||
+			!slices.EqualFunc(r.BySeed, w.BySeed, near) {
+			t.Errorf("read %+v\nwrote %+v", r, w)
+		}
+		for m := range w.Models {
+			if r.Models[m].Model != w.Models[m].Model || !near(r.Models[m].MissRate, w.Models[m].MissRate) || !near(*r.Models[m].NormalizedAccuracy, *w.Models[m].NormalizedAccuracy) {
+				t.Errorf("read %+v\nwrote %+v", r.Models[m], w.Models[m])
+			}
+		}
+	}
+	b.Reset()
+	if err := study.WriteCSV(&b, got); err != nil || b.String() != text {
+		t.Errorf("written again it differs (%v)", err)
+	}
+}
+
+func TestReadCSVErrors(t *testing.T) {
+	var b bytes.Buffer
+	if err := study.WriteCSV(&b, run(t, few(t)[:1], options())); err != nil {
+		t.Fatal(err)
+	}
+	good := b.String()
+	for _, c := range []struct{ old, new, want string }{
+		{good, "", "EOF"},
+		{"scenario,", "place,", "the header is"},
+		{",periodic,", ",rush,", `line 2: unknown traffic "rush"`},
+		{",late,", ",never,", `line 2: unknown drop policy "never"`},
+		{",3,0.", ",x,0.", "line 2: seeds"},
+		{"a=", "a", "want model=miss/accuracy"},
+		{",fcfs,", ",fcfs,,", "wrong number of fields"},
+	} {
+		text := strings.Replace(good, c.old, c.new, 1)
+		if text == good {
+			t.Fatalf("no %q in %s", c.old, good)
+		}
+		if _, err := study.ReadCSV(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q: error %v, want %q", c.new, c.old, err, c.want)
+		}
+	}
+}
+
+func FuzzReadCSV(f *testing.F) {
+	const head = "scenario,traffic,scale,noise,drop,policy,seeds,mean_miss_rate,low,high,normalized_accuracy,by_model,by_seed\n"
+	for _, s := range []string{"", head, head + "s,periodic,1,0,late,edf,2,0.5,0.4,0.6,1,a=0.5/1 b%20c=0.5/NaN,0.4 0.6\n",
+		head + "s,closed,1,0,late,edf,2,0.5,0.4,0.6,1,a=0.5/1,0.4\n", head + "s,jitter,1e300,-Inf,none,\"x\ny\",2,0.5,0.4,0.6,1,=/,\n",
+		head + "s,bursts,NaN,0,hopeless,edf,-2,0.5,0.4,0.6,1,%zz=1/1,1\n", head + "s,bursts,1,0,hopeless,edf,2,0.5,0.4,0.6,unknown,a=1/unknown,1\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := study.ReadCSV(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		if err := study.WriteCSV(&b, got); err != nil {
+			t.Fatal(err)
+		}
+		again, err := study.ReadCSV(&b)
+		if err != nil || len(again) != len(got) {
+			t.Fatalf("%d results are read again as %d (%v)", len(got), len(again), err)
+		}
+		study.Groups(got)
+		if merged, err := study.Merge(got); err == nil && len(merged) != len(got) {
+			t.Fatalf("%d results are merged to %d", len(got), len(merged))
+		}
+	})
+}
+
+func TestInterval(t *testing.T) {
+	for _, c := range []struct {
+		xs              []float64
+		mean, low, high float64
+	}{
+		{[]float64{0.25}, 0.25, 0.25, 0.25},
+		{[]float64{2, 2, 2}, 2, 2, 2},
+		// t of 0.975: 12.706 with 1 degree of freedom, 2.7764 with 4.
+		{[]float64{1, 3}, 2, 2 - 12.706205, 2 + 12.706205},
+		{[]float64{1, 2, 3, 4, 5}, 3, 3 - 1.963243, 3 + 1.963243},
+	} {
+		mean, low, high := study.Interval(c.xs)
+		for i, d := range []float64{mean - c.mean, low - c.low, high - c.high} {
+			if !(math.Abs(d) < 1e-5) {
+				t.Errorf("%v: value %d of %v, %v, %v is off by %v", c.xs, i, mean, low, high, d)
+			}
+		}
+	}
+}
+
+func TestPaired(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		a, b       []float64
+		want       study.Verdict
+		difference float64
+		p          float64
+	}{
+		{"one pair", []float64{1}, []float64{2}, study.Tied, -1, 1},
+		{"equal", []float64{1, 2, 3}, []float64{1, 2, 3}, study.Tied, 0, 1},
+		{"always the same less", []float64{1, 2, 3}, []float64{2, 3, 4}, study.Won, -1, 0},
+		{"always the same more", []float64{2, 3, 4}, []float64{1, 2, 3}, study.Lost, 1, 0},
+		// Differences 1, 2, 3: t = 2 sqrt 3 with 2 degrees of freedom.
+		{"too few", []float64{2, 4, 6}, []float64{1, 2, 3}, study.Tied, 2, 0.0741799},
+		// Differences -1 to -4: t = 3.87298 with 3.
+		{"enough", []float64{0, 0, 0, 0}, []float64{1, 2, 3, 4}, study.Won, -2.5, 0.0304662},
+		{"as many as both have", []float64{1, 2, 3, 100}, []float64{2, 3, 4}, study.Won, -1, 0},
+	} {
+		v, difference, p := study.Paired(c.a, c.b)
+		if v != c.want || math.Abs(difference-c.difference) > 1e-9 || math.Abs(p-c.p) > 1e-6 {
+			t.Errorf("%s: %v, difference %v, p %v", c.name, v, difference, p)
+		}
+	}
+}
+
+// TestUnknownAccuracy: an accuracy that nobody measured stays unknown, in the
+// mean and in the file.
+func TestUnknownAccuracy(t *testing.T) {
+	s := own("own")
+	m := &s.System.Models[0]
+	m.Variants, m.Valid = 1, []sched.VariantSet{1}
+	m.Deadline = time.Millisecond // too little for the original
+	m.Layers[0].Implementations = append(m.Layers[0].Implementations, sched.Implementation{Name: "v", Variant: 1, Latency: []time.Duration{time.Millisecond}})
+	o := options()
+	o.Systems = map[string]scenario.Scenario{"own": s}
+	results := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "terastal"}}, o)
+	if r := results[0]; r.Accuracy != nil || r.Models[0].NormalizedAccuracy != nil || r.Models[0].VariantsUsed == 0 {
+		t.Errorf("accuracy %v, of the models %+v", r.Accuracy, r.Models)
+	}
+	var b bytes.Buffer
+	if err := study.WriteCSV(&b, results); err != nil {
+		t.Fatal(err)
+	}
+	read, err := study.ReadCSV(&b)
+	if err != nil || read[0].Accuracy != nil || read[0].Models[0].NormalizedAccuracy != nil || *read[0].Models[1].NormalizedAccuracy != 1 {
+		t.Errorf("read %+v (%v)", read, err)
+	}
+}

@@ -1,0 +1,80 @@
+package study_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/scenario"
+)
+
+// TestVary: every variation of every published scenario is a valid system under
+// the same load, and is what its name says.
+func TestVary(t *testing.T) {
+	for _, name := range scenario.Names() {
+		for _, v := range study.Variations() {
+			before, err := scenario.Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := scenario.Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err = study.Vary(s, v.Name); err != nil {
+				t.Fatalf("%s, %s: %v", name, v.Name, err)
+			}
+			if a, b := scale(t, before), scale(t, s); math.Abs(a-b) > 1e-4*a {
+				t.Errorf("%s, %s: rates can grow by %v, before by %v", name, v.Name, b, a)
+			}
+			for m := range s.Rates {
+				a := before.Rates[m] * before.System.Models[m].Deadline.Seconds()
+				if b := s.Rates[m] * s.System.Models[m].Deadline.Seconds(); math.Abs(a-b) > 1e-6 {
+					t.Errorf("%s, %s: model %d has %v requests per deadline, before %v", name, v.Name, m, b, a)
+				}
+			}
+			was, is := before.System.Models[0].Layers[0].Implementations, s.System.Models[0].Layers[0].Implementations
+			switch v.Name {
+			case "originals":
+				for _, m := range s.System.Models {
+					for _, l := range m.Layers {
+						if len(l.Implementations) != 1 {
+							t.Errorf("%s: model %s, layer %s has variants", name, m.Name, l.Name)
+						}
+					}
+				}
+			case "one-accelerator":
+				if len(s.System.Accelerators) != 1 || len(is[0].Latency) != 1 || is[0].Latency[0] != was[0].Latency[0] {
+					t.Errorf("%s: %d accelerators, latencies %v", name, len(s.System.Accelerators), is[0].Latency)
+				}
+			case "skewed":
+				if a, b := was[0].Latency, is[0].Latency; b[0] != a[0] || b[1] != 4*a[1] || b[2] != 16*a[2] {
+					t.Errorf("%s: latencies %v, before %v", name, b, a)
+				}
+			}
+		}
+	}
+	s, err := scenario.Load("paper/mcv_light")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := study.Vary(s, "none"); err == nil || !strings.Contains(err.Error(), "have originals, one-accelerator, skewed") {
+		t.Errorf("an unknown variation: %v", err)
+	}
+}
+
+// scale is the factor by which a scenario's rates can grow.
+func scale(t *testing.T, s *scenario.Scenario) float64 {
+	t.Helper()
+	tables, err := sched.Compile(s.System)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tables.FluidCapacity(s.Rates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Scale
+}
