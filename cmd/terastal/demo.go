@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/models/zoo"
@@ -150,7 +151,7 @@ func (o *playOptions) takeVariants(ctx context.Context, f *session.Flow) error {
 
 // shown lets a demo on a busy machine end well: it shows the flow and claims no
 // figures. What is wrong with its outputs remains an error.
-func (o *playOptions) shown(r *session.Result, err error) error {
+func (o *playOptions) shown(r *result.Result, err error) error {
 	var invalid invalidError
 	if !errors.As(err, &invalid) || !r.MachineOnly() {
 		return err

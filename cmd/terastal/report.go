@@ -11,7 +11,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/page"
 	"github.com/terastal/terastal/cmd/terastal/internal/report"
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
@@ -147,7 +147,7 @@ const maxPageBytes = 400 << 20
 // refreshPage makes the report of a folder anew that more was just found out
 // about, if it has results.
 func (s *streams) refreshPage(dir string) {
-	for _, r := range []session.Result{{Driver: eventlog.Real}, {Driver: eventlog.Simulated}} {
+	for _, r := range []result.Result{{Driver: eventlog.Real}, {Driver: eventlog.Simulated}} {
 		if _, err := os.Stat(filepath.Join(dir, r.FileName())); err == nil {
 			s.writePage(dir)
 			return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -182,7 +183,7 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 	return o.show(r, filepath.Join(f.Config.Out, r.FileName()))
 }
 
-func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*session.Result, error) {
+func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*result.Result, error) {
 	switch {
 	case o.simulated && o.comparing != nil:
 		return f.Compare(ctx, *o.comparing)
@@ -194,7 +195,7 @@ func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*session.Re
 		return nil, err
 	}
 	f.Watch(watch)
-	var r *session.Result
+	var r *result.Result
 	if o.comparing != nil {
 		r, err = f.Compare(ctx, *o.comparing)
 	} else {
@@ -204,7 +205,7 @@ func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*session.Re
 }
 
 // show prints a result and turns one that is not valid into an error.
-func (o *playOptions) show(r *session.Result, file string) error {
+func (o *playOptions) show(r *result.Result, file string) error {
 	w := o.text()
 	report.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)

@@ -12,7 +12,7 @@ import (
 	"sync"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/profiler"
@@ -27,7 +27,7 @@ var ErrNothing = errors.New("nothing to report")
 type Page struct {
 	// Title is what the report is of: the folder's name, or the log's.
 	Title       string
-	Results     []session.Result // the real one first
+	Results     []result.Result // the real one first
 	Profile     *profiler.Profile
 	Plan        *plan.Plan
 	Logs        []NamedLog // in order of results and repeats, else of names
@@ -41,8 +41,8 @@ type Page struct {
 // logsOf are the names of a result's logs: those that are shown, a policy's
 // repeats one after the other, and those of runs of the baseline against itself,
 // which are not.
-func logsOf(r *session.Result) (shown, aside []string) {
-	again := []*session.PolicyResult{r.Again}
+func logsOf(r *result.Result) (shown, aside []string) {
+	again := []*result.PolicyResult{r.Again}
 	for n := range r.Policies {
 		shown = append(shown, filepath.Base(r.Policies[n].Log))
 		for _, l := range r.Later {
@@ -99,7 +99,7 @@ func Open(dir string) (*Page, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(p.Results, func(a, b session.Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
+	slices.SortFunc(p.Results, func(a, b result.Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
 	logs, stale := p.current(logs)
 	if err := p.readLogs(dir, logs); err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (p *Page) read(kind, dir, name string) (err error) {
 	path := filepath.Join(dir, name)
 	switch kind {
 	case kindResult:
-		var r *session.Result
+		var r *result.Result
 		if r, err = readResult(path); err == nil {
 			p.Results = append(p.Results, *r)
 		}
@@ -204,12 +204,12 @@ func (p *Page) read(kind, dir, name string) (err error) {
 	return err
 }
 
-func readResult(path string) (*session.Result, error) {
+func readResult(path string) (*result.Result, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("report: %w", err)
 	}
-	var r session.Result
+	var r result.Result
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("read %s: %w: not the result of a run: %w", path, document.ErrDamaged, err)
 	}

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -84,15 +84,15 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 			t.Fatal(err)
 		}
 	}
-	r := session.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", ClockStepNS: 50, Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
+	r := result.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", ClockStepNS: 50, Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
 		Accelerators: []runtime.Spec{{Name: "array", Provider: "cpu", Threads: 1, Cores: []int{0}}, {Name: "vector", Provider: "cpu", Options: map[string]string{"b": "2", "a": "1"}}},
-		Traffic:      session.TrafficInfo{Arrivals: "poisson", Phases: "random", DurationS: duration.Seconds(), Seed: 7, Drop: "late", Load: .8}, Valid: true,
-		Models: []session.ModelInfo{{Name: first, Granularity: "block", Layers: 3, RatePerS: 330, DeadlineMS: 10, LatencyMS: map[string]float64{"array": 2.7}, FastestMS: 2.4, Level: 2, Preferred: map[string]int{"array": 2, "vector": 1}},
+		Traffic:      result.TrafficInfo{Arrivals: "poisson", Phases: "random", DurationS: duration.Seconds(), Seed: 7, Drop: "late", Load: .8}, Valid: true,
+		Models: []result.ModelInfo{{Name: first, Granularity: "block", Layers: 3, RatePerS: 330, DeadlineMS: 10, LatencyMS: map[string]float64{"array": 2.7}, FastestMS: 2.4, Level: 2, Preferred: map[string]int{"array": 2, "vector": 1}},
 			{Name: "small", Granularity: "op", Layers: 1, RatePerS: 420, DeadlineMS: 6, FastestMS: .7, Level: 1, Preferred: map[string]int{"vector": 1}}}}
 	for _, policy := range []string{"edf", "terastal"} {
 		l := simulate(t, first, policy, eventlog.Real, duration)
-		r.Policies = append(r.Policies, session.PolicyResult{Metrics: l.Metrics(), Log: "elsewhere/" + policy + ".log.json", DecisionP99NS: 900,
-			Verification: &runtime.Verification{Verified: 8}, Execution: &session.Execution{Preempted: map[string]float64{"array": .01}}})
+		r.Policies = append(r.Policies, result.PolicyResult{Metrics: l.Metrics(), Log: "elsewhere/" + policy + ".log.json", DecisionP99NS: 900,
+			Verification: &runtime.Verification{Verified: 8}, Execution: &result.Execution{Preempted: map[string]float64{"array": .01}}})
 		write(policy+".log.json", l.Write)
 	}
 	r.Comparison = compared(first)
@@ -500,9 +500,9 @@ func TestOtherRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	played := func(log string) session.PolicyResult { return session.PolicyResult{Log: "x/" + log} }
+	played := func(log string) result.PolicyResult { return result.PolicyResult{Log: "x/" + log} }
 	again := played("edf.aa.log.json")
-	r.Again, r.Later = &again, []session.Repeat{{Policies: []session.PolicyResult{played("edf.2.log.json"), played("terastal.2.log.json")}}}
+	r.Again, r.Later = &again, []result.Repeat{{Policies: []result.PolicyResult{played("edf.2.log.json"), played("terastal.2.log.json")}}}
 	if err := writeJSON(path, r); err != nil {
 		t.Fatal(err)
 	}
@@ -585,7 +585,7 @@ func TestLanes(t *testing.T) {
 	for i := range 30 {
 		m.Utilization[fmt.Sprintf("lane %d", i+1)] = float64(i%2) / 2
 	}
-	page := markup(t, &Page{Results: []session.Result{{Driver: eventlog.Real, Policies: []session.PolicyResult{{Metrics: m}}}}})
+	page := markup(t, &Page{Results: []result.Result{{Driver: eventlog.Real, Policies: []result.PolicyResult{{Metrics: m}}}}})
 	if !strings.Contains(page, ">mean of 30 lanes 25.0 %<") || strings.Contains(page, "lane 1 ") {
 		t.Error("the page lists lanes")
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -47,7 +47,7 @@ func (p *Page) ran() (section, bool) {
 	return s, true
 }
 
-func trafficText(driver string, t *session.TrafficInfo) string {
+func trafficText(driver string, t *result.TrafficInfo) string {
 	text := fmt.Sprintf("Traffic: %s arrivals for %s s per policy, the same for all policies (seed %d); demand is %.2f of the measured capacity (the fluid bound, which no schedule of the originals exceeds); drop %s.",
 		t.Arrivals, number(t.DurationS), t.Seed, t.Load, t.Drop)
 	if driver != "real" {
@@ -56,7 +56,7 @@ func trafficText(driver string, t *session.TrafficInfo) string {
 	return text
 }
 
-func modelTable(models []session.ModelInfo) grid {
+func modelTable(models []result.ModelInfo) grid {
 	accs := map[string]bool{}
 	for _, m := range models {
 		for a := range m.LatencyMS {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -107,7 +107,7 @@ type series struct {
 	policy  string
 	driver  string
 	logs    []*history
-	result  *session.PolicyResult // nil without one
+	result  *result.PolicyResult // nil without one
 	models  []outcomes
 	miss    interval // mean over models
 	compare *comparison.Policy

@@ -7,14 +7,14 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // PoliciesCompared prints policies side by side: medians over repeats, and what
 // differs from the baseline.
-func PoliciesCompared(w io.Writer, r *session.Result) {
+func PoliciesCompared(w io.Writer, r *result.Result) {
 	c := r.Comparison
 	header := []string{"policy", ">mean miss rate", ">interval", ">against " + c.Baseline, ">p", ">p50 (geomean)"}
 	real := c.Driver == eventlog.Real
@@ -45,9 +45,9 @@ func PoliciesCompared(w io.Writer, r *session.Result) {
 
 // taken words the largest share of its processor time that an accelerator lost
 // to others in any run of a policy, "-" where nothing counts it.
-func taken(r *session.Result, policy string, again bool) string {
+func taken(r *result.Result, policy string, again bool) string {
 	worst := -1.0
-	look := func(p *session.PolicyResult) {
+	look := func(p *result.PolicyResult) {
 		if p == nil || p.Policy != policy || p.Execution == nil {
 			return
 		}
@@ -55,7 +55,7 @@ func taken(r *session.Result, policy string, again bool) string {
 			worst = max(worst, x)
 		}
 	}
-	for _, x := range append([]session.Repeat{{Policies: r.Policies, Again: r.Again}}, r.Later...) {
+	for _, x := range append([]result.Repeat{{Policies: r.Policies, Again: r.Again}}, r.Later...) {
 		if again {
 			look(x.Again)
 			continue
@@ -115,7 +115,7 @@ func byModel(w io.Writer, c *comparison.Comparison) (few bool) {
 }
 
 // legend says what the tables do not.
-func legend(w io.Writer, r *session.Result, few bool) {
+func legend(w io.Writer, r *result.Result, few bool) {
 	c := r.Comparison
 	first, last := r.Traffic.Seed, r.Traffic.Seed+uint64(c.Repeats)-1
 	seeds := fmt.Sprintf("seeds %d to %d", first, last)

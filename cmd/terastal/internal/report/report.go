@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -36,7 +36,7 @@ func Paragraph(w io.Writer, s string) {
 }
 
 // Plan prints what was planned for each model.
-func Plan(w io.Writer, infos []session.ModelInfo, load float64) {
+func Plan(w io.Writer, infos []result.ModelInfo, load float64) {
 	if len(infos) == 0 {
 		return
 	}
@@ -54,7 +54,7 @@ func Plan(w io.Writer, infos []session.ModelInfo, load float64) {
 		}
 	}
 	slices.Sort(accs)
-	variants := slices.ContainsFunc(infos, func(i session.ModelInfo) bool { return i.Variants > 0 })
+	variants := slices.ContainsFunc(infos, func(i result.ModelInfo) bool { return i.Variants > 0 })
 	header := []string{"model", ">layers", ">rate/s", ">deadline"}
 	if variants {
 		header = []string{"model", ">layers", ">variants", ">rate/s", ">deadline"}
@@ -188,7 +188,7 @@ func latencies(x eventlog.ModelMetrics) (p50, p90, p99 string) {
 
 // Verification prints what was verified and how much the machine got in the
 // way, a line per policy.
-func Verification(w io.Writer, policies []session.PolicyResult) {
+func Verification(w io.Writer, policies []result.PolicyResult) {
 	t := table.New("policy", ">verified", ">largest difference", ">decision p50", ">p99", ">release lag p50", ">p99", ">while idle p99", "utilization")
 	for _, p := range policies {
 		verified, diff := "-", "-"

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -18,7 +18,7 @@ func TestVerificationLanes(t *testing.T) {
 		lanes[fmt.Sprintf("lane %d", i+1)] = float64(i%2) / 2
 	}
 	var b strings.Builder
-	Verification(&b, []session.PolicyResult{
+	Verification(&b, []result.PolicyResult{
 		{Metrics: eventlog.Metrics{Policy: runtime.Unscheduled, Utilization: lanes}},
 		{Metrics: eventlog.Metrics{Policy: "edf", Utilization: map[string]float64{"b": .5, "a": .25}}},
 	})

@@ -8,13 +8,14 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // player plays one policy after the other, on the hardware or on the simulator.
 type player struct {
 	driver string
-	play   func(context.Context, playing) (p *PolicyResult, interrupted bool, err error)
+	play   func(context.Context, playing) (p *result.PolicyResult, interrupted bool, err error)
 	close  func()
 }
 
@@ -51,36 +52,36 @@ func (p *playing) stem(driver string) string {
 }
 
 // playOnce plays every policy once, in their order.
-func (f *Flow) playOnce(ctx context.Context, p *player) (*Result, error) {
-	result := f.newResult(p.driver)
+func (f *Flow) playOnce(ctx context.Context, p *player) (*result.Result, error) {
+	doc := f.newResult(p.driver)
 	for _, policy := range f.Config.Policies {
 		turn := playing{policy: policy, scale: 1, seed: f.Config.Traffic.Seed, repeat: 1, first: true, alone: true, title: policy}
-		played, interrupted, err := f.turn(ctx, p, turn, result)
+		played, interrupted, err := f.turn(ctx, p, turn, doc)
 		if err != nil {
 			return nil, err
 		}
-		result.Policies = append(result.Policies, *played)
+		doc.Policies = append(doc.Policies, *played)
 		if interrupted {
-			result.doubt(doubt{about: "interrupted", text: "it was interrupted during policy " + policy})
+			doc.Doubt(result.Doubt{About: "interrupted", Text: "it was interrupted during policy " + policy})
 			break
 		}
 	}
-	if err := f.traceInside(result); err != nil {
+	if err := f.traceInside(doc); err != nil {
 		return nil, err
 	}
-	result.conclude()
-	return result, f.WriteResult(result)
+	doc.Conclude()
+	return doc, f.WriteResult(doc)
 }
 
 // turn plays a policy's turn and judges it.
-func (f *Flow) turn(ctx context.Context, p *player, turn playing, result *Result) (*PolicyResult, bool, error) {
+func (f *Flow) turn(ctx context.Context, p *player, turn playing, doc *result.Result) (*result.PolicyResult, bool, error) {
 	played, interrupted, err := p.play(ctx, turn)
 	if err != nil {
 		return nil, false, fmt.Errorf("policy %s: %w", turn.policy, err)
 	}
-	result.judge(played)
+	doc.Judge(played)
 	if len(f.Config.Faults) == 0 {
-		result.lost(played)
+		doc.JudgeLost(played)
 	}
 	return played, interrupted, nil
 }
@@ -120,7 +121,7 @@ func (o *CompareOptions) Check(c *config.Config) error {
 // with arrivals of its own that all policies get, and holds the policies against
 // each other. In every repeat they play in another order. An interrupt ends it
 // with what there is.
-func (f *Flow) Compare(ctx context.Context, o CompareOptions) (*Result, error) {
+func (f *Flow) Compare(ctx context.Context, o CompareOptions) (*result.Result, error) {
 	if err := o.Check(f.Config); err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (f *Flow) Compare(ctx context.Context, o CompareOptions) (*Result, error) {
 			return nil, err
 		}
 		if interrupted {
-			c.result.doubt(doubt{about: "interrupted", text: fmt.Sprintf("it was interrupted in repeat %d of %d: what is compared are the whole repeats before", n+1, o.Repeats)})
+			c.result.Doubt(result.Doubt{About: "interrupted", Text: fmt.Sprintf("it was interrupted in repeat %d of %d: what is compared are the whole repeats before", n+1, o.Repeats)})
 			break
 		}
 	}
@@ -154,7 +155,7 @@ func (f *Flow) Compare(ctx context.Context, o CompareOptions) (*Result, error) {
 type compared struct {
 	options  CompareOptions
 	policies []string
-	result   *Result
+	result   *result.Result
 	// Whole repeats: by policy, of the baseline's second turns, and the order of
 	// the turns.
 	runs  []comparison.Runs
@@ -171,7 +172,7 @@ func (c *compared) repeat(ctx context.Context, f *Flow, p *player, n int) (inter
 		turns++
 	}
 	seed := f.Config.Traffic.Seed + uint64(n)
-	played := make([]*PolicyResult, turns)
+	played := make([]*result.PolicyResult, turns)
 	var order []string
 	for _, i := range turnOrder(turns, n, f.Config.Traffic.Seed) {
 		if interrupted = ctx.Err() != nil; interrupted {
@@ -198,8 +199,8 @@ func (c *compared) repeat(ctx context.Context, f *Flow, p *player, n int) (inter
 }
 
 // keep puts the turns into the result, those that there were.
-func (c *compared) keep(played []*PolicyResult, seed uint64, n int) {
-	r := Repeat{Seed: seed}
+func (c *compared) keep(played []*result.PolicyResult, seed uint64, n int) {
+	r := result.Repeat{Seed: seed}
 	for i, p := range played {
 		switch {
 		case p == nil:
@@ -217,7 +218,7 @@ func (c *compared) keep(played []*PolicyResult, seed uint64, n int) {
 }
 
 // count takes a whole repeat into the comparison.
-func (c *compared) count(played []*PolicyResult, order []string) {
+func (c *compared) count(played []*result.PolicyResult, order []string) {
 	c.order = append(c.order, order)
 	for i, p := range played {
 		switch {
@@ -238,9 +239,9 @@ func (c *compared) conclude() (err error) {
 			return err
 		}
 		c.result.Comparison.Order = c.order
-		c.result.judgeAA()
+		c.result.JudgeAA()
 	}
-	c.result.conclude()
+	c.result.Conclude()
 	return nil
 }
 

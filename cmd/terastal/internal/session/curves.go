@@ -11,6 +11,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/stats"
@@ -146,17 +147,17 @@ func (f *Flow) RealCurves(ctx context.Context, o CurveOptions) (*comparison.Curv
 		return nil, err
 	}
 	defer p.close()
-	curves, result, few := newCurves(eventlog.Real, f.Config, &o), f.newResult(p.driver), fewest{}
+	curves, doc, few := newCurves(eventlog.Real, f.Config, &o), f.newResult(p.driver), fewest{}
 	err = curves.Find(f.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
-		return f.lookForReal(ctx, p, result, &few, asks, o.Seeds)
+		return f.lookForReal(ctx, p, doc, &few, asks, o.Seeds)
 	})
 	if ctx.Err() != nil {
-		result.doubt(doubt{about: "interrupted", text: "it was interrupted: points are missing or have fewer runs"})
+		doc.Doubt(result.Doubt{About: "interrupted", Text: "it was interrupted: points are missing or have fewer runs"})
 	} else if err != nil {
 		return nil, err
 	}
-	result.conclude()
-	curves.Reasons = result.Reasons
+	doc.Conclude()
+	curves.Reasons = doc.Reasons
 	few.doubt(curves)
 	return curves, writeCurves(f.Config.Out, curves)
 }
@@ -164,7 +165,7 @@ func (f *Flow) RealCurves(ctx context.Context, o CurveOptions) (*comparison.Curv
 // lookForReal plays the points asked for. A point's runs lie apart, so that what
 // disturbs the machine for a while does not fall on one. When it is interrupted
 // it returns what there is so far.
-func (f *Flow) lookForReal(ctx context.Context, p *player, result *Result, few *fewest, asks []comparison.Ask, seeds int) ([]comparison.Point, error) {
+func (f *Flow) lookForReal(ctx context.Context, p *player, doc *result.Result, few *fewest, asks []comparison.Ask, seeds int) ([]comparison.Point, error) {
 	misses, counts := make([][]float64, len(asks)), make([][]eventlog.ModelMetrics, len(asks))
 	var err error
 play:
@@ -176,7 +177,7 @@ play:
 			if err = ctx.Err(); err != nil {
 				break play
 			}
-			played, interrupted, err1 := f.turn(ctx, p, turn, result)
+			played, interrupted, err1 := f.turn(ctx, p, turn, doc)
 			if err1 != nil {
 				return nil, err1
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
@@ -41,9 +42,9 @@ func TestFormatsAreDocumented(t *testing.T) {
 	names := map[string]bool{}
 	// What has a document of its own, or is a policy's: its fields are not here.
 	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[sched.Capacity](): true, reflect.TypeFor[sched.Budgets](): true,
-		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[Result]().Field(resultField(t, "Host")).Type: true,
-		reflect.TypeFor[Result]().Field(resultField(t, "Accelerators")).Type.Elem(): true}
-	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[Result](), reflect.TypeFor[comparison.Curves]()} {
+		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[result.Result]().Field(resultField(t, "Host")).Type: true,
+		reflect.TypeFor[result.Result]().Field(resultField(t, "Accelerators")).Type.Elem(): true}
+	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[result.Result](), reflect.TypeFor[comparison.Curves]()} {
 		fields(x, seen, names)
 	}
 	if len(names) < 80 {
@@ -58,7 +59,7 @@ func TestFormatsAreDocumented(t *testing.T) {
 
 func resultField(t *testing.T, name string) int {
 	t.Helper()
-	f, ok := reflect.TypeFor[Result]().FieldByName(name)
+	f, ok := reflect.TypeFor[result.Result]().FieldByName(name)
 	if !ok {
 		t.Fatalf("no field %s", name)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -26,7 +27,7 @@ func (f *Flow) TraceORT() { f.traceORT = true }
 type tracedRun struct {
 	log     *eventlog.Log
 	started time.Time
-	result  *PolicyResult
+	result  *result.PolicyResult
 }
 
 // checkTraceORT refuses what would take too much memory to trace, and what has
@@ -53,9 +54,9 @@ func (f *Flow) checkTraceORT() error {
 }
 
 // traceInside writes the traces again, with ONNX Runtime's spans.
-func (f *Flow) traceInside(result *Result) error {
+func (f *Flow) traceInside(doc *result.Result) error {
 	for _, r := range f.traced {
-		result.doubt(doubt{about: "ort-trace", text: distortedByTrace + ": take times and miss rates from a run without --ort-trace"})
+		doc.Doubt(result.Doubt{About: "ort-trace", Text: distortedByTrace + ": take times and miss rates from a run without --ort-trace"})
 		t := f.ortTrace.Spans(r.log, r.started)
 		t.Notes = append(t.Notes, distortedByTrace)
 		for _, n := range t.Notes {

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -21,124 +21,25 @@ import (
 	"github.com/terastal/terastal/sched/sim"
 )
 
-// Result is what a run or simulation of several policies on the same arrivals
-// gave: the document that --json prints and that result.json holds.
-type Result struct {
-	Driver       string         `json:"driver"`
-	Hardware     string         `json:"hardware"`
-	Host         hostinfo.Info  `json:"host"`
-	ORT          string         `json:"onnxruntime"`
-	Accelerators []runtime.Spec `json:"accelerators"`
-	Traffic      TrafficInfo    `json:"traffic"`
-	Models       []ModelInfo    `json:"models"`
-	// ClockStepNS is the step in which the clock that everything is timed by
-	// advances; 0 in simulations.
-	ClockStepNS int64 `json:"clock_step_ns,omitempty"`
-	// Policies are the runs of every policy, in the order of the configuration;
-	// of several repeats, the first. Again is then the baseline's second run, if
-	// an A/A comparison was asked for, and Later holds the other repeats.
-	Policies []PolicyResult `json:"policies"`
-	Again    *PolicyResult  `json:"a_a,omitempty"`
-	Later    []Repeat       `json:"later_repeats,omitempty"`
-	// Comparison holds the policies against each other, over all repeats that
-	// are whole; nil where policies were not compared or no repeat is whole.
-	Comparison *comparison.Comparison `json:"comparison,omitempty"`
-	// Valid is false when the run cannot support what it says; Reasons say why
-	// and what to change.
-	Valid   bool     `json:"valid"`
-	Reasons []string `json:"invalid_reasons,omitempty"`
-
-	doubts []doubt
-}
-
-// Repeat is one repeat of a comparison after the first, with arrivals of its own.
-type Repeat struct {
-	Seed     uint64         `json:"seed"`
-	Policies []PolicyResult `json:"policies"`
-	Again    *PolicyResult  `json:"a_a,omitempty"`
-}
-
-// TrafficInfo is the traffic that all policies got.
-type TrafficInfo struct {
-	Arrivals  string  `json:"arrivals"`
-	Phases    string  `json:"phases"`
-	Jitter    float64 `json:"jitter"`
-	DurationS float64 `json:"duration_s"`
-	Seed      uint64  `json:"seed"`
-	Drop      string  `json:"drop"`
-	// Load is the demand as a share of the measured capacity: the fluid bound,
-	// which no schedule exceeds.
-	Load float64 `json:"load"`
-}
-
-// ModelInfo is what was planned for a model.
-type ModelInfo struct {
-	Name        string  `json:"name"`
-	Granularity string  `json:"granularity"`
-	Layers      int     `json:"layers"`
-	RatePerS    float64 `json:"rate_per_s"`
-	DeadlineMS  float64 `json:"deadline_ms"`
-	// LatencyMS is the sum of the layers' medians on each accelerator, where
-	// all layers run there; FastestMS with each layer where it is fastest.
-	LatencyMS map[string]float64 `json:"latency_ms"`
-	FastestMS float64            `json:"fastest_ms"`
-	// Level and Infeasible are Algorithm 1's; Preferred counts the layers that
-	// are fastest on each accelerator.
-	Level      int            `json:"budget_level"`
-	Infeasible bool           `json:"infeasible,omitempty"`
-	Preferred  map[string]int `json:"preferred_layers"`
-	// Variants counts the layer variants that the plan has; their accuracy was
-	// measured as AccuracyMetric, on AccuracyRequests inputs, on which the
-	// original's is AccuracyOriginal.
-	Variants         int     `json:"variants_planned,omitempty"`
-	AccuracyMetric   string  `json:"accuracy_metric,omitempty"`
-	AccuracyRequests int     `json:"accuracy_requests,omitempty"`
-	AccuracyOriginal float64 `json:"accuracy_original,omitempty"`
-}
-
-// PolicyResult is one policy's run.
-type PolicyResult struct {
-	eventlog.Metrics
-	DecisionP50NS int64 `json:"decision_ns_p50,omitempty"`
-	DecisionP99NS int64 `json:"decision_ns_p99,omitempty"`
-	*runtime.Verification
-	*Execution
-	Log   string `json:"log,omitempty"`
-	Trace string `json:"trace,omitempty"`
-}
-
-// Lanes are, under the policy that schedules nothing, how many requests ran at
-// once at most, each in a lane of its own, and how busy lanes were on average; 0
-// for other policies, whose utilization is that of accelerators.
-func (p *PolicyResult) Lanes() (n int, mean float64) {
-	if p.Policy != runtime.Unscheduled {
-		return 0, 0
-	}
-	for _, x := range p.Utilization {
-		mean += x / float64(len(p.Utilization))
-	}
-	return len(p.Utilization), mean
-}
-
 // newResult describes the flow's plan.
-func (f *Flow) newResult(driver string) *Result {
+func (f *Flow) newResult(driver string) *result.Result {
 	c := &f.Config.Traffic
-	r := &Result{Driver: driver, Hardware: f.Hardware(), Host: f.Host, ORT: f.ORT.Version, Accelerators: f.Specs, Valid: true,
-		Traffic: TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: f.Config.Drop, Load: f.Load}}
+	r := &result.Result{Driver: driver, Hardware: f.Hardware(), Host: f.Host, ORT: f.ORT.Version, Accelerators: f.Specs, Valid: true,
+		Traffic: result.TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: f.Config.Drop, Load: f.Load}}
 	if driver == eventlog.Real {
-		r.ClockStepNS = int64(clockStep())
+		r.ClockStepNS = int64(result.ClockStep())
 	}
 	r.Models = f.ModelInfos()
 	return r
 }
 
 // ModelInfos describes the planned models.
-func (f *Flow) ModelInfos() []ModelInfo {
-	var out []ModelInfo
+func (f *Flow) ModelInfos() []result.ModelInfo {
+	var out []result.ModelInfo
 	sys := f.Tables.System()
 	for m := range sys.Models {
 		b := f.Tables.Budgets(m)
-		info := ModelInfo{Name: sys.Models[m].Name, Granularity: f.Config.Models[m].Granularity, Layers: len(sys.Models[m].Layers),
+		info := result.ModelInfo{Name: sys.Models[m].Name, Granularity: f.Config.Models[m].Granularity, Layers: len(sys.Models[m].Layers),
 			RatePerS: f.Rates[m], DeadlineMS: sys.Models[m].Deadline.Seconds() * 1e3, LatencyMS: map[string]float64{},
 			Level: b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
 		for k, name := range sys.Accelerators {
@@ -172,7 +73,7 @@ const samplesPerModel = 8
 // Run plays the same traffic under every policy on the real accelerators,
 // verifies sampled outputs and writes logs, traces and result.json to the
 // configuration's folder.
-func (f *Flow) Run(ctx context.Context) (*Result, error) {
+func (f *Flow) Run(ctx context.Context) (*result.Result, error) {
 	if err := f.checkTraceORT(); err != nil {
 		return nil, err
 	}
@@ -209,7 +110,7 @@ func (f *Flow) onHardware() (*player, error) {
 		ex.Close()
 		return nil, err
 	}
-	return &player{driver: eventlog.Real, close: ex.Close, play: func(ctx context.Context, turn playing) (*PolicyResult, bool, error) {
+	return &player{driver: eventlog.Real, close: ex.Close, play: func(ctx context.Context, turn playing) (*result.PolicyResult, bool, error) {
 		o := runtime.Options{Policy: turn.policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: scaled(traffic, turn.scale, turn.seed),
 			FreeCore: f.spareCore(), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
 		if ex.Computes() {
@@ -220,7 +121,7 @@ func (f *Flow) onHardware() (*player, error) {
 }
 
 // runPolicy plays the traffic under one policy and writes its log and trace.
-func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options, turn playing) (p *PolicyResult, interrupted bool, err error) {
+func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Options, turn playing) (p *result.PolicyResult, interrupted bool, err error) {
 	meter := Discard("")
 	if f.watch != nil {
 		o.Progress = func(s runtime.Stats) { f.watch(o.Policy, s, o.Traffic.Duration) }
@@ -243,7 +144,7 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 	if err != nil {
 		return nil, false, err
 	}
-	p = &PolicyResult{Metrics: r.Log.Metrics(), Execution: execution(r, machine)}
+	p = &result.PolicyResult{Metrics: r.Log.Metrics(), Execution: result.NewExecution(r, machine)}
 	p.Notes = append(p.Notes, machine.GPULimits(elapsed)...)
 	notes := p.Notes
 	if !turn.alone { // in many runs, those about the machine are summed up later
@@ -288,7 +189,7 @@ func (f *Flow) hang() func(sched.Dispatch) time.Duration {
 
 // Simulate plays the same traffic in virtual time; layers take what was
 // measured, and longer while other accelerators are busy.
-func (f *Flow) Simulate() (*Result, error) {
+func (f *Flow) Simulate() (*result.Result, error) {
 	p, err := f.onSimulator()
 	if err != nil {
 		return nil, err
@@ -305,7 +206,7 @@ func (f *Flow) onSimulator() (*player, error) {
 	if slices.Contains(f.Config.Policies, runtime.Unscheduled) {
 		return nil, errUnscheduled()
 	}
-	return &player{driver: eventlog.Simulated, close: func() {}, play: func(_ context.Context, turn playing) (*PolicyResult, bool, error) {
+	return &player{driver: eventlog.Simulated, close: func() {}, play: func(_ context.Context, turn playing) (*result.PolicyResult, bool, error) {
 		traffic := scaled(traffic, turn.scale, turn.seed)
 		arrivals, err := traffic.Arrivals()
 		if err != nil {
@@ -315,7 +216,7 @@ func (f *Flow) onSimulator() (*player, error) {
 		if err != nil {
 			return nil, false, err
 		}
-		p := &PolicyResult{Metrics: log.Metrics()}
+		p := &result.PolicyResult{Metrics: log.Metrics()}
 		return p, false, f.writeLog(log, p, turn)
 	}}, nil
 }
@@ -424,7 +325,7 @@ func scaled(t sched.Traffic, scale float64, seed uint64) sched.Traffic {
 
 // writeLog writes a policy's log, and in the first repeat its trace, and names
 // them in its result.
-func (f *Flow) writeLog(log *eventlog.Log, p *PolicyResult, turn playing) error {
+func (f *Flow) writeLog(log *eventlog.Log, p *result.PolicyResult, turn playing) error {
 	if turn.unlogged {
 		return nil
 	}
@@ -455,20 +356,12 @@ func WriteTrace(log *eventlog.Log, path string, inside ...eventlog.Span) error {
 
 // WriteResult writes result.json, or simulated.json, to the configuration's
 // folder.
-func (f *Flow) WriteResult(r *Result) error {
+func (f *Flow) WriteResult(r *result.Result) error {
 	data, err := indented(r)
 	if err != nil {
 		return err
 	}
 	return document.WriteFile(filepath.Join(f.Config.Out, r.FileName()), data)
-}
-
-// FileName is the name of the result's file in the output folder.
-func (r *Result) FileName() string {
-	if r.Driver == eventlog.Simulated {
-		return "simulated.json"
-	}
-	return "result.json"
 }
 
 // EqualShares sets the rates so that every model demands the same share of one

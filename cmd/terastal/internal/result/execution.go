@@ -1,4 +1,4 @@
-package session
+package result
 
 import (
 	"fmt"
@@ -45,7 +45,9 @@ type Execution struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-func execution(r *runtime.Result, machine hostinfo.Counters) *Execution {
+// NewExecution is what a run and the counters of the machine, by how much they
+// grew, come to.
+func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 	busy := map[string]time.Duration{}
 	for _, a := range r.Stats.Accelerators {
 		busy[a.Name] = a.Busy

@@ -9,82 +9,21 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // calmRun is what a policy's run looks like that supports every claim.
-func calmRun(policy string) *PolicyResult {
+func calmRun(policy string) *result.PolicyResult {
 	totals := eventlog.Totals{Released: 1000, Met: 990, Late: 10}
-	return &PolicyResult{
+	return &result.PolicyResult{
 		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500, MeanMissRate: 0.01,
 			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9}, {Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
 		Verification: &runtime.Verification{Verified: 8},
-		Execution: &Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02}, ElapsedNS: int64(10 * time.Second),
+		Execution: &result.Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02}, ElapsedNS: int64(10 * time.Second),
 			Machine: hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
-	}
-}
-
-// TestJudge: at its limit a run is valid, beyond it is not, and the reason says
-// what to change.
-func TestJudge(t *testing.T) {
-	for name, c := range map[string]struct {
-		spoil   func(r *Result, p *PolicyResult)
-		reason  string // empty: valid
-		machine bool
-	}{
-		"calm":               {func(*Result, *PolicyResult) {}, "", true},
-		"simulated":          {func(_ *Result, p *PolicyResult) { p.Execution, p.Verification = nil, nil }, "", true},
-		"enough requests":    {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 29 }, "", true},
-		"few requests":       {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 28 }, "28 requests of b.*at least 29: raise --duration", true},
-		"late releases":      {func(_ *Result, p *PolicyResult) { p.IdleLagP99US = 2501 }, "2.5 ms late.*leave a core free", true},
-		"unscheduled":        {func(_ *Result, p *PolicyResult) { p.Policy, p.IdleLagP99US = runtime.Unscheduled, 2501 }, "", true},
-		"preempted":          {func(_ *Result, p *PolicyResult) { p.Preempted["second"] = 0.105 }, `10 % of the processor time of accelerator "second".*stop what else runs`, true},
-		"hot":                {func(_ *Result, p *PolicyResult) { p.Machine.Throttles = 1 }, "too hot: let it cool", true},
-		"quota":              {func(_ *Result, p *PolicyResult) { p.Machine.Throttled = 101 * time.Millisecond }, "stood still for 101ms: raise the CPU limit", true},
-		"steal":              {func(_ *Result, p *PolicyResult) { p.Machine.Steal = 2 * time.Second }, "hypervisor gave 18 %.*run where cores are your own", true},
-		"fine clock":         {func(r *Result, _ *PolicyResult) { r.ClockStepNS = 100_000 }, "", true},
-		"coarse clock":       {func(r *Result, _ *PolicyResult) { r.ClockStepNS = 15_600_000 }, "steps of 15.6ms.*finer clock source", true},
-		"wrong outputs":      {func(_ *Result, p *PolicyResult) { p.Wrong = 1 }, "1 of 9 sampled outputs differ", false},
-		"unverified":         {func(_ *Result, p *PolicyResult) { p.Verified = 0 }, "no output was verified: lower --load", true},
-		"unbalanced":         {func(_ *Result, p *PolicyResult) { p.Metrics.Met-- }, "totals do not balance", false},
-		"lost":               {func(_ *Result, p *PolicyResult) { p.Lost = []string{"first"} }, "lost accelerators: first", false},
-		"hot, wrong outputs": {func(_ *Result, p *PolicyResult) { p.Machine.Throttles, p.Wrong = 1, 1 }, "sampled outputs differ", false},
-	} {
-		r, p := Result{Valid: true}, calmRun("edf")
-		c.spoil(&r, p)
-		r.judge(p)
-		r.lost(p)
-		r.conclude()
-		text := strings.Join(r.Reasons, "; ")
-		if r.Valid != (c.reason == "") || r.MachineOnly() != c.machine || len(r.Reasons) == 0 != r.Valid {
-			t.Errorf("%s: valid %v, the machine alone %v, %q", name, r.Valid, r.MachineOnly(), text)
-		}
-		at := 0
-		for part := range strings.SplitSeq(c.reason, ".*") {
-			i := strings.Index(text[at:], part)
-			if i < 0 {
-				t.Errorf("%s: %q does not say %q", name, text, part)
-				break
-			}
-			at += i
-		}
-	}
-}
-
-// TestDoubtsOfManyRuns: the same doubt about several runs is one reason, that
-// of the worst.
-func TestDoubtsOfManyRuns(t *testing.T) {
-	r := Result{Valid: true}
-	for i, share := range []float64{0.2, 0.6, 0.3} {
-		p := calmRun([]string{"fcfs", "edf", "dream"}[i])
-		p.Preempted["first"] = share
-		r.judge(p)
-	}
-	r.conclude()
-	if len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], "edf: ") || !strings.Contains(r.Reasons[0], "60 %") || !strings.HasSuffix(r.Reasons[0], "(this is the worst of 3 such runs)") {
-		t.Errorf("%q", r.Reasons)
 	}
 }
 
@@ -119,9 +58,9 @@ func TestTurnOrder(t *testing.T) {
 }
 
 // scripted plays what a function says, without hardware.
-func scripted(play func(playing) (*PolicyResult, bool)) (*Flow, *player) {
+func scripted(play func(playing) (*result.PolicyResult, bool)) (*Flow, *player) {
 	f := &Flow{Config: &config.Config{Policies: []string{"fcfs", "edf"}, Traffic: config.Traffic{Seed: 7}}}
-	return f, &player{driver: eventlog.Real, play: func(_ context.Context, t playing) (*PolicyResult, bool, error) {
+	return f, &player{driver: eventlog.Real, play: func(_ context.Context, t playing) (*result.PolicyResult, bool, error) {
 		p, interrupted := play(t)
 		return p, interrupted, nil
 	}}
@@ -132,7 +71,7 @@ func scripted(play func(playing) (*PolicyResult, bool)) (*Flow, *player) {
 func TestCompareRepeats(t *testing.T) {
 	var stems []string
 	seeds := map[uint64]int{}
-	f, p := scripted(func(turn playing) (*PolicyResult, bool) {
+	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
 		stems = append(stems, turn.stem(eventlog.Real))
 		seeds[turn.seed]++
 		r := calmRun(turn.policy)
@@ -141,7 +80,7 @@ func TestCompareRepeats(t *testing.T) {
 		}
 		return r, false
 	})
-	c := compared{options: CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true}, policies: f.Config.Policies, result: &Result{Valid: true}}
+	c := compared{options: CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
 	for n := range 6 {
 		if interrupted, err := c.repeat(context.Background(), f, p, n); interrupted || err != nil {
 			t.Fatal(interrupted, err)
@@ -173,14 +112,14 @@ func TestCompareInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	turns := 0
-	f, p := scripted(func(turn playing) (*PolicyResult, bool) {
+	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
 		turns++
 		if turns == 5 {
 			stop()
 		}
 		return calmRun(turn.policy), turns == 5
 	})
-	c := compared{options: CompareOptions{Repeats: 6, Baseline: "edf"}, policies: f.Config.Policies, result: &Result{Valid: true}}
+	c := compared{options: CompareOptions{Repeats: 6, Baseline: "edf"}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
 	n := 0
 	for ; n < 6; n++ {
 		if interrupted, err := c.repeat(ctx, f, p, n); err != nil {
@@ -196,7 +135,7 @@ func TestCompareInterrupted(t *testing.T) {
 		t.Errorf("interrupted in repeat %d: %+v", n+1, c.result)
 	}
 	// Before the first repeat is whole there is nothing to compare.
-	c = compared{options: CompareOptions{Repeats: 6, Baseline: "edf"}, policies: f.Config.Policies, result: &Result{Valid: true}}
+	c = compared{options: CompareOptions{Repeats: 6, Baseline: "edf"}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
 	if interrupted, err := c.repeat(ctx, f, p, 0); !interrupted || err != nil || c.conclude() != nil || c.result.Comparison != nil {
 		t.Errorf("%v, %v, %+v", interrupted, err, c.result)
 	}
@@ -204,14 +143,14 @@ func TestCompareInterrupted(t *testing.T) {
 
 // TestAADiffers: a baseline that differs from itself spoils the comparison.
 func TestAADiffers(t *testing.T) {
-	f, p := scripted(func(turn playing) (*PolicyResult, bool) {
+	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
 		r := calmRun(turn.policy)
 		if turn.again {
 			r.MeanMissRate += 0.01
 		}
 		return r, false
 	})
-	c := compared{options: CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true}, policies: f.Config.Policies, result: &Result{Valid: true}}
+	c := compared{options: CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
 	for n := range 6 {
 		if _, err := c.repeat(context.Background(), f, p, n); err != nil {
 			t.Fatal(err)
@@ -227,7 +166,7 @@ func TestRealCurvesInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	turns := 0
-	f, p := scripted(func(turn playing) (*PolicyResult, bool) {
+	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
 		if turns++; turns == 5 {
 			stop()
 		}
@@ -235,7 +174,7 @@ func TestRealCurvesInterrupted(t *testing.T) {
 	})
 	asks := []comparison.Ask{{Policy: "fcfs", Scale: 1}, {Policy: "edf", Scale: 1}, {Policy: "fcfs", Scale: 2}}
 	few := fewest{}
-	points, err := f.lookForReal(ctx, p, &Result{Valid: true}, &few, asks, 4)
+	points, err := f.lookForReal(ctx, p, &result.Result{Valid: true}, &few, asks, 4)
 	runs := 0
 	for i := range points {
 		runs += points[i].Runs
@@ -266,7 +205,7 @@ func TestFewest(t *testing.T) {
 }
 
 func TestClockStep(t *testing.T) {
-	if step := clockStep(); step <= 0 {
+	if step := result.ClockStep(); step <= 0 {
 		t.Errorf("the clock advances by %v", step)
 	}
 }

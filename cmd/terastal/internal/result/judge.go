@@ -1,0 +1,195 @@
+package result
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// Limits beyond which a run says nothing about the schedule.
+const (
+	// A release that goes unnoticed for longer than this share of the shortest
+	// deadline, in the 99th percentile, while an accelerator is idle, is a fault
+	// of the machine that the policies pay for.
+	maxLagShare = 0.25
+	// With a tenth of an accelerator's processor time gone, a load of 0.9 is one
+	// of 1.0: the run shows another system than the one that was planned. On the
+	// machine of docs/HARDWARE.md policies changed places between runs that lost
+	// up to 3 % and runs that lost 8 to 15 %.
+	maxPreempted = 0.10
+	// The same for what a hypervisor took of all processor time that the machine
+	// wanted.
+	maxStolen = 0.10
+	// A control group that used up its quota stands still, for some ten
+	// milliseconds at a time. At 1 % of the time every 99th percentile shows the
+	// quota.
+	maxThrottled = 0.01
+	// A clock that advances in steps larger than this share of the shortest
+	// deadline cannot tell met from late.
+	maxClockShare = 0.01
+)
+
+// Doubt is why a result is not valid. Where several runs give rise to the same
+// one, the worst is told.
+type Doubt struct {
+	// About tells doubts apart: the same one of another run has the same.
+	About string
+	// Worst grows with how bad it is.
+	Worst float64
+	Text  string
+	// Machine says that the machine is to blame, or that the run was short:
+	// nothing is wrong with what was computed.
+	Machine bool
+	runs    int
+}
+
+// Doubt marks the result invalid.
+func (r *Result) Doubt(d Doubt) {
+	r.Valid, d.runs = false, 1
+	at := slices.IndexFunc(r.doubts, func(x Doubt) bool { return x.About == d.About })
+	if at < 0 {
+		r.doubts = append(r.doubts, d)
+		return
+	}
+	known := &r.doubts[at]
+	known.runs++
+	if d.Worst > known.Worst {
+		known.Worst, known.Text = d.Worst, d.Text
+	}
+}
+
+// Conclude writes down the reasons.
+func (r *Result) Conclude() {
+	r.Reasons = nil
+	for _, d := range r.doubts {
+		text := d.Text
+		switch {
+		case d.runs > 1 && d.Worst != 0:
+			text += fmt.Sprintf(" (this is the worst of %d such runs)", d.runs)
+		case d.runs > 1:
+			text += fmt.Sprintf(" (in %d runs)", d.runs)
+		}
+		r.Reasons = append(r.Reasons, text)
+	}
+}
+
+// MachineOnly reports whether all reasons why the result is not valid lie with
+// the machine, or with how short the run was: what was computed is right, it
+// only is no measurement.
+func (r *Result) MachineOnly() bool {
+	return !slices.ContainsFunc(r.doubts, func(d Doubt) bool { return !d.Machine })
+}
+
+// Judge marks the result invalid where a policy's run cannot support it.
+func (r *Result) Judge(p *PolicyResult) {
+	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int { return int(a.DeadlineMS*1e6 - b.DeadlineMS*1e6) }).DeadlineMS
+	for _, m := range p.Models {
+		if least := comparison.MinMissJobs(); m.Released < least {
+			r.Doubt(Doubt{About: "few " + m.Model, Worst: float64(-m.Released), Machine: true,
+				Text: fmt.Sprintf("%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released, m.Model, least)})
+		}
+	}
+	// Without a scheduler, noticing releases late is what is being measured.
+	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && p.Policy != runtime.Unscheduled {
+		r.Doubt(Doubt{About: "lag", Worst: lag, Machine: true,
+			Text: fmt.Sprintf("%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag, shortest)})
+	}
+	if !p.Balanced() {
+		r.Doubt(Doubt{About: "balance", Text: fmt.Sprintf("%s: the totals do not balance", p.Policy)})
+	}
+	if step := time.Duration(r.ClockStepNS); step.Seconds()*1e3 > maxClockShare*shortest {
+		r.Doubt(Doubt{About: "clock", Machine: true,
+			Text: fmt.Sprintf("the clock advances in steps of %v, the shortest deadline is %.1f ms: use a finer clock source of the system", step, shortest)})
+	}
+	r.judgeOutputs(p)
+	r.judgeMachine(p)
+}
+
+func (r *Result) judgeOutputs(p *PolicyResult) {
+	v := p.Verification
+	if v == nil {
+		return
+	}
+	if v.Wrong > 0 {
+		r.Doubt(Doubt{About: "wrong", Worst: float64(v.Wrong),
+			Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)})
+	}
+	if v.Verified+v.Wrong == 0 {
+		r.Doubt(Doubt{About: "unverified", Machine: true,
+			Text: fmt.Sprintf("%s finished none of the sampled requests, so that no output was verified: lower --load", p.Policy)})
+	}
+}
+
+// judgeMachine looks at what else the machine did.
+func (r *Result) judgeMachine(p *PolicyResult) {
+	e := p.Execution
+	if e == nil {
+		return
+	}
+	worst, share := "", 0.0
+	for k, x := range e.Preempted {
+		if x > share || x == share && k < worst {
+			worst, share = k, x
+		}
+	}
+	if share > maxPreempted {
+		r.Doubt(Doubt{About: "preempted", Worst: share, Machine: true,
+			Text: fmt.Sprintf("%s: other threads and processes took %.0f %% of the processor time of accelerator %q, at most %.0f %% may be: stop what else runs, use fewer accelerators than cores, or give them real-time priority (--realtime)", p.Policy, 100*share, worst, 100*maxPreempted)})
+	}
+	if m := &e.Machine; m.Throttles > 0 {
+		r.Doubt(Doubt{About: "hot", Worst: float64(m.Throttles), Machine: true,
+			Text: fmt.Sprintf("%s: the processor was slowed down %d times because it was too hot: let it cool, or lower the load", p.Policy, m.Throttles)})
+	}
+	if share := ratio(e.Machine.Throttled, time.Duration(e.ElapsedNS)); share > maxThrottled {
+		r.Doubt(Doubt{About: "quota", Worst: share, Machine: true,
+			Text: fmt.Sprintf("%s: the control group of this process used up its quota and stood still for %v: raise the CPU limit of the container, or use fewer accelerators", p.Policy, e.Machine.Throttled.Round(time.Millisecond))})
+	}
+	if share := ratio(e.Machine.Steal, e.Machine.Busy+e.Machine.Steal); share > maxStolen {
+		r.Doubt(Doubt{About: "steal", Worst: share, Machine: true,
+			Text: fmt.Sprintf("%s: the hypervisor gave %.0f %% of the processor time to other virtual machines, at most %.0f %% may be: run where cores are your own", p.Policy, 100*share, 100*maxStolen)})
+	}
+}
+
+func ratio(a, b time.Duration) float64 {
+	if b <= 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
+
+// JudgeAA doubts a comparison whose baseline differs from itself.
+func (r *Result) JudgeAA() {
+	aa := r.Comparison.AA
+	if aa == nil || !aa.Miss.Significant {
+		return
+	}
+	r.Doubt(Doubt{About: "a/a", Machine: true,
+		Text: fmt.Sprintf("%s differs from itself: its mean miss rate by %+.2f points between two runs of each repeat (p=%.3f): the machine changes while it runs; stop what else runs and compare again", aa.Policy, 100**aa.Miss.Difference, *aa.Miss.P)})
+}
+
+// ClockStep is the smallest step that the clock was seen to make: its
+// resolution, or the time that it takes to read it.
+func ClockStep() time.Duration {
+	least := time.Duration(1<<63 - 1)
+	for range 100 {
+		begin := time.Now()
+		step := time.Since(begin)
+		for step <= 0 {
+			step = time.Since(begin)
+		}
+		least = min(least, step)
+	}
+	return least
+}
+
+// JudgeLost doubts a run that went on without an accelerator.
+func (r *Result) JudgeLost(p *PolicyResult) {
+	if p.Execution != nil && len(p.Lost) > 0 {
+		r.Doubt(Doubt{About: "lost " + p.Policy, Text: fmt.Sprintf("%s lost accelerators: %s", p.Policy, strings.Join(p.Lost, ", "))})
+	}
+}

@@ -1,0 +1,118 @@
+// Package result has the documents of runs and simulations, and judges whether a
+// run supports what it says. Sessions write them, views read them; it knows
+// neither.
+package result
+
+import (
+	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// Result is what a run or simulation of several policies on the same arrivals
+// gave: the document that --json prints and that result.json holds.
+type Result struct {
+	Driver       string         `json:"driver"`
+	Hardware     string         `json:"hardware"`
+	Host         hostinfo.Info  `json:"host"`
+	ORT          string         `json:"onnxruntime"`
+	Accelerators []runtime.Spec `json:"accelerators"`
+	Traffic      TrafficInfo    `json:"traffic"`
+	Models       []ModelInfo    `json:"models"`
+	// ClockStepNS is the step in which the clock that everything is timed by
+	// advances; 0 in simulations.
+	ClockStepNS int64 `json:"clock_step_ns,omitempty"`
+	// Policies are the runs of every policy, in the order of the configuration;
+	// of several repeats, the first. Again is then the baseline's second run, if
+	// an A/A comparison was asked for, and Later holds the other repeats.
+	Policies []PolicyResult `json:"policies"`
+	Again    *PolicyResult  `json:"a_a,omitempty"`
+	Later    []Repeat       `json:"later_repeats,omitempty"`
+	// Comparison holds the policies against each other, over all repeats that
+	// are whole; nil where policies were not compared or no repeat is whole.
+	Comparison *comparison.Comparison `json:"comparison,omitempty"`
+	// Valid is false when the run cannot support what it says; Reasons say why
+	// and what to change.
+	Valid   bool     `json:"valid"`
+	Reasons []string `json:"invalid_reasons,omitempty"`
+
+	doubts []Doubt
+}
+
+// Repeat is one repeat of a comparison after the first, with arrivals of its own.
+type Repeat struct {
+	Seed     uint64         `json:"seed"`
+	Policies []PolicyResult `json:"policies"`
+	Again    *PolicyResult  `json:"a_a,omitempty"`
+}
+
+// TrafficInfo is the traffic that all policies got.
+type TrafficInfo struct {
+	Arrivals  string  `json:"arrivals"`
+	Phases    string  `json:"phases"`
+	Jitter    float64 `json:"jitter"`
+	DurationS float64 `json:"duration_s"`
+	Seed      uint64  `json:"seed"`
+	Drop      string  `json:"drop"`
+	// Load is the demand as a share of the measured capacity: the fluid bound,
+	// which no schedule exceeds.
+	Load float64 `json:"load"`
+}
+
+// ModelInfo is what was planned for a model.
+type ModelInfo struct {
+	Name        string  `json:"name"`
+	Granularity string  `json:"granularity"`
+	Layers      int     `json:"layers"`
+	RatePerS    float64 `json:"rate_per_s"`
+	DeadlineMS  float64 `json:"deadline_ms"`
+	// LatencyMS is the sum of the layers' medians on each accelerator, where
+	// all layers run there; FastestMS with each layer where it is fastest.
+	LatencyMS map[string]float64 `json:"latency_ms"`
+	FastestMS float64            `json:"fastest_ms"`
+	// Level and Infeasible are Algorithm 1's; Preferred counts the layers that
+	// are fastest on each accelerator.
+	Level      int            `json:"budget_level"`
+	Infeasible bool           `json:"infeasible,omitempty"`
+	Preferred  map[string]int `json:"preferred_layers"`
+	// Variants counts the layer variants that the plan has; their accuracy was
+	// measured as AccuracyMetric, on AccuracyRequests inputs, on which the
+	// original's is AccuracyOriginal.
+	Variants         int     `json:"variants_planned,omitempty"`
+	AccuracyMetric   string  `json:"accuracy_metric,omitempty"`
+	AccuracyRequests int     `json:"accuracy_requests,omitempty"`
+	AccuracyOriginal float64 `json:"accuracy_original,omitempty"`
+}
+
+// PolicyResult is one policy's run.
+type PolicyResult struct {
+	eventlog.Metrics
+	DecisionP50NS int64 `json:"decision_ns_p50,omitempty"`
+	DecisionP99NS int64 `json:"decision_ns_p99,omitempty"`
+	*runtime.Verification
+	*Execution
+	Log   string `json:"log,omitempty"`
+	Trace string `json:"trace,omitempty"`
+}
+
+// Lanes are, under the policy that schedules nothing, how many requests ran at
+// once at most, each in a lane of its own, and how busy lanes were on average; 0
+// for other policies, whose utilization is that of accelerators.
+func (p *PolicyResult) Lanes() (n int, mean float64) {
+	if p.Policy != runtime.Unscheduled {
+		return 0, 0
+	}
+	for _, x := range p.Utilization {
+		mean += x / float64(len(p.Utilization))
+	}
+	return len(p.Utilization), mean
+}
+
+// FileName is the name of the result's file in the output folder.
+func (r *Result) FileName() string {
+	if r.Driver == eventlog.Simulated {
+		return "simulated.json"
+	}
+	return "result.json"
+}
