@@ -22,6 +22,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/traffic"
 	"github.com/terastal/terastal/variants"
 )
@@ -284,7 +285,7 @@ var defaultPolicies = []string{"fcfs", "edf", "dream", "terastal"}
 
 func policyNames() []string {
 	var out []string
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		out = append(out, p.Name)
 	}
 	return out
@@ -454,7 +455,7 @@ func (c *Config) validate() error {
 		if slices.Contains(c.Policies[:i], p) {
 			return fmt.Errorf("policy %q is listed twice", p)
 		}
-		if _, err := sched.FindPolicy(p); err != nil && p != runtime.Unscheduled {
+		if _, err := policy.Find(p); err != nil && p != runtime.Unscheduled {
 			return fmt.Errorf("%w; %s takes no decisions at all", err, runtime.Unscheduled)
 		}
 	}

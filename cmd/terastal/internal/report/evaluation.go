@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // The published reductions of the deadline-miss rate (arXiv 2606.06818), and the
@@ -56,10 +57,10 @@ func policiesOf(results []study.Result) []string {
 			out = append(out, r.Policy)
 		}
 	}
-	order := sched.Policies()
+	order := policy.All()
 	rank := func(name string) int {
 		base, options, _ := strings.Cut(name, ":")
-		at := slices.IndexFunc(order, func(p sched.PolicyInfo) bool { return p.Name == base })
+		at := slices.IndexFunc(order, func(p policy.Info) bool { return p.Name == base })
 		if options != "" { // after what it changes
 			at = len(order) + at
 		}

@@ -232,7 +232,7 @@ func (f *Flow) simulate(name string, t traffic.Config, arrivals []traffic.Arriva
 		Seed: t.Seed, Adapt: f.Config.Adapt, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration,
 		System: *f.Tables.System(), Rates: t.Rates, Duration: t.Duration}}
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		return nil, err
 	}

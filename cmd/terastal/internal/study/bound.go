@@ -2,11 +2,12 @@ package study
 
 import (
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
 // MissBound is the fluid lower bound on the mean miss rate of a published
-// scenario with its rates scaled; see sched.Tables.MissBound.
+// scenario with its rates scaled; see fluid.MissBound.
 func MissBound(name string, scale float64) (float64, error) {
 	s, err := scenario.Load(name)
 	if err != nil {
@@ -16,12 +17,12 @@ func MissBound(name string, scale float64) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	p, err := t.NewPricing(s.Rates)
+	p, err := fluid.Price(t, s.Rates)
 	if err != nil {
 		return 0, err
 	}
 	for m := range s.Rates {
 		s.Rates[m] *= scale
 	}
-	return t.MissBound(p, s.Rates), nil
+	return fluid.MissBound(t, p, s.Rates), nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -42,6 +43,9 @@ type Options struct {
 	Seeds int
 	// Systems are further scenarios by name, beside the published ones.
 	Systems map[string]scenario.Scenario
+	// Policies are further policies by name, besides those that package policy
+	// knows.
+	Policies map[string]sched.Constructor
 	// Durations, if not nil, says how long layers take, by seed; the cells'
 	// Noise then has to be zero.
 	Durations func(seed uint64) sim.Durations
@@ -56,8 +60,8 @@ type Options struct {
 	Drift float64
 	// Overhead is added to every layer's time, unpredicted.
 	Overhead time.Duration
-	// SearchTime, if not zero, is how long a search takes that policies make
-	// beside the engine; zero makes searches part of decisions, in no time.
+	// SearchTime is how long a policy's search takes on a core of its own; zero
+	// makes searches part of decisions, which take no time. See sim.Config.
 	SearchTime time.Duration
 	// Adapt corrects predictions while simulating; see sched.Config.
 	Adapt bool
@@ -224,16 +228,12 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	if err != nil {
 		return nil, 0, err
 	}
-	tables := p.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
-	policy, err := sched.NewPolicy(c.Policy, tables)
-	if err != nil {
-		return nil, 0, err
+	of, ok := o.Policies[c.Policy]
+	if !ok {
+		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
+	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
@@ -255,9 +255,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		}
 		cfg.Duration = sim.Delayed(sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed), o.Overhead)
 	}
-	if o.SearchTime > 0 {
-		cfg.SearchTime = func(sched.Found) time.Duration { return o.SearchTime }
-	}
+	cfg.SearchTime = o.SearchTime
 	end, err := sim.Run(cfg)
 	return t, end, err
 }

@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"slices"
@@ -21,9 +21,15 @@ type plain interface {
 type configured interface{ configure(sched.Config) }
 
 // boundedRollout is rollout with searches that long queues end early.
-const boundedRollout = "rollout:events=12:touches=60"
+const boundedRollout = "bounded rollout"
 
-// newPlain returns the plain form of any policy that sched.NewPolicy makes.
+func bounded() rolloutOptions {
+	o := defaultRollout()
+	o.events, o.touches = 12, 60
+	return o
+}
+
+// newPlain returns the plain form of any policy that Find knows.
 func newPlain(sys *sched.System, name string) plain {
 	r := reference{sys, name}
 	if base, whole := strings.CutSuffix(name, "-model"); whole {
@@ -31,12 +37,12 @@ func newPlain(sys *sched.System, name string) plain {
 	}
 	switch name {
 	case "pedf":
-		return newPlainRule(sys, sched.PricedEDF())
+		return newPlainRule(sys, pricedEDF())
 	case "rollout":
 		return newPlainRollout(sys)
 	case boundedRollout:
 		p := newPlainRollout(sys)
-		p.o.Events, p.o.Touches = 12, 60
+		p.o = bounded()
 		return p
 	case "llf":
 		return memoryless{r, r.llf}
@@ -46,7 +52,7 @@ func newPlain(sys *sched.System, name string) plain {
 		return newPlainDREAM(sys)
 	case "terastal-novariants":
 		return memoryless{r, reference{withoutVariants(sys), name}.terastal}
-	case "terastal-nobudgets", "terastal-laxity":
+	case "terastal-nobudgets":
 		return memoryless{r, r.terastal}
 	}
 	return memoryless{r, r.choices}

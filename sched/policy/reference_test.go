@@ -1,7 +1,6 @@
-package sched_test
+package policy
 
 import (
-	"math/big"
 	"slices"
 	"sort"
 	"strconv"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 )
 
 // reference is every policy once more, written from the paper as plainly as
@@ -18,9 +18,6 @@ type reference struct {
 	sys  *sched.System
 	name string
 }
-
-// exists reports whether there is a reference for the policy.
-func (r reference) exists() bool { return slices.Contains([]string{"fcfs", "edf", "terastal"}, r.name) }
 
 func (r reference) choices(s *sched.State) []sched.Choice {
 	switch r.name {
@@ -198,11 +195,8 @@ func (r reference) virtualDeadline(j sched.Job) time.Duration {
 	if r.name == "terastal-nobudgets" {
 		return j.Deadline
 	}
-	budget := r.budgetDeadline(j)
+	budget := schedtest.VirtualDeadline(r.sys, j)
 	laxity := j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
-	if r.name == "terastal-laxity" {
-		return budget + (laxity-budget)*3/4
-	}
 	if share, ok := strings.CutPrefix(r.name, laxityName); ok {
 		x, err := strconv.ParseFloat(share, 64)
 		if err != nil {
@@ -215,46 +209,3 @@ func (r reference) virtualDeadline(j sched.Job) time.Duration {
 
 // laxityName and a number name terastal with that share of laxity.
 const laxityName = "laxity="
-
-func (r reference) budgetDeadline(j sched.Job) time.Duration {
-	selected := selectLevels(r.sys.Models[j.Model])
-	upTo, all := new(big.Int), new(big.Int)
-	for l, c := range selected {
-		all.Add(all, big.NewInt(int64(c)))
-		if l <= int(j.Layer) {
-			upTo.Add(upTo, big.NewInt(int64(c)))
-		}
-	}
-	share := big.NewInt(int64(j.Deadline - j.Release))
-	share.Mul(share, upTo).Quo(share, all)
-	return j.Release + time.Duration(share.Int64())
-}
-
-// selectLevels is Algorithm 1 up to the division: the latency of each layer's
-// original at the first level at which their sum fits the deadline, or at the
-// last.
-func selectLevels(m sched.Model) []time.Duration {
-	for rho := 1; ; rho++ {
-		var selected []time.Duration
-		var sum time.Duration
-		more := false
-		for _, layer := range m.Layers {
-			distinct := map[time.Duration]bool{}
-			var slowestFirst []time.Duration
-			for _, c := range layer.Implementations[0].Latency {
-				if c != sched.Unavailable && !distinct[c] {
-					distinct[c] = true
-					slowestFirst = append(slowestFirst, c)
-				}
-			}
-			sort.Slice(slowestFirst, func(a, b int) bool { return slowestFirst[a] > slowestFirst[b] })
-			c := slowestFirst[min(rho, len(slowestFirst))-1]
-			more = more || rho < len(slowestFirst)
-			selected = append(selected, c)
-			sum += c
-		}
-		if sum <= m.Deadline || !more {
-			return selected
-		}
-	}
-}

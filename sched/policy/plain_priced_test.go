@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"maps"
@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 )
 
 // plainRule is a priced rule written as plainly as possible, from the comment of
 // the fast one.
 type plainRule struct {
 	reference
-	sched.RuleOptions
+	ruleOptions
 	prices []float64
 	rates  []float64
 	lost   bool // requests that nothing can save are served, last
@@ -46,7 +47,7 @@ func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
 
 // newPlainRule takes the system's prices, or those for one release of every
 // model per deadline.
-func newPlainRule(sys *sched.System, o sched.RuleOptions) *plainRule {
+func newPlainRule(sys *sched.System, o ruleOptions) *plainRule {
 	tables, err := sched.Compile(*sys)
 	if err != nil {
 		panic(err)
@@ -55,7 +56,7 @@ func newPlainRule(sys *sched.System, o sched.RuleOptions) *plainRule {
 	for _, m := range sys.Models {
 		rates = append(rates, 1/m.Deadline.Seconds())
 	}
-	p, err := tables.NewPricing(rates)
+	p, err := fluid.Price(tables, rates)
 	if err != nil {
 		panic(err)
 	}
@@ -137,7 +138,7 @@ func (p *plainRule) work(layers []sched.Layer) float64 {
 // deferred is Moore and Hodgson's rule.
 func (p *plainRule) deferred(s *sched.State) map[int]bool {
 	out := map[int]bool{}
-	if !p.Admission {
+	if !p.admission {
 		return out
 	}
 	var jobs []int
@@ -193,18 +194,18 @@ func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []en
 		case deferred[i]:
 			e.class = 1
 		}
-		switch p.Order {
-		case 0:
+		switch p.order {
+		case byDeadline:
 			e.key = float64(due)
-		case 1:
+		case byLaxity:
 			e.key = float64(due - left)
-		case 2:
+		case byArrival:
 			e.key = float64(j.Release - s.Now)
-		case 3:
+		case byRatio:
 			e.key = float64(due) / float64(left)
-		case 4:
+		case byHalfLaxity:
 			e.key = float64(due) - float64(left)/2
-		case 5:
+		case byMeanLaxity:
 			e.key = float64(due) - toGo(p.left(j))
 		}
 		list = append(list, e)
@@ -233,14 +234,14 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 	for _, e := range list {
 		j := s.Jobs[e.i]
 		due, left := p.due(s, j), p.latest(j)
-		gain := p.Gain
-		if p.Dynamic {
+		gain := p.gain
+		if p.dynamic {
 			gain *= min(3, max(0, float64(due-left)/float64(left)))
 		}
 		after := p.left(j)[1:]
 		rest := fastest(after)
-		if p.Caution > 0 {
-			rest = time.Duration((1-p.Caution)*float64(rest) + p.Caution*toGo(after))
+		if p.caution > 0 {
+			rest = time.Duration((1-p.caution)*float64(rest) + p.caution*toGo(after))
 		}
 		all := p.options(j, free)
 		inTime := func(o option) bool { return o.finish-s.Now+rest <= due }

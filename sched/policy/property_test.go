@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"fmt"
@@ -8,129 +8,35 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
-// failer is what *testing.T, *testing.B and *rapid.T have in common.
-type failer interface {
-	Helper()
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-}
-
 // forEachPolicy runs a test once per policy.
 func forEachPolicy(t *testing.T, f func(t *testing.T, policy string)) {
-	for _, p := range sched.Policies() {
+	for _, p := range All() {
 		t.Run(p.Name, func(t *testing.T) { f(t, p.Name) })
 	}
 }
 
-func compile(t failer, sys sched.System) *sched.Tables {
+func newPolicy(t schedtest.T, name string, tables *sched.Tables) sched.Policy {
 	t.Helper()
-	tables, err := sched.Compile(sys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tables
-}
-
-func newPolicy(t failer, name string, tables *sched.Tables) sched.Policy {
-	t.Helper()
-	p, err := sched.NewPolicy(name, tables)
+	p, err := Named(name)(sched.Config{Tables: tables, Drop: sched.DropLate})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func newEngine(t failer, cfg sched.Config) *sched.Engine {
+func newEngine(t schedtest.T, cfg sched.Config) *sched.Engine {
 	t.Helper()
 	e, err := sched.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
-}
-
-// compared is a policy and its reference; every decision of the first has to be
-// that of the second, and must leave the state alone.
-type compared struct {
-	t    failer
-	fast sched.Policy
-	reference
-}
-
-func (c compared) Select(s *sched.State, out []sched.Choice) []sched.Choice {
-	var before sched.State
-	before.CopyFrom(s)
-	out = c.fast.Select(s, out)
-	if before.Now != s.Now || !slices.Equal(before.Jobs, s.Jobs) || !slices.Equal(before.Accelerators, s.Accelerators) {
-		c.t.Fatalf("the policy changed the state from\n%+v to\n%+v", before, *s)
-	}
-	if want := c.choices(s); !slices.Equal(out, want) {
-		c.t.Fatalf("system %+v\nstate %+v\nchose     %+v\nreference %+v", *c.sys, *s, out, want)
-	}
-	return out
-}
-
-// TestReference holds every policy that has a plain reference against it, on
-// random systems and random events, and the records of all against the
-// engine's invariants.
-func TestReference(t *testing.T) {
-	forEachPolicy(t, func(t *testing.T, name string) {
-		check(t, func(t *rapid.T) {
-			sys := drawSystem(t)
-			tables := compile(t, sys)
-			var log records
-			cfg := sched.Config{Tables: tables, Recorder: &log, Policy: newPolicy(t, name, tables),
-				Drop: sched.DropPolicy(number(t, 3, "drop")), Queue: 1 + number(t, 8, "queue")}
-			if ref := (reference{&sys, name}); ref.exists() {
-				cfg.Policy = compared{t, cfg.Policy, ref}
-			}
-			engine := newEngine(t, cfg)
-			drawEvents(t, &sys, engine)
-			if n := engine.Active(); n != 0 {
-				t.Fatalf("%d jobs are left after the end", n)
-			}
-			log.check(t, &sys, cfg)
-		})
-	})
-}
-
-// TestBudgets holds Algorithm 1 against its reference: levels, sum, and shares
-// that meet the exact ones at every prefix.
-func TestBudgets(t *testing.T) {
-	check(t, func(t *rapid.T) {
-		sys := drawSystem(t)
-		m := sys.Models[0]
-		b, err := sched.ComputeBudgets(&m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := selectLevels(m)
-		if !slices.Equal(b.Selected, want) {
-			t.Fatalf("selected %v, want %v", b.Selected, want)
-		}
-		var sum, upTo time.Duration
-		for _, c := range want {
-			sum += c
-		}
-		if b.Infeasible != (sum > m.Deadline) {
-			t.Fatalf("infeasible is %v with %v of %v", b.Infeasible, sum, m.Deadline)
-		}
-		ref := reference{sys: &sys}
-		for l, share := range b.Layer {
-			upTo += share
-			if v := ref.virtualDeadline(sched.Job{Layer: int32(l), Deadline: m.Deadline}); v != upTo {
-				t.Fatalf("layers to %d have %v, want %v", l, upTo, v)
-			}
-		}
-		if upTo != m.Deadline {
-			t.Fatalf("the shares sum to %v of %v", upTo, m.Deadline)
-		}
-	})
 }
 
 // records collects what an engine records.
@@ -146,7 +52,7 @@ func (l records) each(change func(sched.Record) sched.Record) {
 
 // check follows the records with a state of its own and fails at the first that
 // breaks an invariant.
-func (l records) check(t failer, sys *sched.System, cfg sched.Config) {
+func (l records) check(t schedtest.T, sys *sched.System, cfg sched.Config) {
 	type job struct {
 		release  sched.Record
 		layer    int
@@ -241,12 +147,12 @@ func (l records) check(t failer, sys *sched.System, cfg sched.Config) {
 }
 
 // simulate runs the system and returns everything it recorded.
-func simulate(t failer, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
+func simulate(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
 	t.Helper()
-	tables := compile(t, sys)
+	tables := schedtest.Compile(t, sys)
 	var log records
 	_, err := sim.Run(sim.Config{Arrivals: arrivals,
-		Engine: sched.Config{Tables: tables, Policy: newPolicy(t, policy, tables), Drop: drop, Recorder: &log}})
+		Engine: sched.Config{Tables: tables, Policy: Named(policy), Drop: drop, Recorder: &log}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +240,7 @@ var laws = []law{{
 	change: func(t *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		sys.Models = slices.Clone(sys.Models)
 		for m := range sys.Models {
-			sys.Models[m].Deadline = time.Duration(1 + number(t, 64, "deadline"))
+			sys.Models[m].Deadline = time.Duration(1 + schedtest.Number(t, 64, "deadline"))
 		}
 		return sys, arrivals
 	},
@@ -410,10 +316,10 @@ func changed(sys sched.System, change func(time.Duration) time.Duration) sched.S
 func TestLaws(t *testing.T) {
 	for _, law := range laws {
 		t.Run(law.name, func(t *testing.T) {
-			for _, p := range sched.Policies() {
+			for _, p := range All() {
 				if len(law.policies) == 0 || slices.Contains(law.policies, p.Name) {
 					t.Run(p.Name, func(t *testing.T) {
-						checkSome(t, 5, func(t *rapid.T) { law.check(t, p.Name) })
+						schedtest.CheckSome(t, 5, func(t *rapid.T) { law.check(t, p.Name) })
 					})
 				}
 			}
@@ -422,17 +328,17 @@ func TestLaws(t *testing.T) {
 }
 
 func (l *law) check(t *rapid.T, policy string) {
-	sys := drawSystem(t)
+	sys := schedtest.System(t)
 	sys = changed(sys, func(d time.Duration) time.Duration {
 		return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
 	})
-	if newWhole(t, policy, compile(t, sys)) == nil {
+	if !exists(policy, schedtest.Compile(t, sys)) {
 		return
 	}
-	arrivals := drawArrivals(t, &sys)
+	arrivals := schedtest.Arrivals(t, &sys)
 	drop := sched.DropNone
 	if l.drops {
-		drop = sched.DropPolicy(number(t, 3, "drop"))
+		drop = sched.DropPolicy(schedtest.Number(t, 3, "drop"))
 	}
 	want := simulate(t, sys, policy, drop, arrivals)
 	otherSystem, otherArrivals := l.change(t, sys, arrivals)

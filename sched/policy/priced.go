@@ -1,9 +1,34 @@
-package sched
+package policy
 
 import (
 	"math"
 	"time"
+
+	"github.com/terastal/terastal/sched"
 )
+
+// PEDF is priced EDF: earliest deadline first among the requests that admission
+// lets in, each on the accelerator where finish time and price-weighted latency
+// together are least; see pricedRule.
+func PEDF(c sched.Config) (sched.Policy, error) {
+	p, err := newPriced(c.Tables)
+	if err != nil {
+		return nil, err
+	}
+	return pedf{newPricedRule(p, &c, pricedEDF())}, nil
+}
+
+// pedf learns how long layers take.
+type pedf struct{ *pricedRule }
+
+func (p pedf) Completed(predicted, took time.Duration)     { p.pace.observe(predicted, took) }
+func (pedf) Ended(sched.Job, sched.Outcome, time.Duration) {}
+func (pedf) GiveUp(*sched.State, int) int                  { return -1 }
+
+// pricedEDF is the rule of that name.
+func pricedEDF() ruleOptions {
+	return ruleOptions{order: byDeadline, gain: 2, admission: true, dynamic: true}
+}
 
 // pricedRule is a family of dispatch rules of our own. With k over
 // accelerators, A of them, free[k] when each is free, D a request's deadline,
@@ -89,23 +114,21 @@ type claim struct {
 	job   int32
 }
 
-func newPricedRule(p *priced, o ruleOptions) *pricedRule {
-	return &pricedRule{priced: p, ruleOptions: o}
+// newPricedRule makes a rule for an engine with this configuration.
+func newPricedRule(p *priced, c *sched.Config, o ruleOptions) *pricedRule {
+	return &pricedRule{priced: p, ruleOptions: o, lost: c.Drop == sched.DropNone || c.Drop == sched.DropSmart}
 }
 
-// configure learns whether the engine drops requests that nothing can save.
-func (p *pricedRule) configure(cfg *Config) { p.lost = cfg.Drop == DropNone || cfg.Drop == DropSmart }
-
-func (p *pricedRule) Select(s *State, out []Choice) []Choice {
+func (p *pricedRule) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	p.free = p.free[:0]
 	idle, busy := 0, 0
 	for k := range s.Accelerators {
-		f := s.free(k)
-		if f < never {
+		f := s.Free(k)
+		if f < sched.Never {
 			f -= s.Now
 		}
 		p.free = append(p.free, f)
-		if s.Accelerators[k].Job != Idle {
+		if s.Accelerators[k].Job != sched.Idle {
 			busy++
 		} else if f == 0 {
 			idle++
@@ -134,19 +157,19 @@ func (p *pricedRule) Select(s *State, out []Choice) []Choice {
 }
 
 // list collects the waiting jobs in the order in which they are served.
-func (p *pricedRule) list(s *State, lost bool) {
+func (p *pricedRule) list(s *sched.State, lost bool) {
 	p.ready = p.ready[:0]
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		if !j.Waiting() {
 			continue
 		}
-		m := &p.t.models[j.Model]
-		due, left := p.due(s, j), m.remain[j.Layer]
+		m := p.t.Model(j.Model)
+		due, left := p.due(s, j), m.Remaining(j.Layer)
 		c := candidate{job: int32(i)}
 		if left > due {
 			c.class = savable
-			if p.least(j.Model, j.Used, int(j.Layer)) > due {
+			if p.least(j.Model, j.Used, j.Layer) > due {
 				if !lost {
 					continue
 				}
@@ -165,7 +188,7 @@ func (p *pricedRule) list(s *State, lost bool) {
 		case byHalfLaxity:
 			c.key = float64(due) - float64(left)/2
 		case byMeanLaxity:
-			c.key = float64(due) - m.mean[j.Layer]
+			c.key = float64(due) - m.MeanRemaining(j.Layer)
 		}
 		p.ready = append(p.ready, c)
 	}
@@ -197,7 +220,7 @@ func (c *candidate) before(o *candidate) bool {
 }
 
 // admit marks jobs as deferred.
-func (p *pricedRule) admit(s *State) {
+func (p *pricedRule) admit(s *sched.State) {
 	p.admitted, p.deferred = p.admitted[:0], cleared(p.deferred, len(s.Jobs))
 	all, first := 0.0, math.Inf(1)
 	for i := range s.Jobs {
@@ -241,24 +264,23 @@ func (p *pricedRule) admit(s *State) {
 }
 
 // serve chooses for one job, and books the accelerator.
-func (p *pricedRule) serve(s *State, c *candidate) (Choice, bool) {
+func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
-	m := &p.t.models[j.Model]
-	due, left := p.due(s, j), m.remain[j.Layer]
+	m := p.t.Model(j.Model)
+	due, left := p.due(s, j), m.Remaining(j.Layer)
 	gain := p.gain
 	if p.dynamic {
 		gain *= min(3, max(0, float64(due-left)/float64(left)))
 	}
-	rest := m.remain[j.Layer+1]
+	rest := m.Remaining(j.Layer + 1)
 	if p.caution > 0 {
-		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.mean[j.Layer+1])
+		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
 	}
-	first, end := m.row[j.Layer], m.row[j.Layer+1]
-	latency, handoff := p.t.costs(m, j, int(first))
-	at, finish, least := -1, never, math.Inf(1)
+	latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
+	at, finish, least := -1, sched.Never, math.Inf(1)
 	inTime := false
 	for k, f := range p.free {
-		if f >= never || latency[k] >= never {
+		if f >= sched.Never || latency[k] >= sched.Never {
 			continue
 		}
 		cost := latency[k]
@@ -271,17 +293,17 @@ func (p *pricedRule) serve(s *State, c *candidate) (Choice, bool) {
 			at, finish, least, inTime = k, f, x, fits
 		}
 	}
-	choice := Choice{Reason: CheapestInTime}
+	choice := sched.Choice{Reason: sched.CheapestInTime}
 	if !inTime {
-		choice.Reason = Cheapest
-		for row, soonest := first+1, never; row < end; row++ {
-			bit := m.bit[row]
-			if !m.allowed(j.Used, bit) {
+		choice.Reason = sched.Cheapest
+		soonest := sched.Never
+		for i := int32(1); i < m.Implementations(j.Layer); i++ {
+			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			latency, _ := p.t.costs(m, j, int(row))
+			latency := m.Latency(j.Layer, i)
 			for k, f := range p.free {
-				if f >= never || latency[k] >= never {
+				if f >= sched.Never || latency[k] >= sched.Never {
 					continue
 				}
 				f += latency[k]
@@ -291,7 +313,7 @@ func (p *pricedRule) serve(s *State, c *candidate) (Choice, bool) {
 				if f < soonest && f+rest <= due {
 					soonest = f
 					at, finish = k, f
-					choice.Implementation, choice.Reason = row-first, VariantInTime
+					choice.Implementation, choice.Reason = i, sched.VariantInTime
 				}
 			}
 		}
@@ -300,7 +322,7 @@ func (p *pricedRule) serve(s *State, c *candidate) (Choice, bool) {
 		return choice, false
 	}
 	choice.Accelerator = int32(at)
-	if s.idle(at) && p.free[at] == 0 {
+	if s.Idle(at) && p.free[at] == 0 {
 		p.free[at] = finish
 		return choice, true
 	}

@@ -1,11 +1,13 @@
-package sched
+package policy
 
 import (
-	"math/bits"
+	"slices"
 	"time"
+
+	"github.com/terastal/terastal/sched"
 )
 
-// dream is the DREAM baseline (ASPLOS 2023) as its formulas are publicly
+// DREAM is the baseline of that name (ASPLOS 2023) as its formulas are publicly
 // recalled; neither its text nor its code was at hand, and only the urgency and
 // starvation terms are corroborated by public derivatives:
 //
@@ -24,25 +26,27 @@ import (
 //
 // Its smart frame drop, which other policies can have as DropSmart, comes with
 // it whatever the drop policy.
+func DREAM(c sched.Config) (sched.Policy, error) {
+	return &dream{t: c.Tables, tuner: newTuner(c.Tables)}, nil
+}
+
 type dream struct {
-	t     *Tables
+	t     *sched.Tables
 	tuner tuner
 	taken []bool
 	used  []bool // by job: dispatched in this decision
 }
 
-func newDREAM(t *Tables) Policy { return &dream{t: t, tuner: newTuner(t)} }
-
-func (p *dream) Select(s *State, out []Choice) []Choice {
+func (p *dream) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	p.taken, p.used = cleared(p.taken, len(s.Accelerators)), cleared(p.used, len(s.Jobs))
 	for {
-		best, high := Choice{Reason: HighestScore}, -1.0
+		best, high := sched.Choice{Reason: sched.HighestScore}, -1.0
 		for i := range s.Jobs {
 			if !s.Jobs[i].Waiting() || p.used[i] {
 				continue
 			}
 			for k := range s.Accelerators {
-				if p.taken[k] || !s.idle(k) {
+				if p.taken[k] || !s.Idle(k) {
 					continue
 				}
 				if score := p.score(s, &s.Jobs[i], k); score > high {
@@ -64,19 +68,19 @@ func (p *dream) Select(s *State, out []Choice) []Choice {
 const mostUrgent = 1000
 
 // score is MapScore, or below zero where the layer cannot run.
-func (p *dream) score(s *State, j *Job, k int) float64 {
-	m := &p.t.models[j.Model]
-	latency := m.latency[int(m.row[j.Layer])*p.t.accs:][:p.t.accs]
-	if latency[k] >= never {
+func (p *dream) score(s *sched.State, j *sched.Job, k int) float64 {
+	m := p.t.Model(j.Model)
+	latency := m.Latency(j.Layer, 0)
+	if latency[k] >= sched.Never {
 		return -1
 	}
-	toGo := m.mean[j.Layer]
+	toGo := m.MeanRemaining(j.Layer)
 	// Near and past its deadline a request is most urgent.
 	slack := max(float64(j.Deadline-s.Now), toGo/mostUrgent)
 	var sum float64
 	runs := 0
 	for _, c := range latency {
-		if c < never {
+		if c < sched.Never {
 			sum += float64(c)
 			runs++
 		}
@@ -87,63 +91,41 @@ func (p *dream) score(s *State, j *Job, k int) float64 {
 	return urgency*preference + p.tuner.alpha*starvation + p.tuner.beta*p.energy(j, k)
 }
 
-func (p *dream) energy(j *Job, k int) float64 {
-	e := p.t.system.Models[j.Model].Energy
+func (p *dream) energy(j *sched.Job, k int) float64 {
+	e := p.t.System().Models[j.Model].Energy
 	if e == nil || e[j.Layer][k] <= 0 {
 		return 0
 	}
-	m := &p.t.models[j.Model]
-	latency := m.latency[int(m.row[j.Layer])*p.t.accs:][:p.t.accs]
+	m := p.t.Model(j.Model)
+	latency := m.Latency(j.Layer, 0)
 	sum := 0.0
 	for o, x := range e[j.Layer] {
-		if latency[o] < never {
+		if latency[o] < sched.Never {
 			sum += x
 		}
 	}
 	return sum / e[j.Layer][k]
 }
 
-// drops is the smart frame drop.
-func (p *dream) drops(s *State, i int) bool { return smartDrop(p.t, s, i) }
+func (p *dream) Completed(_, _ time.Duration) {}
 
-// smartDrop is DREAM's rule for giving up a waiting request: its minimal
-// remaining time exceeds its slack, more than one request is predicted to miss,
-// nothing depends on its model, and fewer than 2 of the model's last 10
-// requests were dropped.
-func smartDrop(t *Tables, s *State, i int) bool {
-	j := &s.Jobs[i]
-	m := &t.models[j.Model]
-	if s.Now+m.remain[j.Layer] <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
-		return false
-	}
-	missing := 0
-	for n := range s.Jobs {
-		if x := &s.Jobs[n]; t.earliestEnd(s, x) > x.Deadline {
-			if missing++; missing > 1 {
-				return true
-			}
+func (p *dream) Ended(j sched.Job, o sched.Outcome, _ time.Duration) { p.tuner.ended(int(j.Model), o) }
+
+// GiveUp is the smart frame drop.
+func (p *dream) GiveUp(s *sched.State, from int) int {
+	for i := from; i < len(s.Jobs); i++ {
+		if s.Jobs[i].Waiting() && p.t.SmartDrop(s, i) {
+			return i
 		}
 	}
-	return false
+	return -1
 }
-
-// earliestEnd is when a request would end if all its originals ran at their
-// fastest from now on, after the layer that runs.
-func (t *Tables) earliestEnd(s *State, j *Job) time.Duration {
-	remain := t.models[j.Model].remain
-	if j.Waiting() {
-		return s.Now + remain[j.Layer]
-	}
-	return max(s.Now, s.Accelerators[j.On].Free) + remain[j.Layer+1]
-}
-
-func (p *dream) ended(j Job, o Outcome, _ time.Duration) { p.tuner.ended(int(j.Model), o) }
 
 // tuner searches alpha and beta by coordinates: each candidate is used for a
 // window of ended jobs, the best becomes the centre, and the step is halved when
 // the centre was best.
 type tuner struct {
-	t           *Tables
+	t           *sched.Tables
 	alpha, beta float64
 	centre      [2]float64
 	step        float64
@@ -162,24 +144,25 @@ const (
 	tunerHighest = 2
 )
 
-func newTuner(t *Tables) tuner {
-	n := len(t.models)
-	u := tuner{t: t, centre: [2]float64{1, 1}, step: 0.5, seen: make([]float64, n), missed: make([]float64, n), spent: make([]float64, n), least: make([]float64, n)}
+func newTuner(t *sched.Tables) tuner {
+	n := len(t.System().Models)
+	u := tuner{t: t, centre: [2]float64{1, 1}, step: 0.5,
+		seen: make([]float64, n), missed: make([]float64, n), spent: make([]float64, n), least: make([]float64, n)}
 	u.alpha, u.beta = u.centre[0], u.centre[1]
 	return u
 }
 
 // spend counts the energy of a dispatch.
-func (u *tuner) spend(j *Job, k int) {
-	e := u.t.system.Models[j.Model].Energy
+func (u *tuner) spend(j *sched.Job, k int) {
+	e := u.t.System().Models[j.Model].Energy
 	if e == nil {
 		return
 	}
-	m := &u.t.models[j.Model]
-	latency := m.latency[int(m.row[j.Layer])*u.t.accs:][:u.t.accs]
+	m := u.t.Model(j.Model)
+	latency := m.Latency(j.Layer, 0)
 	least := e[j.Layer][k]
 	for o, x := range e[j.Layer] {
-		if latency[o] < never {
+		if latency[o] < sched.Never {
 			least = min(least, x)
 		}
 	}
@@ -187,9 +170,9 @@ func (u *tuner) spend(j *Job, k int) {
 	u.least[j.Model] += least
 }
 
-func (u *tuner) ended(model int, o Outcome) {
+func (u *tuner) ended(model int, o sched.Outcome) {
 	u.seen[model]++
-	if o != Met {
+	if o != sched.Met {
 		u.missed[model]++
 	}
 	if u.jobs++; u.jobs == tunerWindow {
@@ -197,7 +180,7 @@ func (u *tuner) ended(model int, o Outcome) {
 	}
 }
 
-// next closes a candidate's window and goes on to the next candidate.
+// next closes a candidate's window and opens the next candidate's.
 func (u *tuner) next() {
 	u.cost[u.candidate] = u.uxCost()
 	u.jobs = 0
@@ -256,4 +239,11 @@ func (u *tuner) uxCost() float64 {
 		}
 	}
 	return violations * energy
+}
+
+// cleared returns n times false, in the slice's memory where that is enough.
+func cleared(xs []bool, n int) []bool {
+	xs = slices.Grow(xs[:0], n)[:n]
+	clear(xs)
+	return xs
 }

@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"fmt"
@@ -7,14 +7,17 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
 // searches runs the engine over the arrivals with predicted durations, with
-// every wanted search beside it in no time, and tells of each around its Run.
-func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, run func(*sched.Search) sched.Found) {
-	search := engine.SearchBeside()
+// every wanted search outside of it, as if it had begun so long ago, and tells of
+// each around its run.
+func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, share float64, age time.Duration, run func(*search) int) {
+	p := engine.Policy().(*rollout)
+	p.Beside(share)
 	ends := make([]time.Duration, accs)
 	step := func(ev sched.Event) {
 		for _, d := range engine.Step(ev) {
@@ -41,8 +44,8 @@ func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, run fu
 			ends[ev.Accelerator] = 0
 		}
 		step(ev)
-		if engine.Prepare(search) {
-			step(sched.Event{Kind: sched.Searched, At: ev.At, Start: ev.At, Found: run(search)})
+		if p.Prepare(engine.State()) {
+			step(sched.Event{Kind: sched.Searched, At: ev.At, Start: ev.At - age, Found: run(p.search)})
 		}
 	}
 }
@@ -65,16 +68,16 @@ func BenchmarkSearch(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				tables := compile(b, s.System)
+				tables := schedtest.Compile(b, s.System)
 				var took []time.Duration
 				events := 0
 				for b.Loop() {
-					engine := newEngine(b, sched.Config{Tables: tables, Policy: newPolicy(b, "rollout", tables), Drop: sched.DropLate})
-					searches(engine, arrivals, len(s.System.Accelerators), func(s *sched.Search) sched.Found {
+					engine := newEngine(b, sched.Config{Tables: tables, Policy: Named("rollout"), Drop: sched.DropLate})
+					searches(engine, arrivals, len(s.System.Accelerators), 0, 0, func(s *search) int {
 						start := time.Now()
-						found := s.Run()
+						found := s.run()
 						took = append(took, time.Since(start))
-						events += found.Events
+						events += s.rolled
 						return found
 					})
 				}
@@ -94,11 +97,11 @@ func BenchmarkSearch(b *testing.B) {
 // BenchmarkPricedEDF measures one decision of priced EDF as its goals are
 // stated: after a completion, without variants.
 func BenchmarkPricedEDF(b *testing.B) {
-	sys := workload(4, 1)
+	sys := schedtest.Workload(4, 1)
 	for _, ready := range []int{4, 64} {
 		for _, idle := range []int{1, 4} {
 			b.Run(fmt.Sprintf("ready=%d/idle=%d", ready, idle), func(b *testing.B) {
-				policy := newPolicy(b, "pedf", compile(b, sys))
+				policy := newPolicy(b, "pedf", schedtest.Compile(b, sys))
 				s := readyState(&sys, ready, idle)
 				var out []sched.Choice
 				b.ReportAllocs()
@@ -112,7 +115,7 @@ func BenchmarkPricedEDF(b *testing.B) {
 
 // BenchmarkCopyState measures copying the state, per active request.
 func BenchmarkCopyState(b *testing.B) {
-	sys := workload(4, 1)
+	sys := schedtest.Workload(4, 1)
 	for _, jobs := range []int{4, 64} {
 		b.Run(fmt.Sprint("jobs=", jobs), func(b *testing.B) {
 			from := readyState(&sys, jobs, 1)

@@ -1,16 +1,15 @@
-package sched_test
+package policy
 
 import (
-	"flag"
 	"math/rand/v2"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
@@ -19,63 +18,19 @@ import (
 // allPolicies are the names of all policies, those for whole models included.
 func allPolicies() []string {
 	var names []string
-	for _, p := range sched.Policies() {
+	for _, p := range All() {
 		names = append(names, p.Name, p.Name+"-model")
 	}
 	return names
-}
-
-// checkN runs a property on n random cases; under the race detector, which finds
-// nothing where there are no goroutines, on a twentieth of them.
-func checkN(t *testing.T, n int, property func(*rapid.T)) {
-	t.Helper()
-	if sequential.Race {
-		n /= 20
-	}
-	checks := flag.Lookup("rapid.checks")
-	before := checks.Value.String()
-	if err := checks.Value.Set(strconv.Itoa(max(1, n))); err != nil {
-		t.Fatal(err)
-	}
-	defer checks.Value.Set(before)
-	rapid.Check(t, property)
-}
-
-// drawRichSystem draws a system that may have energies, triggers and additive
-// accuracy bounds, too.
-func drawRichSystem(t *rapid.T) sched.System {
-	sys := drawSystem(t)
-	for m := range sys.Models {
-		model := &sys.Models[m]
-		if chance(t, 40, "energy") {
-			for range model.Layers {
-				row := make([]float64, len(sys.Accelerators))
-				for k := range row {
-					row[k] = float64(number(t, 5, "energy"))
-				}
-				model.Energy = append(model.Energy, row)
-			}
-		}
-		if m > 0 && chance(t, 25, "trigger") {
-			model.Trigger = &sched.Trigger{Parent: sys.Models[number(t, m, "parent")].Name, Probability: []float64{0.25, 0.5, 1}[number(t, 3, "probability")]}
-		}
-		if model.Variants > 0 && chance(t, 30, "bound") {
-			model.Valid, model.MaxLoss = nil, float64(number(t, 16, "most"))/64
-			for range model.Variants {
-				model.Loss = append(model.Loss, float64(number(t, 8, "loss"))/64)
-			}
-		}
-	}
-	return sys
 }
 
 // drawPricing computes prices for rates that deadlines do not tell.
 func drawPricing(t *rapid.T, sys *sched.System) *sched.Pricing {
 	var rates []float64
 	for range sys.Models {
-		rates = append(rates, float64(uint(1)<<number(t, 10, "rate")))
+		rates = append(rates, float64(uint(1)<<schedtest.Number(t, 10, "rate")))
 	}
-	p, err := compile(t, *sys).NewPricing(rates)
+	p, err := fluid.Price(schedtest.Compile(t, *sys), rates)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,24 +62,63 @@ func listedSets(sys sched.System) sched.System {
 	return sys
 }
 
-// against returns a policy that fails at its first decision that is not the
-// plain one's, and a recorder that the engine has to have.
-func against(t failer, sys *sched.System, fast sched.Policy, slow plain, next sched.Recorder) (sched.Policy, sched.Recorder) {
-	policy := sched.Observed{Policy: fast,
-		Selected: func(before, after *sched.State, out []sched.Choice) {
-			if before.Now != after.Now || !slices.Equal(before.Jobs, after.Jobs) || !slices.Equal(before.Accelerators, after.Accelerators) {
-				t.Fatalf("the policy changed the state from\n%+v to\n%+v", *before, *after)
-			}
-			if want := slow.choices(after); !slices.Equal(out, want) {
-				t.Fatalf("system %+v\nstate %+v\nchose     %+v\nreference %+v", *sys, *after, out, want)
-			}
-		},
-		Dropping: func(s *sched.State, job int, drop bool) {
-			if want := slow.drops(s, job); drop != want {
-				t.Fatalf("system %+v\nstate %+v\njob %d: dropped is %v, want %v", *sys, *s, job, drop, want)
-			}
-		}}
-	return policy, teacher{slow, next, map[int32]sched.Record{}}
+// against makes a policy that fails at its first decision that is not the plain
+// one's, and a recorder that the engine has to have.
+func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plain, next sched.Recorder) (sched.Constructor, sched.Recorder) {
+	of := func(c sched.Config) (sched.Policy, error) {
+		p, err := fast(c)
+		return compared{t, sys, p, slow}, err
+	}
+	return of, teacher{slow, next, map[int32]sched.Record{}}
+}
+
+// compared is a policy that is held against its plain form.
+type compared struct {
+	t    schedtest.T
+	sys  *sched.System
+	fast sched.Policy
+	slow plain
+}
+
+func (c compared) Select(s *sched.State, out []sched.Choice) []sched.Choice {
+	var before sched.State
+	before.CopyFrom(s)
+	out = c.fast.Select(s, out)
+	if before.Now != s.Now || !slices.Equal(before.Jobs, s.Jobs) || !slices.Equal(before.Accelerators, s.Accelerators) {
+		c.t.Fatalf("the policy changed the state from\n%+v to\n%+v", before, *s)
+	}
+	if want := c.slow.choices(s); !slices.Equal(out, want) {
+		c.t.Fatalf("system %+v\nstate %+v\nchose     %+v\nreference %+v", *c.sys, *s, out, want)
+	}
+	return out
+}
+
+func (c compared) Completed(predicted, took time.Duration) {
+	if o, ok := c.fast.(sched.Observer); ok {
+		o.Completed(predicted, took)
+	}
+}
+
+func (c compared) Ended(j sched.Job, o sched.Outcome, at time.Duration) {
+	if f, ok := c.fast.(sched.Observer); ok {
+		f.Ended(j, o, at)
+	}
+}
+
+func (c compared) GiveUp(s *sched.State, from int) int {
+	got, want := -1, -1
+	if o, ok := c.fast.(sched.Observer); ok {
+		got = o.GiveUp(s, from)
+	}
+	for i := from; i < len(s.Jobs) && want < 0; i++ {
+		if s.Jobs[i].Waiting() && c.slow.drops(s, i) {
+			want = i
+		}
+	}
+	if got != want {
+		c.t.Fatalf("system %+v\nstate %+v\ngives up %d from %d on, want %d", *c.sys, *s, got, from, want)
+	}
+	return got
 }
 
 // teacher tells the plain policy how jobs end and how long layers take.
@@ -156,17 +150,11 @@ func (r teacher) Record(rec sched.Record) {
 	}
 }
 
-// newWhole makes a policy, or returns nil where it schedules whole models and one
-// of them runs nowhere as a whole.
-func newWhole(t failer, name string, tables *sched.Tables) sched.Policy {
-	p, err := sched.NewPolicy(name, tables)
-	if err != nil && !strings.HasSuffix(name, "-model") {
-		t.Fatal(err)
-	}
-	if err != nil {
-		return nil
-	}
-	return p
+// exists reports whether there is such a policy for the system: one that
+// schedules whole models needs every one to run somewhere as a whole.
+func exists(name string, tables *sched.Tables) bool {
+	_, err := Named(name)(sched.Config{Tables: tables})
+	return err == nil
 }
 
 // TestReferences holds every policy against its plain form, one drawn policy per
@@ -174,15 +162,17 @@ func newWhole(t failer, name string, tables *sched.Tables) sched.Policy {
 func TestReferences(t *testing.T) {
 	names := append(allPolicies(), boundedRollout)
 	ran := map[string]int{}
-	checkN(t, *cases, func(t *rapid.T) {
-		sys := drawRichSystem(t)
-		if chance(t, 40, "pricing") {
+	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
+		sys := schedtest.RichSystem(t)
+		if schedtest.Chance(t, 40, "pricing") {
 			sys.Pricing = drawPricing(t, &sys)
 		}
 		name := rapid.SampledFrom(names).Draw(t, "policy")
-		tables := compile(t, sys)
-		fast := newWhole(t, name, tables)
-		if fast == nil {
+		tables := schedtest.Compile(t, sys)
+		fast := Named(name)
+		if name == boundedRollout {
+			fast = func(c sched.Config) (sched.Policy, error) { return newRollout(c, bounded()) }
+		} else if !exists(name, tables) {
 			return
 		}
 		ran[name]++
@@ -204,7 +194,7 @@ func TestReferences(t *testing.T) {
 	})
 	t.Logf("decisions checked on systems, by policy: %v", ran)
 	for _, name := range names {
-		if !testing.Short() && !sequential.Race && ran[name] < *cases/len(names)/4 {
+		if !testing.Short() && !sequential.Race && ran[name] < *schedtest.Cases/len(names)/4 {
 			t.Errorf("%s was held against its reference on %d systems only", name, ran[name])
 		}
 	}
@@ -213,7 +203,7 @@ func TestReferences(t *testing.T) {
 // TestDREAMTunes holds DREAM against its plain form over thousands of requests,
 // in which its weights have to move.
 func TestDREAMTunes(t *testing.T) {
-	sys := workload(3, 1)
+	sys := schedtest.Workload(3, 1)
 	rng := rand.New(rand.NewPCG(5, 6))
 	for m := range sys.Models {
 		model := &sys.Models[m]
@@ -232,10 +222,10 @@ func TestDREAMTunes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tables := compile(t, sys)
+		tables := schedtest.Compile(t, sys)
 		slow := newPlain(&sys, name)
-		policy, recorder := against(t, &sys, newPolicy(t, name, tables), slow, nil)
-		if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Recorder: recorder, Drop: sched.DropLate}}); err != nil {
+		of, recorder := against(t, &sys, Named(name), slow, nil)
+		if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: of, Recorder: recorder, Drop: sched.DropLate}}); err != nil {
 			t.Fatal(err)
 		}
 		if whole, ok := slow.(*plainWhole); ok {
@@ -246,4 +236,28 @@ func TestDREAMTunes(t *testing.T) {
 			t.Errorf("%s: the weights moved %d times in %d requests, to %v", name, d.moves, len(arrivals), d.centre)
 		}
 	}
+}
+
+// TestPricedRules holds every rule of the family against its plain form.
+func TestPricedRules(t *testing.T) {
+	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
+		sys := schedtest.RichSystem(t)
+		tables := schedtest.Compile(t, sys)
+		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")), caution: float64(schedtest.Number(t, 3, "caution")) / 2,
+			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}
+		listed := listedSets(sys)
+		cfg := drawConfig(drawn(t))
+		cfg.Tables, cfg.Adapt = tables, false
+		slow := newPlainRule(&listed, o)
+		slow.configure(cfg)
+		rule := func(c sched.Config) (sched.Policy, error) {
+			p, err := newPriced(c.Tables)
+			return pedf{newPricedRule(p, &c, o)}, err
+		}
+		var log records
+		cfg.Policy, cfg.Recorder = against(t, &sys, rule, slow, &log)
+		engine := newEngine(t, cfg)
+		drive(drawn(t), &sys, engine)
+		log.check(t, &listed, cfg)
+	})
 }

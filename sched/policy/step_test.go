@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"fmt"
@@ -9,37 +9,8 @@ import (
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 )
-
-// workload is a system of several models with the given numbers of accelerators
-// and implementations, from a fixed seed.
-func workload(accs, implementations int) sched.System {
-	rng := rand.New(rand.NewPCG(1, 2))
-	var sys sched.System
-	for k := range accs {
-		sys.Accelerators = append(sys.Accelerators, fmt.Sprint("acc", k))
-	}
-	for m := range 5 {
-		model := sched.Model{Name: fmt.Sprint("m", m), Variants: implementations - 1}
-		for l := range 20 {
-			layer := sched.Layer{Name: fmt.Sprint("l", l)}
-			for i := range implementations {
-				im := sched.Implementation{Name: fmt.Sprint("i", i), Variant: i}
-				for range accs {
-					im.Latency = append(im.Latency, time.Duration(100+rng.IntN(900))*time.Microsecond/time.Duration(1+i))
-				}
-				layer.Implementations = append(layer.Implementations, im)
-			}
-			model.Layers = append(model.Layers, layer)
-			model.Deadline += slices.Max(layer.Implementations[0].Latency) * 8 / 10
-		}
-		for set := range sched.VariantSet(1) << model.Variants {
-			model.Valid = append(model.Valid, set)
-		}
-		sys.Models = append(sys.Models, model)
-	}
-	return sys
-}
 
 // treadmill drives an engine for ever: it completes what ends first and keeps
 // the number of jobs in the system constant.
@@ -53,9 +24,9 @@ type treadmill struct {
 }
 
 func newTreadmill(t testing.TB, sys sched.System, policy string, drop sched.DropPolicy, jobs int) *treadmill {
-	tables := compile(t, sys)
+	tables := schedtest.Compile(t, sys)
 	return &treadmill{models: len(sys.Models), jobs: jobs, ends: make([]time.Duration, len(sys.Accelerators)),
-		engine: newEngine(t, sched.Config{Tables: tables, Policy: newPolicy(t, policy, tables), Drop: drop})}
+		engine: newEngine(t, sched.Config{Tables: tables, Policy: Named(policy), Drop: drop})}
 }
 
 func (m *treadmill) step() {
@@ -87,7 +58,7 @@ func (m *treadmill) step() {
 // nothing, whatever the policy.
 func TestStepAllocations(t *testing.T) {
 	sequential.Skip(t)
-	sys := workload(4, 3)
+	sys := schedtest.Workload(4, 3)
 	forEachPolicy(t, func(t *testing.T, policy string) {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			m := newTreadmill(t, sys, policy, drop, 32)
@@ -146,16 +117,16 @@ func readyState(sys *sched.System, ready, idle int) *sched.State {
 // <accelerators> with <implementations> per layer: after a completion (one
 // accelerator idle) and with all of them idle.
 func BenchmarkDecide(b *testing.B) {
-	for _, p := range sched.Policies() {
+	for _, p := range All() {
 		for _, size := range []struct{ ready, accs, implementations int }{{8, 3, 1}, {64, 4, 4}} {
-			sys := workload(size.accs, size.implementations)
+			sys := schedtest.Workload(size.accs, size.implementations)
 			name := fmt.Sprintf("%s/%dx%d", p.Name, size.ready, size.accs)
 			if size.implementations > 1 {
 				name += fmt.Sprintf("x%d", size.implementations)
 			}
 			for _, idle := range []int{1, size.accs} {
 				b.Run(fmt.Sprintf("%s/idle=%d", name, idle), func(b *testing.B) {
-					policy := newPolicy(b, p.Name, compile(b, sys))
+					policy := newPolicy(b, p.Name, schedtest.Compile(b, sys))
 					s := readyState(&sys, size.ready, idle)
 					var out []sched.Choice
 					b.ReportAllocs()
@@ -170,8 +141,8 @@ func BenchmarkDecide(b *testing.B) {
 
 // BenchmarkStep measures a whole step of the engine, at most one decision each.
 func BenchmarkStep(b *testing.B) {
-	sys := workload(4, 3)
-	for _, p := range sched.Policies() {
+	sys := schedtest.Workload(4, 3)
+	for _, p := range All() {
 		for _, jobs := range []int{8, 64} {
 			b.Run(fmt.Sprintf("%s/%d", p.Name, jobs), func(b *testing.B) {
 				m := newTreadmill(b, sys, p.Name, sched.DropNone, jobs)

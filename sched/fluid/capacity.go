@@ -1,9 +1,16 @@
-package sched
+// Package fluid bounds what any schedule can do by linear programs in which work
+// is a fluid: every layer may be split over the accelerators in any proportion,
+// and nothing ever waits. It computes capacities, the shadow prices of
+// accelerators that policies use, and the least share of requests that has to
+// miss.
+package fluid
 
 import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/terastal/terastal/sched"
 )
 
 // Capacity is how much traffic a system can sustain when every layer may be
@@ -31,64 +38,21 @@ const (
 	capacityStay   = 0.8
 )
 
-// FluidCapacity computes the capacity of the system for the given rates
-// (releases per second of each model; of triggered ones, what their parents
-// cause) with original implementations and free
-// handoffs. It is a linear program over mixtures of placements of all layers,
-// solved by column generation: the shadow prices of the best mixture so far say
-// which placement would improve it most.
-func (t *Tables) FluidCapacity(rates []float64) (Capacity, error) {
-	work, err := t.work(rates)
+// CapacityOf computes the capacity of a system for the given rates (releases per
+// second of each model; of triggered ones, what their parents cause) with
+// original implementations and free handoffs. It is a linear program over
+// mixtures of placements of all layers, solved by column generation: the shadow
+// prices of the best mixture so far say which placement would improve it most.
+func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
+	work, err := workOf(t, rates)
 	if err != nil {
 		return Capacity{}, err
 	}
-	return fluidCapacity(work, t.accs), nil
+	return solve(work, len(t.System().Accelerators)), nil
 }
 
-// MissBound is a lower bound on the mean over models of their miss rates, in the
-// long run, when requests come at the given rates: the dual of the fluid linear
-// program that serves as many requests of each model as fit the accelerators,
-//
-//	max over mu of  sum over models of min(1 / models, rate * cost at prices mu * price) - mu,
-//
-// with the prices of p and the fastest implementation of each layer whatever the
-// accuracy. Bursts, deadlines and whole layers make real schedules miss more.
-func (t *Tables) MissBound(p *Pricing, rates []float64) float64 {
-	rates = t.EffectiveRates(rates)
-	n := float64(len(t.models))
-	cost := make([]float64, len(t.models)) // load at the prices
-	var steps []float64                    // the mu at which a model is given up
-	for i := range t.models {
-		m := &t.models[i]
-		for l := range m.layers {
-			low := math.Inf(1)
-			for row := m.row[l]; row < m.row[l+1]; row++ {
-				for k, x := range p.Prices {
-					if c := m.latency[int(row)*t.accs+k]; c < never {
-						low = min(low, x*c.Seconds())
-					}
-				}
-			}
-			cost[i] += rates[i] * low
-		}
-		if cost[i] > 0 {
-			steps = append(steps, 1/n/cost[i])
-		}
-	}
-	// Concave and piecewise linear in mu: the best is at 0 or a step.
-	best := 0.0
-	for _, mu := range steps {
-		bound := -mu
-		for _, c := range cost {
-			bound += min(1/n, mu*c)
-		}
-		best = max(best, bound)
-	}
-	return best
-}
-
-// fluidCapacity changes the unit of work.
-func fluidCapacity(work [][]float64, accs int) Capacity {
+// solve changes the unit of work.
+func solve(work [][]float64, accs int) Capacity {
 	price, near := make([]float64, accs), make([]float64, accs)
 	for k := range price {
 		price[k] = 1 / float64(accs)
@@ -138,25 +102,26 @@ func (c *Capacity) try(work [][]float64, price []float64) []float64 {
 	return load
 }
 
-// work is the seconds of work per second that each layer of each model puts on
+// workOf is the seconds of work per second that each layer of each model puts on
 // each accelerator, if it runs there alone; infinite where it cannot.
-func (t *Tables) work(rates []float64) ([][]float64, error) {
-	if len(rates) != len(t.models) {
-		return nil, fmt.Errorf("%d rates for %d models", len(rates), len(t.models))
+func workOf(t *sched.Tables, rates []float64) ([][]float64, error) {
+	sys := t.System()
+	if len(rates) != len(sys.Models) {
+		return nil, fmt.Errorf("%d rates for %d models", len(rates), len(sys.Models))
 	}
 	rates = t.EffectiveRates(rates)
 	var work [][]float64
-	for mi := range t.models {
-		if !(rates[mi] > 0) || math.IsInf(rates[mi], 0) {
-			return nil, fmt.Errorf("rate %v of model %q, must be positive", rates[mi], t.system.Models[mi].Name)
+	for i, rate := range rates {
+		if !(rate > 0) || math.IsInf(rate, 0) {
+			return nil, fmt.Errorf("rate %v of model %q, must be positive", rate, sys.Models[i].Name)
 		}
-		m := &t.models[mi]
-		for l := range m.layers {
-			on := make([]float64, t.accs)
-			for k := range on {
+		m := t.Model(int32(i))
+		for l := range int32(m.Layers()) {
+			on := make([]float64, len(sys.Accelerators))
+			for k, c := range m.Latency(l, 0) {
 				on[k] = math.Inf(1)
-				if c := m.latency[int(m.row[l])*t.accs+k]; c < never {
-					on[k] = rates[mi] * c.Seconds()
+				if c < sched.Never {
+					on[k] = rate * c.Seconds()
 				}
 			}
 			work = append(work, on)

@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"fmt"
@@ -8,13 +8,13 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// plainRollout is the policy once more: every rule is a plain one, and schedules
-// are rolled by events of an ordinary engine that starts from the state.
+// plainRollout is the policy once more: every rule is a plain one, and what
+// schedules cost is added up from the system alone.
 type plainRollout struct {
 	sys    *sched.System
 	tables *sched.Tables
 	cfg    sched.Config
-	o      sched.RolloutOptions
+	o      rolloutOptions
 	rates  []float64
 	rules  []plain
 	cur    int
@@ -47,8 +47,8 @@ func newPlainRollout(sys *sched.System) *plainRollout {
 	if err != nil {
 		panic(err)
 	}
-	p := &plainRollout{sys: sys, tables: tables, o: sched.DefaultRollout()}
-	for _, o := range sched.PortfolioRules() {
+	p := &plainRollout{sys: sys, tables: tables, o: defaultRollout()}
+	for _, o := range portfolioRules() {
 		p.rules = append(p.rules, newPlainRule(sys, o))
 	}
 	p.rates = p.rules[0].(*plainRule).rates
@@ -81,7 +81,7 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 		last := s.Jobs[n-1]
 		arrived = last.Layer == 0 && last.On == sched.Idle && last.Ready == s.Now
 	}
-	if p.since < p.o.Every && !p.alarm && !arrived {
+	if p.since < p.o.every && !p.alarm && !arrived {
 		return out
 	}
 	p.since, p.alarm = 0, false
@@ -120,13 +120,13 @@ func (p *plainRollout) search(base *sched.State) int {
 	for m := range p.sys.Models {
 		mean += float64(p.sys.Models[m].Deadline) / float64(len(p.sys.Models))
 	}
-	left := [2]int{p.o.Events, p.o.Touches}
-	best, until := p.roll(base, p.rules[p.cur], base.Now+time.Duration(p.o.Horizon*mean), math.Inf(1), &left)
+	left := [2]int{p.o.events, p.o.touches}
+	best, until := p.roll(base, p.rules[p.cur], base.Now+time.Duration(p.o.horizon*mean), math.Inf(1), &left)
 	if left[0] < 0 || left[1] < 0 {
 		p.cur = 0
 		return p.cur
 	}
-	if best <= p.o.Good {
+	if best <= p.o.good {
 		return p.cur
 	}
 	begin, was := p.next, p.cur
@@ -136,12 +136,12 @@ func (p *plainRollout) search(base *sched.State) int {
 		if i == was {
 			continue
 		}
-		cost, _ := p.roll(base, p.rules[i], until, best-p.o.Margin, &left)
+		cost, _ := p.roll(base, p.rules[i], until, best-p.o.margin, &left)
 		if left[0] < 0 || left[1] < 0 {
 			break
 		}
-		if cost < best-p.o.Margin {
-			if best, p.cur = cost, i; best <= p.o.Good {
+		if cost < best-p.o.margin {
+			if best, p.cur = cost, i; best <= p.o.good {
 				break
 			}
 		}
@@ -161,30 +161,32 @@ func (p *plainRollout) laxity(s *sched.State, j sched.Job) time.Duration {
 
 // roll returns the cost of a schedule and the instant at which it ended.
 func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, most float64, left *[2]int) (float64, time.Duration) {
-	c := &costing{plainRollout: p, used: map[int64]sched.VariantSet{}, lost: map[int64]bool{}}
+	lost := map[int64]bool{}
 	for _, j := range base.Jobs {
-		c.used[j.ID], c.lost[j.ID] = j.Used, p.laxity(base, j) < 0
+		lost[j.ID] = p.laxity(base, j) < 0
+	}
+	cost := 0.0
+	miss := func(j sched.Job) {
+		if !lost[j.ID] {
+			cost += p.weight(j.Model)
+		}
 	}
 	cfg := p.cfg
-	cfg.Recorder, cfg.Adapt, cfg.Seed = c, false, cfg.Seed^sched.RolledSeed
-	cfg.Policy = plainPolicy{rule}
 	cfg.Tables = p.tables
-	e, err := sched.New(cfg)
-	if err != nil {
-		panic(err)
-	}
-	sched.Adopt(e, base, p.slow())
-	s := sched.StateOf(e)
-	for c.cost <= most {
-		k := -1
-		at := until + 1
-		for i, a := range s.Accelerators {
-			if a.Job != sched.Idle && max(a.Free, s.Now) < at {
-				k, at = i, max(a.Free, s.Now)
-			}
+	ahead := sched.NewLookahead(cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {
+		if o == sched.Met {
+			cost += p.risk(j, j.Deadline-at)
+		} else {
+			miss(j)
 		}
+	})
+	ahead.Slow(p.slow())
+	ahead.Reset(base)
+	ahead.Decide(plainPolicy{rule})
+	s := ahead.State()
+	for cost <= most {
+		k := ahead.Next(until)
 		if k < 0 {
-			s.Now = until
 			break
 		}
 		left[0]--
@@ -192,70 +194,27 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 		if left[0] < 0 || left[1] < 0 {
 			break
 		}
-		known := false
-		for _, j := range s.Jobs {
-			known = known || j.ID == s.Accelerators[k].Job
-		}
-		if !known {
-			s.Accelerators[k].Job = sched.Idle
-			kind := sched.AcceleratorUp // as it is
-			if s.Accelerators[k].Down {
-				kind = sched.AcceleratorDown
-			}
-			e.Step(sched.Event{Kind: kind, At: at, Accelerator: k})
-			continue
-		}
-		e.Step(sched.Event{Kind: sched.Complete, At: at, Accelerator: k})
+		ahead.Complete(k)
 	}
 	for _, j := range s.Jobs {
-		if c.cost > most {
+		if cost > most {
 			break
 		}
 		if x := p.laxity(s, j); x < 0 {
-			c.miss(j.ID, j.Model)
+			miss(j)
 		} else {
-			c.cost += p.risk(j.Model, c.used[j.ID], x)
+			cost += p.risk(j, x)
 		}
 	}
-	return c.cost, s.Now
+	return cost, s.Now
 }
 
-func (p *plainRollout) risk(model int32, used sched.VariantSet, laxity time.Duration) float64 {
-	x := p.o.Variant * float64(used.Len())
-	return x + p.o.Tight*p.weight(model)*math.Exp(-float64(laxity)/(p.o.Fade*float64(p.sys.Models[model].Deadline)))
+func (p *plainRollout) risk(j sched.Job, laxity time.Duration) float64 {
+	x := p.o.variant * float64(j.Used.Len())
+	return x + p.o.tight*p.weight(j.Model)*math.Exp(-float64(laxity)/(p.o.fade*float64(p.sys.Models[j.Model].Deadline)))
 }
 
-// costing adds up what a rolled schedule costs.
-type costing struct {
-	*plainRollout
-	used map[int64]sched.VariantSet
-	lost map[int64]bool
-	cost float64
-}
-
-func (c *costing) Record(r sched.Record) {
-	switch r.Kind {
-	case sched.Dispatched:
-		if v := c.sys.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant; v > 0 {
-			c.used[r.Job] |= 1 << (v - 1)
-		}
-	case sched.Ended:
-		if r.Outcome == sched.Met {
-			c.cost += c.risk(r.Model, c.used[r.Job], r.Until-r.At)
-		} else {
-			c.miss(r.Job, r.Model)
-		}
-	}
-}
-
-// miss counts a job unless it was lost from the start.
-func (c *costing) miss(id int64, model int32) {
-	if !c.lost[id] {
-		c.cost += c.weight(model)
-	}
-}
-
-// plainPolicy lets an engine dispatch by a plain policy.
+// plainPolicy lets a lookahead dispatch by a plain policy.
 type plainPolicy struct{ plain }
 
 func (p plainPolicy) Select(s *sched.State, out []sched.Choice) []sched.Choice {

@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
 )
 
@@ -18,8 +19,8 @@ import (
 func TestLawsWholeModels(t *testing.T) {
 	for _, law := range laws {
 		t.Run(law.name, func(t *testing.T) {
-			checkN(t, *cases, func(t *rapid.T) {
-				base := rapid.SampledFrom(sched.Policies()).Draw(t, "policy").Name
+			schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
+				base := rapid.SampledFrom(All()).Draw(t, "policy").Name
 				if len(law.policies) > 0 && !slices.Contains(law.policies, base) {
 					return
 				}
@@ -32,17 +33,17 @@ func TestLawsWholeModels(t *testing.T) {
 // TestIgnoredVariants: policies that use originals only do the same where there
 // are no variants.
 func TestIgnoredVariants(t *testing.T) {
-	checkN(t, *cases, func(t *rapid.T) {
+	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
 		name := rapid.SampledFrom(allPolicies()).Draw(t, "policy")
 		if usesVariants(name) {
 			return
 		}
-		sys := drawRichSystem(t)
-		if newWhole(t, name, compile(t, sys)) == nil {
+		sys := schedtest.RichSystem(t)
+		if !exists(name, schedtest.Compile(t, sys)) {
 			return
 		}
-		arrivals := drawArrivals(t, &sys)
-		drop := sched.DropPolicy(number(t, 2, "drop")) // whether a job has hope depends on the variants
+		arrivals := schedtest.Arrivals(t, &sys)
+		drop := sched.DropPolicy(schedtest.Number(t, 2, "drop")) // whether a job has hope depends on the variants
 		want := simulate(t, sys, name, drop, arrivals)
 		if got := simulate(t, *withoutVariants(&sys), name, drop, arrivals); !slices.Equal(got, want) {
 			t.Fatalf("%s: %+v\nwithout variants %+v", name, want, got)
@@ -60,7 +61,7 @@ func usesVariants(name string) bool {
 // triggers, a closed loop, bounds and adaptation.
 func TestStepAllocationsRich(t *testing.T) {
 	sequential.Skip(t)
-	sys := workload(4, 3)
+	sys := schedtest.Workload(4, 3)
 	for m := range sys.Models {
 		model := &sys.Models[m]
 		for range model.Layers {
@@ -76,8 +77,8 @@ func TestStepAllocationsRich(t *testing.T) {
 			if testing.Short() && drop != sched.DropLate {
 				continue
 			}
-			tables := compile(t, sys)
-			cfg := sched.Config{Tables: tables, Policy: newPolicy(t, name, tables), Drop: drop, Queue: 8, Adapt: true, ClosedLoop: true}
+			tables := schedtest.Compile(t, sys)
+			cfg := sched.Config{Tables: tables, Policy: Named(name), Drop: drop, Queue: 8, Adapt: true, ClosedLoop: true}
 			m := newTreadmill(t, sys, name, drop, 32)
 			m.engine = newEngine(t, cfg)
 			warm, steps := 4000, 2000
@@ -107,11 +108,11 @@ func TestStepAllocationsRich(t *testing.T) {
 
 // BenchmarkDecideModels is BenchmarkDecide for whole models.
 func BenchmarkDecideModels(b *testing.B) {
-	for _, p := range sched.Policies() {
+	for _, p := range All() {
 		for _, size := range []struct{ ready, accs, implementations int }{{8, 3, 1}, {64, 4, 4}} {
-			sys := workload(size.accs, size.implementations)
+			sys := schedtest.Workload(size.accs, size.implementations)
 			b.Run(fmt.Sprintf("%s-model/%dx%d", p.Name, size.ready, size.accs), func(b *testing.B) {
-				policy := newPolicy(b, p.Name+"-model", compile(b, sys))
+				policy := newPolicy(b, p.Name+"-model", schedtest.Compile(b, sys))
 				s := readyState(&sys, size.ready, size.accs)
 				for i := range s.Jobs {
 					s.Jobs[i].Layer = 0
@@ -130,10 +131,10 @@ func BenchmarkDecideModels(b *testing.B) {
 // waiting jobs on 4 accelerators with 4 implementations per layer, and reports
 // the 99th percentile.
 func BenchmarkDecideTail(b *testing.B) {
-	sys := workload(4, 4)
+	sys := schedtest.Workload(4, 4)
 	for _, name := range []string{"edf", "heft", "dream", "terastal"} {
 		b.Run(name, func(b *testing.B) {
-			policy := newPolicy(b, name, compile(b, sys))
+			policy := newPolicy(b, name, schedtest.Compile(b, sys))
 			states := make([]*sched.State, 256)
 			for i := range states {
 				states[i] = readyState(&sys, 64, 1+i%4)

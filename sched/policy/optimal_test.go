@@ -1,4 +1,4 @@
-package sched_test
+package policy
 
 import (
 	"encoding/binary"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
@@ -161,7 +162,7 @@ func (s instant) key(k int) string {
 }
 
 // missed is how many jobs a policy misses.
-func missed(t failer, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) int {
+func missed(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) int {
 	n := 0
 	for _, r := range simulate(t, sys, policy, drop, arrivals) {
 		if r.Kind == sched.Ended && r.Outcome != sched.Met {
@@ -174,17 +175,17 @@ func missed(t failer, sys sched.System, policy string, drop sched.DropPolicy, ar
 // drawTiny draws a system and arrivals that can be searched.
 func drawTiny(t *rapid.T) (sched.System, []traffic.Arrival) {
 	unit := time.Millisecond
-	sys := sched.System{Accelerators: []string{"a", "b"}[:1+number(t, 2, "accelerators")]}
-	for m := range 1 + number(t, 2, "models") {
-		model := drawModel(t, fmt.Sprint("m", m), len(sys.Accelerators), unit)
+	sys := sched.System{Accelerators: []string{"a", "b"}[:1+schedtest.Number(t, 2, "accelerators")]}
+	for m := range 1 + schedtest.Number(t, 2, "models") {
+		model := schedtest.Model(t, fmt.Sprint("m", m), len(sys.Accelerators), unit)
 		model.Layers = model.Layers[:min(3, len(model.Layers))]
 		sys.Models = append(sys.Models, model)
 	}
 	var arrivals []traffic.Arrival
 	var now time.Duration
-	for range 1 + number(t, 4, "arrivals") {
-		now += time.Duration(number(t, 6, "gap")) * unit
-		arrivals = append(arrivals, traffic.Arrival{At: now, Model: number(t, len(sys.Models), "model")})
+	for range 1 + schedtest.Number(t, 4, "arrivals") {
+		now += time.Duration(schedtest.Number(t, 6, "gap")) * unit
+		arrivals = append(arrivals, traffic.Arrival{At: now, Model: schedtest.Number(t, len(sys.Models), "model")})
 	}
 	return sys, arrivals
 }
@@ -195,12 +196,12 @@ func TestOptimum(t *testing.T) {
 	names := allPolicies()
 	over, runs := map[string]int{}, map[string]int{}
 	systems, jobs, least := 0, 0, 0
-	checkN(t, *cases/10, func(t *rapid.T) {
+	schedtest.CheckN(t, *schedtest.Cases/10, func(t *rapid.T) {
 		sys, arrivals := drawTiny(t)
 		best := fewestMissed(&sys, arrivals)
 		systems, jobs, least = systems+1, jobs+len(arrivals), least+best
 		for _, name := range names {
-			if newWhole(t, name, compile(t, sys)) == nil {
+			if !exists(name, schedtest.Compile(t, sys)) {
 				continue
 			}
 			n := missed(t, sys, name, sched.DropHopeless, arrivals)

@@ -1,4 +1,4 @@
-package sched_test
+package fluid_test
 
 import (
 	"math"
@@ -6,55 +6,40 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/scenario"
 	"pgregory.net/rapid"
 )
 
-// TestPricedRules holds every rule of the family against its plain form.
-func TestPricedRules(t *testing.T) {
-	checkN(t, *cases, func(t *rapid.T) {
-		sys := drawRichSystem(t)
-		tables := compile(t, sys)
-		o := sched.RuleOptions{Order: number(t, 6, "order"), Gain: float64(number(t, 9, "gain")), Caution: float64(number(t, 3, "caution")) / 2,
-			Admission: chance(t, 50, "admission"), Dynamic: chance(t, 50, "dynamic")}
-		listed := listedSets(sys)
-		cfg := drawConfig(drawn(t))
-		cfg.Tables, cfg.Adapt = tables, false
-		slow := newPlainRule(&listed, o)
-		slow.configure(cfg)
-		var log records
-		cfg.Policy, cfg.Recorder = against(t, &sys, sched.NewPricedRule(tables, o), slow, &log)
-		engine := newEngine(t, cfg)
-		drive(drawn(t), &sys, engine)
-		log.check(t, &listed, cfg)
-	})
-}
-
 // TestPrices: the prices prove a bound on the capacity that a feasible placement
 // reaches, but for what rounding them costs.
 func TestPrices(t *testing.T) {
-	checkSome(t, 5, func(t *rapid.T) {
-		sys := drawSystem(t)
-		tables := compile(t, sys)
+	schedtest.CheckSome(t, 5, func(t *rapid.T) {
+		sys := schedtest.System(t)
+		tables := schedtest.Compile(t, sys)
 		var rates []float64
 		for range sys.Models {
-			rates = append(rates, float64(1+number(t, 50, "rate")))
+			rates = append(rates, float64(1+schedtest.Number(t, 50, "rate")))
 		}
-		p, err := tables.NewPricing(rates)
+		p, err := fluid.Price(tables, rates)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := tables.FluidCapacity(rates)
+		c, err := fluid.CapacityOf(tables, rates)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sys.Pricing = p
-		compile(t, sys)
+		schedtest.Compile(t, sys)
 		g := 0.0
 		for m, model := range sys.Models {
 			for _, l := range model.Layers {
 				low := math.Inf(1)
-				for k, c := range usable(l) {
+				for k, c := range l.Implementations[0].Latency {
+					if c == sched.Unavailable {
+						continue
+					}
 					low = min(low, p.Prices[k]*c.Seconds())
 				}
 				g += rates[m] * low
@@ -75,7 +60,7 @@ func TestPublishedPrices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := compile(t, s.System).NewPricing(s.Rates)
+		p, err := fluid.Price(schedtest.Compile(t, s.System), s.Rates)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,8 +74,8 @@ func TestPublishedPrices(t *testing.T) {
 
 // TestPricingRefused: what does not fit the system does not compile.
 func TestPricingRefused(t *testing.T) {
-	sys := workload(2, 1)
-	good, err := compile(t, sys).NewPricing([]float64{1, 1, 1, 1, 1})
+	sys := schedtest.Workload(2, 1)
+	good, err := fluid.Price(schedtest.Compile(t, sys), []float64{1, 1, 1, 1, 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package sched_test
+package fluid_test
 
 import (
 	"math"
@@ -8,15 +8,17 @@ import (
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/optimize/convex/lp"
 	"pgregory.net/rapid"
 )
 
-// exactCapacity solves the linear program behind FluidCapacity: over the shares
+// exactCapacity solves the linear program behind CapacityOf: over the shares
 // x of every layer on every accelerator that can run it, minimise the load z of
 // the busiest; 1/z is the capacity.
-func exactCapacity(t failer, sys sched.System, rates []float64) float64 {
+func exactCapacity(t schedtest.T, sys sched.System, rates []float64) float64 {
 	type share struct {
 		layer, acc int
 		work       float64
@@ -61,12 +63,12 @@ func exactCapacity(t failer, sys sched.System, rates []float64) float64 {
 // TestCapacityExact holds the fluid capacity against an exact solver.
 func TestCapacityExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sys := drawSystem(t)
+		sys := schedtest.System(t)
 		rates := make([]float64, len(sys.Models))
 		for m := range rates {
 			rates[m] = rapid.Float64Range(1, 100).Draw(t, "rate")
 		}
-		got, err := compile(t, sys).FluidCapacity(rates)
+		got, err := fluid.CapacityOf(schedtest.Compile(t, sys), rates)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +82,7 @@ func TestCapacityExact(t *testing.T) {
 
 // checkCertificate checks the two sides' distance and that the prices prove the
 // bound.
-func checkCertificate(t failer, sys sched.System, rates []float64, c sched.Capacity) {
+func checkCertificate(t schedtest.T, sys sched.System, rates []float64, c fluid.Capacity) {
 	t.Helper()
 	if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.001*(1+1e-12) {
 		t.Fatalf("scale %v and bound %v are not within 0.1 %%", c.Scale, c.Bound)
@@ -120,9 +122,9 @@ func cheapest(sys sched.System, rates, prices []float64) float64 {
 func TestCapacityGrid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sys := sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{
-			drawModel(t, "m", 2, time.Millisecond), drawModel(t, "n", 2, time.Millisecond)}}
+			schedtest.Model(t, "m", 2, time.Millisecond), schedtest.Model(t, "n", 2, time.Millisecond)}}
 		rates := []float64{30, 10}
-		c, err := compile(t, sys).FluidCapacity(rates)
+		c, err := fluid.CapacityOf(schedtest.Compile(t, sys), rates)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +168,7 @@ func TestCapacityByHand(t *testing.T) {
 		{"each can run one layer only", capacitySystem([]time.Duration{ms, none}, []time.Duration{none, 2 * ms}), 100, 5},
 		{"an accelerator that can run nothing", capacitySystem([]time.Duration{5 * ms, none}), 100, 2},
 	} {
-		got, err := compile(t, c.sys).FluidCapacity([]float64{c.rate})
+		got, err := fluid.CapacityOf(schedtest.Compile(t, c.sys), []float64{c.rate})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,9 +183,9 @@ func TestCapacityLarge(t *testing.T) {
 	sequential.Skip(t)
 	for _, accs := range []int{2, 8, sched.MaxAccelerators} {
 		for _, rate := range []float64{1e-6, 1, 1e6} {
-			sys := workload(accs, 1)
+			sys := schedtest.Workload(accs, 1)
 			rates := []float64{rate, 2 * rate, 3 * rate, 4 * rate, 5 * rate}
-			c, err := compile(t, sys).FluidCapacity(rates)
+			c, err := fluid.CapacityOf(schedtest.Compile(t, sys), rates)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,7 +195,7 @@ func TestCapacityLarge(t *testing.T) {
 }
 
 func TestCapacityErrors(t *testing.T) {
-	tables := compile(t, capacitySystem([]time.Duration{1}))
+	tables := schedtest.Compile(t, capacitySystem([]time.Duration{1}))
 	for _, c := range []struct {
 		rates []float64
 		want  string
@@ -204,7 +206,7 @@ func TestCapacityErrors(t *testing.T) {
 		{[]float64{math.NaN()}, "must be positive"},
 		{[]float64{math.Inf(1)}, "must be positive"},
 	} {
-		if _, err := tables.FluidCapacity(c.rates); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := fluid.CapacityOf(tables, c.rates); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("rates %v: error %v, want %q", c.rates, err, c.want)
 		}
 	}
@@ -212,9 +214,9 @@ func TestCapacityErrors(t *testing.T) {
 
 // BenchmarkCapacity is the cost for 100 layers on 4 accelerators.
 func BenchmarkCapacity(b *testing.B) {
-	tables := compile(b, workload(4, 1))
+	tables := schedtest.Compile(b, schedtest.Workload(4, 1))
 	for b.Loop() {
-		if _, err := tables.FluidCapacity([]float64{10, 20, 30, 40, 50}); err != nil {
+		if _, err := fluid.CapacityOf(tables, []float64{10, 20, 30, 40, 50}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,73 +1,25 @@
-package sched_test
+package policy
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
-// stateless are the policies whose decisions follow from the state alone.
-var stateless = []string{"fcfs", "edf", "llf", "heft", "terastal", "terastal-laxity", "pedf", "pedf-model"}
-
-// unlearning keeps a policy from learning.
-type unlearning struct{ sched.Policy }
-
-// TestCopiedEngine: a copy of an engine goes on as the original does, whatever
-// is done to either.
-func TestCopiedEngine(t *testing.T) {
-	checkN(t, *cases, func(t *rapid.T) {
-		sys := drawRichSystem(t)
-		name := rapid.SampledFrom(stateless).Draw(t, "policy")
-		cfg := drawConfig(drawn(t))
-		cfg.Adapt = false
-		var engines [2]*sched.Engine
-		var logs [2]records
-		for i := range engines {
-			c := cfg
-			c.Tables, c.Recorder = compile(t, sys), &logs[i]
-			if c.Policy = newWhole(t, name, c.Tables); c.Policy == nil {
-				return
-			}
-			c.Policy = unlearning{c.Policy}
-			engines[i] = newEngine(t, c)
-		}
-		// Both get the same events from the one that drives; the second only
-		// from where it was copied.
-		from := 1 + number(t, 30, "copied after")
-		n := 0
-		driveSeen(drawn(t), &sys, engines[0], func(sched.Event) {
-			if n++; n == from {
-				engines[1].CopyFrom(engines[0])
-				logs[0] = nil
-			}
-		}, func(ev sched.Event, want []sched.Dispatch) {
-			if n < from {
-				return
-			}
-			if got := engines[1].Step(ev); !slices.Equal(got, want) {
-				t.Fatalf("%s, event %+v: the copy starts %+v, the original %+v", name, ev, got, want)
-			}
-		})
-		if n >= from && !slices.Equal(logs[0], logs[1]) {
-			t.Fatalf("%s: the copy recorded\n%+v\nthe original\n%+v", name, logs[1], logs[0])
-		}
-	})
-}
-
-// beside runs rollouts beside the engine, each taking so long.
-func beside(t failer, sys sched.System, took func(sched.Found) time.Duration, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
+// beside runs rollouts whose searches each take so long on a core of their own.
+func beside(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
 	t.Helper()
-	tables := compile(t, sys)
+	tables := schedtest.Compile(t, sys)
 	var log records
 	_, err := sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
-		Engine: sched.Config{Tables: tables, Policy: newPolicy(t, "rollout", tables), Drop: drop, Recorder: &log}})
+		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +28,12 @@ func beside(t failer, sys sched.System, took func(sched.Found) time.Duration, dr
 
 // TestNeverWaits: a search that never ends leaves priced EDF.
 func TestNeverWaits(t *testing.T) {
-	checkSome(t, 10, func(t *rapid.T) {
-		sys := drawSystem(t)
-		arrivals := drawArrivals(t, &sys)
-		drop := sched.DropPolicy(number(t, 3, "drop"))
+	schedtest.CheckSome(t, 10, func(t *rapid.T) {
+		sys := schedtest.System(t)
+		arrivals := schedtest.Arrivals(t, &sys)
+		drop := sched.DropPolicy(schedtest.Number(t, 3, "drop"))
 		want := simulate(t, sys, "pedf", drop, arrivals)
-		got := beside(t, sys, func(sched.Found) time.Duration { return time.Hour }, drop, arrivals)
+		got := beside(t, sys, time.Hour, drop, arrivals)
 		if at := slices.IndexFunc(got, func(r sched.Record) bool { return r.Kind == sched.RuleFound }); at >= 0 {
 			got = got[:at]
 			want = want[:at]
@@ -93,7 +45,7 @@ func TestNeverWaits(t *testing.T) {
 }
 
 // busyArrivals load a system so that priced EDF misses deadlines.
-func busyArrivals(t failer, sys *sched.System) []traffic.Arrival {
+func busyArrivals(t schedtest.T, sys *sched.System) []traffic.Arrival {
 	t.Helper()
 	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
@@ -119,33 +71,35 @@ func missedJobs(log records) (n int) {
 // results are, and the results of slow searches are still used.
 func TestSearchHelps(t *testing.T) {
 	sequential.Skip(t)
-	sys := workload(4, 3)
+	sys := schedtest.Workload(4, 3)
 	arrivals := busyArrivals(t, &sys)
 	plain := missedJobs(simulate(t, sys, "pedf", sched.DropLate, arrivals))
 	in := missedJobs(simulate(t, sys, "rollout", sched.DropLate, arrivals))
-	soon := missedJobs(beside(t, sys, func(sched.Found) time.Duration { return 100 * time.Microsecond }, sched.DropLate, arrivals))
+	soon := missedJobs(beside(t, sys, 100*time.Microsecond, sched.DropLate, arrivals))
 	t.Logf("%d requests; missed: pedf %d, rollout %d, 100 us late %d", len(arrivals), plain, in, soon)
 	if in >= plain || soon >= plain {
 		t.Errorf("missed: pedf %d, rollout %d, 100 us late %d", plain, in, soon)
 	}
 }
 
-// TestSearchAllocations: a search allocates nothing, beside the engine, once it has seen the load.
+// TestSearchAllocations: a search outside of the engine allocates nothing, once it
+// has seen the load.
 func TestSearchAllocations(t *testing.T) {
 	sequential.Skip(t)
-	sys := workload(4, 3)
+	sys := schedtest.Workload(4, 3)
 	for _, adapt := range []bool{false, true} {
 		m := newTreadmill(t, sys, "rollout", sched.DropLate, 32)
-		tables := compile(t, sys)
-		m.engine = newEngine(t, sched.Config{Tables: tables, Policy: newPolicy(t, "rollout", tables), Drop: sched.DropLate, Adapt: adapt})
-		search := m.engine.SearchBeside()
+		tables := schedtest.Compile(t, sys)
+		m.engine = newEngine(t, sched.Config{Tables: tables, Policy: Named("rollout"), Drop: sched.DropLate, Adapt: adapt})
+		p := m.engine.Policy().(sched.Searcher)
+		search := p.Beside(0)
 		ran := 0
 		step := func() {
 			m.step()
 			began := m.now
-			if m.engine.Prepare(search) {
+			if p.Prepare(m.engine.State()) {
 				ran++
-				found := search.Run()
+				found := search()
 				for _, d := range m.engine.Step(sched.Event{Kind: sched.Searched, At: m.now, Start: began, Found: found}) {
 					m.ends[d.Accelerator] = d.Finish
 				}
@@ -164,13 +118,14 @@ func TestSearchAllocations(t *testing.T) {
 // another result the policy is priced EDF again.
 func TestFoundRuleHolds(t *testing.T) {
 	const fcfs = 12 // of the portfolio
-	sys := workload(4, 3)
+	sys := schedtest.Workload(4, 3)
 	// drive lets so many jobs pass one at a time after a result, and records
 	// what is dispatched under load then.
 	drive := func(policy string, alone int) (out []sched.Dispatch) {
 		m := newTreadmill(t, sys, policy, sched.DropNone, 1)
-		if m.engine.SearchBeside() != nil {
-			m.engine.Step(sched.Event{Kind: sched.Searched, Found: sched.Found{Rule: fcfs}})
+		if p, ok := m.engine.Policy().(sched.Searcher); ok {
+			p.Beside(0)
+			m.engine.Step(sched.Event{Kind: sched.Searched, Found: fcfs})
 		}
 		for m.next < int64(alone) || m.engine.Active() > 0 {
 			if m.next == int64(alone) {
@@ -202,44 +157,19 @@ func TestFoundRuleHolds(t *testing.T) {
 // TestSearchStops: where a search takes more from the accelerators than it
 // gives, most are not made.
 func TestSearchStops(t *testing.T) {
-	sys := workload(4, 1)
+	sys := schedtest.Workload(4, 1)
 	arrivals := busyArrivals(t, &sys)
 	for _, c := range []struct {
 		share float64
 		most  int
 	}{{0, 1 << 30}, {1000, len(arrivals) / 2}} {
-		tables := compile(t, sys)
+		tables := schedtest.Compile(t, sys)
 		n := 0
-		_, err := sim.Run(sim.Config{Arrivals: arrivals, SearchTime: func(sched.Found) time.Duration { n++; return time.Millisecond },
-			Engine: sched.Config{Tables: tables, Policy: newPolicy(t, "rollout", tables), Drop: sched.DropLate, SearchShare: c.share}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Drop: sched.DropLate})
+		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond, func(s *search) int { n++; return s.run() })
 		t.Logf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
 		if n > c.most || c.share == 0 && n < len(arrivals) {
 			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
-		}
-	}
-}
-
-// TestRolloutOptions: what a user may mistype is an error, and names all rules.
-func TestRolloutOptions(t *testing.T) {
-	tables := compile(t, workload(2, 1))
-	for name, want := range map[string]string{
-		"rollout:every=10:events=2000:touches=9:good=0:margin=0:horizon=2:tight=0:fade=1:variant=0": "",
-		"rollout:rules=0+13":    "",
-		"rollout:rules=14":      "no rule \"14\"",
-		"rollout:rules=":        "no rule",
-		"rollout:every=-1":      "want name=number",
-		"rollout:horizon=NaN":   "want name=number",
-		"rollout:every":         "want name=number",
-		"rollout:":              "want name=number",
-		"rollout:depth=1":       "no option \"depth\"",
-		"rollout:every=3-model": "want name=number",
-	} {
-		_, err := sched.NewPolicy(name, tables)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
 }

@@ -1,9 +1,10 @@
-package sched_test
+package policy
 
 import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
 )
 
@@ -12,7 +13,7 @@ type pick func(n int, label string) int
 
 // drawn picks as rapid draws.
 func drawn(t *rapid.T) pick {
-	return func(n int, label string) int { return number(t, n, label) }
+	return func(n int, label string) int { return schedtest.Number(t, n, label) }
 }
 
 // bytesOf picks by the bytes one after the other, and 0 when there are no more.

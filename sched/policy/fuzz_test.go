@@ -1,17 +1,18 @@
-package sched_test
+package policy
 
 import (
 	"math/rand/v2"
 	"testing"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
 )
 
 // balance counts what an engine records, and fails where a job ends twice or
 // without having been released.
 type balance struct {
-	t       failer
+	t       schedtest.T
 	active  map[int64]bool
 	running map[int32]bool
 }
@@ -43,16 +44,16 @@ func (b *balance) Record(r sched.Record) {
 
 // anyEngine drives any system under any configuration and policy with any
 // events: nothing panics and every request gets exactly one outcome.
-func anyEngine(t failer, sys sched.System, p pick) {
-	tables := compile(t, sys)
+func anyEngine(t schedtest.T, sys sched.System, p pick) {
+	tables := schedtest.Compile(t, sys)
 	names := allPolicies()
-	policy := newWhole(t, names[p(len(names), "policy")], tables)
-	if policy == nil {
+	name := names[p(len(names), "policy")]
+	if !exists(name, tables) {
 		return
 	}
 	cfg := drawConfig(p)
 	totals := &balance{t, map[int64]bool{}, map[int32]bool{}}
-	cfg.Tables, cfg.Policy, cfg.Recorder = tables, policy, totals
+	cfg.Tables, cfg.Policy, cfg.Recorder = tables, Named(name), totals
 	engine := newEngine(t, cfg)
 	drive(p, &sys, engine)
 	if n := engine.Active(); n != 0 || len(totals.active) != 0 || len(totals.running) != 0 {
@@ -61,7 +62,7 @@ func anyEngine(t failer, sys sched.System, p pick) {
 }
 
 func TestAnyEngine(t *testing.T) {
-	checkN(t, *cases, func(t *rapid.T) { anyEngine(t, drawRichSystem(t), drawn(t)) })
+	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) { anyEngine(t, schedtest.RichSystem(t), drawn(t)) })
 }
 
 // FuzzEngine draws the system from a number, and decodes the rest from bytes.
@@ -74,6 +75,6 @@ func FuzzEngine(f *testing.F) {
 		}
 		f.Add(uint16(seed), b)
 	}
-	systems := rapid.Custom(drawRichSystem)
+	systems := rapid.Custom(schedtest.RichSystem)
 	f.Fuzz(func(t *testing.T, system uint16, b []byte) { anyEngine(t, systems.Example(int(system)), bytesOf(b)) })
 }
