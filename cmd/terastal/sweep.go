@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched/scenario"
 )
@@ -216,13 +216,13 @@ func newSweepReport(s *streams) *cobra.Command {
 				return err
 			}
 			if !rollout {
-				return report.Evaluation(s.out, results)
+				return view.Evaluation(s.out, results)
 			}
 			sections, err := readSections(also)
 			if err != nil {
 				return err
 			}
-			return report.Rollout(s.out, results, sections)
+			return view.Rollout(s.out, results, sections)
 		},
 	}
 	cmd.Flags().BoolVar(&rollout, "rollout", false, "the report about the policies pedf and rollout")
@@ -230,8 +230,8 @@ func newSweepReport(s *streams) *cobra.Command {
 	return cmd
 }
 
-func readSections(also []string) ([]report.Section, error) {
-	var out []report.Section
+func readSections(also []string) ([]view.Section, error) {
+	var out []view.Section
 	for _, a := range also {
 		title, path, ok := strings.Cut(a, "=")
 		if !ok {
@@ -241,7 +241,7 @@ func readSections(also []string) ([]report.Section, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, report.Section{Title: title, Results: results})
+		out = append(out, view.Section{Title: title, Results: results})
 	}
 	return out, nil
 }

@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"cmp"
@@ -147,7 +147,7 @@ func rolloutTable(b *strings.Builder, title string, groups []study.Group) {
 	for _, p := range policiesOf(all) {
 		miss := make([]float64, all[0].Seeds)
 		accuracy, n := 0.0, 0
-		var count [3]int
+		var countInText [3]int
 		worst, worstP := math.Inf(-1), 1.0
 		for i := range groups {
 			r, best := groups[i].Of(p), groups[i].Best(published4...)
@@ -164,7 +164,7 @@ func rolloutTable(b *strings.Builder, title string, groups []study.Group) {
 				accuracy += *r.Accuracy
 			}
 			v, by, q := study.Paired(r.BySeed, best.BySeed)
-			if count[v]++; by > worst {
+			if countInText[v]++; by > worst {
 				worst, worstP = by, q
 			}
 		}
@@ -174,7 +174,7 @@ func rolloutTable(b *strings.Builder, title string, groups []study.Group) {
 		for s := range miss {
 			miss[s] /= float64(n)
 		}
-		fmt.Fprintf(b, "| %s | %s | %.4f | %d / %d / %d | %+.4f | %.2g |\n", p, meanInterval(miss), accuracy/float64(n), count[study.Won], count[study.Lost], count[study.Tied], worst, worstP)
+		fmt.Fprintf(b, "| %s | %s | %.4f | %d / %d / %d | %+.4f | %.2g |\n", p, meanInterval(miss), accuracy/float64(n), countInText[study.Won], countInText[study.Lost], countInText[study.Tied], worst, worstP)
 	}
 	fmt.Fprintln(b)
 }

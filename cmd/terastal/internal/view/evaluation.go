@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"cmp"
@@ -86,7 +86,7 @@ func evaluationReductions(b *strings.Builder, groups []study.Group) {
 		if !standard(g) || t == nil {
 			continue
 		}
-		row := []string{t.Scenario, t.Traffic(), interval(t)}
+		row := []string{t.Scenario, t.Traffic(), intervalInText(t)}
 		for _, base := range baselines {
 			text := "-"
 			switch r := g.Of(base); {
@@ -148,7 +148,7 @@ func evaluationOverall(b *strings.Builder, groups []study.Group, policies []stri
 	fmt.Fprint(b, "| policy | mean miss rate | normalised accuracy | won / lost / tied |\n| --- | --- | --- | --- |\n")
 	for _, p := range policies {
 		miss, accuracy, n := 0.0, 0.0, 0
-		var count [3]int
+		var countInText [3]int
 		for i := range groups {
 			r, best := groups[i].Of(p), groups[i].Best(baselines...)
 			if r == nil || best == nil {
@@ -162,10 +162,10 @@ func evaluationOverall(b *strings.Builder, groups []study.Group, policies []stri
 			}
 			n++
 			v, _, _ := study.Paired(r.BySeed, best.BySeed)
-			count[v]++
+			countInText[v]++
 		}
 		if n > 0 {
-			fmt.Fprintf(b, "| %s | %s | %.4f | %d / %d / %d |\n", p, rate(miss/float64(n)), accuracy/float64(n), count[study.Won], count[study.Lost], count[study.Tied])
+			fmt.Fprintf(b, "| %s | %s | %.4f | %d / %d / %d |\n", p, rate(miss/float64(n)), accuracy/float64(n), countInText[study.Won], countInText[study.Lost], countInText[study.Tied])
 		}
 	}
 	oracle, n := 0.0, 0
@@ -229,7 +229,7 @@ func losesMost(t, best *study.Result) string {
 	return fmt.Sprintf("%s %.2f / %.2f", t.Models[at].Model, t.Models[at].MissRate, best.Models[at].MissRate)
 }
 
-func interval(r *study.Result) string {
+func intervalInText(r *study.Result) string {
 	return fmt.Sprintf("%s (%s to %s)", rate(r.Miss), rate(max(0, r.Low)), rate(r.High))
 }
 
@@ -254,10 +254,10 @@ func Scenario(w io.Writer, results []study.Result) {
 			if i == 0 {
 				name = r.Policy
 			}
-			p50, p90, p99 := latencies(m)
-			t.AppendRow(table.Row{name, m.Model, m.Released, m.Met, m.Late, m.Dropped, percent(m.MissRate), p50, p90, p99, accuracyText(m.NormalizedAccuracy)})
+			p50, p90, p99 := latenciesInText(m)
+			t.AppendRow(table.Row{name, m.Model, m.Released, m.Met, m.Late, m.Dropped, percentInText(m.MissRate), p50, p90, p99, accuracyText(m.NormalizedAccuracy)})
 		}
-		t.AppendRow(table.Row{"", "mean of miss rates", "", "", "", "", percent(r.Miss), fmt.Sprintf("%.1f", 100*max(0, r.Low)), "to", percent(r.High), accuracyText(r.Accuracy)})
+		t.AppendRow(table.Row{"", "mean of miss rates", "", "", "", "", percentInText(r.Miss), fmt.Sprintf("%.1f", 100*max(0, r.Low)), "to", percentInText(r.High), accuracyText(r.Accuracy)})
 	}
 	render(w, t)
 	for i := range results {
