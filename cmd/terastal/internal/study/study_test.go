@@ -217,7 +217,7 @@ func TestCSV(t *testing.T) {
 // TestBound: at 6 times its rates, which take 1.5 times the accelerator's time,
 // no schedule serves all.
 func TestBound(t *testing.T) {
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 6, Policy: "edf"}}, options())[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 6, Policy: "edf"}}, options())[0]
 	// b costs 50/s of 1 ms at scale 1 and a 100/s of 2 ms, for half of the miss rate each:
 	// all of b is served, and of a what fits into the rest, 0.7 of 1.2.
 	if want := 0.5 * (1 - 0.7/1.2); math.Abs(r.Bound-want) > 1e-9 {

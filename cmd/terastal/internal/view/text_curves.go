@@ -123,8 +123,8 @@ func betweenInText(scales []float64) string {
 
 // Characters of plots: bars is the first of eight, one higher than the other.
 const (
-	within = '·'
-	barsInText   = '▁'
+	within     = '·'
+	barsInText = '▁'
 )
 
 // plot is a curve as a line of text, a character per scale.
