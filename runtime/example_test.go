@@ -58,7 +58,7 @@ func Example() {
 	defer program.Close()
 
 	ctx := context.Background()
-	task := profiler.Task{Accelerators: accs, Specs: specs, Networks: []*runtime.Network{network}, Granularity: []string{"block"}}
+	task := profiler.Task{Accelerators: specs, Networks: []*runtime.Network{network}}
 	profile, err := profiler.Measure(ctx, task, profiler.Options{Budget: 50 * time.Millisecond})
 	if err != nil {
 		log.Fatal(err)
