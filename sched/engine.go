@@ -403,7 +403,8 @@ func (e *Engine) occupy(c *Choice) {
 	}
 	cost := m.Cost(j, c.Implementation, k)
 	if cost >= Never {
-		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
+		broken("implementation %d of layer %d of model %d does not run on accelerator %d",
+			c.Implementation, j.Layer, j.Model, k)
 	}
 	if e.slow != 1 {
 		cost = time.Duration(e.slow * float64(cost))

@@ -48,7 +48,8 @@ func Example_policy() {
 		return sched.Model{Name: name, Deadline: 10 * ms, Layers: []sched.Layer{
 			{Name: "all", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{latency}}}}}}
 	}
-	tables, err := sched.Compile(sched.System{Accelerators: []string{"cpu"}, Models: []sched.Model{one("long", 6*ms), one("short", 2*ms)}})
+	tables, err := sched.Compile(sched.System{Accelerators: []string{"cpu"},
+		Models: []sched.Model{one("long", 6*ms), one("short", 2*ms)}})
 	if err != nil {
 		fmt.Println(err)
 		return

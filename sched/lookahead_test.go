@@ -46,7 +46,8 @@ func complete(e *sched.Engine, until time.Duration) bool {
 // TestLookahead: from any state a lookahead goes on as the engine does if nothing
 // arrives and layers take what was predicted.
 func TestLookahead(t *testing.T) {
-	policies := map[string]sched.Constructor{"fcfs": sched.FCFS, "edf": sched.EDF, "llf": sched.LLF, "heft": sched.HEFT, "terastal": sched.Terastal}
+	policies := map[string]sched.Constructor{"fcfs": sched.FCFS, "edf": sched.EDF, "llf": sched.LLF, "heft": sched.HEFT,
+		"terastal": sched.Terastal}
 	schedtest.CheckSome(t, 2, func(t *rapid.T) {
 		sys := schedtest.RichSystem(t)
 		for m := range sys.Models {
@@ -58,8 +59,9 @@ func TestLookahead(t *testing.T) {
 		unit := sys.Models[0].Deadline / 4
 		const end = time.Hour
 		var real fates
-		cfg := sched.Config{Tables: schedtest.Compile(t, sys), Policy: policies[name], Recorder: &real, Queue: 1 + schedtest.Number(t, 8, "queue"),
-			Drop: sched.DropPolicy(schedtest.Number(t, 4, "drop")), Until: 20 * unit}
+		cfg := sched.Config{Tables: schedtest.Compile(t, sys), Policy: policies[name], Recorder: &real,
+			Queue: 1 + schedtest.Number(t, 8, "queue"),
+			Drop:  sched.DropPolicy(schedtest.Number(t, 4, "drop")), Until: 20 * unit}
 		// A dropped request's successor comes with the next event; until then the
 		// state does not show it.
 		cfg.ClosedLoop = cfg.Drop == sched.DropNone && schedtest.Chance(t, 40, "closed loop")
@@ -71,7 +73,8 @@ func TestLookahead(t *testing.T) {
 			at := time.Duration(n) * unit
 			for complete(engine, at) {
 			}
-			engine.Step(sched.Event{Kind: sched.Release, At: at, Start: at, Job: int64(n), Model: schedtest.Number(t, len(sys.Models), "model")})
+			engine.Step(sched.Event{Kind: sched.Release, At: at, Start: at, Job: int64(n),
+				Model: schedtest.Number(t, len(sys.Models), "model")})
 		}
 		var seen fates
 		ahead := sched.NewLookahead(cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {

@@ -61,7 +61,8 @@ func event(r *Record) (sched.Event, bool) {
 		if r.Job >= sched.FirstOwnJob {
 			return sched.Event{}, false
 		}
-		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until}, true
+		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until},
+			true
 	case sched.Completed:
 		return sched.Event{Kind: sched.Complete, At: r.At, Accelerator: int(r.Accelerator), Start: r.Start}, true
 	case sched.Requeued:

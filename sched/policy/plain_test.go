@@ -170,7 +170,8 @@ type ending struct {
 }
 
 func newPlainDREAM(sys *sched.System) *plainDREAM {
-	return &plainDREAM{reference: reference{sys, "dream"}, history: map[int][]sched.Outcome{}, centre: [2]float64{1, 1}, step: 0.5,
+	return &plainDREAM{reference: reference{sys, "dream"}, history: map[int][]sched.Outcome{}, centre: [2]float64{1, 1},
+		step:  0.5,
 		spent: map[int]float64{}, least: map[int]float64{}}
 }
 

@@ -14,7 +14,8 @@ import (
 )
 
 // beside runs rollouts whose searches each take so long on a core of their own.
-func beside(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
+func beside(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
+	arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := schedtest.Compile(t, sys)
 	var log records
@@ -166,7 +167,8 @@ func TestSearchStops(t *testing.T) {
 		tables := schedtest.Compile(t, sys)
 		n := 0
 		engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Drop: sched.DropLate})
-		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond, func(s *search) int { n++; return s.run() })
+		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond,
+			func(s *search) int { n++; return s.run() })
 		t.Logf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
 		if n > c.most || c.share == 0 && n < len(arrivals) {
 			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))

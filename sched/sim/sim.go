@@ -125,7 +125,8 @@ func check(cfg *Config, sys *sched.System) error {
 			return fmt.Errorf("arrival %d at %v comes after one at %v: sort arrivals by time", i, a.At, cfg.Arrivals[i-1].At)
 		}
 		if a.At < 0 || a.Model < 0 || a.Model >= len(sys.Models) {
-			return fmt.Errorf("arrival %d of model %d at %v: need a model from 0 to %d and a time from 0", i, a.Model, a.At, len(sys.Models)-1)
+			return fmt.Errorf("arrival %d of model %d at %v: need a model from 0 to %d and a time from 0", i, a.Model, a.At,
+				len(sys.Models)-1)
 		}
 	}
 	if cfg.Interference != nil && len(cfg.Interference) != len(sys.Accelerators) {
