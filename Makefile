@@ -4,11 +4,11 @@
 # make test-webgpu  the tests that need a Vulkan device, on a software one that is fetched once (Debian)
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
-# make gpu   measure the machine's GPU: the tables of docs/GPU.md, into out/gpu
+# make gpu   measure the machine's GPU: tables for docs/MEASURED.md, into out/gpu
 # make variants  fit the variants that the zoo ships for the trained networks again, design others for them with all
-#            families, measure the trained D2S variants, and rewrite the tables of docs/VARIANTS.md
-# make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
-# make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
+#            families, measure the trained D2S variants, and rewrite docs/evaluation/variants.md
+# make evaluation  simulate the published evaluation again and rewrite docs/evaluation/published.md
+# make evaluation-rollout  the same for pedf and rollout and docs/evaluation/rollout.md; stopped, it goes on where it was
 
 CC ?= cc
 GO ?= go
@@ -57,7 +57,7 @@ bench: setup tools
 evaluation: build
 	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
 	bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
-	mv out/EVALUATION.md docs/EVALUATION.md
+	mv out/EVALUATION.md docs/evaluation/published.md
 
 # One file per shard, so that what is there already is not simulated again.
 OWN = --policies fcfs,edf,dream,terastal,pedf,rollout
@@ -71,14 +71,14 @@ evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.c
 		--also "Accelerators drift: up to 30 % slower, each in its own rhythm of 500 ms=out/rollout/other/drift.csv" \
 		--also "Interference: 20 % slower for every other accelerator that is busy=out/rollout/other/interference.csv" \
 		--also "Dispatching takes 20 us that nothing predicts=out/rollout/other/overhead.csv" \
-		--also "Searches beside dispatching, whose results come 100 us late=out/rollout/other/late.csv" \
+		--also "Searches next to dispatching, whose results come 100 us late=out/rollout/other/late.csv" \
 		--also "Models without variants=out/rollout/other/originals.csv" \
 		--also "One accelerator, with rates for its capacity=out/rollout/other/one-accelerator.csv" \
 		--also "Skewed accelerators: the second 4 times as slow as published and the third 16 times, with rates for their capacity=out/rollout/other/skewed.csv" \
 		--also "Nothing dropped=out/rollout/other/keep.csv" \
 		--also "Overload: twice the rates for 1 s, nothing dropped, up to 64 requests of each model=out/rollout/other/overload.csv" \
 		--also "Runs of 60 s=out/rollout/other/long.csv" >out/EVALUATION-ROLLOUT.md
-	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
+	mv out/EVALUATION-ROLLOUT.md docs/evaluation/rollout.md
 
 out/rollout/main-%.csv: | build
 	bin/terastal sweep $(OWN) --shard $*/7 --seeds 8 --drop late,hopeless --csv $@
