@@ -140,7 +140,7 @@ func TestCompare(t *testing.T) {
 		if math.Abs(x.Error-c.want) > 1e-4*(1+c.want) || shares != data.n {
 			t.Errorf("scaled by %v: error %v, want %v; %d calls", c.scale, x.Error, c.want, shares)
 		}
-		if x.Name() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
+		if x.String() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
 			t.Errorf("%+v", x)
 		}
 		if err := x.Compare(t.Context(), n, noise{}, nil); !errors.Is(err, ErrData) {
