@@ -179,20 +179,18 @@ func (d *Designer) time(ctx context.Context, b Bench, with *runtime.Network, c *
 		return nil, err
 	}
 	number := 1 + slices.IndexFunc(with.Variants[c.Layer], func(u runtime.Unit) bool { return u.Name == c.Name })
-	var refused map[int]string
-	c.Original, _ = d.medians(p, model, c.Layer, 0)
-	c.Latency, refused = d.medians(p, model, c.Layer, number)
-	return p, d.faster(c, refused)
+	c.Original, c.Latency = p.Medians(model, c.Layer, 0), p.Medians(model, c.Layer, number)
+	return p, d.faster(c, func(k int) string { return refusal(p, model, c.Layer, number, k) })
 }
 
 // faster finds the accelerators on which a variant is faster than the original.
-func (d *Designer) faster(c *variants.Candidate, refused map[int]string) error {
+func (d *Designer) faster(c *variants.Candidate, refused func(accelerator int) string) error {
 	var found []string
 	c.Wanted = nil
 	for k, s := range d.Accelerators {
-		switch {
-		case refused[k] != "":
-			found = append(found, fmt.Sprintf("%s refuses it (%s)", s.Name, refused[k]))
+		switch why := refused(k); {
+		case why != "":
+			found = append(found, fmt.Sprintf("%s refuses it (%s)", s.Name, why))
 		case c.Latency[k] == 0:
 			found = append(found, fmt.Sprintf("it was not measured on %s", s.Name))
 		case c.Original[k] == 0 || c.Latency[k] < c.Original[k]:

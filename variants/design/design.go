@@ -129,7 +129,7 @@ func (r *run) screen(ctx context.Context, b Bench) error {
 	}
 	r.targets(tables)
 	for _, x := range r.drafts {
-		x.take(r.Designer, profile, x.index)
+		x.take(profile, x.index)
 		if len(x.wanted) == 0 {
 			continue
 		}
@@ -143,10 +143,10 @@ func (r *run) screen(ctx context.Context, b Bench) error {
 
 // take reads what the originals take from a profile, in which the model has this
 // number.
-func (x *draft) take(d *Designer, p *profiler.Profile, model int) {
+func (x *draft) take(p *profiler.Profile, model int) {
 	x.originals = map[int][]time.Duration{}
 	for l := range x.Network.Layers {
-		x.originals[l], _ = d.medians(p, model, l, 0)
+		x.originals[l] = p.Medians(model, l, 0)
 	}
 }
 

@@ -44,8 +44,7 @@ type Designer struct {
 type Model struct {
 	// Network is split into layers. Its variants are those in use: set them
 	// through the designer.
-	Network     *runtime.Network
-	Granularity string
+	Network *runtime.Network
 	// Theta is the least share of the accuracy that a combination of variants
 	// has to keep.
 	Theta float64
@@ -141,7 +140,7 @@ func (d *Designer) Use(list []plan.Variants, read func(file string) ([]byte, err
 
 // fits reports whether variants are for the model as it is.
 func (m *Model) fits(v *plan.Variants) bool {
-	return v.SHA256 == m.Network.Model.SHA256() && v.Granularity == m.Granularity
+	return v.SHA256 == m.Network.Model.SHA256() && v.Granularity == m.Network.Granularity
 }
 
 // attach reads variants from files in the plan's folder.
@@ -249,8 +248,7 @@ func (d *Designer) timed(v *plan.Variants, p *profiler.Profile, model int) {
 	for i := range v.Chosen {
 		c := &v.Chosen[i]
 		first := slices.IndexFunc(v.Chosen, func(x plan.Variant) bool { return x.Layer == c.Layer })
-		c.Original, _ = d.medians(p, model, c.Layer, 0)
-		c.Latency, _ = d.medians(p, model, c.Layer, 1+i-first)
+		c.Original, c.Latency = p.Medians(model, c.Layer, 0), p.Medians(model, c.Layer, 1+i-first)
 		c.Wanted = nil
 		for k, name := range v.Accelerators {
 			if c.Gain(k) > 1 {
@@ -258,23 +256,6 @@ func (d *Designer) timed(v *plan.Variants, p *profiler.Profile, model int) {
 			}
 		}
 	}
-}
-
-// medians are what an implementation takes by accelerator, 0 where it was not
-// measured, and why accelerators refuse it.
-func (d *Designer) medians(p *profiler.Profile, model, layer, implementation int) ([]time.Duration, map[int]string) {
-	out, refused := make([]time.Duration, len(d.Accelerators)), map[int]string{}
-	for i := range p.Cells {
-		c := &p.Cells[i]
-		if c.Model != model || c.Layer != layer || c.Implementation != implementation {
-			continue
-		}
-		out[c.Accelerator] = c.P50
-		if c.Refused != "" {
-			refused[c.Accelerator] = c.Refused
-		}
-	}
-	return out, refused
 }
 
 // Save writes the files of the variants in use to a plan's folder.
@@ -336,7 +317,7 @@ func (m *Model) with(list []*variants.Candidate) (*runtime.Network, error) {
 // document is a model's part of the plan, without variants yet.
 func (d *Designer) document(m *Model) plan.Variants {
 	n := m.Network
-	return plan.Variants{Model: n.Name, SHA256: n.Model.SHA256(), Granularity: m.Granularity, Theta: m.Theta,
+	return plan.Variants{Model: n.Name, SHA256: n.Model.SHA256(), Granularity: m.Network.Granularity, Theta: m.Theta,
 		Accelerators: d.accelerators(), Bytes: 4 * n.Model.Parameters(), Chosen: []plan.Variant{}}
 }
 

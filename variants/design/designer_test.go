@@ -21,6 +21,7 @@ import (
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 )
@@ -67,13 +68,13 @@ func network(t *testing.T) *runtime.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &runtime.Network{Name: "net", Model: m, Layers: layers}
+	return &runtime.Network{Name: "net", Model: m, Layers: layers, Granularity: "op"}
 }
 
 // designer is one for a network on two accelerators, without data.
 func designer(n *runtime.Network, here variants.Arithmetic) (*Designer, *Model) {
 	one := *n
-	m := &Model{Network: &one, Granularity: "op", Theta: 0.5}
+	m := &Model{Network: &one, Theta: 0.5}
 	return &Designer{Models: []*Model{m}, Accelerators: []runtime.Spec{{Name: "a"}, {Name: "b"}}, Arithmetic: here}, m
 }
 
@@ -231,10 +232,16 @@ func TestTake(t *testing.T) {
 		t.Fatalf("proven: %+v, %v, unproven %v", m.InUse, err, d.Stale())
 	}
 	// What they take here is what the profile says.
-	list := d.Documents(&profiler.Profile{Cells: []profiler.Cell{
-		{Layer: varied, Accelerator: 0, P50: 50 * us}, {Layer: varied, Accelerator: 1, P50: 20 * us},
-		{Layer: varied, Implementation: 1, Accelerator: 0, P50: 10 * us},
-		{Layer: varied, Implementation: 1, Accelerator: 1, P50: 40 * us}}})
+	of := func(a, b time.Duration) sched.Implementation {
+		return sched.Implementation{Name: "i", Latency: []time.Duration{a * us, b * us}}
+	}
+	profile, err := profiler.FromSystem(&sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{{Name: "net", Deadline: us,
+		Layers: []sched.Layer{{Name: "0", Implementations: []sched.Implementation{of(1, 1)}},
+			{Name: "1", Implementations: []sched.Implementation{of(50, 20), of(10, 40)}}}}}}, profiler.TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := d.Documents(profile)
 	if c := &list[0].Chosen[0]; c.Gain(0) != 5 || c.Gain(1) != 0.5 || len(c.Wanted) != 1 || c.Wanted[0] != "a" {
 		t.Errorf("timed: %+v", c)
 	}
@@ -342,7 +349,7 @@ func TestFaster(t *testing.T) {
 		{[]time.Duration{0, 9 * us}, []time.Duration{0, 5 * us}, nil, nil, "it was not measured on a; 9.0 us on b"},
 	} {
 		x := &variants.Candidate{Variant: plan.Variant{Latency: c.latency, Original: c.original}}
-		err := d.faster(x, c.refused)
+		err := d.faster(x, func(k int) string { return c.refused[k] })
 		if !says(err, c.says) || !slices.Equal(x.Wanted, c.wanted) {
 			t.Errorf("%v: for %v, %v, want %v, %q", c, x.Wanted, err, c.wanted, c.says)
 		}

@@ -73,7 +73,7 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 		return err
 	}
 	for i, t := range trials {
-		t.read(r.Designer, p, i)
+		t.read(r.Accelerators, p, i)
 	}
 	for _, c := range copies {
 		c.Latency = slices.Clone(alike[c.Shape()].Latency)
@@ -83,19 +83,26 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 
 // read takes what originals and candidates take from a profile in which the
 // trial has this number.
-func (t *trial) read(d *Designer, p *profiler.Profile, model int) {
-	t.take(d, p, model)
+func (t *trial) read(accelerators []runtime.Spec, p *profiler.Profile, model int) {
+	t.take(p, model)
 	for _, l := range slices.Sorted(maps.Keys(t.by)) {
 		for i, c := range t.by[l] {
-			var refused map[int]string
-			c.Latency, refused = d.medians(p, model, l, i+1)
-			for _, k := range slices.Sorted(maps.Keys(refused)) {
-				if t.wanted[l][k] > 0 {
-					t.note("layer %q: %s refuses %s: %s", c.LayerName, d.Accelerators[k].Name, c, refused[k])
+			c.Latency = p.Medians(model, l, i+1)
+			for k, s := range accelerators {
+				if why := refusal(p, model, l, i+1, k); why != "" && t.wanted[l][k] > 0 {
+					t.note("layer %q: %s refuses %s: %s", c.LayerName, s.Name, c, why)
 				}
 			}
 		}
 	}
+}
+
+// refusal is why an accelerator cannot run an implementation, empty where it can.
+func refusal(p *profiler.Profile, model, layer, implementation, accelerator int) string {
+	if c := p.Cell(model, layer, implementation, accelerator); c != nil {
+		return c.Refused
+	}
+	return ""
 }
 
 // considered lists the candidates for a layer, of the families that were asked

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
@@ -67,21 +66,18 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 		return err
 	}
 	j.Specs[j.Index].Local = j.Local
-	a, err := openAccelerator(&j.Specs[j.Index], j.Table, nil)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
 	roomForReleases(1)
-	s := profiler.Setup{Specs: j.Specs, Index: j.Index, Accelerator: a, Seed: j.Seed}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
+		return openAccelerator(&s, j.Table, nil)
+	}}
 	for _, m := range j.Models {
 		n, err := m.network(open, func(string) string { return "" })
 		if err != nil {
 			return err
 		}
-		s.Networks = append(s.Networks, n)
+		t.Networks = append(t.Networks, n)
 	}
-	return profiler.Serve(r, out, s)
+	return profiler.Serve(r, out, t, j.Index)
 }
 
 // worker starts the worker of an accelerator for these models, in a process of
@@ -201,7 +197,8 @@ func (f *Flow) measured(ctx context.Context, networks []*runtime.Network, journa
 		return nil, err
 	}
 	defer os.RemoveAll(folder)
-	t := profiler.Task{Specs: f.Specs, Networks: networks}
+	t := f.task()
+	t.Networks = networks
 	var sources []source
 	for _, n := range networks {
 		m := slices.IndexFunc(f.sources, func(s source) bool { return s.Name == n.Name })
@@ -209,15 +206,14 @@ func (f *Flow) measured(ctx context.Context, networks []*runtime.Network, journa
 		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
 			return nil, err
 		}
-		sources, t.Granularity = append(sources, s), append(t.Granularity, f.Config.Models[m].Granularity)
+		sources = append(sources, s)
 	}
 	t.Start = func(k int) (profiler.Conn, error) { return f.worker(k, sources) }
 	defer f.stages.done()
 	return profiler.Measure(ctx, t, profiler.Options{
-		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed,
+		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget,
 		Journal: journal, Enough: enough, Progress: f.progress,
-		Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
-		Counters: func() hostinfo.Counters { return hostinfo.ReadCounters(hostinfo.This()) },
+		Now: time.Now(), Host: f.Host,
 	})
 }
 
@@ -238,7 +234,12 @@ func written(n *runtime.Network, prefix string) (list []plan.Variant, err error)
 
 // matches returns nil when the profile is of what is open.
 func (f *Flow) matches(p *profiler.Profile) error {
-	return p.Matches(f.Host, f.ORT.Version, f.Specs, f.Networks, f.granularities())
+	return p.Matches(f.Host, f.task())
+}
+
+// task is what is open, to be measured.
+func (f *Flow) task() profiler.Task {
+	return profiler.Task{Accelerators: f.Specs, Networks: f.Networks, Seed: f.Config.Traffic.Seed}
 }
 
 // LoadProfile uses the profile at path if it fits what is open and is whole. A

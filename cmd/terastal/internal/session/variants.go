@@ -32,7 +32,7 @@ func (f *Flow) design() {
 	for i, n := range f.Networks {
 		mc := &f.Config.Models[i]
 		d.Models = append(d.Models, &design.Model{
-			Network: n, Granularity: mc.Granularity, Theta: mc.Theta, Off: !mc.UsesVariants(),
+			Network: n, Theta: mc.Theta, Off: !mc.UsesVariants(),
 			Calibration: f.data(i, mc.Calibration, defaultCalibration),
 			Labelled:    f.data(i, mc.Labelled, defaultLabelled),
 			Metric: func(labelled bool) (variants.Metric, error) {

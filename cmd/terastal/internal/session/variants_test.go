@@ -46,7 +46,7 @@ func taken(t *testing.T, data config.Data) (*Flow, *[]string) {
 	f := &Flow{
 		Config: &config.Config{Out: t.TempDir(), Arithmetic: "saturating", Models: []config.Model{
 			{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}},
-		Networks: []*runtime.Network{{Name: "net", Model: m, Layers: layers}},
+		Networks: []*runtime.Network{{Name: "net", Model: m, Layers: layers, Granularity: "op"}},
 		opts: Options{Progress: Discard, Note: func(format string, args ...any) {
 			notes = append(notes, fmt.Sprintf(format, args...))
 		}}}
