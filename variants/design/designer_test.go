@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -232,12 +233,12 @@ func TestTake(t *testing.T) {
 		t.Fatalf("proven: %+v, %v, unproven %v", m.InUse, err, d.Stale())
 	}
 	// What they take here is what the profile says.
-	of := func(a, b time.Duration) sched.Implementation {
-		return sched.Implementation{Name: "i", Latency: []time.Duration{a * us, b * us}}
+	of := func(variant int, a, b time.Duration) sched.Implementation {
+		return sched.Implementation{Name: fmt.Sprint(variant), Variant: variant, Latency: []time.Duration{a * us, b * us}}
 	}
-	profile, err := profiler.FromSystem(&sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{{Name: "net", Deadline: us,
-		Layers: []sched.Layer{{Name: "0", Implementations: []sched.Implementation{of(1, 1)}},
-			{Name: "1", Implementations: []sched.Implementation{of(50, 20), of(10, 40)}}}}}}, profiler.TableOptions{})
+	profile, err := profiler.FromSystem(&sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{{Name: "net", Deadline: us, Variants: 1,
+		Layers: []sched.Layer{{Name: "0", Implementations: []sched.Implementation{of(0, 1, 1)}},
+			{Name: "1", Implementations: []sched.Implementation{of(0, 50, 20), of(1, 10, 40)}}}}}}, profiler.TableOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
