@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 func TestSameTensors(t *testing.T) {
@@ -191,7 +192,7 @@ func TestCompareNotFinite(t *testing.T) {
 
 func TestPruneOthers(t *testing.T) {
 	// All three keep 0.7; without 0, 0.75; without 1, 0.95; without 2, 0.9.
-	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
+	p := &plan.Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
 		Accuracy: []float64{1, .96, .8, .9, .99, .95, .75, .7}}
 	for _, c := range []struct {
 		keep  []int

@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // maxCombinations is up to how many combinations all are measured.
@@ -38,13 +39,13 @@ type ProveOptions struct {
 // Prove measures the combinations of a network's variants on every request of
 // the data. Combinations share the layers that they have in common: two that
 // differ from some layer on are computed once up to there.
-func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o ProveOptions) (*Proof, error) {
-	fail := func(err error) (*Proof, error) { return nil, fmt.Errorf("model %q: %w", n.Name, err) }
+func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o ProveOptions) (*plan.Proof, error) {
+	fail := func(err error) (*plan.Proof, error) { return nil, fmt.Errorf("model %q: %w", n.Name, err) }
 	if d == nil || d.Len() == 0 {
 		return fail(fmt.Errorf("%w: there are no requests", ErrData))
 	}
 	first := newProver(n, m)
-	out := &Proof{Metric: m.Name, Requests: d.Len()}
+	out := &plan.Proof{Metric: m.Name, Requests: d.Len()}
 	out.Sets, out.Exhaustive = first.combinations(o.Verify)
 	first.sets = out.Sets
 	sums, err := first.all(ctx, d, o)
@@ -60,7 +61,7 @@ func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o ProveOpt
 		out.Accuracy = append(out.Accuracy, s/sums[0])
 	}
 	if !out.Exhaustive {
-		out.bound(len(first.layers))
+		out.BoundLosses(len(first.layers))
 	}
 	return out, nil
 }

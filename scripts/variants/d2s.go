@@ -31,7 +31,7 @@ type trainedNet struct {
 	*runtime.Network
 	list   []zoo.TrainedVariant
 	chosen []int // their layers
-	proof  *variants.Proof
+	proof  *plan.Proof
 	// originals are the layers' medians by accelerator and layer, variants those
 	// of the variants by accelerator and variant; runs the least number of runs
 	// behind one of them.

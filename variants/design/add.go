@@ -65,7 +65,7 @@ func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candi
 	if m.InUse != nil {
 		v = *m.InUse
 	}
-	if err := d.record(m, &v, list, proof); err != nil {
+	if err := m.record(&v, list, proof); err != nil {
 		return nil, err
 	}
 	v.Candidates = slices.DeleteFunc(slices.Clone(v.Candidates), func(old plan.Variant) bool { return sameName(&old, &c.Variant) })
@@ -147,7 +147,7 @@ func (d *Designer) compare(ctx context.Context, m *Model, c *variants.Candidate)
 }
 
 // affordable refuses a variant by what it costs alone and with the others.
-func affordable(m *Model, p *variants.Proof, at, count int, o Limits) error {
+func affordable(m *Model, p *plan.Proof, at, count int, o Limits) error {
 	alone, _ := p.Of(1 << at)
 	if least := max(m.Theta, 1-o.MaxLoss); alone < least {
 		return fmt.Errorf("%w: alone it leaves %.4f of the %s, has to leave %.4f (theta is %v, max-loss %v)",
@@ -281,7 +281,7 @@ func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate)
 			list[i].LayerName, list[i], left, proof.Metric)
 	}
 	kept := without(list, drop)
-	if err := r.record(x.Model, &v, kept, proof.Without(drop, len(list))); err != nil {
+	if err := x.Model.record(&v, kept, proof.Without(drop, len(list))); err != nil {
 		return err
 	}
 	for _, c := range kept {

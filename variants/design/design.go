@@ -344,7 +344,7 @@ func (r *run) proveDraft(ctx context.Context, x *draft, progress func(float64)) 
 	}
 	proof = proof.Without(drop, len(x.chosen))
 	x.chosen = without(x.chosen, drop)
-	return r.record(x.Model, &x.made, x.chosen, proof)
+	return x.Model.record(&x.made, x.chosen, proof)
 }
 
 // without leaves out what is dropped, by index.

@@ -219,7 +219,7 @@ func (d *Designer) LeaveOut(m *Model) {
 func (d *Designer) Allow(s *sched.System) {
 	for i, m := range d.Models {
 		if m.InUse != nil {
-			proofOf(m.InUse).Allow(&s.Models[i], m.Theta)
+			m.InUse.Allow(&s.Models[i], m.Theta)
 		}
 	}
 }
@@ -323,9 +323,8 @@ func (d *Designer) document(m *Model) plan.Variants {
 
 // record puts variants and their proof into a model's part of the plan. Variants
 // that have no file yet get one.
-func (d *Designer) record(m *Model, v *plan.Variants, list []*variants.Candidate, p *variants.Proof) error {
-	d.proven(v, p)
-	v.Chosen = []plan.Variant{}
+func (m *Model) record(v *plan.Variants, list []*variants.Candidate, p *plan.Proof) error {
+	v.Proof, v.Chosen = *p, []plan.Variant{}
 	for i, c := range list {
 		if c.File == "" {
 			if err := m.name(c); err != nil {

@@ -99,8 +99,8 @@ func folder(t *testing.T, n *runtime.Network, family string, made variants.Arith
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := plan.Variants{Model: "net", SHA256: n.Model.SHA256(), Granularity: "op", Metric: "error", Chosen: []plan.Variant{
-		{Layer: varied, Name: list[i].String(), File: "v.onnx", SHA256: variants.SHA256(data), Alone: 2}}}
+	v := plan.Variants{Model: "net", SHA256: n.Model.SHA256(), Granularity: "op", Proof: plan.Proof{Metric: "error"},
+		Chosen: []plan.Variant{{Layer: varied, Name: list[i].String(), File: "v.onnx", SHA256: variants.SHA256(data), Alone: 2}}}
 	return fstest.MapFS{"v.onnx": {Data: data}}, v
 }
 

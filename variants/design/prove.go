@@ -67,20 +67,9 @@ func (d *Designer) WhyStale(m *Model) string {
 		m.Network.Name, proven, d.Arithmetic)
 }
 
-// proven puts a proof into a model's part of the plan.
-func (d *Designer) proven(v *plan.Variants, p *variants.Proof) {
-	v.Arithmetic, v.Metric, v.Data, v.Requests = string(d.Arithmetic), p.Metric, p.Data, p.Requests
-	v.Baseline, v.Sets, v.Accuracy, v.Exhaustive, v.Loss = p.Baseline, p.Sets, p.Accuracy, p.Exhaustive, p.Loss
-}
-
-func proofOf(v *plan.Variants) *variants.Proof {
-	return &variants.Proof{Metric: v.Metric, Data: v.Data, Requests: v.Requests, Baseline: v.Baseline,
-		Sets: v.Sets, Accuracy: v.Accuracy, Exhaustive: v.Exhaustive, Loss: v.Loss}
-}
-
 // Prove measures the accuracy of the variants that a model has in use, with the
 // combinations in verify among those measured.
-func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSet) (*variants.Proof, error) {
+func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSet) (*plan.Proof, error) {
 	if _, err := d.arithmetic(); err != nil {
 		return nil, err
 	}
@@ -89,7 +78,7 @@ func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSe
 		return nil, err
 	}
 	v := *m.InUse
-	if err := d.record(m, &v, m.chosen(), p); err != nil {
+	if err := m.record(&v, m.chosen(), p); err != nil {
 		return nil, err
 	}
 	m.InUse, m.stale = &v, false
@@ -114,7 +103,7 @@ func (m *Model) judged() (variants.Data, string, error) {
 // is the model's or one with others. notes are what people should know about the
 // proof. progress may be nil.
 func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, verify []sched.VariantSet,
-	progress func(float64)) (p *variants.Proof, notes []string, err error) {
+	progress func(float64)) (p *plan.Proof, notes []string, err error) {
 	data, source, err := m.judged()
 	if err != nil {
 		return nil, nil, err
@@ -140,6 +129,6 @@ func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, veri
 	if p, err = variants.Prove(ctx, n, data, metric, o); err != nil {
 		return nil, nil, err
 	}
-	p.Data = source
+	p.Data, p.Arithmetic = source, string(d.Arithmetic)
 	return p, notes, nil
 }

@@ -57,7 +57,8 @@ func taken(t *testing.T, data config.Data) (*Flow, *[]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op", Metric: "error", Arithmetic: "exact",
+	text, err := json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op",
+		Proof:  plan.Proof{Metric: "error", Arithmetic: "exact"},
 		Chosen: []plan.Variant{{Name: c.String(), File: "v.onnx", SHA256: variants.SHA256(file)}}})
 	if err != nil {
 		t.Fatal(err)

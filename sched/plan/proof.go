@@ -1,4 +1,4 @@
-package variants
+package plan
 
 import (
 	"slices"
@@ -6,33 +6,40 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// Proof is the accuracy of combinations of a network's variants. Variants are
-// numbered as the scheduler does: in the order of layers, and within a layer in
-// that of [runtime.Network.Variants].
+// Proof is the accuracy of combinations of a model's variants, on some data.
+// Variants are numbered as the scheduler does: in the order of layers, and of the
+// variants of a layer.
 type Proof struct {
-	Metric string
-	// Data says what it was measured on, where the caller fills that in.
-	Data     string
-	Requests int
+	// Arithmetic is what became of 8-bit products where accuracy was measured:
+	// exact or saturating, see variants.Arithmetic. Absent where nothing was
+	// measured, or it was not known.
+	Arithmetic string `json:"arithmetic,omitempty"`
+	// Metric is what accuracy means; Data what it was measured on.
+	Metric   string `json:"metric"`
+	Data     string `json:"data"`
+	Requests int    `json:"requests"`
 	// Baseline is the accuracy without variants.
-	Baseline float64
+	Baseline float64 `json:"baseline"`
 	// Sets are the combinations measured and Accuracy theirs as a share of the
 	// baseline. Exhaustive is true when these are all.
-	Sets       []sched.VariantSet
-	Accuracy   []float64
-	Exhaustive bool
+	Sets       []sched.VariantSet `json:"sets,omitempty"`
+	Accuracy   []float64          `json:"accuracy,omitempty"`
+	Exhaustive bool               `json:"exhaustive,omitempty"`
 	// Loss is, where not all were measured, what each variant costs at most:
 	// the losses of the variants of every combination that was measured sum to
 	// at least what it lost.
-	Loss []float64
+	Loss []float64 `json:"loss,omitempty"`
 }
 
-// bound makes each variant's loss so large that no measured combination lost
+// BoundLosses makes each variant's loss so large that no measured combination lost
 // more than the sum of its variants' losses: the loss alone, then shares of what
 // a combination lost beyond, the smallest combinations first.
-func (p *Proof) bound(variants int) {
+func (p *Proof) BoundLosses(variants int) {
 	p.Loss = make([]float64, variants)
-	order := upTo(len(p.Sets))
+	order := make([]int, len(p.Sets))
+	for i := range order {
+		order[i] = i
+	}
 	slices.SortStableFunc(order, func(a, b int) int { return p.Sets[a].Len() - p.Sets[b].Len() })
 	for _, i := range order {
 		s := p.Sets[i]
@@ -87,9 +94,10 @@ func (p *Proof) Allow(m *sched.Model, theta float64) {
 }
 
 // Without leaves out variants, by index, and the combinations that use them;
-// the others are numbered anew.
+// the others are numbered again.
 func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
-	out := &Proof{Metric: p.Metric, Data: p.Data, Requests: p.Requests, Baseline: p.Baseline, Exhaustive: p.Exhaustive}
+	out := *p
+	out.Sets, out.Accuracy, out.Loss = nil, nil, nil
 	for n, s := range p.Sets {
 		var left sched.VariantSet
 		kept, uses := 0, false
@@ -110,10 +118,10 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 			out.Loss = append(out.Loss, x)
 		}
 	}
-	return out
+	return &out
 }
 
-// Prune chooses variants to leave out, beside those dropped already, until all
+// Prune chooses variants to leave out, besides those dropped already, until all
 // that are left together keep the given share of the accuracy, and returns with
 // each what they left before it went. One after the other, it is the one
 // without which most is left. With a bound, combinations that were not measured
