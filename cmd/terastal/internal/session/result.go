@@ -60,7 +60,7 @@ func (f *Flow) ModelInfos() []result.ModelInfo {
 			}
 			info.Preferred[sys.Accelerators[best]]++
 		}
-		if v, ok := f.known[m]; ok && len(v.Chosen) > 0 {
+		if v := f.inUse(m); v != nil && len(v.Chosen) > 0 {
 			info.Variants, info.AccuracyMetric, info.AccuracyRequests, info.AccuracyOriginal = len(v.Chosen), v.Metric, v.Requests, v.Baseline
 		}
 		out = append(out, info)
