@@ -252,6 +252,18 @@ func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
 // Fastest asks for the fastest accelerator of each layer.
 const Fastest = -1
 
+// Sums are the sums of the medians of the models' originals, by model and accelerator; 0 where a layer has no time.
+func (p *Profile) Sums() [][]time.Duration {
+	sums := make([][]time.Duration, len(p.Models))
+	for m := range sums {
+		sums[m] = make([]time.Duration, len(p.Accelerators))
+		for k := range sums[m] {
+			sums[m][k], _ = p.Latency(m, k)
+		}
+	}
+	return sums
+}
+
 // Rate is how fast the cell computes, in 1e9 multiply-accumulates per second of its median; false for variants, whose
 // MACs the profile does not know, and for layers without any.
 func (p *Profile) Rate(c *Cell) (float64, bool) {

@@ -21,13 +21,7 @@ var csvColumns = []string{"model", "layer_index", "layer", "implementation", "ac
 // WriteCSV writes a row per cell, after a line that names the columns. Times are whole nanoseconds, shares 0 to 1; a
 // number that is not known is empty. MACs, and what follows from them, are those of the layer's original.
 func (p *Profile) WriteCSV(w io.Writer) error {
-	sums := make([][]time.Duration, len(p.Models))
-	for m := range sums {
-		sums[m] = make([]time.Duration, len(p.Accelerators))
-		for k := range sums[m] {
-			sums[m][k], _ = p.Latency(m, k)
-		}
-	}
+	sums := p.Sums()
 	out := csv.NewWriter(w)
 	out.Write(csvColumns) // errors stay until Flush
 	if err := p.walk(func(c *Cell) { out.Write(p.csvRow(c, sums[c.Model][c.Accelerator])) }); err != nil {
