@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Serve is the work of a measuring process: it opens an accelerator of the task,
@@ -479,7 +480,8 @@ func (s *server) dispatch(length time.Duration) (reply, error) {
 		return a, err
 	}
 	defer ex.Close()
-	a.Times, err = gaps(ex, sched.Traffic{Rates: rates, Process: sched.ClosedLoop, Duration: length, Seed: s.Seed}, s.k)
+	work := traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: s.Seed}
+	a.Times, err = gaps(ex, work, s.k)
 	return a, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func TestMain(m *testing.M) { orttest.Main(m) }
@@ -77,7 +78,7 @@ func Example() {
 	defer executor.Close()
 	result, err := executor.Run(ctx, runtime.Options{
 		Policy:  "terastal",
-		Traffic: sched.Traffic{Rates: []float64{100}, Phases: sched.AlignedPhases, Duration: 100 * time.Millisecond},
+		Traffic: traffic.Config{Rates: []float64{100}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond},
 		Samples: 3,
 	})
 	if err != nil {
