@@ -113,8 +113,8 @@ func (p *Profile) arrange() error {
 	return nil
 }
 
-// table is the index, made on the spot where there is none for these cells. It fails if a cell is missing, double or out of range,
-// or another part of the profile refers to what is not in it.
+// table is the index, made on the spot where there is none for these cells. It fails if a cell is missing, double or
+// out of range, or another part of the profile refers to what is not in it.
 func (p *Profile) table() ([][][][]*Cell, error) {
 	if of := p.cells.of; len(of) > 0 && len(of) == len(p.Cells) && &of[0] == &p.Cells[0] {
 		return p.cells.at, nil
@@ -286,8 +286,8 @@ func (p *Profile) PeakShare(c *Cell) (float64, bool) {
 	return 0, false
 }
 
-// Refusals says, for a model of the profile, what an accelerator cannot run, as runtime.Network.Skip does: also what took
-// the measuring process with it.
+// Refusals says, for a model of the profile, what an accelerator cannot run, as runtime.Network.Skip does: also what
+// took the measuring process with it.
 func (p *Profile) Refusals(model int) func(layer, implementation, accelerator int) error {
 	return func(layer, implementation, accelerator int) error {
 		if c := p.Cell(model, layer, implementation, accelerator); c != nil && c.Refused != "" {

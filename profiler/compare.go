@@ -16,26 +16,24 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// ErrNothingInCommon is wrapped when two profiles have no cell of the same
-// names.
+// ErrNothingInCommon is wrapped when two profiles have no cell of the same names.
 var ErrNothingInCommon = errors.New("nothing to compare")
 
-// Comparison holds two profiles, or two accelerators of one, against each
-// other, cell by cell. Differences are those of B from A.
+// Comparison holds two profiles, or two accelerators of one, against each other, cell by cell. Differences are those of
+// B from A.
 type Comparison struct {
 	A string `json:"a"`
 	B string `json:"b"`
-	// DoubtsA and DoubtsB are the noise floors and the warnings of the two
-	// measurements; of a comparison of accelerators both are the profile's.
+	// DoubtsA and DoubtsB are the noise floors and the warnings of the two measurements; of a comparison of
+	// accelerators both are the profile's.
 	DoubtsA Doubts `json:"doubts_a"`
 	DoubtsB Doubts `json:"doubts_b"`
 	// Differences are what else differs, in the order of weight.
 	Differences []Difference `json:"provenance_differences"`
-	// Accelerators are compared one after the other; comparing two of one
-	// profile gives a single one.
+	// Accelerators are compared one after the other; comparing two of one profile gives a single one.
 	Accelerators []AcceleratorComparison `json:"accelerators"`
-	// OnlyA and OnlyB name the cells that one side has and the other has not;
-	// Unmeasured those that both have, but one without times.
+	// OnlyA and OnlyB name the cells that one side has and the other has not; Unmeasured those that both have, but one
+	// without times.
 	OnlyA      []CellName `json:"only_a,omitempty"`
 	OnlyB      []CellName `json:"only_b,omitempty"`
 	Unmeasured []CellName `json:"unmeasured,omitempty"`
@@ -79,14 +77,12 @@ type CellComparison struct {
 	Implementation string `json:"implementation"`
 	A              Median `json:"a"`
 	B              Median `json:"b"`
-	// Change is (B - A) / A of the medians. Significant says whether it is one:
-	// by the Mann-Whitney U test at 5 % where both have samples, else because
-	// the intervals do not overlap.
+	// Change is (B - A) / A of the medians. Significant says whether it is one: by the Mann-Whitney U test at 5 % where
+	// both have samples, else because the intervals do not overlap.
 	Change      float64 `json:"change"`
 	Significant bool    `json:"significant"`
-	// P is the test's p-value, nil where intervals were compared. It says that
-	// these two measurements differ, not why: runs of one measurement share
-	// the state of the machine, which another measurement does not.
+	// P is the test's p-value, nil where intervals were compared. It says that these two measurements differ, not why:
+	// runs of one measurement share the state of the machine, which another measurement does not.
 	P *float64 `json:"p,omitempty"`
 }
 
@@ -98,8 +94,7 @@ type Median struct {
 	N    int           `json:"n"` // samples compared, or runs where intervals were
 }
 
-// Within is the half-width of the interval as a share of the median: the
-// larger of the two sides.
+// Within is the half-width of the interval as a share of the median: the larger of the two sides.
 func (m Median) Within() float64 {
 	return float64(max(m.High-m.P50, m.P50-m.Low)) / float64(m.P50)
 }
@@ -114,8 +109,7 @@ type Geomean struct {
 	Change float64       `json:"change"`
 	SumA   time.Duration `json:"sum_a_ns"`
 	SumB   time.Duration `json:"sum_b_ns"`
-	// SumBest takes each layer where it is faster: what an ideal split between
-	// the two would need.
+	// SumBest takes each layer where it is faster: what an ideal split between the two would need.
 	SumBest time.Duration `json:"sum_best_ns"`
 	// FasterA and FasterB count the cells that are significantly faster there.
 	FasterA int `json:"faster_a"`
@@ -127,21 +121,18 @@ type Geomean struct {
 // Agreement is how well two profiles agree.
 type Agreement struct {
 	Cells int `json:"cells"`
-	// MedianChange is the median of |B - A| / A; Beyond the share of cells where
-	// it is larger than AgreementLimit; Significant the share with a
-	// significant change.
+	// MedianChange is the median of |B - A| / A; Beyond the share of cells where it is larger than AgreementLimit;
+	// Significant the share with a significant change.
 	MedianChange float64 `json:"median_abs_change"`
 	Beyond       float64 `json:"share_beyond_3_percent"`
 	Significant  float64 `json:"share_significant"`
 }
 
-// AgreementLimit is how far a repeated measurement of a cell should be off at
-// most.
+// AgreementLimit is how far a repeated measurement of a cell should be off at most.
 const AgreementLimit = 0.03
 
-// Compare compares the cells of two profiles that have the same names of model,
-// layer, implementation and accelerator. The error wraps ErrNothingInCommon if
-// there is none.
+// Compare compares the cells of two profiles that have the same names of model, layer, implementation and accelerator.
+// The error wraps ErrNothingInCommon if there is none.
 func Compare(a, b *Profile) (*Comparison, error) {
 	c := &Comparison{Differences: differences(a, b), DoubtsA: a.doubts(), DoubtsB: b.doubts()}
 	if err := c.compare(a.named(everyName), b.named(everyName)); err != nil {
@@ -291,8 +282,8 @@ func (g *Geomean) finish() {
 	g.Change = math.Expm1((g.logB - g.logA) / n)
 }
 
-// enoughSamples is how many both cells need for the U test: below 4 it cannot
-// find anything at 5 %, and few runs of one measurement say little.
+// enoughSamples is how many both cells need for the U test: below 4 it cannot find anything at 5 %, and few runs of one
+// measurement say little.
 const enoughSamples = 6
 
 func compareCells(n CellName, a, b *Cell) CellComparison {
@@ -308,8 +299,7 @@ func compareCells(n CellName, a, b *Cell) CellComparison {
 	return c
 }
 
-// median is the cell's median and its interval; the median alone where the
-// document has no interval around it.
+// median is the cell's median and its interval; the median alone where the document has no interval around it.
 func (c *Cell) median() Median {
 	m := Median{P50: c.P50, Low: c.Low, High: c.High, N: c.N}
 	if m.Low <= 0 || m.Low > m.P50 {

@@ -12,11 +12,10 @@ import (
 const (
 	// attempts is how often a place may fail or take its process with it.
 	attempts = 3
-	// strays is how often a process may be lost where no place is to blame before
-	// its places run one at a time for good.
+	// strays is how often a process may be lost where no place is to blame before its places run one at a time for
+	// good.
 	strays = 3
-	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime
-	// optimises a whole model.
+	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime optimises a whole model.
 	loadTimeout = 5 * time.Minute
 )
 
@@ -65,9 +64,8 @@ type lostError struct{ reason string }
 
 func (e lostError) Error() string { return e.reason }
 
-// call asks and returns the answer, or a lostError. Each message may take as
-// long as the timeout. When ctx ends, the process is told to halt after its
-// current place.
+// call asks and returns the answer, or a lostError. Each message may take as long as the timeout. When ctx ends, the
+// process is told to halt after its current place.
 func (d *driver) call(ctx context.Context, r request, timeout time.Duration, notice func(reply) error) (reply, error) {
 	if err := d.wire.write(r); err != nil {
 		return reply{}, d.lost("")
@@ -131,8 +129,7 @@ func (d *driver) close() error {
 	return err
 }
 
-// start has a process loaded and warm, whatever it takes, or says why that
-// cannot be.
+// start has a process loaded and warm, whatever it takes, or says why that cannot be.
 func (d *driver) start(ctx context.Context) error {
 	for d.conn == nil {
 		if err := ctx.Err(); err != nil {
@@ -172,8 +169,7 @@ func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
 	}
 }
 
-// load has the process load everything. When it is lost, conn is nil
-// afterwards.
+// load has the process load everything. When it is lost, conn is nil afterwards.
 func (d *driver) load(ctx context.Context) error {
 	var skips []skip
 	for p, reason := range d.dead {
@@ -221,8 +217,7 @@ func (d *driver) number() error {
 	return d.note(entry{Accelerator: d.k, Places: d.places})
 }
 
-// strayed counts a process that was lost where no place is to blame, and gives
-// up after too many.
+// strayed counts a process that was lost where no place is to blame, and gives up after too many.
 func (d *driver) strayed(reason string, most int) error {
 	if d.stray++; d.stray >= most {
 		return fmt.Errorf("accelerator %q: its measuring process was lost %d times, the last time: %s", d.Accelerators[d.k].Name, d.stray, reason)
@@ -242,8 +237,8 @@ func (d *driver) failed(p place, reason string) {
 	}
 }
 
-// warm runs every place once, in order and one at a time, so that every tensor
-// holds what it should and a place that takes the process with it is known.
+// warm runs every place once, in order and one at a time, so that every tensor holds what it should and a place that
+// takes the process with it is known.
 func (d *driver) warm(ctx context.Context) error {
 	for i, p := range d.places {
 		for d.dead[p] == "" {
@@ -267,8 +262,7 @@ func (d *driver) warm(ctx context.Context) error {
 	return nil
 }
 
-// single runs one place and keeps its time if keep is not nil; false if it
-// failed.
+// single runs one place and keeps its time if keep is not nil; false if it failed.
 func (d *driver) single(ctx context.Context, i int, keep func(int, time.Duration)) (bool, error) {
 	a, err := d.call(ctx, request{Ask: askRun, Places: []int{i}}, d.Timeout, nil)
 	var lost lostError
@@ -285,9 +279,8 @@ func (d *driver) single(ctx context.Context, i int, keep func(int, time.Duration
 	return true, nil
 }
 
-// round times what is wanted once, in a new order, while the other accelerator
-// is busy if that is not nil. Times go to the journal. The round after a start
-// does not count.
+// round times what is wanted once, in a new order, while the other accelerator is busy if that is not nil. Times go to
+// the journal. The round after a start does not count.
 func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *driver) error {
 	if err := d.start(ctx); err != nil {
 		return err

@@ -72,14 +72,12 @@ func providerName(s string) string {
 	return strings.ToLower(s)
 }
 
-// WriteBenchfmt writes the times as results of Go benchmarks, a line per
-// sample, so that benchstat reads them; cells without samples, such as imported
-// ones, give their median. The name of a result is
+// WriteBenchfmt writes the times as results of Go benchmarks, a line per sample, so that benchstat reads them; cells
+// without samples, such as imported ones, give their median. The name of a result is
 //
 //	BenchmarkLayer/model=M/layer=INDEX:NAME/impl=I/acc=A-1
 //
-// with %2F for a / in a name, %25 for a %, and _ for white space; the 1 is the
-// number of runs at a time.
+// with %2F for a / in a name, %25 for a %, and _ for white space; the 1 is the number of runs at a time.
 func (p *Profile) WriteBenchfmt(w io.Writer) error {
 	out := gobench.NewWriter(w)
 	out.Config(gobench.Fact{Key: "goos", Value: p.Host.OS}, gobench.Fact{Key: "goarch", Value: p.Host.Arch},

@@ -18,8 +18,8 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// The ideal work that tells an accelerator's roofline is made larger until it
-// takes long, or is as large as it may become: a GPU needs more than a core.
+// The ideal work that tells an accelerator's roofline is made larger until it takes long, or is as large as it may
+// become: a GPU needs more than a core.
 const (
 	idealLong = 4 * time.Millisecond
 	idealRuns = 8
@@ -137,8 +137,8 @@ func idealUnit(op string, inputs []string, in, out models.Tensor, weights ...*pb
 	return runtime.Unit{Name: "ideal " + op, ONNX: data, Inputs: []models.Tensor{in}, Outputs: []models.Tensor{out}}
 }
 
-// gaps plays the traffic on the real executor and lists the times between the
-// end of a layer and the start of the next on one accelerator.
+// gaps plays the traffic on the real executor and lists the times between the end of a layer and the start of the next
+// on one accelerator.
 func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time.Duration, error) {
 	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true})
 	if err != nil {

@@ -15,9 +15,8 @@ import (
 	"time"
 )
 
-// A journal keeps what has been measured while a measurement runs: a line of
-// JSON per entry behind its checksum, each written at once when it is known. A
-// process that is killed loses what was under way; the next one continues from
+// A journal keeps what has been measured while a measurement runs: a line of JSON per entry behind its checksum, each
+// written at once when it is known. A process that is killed loses what was under way; the next one continues from
 // there. A last line that was cut is no damage; anything else is.
 
 // ErrJournal is wrapped by errors about a journal that cannot be continued.
@@ -44,8 +43,7 @@ type entry struct {
 	Failed *failure      `json:"failed,omitempty"`
 	Peak   *Peak         `json:"peak,omitempty"`
 	Gaps   Times         `json:"gaps_ns,omitempty"`
-	// Round: the times of the places At, next to the accelerator Busy if that is
-	// not nil.
+	// Round: the times of the places At, next to the accelerator Busy if that is not nil.
 	At    []int `json:"at,omitempty"`
 	Times Times `json:"times_ns,omitempty"`
 	Busy  *int  `json:"busy,omitempty"`
@@ -62,8 +60,8 @@ type journal struct {
 	held func() // lets go of the lock
 }
 
-// openJournal opens or makes the journal at path and returns what is in it. It
-// is locked against other processes until it is closed.
+// openJournal opens or makes the journal at path and returns what is in it. It is locked against other processes until
+// it is closed.
 func openJournal(path string, head heading) (*journal, []entry, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("profile journal: %w", err)
@@ -169,8 +167,7 @@ func checked(line []byte) ([]byte, bool) {
 func (j *journal) line(v any) error {
 	data, err := json.Marshal(v)
 	if err == nil {
-		// One write: a process that ends in between leaves all of it or a cut
-		// line.
+		// One write: a process that ends in between leaves all of it or a cut line.
 		_, err = fmt.Fprintf(j.f, "%s %s\n", sum(data), data)
 	}
 	if err != nil {
@@ -205,9 +202,8 @@ func RemoveJournal(path string) error {
 	return nil
 }
 
-// PreviousCut is the cut of a model that a profile at path has, or the journal
-// of an unfinished one, for the same model and granularity; empty if neither
-// has it. Splitting by it makes the layers that were measured.
+// PreviousCut is the cut of a model that a profile at path has, or the journal of an unfinished one, for the same model
+// and granularity; empty if neither has it. Splitting by it makes the layers that were measured.
 func PreviousCut(path, journal, sha256, granularity string) string {
 	var all []Model
 	if p, err := Read(path); err == nil {

@@ -36,17 +36,17 @@ type Task struct {
 
 // Options of a measurement.
 type Options struct {
-	// Precision is the half-width of the median's 95 % confidence interval, as a share of the median, at which a cell is
-	// done. Zero means 2 %.
+	// Precision is the half-width of the median's 95 % confidence interval, as a share of the median, at which a cell
+	// is done. Zero means 2 %.
 	Precision float64
 	// Budget bounds the time spent measuring, after everything has been loaded; cells that are not done by then are
 	// marked unstable. A dozen rounds are made all the same unless they take three times the budget. Zero means 20 s.
 	Budget time.Duration
 	// Timeout is how long a single layer may take before its process is taken to hang. Zero means 30 s.
 	Timeout time.Duration
-	// Journal is a file that keeps what has been measured while the measurement runs; one that an earlier measurement of
-	// the same left is continued. It stays there: remove it ([RemoveJournal]) when the profile is written. Empty means
-	// none.
+	// Journal is a file that keeps what has been measured while the measurement runs; one that an earlier measurement
+	// of the same left is continued. It stays there: remove it ([RemoveJournal]) when the profile is written. Empty
+	// means none.
 	Journal string
 	// Progress, if not nil, is called with what is being done and the share of it that is complete, 0 to 1, from any
 	// goroutine.
@@ -65,21 +65,20 @@ const (
 	maxSamples  = 4096 // per cell; bounds memory
 	keptSamples = 128  // per cell, in the document
 
-	// Every so many cycles through all accelerators, one has whole models too, and
-	// one has every accelerator measured next to every other.
+	// Every so many cycles through all accelerators, one has whole models too, and one has every accelerator measured
+	// next to every other.
 	chainsEvery = 8
 	chainsAt    = 1 // the first round does not count
 	minChains   = 4 // unless the budget ends
 	besideEvery = 8
 	besideAt    = 5
 
-	// enoughEvery is after how many cycles it is asked what need not be timed any
-	// more, and leastTimes how often that has been timed at least.
+	// enoughEvery is after how many cycles it is asked what need not be timed any more, and leastTimes how often that
+	// has been timed at least.
 	enoughEvery = 4
 	leastTimes  = 3
 
-	// leastRenewed is the budget from which on loading everything again is worth
-	// its time.
+	// leastRenewed is the budget from which on loading everything again is worth its time.
 	leastRenewed = 5 * time.Second
 
 	dispatchTime = 300 * time.Millisecond
@@ -88,9 +87,8 @@ const (
 
 // Measure times every layer of the task's networks on every accelerator.
 //
-// When ctx ends, it stops after the layers under way and returns what it has
-// with the context's error; the profile is then marked partial, or nil when
-// there is nothing yet.
+// When ctx ends, it stops after the layers under way and returns what it has with the context's error; the profile is
+// then marked partial, or nil when there is nothing yet.
 func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	o.Precision = cmp.Or(o.Precision, 0.02)
 	o.Budget = cmp.Or(o.Budget, 20*time.Second)
@@ -260,9 +258,8 @@ func (m *measurement) start(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// renewable reports whether the processes are to be replaced once, at half time. How
-// memory happens to be laid out in a process makes layers some percent faster
-// or slower in all of its runs; two processes average over that, and what they
+// renewable reports whether the processes are to be replaced once, at half time. How memory happens to be laid out in a
+// process makes layers some percent faster or slower in all of its runs; two processes average over that, and what they
 // differ by says how far repeated measurements do.
 func (m *measurement) renewable() bool {
 	return !m.renewed && m.before == 0 && m.Budget >= leastRenewed
@@ -300,8 +297,7 @@ func (m *measurement) peaks(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// cycle is a round on every accelerator that needs more, and every so often one
-// on each while each other is busy.
+// cycle is a round on every accelerator that needs more, and every so often one on each while each other is busy.
 func (m *measurement) cycle(ctx context.Context, n int) error {
 	for _, d := range m.drivers {
 		if n > 0 && d.satisfied {
@@ -394,8 +390,7 @@ func precise(sorted []time.Duration, target float64) bool {
 	return len(sorted) >= minSamples && float64(high-low)/2 <= target*float64(stats.Quantile(sorted, 0.5))
 }
 
-// dispatches measures what the executor needs between layers, where models are
-// not so slow that it could not matter.
+// dispatches measures what the executor needs between layers, where models are not so slow that it could not matter.
 func (m *measurement) dispatches(ctx context.Context) error {
 	for _, d := range m.drivers {
 		var chains time.Duration

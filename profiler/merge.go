@@ -19,10 +19,10 @@ type MergeOptions struct {
 	ByOrder bool
 }
 
-// Merge returns the profile with the accelerators of a table added to its own. Every layer of a model that both have must
-// be matched. Models of the table that the profile does not have are left out, with a warning; a table's own
-// implementations are added, and cannot run on the measured accelerators. What the table does not have cannot run on its
-// accelerators.
+// Merge returns the profile with the accelerators of a table added to its own. Every layer of a model that both have
+// must be matched. Models of the table that the profile does not have are left out, with a warning; a table's own
+// implementations are added, and cannot run on the measured accelerators. What the table does not have cannot run on
+// its accelerators.
 func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 	for name, as := range o.Models {
 		if t.model(name) < 0 {
@@ -168,8 +168,8 @@ func matchLayers(t, model *Model, byOrder bool) ([]int, error) {
 	return out, nil
 }
 
-// Select returns the part of the profile that is about the named models and accelerators, in the order of the names; all
-// accelerators if none is named.
+// Select returns the part of the profile that is about the named models and accelerators, in the order of the names;
+// all accelerators if none is named.
 func (p *Profile) Select(models, accelerators []string) (*Profile, error) {
 	if len(accelerators) == 0 {
 		accelerators = p.acceleratorNames()

@@ -12,12 +12,10 @@ import (
 	"github.com/terastal/terastal/internal/child"
 )
 
-// Conn is a measuring process that runs: requests are written to it and answers
-// read from it.
+// Conn is a measuring process that runs: requests are written to it and answers read from it.
 type Conn interface {
 	io.ReadWriter
-	// Close ends the process, by force if it does not end by itself, and says how
-	// it ended: nil if in order.
+	// Close ends the process, by force if it does not end by itself, and says how it ended: nil if in order.
 	Close() error
 	// Kill ends the process by force.
 	Kill()
@@ -26,9 +24,8 @@ type Conn interface {
 // processEnds is how long a process may take to free what it has.
 const processEnds = 10 * time.Second
 
-// Start starts a measuring process. Its program has to call [Serve] with its
-// standard input and, as the output, [Output]: file descriptor 3, so that what
-// native libraries print cannot get in between.
+// Start starts a measuring process. Its program has to call [Serve] with its standard input and, as the output,
+// [Output]: file descriptor 3, so that what native libraries print cannot get in between.
 func Start(cmd *exec.Cmd) (Conn, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {

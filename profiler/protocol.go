@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A measuring process and the measurement that it serves exchange JSON, one message per
-// line: a request, then any number of notices and one answer.
+// A measuring process and the measurement that it serves exchange JSON, one message per line: a request, then any
+// number of notices and one answer.
 
 // activity is what a place is about.
 type activity string
@@ -65,8 +65,8 @@ type loaded struct {
 	Refused string        `json:"refused,omitempty"`
 }
 
-// move lists the tensors that an accelerator converts and copies before a layer
-// when accelerator From ran those before it and To runs the layer.
+// move lists the tensors that an accelerator converts and copies before a layer when accelerator From ran those before
+// it and To runs the layer.
 type move struct {
 	Model    int   `json:"model"`
 	Layer    int   `json:"layer"`

@@ -114,8 +114,7 @@ func (d *driver) median(p place) time.Duration {
 	return stats.Quantile(stats.Sorted(d.solo[p]), 0.5)
 }
 
-// handoffs sums the medians of the conversions and copies that this accelerator
-// does for each change.
+// handoffs sums the medians of the conversions and copies that this accelerator does for each change.
 func (d *driver) handoffs() []Handoff {
 	var list []Handoff
 	for _, m := range d.moves {
@@ -136,8 +135,7 @@ func (h Handoff) order(o Handoff) int {
 	return slices.Compare([]int{h.Model, h.Layer, h.From, h.To}, []int{o.Model, o.Layer, o.From, o.To})
 }
 
-// joined sorts handoffs and adds up what both accelerators of a change do for
-// it.
+// joined sorts handoffs and adds up what both accelerators of a change do for it.
 func joined(list []Handoff) []Handoff {
 	slices.SortFunc(list, Handoff.order)
 	var out []Handoff
@@ -153,8 +151,7 @@ func joined(list []Handoff) []Handoff {
 	return out
 }
 
-// interference compares the layers' times next to each busy accelerator with
-// those alone.
+// interference compares the layers' times next to each busy accelerator with those alone.
 func (d *driver) interference() []Interference {
 	var list []Interference
 	for busy, times := range d.crowded {
@@ -196,8 +193,8 @@ func (d *driver) chains() []Chain {
 	return list
 }
 
-// noise compares the samples of every cell from before and after its process was
-// replaced, or their halves if it was not.
+// noise compares the samples of every cell from before and after its process was replaced, or their halves if it was
+// not.
 func (m *measurement) noise() *Noise {
 	var diffs []float64
 	for _, d := range m.drivers {

@@ -18,11 +18,10 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// Serve is the work of a measuring process: it opens an accelerator of the task,
-// by index, and answers the requests of a measurement until in ends. The task's
-// accelerators and networks are those of the measurement, in the same order. It
-// takes the calling thread for as long, and pins it to the accelerator's cores:
-// call it in a process that does nothing else.
+// Serve is the work of a measuring process: it opens an accelerator of the task, by index, and answers the requests of
+// a measurement until in ends. The task's accelerators and networks are those of the measurement, in the same order. It
+// takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
+// else.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 	s := &server{Task: t, k: accelerator, wire: newLines(in, out), requests: make(chan request)}
 	defer s.close()
@@ -254,12 +253,10 @@ func skipped(skips []skip, at place) error {
 	return nil
 }
 
-// maxWhole bounds the weights of models that are loaded a second time as a
-// whole.
+// maxWhole bounds the weights of models that are loaded a second time as a whole.
 const maxWhole = 1 << 30
 
-// loadWhole makes what a model's chain is held against, where all its layers
-// run.
+// loadWhole makes what a model's chain is held against, where all its layers run.
 func (s *server) loadWhole(m int, o *observed, skips []skip) error {
 	n, p := s.Networks[m], s.programs[m]
 	s.chained, s.wholes, s.whole = append(s.chained, nil), append(s.wholes, nil), append(s.whole, nil)
@@ -295,8 +292,8 @@ func (s *server) loadWhole(m int, o *observed, skips []skip) error {
 	return err
 }
 
-// list numbers what this accelerator can run. Of each layer the original comes
-// last, so that what the next one reads is its output.
+// list numbers what this accelerator can run. Of each layer the original comes last, so that what the next one reads is
+// its output.
 func (s *server) list() []place {
 	var out []place
 	for m, p := range s.programs {
@@ -329,8 +326,7 @@ func (s *server) list() []place {
 	return out
 }
 
-// moves lists what this accelerator does when a request comes from each other
-// one before a layer, or goes there.
+// moves lists what this accelerator does when a request comes from each other one before a layer, or goes there.
 func (s *server) moves(model, layer int) []move {
 	var out []move
 	for other := range s.Accelerators {
@@ -372,8 +368,7 @@ func (s *server) run(places []int) reply {
 	return a
 }
 
-// time does one thing and says how long it took. A clock that ticks coarsely
-// can read zero; nothing takes no time.
+// time does one thing and says how long it took. A clock that ticks coarsely can read zero; nothing takes no time.
 func (s *server) time(i int) (time.Duration, error) {
 	if i < 0 || i >= len(s.places) {
 		return 0, fmt.Errorf("there is no place %d", i)
@@ -414,8 +409,7 @@ func (s *server) time(i int) (time.Duration, error) {
 	return max(1, time.Since(begin)), err
 }
 
-// busy works on the places until the next request, which is then answered. It
-// says so when it has begun.
+// busy works on the places until the next request, which is then answered. It says so when it has begun.
 func (s *server) busy(places []int) (reply, error) {
 	if len(places) == 0 {
 		return reply{}, errors.New("nothing to be busy with")
@@ -440,9 +434,8 @@ func (s *server) busy(places []int) (reply, error) {
 	}
 }
 
-// dispatch runs the models in the real executor, one request of each at a time,
-// on this accelerator alone, and gives the times between a layer's end and the
-// next one's start.
+// dispatch runs the models in the real executor, one request of each at a time, on this accelerator alone, and gives
+// the times between a layer's end and the next one's start.
 func (s *server) dispatch(length time.Duration) (reply, error) {
 	accs := make([]runtime.Accelerator, len(s.Accelerators))
 	var system sched.System
@@ -485,8 +478,8 @@ func (s *server) dispatch(length time.Duration) (reply, error) {
 	return a, err
 }
 
-// shuffled is the order of one round: runs of consecutive layers, at most twice
-// segment-1 of them, in random order, with everything else in between.
+// shuffled is the order of one round: runs of consecutive layers, at most twice segment-1 of them, in random order,
+// with everything else in between.
 func shuffled(places []place, wanted func(place) bool, rng *rand.Rand) []int {
 	const segment = 8
 	var pieces [][]int

@@ -125,8 +125,8 @@ func (p *Profile) dispatch(accelerator int) time.Duration {
 	return 0
 }
 
-// Slowdowns is the interference in the form that the simulator takes ([sim.Config]): what accelerator k loses while o is
-// busy, by k and o, never negative; nil when none was measured.
+// Slowdowns is the interference in the form that the simulator takes ([sim.Config]): what accelerator k loses while o
+// is busy, by k and o, never negative; nil when none was measured.
 func (p *Profile) Slowdowns() [][]float64 {
 	if len(p.Interference) == 0 {
 		return nil
@@ -163,8 +163,8 @@ func (p *Profile) handoff(model int) [][][]time.Duration {
 	return out
 }
 
-// Durations draws layer durations for the simulator from the measured distributions: of an accelerator that works alone,
-// with the handoff and the dispatch before the layer. Give the simulator [Profile.Slowdowns] too.
+// Durations draws layer durations for the simulator from the measured distributions: of an accelerator that works
+// alone, with the handoff and the dispatch before the layer. Give the simulator [Profile.Slowdowns] too.
 func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	cells, err := p.complete()
 	if err != nil {

@@ -18,9 +18,8 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// TableProvider is the provider of accelerators whose latencies come from
-// elsewhere: they stand next to measured ones and are simulated, and nothing can
-// run on them. Their option "source" says where the latencies come from.
+// TableProvider is the provider of accelerators whose latencies come from elsewhere: they stand next to measured ones
+// and are simulated, and nothing can run on them. Their option "source" says where the latencies come from.
 const TableProvider = "table"
 
 // TableGranularity is the granularity of models that come from a table.
@@ -29,8 +28,7 @@ const TableGranularity = "table"
 // ErrTable is wrapped by errors about a table of latencies.
 var ErrTable = errors.New("latency table")
 
-// Bounds of a table. They keep the matrix of layers, implementations and
-// accelerators that a profile is in memory.
+// Bounds of a table. They keep the matrix of layers, implementations and accelerators that a profile is in memory.
 const (
 	maxTableBytes = 64 << 20
 	maxTableRows  = 1 << 17
@@ -51,8 +49,8 @@ type TableOptions struct {
 	Now time.Time
 }
 
-// Measurable reports whether the profile is of real accelerators and models
-// only. If not, only the simulator can use it, and the text says why.
+// Measurable reports whether the profile is of real accelerators and models only. If not, only the simulator can use
+// it, and the text says why.
 func (p *Profile) Measurable() (bool, string) {
 	for _, s := range p.Accelerators {
 		if s.Provider == TableProvider {
@@ -67,8 +65,8 @@ func (p *Profile) Measurable() (bool, string) {
 	return true, ""
 }
 
-// ReadTable reads latencies from a CSV table as a profile of accelerators with
-// provider "table". The first line names the columns, in any order:
+// ReadTable reads latencies from a CSV table as a profile of accelerators with provider "table". The first line names
+// the columns, in any order:
 //
 //	model, layer, accelerator   names
 //	latency_us, latency_ns or cycles
@@ -80,9 +78,8 @@ func (p *Profile) Measurable() (bool, string) {
 //	shape, ops                  of the original, as text; ops joined by +
 //	x_...                       anything, not read
 //
-// Layers are in the order of their first rows. What is not in the table cannot
-// run. Lines that begin with # are comments. Errors wrap ErrTable and name the
-// line.
+// Layers are in the order of their first rows. What is not in the table cannot run. Lines that begin with # are
+// comments. Errors wrap ErrTable and name the line.
 func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
 	limited := &io.LimitedReader{R: r, N: maxTableBytes + 1}
 	c := csv.NewReader(bomless(limited))
