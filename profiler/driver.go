@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,31 +172,36 @@ func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
 
 // load has the process load everything. When it is lost, conn is nil afterwards.
 func (d *driver) load(ctx context.Context) error {
-	var skips []skip
+	var skips []failure
 	for p, reason := range d.dead {
-		skips = append(skips, skip{p, reason})
+		skips = append(skips, failure{p, reason})
 	}
 	var at *place
 	a, err := d.call(ctx, request{Ask: askLoad, Skip: skips}, loadTimeout, func(r reply) error {
 		if r.Loading != nil {
 			at = r.Loading
 		}
-		if r.Loaded != nil {
-			at = nil
-			d.loading()
-			if _, again := d.loads[r.Loaded.place]; !again {
-				d.loads[r.Loaded.place] = *r.Loaded
-				return d.note(entry{Accelerator: d.k, Loaded: r.Loaded})
-			}
+		if r.Loaded == nil {
+			return nil
 		}
-		return nil
+		at = nil
+		d.loading()
+		if _, again := d.loads[r.Loaded.place]; again {
+			return nil
+		}
+		return d.record(entry{Loaded: r.Loaded})
 	})
 	var lost lostError
 	switch {
 	case errors.As(err, &lost) && at != nil:
 		return d.blame(*at, "while it was loaded: "+lost.reason)
 	case errors.As(err, &lost):
-		return d.strayed(lost.reason, attempts)
+		// Where no place is to blame, it is tried a few times.
+		if d.stray++; d.stray >= attempts {
+			return fmt.Errorf("accelerator %q: its measuring process was lost %d times, the last time: %s",
+				d.Accelerators[d.k].Name, d.stray, lost.reason)
+		}
+		return nil
 	case err != nil:
 		return err
 	}
@@ -205,36 +211,15 @@ func (d *driver) load(ctx context.Context) error {
 		}
 	}
 	d.places, d.moves = a.Places, a.Moves
-	return d.number()
-}
-
-// number tells the journal how places are counted from now on.
-func (d *driver) number() error {
 	if slices.Equal(d.known, d.places) {
 		return nil
 	}
-	d.known = d.places
-	return d.note(entry{Accelerator: d.k, Places: d.places})
-}
-
-// strayed counts a process that was lost where no place is to blame, and gives up after too many.
-func (d *driver) strayed(reason string, most int) error {
-	if d.stray++; d.stray >= most {
-		return fmt.Errorf("accelerator %q: its measuring process was lost %d times, the last time: %s", d.Accelerators[d.k].Name, d.stray, reason)
-	}
-	return nil
+	return d.record(entry{Places: d.places})
 }
 
 // blame counts a failure of a place.
 func (d *driver) blame(p place, reason string) error {
-	d.failed(p, reason)
-	return d.note(entry{Accelerator: d.k, Failed: &failure{p, reason}})
-}
-
-func (d *driver) failed(p place, reason string) {
-	if d.tried[p]++; d.tried[p] >= attempts {
-		d.dead[p] = fmt.Sprintf("failed %d times: %s", attempts, reason)
-	}
+	return d.record(entry{Failed: &failure{p, reason}})
 }
 
 // warm runs every place once, in order and one at a time, so that every tensor holds what it should and a place that
@@ -301,27 +286,24 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 	d.longest = max(d.longest, e.Spent)
 	if busy != nil {
 		e.Busy = &busy.k
-		if rest := busy.rest(); err == nil {
-			err = rest
-		}
+		_, _, rest := busy.ask(context.Background(), request{Ask: askRest}, d.Timeout)
+		err = cmp.Or(err, rest)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if d.fresh && busy == nil {
+	case d.fresh && busy == nil:
 		d.fresh = false
 		return nil
-	}
-	if len(e.At) == 0 {
+	case len(e.At) == 0:
 		return nil
 	}
-	d.keep(e)
-	return d.note(e)
+	return d.record(e)
 }
 
 // times runs the listed places. A process that is lost costs its round.
 func (d *driver) times(ctx context.Context, list []int) (entry, error) {
-	e := entry{Accelerator: d.k}
+	var e entry
 	add := func(i int, t time.Duration) { e.At, e.Times = append(e.At, i), append(e.Times, t) }
 	if d.stray >= strays {
 		for _, i := range list {
@@ -334,13 +316,8 @@ func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 		}
 		return e, nil
 	}
-	a, err := d.call(ctx, request{Ask: askRun, Places: list}, d.Timeout+10*d.longest, nil)
-	var lost lostError
-	if errors.As(err, &lost) {
-		d.stray++
-		return e, nil
-	}
-	if err != nil {
+	a, ok, err := d.ask(ctx, request{Ask: askRun, Places: list}, d.Timeout+10*d.longest)
+	if !ok {
 		return e, err
 	}
 	for n, t := range a.Times {
@@ -352,8 +329,75 @@ func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 	return e, nil
 }
 
+// occupy makes the process busy; false if it cannot be.
+func (d *driver) occupy(ctx context.Context) (bool, error) {
+	if err := d.start(ctx); err != nil {
+		return false, err
+	}
+	list := shuffled(d.places, func(p place) bool { return p.Do == layerRun && d.dead[p] == "" }, d.rng)
+	if len(list) == 0 {
+		return false, nil
+	}
+	a, ok, err := d.ask(ctx, request{Ask: askBusy, Places: list}, d.Timeout)
+	return ok && a.Failed == "", err
+}
+
+// ask is call where no place is to blame for a process that is lost: it is counted, and ok is false.
+func (d *driver) ask(ctx context.Context, r request, timeout time.Duration) (a reply, ok bool, err error) {
+	a, err = d.call(ctx, r, timeout, nil)
+	if errors.As(err, new(lostError)) {
+		d.stray++
+		return a, false, nil
+	}
+	return a, err == nil, err
+}
+
+// once asks for something that may fail without harm.
+func (d *driver) once(ctx context.Context, r request, timeout time.Duration) (reply, error) {
+	if err := d.start(ctx); err != nil {
+		return reply{}, err
+	}
+	a, _, _ := d.ask(ctx, r, timeout)
+	return a, nil
+}
+
+// record takes what is new, and writes it to the journal.
+func (d *driver) record(e entry) error {
+	e.Accelerator = d.k
+	if err := d.take(e); err != nil {
+		return err
+	}
+	return d.note(e)
+}
+
+// take takes an entry, of the journal or new.
+func (d *driver) take(e entry) error {
+	switch {
+	case e.Places != nil:
+		d.known = e.Places
+	case e.Loaded != nil:
+		d.loads[e.Loaded.place] = *e.Loaded
+	case e.Failed != nil:
+		p := e.Failed.place
+		if d.tried[p]++; d.tried[p] >= attempts {
+			d.dead[p] = fmt.Sprintf("failed %d times: %s", attempts, e.Failed.Reason)
+		}
+	case e.Peak != nil:
+		d.peak = e.Peak
+	case e.Gaps != nil:
+		d.gaps = e.Gaps
+	default:
+		return d.keep(e)
+	}
+	return nil
+}
+
 // keep takes what a round gave.
-func (d *driver) keep(e entry) {
+func (d *driver) keep(e entry) error {
+	if len(e.At) != len(e.Times) || e.Busy != nil && !in(*e.Busy, len(d.Accelerators)) ||
+		slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
+		return errors.New("a round of places that do not exist")
+	}
 	to := d.solo
 	if e.Busy != nil {
 		to = d.crowded[*e.Busy]
@@ -364,67 +408,6 @@ func (d *driver) keep(e entry) {
 		if p := d.known[i]; len(to[p]) < maxSamples {
 			to[p] = append(to[p], e.Times[n])
 		}
-	}
-}
-
-// occupy makes the process busy; false if it cannot be.
-func (d *driver) occupy(ctx context.Context) (bool, error) {
-	if err := d.start(ctx); err != nil {
-		return false, err
-	}
-	list := shuffled(d.places, func(p place) bool { return p.Do == layerRun && d.dead[p] == "" }, d.rng)
-	if len(list) == 0 {
-		return false, nil
-	}
-	a, err := d.call(ctx, request{Ask: askBusy, Places: list}, d.Timeout, nil)
-	if errors.As(err, new(lostError)) {
-		d.stray++
-		return false, nil
-	}
-	return a.Failed == "", err
-}
-
-// rest ends what occupy began.
-func (d *driver) rest() error {
-	_, err := d.call(context.Background(), request{Ask: askRest}, d.Timeout, nil)
-	if errors.As(err, new(lostError)) {
-		d.stray++
-		return nil
-	}
-	return err
-}
-
-// once asks for something that may fail without harm.
-func (d *driver) once(ctx context.Context, r request, timeout time.Duration) (reply, error) {
-	if err := d.start(ctx); err != nil {
-		return reply{}, err
-	}
-	a, err := d.call(ctx, r, timeout, nil)
-	if errors.As(err, new(lostError)) {
-		d.stray++
-	}
-	return a, nil
-}
-
-// replay takes an entry of the journal.
-func (d *driver) replay(e entry) error {
-	switch {
-	case e.Places != nil:
-		d.known = e.Places
-	case e.Loaded != nil:
-		d.loads[e.Loaded.place] = *e.Loaded
-	case e.Failed != nil:
-		d.failed(e.Failed.place, e.Failed.Reason)
-	case e.Peak != nil:
-		d.peak = e.Peak
-	case e.Gaps != nil:
-		d.gaps = e.Gaps
-	default:
-		if len(e.At) != len(e.Times) || e.Busy != nil && !in(*e.Busy, len(d.Accelerators)) ||
-			slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
-			return errors.New("a round of places that do not exist")
-		}
-		d.keep(e)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (p *Profile) csvRow(c *Cell, sum time.Duration) []string {
 		return strconv.FormatFloat(x, 'g', 6, 64)
 	}
 	row := []string{n.Model, strconv.Itoa(c.Layer), n.Layer, n.Implementation, n.Accelerator,
-		providerName(p.Accelerators[c.Accelerator].Provider), strings.Join(l.Ops, "+"), l.Shape,
+		providerName(p.Accelerators[c.Accelerator]), strings.Join(l.Ops, "+"), l.Shape,
 		strconv.FormatInt(l.MACs, 10), strconv.FormatInt(l.Parameters, 10), strconv.Itoa(c.N)}
 	for _, t := range []time.Duration{c.Min, c.Mean, c.P50, c.Low, c.High, c.P90, c.P95, c.P99} {
 		row = append(row, whole(int64(t)))
@@ -62,14 +62,6 @@ func (p *Profile) csvRow(c *Cell, sum time.Duration) []string {
 	share := float64(c.P50) / float64(max(1, sum))
 	return append(row, outliers, unstable, real(share, sum > 0 && c.Implementation == 0), real(p.Rate(c)),
 		real(p.PeakShare(c)), whole(int64(c.Load)), whole(c.Memory), c.Refused)
-}
-
-// providerName is the provider as people write it.
-func providerName(s string) string {
-	if s == "" {
-		return "cpu"
-	}
-	return strings.ToLower(s)
 }
 
 // WriteBenchfmt writes the times as results of Go benchmarks, a line per sample, so that benchstat reads them; cells

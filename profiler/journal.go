@@ -49,12 +49,6 @@ type entry struct {
 	Busy  *int  `json:"busy,omitempty"`
 }
 
-// failure is one time that a process was lost in a place, or that a place failed.
-type failure struct {
-	place
-	Reason string `json:"reason"`
-}
-
 type journal struct {
 	f    *os.File
 	held func() // lets go of the lock

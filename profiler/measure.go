@@ -170,7 +170,7 @@ func (m *measurement) open() error {
 		if !in(e.Accelerator, len(m.drivers)) {
 			err = errors.New("an accelerator that does not exist")
 		} else {
-			err = m.drivers[e.Accelerator].replay(e)
+			err = m.drivers[e.Accelerator].take(e)
 		}
 		if err != nil {
 			return fmt.Errorf("%w %s: line %d: %w: remove the file", ErrJournal, m.Journal, n+2, err)
@@ -288,8 +288,8 @@ func (m *measurement) peaks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.peak = a.Peak; d.peak != nil {
-			if err := m.note(entry{Accelerator: d.k, Peak: d.peak}); err != nil {
+		if a.Peak != nil {
+			if err := d.record(entry{Peak: a.Peak}); err != nil {
 				return err
 			}
 		}
@@ -407,8 +407,8 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.gaps = a.Times; len(d.gaps) > 0 {
-			if err := m.note(entry{Accelerator: d.k, Gaps: d.gaps}); err != nil {
+		if len(a.Times) > 0 {
+			if err := d.record(entry{Gaps: a.Times}); err != nil {
 				return err
 			}
 		}

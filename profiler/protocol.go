@@ -33,12 +33,6 @@ type place struct {
 	Tensor         int      `json:"tensor,omitempty"`
 }
 
-// skip is a place that must not be loaded.
-type skip struct {
-	place
-	Reason string `json:"reason"`
-}
-
 // What a measuring process can be asked to do.
 const (
 	askLoad     = "load"     // everything but what is skipped: loading and loaded notices, then the places
@@ -52,9 +46,15 @@ const (
 
 type request struct {
 	Ask    string        `json:"ask"`
-	Skip   []skip        `json:"skip,omitempty"`
+	Skip   []failure     `json:"skip,omitempty"`
 	Places []int         `json:"places,omitempty"`
 	For    time.Duration `json:"for_ns,omitempty"`
+}
+
+// failure is a place that failed, or that took the process with it, and why.
+type failure struct {
+	place
+	Reason string `json:"reason"`
 }
 
 // loaded tells what loading a cell took.
