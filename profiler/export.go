@@ -98,9 +98,5 @@ func shapeText(tensors []models.Tensor) string {
 	if len(tensors) == 0 {
 		return ""
 	}
-	var dims []string
-	for _, d := range tensors[0].Shape {
-		dims = append(dims, strconv.FormatInt(d, 10))
-	}
-	return strings.Join(dims, "x")
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(tensors[0].Shape), "[]"), " ", "x")
 }

@@ -49,14 +49,9 @@ type entry struct {
 	Busy  *int  `json:"busy,omitempty"`
 }
 
-type journal struct {
-	f    *os.File
-	held func() // lets go of the lock
-}
-
 // openJournal opens or makes the journal at path and returns what is in it. It is locked against other processes until
 // it is closed.
-func openJournal(path string, head heading) (*journal, []entry, error) {
+func openJournal(path string, head heading) (*os.File, []entry, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("profile journal: %w", err)
 	}
@@ -64,36 +59,35 @@ func openJournal(path string, head heading) (*journal, []entry, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("profile journal: %w", err)
 	}
-	j := &journal{f: f}
-	entries, err := j.open(head)
+	entries, err := continueJournal(f, head)
 	if err != nil {
-		j.close()
+		f.Close()
 		return nil, nil, fmt.Errorf("%w %s: %w", ErrJournal, path, err)
 	}
-	return j, entries, nil
+	return f, entries, nil
 }
 
-func (j *journal) open(head heading) ([]entry, error) {
-	held, err := lock(j.f)
-	if err != nil {
+// continueJournal checks and reads what there is, and goes to where the next line belongs.
+func continueJournal(f *os.File, head heading) ([]entry, error) {
+	if err := lock(f); err != nil {
 		return nil, fmt.Errorf("another process is at it: %w", err)
 	}
-	j.held = held
-	was, entries, size, err := readJournal(j.f)
+	was, entries, size, err := readJournal(f)
 	if err != nil {
 		return nil, err
 	}
 	if was != nil && was.Key != head.Key {
-		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: finish it as it was begun, or remove it", was.Created)
+		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: finish it as it was begun, or remove it",
+			was.Created)
 	}
-	if err := j.f.Truncate(size); err != nil {
+	if err := f.Truncate(size); err != nil {
 		return nil, err
 	}
-	if _, err := j.f.Seek(size, io.SeekStart); err != nil {
+	if _, err := f.Seek(size, io.SeekStart); err != nil {
 		return nil, err
 	}
 	if was == nil {
-		return nil, j.line(head)
+		return nil, writeLine(f, head)
 	}
 	return entries, nil
 }
@@ -158,34 +152,16 @@ func checked(line []byte) ([]byte, bool) {
 	return data, string(line[:sumLength]) == sum(data)
 }
 
-func (j *journal) line(v any) error {
+// writeLine writes a line at once: a process that ends in between leaves all of it or a cut line.
+func writeLine(f *os.File, v any) error {
 	data, err := json.Marshal(v)
 	if err == nil {
-		// One write: a process that ends in between leaves all of it or a cut line.
-		_, err = fmt.Fprintf(j.f, "%s %s\n", sum(data), data)
+		_, err = fmt.Fprintf(f, "%s %s\n", sum(data), data)
 	}
 	if err != nil {
 		return fmt.Errorf("profile journal: %w", err)
 	}
 	return nil
-}
-
-// add writes an entry.
-func (j *journal) add(e entry) error {
-	if j == nil {
-		return nil
-	}
-	return j.line(e)
-}
-
-func (j *journal) close() {
-	if j == nil {
-		return
-	}
-	if j.held != nil {
-		j.held()
-	}
-	j.f.Close()
 }
 
 // RemoveJournal forgets the unfinished measurement at path, if there is one.

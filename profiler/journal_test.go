@@ -38,7 +38,9 @@ func FuzzJournal(f *testing.F) {
 		}
 		d.chains()
 		d.interference()
-		d.cells()
+		for _, p := range d.known {
+			d.cell(p)
+		}
 	})
 }
 

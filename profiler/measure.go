@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -117,22 +118,22 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
-	p := m.profile()
-	if err != nil {
-		if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
-			return nil, ctx.Err()
-		}
-		p.Partial = true
-		p.warn(WarnPartial, "the measurement was stopped before its end")
+	p, incomplete := m.profile(err != nil)
+	if err == nil {
+		return p, incomplete
 	}
-	return p, errors.Join(p.arrange(), ctx.Err())
+	if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
+		return nil, ctx.Err()
+	}
+	p.warn(WarnPartial, "the measurement was stopped before its end")
+	return p, ctx.Err()
 }
 
 type measurement struct {
 	Task
 	Options
 	drivers []*driver
-	journal *journal
+	journal *os.File
 	before  time.Duration // spent by those who began it
 
 	mu    sync.Mutex // guards the journal, loads and begin
@@ -202,14 +203,17 @@ func (m *measurement) close() {
 		all.Go(func() { d.close() })
 	}
 	all.Wait()
-	m.journal.close()
+	m.journal.Close() // nil if there is none
 }
 
 // note writes to the journal.
 func (m *measurement) note(e entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.journal.add(e)
+	if m.journal == nil {
+		return nil
+	}
+	return writeLine(m.journal, e)
 }
 
 // loading counts a cell that was loaded.
@@ -396,7 +400,7 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		var chains time.Duration
 		for p, times := range d.solo {
 			if p.Do == chainRun {
-				chains += stats.Quantile(stats.Sorted(times), 0.5)
+				chains += median(times)
 			}
 		}
 		length := max(dispatchTime, 4*chains)

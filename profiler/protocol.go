@@ -3,7 +3,6 @@ package profiler
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -133,7 +132,7 @@ func (l *lines) read(message any) error {
 		return io.EOF
 	}
 	if err := json.Unmarshal(l.r.Bytes(), message); err != nil {
-		return fmt.Errorf("measuring process: not a message: %w", errors.Join(err, fmt.Errorf("%.80q", l.r.Bytes())))
+		return fmt.Errorf("measuring process: not a message: %w: %.80q", err, l.r.Bytes())
 	}
 	return nil
 }

@@ -15,9 +15,9 @@ import (
 )
 
 // profile makes the document of what has been measured so far.
-func (m *measurement) profile() *Profile {
+func (m *measurement) profile(partial bool) (*Profile, error) {
 	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
-		Accelerators: m.Accelerators}
+		Partial: partial, Accelerators: m.Accelerators, Noise: m.noise()}
 	if !m.begin.IsZero() {
 		p.Took = m.spent()
 	}
@@ -25,7 +25,6 @@ func (m *measurement) profile() *Profile {
 		p.Models = append(p.Models, describe(n))
 	}
 	for _, d := range m.drivers {
-		p.Cells = append(p.Cells, d.cells()...)
 		p.Handoffs = append(p.Handoffs, d.handoffs()...)
 		p.Interference = append(p.Interference, d.interference()...)
 		p.Chains = append(p.Chains, d.chains()...)
@@ -33,16 +32,16 @@ func (m *measurement) profile() *Profile {
 			d.peak.Accelerator = d.k
 			p.Peaks = append(p.Peaks, *d.peak)
 		}
-		if len(d.gaps) > 0 {
-			sorted := stats.Sorted(d.gaps)
-			p.Dispatches = append(p.Dispatches,
-				Dispatch{d.k, len(sorted), stats.Quantile(sorted, .5), stats.Quantile(sorted, .99)})
+		if gaps := stats.Sorted(d.gaps); len(gaps) > 0 {
+			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
 		}
 	}
 	p.Handoffs = joined(p.Handoffs)
-	p.Noise = m.noise()
+	err := p.fill(func(at cellIndex) Cell {
+		return m.drivers[at.accelerator].cell(place{Do: layerRun, Model: at.model, Layer: at.layer, Implementation: at.implementation})
+	})
 	m.doubt(p)
-	return p
+	return p, err
 }
 
 // describe is what a profile says of a network.
@@ -61,28 +60,14 @@ func describe(n *runtime.Network) Model {
 	return m
 }
 
-func (d *driver) cells() []Cell {
-	var out []Cell
-	for m, n := range d.Networks {
-		for l := range n.Layers {
-			for i := range 1 + len(n.Variants[l]) {
-				c := Cell{Model: m, Layer: l, Implementation: i, Accelerator: d.k}
-				at := place{Do: layerRun, Model: m, Layer: l, Implementation: i}
-				load := d.loads[at]
-				c.Load, c.Memory = load.Took, load.Memory
-				switch {
-				case d.dead[at] != "":
-					c.Refused = d.dead[at]
-				case load.Refused != "":
-					c.Refused = load.Refused
-				case len(d.solo[at]) > 0:
-					c.fill(d.solo[at], d.Precision)
-				}
-				out = append(out, c)
-			}
-		}
+// cell is what is known of a layer's implementation.
+func (d *driver) cell(at place) Cell {
+	load := d.loads[at]
+	c := Cell{Load: load.Took, Memory: load.Memory, Refused: cmp.Or(d.dead[at], load.Refused)}
+	if times := d.solo[at]; c.Refused == "" && len(times) > 0 {
+		c.fill(times, d.Precision)
 	}
-	return out
+	return c
 }
 
 // fill computes the cell's statistics from times in the order they were taken.
@@ -109,10 +94,11 @@ func (c *Cell) fill(times []time.Duration, precision float64) {
 	}
 }
 
-// median of a place's times on the accelerator alone, 0 if there are none.
-func (d *driver) median(p place) time.Duration {
-	return stats.Quantile(stats.Sorted(d.solo[p]), 0.5)
-}
+// median of times, 0 if there are none.
+func median(times []time.Duration) time.Duration { return stats.Quantile(stats.Sorted(times), 0.5) }
+
+// median of a place's times on the accelerator alone.
+func (d *driver) median(p place) time.Duration { return median(d.solo[p]) }
 
 // handoffs sums the medians of the conversions and copies that this accelerator does for each change.
 func (d *driver) handoffs() []Handoff {
@@ -159,7 +145,7 @@ func (d *driver) interference() []Interference {
 		var ratios []float64
 		n := 0
 		for p, ts := range times {
-			one, two := d.median(p), stats.Quantile(stats.Sorted(ts), 0.5)
+			one, two := d.median(p), median(ts)
 			if one <= 0 || two <= 0 || d.dead[p] != "" {
 				continue
 			}
@@ -206,8 +192,7 @@ func (m *measurement) noise() *Noise {
 			if at < minSamples/2 || len(times)-at < minSamples/2 {
 				at = len(times) / 2
 			}
-			a, b := stats.Quantile(stats.Sorted(times[:at]), .5), stats.Quantile(stats.Sorted(times[at:]), .5)
-			diffs = append(diffs, math.Abs(float64(b)/float64(a)-1))
+			diffs = append(diffs, math.Abs(float64(median(times[at:]))/float64(median(times[:at]))-1))
 		}
 	}
 	if len(diffs) == 0 {

@@ -491,7 +491,7 @@ func shuffled(places []place, wanted func(place) bool, rng *rand.Rand) []int {
 		if n := len(pieces); n > 0 {
 			last = places[pieces[n-1][len(pieces[n-1])-1]]
 		}
-		same := p.Layer == last.Layer // or another implementation of the same layer
+		same := p.Layer == last.Layer // another implementation of it
 		switch {
 		case p.Do != layerRun || last.Do != layerRun || last.Model != p.Model || left == 0 && !same:
 			pieces = append(pieces, nil)
