@@ -47,6 +47,7 @@ var floors = []struct {
 	{"sched/eventlog", []string{"sched", "internal/document", "internal/gobench", "internal/stats"}},
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
+	{"models/dense", []string{"models"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
