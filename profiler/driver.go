@@ -141,7 +141,7 @@ func (d *driver) start(ctx context.Context) error {
 			return err
 		}
 		d.conn, d.wire, d.in, d.quit = conn, newLines(conn, conn), make(chan reply), make(chan struct{})
-		go receive(d.wire, d.in, d.quit)
+		go receive(d.wire, d.in, d.quit, func(reply) bool { return false })
 		if err := d.load(ctx); err != nil {
 			return err
 		}
@@ -152,22 +152,6 @@ func (d *driver) start(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// receive reads answers until the process is gone or nobody listens.
-func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
-	defer close(to)
-	for {
-		var a reply
-		if l.read(&a) != nil {
-			return
-		}
-		select {
-		case to <- a:
-		case <-quit:
-			return
-		}
-	}
 }
 
 // load has the process load everything. When it is lost, conn is nil afterwards.

@@ -97,9 +97,6 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, float64) {}
 	}
-	if o.Now.IsZero() {
-		o.Now = time.Now()
-	}
 	if o.Host.LogicalCores == 0 {
 		o.Host = ThisHost()
 	}
@@ -157,7 +154,7 @@ func (m *measurement) open() error {
 	}
 	var entries []entry
 	var err error
-	head := heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)}
+	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now)}
 	for _, n := range m.Networks {
 		model := describe(n)
 		model.Layers = nil

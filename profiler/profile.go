@@ -26,6 +26,14 @@ type Host = hostinfo.Info
 // ThisHost is the machine that the program runs on, as it is now.
 func ThisHost() Host { return hostinfo.Read(hostinfo.This()) }
 
+// created is a time in a document, by default the present.
+func created(at time.Time) string {
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return at.UTC().Format(time.RFC3339)
+}
+
 // Profile is what was measured, on what. [Profile.Cell] finds its cells.
 type Profile struct {
 	Created string `json:"created"`     // RFC 3339

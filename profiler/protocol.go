@@ -136,3 +136,23 @@ func (l *lines) read(message any) error {
 	}
 	return nil
 }
+
+// receive reads messages until there are no more, and says why, or nobody listens. Those that handled takes are not
+// passed on.
+func receive[T any](l *lines, to chan<- T, quit <-chan struct{}, handled func(T) bool) error {
+	defer close(to)
+	for {
+		var message T
+		if err := l.read(&message); err != nil {
+			return err
+		}
+		if handled(message) {
+			continue
+		}
+		select {
+		case to <- message:
+		case <-quit:
+			return nil
+		}
+	}
+}

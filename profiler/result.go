@@ -16,8 +16,8 @@ import (
 
 // profile makes the document of what has been measured so far.
 func (m *measurement) profile(partial bool) (*Profile, error) {
-	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
-		Partial: partial, Accelerators: m.Accelerators, Noise: m.noise()}
+	p := &Profile{Created: created(m.Now), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
+		Partial: partial, Accelerators: m.Accelerators, Handoffs: m.handoffs(), Noise: m.noise()}
 	if !m.begin.IsZero() {
 		p.Took = m.spent()
 	}
@@ -25,7 +25,6 @@ func (m *measurement) profile(partial bool) (*Profile, error) {
 		p.Models = append(p.Models, describe(n))
 	}
 	for _, d := range m.drivers {
-		p.Handoffs = append(p.Handoffs, d.handoffs()...)
 		p.Interference = append(p.Interference, d.interference()...)
 		p.Chains = append(p.Chains, d.chains()...)
 		if d.peak != nil {
@@ -36,7 +35,6 @@ func (m *measurement) profile(partial bool) (*Profile, error) {
 			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
 		}
 	}
-	p.Handoffs = joined(p.Handoffs)
 	err := p.fill(func(at cellIndex) Cell {
 		return m.drivers[at.accelerator].cell(place{Do: layerRun, Model: at.model, Layer: at.layer, Implementation: at.implementation})
 	})
@@ -100,41 +98,31 @@ func median(times []time.Duration) time.Duration { return stats.Quantile(stats.S
 // median of a place's times on the accelerator alone.
 func (d *driver) median(p place) time.Duration { return median(d.solo[p]) }
 
-// handoffs sums the medians of the conversions and copies that this accelerator does for each change.
-func (d *driver) handoffs() []Handoff {
-	var list []Handoff
-	for _, m := range d.moves {
-		h := Handoff{Model: m.Model, Layer: m.Layer, From: m.From, To: m.To}
-		for do, tensors := range m.tensors() {
-			for _, t := range tensors {
-				h.Tensors++
-				h.P50 += d.median(place{Do: do, Model: m.Model, Tensor: t})
+// handoffs sums the medians of the conversions and copies that the accelerators do for each change.
+func (m *measurement) handoffs() []Handoff {
+	sums := map[Handoff]Handoff{} // by the change alone
+	for _, d := range m.drivers {
+		for _, x := range d.moves {
+			change := Handoff{Model: x.Model, Layer: x.Layer, From: x.From, To: x.To}
+			sum := sums[change]
+			for do, tensors := range x.tensors() {
+				for _, t := range tensors {
+					sum.Tensors++
+					sum.P50 += d.median(place{Do: do, Model: x.Model, Tensor: t})
+				}
 			}
+			sums[change] = sum
 		}
+	}
+	var list []Handoff
+	for h, sum := range sums {
+		h.Tensors, h.P50 = sum.Tensors, sum.P50
 		list = append(list, h)
 	}
+	slices.SortFunc(list, func(a, b Handoff) int {
+		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
+	})
 	return list
-}
-
-// order compares where handoffs happen.
-func (h Handoff) order(o Handoff) int {
-	return slices.Compare([]int{h.Model, h.Layer, h.From, h.To}, []int{o.Model, o.Layer, o.From, o.To})
-}
-
-// joined sorts handoffs and adds up what both accelerators of a change do for it.
-func joined(list []Handoff) []Handoff {
-	slices.SortFunc(list, Handoff.order)
-	var out []Handoff
-	for _, h := range list {
-		n := len(out) - 1
-		if n < 0 || h.order(out[n]) != 0 {
-			out = append(out, h)
-			continue
-		}
-		out[n].Tensors += h.Tensors
-		out[n].P50 += h.P50
-	}
-	return out
 }
 
 // interference compares the layers' times next to each busy accelerator with those alone.

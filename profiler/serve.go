@@ -28,7 +28,16 @@ func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
 	defer close(quit)
-	go func() { readErr <- s.receive(quit) }()
+	go func() {
+		err := receive(s.wire, s.requests, quit, func(r request) bool {
+			if r.Ask == askHalt {
+				s.halt.Store(true)
+			}
+			return r.Ask == askHalt
+		})
+		s.halt.Store(true) // whatever runs must not run on for nobody
+		readErr <- err
+	}()
 	// Not unlocked: the pinned thread ends with the goroutine.
 	goruntime.LockOSThread()
 	unusable := s.open()
@@ -56,28 +65,6 @@ func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 		}
 		if n%collectEvery == 0 {
 			goruntime.GC()
-		}
-	}
-}
-
-// receive hands requests on until there are no more, and says why.
-func (s *server) receive(quit <-chan struct{}) error {
-	defer close(s.requests)
-	for {
-		var r request
-		if err := s.wire.read(&r); err != nil {
-			// Whatever runs must not run on for nobody.
-			s.halt.Store(true)
-			return err
-		}
-		if r.Ask == askHalt {
-			s.halt.Store(true)
-			continue
-		}
-		select {
-		case s.requests <- r:
-		case <-quit:
-			return nil
 		}
 	}
 }
