@@ -60,7 +60,7 @@ func (f *Flow) ModelInfos() []result.ModelInfo {
 			}
 			info.Preferred[sys.Accelerators[best]]++
 		}
-		if v, ok := f.known[m]; ok && len(v.Chosen) > 0 {
+		if v := f.inUse(m); v != nil && len(v.Chosen) > 0 {
 			info.Variants, info.AccuracyMetric, info.AccuracyRequests, info.AccuracyOriginal = len(v.Chosen), v.Metric, v.Requests, v.Baseline
 		}
 		out = append(out, info)
@@ -229,7 +229,7 @@ func (f *Flow) simulate(name string, t traffic.Config, arrivals []traffic.Arriva
 		Seed: t.Seed, Adapt: f.Config.Adapt, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration,
 		System: *f.Tables.System(), Rates: t.Rates, Duration: t.Duration}}
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func (f *Flow) setInputs(ex *runtime.Executor) error {
 		if c.Inputs == "" {
 			continue
 		}
-		data, err := f.data(m, config.Data{Source: c.Inputs}, maxInputs)
+		data, err := f.openData(m, config.Data{Source: c.Inputs}, maxInputs)
 		if err != nil {
 			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
 		}
