@@ -102,7 +102,8 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Variants = []plan.Variants{{Model: first, Metric: "top-1 accuracy", Theta: .95, Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
+	p.Variants = []plan.Variants{{Model: first, Proof: plan.Proof{Metric: "top-1 accuracy"}, Theta: .95,
+		Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
 	write("profile.json", profileOf(system(first)).Write)
 	write("validation.json", validated(planted(first)).Write)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // classifier is a network of three layers with classes outputs.
@@ -23,44 +24,44 @@ func classifier(t *testing.T) *runtime.Network {
 	return b.network(t, "op")
 }
 
-// chosen are fitted variants of the first three layers; two of the second.
-func chosenOf(t *testing.T, n *runtime.Network) []Chosen {
+// give gives the network fitted variants of the first three layers; two of the
+// second.
+func give(t *testing.T, n *runtime.Network) {
 	t.Helper()
 	f, err := NewFitter(n, noise{n: 40, size: 576})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var out []Chosen
+	n.Variants = map[int][]runtime.Unit{}
 	for l, take := range [][]string{{"spatial rank 4"}, {"lowrank rank 4", "separable multiplier 1"}, {"pruned 8 of 16 channels"}} {
 		list := candidates(t, &n.Layers[l])
 		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range take {
-			i := slices.IndexFunc(list, func(c *Candidate) bool { return c.Name() == name })
+			i := slices.IndexFunc(list, func(c *Candidate) bool { return c.String() == name })
 			if i < 0 {
 				t.Fatalf("no %s in layer %d", name, l)
 			}
-			data, err := list[i].ONNX()
+			u, err := list[i].Unit()
 			if err != nil {
 				t.Fatal(err)
 			}
-			out = append(out, Chosen{l, name, data})
+			n.Variants[l] = append(n.Variants[l], u)
 		}
 	}
-	return out
 }
 
 // Combinations measured with shared prefixes are what each gives when the
 // whole chain runs for it alone.
 func TestProveAgainstEveryChainAlone(t *testing.T) {
 	n := classifier(t)
-	chosen := chosenOf(t, n)
+	give(t, n)
 	data := noise{n: 30, size: 576, classes: 5}
 	// A metric that tells apart any two outputs.
 	sum := Metric{Name: "sum", Score: func(out, _ [][]float32, label int) float64 { return float64(out[0][label]) + 10 }}
-	p, err := Prove(t.Context(), n, chosen, data, sum, ProveOptions{Workers: 3})
+	p, err := Prove(t.Context(), n, data, sum, ProveOptions{Workers: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,15 +76,17 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 		for r := range data.n {
 			in, _ := data.Inputs(r)
 			env := map[string][]byte{"x": in[0]}
+			v := 0
 			for l := range n.Layers {
 				onnx, err := n.Layers[l].ONNX()
 				if err != nil {
 					t.Fatal(err)
 				}
-				for v, c := range chosen {
-					if c.Layer == l && s>>v&1 != 0 {
-						onnx = c.ONNX
+				for _, u := range n.Variants[l] {
+					if s>>v&1 != 0 {
+						onnx = u.ONNX
 					}
+					v++
 				}
 				run, err := openRunner(onnx, n.Layers[l].Inputs, tensorNames(n.Layers[l].Outputs), "all")
 				if err != nil {
@@ -101,7 +104,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 		}
 	}
 	var m sched.Model
-	m.Variants = len(chosen)
+	m.Variants = 4
 	p.Allow(&m, 0.999)
 	for i, s := range p.Sets {
 		at := slices.Index(m.Valid, s)
@@ -111,56 +114,18 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 	}
 }
 
-// A bound holds for everything that was measured, and is no larger than it has
-// to be for single variants that do not interact.
-func TestBound(t *testing.T) {
-	p := Proof{Sets: []sched.VariantSet{0, 1, 2, 4, 3, 5, 6, 7}, Accuracy: []float64{1, .99, .98, 1.01, .95, .99, .99, .9}}
-	p.bound(3)
-	for i, s := range p.Sets {
-		if 1-p.Accuracy[i] > p.Bound(s)+1e-12 {
-			t.Errorf("%b lost %v, the bound is %v", s, 1-p.Accuracy[i], p.Bound(s))
-		}
-	}
-	p = Proof{Sets: []sched.VariantSet{0, 1, 2, 3}, Accuracy: []float64{1, .99, .97, .96}}
-	p.bound(2)
-	if math.Abs(p.Loss[0]-.01) > 1e-12 || math.Abs(p.Loss[1]-.03) > 1e-12 {
-		t.Errorf("losses %v", p.Loss)
-	}
-	m := sched.Model{Variants: 2}
-	p.Allow(&m, 0.9)
-	if len(m.Loss) != 2 || math.Abs(m.MaxLoss-.1) > 1e-12 || m.Valid != nil {
-		t.Errorf("%+v", m)
-	}
-}
-
 // Beyond 2^10 combinations singles, pairs, a sample, those asked for and all at
 // once are measured.
 func TestCombinationsBeyondThousand(t *testing.T) {
-	p := &prover{network: &runtime.Network{Layers: classifier(t).Layers}}
-	p.network.Layers = slices.Repeat(p.network.Layers, 4)
-	for i := range 12 {
-		p.chosen = append(p.chosen, Chosen{Layer: i})
+	n := *classifier(t)
+	n.Layers, n.Variants = slices.Repeat(n.Layers, 4), map[int][]runtime.Unit{}
+	for l := range 12 {
+		n.Variants[l] = make([]runtime.Unit, 1)
 	}
+	p := newProver(&n, Metric{})
 	sets, exhaustive := p.combinations([]sched.VariantSet{0b101010101010})
 	if exhaustive || !slices.Contains(sets, 1<<12-1) || !slices.Contains(sets, 0b101010101010) || !slices.Contains(sets, 1<<11|1) || len(sets) < 1+12+66+60 {
 		t.Errorf("%d sets, exhaustive %v", len(sets), exhaustive)
-	}
-}
-
-func TestPruneAndWithout(t *testing.T) {
-	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 4, 3, 5, 6, 7}, Accuracy: []float64{1, .99, .999, .99, .98, .7, .985, .6}}
-	out := p.Prune(nil, 3, .97)
-	if len(out) != 1 || out[0] != .6 {
-		t.Fatalf("left out %v, want the first: without it .985 is left", out)
-	}
-	q := p.Without(map[int]bool{0: true}, 3)
-	if !slices.Equal(q.Sets, []sched.VariantSet{0, 1, 2, 3}) || !slices.Equal(q.Accuracy, []float64{1, .999, .99, .985}) {
-		t.Errorf("%+v", q)
-	}
-	// Two variants of one layer are never together.
-	p = &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 4, 5, 6}, Accuracy: []float64{1, .99, .98, .99, .985, .9}}
-	if out := p.Prune(nil, 3, .95); len(out) != 1 || out[1] != .9 {
-		t.Errorf("left out %v, want the second, without which .985 is left", out)
 	}
 }
 
@@ -206,12 +171,12 @@ func TestDataThatDoNotFit(t *testing.T) {
 		{"no labels", noise{n: 20, size: 576}, "label -1"},
 		{"NaN", noise{n: 20, size: 576, classes: 5, spoil: nan}, "input 13"},
 	} {
-		_, err := Prove(t.Context(), n, nil, c.data, Top(1), ProveOptions{})
+		_, err := Prove(t.Context(), n, c.data, Top(1), ProveOptions{})
 		if !errors.Is(err, ErrData) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	if _, err := Prove(t.Context(), n, nil, good, Top(1), ProveOptions{}); err != nil {
+	if _, err := Prove(t.Context(), n, good, Top(1), ProveOptions{}); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct {
@@ -249,19 +214,19 @@ func TestActivationsThatOverflow(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range list {
-		if c.Refused == nil {
-			t.Errorf("%s was not refused", c.Name())
+		if c.Refusal == nil {
+			t.Errorf("%s was not refused", c.String())
 		}
 	}
 }
 
 func TestFrontierAndChoose(t *testing.T) {
 	make := func(us int, e float64) *Candidate {
-		return &Candidate{Latency: []time.Duration{0, time.Duration(us)}, Error: e}
+		return &Candidate{Variant: plan.Variant{Latency: []time.Duration{0, time.Duration(us)}, Error: e}}
 	}
 	a, b, c, d := make(10, .5), make(20, .1), make(20, .2), make(30, .01)
 	slow, refused, never := make(40, .05), make(5, 0), make(0, 0)
-	refused.Refused = ErrPromise
+	refused.Refusal = ErrPromise
 	list := []*Candidate{slow, d, c, refused, a, never, b}
 	if got := Frontier(list, 1); !slices.Equal(got, []*Candidate{a, b, d}) {
 		t.Errorf("frontier %v", got)
@@ -274,12 +239,12 @@ func TestFrontierAndChoose(t *testing.T) {
 	if got := Frontier(list, 0); len(got) != 0 {
 		t.Errorf("on an accelerator that was not measured: %v", got)
 	}
-	x := &Candidate{Promise: .1, Error: .3}
-	if x.judge(); !errors.Is(x.Refused, ErrPromise) {
-		t.Errorf("three times the promised error: %v", x.Refused)
+	x := &Candidate{Variant: plan.Variant{Promise: .1, Error: .3}}
+	if x.judge(); !errors.Is(x.Refusal, ErrPromise) {
+		t.Errorf("three times the promised error: %v", x.Refusal)
 	}
-	x = &Candidate{Promise: .1, Error: math.NaN()}
-	if x.judge(); x.Refused == nil {
+	x = &Candidate{Variant: plan.Variant{Promise: .1, Error: math.NaN()}}
+	if x.judge(); x.Refusal == nil {
 		t.Error("an error that is no number was not refused")
 	}
 }
