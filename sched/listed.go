@@ -10,7 +10,7 @@ type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
 	ready []ready[time.Duration]
-	idle  []bool // by accelerator, as this decision goes on
+	idle  []bool // by accelerator, with what was decided so far
 }
 
 // FCFS is the first-come-first-served baseline: by release, each on the fastest

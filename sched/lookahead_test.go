@@ -43,7 +43,7 @@ func complete(e *sched.Engine, until time.Duration) bool {
 	return true
 }
 
-// TestLookahead: from any state a lookahead goes on as the engine does if nothing
+// TestLookahead: from any state a lookahead proceeds as the engine does if nothing
 // arrives and layers take what was predicted.
 func TestLookahead(t *testing.T) {
 	policies := map[string]sched.Constructor{"fcfs": sched.FCFS, "edf": sched.EDF, "llf": sched.LLF, "heft": sched.HEFT,

@@ -30,7 +30,7 @@ type terastal struct {
 	t *Tables
 	TerastalOptions
 	pending []ready[time.Duration] // by best-case slack
-	free    []time.Duration        // by accelerator, as this decision goes on
+	free    []time.Duration        // by accelerator, with what was decided so far
 	idle    []bool
 }
 

@@ -382,9 +382,9 @@ func TestReplayDifference(t *testing.T) {
 			i := slices.IndexFunc(l.Records, func(r Record) bool { return r.Kind == sched.Dispatched })
 			l.Records = slices.Delete(l.Records, i, i+1)
 		}, "the log has"},
-		{"a decision of its own", func(l *Log) { l.Records = slices.Insert(l.Records, 0, dispatched(0, 1, 0, 0, 0, 0, 2)) },
+		{"an invented decision", func(l *Log) { l.Records = slices.Insert(l.Records, 0, dispatched(0, 1, 0, 0, 0, 0, 2)) },
 			"which no recorded event causes"},
-		{"cut short", func(l *Log) { l.Records = l.Records[:1] }, "the log ends where the engine goes on"},
+		{"cut short", func(l *Log) { l.Records = l.Records[:1] }, "the log ends, the engine adds"},
 		{"another policy", func(l *Log) { l.Header.Policy = "fcfs" }, "the log has"},
 		{"an engine's own job from outside", func(l *Log) {
 			for i := range l.Records {

@@ -70,7 +70,7 @@ const (
 //     per model an instant for every request that missed, and one at its deadline.
 //   - accelerators: on a track per accelerator the layers it ran, the time from
 //     each dispatch to the start of its layer, and attempts that failed; flows
-//     link the layers of a request. Times out of service are spans of their own.
+//     link the layers of a request. Times out of service are spans, too.
 //   - scheduler: counters of each model's waiting and running requests and misses
 //     and of the busy accelerators; the searches of a policy that searches.
 //

@@ -10,7 +10,7 @@ import (
 )
 
 // plain is any policy written as plainly as possible. It may learn from how jobs
-// end, and give up jobs by a rule of its own.
+// end, and give up jobs by its own rule.
 type plain interface {
 	choices(s *sched.State) []sched.Choice
 	drops(s *sched.State, job int) bool

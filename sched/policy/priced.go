@@ -58,7 +58,7 @@ type pricedRule struct {
 	ruleOptions
 	lost bool // serve requests that nothing can save, since nothing drops them
 
-	free     []time.Duration // by accelerator, from now on, as this decision goes on
+	free     []time.Duration // by accelerator, from now on, with what was decided so far
 	ready    []candidate     // by key
 	admitted []claim         // by deadline
 	deferred []bool          // by job

@@ -50,7 +50,7 @@ func (l records) each(change func(sched.Record) sched.Record) {
 	}
 }
 
-// check follows the records with a state of its own and fails at the first that
+// check follows the records with its own state and fails at the first that
 // breaks an invariant.
 func (l records) check(t schedtest.T, sys *sched.System, cfg sched.Config) {
 	type job struct {

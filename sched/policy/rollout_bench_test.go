@@ -18,7 +18,7 @@ import (
 func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, share float64, age time.Duration,
 	run func(*search) int) {
 	p := engine.Policy().(*rollout)
-	p.Beside(share)
+	p.Detach(share)
 	ends := make([]time.Duration, accs)
 	step := func(ev sched.Event) {
 		for _, d := range engine.Step(ev) {

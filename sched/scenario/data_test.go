@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the embedded tables anew from the published ones")
+var rewrite = flag.Bool("rewrite", false, "write the embedded tables again from the published ones")
 
 const (
 	layersComment = `# Layer latencies (cycles at 1 GHz, so ns) and relative energies of the models of published evaluations.

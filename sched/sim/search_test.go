@@ -13,7 +13,7 @@ import (
 )
 
 // searched runs rollouts on a published scenario under load, each search on a
-// core of its own for so long; zero means in no time, in decisions.
+// spare core for so long; zero means in no time, in decisions.
 func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	t.Helper()
 	s, err := scenario.Load("paper/mcv_heavy")

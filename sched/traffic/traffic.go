@@ -81,7 +81,7 @@ func ParsePhases(s string) (Phases, error) {
 // same arrivals everywhere.
 type Config struct {
 	// Rates holds the mean releases per second of each model.
-	// A model with rate zero has no releases of its own.
+	// A model with rate zero has no releases.
 	Rates   []float64
 	Process Process
 	Phases  Phases
@@ -108,7 +108,7 @@ const MaxArrivals = 1 << 24
 
 // Arrivals generates the releases from time zero up to, not including,
 // Duration, in order of time; simultaneous ones in order of model. Every model
-// draws from a generator of its own, so that changing one model leaves the
+// has its own generator, so that changing one model leaves the
 // others' arrivals as they were.
 func (t *Config) Arrivals() ([]Arrival, error) {
 	if err := t.validate(); err != nil {

@@ -185,7 +185,7 @@ func TestPoisson(t *testing.T) {
 	}
 }
 
-// TestModelsDiffer: models with the same rate have releases of their own.
+// TestModelsDiffer: models with the same rate have different releases.
 func TestModelsDiffer(t *testing.T) {
 	for _, process := range []Process{Periodic, Poisson} {
 		list := arrivals(t, Config{Rates: []float64{10, 10}, Process: process, Duration: time.Second})
