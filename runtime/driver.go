@@ -9,6 +9,7 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -51,8 +52,9 @@ type driver struct {
 	lateSlots int
 	notes     []string
 	pending   map[int64]*Pending // by job
-	// What searches beside the engine, if the policy does.
-	search     *sched.Search
+	// What searches while the engine goes on, if the policy does.
+	searcher   sched.Searcher
+	search     func() int
 	searching  bool
 	searchFrom time.Duration // when the state was taken that it starts from
 	seeker     word
@@ -76,13 +78,9 @@ func (e *Executor) newDriver(o Options, arrivals []traffic.Arrival, open bool) (
 }
 
 func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
-	tables := e.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
-	policy, err := sched.NewPolicy(o.Policy, tables)
-	if err != nil {
-		return nil, err
+	of := o.NewPolicy
+	if of == nil {
+		of = policy.Named(o.Policy)
 	}
 	d := &driver{Executor: e, opts: o, arrivals: arrivals, queue: o.Queue, open: open, leader: sched.Idle, done: make(chan struct{}),
 		wanted: make(chan int, len(e.programs)), restocked: make(chan struct{}), pending: map[int64]*Pending{}}
@@ -99,16 +97,19 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if open {
 		until = 0
 	}
-	share := 0.0
-	if !o.FreeCore { // searches run on the accelerators' cores
-		share = 1 / float64(len(e.accs))
-	}
-	d.engine, err = sched.New(sched.Config{Tables: tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: d,
-		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until, SearchShare: share})
+	var err error
+	d.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: of, Drop: o.Drop, Queue: o.Queue, Recorder: d,
+		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until})
 	if err != nil {
 		return nil, err
 	}
-	d.search = d.engine.SearchBeside()
+	if p, ok := d.engine.Policy().(sched.Searcher); ok {
+		share := 0.0
+		if !o.FreeCore { // searches run on the accelerators' cores
+			share = 1 / float64(len(e.accs))
+		}
+		d.searcher, d.search = p, p.Beside(share)
+	}
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.queue, Seed: o.Traffic.Seed,
 		Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration, SearchBeside: d.search != nil}
 	if open {

@@ -150,9 +150,13 @@ func closeAll(sets [][]*Tensor) {
 
 // Options describe one run.
 type Options struct {
+	// Policy is the scheduling policy's name; see package policy.
 	Policy string
-	Drop   sched.DropPolicy
-	Queue  int // see sched.Config
+	// NewPolicy, if not nil, makes a policy that package policy does not know;
+	// Policy is then what the log calls it.
+	NewPolicy sched.Constructor
+	Drop      sched.DropPolicy
+	Queue     int // see sched.Config
 	// Adapt corrects predictions while running; see sched.Config.
 	Adapt bool
 	// Traffic is played from its first arrival to its last; Serve uses its seed

@@ -22,6 +22,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/traffic"
 	"github.com/terastal/terastal/variants/design"
@@ -351,7 +352,7 @@ func (f *Flow) demand(s sched.System) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := t.FluidCapacity(f.Rates)
+	capacity, err := fluid.CapacityOf(t, f.Rates)
 	if err != nil {
 		return err
 	}

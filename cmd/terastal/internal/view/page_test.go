@@ -60,7 +60,7 @@ func simulate(t testing.TB, first, policy, driver string, d time.Duration) *even
 	t.Helper()
 	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7, System: system(first), Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
-	engine, err := l.Header.Engine(&records)
+	engine, err := l.Header.Engine(&records, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
