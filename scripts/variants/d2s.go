@@ -270,7 +270,7 @@ func fittedFor(list []plan.Variants, model string, x *plan.Variant) (squares, ot
 		}
 		k := slow(v)
 		for n := range v.Chosen {
-			if c := &v.Chosen[n]; c.Layer == t.Chosen[i] {
+			if c := &v.Chosen[n]; c.Layer == x.Layer {
 				other = fmt.Sprintf("%s, %s: %.2fx on %s, %.2f %%",
 					c.Family, c.Parameters, c.Gain(k), v.Accelerators[k], 100*c.Alone)
 			}
