@@ -55,7 +55,8 @@ type CellName struct {
 // Name names a cell of the profile.
 func (p *Profile) Name(c *Cell) CellName {
 	l := p.layer(c)
-	return CellName{p.Models[c.Model].Name, l.Name, l.Implementations[c.Implementation], p.Accelerators[c.Accelerator].Name}
+	return CellName{p.Models[c.Model].Name, l.Name, l.Implementations[c.Implementation],
+		p.Accelerators[c.Accelerator].Name}
 }
 
 // layer is the cell's.
@@ -113,8 +114,8 @@ func (p *Profile) arrange() error {
 	return nil
 }
 
-// table is the index, made on the spot where there is none for these cells. It fails if a cell is missing, double or
-// out of range, or another part of the profile refers to what is not in it.
+// table is the index, made on the spot if these cells have none yet. It fails if a cell is missing, double or out of
+// range, or another part of the profile refers to what is not in it.
 func (p *Profile) table() ([][][][]*Cell, error) {
 	if of := p.cells.of; len(of) > 0 && len(of) == len(p.Cells) && &of[0] == &p.Cells[0] {
 		return p.cells.at, nil

@@ -133,7 +133,7 @@ type Agreement struct {
 const AgreementLimit = 0.03
 
 // Compare compares the cells of two profiles that have the same names of model, layer, implementation and accelerator.
-// The error wraps ErrNothingInCommon if there is none.
+// The error wraps ErrNothingInCommon if none have.
 func Compare(a, b *Profile) (*Comparison, error) {
 	c := &Comparison{Differences: differences(a, b), DoubtsA: a.doubts(), DoubtsB: b.doubts()}
 	if err := c.compare(a.named(), b.named()); err != nil {

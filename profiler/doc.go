@@ -15,18 +15,19 @@
 //
 // # Using a profile
 //
-// [Read] refuses what is damaged or incomplete, [Profile.Matches] what was made for something else. [Profile.Cell] finds
-// a cell, [Profile.Medians] what a layer takes on each accelerator, [Profile.Latency] what a whole model takes.
+// [Read] refuses what is damaged or incomplete, [Profile.Matches] what was made for something else. [Profile.Cell]
+// finds a cell, [Profile.Medians] what a layer takes on each accelerator, [Profile.Latency] what a whole model takes.
 // [Profile.System] makes the scheduler's task system, [Profile.Durations] and [Profile.Slowdowns] feed the simulator.
-// [Compare] holds two profiles against each other, [CompareAccelerators] two accelerators of one. [Profile.Select] takes
-// a part. [ReadTable] imports latencies that come from elsewhere, such as a vendor's simulator; [Profile.Merge] adds
-// their accelerators to measured ones.
+// [Compare] holds two profiles against each other, [CompareAccelerators] two accelerators of one. [Profile.Select]
+// takes a part. [ReadTable] imports latencies that come from elsewhere, such as a vendor's simulator; [Profile.Merge]
+// adds their accelerators to measured ones.
 //
 // # Measuring processes
 //
-// Execution providers crash and hang, and take their process with them. With [Task.Start] every accelerator is therefore
-// measured in a process that can be lost: its layer is tried again, and after three failures refused, with a warning;
-// all others are measured as if nothing had happened. With [Options.Journal] the measuring program can be killed as
-// well, and continues where it stopped. An application gives itself a command for it, in which it makes the same task
-// and calls [Serve]; see the example of Serve. Without Start all accelerators are measured in the calling process.
+// Execution providers crash and hang, and take their process with them. With [Task.Start] every accelerator is
+// therefore measured in a process that can be lost: its layer is tried again, and after three failures refused, with a
+// warning; all others are measured as if nothing had happened. With [Options.Journal] the measuring program can be
+// killed as well, and continues where it stopped. An application gives itself a command for it, in which it makes the
+// same task and calls [Serve]; see the example of Serve. Without Start all accelerators are measured in the calling
+// process.
 package profiler

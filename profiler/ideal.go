@@ -120,7 +120,8 @@ func idealUnit(op string, shape []int64, weighted bool) runtime.Unit {
 // gaps plays the traffic on the real executor and lists the times between the end of a layer and the start of the next
 // on one accelerator.
 func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time.Duration, error) {
-	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true})
+	o := runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true}
+	r, err := ex.Run(context.Background(), o)
 	if err != nil {
 		return nil, err
 	}

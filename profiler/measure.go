@@ -68,11 +68,11 @@ const (
 
 	// Every so many cycles through all accelerators, one has whole models too, and one has every accelerator measured
 	// next to every other.
-	chainsEvery = 8
-	chainsAt    = 1 // the first round does not count
-	minChains   = 4 // unless the budget ends
-	besideEvery = 8
-	besideAt    = 5
+	chainsEvery  = 8
+	chainsAt     = 1 // the first round does not count
+	minChains    = 4 // unless the budget ends
+	crowdedEvery = 8
+	crowdedAt    = 5
 
 	// enoughEvery is after how many cycles it is asked what need not be timed any more, and leastTimes how often that
 	// has been timed at least.
@@ -182,7 +182,8 @@ func (m *measurement) open() error {
 func (m *measurement) key() string {
 	h := sha256.New()
 	e := json.NewEncoder(h)
-	e.Encode([]any{version, ort.Version, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Accelerators, m.Seed})
+	e.Encode([]any{version, ort.Version, m.Accelerators, m.Seed})
+	e.Encode([]any{m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA})
 	for _, n := range m.Networks {
 		e.Encode(describe(n))
 		for l := range n.Layers {
@@ -200,7 +201,7 @@ func (m *measurement) close() {
 		all.Go(func() { d.close() })
 	}
 	all.Wait()
-	m.journal.Close() // nil if there is none
+	m.journal.Close() // nil without one
 }
 
 // note writes to the journal.
@@ -318,7 +319,7 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			return ctx.Err()
 		}
 	}
-	if n%besideEvery != besideAt {
+	if n%crowdedEvery != crowdedAt {
 		return nil
 	}
 	for _, d := range m.drivers {

@@ -111,7 +111,7 @@ func matchLayers(t, model *Model, byOrder bool) ([]int, error) {
 	var out []int
 	if byOrder {
 		if len(t.Layers) != len(model.Layers) {
-			return nil, fmt.Errorf("%w: model %q has %d layers in the table and %d in the profile, which cannot be matched by order",
+			return nil, fmt.Errorf("%w: model %q has %d layers in the table and %d in the profile: they have no common order",
 				ErrMatch, model.Name, len(t.Layers), len(model.Layers))
 		}
 		for i := range t.Layers {

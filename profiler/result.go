@@ -35,8 +35,9 @@ func (m *measurement) profile(partial bool) (*Profile, error) {
 			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
 		}
 	}
-	err := p.fill(func(at cellIndex) Cell {
-		return m.drivers[at.accelerator].cell(place{Do: layerRun, Model: at.model, Layer: at.layer, Implementation: at.implementation})
+	err := p.fill(func(c cellIndex) Cell {
+		at := place{Do: layerRun, Model: c.model, Layer: c.layer, Implementation: c.implementation}
+		return m.drivers[c.accelerator].cell(at)
 	})
 	m.doubt(p)
 	return p, err

@@ -43,7 +43,7 @@ type TableOptions struct {
 	Source string
 	// Origin says more about where the numbers come from; empty is nothing.
 	Origin string
-	// Clock is the frequency, in Hz, of cycles without a clock_hz of their own.
+	// Clock is the frequency, in Hz, of cycles of rows without clock_hz.
 	Clock float64
 	// Now is when the table is read, for the document; zero means the present.
 	Now time.Time
