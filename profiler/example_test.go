@@ -78,8 +78,9 @@ func Example() {
 		fmt.Println(a.Name, "runs", measured, "of", len(layers), "layers; time of all known:", ok && sum > 0)
 	}
 	// Output:
-	// host and version known: true all runs 10 of 10 layers; time of all known: true basic runs 10 of 10 layers; time
-	// of all known: true
+	// host and version known: true
+	// all runs 10 of 10 layers; time of all known: true
+	// basic runs 10 of 10 layers; time of all known: true
 }
 
 // A program that measures in further processes of itself: started with an argument, it is one.
@@ -138,8 +139,10 @@ detector,fc,array,pruned,40
 	}
 	fmt.Println(len(system.Models[0].Layers), "layers to schedule on", system.Accelerators)
 	// Output:
-	// {detector fc pruned array} 40µs conv1: [120µs 480µs] fc on vector: not in the table 2 layers to schedule on
-	// [array vector]
+	// {detector fc pruned array} 40µs
+	// conv1: [120µs 480µs]
+	// fc on vector: not in the table
+	// 2 layers to schedule on [array vector]
 }
 
 // Two profiles are joined, cut down to what is of interest, and compared.
@@ -176,6 +179,8 @@ func ExampleCompare() {
 	}
 	fmt.Println("only before:", c.OnlyA)
 	// Output:
-	// cpu 150µs npu 80µs each layer where it is faster 70µs conv: 100µs to 80µs, -20 % fc: 50µs to 50µs, +0 % only
-	// before: [{other fc original cpu}]
+	// cpu 150µs npu 80µs each layer where it is faster 70µs
+	// conv: 100µs to 80µs, -20 %
+	// fc: 50µs to 50µs, +0 %
+	// only before: [{other fc original cpu}]
 }

@@ -122,7 +122,7 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
 		return nil, ctx.Err()
 	}
-	p.warn(WarnPartial, "the measurement was stopped before its end")
+	p.warn(true, WarnPartial, "the measurement was stopped before its end")
 	return p, ctx.Err()
 }
 
@@ -286,14 +286,8 @@ func (m *measurement) peaks(ctx context.Context) error {
 		if d.peak != nil {
 			continue
 		}
-		a, err := d.once(ctx, request{Ask: askPeak}, peakTimeout)
-		if err != nil {
+		if err := d.once(ctx, request{Ask: askPeak}, peakTimeout); err != nil {
 			return err
-		}
-		if a.Peak != nil {
-			if err := d.record(entry{Peak: a.Peak}); err != nil {
-				return err
-			}
 		}
 	}
 	return ctx.Err()
@@ -315,8 +309,8 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			return err
 		}
 		m.Progress("measuring", min(1, m.spent().Seconds()/m.Budget.Seconds()))
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
 	if n%crowdedEvery != crowdedAt {
@@ -327,11 +321,9 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			if d == busy {
 				continue
 			}
-			if err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, busy); err != nil {
+			err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, busy)
+			if err := cmp.Or(err, ctx.Err()); err != nil {
 				return err
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
 			}
 		}
 	}
@@ -405,14 +397,8 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if d.gaps != nil || chains == 0 || length > 10*time.Second {
 			continue
 		}
-		a, err := d.once(ctx, request{Ask: askDispatch, For: length}, d.Timeout+10*length)
-		if err != nil {
+		if err := d.once(ctx, request{Ask: askDispatch, For: length}, d.Timeout+10*length); err != nil {
 			return err
-		}
-		if len(a.Times) > 0 {
-			if err := d.record(entry{Gaps: a.Times}); err != nil {
-				return err
-			}
 		}
 	}
 	return ctx.Err()
