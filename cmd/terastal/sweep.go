@@ -46,7 +46,7 @@ writes one CSV row per combination: the mean over models of the miss rate, its
 
 A grid can be split over machines: each runs with --shard I/N and writes a file of
 its own. The same command gives the same file, to the byte.
-scripts/evaluation.py joins files, and makes the tables of docs/EVALUATION.md.
+scripts/evaluation.py joins files, and makes the tables of docs/evaluation.
 
 "sweep curves" shows how miss rates grow with the rates for one scenario, or for
 a configuration of your own.`,
