@@ -48,7 +48,7 @@ var floors = []struct {
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/dense", []string{"models"}},
-	{"models/zoo", []string{"models", "internal/onnxpb"}},
+	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
 	{"runtime", []string{"models", "sched", "sched/eventlog", "sched/plan", "internal/document", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "runtime", "sched", "sched/plan", "internal/onnxpb", "internal/ort"}},

@@ -1,16 +1,15 @@
 package zoo_test
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"io/fs"
 	"slices"
 	"testing"
 
-	"github.com/terastal/terastal/internal/glyphs"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
@@ -67,14 +66,19 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 				files = append(files, c.File)
 			}
 			there, err := fs.Glob(folder, "*")
-			if err != nil || len(there) != len(files) || slices.ContainsFunc(files, func(f string) bool { return !slices.Contains(there, f) }) {
+			slices.Sort(files)
+			if err != nil || !slices.Equal(there, files) { // both sorted
 				t.Errorf("the folder has %v, variants.json names %v (%v)", there, files, err)
 			}
 			n := &runtime.Network{Name: a.Name, Model: m, Layers: layers}
 			if err := n.Attach(v.Chosen, func(file string) ([]byte, error) { return fs.ReadFile(folder, file) }); err != nil {
 				t.Fatal(err)
 			}
-			p, err := variants.Prove(t.Context(), n, testGlyphs{}, variants.Top(1), variants.ProveOptions{Workers: 2})
+			data, err := dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := variants.Prove(t.Context(), n, data, variants.Top(1), variants.ProveOptions{Workers: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,21 +95,4 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 	if zoo.Fitted("resnet18") != nil || zoo.Fitted("../trained") != nil {
 		t.Error("a network that is not trained has fitted variants")
 	}
-}
-
-// testGlyphs are the first labelled test images.
-type testGlyphs struct{}
-
-func (testGlyphs) Len() int { return fittedImages }
-
-func (testGlyphs) Label(i int) int { return glyphs.Label(uint32(i)) }
-
-func (testGlyphs) Inputs(i int) ([][]byte, error) {
-	pixels, _ := glyphs.Image(glyphs.Test, uint32(i))
-	return [][]byte{rawOf(glyphs.Tensor(pixels))}, nil
-}
-
-func rawOf(v []float32) []byte {
-	raw, _ := binary.Append(nil, binary.NativeEndian, v) // of a fixed size: it cannot fail
-	return raw
 }
