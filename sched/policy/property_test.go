@@ -14,13 +14,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-// forEachPolicy runs a test once per policy.
-func forEachPolicy(t *testing.T, f func(t *testing.T, policy string)) {
-	for _, p := range All() {
-		t.Run(p.Name, func(t *testing.T) { f(t, p.Name) })
-	}
-}
-
 func newPolicy(t schedtest.T, name string, tables *sched.Tables) sched.Policy {
 	t.Helper()
 	p, err := Named(name)(sched.Config{Tables: tables, Drop: sched.DropLate})
