@@ -9,6 +9,8 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // ErrBusy is what an executor answers that already runs or serves.
@@ -20,7 +22,7 @@ var ErrBusy = errors.New("the executor is in use")
 type driver struct {
 	*Executor
 	opts      Options
-	arrivals  []sched.Arrival
+	arrivals  []traffic.Arrival
 	queue     int
 	start     time.Time
 	workers   []*worker
@@ -50,8 +52,9 @@ type driver struct {
 	lateSlots int
 	notes     []string
 	pending   map[int64]*Pending // by job
-	// What searches beside the engine, if the policy does.
-	search     *sched.Search
+	// What searches while the engine goes on, if the policy does.
+	searcher   sched.Searcher
+	search     func() int
 	searching  bool
 	searchFrom time.Duration // when the state was taken that it starts from
 	seeker     word
@@ -63,7 +66,7 @@ type driver struct {
 }
 
 // newDriver prepares a run: nothing is started yet.
-func (e *Executor) newDriver(o Options, arrivals []sched.Arrival, open bool) (*driver, error) {
+func (e *Executor) newDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
 	if !e.busy.CompareAndSwap(false, true) {
 		return nil, ErrBusy
 	}
@@ -74,14 +77,10 @@ func (e *Executor) newDriver(o Options, arrivals []sched.Arrival, open bool) (*d
 	return d, err
 }
 
-func (e *Executor) prepareDriver(o Options, arrivals []sched.Arrival, open bool) (*driver, error) {
-	tables := e.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
-	policy, err := sched.NewPolicy(o.Policy, tables)
-	if err != nil {
-		return nil, err
+func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
+	of := o.NewPolicy
+	if of == nil {
+		of = policy.Named(o.Policy)
 	}
 	d := &driver{Executor: e, opts: o, arrivals: arrivals, queue: o.Queue, open: open, leader: sched.Idle, done: make(chan struct{}),
 		wanted: make(chan int, len(e.programs)), restocked: make(chan struct{}), pending: map[int64]*Pending{}}
@@ -93,21 +92,24 @@ func (e *Executor) prepareDriver(o Options, arrivals []sched.Arrival, open bool)
 	}
 	d.flights = make([]*Slot, 0, d.queue*len(e.programs))
 	d.stats = d.newStats()
-	closed := !open && o.Traffic.Process == sched.ClosedLoop
+	closed := !open && o.Traffic.Process == traffic.ClosedLoop
 	until := o.Traffic.Duration
 	if open {
 		until = 0
 	}
-	share := 0.0
-	if !o.FreeCore { // searches run on the accelerators' cores
-		share = 1 / float64(len(e.accs))
-	}
-	d.engine, err = sched.New(sched.Config{Tables: tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: d,
-		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until, SearchShare: share})
+	var err error
+	d.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: of, Drop: o.Drop, Queue: o.Queue, Recorder: d,
+		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until})
 	if err != nil {
 		return nil, err
 	}
-	d.search = d.engine.SearchBeside()
+	if p, ok := d.engine.Policy().(sched.Searcher); ok {
+		share := 0.0
+		if !o.FreeCore { // searches run on the accelerators' cores
+			share = 1 / float64(len(e.accs))
+		}
+		d.searcher, d.search = p, p.Detach(share)
+	}
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.queue, Seed: o.Traffic.Seed,
 		Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration, SearchBeside: d.search != nil}
 	if open {

@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func TestMain(m *testing.M) { orttest.Main(m) }
@@ -57,7 +58,7 @@ func Example() {
 	defer program.Close()
 
 	ctx := context.Background()
-	task := profiler.Task{Accelerators: accs, Specs: specs, Networks: []*runtime.Network{network}, Granularity: []string{"block"}}
+	task := profiler.Task{Accelerators: specs, Networks: []*runtime.Network{network}}
 	profile, err := profiler.Measure(ctx, task, profiler.Options{Budget: 50 * time.Millisecond})
 	if err != nil {
 		log.Fatal(err)
@@ -77,7 +78,7 @@ func Example() {
 	defer executor.Close()
 	result, err := executor.Run(ctx, runtime.Options{
 		Policy:  "terastal",
-		Traffic: sched.Traffic{Rates: []float64{100}, Phases: sched.AlignedPhases, Duration: 100 * time.Millisecond},
+		Traffic: traffic.Config{Rates: []float64{100}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond},
 		Samples: 3,
 	})
 	if err != nil {

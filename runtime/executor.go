@@ -9,6 +9,7 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // inputSets is how many different random inputs each model's requests cycle
@@ -149,14 +150,18 @@ func closeAll(sets [][]*Tensor) {
 
 // Options describe one run.
 type Options struct {
+	// Policy is the scheduling policy's name; see package policy.
 	Policy string
-	Drop   sched.DropPolicy
-	Queue  int // see sched.Config
+	// NewPolicy, if not nil, makes a policy that package policy does not know;
+	// Policy is then what the log calls it.
+	NewPolicy sched.Constructor
+	Drop      sched.DropPolicy
+	Queue     int // see sched.Config
 	// Adapt corrects predictions while running; see sched.Config.
 	Adapt bool
 	// Traffic is played from its first arrival to its last; Serve uses its seed
 	// only.
-	Traffic sched.Traffic
+	Traffic traffic.Config
 	// Samples is how many finished requests of each model keep their outputs
 	// for verification, spread over the run.
 	Samples int

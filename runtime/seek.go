@@ -12,7 +12,7 @@ const (
 // beside prepares the policy's next search, if it wants one and none runs. The
 // caller holds the lock; the thread is woken when it is released.
 func (d *driver) beside() {
-	if d.search == nil || d.searching || d.over || !d.engine.Prepare(d.search) {
+	if d.search == nil || d.searching || d.over || !d.searcher.Prepare(d.engine.State()) {
 		return
 	}
 	d.searching, d.searchFrom = true, d.now
@@ -38,7 +38,7 @@ func (d *driver) seek() {
 			return
 		}
 		began := d.since()
-		found := d.search.Run()
+		found := d.search()
 		took := d.since() - began
 		d.mu.Lock()
 		d.searching = false

@@ -53,10 +53,12 @@ func TestAdaptedSums(t *testing.T) {
 	s.Accelerators = []string{"x", "y"}
 	m := Model{Name: "m", Deadline: time.Second, Variants: 1, Valid: []VariantSet{1}}
 	for l := range 5 {
-		layer := Layer{Name: fmt.Sprint(l), Implementations: []Implementation{{Name: "o", Latency: []time.Duration{1000, 1500}}}}
+		layer := Layer{Name: fmt.Sprint(l), Implementations: []Implementation{{Name: "o",
+			Latency: []time.Duration{1000, 1500}}}}
 		if l == 2 {
 			layer.Implementations[0].Latency[1] = Unavailable
-			layer.Implementations = append(layer.Implementations, Implementation{Name: "v", Variant: 1, Latency: []time.Duration{800, 600}})
+			layer.Implementations = append(layer.Implementations,
+				Implementation{Name: "v", Variant: 1, Latency: []time.Duration{800, 600}})
 		}
 		m.Layers = append(m.Layers, layer)
 	}
@@ -70,7 +72,7 @@ func TestAdaptedSums(t *testing.T) {
 	got := &tables.models[0]
 	for range 2000 {
 		row, k := rng.IntN(len(got.bit)), rng.IntN(2)
-		if got.latency[row*2+k] >= never {
+		if got.latency[row*2+k] >= Never {
 			continue
 		}
 		l := 0
@@ -84,11 +86,12 @@ func TestAdaptedSums(t *testing.T) {
 			for r := got.row[l]; r < got.row[l+1]; r++ {
 				latency := slices.Clone(got.latency[r*2 : r*2+2])
 				for k := range latency {
-					if latency[k] >= never {
+					if latency[k] >= Never {
 						latency[k] = Unavailable
 					}
 				}
-				layer.Implementations = append(layer.Implementations, Implementation{Variant: m.Layers[l].Implementations[r-got.row[l]].Variant, Latency: latency})
+				layer.Implementations = append(layer.Implementations,
+					Implementation{Variant: m.Layers[l].Implementations[r-got.row[l]].Variant, Latency: latency})
 			}
 			fresh.Layers = append(fresh.Layers, layer)
 		}
@@ -98,18 +101,20 @@ func TestAdaptedSums(t *testing.T) {
 		}
 		w := &want.models[0]
 		if !slices.Equal(got.remain, w.remain) || !slices.Equal(got.best, w.best) || !slices.Equal(got.mean, w.mean) {
-			t.Fatalf("after row %d: remain %v best %v mean %v, want %v %v %v", row, got.remain, got.best, got.mean, w.remain, w.best, w.mean)
+			t.Fatalf("after row %d: remain %v best %v mean %v, want %v %v %v", row, got.remain, got.best, got.mean, w.remain,
+				w.best, w.mean)
 		}
 	}
 	again, err := Compile(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, w := &original.models[0], &again.models[0]; !slices.Equal(o.latency, w.latency) || !slices.Equal(o.best, w.best) || !slices.Equal(o.remain, w.remain) || !slices.Equal(o.mean, w.mean) {
+	if o, w := &original.models[0], &again.models[0]; !slices.Equal(o.latency, w.latency) ||
+		!slices.Equal(o.best, w.best) || !slices.Equal(o.remain, w.remain) || !slices.Equal(o.mean, w.mean) {
 		t.Errorf("adapting a clone changed the original")
 	}
 	for i, c := range got.latency {
-		if base := original.models[0].latency[i]; base < never && (c < base/2 || c > 4*base) {
+		if base := original.models[0].latency[i]; base < Never && (c < base/2 || c > 4*base) {
 			t.Errorf("latency %d is %v, the profile's %v", i, c, base)
 		}
 	}
@@ -123,7 +128,7 @@ func TestRecent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Config{Tables: tables, Policy: newFCFS(tables), Queue: 1})
+	e, err := New(Config{Tables: tables, Policy: FCFS, Queue: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func newProfileImport(s *streams) *cobra.Command {
 		Short: "Make accelerators from a table of latencies",
 		Long: `Reads latencies from elsewhere, such as a simulator's, as accelerators whose provider
 is "table": they can be shown, compared and simulated, and nothing can run on them.
-docs/PROFILES.md describes the CSV; it needs the columns model, layer, accelerator and
+docs/FORMATS.md describes the CSV; it needs the columns model, layer, accelerator and
 one of latency_us, latency_ns and cycles (with --clock or a column clock_hz).
 
 paper:SET takes published tables: a model's name, several with commas between them, or

@@ -14,7 +14,9 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // scenarioOptions are what `simulate --scenario` takes beside the traffic.
@@ -73,7 +75,7 @@ type scenarioDocument struct {
 	Scenario string           `json:"scenario"`
 	Source   string           `json:"source"`
 	Note     string           `json:"note,omitempty"`
-	Capacity sched.Capacity   `json:"capacity"`
+	Capacity fluid.Capacity   `json:"capacity"`
 	Seeds    int              `json:"seeds"`
 	Policies []scenarioPolicy `json:"policies"`
 }
@@ -109,7 +111,7 @@ func (o *scenarioOptions) simulate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := t.FluidCapacity(s.Rates)
+	capacity, err := fluid.CapacityOf(t, s.Rates)
 	if err != nil {
 		return err
 	}
@@ -168,14 +170,14 @@ func (o *scenarioOptions) showStudy(doc scenarioDocument, results []study.Result
 
 // cells are the configured traffic under each policy.
 func (o *scenarioOptions) cells(c *config.Config) ([]study.Cell, error) {
-	arrivals, err := sched.ParseArrivals(c.Traffic.Arrivals)
+	arrivals, err := traffic.ParseProcess(c.Traffic.Arrivals)
 	if err != nil {
 		return nil, err
 	}
-	if arrivals == sched.Recorded {
+	if arrivals == traffic.Recorded {
 		return nil, fmt.Errorf("a scenario has no recorded arrivals")
 	}
-	phases, err := sched.ParsePhases(c.Traffic.Phases)
+	phases, err := traffic.ParsePhases(c.Traffic.Phases)
 	if err != nil {
 		return nil, err
 	}

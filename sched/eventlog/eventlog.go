@@ -13,6 +13,7 @@ import (
 
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // Drivers of a run.
@@ -42,8 +43,8 @@ type Header struct {
 	Adapt      bool          `json:"adapt,omitempty"`
 	ClosedLoop bool          `json:"closed_loop,omitempty"`
 	Until      time.Duration `json:"until_ns,omitempty"`
-	// SearchBeside says that the driver ran the policy's searches beside the
-	// engine; see sched.Engine.SearchBeside.
+	// SearchBeside says that the driver ran the policy's searches on another
+	// goroutine; see sched.Searcher.
 	SearchBeside bool         `json:"search_beside,omitempty"`
 	System       sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
@@ -67,22 +68,22 @@ type Machine struct {
 	ORT      string `json:"onnxruntime,omitempty"` // version
 }
 
-// Engine is the configuration of an engine that decides as the run's did, with
-// a policy of its own.
-func (h *Header) Engine(r sched.Recorder) (sched.Config, error) {
+// Engine is the configuration of an engine that decides as the run's did. of
+// makes the policy, where package policy does not know it by the header's name;
+// nil where it does.
+func (h *Header) Engine(r sched.Recorder, of sched.Constructor) (sched.Config, error) {
 	t, err := sched.Compile(h.System)
 	if err != nil {
 		return sched.Config{}, err
 	}
-	policy, err := sched.NewPolicy(h.Policy, t)
-	if err != nil {
-		return sched.Config{}, err
+	if of == nil {
+		of = policy.Named(h.Policy)
 	}
 	drop, err := sched.ParseDrop(h.Drop)
 	if err != nil {
 		return sched.Config{}, err
 	}
-	return sched.Config{Tables: t, Policy: policy, Drop: drop, Queue: h.Queue, Recorder: r,
+	return sched.Config{Tables: t, Policy: of, Drop: drop, Queue: h.Queue, Recorder: r,
 		Seed: h.Seed, Adapt: h.Adapt, ClosedLoop: h.ClosedLoop, Until: h.Until}, nil
 }
 
@@ -202,7 +203,8 @@ func (l *Log) Validate() error {
 	if len(l.Header.Rates) != len(l.Header.System.Models) {
 		return fmt.Errorf("%w: %d rates for %d models", ErrInvalid, len(l.Header.Rates), len(l.Header.System.Models))
 	}
-	c := checker{system: &l.Header.System, jobs: map[int64]*progress{}, busy: make([]*progress, len(l.Header.System.Accelerators)), down: make([]bool, len(l.Header.System.Accelerators))}
+	c := checker{system: &l.Header.System, jobs: map[int64]*progress{},
+		busy: make([]*progress, len(l.Header.System.Accelerators)), down: make([]bool, len(l.Header.System.Accelerators))}
 	for i := range l.Records {
 		if err := c.step(&l.Records[i]); err != nil {
 			return fmt.Errorf("%w: record %d (%s): %w", ErrInvalid, i, l.Records[i].Kind, err)
@@ -336,7 +338,8 @@ func (c *checker) completed(r *Record, p *progress) error {
 		return nil
 	}
 	if r.Start > r.At || r.Start < p.dispatch {
-		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer, r.Start, p.dispatch, r.At)
+		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer,
+			r.Start, p.dispatch, r.At)
 	}
 	c.busy[r.Accelerator], p.on = nil, -1
 	p.layer++
@@ -354,7 +357,8 @@ func (c *checker) ended(r *Record, p *progress) error {
 		return fmt.Errorf("job %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
 	}
 	if r.Start != p.release || r.Until != p.deadline || r.Layer != p.layer {
-		return fmt.Errorf("job %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start, r.Until, r.Layer, p.release, p.deadline, p.layer)
+		return fmt.Errorf("job %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start,
+			r.Until, r.Layer, p.release, p.deadline, p.layer)
 	}
 	if (p.on >= 0) != (r.Outcome == sched.Failed) || p.on != r.Accelerator {
 		return fmt.Errorf("job %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, p.on)

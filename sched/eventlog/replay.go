@@ -10,10 +10,11 @@ import (
 // the same policy and compares its decisions with the recorded ones. It
 // returns how many decisions were compared and the first that differs, if any.
 // The engine being deterministic, a difference means that the log does not
-// come from this engine, system and policy.
-func (l *Log) Replay() (compared int, difference string, err error) {
+// come from this engine, system and policy. of makes the policy if package policy
+// does not know it by the header's name; else it is nil.
+func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err error) {
 	var again Buffer
-	cfg, err := l.Header.Engine(&again)
+	cfg, err := l.Header.Engine(&again, of)
 	if err != nil {
 		return 0, "", err
 	}
@@ -21,8 +22,8 @@ func (l *Log) Replay() (compared int, difference string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	if l.Header.SearchBeside {
-		engine.SearchBeside()
+	if p, ok := engine.Policy().(sched.Searcher); ok && l.Header.SearchBeside {
+		p.Detach(0) // what searches found is in the log
 	}
 	// Decisions follow from the events before them, so that the replayed
 	// records have to equal the log at every point.
@@ -35,7 +36,7 @@ func (l *Log) Replay() (compared int, difference string, err error) {
 		engine.Step(ev)
 		for _, r := range again {
 			if i >= len(l.Records) {
-				return compared, fmt.Sprintf("the log ends where the engine goes on with %v", r), nil
+				return compared, fmt.Sprintf("the log ends, the engine adds %v", r), nil
 			}
 			if got := l.Records[i]; got != r {
 				return compared, fmt.Sprintf("record %d: the log has %+v, the engine says %+v", i, got, r), nil
@@ -53,14 +54,15 @@ func (l *Log) Replay() (compared int, difference string, err error) {
 }
 
 // event reconstructs the event that caused a record; the records that follow
-// from it (drops, decisions) have no event of their own.
+// from it (drops, decisions) are caused by no other event.
 func event(r *Record) (sched.Event, bool) {
 	switch r.Kind {
 	case sched.Released:
 		if r.Job >= sched.FirstOwnJob {
 			return sched.Event{}, false
 		}
-		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until}, true
+		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until},
+			true
 	case sched.Completed:
 		return sched.Event{Kind: sched.Complete, At: r.At, Accelerator: int(r.Accelerator), Start: r.Start}, true
 	case sched.Requeued:
@@ -76,7 +78,7 @@ func event(r *Record) (sched.Event, bool) {
 	case sched.Stopped:
 		return sched.Event{Kind: sched.Stop, At: r.At}, true
 	case sched.RuleFound:
-		return sched.Event{Kind: sched.Searched, At: r.At, Start: r.Start, Found: sched.Found{Rule: int(r.Implementation)}}, true
+		return sched.Event{Kind: sched.Searched, At: r.At, Start: r.Start, Found: int(r.Implementation)}, true
 	}
 	return sched.Event{}, false
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // parsedEvent is a trace event as a viewer reads it: instants and durations are
@@ -111,7 +112,8 @@ func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 		case "s", "t", "f":
 			flows[e.ID] += e.Ph
 			open := around[e.track()]
-			if len(open) == 0 || open[len(open)-1].at() != e.at() || traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
+			if len(open) == 0 || open[len(open)-1].at() != e.at() ||
+				traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
 				t.Fatalf("flow %+v binds to no span of its request", e)
 			}
 			if (e.Ph == "s") != (e.BP == "") {
@@ -170,10 +172,11 @@ func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 func TestTrace(t *testing.T) {
 	checkTrace(t, handMade())
 	checkTrace(t, &Log{Header: Header{System: small(), Rates: []float64{1, 1}}})
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		checkTrace(t, simulated(t, p.Name, sched.DropLate, time.Second))
 	}
-	if events := checkTrace(t, requeuing()); !slices.ContainsFunc(events, func(e parsedEvent) bool { return e.Name == "two conv failed" }) {
+	if events := checkTrace(t, requeuing()); !slices.ContainsFunc(events,
+		func(e parsedEvent) bool { return e.Name == "two conv failed" }) {
 		t.Error("the failed attempt has no span")
 	}
 }

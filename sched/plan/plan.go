@@ -9,6 +9,7 @@ import (
 
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 )
 
 // Plan is what a run needs to know beside the models themselves.
@@ -19,7 +20,7 @@ type Plan struct {
 	// Capacity is the fluid bound at these rates. The prices that policies use
 	// are those of System.Pricing, which leave out accelerators that nothing
 	// runs on.
-	Capacity sched.Capacity `json:"capacity"`
+	Capacity fluid.Capacity `json:"capacity"`
 	// Budgets are Algorithm 1's, by model. They follow from the system and are
 	// here for readers.
 	Budgets []sched.Budgets `json:"budgets"`
@@ -36,11 +37,11 @@ func New(s sched.System, rates []float64) (*Plan, *sched.Tables, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := t.FluidCapacity(rates)
+	c, err := fluid.CapacityOf(t, rates)
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.Pricing, err = t.NewPricing(rates); err != nil {
+	if s.Pricing, err = fluid.Price(t, rates); err != nil {
 		return nil, nil, err
 	}
 	if t, err = sched.Compile(s); err != nil {
@@ -79,7 +80,7 @@ func Read(path string) (*Plan, *sched.Tables, error) {
 	if len(p.Rates) != len(p.System.Models) {
 		return nil, nil, fmt.Errorf("read plan %s: %d rates for %d models", path, len(p.Rates), len(p.System.Models))
 	}
-	pricing, err := t.NewPricing(p.Rates)
+	pricing, err := fluid.Price(t, p.Rates)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read plan %s: %w", path, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"log"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
@@ -17,13 +18,14 @@ func ExampleLoad() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	capacity, err := tables.FluidCapacity(s.Rates)
+	capacity, err := fluid.CapacityOf(tables, s.Rates)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(s.System.Accelerators)
 	for i, m := range s.System.Models {
-		fmt.Printf("%s: %g per second, %d layers, %d valid sets of %d variants\n", m.Name, s.Rates[i], len(m.Layers), len(m.Valid), m.Variants)
+		fmt.Printf("%s: %g per second, %d layers, %d valid sets of %d variants\n", m.Name, s.Rates[i], len(m.Layers),
+			len(m.Valid), m.Variants)
 	}
 	fmt.Printf("at most %.2f times these rates can be sustained without variants\n", capacity.Scale)
 	// Output:

@@ -13,10 +13,9 @@ import (
 // called once per dispatch, in the order of the simulation.
 type Durations func(at time.Duration, d sched.Dispatch) time.Duration
 
-// Exactly takes as long as a copy of the tables says, whatever the engine's own
-// become if it adapts them.
-func Exactly(t *sched.Tables) Durations {
-	truth := t.Clone()
+// Exactly takes as long as the tables say, whatever an engine that adapts its own
+// predicts.
+func Exactly(truth *sched.Tables) Durations {
 	return func(_ time.Duration, d sched.Dispatch) time.Duration { return truth.Cost(d) }
 }
 
@@ -96,7 +95,8 @@ func CheckPoints(ps []Point) error {
 	}
 	for i := 1; i < len(ps); i++ {
 		if !(ps[i].Share > ps[i-1].Share) || ps[i].Time < ps[i-1].Time {
-			return fmt.Errorf("point %d (share %v, %v) does not come after share %v, %v", i, ps[i].Share, ps[i].Time, ps[i-1].Share, ps[i-1].Time)
+			return fmt.Errorf("point %d (share %v, %v) does not come after share %v, %v", i, ps[i].Share, ps[i].Time,
+				ps[i-1].Share, ps[i-1].Time)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func tablesOf(t *testing.T, sys sched.System) *sched.Tables {
@@ -37,19 +38,19 @@ func crossed() sched.System {
 // while x is; what is done is done, and what is left goes at the new speed.
 func TestInterference(t *testing.T) {
 	slow := [][]float64{{0, 0.5}, {1, 0}}
-	ends := func(arrivals ...sched.Arrival) []string {
+	ends := func(arrivals ...traffic.Arrival) []string {
 		lines, _ := run(t, crossed(), "fcfs", func(c *sim.Config) { c.Arrivals, c.Interference = arrivals, slow })
 		return slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, "complete") })
 	}
 	// Together from the start: x ends after 4 x 1.5; y has then done 3 of its 4.
-	equal(t, ends(sched.Arrival{Model: 0}, sched.Arrival{Model: 1}),
+	equal(t, ends(traffic.Arrival{Model: 0}, traffic.Arrival{Model: 1}),
 		"6ms complete a#0 layer 0 on x", "7ms complete b#1 layer 0 on y")
 	// y from 2 ms on: x has 2 left, ends at 5; y has then done 1.5 and has 2.5.
-	equal(t, ends(sched.Arrival{Model: 0}, sched.Arrival{At: 2 * ms, Model: 1}),
+	equal(t, ends(traffic.Arrival{Model: 0}, traffic.Arrival{At: 2 * ms, Model: 1}),
 		"5ms complete a#0 layer 0 on x", "7.5ms complete b#1 layer 0 on y")
 	// x is busy again at once: y never runs alone. It has 1 left at 6 ms, twice
 	// as long; x has then done 2 / 1.5 and has 8/3 left.
-	equal(t, ends(sched.Arrival{Model: 0}, sched.Arrival{Model: 1}, sched.Arrival{At: ms, Model: 0}),
+	equal(t, ends(traffic.Arrival{Model: 0}, traffic.Arrival{Model: 1}, traffic.Arrival{At: ms, Model: 0}),
 		"6ms complete a#0 layer 0 on x", "8ms complete b#1 layer 0 on y", "10.666667ms complete a#2 layer 0 on x")
 }
 
@@ -63,10 +64,11 @@ func TestInterferenceAddsUp(t *testing.T) {
 	}
 	c := sys.Models[0]
 	c.Name = "c"
-	c.Layers = []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{sched.Unavailable, sched.Unavailable, 40 * ms}}}}}
+	c.Layers = []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original",
+		Latency: []time.Duration{sched.Unavailable, sched.Unavailable, 40 * ms}}}}}
 	sys.Models = append(sys.Models, c)
 	lines, _ := run(t, sys, "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
+		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
 		c.Interference = [][]float64{{9, 0.25, 0.5}, {0, 9, 0}, {0, 0, 9}} // its own entry says nothing
 	})
 	// y is alone 4 ms long, in which x does 4 / 1.75 of its 4; the rest takes
@@ -76,7 +78,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 	}
 	// z is slowed twice, from 0 to 4 and from 10 to 14 ms, and does 8/3 in each.
 	lines, _ = run(t, sys, "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{Model: 0}, {Model: 2}, {At: 10 * ms, Model: 0}}
+		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 2}, {At: 10 * ms, Model: 0}}
 		c.Interference = [][]float64{{0, 0, 0}, {0, 0, 0}, {0.5, 0, 0}}
 	})
 	if want := "42.666667ms complete c#1 layer 0 on z"; !slices.Contains(lines, want) {
@@ -86,7 +88,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 
 // TestNoInterference: zeros are as none.
 func TestNoInterference(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{120, 60}, Process: sched.Poisson, Duration: time.Second, Seed: 3}
+	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: time.Second, Seed: 3}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
@@ -196,12 +198,13 @@ func TestMeasured(t *testing.T) {
 		t.Errorf("without points it takes %v, not the prediction", d)
 	}
 	// A run without points draws too, so that it does not change the next ones.
-	a, b := sim.Measured(func(sched.Dispatch) []sim.Point { return points }, 2), sim.Measured(func(d sched.Dispatch) []sim.Point {
-		if d.Job == 0 {
-			return nil
-		}
-		return points
-	}, 2)
+	a, b := sim.Measured(func(sched.Dispatch) []sim.Point { return points }, 2),
+		sim.Measured(func(d sched.Dispatch) []sim.Point {
+			if d.Job == 0 {
+				return nil
+			}
+			return points
+		}, 2)
 	a(0, sched.Dispatch{})
 	b(0, sched.Dispatch{})
 	if x, y := a(0, sched.Dispatch{Job: 1}), b(0, sched.Dispatch{Job: 1}); x != y {
@@ -226,7 +229,8 @@ func TestCheckPoints(t *testing.T) {
 		{ps{{0, 1}, {math.NaN(), 3}, {1, 4}}, "point 1"},
 		{ps{{0, -1}, {1, 4}}, "negative"},
 	} {
-		if err := sim.CheckPoints(c.points); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		if err := sim.CheckPoints(c.points); (err == nil) != (c.want == "") || err != nil &&
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: error %v, want %q", c.points, err, c.want)
 		}
 	}
@@ -240,7 +244,7 @@ func TestAdaptFollows(t *testing.T) {
 	slow.Models[0].Layers[0].Implementations[0].Latency[0] *= 2
 	cfg := config(t, sys, "fcfs")
 	for i := range 100 {
-		cfg.Arrivals = append(cfg.Arrivals, sched.Arrival{At: time.Duration(i) * 20 * ms})
+		cfg.Arrivals = append(cfg.Arrivals, traffic.Arrival{At: time.Duration(i) * 20 * ms})
 	}
 	cfg.Engine.Adapt = true
 	cfg.Duration = sim.Exactly(tablesOf(t, slow))
@@ -265,7 +269,7 @@ func TestAdaptFollows(t *testing.T) {
 	cfg = config(t, sys, "fcfs")
 	cfg.Engine.Adapt = true
 	exactly := sim.Exactly(cfg.Engine.Tables)
-	cfg.Arrivals = []sched.Arrival{{}, {}, {}}
+	cfg.Arrivals = []traffic.Arrival{{}, {}, {}}
 	cfg.Duration = func(at time.Duration, d sched.Dispatch) time.Duration { return 3 * exactly(at, d) }
 	if end, err := sim.Run(cfg); err != nil || end != 36*ms {
 		t.Errorf("three layers end at %v (%v), want 36ms", end, err)
@@ -274,7 +278,7 @@ func TestAdaptFollows(t *testing.T) {
 
 // TestClosedLoop: one request follows the other until the end of the traffic.
 func TestClosedLoop(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{1, 0}, Process: sched.ClosedLoop, Duration: 10 * ms}
+	traffic := traffic.Config{Rates: []float64{1, 0}, Process: traffic.ClosedLoop, Duration: 10 * ms}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +287,8 @@ func TestClosedLoop(t *testing.T) {
 		c.Arrivals, c.Engine.ClosedLoop, c.Engine.Until = arrivals, true, traffic.Duration
 	})
 	releases := slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, "release") })
-	if len(releases) != 3 || !strings.HasPrefix(releases[1], "4ms ") || !strings.HasPrefix(releases[2], "8ms ") || end != 12*ms {
+	if len(releases) != 3 || !strings.HasPrefix(releases[1], "4ms ") || !strings.HasPrefix(releases[2], "8ms ") ||
+		end != 12*ms {
 		t.Errorf("released %q, ended at %v", releases, end)
 	}
 }
@@ -296,7 +301,7 @@ func TestSameSeedSameLog(t *testing.T) {
 		sys.Models[0].Trigger = &sched.Trigger{Parent: "b", Probability: 0.5}
 		tables := tablesOf(t, sys)
 		cfg := config(t, sys, "dream")
-		cfg.Arrivals = []sched.Arrival{{At: 0, Model: 1}, {At: 0, Model: 1}, {At: ms, Model: 0}}
+		cfg.Arrivals = []traffic.Arrival{{At: 0, Model: 1}, {At: 0, Model: 1}, {At: ms, Model: 0}}
 		cfg.Engine.ClosedLoop, cfg.Engine.Until, cfg.Engine.Seed, cfg.Engine.Drop = true, time.Second, seed, sched.DropLate
 		cfg.Engine.Adapt = true
 		cfg.Duration = sim.Lognormal(0.5, tables, seed)

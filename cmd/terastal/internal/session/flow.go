@@ -22,8 +22,10 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/plan"
-	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/sched/traffic"
+	"github.com/terastal/terastal/variants/design"
 )
 
 // Options say where a flow gets what the configuration does not name.
@@ -79,13 +81,10 @@ type Flow struct {
 	opts    Options
 	watch   func(policy string, s runtime.Stats, total time.Duration)
 	sources []source
-	known   map[int]plan.Variants // of the models that have variants
-	unused  []plan.Variants       // that an earlier plan holds
-	// stale are the models whose variants were proven for another 8-bit
-	// arithmetic than this processor's, which is known once it was asked for.
-	stale      map[int]bool
-	arithmetic variants.Arithmetic
-	drill      *runtime.Drill
+	// designer has the variants in use; stages shows how far it is.
+	designer design.Designer
+	stages   stages
+	drill    *runtime.Drill
 	// traceORT asks for ortTrace, which is there once accelerators are open.
 	traceORT bool
 	ortTrace *runtime.ORTTrace
@@ -148,6 +147,7 @@ func (f *Flow) open() (err error) {
 		}
 		f.Networks = append(f.Networks, n)
 	}
+	f.design()
 	return f.attach()
 }
 
@@ -180,7 +180,7 @@ type source struct {
 	Granularity string   `json:"granularity"`
 	Dims        []string `json:"dims,omitempty"`
 	// Variants are implementations beside the originals.
-	Variants []variantFile `json:"variants,omitempty"`
+	Variants []plan.Variant `json:"variants,omitempty"`
 }
 
 func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
@@ -228,11 +228,11 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	us, err := units(layers, s.Variants)
-	if err != nil {
+	n := &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity}
+	if err := n.Attach(s.Variants, os.ReadFile); err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Variants: us}, nil
+	return n, nil
 }
 
 // Watch has runs report how they stand, ten times a second, with how long
@@ -302,18 +302,11 @@ func (f *Flow) prepare() error {
 	return nil
 }
 
-func (f *Flow) granularities() []string {
-	var out []string
-	for _, m := range f.Config.Models {
-		out = append(out, m.Granularity)
-	}
-	return out
-}
-
 // Plan sets the rates, compiles the system and computes the budgets.
 func (f *Flow) Plan() error {
-	for m := range f.stale {
-		return fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`", f.otherArithmetic(m))
+	for _, m := range f.designer.Stale() {
+		return fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`",
+			f.designer.WhyStale(m))
 	}
 	q, err := profiler.ParseQuantile(f.Config.Cost)
 	if err != nil {
@@ -334,7 +327,7 @@ func (f *Flow) Plan() error {
 			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
 		}
 	}
-	f.allow(&s)
+	f.designer.Allow(&s)
 	if err := f.demand(s); err != nil {
 		return err
 	}
@@ -348,13 +341,7 @@ func (f *Flow) Plan() error {
 	if f.Planned, f.Tables, err = plan.New(s, f.Rates); err != nil {
 		return err
 	}
-	for m := range f.Networks {
-		if v, ok := f.known[m]; ok {
-			f.timed(m, &v)
-			f.Planned.Variants = append(f.Planned.Variants, v)
-		}
-	}
-	f.Planned.Variants = append(f.Planned.Variants, f.unused...)
+	f.Planned.Variants = f.designer.Documents(f.Profile)
 	return nil
 }
 
@@ -365,7 +352,7 @@ func (f *Flow) demand(s sched.System) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := t.FluidCapacity(f.Rates)
+	capacity, err := fluid.CapacityOf(t, f.Rates)
 	if err != nil {
 		return err
 	}
@@ -388,27 +375,27 @@ func (f *Flow) scale(by float64) {
 func (f *Flow) PlanPath() string { return filepath.Join(f.Config.Out, "plan.json") }
 
 // Traffic is the configuration's traffic at the planned rates.
-func (f *Flow) Traffic() (sched.Traffic, error) {
+func (f *Flow) Traffic() (traffic.Config, error) {
 	c := &f.Config.Traffic
-	t := sched.Traffic{Rates: f.Rates, Jitter: c.Jitter, BurstOn: c.BurstOn, BurstOff: c.BurstOff, Duration: c.Duration, Seed: c.Seed}
+	t := traffic.Config{Rates: f.Rates, Jitter: c.Jitter, BurstOn: c.BurstOn, BurstOff: c.BurstOff, Duration: c.Duration, Seed: c.Seed}
 	var err error
-	if t.Process, err = sched.ParseArrivals(c.Arrivals); err != nil {
+	if t.Process, err = traffic.ParseProcess(c.Arrivals); err != nil {
 		return t, err
 	}
 	if c.Phases == config.PhasesGiven {
 		for _, m := range f.Config.Models {
 			t.FirstRelease = append(t.FirstRelease, m.Phase)
 		}
-	} else if t.Phases, err = sched.ParsePhases(c.Phases); err != nil {
+	} else if t.Phases, err = traffic.ParsePhases(c.Phases); err != nil {
 		return t, err
 	}
-	if t.Process == sched.Recorded {
+	if t.Process == traffic.Recorded {
 		t.Recorded, err = f.readTrace(c.Trace)
 	}
 	return t, err
 }
 
-func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
+func (f *Flow) readTrace(name string) ([]traffic.Arrival, error) {
 	path, err := f.Config.Path(name, f.opts.Root)
 	if err != nil {
 		return nil, err
@@ -422,7 +409,7 @@ func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
 	for _, m := range f.Config.Models {
 		names = append(names, m.Name)
 	}
-	out, err := sched.ReadArrivals(file, names)
+	out, err := traffic.Read(file, names)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -10,14 +10,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
 )
 
 // ProfilePath is where a run's own profile lies.
@@ -64,26 +66,38 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 		return err
 	}
 	j.Specs[j.Index].Local = j.Local
-	a, err := openAccelerator(&j.Specs[j.Index], j.Table, nil)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
 	roomForReleases(1)
-	s := profiler.Setup{Specs: j.Specs, Index: j.Index, Accelerator: a, Seed: j.Seed}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
+		return openAccelerator(&s, j.Table, nil)
+	}}
 	for _, m := range j.Models {
 		n, err := m.network(open, func(string) string { return "" })
 		if err != nil {
 			return err
 		}
-		s.Networks = append(s.Networks, n)
+		t.Networks = append(t.Networks, n)
 	}
-	return profiler.Serve(r, out, s)
+	return profiler.Serve(r, out, t, j.Index)
 }
 
-// worker starts the worker of an accelerator in a process of its own.
-func (f *Flow) worker(index int) (profiler.Conn, error) {
-	return f.workerOf(index, f.sources)
+// worker starts the worker of an accelerator for these models, in a process of
+// its own.
+func (f *Flow) worker(index int, sources []source) (profiler.Conn, error) {
+	cmd, err := f.opts.Worker()
+	if err != nil {
+		return nil, err
+	}
+	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Local: f.Specs[index].Local, Models: sources, Seed: f.Config.Traffic.Seed})
+	if err != nil {
+		return nil, err
+	}
+	c, err := profiler.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	// A worker that is gone already says why when it is asked.
+	c.Write(append(line, '\n'))
+	return c, nil
 }
 
 // Measure profiles all layers and writes the profile to path, which must be
@@ -157,8 +171,7 @@ func moveAside(path string) (string, error) {
 func journal(path string) string { return path + ".journal" }
 
 func (f *Flow) measure(ctx context.Context, path string) error {
-	t := profiler.Task{Specs: f.Specs, Networks: f.Networks, Granularity: f.granularities(), Start: f.worker}
-	p, err := f.measured(ctx, t, journal(path), nil)
+	p, err := f.measured(ctx, f.Networks, journal(path), nil)
 	if p == nil {
 		return err
 	}
@@ -175,31 +188,58 @@ func (f *Flow) measure(ctx context.Context, path string) error {
 	return profiler.RemoveJournal(journal(path))
 }
 
-// measured measures a task and shows how far it is. journal may be empty; enough
-// is [profiler.Options]'s.
-func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string,
+// measured measures networks, which are models of the configuration by name, and
+// shows how far it is. journal may be empty; enough is [profiler.Options]'s.
+func (f *Flow) measured(ctx context.Context, networks []*runtime.Network, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
-	var meter Meter = nothing{}
-	stage := ""
-	defer func() { meter.Done() }()
+	folder, err := os.MkdirTemp("", "terastal-variants-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	t := f.task()
+	t.Networks = networks
+	var sources []source
+	for _, n := range networks {
+		m := slices.IndexFunc(f.sources, func(s source) bool { return s.Name == n.Name })
+		s := f.sources[m]
+		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
+			return nil, err
+		}
+		sources = append(sources, s)
+	}
+	t.Start = func(k int) (profiler.Conn, error) { return f.worker(k, sources) }
+	defer f.stages.done()
 	return profiler.Measure(ctx, t, profiler.Options{
-		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed,
-		Journal: journal, Enough: enough,
-		Progress: func(what string, share float64) {
-			if what != stage {
-				meter.Done()
-				stage, meter = what, f.opts.Progress(what)
-			}
-			meter.Set(share)
-		},
-		Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
-		Counters: func() hostinfo.Counters { return hostinfo.ReadCounters(hostinfo.This()) },
+		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget,
+		Journal: journal, Enough: enough, Progress: f.progress,
+		Now: time.Now(), Host: f.Host,
 	})
+}
+
+// written writes a network's variants to files that workers load.
+func written(n *runtime.Network, prefix string) (list []plan.Variant, err error) {
+	for l := range n.Layers {
+		for i, u := range n.Variants[l] {
+			v := plan.Variant{Layer: l, Name: u.Name, File: fmt.Sprintf("%s-%d-%d.onnx", prefix, l, i),
+				SHA256: variants.SHA256(u.ONNX)}
+			if err := os.WriteFile(v.File, u.ONNX, 0o600); err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+	}
+	return list, nil
 }
 
 // matches returns nil when the profile is of what is open.
 func (f *Flow) matches(p *profiler.Profile) error {
-	return p.Matches(f.Host, f.ORT.Version, f.Specs, f.Networks, f.granularities())
+	return p.Matches(f.Host, f.task())
+}
+
+// task is what is open, to be measured.
+func (f *Flow) task() profiler.Task {
+	return profiler.Task{Accelerators: f.Specs, Networks: f.Networks, Seed: f.Config.Traffic.Seed}
 }
 
 // LoadProfile uses the profile at path if it fits what is open and is whole. A

@@ -8,6 +8,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/numpy"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -21,17 +22,21 @@ func (f *Flow) setInputs(ex *runtime.Executor) error {
 		if c.Inputs == "" {
 			continue
 		}
-		data, err := f.data(m, config.Data{Source: c.Inputs}, maxInputs)
+		data, err := f.openData(m, config.Data{Source: c.Inputs}, maxInputs)
 		if err != nil {
 			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
 		}
 		sets := make([][]*runtime.Tensor, data.Len())
 		for i := range sets {
+			var raw [][]byte
 			set, err := data.Inputs(i)
+			if err == nil {
+				raw, err = dense.Data(set, f.Networks[m].Model.Inputs())
+			}
 			if err != nil {
 				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, c.Inputs, err)
 			}
-			for j, d := range set {
+			for j, d := range raw {
 				t, err := runtime.NewTensor(f.Networks[m].Model.Inputs()[j], d)
 				if err != nil {
 					return fmt.Errorf("model %q: %w", c.Name, err)
@@ -62,7 +67,7 @@ func (f *Flow) saveOutputs(policy string, samples []runtime.Sample) error {
 	for _, s := range samples {
 		outputs := f.Networks[s.Model].Model.Outputs()
 		for i, data := range s.Outputs {
-			file, err := numpy.Encode(outputs[i].Type.String(), outputs[i].Shape, data)
+			file, err := numpy.Encode(outputs[i].Type, outputs[i].Shape, data)
 			if err != nil {
 				return fmt.Errorf("model %q: output %q: %w", f.Config.Models[s.Model].Name, outputs[i].Name, err)
 			}

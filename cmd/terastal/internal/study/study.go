@@ -20,15 +20,18 @@ import (
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Cell is one point of a grid: a scenario under some traffic with one policy.
 type Cell struct {
 	Scenario string
-	Arrivals sched.ArrivalProcess
-	Phases   sched.PhasePolicy
+	Arrivals traffic.Process
+	Phases   traffic.Phases
 	Jitter   float64
 	Scale    float64 // multiplies all rates; deadlines stay
 	Drop     sched.DropPolicy
@@ -41,6 +44,9 @@ type Options struct {
 	Seeds int
 	// Systems are further scenarios by name, besides the published ones.
 	Systems map[string]scenario.Scenario
+	// Policies are further policies by name, besides those that package policy
+	// knows.
+	Policies map[string]sched.Constructor
 	// Durations, if not nil, says how long layers take, by seed; the cells'
 	// Noise then has to be zero.
 	Durations func(seed uint64) sim.Durations
@@ -64,7 +70,7 @@ type Options struct {
 	Queue int
 	// Traffic, if not nil, makes a cell's traffic, at its scale, instead of the
 	// cell itself.
-	Traffic func(c *Cell, seed uint64) sched.Traffic
+	Traffic func(c *Cell, seed uint64) traffic.Config
 	// FirstSeed is the first of them; zero means 1.
 	FirstSeed uint64
 	Duration  time.Duration
@@ -157,7 +163,7 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		prices, err := t.NewPricing(s.Rates)
+		prices, err := fluid.Price(t, s.Rates)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
@@ -196,7 +202,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 	}
 	r.Accuracy = meanAccuracy(r.Models)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)
-	r.Bound = p.tables.MissBound(p.prices, scaled(p.Rates, c.Scale))
+	r.Bound = fluid.MissBound(p.tables, p.prices, scaled(p.Rates, c.Scale))
 	return r, nil
 }
 
@@ -226,25 +232,21 @@ func Interval(xs []float64) (mean, low, high float64) {
 
 // simulate runs one seed.
 func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duration, error) {
-	traffic := c.trafficOf(p.Rates, seed, o.Duration)
+	released := c.trafficOf(p.Rates, seed, o.Duration)
 	if o.Traffic != nil {
-		traffic = o.Traffic(&c, seed)
+		released = o.Traffic(&c, seed)
 	}
-	arrivals, err := traffic.Arrivals()
+	arrivals, err := released.Arrivals()
 	if err != nil {
 		return nil, 0, err
 	}
-	tables := p.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
-	policy, err := sched.NewPolicy(c.Policy, tables)
-	if err != nil {
-		return nil, 0, err
+	of, ok := o.Policies[c.Policy]
+	if !ok {
+		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop,
-		Queue: o.Queue, Recorder: t, Seed: seed, ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration, Adapt: o.Adapt}}
+	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
+		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
 		for k, row := range o.Slowdowns {
@@ -266,9 +268,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		drifting := sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed)
 		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
-	if o.SearchTime > 0 {
-		cfg.SearchTime = func(sched.Found) time.Duration { return o.SearchTime }
-	}
+	cfg.SearchTime = o.SearchTime
 	end, err := sim.Run(cfg)
 	return t, end, err
 }
@@ -291,8 +291,8 @@ func uniform(x float64, n int) [][]float64 {
 }
 
 // trafficOf is the cell's traffic at its scale of the given rates.
-func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) sched.Traffic {
-	return sched.Traffic{Rates: scaled(base, c.Scale), Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
+func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) traffic.Config {
+	return traffic.Config{Rates: scaled(base, c.Scale), Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
 		FirstRelease: aligned(*c, len(base), seed), BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
 }
 
@@ -308,7 +308,7 @@ func scaled(base []float64, scale float64) []float64 {
 // microsecond, in an order that the seed draws. Exactly at once, the run would
 // be one trajectory that hangs on how ties are broken.
 func aligned(c Cell, models int, seed uint64) []time.Duration {
-	if c.Arrivals != sched.Periodic || c.Phases != sched.AlignedPhases {
+	if c.Arrivals != traffic.Periodic || c.Phases != traffic.AlignedPhases {
 		return nil
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x616c6967))

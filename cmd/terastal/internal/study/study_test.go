@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // own is a scenario of one accelerator that model a (2 ms, 100/s) loads to 20 %
@@ -68,7 +69,7 @@ func few(t *testing.T) []study.Cell {
 // TestRun works one cell out by hand.
 func TestRun(t *testing.T) {
 	o := options()
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf"}}, o)[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf"}}, o)[0]
 	a, b := r.Models[0], r.Models[1]
 	if a.Released != 300 || a.Met != 300 || a.MissRate != 0 || a.RatePerS != 100 || a.DeadlineMS != 10 {
 		t.Errorf("a: %+v", a)
@@ -135,7 +136,7 @@ func TestDurations(t *testing.T) {
 	o.Durations = func(seed uint64) sim.Durations {
 		return func(time.Duration, sched.Dispatch) time.Duration { return time.Duration(seed) * 4 * time.Millisecond }
 	}
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}}, o)[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}}, o)[0]
 	if !(r.BySeed[0] < r.BySeed[1] && r.BySeed[1] < r.BySeed[2]) {
 		t.Errorf("with longer layers by seed, miss rates %v", r.BySeed)
 	}
@@ -146,7 +147,7 @@ func TestGrid(t *testing.T) {
 	if n := 2 * 5 * 2 * 2 * 1 * 3; len(all) != n {
 		t.Errorf("%d cells, want %d", len(all), n)
 	}
-	if want := (study.Cell{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Drop: sched.DropLate, Policy: "terastal"}); all[1] != want {
+	if want := (study.Cell{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Drop: sched.DropLate, Policy: "terastal"}); all[1] != want {
 		t.Errorf("the second cell is %+v, want %+v", all[1], want)
 	}
 	for _, c := range []struct {
@@ -201,7 +202,7 @@ func TestShards(t *testing.T) {
 
 // TestCSV: one row per cell, with names that need escaping.
 func TestCSV(t *testing.T) {
-	results := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf"}}, options())
+	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf"}}, options())
 	var b bytes.Buffer
 	if err := study.WriteCSV(&b, results); err != nil {
 		t.Fatal(err)
@@ -216,7 +217,7 @@ func TestCSV(t *testing.T) {
 // TestBound: at 6 times its rates, which take 1.5 times the accelerator's time,
 // no schedule serves all.
 func TestBound(t *testing.T) {
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 6, Policy: "edf"}}, options())[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 6, Policy: "edf"}}, options())[0]
 	// b costs 50/s of 1 ms at scale 1 and a 100/s of 2 ms, for half of the miss rate each:
 	// all of b is served, and of a what fits into the rest, 0.7 of 1.2.
 	if want := 0.5 * (1 - 0.7/1.2); math.Abs(r.Bound-want) > 1e-9 {
@@ -331,7 +332,7 @@ func TestUnknownAccuracy(t *testing.T) {
 	m.Layers[0].Implementations = append(m.Layers[0].Implementations, sched.Implementation{Name: "v", Variant: 1, Latency: []time.Duration{time.Millisecond}})
 	o := options()
 	o.Systems = map[string]scenario.Scenario{"own": s}
-	results := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "terastal"}}, o)
+	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "terastal"}}, o)
 	if r := results[0]; r.Accuracy != nil || r.Models[0].NormalizedAccuracy != nil || r.Models[0].VariantsUsed == 0 {
 		t.Errorf("accuracy %v, of the models %+v", r.Accuracy, r.Models)
 	}

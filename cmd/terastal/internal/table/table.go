@@ -75,7 +75,9 @@ func (t *Table) Explain(column, format string, args ...any) {
 }
 
 // Note adds a line below the table.
-func (t *Table) Note(format string, args ...any) { t.Notes = append(t.Notes, fmt.Sprintf(format, args...)) }
+func (t *Table) Note(format string, args ...any) {
+	t.Notes = append(t.Notes, fmt.Sprintf(format, args...))
+}
 
 func (t *Table) column(name string) int {
 	return slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })

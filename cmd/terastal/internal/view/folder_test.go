@@ -21,6 +21,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const msec = time.Millisecond
@@ -50,11 +51,11 @@ func simulate(t testing.TB, first, policy, driver string, d time.Duration) *even
 	t.Helper()
 	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7, System: system(first), Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
-	engine, err := l.Header.Engine(&records)
+	engine, err := l.Header.Engine(&records, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	arrivals, err := (&sched.Traffic{Rates: l.Header.Rates, Process: sched.Poisson, Duration: d, Seed: 7}).Arrivals()
+	arrivals, err := (&traffic.Config{Rates: l.Header.Rates, Process: traffic.Poisson, Duration: d, Seed: 7}).Arrivals()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,8 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Variants = []plan.Variants{{Model: first, Metric: "top-1 accuracy", Theta: .95, Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
+	p.Variants = []plan.Variants{{Model: first, Proof: plan.Proof{Metric: "top-1 accuracy"}, Theta: .95,
+		Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
 	write("profile.json", profileOf(system(first)).Write)
 	write("validation.json", validated(planted(first)).Write)

@@ -90,4 +90,3 @@ func newHistory(l *eventlog.Log) *history {
 	}
 	return h
 }
-

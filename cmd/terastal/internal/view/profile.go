@@ -97,40 +97,13 @@ func widest(text string) int {
 	return most
 }
 
-// profileView finds a profile's parts by index.
+// profileView is a profile with what several of its tables need.
 type profileView struct {
-	p     *profiler.Profile
-	cells map[[4]int]*profiler.Cell // by model, layer, implementation and accelerator
-	sums  map[[2]int]*sum           // by model and accelerator
+	p    *profiler.Profile
+	sums [][]time.Duration // of a model's originals, by model and accelerator; 0 where a layer has no time
 }
 
-// sum is that of the medians of a model's originals on an accelerator.
-type sum struct {
-	time    time.Duration
-	missing int // layers without a time
-}
-
-func newProfileView(p *profiler.Profile) *profileView {
-	v := &profileView{p: p, cells: map[[4]int]*profiler.Cell{}, sums: map[[2]int]*sum{}}
-	for m := range p.Models {
-		for k := range p.Accelerators {
-			v.sums[[2]int{m, k}] = &sum{}
-		}
-	}
-	for i := range p.Cells {
-		c := &p.Cells[i]
-		v.cells[[4]int{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c
-		if c.Implementation > 0 {
-			continue
-		}
-		if s := v.sums[[2]int{c.Model, c.Accelerator}]; c.Measured() {
-			s.time += c.P50
-		} else {
-			s.missing++
-		}
-	}
-	return v
-}
+func newProfileView(p *profiler.Profile) *profileView { return &profileView{p, p.Sums()} }
 
 // systemProfile is what decisions expect, as a profile.
 func systemProfile(s *sched.System) *profiler.Profile {
@@ -161,10 +134,7 @@ func systemProfile(s *sched.System) *profiler.Profile {
 
 // median of a layer on an accelerator; 0 where it was not measured.
 func (v *profileView) median(m, l, i, k int) time.Duration {
-	if c := v.cells[[4]int{m, l, i, k}]; c != nil && c.Measured() {
-		return c.P50
-	}
-	return 0
+	return v.p.Medians(m, l, i)[k]
 }
 
 // extremes are the accelerators on which an implementation is fastest and
@@ -262,14 +232,14 @@ func (v *profileView) layerTable(m int, o ProfileOptions) (t *table.Table, keys 
 func (v *profileView) timesOn(m, k int, add func(key, head string, cell func(l, i int) string)) {
 	on := func(key, head string, of func(c *profiler.Cell) string) {
 		add(key, head, func(l, i int) string {
-			if c := v.cells[[4]int{m, l, i, k}]; c != nil && c.Measured() {
+			if c := v.p.Cell(m, l, i, k); c != nil && c.Measured() {
 				return of(c)
 			}
 			return ""
 		})
 	}
 	add("", ">"+v.p.Accelerators[k].Name, func(l, i int) string {
-		c := v.cells[[4]int{m, l, i, k}]
+		c := v.p.Cell(m, l, i, k)
 		switch {
 		case c != nil && c.Refused != "":
 			return "refused"
@@ -287,11 +257,11 @@ func (v *profileView) timesOn(m, k int, add func(key, head string, cell func(l, 
 		return took(c.P99)
 	})
 	on("share", ">share", func(c *profiler.Cell) string {
-		s := v.sums[[2]int{m, k}]
-		if c.Implementation > 0 || s.missing > 0 {
+		sum := v.sums[m][k]
+		if c.Implementation > 0 || sum == 0 {
 			return ""
 		}
-		return percent(float64(c.P50) / float64(s.time))
+		return percent(float64(c.P50) / float64(sum))
 	})
 	on("gmacs", ">GMAC/s", func(c *profiler.Cell) string {
 		if r, ok := v.p.Rate(c); ok {
@@ -422,8 +392,8 @@ func (v *profileView) modelTable() *table.Table {
 	for m, model := range v.p.Models {
 		for k, a := range v.p.Accelerators {
 			row := []any{model.Name, a.Name, "-"}
-			if s := v.sums[[2]int{m, k}]; s.missing == 0 {
-				row[2] = sumText(s.time)
+			if sum := v.sums[m][k]; sum > 0 {
+				row[2] = sumText(sum)
 			}
 			if c, ok := chains[[2]int{m, k}]; ok && c.Chained > 0 {
 				row = append(row, sumText(c.Chained), signed(float64(c.Sum)/float64(c.Chained)-1))
@@ -533,10 +503,10 @@ func (v *profileView) refused(w io.Writer) {
 		if layers[x] == nil {
 			order = append(order, x)
 		}
-		layer := &v.p.Models[c.Model].Layers[c.Layer]
-		name := v.p.Models[c.Model].Name + " " + shorten(layer.Name, 30)
+		n := v.p.Name(c)
+		name := n.Model + " " + shorten(n.Layer, 30)
 		if c.Implementation > 0 {
-			name += " as " + layer.Implementations[c.Implementation]
+			name += " as " + n.Implementation
 		}
 		layers[x] = append(layers[x], name)
 	}

@@ -150,16 +150,11 @@ func proofLines(v *plan.Variants) []string {
 
 // together is the accuracy of the largest combination that was measured.
 func together(v *plan.Variants) string {
-	best := 0
-	for i, s := range v.Sets {
-		if s.Len() > v.Sets[best].Len() {
-			best = i
-		}
-	}
 	if len(v.Accuracy) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%s of the accuracy (%d variants)", kept(v.Accuracy[best]), v.Sets[best].Len())
+	s, accuracy := v.Largest()
+	return fmt.Sprintf("%s of the accuracy (%d variants)", kept(accuracy), s.Len())
 }
 
 // combinationsShown is how many of a model Combinations prints.
