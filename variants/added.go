@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Added is the family of the candidates that [New] makes.
@@ -108,11 +109,11 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c, err)
 	}
 	if d == nil || d.Len() == 0 {
-		return fail(fmt.Errorf("%w: there are no requests", ErrData))
+		return fail(fmt.Errorf("%w: there are no requests", errNoRows))
 	}
-	s := newStream(&Fitter{network: n, data: d, last: lastReaders(n)})
-	defer s.close()
-	original, err := s.open(c.Layer)
+	s := chain.NewStream(n, d)
+	defer s.Close()
+	original, err := s.Open(c.Layer)
 	if err != nil {
 		return fail(err)
 	}
@@ -120,22 +121,22 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 	if err != nil {
 		return fail(err)
 	}
-	own, err := openRunner(data, c.layer.Inputs, original.names, "all")
+	own, err := chain.Open(data, c.layer.Inputs, original.Names, "all")
 	if err != nil {
 		return fail(fmt.Errorf("ONNX Runtime refuses it: %w", err))
 	}
-	defer own.close()
+	defer own.Close()
 	var sum deviation
 	for i := range d.Len() {
 		if err := ctx.Err(); err != nil {
 			return fail(err)
 		}
-		env, err := s.before(c.Layer, i)
+		env, err := s.Before(c.Layer, i)
 		if err == nil {
-			err = original.run(env)
+			err = original.Run(env)
 		}
 		if err == nil {
-			err = own.run(env)
+			err = own.Run(env)
 		}
 		if err != nil {
 			return fail(err)
@@ -144,7 +145,7 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 			if t.Type != ort.Float {
 				continue
 			}
-			if err := sum.add(o, floats(own.results[o]), floats(original.results[o])); err != nil {
+			if err := sum.add(o, floats(own.Results[o]), floats(original.Results[o])); err != nil {
 				return fail(fmt.Errorf("input %d: output %.80q: %w", i, t.Name, err))
 			}
 		}

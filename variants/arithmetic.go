@@ -169,8 +169,8 @@ func tryAll(weight int) (wrong []*trial, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	if err := r.run(given); err != nil {
+	defer r.Close()
+	if err := r.Run(given); err != nil {
 		return nil, err
 	}
 	for i := range trials {
@@ -178,7 +178,7 @@ func tryAll(weight int) (wrong []*trial, err error) {
 		right := true
 		for s, w := range signs {
 			want := t.exactly(w)
-			for _, y := range floats(r.results[i*len(signs)+s]) {
+			for _, y := range floats(r.Results[i*len(signs)+s]) {
 				right = right && math.Abs(float64(y)-want) <= math.Abs(want)/200
 			}
 		}

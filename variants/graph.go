@@ -3,6 +3,7 @@ package variants
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -10,6 +11,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // graph is a layer's ONNX model under work: nodes in execution order.
@@ -245,3 +247,14 @@ func floatOr(n *pb.NodeProto, name string, or float32) float32 {
 	}
 	return or
 }
+
+// newRunner opens a model whose inputs have the given shapes.
+func newRunner(g graph, inputs []models.Tensor, outputs []string, optimization string) (*chain.Runner, error) {
+	data, err := g.bytes()
+	if err != nil {
+		return nil, err
+	}
+	return chain.Open(data, inputs, outputs, optimization)
+}
+
+var negInf, posInf = float32(math.Inf(-1)), float32(math.Inf(1))

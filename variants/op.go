@@ -268,16 +268,16 @@ func shapesOf(g graph, inputs []models.Tensor) (map[string][]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
+	defer r.Close()
 	in := map[string][]byte{}
 	for _, t := range inputs {
 		in[t.Name] = make([]byte, t.Bytes())
 	}
-	if err := r.run(in); err != nil {
+	if err := r.Run(in); err != nil {
 		return nil, err
 	}
 	for i, name := range wanted {
-		shapes[name] = r.shapes[i]
+		shapes[name] = r.Shapes[i]
 	}
 	return shapes, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // A real network on real images, where there are any: with every convolution
@@ -81,7 +82,7 @@ func TestSharedMNIST(t *testing.T) {
 		}
 		n.Variants[l] = append(n.Variants[l], u)
 	}
-	p, err := variants.Prove(t.Context(), n, judged, variants.Top(1), variants.ProveOptions{Workers: 2})
+	p, err := accuracy.Prove(t.Context(), n, judged, accuracy.Top(1), accuracy.Options{Workers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -77,7 +78,7 @@ func openTrained(name string) (*trained, error) {
 // prove measures every combination on the first test images.
 func (t *trained) prove(ctx context.Context, images int) error {
 	m := t.designer.Models[0]
-	m.Labelled = design.Data{Source: "glyphs:test", Open: func() (variants.Data, error) {
+	m.Labelled = design.Data{Source: "glyphs:test", Open: func() (accuracy.Data, error) {
 		return dataset.Open(dataset.Spec{Source: "glyphs:test", Count: images}, m.Network.Model)
 	}}
 	_, err := t.designer.Prove(ctx, m, nil)

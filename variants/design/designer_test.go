@@ -27,6 +27,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 const us = time.Microsecond
@@ -83,7 +84,7 @@ func designer(n *runtime.Network, here variants.Arithmetic) (*Designer, *Model) 
 }
 
 func inputs(n *runtime.Network, count int) Data {
-	return Data{Source: "noise", Open: func() (variants.Data, error) { return noise{count, n.Model}, nil }}
+	return Data{Source: "noise", Open: func() (accuracy.Data, error) { return noise{count, n.Model}, nil }}
 }
 
 // varied is the layer that tests have variants of: all families apply to it.

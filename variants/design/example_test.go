@@ -16,7 +16,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -76,7 +76,7 @@ func ExampleDesigner_Design() {
 	network := &runtime.Network{Name: "glyphs", Model: model, Layers: layers, Granularity: "op"}
 
 	data := func(source string, n int) design.Data {
-		return design.Data{Source: source, Open: func() (variants.Data, error) {
+		return design.Data{Source: source, Open: func() (accuracy.Data, error) {
 			return dataset.Open(dataset.Spec{Source: source, Count: n}, model)
 		}}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -35,8 +36,8 @@ func (f *Flow) design() {
 			Network: n, Theta: mc.Theta, Off: !mc.UsesVariants(),
 			Calibration: f.data(i, mc.Calibration, defaultCalibration),
 			Labelled:    f.data(i, mc.Labelled, defaultLabelled),
-			Metric: func(labelled bool) (variants.Metric, error) {
-				metric, err := variants.NamedMetric(mc.Metric, n.Model.Outputs(), labelled)
+			Metric: func(labelled bool) (accuracy.Metric, error) {
+				metric, err := accuracy.Named(mc.Metric, n.Model.Outputs(), labelled)
 				if err != nil {
 					err = fmt.Errorf("%w: %w", config.ErrInvalid, err)
 				}
@@ -171,7 +172,7 @@ const (
 // data says where data of a model are, of which at most count are used unless the
 // configuration says how many.
 func (f *Flow) data(m int, c config.Data, count int) design.Data {
-	return design.Data{Source: c.Source, Open: func() (variants.Data, error) { return f.openData(m, c, count) }}
+	return design.Data{Source: c.Source, Open: func() (accuracy.Data, error) { return f.openData(m, c, count) }}
 }
 
 func (f *Flow) openData(m int, c config.Data, count int) (*dataset.Set, error) {
