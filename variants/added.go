@@ -157,19 +157,15 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 	return nil
 }
 
-// deviation is the squared error of outputs, and what their variance follows
-// from, by output.
+// deviation is the squared error of outputs, and their spread.
 type deviation struct {
-	squared             float64
-	sum, squares, count []float64
+	spread
+	squared float64
 }
 
 func (d *deviation) add(output int, got, want []float32) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("it has %d elements, the layer's has %d: %w", len(got), len(want), ErrBoundary)
-	}
-	for len(d.sum) <= output {
-		d.sum, d.squares, d.count = append(d.sum, 0), append(d.squares, 0), append(d.count, 0)
 	}
 	for i, w := range want {
 		if w-w != 0 {
@@ -178,22 +174,12 @@ func (d *deviation) add(output int, got, want []float32) error {
 		if got[i]-got[i] != 0 {
 			return ErrNotFinite
 		}
-		x, off := float64(w), float64(got[i])-float64(w)
+		off := float64(got[i]) - float64(w)
 		d.squared += off * off
-		d.sum[output] += x
-		d.squares[output] += x * x
-		d.count[output]++
 	}
+	d.spread.add(output, want)
 	return nil
 }
 
 // relative is the squared error as a share of the variance.
-func (d *deviation) relative() float64 {
-	variance := 0.0
-	for o, n := range d.count {
-		if n > 0 {
-			variance += d.squares[o] - d.sum[o]*d.sum[o]/n
-		}
-	}
-	return relative(d.squared, variance)
-}
+func (d *deviation) relative() float64 { return relative(d.squared, d.variance()) }

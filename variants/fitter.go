@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants/internal/chain"
 	"gorgonia.org/tensor"
@@ -262,101 +261,5 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 		c.Promise += promise * variance * float64(c.ops[i].OutH*c.ops[i].OutW)
 	}
 	c.fitted = c.Refusal == nil
-	return nil
-}
-
-// measure runs the candidates on the images for checking, behind originals, and
-// compares.
-func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
-	if len(list) == 0 {
-		return nil
-	}
-	layer := &f.network.Layers[l]
-	data, err := layer.ONNX()
-	if err != nil {
-		return err
-	}
-	names := chain.Names(layer.Outputs)
-	original, err := chain.Open(data, layer.Inputs, names, "all")
-	if err != nil {
-		return err
-	}
-	defer original.Close()
-	runners := make([]*chain.Runner, len(list))
-	defer func() {
-		for _, r := range runners {
-			if r != nil {
-				r.Close()
-			}
-		}
-	}()
-	for n, c := range list {
-		if !c.fitted {
-			continue
-		}
-		if data, err = c.ONNX(); err != nil {
-			return err
-		}
-		if runners[n], err = chain.Open(data, layer.Inputs, names, "all"); err != nil {
-			c.Refusal = fmt.Errorf("ONNX Runtime refuses it: %w", err)
-		}
-	}
-	errors := make([]float64, len(list))
-	sum, squares, count := make([]float64, len(names)), make([]float64, len(names)), make([]float64, len(names))
-	err = f.images(ctx, l, func(i int) bool { return i%checkEvery == checkEvery-1 }, func(_ int, _, clean map[string][]byte) error {
-		if err := original.Run(clean); err != nil {
-			return err
-		}
-		for o, t := range layer.Outputs {
-			if t.Type != ort.Float {
-				continue
-			}
-			for _, x := range floats(original.Results[o]) {
-				sum[o] += float64(x)
-				squares[o] += float64(x) * float64(x)
-				count[o]++
-			}
-		}
-		for n, c := range list {
-			if runners[n] == nil || c.Refusal != nil {
-				continue
-			}
-			if err := runners[n].Run(clean); err != nil {
-				c.Refusal = fmt.Errorf("it fails: %w", err)
-				continue
-			}
-			for o, t := range layer.Outputs {
-				if t.Type != ort.Float {
-					continue
-				}
-				want := floats(original.Results[o])
-				for i, x := range floats(runners[n].Results[o]) {
-					off := float64(x) - float64(want[i])
-					errors[n] += off * off
-				}
-			}
-			if math.IsNaN(errors[n]) || math.IsInf(errors[n], 0) {
-				c.Refusal = ErrNotFinite
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	variance, images := 0.0, float64(f.data.Len()/checkEvery)
-	for o := range names {
-		if count[o] > 0 {
-			variance += squares[o] - sum[o]*sum[o]/count[o]
-		}
-	}
-	for n, c := range list {
-		if runners[n] == nil || c.Refusal != nil {
-			continue
-		}
-		c.Error = relative(errors[n], variance)
-		c.Promise = relative(c.Promise*images, variance)
-		c.judge()
-	}
 	return nil
 }
