@@ -190,7 +190,8 @@ func TestInt8IsWhatIntegersGive(t *testing.T) {
 			if a == SaturatingThroughout && !strings.HasSuffix(k.name, "depthwise") {
 				continue // the same as the one before
 			}
-			for _, form := range []struct{ name, level string }{{integerForm, "all"}, {equalisedForm, "none"}, {qdqForm, "all"}} {
+			for _, form := range []struct{ name, level string }{{integerForm, "all"}, {equalisedForm, "none"},
+				{qdqForm, "all"}} {
 				c := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newInt8(o, form.name, a) })
 				r := c.replacements[0].(*quantised)
 				if form.name == qdqForm && r.op.Opset < qdqOpset {

@@ -73,7 +73,8 @@ func (f *Fitter) Close() {
 // images calls visit with what arrives at a layer, and what would if all layers
 // before it were originals. Where variants were adopted before it, every second
 // image is one of the originals', since a request may use any of them.
-func (f *Fitter) images(ctx context.Context, l int, only func(int) bool, visit func(image int, own, clean map[string][]byte) error) error {
+func (f *Fitter) images(ctx context.Context, l int, only func(int) bool,
+	visit func(image int, own, clean map[string][]byte) error) error {
 	for i := range f.data.Len() {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -25,7 +25,8 @@ func TestFitToDataThatDoNotFit(t *testing.T) {
 		name string
 		data Data
 		want string
-	}{{"none", nil, "no calibration data"}, {"few", noise{n: 3, size: 576}.of(n), "at least 10"}, {"too large", noise{n: 20, size: 577}.of(n), "float32[577] is given"}} {
+	}{{"none", nil, "no calibration data"}, {"few", noise{n: 3, size: 576}.of(n), "at least 10"},
+		{"too large", noise{n: 20, size: 577}.of(n), "float32[577] is given"}} {
 		if _, err := NewFitter(n, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
@@ -35,7 +36,8 @@ func TestFitToDataThatDoNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Fit(t.Context(), 0, candidates(t, &n.Layers[0]), nil, nil); err == nil || !strings.Contains(err.Error(), "NaN") {
+	if err := f.Fit(t.Context(), 0, candidates(t, &n.Layers[0]), nil, nil); err == nil ||
+		!strings.Contains(err.Error(), "NaN") {
 		t.Errorf("calibration with NaN: %v", err)
 	}
 }

@@ -60,14 +60,16 @@ func newMoments(d, k int) (*moments, error) {
 func newProduct(side int) (*chain.Runner, error) {
 	b := builder{prefix: "p"}
 	b.node("Gemm", []string{"z", "z"}, attribute{"transA", int64(1)})
-	return doubles(b.nodes, []models.Tensor{{Name: "z", Type: ort.Double, Shape: []int64{chunk, int64(side)}}}, int64(side), int64(side))
+	return doubles(b.nodes, []models.Tensor{{Name: "z", Type: ort.Double, Shape: []int64{chunk, int64(side)}}},
+		int64(side), int64(side))
 }
 
 // doubles runs nodes in double precision, the last of which makes a matrix.
 func doubles(nodes []*pb.NodeProto, inputs []models.Tensor, rows, columns int64) (*chain.Runner, error) {
 	nodes[len(nodes)-1].Output[0] = "s"
 	g := graph{&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{described("s", ort.Double, rows, columns)}}}}
+		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes,
+			Output: []*pb.ValueInfoProto{described("s", ort.Double, rows, columns)}}}}
 	for _, t := range inputs {
 		g.Graph.Input = append(g.Graph.Input, described(t.Name, t.Type, t.Shape...))
 	}
@@ -89,7 +91,8 @@ func multiply(a, b mat.Matrix) *mat.Dense {
 		{Name: "b", Type: ort.Double, Shape: []int64{int64(n), int64(c)}}}, int64(r), int64(c))
 	if err == nil {
 		defer run.Close()
-		err = run.Run(map[string][]byte{"a": ort.Data(mat.DenseCopyOf(a).RawMatrix().Data), "b": ort.Data(mat.DenseCopyOf(b).RawMatrix().Data)})
+		err = run.Run(map[string][]byte{"a": ort.Data(mat.DenseCopyOf(a).RawMatrix().Data),
+			"b": ort.Data(mat.DenseCopyOf(b).RawMatrix().Data)})
 	}
 	if err != nil {
 		out.Mul(a, b)
@@ -188,7 +191,8 @@ type centred struct {
 
 func (m *moments) centre(s *sums) centred {
 	side, n := m.side(), s.n
-	c := centred{xx: mat.NewSymDense(m.d, nil), xy: mat.NewDense(m.d, m.k, nil), yy: mat.NewSymDense(m.k, nil), mx: make([]float64, m.d), my: make([]float64, m.k)}
+	c := centred{xx: mat.NewSymDense(m.d, nil), xy: mat.NewDense(m.d, m.k, nil), yy: mat.NewSymDense(m.k, nil),
+		mx: make([]float64, m.d), my: make([]float64, m.k)}
 	one := m.d * side
 	for i := range m.d {
 		c.mx[i] = s.s[one+i] / n

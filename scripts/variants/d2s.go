@@ -70,7 +70,8 @@ func openTrained(name string) (*trained, error) {
 		files[c.File], v.Chosen = x.ONNX, append(v.Chosen, c)
 	}
 	n := &runtime.Network{Name: name, Model: m, Layers: layers, Granularity: "op"}
-	t := &trained{designer: design.Designer{Models: []*design.Model{{Network: n, Theta: theta}}, Accelerators: trainedSpecs}}
+	t := &trained{designer: design.Designer{Models: []*design.Model{{Network: n, Theta: theta}},
+		Accelerators: trainedSpecs}}
 	_, err = t.designer.Use([]plan.Variants{v}, func(file string) ([]byte, error) { return files[file], nil })
 	return t, err
 }
@@ -239,7 +240,8 @@ func trainedLayers(w io.Writer, nets []*trained, fitted []plan.Variants) {
 	for _, t := range nets {
 		for i := range t.Chosen {
 			c := &t.Chosen[i]
-			fmt.Fprintf(w, "| %s | %s | %s | %s |", t.Model, c.LayerName, letters(1<<i), strings.TrimPrefix(c.Parameters, "gamma "))
+			fmt.Fprintf(w, "| %s | %s | %s | %s |", t.Model, c.LayerName, letters(1<<i),
+				strings.TrimPrefix(c.Parameters, "gamma "))
 			latencies(w, c)
 			squares, other := fittedFor(fitted, t.Model, c)
 			fmt.Fprintf(w, " %.1f | %.2f %% | %s | %s |\n", float64(c.Bytes)/1e3, 100*c.Alone, squares, other)

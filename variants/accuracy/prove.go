@@ -259,7 +259,8 @@ func (p *prover) request(d Data, i int, reading *sync.Mutex) error {
 	}
 	if p.label = label; p.metric.Labels {
 		if size := p.network.Model.Outputs()[0].Elements(); p.label < 0 || int64(p.label) >= size {
-			return fmt.Errorf("%w: request %d has the label %d, the first output has classes 0 to %d", ErrData, i, p.label, size-1)
+			return fmt.Errorf("%w: request %d has the label %d, the first output has classes 0 to %d", ErrData, i, p.label,
+				size-1)
 		}
 	}
 	p.originals = nil

@@ -172,7 +172,8 @@ func TestCombinationsBeyondThousand(t *testing.T) {
 	}
 	p := newProver(&n, Metric{})
 	sets, exhaustive := p.combinations([]sched.VariantSet{0b101010101010})
-	if exhaustive || !slices.Contains(sets, 1<<12-1) || !slices.Contains(sets, 0b101010101010) || !slices.Contains(sets, 1<<11|1) || len(sets) < 1+12+66+60 {
+	if exhaustive || !slices.Contains(sets, 1<<12-1) || !slices.Contains(sets, 0b101010101010) ||
+		!slices.Contains(sets, 1<<11|1) || len(sets) < 1+12+66+60 {
 		t.Errorf("%d sets, exhaustive %v", len(sets), exhaustive)
 	}
 }
@@ -215,7 +216,8 @@ func TestDataThatDoNotFit(t *testing.T) {
 	}{
 		{"none", nil, "no requests"},
 		{"too small", noise{n: 20, size: size - 1, classes: classes}, "float32[489] is given"},
-		{"labels beyond the classes", noise{n: 20, size: size, classes: classes + 1}, "request 12 has the label 12, the first output has classes 0 to 11"},
+		{"labels beyond the classes", noise{n: 20, size: size, classes: classes + 1},
+			"request 12 has the label 12, the first output has classes 0 to 11"},
 		{"no labels", noise{n: 20, size: size}, "label -1"},
 		{"NaN", noise{n: 20, size: size, classes: classes, spoil: nan}, "input 13"},
 	} {

@@ -92,7 +92,8 @@ func ExampleDesigner_Design() {
 	defer os.RemoveAll(folder)
 	must(d.Save(folder)) // next to the plan
 	for _, v := range d.Documents(nil) {
-		fmt.Printf("%s: %d of %d candidates in use, proven on %d inputs\n", v.Model, len(v.Chosen), len(v.Candidates), v.Requests)
+		fmt.Printf("%s: %d of %d candidates in use, proven on %d inputs\n", v.Model, len(v.Chosen), len(v.Candidates),
+			v.Requests)
 		for _, x := range v.Chosen {
 			fmt.Println(x.LayerName, x.Family, x.Parameters, x.Wanted, x.Alone >= 0.95)
 		}

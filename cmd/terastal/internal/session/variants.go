@@ -132,7 +132,8 @@ func (b *bench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables
 }
 
 // Measure measures networks with their variants.
-func (b *bench) Measure(ctx context.Context, networks []*runtime.Network, enough design.Enough) (*profiler.Profile, error) {
+func (b *bench) Measure(ctx context.Context, networks []*runtime.Network,
+	enough design.Enough) (*profiler.Profile, error) {
 	p, err := b.measured(ctx, networks, "", enough)
 	if err == nil && b.folder != "" {
 		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
@@ -177,9 +178,11 @@ func (f *Flow) data(m int, c config.Data, count int) design.Data {
 
 func (f *Flow) openData(m int, c config.Data, count int) (*dataset.Set, error) {
 	if c.Source == "" {
-		return nil, fmt.Errorf("%w: there is none: name it in the configuration (source: random fits to random inputs, which says little)", config.ErrInvalid)
+		return nil, fmt.Errorf("%w: there is none: name it in the configuration "+
+			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
-	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count, Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
+	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count,
+		Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
 	made := c.Source == "random" || strings.HasPrefix(c.Source, "glyphs:")
 	for _, path := range []*string{&s.Source, &s.Labels} {
 		if *path == "" || path == &s.Source && made {
