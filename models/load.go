@@ -205,32 +205,32 @@ func marshal(m *pb.ModelProto) ([]byte, error) {
 // allTensors visits every stored tensor: initialisers and attributes, in
 // subgraphs and functions too.
 func allTensors(m *pb.ModelProto, visit func(*pb.TensorProto)) {
-	var graph func(*pb.GraphProto)
-	node := func(n *pb.NodeProto) {
-		for _, a := range n.GetAttribute() {
-			if a.GetT() != nil {
-				visit(a.GetT())
-			}
-			for _, t := range a.GetTensors() {
-				visit(t)
-			}
-		}
-		subgraphs(n, graph)
-	}
-	graph = func(g *pb.GraphProto) {
+	stored := func(g *pb.GraphProto) {
 		for _, t := range g.GetInitializer() {
 			visit(t)
 		}
-		for _, n := range g.GetNode() {
-			node(n)
-		}
 	}
-	graph(m.GetGraph())
+	node := func(n *pb.NodeProto) {
+		for _, a := range n.GetAttribute() {
+			for _, t := range tensorsOf(a) {
+				visit(t)
+			}
+		}
+		subgraphs(n, stored)
+	}
+	stored(m.GetGraph())
+	walkNodes(m.GetGraph().GetNode(), node)
 	for _, f := range m.GetFunctions() {
-		for _, n := range f.GetNode() {
-			node(n)
-		}
+		walkNodes(f.GetNode(), node)
 	}
+}
+
+// tensorsOf lists the tensors of an attribute.
+func tensorsOf(a *pb.AttributeProto) []*pb.TensorProto {
+	if a.GetT() == nil {
+		return a.GetTensors()
+	}
+	return append([]*pb.TensorProto{a.GetT()}, a.GetTensors()...)
 }
 
 // inlineExternal maps the external tensor data in folder, and makes each

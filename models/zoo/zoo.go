@@ -1,7 +1,6 @@
 package zoo
 
 import (
-	"embed"
 	"errors"
 	"fmt"
 	"slices"
@@ -98,17 +97,6 @@ var architectures = []Architecture{
 		Source: "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015; torchvision",
 	},
 }
-
-// trained holds what scripts/train_glyphs.py wrote, a file per trained network.
-//
-//go:embed trained/*.onnx
-var trained embed.FS
-
-const (
-	glyphTask   = "glyph classification"
-	glyphSource = "trained on the images of internal/glyphs by scripts/train_glyphs.py; " +
-		"parameters are those of the file, with BatchNormalization folded and scalar constants counted"
-)
 
 // Names lists the architectures, sorted.
 func Names() []string {
