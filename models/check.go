@@ -78,7 +78,8 @@ func (c checker) graph(g *pb.GraphProto, outer *values, depth int) error {
 		return fail(ErrUnsupported, c.name, "graph %s: subgraphs are nested more than %d deep", quote(g.GetName()), maxDepth)
 	}
 	if len(g.GetSparseInitializer()) > 0 {
-		return fail(ErrUnsupported, c.name, "sparse initializer %s: export the weights as dense tensors", quote(g.GetSparseInitializer()[0].GetValues().GetName()))
+		return fail(ErrUnsupported, c.name, "sparse initializer %s: export the weights as dense tensors",
+			quote(g.GetSparseInitializer()[0].GetValues().GetName()))
 	}
 	scope := &values{own: make(map[string]bool), outer: outer}
 	for _, v := range g.GetInput() {
@@ -136,7 +137,8 @@ func (c checker) nodes(nodes []*pb.NodeProto, scope *values, depth int) error {
 				continue
 			}
 			if scope.own[out] {
-				return fail(ErrCorrupt, c.name, "%s: value %s is already defined by another node, input or initializer", nodeName(n), quote(out))
+				return fail(ErrCorrupt, c.name, "%s: value %s is already defined by another node, input or initializer",
+					nodeName(n), quote(out))
 			}
 			scope.own[out] = true
 		}
@@ -165,7 +167,8 @@ func (c checker) attributes(n *pb.NodeProto, scope *values, depth int) error {
 		}
 		seen[a.GetName()] = true
 		if a.GetSparseTensor() != nil || len(a.GetSparseTensors()) > 0 {
-			return fail(ErrUnsupported, c.name, "%s: attribute %s is a sparse tensor; export it as a dense one", nodeName(n), quote(a.GetName()))
+			return fail(ErrUnsupported, c.name, "%s: attribute %s is a sparse tensor; export it as a dense one",
+				nodeName(n), quote(a.GetName()))
 		}
 		for _, t := range tensorsOf(a) {
 			if err := c.tensor(t, nodeName(n)+": attribute "+quote(a.GetName())); err != nil {
@@ -272,7 +275,8 @@ func (c checker) tensor(t *pb.TensorProto, what string) error {
 		have = int64(len(t.GetInt32Data()))
 	}
 	if have != want {
-		return fail(ErrCorrupt, c.name, "%s has shape %v but holds %d values or bytes instead of %d", what, head(t.GetDims()), have, want)
+		return fail(ErrCorrupt, c.name, "%s has shape %v but holds %d values or bytes instead of %d",
+			what, head(t.GetDims()), have, want)
 	}
 	return nil
 }

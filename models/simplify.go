@@ -22,7 +22,8 @@ func (m *Model) simplify() error {
 		return err
 	}
 	if n := foreign(simple.ModelProto, m.whole.ModelProto); n != nil {
-		return fail(ErrUnsupported, m.source, "%s came out of basic optimisation in domain %s, which only ONNX Runtime's CPU provider runs", nodeName(n), quote(n.GetDomain()))
+		return fail(ErrUnsupported, m.source, "%s came out of basic optimisation in domain %s, which only ONNX Runtime's "+
+			"CPU provider runs", nodeName(n), quote(n.GetDomain()))
 	}
 	if err := check(m.source+" (simplified)", simple.ModelProto); err != nil {
 		return err

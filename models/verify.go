@@ -241,7 +241,8 @@ func (c *chain) add(what string, open opener, inputs, outputs []Tensor, optimiza
 		}
 	}
 	var err error
-	s.session, err = open(names(inputs), names(outputs), ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1})
+	config := ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1}
+	s.session, err = open(names(inputs), names(outputs), config)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

@@ -13,9 +13,9 @@ const layerWeights = "weights.bin"
 
 // WriteLayers writes layers to a folder, which is made if need be, as
 // 000.onnx, 001.onnx, ..., and returns these paths. Tensors of 1 KiB and more
-// lie beside them in weights.bin, each different one once and starting at a
-// multiple of 4096 bytes; the layers refer to it as ONNX external data. Every
-// file is replaced atomically, weights.bin first. A folder that holds more
+// are in weights.bin, each different one once and at a multiple of 4096 bytes;
+// the layers refer to it as ONNX external data. Every file is replaced
+// atomically, weights.bin first. A folder that holds more
 // layers of an earlier split is refused: their weights would be replaced.
 func WriteLayers(folder string, layers []Layer) (files []string, err error) {
 	defer func() {
