@@ -108,7 +108,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 		if !o.FreeCore { // searches run on the accelerators' cores
 			share = 1 / float64(len(e.accs))
 		}
-		d.searcher, d.search = p, p.Beside(share)
+		d.searcher, d.search = p, p.Detach(share)
 	}
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.queue, Seed: o.Traffic.Seed,
 		Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: o.Traffic.Rates, Duration: o.Traffic.Duration, SearchBeside: d.search != nil}
