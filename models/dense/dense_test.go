@@ -16,7 +16,7 @@ import (
 var types = map[models.DataType]tensor.Dtype{
 	ort.Float: tensor.Float32, ort.Double: tensor.Float64, ort.Float16: tensor.Uint16, ort.BFloat16: tensor.Uint16,
 	ort.Int8: tensor.Int8, ort.Int16: tensor.Int16, ort.Int32: tensor.Int32, ort.Int64: tensor.Int64,
-	ort.Bool: tensor.Bool,
+	ort.Bool:      tensor.Bool,
 	ort.Complex64: tensor.Complex64, ort.Complex128: tensor.Complex128, ort.Float8E5M2: tensor.Uint8,
 	ort.Uint8: tensor.Uint8, ort.Uint16: tensor.Uint16, ort.Uint32: tensor.Uint32, ort.Uint64: tensor.Uint64,
 }
