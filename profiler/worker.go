@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -142,6 +143,9 @@ func (w *worker) answer(r request) (reply, error) {
 	return reply{}, fmt.Errorf("unknown request %q", r.Ask)
 }
 
+// anyOther takes everything, so that a layer may be refused by all others.
+var anyOther = runtime.Spec{Name: "(any other)", Optimization: "none"}
+
 // absent stands for an accelerator that another worker drives.
 type absent struct{ runtime.Spec }
 
@@ -190,8 +194,7 @@ func (w *worker) load(skips []skip) (reply, error) {
 	}
 	o := &observed{Accelerator: w.Accelerator, w: w}
 	accs[w.Index] = o
-	// One that takes everything, so that a layer may be refused by all others.
-	accs = append(accs, &absent{runtime.Spec{Optimization: "none"}})
+	accs = append(accs, &absent{anyOther})
 	a := reply{Done: true}
 	for m, n := range w.Networks {
 		one := *n
@@ -427,13 +430,11 @@ func (w *worker) busy(places []int) (reply, error) {
 // on this accelerator alone, and gives the times between a layer's end and the
 // next one's start.
 func (w *worker) dispatch(length time.Duration) (reply, error) {
-	accs := make([]runtime.Accelerator, len(w.Specs))
 	var system sched.System
-	for k, s := range w.Specs {
-		accs[k] = &absent{s}
+	for _, s := range w.Specs {
 		system.Accelerators = append(system.Accelerators, s.Name)
 	}
-	accs[w.Index] = w.Accelerator
+	system.Accelerators = append(system.Accelerators, anyOther.Name)
 	var programs []*runtime.Program
 	var rates []float64
 	for m, p := range w.programs {
@@ -442,7 +443,7 @@ func (w *worker) dispatch(length time.Duration) (reply, error) {
 		}
 		model := sched.Model{Name: w.Networks[m].Name, Deadline: time.Second}
 		for l := range w.Networks[m].Layers {
-			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(accs))
+			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(system.Accelerators))
 			latency[w.Index] = time.Millisecond
 			model.Layers = append(model.Layers, sched.Layer{Name: w.Networks[m].Layers[l].Name,
 				Implementations: []sched.Implementation{{Name: "original", Latency: latency}}})
@@ -458,11 +459,11 @@ func (w *worker) dispatch(length time.Duration) (reply, error) {
 	if err != nil {
 		return a, err
 	}
-	ex, err := runtime.NewExecutor(tables, accs, programs, w.Seed)
+	ex, err := runtime.NewExecutor(tables, programs, w.Seed)
 	if err != nil {
 		return a, err
 	}
-	defer ex.Close()
+	defer ex.Close(context.Background())
 	a.Times, err = gaps(ex, sched.Traffic{Rates: rates, Process: sched.ClosedLoop, Duration: length, Seed: w.Seed}, w.Index)
 	return a, err
 }

@@ -145,7 +145,7 @@ func (s Spec) Probe() error {
 // own and take portable layers.
 func (s Spec) Level() string {
 	// An emulated accelerator that computes does so on the CPU.
-	if computed := s.Provider == EmulatedProvider && s.Options["compute"] == "true"; !s.CPU() && !computed {
+	if !s.CPU() && !s.computes() {
 		return models.Portable
 	}
 	return models.FormLevel(s.Optimization)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,6 +80,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []sched.Arrival, open bool)
 	if o.Adapt {
 		tables = tables.Clone()
 	}
+	o.Policy = cmp.Or(o.Policy, DefaultPolicy)
 	policy, err := sched.NewPolicy(o.Policy, tables)
 	if err != nil {
 		return nil, err

@@ -4,20 +4,30 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
+
+// DefaultPolicy schedules where no other policy is named.
+const DefaultPolicy = "terastal"
 
 // inputSets is how many different random inputs each model's requests cycle
 // through.
 const inputSets = 4
 
 // Executor runs requests on real accelerators: recorded or generated traffic
-// with Run, requests as they come with Serve. It does one of them at a time.
+// with Run, requests as they come with Submit. It does one of them at a time.
 type Executor struct {
+	options  Options // of Submit, unless Serve says otherwise
+	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
+	serving  atomic.Pointer[driver]
+	stopped  atomic.Bool
+	start    sync.Mutex // of serving
 	tables   *sched.Tables
 	accs     []Accelerator
 	programs []*Program
@@ -29,26 +39,31 @@ type Executor struct {
 }
 
 // NewExecutor checks that the programs fit the system the tables were compiled
-// from: same models, layers and implementations, prepared on the same
+// from: same models, layers and implementations, all prepared on the system's
 // accelerators, wherever the tables say they run. seed determines the input
-// data of requests that bring none.
-func NewExecutor(t *sched.Tables, accs []Accelerator, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, accs: accs, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
-		inputs: make([][][]*Tensor, len(programs)), lost: make([]atomic.Bool, len(accs))}
+// data of requests that bring none. Programs and accelerators stay the
+// caller's; [Open] makes an executor that owns them.
+func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
+	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
+		inputs: make([][][]*Tensor, len(programs)), options: Options{Policy: DefaultPolicy}}
+	if len(programs) > 0 {
+		e.accs = programs[0].accs
+	}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("executor: %w", err)
 	}
+	e.lost = make([]atomic.Bool, len(e.accs))
 	for m, p := range programs {
 		for n := range inputSets {
 			set, err := p.Network.Inputs(seed + uint64(n))
 			if err != nil {
-				e.Close()
+				e.release()
 				return nil, fmt.Errorf("executor: %w", err)
 			}
 			e.inputs[m] = append(e.inputs[m], set)
 		}
 		if err := e.stock(m, 1); err != nil {
-			e.Close()
+			e.release()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
 		p.warm(e.free[m][0], e.inputs[m][0])
@@ -80,6 +95,9 @@ func (e *Executor) check() error {
 	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]
+		if p.Network.Name != model.Name || !slices.EqualFunc(p.accs, e.accs, sameName) {
+			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m, model.Name, p.Network.Name)
+		}
 		if len(model.Layers) != len(p.Network.Layers) {
 			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers), len(p.Network.Layers))
 		}
@@ -100,6 +118,8 @@ func (e *Executor) check() error {
 	return nil
 }
 
+func sameName(a, b Accelerator) bool { return a.Name() == b.Name() }
+
 // SetInputs replaces the input data that a model's requests cycle through, a
 // tensor for every model input in each set. The tensors become the executor's,
 // which closes them.
@@ -118,10 +138,18 @@ func (e *Executor) SetInputs(model int, sets [][]*Tensor) error {
 	return nil
 }
 
-// Close frees the executor's tensors; programs and accelerators stay the
-// caller's. Tensors that a hanging accelerator may still touch are left as they
-// are.
-func (e *Executor) Close() {
+// Close stops serving (see Stop) and frees the executor's tensors, and what
+// [Open] opened. Tensors that a hanging accelerator may still touch are left as
+// they are.
+func (e *Executor) Close(ctx context.Context) {
+	e.Stop(ctx)
+	e.release()
+	if e.owned != nil {
+		e.owned()
+	}
+}
+
+func (e *Executor) release() {
 	for _, slots := range e.free {
 		for _, s := range slots {
 			s.Close()
@@ -149,6 +177,7 @@ func closeAll(sets [][]*Tensor) {
 
 // Options describe one run.
 type Options struct {
+	// Policy is a policy's name; empty means DefaultPolicy.
 	Policy string
 	Drop   sched.DropPolicy
 	Queue  int // see sched.Config
@@ -255,4 +284,20 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	r := d.end()
 	r.Interrupted = ctx.Err() != nil
 	return r, nil
+}
+
+// fits checks tensors against a model's inputs.
+func fits(have []*Tensor, want []models.Tensor) error {
+	if len(have) != len(want) {
+		return fmt.Errorf("%d tensors, the model has %d", len(have), len(want))
+	}
+	for i, t := range have {
+		if t == nil || t.value == nil {
+			return fmt.Errorf("tensor %d (%s) is missing or closed", i, want[i].Name)
+		}
+		if t.Type != want[i].Type || t.Block != 0 || !slices.Equal(t.Shape, want[i].Shape) {
+			return fmt.Errorf("tensor %d is %v%v, the model has %v", i, t.Type, t.Shape, want[i])
+		}
+	}
+	return nil
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
+func TestMain(m *testing.M) { orttest.Main(m) }
+
 // bench is a system of small networks on accelerators, ready to run.
 type bench struct {
 	accs     []runtime.Accelerator
@@ -114,11 +116,11 @@ func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := runtime.NewExecutor(tables, b.accs, b.programs, 7)
+	e, err := runtime.NewExecutor(tables, b.programs, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.Close)
+	t.Cleanup(func() { e.Close(context.Background()) })
 	return e
 }
 
@@ -329,7 +331,7 @@ func TestRefusedLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runtime.NewExecutor(tables, b.accs, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
+	if _, err := runtime.NewExecutor(tables, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
 		t.Errorf("new executor: %v", err)
 	}
 }

@@ -623,12 +623,12 @@ func TestOneQueueOneAccelerator(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := runtime.NewExecutor(tables, b.accs, b.programs, 1)
+		e, err := runtime.NewExecutor(tables, b.programs, 1)
 		if shared := b.accs[0].(*device).memory.Queue() != ""; shared != (err != nil) {
 			t.Errorf("%v, on one queue: %v", err, shared)
 		}
 		if err == nil {
-			e.Close()
+			e.Close(context.Background())
 		} else if want := `accelerators "one" and "two" are one device`; !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}

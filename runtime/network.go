@@ -61,7 +61,7 @@ type Program struct {
 	// run there; nil where it can.
 	Refused [][][]error
 
-	accs    int
+	accs    []Accelerator
 	forms   map[string][]models.Form // the layers' forms by level
 	levels  []string                 // by accelerator
 	kernels [][][]Kernel             // by layer, implementation and accelerator
@@ -91,7 +91,7 @@ type ports struct{ in, out []int }
 // original in the form that suits it. progress, if not nil, is called after
 // each.
 func Prepare(n *Network, accs []Accelerator, progress func()) (*Program, error) {
-	p := &Program{Network: n, accs: len(accs), forms: make(map[string][]models.Form), shared: make(map[int]int)}
+	p := &Program{Network: n, accs: accs, forms: make(map[string][]models.Form), shared: make(map[int]int)}
 	if err := p.prepare(accs, progress); err != nil {
 		p.Close()
 		return nil, err
@@ -298,7 +298,7 @@ func (p *Program) converters() error {
 }
 
 // Accelerators is how many accelerators the program is prepared on.
-func (p *Program) Accelerators() int { return p.accs }
+func (p *Program) Accelerators() int { return len(p.accs) }
 
 // Runs reports whether an implementation of a layer can run on an accelerator.
 func (p *Program) Runs(layer, implementation, accelerator int) bool {

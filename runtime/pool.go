@@ -96,8 +96,8 @@ func (d *driver) board(s *Slot, a *assignment) {
 	a.slot = s
 	s.job, s.attempts, s.pending = a.Job, 0, d.pending[a.Job]
 	in := d.inputs[a.Model][a.Job%int64(len(d.inputs[a.Model]))]
-	if s.pending != nil && s.pending.request.Inputs != nil {
-		in = s.pending.request.Inputs
+	if s.pending != nil && s.pending.inputs != nil {
+		in = s.pending.inputs
 	}
 	s.SetInputs(in)
 	d.flights = append(d.flights, s)

@@ -93,6 +93,9 @@ func (d *driver) Record(rec sched.Record) {
 	}
 	if p := d.pending[rec.Job]; p != nil {
 		delete(d.pending, rec.Job)
+		if slot == nil || !slot.hanging { // else a kernel may still read them
+			p.free()
+		}
 		p.end(&rec)
 	}
 }

@@ -49,7 +49,7 @@ var floors = []struct {
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/dense", []string{"models"}},
 	{"models/zoo", []string{"models", "internal/onnxpb"}},
-	{"runtime", []string{"models", "sched", "sched/eventlog", "internal/ort"}},
+	{"runtime", []string{"models", "models/dense", "sched", "sched/eventlog", "sched/plan", "internal/hostinfo", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "profiler", "runtime", "sched", "internal/onnxpb", "internal/ort"}},
 	{"models/dataset", []string{"models", "internal/glyphs", "internal/numpy"}},

@@ -69,7 +69,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 		return err
 	}
 	defer a.Close()
-	roomForReleases(1)
+	runtime.RoomFor(1)
 	s := profiler.Setup{Specs: j.Specs, Index: j.Index, Accelerator: a, Seed: j.Seed}
 	for _, m := range j.Models {
 		n, err := m.network(open, func(string) string { return "" })
