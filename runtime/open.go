@@ -404,4 +404,6 @@ func FreeCore(specs []Spec) bool {
 }
 
 // computes reports whether an emulated accelerator computes its layers, too.
-func (s Spec) computes() bool { return s.Provider == EmulatedProvider && s.Options["compute"] == "true" }
+func (s Spec) computes() bool {
+	return s.Provider == EmulatedProvider && s.Options["compute"] == "true"
+}
