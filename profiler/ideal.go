@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // The ideal work that tells an accelerator's roofline is made larger until it
@@ -138,7 +139,7 @@ func idealUnit(op string, inputs []string, in, out models.Tensor, weights ...*pb
 
 // gaps plays the traffic on the real executor and lists the times between the
 // end of a layer and the start of the next on one accelerator.
-func gaps(ex *runtime.Executor, traffic sched.Traffic, accelerator int) ([]time.Duration, error) {
+func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time.Duration, error) {
 	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true})
 	if err != nil {
 		return nil, err

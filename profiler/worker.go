@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Setup is what a worker measures: networks on one accelerator of a system.
@@ -464,7 +465,7 @@ func (w *worker) dispatch(length time.Duration) (reply, error) {
 		return a, err
 	}
 	defer ex.Close(context.Background())
-	a.Times, err = gaps(ex, sched.Traffic{Rates: rates, Process: sched.ClosedLoop, Duration: length, Seed: w.Seed}, w.Index)
+	a.Times, err = gaps(ex, traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: w.Seed}, w.Index)
 	return a, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // priorities are the ways to run a benchmark: as any process, and with
@@ -77,7 +78,7 @@ func saturate(b *testing.B, e *runtime.Executor, o runtime.Options, models int, 
 	if o.Policy == "" {
 		o.Policy = "fcfs"
 	}
-	o.Traffic = sched.Traffic{Rates: slices.Repeat([]float64{1}, models), Process: sched.ClosedLoop, Duration: length}
+	o.Traffic = traffic.Config{Rates: slices.Repeat([]float64{1}, models), Process: traffic.ClosedLoop, Duration: length}
 	r, err := e.Run(context.Background(), o)
 	if err != nil {
 		b.Fatal(err)
@@ -408,7 +409,7 @@ func BenchmarkReleaseLag(b *testing.B) {
 	_, e := rig(b, accs, "block", "ds_cnn_kws", "glyph_resnet")
 	benchmarkEach(b, func(b *testing.B, o runtime.Options) {
 		o.Policy, o.FreeCore = "edf", true
-		o.Traffic = sched.Traffic{Rates: []float64{400, 400}, Process: sched.Poisson, Duration: time.Second}
+		o.Traffic = traffic.Config{Rates: []float64{400, 400}, Process: traffic.Poisson, Duration: time.Second}
 		var p50, p99, idle []float64
 		for n := range rounds {
 			o.Traffic.Seed = uint64(n)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // ErrBusy is what an executor answers that already runs or serves.
@@ -21,7 +22,7 @@ var ErrBusy = errors.New("the executor is in use")
 type driver struct {
 	*Executor
 	opts      Options
-	arrivals  []sched.Arrival
+	arrivals  []traffic.Arrival
 	queue     int
 	start     time.Time
 	workers   []*worker
@@ -64,7 +65,7 @@ type driver struct {
 }
 
 // newDriver prepares a run: nothing is started yet.
-func (e *Executor) newDriver(o Options, arrivals []sched.Arrival, open bool) (*driver, error) {
+func (e *Executor) newDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
 	if !e.busy.CompareAndSwap(false, true) {
 		return nil, ErrBusy
 	}
@@ -75,7 +76,7 @@ func (e *Executor) newDriver(o Options, arrivals []sched.Arrival, open bool) (*d
 	return d, err
 }
 
-func (e *Executor) prepareDriver(o Options, arrivals []sched.Arrival, open bool) (*driver, error) {
+func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
 	tables := e.tables
 	if o.Adapt {
 		tables = tables.Clone()
@@ -95,7 +96,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []sched.Arrival, open bool)
 	}
 	d.flights = make([]*Slot, 0, d.queue*len(e.programs))
 	d.stats = d.newStats()
-	closed := !open && o.Traffic.Process == sched.ClosedLoop
+	closed := !open && o.Traffic.Process == traffic.ClosedLoop
 	until := o.Traffic.Duration
 	if open {
 		until = 0

@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // An application opens a plan, submits requests to its models by name, and
@@ -71,8 +72,8 @@ func ExampleExecutor_Run() {
 	}
 	defer executor.Close(ctx)
 	result, err := executor.Run(ctx, runtime.Options{
-		Policy:  "edf",
-		Traffic: sched.Traffic{Rates: []float64{100}, Phases: sched.AlignedPhases, Duration: 100 * time.Millisecond},
+		Policy:  "terastal",
+		Traffic: traffic.Config{Rates: []float64{100}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond},
 		Samples: 3,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // DefaultPolicy schedules where no other policy is named.
@@ -185,7 +186,7 @@ type Options struct {
 	Adapt bool
 	// Traffic is played from its first arrival to its last; Serve uses its seed
 	// only.
-	Traffic sched.Traffic
+	Traffic traffic.Config
 	// Samples is how many finished requests of each model keep their outputs
 	// for verification, spread over the run.
 	Samples int

@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func TestMain(m *testing.M) { orttest.Main(m) }
@@ -124,12 +125,12 @@ func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	return e
 }
 
-func traffic(n int) sched.Traffic {
+func released(n int) traffic.Config {
 	rates := make([]float64, n)
 	for i := range rates {
 		rates[i] = 400
 	}
-	return sched.Traffic{Rates: rates, Process: sched.Poisson, Duration: 200 * time.Millisecond, Seed: 3}
+	return traffic.Config{Rates: rates, Process: traffic.Poisson, Duration: 200 * time.Millisecond, Seed: 3}
 }
 
 // check asserts what has to hold of every run.
@@ -160,7 +161,7 @@ func TestRun(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	for _, p := range sched.Policies() {
 		t.Run(p.Name, func(t *testing.T) {
-			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: traffic(2), Samples: 5, Queue: 1000})
+			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: released(2), Samples: 5, Queue: 1000})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +192,7 @@ func TestRun(t *testing.T) {
 func TestVerifyFindsWrongOutputs(t *testing.T) {
 	b := open(t, nil, "block")
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 4})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestVariantsRun(t *testing.T) {
 	})
 	s.Models[0].Valid = []sched.VariantSet{1}
 	e := b.executor(t, s)
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: traffic(1), Samples: 3})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: released(1), Samples: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +276,7 @@ func TestFailingLayer(t *testing.T) {
 		return a
 	}, "block", "model")
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(2), Samples: 4})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(2), Samples: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +309,7 @@ func TestRefusedLayer(t *testing.T) {
 		t.Fatal("the refusal is not recorded")
 	}
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic(1)})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +341,7 @@ func TestRefusedLayer(t *testing.T) {
 func TestCancel(t *testing.T) {
 	b := open(t, nil, "op")
 	e := b.executor(t, b.system(alternate))
-	tr := traffic(1)
+	tr := released(1)
 	tr.Duration = time.Hour
 	tr.Rates[0] = 200
 	ctx, cancel := context.WithCancel(context.Background())
@@ -365,7 +366,7 @@ func TestCancel(t *testing.T) {
 func TestOverload(t *testing.T) {
 	b := open(t, nil, "op")
 	e := b.executor(t, b.system(alternate))
-	tr := sched.Traffic{Rates: []float64{20000}, Phases: sched.AlignedPhases, Duration: 100 * time.Millisecond}
+	tr := traffic.Config{Rates: []float64{20000}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond}
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr, Queue: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -485,7 +486,7 @@ func TestSearchBeside(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	for _, free := range []bool{false, true} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: traffic(2), Queue: 1000, FreeCore: free})
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000, FreeCore: free})
 		if err != nil {
 			t.Fatal(err)
 		}

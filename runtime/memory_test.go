@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // device is an accelerator with a memory of its own, which counts copies. Unless
@@ -209,7 +210,7 @@ func TestTwoMemories(t *testing.T) {
 	b.add(t, network(t, "op"))
 	defer b.programs[0].Close()
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 5, Queue: 1000})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 5, Queue: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +284,7 @@ func TestScheduleWithDevice(t *testing.T) {
 		leaks := goleak.IgnoreCurrent()
 		for _, policy := range []string{"fcfs", "edf", "terastal"} {
 			for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate} {
-				o := runtime.Options{Policy: policy, Drop: drop, Hang: patient, Traffic: traffic(2), Samples: 5, Queue: 1000}
+				o := runtime.Options{Policy: policy, Drop: drop, Hang: patient, Traffic: released(2), Samples: 5, Queue: 1000}
 				o.Traffic.Rates = []float64{100, 100}
 				r, err := e.Run(context.Background(), o)
 				if err != nil {
@@ -314,7 +315,7 @@ func TestDeviceUnderOverload(t *testing.T) {
 		s.Models[m].Deadline = 2 * time.Millisecond
 	}
 	e := b.executor(t, s)
-	o := runtime.Options{Policy: "edf", Drop: sched.DropLate, Traffic: traffic(2), Samples: 20, Queue: 20}
+	o := runtime.Options{Policy: "edf", Drop: sched.DropLate, Traffic: released(2), Samples: 20, Queue: 20}
 	o.Traffic.Rates = []float64{3000, 3000}
 	r, err := e.Run(context.Background(), o)
 	if err != nil {
@@ -408,7 +409,7 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 	e := b.executor(t, b.system(alternate))
 	g.left.Store(10)
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: patient,
-		Traffic: sched.Traffic{Rates: []float64{1, 1}, Process: sched.ClosedLoop, Duration: time.Second}})
+		Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +486,7 @@ func TestDeviceLost(t *testing.T) {
 			}
 			return 10 * time.Microsecond
 		}))
-		o := runtime.Options{Policy: "edf", Traffic: traffic(2), Samples: 4, Queue: 1000, Retries: 1, Hang: patient}
+		o := runtime.Options{Policy: "edf", Traffic: released(2), Samples: 4, Queue: 1000, Retries: 1, Hang: patient}
 		o.Traffic.Rates[0] = 40 // few: those that come too late are tried in vain
 		r, err := e.Run(context.Background(), o)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // deployed is a folder with a plan of the keyword-spotting network in blocks:
@@ -115,7 +116,7 @@ func TestOpen(t *testing.T) {
 	if s := e.Stats(); s.Models[0].Met != 1 || s.Models[0].Name != "ds_cnn_kws" {
 		t.Errorf("stats %+v", s)
 	}
-	o := runtime.Options{Policy: "terastal", Traffic: sched.Traffic{Rates: []float64{50}, Duration: 200 * time.Millisecond}, Samples: 2}
+	o := runtime.Options{Policy: "terastal", Traffic: traffic.Config{Rates: []float64{50}, Duration: 200 * time.Millisecond}, Samples: 2}
 	if _, err := e.Run(ctx, o); !errors.Is(err, runtime.ErrBusy) {
 		t.Errorf("it runs while it serves: %v", err)
 	}

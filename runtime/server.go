@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // ErrStopped is what Submit answers once the executor stops serving.
@@ -59,7 +60,7 @@ type Pending struct {
 // Options.Traffic and Samples do not apply. Without Serve the first Submit
 // does it, under the options of Open, unless Stop was called.
 func (e *Executor) Serve(o Options) error {
-	o.Samples, o.Traffic = 0, sched.Traffic{Seed: o.Traffic.Seed}
+	o.Samples, o.Traffic = 0, traffic.Config{Seed: o.Traffic.Seed}
 	d, err := e.newDriver(o, nil, true)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // tiny is a network of three layers that take about a microsecond each.
@@ -80,7 +81,7 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 	for _, policy := range []string{"fcfs", "edf", "dream", "terastal", "edf-model"} {
 		run := func(length time.Duration) (objects, layers float64) {
 			r, err := e.Run(context.Background(), runtime.Options{Policy: policy,
-				Traffic: sched.Traffic{Rates: []float64{1, 1, 1}, Process: sched.ClosedLoop, Duration: length}})
+				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,7 +176,7 @@ func TestNothingIsLeft(t *testing.T) {
 	b := drill(t, "hang accelerator=basic times=1 for=400ms")
 	e := b.executor(t, b.system(alternate))
 	run := func() {
-		o := runtime.Options{Policy: "fcfs", Traffic: traffic(2), Queue: 1000, Quiet: true, FreeCore: true,
+		o := runtime.Options{Policy: "fcfs", Traffic: released(2), Queue: 1000, Quiet: true, FreeCore: true,
 			Hang: func(sched.Dispatch) time.Duration { return 200 * time.Millisecond }}
 		o.Traffic.Duration = 20 * time.Millisecond
 		if _, err := e.Run(context.Background(), o); err != nil {

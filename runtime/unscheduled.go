@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Unscheduled is the name of the baseline that RunUnscheduled plays.
@@ -136,7 +137,7 @@ func (u *unscheduled) wait(ctx context.Context, at time.Duration) bool {
 // stopAt keeps completions from releasing more once releases are over or ctx
 // has ended.
 func (u *unscheduled) stopAt(ctx context.Context) {
-	if u.opts.Traffic.Process == sched.ClosedLoop {
+	if u.opts.Traffic.Process == traffic.ClosedLoop {
 		u.wait(ctx, u.opts.Traffic.Duration)
 	}
 	if ctx.Err() != nil {
@@ -240,7 +241,7 @@ func (u *unscheduled) follow(model int, completed bool) {
 		return
 	}
 	sys := u.tables.System()
-	if t.Process == sched.ClosedLoop && sys.Models[model].Trigger == nil {
+	if t.Process == traffic.ClosedLoop && sys.Models[model].Trigger == nil {
 		u.releaseLocked(u.own, model, u.now)
 		u.own++
 	}
@@ -301,5 +302,5 @@ func (u *unscheduled) log() *eventlog.Log {
 			Layers: []sched.Layer{{Name: "whole", Implementations: []sched.Implementation{im}}}})
 	}
 	return &eventlog.Log{Records: u.records, Header: eventlog.Header{Driver: eventlog.Real, Policy: Unscheduled, Drop: sched.DropNone.String(), Queue: u.opts.Queue,
-		Seed: t.Seed, ClosedLoop: t.Process == sched.ClosedLoop, Until: t.Duration, System: sys, Rates: t.Rates, Duration: t.Duration}}
+		Seed: t.Seed, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration, System: sys, Rates: t.Rates, Duration: t.Duration}}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // camera is a detector of two layers. The accelerator "npu" is made for the
@@ -100,7 +101,7 @@ func Example_simulate() {
 		fmt.Println(name)
 		if _, err := sim.Run(sim.Config{
 			Engine:   sched.Config{Tables: tables, Policy: policy, Recorder: printer{}},
-			Arrivals: []sched.Arrival{{At: 0}, {At: 0}},
+			Arrivals: []traffic.Arrival{{At: 0}, {At: 0}},
 		}); err != nil {
 			fmt.Println(err)
 		}

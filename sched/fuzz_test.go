@@ -1,10 +1,7 @@
 package sched_test
 
 import (
-	"errors"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/terastal/terastal/sched"
@@ -79,33 +76,4 @@ func FuzzEngine(f *testing.F) {
 	}
 	systems := rapid.Custom(drawRichSystem)
 	f.Fuzz(func(t *testing.T, system uint16, b []byte) { anyEngine(t, systems.Example(int(system)), bytesOf(b)) })
-}
-
-func FuzzReadArrivals(f *testing.F) {
-	for _, s := range []string{
-		"model,release_us\na,1\nb,0.5\na,0\n",
-		"# recorded\nmodel, release_us\n\"a\", 1e3\n",
-		"", "model\n", "model,release_us\nc,1\n", "model,release_us\na,-1\n", "model,release_us\na,NaN\n", "model,release_us\na,1e300\n",
-		"model,release_us\na\n", "model,release_us\n\"a,1\n", "\ufeffmodel,release_us\na,1\n", "model,release_us\r\na,1\r\n",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		arrivals, err := sched.ReadArrivals(strings.NewReader(text), []string{"a", "b"})
-		if err != nil {
-			if !errors.Is(err, sched.ErrInvalidTraffic) {
-				t.Fatalf("error %v", err)
-			}
-			return
-		}
-		if !slices.IsSortedFunc(arrivals, func(a, b sched.Arrival) int { return int(max(-1, min(1, a.At-b.At))) }) {
-			t.Fatalf("out of order: %v", arrivals)
-		}
-		// What is read can be played.
-		traffic := sched.Traffic{Rates: []float64{0, 0}, Process: sched.Recorded, Recorded: arrivals, Duration: 1 << 50}
-		played, err := traffic.Arrivals()
-		if err != nil || !slices.Equal(played, arrivals) {
-			t.Fatalf("read %v, played %v (%v)", arrivals, played, err)
-		}
-	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
@@ -17,7 +18,7 @@ import (
 // by never starting a job that will miss.
 type optimum struct {
 	sys      *sched.System
-	arrivals []sched.Arrival
+	arrivals []traffic.Arrival
 	seen     map[string]int
 }
 
@@ -38,7 +39,7 @@ type progress struct {
 }
 
 // fewestMissed is the least number of jobs that miss their deadlines.
-func fewestMissed(sys *sched.System, arrivals []sched.Arrival) int {
+func fewestMissed(sys *sched.System, arrivals []traffic.Arrival) int {
 	o := &optimum{sys, arrivals, map[string]int{}}
 	return o.wait(instant{})
 }
@@ -160,7 +161,7 @@ func (s instant) key(k int) string {
 }
 
 // missed is how many jobs a policy misses.
-func missed(t failer, sys sched.System, policy string, drop sched.DropPolicy, arrivals []sched.Arrival) int {
+func missed(t failer, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) int {
 	n := 0
 	for _, r := range simulate(t, sys, policy, drop, arrivals) {
 		if r.Kind == sched.Ended && r.Outcome != sched.Met {
@@ -171,7 +172,7 @@ func missed(t failer, sys sched.System, policy string, drop sched.DropPolicy, ar
 }
 
 // drawTiny draws a system and arrivals that can be searched.
-func drawTiny(t *rapid.T) (sched.System, []sched.Arrival) {
+func drawTiny(t *rapid.T) (sched.System, []traffic.Arrival) {
 	unit := time.Millisecond
 	sys := sched.System{Accelerators: []string{"a", "b"}[:1+number(t, 2, "accelerators")]}
 	for m := range 1 + number(t, 2, "models") {
@@ -179,11 +180,11 @@ func drawTiny(t *rapid.T) (sched.System, []sched.Arrival) {
 		model.Layers = model.Layers[:min(3, len(model.Layers))]
 		sys.Models = append(sys.Models, model)
 	}
-	var arrivals []sched.Arrival
+	var arrivals []traffic.Arrival
 	var now time.Duration
 	for range 1 + number(t, 4, "arrivals") {
 		now += time.Duration(number(t, 6, "gap")) * unit
-		arrivals = append(arrivals, sched.Arrival{At: now, Model: number(t, len(sys.Models), "model")})
+		arrivals = append(arrivals, traffic.Arrival{At: now, Model: number(t, len(sys.Models), "model")})
 	}
 	return sys, arrivals
 }
@@ -229,7 +230,7 @@ func TestOptimalInstances(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		sys      sched.System
-		arrivals []sched.Arrival
+		arrivals []traffic.Arrival
 		best     int
 		want     map[string]int // missed
 	}{{
@@ -237,26 +238,26 @@ func TestOptimalInstances(t *testing.T) {
 		sys: sched.System{Accelerators: one, Models: []sched.Model{
 			{Name: "long", Deadline: 9 * ms, Layers: []sched.Layer{layer(2 * ms), layer(2 * ms), layer(2 * ms)}},
 			{Name: "short", Deadline: 3 * ms, Layers: []sched.Layer{layer(2 * ms)}}}},
-		arrivals: []sched.Arrival{{At: 0, Model: 0}, {At: 1 * ms, Model: 1}},
+		arrivals: []traffic.Arrival{{At: 0, Model: 0}, {At: 1 * ms, Model: 1}},
 		best:     0, want: map[string]int{"edf": 0, "fcfs": 1, "terastal": 0},
 	}, {
 		name: "only the variant lets both be in time",
 		sys: sched.System{Accelerators: two, Models: []sched.Model{
 			{Name: "m", Deadline: 3 * ms, Layers: []sched.Layer{variant}, Variants: 1, Valid: []sched.VariantSet{1}}}},
-		arrivals: []sched.Arrival{{At: 0}, {At: 0}},
+		arrivals: []traffic.Arrival{{At: 0}, {At: 0}},
 		best:     0, want: map[string]int{"edf": 1, "fcfs": 1, "terastal": 0, "terastal-novariants": 1},
 	}, {
 		name: "it pays to keep the accelerator idle for what comes",
 		sys: sched.System{Accelerators: one, Models: []sched.Model{
 			{Name: "long", Deadline: 20 * ms, Layers: []sched.Layer{layer(9 * ms)}},
 			{Name: "short", Deadline: 3 * ms, Layers: []sched.Layer{layer(2 * ms)}}}},
-		arrivals: []sched.Arrival{{At: 0, Model: 0}, {At: 1 * ms, Model: 1}},
+		arrivals: []traffic.Arrival{{At: 0, Model: 0}, {At: 1 * ms, Model: 1}},
 		best:     0, want: map[string]int{"edf": 1, "fcfs": 1, "terastal": 1},
 	}, {
 		name: "too much for any schedule",
 		sys: sched.System{Accelerators: two, Models: []sched.Model{
 			{Name: "m", Deadline: 4 * ms, Layers: []sched.Layer{layer(2*ms, 4*ms), layer(2*ms, 4*ms)}}}},
-		arrivals: []sched.Arrival{{At: 0}, {At: 0}, {At: 1 * ms}},
+		arrivals: []traffic.Arrival{{At: 0}, {At: 0}, {At: 1 * ms}},
 		best:     2, want: map[string]int{"edf": 2, "fcfs": 2, "terastal": 2},
 	}} {
 		if best := fewestMissed(&c.sys, c.arrivals); best != c.best {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
@@ -240,7 +241,7 @@ func (l records) check(t failer, sys *sched.System, cfg sched.Config) {
 }
 
 // simulate runs the system and returns everything it recorded.
-func simulate(t failer, sys sched.System, policy string, drop sched.DropPolicy, arrivals []sched.Arrival) records {
+func simulate(t failer, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := compile(t, sys)
 	var log records
@@ -259,7 +260,7 @@ type law struct {
 	policies []string
 	// change returns what is changed; it must not write into its arguments'
 	// slices.
-	change func(t *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival)
+	change func(t *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival)
 	// expect turns a record of the original run into that of the changed run;
 	// nil when they are the same.
 	expect func(sched.Record) sched.Record
@@ -273,7 +274,7 @@ var laws = []law{{
 	// Budgets are rounded to the nanosecond. In units of a millisecond no
 	// comparison hangs on that.
 	name: "twice the times, twice the schedule", drops: true,
-	change: func(_ *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival) {
+	change: func(_ *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		sys = changed(sys, func(d time.Duration) time.Duration { return 2 * d })
 		arrivals = slices.Clone(arrivals)
 		for i := range arrivals {
@@ -287,7 +288,7 @@ var laws = []law{{
 	},
 }, {
 	name: "a later start shifts the schedule", drops: true,
-	change: func(_ *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival) {
+	change: func(_ *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		arrivals = slices.Clone(arrivals)
 		for i := range arrivals {
 			arrivals[i].At += time.Hour
@@ -309,7 +310,7 @@ var laws = []law{{
 	},
 }, {
 	name: "an accelerator that can run nothing changes nothing", drops: true,
-	change: func(_ *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival) {
+	change: func(_ *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		sys = changed(sys, func(d time.Duration) time.Duration { return d })
 		sys.Accelerators = append(sys.Accelerators, "useless")
 		for m := range sys.Models {
@@ -330,7 +331,7 @@ var laws = []law{{
 	},
 }, {
 	name: "fcfs ignores deadlines", policies: []string{"fcfs"},
-	change: func(t *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival) {
+	change: func(t *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		sys.Models = slices.Clone(sys.Models)
 		for m := range sys.Models {
 			sys.Models[m].Deadline = time.Duration(1 + number(t, 64, "deadline"))
@@ -345,7 +346,7 @@ var laws = []law{{
 	},
 }, {
 	name: "edf and fcfs ignore variants", policies: []string{"fcfs", "edf"},
-	change: func(t *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival) {
+	change: func(t *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		sys = changed(sys, func(d time.Duration) time.Duration { return d })
 		for m := range sys.Models {
 			for l := range sys.Models[m].Layers {
@@ -357,7 +358,7 @@ var laws = []law{{
 	},
 }, {
 	name: "new names change nothing", drops: true,
-	change: func(_ *rapid.T, sys sched.System, arrivals []sched.Arrival) (sched.System, []sched.Arrival) {
+	change: func(_ *rapid.T, sys sched.System, arrivals []traffic.Arrival) (sched.System, []traffic.Arrival) {
 		sys = changed(sys, func(d time.Duration) time.Duration { return d })
 		sys.Accelerators = slices.Clone(sys.Accelerators)
 		for k := range sys.Accelerators {

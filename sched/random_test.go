@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
@@ -95,13 +96,13 @@ func drawLatency(t *rapid.T, accs int, unit time.Duration) []time.Duration {
 }
 
 // drawArrivals draws releases within a time in which they queue up.
-func drawArrivals(t *rapid.T, sys *sched.System) []sched.Arrival {
+func drawArrivals(t *rapid.T, sys *sched.System) []traffic.Arrival {
 	unit := sys.Models[0].Deadline / 8
-	var out []sched.Arrival
+	var out []traffic.Arrival
 	var now time.Duration
 	for range number(t, 16, "arrivals") {
 		now += time.Duration(number(t, 4, "gap")) * unit
-		out = append(out, sched.Arrival{At: now, Model: number(t, len(sys.Models), "model")})
+		out = append(out, traffic.Arrival{At: now, Model: number(t, len(sys.Models), "model")})
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
@@ -226,7 +227,7 @@ func TestDREAMTunes(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"dream", "dream-model"} {
-		traffic := sched.Traffic{Rates: []float64{200, 200, 200, 200, 200}, Process: sched.Poisson, Duration: 3 * time.Second, Seed: 1}
+		traffic := traffic.Config{Rates: []float64{200, 200, 200, 200, 200}, Process: traffic.Poisson, Duration: 3 * time.Second, Seed: 1}
 		arrivals, err := traffic.Arrivals()
 		if err != nil {
 			t.Fatal(err)

@@ -8,11 +8,12 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // searches runs the engine over the arrivals with predicted durations, with
 // every wanted search beside it in no time, and tells of each around its Run.
-func searches(engine *sched.Engine, arrivals []sched.Arrival, accs int, run func(*sched.Search) sched.Found) {
+func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, run func(*sched.Search) sched.Found) {
 	search := engine.SearchBeside()
 	ends := make([]time.Duration, accs)
 	step := func(ev sched.Event) {
@@ -59,7 +60,7 @@ func BenchmarkSearch(b *testing.B) {
 				for m := range s.Rates {
 					s.Rates[m] *= scale
 				}
-				traffic := sched.Traffic{Rates: s.Rates, Process: sched.Poisson, Duration: time.Second, Seed: 1}
+				traffic := traffic.Config{Rates: s.Rates, Process: traffic.Poisson, Duration: time.Second, Seed: 1}
 				arrivals, err := traffic.Arrivals()
 				if err != nil {
 					b.Fatal(err)

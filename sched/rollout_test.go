@@ -9,6 +9,7 @@ import (
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
 
@@ -61,7 +62,7 @@ func TestCopiedEngine(t *testing.T) {
 }
 
 // beside runs rollouts beside the engine, each taking so long.
-func beside(t failer, sys sched.System, took func(sched.Found) time.Duration, drop sched.DropPolicy, arrivals []sched.Arrival) records {
+func beside(t failer, sys sched.System, took func(sched.Found) time.Duration, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := compile(t, sys)
 	var log records
@@ -92,9 +93,9 @@ func TestNeverWaits(t *testing.T) {
 }
 
 // busyArrivals load a system so that priced EDF misses deadlines.
-func busyArrivals(t failer, sys *sched.System) []sched.Arrival {
+func busyArrivals(t failer, sys *sched.System) []traffic.Arrival {
 	t.Helper()
-	traffic := sched.Traffic{Process: sched.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
+	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
 		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
 	}

@@ -3,6 +3,8 @@ package sched_test
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -152,4 +154,54 @@ func (l late) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 		return out
 	}
 	return l.choosing.Select(s, out)
+}
+
+// TestEffectiveRates: along a chain of triggers probabilities multiply.
+func TestEffectiveRates(t *testing.T) {
+	layers := []sched.Layer{{Implementations: []sched.Implementation{{Latency: []time.Duration{1}}}}}
+	sys := sched.System{Accelerators: []string{"x"}, Models: []sched.Model{
+		{Name: "c", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "b", Probability: 0.25}},
+		{Name: "a", Deadline: 1, Layers: layers},
+		{Name: "b", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
+	}}
+	rates := []float64{7, 80, 0}
+	if got := compile(t, sys).EffectiveRates(rates); !slices.Equal(got, []float64{10, 80, 40}) || rates[0] != 7 {
+		t.Errorf("rates %v from %v", got, rates)
+	}
+	for want, trigger := range map[string]*sched.Trigger{
+		`triggered by "d", which is no model`:        {Parent: "d", Probability: 1},
+		`triggered by itself, through`:               {Parent: "c", Probability: 1},
+		`probability 0, must be above 0`:             {Parent: "b"},
+		`probability 1.5, must be above 0`:           {Parent: "b", Probability: 1.5},
+		`probability NaN, must be above 0 and at mo`: {Parent: "b", Probability: math.NaN()},
+	} {
+		broken := sys
+		broken.Models = slices.Clone(sys.Models)
+		broken.Models[1].Trigger = trigger
+		if want[0] == 'p' {
+			broken.Models[1].Trigger, broken.Models[2].Trigger = nil, trigger
+		}
+		if _, err := sched.Compile(broken); !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+func TestAccuracyOf(t *testing.T) {
+	measured := sched.Model{Valid: []sched.VariantSet{1, 3}, Accuracy: []float64{0.95, 0.9}}
+	bounded := sched.Model{Loss: []float64{0.25, 0.125}, MaxLoss: 1}
+	nan := math.NaN()
+	for _, c := range []struct {
+		m    sched.Model
+		used sched.VariantSet
+		want float64
+	}{
+		{measured, 0, 1}, {measured, 1, 0.95}, {measured, 3, 0.9}, {measured, 2, nan},
+		{sched.Model{Valid: []sched.VariantSet{1}}, 1, nan},
+		{bounded, 0, 1}, {bounded, 1, 0.75}, {bounded, 2, 0.875}, {bounded, 3, 0.625},
+	} {
+		if got := c.m.AccuracyOf(c.used); got != c.want && !(math.IsNaN(got) && math.IsNaN(c.want)) {
+			t.Errorf("the accuracy of %b in %+v is %v, want %v", c.used, c.m, got, c.want)
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // scenarioOptions are what `simulate --scenario` takes beside the traffic.
@@ -168,14 +169,14 @@ func (o *scenarioOptions) showStudy(doc scenarioDocument, results []study.Result
 
 // cells are the configured traffic under each policy.
 func (o *scenarioOptions) cells(c *config.Config) ([]study.Cell, error) {
-	arrivals, err := sched.ParseArrivals(c.Traffic.Arrivals)
+	arrivals, err := traffic.ParseProcess(c.Traffic.Arrivals)
 	if err != nil {
 		return nil, err
 	}
-	if arrivals == sched.Recorded {
+	if arrivals == traffic.Recorded {
 		return nil, fmt.Errorf("a scenario has no recorded arrivals")
 	}
-	phases, err := sched.ParsePhases(c.Traffic.Phases)
+	phases, err := traffic.ParsePhases(c.Traffic.Phases)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const msec = time.Millisecond
@@ -308,7 +309,7 @@ func simulated(t testing.TB, policy string, drop sched.DropPolicy, duration time
 	if err != nil {
 		t.Fatal(err)
 	}
-	traffic := sched.Traffic{Rates: []float64{150, 100}, Process: sched.Poisson, Duration: duration, Seed: 11}
+	traffic := traffic.Config{Rates: []float64{150, 100}, Process: traffic.Poisson, Duration: duration, Seed: 11}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)

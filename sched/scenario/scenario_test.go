@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func load(t *testing.T, name string) *Scenario {
@@ -89,7 +90,7 @@ func TestEveryScenarioCompiles(t *testing.T) {
 				t.Errorf("%s: %s has deadline %v at %v releases per second", name, m.Name, m.Deadline, r)
 			}
 		}
-		traffic := sched.Traffic{Rates: s.Rates, Duration: time.Second, Seed: 1}
+		traffic := traffic.Config{Rates: s.Rates, Duration: time.Second, Seed: 1}
 		if _, err := traffic.Arrivals(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

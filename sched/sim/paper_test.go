@@ -8,6 +8,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // outcomes counts released and missed jobs by model, and layers.
@@ -30,7 +31,7 @@ func (o *outcomes) Record(r sched.Record) {
 // play simulates one seed of two seconds, late requests dropped.
 func play(t testing.TB, s *scenario.Scenario, tables *sched.Tables, policy string, seed uint64) *outcomes {
 	t.Helper()
-	traffic := sched.Traffic{Rates: s.Rates, Duration: 2 * time.Second, Seed: seed}
+	traffic := traffic.Config{Rates: s.Rates, Duration: 2 * time.Second, Seed: seed}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // searched runs rollouts on a published scenario under load, each search beside
@@ -22,7 +23,7 @@ func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	for m := range s.Rates {
 		s.Rates[m] *= 1.3
 	}
-	traffic := sched.Traffic{Rates: s.Rates, Process: sched.Poisson, Duration: 300 * ms, Seed: 4}
+	traffic := traffic.Config{Rates: s.Rates, Process: traffic.Poisson, Duration: 300 * ms, Seed: 4}
 	cfg := config(t, s.System, "rollout")
 	if cfg.Arrivals, err = traffic.Arrivals(); err != nil {
 		t.Fatal(err)

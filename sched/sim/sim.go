@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Config is one simulation.
@@ -18,7 +19,7 @@ type Config struct {
 	// Engine is the engine's configuration; its policy must be new.
 	Engine sched.Config
 	// Arrivals are the releases, in order of time.
-	Arrivals []sched.Arrival
+	Arrivals []traffic.Arrival
 	// Duration says how long a dispatched layer takes; nil means as long as
 	// predicted.
 	Duration Durations

@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const ms = time.Millisecond
@@ -80,7 +81,7 @@ func equal(t *testing.T, got []string, want ...string) {
 // lower accelerator before the higher, and the release finds both idle.
 func TestCompletionBeforeRelease(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{At: 0, Model: 1}, {At: 1 * ms, Model: 0}, {At: 4 * ms, Model: 0}}
+		c.Arrivals = []traffic.Arrival{{At: 0, Model: 1}, {At: 1 * ms, Model: 0}, {At: 4 * ms, Model: 0}}
 	})
 	equal(t, lines,
 		"0s release b#0", "0s dispatch b#0 layer 0 on x",
@@ -99,7 +100,7 @@ func TestCompletionBeforeRelease(t *testing.T) {
 func TestDurations(t *testing.T) {
 	var asked []string
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{At: 1 * ms, Model: 1}, {At: 1 * ms, Model: 0}}
+		c.Arrivals = []traffic.Arrival{{At: 1 * ms, Model: 1}, {At: 1 * ms, Model: 0}}
 		c.Duration = func(at time.Duration, d sched.Dispatch) time.Duration {
 			asked = append(asked, fmt.Sprintf("%v job %d layer %d predicted %v", at, d.Job, d.Layer, d.Finish-at))
 			return time.Duration(3*d.Layer-1) * ms // -1, 2
@@ -128,7 +129,7 @@ func (never) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return 
 func TestDrain(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
 		c.Engine.Policy = never{}
-		c.Arrivals = []sched.Arrival{{At: 0, Model: 0}, {At: 2 * ms, Model: 1}}
+		c.Arrivals = []traffic.Arrival{{At: 0, Model: 0}, {At: 2 * ms, Model: 1}}
 	})
 	equal(t, lines, "0s release a#0", "2ms release b#1", "2ms stop", "2ms a#0 dropped: run stopped", "2ms b#1 dropped: run stopped")
 	if end != 2*ms {
@@ -142,7 +143,7 @@ func TestNarrowLayer(t *testing.T) {
 	for _, p := range sched.Policies() {
 		lines, _ := run(t, two(), p.Name, func(c *sim.Config) {
 			for i := range 4 {
-				c.Arrivals = append(c.Arrivals, sched.Arrival{At: time.Duration(i) * 10 * ms, Model: 1})
+				c.Arrivals = append(c.Arrivals, traffic.Arrival{At: time.Duration(i) * 10 * ms, Model: 1})
 			}
 		})
 		for _, l := range lines {
@@ -168,10 +169,10 @@ func TestInvalid(t *testing.T) {
 		want   string
 	}{
 		{"engine", func(c *sim.Config) { c.Engine.Policy = nil }, "no policy"},
-		{"unsorted", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{At: 2 * ms}, {At: 1 * ms}} }, "arrival 1 at 1ms comes after one at 2ms"},
-		{"before the start", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{At: -1}} }, "a time from 0"},
-		{"no such model", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{Model: 2}} }, "a model from 0 to 1"},
-		{"negative model", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{Model: -1}} }, "a model from 0 to 1"},
+		{"unsorted", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: 2 * ms}, {At: 1 * ms}} }, "arrival 1 at 1ms comes after one at 2ms"},
+		{"before the start", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: -1}} }, "a time from 0"},
+		{"no such model", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{Model: 2}} }, "a model from 0 to 1"},
+		{"negative model", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{Model: -1}} }, "a model from 0 to 1"},
 	} {
 		cfg := config(t, two(), "fcfs")
 		c.change(&cfg)
@@ -184,7 +185,7 @@ func TestInvalid(t *testing.T) {
 // TestSameInputsSameLog: two simulations of the same inputs give the same log,
 // to the byte, whatever the policy and the drop policy.
 func TestSameInputsSameLog(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{120, 60}, Process: sched.Poisson, Duration: 2 * time.Second, Seed: 3}
+	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: 2 * time.Second, Seed: 3}
 	for _, p := range sched.Policies() {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			var logs [2]string

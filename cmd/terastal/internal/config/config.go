@@ -22,6 +22,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 	"github.com/terastal/terastal/variants"
 )
 
@@ -598,13 +599,13 @@ func (m *Model) validateTrigger() error {
 const PhasesGiven = "given"
 
 func (t *Traffic) validate() error {
-	if _, err := sched.ParseArrivals(t.Arrivals); err != nil {
+	if _, err := traffic.ParseProcess(t.Arrivals); err != nil {
 		return fmt.Errorf("traffic.arrivals: %w", err)
 	}
-	if _, err := sched.ParsePhases(t.Phases); err != nil && t.Phases != PhasesGiven {
+	if _, err := traffic.ParsePhases(t.Phases); err != nil && t.Phases != PhasesGiven {
 		return fmt.Errorf("traffic.phases: %w, given", err)
 	}
-	if (t.Arrivals == sched.Recorded.String()) != (t.Trace != "") {
+	if (t.Arrivals == traffic.Recorded.String()) != (t.Trace != "") {
 		return fmt.Errorf("traffic.arrivals is %q and traffic.trace %q: arrivals \"trace\" need a file, and only they take one", t.Arrivals, t.Trace)
 	}
 	if !(t.Scale > 0) || math.IsInf(t.Scale, 0) {

@@ -30,6 +30,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const msec = time.Millisecond
@@ -63,7 +64,7 @@ func simulate(t testing.TB, first, policy, driver string, d time.Duration) *even
 	if err != nil {
 		t.Fatal(err)
 	}
-	arrivals, err := (&sched.Traffic{Rates: l.Header.Rates, Process: sched.Poisson, Duration: d, Seed: 7}).Arrivals()
+	arrivals, err := (&traffic.Config{Rates: l.Header.Rates, Process: traffic.Poisson, Duration: d, Seed: 7}).Arrivals()
 	if err != nil {
 		t.Fatal(err)
 	}

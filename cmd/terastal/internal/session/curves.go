@@ -18,6 +18,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // CurveOptions say where miss-rate curves are looked at.
@@ -43,10 +44,10 @@ func (o *CurveOptions) Check(c *config.Config) error {
 	if !(o.Limit > 0 && o.Limit < 1) || !(o.Resolution >= 1e-4) {
 		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
 	}
-	switch p, err := sched.ParseArrivals(c.Traffic.Arrivals); {
+	switch p, err := traffic.ParseProcess(c.Traffic.Arrivals); {
 	case err != nil:
 		return err
-	case p == sched.Recorded || p == sched.ClosedLoop:
+	case p == traffic.Recorded || p == traffic.ClosedLoop:
 		return fmt.Errorf("%w: arrivals %q have no rates that could be scaled", config.ErrInvalid, c.Traffic.Arrivals)
 	}
 	return nil
@@ -67,10 +68,10 @@ func (f *Flow) Curves(ctx context.Context, o CurveOptions) (*comparison.Curves, 
 func ScenarioCurves(ctx context.Context, s *scenario.Scenario, c *config.Config, progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
 	cell := study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
 	var err error
-	if cell.Arrivals, err = sched.ParseArrivals(c.Traffic.Arrivals); err != nil {
+	if cell.Arrivals, err = traffic.ParseProcess(c.Traffic.Arrivals); err != nil {
 		return nil, err
 	}
-	if cell.Phases, err = sched.ParsePhases(c.Traffic.Phases); err != nil {
+	if cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases); err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrInvalid, err)
 	}
 	if cell.Drop, err = sched.ParseDrop(c.Drop); err != nil {

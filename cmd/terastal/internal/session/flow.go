@@ -22,6 +22,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/sched/traffic"
 	"github.com/terastal/terastal/variants"
 )
 
@@ -409,27 +410,27 @@ func (f *Flow) scale(by float64) {
 func (f *Flow) PlanPath() string { return filepath.Join(f.Config.Out, "plan.json") }
 
 // Traffic is the configuration's traffic at the planned rates.
-func (f *Flow) Traffic() (sched.Traffic, error) {
+func (f *Flow) Traffic() (traffic.Config, error) {
 	c := &f.Config.Traffic
-	t := sched.Traffic{Rates: f.Rates, Jitter: c.Jitter, BurstOn: c.BurstOn, BurstOff: c.BurstOff, Duration: c.Duration, Seed: c.Seed}
+	t := traffic.Config{Rates: f.Rates, Jitter: c.Jitter, BurstOn: c.BurstOn, BurstOff: c.BurstOff, Duration: c.Duration, Seed: c.Seed}
 	var err error
-	if t.Process, err = sched.ParseArrivals(c.Arrivals); err != nil {
+	if t.Process, err = traffic.ParseProcess(c.Arrivals); err != nil {
 		return t, err
 	}
 	if c.Phases == config.PhasesGiven {
 		for _, m := range f.Config.Models {
 			t.FirstRelease = append(t.FirstRelease, m.Phase)
 		}
-	} else if t.Phases, err = sched.ParsePhases(c.Phases); err != nil {
+	} else if t.Phases, err = traffic.ParsePhases(c.Phases); err != nil {
 		return t, err
 	}
-	if t.Process == sched.Recorded {
+	if t.Process == traffic.Recorded {
 		t.Recorded, err = f.readTrace(c.Trace)
 	}
 	return t, err
 }
 
-func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
+func (f *Flow) readTrace(name string) ([]traffic.Arrival, error) {
 	path, err := f.Config.Path(name, f.opts.Root)
 	if err != nil {
 		return nil, err
@@ -443,7 +444,7 @@ func (f *Flow) readTrace(name string) ([]sched.Arrival, error) {
 	for _, m := range f.Config.Models {
 		names = append(names, m.Name)
 	}
-	out, err := sched.ReadArrivals(file, names)
+	out, err := traffic.Read(file, names)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // newResult describes the flow's plan.
@@ -226,16 +227,16 @@ func errUnscheduled() error {
 	return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, runtime.Unscheduled)
 }
 
-func (f *Flow) simulate(name string, traffic sched.Traffic, arrivals []sched.Arrival) (*eventlog.Log, error) {
+func (f *Flow) simulate(name string, t traffic.Config, arrivals []traffic.Arrival) (*eventlog.Log, error) {
 	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: name, Drop: f.Config.Drop, Queue: f.Config.Queue,
-		Seed: traffic.Seed, Adapt: f.Config.Adapt, ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration,
-		System: *f.Tables.System(), Rates: traffic.Rates, Duration: traffic.Duration}}
+		Seed: t.Seed, Adapt: f.Config.Adapt, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration,
+		System: *f.Tables.System(), Rates: t.Rates, Duration: t.Duration}}
 	var records eventlog.Buffer
 	engine, err := log.Header.Engine(&records)
 	if err != nil {
 		return nil, err
 	}
-	drawn, err := f.Profile.Durations(traffic.Seed)
+	drawn, err := f.Profile.Durations(t.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +288,7 @@ func (f *Flow) Study(ctx context.Context, o StudyOptions) ([]study.Result, error
 
 // study is the configuration as a cell without a policy, and how to simulate it.
 func (f *Flow) study(o StudyOptions) (cell study.Cell, so study.Options, err error) {
-	traffic, err := f.Traffic()
+	t, err := f.Traffic()
 	if err != nil {
 		return cell, so, err
 	}
@@ -299,10 +300,10 @@ func (f *Flow) study(o StudyOptions) (cell study.Cell, so study.Options, err err
 		return cell, so, errUnscheduled()
 	}
 	const name = "configuration"
-	cell = study.Cell{Scenario: name, Arrivals: traffic.Process, Scale: 1, Drop: drop, Noise: o.Noise}
-	so = study.Options{Seeds: o.Seeds, FirstSeed: traffic.Seed, Duration: traffic.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,
+	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: drop, Noise: o.Noise}
+	so = study.Options{Seeds: o.Seeds, FirstSeed: t.Seed, Duration: t.Duration, Adapt: f.Config.Adapt, Queue: f.Config.Queue,
 		Systems: map[string]scenario.Scenario{name: {Name: name, System: *f.Tables.System(), Rates: f.Rates}},
-		Traffic: func(c *study.Cell, seed uint64) sched.Traffic { return scaled(traffic, c.Scale, seed) }}
+		Traffic: func(c *study.Cell, seed uint64) traffic.Config { return scaled(t, c.Scale, seed) }}
 	so.Interference = o.Interference
 	if o.Durations == "" && o.Noise > 0 {
 		o.Durations = Expected
@@ -315,7 +316,7 @@ func (f *Flow) study(o StudyOptions) (cell study.Cell, so study.Options, err err
 }
 
 // scaled is traffic at a multiple of its rates, with a seed of its own.
-func scaled(t sched.Traffic, scale float64, seed uint64) sched.Traffic {
+func scaled(t traffic.Config, scale float64, seed uint64) traffic.Config {
 	t.Seed, t.Rates = seed, slices.Clone(t.Rates)
 	for m := range t.Rates {
 		t.Rates[m] *= scale

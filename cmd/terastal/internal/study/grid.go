@@ -14,13 +14,14 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Traffic is how requests arrive in a study, as one word of the command line.
 type Traffic struct {
 	Name     string
-	Arrivals sched.ArrivalProcess
-	Phases   sched.PhasePolicy
+	Arrivals traffic.Process
+	Phases   traffic.Phases
 	Jitter   float64
 	Short    string
 }
@@ -28,11 +29,11 @@ type Traffic struct {
 // Traffics lists the arrival processes of studies.
 func Traffics() []Traffic {
 	return []Traffic{
-		{"periodic", sched.Periodic, sched.RandomPhases, 0, "periodic, each stream with a random phase"},
-		{"jitter", sched.Periodic, sched.RandomPhases, 0.25, "periodic, each release late by up to 25 % of the period"},
-		{"aligned", sched.Periodic, sched.AlignedPhases, 0, "periodic, all streams begin at once"},
-		{"poisson", sched.Poisson, sched.RandomPhases, 0, "independent exponential intervals"},
-		{"bursts", sched.Bursts, sched.RandomPhases, 0, "Poisson, on and off for 200 ms each on average"},
+		{"periodic", traffic.Periodic, traffic.RandomPhases, 0, "periodic, each stream with a random phase"},
+		{"jitter", traffic.Periodic, traffic.RandomPhases, 0.25, "periodic, each release late by up to 25 % of the period"},
+		{"aligned", traffic.Periodic, traffic.AlignedPhases, 0, "periodic, all streams begin at once"},
+		{"poisson", traffic.Poisson, traffic.RandomPhases, 0, "independent exponential intervals"},
+		{"bursts", traffic.Bursts, traffic.RandomPhases, 0, "Poisson, on and off for 200 ms each on average"},
 	}
 }
 

@@ -22,13 +22,14 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Cell is one point of a grid: a scenario under some traffic with one policy.
 type Cell struct {
 	Scenario string
-	Arrivals sched.ArrivalProcess
-	Phases   sched.PhasePolicy
+	Arrivals traffic.Process
+	Phases   traffic.Phases
 	Jitter   float64
 	Scale    float64 // multiplies all rates; deadlines stay
 	Drop     sched.DropPolicy
@@ -64,7 +65,7 @@ type Options struct {
 	Queue int
 	// Traffic, if not nil, makes a cell's traffic, at its scale, instead of the
 	// cell itself.
-	Traffic func(c *Cell, seed uint64) sched.Traffic
+	Traffic func(c *Cell, seed uint64) traffic.Config
 	// FirstSeed is the first of them; zero means 1.
 	FirstSeed uint64
 	Duration  time.Duration
@@ -215,11 +216,11 @@ func Interval(xs []float64) (mean, low, high float64) {
 
 // simulate runs one seed.
 func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duration, error) {
-	traffic := c.trafficOf(p.Rates, seed, o.Duration)
+	released := c.trafficOf(p.Rates, seed, o.Duration)
 	if o.Traffic != nil {
-		traffic = o.Traffic(&c, seed)
+		released = o.Traffic(&c, seed)
 	}
-	arrivals, err := traffic.Arrivals()
+	arrivals, err := released.Arrivals()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -233,7 +234,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	}
 	t := newTally(&p.System)
 	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
-		ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration, Adapt: o.Adapt}}
+		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
 		for k, row := range o.Slowdowns {
@@ -279,12 +280,12 @@ func uniform(x float64, n int) [][]float64 {
 }
 
 // trafficOf is the cell's traffic at its scale of the given rates.
-func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) sched.Traffic {
+func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) traffic.Config {
 	rates := make([]float64, len(base))
 	for m, r := range base {
 		rates[m] = r * c.Scale
 	}
-	return sched.Traffic{Rates: rates, Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, FirstRelease: aligned(*c, len(rates), seed),
+	return traffic.Config{Rates: rates, Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, FirstRelease: aligned(*c, len(rates), seed),
 		BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
 }
 
@@ -292,7 +293,7 @@ func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) sc
 // microsecond, in an order that the seed draws. Exactly at once, the run would
 // be one trajectory that hangs on how ties are broken.
 func aligned(c Cell, models int, seed uint64) []time.Duration {
-	if c.Arrivals != sched.Periodic || c.Phases != sched.AlignedPhases {
+	if c.Arrivals != traffic.Periodic || c.Phases != traffic.AlignedPhases {
 		return nil
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x616c6967))

@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // own is a scenario of one accelerator that model a (2 ms, 100/s) loads to 20 %
@@ -64,7 +65,7 @@ func few(t *testing.T) []study.Cell {
 // TestRun works one cell out by hand.
 func TestRun(t *testing.T) {
 	o := options()
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf"}}, o)[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf"}}, o)[0]
 	a, b := r.Models[0], r.Models[1]
 	if a.Released != 300 || a.Met != 300 || a.MissRate != 0 || a.RatePerS != 100 || a.DeadlineMS != 10 {
 		t.Errorf("a: %+v", a)
@@ -131,7 +132,7 @@ func TestDurations(t *testing.T) {
 	o.Durations = func(seed uint64) sim.Durations {
 		return func(time.Duration, sched.Dispatch) time.Duration { return time.Duration(seed) * 4 * time.Millisecond }
 	}
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}}, o)[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}}, o)[0]
 	if !(r.BySeed[0] < r.BySeed[1] && r.BySeed[1] < r.BySeed[2]) {
 		t.Errorf("with longer layers by seed, miss rates %v", r.BySeed)
 	}
@@ -142,7 +143,7 @@ func TestGrid(t *testing.T) {
 	if n := 2 * 5 * 2 * 2 * 1 * 3; len(all) != n {
 		t.Errorf("%d cells, want %d", len(all), n)
 	}
-	if want := (study.Cell{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Drop: sched.DropLate, Policy: "terastal"}); all[1] != want {
+	if want := (study.Cell{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Drop: sched.DropLate, Policy: "terastal"}); all[1] != want {
 		t.Errorf("the second cell is %+v, want %+v", all[1], want)
 	}
 	for _, c := range []struct {
@@ -362,7 +363,7 @@ func TestUnknownAccuracy(t *testing.T) {
 	m.Layers[0].Implementations = append(m.Layers[0].Implementations, sched.Implementation{Name: "v", Variant: 1, Latency: []time.Duration{time.Millisecond}})
 	o := options()
 	o.Systems = map[string]scenario.Scenario{"own": s}
-	results := run(t, []study.Cell{{Scenario: "own", Arrivals: sched.Periodic, Scale: 1, Policy: "terastal"}}, o)
+	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "terastal"}}, o)
 	if r := results[0]; r.Accuracy != nil || r.Models[0].NormalizedAccuracy != nil || r.Models[0].VariantsUsed == 0 {
 		t.Errorf("accuracy %v, of the models %+v", r.Accuracy, r.Models)
 	}

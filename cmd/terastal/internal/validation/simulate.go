@@ -12,11 +12,12 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // replayed are the scheduled releases of a log, in order; those that the engine
 // made by itself it will make again. Jobs are the log's names of them.
-func replayed(log *eventlog.Log) (arrivals []sched.Arrival, jobs []int64) {
+func replayed(log *eventlog.Log) (arrivals []traffic.Arrival, jobs []int64) {
 	var releases []*eventlog.Record
 	for i := range log.Records {
 		if r := &log.Records[i]; r.Kind == sched.Released && r.Job < sched.FirstOwnJob {
@@ -27,7 +28,7 @@ func replayed(log *eventlog.Log) (arrivals []sched.Arrival, jobs []int64) {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Job, b.Job))
 	})
 	for _, r := range releases {
-		arrivals, jobs = append(arrivals, sched.Arrival{At: r.Start, Model: int(r.Model)}), append(jobs, r.Job)
+		arrivals, jobs = append(arrivals, traffic.Arrival{At: r.Start, Model: int(r.Model)}), append(jobs, r.Job)
 	}
 	return arrivals, jobs
 }
@@ -80,7 +81,7 @@ func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, err
 	return out, nil
 }
 
-func (p *Predictor) draw(log *eventlog.Log, arrivals []sched.Arrival, jobs []int64, seed uint64) (*eventlog.Log, error) {
+func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []int64, seed uint64) (*eventlog.Log, error) {
 	var records eventlog.Buffer
 	engine, err := log.Header.Engine(&records)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const us = time.Microsecond
@@ -41,7 +42,7 @@ type world struct {
 
 // play makes the log of a real run of the system in a world.
 func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy string, seed uint64) *eventlog.Log {
-	traffic := sched.Traffic{Rates: []float64{350, 300}, Process: sched.Poisson, Duration: 4 * time.Second, Seed: seed}
+	traffic := traffic.Config{Rates: []float64{350, 300}, Process: traffic.Poisson, Duration: 4 * time.Second, Seed: seed}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)

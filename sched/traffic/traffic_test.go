@@ -1,4 +1,4 @@
-package sched_test
+package traffic
 
 import (
 	"errors"
@@ -8,12 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/sched"
 	"pgregory.net/rapid"
 )
 
-func arrivals(t failer, traffic sched.Traffic) []sched.Arrival {
-	t.Helper()
+func arrivals(t interface{ Fatal(...any) }, traffic Config) []Arrival {
 	out, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
@@ -22,7 +20,7 @@ func arrivals(t failer, traffic sched.Traffic) []sched.Arrival {
 }
 
 // ofModel are the release times of one model.
-func ofModel(list []sched.Arrival, model int) []time.Duration {
+func ofModel(list []Arrival, model int) []time.Duration {
 	var out []time.Duration
 	for _, a := range list {
 		if a.Model == model {
@@ -32,11 +30,14 @@ func ofModel(list []sched.Arrival, model int) []time.Duration {
 	return out
 }
 
+// number draws from 0 to n-1.
+func number(t *rapid.T, n int, label string) int { return rapid.IntRange(0, n-1).Draw(t, label) }
+
 // drawTraffic draws traffic with up to some hundred arrivals.
-func drawTraffic(t *rapid.T) sched.Traffic {
-	traffic := sched.Traffic{
-		Process:  sched.ArrivalProcess(number(t, 2, "process")),
-		Phases:   sched.PhasePolicy(number(t, 2, "phases")),
+func drawTraffic(t *rapid.T) Config {
+	traffic := Config{
+		Process:  Process(number(t, 2, "process")),
+		Phases:   Phases(number(t, 2, "phases")),
 		Jitter:   rapid.SampledFrom([]float64{0, 0.25, 1}).Draw(t, "jitter"),
 		Duration: time.Duration(rapid.Int64Range(1, int64(2*time.Second)).Draw(t, "duration")),
 		Seed:     rapid.Uint64().Draw(t, "seed"),
@@ -50,7 +51,7 @@ func drawTraffic(t *rapid.T) sched.Traffic {
 // TestTrafficLaws: arrivals are deterministic, ordered by time and model, within
 // the duration, and one model's do not depend on the others.
 func TestTrafficLaws(t *testing.T) {
-	check(t, func(t *rapid.T) {
+	rapid.Check(t, func(t *rapid.T) {
 		traffic := drawTraffic(t)
 		list := arrivals(t, traffic)
 		if !slices.Equal(list, arrivals(t, traffic)) {
@@ -94,9 +95,9 @@ func TestTrafficLaws(t *testing.T) {
 // TestPeriodic: gaps of one period, a first release within it, and as many
 // releases as fit.
 func TestPeriodic(t *testing.T) {
-	check(t, func(t *rapid.T) {
+	rapid.Check(t, func(t *rapid.T) {
 		traffic := drawTraffic(t)
-		traffic.Process, traffic.Jitter = sched.Periodic, 0
+		traffic.Process, traffic.Jitter = Periodic, 0
 		list := arrivals(t, traffic)
 		for m, rate := range traffic.Rates {
 			period := float64(time.Second) / rate
@@ -105,7 +106,7 @@ func TestPeriodic(t *testing.T) {
 			if len(at) > 0 {
 				phase = float64(at[0])
 			}
-			if traffic.Phases == sched.AlignedPhases && (len(at) == 0 || at[0] != 0) {
+			if traffic.Phases == AlignedPhases && (len(at) == 0 || at[0] != 0) {
 				t.Fatalf("model %d is not aligned: %v", m, at)
 			}
 			if phase >= period {
@@ -126,7 +127,7 @@ func TestPeriodic(t *testing.T) {
 // TestJitter: every release is late by less than its share of the period, and
 // some by more than half of that.
 func TestJitter(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{50, 20}, Duration: 20 * time.Second, Seed: 7}
+	traffic := Config{Rates: []float64{50, 20}, Duration: 20 * time.Second, Seed: 7}
 	plain := arrivals(t, traffic)
 	traffic.Jitter = 0.5
 	late := arrivals(t, traffic)
@@ -150,7 +151,7 @@ func TestJitter(t *testing.T) {
 // TestPoisson: counts and gaps have the moments of a Poisson process, within
 // five standard errors, and another seed gives other releases.
 func TestPoisson(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{100, 7}, Process: sched.Poisson, Duration: 200 * time.Second, Seed: 5}
+	traffic := Config{Rates: []float64{100, 7}, Process: Poisson, Duration: 200 * time.Second, Seed: 5}
 	list := arrivals(t, traffic)
 	for m, rate := range traffic.Rates {
 		at := ofModel(list, m)
@@ -186,8 +187,8 @@ func TestPoisson(t *testing.T) {
 
 // TestModelsDiffer: models with the same rate have releases of their own.
 func TestModelsDiffer(t *testing.T) {
-	for _, process := range []sched.ArrivalProcess{sched.Periodic, sched.Poisson} {
-		list := arrivals(t, sched.Traffic{Rates: []float64{10, 10}, Process: process, Duration: time.Second})
+	for _, process := range []Process{Periodic, Poisson} {
+		list := arrivals(t, Config{Rates: []float64{10, 10}, Process: process, Duration: time.Second})
 		if slices.Equal(ofModel(list, 0), ofModel(list, 1)) {
 			t.Errorf("%v: both models are released at %v", process, ofModel(list, 0))
 		}
@@ -199,7 +200,7 @@ func TestPhases(t *testing.T) {
 	const seeds = 1000
 	sum := 0.0
 	for seed := range uint64(seeds) {
-		at := arrivals(t, sched.Traffic{Rates: []float64{10}, Duration: 100 * time.Millisecond, Seed: seed})
+		at := arrivals(t, Config{Rates: []float64{10}, Duration: 100 * time.Millisecond, Seed: seed})
 		sum += at[0].At.Seconds() * 10
 	}
 	if mean := sum / seeds; math.Abs(mean-0.5) > 5*math.Sqrt(1.0/12/seeds) {
@@ -208,35 +209,35 @@ func TestPhases(t *testing.T) {
 }
 
 func TestTrafficErrors(t *testing.T) {
-	good := sched.Traffic{Rates: []float64{10}, Duration: time.Second}
+	good := Config{Rates: []float64{10}, Duration: time.Second}
 	for _, c := range []struct {
 		name   string
-		change func(*sched.Traffic)
+		change func(*Config)
 		want   string
 	}{
-		{"no rates", func(t *sched.Traffic) { t.Rates = nil }, "no rates"},
-		{"no time", func(t *sched.Traffic) { t.Duration = 0 }, "duration 0s"},
-		{"negative rate", func(t *sched.Traffic) { t.Rates = []float64{1, -1} }, "rate -1 of model 1"},
-		{"rate NaN", func(t *sched.Traffic) { t.Rates = []float64{math.NaN()} }, "rate NaN"},
-		{"infinite rate", func(t *sched.Traffic) { t.Rates = []float64{math.Inf(1)} }, "rate +Inf"},
-		{"rate too low for a period", func(t *sched.Traffic) { t.Rates = []float64{1e-300} }, "too low"},
-		{"negative jitter", func(t *sched.Traffic) { t.Jitter = -0.1 }, "jitter"},
-		{"jitter above 1", func(t *sched.Traffic) { t.Jitter = 1.1 }, "jitter"},
-		{"jitter NaN", func(t *sched.Traffic) { t.Jitter = math.NaN() }, "jitter"},
-		{"too many", func(t *sched.Traffic) { t.Rates = []float64{1e9} }, "lower the rates"},
-		{"no such process", func(t *sched.Traffic) { t.Process = 9 }, "process"},
-		{"no such phases", func(t *sched.Traffic) { t.Phases = 9 }, "phases"},
+		{"no rates", func(t *Config) { t.Rates = nil }, "no rates"},
+		{"no time", func(t *Config) { t.Duration = 0 }, "duration 0s"},
+		{"negative rate", func(t *Config) { t.Rates = []float64{1, -1} }, "rate -1 of model 1"},
+		{"rate NaN", func(t *Config) { t.Rates = []float64{math.NaN()} }, "rate NaN"},
+		{"infinite rate", func(t *Config) { t.Rates = []float64{math.Inf(1)} }, "rate +Inf"},
+		{"rate too low for a period", func(t *Config) { t.Rates = []float64{1e-300} }, "too low"},
+		{"negative jitter", func(t *Config) { t.Jitter = -0.1 }, "jitter"},
+		{"jitter above 1", func(t *Config) { t.Jitter = 1.1 }, "jitter"},
+		{"jitter NaN", func(t *Config) { t.Jitter = math.NaN() }, "jitter"},
+		{"too many", func(t *Config) { t.Rates = []float64{1e9} }, "lower the rates"},
+		{"no such process", func(t *Config) { t.Process = 9 }, "process"},
+		{"no such phases", func(t *Config) { t.Phases = 9 }, "phases"},
 	} {
 		traffic := good
 		c.change(&traffic)
 		list, err := traffic.Arrivals()
-		if !errors.Is(err, sched.ErrInvalidTraffic) || !strings.Contains(err.Error(), c.want) {
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %d arrivals, error %v, want one with %q", c.name, len(list), err, c.want)
 		}
 	}
 	// Very low rates are fine: no release, or one.
 	for _, jitter := range []float64{0, 1} {
-		low := sched.Traffic{Rates: []float64{1e-12}, Duration: time.Second, Phases: sched.AlignedPhases, Jitter: jitter}
+		low := Config{Rates: []float64{1e-12}, Duration: time.Second, Phases: AlignedPhases, Jitter: jitter}
 		for _, a := range arrivals(t, low) {
 			if a.At < 0 || a.At >= time.Second {
 				t.Errorf("jitter %v: release at %v", jitter, a.At)
@@ -246,20 +247,49 @@ func TestTrafficErrors(t *testing.T) {
 }
 
 func TestParseTraffic(t *testing.T) {
-	for p := sched.Periodic; p <= sched.Recorded; p++ {
-		if got, err := sched.ParseArrivals(p.String()); err != nil || got != p {
+	for p := Periodic; p <= Recorded; p++ {
+		if got, err := ParseProcess(p.String()); err != nil || got != p {
 			t.Errorf("%v parses as %v, %v", p, got, err)
 		}
 	}
-	for _, p := range []sched.PhasePolicy{sched.RandomPhases, sched.AlignedPhases} {
-		if got, err := sched.ParsePhases(p.String()); err != nil || got != p {
+	for _, p := range []Phases{RandomPhases, AlignedPhases} {
+		if got, err := ParsePhases(p.String()); err != nil || got != p {
 			t.Errorf("%v parses as %v, %v", p, got, err)
 		}
 	}
-	if _, err := sched.ParseArrivals("now and then"); err == nil || !strings.Contains(err.Error(), "periodic, poisson") {
+	if _, err := ParseProcess("now and then"); err == nil || !strings.Contains(err.Error(), "periodic, poisson") {
 		t.Errorf("an unknown process: %v", err)
 	}
-	if _, err := sched.ParsePhases("lunar"); err == nil || !strings.Contains(err.Error(), "random, aligned") {
+	if _, err := ParsePhases("lunar"); err == nil || !strings.Contains(err.Error(), "random, aligned") {
 		t.Errorf("unknown phases: %v", err)
 	}
+}
+
+func FuzzRead(f *testing.F) {
+	for _, s := range []string{
+		"model,release_us\na,1\nb,0.5\na,0\n",
+		"# recorded\nmodel, release_us\n\"a\", 1e3\n",
+		"", "model\n", "model,release_us\nc,1\n", "model,release_us\na,-1\n", "model,release_us\na,NaN\n", "model,release_us\na,1e300\n",
+		"model,release_us\na\n", "model,release_us\n\"a,1\n", "\ufeffmodel,release_us\na,1\n", "model,release_us\r\na,1\r\n",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		arrivals, err := Read(strings.NewReader(text), []string{"a", "b"})
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatalf("error %v", err)
+			}
+			return
+		}
+		if !slices.IsSortedFunc(arrivals, func(a, b Arrival) int { return int(max(-1, min(1, a.At-b.At))) }) {
+			t.Fatalf("out of order: %v", arrivals)
+		}
+		// What is read can be played.
+		traffic := Config{Rates: []float64{0, 0}, Process: Recorded, Recorded: arrivals, Duration: 1 << 50}
+		played, err := traffic.Arrivals()
+		if err != nil || !slices.Equal(played, arrivals) {
+			t.Fatalf("read %v, played %v (%v)", arrivals, played, err)
+		}
+	})
 }

@@ -1,4 +1,8 @@
-package sched
+// Package traffic makes the releases of a run: periodic streams, Poisson
+// arrivals, bursts, or what was recorded. The same [Config] gives the same
+// arrivals everywhere, to the byte; package sim plays them in virtual time,
+// package runtime in real time.
+package traffic
 
 import (
 	"errors"
@@ -10,16 +14,16 @@ import (
 	"time"
 )
 
-// ErrInvalidTraffic is wrapped by every error about traffic that makes no
+// ErrInvalid is wrapped by every error about traffic that makes no
 // sense.
-var ErrInvalidTraffic = errors.New("invalid traffic")
+var ErrInvalid = errors.New("invalid traffic")
 
-// ArrivalProcess says how the releases of a stream are spaced.
-type ArrivalProcess uint8
+// Process says how the releases of a model are spaced.
+type Process uint8
 
 const (
 	// Periodic releases one job per period.
-	Periodic ArrivalProcess = iota
+	Periodic Process = iota
 	// Poisson releases jobs at independent, exponentially distributed
 	// intervals.
 	Poisson
@@ -29,58 +33,58 @@ const (
 	Bursts
 	// ClosedLoop has one request of each model in the system: the next is
 	// released when it ends. Rates say nothing about it. The engine makes the
-	// releases after the first; see Config.Until.
+	// releases after the first; see sched.Config.Until.
 	ClosedLoop
-	// Recorded plays Traffic.Recorded.
+	// Recorded plays Config.Recorded.
 	Recorded
 )
 
 var arrivalNames = [...]string{"periodic", "poisson", "bursts", "closed", "trace"}
 
-func (a ArrivalProcess) String() string { return arrivalNames[a] }
+func (a Process) String() string { return arrivalNames[a] }
 
-// ParseArrivals reads "periodic", "poisson", "bursts", "closed" or "trace".
-func ParseArrivals(s string) (ArrivalProcess, error) {
+// ParseProcess reads "periodic", "poisson", "bursts", "closed" or "trace".
+func ParseProcess(s string) (Process, error) {
 	for i, n := range arrivalNames {
 		if s == n {
-			return ArrivalProcess(i), nil
+			return Process(i), nil
 		}
 	}
 	return 0, fmt.Errorf("unknown arrival process %q, have %s", s, strings.Join(arrivalNames[:], ", "))
 }
 
-// PhasePolicy says when the first job of a periodic stream is released.
-type PhasePolicy uint8
+// Phases says when the first job of a periodic stream is released.
+type Phases uint8
 
 const (
 	// RandomPhases draws each stream's first release uniformly from its period.
-	RandomPhases PhasePolicy = iota
+	RandomPhases Phases = iota
 	// AlignedPhases releases the first job of every stream at time zero.
 	AlignedPhases
 )
 
 var phaseNames = [...]string{"random", "aligned"}
 
-func (p PhasePolicy) String() string { return phaseNames[p] }
+func (p Phases) String() string { return phaseNames[p] }
 
 // ParsePhases reads "random" or "aligned".
-func ParsePhases(s string) (PhasePolicy, error) {
+func ParsePhases(s string) (Phases, error) {
 	for i, n := range phaseNames {
 		if s == n {
-			return PhasePolicy(i), nil
+			return Phases(i), nil
 		}
 	}
 	return 0, fmt.Errorf("unknown phases %q, have %s", s, strings.Join(phaseNames[:], ", "))
 }
 
-// Traffic describes the releases of a run. The same traffic and seed give the
+// Config describes the releases of a run. The same traffic and seed give the
 // same arrivals everywhere.
-type Traffic struct {
+type Config struct {
 	// Rates holds the mean releases per second of each model.
 	// A model with rate zero has no releases of its own.
 	Rates   []float64
-	Process ArrivalProcess
-	Phases  PhasePolicy
+	Process Process
+	Phases  Phases
 	// FirstRelease, if not nil, gives each periodic stream's phase and beats
 	// Phases.
 	FirstRelease []time.Duration
@@ -106,9 +110,9 @@ const MaxArrivals = 1 << 24
 // Duration, in order of time; simultaneous ones in order of model. Every model
 // draws from a generator of its own, so that changing one model leaves the
 // others' arrivals as they were.
-func (t *Traffic) Arrivals() ([]Arrival, error) {
+func (t *Config) Arrivals() ([]Arrival, error) {
 	if err := t.validate(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidTraffic, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if t.Process == Recorded {
 		n := 0
@@ -143,7 +147,7 @@ func (t *Traffic) Arrivals() ([]Arrival, error) {
 	return out, nil
 }
 
-func (t *Traffic) periodic(out []Arrival, m int, rng *rand.Rand) []Arrival {
+func (t *Config) periodic(out []Arrival, m int, rng *rand.Rand) []Arrival {
 	period := float64(time.Second) / t.Rates[m]
 	phase := rng.Float64() * period
 	switch {
@@ -174,7 +178,7 @@ func poisson(out []Arrival, m int, rng *rand.Rand, mean, from, to float64) []Arr
 	return out
 }
 
-func (t *Traffic) bursts(out []Arrival, m int, rng *rand.Rand) []Arrival {
+func (t *Config) bursts(out []Arrival, m int, rng *rand.Rand) []Arrival {
 	on, off := float64(t.BurstOn), float64(t.BurstOff)
 	mean := float64(time.Second) / t.Rates[m] * on / (on + off)
 	// It starts within either phase, as likely as that phase is.
@@ -190,7 +194,7 @@ func (t *Traffic) bursts(out []Arrival, m int, rng *rand.Rand) []Arrival {
 	return out
 }
 
-func (t *Traffic) validate() error {
+func (t *Config) validate() error {
 	if t.Duration <= 0 {
 		return fmt.Errorf("duration %v, must be positive", t.Duration)
 	}
@@ -219,7 +223,7 @@ func (t *Traffic) validate() error {
 	return nil
 }
 
-func (t *Traffic) validateProcess() error {
+func (t *Config) validateProcess() error {
 	if int(t.Process) >= len(arrivalNames) {
 		return fmt.Errorf("arrival process %d does not exist", t.Process)
 	}
