@@ -7,7 +7,7 @@
 # make gpu   measure the machine's GPU: the tables of docs/GPU.md, into out/gpu
 # make variants  fit the variants that the zoo ships for the trained networks again, design others for them with all
 #            families, measure the trained D2S variants, and rewrite the tables of docs/VARIANTS.md
-# make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
+# make evaluation  simulate the published evaluation again and rewrite the tables of docs/EVALUATION.md
 # make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
 
 CC ?= cc
@@ -56,8 +56,7 @@ bench: setup tools
 
 evaluation: build
 	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
-	bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
-	mv out/EVALUATION.md docs/EVALUATION.md
+	scripts/evaluation.py published --into docs/EVALUATION.md out/evaluation.csv
 
 # One file per shard, so that what is there already is not simulated again.
 OWN = --policies fcfs,edf,dream,terastal,pedf,rollout
@@ -66,7 +65,7 @@ SMALL = --traffic poisson,jitter --scales 1,1.3 --seeds 4 --drop late --duration
 OTHERS = ablation drift interference overhead late originals one-accelerator skewed keep overload long
 
 evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.csv $(OTHERS:%=out/rollout/other/%.csv)
-	bin/terastal sweep report --rollout out/rollout/*.csv \
+	scripts/evaluation.py rollout --into docs/EVALUATION-ROLLOUT.md out/rollout/*.csv \
 		--also "Ablations: options of rollout changed=out/rollout/other/ablation.csv" \
 		--also "Accelerators drift: up to 30 % slower, each in its own rhythm of 500 ms=out/rollout/other/drift.csv" \
 		--also "Interference: 20 % slower for every other accelerator that is busy=out/rollout/other/interference.csv" \
@@ -77,8 +76,7 @@ evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.c
 		--also "Skewed accelerators: the second 4 times as slow as published and the third 16 times, with rates for their capacity=out/rollout/other/skewed.csv" \
 		--also "Nothing dropped=out/rollout/other/keep.csv" \
 		--also "Overload: twice the rates for 1 s, nothing dropped, up to 64 requests of each model=out/rollout/other/overload.csv" \
-		--also "Runs of 60 s=out/rollout/other/long.csv" >out/EVALUATION-ROLLOUT.md
-	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
+		--also "Runs of 60 s=out/rollout/other/long.csv"
 
 out/rollout/main-%.csv: | build
 	bin/terastal sweep $(OWN) --shard $*/7 --seeds 8 --drop late,hopeless --csv $@

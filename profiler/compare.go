@@ -63,14 +63,6 @@ type Difference struct {
 	B    string `json:"b"`
 }
 
-// CellName names a cell.
-type CellName struct {
-	Model          string `json:"model"`
-	Layer          string `json:"layer"`
-	Implementation string `json:"implementation"`
-	Accelerator    string `json:"accelerator,omitempty"`
-}
-
 // AcceleratorComparison compares the cells of one accelerator.
 type AcceleratorComparison struct {
 	Accelerator string           `json:"accelerator"`
@@ -162,7 +154,7 @@ func Compare(a, b *Profile) (*Comparison, error) {
 func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
 	var settings [2]string
 	for i, name := range []string{a, b} {
-		k := slices.IndexFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Name == name })
+		k := p.accelerator(name)
 		if k < 0 {
 			return nil, fmt.Errorf("there is no accelerator %q, have %s", name, quoted(p.acceleratorNames()))
 		}
@@ -185,8 +177,7 @@ func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
 	return c, nil
 }
 
-// namedCell is a cell that can be found in another profile. turn counts cells
-// of the same names.
+// namedCell is a cell that can be found in another profile. turn counts cells of the same names.
 type namedCell struct {
 	CellName
 	turn int
@@ -199,31 +190,20 @@ type namedCells struct {
 
 func everyName(x string) (string, bool) { return x, true }
 
-// named lists the cells under their names, those of the accelerators that as
-// accepts under the name that it gives them.
+// named lists the cells under their names, those of the accelerators that as accepts under the name that it gives them.
 func (p *Profile) named(as func(accelerator string) (string, bool)) namedCells {
 	out := namedCells{cells: map[namedCell]*Cell{}}
-	table, err := p.table()
-	if err != nil {
-		return out // Read refuses such a profile
-	}
-	for k, acc := range p.Accelerators {
-		name, ok := as(acc.Name)
-		if !ok {
-			continue
+	p.walk(func(c *Cell) { // nothing where a cell is missing: Read refuses such a profile
+		n := namedCell{CellName: p.Name(c)}
+		var ok bool
+		if n.Accelerator, ok = as(n.Accelerator); !ok {
+			return
 		}
-		for m, model := range p.Models {
-			for l, layer := range model.Layers {
-				for i, impl := range layer.Implementations {
-					n := namedCell{CellName: CellName{model.Name, layer.Name, impl, name}}
-					for out.cells[n] != nil {
-						n.turn++
-					}
-					out.order, out.cells[n] = append(out.order, n), table[m][l][i][k]
-				}
-			}
+		for out.cells[n] != nil {
+			n.turn++
 		}
-	}
+		out.order, out.cells[n] = append(out.order, n), c
+	})
 	return out
 }
 
@@ -415,19 +395,7 @@ func DescribeSpec(s runtime.Spec) string {
 
 // contents says what a profile is of.
 func (p *Profile) contents() string {
-	var names []string
-	for _, m := range p.Models {
-		names = append(names, m.Name)
-	}
-	return fmt.Sprintf("models %s on %s", quoted(names), quoted(p.acceleratorNames()))
-}
-
-func (p *Profile) acceleratorNames() []string {
-	var names []string
-	for _, s := range p.Accelerators {
-		names = append(names, s.Name)
-	}
-	return names
+	return fmt.Sprintf("models %s on %s", quoted(p.modelNames()), quoted(p.acceleratorNames()))
 }
 
 // quoted lists names, the first ones of many.

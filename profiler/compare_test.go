@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -20,7 +19,7 @@ import (
 // synthetic is a profile of one model of layers on two accelerators, "a" and
 // "b". sample gives the time of each of n samples.
 func synthetic(layers, n int, sample func(layer, acc int) float64) *profiler.Profile {
-	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", Host: hostinfo.Info{OS: "linux", Arch: "amd64", CPU: "test", LogicalCores: 2, AllowedCores: []int{0, 1}},
+	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", Host: profiler.Host{OS: "linux", Arch: "amd64", CPU: "test", LogicalCores: 2, AllowedCores: []int{0, 1}},
 		ORT: "1.29.0", Accelerators: []runtime.Spec{{Name: "a"}, {Name: "b", Optimization: "basic", Threads: 2}}}
 	m := profiler.Model{Name: "net", SHA256: "0123456789abcdef", Granularity: "op"}
 	for l := range layers {

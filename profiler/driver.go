@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// attempts is how often a place may fail or take its worker with it.
+	// attempts is how often a place may fail or take its process with it.
 	attempts = 3
-	// strays is how often a worker may be lost where no place is to blame before
+	// strays is how often a process may be lost where no place is to blame before
 	// its places run one at a time for good.
 	strays = 3
 	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime
@@ -20,26 +20,26 @@ const (
 	loadTimeout = 5 * time.Minute
 )
 
-// driver keeps one worker going and what it has measured.
+// driver keeps one measuring process running, and what that has measured.
 type driver struct {
 	*measurement
 	k    int
 	rng  *rand.Rand
 	conn Conn
 	wire *lines
-	in   chan reply    // closed when the worker is gone
+	in   chan reply    // closed when the process is gone
 	quit chan struct{} // closed when nobody listens any more
 
-	places  []place // of the worker that runs
+	places  []place // of the process that runs
 	known   []place // of the last one in the journal
 	moves   []move
 	solo    map[place][]time.Duration
-	beside  []map[place][]time.Duration // by busy accelerator
+	crowded []map[place][]time.Duration // by busy accelerator
 	loads   map[place]loaded
 	tried   map[place]int
 	enough  map[place]bool // need not be timed any more
 	dead    map[place]string
-	stray   int // workers lost without a place to blame
+	stray   int // processes lost without a place to blame
 	rounds  int // that are kept
 	fresh   bool
 	longest time.Duration // that a round has taken
@@ -47,26 +47,26 @@ type driver struct {
 	gaps    []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
-	// split is how many samples each place had when the worker was started last.
+	// split is how many samples each place had when the process was started last.
 	split map[place]int
 }
 
 func newDriver(m *measurement, k int) *driver {
 	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{},
 		loads: map[place]loaded{}, tried: map[place]int{}, enough: map[place]bool{}, dead: map[place]string{}}
-	for range m.Specs {
-		d.beside = append(d.beside, map[place][]time.Duration{})
+	for range m.Accelerators {
+		d.crowded = append(d.crowded, map[place][]time.Duration{})
 	}
 	return d
 }
 
-// lostError says that a worker is gone, and why.
+// lostError says that a process is gone, and why.
 type lostError struct{ reason string }
 
 func (e lostError) Error() string { return e.reason }
 
 // call asks and returns the answer, or a lostError. Each message may take as
-// long as the timeout. When ctx ends, the worker is told to halt after its
+// long as the timeout. When ctx ends, the process is told to halt after its
 // current place.
 func (d *driver) call(ctx context.Context, r request, timeout time.Duration, notice func(reply) error) (reply, error) {
 	if err := d.wire.write(r); err != nil {
@@ -82,7 +82,7 @@ func (d *driver) call(ctx context.Context, r request, timeout time.Duration, not
 			case !ok:
 				return a, d.lost("")
 			case a.Error != "":
-				return a, fmt.Errorf("accelerator %q: %s", d.Specs[d.k].Name, a.Error)
+				return a, fmt.Errorf("accelerator %q: %s", d.Accelerators[d.k].Name, a.Error)
 			case a.Done:
 				return a, nil
 			}
@@ -106,7 +106,7 @@ func (d *driver) call(ctx context.Context, r request, timeout time.Duration, not
 	}
 }
 
-// lost ends the worker and says why it is gone.
+// lost ends the process and says why it is gone.
 func (d *driver) lost(reason string) error {
 	if reason != "" {
 		d.conn.Kill()
@@ -120,7 +120,7 @@ func (d *driver) lost(reason string) error {
 	return lostError{reason}
 }
 
-// close ends the worker and says how it ended.
+// close ends the process and says how it ended.
 func (d *driver) close() error {
 	if d.conn == nil {
 		return nil
@@ -131,7 +131,7 @@ func (d *driver) close() error {
 	return err
 }
 
-// start has a worker loaded and warm, whatever it takes, or says why that
+// start has a process loaded and warm, whatever it takes, or says why that
 // cannot be.
 func (d *driver) start(ctx context.Context) error {
 	for d.conn == nil {
@@ -156,7 +156,7 @@ func (d *driver) start(ctx context.Context) error {
 	return nil
 }
 
-// receive reads answers until the worker is gone or nobody listens.
+// receive reads answers until the process is gone or nobody listens.
 func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
 	defer close(to)
 	for {
@@ -172,7 +172,7 @@ func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
 	}
 }
 
-// load has the worker load everything. When the worker is lost, conn is nil
+// load has the process load everything. When it is lost, conn is nil
 // afterwards.
 func (d *driver) load(ctx context.Context) error {
 	var skips []skip
@@ -221,11 +221,11 @@ func (d *driver) number() error {
 	return d.note(entry{Accelerator: d.k, Places: d.places})
 }
 
-// strayed counts a worker that was lost where no place is to blame, and gives
+// strayed counts a process that was lost where no place is to blame, and gives
 // up after too many.
 func (d *driver) strayed(reason string, most int) error {
 	if d.stray++; d.stray >= most {
-		return fmt.Errorf("accelerator %q: its worker was lost %d times, the last time: %s", d.Specs[d.k].Name, d.stray, reason)
+		return fmt.Errorf("accelerator %q: its measuring process was lost %d times, the last time: %s", d.Accelerators[d.k].Name, d.stray, reason)
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func (d *driver) failed(p place, reason string) {
 }
 
 // warm runs every place once, in order and one at a time, so that every tensor
-// holds what it should and a place that takes the worker with it is known.
+// holds what it should and a place that takes the process with it is known.
 func (d *driver) warm(ctx context.Context) error {
 	for i, p := range d.places {
 		for d.dead[p] == "" {
@@ -307,7 +307,7 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 	e.Spent = time.Since(begin)
 	d.longest = max(d.longest, e.Spent)
 	if busy != nil {
-		e.Beside = &busy.k
+		e.Busy = &busy.k
 		if rest := busy.rest(); err == nil {
 			err = rest
 		}
@@ -326,7 +326,7 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 	return d.note(e)
 }
 
-// times runs the listed places. A worker that is lost costs its round.
+// times runs the listed places. A process that is lost costs its round.
 func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 	e := entry{Accelerator: d.k}
 	add := func(i int, t time.Duration) { e.At, e.Times = append(e.At, i), append(e.Times, t) }
@@ -362,8 +362,8 @@ func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 // keep takes what a round gave.
 func (d *driver) keep(e entry) {
 	to := d.solo
-	if e.Beside != nil {
-		to = d.beside[*e.Beside]
+	if e.Busy != nil {
+		to = d.crowded[*e.Busy]
 	} else {
 		d.rounds++
 	}
@@ -374,7 +374,7 @@ func (d *driver) keep(e entry) {
 	}
 }
 
-// occupy makes the worker busy; false if it cannot be.
+// occupy makes the process busy; false if it cannot be.
 func (d *driver) occupy(ctx context.Context) (bool, error) {
 	if err := d.start(ctx); err != nil {
 		return false, err
@@ -427,7 +427,7 @@ func (d *driver) replay(e entry) error {
 	case e.Gaps != nil:
 		d.gaps = e.Gaps
 	default:
-		if len(e.At) != len(e.Times) || e.Beside != nil && !in(*e.Beside, len(d.Specs)) ||
+		if len(e.At) != len(e.Times) || e.Busy != nil && !in(*e.Busy, len(d.Accelerators)) ||
 			slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
 			return errors.New("a round of places that do not exist")
 		}

@@ -2,7 +2,6 @@ package profiler
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -76,8 +75,8 @@ func ideal(a runtime.Accelerator, u runtime.Unit) (time.Duration, error) {
 	}
 	// Zeros would do for the clock, but not for a processor that skips them.
 	for _, t := range in {
-		for i := 0; i+4 <= len(t.Data); i += 4 {
-			binary.LittleEndian.PutUint32(t.Data[i:], math.Float32bits(float32(i%1021)/1021))
+		for i, v := 0, ort.Numbers[float32](t.Data); i < len(v); i++ {
+			v[i] = float32(4*i%1021) / 1021
 		}
 	}
 	best := time.Duration(math.MaxInt64)
@@ -99,11 +98,11 @@ func ideal(a runtime.Accelerator, u runtime.Unit) (time.Duration, error) {
 func product(side int64) runtime.Unit {
 	in := models.Tensor{Name: "a", Type: ort.Float, Shape: []int64{side, side}}
 	out := models.Tensor{Name: "c", Type: ort.Float, Shape: []int64{side, side}}
-	weights := make([]byte, 4*side*side)
-	for i := 0; i < len(weights); i += 4 {
-		binary.LittleEndian.PutUint32(weights[i:], math.Float32bits(float32(i%1019)/1019))
+	weights := make([]float32, side*side)
+	for i := range weights {
+		weights[i] = float32(4*i%1019) / 1019
 	}
-	w := &pb.TensorProto{Name: proto.String("b"), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: []int64{side, side}, RawData: weights}
+	w := &pb.TensorProto{Name: proto.String("b"), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: []int64{side, side}, RawData: ort.Data(weights)}
 	return idealUnit("MatMul", []string{"a", "b"}, in, out, w)
 }
 

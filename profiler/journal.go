@@ -17,13 +17,13 @@ import (
 
 // A journal keeps what has been measured while a measurement runs: a line of
 // JSON per entry behind its checksum, each written at once when it is known. A
-// process that is killed loses what was under way; the next one goes on from
+// process that is killed loses what was under way; the next one continues from
 // there. A last line that was cut is no damage; anything else is.
 
-// ErrJournal is wrapped by errors about a journal that cannot be gone on with.
+// ErrJournal is wrapped by errors about a journal that cannot be continued.
 var ErrJournal = errors.New("unfinished measurement")
 
-const journalVersion = 1
+const journalVersion = 2 // 2: rounds next to a busy accelerator name it busy
 
 // heading is the first line of a journal: what it is a measurement of.
 type heading struct {
@@ -44,14 +44,14 @@ type entry struct {
 	Failed *failure      `json:"failed,omitempty"`
 	Peak   *Peak         `json:"peak,omitempty"`
 	Gaps   Times         `json:"gaps_ns,omitempty"`
-	// Round: the times of the places At, beside the busy accelerator Beside if
-	// that is not nil.
-	At     []int `json:"at,omitempty"`
-	Times  Times `json:"times_ns,omitempty"`
-	Beside *int  `json:"beside,omitempty"`
+	// Round: the times of the places At, next to the accelerator Busy if that is
+	// not nil.
+	At    []int `json:"at,omitempty"`
+	Times Times `json:"times_ns,omitempty"`
+	Busy  *int  `json:"busy,omitempty"`
 }
 
-// failure is one time that a worker was lost in a place, or that a place failed.
+// failure is one time that a process was lost in a place, or that a place failed.
 type failure struct {
 	place
 	Reason string `json:"reason"`

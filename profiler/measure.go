@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,58 +14,50 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/runtime"
 )
 
 // Task is what is to be measured.
 type Task struct {
-	Specs    []runtime.Spec
+	// Accelerators are those of the system, in the order of the profile.
+	Accelerators []runtime.Spec
+	// Networks are the models in layers, with their variants.
 	Networks []*runtime.Network
-	// Granularity names how each network was split.
-	Granularity []string
-	// Start starts the worker of an accelerator in a process of its own, with the
-	// function [Start].
+	// Seed makes the networks' inputs, and orders the layers within each round.
+	Seed uint64
+	// Start starts the measuring process of an accelerator, by index, with the function [Start]. If it is nil, all
+	// accelerators are measured in this process: for those that are trusted not to crash it.
 	Start func(accelerator int) (Conn, error)
-	// Accelerators, open, are measured in this process if Start is nil: for those
-	// that are trusted not to crash it.
-	Accelerators []runtime.Accelerator
+	// Open opens an accelerator in the process that measures it; nil stands for [runtime.OpenORT].
+	Open func(runtime.Spec) (runtime.Accelerator, error)
 }
 
 // Options of a measurement.
 type Options struct {
-	// Precision is the half-width of the median's 95 % confidence interval, as
-	// a share of the median, at which a cell is done. Zero means 2 %.
+	// Precision is the half-width of the median's 95 % confidence interval, as a share of the median, at which a cell is
+	// done. Zero means 2 %.
 	Precision float64
-	// Budget bounds the time spent measuring, after everything has been loaded;
-	// cells that are not done by then are marked unstable. A dozen rounds are
-	// made all the same unless they take three times the budget. Zero means 20 s.
+	// Budget bounds the time spent measuring, after everything has been loaded; cells that are not done by then are
+	// marked unstable. A dozen rounds are made all the same unless they take three times the budget. Zero means 20 s.
 	Budget time.Duration
-	// Timeout is how long a single layer may take before its worker is taken to
-	// hang. Zero means 30 s.
+	// Timeout is how long a single layer may take before its process is taken to hang. Zero means 30 s.
 	Timeout time.Duration
-	// Seed orders the layers within each round.
-	Seed uint64
-	// Journal is a file that keeps what has been measured while the measurement
-	// runs; one that an earlier measurement of the same left is gone on with. It
-	// stays there: remove it ([RemoveJournal]) when the profile is written.
-	// Empty means none.
+	// Journal is a file that keeps what has been measured while the measurement runs; one that an earlier measurement of
+	// the same left is continued. It stays there: remove it ([RemoveJournal]) when the profile is written. Empty means
+	// none.
 	Journal string
-	// Progress, if not nil, is called with what is going on and the share of it
-	// that is done, 0 to 1, from any goroutine.
+	// Progress, if not nil, is called with what is being done and the share of it that is complete, 0 to 1, from any
+	// goroutine.
 	Progress func(what string, share float64)
-	// Enough, if not nil, is asked every few rounds about an implementation that
-	// is no original, with its times so far, sorted: true when it need not be
-	// timed any more, however little is known.
+	// Enough, if not nil, is asked every few rounds about an implementation that is no original, with its times so far,
+	// sorted: true when it need not be timed any more, however little is known.
 	Enough func(model, layer, implementation, accelerator int, times []time.Duration) bool
-	// Now is when the measurement is made, for the document.
-	Now time.Time
-	// Host and ORT go into the document.
-	Host hostinfo.Info
-	ORT  string
-	// Counters, if not nil, reads what disturbs measurements on this machine; its
-	// growth while measuring becomes warnings.
-	Counters func() hostinfo.Counters
+	// Now and Host go into the document: when and where it is measured. Their zero values mean the present, and
+	// [ThisHost] at the beginning of the measurement.
+	Now  time.Time
+	Host Host
 }
 
 const (
@@ -73,7 +66,7 @@ const (
 	keptSamples = 128  // per cell, in the document
 
 	// Every so many cycles through all accelerators, one has whole models too, and
-	// one has every accelerator measured beside every other.
+	// one has every accelerator measured next to every other.
 	chainsEvery = 8
 	chainsAt    = 1 // the first round does not count
 	minChains   = 4 // unless the budget ends
@@ -99,23 +92,23 @@ const (
 // with the context's error; the profile is then marked partial, or nil when
 // there is nothing yet.
 func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
-	if o.Precision == 0 {
-		o.Precision = 0.02
-	}
-	if o.Budget == 0 {
-		o.Budget = 20 * time.Second
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
-	}
+	o.Precision = cmp.Or(o.Precision, 0.02)
+	o.Budget = cmp.Or(o.Budget, 20*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	if o.Progress == nil {
 		o.Progress = func(string, float64) {}
 	}
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	if o.Host.LogicalCores == 0 {
+		o.Host = ThisHost()
+	}
 	if t.Start == nil {
-		t.Start = t.local
+		t.Start = func(k int) (Conn, error) { return inProcess(t, k), nil }
 	}
 	m := &measurement{Task: t, Options: o}
-	for k := range t.Specs {
+	for k := range t.Accelerators {
 		m.drivers = append(m.drivers, newDriver(m, k))
 	}
 	defer m.close()
@@ -133,14 +126,8 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 		}
 		p.Partial = true
 		p.warn(WarnPartial, "the measurement was stopped before its end")
-		return p, ctx.Err()
 	}
-	return p, nil
-}
-
-// local starts a worker in this process.
-func (t *Task) local(k int) (Conn, error) {
-	return inProcess(Setup{Networks: t.Networks, Specs: t.Specs, Index: k, Accelerator: t.Accelerators[k]}), nil
+	return p, errors.Join(p.arrange(), ctx.Err())
 }
 
 type measurement struct {
@@ -163,7 +150,7 @@ type measurement struct {
 func (m *measurement) open() error {
 	for _, n := range m.Networks {
 		for l := range n.Layers {
-			m.cells += (1 + len(n.Variants[l])) * len(m.Specs)
+			m.cells += (1 + len(n.Variants[l])) * len(m.Accelerators)
 		}
 	}
 	if m.Journal == "" {
@@ -172,8 +159,8 @@ func (m *measurement) open() error {
 	var entries []entry
 	var err error
 	head := heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)}
-	for i, n := range m.Networks {
-		model := describe(n, m.Granularity[i])
+	for _, n := range m.Networks {
+		model := describe(n)
 		model.Layers = nil
 		head.Models = append(head.Models, model)
 	}
@@ -199,12 +186,10 @@ func (m *measurement) open() error {
 func (m *measurement) key() string {
 	h := sha256.New()
 	e := json.NewEncoder(h)
-	e.Encode([]any{version, m.ORT, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Specs, m.Granularity, m.Seed})
+	e.Encode([]any{version, ort.Version, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Accelerators, m.Seed})
 	for _, n := range m.Networks {
-		e.Encode(n.Name)
-		e.Encode(n.Model.SHA256())
+		e.Encode(describe(n))
 		for l := range n.Layers {
-			e.Encode(n.Layers[l].SHA256)
 			for _, v := range n.Variants[l] {
 				e.Encode(v.ONNX)
 			}
@@ -247,9 +232,7 @@ func (m *measurement) measure(ctx context.Context) error {
 		return err
 	}
 	m.begin = time.Now()
-	if m.Counters != nil {
-		m.counted = m.Counters()
-	}
+	m.counted = hostinfo.ReadCounters(hostinfo.This())
 	for n := 0; ; n++ {
 		if err := m.cycle(ctx, n); err != nil {
 			return err
@@ -266,7 +249,7 @@ func (m *measurement) measure(ctx context.Context) error {
 	}
 }
 
-// start has all workers loaded and warm.
+// start has all measuring processes loaded and warm.
 func (m *measurement) start(ctx context.Context) error {
 	errs := make([]error, len(m.drivers))
 	var all sync.WaitGroup
@@ -277,7 +260,7 @@ func (m *measurement) start(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// renewable reports whether workers are to be replaced once, at half time. How
+// renewable reports whether the processes are to be replaced once, at half time. How
 // memory happens to be laid out in a process makes layers some percent faster
 // or slower in all of its runs; two processes average over that, and what they
 // differ by says how far repeated measurements do.
@@ -285,7 +268,7 @@ func (m *measurement) renewable() bool {
 	return !m.renewed && m.before == 0 && m.Budget >= leastRenewed
 }
 
-// renew replaces all workers. The time it takes is not measuring time.
+// renew replaces all processes. The time it takes is not measuring time.
 func (m *measurement) renew(ctx context.Context) error {
 	m.renewed = true
 	begin := time.Now()
@@ -317,8 +300,8 @@ func (m *measurement) peaks(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// cycle is a round on every accelerator that needs more, and every so often
-// what is measured beside.
+// cycle is a round on every accelerator that needs more, and every so often one
+// on each while each other is busy.
 func (m *measurement) cycle(ctx context.Context, n int) error {
 	for _, d := range m.drivers {
 		if n > 0 && d.satisfied {

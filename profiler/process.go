@@ -12,31 +12,31 @@ import (
 	"github.com/terastal/terastal/internal/child"
 )
 
-// Conn is a worker that runs: requests are written to it and answers read from
-// it.
+// Conn is a measuring process that runs: requests are written to it and answers
+// read from it.
 type Conn interface {
 	io.ReadWriter
-	// Close ends the worker, by force if it does not end by itself, and says how
+	// Close ends the process, by force if it does not end by itself, and says how
 	// it ended: nil if in order.
 	Close() error
-	// Kill ends the worker by force.
+	// Kill ends the process by force.
 	Kill()
 }
 
-// workerEnds is how long a worker may take to free what it has.
-const workerEnds = 10 * time.Second
+// processEnds is how long a process may take to free what it has.
+const processEnds = 10 * time.Second
 
-// Start runs a worker in a process of its own. The process has to call [Serve]
-// with its standard input and, as the output, its file descriptor 3: what
+// Start starts a measuring process. Its program has to call [Serve] with its
+// standard input and, as the output, [Output]: file descriptor 3, so that what
 // native libraries print cannot get in between.
 func Start(cmd *exec.Cmd) (Conn, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
+		return nil, fmt.Errorf("measuring process: %w", err)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
+		return nil, fmt.Errorf("measuring process: %w", err)
 	}
 	p := &process{cmd: cmd, in: in, out: r, ended: make(chan struct{})}
 	cmd.ExtraFiles = []*os.File{w}
@@ -46,7 +46,7 @@ func Start(cmd *exec.Cmd) (Conn, error) {
 	w.Close()
 	if err != nil {
 		r.Close()
-		return nil, fmt.Errorf("worker: %w", err)
+		return nil, fmt.Errorf("measuring process: %w", err)
 	}
 	go func() {
 		p.err = cmd.Wait()
@@ -55,7 +55,7 @@ func Start(cmd *exec.Cmd) (Conn, error) {
 	return p, nil
 }
 
-// Output is where a worker in a process of its own writes its answers.
+// Output is where a process that [Start] started writes its answers.
 func Output() *os.File { return os.NewFile(3, "answers") }
 
 type process struct {
@@ -78,7 +78,7 @@ func (p *process) Close() error {
 		p.in.Close()
 		select {
 		case <-p.ended:
-		case <-time.After(workerEnds):
+		case <-time.After(processEnds):
 			p.Kill()
 			<-p.ended
 		}
@@ -102,13 +102,13 @@ func (p *process) reason() error {
 	return p.err
 }
 
-// inProcess runs a worker in this process.
-func inProcess(s Setup) Conn {
+// inProcess measures in this process.
+func inProcess(t Task, accelerator int) Conn {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	l := &local{r: outR, w: inW, done: make(chan error, 1)}
 	go func() {
-		err := Serve(inR, outW, s)
+		err := Serve(inR, outW, t, accelerator)
 		outW.CloseWithError(io.EOF)
 		inR.Close()
 		l.done <- err
@@ -127,7 +127,7 @@ type local struct {
 func (l *local) Read(b []byte) (int, error)  { return l.r.Read(b) }
 func (l *local) Write(b []byte) (int, error) { return l.w.Write(b) }
 
-// Kill lets go of the worker; what runs in it runs on.
+// Kill lets go of what measures, which runs on.
 func (l *local) Kill() {
 	l.w.Close()
 	l.r.Close()

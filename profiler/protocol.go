@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A worker and the measurement that it serves exchange JSON, one message per
+// A measuring process and the measurement that it serves exchange JSON, one message per
 // line: a request, then any number of notices and one answer.
 
 // activity is what a place is about.
@@ -24,7 +24,7 @@ const (
 	wholeRun   activity = "whole"    // a session that has the whole model
 )
 
-// place is something that a worker times.
+// place is something that is timed.
 type place struct {
 	Do             activity `json:"do"`
 	Model          int      `json:"model"`
@@ -33,13 +33,13 @@ type place struct {
 	Tensor         int      `json:"tensor,omitempty"`
 }
 
-// skip is a place that a worker must not load.
+// skip is a place that must not be loaded.
 type skip struct {
 	place
 	Reason string `json:"reason"`
 }
 
-// What a worker can be asked to do.
+// What a measuring process can be asked to do.
 const (
 	askLoad     = "load"     // everything but what is skipped: loading and loaded notices, then the places
 	askRun      = "run"      // the places, in order: their times
@@ -47,7 +47,7 @@ const (
 	askRest     = "rest"     // end that
 	askDispatch = "dispatch" // the real executor for a while: times between layers
 	askPeak     = "peak"     // the roofline
-	askHalt     = "halt"     // end what is being done after the current place; has no answer of its own
+	askHalt     = "halt"     // end what is being done after the current place; has no answer
 )
 
 type request struct {
@@ -96,7 +96,7 @@ type reply struct {
 	// Failed says why the place after those in Times failed.
 	Failed string `json:"failed,omitempty"`
 	Peak   *Peak  `json:"peak,omitempty"`
-	// Error says why the worker can do nothing at all.
+	// Error says why the process can do nothing at all.
 	Error string `json:"error,omitempty"`
 }
 
@@ -133,7 +133,7 @@ func (l *lines) read(message any) error {
 		return io.EOF
 	}
 	if err := json.Unmarshal(l.r.Bytes(), message); err != nil {
-		return fmt.Errorf("worker: not a message: %w", errors.Join(err, fmt.Errorf("%.80q", l.r.Bytes())))
+		return fmt.Errorf("measuring process: not a message: %w", errors.Join(err, fmt.Errorf("%.80q", l.r.Bytes())))
 	}
 	return nil
 }

@@ -1,11 +1,14 @@
 package profiler
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
@@ -13,12 +16,13 @@ import (
 
 // profile makes the document of what has been measured so far.
 func (m *measurement) profile() *Profile {
-	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: m.ORT, Precision: m.Precision, Accelerators: m.Specs}
+	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
+		Accelerators: m.Accelerators}
 	if !m.begin.IsZero() {
 		p.Took = m.spent()
 	}
-	for i, n := range m.Networks {
-		p.Models = append(p.Models, describe(n, m.Granularity[i]))
+	for _, n := range m.Networks {
+		p.Models = append(p.Models, describe(n))
 	}
 	for _, d := range m.drivers {
 		p.Cells = append(p.Cells, d.cells()...)
@@ -31,23 +35,24 @@ func (m *measurement) profile() *Profile {
 		}
 		if len(d.gaps) > 0 {
 			sorted := stats.Sorted(d.gaps)
-			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(sorted), stats.Quantile(sorted, .5), stats.Quantile(sorted, .99)})
+			p.Dispatches = append(p.Dispatches,
+				Dispatch{d.k, len(sorted), stats.Quantile(sorted, .5), stats.Quantile(sorted, .99)})
 		}
 	}
-	slices.SortFunc(p.Handoffs, func(a, b Handoff) int {
-		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
-	})
 	p.Handoffs = joined(p.Handoffs)
 	p.Noise = m.noise()
 	m.doubt(p)
 	return p
 }
 
-func describe(n *runtime.Network, granularity string) Model {
-	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity, Cut: models.Cut(n.Layers).String()}
+// describe is what a profile says of a network.
+func describe(n *runtime.Network) Model {
+	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Cut: models.Cut(n.Layers).String()}
+	m.Granularity = cmp.Or(n.Granularity, m.Cut)
 	for l := range n.Layers {
 		x := &n.Layers[l]
-		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}, Shape: shapeText(x.Outputs)}
+		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters,
+			Implementations: []string{original}, Shape: shapeText(x.Outputs)}
 		for _, v := range n.Variants[l] {
 			layer.Implementations = append(layer.Implementations, v.Name)
 		}
@@ -126,27 +131,34 @@ func (d *driver) handoffs() []Handoff {
 	return list
 }
 
-// joined adds up what both accelerators of a change do for it, in sorted
-// handoffs.
+// order compares where handoffs happen.
+func (h Handoff) order(o Handoff) int {
+	return slices.Compare([]int{h.Model, h.Layer, h.From, h.To}, []int{o.Model, o.Layer, o.From, o.To})
+}
+
+// joined sorts handoffs and adds up what both accelerators of a change do for
+// it.
 func joined(list []Handoff) []Handoff {
+	slices.SortFunc(list, Handoff.order)
 	var out []Handoff
 	for _, h := range list {
-		if n := len(out) - 1; n >= 0 && out[n].Model == h.Model && out[n].Layer == h.Layer && out[n].From == h.From && out[n].To == h.To {
-			out[n].Tensors += h.Tensors
-			out[n].P50 += h.P50
+		n := len(out) - 1
+		if n < 0 || h.order(out[n]) != 0 {
+			out = append(out, h)
 			continue
 		}
-		out = append(out, h)
+		out[n].Tensors += h.Tensors
+		out[n].P50 += h.P50
 	}
 	return out
 }
 
-// interference compares the layers' times beside each other accelerator with
+// interference compares the layers' times next to each busy accelerator with
 // those alone.
 func (d *driver) interference() []Interference {
 	var list []Interference
-	for busy, times := range d.beside {
-		var alone, beside time.Duration
+	for busy, times := range d.crowded {
+		var alone, crowded time.Duration
 		var ratios []float64
 		n := 0
 		for p, ts := range times {
@@ -154,14 +166,14 @@ func (d *driver) interference() []Interference {
 			if one <= 0 || two <= 0 || d.dead[p] != "" {
 				continue
 			}
-			alone, beside, n = alone+one, beside+two, max(n, len(ts))
+			alone, crowded, n = alone+one, crowded+two, max(n, len(ts))
 			ratios = append(ratios, float64(two)/float64(one)-1)
 		}
 		if alone <= 0 {
 			continue
 		}
 		slices.Sort(ratios)
-		list = append(list, Interference{Accelerator: d.k, Busy: busy, Slowdown: float64(beside)/float64(alone) - 1,
+		list = append(list, Interference{Accelerator: d.k, Busy: busy, Slowdown: float64(crowded)/float64(alone) - 1,
 			Q1: stats.Quantile(ratios, .25), Q3: stats.Quantile(ratios, .75), N: n})
 	}
 	return list
@@ -171,7 +183,8 @@ func (d *driver) chains() []Chain {
 	var list []Chain
 	for m, n := range d.Networks {
 		at := place{Do: chainRun, Model: m}
-		c := Chain{Model: m, Accelerator: d.k, N: len(d.solo[at]), Chained: d.median(at), Whole: d.median(place{Do: wholeRun, Model: m})}
+		c := Chain{Model: m, Accelerator: d.k, N: len(d.solo[at]),
+			Chained: d.median(at), Whole: d.median(place{Do: wholeRun, Model: m})}
 		if c.N == 0 {
 			continue
 		}
@@ -183,7 +196,7 @@ func (d *driver) chains() []Chain {
 	return list
 }
 
-// noise compares the samples of every cell from before and after its worker was
+// noise compares the samples of every cell from before and after its process was
 // replaced, or their halves if it was not.
 func (m *measurement) noise() *Noise {
 	var diffs []float64
@@ -223,23 +236,26 @@ func (m *measurement) doubt(p *Profile) {
 		}
 	}
 	if failed > 0 {
-		p.warn(WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered", failed, len(p.Cells), attempts)
+		p.warn(WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered",
+			failed, len(p.Cells), attempts)
 	}
 	if unstable > 0 {
 		p.warn(WarnUnstable, "%d of %d cells did not reach %.1f %% precision in %v: the machine is noisy or the budget short",
 			unstable, len(p.Cells), p.Precision*100, p.Took.Round(100*time.Millisecond))
 	}
 	if p.Noise != nil && p.Noise.Median > p.Precision {
-		p.warn(WarnNoise, "medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at", 100*p.Noise.Median)
+		p.warn(WarnNoise, "medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at",
+			100*p.Noise.Median)
 	}
 	if g := p.Host.Governor; g != "" && g != "performance" {
 		p.warn(WarnGovernor, "the frequency governor is %q: set it to \"performance\" for times that can be repeated", g)
 	}
-	if m.Counters != nil && !m.begin.IsZero() {
+	if !m.begin.IsZero() {
 		m.disturbed(p)
 	}
 	if cores := float64(max(1, p.Host.LogicalCores)); p.Host.Load1m > cores/4 {
-		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running", p.Host.Load1m, p.Host.LogicalCores)
+		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running",
+			p.Host.Load1m, p.Host.LogicalCores)
 	}
 }
 
@@ -251,12 +267,14 @@ const (
 
 // disturbed warns of what the machine's counters say.
 func (m *measurement) disturbed(p *Profile) {
-	c, took := m.Counters().Sub(m.counted), time.Since(m.begin)
+	c, took := hostinfo.ReadCounters(hostinfo.This()).Sub(m.counted), time.Since(m.begin)
 	if c.Throttles > 0 {
-		p.warn(WarnThrottled, "the processor was slowed down %d times because it was too hot: let it cool, or lower the load", c.Throttles)
+		p.warn(WarnThrottled, "the processor was slowed down %d times because it was too hot: let it cool, or lower the load",
+			c.Throttles)
 	}
 	if share := c.Throttled.Seconds() / took.Seconds(); share > muchThrottle {
-		p.warn(WarnThrottled, "the container was kept from running for %.1f %% of the time: raise its CPU quota", 100*share)
+		p.warn(WarnThrottled, "the container was kept from running for %.1f %% of the time: raise its CPU quota",
+			100*share)
 	}
 	if share := c.Steal.Seconds() / took.Seconds(); share > muchSteal {
 		p.warn(WarnThrottled, "the hypervisor gave %.1f %% of a core's time to others", 100*share)

@@ -19,16 +19,8 @@ func TestMeasureWebGPU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk := profiler.Task{Networks: []*runtime.Network{n}, Granularity: []string{"block"},
-		Specs: []runtime.Spec{{Name: "cpu", Optimization: "basic"}, {Name: "gpu", Provider: "webgpu"}}}
-	for _, spec := range tk.Specs {
-		a, err := runtime.OpenORT(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
-		tk.Accelerators = append(tk.Accelerators, a)
-	}
+	tk := profiler.Task{Networks: []*runtime.Network{n},
+		Accelerators: []runtime.Spec{{Name: "cpu", Optimization: "basic"}, {Name: "gpu", Provider: "webgpu"}}}
 	p, err := profiler.Measure(context.Background(), tk, options(time.Second))
 	if err != nil {
 		t.Fatal(err)

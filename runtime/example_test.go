@@ -109,15 +109,11 @@ func writePlan(folder string) {
 	network := &runtime.Network{Name: "kws", Model: model, Layers: layers}
 
 	specs := []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
-	var accelerators []runtime.Accelerator
 	var planned []plan.Accelerator
 	for _, s := range specs {
-		a, err := runtime.OpenORT(s)
-		must(err)
-		defer a.Close()
-		accelerators, planned = append(accelerators, a), append(planned, s.Plan())
+		planned = append(planned, s.Plan())
 	}
-	task := profiler.Task{Accelerators: accelerators, Specs: specs, Networks: []*runtime.Network{network}, Granularity: []string{"block"}}
+	task := profiler.Task{Accelerators: specs, Networks: []*runtime.Network{network}}
 	profile, err := profiler.Measure(context.Background(), task, profiler.Options{Budget: 50 * time.Millisecond})
 	must(err)
 	system, err := profile.System([]time.Duration{time.Second}, profiler.P50) // one deadline per model

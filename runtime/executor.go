@@ -119,6 +119,26 @@ func (e *Executor) check() error {
 	return nil
 }
 
+// Models are the names of the models that take requests.
+func (e *Executor) Models() []string {
+	var out []string
+	for _, p := range e.programs {
+		out = append(out, p.Network.Name)
+	}
+	return out
+}
+
+// Model is the model of this name, which tells its inputs and outputs; nil if
+// there is none.
+func (e *Executor) Model(name string) *models.Model {
+	for _, p := range e.programs {
+		if p.Network.Name == name {
+			return p.Network.Model
+		}
+	}
+	return nil
+}
+
 func sameName(a, b Accelerator) bool { return a.Name() == b.Name() }
 
 // SetInputs replaces the input data that a model's requests cycle through, a

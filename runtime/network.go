@@ -22,6 +22,8 @@ type Network struct {
 	Name   string
 	Model  *models.Model
 	Layers []models.Layer
+	// Granularity names how the layers were cut, for documents; empty stands for the cut itself ([models.Cut]).
+	Granularity string
 	// Variants[l] are further implementations of layer l, after the original:
 	// ONNX models with the same inputs and outputs.
 	Variants map[int][]Unit

@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 )
 
 func newPlan(s *streams) *cobra.Command {
@@ -35,7 +35,7 @@ func (o *playOptions) plan(cmd *cobra.Command) error {
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
 		return err
 	}
-	report.Plan(o.text(), f.ModelInfos(), f.Load)
+	view.Plan(o.text(), f.ModelInfos(), f.Load)
 	if err := printLines(o.text(), "written: "+f.PlanPath()); err != nil {
 		return err
 	}

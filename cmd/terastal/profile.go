@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 )
 
@@ -131,7 +131,7 @@ func (o *profileOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report.Profile(o.text(), f.Profile)
+	view.Profile(o.text(), f.Profile)
 	if err := printLines(o.text(), "written: "+path); err != nil {
 		return err
 	}

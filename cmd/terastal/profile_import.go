@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
@@ -37,7 +37,7 @@ func newProfileImport(s *streams) *cobra.Command {
 		Short: "Make accelerators from a table of latencies",
 		Long: `Reads latencies from elsewhere, such as a simulator's, as accelerators whose provider
 is "table": they can be shown, compared and simulated, and nothing can run on them.
-docs/PROFILES.md describes the CSV; it needs the columns model, layer, accelerator and
+docs/FORMATS.md describes the CSV; it needs the columns model, layer, accelerator and
 one of latency_us, latency_ns and cycles (with --clock or a column clock_hz).
 
 paper:SET takes published tables: a model's name, several with commas between them, or
@@ -91,7 +91,7 @@ func (o *importOptions) run(source string) error {
 	if err := p.Write(o.out); err != nil {
 		return err
 	}
-	report.ProfileSummary(o.text(), p)
+	view.ProfileSummary(o.text(), p)
 	if err := printLines(o.text(), "written: "+o.out); err != nil {
 		return err
 	}
@@ -237,6 +237,6 @@ func (o *importOptions) list() error {
 	for _, a := range scenario.Kinds() {
 		accs = append(accs, fmt.Sprintf("%s (%s, %d processing elements)", a.Name, a.Dataflow, a.PEs))
 	}
-	report.Paragraph(o.text(), "Accelerators: "+strings.Join(accs, ", ")+"; with @4K or @6K those of a published platform. From: "+scenario.Origin+".")
+	view.Paragraph(o.text(), "Accelerators: "+strings.Join(accs, ", ")+"; with @4K or @6K those of a published platform. From: "+scenario.Origin+".")
 	return o.document(doc)
 }

@@ -9,9 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/page"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
@@ -50,7 +49,7 @@ files.`,
 		Args: atLeastOne("folder or event log"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.run(args) },
 	}
-	cmd.Flags().StringVar(&o.html, "html", "", "file for the HTML report (default: "+page.FileName+" in the folder; none for logs)")
+	cmd.Flags().StringVar(&o.html, "html", "", "file for the HTML report (default: "+view.FileName+" in the folder; none for logs)")
 	o.exports.flags(cmd)
 	return cmd
 }
@@ -83,7 +82,7 @@ func (o *reportOptions) run(args []string) error {
 // tables prints what the report is of: the comparison of a result that has one,
 // and a table of the logs that no comparison is of; a line for what else was
 // found out about them.
-func (o *reportOptions) tables(p *page.Page) {
+func (o *reportOptions) tables(p *view.Page) {
 	w := o.text()
 	first := true
 	next := func() { // block of text
@@ -97,7 +96,7 @@ func (o *reportOptions) tables(p *page.Page) {
 		if r := &p.Results[i]; r.Comparison != nil {
 			compared[r.Driver] = true
 			next()
-			report.PoliciesCompared(w, r)
+			view.PoliciesCompared(w, r)
 		}
 	}
 	var rest []eventlog.Metrics
@@ -108,21 +107,21 @@ func (o *reportOptions) tables(p *page.Page) {
 	}
 	if len(rest) > 0 {
 		next()
-		report.Policies(w, rest)
+		view.Policies(w, rest)
 	}
 	if len(p.Validations)+len(p.Curves) > 0 {
 		next()
 	}
 	for i := range p.Validations {
-		report.ValidationLine(w, &p.Validations[i])
+		view.ValidationLine(w, &p.Validations[i])
 	}
 	for i := range p.Curves {
-		report.CurvesLine(w, &p.Curves[i])
+		view.CurvesLine(w, &p.Curves[i])
 	}
 }
 
 // open reads a folder, for which it sets where the report goes, or logs.
-func (o *reportOptions) open(args []string) (*page.Page, error) {
+func (o *reportOptions) open(args []string) (*view.Page, error) {
 	for _, path := range args {
 		info, err := os.Stat(path)
 		if err != nil || !info.IsDir() {
@@ -132,11 +131,11 @@ func (o *reportOptions) open(args []string) (*page.Page, error) {
 			return nil, usagef("give one folder, or event logs; got %s and %d more", path, len(args)-1)
 		}
 		if o.html == "" {
-			o.html = filepath.Join(path, page.FileName)
+			o.html = filepath.Join(path, view.FileName)
 		}
-		return page.Open(path)
+		return view.Open(path)
 	}
-	return page.OpenLogs(args)
+	return view.OpenLogs(args)
 }
 
 // maxPageBytes bounds the logs from which a verb that plays traffic makes the
@@ -159,16 +158,16 @@ func (s *streams) refreshPage(dir string) {
 // says so. What it cannot show is no fault of the run.
 func (s *streams) writePage(dir string) {
 	if n := logBytes(dir); n > maxPageBytes {
-		fmt.Fprintf(s.err, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", page.FileName, n>>20, dir)
+		fmt.Fprintf(s.err, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", view.FileName, n>>20, dir)
 		return
 	}
-	path := filepath.Join(dir, page.FileName)
-	p, err := page.Open(dir)
+	path := filepath.Join(dir, view.FileName)
+	p, err := view.Open(dir)
 	if err == nil {
 		err = p.Write(path)
 	}
 	if err != nil {
-		fmt.Fprintf(s.err, "no %s was made: %v\n", page.FileName, err)
+		fmt.Fprintf(s.err, "no %s was made: %v\n", view.FileName, err)
 		return
 	}
 	fmt.Fprintf(s.text(), "report: %s (open it in a browser)\n", path)

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
@@ -207,26 +207,26 @@ func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*result.Res
 // show prints a result and turns one that is not valid into an error.
 func (o *playOptions) show(r *result.Result, file string) error {
 	w := o.text()
-	report.Paragraph(w, r.Hardware)
+	view.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
-	report.Plan(w, r.Models, r.Traffic.Load)
+	view.Plan(w, r.Models, r.Traffic.Load)
 	fmt.Fprintln(w)
 	if r.Comparison != nil {
-		report.PoliciesCompared(w, r)
+		view.PoliciesCompared(w, r)
 	} else {
 		var metrics []eventlog.Metrics
 		for _, p := range r.Policies {
 			metrics = append(metrics, p.Metrics)
 		}
-		report.Policies(w, metrics)
+		view.Policies(w, metrics)
 		if r.Driver == eventlog.Real {
 			fmt.Fprintln(w)
-			report.Verification(w, r.Policies)
+			view.Verification(w, r.Policies)
 		}
 	}
 	if text := r.Bought(); text != "" {
 		fmt.Fprintln(w)
-		report.Paragraph(w, text)
+		view.Paragraph(w, text)
 	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {

@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
@@ -121,7 +121,7 @@ func (o *scenarioOptions) simulate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report.Paragraph(o.text(), strings.TrimSuffix(s.Name+": "+s.Note, ": "))
+	view.Paragraph(o.text(), strings.TrimSuffix(s.Name+": "+s.Note, ": "))
 	fmt.Fprintf(o.text(), "demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; drop: %s\n\n", c.Traffic.Scale/capacity.Scale, c.Traffic.Scale, o.seeds, c.Traffic.Duration, c.Drop)
 	return o.showStudy(scenarioDocument{Scenario: s.Name, Source: s.Source, Note: s.Note, Capacity: capacity}, results)
 }
@@ -143,7 +143,7 @@ func (o *scenarioOptions) study(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report.Plan(o.text(), f.ModelInfos(), f.Load)
+	view.Plan(o.text(), f.ModelInfos(), f.Load)
 	fmt.Fprintln(o.text())
 	return o.showStudy(scenarioDocument{Scenario: o.config, Source: "configuration", Capacity: f.Planned.Capacity}, results)
 }
@@ -158,7 +158,7 @@ func (o *scenarioOptions) check() error {
 
 // showStudy prints results and writes the document.
 func (o *scenarioOptions) showStudy(doc scenarioDocument, results []study.Result) error {
-	report.Scenario(o.text(), results)
+	view.Scenario(o.text(), results)
 	doc.Driver, doc.Seeds = eventlog.Simulated, o.seeds
 	for i := range results {
 		r := &results[i]

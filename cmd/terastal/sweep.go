@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched/scenario"
@@ -46,17 +44,16 @@ func newSweep(s *streams) *cobra.Command {
 writes one CSV row per combination: the mean over models of the miss rate, its
 95 % confidence interval over seeds, the accuracy delivered, and both by model.
 
-A grid can be split over machines: each runs with --shard I/N, and "sweep merge"
-joins what they wrote. The same command gives the same file, to the byte.
+A grid can be split over machines: each runs with --shard I/N and writes a file of
+its own. The same command gives the same file, to the byte.
+scripts/evaluation.py joins files, and makes the tables of docs/EVALUATION.md.
 
 "sweep curves" shows how miss rates grow with the rates for one scenario, or for
 a configuration of your own.`,
 		Example: `  terastal sweep --csv sweep.csv
   terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
   terastal sweep --shard 3/8 --csv part3.csv
-  terastal sweep curves --config my.yaml --load 1
-  terastal sweep merge part*.csv --csv sweep.csv
-  terastal sweep report sweep.csv > EVALUATION.md`,
+  terastal sweep curves --config my.yaml --load 1`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
@@ -84,7 +81,7 @@ a configuration of your own.`,
 	f.StringVar(&o.variation, "variation", "", "change the scenarios, their load apart: "+strings.Join(variations, ", "))
 	f.StringVar(&o.config, "config", "", "for `sweep curves`")
 	f.MarkHidden("config")
-	cmd.AddCommand(newSweepCurves(s), newSweepMerge(s), newSweepReport(s))
+	cmd.AddCommand(newSweepCurves(s))
 	return cmd
 }
 
@@ -164,84 +161,4 @@ func parseShard(s string) (i, n int, err error) {
 		return 0, 0, fmt.Errorf("--shard %q: write I/N with I from 1 to N, such as 3/8", s)
 	}
 	return i, n, nil
-}
-
-func newSweepMerge(s *streams) *cobra.Command {
-	var path string
-	cmd := &cobra.Command{
-		Use:     "merge FILE...",
-		Short:   "Join the files of shards",
-		Example: `  terastal sweep merge part1.csv part2.csv --csv sweep.csv`,
-		Args:    atLeastOne("file"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			results, err := readSweeps(args)
-			if err != nil {
-				return err
-			}
-			return s.writeSweep(path, results)
-		},
-	}
-	cmd.Flags().StringVar(&path, "csv", "", "file to write (default: standard output)")
-	return cmd
-}
-
-func readSweeps(paths []string) ([]study.Result, error) {
-	var shards [][]study.Result
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		results, err := study.ReadCSV(f)
-		f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		shards = append(shards, results)
-	}
-	return study.Merge(shards...)
-}
-
-func newSweepReport(s *streams) *cobra.Command {
-	var rollout bool
-	var also []string
-	cmd := &cobra.Command{
-		Use:     "report FILE...",
-		Short:   "Summarise a sweep in Markdown",
-		Example: `  terastal sweep report sweep.csv > EVALUATION.md`,
-		Args:    atLeastOne("file"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			results, err := readSweeps(args)
-			if err != nil {
-				return err
-			}
-			if !rollout {
-				return report.Evaluation(s.out, results)
-			}
-			sections, err := readSections(also)
-			if err != nil {
-				return err
-			}
-			return report.Rollout(s.out, results, sections)
-		},
-	}
-	cmd.Flags().BoolVar(&rollout, "rollout", false, "the report about the policies pedf and rollout")
-	cmd.Flags().StringArrayVar(&also, "also", nil, "with --rollout, another sweep with a table of its own, as TITLE=FILE")
-	return cmd
-}
-
-func readSections(also []string) ([]report.Section, error) {
-	var out []report.Section
-	for _, a := range also {
-		title, path, ok := strings.Cut(a, "=")
-		if !ok {
-			return nil, usagef("--also %q: write TITLE=FILE", a)
-		}
-		results, err := readSweeps([]string{path})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, report.Section{Title: title, Results: results})
-	}
-	return out, nil
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
@@ -97,7 +97,7 @@ func (o *curveOptions) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	w := o.text()
-	report.Curves(w, curves)
+	view.Curves(w, curves)
 	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, session.CurvesFile), filepath.Join(c.Out, session.CurvesCSV))
 	o.refreshPage(c.Out)
 	if err := o.document(curves); err != nil {
@@ -129,7 +129,7 @@ func (o *curveOptions) curves(cmd *cobra.Command, c *config.Config) (*comparison
 		return nil, err
 	}
 	defer f.Close()
-	report.Plan(o.text(), f.ModelInfos(), f.Load)
+	view.Plan(o.text(), f.ModelInfos(), f.Load)
 	fmt.Fprintln(o.text())
 	if !o.real {
 		return f.Curves(cmd.Context(), o.CurveOptions)

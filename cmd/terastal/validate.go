@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 )
 
 // validateOptions are the flags of validate.
@@ -69,7 +69,7 @@ func (o *validateOptions) validate() error {
 	if err != nil {
 		return err
 	}
-	report.Validation(o.text(), d)
+	view.Validation(o.text(), d)
 	path := cmp.Or(o.write, filepath.Join(filepath.Dir(d.Validations[0].Log), "validation.json"))
 	if err := d.Write(path); err != nil {
 		return err

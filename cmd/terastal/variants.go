@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
@@ -44,8 +44,8 @@ implementation would let the scheduler use the accelerator.`,
 			if err != nil {
 				return err
 			}
-			targets := report.Named(t.System(), variants.Targets(t))
-			report.Targets(s.text(), targets)
+			targets := view.Named(t.System(), variants.Targets(t))
+			view.Targets(s.text(), targets)
 			return s.document(targets)
 		},
 	}
@@ -141,13 +141,13 @@ func (o *designOptions) run(cmd *cobra.Command) error {
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
 		return err
 	}
-	report.Variants(o.text(), f.Planned.Variants, false)
+	view.Variants(o.text(), f.Planned.Variants, false)
 	written := []string{"written: " + f.PlanPath()}
 	for i := range f.Planned.Variants {
 		v := &f.Planned.Variants[i]
 		for k, name := range v.Accelerators {
 			var b bytes.Buffer
-			if err := report.Frontier(&b, v, k); err != nil {
+			if err := view.Frontier(&b, v, k); err != nil {
 				return err
 			}
 			path := filepath.Join(f.Config.Out, "variants", v.Model+"-"+name+".svg")
@@ -188,7 +188,7 @@ func newVariantsShow(s *streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			report.Variants(s.text(), p.Variants, all)
+			view.Variants(s.text(), p.Variants, all)
 			return s.document(p.Variants)
 		},
 	}
@@ -239,7 +239,7 @@ delivered.`,
 			if err := f.Planned.Write(f.PlanPath()); err != nil {
 				return err
 			}
-			report.Combinations(s.text(), list)
+			view.Combinations(s.text(), list)
 			if err := printLines(s.text(), fmt.Sprintf("written: %s", f.PlanPath())); err != nil {
 				return err
 			}

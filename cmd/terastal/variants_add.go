@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -77,7 +77,7 @@ func (o *addOptions) run(cmd *cobra.Command) error {
 	if !added {
 		return o.unchanged(f)
 	}
-	report.Variants(o.text(), f.Planned.Variants, false)
+	view.Variants(o.text(), f.Planned.Variants, false)
 	if err := printLines(o.text(), "written: "+f.PlanPath()); err != nil {
 		return err
 	}

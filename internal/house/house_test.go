@@ -64,13 +64,15 @@ var floors = []struct {
 	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
 	{"cmd/terastal/internal/session", []string{"cmd/terastal/internal/result", "models", "profiler", "runtime", "variants", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation",
 		"cmd/terastal/internal/config", "models/dataset", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
-	{"cmd/terastal/internal/report", []string{"cmd/terastal/internal/result", "models", "profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan", "cmd/terastal/internal/comparison", "cmd/terastal/internal/session", "internal/stats", "cmd/terastal/internal/study", "cmd/terastal/internal/table", "cmd/terastal/internal/validation"}},
-	{"cmd/terastal/internal/page", []string{"cmd/terastal/internal/result", "profiler", "runtime", "sched", "sched/eventlog", "sched/plan", "cmd/terastal/internal/comparison", "internal/document", "cmd/terastal/internal/session", "internal/stats", "cmd/terastal/internal/validation"}},
+	{"cmd/terastal/internal/view", []string{"profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan",
+		"internal/document", "internal/stats", "cmd/terastal/internal/comparison", "cmd/terastal/internal/result",
+		"cmd/terastal/internal/session", "cmd/terastal/internal/study", "cmd/terastal/internal/table",
+		"cmd/terastal/internal/validation"}},
 	{"cmd/terastal", []string{"cmd/terastal/internal/result", "models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation", "internal/document",
-		"cmd/terastal/internal/config", "cmd/terastal/internal/doctor", "cmd/terastal/internal/session", "internal/hostinfo", "cmd/terastal/internal/live", "internal/numpy", "internal/ort", "cmd/terastal/internal/page", "cmd/terastal/internal/report", "cmd/terastal/internal/table"}},
+		"cmd/terastal/internal/config", "cmd/terastal/internal/doctor", "cmd/terastal/internal/session", "internal/hostinfo", "cmd/terastal/internal/live", "internal/numpy", "internal/ort", "cmd/terastal/internal/view", "cmd/terastal/internal/table"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs"}},
-	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "models/dataset", "internal/document", "internal/hostinfo", "internal/ort"}},
+	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "models/dataset", "internal/document", "internal/ort"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.

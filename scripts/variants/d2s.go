@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
@@ -87,19 +86,9 @@ func (t *trainedNet) prove(ctx context.Context, images int) error {
 }
 
 // measure times originals and variants in turn, in this process.
-func (t *trainedNet) measure(ctx context.Context, version string, budget time.Duration) error {
-	task := profiler.Task{Specs: trainedSpecs, Networks: []*runtime.Network{t.Network}, Granularity: []string{"op"}}
-	for _, s := range trainedSpecs {
-		a, err := runtime.OpenORT(s)
-		if err != nil {
-			return err
-		}
-		defer a.Close()
-		task.Accelerators = append(task.Accelerators, a)
-	}
-	p, err := profiler.Measure(ctx, task, profiler.Options{
-		Budget: budget, Seed: 1, Now: time.Now(), Host: hostinfo.Read(hostinfo.This()), ORT: version,
-	})
+func (t *trainedNet) measure(ctx context.Context, budget time.Duration) error {
+	task := profiler.Task{Accelerators: trainedSpecs, Networks: []*runtime.Network{t.Network}, Seed: 1}
+	p, err := profiler.Measure(ctx, task, profiler.Options{Budget: budget})
 	if err != nil {
 		return err
 	}
@@ -156,7 +145,7 @@ func (t *trainedNet) gain(k int, s sched.VariantSet) float64 {
 // trainedD2S proves and measures the trained variants, and writes the tables.
 // Plans of the same networks give the fitted variants to compare them with.
 func trainedD2S(ctx context.Context, w io.Writer, plans []string, images int, budget time.Duration) error {
-	library, err := ort.Start("")
+	_, err := ort.Start("")
 	if err != nil {
 		return err
 	}
@@ -176,7 +165,7 @@ func trainedD2S(ctx context.Context, w io.Writer, plans []string, images int, bu
 		if err := t.prove(ctx, images); err != nil {
 			return err
 		}
-		if err := t.measure(ctx, library.Version, budget); err != nil {
+		if err := t.measure(ctx, budget); err != nil {
 			return err
 		}
 		nets = append(nets, t)

@@ -79,7 +79,7 @@ func TestTrainedTables(t *testing.T) {
 	if err := n.prove(t.Context(), 20); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.measure(t.Context(), "", time.Millisecond); err != nil {
+	if err := n.measure(t.Context(), time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	var all sched.VariantSet = 1<<len(n.chosen) - 1

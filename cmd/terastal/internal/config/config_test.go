@@ -99,7 +99,8 @@ accelerators: auto
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Models[0].Name != "net.v2" || c.Models[1].Name != "resnet50" || c.Models[0].Granularity != config.DefaultGranularity {
+	if c.Models[0].Name != "net.v2" || c.Models[1].Name != "resnet50" ||
+		c.Models[0].Granularity != config.DefaultGranularity {
 		t.Errorf("models %+v", c.Models)
 	}
 	if d, err := c.Models[0].Dimensions(); err != nil || d["N"] != 2 || d["T"] != 7 {
@@ -119,12 +120,13 @@ func TestPath(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range []string{filepath.Join(inside, "a.onnx"), filepath.Join(inside, "sub", "b.onnx"), filepath.Join(outside, "c.onnx")} {
-		if err := os.WriteFile(f, nil, 0o644); err != nil {
+	for _, f := range []string{"in/a.onnx", "in/sub/b.onnx", "out/c.onnx"} {
+		if err := os.WriteFile(filepath.Join(root, f), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{"good": "a.onnx", "bad": filepath.Join(outside, "c.onnx"), "sub/up": "../../out/c.onnx"} {
+	links := map[string]string{"good": "a.onnx", "bad": filepath.Join(outside, "c.onnx"), "sub/up": "../../out/c.onnx"}
+	for link, to := range links {
 		if err := os.Symlink(to, filepath.Join(inside, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -138,8 +140,9 @@ func TestPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for source, ok := range map[string]bool{
-		"a.onnx": true, "./sub/../a.onnx": true, "sub/b.onnx": true, "good": true, filepath.Join(inside, "a.onnx"): true,
-		"../out/c.onnx": false, "sub/../../out/c.onnx": false, filepath.Join(outside, "c.onnx"): false, "bad": false, "sub/up": false,
+		"a.onnx": true, "./sub/../a.onnx": true, "sub/b.onnx": true, "good": true,
+		filepath.Join(inside, "a.onnx"): true, filepath.Join(outside, "c.onnx"): false,
+		"../out/c.onnx": false, "sub/../../out/c.onnx": false, "bad": false, "sub/up": false,
 	} {
 		_, err := c.Path(source, "")
 		if ok != (err == nil) || !ok && !errors.Is(err, config.ErrInvalid) {
@@ -154,8 +157,9 @@ func TestPath(t *testing.T) {
 // Whatever the file holds, loading it ends with a configuration or an error.
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{
-		"", "models: [", "models: {a: b}", "models: [{source: x, rate: 1}]", "accelerators: auto", "accelerators: [{name: a, options: [\"a=b\"]}]",
-		"traffic: {duration: 1s, load: .9}", "traffic: 3", "policies: edf", "? [a]: b", "a: &a [*a]", "models:\n- source: x\n  rate: 1\n  after: y",
+		"", "models: [", "models: {a: b}", "models: [{source: x, rate: 1}]", "accelerators: auto",
+		`accelerators: [{name: a, options: ["a=b"]}]`, "traffic: {duration: 1s, load: .9}", "traffic: 3", "policies: edf",
+		"? [a]: b", "a: &a [*a]", "models:\n- source: x\n  rate: 1\n  after: y",
 	} {
 		f.Add([]byte(s))
 	}

@@ -393,8 +393,7 @@ func (d *designer) time(ctx context.Context, m int, list []implementation, at in
 		return nil, err
 	}
 	d.sources[m].Variants = files
-	p, err := d.measured(ctx, profiler.Task{
-		Specs: d.Specs, Networks: d.Networks, Granularity: d.granularities(), Start: d.worker}, "", nil)
+	p, err := d.measured(ctx, d.task(), "", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
@@ -39,14 +39,14 @@ func productNetwork(t *testing.T) *runtime.Network {
 		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
 			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(pb.TensorProto_FLOAT)), Shape: shape}}}}
 	}
-	var w []byte
-	for i := range 16 * 8 {
-		w = binary.LittleEndian.AppendUint32(w, math.Float32bits(float32(math.Sin(float64(i)))))
+	w := make([]float32, 16*8)
+	for i := range w {
+		w[i] = float32(math.Sin(float64(i)))
 	}
 	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
 		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{info("x", 16)}, Output: []*pb.ValueInfoProto{info("y", 8)},
 			Node:        []*pb.NodeProto{{OpType: proto.String("MatMul"), Input: []string{"x", "w"}, Output: []string{"y"}}},
-			Initializer: []*pb.TensorProto{{Name: proto.String("w"), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: []int64{16, 8}, RawData: w}}}})
+			Initializer: []*pb.TensorProto{{Name: proto.String("w"), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: []int64{16, 8}, RawData: ort.Data(w)}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -225,7 +225,6 @@ func (d *designer) measure(ctx context.Context) error {
 	d.originalTimes()
 	var networks []*runtime.Network
 	var sources []source
-	var granularity []string
 	var index []int
 	var measured []map[int][]*variants.Candidate // by network and layer, in the order of their implementations
 	alike := map[string]*variants.Candidate{}    // by shape: the one that is measured
@@ -268,14 +267,14 @@ func (d *designer) measure(ctx context.Context) error {
 			return err
 		}
 		networks, sources, index = append(networks, &one), append(sources, s), append(index, m)
-		granularity = append(granularity, d.Config.Models[m].Granularity)
 		measured = append(measured, here)
 	}
 	if len(networks) == 0 {
 		return nil
 	}
-	p, err := d.measured(ctx, profiler.Task{Specs: d.Specs, Networks: networks, Granularity: granularity,
-		Start: func(k int) (profiler.Conn, error) { return d.workerOf(k, sources) }}, "",
+	t := d.task()
+	t.Networks, t.Start = networks, func(k int) (profiler.Conn, error) { return d.workerOf(k, sources) }
+	p, err := d.measured(ctx, t, "",
 		func(model, layer, _, accelerator int, times []time.Duration) bool {
 			return d.tooSlow(index[model], layer, accelerator, times[0])
 		})

@@ -224,7 +224,7 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Variants: us}, nil
+	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity, Variants: us}, nil
 }
 
 // Watch has runs report how they stand, ten times a second, with how long
@@ -292,14 +292,6 @@ func (f *Flow) prepare() error {
 		f.programs = append(f.programs, p)
 	}
 	return nil
-}
-
-func (f *Flow) granularities() []string {
-	var out []string
-	for _, m := range f.Config.Models {
-		out = append(out, m.Granularity)
-	}
-	return out
 }
 
 // Plan sets the rates, compiles the system and computes the budgets.

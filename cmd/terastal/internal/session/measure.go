@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
@@ -64,21 +63,18 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 		return err
 	}
 	j.Specs[j.Index].Local = j.Local
-	a, err := openAccelerator(&j.Specs[j.Index], j.Table, nil)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
 	runtime.RoomFor(1)
-	s := profiler.Setup{Specs: j.Specs, Index: j.Index, Accelerator: a, Seed: j.Seed}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
+		return openAccelerator(&s, j.Table, nil)
+	}}
 	for _, m := range j.Models {
 		n, err := m.network(open, func(string) string { return "" })
 		if err != nil {
 			return err
 		}
-		s.Networks = append(s.Networks, n)
+		t.Networks = append(t.Networks, n)
 	}
-	return profiler.Serve(r, out, s)
+	return profiler.Serve(r, out, t, j.Index)
 }
 
 // worker starts the worker of an accelerator in a process of its own.
@@ -157,8 +153,7 @@ func moveAside(path string) (string, error) {
 func journal(path string) string { return path + ".journal" }
 
 func (f *Flow) measure(ctx context.Context, path string) error {
-	t := profiler.Task{Specs: f.Specs, Networks: f.Networks, Granularity: f.granularities(), Start: f.worker}
-	p, err := f.measured(ctx, t, journal(path), nil)
+	p, err := f.measured(ctx, f.task(), journal(path), nil)
 	if p == nil {
 		return err
 	}
@@ -183,7 +178,7 @@ func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string,
 	stage := ""
 	defer func() { meter.Done() }()
 	return profiler.Measure(ctx, t, profiler.Options{
-		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget, Seed: f.Config.Traffic.Seed,
+		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget,
 		Journal: journal, Enough: enough,
 		Progress: func(what string, share float64) {
 			if what != stage {
@@ -192,14 +187,18 @@ func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string,
 			}
 			meter.Set(share)
 		},
-		Now: time.Now(), Host: f.Host, ORT: f.ORT.Version,
-		Counters: func() hostinfo.Counters { return hostinfo.ReadCounters(hostinfo.This()) },
+		Now: time.Now(), Host: f.Host,
 	})
 }
 
 // matches returns nil when the profile is of what is open.
 func (f *Flow) matches(p *profiler.Profile) error {
-	return p.Matches(f.Host, f.ORT.Version, f.Specs, f.Networks, f.granularities())
+	return p.Matches(f.Host, f.task())
+}
+
+// task is what is open, to be measured.
+func (f *Flow) task() profiler.Task {
+	return profiler.Task{Accelerators: f.Specs, Networks: f.Networks, Seed: f.Config.Traffic.Seed, Start: f.worker}
 }
 
 // LoadProfile uses the profile at path if it fits what is open and is whole. A

@@ -40,7 +40,7 @@ type Cell struct {
 // Options say how every cell is simulated.
 type Options struct {
 	Seeds int
-	// Systems are further scenarios by name, beside the published ones.
+	// Systems are further scenarios by name, besides the published ones.
 	Systems map[string]scenario.Scenario
 	// Durations, if not nil, says how long layers take, by seed; the cells'
 	// Noise then has to be zero.
@@ -57,7 +57,7 @@ type Options struct {
 	// Overhead is added to every layer's time, unpredicted.
 	Overhead time.Duration
 	// SearchTime, if not zero, is how long a search takes that policies make
-	// beside the engine; zero makes searches part of decisions, in no time.
+	// next to the engine; zero makes searches part of decisions, in no time.
 	SearchTime time.Duration
 	// Adapt corrects predictions while simulating; see sched.Config.
 	Adapt bool
@@ -82,6 +82,9 @@ type Result struct {
 	// Miss is the mean over seeds of the mean over models of the miss rate; Low
 	// and High enclose it with 95 % confidence (Student's t over seeds).
 	Miss, Low, High float64
+	// Bound is the least mean miss rate of any schedule at these mean rates: the
+	// fluid bound of sched.Tables.MissBound.
+	Bound float64
 	// BySeed holds the mean over models per seed, for paired comparisons.
 	BySeed []float64
 	Summary
@@ -134,6 +137,7 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 type prepared struct {
 	*scenario.Scenario
 	tables *sched.Tables
+	prices *sched.Pricing // at the scenario's rates
 }
 
 func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepared, error) {
@@ -154,13 +158,18 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		systems[c.Scenario] = prepared{&s, t}
+		prices, err := t.NewPricing(s.Rates)
+		if err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
+		}
+		systems[c.Scenario] = prepared{&s, t, prices}
 	}
 	return systems, nil
 }
 
 func run(p prepared, c Cell, o Options) (Result, error) {
-	r := Result{Cell: c, Seeds: o.Seeds, Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)), Utilization: map[string]float64{}}}
+	r := Result{Cell: c, Seeds: o.Seeds, Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)),
+		Utilization: map[string]float64{}}}
 	all := newTally(&p.System)
 	for n := range uint64(o.Seeds) {
 		t, end, err := simulate(p, c, max(1, o.FirstSeed)+n, &o)
@@ -187,6 +196,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 	}
 	r.Accuracy = meanAccuracy(r.Models)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)
+	r.Bound = p.tables.MissBound(p.prices, scaled(p.Rates, c.Scale))
 	return r, nil
 }
 
@@ -253,7 +263,8 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		if cfg.Duration == nil {
 			cfg.Duration = sim.Exactly(p.tables)
 		}
-		cfg.Duration = sim.Delayed(sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed), o.Overhead)
+		drifting := sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed)
+		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
 	if o.SearchTime > 0 {
 		cfg.SearchTime = func(sched.Found) time.Duration { return o.SearchTime }
@@ -281,12 +292,16 @@ func uniform(x float64, n int) [][]float64 {
 
 // trafficOf is the cell's traffic at its scale of the given rates.
 func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) traffic.Config {
+	return traffic.Config{Rates: scaled(base, c.Scale), Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
+		FirstRelease: aligned(*c, len(base), seed), BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
+}
+
+func scaled(base []float64, scale float64) []float64 {
 	rates := make([]float64, len(base))
 	for m, r := range base {
-		rates[m] = r * c.Scale
+		rates[m] = r * scale
 	}
-	return traffic.Config{Rates: rates, Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, FirstRelease: aligned(*c, len(rates), seed),
-		BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
+	return rates
 }
 
 // aligned are the first releases of streams that all begin at once: within a
@@ -354,7 +369,8 @@ func (c *count) summarise(m *eventlog.ModelMetrics) {
 }
 
 func newTally(s *sched.System) *tally {
-	return &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)), used: map[int64]sched.VariantSet{}}
+	return &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)),
+		used: map[int64]sched.VariantSet{}}
 }
 
 // Record counts.

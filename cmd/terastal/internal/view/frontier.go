@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 // error, both in logarithms. Those in use for the accelerator are ringed, and
 // each layer's frontier is a line.
 func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
-	const width, height, left, top, right, bottom = 860, 520, 70, 40, 190, 50
+	const widthInText, height, left, top, right, bottom = 860, 520, 70, 40, 190, 50
 	type dot struct {
 		x, y float64
 		c    *plan.Variant
@@ -36,18 +36,18 @@ func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
 	}
 	low, high = math.Floor(min(low, 0)), math.Ceil(max(high, 1))
 	bottomE, topE = math.Floor(min(bottomE, -1)), math.Ceil(max(topE, 0))
-	px := func(x float64) float64 { return left + (x-low)/(high-low)*(width-left-right) }
+	px := func(x float64) float64 { return left + (x-low)/(high-low)*(widthInText-left-right) }
 	py := func(y float64) float64 { return top + (topE-y)/(topE-bottomE)*(height-top-bottom) }
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", width, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", widthInText, height)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="%d" y="22" font-size="15">%s on %s: candidates by speed and error</text>`+"\n", left, html.EscapeString(v.Model), html.EscapeString(v.Accelerators[accelerator]))
 	for x := low; x <= high; x++ {
 		fmt.Fprintf(&b, `<path d="M%.1f %dV%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%gx</text>`+"\n", px(x), top, height-bottom, px(x), height-bottom+18, math.Exp2(x))
 	}
 	for y := bottomE; y <= topE; y++ {
-		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">1e%g</text>`+"\n", left, py(y), width-right, left-8, py(y)+4, y)
+		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">1e%g</text>`+"\n", left, py(y), widthInText-right, left-8, py(y)+4, y)
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">times as fast as the original</text>`+"\n", (left+width-right)/2, height-12)
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">times as fast as the original</text>`+"\n", (left+widthInText-right)/2, height-12)
 	fmt.Fprintf(&b, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle">squared error / variance of the layer's outputs</text>`+"\n", (top+height-bottom)/2)
 	colours := []string{"#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#ff7f0e", "#17becf", "#7f7f7f"}
 	var families []string
@@ -94,9 +94,9 @@ func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
 			html.EscapeString(fmt.Sprintf("%s: %s %s, %.2fx, error %.2g", d.c.LayerName, d.c.Family, d.c.Parameters, math.Exp2(d.x), d.c.Error)), ring)
 	}
 	for i, f := range families {
-		fmt.Fprintf(&b, `<circle cx="%d" cy="%d" r="4" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n", width-right+20, top+10+20*i, colours[i%len(colours)], width-right+32, top+14+20*i, html.EscapeString(f))
+		fmt.Fprintf(&b, `<circle cx="%d" cy="%d" r="4" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n", widthInText-right+20, top+10+20*i, colours[i%len(colours)], widthInText-right+32, top+14+20*i, html.EscapeString(f))
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d">ringed: in use</text><text x="%d" y="%d">hollow: refused</text>`+"\n</svg>\n", width-right+12, top+24+20*len(families), width-right+12, top+44+20*len(families))
+	fmt.Fprintf(&b, `<text x="%d" y="%d">ringed: in use</text><text x="%d" y="%d">hollow: refused</text>`+"\n</svg>\n", widthInText-right+12, top+24+20*len(families), widthInText-right+12, top+44+20*len(families))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -1,4 +1,4 @@
-package page
+package view
 
 import (
 	"bytes"
@@ -215,7 +215,7 @@ func compared(first string) *comparison.Comparison {
 }
 
 // render makes the report of a folder and checks what holds for every report.
-func render(t *testing.T, dir string) string {
+func rendered(t *testing.T, dir string) string {
 	t.Helper()
 	p, err := Open(dir)
 	if err != nil {
@@ -323,7 +323,7 @@ func sections(page string) []string {
 
 func TestWholeFolder(t *testing.T) {
 	dir := folder(t, "mobile", time.Second)
-	page := render(t, dir)
+	page := rendered(t, dir)
 	want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "validation", "sweep", "machine", "provenance", "reading"}
 	if got := sections(page); !slices.Equal(got, want) {
 		t.Errorf("sections %v, want %v", got, want)
@@ -379,7 +379,7 @@ func TestSectionsNeedData(t *testing.T) {
 		}
 		want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "validation", "sweep", "machine", "provenance", "reading"}
 		want = slices.DeleteFunc(want, func(s string) bool { return slices.Contains(c.gone, s) })
-		if got := sections(render(t, some)); !slices.Equal(got, want) {
+		if got := sections(rendered(t, some)); !slices.Equal(got, want) {
 			t.Errorf("without %v: sections %v, want %v", c.without, got, want)
 		}
 	}
@@ -399,7 +399,7 @@ func copyFile(t *testing.T, from, to string) {
 // TestEscapes: names are the user's.
 func TestEscapes(t *testing.T) {
 	const name = `</script></title></style><img src=x onerror=alert(1)>"'&{{.}}<!--`
-	page := render(t, folder(t, name, 300*msec))
+	page := rendered(t, folder(t, name, 300*msec))
 	if strings.Contains(page, "<img") || strings.Contains(page, "<!--") {
 		at := strings.Index(page, "<img")
 		t.Errorf("a name is markup: ...%s", page[max(0, at-100):at+60])
@@ -435,7 +435,7 @@ func TestInvalid(t *testing.T) {
 	if err := validated(planted("mobile"), v).Write(filepath.Join(dir, "validation.json")); err != nil {
 		t.Fatal(err)
 	}
-	page := render(t, dir)
+	page := rendered(t, dir)
 	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") || !strings.Contains(page, "<li>terastal: only 30 requests: raise --duration</li>") {
 		t.Error("the page does not say that the run is invalid, and why")
 	}
@@ -554,7 +554,7 @@ func TestEarlierValidations(t *testing.T) {
 	if err := validated(current, replaced, other, elsewhere).Write(filepath.Join(dir, "validation.json")); err != nil {
 		t.Fatal(err)
 	}
-	page := render(t, dir)
+	page := rendered(t, dir)
 	for text, want := range map[string]bool{"terastal in detail": true, "fcfs in detail": true, "edf in detail": false, "dream in detail": false, "Order of policies": false,
 		"Validations of 2 earlier runs are left out": true, "How far off each prediction is": true} {
 		if strings.Contains(page, text) != want {
@@ -564,7 +564,7 @@ func TestEarlierValidations(t *testing.T) {
 	if err := validated(replaced).Write(filepath.Join(dir, "validation.json")); err != nil {
 		t.Fatal(err)
 	}
-	if page := render(t, dir); slices.Contains(sections(page), "validation") || !strings.Contains(page, "Validations of 1 earlier run are left out") {
+	if page := rendered(t, dir); slices.Contains(sections(page), "validation") || !strings.Contains(page, "Validations of 1 earlier run are left out") {
 		t.Error("the page has a validation of nothing that is there")
 	}
 }

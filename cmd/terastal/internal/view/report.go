@@ -1,5 +1,5 @@
 // Package report lays results out as text tables for people.
-package report
+package view
 
 import (
 	"fmt"
@@ -17,13 +17,13 @@ import (
 func render(w io.Writer, t table.Table) { fmt.Fprintln(w, t.Render()) }
 
 // width is where running text is broken into lines.
-const width = 100
+const widthInText = 100
 
 // Paragraph prints running text, broken into lines between words.
 func Paragraph(w io.Writer, s string) {
 	line := ""
 	for _, word := range strings.Fields(s) {
-		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+		if line != "" && len([]rune(line))+1+len([]rune(word)) > widthInText {
 			fmt.Fprintln(w, line)
 			line = ""
 		}
@@ -69,15 +69,15 @@ func Plan(w io.Writer, infos []result.ModelInfo, load float64) {
 		if variants {
 			row = append(row, i.Variants)
 		}
-		row = append(row, fmt.Sprintf("%.1f", i.RatePerS), msText(i.DeadlineMS))
+		row = append(row, fmt.Sprintf("%.1f", i.RatePerS), msTextInText(i.DeadlineMS))
 		for _, a := range accs {
-			latency := "-"
+			latencyInText := "-"
 			if ms, ok := i.LatencyMS[a]; ok {
-				latency = msText(ms)
+				latencyInText = msTextInText(ms)
 			}
-			row = append(row, fmt.Sprintf("%s (%d)", latency, i.Preferred[a]))
+			row = append(row, fmt.Sprintf("%s (%d)", latencyInText, i.Preferred[a]))
 		}
-		t.AppendRow(append(row, msText(i.FastestMS)))
+		t.AppendRow(append(row, msTextInText(i.FastestMS)))
 		if i.Infeasible {
 			infeasible = append(infeasible, i.Name)
 		}
@@ -109,18 +109,18 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 			if i == 0 {
 				name = m.Policy
 			}
-			p50, p90, p99 := latencies(x)
+			p50, p90, p99 := latenciesInText(x)
 			few = few || strings.HasSuffix(p99, "*")
-			row := table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percent(x.MissRate), p50, p90, p99}
+			row := table.Row{name, x.Model, x.Released, x.Met, x.Late, x.Dropped, x.Failed, percentInText(x.MissRate), p50, p90, p99}
 			if variants {
-				row = append(row, percent(x.VariantShare()), accuracyKept(x.NormalizedAccuracy))
+				row = append(row, percentInText(x.VariantShare()), accuracyKept(x.NormalizedAccuracy))
 			}
 			t.AppendRow(row)
 		}
 		row := table.Row{"", "all (mean of miss rates)", m.Released, m.Met, m.Late, m.Dropped, m.Failed,
-			percent(m.MeanMissRate), "", "", ""}
+			percentInText(m.MeanMissRate), "", "", ""}
 		if variants {
-			row = append(row, percent(m.VariantShare()), accuracyKept(m.AccuracyKept()))
+			row = append(row, percentInText(m.VariantShare()), accuracyKept(m.AccuracyKept()))
 		}
 		t.AppendRow(row)
 	}
@@ -172,16 +172,16 @@ func jobsFor(q float64) int { return stats.MinJobs(q, stats.ClaimConfidence, 0) 
 
 // latencies are a model's percentiles as text: "-" when no request finished,
 // and a star at those that too few support.
-func latencies(x eventlog.ModelMetrics) (p50, p90, p99 string) {
+func latenciesInText(x eventlog.ModelMetrics) (p50, p90, p99 string) {
 	n := x.Met + x.Late
 	if n == 0 {
 		return "-", "-", "-"
 	}
 	text := func(ms, q float64) string {
 		if !stats.Claimable(n, q) {
-			return msText(ms) + "*"
+			return msTextInText(ms) + "*"
 		}
-		return msText(ms)
+		return msTextInText(ms)
 	}
 	return text(x.P50MS, 0.50), text(x.P90MS, 0.90), text(x.P99MS, 0.99)
 }
@@ -198,14 +198,14 @@ func Verification(w io.Writer, policies []result.PolicyResult) {
 		}
 		var use []string
 		if lanes, mean := p.Lanes(); lanes > 0 {
-			use = append(use, fmt.Sprintf("%d lanes, mean %s", lanes, percent(mean)))
+			use = append(use, fmt.Sprintf("%d lanes, mean %s", lanes, percentInText(mean)))
 		} else {
 			for _, name := range slices.Sorted(mapKeys(p.Utilization)) {
-				use = append(use, fmt.Sprintf("%s %s", name, percent(p.Utilization[name])))
+				use = append(use, fmt.Sprintf("%s %s", name, percentInText(p.Utilization[name])))
 			}
 		}
-		t.AppendRow(table.Row{p.Policy, verified, diff, usText(float64(p.DecisionP50NS) / 1e3), usText(float64(p.DecisionP99NS) / 1e3),
-			usText(p.ReleaseLagP50US), usText(p.ReleaseLagP99US), usText(p.IdleLagP99US), strings.Join(use, ", ")})
+		t.AppendRow(table.Row{p.Policy, verified, diff, usTextInText(float64(p.DecisionP50NS) / 1e3), usTextInText(float64(p.DecisionP99NS) / 1e3),
+			usTextInText(p.ReleaseLagP50US), usTextInText(p.ReleaseLagP99US), usTextInText(p.IdleLagP99US), strings.Join(use, ", ")})
 	}
 	render(w, t)
 }
@@ -220,10 +220,10 @@ func mapKeys[V any](m map[string]V) func(func(string) bool) {
 	}
 }
 
-func percent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+func percentInText(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
 
 // msText prints milliseconds with a sensible number of digits.
-func msText(ms float64) string {
+func msTextInText(ms float64) string {
 	switch {
 	case ms >= 100:
 		return fmt.Sprintf("%.0f ms", ms)
@@ -234,9 +234,9 @@ func msText(ms float64) string {
 	}
 }
 
-func usText(us float64) string {
+func usTextInText(us float64) string {
 	if us >= 1000 {
-		return msText(us / 1e3)
+		return msTextInText(us / 1e3)
 	}
 	return fmt.Sprintf("%.1f us", us)
 }

@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -46,7 +46,7 @@ func Targets(w io.Writer, targets []Target) {
 	}
 	t := table.New("model", "layer", "accelerator", ">latency", ">budget", ">speed-up needed")
 	for _, x := range targets {
-		t.AppendRow(table.Row{x.Model, shorten(x.Layer, 40), x.Accelerator, usText(float64(x.Latency) / 1e3), usText(float64(x.Budget) / 1e3), fmt.Sprintf("%.2fx", x.Speedup)})
+		t.AppendRow(table.Row{x.Model, shorten(x.Layer, 40), x.Accelerator, usTextInText(float64(x.Latency) / 1e3), usTextInText(float64(x.Budget) / 1e3), fmt.Sprintf("%.2fx", x.Speedup)})
 	}
 	render(w, t)
 }

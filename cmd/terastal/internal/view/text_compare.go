@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -34,7 +34,7 @@ func Comparison(w io.Writer, c *profiler.Comparison) {
 		}
 	}
 	fmt.Fprintf(w, "%d cells: median |difference| %s, beyond %.0f %%: %s, significant: %s\n", c.Summary.Cells,
-		percent(c.Summary.MedianChange), 100*profiler.AgreementLimit, percent(c.Summary.Beyond), percent(c.Summary.Significant))
+		percentInText(c.Summary.MedianChange), 100*profiler.AgreementLimit, percentInText(c.Summary.Beyond), percentInText(c.Summary.Significant))
 }
 
 // doubts are what a reader of a comparison has to know about one side.
@@ -88,23 +88,23 @@ func acceleratorComparison(w io.Writer, x *profiler.AcceleratorComparison) {
 		if i == len(x.Models) {
 			name = "all"
 		}
-		t.AppendRow(table.Row{shorten(name, 24), "geomean", usText(g.A / 1e3), usText(g.B / 1e3), fmt.Sprintf("%+.1f %%", 100*g.Change),
+		t.AppendRow(table.Row{shorten(name, 24), "geomean", usTextInText(g.A / 1e3), usTextInText(g.B / 1e3), fmt.Sprintf("%+.1f %%", 100*g.Change),
 			fmt.Sprintf("%d slower, %d faster", g.FasterA, g.FasterB)})
 	}
 	render(w, t)
 	for _, g := range x.Models {
 		if g.SumA > 0 {
 			fmt.Fprintf(w, "%s, sum over layers compared: A %s, B %s, each layer where it is faster %s\n", g.Model,
-				msText(g.SumA.Seconds()*1e3), msText(g.SumB.Seconds()*1e3), msText(g.SumBest.Seconds()*1e3))
+				msTextInText(g.SumA.Seconds()*1e3), msTextInText(g.SumB.Seconds()*1e3), msTextInText(g.SumBest.Seconds()*1e3))
 		}
 	}
 }
 
 func medianText(m profiler.Median) string {
 	if m.Low == m.High {
-		return usText(float64(m.P50) / 1e3)
+		return usTextInText(float64(m.P50) / 1e3)
 	}
-	return fmt.Sprintf("%s ± %3.1f %%", usText(float64(m.P50)/1e3), 100*m.Within())
+	return fmt.Sprintf("%s ± %3.1f %%", usTextInText(float64(m.P50)/1e3), 100*m.Within())
 }
 
 // testText is how a change was judged: p and n of the U test, or that

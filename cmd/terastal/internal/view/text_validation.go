@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func Validation(w io.Writer, d *validation.Document) {
 		if i > 0 || len(d.Notes) > 0 {
 			fmt.Fprintln(w)
 		}
-		validated(w, &d.Validations[i])
+		validatedInText(w, &d.Validations[i])
 	}
 	orders(w, d.Order)
 }
@@ -57,8 +57,8 @@ func word(valid bool) string {
 }
 
 // validated prints one run.
-func validated(w io.Writer, v *validation.Validation) {
-	verdict(w, v)
+func validatedInText(w io.Writer, v *validation.Validation) {
+	verdictInText(w, v)
 	fmt.Fprintln(w)
 	validatedModels(w, v)
 	validatedAccelerators(w, v)
@@ -68,7 +68,7 @@ func validated(w io.Writer, v *validation.Validation) {
 }
 
 // verdict says in a few lines what came out.
-func verdict(w io.Writer, v *validation.Validation) {
+func verdictInText(w io.Writer, v *validation.Validation) {
 	passed, given := v.Held()
 	paced := slices.ContainsFunc(v.Checks, func(c validation.Check) bool { return c.OffGiven != nil })
 	fmt.Fprintf(w, "%s: %s, %d of %d checks pass, predicted by %s", v.Policy, word(v.Valid), passed, len(v.Checks), v.Predictor)
@@ -89,7 +89,7 @@ func verdict(w io.Writer, v *validation.Validation) {
 	}
 	e := &v.Layers
 	fmt.Fprintf(w, "layers: %d runs, mean absolute error %s, bias %+.1f %%, within 5 %%: %s, within 10 %%: %s%s\n",
-		e.N, percent(e.MAPE), 100*e.Bias, percent(e.Within5), percent(e.Within10), rankText(e))
+		e.N, percentInText(e.MAPE), 100*e.Bias, percentInText(e.Within5), percentInText(e.Within10), rankText(e))
 }
 
 func rankText(a *validation.Agreement) string {
@@ -109,14 +109,14 @@ func validatedModels(w io.Writer, v *validation.Validation) {
 			t.AppendSeparator()
 		}
 		row := func(name, side string, o *validation.Outcomes, each string) {
-			p50, p90, p99 := quantiles(o)
+			p50, p90, p99 := quantilesInText(o)
 			if p99 != "-" && !stats.Claimable(o.Met+o.Late, 0.99) {
 				p99, few = p99+"*", true
 			}
-			t.AppendRow(table.Row{name, side, o.Released, o.Dropped, o.VariantsUsed, percent(o.MissRate), fmt.Sprintf("%s to %s", percent(o.MissLow), percent(o.MissHigh)), p50, p90, p99, each})
+			t.AppendRow(table.Row{name, side, o.Released, o.Dropped, o.VariantsUsed, percentInText(o.MissRate), fmt.Sprintf("%s to %s", percentInText(o.MissLow), percentInText(o.MissHigh)), p50, p90, p99, each})
 		}
 		row(m.Model, "real", &m.Real, "")
-		row("", "predicted", &m.Predicted, "± "+percent(m.Jobs.MAPE))
+		row("", "predicted", &m.Predicted, "± "+percentInText(m.Jobs.MAPE))
 		t.AppendRow(differences(v, m.Model, false))
 		if m.Given != nil {
 			row("", "at its pace", m.Given, "")
@@ -134,11 +134,11 @@ func validatedModels(w io.Writer, v *validation.Validation) {
 }
 
 // quantiles are shown with a dash where no job finished.
-func quantiles(o *validation.Outcomes) (p50, p90, p99 string) {
+func quantilesInText(o *validation.Outcomes) (p50, p90, p99 string) {
 	if o.Met+o.Late == 0 {
 		return "-", "-", "-"
 	}
-	return msText(o.P50MS), msText(o.P90MS), msText(o.P99MS)
+	return msTextInText(o.P50MS), msTextInText(o.P90MS), msTextInText(o.P99MS)
 }
 
 // differences is the row of a model's checks, of the prediction or at the run's
@@ -171,7 +171,7 @@ func validatedAccelerators(w io.Writer, v *validation.Validation) {
 		if i > 0 {
 			line += ";"
 		}
-		line += fmt.Sprintf(" %s %s, %s", a.Accelerator, percent(a.Real), percent(a.Predicted))
+		line += fmt.Sprintf(" %s %s, %s", a.Accelerator, percentInText(a.Real), percentInText(a.Predicted))
 	}
 	Paragraph(w, line)
 }
@@ -180,7 +180,7 @@ func validatedSources(w io.Writer, v *validation.Validation) {
 	fmt.Fprintln(w, "what prediction and hardware disagree about, as parts of all error of layer times:")
 	t := table.New("source", ">share", ">per layer run", "what was found")
 	for _, s := range v.Sources {
-		t.AppendRow(table.Row{s.Name, percent(s.Share), fmt.Sprintf("%+.1f us", s.MeanUS), s.What})
+		t.AppendRow(table.Row{s.Name, percentInText(s.Share), fmt.Sprintf("%+.1f us", s.MeanUS), s.What})
 	}
 	render(w, t)
 }
@@ -196,7 +196,7 @@ func validatedCells(w io.Writer, v *validation.Validation) {
 		if c.MeasuredUS > 0 {
 			off = (c.PredictedUS - c.MeasuredUS) / c.MeasuredUS
 		}
-		t.AppendRow(table.Row{c.Model, shorten(c.Layer, 28), shorten(c.Implementation, 16), c.Accelerator, c.Runs, usText(c.PredictedUS), usText(c.MeasuredUS), fmt.Sprintf("%+.1f %%", 100*off), percent(c.Within10)})
+		t.AppendRow(table.Row{c.Model, shorten(c.Layer, 28), shorten(c.Implementation, 16), c.Accelerator, c.Runs, usTextInText(c.PredictedUS), usTextInText(c.MeasuredUS), fmt.Sprintf("%+.1f %%", 100*off), percentInText(c.Within10)})
 	}
 	render(w, t)
 }
@@ -216,7 +216,7 @@ func orders(w io.Writer, all []validation.Order) {
 		case !o.Kept:
 			text = "! not kept"
 		}
-		t.AppendRow(table.Row{o.Better, o.Worse, percent(o.RealBetter) + " < " + percent(o.RealWorse), percent(o.PredictedBetter) + ", " + percent(o.PredictedWorse), text})
+		t.AppendRow(table.Row{o.Better, o.Worse, percentInText(o.RealBetter) + " < " + percentInText(o.RealWorse), percentInText(o.PredictedBetter) + ", " + percentInText(o.PredictedWorse), text})
 	}
 	render(w, t)
 }

@@ -19,68 +19,41 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// Setup is what a worker measures: networks on one accelerator of a system.
-type Setup struct {
-	Networks []*runtime.Network
-	// Specs are all accelerators of the system, Index the one measured.
-	Specs []runtime.Spec
-	Index int
-	// Accelerator is the one measured, open.
-	Accelerator runtime.Accelerator
-	Seed        uint64 // of the inputs
-}
-
-// Serve answers the requests of a measurement until in ends. It takes the
-// calling thread for as long, and pins it to the accelerator's cores: call it
-// on a goroutine that ends with it, or in a process of its own.
-func Serve(in io.Reader, out io.Writer, s Setup) error {
-	w := &worker{Setup: s, wire: newLines(in, out), requests: make(chan request)}
-	defer w.close()
+// Serve is the work of a measuring process: it opens an accelerator of the task,
+// by index, and answers the requests of a measurement until in ends. The task's
+// accelerators and networks are those of the measurement, in the same order. It
+// takes the calling thread for as long, and pins it to the accelerator's cores:
+// call it in a process that does nothing else.
+func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
+	s := &server{Task: t, k: accelerator, wire: newLines(in, out), requests: make(chan request)}
+	defer s.close()
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
 	defer close(quit)
-	go func() {
-		defer close(w.requests)
-		for {
-			var r request
-			if err := w.wire.read(&r); err != nil {
-				// Whatever runs must not go on for nobody.
-				w.halt.Store(true)
-				readErr <- err
-				return
-			}
-			if r.Ask == askHalt {
-				w.halt.Store(true)
-				continue
-			}
-			select {
-			case w.requests <- r:
-			case <-quit:
-				return
-			}
-		}
-	}()
+	go func() { readErr <- s.receive(quit) }()
 	// Not unlocked: the pinned thread ends with the goroutine.
 	goruntime.LockOSThread()
-	if err := runtime.Pin(s.Accelerator.Cores()); err != nil {
-		return w.wire.write(reply{Error: err.Error()})
-	}
+	unusable := s.open()
 	defer runtime.Quieten()()
 	// Collections would hit single layers; there is next to no garbage.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	for n := 1; ; n++ {
-		r, ok := <-w.requests
+		r, ok := <-s.requests
 		if !ok {
 			if err := <-readErr; err != io.EOF {
 				return err
 			}
 			return nil
 		}
-		a, err := w.answer(r)
+		var a reply
+		err := unusable
+		if err == nil {
+			a, err = s.answer(r)
+		}
 		if err != nil {
 			a = reply{Error: err.Error()}
 		}
-		if err := w.wire.write(a); err != nil {
+		if err := s.wire.write(a); err != nil {
 			return err
 		}
 		if n%collectEvery == 0 {
@@ -89,11 +62,51 @@ func Serve(in io.Reader, out io.Writer, s Setup) error {
 	}
 }
 
+// receive hands requests on until there are no more, and says why.
+func (s *server) receive(quit <-chan struct{}) error {
+	defer close(s.requests)
+	for {
+		var r request
+		if err := s.wire.read(&r); err != nil {
+			// Whatever runs must not run on for nobody.
+			s.halt.Store(true)
+			return err
+		}
+		if r.Ask == askHalt {
+			s.halt.Store(true)
+			continue
+		}
+		select {
+		case s.requests <- r:
+		case <-quit:
+			return nil
+		}
+	}
+}
+
+// open opens the accelerator and pins the calling thread to its cores.
+func (s *server) open() error {
+	if !in(s.k, len(s.Accelerators)) {
+		return fmt.Errorf("the task has no accelerator %d", s.k)
+	}
+	if s.Open == nil {
+		s.Open = runtime.OpenORT
+	}
+	var err error
+	if s.accelerator, err = s.Open(s.Accelerators[s.k]); err != nil {
+		return err
+	}
+	return runtime.Pin(s.accelerator.Cores())
+}
+
 // collectEvery is after how many requests garbage is collected.
 const collectEvery = 64
 
-type worker struct {
-	Setup
+type server struct {
+	Task
+	k           int // of the accelerator
+	accelerator runtime.Accelerator
+
 	wire     *lines
 	requests chan request
 	halt     atomic.Bool // after the current place
@@ -107,38 +120,41 @@ type worker struct {
 	places   []place
 }
 
-func (w *worker) close() {
-	for _, s := range slices.Concat(w.spread, w.chained, w.whole) {
-		if s != nil {
-			s.Close()
+func (s *server) close() {
+	for _, slot := range slices.Concat(s.spread, s.chained, s.whole) {
+		if slot != nil {
+			slot.Close()
 		}
 	}
-	for _, set := range w.inputs {
+	for _, set := range s.inputs {
 		for _, t := range set {
 			t.Close()
 		}
 	}
-	for _, p := range slices.Concat(w.programs, w.wholes) {
+	for _, p := range slices.Concat(s.programs, s.wholes) {
 		if p != nil {
 			p.Close()
 		}
 	}
+	if s.accelerator != nil {
+		s.accelerator.Close()
+	}
 }
 
-func (w *worker) answer(r request) (reply, error) {
+func (s *server) answer(r request) (reply, error) {
 	switch r.Ask {
 	case askLoad:
-		return w.load(r.Skip)
+		return s.load(r.Skip)
 	case askRun:
-		return w.run(r.Places), nil
+		return s.run(r.Places), nil
 	case askBusy:
-		return w.busy(r.Places)
+		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began
 		return reply{Done: true}, nil
 	case askDispatch:
-		return w.dispatch(r.For)
+		return s.dispatch(r.For)
 	case askPeak:
-		p, err := measurePeak(w.Accelerator)
+		p, err := measurePeak(s.accelerator)
 		return reply{Done: true, Peak: p}, err
 	}
 	return reply{}, fmt.Errorf("unknown request %q", r.Ask)
@@ -147,7 +163,7 @@ func (w *worker) answer(r request) (reply, error) {
 // anyOther takes everything, so that a layer may be refused by all others.
 var anyOther = runtime.Spec{Name: "(any other)", Optimization: "none"}
 
-// absent stands for an accelerator that another worker drives.
+// absent stands for an accelerator that another process measures.
 type absent struct{ runtime.Spec }
 
 func (a *absent) Name() string                                 { return a.Spec.Name }
@@ -155,13 +171,13 @@ func (*absent) Cores() []int                                   { return nil }
 func (a *absent) Prepare(runtime.Unit) (runtime.Kernel, error) { return a, nil }
 func (*absent) Close() error                                   { return nil }
 func (*absent) Run(_, _ []*runtime.Tensor) error {
-	return errors.New("profiler: driven by another worker")
+	return errors.New("profiler: measured by another process")
 }
 
 // observed tells of every unit that is loaded.
 type observed struct {
 	runtime.Accelerator
-	w  *worker
+	s  *server
 	at place // what Skip was asked about last
 }
 
@@ -174,7 +190,7 @@ func (o *observed) Memory() runtime.Memory {
 }
 
 func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
-	if err := o.w.wire.write(reply{Loading: &o.at}); err != nil {
+	if err := o.s.wire.write(reply{Loading: &o.at}); err != nil {
 		return nil, err
 	}
 	before, begin := ort.Allocated(), time.Now()
@@ -184,23 +200,23 @@ func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 	if err != nil {
 		l.Refused = err.Error()
 	}
-	return k, errors.Join(err, o.w.wire.write(reply{Loaded: &l}))
+	return k, errors.Join(err, o.s.wire.write(reply{Loaded: &l}))
 }
 
 // load prepares everything and lists the places.
-func (w *worker) load(skips []skip) (reply, error) {
-	accs := make([]runtime.Accelerator, len(w.Specs))
-	for k, s := range w.Specs {
-		accs[k] = &absent{s}
+func (s *server) load(skips []skip) (reply, error) {
+	accs := make([]runtime.Accelerator, len(s.Accelerators))
+	for k, spec := range s.Accelerators {
+		accs[k] = &absent{spec}
 	}
-	o := &observed{Accelerator: w.Accelerator, w: w}
-	accs[w.Index] = o
+	o := &observed{Accelerator: s.accelerator, s: s}
+	accs[s.k] = o
 	accs = append(accs, &absent{anyOther})
 	a := reply{Done: true}
-	for m, n := range w.Networks {
+	for m, n := range s.Networks {
 		one := *n
 		one.Skip = func(layer, implementation, accelerator int) error {
-			if accelerator != w.Index {
+			if accelerator != s.k {
 				return nil
 			}
 			o.at = place{Do: layerRun, Model: m, Layer: layer, Implementation: implementation}
@@ -210,32 +226,32 @@ func (w *worker) load(skips []skip) (reply, error) {
 		if err != nil {
 			return a, err
 		}
-		w.programs = append(w.programs, p)
-		in, err := n.Inputs(w.Seed)
+		s.programs = append(s.programs, p)
+		in, err := n.Inputs(s.Seed)
 		if err != nil {
 			return a, err
 		}
-		w.inputs = append(w.inputs, in)
+		s.inputs = append(s.inputs, in)
 		spread, err := p.NewSpreadSlot()
 		if err != nil {
 			return a, err
 		}
 		spread.SetInputs(in)
-		w.spread = append(w.spread, spread)
+		s.spread = append(s.spread, spread)
 		a.Models = append(a.Models, n.Model.SHA256())
-		if err := w.loadWhole(m, o, skips); err != nil {
+		if err := s.loadWhole(m, o, skips); err != nil {
 			return a, err
 		}
 	}
-	w.places = w.list()
-	a.Places, a.Moves = w.places, w.allMoves()
+	s.places = s.list()
+	a.Places, a.Moves = s.places, s.allMoves()
 	return a, nil
 }
 
 func skipped(skips []skip, at place) error {
-	for _, s := range skips {
-		if s.place == at {
-			return errors.New(s.Reason)
+	for _, x := range skips {
+		if x.place == at {
+			return errors.New(x.Reason)
 		}
 	}
 	return nil
@@ -247,18 +263,18 @@ const maxWhole = 1 << 30
 
 // loadWhole makes what a model's chain is held against, where all its layers
 // run.
-func (w *worker) loadWhole(m int, o *observed, skips []skip) error {
-	n, p := w.Networks[m], w.programs[m]
-	w.chained, w.wholes, w.whole = append(w.chained, nil), append(w.wholes, nil), append(w.whole, nil)
+func (s *server) loadWhole(m int, o *observed, skips []skip) error {
+	n, p := s.Networks[m], s.programs[m]
+	s.chained, s.wholes, s.whole = append(s.chained, nil), append(s.wholes, nil), append(s.whole, nil)
 	var weights int64
 	for l := range n.Layers {
-		if !p.Runs(l, 0, w.Index) {
+		if !p.Runs(l, 0, s.k) {
 			return nil
 		}
 		weights += 4 * n.Layers[l].Parameters
 	}
 	var err error
-	if w.chained[m], err = p.NewSlot(); err != nil {
+	if s.chained[m], err = p.NewSlot(); err != nil {
 		return err
 	}
 	o.at = place{Do: wholeRun, Model: m}
@@ -277,24 +293,24 @@ func (w *worker) loadWhole(m int, o *observed, skips []skip) error {
 	if err != nil {
 		return nil // refused: then there is nothing to compare with
 	}
-	w.wholes[m] = whole
-	w.whole[m], err = whole.NewSlot()
+	s.wholes[m] = whole
+	s.whole[m], err = whole.NewSlot()
 	return err
 }
 
 // list numbers what this accelerator can run. Of each layer the original comes
 // last, so that what the next one reads is its output.
-func (w *worker) list() []place {
+func (s *server) list() []place {
 	var out []place
-	for m, p := range w.programs {
+	for m, p := range s.programs {
 		moved := map[activity][]int{}
 		for l := range p.Network.Layers {
 			for i := p.Implementations(l) - 1; i >= 0; i-- {
-				if p.Runs(l, i, w.Index) {
+				if p.Runs(l, i, s.k) {
 					out = append(out, place{Do: layerRun, Model: m, Layer: l, Implementation: i})
 				}
 			}
-			for _, x := range w.moves(m, l) {
+			for _, x := range s.moves(m, l) {
 				for do, tensors := range x.tensors() {
 					moved[do] = append(moved[do], tensors...)
 				}
@@ -306,10 +322,10 @@ func (w *worker) list() []place {
 				out = append(out, place{Do: do, Model: m, Tensor: t})
 			}
 		}
-		if w.chained[m] != nil {
+		if s.chained[m] != nil {
 			out = append(out, place{Do: chainRun, Model: m})
 		}
-		if w.wholes[m] != nil {
+		if s.wholes[m] != nil {
 			out = append(out, place{Do: wholeRun, Model: m})
 		}
 	}
@@ -318,38 +334,38 @@ func (w *worker) list() []place {
 
 // moves lists what this accelerator does when a request comes from each other
 // one before a layer, or goes there.
-func (w *worker) moves(model, layer int) []move {
+func (s *server) moves(model, layer int) []move {
 	var out []move
-	for other := range w.Specs {
-		_, convert, to := w.programs[model].Moves(layer, other, w.Index)
+	for other := range s.Accelerators {
+		_, convert, to := s.programs[model].Moves(layer, other, s.k)
 		if len(convert)+len(to) > 0 {
-			out = append(out, move{Model: model, Layer: layer, From: other, To: w.Index, Convert: convert, Upload: to})
+			out = append(out, move{Model: model, Layer: layer, From: other, To: s.k, Convert: convert, Upload: to})
 		}
-		if from, _, _ := w.programs[model].Moves(layer, w.Index, other); len(from) > 0 {
-			out = append(out, move{Model: model, Layer: layer, From: w.Index, To: other, Download: from})
+		if from, _, _ := s.programs[model].Moves(layer, s.k, other); len(from) > 0 {
+			out = append(out, move{Model: model, Layer: layer, From: s.k, To: other, Download: from})
 		}
 	}
 	return out
 }
 
-func (w *worker) allMoves() []move {
+func (s *server) allMoves() []move {
 	var out []move
-	for m, p := range w.programs {
+	for m, p := range s.programs {
 		for l := range p.Network.Layers {
-			out = append(out, w.moves(m, l)...)
+			out = append(out, s.moves(m, l)...)
 		}
 	}
 	return out
 }
 
 // run times the places, in order, until one fails or it is to halt.
-func (w *worker) run(places []int) reply {
+func (s *server) run(places []int) reply {
 	a := reply{Done: true, Times: make([]time.Duration, 0, len(places))}
 	for _, i := range places {
-		if w.halt.Load() {
+		if s.halt.Load() {
 			break
 		}
-		took, err := w.time(i)
+		took, err := s.time(i)
 		if err != nil {
 			a.Failed = err.Error()
 			break
@@ -361,67 +377,67 @@ func (w *worker) run(places []int) reply {
 
 // time does one thing and says how long it took. A clock that ticks coarsely
 // can read zero; nothing takes no time.
-func (w *worker) time(i int) (time.Duration, error) {
-	if i < 0 || i >= len(w.places) {
+func (s *server) time(i int) (time.Duration, error) {
+	if i < 0 || i >= len(s.places) {
 		return 0, fmt.Errorf("there is no place %d", i)
 	}
-	p := w.places[i]
+	p := s.places[i]
 	var begin time.Time
 	var err error
 	switch p.Do {
 	case conversion:
 		begin = time.Now()
-		err = w.spread[p.Model].Convert(p.Tensor)
+		err = s.spread[p.Model].Convert(p.Tensor)
 	case upload:
 		begin = time.Now()
-		err = w.spread[p.Model].Upload(p.Tensor, w.Index)
+		err = s.spread[p.Model].Upload(p.Tensor, s.k)
 	case download:
 		begin = time.Now()
-		err = w.spread[p.Model].Download(p.Tensor, w.Index)
+		err = s.spread[p.Model].Download(p.Tensor, s.k)
 	case chainRun:
-		s := w.chained[p.Model]
-		s.SetInputs(w.inputs[p.Model])
+		slot := s.chained[p.Model]
+		slot.SetInputs(s.inputs[p.Model])
 		begin = time.Now()
-		for l := 0; l < len(w.Networks[p.Model].Layers) && err == nil; l++ {
-			err = s.Run(l, 0, w.Index)
+		for l := 0; l < len(s.Networks[p.Model].Layers) && err == nil; l++ {
+			err = slot.Run(l, 0, s.k)
 		}
 	case wholeRun:
-		s := w.whole[p.Model]
-		s.SetInputs(w.inputs[p.Model])
+		slot := s.whole[p.Model]
+		slot.SetInputs(s.inputs[p.Model])
 		begin = time.Now()
-		err = s.Run(0, 0, 0)
+		err = slot.Run(0, 0, 0)
 	default:
-		run := w.spread[p.Model].Run
+		run := s.spread[p.Model].Run
 		if p.Implementation > 0 {
-			run = w.spread[p.Model].RunBetween
+			run = s.spread[p.Model].RunBetween
 		}
 		begin = time.Now()
-		err = run(p.Layer, p.Implementation, w.Index)
+		err = run(p.Layer, p.Implementation, s.k)
 	}
 	return max(1, time.Since(begin)), err
 }
 
 // busy works on the places until the next request, which is then answered. It
 // says so when it has begun.
-func (w *worker) busy(places []int) (reply, error) {
+func (s *server) busy(places []int) (reply, error) {
 	if len(places) == 0 {
 		return reply{}, errors.New("nothing to be busy with")
 	}
 	for n := 0; ; n++ {
-		if _, err := w.time(places[n%len(places)]); err != nil {
+		if _, err := s.time(places[n%len(places)]); err != nil {
 			return reply{Done: true, Failed: err.Error()}, nil
 		}
 		if n == 0 {
-			if err := w.wire.write(reply{Done: true}); err != nil {
+			if err := s.wire.write(reply{Done: true}); err != nil {
 				return reply{}, err
 			}
 		}
 		select {
-		case r, ok := <-w.requests:
+		case r, ok := <-s.requests:
 			if !ok {
 				return reply{}, io.EOF
 			}
-			return w.answer(r)
+			return s.answer(r)
 		default:
 		}
 	}
@@ -430,23 +446,22 @@ func (w *worker) busy(places []int) (reply, error) {
 // dispatch runs the models in the real executor, one request of each at a time,
 // on this accelerator alone, and gives the times between a layer's end and the
 // next one's start.
-func (w *worker) dispatch(length time.Duration) (reply, error) {
+func (s *server) dispatch(length time.Duration) (reply, error) {
 	var system sched.System
-	for _, s := range w.Specs {
-		system.Accelerators = append(system.Accelerators, s.Name)
+	for _, spec := range append(slices.Clone(s.Accelerators), anyOther) {
+		system.Accelerators = append(system.Accelerators, spec.Name)
 	}
-	system.Accelerators = append(system.Accelerators, anyOther.Name)
 	var programs []*runtime.Program
 	var rates []float64
-	for m, p := range w.programs {
-		if w.chained[m] == nil {
+	for m, p := range s.programs {
+		if s.chained[m] == nil {
 			continue
 		}
-		model := sched.Model{Name: w.Networks[m].Name, Deadline: time.Second}
-		for l := range w.Networks[m].Layers {
+		model := sched.Model{Name: s.Networks[m].Name, Deadline: time.Second}
+		for l := range s.Networks[m].Layers {
 			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(system.Accelerators))
-			latency[w.Index] = time.Millisecond
-			model.Layers = append(model.Layers, sched.Layer{Name: w.Networks[m].Layers[l].Name,
+			latency[s.k] = time.Millisecond
+			model.Layers = append(model.Layers, sched.Layer{Name: s.Networks[m].Layers[l].Name,
 				Implementations: []sched.Implementation{{Name: "original", Latency: latency}}})
 		}
 		system.Models = append(system.Models, model)
@@ -460,12 +475,12 @@ func (w *worker) dispatch(length time.Duration) (reply, error) {
 	if err != nil {
 		return a, err
 	}
-	ex, err := runtime.NewExecutor(tables, programs, w.Seed)
+	ex, err := runtime.NewExecutor(tables, programs, s.Seed)
 	if err != nil {
 		return a, err
 	}
 	defer ex.Close(context.Background())
-	a.Times, err = gaps(ex, traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: w.Seed}, w.Index)
+	a.Times, err = gaps(ex, traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: s.Seed}, s.k)
 	return a, err
 }
 

@@ -7,7 +7,7 @@
 // charts are SVG drawn here; the timeline is drawn by the script in page.js
 // from data that the file carries. Names in documents are the user's: they
 // reach the page through html/template, or through the escaping of chart.go.
-package page
+package view
 
 import (
 	"bytes"

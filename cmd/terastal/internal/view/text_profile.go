@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"cmp"
@@ -24,7 +24,7 @@ const tableWidth = 120
 
 // column is a column of a profile's table; those of accelerators are there for
 // each of them.
-type column struct {
+type columnInText struct {
 	name, header string
 	of           func(v *profileView, m, l int) string                 // of a layer
 	on           func(v *profileView, c *profiler.Cell, s *sum) string // of a cell
@@ -33,22 +33,22 @@ type column struct {
 // columns are in the order of the table. A column is left out where nothing is
 // known of it; giveUp lists them in the order in which
 // they are left out where it gets too wide.
-var columns = []column{
+var columnsInText = []columnInText{
 	{name: "ops", header: "ops", of: func(v *profileView, m, l int) string { return shorten(strings.Join(v.layer(m, l).Ops, "+"), 20) }},
 	{name: "shape", header: "shape", of: func(v *profileView, m, l int) string { return v.layer(m, l).Shape }},
 	{name: "macs", header: ">MMACs", of: func(v *profileView, m, l int) string { return millions(v.layer(m, l).MACs) }},
-	{name: "parameters", header: ">params", of: func(v *profileView, m, l int) string { return count(v.layer(m, l).Parameters) }},
+	{name: "parameters", header: ">params", of: func(v *profileView, m, l int) string { return countInText(v.layer(m, l).Parameters) }},
 	{name: "p99", header: ">p99", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
 		if c.N == 1 && c.P99 == c.P50 {
 			return "" // of a table without percentiles
 		}
-		return usText(float64(c.P99) / 1e3)
+		return usTextInText(float64(c.P99) / 1e3)
 	}},
 	{name: "share", header: ">share", on: func(_ *profileView, c *profiler.Cell, s *sum) string {
 		if c.Implementation > 0 || s.missing > 0 {
 			return ""
 		}
-		return percent(float64(c.P50) / float64(s.time))
+		return percentInText(float64(c.P50) / float64(s.time))
 	}},
 	{name: "gmacs", header: ">GMAC/s", on: func(v *profileView, c *profiler.Cell, _ *sum) string {
 		if r, ok := v.p.Rate(c); ok {
@@ -66,7 +66,7 @@ var columns = []column{
 		if c.Load == 0 {
 			return ""
 		}
-		return usText(float64(c.Load) / 1e3)
+		return usTextInText(float64(c.Load) / 1e3)
 	}},
 	{name: "memory", header: ">memory", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
 		if c.Memory == 0 {
@@ -81,7 +81,7 @@ var giveUp = []string{"memory", "load", "peak", "parameters", "shape", "gmacs", 
 // ProfileColumns are the names that ProfileOptions.Columns takes.
 func ProfileColumns() []string {
 	var names []string
-	for _, c := range columns {
+	for _, c := range columnsInText {
 		names = append(names, c.name)
 	}
 	return names
@@ -174,22 +174,22 @@ func (v *profileView) layer(m, l int) *profiler.Layer { return &v.p.Models[m].La
 // fit renders a model's table with as many columns as there is room for, and
 // names those left out.
 func (v *profileView) fit(m int, o ProfileOptions) (text string, without []string) {
-	chosen := columns
+	chosen := columnsInText
 	if len(o.Columns) > 0 {
 		chosen = nil
-		for _, c := range columns {
+		for _, c := range columnsInText {
 			if slices.Contains(o.Columns, c.name) {
 				chosen = append(chosen, c)
 			}
 		}
 	}
-	chosen = slices.DeleteFunc(slices.Clone(chosen), func(c column) bool { return len(o.Columns) == 0 && !v.known(m, c) })
+	chosen = slices.DeleteFunc(slices.Clone(chosen), func(c columnInText) bool { return len(o.Columns) == 0 && !v.known(m, c) })
 	text = v.table(m, chosen)
 	for _, name := range giveUp {
 		if o.Wide || len(o.Columns) > 0 || widest(text) <= tableWidth {
 			return text, without
 		}
-		if at := slices.IndexFunc(chosen, func(c column) bool { return c.name == name }); at >= 0 {
+		if at := slices.IndexFunc(chosen, func(c columnInText) bool { return c.name == name }); at >= 0 {
 			chosen = slices.Delete(chosen, at, at+1)
 			without = append(without, name)
 			text = v.table(m, chosen)
@@ -199,7 +199,7 @@ func (v *profileView) fit(m int, o ProfileOptions) (text string, without []strin
 }
 
 // known reports whether a column has anything in it: imported tables lack much.
-func (v *profileView) known(m int, c column) bool {
+func (v *profileView) known(m int, c columnInText) bool {
 	for l := range v.p.Models[m].Layers {
 		if c.of != nil && c.of(v, m, l) != "" {
 			return true
@@ -221,7 +221,7 @@ func widest(text string) int {
 	return most
 }
 
-func (v *profileView) table(m int, chosen []column) string {
+func (v *profileView) table(m int, chosen []columnInText) string {
 	header := []string{"layer"}
 	for _, c := range chosen {
 		if c.of != nil {
@@ -262,7 +262,7 @@ func (v *profileView) table(m int, chosen []column) string {
 }
 
 // times are the cells of a row that are about the accelerators.
-func (v *profileView) times(m, l, i int, chosen []column, several bool) table.Row {
+func (v *profileView) times(m, l, i int, chosen []columnInText, several bool) table.Row {
 	var row table.Row
 	best, worst := -1, -1
 	at := func(k int) *profiler.Cell { return v.cells[[4]int{m, l, i, k}] }
@@ -277,7 +277,7 @@ func (v *profileView) times(m, l, i int, chosen []column, several bool) table.Ro
 			}
 			continue
 		}
-		median := usText(float64(c.P50) / 1e3)
+		median := usTextInText(float64(c.P50) / 1e3)
 		if c.Unstable {
 			median += "~"
 		}
@@ -400,18 +400,18 @@ func (v *profileView) models(w io.Writer) {
 			row := table.Row{name, a.Name, "-"}
 			name = ""
 			if s := v.sums[[2]int{m, k}]; s.missing == 0 {
-				row[2] = msText(s.time.Seconds() * 1e3)
+				row[2] = msTextInText(s.time.Seconds() * 1e3)
 			}
 			if c, ok := chains[[2]int{m, k}]; ok && c.Chained > 0 {
-				row = append(row, msText(c.Chained.Seconds()*1e3), signed(float64(c.Sum)/float64(c.Chained)-1))
+				row = append(row, msTextInText(c.Chained.Seconds()*1e3), signed(float64(c.Sum)/float64(c.Chained)-1))
 				if c.Whole > 0 {
-					row = append(row, msText(c.Whole.Seconds()*1e3), signed(float64(c.Chained)/float64(c.Whole)-1))
+					row = append(row, msTextInText(c.Whole.Seconds()*1e3), signed(float64(c.Chained)/float64(c.Whole)-1))
 				}
 			}
 			t.AppendRow(row)
 		}
 		if d, ok := v.p.Latency(m, profiler.Fastest); ok && len(v.p.Accelerators) > 1 {
-			t.AppendRow(table.Row{"", "each layer where it is fastest", msText(d.Seconds() * 1e3)})
+			t.AppendRow(table.Row{"", "each layer where it is fastest", msTextInText(d.Seconds() * 1e3)})
 		}
 	}
 	render(w, t)
@@ -468,7 +468,7 @@ func (v *profileView) handoffs(model int) string {
 		for to, b := range v.p.Accelerators {
 			if c := costs[[2]int{from, to}]; len(c) > 0 {
 				slices.Sort(c)
-				parts = append(parts, fmt.Sprintf("%s to %s %s, at most %s", a.Name, b.Name, usText(float64(c[len(c)/2])/1e3), usText(float64(c[len(c)-1])/1e3)))
+				parts = append(parts, fmt.Sprintf("%s to %s %s, at most %s", a.Name, b.Name, usTextInText(float64(c[len(c)/2])/1e3), usTextInText(float64(c[len(c)-1])/1e3)))
 			}
 		}
 	}
@@ -489,7 +489,7 @@ func (v *profileView) accelerators(w io.Writer) {
 		rows[x.Accelerator][1], rows[x.Accelerator][2] = fmt.Sprintf("%.3g GMAC/s", x.GMACs), fmt.Sprintf("%.3g GB/s", x.CopyGB)
 	}
 	for _, d := range p.Dispatches {
-		rows[d.Accelerator][3], rows[d.Accelerator][4] = usText(float64(d.P50)/1e3), usText(float64(d.P99)/1e3)
+		rows[d.Accelerator][3], rows[d.Accelerator][4] = usTextInText(float64(d.P50)/1e3), usTextInText(float64(d.P99)/1e3)
 	}
 	fmt.Fprintln(w)
 	t := table.New("accelerator", ">matrix product", ">copy", ">dispatch p50", ">p99")
@@ -546,7 +546,7 @@ func millions(n int64) string {
 	return fmt.Sprintf("%.1f", float64(n)/1e6)
 }
 
-func count(n int64) string {
+func countInText(n int64) string {
 	switch {
 	case n == 0:
 		return ""

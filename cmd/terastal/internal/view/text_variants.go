@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -48,14 +48,14 @@ func variantsOf(w io.Writer, v *plan.Variants, all bool) {
 		}
 		row := table.Row{name, x.Family, x.Parameters}
 		for k := range v.Accelerators {
-			latency, gain := "-", "-"
+			latencyInText, gain := "-", "-"
 			if k < len(x.Latency) && x.Latency[k] > 0 {
-				latency = usText(float64(x.Latency[k]) / 1e3)
+				latencyInText = usTextInText(float64(x.Latency[k]) / 1e3)
 				if g := x.Gain(k); g > 0 {
 					gain = fmt.Sprintf("%.2fx", g)
 				}
 			}
-			row = append(row, latency, gain)
+			row = append(row, latencyInText, gain)
 		}
 		e, alone := "-", "-"
 		if x.Promise > 0 || x.Error > 0 || x.Family == variants.Added {
@@ -139,9 +139,9 @@ func Combinations(w io.Writer, list []session.Accuracy) {
 			return 0
 		})
 		t := table.New("variants", ">normalised accuracy", "may be used")
-		const shown = 40
+		const shownInText = 40
 		for i, s := range order {
-			if i == shown {
+			if i == shownInText {
 				break
 			}
 			names := ""
@@ -163,8 +163,8 @@ func Combinations(w io.Writer, list []session.Accuracy) {
 			t.AppendRow(table.Row{shorten(names, 90), fmt.Sprintf("%.4f", v.Accuracy[s]), use})
 		}
 		render(w, t)
-		if len(order) > shown {
-			fmt.Fprintf(w, "and %d more, in the JSON document\n", len(order)-shown)
+		if len(order) > shownInText {
+			fmt.Fprintf(w, "and %d more, in the JSON document\n", len(order)-shownInText)
 		}
 		if x := list[n].Delivered; x != nil {
 			fmt.Fprintf(w, "the %d requests that the run finished kept %.3f %% of the accuracy on average\n", list[n].Finished, 100**x)

@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -38,9 +38,9 @@ func PoliciesCompared(w io.Writer, r *result.Result) {
 	}
 	render(w, t)
 	fmt.Fprintln(w)
-	few := byModel(w, c)
+	few := byModelInText(w, c)
 	fmt.Fprintln(w)
-	legend(w, r, few)
+	legendInText(w, r, few)
 }
 
 // taken words the largest share of its processor time that an accelerator lost
@@ -67,7 +67,7 @@ func taken(r *result.Result, policy string, again bool) string {
 	if worst < 0 {
 		return "-"
 	}
-	return "up to " + percent(worst)
+	return "up to " + percentInText(worst)
 }
 
 func policyRow(p *comparison.Policy, name string) table.Row {
@@ -79,13 +79,13 @@ func policyRow(p *comparison.Policy, name string) table.Row {
 	if p.Miss.P != nil {
 		test = fmt.Sprintf("%.3f", *p.Miss.P)
 	}
-	return table.Row{name, points(p.Miss.Median) + " %" + star(&p.Miss), fmt.Sprintf("%s to %s", points(p.Miss.Low), points(p.Miss.High)),
+	return table.Row{name, pointsInText(p.Miss.Median) + " %" + star(&p.Miss), fmt.Sprintf("%s to %s", pointsInText(p.Miss.Low), pointsInText(p.Miss.High)),
 		change(&p.Miss, func(d float64) string { return fmt.Sprintf("%+.2f points", 100*d) }), test, p50}
 }
 
 // byModel prints a row per model and policy, and reports whether some figures
 // cannot be claimed.
-func byModel(w io.Writer, c *comparison.Comparison) (few bool) {
+func byModelInText(w io.Writer, c *comparison.Comparison) (few bool) {
 	t := table.New("model", "policy", ">miss rate", ">change", ">p50", ">change", ">p99", ">change")
 	base := &c.Policies[0]
 	for i := range c.Policies {
@@ -105,9 +105,9 @@ func byModel(w io.Writer, c *comparison.Comparison) (few bool) {
 			x, b := &c.Policies[i].Models[m], &base.Models[m]
 			few = few || !x.Miss.Claimed || !x.P50.Claimed || !x.P99.Claimed
 			t.AppendRow(table.Row{name, c.Policies[i].Policy,
-				fmt.Sprintf("%s ± %s %%%s", points(x.Miss.Median), points(spread(&x.Miss)), star(&x.Miss)),
+				fmt.Sprintf("%s ± %s %%%s", pointsInText(x.Miss.Median), pointsInText(spreadInText(&x.Miss)), star(&x.Miss)),
 				change(&x.Miss, func(d float64) string { return fmt.Sprintf("%+.2f", 100*d) }),
-				latency(&x.P50), change(&x.P50, relative(&b.P50)), latency(&x.P99), change(&x.P99, relative(&b.P99))})
+				latencyInText(&x.P50), change(&x.P50, relative(&b.P50)), latencyInText(&x.P99), change(&x.P99, relative(&b.P99))})
 		}
 	}
 	render(w, t)
@@ -115,7 +115,7 @@ func byModel(w io.Writer, c *comparison.Comparison) (few bool) {
 }
 
 // legend says what the tables do not.
-func legend(w io.Writer, r *result.Result, few bool) {
+func legendInText(w io.Writer, r *result.Result, few bool) {
 	c := r.Comparison
 	first, last := r.Traffic.Seed, r.Traffic.Seed+uint64(c.Repeats)-1
 	seeds := fmt.Sprintf("seeds %d to %d", first, last)
@@ -146,7 +146,7 @@ func legend(w io.Writer, r *result.Result, few bool) {
 	for _, p := range r.Policies {
 		if p.VariantShare() > 0 {
 			Paragraph(w, fmt.Sprintf("In the first repeat, %s had variants run %s of the layers of finished requests, "+
-				"which kept %s of the accuracy.", p.Policy, percent(p.VariantShare()), accuracyKept(p.AccuracyKept())))
+				"which kept %s of the accuracy.", p.Policy, percentInText(p.VariantShare()), accuracyKept(p.AccuracyKept())))
 		}
 	}
 	verified, wrong, all := 0, 0, r.Policies
@@ -182,10 +182,10 @@ func noise(w io.Writer, c *comparison.Comparison) {
 }
 
 // points is a share in per cent without its sign.
-func points(x float64) string { return fmt.Sprintf("%.2f", 100*x) }
+func pointsInText(x float64) string { return fmt.Sprintf("%.2f", 100*x) }
 
 // spread is how far an interval reaches from the median.
-func spread(m *comparison.Measure) float64 { return max(m.High-m.Median, m.Median-m.Low) }
+func spreadInText(m *comparison.Measure) float64 { return max(m.High-m.Median, m.Median-m.Low) }
 
 func star(m *comparison.Measure) string {
 	if m.Claimed {
@@ -195,15 +195,15 @@ func star(m *comparison.Measure) string {
 }
 
 // latency is a response time with its interval as a share of it.
-func latency(m *comparison.Measure) string {
+func latencyInText(m *comparison.Measure) string {
 	if len(m.Values) == 0 {
 		return "-"
 	}
 	share := 0.0
 	if m.Median > 0 {
-		share = 100 * spread(m) / m.Median
+		share = 100 * spreadInText(m) / m.Median
 	}
-	return fmt.Sprintf("%s ± %.0f %%%s", msText(m.Median), math.Ceil(share), star(m))
+	return fmt.Sprintf("%s ± %.0f %%%s", msTextInText(m.Median), math.Ceil(share), star(m))
 }
 
 // relative words a difference as a share of the baseline's median.

@@ -1,4 +1,4 @@
-package report
+package view
 
 import (
 	"fmt"
@@ -23,9 +23,9 @@ func Curves(w io.Writer, c *comparison.Curves) {
 		for i := range c.Curves {
 			p := at(&c.Curves[i], scale)
 			row[1] = fmt.Sprintf("%.2f", p.Load)
-			text := points(p.Miss) + " %"
+			text := pointsInText(p.Miss) + " %"
 			if p.Runs > 1 {
-				text = fmt.Sprintf("%s ± %s %%", points(p.Miss), points(max(p.High-p.Miss, p.Miss-p.Low)))
+				text = fmt.Sprintf("%s ± %s %%", pointsInText(p.Miss), pointsInText(max(p.High-p.Miss, p.Miss-p.Low)))
 			}
 			row = append(row, text)
 		}
@@ -33,7 +33,7 @@ func Curves(w io.Writer, c *comparison.Curves) {
 	}
 	render(w, t)
 	fmt.Fprintln(w)
-	t = table.New("policy", ">sustains scale", ">interval", ">load", fmt.Sprintf("miss rate%s", between(scales)))
+	t = table.New("policy", ">sustains scale", ">interval", ">load", fmt.Sprintf("miss rate%s", betweenInText(scales)))
 	for i := range c.Curves {
 		x := &c.Curves[i]
 		load := ""
@@ -45,7 +45,7 @@ func Curves(w io.Writer, c *comparison.Curves) {
 	render(w, t)
 	Paragraph(w, fmt.Sprintf("Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the mean with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above %g %%. Load: demand over the fluid bound, which no schedule exceeds. Interval: below it the intervals of all points are within the limit, beyond it all are above; more seeds and longer runs narrow it.",
 		runs, c.DurationS, c.Driver, 100*c.Limit))
-	fmt.Fprintf(w, "plot: %c is within the limit, %c below 12.5 %%, %c below 25 %%, and so on to %c\n", within, bars, bars+1, bars+7)
+	fmt.Fprintf(w, "plot: %c is within the limit, %c below 12.5 %%, %c below 25 %%, and so on to %c\n", within, barsInText, barsInText+1, barsInText+7)
 }
 
 // CurvesLine says in a line what the policies sustain.
@@ -114,7 +114,7 @@ func at(c *comparison.Curve, scale float64) *comparison.Point {
 	return &c.Points[i]
 }
 
-func between(scales []float64) string {
+func betweenInText(scales []float64) string {
 	if len(scales) < 2 {
 		return ""
 	}
@@ -123,8 +123,8 @@ func between(scales []float64) string {
 
 // Characters of plots: bars is the first of eight, one higher than the other.
 const (
-	within = '·'
-	bars   = '▁'
+	within     = '·'
+	barsInText = '▁'
 )
 
 // plot is a curve as a line of text, a character per scale.
@@ -136,7 +136,7 @@ func plot(c *comparison.Curve, scales []float64, limit float64) string {
 			b.WriteRune(within)
 			continue
 		}
-		b.WriteRune(bars + rune(min(7, 8*p.Miss)))
+		b.WriteRune(barsInText + rune(min(7, 8*p.Miss)))
 	}
 	return b.String()
 }

@@ -1,0 +1,117 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/terastal/terastal/runtime"
+)
+
+// Dimensions are the model's symbolic dimensions by name.
+func (m *Model) Dimensions() (map[string]int64, error) {
+	ps, err := pairs(m.Dims)
+	if err != nil {
+		return nil, fmt.Errorf("dims: %w", err)
+	}
+	out := map[string]int64{}
+	for k, s := range ps {
+		var n int64
+		if _, err := fmt.Sscan(s, &n); err != nil || n < 1 {
+			return nil, fmt.Errorf("dims: %s=%s, must be a whole number from 1", k, s)
+		}
+		out[k] = n
+	}
+	return out, nil
+}
+
+// pairs reads a list of "key=value".
+func pairs(list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	out := map[string]string{}
+	for _, s := range list {
+		k, v, ok := strings.Cut(s, "=")
+		if k = strings.TrimSpace(k); !ok || k == "" {
+			return nil, fmt.Errorf("%q is not of the form key=value", s)
+		}
+		if _, twice := out[k]; twice {
+			return nil, fmt.Errorf("%q is given twice", k)
+		}
+		out[k] = strings.TrimSpace(v)
+	}
+	return out, nil
+}
+
+// Drill are the configured faults.
+func (c *Config) Drill() ([]runtime.Fault, error) {
+	var out []runtime.Fault
+	for _, text := range c.Faults {
+		f, err := runtime.ParseFault(text)
+		if err != nil {
+			return nil, fmt.Errorf("faults: %w", err)
+		}
+		named := func(a Accelerator) bool { return a.Name == f.Accelerator }
+		if f.Accelerator != "" && len(c.Accelerators) > 0 && !slices.ContainsFunc(c.Accelerators, named) {
+			return nil, fmt.Errorf("faults: %q: there is no accelerator %q", text, f.Accelerator)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// Specs are the accelerators in the runtime's terms; none means automatic.
+func (c *Config) Specs() []runtime.Spec {
+	var out []runtime.Spec
+	for _, a := range c.Accelerators {
+		options, _ := pairs(a.Options) // checked by validate
+		out = append(out, runtime.Spec{Name: a.Name, Provider: a.Provider, Options: options,
+			Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores, Device: a.Device})
+	}
+	return out
+}
+
+// Path resolves a file that the configuration names, such as a model's source,
+// to one inside root, or inside the configuration's folder if root is empty. A
+// source that leads out of it, by its name or by a symbolic link, is refused.
+func (c *Config) Path(source, root string) (string, error) {
+	if root == "" {
+		root = filepath.Dir(c.file)
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", fmt.Errorf("model folder: %w", err)
+	}
+	outside := fmt.Errorf("%w: %q lies outside %s: move the file there or name its folder with --models-dir",
+		ErrInvalid, source, root)
+	if filepath.IsAbs(source) {
+		rel, err := filepath.Rel(root, source)
+		if err != nil {
+			return "", outside
+		}
+		source = rel
+	}
+	if !filepath.IsLocal(source) {
+		return "", outside
+	}
+	path := filepath.Join(root, source)
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no file %s: correct its name, which is relative to %s", path, root)
+	}
+	if err != nil {
+		return "", fmt.Errorf("model source: %w", err)
+	}
+	realRoot, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return "", fmt.Errorf("model folder: %w", err)
+	}
+	if rel, err := filepath.Rel(realRoot, real); err != nil || !filepath.IsLocal(rel) {
+		return "", outside
+	}
+	return path, nil
+}
