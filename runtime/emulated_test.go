@@ -79,8 +79,8 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	b := &bench{accs: []runtime.Accelerator{cpu, os}}
 	b.add(t, n)
 	defer b.programs[0].Close()
-	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) || !strings.Contains(b.programs[0].Refused[1][0][1].Error(), missing) {
-		t.Errorf("refused: %v", b.programs[0].Refused[1][0][1])
+	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) || !strings.Contains(b.programs[0].Refused(1, 0, 1).Error(), missing) {
+		t.Errorf("refused: %v", b.programs[0].Refused(1, 0, 1))
 	}
 	e := b.executor(t, b.system(alternate))
 	if e.Computes() {

@@ -28,7 +28,7 @@ type Executor struct {
 	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
 	serving  atomic.Pointer[driver]
 	stopped  atomic.Bool
-	start    sync.Mutex // of serving
+	starting sync.Mutex // of serving
 	tables   *sched.Tables
 	accs     []Accelerator
 	programs []*Program
@@ -110,7 +110,7 @@ func (e *Executor) check() error {
 			for i, im := range layer.Implementations {
 				for k, c := range im.Latency {
 					if c != sched.Unavailable && !p.Runs(l, i, k) {
-						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused[l][i][k])
+						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused(l, i, k))
 					}
 				}
 			}

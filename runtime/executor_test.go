@@ -305,7 +305,7 @@ func TestRefusedLayer(t *testing.T) {
 		}
 		return a
 	}, "block")
-	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused[0][0][0] == nil || !b.programs[0].Runs(0, 0, 1) {
+	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused(0, 0, 0) == nil || !b.programs[0].Runs(0, 0, 1) {
 		t.Fatal("the refusal is not recorded")
 	}
 	e := b.executor(t, b.system(alternate))
@@ -407,7 +407,7 @@ func TestNewTensorRefusesWrongSize(t *testing.T) {
 	}
 }
 
-// Requests in flight at the same time have memory of their own: with one slot
+// Requests that run at the same time share no memory: with one slot
 // shared by mistake, outputs would mix.
 func TestSlotsAreIndependent(t *testing.T) {
 	b := open(t, nil, "op")

@@ -143,15 +143,6 @@ func (l *loader) load() ([]*Program, error) {
 	return l.programs, nil
 }
 
-// units is how many implementations the network has.
-func (n *Network) units() int {
-	sum := len(n.Layers)
-	for _, us := range n.Variants {
-		sum += len(us)
-	}
-	return sum
-}
-
 // RoomFor gives the Go scheduler processors besides those that the workers of
 // so many accelerators hold while they compute.
 func RoomFor(accelerators int) {
@@ -282,7 +273,7 @@ func (l *loader) network(m int) (*Network, error) {
 	if len(layers) != len(s.Layers) {
 		return nil, fmt.Errorf("it splits into %d layers, the plan has %d; plan again", len(layers), len(s.Layers))
 	}
-	n := &Network{Name: p.Name, Model: model, Layers: layers, Variants: map[int][]Unit{}}
+	n := &Network{Name: p.Name, Model: model, Layers: layers, Granularity: p.Granularity, Variants: map[int][]Unit{}}
 	for i := range l.plan.Variants {
 		if v := &l.plan.Variants[i]; v.Model == p.Name && !v.Off {
 			if err := l.attach(n, v); err != nil {

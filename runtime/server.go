@@ -78,8 +78,8 @@ func (e *Executor) server() (*driver, error) {
 	if d := e.serving.Load(); d != nil {
 		return d, nil
 	}
-	e.start.Lock()
-	defer e.start.Unlock()
+	e.starting.Lock()
+	defer e.starting.Unlock()
 	if e.serving.Load() == nil {
 		if e.stopped.Load() {
 			return nil, ErrStopped
@@ -183,25 +183,6 @@ func memoryOfTensors(have Tensors, want []models.Tensor) ([][]byte, error) {
 	return out, nil
 }
 
-// submit hands a request to the engine.
-func (d *driver) submit(model int, p *Pending) error {
-	d.mu.Lock()
-	defer d.unlock()
-	if !d.open {
-		return ErrStopped
-	}
-	job := d.jobs
-	d.jobs++
-	d.pending[job] = p
-	now := max(d.since(), d.now)
-	ev := sched.Event{Kind: sched.Release, At: now, Start: now, Job: job, Model: model}
-	if p.deadline > 0 {
-		ev.Deadline = now + p.deadline
-	}
-	d.step(ev, sched.Idle)
-	return nil
-}
-
 // Wait returns the response once there is one, or ctx's error when ctx ends
 // first; the request continues all the same.
 func (p *Pending) Wait(ctx context.Context) (Response, error) {
@@ -276,7 +257,7 @@ func (e *Executor) Stop(ctx context.Context) *Result {
 		return nil
 	}
 	d.mu.Lock()
-	d.open = false
+	d.releases.open = false
 	d.settle()
 	d.unlock()
 	unwatch := context.AfterFunc(ctx, d.stop)

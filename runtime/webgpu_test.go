@@ -78,8 +78,8 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
 	p := b.programs[0]
 	var refused *ort.RefusedError
-	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) || !errors.As(p.Refused[1][0][0], &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
-		t.Errorf("%v", p.Refused)
+	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) || !errors.As(p.Refused(1, 0, 0), &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
+		t.Errorf("%v", p.Refused(1, 0, 0))
 	}
 	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+k) * 100 * time.Microsecond }))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 3, Queue: 1000})
