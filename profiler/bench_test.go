@@ -55,8 +55,8 @@ func serveBench() error {
 	return profiler.Serve(os.Stdin, profiler.Output(), t, k)
 }
 
-// BenchmarkResNet50 profiles ResNet-50 at op on two CPU accelerators twice, at
-// the default precision within 20 s of measuring, and reports:
+// BenchmarkResNet50 profiles ResNet-50 at op on two CPU accelerators twice, at the default precision within 20 s of
+// measuring, and reports:
 //
 //	s/profile     the longer of the two, loading included; goal 30
 //	%-unstable    cells that did not reach 2 %; goal 0

@@ -113,8 +113,8 @@ func (p *Profile) arrange() error {
 	return nil
 }
 
-// table is the index, made on the spot where there is none for these cells. It fails if a cell is missing, double or out of range,
-// or another part of the profile refers to what is not in it.
+// table is the index, made on the spot where there is none for these cells. It fails if a cell is missing, double or
+// out of range, or another part of the profile refers to what is not in it.
 func (p *Profile) table() ([][][][]*Cell, error) {
 	if of := p.cells.of; len(of) > 0 && len(of) == len(p.Cells) && &of[0] == &p.Cells[0] {
 		return p.cells.at, nil
@@ -252,6 +252,18 @@ func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
 // Fastest asks for the fastest accelerator of each layer.
 const Fastest = -1
 
+// Sums are the sums of the medians of the models' originals, by model and accelerator; 0 where a layer has no time.
+func (p *Profile) Sums() [][]time.Duration {
+	sums := make([][]time.Duration, len(p.Models))
+	for m := range sums {
+		sums[m] = make([]time.Duration, len(p.Accelerators))
+		for k := range sums[m] {
+			sums[m][k], _ = p.Latency(m, k)
+		}
+	}
+	return sums
+}
+
 // Rate is how fast the cell computes, in 1e9 multiply-accumulates per second of its median; false for variants, whose
 // MACs the profile does not know, and for layers without any.
 func (p *Profile) Rate(c *Cell) (float64, bool) {
@@ -274,8 +286,8 @@ func (p *Profile) PeakShare(c *Cell) (float64, bool) {
 	return 0, false
 }
 
-// Refusals says, for a model of the profile, what an accelerator cannot run, as runtime.Network.Skip does: also what took
-// the measuring process with it.
+// Refusals says, for a model of the profile, what an accelerator cannot run, as runtime.Network.Skip does: also what
+// took the measuring process with it.
 func (p *Profile) Refusals(model int) func(layer, implementation, accelerator int) error {
 	return func(layer, implementation, accelerator int) error {
 		if c := p.Cell(model, layer, implementation, accelerator); c != nil && c.Refused != "" {

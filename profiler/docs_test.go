@@ -12,8 +12,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// docs/FORMATS.md names every field of the document, every column of the CSV
-// files and every code of a warning.
+// docs/FORMATS.md names every field of the document, every column of the CSV files and every code of a warning.
 func TestDocumented(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "docs", "FORMATS.md"))
 	if err != nil {

@@ -21,13 +21,7 @@ var csvColumns = []string{"model", "layer_index", "layer", "implementation", "ac
 // WriteCSV writes a row per cell, after a line that names the columns. Times are whole nanoseconds, shares 0 to 1; a
 // number that is not known is empty. MACs, and what follows from them, are those of the layer's original.
 func (p *Profile) WriteCSV(w io.Writer) error {
-	sums := make([][]time.Duration, len(p.Models))
-	for m := range sums {
-		sums[m] = make([]time.Duration, len(p.Accelerators))
-		for k := range sums[m] {
-			sums[m][k], _ = p.Latency(m, k)
-		}
-	}
+	sums := p.Sums()
 	out := csv.NewWriter(w)
 	out.Write(csvColumns) // errors stay until Flush
 	if err := p.walk(func(c *Cell) { out.Write(p.csvRow(c, sums[c.Model][c.Accelerator])) }); err != nil {
@@ -56,7 +50,7 @@ func (p *Profile) csvRow(c *Cell, sum time.Duration) []string {
 		return strconv.FormatFloat(x, 'g', 6, 64)
 	}
 	row := []string{n.Model, strconv.Itoa(c.Layer), n.Layer, n.Implementation, n.Accelerator,
-		providerName(p.Accelerators[c.Accelerator].Provider), strings.Join(l.Ops, "+"), l.Shape,
+		providerName(p.Accelerators[c.Accelerator]), strings.Join(l.Ops, "+"), l.Shape,
 		strconv.FormatInt(l.MACs, 10), strconv.FormatInt(l.Parameters, 10), strconv.Itoa(c.N)}
 	for _, t := range []time.Duration{c.Min, c.Mean, c.P50, c.Low, c.High, c.P90, c.P95, c.P99} {
 		row = append(row, whole(int64(t)))
@@ -70,22 +64,12 @@ func (p *Profile) csvRow(c *Cell, sum time.Duration) []string {
 		real(p.PeakShare(c)), whole(int64(c.Load)), whole(c.Memory), c.Refused)
 }
 
-// providerName is the provider as people write it.
-func providerName(s string) string {
-	if s == "" {
-		return "cpu"
-	}
-	return strings.ToLower(s)
-}
-
-// WriteBenchfmt writes the times as results of Go benchmarks, a line per
-// sample, so that benchstat reads them; cells without samples, such as imported
-// ones, give their median. The name of a result is
+// WriteBenchfmt writes the times as results of Go benchmarks, a line per sample, so that benchstat reads them; cells
+// without samples, such as imported ones, give their median. The name of a result is
 //
 //	BenchmarkLayer/model=M/layer=INDEX:NAME/impl=I/acc=A-1
 //
-// with %2F for a / in a name, %25 for a %, and _ for white space; the 1 is the
-// number of runs at a time.
+// with %2F for a / in a name, %25 for a %, and _ for white space; the 1 is the number of runs at a time.
 func (p *Profile) WriteBenchfmt(w io.Writer) error {
 	out := gobench.NewWriter(w)
 	out.Config(gobench.Fact{Key: "goos", Value: p.Host.OS}, gobench.Fact{Key: "goarch", Value: p.Host.Arch},
@@ -114,9 +98,5 @@ func shapeText(tensors []models.Tensor) string {
 	if len(tensors) == 0 {
 		return ""
 	}
-	var dims []string
-	for _, d := range tensors[0].Shape {
-		dims = append(dims, strconv.FormatInt(d, 10))
-	}
-	return strings.Join(dims, "x")
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(tensors[0].Shape), "[]"), " ", "x")
 }

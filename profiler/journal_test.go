@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever a journal holds, reading and replaying it ends with a result or an
-// error, and what is read up to is whole lines.
+// Whatever a journal holds, reading and replaying it ends with a result or an error, and what is read up to is whole
+// lines.
 func FuzzJournal(f *testing.F) {
 	line := func(s string) string { return sum([]byte(s)) + " " + s + "\n" }
 	head := line(fmt.Sprintf(`{"terastal_profile_journal":%d,"key":"k","created":"now"}`, journalVersion))
@@ -32,18 +32,20 @@ func FuzzJournal(f *testing.F) {
 		m := &measurement{Task: Task{Accelerators: make([]runtime.Spec, 2)}}
 		d := newDriver(m, 0)
 		for _, e := range entries {
-			if d.replay(e) != nil {
+			if d.take(e) != nil {
 				return
 			}
 		}
 		d.chains()
 		d.interference()
-		d.cells()
+		for _, p := range d.known {
+			d.cell(p)
+		}
 	})
 }
 
-// A round has every wanted place once, layers of a model in rising order within
-// a piece, and is not always in the same order.
+// A round has every wanted place once, layers of a model in rising order within a piece, and is not always in the same
+// order.
 func TestShuffled(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var places []place

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -36,17 +37,17 @@ type Task struct {
 
 // Options of a measurement.
 type Options struct {
-	// Precision is the half-width of the median's 95 % confidence interval, as a share of the median, at which a cell is
-	// done. Zero means 2 %.
+	// Precision is the half-width of the median's 95 % confidence interval, as a share of the median, at which a cell
+	// is done. Zero means 2 %.
 	Precision float64
 	// Budget bounds the time spent measuring, after everything has been loaded; cells that are not done by then are
 	// marked unstable. A dozen rounds are made all the same unless they take three times the budget. Zero means 20 s.
 	Budget time.Duration
 	// Timeout is how long a single layer may take before its process is taken to hang. Zero means 30 s.
 	Timeout time.Duration
-	// Journal is a file that keeps what has been measured while the measurement runs; one that an earlier measurement of
-	// the same left is continued. It stays there: remove it ([RemoveJournal]) when the profile is written. Empty means
-	// none.
+	// Journal is a file that keeps what has been measured while the measurement runs; one that an earlier measurement
+	// of the same left is continued. It stays there: remove it ([RemoveJournal]) when the profile is written. Empty
+	// means none.
 	Journal string
 	// Progress, if not nil, is called with what is being done and the share of it that is complete, 0 to 1, from any
 	// goroutine.
@@ -65,21 +66,20 @@ const (
 	maxSamples  = 4096 // per cell; bounds memory
 	keptSamples = 128  // per cell, in the document
 
-	// Every so many cycles through all accelerators, one has whole models too, and
-	// one has every accelerator measured next to every other.
+	// Every so many cycles through all accelerators, one has whole models too, and one has every accelerator measured
+	// next to every other.
 	chainsEvery = 8
 	chainsAt    = 1 // the first round does not count
 	minChains   = 4 // unless the budget ends
 	besideEvery = 8
 	besideAt    = 5
 
-	// enoughEvery is after how many cycles it is asked what need not be timed any
-	// more, and leastTimes how often that has been timed at least.
+	// enoughEvery is after how many cycles it is asked what need not be timed any more, and leastTimes how often that
+	// has been timed at least.
 	enoughEvery = 4
 	leastTimes  = 3
 
-	// leastRenewed is the budget from which on loading everything again is worth
-	// its time.
+	// leastRenewed is the budget from which on loading everything again is worth its time.
 	leastRenewed = 5 * time.Second
 
 	dispatchTime = 300 * time.Millisecond
@@ -88,18 +88,14 @@ const (
 
 // Measure times every layer of the task's networks on every accelerator.
 //
-// When ctx ends, it stops after the layers under way and returns what it has
-// with the context's error; the profile is then marked partial, or nil when
-// there is nothing yet.
+// When ctx ends, it stops after the layers under way and returns what it has with the context's error; the profile is
+// then marked partial, or nil when there is nothing yet.
 func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	o.Precision = cmp.Or(o.Precision, 0.02)
 	o.Budget = cmp.Or(o.Budget, 20*time.Second)
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	if o.Progress == nil {
 		o.Progress = func(string, float64) {}
-	}
-	if o.Now.IsZero() {
-		o.Now = time.Now()
 	}
 	if o.Host.LogicalCores == 0 {
 		o.Host = ThisHost()
@@ -119,22 +115,22 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
-	p := m.profile()
-	if err != nil {
-		if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
-			return nil, ctx.Err()
-		}
-		p.Partial = true
-		p.warn(WarnPartial, "the measurement was stopped before its end")
+	p, incomplete := m.profile(err != nil)
+	if err == nil {
+		return p, incomplete
 	}
-	return p, errors.Join(p.arrange(), ctx.Err())
+	if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
+		return nil, ctx.Err()
+	}
+	p.warn(WarnPartial, "the measurement was stopped before its end")
+	return p, ctx.Err()
 }
 
 type measurement struct {
 	Task
 	Options
 	drivers []*driver
-	journal *journal
+	journal *os.File
 	before  time.Duration // spent by those who began it
 
 	mu    sync.Mutex // guards the journal, loads and begin
@@ -158,7 +154,7 @@ func (m *measurement) open() error {
 	}
 	var entries []entry
 	var err error
-	head := heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)}
+	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now)}
 	for _, n := range m.Networks {
 		model := describe(n)
 		model.Layers = nil
@@ -172,7 +168,7 @@ func (m *measurement) open() error {
 		if !in(e.Accelerator, len(m.drivers)) {
 			err = errors.New("an accelerator that does not exist")
 		} else {
-			err = m.drivers[e.Accelerator].replay(e)
+			err = m.drivers[e.Accelerator].take(e)
 		}
 		if err != nil {
 			return fmt.Errorf("%w %s: line %d: %w: remove the file", ErrJournal, m.Journal, n+2, err)
@@ -204,14 +200,17 @@ func (m *measurement) close() {
 		all.Go(func() { d.close() })
 	}
 	all.Wait()
-	m.journal.close()
+	m.journal.Close() // nil if there is none
 }
 
 // note writes to the journal.
 func (m *measurement) note(e entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.journal.add(e)
+	if m.journal == nil {
+		return nil
+	}
+	return writeLine(m.journal, e)
 }
 
 // loading counts a cell that was loaded.
@@ -260,9 +259,8 @@ func (m *measurement) start(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// renewable reports whether the processes are to be replaced once, at half time. How
-// memory happens to be laid out in a process makes layers some percent faster
-// or slower in all of its runs; two processes average over that, and what they
+// renewable reports whether the processes are to be replaced once, at half time. How memory happens to be laid out in a
+// process makes layers some percent faster or slower in all of its runs; two processes average over that, and what they
 // differ by says how far repeated measurements do.
 func (m *measurement) renewable() bool {
 	return !m.renewed && m.before == 0 && m.Budget >= leastRenewed
@@ -291,8 +289,8 @@ func (m *measurement) peaks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.peak = a.Peak; d.peak != nil {
-			if err := m.note(entry{Accelerator: d.k, Peak: d.peak}); err != nil {
+		if a.Peak != nil {
+			if err := d.record(entry{Peak: a.Peak}); err != nil {
 				return err
 			}
 		}
@@ -300,8 +298,7 @@ func (m *measurement) peaks(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// cycle is a round on every accelerator that needs more, and every so often one
-// on each while each other is busy.
+// cycle is a round on every accelerator that needs more, and every so often one on each while each other is busy.
 func (m *measurement) cycle(ctx context.Context, n int) error {
 	for _, d := range m.drivers {
 		if n > 0 && d.satisfied {
@@ -394,14 +391,13 @@ func precise(sorted []time.Duration, target float64) bool {
 	return len(sorted) >= minSamples && float64(high-low)/2 <= target*float64(stats.Quantile(sorted, 0.5))
 }
 
-// dispatches measures what the executor needs between layers, where models are
-// not so slow that it could not matter.
+// dispatches measures what the executor needs between layers, where models are not so slow that it could not matter.
 func (m *measurement) dispatches(ctx context.Context) error {
 	for _, d := range m.drivers {
 		var chains time.Duration
 		for p, times := range d.solo {
 			if p.Do == chainRun {
-				chains += stats.Quantile(stats.Sorted(times), 0.5)
+				chains += median(times)
 			}
 		}
 		length := max(dispatchTime, 4*chains)
@@ -412,8 +408,8 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.gaps = a.Times; len(d.gaps) > 0 {
-			if err := m.note(entry{Accelerator: d.k, Gaps: d.gaps}); err != nil {
+		if len(a.Times) > 0 {
+			if err := d.record(entry{Gaps: a.Times}); err != nil {
 				return err
 			}
 		}

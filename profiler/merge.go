@@ -19,10 +19,10 @@ type MergeOptions struct {
 	ByOrder bool
 }
 
-// Merge returns the profile with the accelerators of a table added to its own. Every layer of a model that both have must
-// be matched. Models of the table that the profile does not have are left out, with a warning; a table's own
-// implementations are added, and cannot run on the measured accelerators. What the table does not have cannot run on its
-// accelerators.
+// Merge returns the profile with the accelerators of a table added to its own. Every layer of a model that both have
+// must be matched. Models of the table that the profile does not have are left out, with a warning; a table's own
+// implementations are added, and cannot run on the measured accelerators. What the table does not have cannot run on
+// its accelerators.
 func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 	for name, as := range o.Models {
 		if t.model(name) < 0 {
@@ -38,8 +38,9 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 				ErrMatch, s.Name)
 		}
 	}
-	out := p.clone()
-	out.Accelerators = append(out.Accelerators, t.Accelerators...)
+	out := *p
+	out.Accelerators = slices.Concat(p.Accelerators, t.Accelerators)
+	out.Warnings, out.Models = slices.Clone(p.Warnings), slices.Clone(p.Models)
 	given := map[cellIndex]*Cell{}
 	var left []string
 	owner := map[int]string{}
@@ -55,7 +56,8 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 			return nil, fmt.Errorf("%w: the table's models %q and %q are both %q of the profile", ErrMatch, other, name, as)
 		}
 		owner[to] = name
-		if err := out.take(t, cellIndex{model: m}, cellIndex{model: to, accelerator: len(p.Accelerators)}, o.ByOrder, given); err != nil {
+		at := cellIndex{model: to, accelerator: len(p.Accelerators)}
+		if err := out.take(t, m, at, o.ByOrder, given); err != nil {
 			return nil, err
 		}
 	}
@@ -75,42 +77,28 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 		}
 		return Cell{Refused: notInTable}
 	})
-	return out, err
+	return &out, err
 }
 
-// clone copies what Merge changes.
-func (p *Profile) clone() *Profile {
-	out := *p
-	out.Accelerators = slices.Clone(p.Accelerators)
-	out.Warnings = slices.Clone(p.Warnings)
-	out.Models = slices.Clone(p.Models)
-	for m := range out.Models {
-		out.Models[m].Layers = slices.Clone(out.Models[m].Layers)
-		for l := range out.Models[m].Layers {
-			x := &out.Models[m].Layers[l]
-			x.Implementations = slices.Clone(x.Implementations)
-		}
-	}
-	return &out
-}
-
-// take adds a model's cells of the table to given, under the profile's indices.
-func (p *Profile) take(t *Profile, from, to cellIndex, byOrder bool, given map[cellIndex]*Cell) error {
-	layers, err := matchLayers(&t.Models[from.model], &p.Models[to.model], byOrder)
+// take adds the cells of a model of the table to given, under the profile's indices, which begin at first.
+func (p *Profile) take(t *Profile, from int, first cellIndex, byOrder bool, given map[cellIndex]*Cell) error {
+	m := &p.Models[first.model]
+	layers, err := matchLayers(&t.Models[from], m, byOrder)
 	if err != nil {
 		return err
 	}
+	m.Layers = slices.Clone(m.Layers)
 	for i := range t.Cells {
 		c := &t.Cells[i]
-		if c.Model != from.model {
+		if c.Model != from {
 			continue
 		}
-		at := cellIndex{to.model, layers[c.Layer], 0, to.accelerator + c.Accelerator}
+		at := cellIndex{first.model, layers[c.Layer], 0, first.accelerator + c.Accelerator}
 		if c.Implementation > 0 {
-			x, name := &p.Models[at.model].Layers[at.layer], t.Name(c).Implementation
+			x, name := &m.Layers[at.layer], t.Name(c).Implementation
 			if at.implementation = slices.Index(x.Implementations, name); at.implementation < 0 {
 				at.implementation = len(x.Implementations)
-				x.Implementations = append(x.Implementations, name)
+				x.Implementations = append(slices.Clip(x.Implementations), name)
 			}
 		}
 		given[at] = c
@@ -168,8 +156,8 @@ func matchLayers(t, model *Model, byOrder bool) ([]int, error) {
 	return out, nil
 }
 
-// Select returns the part of the profile that is about the named models and accelerators, in the order of the names; all
-// accelerators if none is named.
+// Select returns the part of the profile that is about the named models and accelerators, in the order of the names;
+// all accelerators if none is named.
 func (p *Profile) Select(models, accelerators []string) (*Profile, error) {
 	if len(accelerators) == 0 {
 		accelerators = p.acceleratorNames()

@@ -47,8 +47,7 @@ func as(r string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// faulty is an accelerator with a layer that takes the process with it, hangs
-// or fails, as the environment says.
+// faulty is an accelerator with a layer that takes the process with it, hangs or fails, as the environment says.
 type faulty struct {
 	runtime.Accelerator
 	layer string
@@ -122,8 +121,8 @@ func faultyTask(t *testing.T, env ...string) profiler.Task {
 		Start: func(int) (profiler.Conn, error) { return profiler.Start(as("worker", env...)) }}
 }
 
-// A layer that takes its process with it, hangs or fails costs its cell and
-// nothing else; one that does it once costs nothing.
+// A layer that takes its process with it, hangs or fails costs its cell and nothing else; one that does it once costs
+// nothing.
 func TestFaults(t *testing.T) {
 	for what, reason := range map[string]string{"crash": "crashed", "hang": "hung", "fail": "failed by the test", "load": "crashed"} {
 		for _, once := range []bool{false, true} {
@@ -175,8 +174,8 @@ func measureAndPrint() error {
 	return err
 }
 
-// A process that is killed while it measures loses nothing that it had written:
-// the next goes on, and the one after that.
+// A process that is killed while it measures loses nothing that it had written: the next goes on, and the one after
+// that.
 func TestKilled(t *testing.T) {
 	tk := faultyTask(t)
 	path := filepath.Join(t.TempDir(), "p.journal")
@@ -224,8 +223,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A journal of something else, or that was damaged, is refused and left alone;
-// one that another process writes is not touched.
+// A journal of something else, or that was damaged, is refused and left alone; one that another process writes is not
+// touched.
 func TestJournalRefused(t *testing.T) {
 	tk := task(t)
 	path := filepath.Join(t.TempDir(), "p.journal")
@@ -269,8 +268,7 @@ func TestJournalRefused(t *testing.T) {
 	}
 }
 
-// With time for it, every accelerator is measured by two workers, one after the
-// other, which both contribute.
+// With time for it, every accelerator is measured by two workers, one after the other, which both contribute.
 func TestRenewed(t *testing.T) {
 	tk := faultyTask(t)
 	started, start := 0, tk.Start

@@ -14,11 +14,9 @@ import (
 
 // Errors about a profile that exists but cannot be used.
 var (
-	// ErrStale is wrapped when a profile was made for something else than what
-	// it is to be used for.
+	// ErrStale is wrapped when a profile was made for something else than what it is to be used for.
 	ErrStale = errors.New("stale profile")
-	// ErrPartial is wrapped when a measurement was stopped before every cell
-	// was measured.
+	// ErrPartial is wrapped when a measurement was stopped before every cell was measured.
 	ErrPartial = errors.New("partial profile")
 )
 
@@ -28,13 +26,21 @@ type Host = hostinfo.Info
 // ThisHost is the machine that the program runs on, as it is now.
 func ThisHost() Host { return hostinfo.Read(hostinfo.This()) }
 
+// created is a time in a document, by default the present.
+func created(at time.Time) string {
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return at.UTC().Format(time.RFC3339)
+}
+
 // Profile is what was measured, on what. [Profile.Cell] finds its cells.
 type Profile struct {
 	Created string `json:"created"`     // RFC 3339
 	Host    Host   `json:"host"`        // where it was measured
 	ORT     string `json:"onnxruntime"` // the version measured with
-	// Precision is the half-width of the median's confidence interval that was
-	// aimed at, as a share of the median; Took how long measuring took.
+	// Precision is the half-width of the median's confidence interval that was aimed at, as a share of the median; Took
+	// how long measuring took.
 	Precision float64       `json:"precision,omitempty"`
 	Took      time.Duration `json:"took_ns,omitempty"`
 	// Partial is true when the measurement was stopped before its end.
@@ -42,8 +48,8 @@ type Profile struct {
 	Accelerators []runtime.Spec `json:"accelerators"`
 	Models       []Model        `json:"models"`
 	Cells        []Cell         `json:"cells"`
-	// Handoffs are the conversions between tensor layouts and the copies between
-	// memories that a change of accelerator costs; those that cost nothing are left out.
+	// Handoffs are the conversions between tensor layouts and the copies between memories that a change of accelerator
+	// costs; those that cost nothing are left out.
 	Handoffs []Handoff `json:"handoffs,omitempty"`
 	// Interference is how much accelerators slow each other down.
 	Interference []Interference `json:"interference,omitempty"`
@@ -66,8 +72,7 @@ type Model struct {
 	Name        string `json:"name"`
 	SHA256      string `json:"sha256"`
 	Granularity string `json:"granularity"`
-	// Cut is the granularity that gives these layers again, also where
-	// Granularity measures.
+	// Cut is the granularity that gives these layers again, also where Granularity measures.
 	Cut    string  `json:"cut,omitempty"`
 	Layers []Layer `json:"layers"`
 }
@@ -84,8 +89,8 @@ type Layer struct {
 	Shape string `json:"shape,omitempty"`
 }
 
-// Cell is one implementation of one layer on one accelerator, all by index.
-// Times are nanoseconds; Low and High enclose the median with 95 % confidence.
+// Cell is one implementation of one layer on one accelerator, all by index. Times are nanoseconds; Low and High enclose
+// the median with 95 % confidence.
 type Cell struct {
 	Model          int           `json:"model"`
 	Layer          int           `json:"layer"`
@@ -100,15 +105,13 @@ type Cell struct {
 	P99            time.Duration `json:"p99_ns"`
 	Low            time.Duration `json:"p50_low_ns"`
 	High           time.Duration `json:"p50_high_ns"`
-	// Outliers is how many runs took longer than the third quartile by more than
-	// three interquartile ranges.
+	// Outliers is how many runs took longer than the third quartile by more than three interquartile ranges.
 	Outliers int `json:"outliers,omitempty"`
-	// Load is how long the first loading took, Memory how many bytes it
-	// allocated in main memory, where the system tells.
+	// Load is how long the first loading took, Memory how many bytes it allocated in main memory, where the system
+	// tells.
 	Load   time.Duration `json:"load_ns,omitempty"`
 	Memory int64         `json:"memory_bytes,omitempty"`
-	// Unstable is true when the time budget ended before the median was known
-	// to the target precision.
+	// Unstable is true when the time budget ended before the median was known to the target precision.
 	Unstable bool `json:"unstable,omitempty"`
 	// Refused says why the accelerator cannot run it; there are no times then.
 	Refused string `json:"refused,omitempty"`
@@ -119,8 +122,7 @@ type Cell struct {
 // Measured reports whether there is such a cell, and it has times.
 func (c *Cell) Measured() bool { return c != nil && c.Refused == "" && c.N > 0 }
 
-// Times are durations, in documents as whole nanoseconds in one string,
-// separated by spaces.
+// Times are durations, in documents as whole nanoseconds in one string, separated by spaces.
 type Times []time.Duration
 
 // MarshalText writes the times.
@@ -148,22 +150,20 @@ func (t *Times) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Interference is how much longer layers take on an accelerator while another
-// one is busy, both by index.
+// Interference is how much longer layers take on an accelerator while another one is busy, both by index.
 type Interference struct {
 	Accelerator int `json:"accelerator"`
 	Busy        int `json:"busy"`
-	// Slowdown is the time of all layers next to the busy accelerator, by their
-	// medians, over that alone, less one. Q1 and Q3 are the quartiles of the
-	// single layers' slowdowns.
+	// Slowdown is the time of all layers next to the busy accelerator, by their medians, over that alone, less one. Q1
+	// and Q3 are the quartiles of the single layers' slowdowns.
 	Slowdown float64 `json:"slowdown"`
 	Q1       float64 `json:"slowdown_q1"`
 	Q3       float64 `json:"slowdown_q3"`
 	N        int     `json:"n"` // rounds
 }
 
-// Dispatch is the time between the end of a layer and the start of the next one
-// in the real executor, on an accelerator that always has work.
+// Dispatch is the time between the end of a layer and the start of the next one in the real executor, on an accelerator
+// that always has work.
 type Dispatch struct {
 	Accelerator int           `json:"accelerator"`
 	N           int           `json:"n"`
@@ -171,15 +171,13 @@ type Dispatch struct {
 	P99         time.Duration `json:"p99_ns"`
 }
 
-// Chain holds the layers of a model on one accelerator, by index, against the
-// model as a whole.
+// Chain holds the layers of a model on one accelerator, by index, against the model as a whole.
 type Chain struct {
 	Model       int `json:"model"`
 	Accelerator int `json:"accelerator"`
 	N           int `json:"n"` // runs of each
-	// Sum is that of the layers' medians. Chained is the median of all layers
-	// run one after the other, Whole that of a session that has the whole model;
-	// it is zero where the accelerator refuses that.
+	// Sum is that of the layers' medians. Chained is the median of all layers run one after the other, Whole that of a
+	// session that has the whole model; it is zero where the accelerator refuses that.
 	Sum     time.Duration `json:"sum_ns"`
 	Chained time.Duration `json:"chained_ns"`
 	Whole   time.Duration `json:"whole_ns,omitempty"`
@@ -188,25 +186,21 @@ type Chain struct {
 // Peak is the roofline of an accelerator: what it reaches on work that suits it.
 type Peak struct {
 	Accelerator int `json:"accelerator"`
-	// GMACs is the rate of multiply-accumulates of a large float32 matrix
-	// product, in 1e9 per second.
+	// GMACs is the rate of multiply-accumulates of a large float32 matrix product, in 1e9 per second.
 	GMACs float64 `json:"gmac_per_s"`
-	// CopyGB is the rate at which a large tensor is read and written, both
-	// counted, in 1e9 bytes per second.
+	// CopyGB is the rate at which a large tensor is read and written, both counted, in 1e9 bytes per second.
 	CopyGB float64 `json:"copy_gb_per_s"`
 }
 
-// Noise is by how much the medians of cells differ, as a share, between the two
-// processes that measured them one after the other, or between the first and
-// the second half of the samples of one: what a comparison of profiles cannot
-// tell apart.
+// Noise is by how much the medians of cells differ, as a share, between the two processes that measured them one after
+// the other, or between the first and the second half of the samples of one: what a comparison of profiles cannot tell
+// apart.
 type Noise struct {
 	Median float64 `json:"median"` // of all cells
 	P90    float64 `json:"p90"`
 }
 
-// Warning is a doubt about a measurement. Codes stay the same from version to
-// version; texts may change.
+// Warning is a doubt about a measurement. Codes stay the same from version to version; texts may change.
 type Warning struct {
 	Code string `json:"code"`
 	Text string `json:"text"`
@@ -224,9 +218,8 @@ const (
 	WarnImport    = "import"    // a table was imported in part
 )
 
-// Handoff is the time to move a request's tensors to accelerator To, which runs
-// a layer, from accelerator From, which has run those before it, all by index:
-// to convert them to the layout that To reads, and to copy them from and to the
+// Handoff is the time to move a request's tensors to accelerator To, which runs a layer, from accelerator From, which
+// has run those before it, all by index: to convert them to the layout that To reads, and to copy them from and to the
 // accelerators' own memories.
 type Handoff struct {
 	Model   int           `json:"model"`

@@ -54,8 +54,7 @@ func network() (*runtime.Network, error) {
 	return &runtime.Network{Name: "kws", Model: m, Layers: layers, Granularity: "block"}, err
 }
 
-// task measures the network on two accelerators in this process, the second of
-// which refuses the third layer.
+// task measures the network on two accelerators in this process, the second of which refuses the third layer.
 func task(t *testing.T) profiler.Task {
 	t.Helper()
 	orttest.Start(t)
@@ -87,9 +86,8 @@ func measure(t *testing.T, budget time.Duration) *profiler.Profile {
 	return p
 }
 
-// Every cell is there with plausible order statistics, or says why not; so is
-// what is measured beside; the document survives a round trip; the task system
-// follows from it.
+// Every cell is there with plausible order statistics, or says why not; so is what is measured beside; the document
+// survives a round trip; the task system follows from it.
 func TestMeasure(t *testing.T) {
 	p := measure(t, 100*time.Millisecond)
 	layers := p.Models[0].Layers
@@ -147,8 +145,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// plain sets every cell to the same times, and leaves out what is measured
-// beside.
+// plain sets every cell to the same times, and leaves out what is measured beside.
 func plain(p *profiler.Profile, each time.Duration) {
 	p.Interference, p.Dispatches = nil, nil
 	for i := range p.Cells {
@@ -158,9 +155,8 @@ func plain(p *profiler.Profile, each time.Duration) {
 	}
 }
 
-// What the scheduler reckons with is stretched by busy neighbours and has the
-// dispatch in it; what the simulator draws has the dispatch only, since it
-// stretches by itself.
+// What the scheduler reckons with is stretched by busy neighbours and has the dispatch in it; what the simulator draws
+// has the dispatch only, since it stretches by itself.
 func TestSystem(t *testing.T) {
 	p := measure(t, time.Millisecond)
 	plain(p, time.Second)
@@ -281,9 +277,8 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// A measurement that is cancelled before it has anything gives no profile; one
-// that has something gives that, marked, which can be read and shown but not
-// planned with while cells are missing, and is gone on with.
+// A measurement that is cancelled before it has anything gives no profile; one that has something gives that, marked,
+// which can be read and shown but not planned with while cells are missing, and is gone on with.
 func TestMeasureCancelled(t *testing.T) {
 	tk := task(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -333,8 +328,8 @@ func TestMeasureCancelled(t *testing.T) {
 	}
 }
 
-// A change of accelerator between blocked and plain layouts is measured, and is
-// part of what the scheduler and the simulator reckon with.
+// A change of accelerator between blocked and plain layouts is measured, and is part of what the scheduler and the
+// simulator reckon with.
 func TestHandoffs(t *testing.T) {
 	p := measure(t, 100*time.Millisecond)
 	at := map[[3]int]time.Duration{}

@@ -3,14 +3,13 @@ package profiler
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 )
 
-// A measuring process and the measurement that it serves exchange JSON, one message per
-// line: a request, then any number of notices and one answer.
+// A measuring process and the measurement that it serves exchange JSON, one message per line: a request, then any
+// number of notices and one answer.
 
 // activity is what a place is about.
 type activity string
@@ -33,12 +32,6 @@ type place struct {
 	Tensor         int      `json:"tensor,omitempty"`
 }
 
-// skip is a place that must not be loaded.
-type skip struct {
-	place
-	Reason string `json:"reason"`
-}
-
 // What a measuring process can be asked to do.
 const (
 	askLoad     = "load"     // everything but what is skipped: loading and loaded notices, then the places
@@ -52,9 +45,15 @@ const (
 
 type request struct {
 	Ask    string        `json:"ask"`
-	Skip   []skip        `json:"skip,omitempty"`
+	Skip   []failure     `json:"skip,omitempty"`
 	Places []int         `json:"places,omitempty"`
 	For    time.Duration `json:"for_ns,omitempty"`
+}
+
+// failure is a place that failed, or that took the process with it, and why.
+type failure struct {
+	place
+	Reason string `json:"reason"`
 }
 
 // loaded tells what loading a cell took.
@@ -65,8 +64,8 @@ type loaded struct {
 	Refused string        `json:"refused,omitempty"`
 }
 
-// move lists the tensors that an accelerator converts and copies before a layer
-// when accelerator From ran those before it and To runs the layer.
+// move lists the tensors that an accelerator converts and copies before a layer when accelerator From ran those before
+// it and To runs the layer.
 type move struct {
 	Model    int   `json:"model"`
 	Layer    int   `json:"layer"`
@@ -133,7 +132,27 @@ func (l *lines) read(message any) error {
 		return io.EOF
 	}
 	if err := json.Unmarshal(l.r.Bytes(), message); err != nil {
-		return fmt.Errorf("measuring process: not a message: %w", errors.Join(err, fmt.Errorf("%.80q", l.r.Bytes())))
+		return fmt.Errorf("measuring process: not a message: %w: %.80q", err, l.r.Bytes())
 	}
 	return nil
+}
+
+// receive reads messages until there are no more, and says why, or nobody listens. Those that handled takes are not
+// passed on.
+func receive[T any](l *lines, to chan<- T, quit <-chan struct{}, handled func(T) bool) error {
+	defer close(to)
+	for {
+		var message T
+		if err := l.read(&message); err != nil {
+			return err
+		}
+		if handled(message) {
+			continue
+		}
+		select {
+		case to <- message:
+		case <-quit:
+			return nil
+		}
+	}
 }

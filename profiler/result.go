@@ -15,9 +15,9 @@ import (
 )
 
 // profile makes the document of what has been measured so far.
-func (m *measurement) profile() *Profile {
-	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
-		Accelerators: m.Accelerators}
+func (m *measurement) profile(partial bool) (*Profile, error) {
+	p := &Profile{Created: created(m.Now), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
+		Partial: partial, Accelerators: m.Accelerators, Handoffs: m.handoffs(), Noise: m.noise()}
 	if !m.begin.IsZero() {
 		p.Took = m.spent()
 	}
@@ -25,24 +25,21 @@ func (m *measurement) profile() *Profile {
 		p.Models = append(p.Models, describe(n))
 	}
 	for _, d := range m.drivers {
-		p.Cells = append(p.Cells, d.cells()...)
-		p.Handoffs = append(p.Handoffs, d.handoffs()...)
 		p.Interference = append(p.Interference, d.interference()...)
 		p.Chains = append(p.Chains, d.chains()...)
 		if d.peak != nil {
 			d.peak.Accelerator = d.k
 			p.Peaks = append(p.Peaks, *d.peak)
 		}
-		if len(d.gaps) > 0 {
-			sorted := stats.Sorted(d.gaps)
-			p.Dispatches = append(p.Dispatches,
-				Dispatch{d.k, len(sorted), stats.Quantile(sorted, .5), stats.Quantile(sorted, .99)})
+		if gaps := stats.Sorted(d.gaps); len(gaps) > 0 {
+			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
 		}
 	}
-	p.Handoffs = joined(p.Handoffs)
-	p.Noise = m.noise()
+	err := p.fill(func(at cellIndex) Cell {
+		return m.drivers[at.accelerator].cell(place{Do: layerRun, Model: at.model, Layer: at.layer, Implementation: at.implementation})
+	})
 	m.doubt(p)
-	return p
+	return p, err
 }
 
 // describe is what a profile says of a network.
@@ -61,28 +58,14 @@ func describe(n *runtime.Network) Model {
 	return m
 }
 
-func (d *driver) cells() []Cell {
-	var out []Cell
-	for m, n := range d.Networks {
-		for l := range n.Layers {
-			for i := range 1 + len(n.Variants[l]) {
-				c := Cell{Model: m, Layer: l, Implementation: i, Accelerator: d.k}
-				at := place{Do: layerRun, Model: m, Layer: l, Implementation: i}
-				load := d.loads[at]
-				c.Load, c.Memory = load.Took, load.Memory
-				switch {
-				case d.dead[at] != "":
-					c.Refused = d.dead[at]
-				case load.Refused != "":
-					c.Refused = load.Refused
-				case len(d.solo[at]) > 0:
-					c.fill(d.solo[at], d.Precision)
-				}
-				out = append(out, c)
-			}
-		}
+// cell is what is known of a layer's implementation.
+func (d *driver) cell(at place) Cell {
+	load := d.loads[at]
+	c := Cell{Load: load.Took, Memory: load.Memory, Refused: cmp.Or(d.dead[at], load.Refused)}
+	if times := d.solo[at]; c.Refused == "" && len(times) > 0 {
+		c.fill(times, d.Precision)
 	}
-	return out
+	return c
 }
 
 // fill computes the cell's statistics from times in the order they were taken.
@@ -109,52 +92,40 @@ func (c *Cell) fill(times []time.Duration, precision float64) {
 	}
 }
 
-// median of a place's times on the accelerator alone, 0 if there are none.
-func (d *driver) median(p place) time.Duration {
-	return stats.Quantile(stats.Sorted(d.solo[p]), 0.5)
-}
+// median of times, 0 if there are none.
+func median(times []time.Duration) time.Duration { return stats.Quantile(stats.Sorted(times), 0.5) }
 
-// handoffs sums the medians of the conversions and copies that this accelerator
-// does for each change.
-func (d *driver) handoffs() []Handoff {
-	var list []Handoff
-	for _, m := range d.moves {
-		h := Handoff{Model: m.Model, Layer: m.Layer, From: m.From, To: m.To}
-		for do, tensors := range m.tensors() {
-			for _, t := range tensors {
-				h.Tensors++
-				h.P50 += d.median(place{Do: do, Model: m.Model, Tensor: t})
+// median of a place's times on the accelerator alone.
+func (d *driver) median(p place) time.Duration { return median(d.solo[p]) }
+
+// handoffs sums the medians of the conversions and copies that the accelerators do for each change.
+func (m *measurement) handoffs() []Handoff {
+	sums := map[Handoff]Handoff{} // by the change alone
+	for _, d := range m.drivers {
+		for _, x := range d.moves {
+			change := Handoff{Model: x.Model, Layer: x.Layer, From: x.From, To: x.To}
+			sum := sums[change]
+			for do, tensors := range x.tensors() {
+				for _, t := range tensors {
+					sum.Tensors++
+					sum.P50 += d.median(place{Do: do, Model: x.Model, Tensor: t})
+				}
 			}
+			sums[change] = sum
 		}
+	}
+	var list []Handoff
+	for h, sum := range sums {
+		h.Tensors, h.P50 = sum.Tensors, sum.P50
 		list = append(list, h)
 	}
+	slices.SortFunc(list, func(a, b Handoff) int {
+		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
+	})
 	return list
 }
 
-// order compares where handoffs happen.
-func (h Handoff) order(o Handoff) int {
-	return slices.Compare([]int{h.Model, h.Layer, h.From, h.To}, []int{o.Model, o.Layer, o.From, o.To})
-}
-
-// joined sorts handoffs and adds up what both accelerators of a change do for
-// it.
-func joined(list []Handoff) []Handoff {
-	slices.SortFunc(list, Handoff.order)
-	var out []Handoff
-	for _, h := range list {
-		n := len(out) - 1
-		if n < 0 || h.order(out[n]) != 0 {
-			out = append(out, h)
-			continue
-		}
-		out[n].Tensors += h.Tensors
-		out[n].P50 += h.P50
-	}
-	return out
-}
-
-// interference compares the layers' times next to each busy accelerator with
-// those alone.
+// interference compares the layers' times next to each busy accelerator with those alone.
 func (d *driver) interference() []Interference {
 	var list []Interference
 	for busy, times := range d.crowded {
@@ -162,7 +133,7 @@ func (d *driver) interference() []Interference {
 		var ratios []float64
 		n := 0
 		for p, ts := range times {
-			one, two := d.median(p), stats.Quantile(stats.Sorted(ts), 0.5)
+			one, two := d.median(p), median(ts)
 			if one <= 0 || two <= 0 || d.dead[p] != "" {
 				continue
 			}
@@ -196,8 +167,8 @@ func (d *driver) chains() []Chain {
 	return list
 }
 
-// noise compares the samples of every cell from before and after its process was
-// replaced, or their halves if it was not.
+// noise compares the samples of every cell from before and after its process was replaced, or their halves if it was
+// not.
 func (m *measurement) noise() *Noise {
 	var diffs []float64
 	for _, d := range m.drivers {
@@ -209,8 +180,7 @@ func (m *measurement) noise() *Noise {
 			if at < minSamples/2 || len(times)-at < minSamples/2 {
 				at = len(times) / 2
 			}
-			a, b := stats.Quantile(stats.Sorted(times[:at]), .5), stats.Quantile(stats.Sorted(times[at:]), .5)
-			diffs = append(diffs, math.Abs(float64(b)/float64(a)-1))
+			diffs = append(diffs, math.Abs(float64(median(times[at:]))/float64(median(times[:at]))-1))
 		}
 	}
 	if len(diffs) == 0 {

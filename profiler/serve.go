@@ -19,18 +19,26 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// Serve is the work of a measuring process: it opens an accelerator of the task,
-// by index, and answers the requests of a measurement until in ends. The task's
-// accelerators and networks are those of the measurement, in the same order. It
-// takes the calling thread for as long, and pins it to the accelerator's cores:
-// call it in a process that does nothing else.
+// Serve is the work of a measuring process: it opens an accelerator of the task, by index, and answers the requests of
+// a measurement until in ends. The task's accelerators and networks are those of the measurement, in the same order. It
+// takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
+// else.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 	s := &server{Task: t, k: accelerator, wire: newLines(in, out), requests: make(chan request)}
 	defer s.close()
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
 	defer close(quit)
-	go func() { readErr <- s.receive(quit) }()
+	go func() {
+		err := receive(s.wire, s.requests, quit, func(r request) bool {
+			if r.Ask == askHalt {
+				s.halt.Store(true)
+			}
+			return r.Ask == askHalt
+		})
+		s.halt.Store(true) // whatever runs must not run on for nobody
+		readErr <- err
+	}()
 	// Not unlocked: the pinned thread ends with the goroutine.
 	goruntime.LockOSThread()
 	unusable := s.open()
@@ -62,28 +70,6 @@ func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 	}
 }
 
-// receive hands requests on until there are no more, and says why.
-func (s *server) receive(quit <-chan struct{}) error {
-	defer close(s.requests)
-	for {
-		var r request
-		if err := s.wire.read(&r); err != nil {
-			// Whatever runs must not run on for nobody.
-			s.halt.Store(true)
-			return err
-		}
-		if r.Ask == askHalt {
-			s.halt.Store(true)
-			continue
-		}
-		select {
-		case s.requests <- r:
-		case <-quit:
-			return nil
-		}
-	}
-}
-
 // open opens the accelerator and pins the calling thread to its cores.
 func (s *server) open() error {
 	if !in(s.k, len(s.Accelerators)) {
@@ -111,30 +97,39 @@ type server struct {
 	requests chan request
 	halt     atomic.Bool // after the current place
 
-	programs []*runtime.Program
-	spread   []*runtime.Slot // timed layer by layer
-	chained  []*runtime.Slot
-	wholes   []*runtime.Program // nil where there is none
-	whole    []*runtime.Slot
-	inputs   [][]*runtime.Tensor
-	places   []place
+	models []*model
+	places []place
 }
 
-func (s *server) close() {
-	for _, slot := range slices.Concat(s.spread, s.chained, s.whole) {
+// model is a network, loaded.
+type model struct {
+	*runtime.Program
+	inputs  []*runtime.Tensor
+	spread  *runtime.Slot    // timed layer by layer
+	chained *runtime.Slot    // nil unless all layers run
+	whole   *runtime.Slot    // of uncut
+	uncut   *runtime.Program // nil where the model does not run as a whole
+}
+
+func (m *model) close() {
+	for _, slot := range []*runtime.Slot{m.spread, m.chained, m.whole} {
 		if slot != nil {
 			slot.Close()
 		}
 	}
-	for _, set := range s.inputs {
-		for _, t := range set {
-			t.Close()
-		}
+	for _, t := range m.inputs {
+		t.Close()
 	}
-	for _, p := range slices.Concat(s.programs, s.wholes) {
+	for _, p := range []*runtime.Program{m.Program, m.uncut} {
 		if p != nil {
 			p.Close()
 		}
+	}
+}
+
+func (s *server) close() {
+	for _, m := range s.models {
+		m.close()
 	}
 	if s.accelerator != nil {
 		s.accelerator.Close()
@@ -174,11 +169,33 @@ func (*absent) Run(_, _ []*runtime.Tensor) error {
 	return errors.New("profiler: measured by another process")
 }
 
+// among puts an accelerator in its place among the absent ones.
+func (s *server) among(own runtime.Accelerator) []runtime.Accelerator {
+	accs := make([]runtime.Accelerator, len(s.Accelerators))
+	for k, spec := range s.Accelerators {
+		accs[k] = &absent{spec}
+	}
+	accs[s.k] = own
+	return accs
+}
+
 // observed tells of every unit that is loaded.
 type observed struct {
 	runtime.Accelerator
-	s  *server
-	at place // what Skip was asked about last
+	s     *server
+	at    place // what Skip was asked about last
+	skips []failure
+}
+
+// skipped says why a place that comes next must not be loaded.
+func (o *observed) skipped(at place) error {
+	o.at = at
+	for _, x := range o.skips {
+		if x.place == at {
+			return errors.New(x.Reason)
+		}
+	}
+	return nil
 }
 
 // Memory is the observed accelerator's.
@@ -204,81 +221,60 @@ func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 }
 
 // load prepares everything and lists the places.
-func (s *server) load(skips []skip) (reply, error) {
-	accs := make([]runtime.Accelerator, len(s.Accelerators))
-	for k, spec := range s.Accelerators {
-		accs[k] = &absent{spec}
-	}
-	o := &observed{Accelerator: s.accelerator, s: s}
-	accs[s.k] = o
-	accs = append(accs, &absent{anyOther})
+func (s *server) load(skips []failure) (reply, error) {
+	o := &observed{Accelerator: s.accelerator, s: s, skips: skips}
+	accs := append(s.among(o), &absent{anyOther})
 	a := reply{Done: true}
-	for m, n := range s.Networks {
+	for i, n := range s.Networks {
 		one := *n
 		one.Skip = func(layer, implementation, accelerator int) error {
 			if accelerator != s.k {
 				return nil
 			}
-			o.at = place{Do: layerRun, Model: m, Layer: layer, Implementation: implementation}
-			return skipped(skips, o.at)
+			return o.skipped(place{Do: layerRun, Model: i, Layer: layer, Implementation: implementation})
 		}
-		p, err := runtime.Prepare(&one, accs, nil)
-		if err != nil {
-			return a, err
-		}
-		s.programs = append(s.programs, p)
-		in, err := n.Inputs(s.Seed)
-		if err != nil {
-			return a, err
-		}
-		s.inputs = append(s.inputs, in)
-		spread, err := p.NewSpreadSlot()
-		if err != nil {
-			return a, err
-		}
-		spread.SetInputs(in)
-		s.spread = append(s.spread, spread)
+		m := &model{}
+		s.models = append(s.models, m)
 		a.Models = append(a.Models, n.Model.SHA256())
-		if err := s.loadWhole(m, o, skips); err != nil {
+		var err error
+		if m.Program, err = runtime.Prepare(&one, accs, nil); err != nil {
 			return a, err
 		}
+		if m.inputs, err = n.Inputs(s.Seed); err != nil {
+			return a, err
+		}
+		if m.spread, err = m.NewSpreadSlot(); err != nil {
+			return a, err
+		}
+		m.spread.SetInputs(m.inputs)
+		if err := s.loadWhole(i, o); err != nil {
+			return a, err
+		}
+		a.Moves = append(a.Moves, s.moves(i)...)
 	}
-	s.places = s.list()
-	a.Places, a.Moves = s.places, s.allMoves()
+	s.list(a.Moves)
+	a.Places = s.places
 	return a, nil
 }
 
-func skipped(skips []skip, at place) error {
-	for _, x := range skips {
-		if x.place == at {
-			return errors.New(x.Reason)
-		}
-	}
-	return nil
-}
-
-// maxWhole bounds the weights of models that are loaded a second time as a
-// whole.
+// maxWhole bounds the weights of models that are loaded a second time as a whole.
 const maxWhole = 1 << 30
 
-// loadWhole makes what a model's chain is held against, where all its layers
-// run.
-func (s *server) loadWhole(m int, o *observed, skips []skip) error {
-	n, p := s.Networks[m], s.programs[m]
-	s.chained, s.wholes, s.whole = append(s.chained, nil), append(s.wholes, nil), append(s.whole, nil)
+// loadWhole makes what a model's chain is held against, where all its layers run.
+func (s *server) loadWhole(i int, o *observed) error {
+	m, n := s.models[i], s.Networks[i]
 	var weights int64
 	for l := range n.Layers {
-		if !p.Runs(l, 0, s.k) {
+		if !m.Runs(l, 0, s.k) {
 			return nil
 		}
 		weights += 4 * n.Layers[l].Parameters
 	}
 	var err error
-	if s.chained[m], err = p.NewSlot(); err != nil {
+	if m.chained, err = m.NewSlot(); err != nil {
 		return err
 	}
-	o.at = place{Do: wholeRun, Model: m}
-	if weights > maxWhole || skipped(skips, o.at) != nil {
+	if weights > maxWhole || o.skipped(place{Do: wholeRun, Model: i}) != nil {
 		return nil
 	}
 	uncut, err := models.ParseGranularity("model")
@@ -289,70 +285,63 @@ func (s *server) loadWhole(m int, o *observed, skips []skip) error {
 	if err != nil {
 		return err
 	}
-	whole, err := runtime.Prepare(&runtime.Network{Name: n.Name, Model: n.Model, Layers: layers}, []runtime.Accelerator{o}, nil)
-	if err != nil {
+	whole := &runtime.Network{Name: n.Name, Model: n.Model, Layers: layers}
+	if m.uncut, err = runtime.Prepare(whole, []runtime.Accelerator{o}, nil); err != nil {
+		m.uncut = nil
 		return nil // refused: then there is nothing to compare with
 	}
-	s.wholes[m] = whole
-	s.whole[m], err = whole.NewSlot()
+	m.whole, err = m.uncut.NewSlot()
 	return err
 }
 
-// list numbers what this accelerator can run. Of each layer the original comes
-// last, so that what the next one reads is its output.
-func (s *server) list() []place {
-	var out []place
-	for m, p := range s.programs {
-		moved := map[activity][]int{}
-		for l := range p.Network.Layers {
-			for i := p.Implementations(l) - 1; i >= 0; i-- {
-				if p.Runs(l, i, s.k) {
-					out = append(out, place{Do: layerRun, Model: m, Layer: l, Implementation: i})
+// list numbers what this accelerator can run. Of each layer the original comes last, so that what the next one reads is
+// its output.
+func (s *server) list(moves []move) {
+	for i, m := range s.models {
+		for l := range m.Network.Layers {
+			for impl := m.Implementations(l) - 1; impl >= 0; impl-- {
+				if m.Runs(l, impl, s.k) {
+					s.places = append(s.places, place{Do: layerRun, Model: i, Layer: l, Implementation: impl})
 				}
 			}
-			for _, x := range s.moves(m, l) {
-				for do, tensors := range x.tensors() {
-					moved[do] = append(moved[do], tensors...)
-				}
+		}
+		moved := map[activity][]int{}
+		for _, x := range moves {
+			if x.Model != i {
+				continue
+			}
+			for do, tensors := range x.tensors() {
+				moved[do] = append(moved[do], tensors...)
 			}
 		}
 		for _, do := range []activity{conversion, download, upload} {
 			slices.Sort(moved[do])
 			for _, t := range slices.Compact(moved[do]) {
-				out = append(out, place{Do: do, Model: m, Tensor: t})
+				s.places = append(s.places, place{Do: do, Model: i, Tensor: t})
 			}
 		}
-		if s.chained[m] != nil {
-			out = append(out, place{Do: chainRun, Model: m})
+		if m.chained != nil {
+			s.places = append(s.places, place{Do: chainRun, Model: i})
 		}
-		if s.wholes[m] != nil {
-			out = append(out, place{Do: wholeRun, Model: m})
-		}
-	}
-	return out
-}
-
-// moves lists what this accelerator does when a request comes from each other
-// one before a layer, or goes there.
-func (s *server) moves(model, layer int) []move {
-	var out []move
-	for other := range s.Accelerators {
-		_, convert, to := s.programs[model].Moves(layer, other, s.k)
-		if len(convert)+len(to) > 0 {
-			out = append(out, move{Model: model, Layer: layer, From: other, To: s.k, Convert: convert, Upload: to})
-		}
-		if from, _, _ := s.programs[model].Moves(layer, s.k, other); len(from) > 0 {
-			out = append(out, move{Model: model, Layer: layer, From: s.k, To: other, Download: from})
+		if m.uncut != nil {
+			s.places = append(s.places, place{Do: wholeRun, Model: i})
 		}
 	}
-	return out
 }
 
-func (s *server) allMoves() []move {
+// moves lists what this accelerator does when a request comes from each other one before a layer, or goes there.
+func (s *server) moves(i int) []move {
 	var out []move
-	for m, p := range s.programs {
-		for l := range p.Network.Layers {
-			out = append(out, s.moves(m, l)...)
+	m := s.models[i]
+	for l := range m.Network.Layers {
+		for other := range s.Accelerators {
+			_, convert, to := m.Moves(l, other, s.k)
+			if len(convert)+len(to) > 0 {
+				out = append(out, move{Model: i, Layer: l, From: other, To: s.k, Convert: convert, Upload: to})
+			}
+			if from, _, _ := m.Moves(l, s.k, other); len(from) > 0 {
+				out = append(out, move{Model: i, Layer: l, From: s.k, To: other, Download: from})
+			}
 		}
 	}
 	return out
@@ -375,50 +364,47 @@ func (s *server) run(places []int) reply {
 	return a
 }
 
-// time does one thing and says how long it took. A clock that ticks coarsely
-// can read zero; nothing takes no time.
+// time does one thing and says how long it took. A clock that ticks coarsely can read zero; nothing takes no time.
 func (s *server) time(i int) (time.Duration, error) {
-	if i < 0 || i >= len(s.places) {
+	if !in(i, len(s.places)) {
 		return 0, fmt.Errorf("there is no place %d", i)
 	}
 	p := s.places[i]
-	var begin time.Time
-	var err error
+	m := s.models[p.Model]
+	var run func() error
 	switch p.Do {
 	case conversion:
-		begin = time.Now()
-		err = s.spread[p.Model].Convert(p.Tensor)
+		run = func() error { return m.spread.Convert(p.Tensor) }
 	case upload:
-		begin = time.Now()
-		err = s.spread[p.Model].Upload(p.Tensor, s.k)
+		run = func() error { return m.spread.Upload(p.Tensor, s.k) }
 	case download:
-		begin = time.Now()
-		err = s.spread[p.Model].Download(p.Tensor, s.k)
+		run = func() error { return m.spread.Download(p.Tensor, s.k) }
 	case chainRun:
-		slot := s.chained[p.Model]
-		slot.SetInputs(s.inputs[p.Model])
-		begin = time.Now()
-		for l := 0; l < len(s.Networks[p.Model].Layers) && err == nil; l++ {
-			err = slot.Run(l, 0, s.k)
+		m.chained.SetInputs(m.inputs)
+		run = func() error {
+			for l := range m.Network.Layers {
+				if err := m.chained.Run(l, 0, s.k); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
 	case wholeRun:
-		slot := s.whole[p.Model]
-		slot.SetInputs(s.inputs[p.Model])
-		begin = time.Now()
-		err = slot.Run(0, 0, 0)
+		m.whole.SetInputs(m.inputs)
+		run = func() error { return m.whole.Run(0, 0, 0) }
 	default:
-		run := s.spread[p.Model].Run
+		layer := m.spread.Run
 		if p.Implementation > 0 {
-			run = s.spread[p.Model].RunBetween
+			layer = m.spread.RunBetween
 		}
-		begin = time.Now()
-		err = run(p.Layer, p.Implementation, s.k)
+		run = func() error { return layer(p.Layer, p.Implementation, s.k) }
 	}
+	begin := time.Now()
+	err := run()
 	return max(1, time.Since(begin)), err
 }
 
-// busy works on the places until the next request, which is then answered. It
-// says so when it has begun.
+// busy works on the places until the next request, which is then answered. It says so when it has begun.
 func (s *server) busy(places []int) (reply, error) {
 	if len(places) == 0 {
 		return reply{}, errors.New("nothing to be busy with")
@@ -443,29 +429,26 @@ func (s *server) busy(places []int) (reply, error) {
 	}
 }
 
-// dispatch runs the models in the real executor, one request of each at a time,
-// on this accelerator alone, and gives the times between a layer's end and the
-// next one's start.
+// dispatch runs the models in the real executor, one request of each at a time, on this accelerator alone, and gives
+// the times between a layer's end and the next one's start.
 func (s *server) dispatch(length time.Duration) (reply, error) {
-	var system sched.System
-	for _, spec := range append(slices.Clone(s.Accelerators), anyOther) {
-		system.Accelerators = append(system.Accelerators, spec.Name)
-	}
+	name := func(a runtime.Spec) string { return a.Name }
+	system := sched.System{Accelerators: append(names(s.Accelerators, name), anyOther.Name)}
 	var programs []*runtime.Program
 	var rates []float64
-	for m, p := range s.programs {
-		if s.chained[m] == nil {
+	for _, m := range s.models {
+		if m.chained == nil {
 			continue
 		}
-		model := sched.Model{Name: s.Networks[m].Name, Deadline: time.Second}
-		for l := range s.Networks[m].Layers {
+		x := sched.Model{Name: m.Network.Name, Deadline: time.Second}
+		for _, l := range m.Network.Layers {
 			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(system.Accelerators))
 			latency[s.k] = time.Millisecond
-			model.Layers = append(model.Layers, sched.Layer{Name: s.Networks[m].Layers[l].Name,
-				Implementations: []sched.Implementation{{Name: "original", Latency: latency}}})
+			x.Layers = append(x.Layers, sched.Layer{Name: l.Name,
+				Implementations: []sched.Implementation{{Name: original, Latency: latency}}})
 		}
-		system.Models = append(system.Models, model)
-		programs, rates = append(programs, p), append(rates, 1)
+		system.Models = append(system.Models, x)
+		programs, rates = append(programs, m.Program), append(rates, 1)
 	}
 	a := reply{Done: true}
 	if len(programs) == 0 {
@@ -480,12 +463,13 @@ func (s *server) dispatch(length time.Duration) (reply, error) {
 		return a, err
 	}
 	defer ex.Close(context.Background())
-	a.Times, err = gaps(ex, traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: s.Seed}, s.k)
+	work := traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: s.Seed}
+	a.Times, err = gaps(ex, work, s.k)
 	return a, err
 }
 
-// shuffled is the order of one round: runs of consecutive layers, at most twice
-// segment-1 of them, in random order, with everything else in between.
+// shuffled is the order of one round: runs of consecutive layers, at most twice segment-1 of them, in random order,
+// with everything else in between.
 func shuffled(places []place, wanted func(place) bool, rng *rand.Rand) []int {
 	const segment = 8
 	var pieces [][]int
@@ -494,18 +478,20 @@ func shuffled(places []place, wanted func(place) bool, rng *rand.Rand) []int {
 		if !wanted(p) {
 			continue
 		}
-		last := len(pieces) - 1
-		follows := last >= 0 && p.Do == layerRun && places[pieces[last][len(pieces[last])-1]].Do == layerRun &&
-			places[pieces[last][len(pieces[last])-1]].Model == p.Model
-		if !follows || left == 0 && p.Layer != places[pieces[last][len(pieces[last])-1]].Layer {
+		last := place{Do: chainRun} // none that a layer could follow
+		if n := len(pieces); n > 0 {
+			last = places[pieces[n-1][len(pieces[n-1])-1]]
+		}
+		same := p.Layer == last.Layer // another implementation of it
+		switch {
+		case p.Do != layerRun || last.Do != layerRun || last.Model != p.Model || left == 0 && !same:
 			pieces = append(pieces, nil)
-			last++
 			left = 1 + rng.IntN(2*segment-1)
-		} else if p.Layer == places[pieces[last][len(pieces[last])-1]].Layer {
-			left++ // another implementation of the same layer
+		case same:
+			left++
 		}
 		left--
-		pieces[last] = append(pieces[last], i)
+		pieces[len(pieces)-1] = append(pieces[len(pieces)-1], i)
 	}
 	rng.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
 	return slices.Concat(pieces...)

@@ -1,8 +1,9 @@
 package profiler
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -58,10 +59,11 @@ func (p *Profile) Matches(host Host, t Task) error {
 	return nil
 }
 
+// sameSpec reports whether documents say the same of two accelerators.
 func sameSpec(a, b runtime.Spec) bool {
-	return a.Name == b.Name && a.Provider == b.Provider && maps.Equal(a.Options, b.Options) &&
-		a.Optimization == b.Optimization && a.Threads == b.Threads && slices.Equal(a.Cores, b.Cores) &&
-		a.Device == b.Device && a.LibrarySHA256 == b.LibrarySHA256
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // Quantile names one of a cell's statistics.
@@ -125,18 +127,24 @@ func (p *Profile) dispatch(accelerator int) time.Duration {
 	return 0
 }
 
-// Slowdowns is the interference in the form that the simulator takes ([sim.Config]): what accelerator k loses while o is
-// busy, by k and o, never negative; nil when none was measured.
+// Slowdowns is the interference in the form that the simulator takes ([sim.Config]): what accelerator k loses while o
+// is busy, by k and o, never negative; nil when none was measured.
 func (p *Profile) Slowdowns() [][]float64 {
 	if len(p.Interference) == 0 {
 		return nil
 	}
-	out := make([][]float64, len(p.Accelerators))
-	for k := range out {
-		out[k] = make([]float64, len(p.Accelerators))
-	}
+	out := square[float64](len(p.Accelerators))
 	for _, x := range p.Interference {
 		out[x.Accelerator][x.Busy] = max(0, x.Slowdown)
+	}
+	return out
+}
+
+// square is an empty matrix.
+func square[T any](n int) [][]T {
+	out := make([][]T, n)
+	for i := range out {
+		out[i] = make([]T, n)
 	}
 	return out
 }
@@ -154,17 +162,15 @@ func (p *Profile) handoff(model int) [][][]time.Duration {
 			continue
 		}
 		if out[h.Layer] == nil {
-			for range p.Accelerators {
-				out[h.Layer] = append(out[h.Layer], make([]time.Duration, len(p.Accelerators)))
-			}
+			out[h.Layer] = square[time.Duration](len(p.Accelerators))
 		}
 		out[h.Layer][h.From][h.To] = h.P50
 	}
 	return out
 }
 
-// Durations draws layer durations for the simulator from the measured distributions: of an accelerator that works alone,
-// with the handoff and the dispatch before the layer. Give the simulator [Profile.Slowdowns] too.
+// Durations draws layer durations for the simulator from the measured distributions: of an accelerator that works
+// alone, with the handoff and the dispatch before the layer. Give the simulator [Profile.Slowdowns] too.
 func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	cells, err := p.complete()
 	if err != nil {

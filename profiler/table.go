@@ -18,9 +18,8 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// TableProvider is the provider of accelerators whose latencies come from
-// elsewhere: they stand next to measured ones and are simulated, and nothing can
-// run on them. Their option "source" says where the latencies come from.
+// TableProvider is the provider of accelerators whose latencies come from elsewhere: they stand next to measured ones
+// and are simulated, and nothing can run on them. Their option "source" says where the latencies come from.
 const TableProvider = "table"
 
 // TableGranularity is the granularity of models that come from a table.
@@ -29,8 +28,7 @@ const TableGranularity = "table"
 // ErrTable is wrapped by errors about a table of latencies.
 var ErrTable = errors.New("latency table")
 
-// Bounds of a table. They keep the matrix of layers, implementations and
-// accelerators that a profile is in memory.
+// Bounds of a table. They keep the matrix of layers, implementations and accelerators that a profile is in memory.
 const (
 	maxTableBytes = 64 << 20
 	maxTableRows  = 1 << 17
@@ -47,12 +45,12 @@ type TableOptions struct {
 	Origin string
 	// Clock is the frequency, in Hz, of cycles without a clock_hz of their own.
 	Clock float64
-	// Now is when the table is read, for the document.
+	// Now is when the table is read, for the document; zero means the present.
 	Now time.Time
 }
 
-// Measurable reports whether the profile is of real accelerators and models
-// only. If not, only the simulator can use it, and the text says why.
+// Measurable reports whether the profile is of real accelerators and models only. If not, only the simulator can use
+// it, and the text says why.
 func (p *Profile) Measurable() (bool, string) {
 	for _, s := range p.Accelerators {
 		if s.Provider == TableProvider {
@@ -67,8 +65,8 @@ func (p *Profile) Measurable() (bool, string) {
 	return true, ""
 }
 
-// ReadTable reads latencies from a CSV table as a profile of accelerators with
-// provider "table". The first line names the columns, in any order:
+// ReadTable reads latencies from a CSV table as a profile of accelerators with provider "table". The first line names
+// the columns, in any order:
 //
 //	model, layer, accelerator   names
 //	latency_us, latency_ns or cycles
@@ -80,9 +78,8 @@ func (p *Profile) Measurable() (bool, string) {
 //	shape, ops                  of the original, as text; ops joined by +
 //	x_...                       anything, not read
 //
-// Layers are in the order of their first rows. What is not in the table cannot
-// run. Lines that begin with # are comments. Errors wrap ErrTable and name the
-// line.
+// Layers are in the order of their first rows. What is not in the table cannot run. Lines that begin with # are
+// comments. Errors wrap ErrTable and name the line.
 func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
 	limited := &io.LimitedReader{R: r, N: maxTableBytes + 1}
 	c := csv.NewReader(bomless(limited))
@@ -95,7 +92,7 @@ func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
-	t.p.Created = o.created()
+	t.p.Created = created(o.Now)
 	return &t.p, t.p.fill(func(at cellIndex) Cell {
 		c := Cell{Refused: notInTable}
 		if row, ok := t.cells[at]; ok {
@@ -105,8 +102,6 @@ func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
 		return c
 	})
 }
-
-func (o TableOptions) created() string { return o.Now.UTC().Format(time.RFC3339) }
 
 // bomless skips the mark that spreadsheets put before UTF-8.
 func bomless(r io.Reader) io.Reader {
@@ -132,37 +127,33 @@ type tableRow struct {
 	p50, p99 time.Duration
 }
 
-var tableColumns = []string{"model", "layer", "accelerator", "latency_us", "latency_ns", "cycles", "clock_hz", "implementation", "p99_us", "macs", "parameters", "shape", "ops"}
+var tableColumns = []string{"model", "layer", "accelerator", "latency_us", "latency_ns", "cycles", "clock_hz",
+	"implementation", "p99_us", "macs", "parameters", "shape", "ops"}
 
 func (t *tableBuilder) read(c *csv.Reader) error {
-	header, err := c.Read()
-	if errors.Is(err, io.EOF) {
-		return errors.New("it is empty, need a line that names the columns")
-	}
-	if err != nil {
-		return err
-	}
-	if err := t.header(header); err != nil {
-		line, _ := c.FieldPos(0)
-		return fmt.Errorf("line %d: %w", line, err)
-	}
 	for rows := 0; ; rows++ {
 		row, err := c.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF) && rows == 0:
+			return errors.New("it is empty, need a line that names the columns")
+		case errors.Is(err, io.EOF):
+			return t.complete()
+		case err != nil:
 			return err // names the line
 		}
 		line, _ := c.FieldPos(0)
-		if rows == maxTableRows {
-			return fmt.Errorf("line %d: more than %d rows", line, maxTableRows)
+		switch {
+		case rows == 0:
+			err = t.header(row)
+		case rows > maxTableRows:
+			err = fmt.Errorf("more than %d rows", maxTableRows)
+		default:
+			err = t.row(row, line)
 		}
-		if err := t.row(row, line); err != nil {
+		if err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
-	return t.complete()
 }
 
 func (t *tableBuilder) header(row []string) error {
@@ -173,7 +164,8 @@ func (t *tableBuilder) header(row []string) error {
 		case strings.HasPrefix(name, "x_"):
 			continue
 		case !slices.Contains(tableColumns, name):
-			return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read", name, strings.Join(tableColumns, ", "))
+			return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read",
+				name, strings.Join(tableColumns, ", "))
 		}
 		if _, twice := t.columns[name]; twice {
 			return fmt.Errorf("column %q is there twice", name)
@@ -216,16 +208,12 @@ func (t *tableBuilder) text(row []string, column string) string {
 }
 
 func (t *tableBuilder) row(row []string, line int) error {
-	var names [3]string
-	for i, column := range tableColumns[:3] {
-		names[i] = t.text(row, column)
-		if err := checkName(names[i]); err != nil {
-			return fmt.Errorf("%s: %w", column, err)
+	n := CellName{t.text(row, "model"), t.text(row, "layer"), cmp.Or(t.text(row, "implementation"), original),
+		t.text(row, "accelerator")}
+	for i, name := range []string{n.Model, n.Layer, n.Accelerator, n.Implementation} {
+		if err := checkName(name); err != nil {
+			return fmt.Errorf("%s: %w", []string{"model", "layer", "accelerator", "implementation"}[i], err)
 		}
-	}
-	impl := cmp.Or(t.text(row, "implementation"), original)
-	if err := checkName(impl); err != nil {
-		return fmt.Errorf("implementation: %w", err)
 	}
 	p50, err := t.latency(row)
 	if err != nil {
@@ -240,16 +228,16 @@ func (t *tableBuilder) row(row []string, line int) error {
 			return fmt.Errorf("p99_us %s is below the latency of %v", s, p50)
 		}
 	}
-	at, err := t.place(names[0], names[1], impl, names[2])
+	at, err := t.place(n)
 	if err != nil {
 		return err
 	}
 	if before, twice := t.cells[at]; twice {
 		return fmt.Errorf("model %q, layer %q, implementation %q, accelerator %q is there already, in line %d",
-			names[0], names[1], impl, names[2], before.line)
+			n.Model, n.Layer, n.Implementation, n.Accelerator, before.line)
 	}
 	t.cells[at] = tableRow{line, p50, p99}
-	if impl == original {
+	if n.Implementation == original {
 		return t.describe(row, &t.p.Models[at.model].Layers[at.layer])
 	}
 	return nil
@@ -313,35 +301,35 @@ func checkName(s string) error {
 }
 
 // place finds or makes the indices of a cell.
-func (t *tableBuilder) place(model, layer, impl, acc string) (at cellIndex, err error) {
+func (t *tableBuilder) place(n CellName) (at cellIndex, err error) {
 	var ok bool
-	if at.model, ok = t.models[model]; !ok {
+	if at.model, ok = t.models[n.Model]; !ok {
 		if at.model = len(t.p.Models); at.model == sched.MaxModels {
 			return at, fmt.Errorf("more than %d models", sched.MaxModels)
 		}
-		t.models[model] = at.model
-		t.p.Models = append(t.p.Models, Model{Name: model, Granularity: TableGranularity})
+		t.models[n.Model] = at.model
+		t.p.Models = append(t.p.Models, Model{Name: n.Model, Granularity: TableGranularity})
 		t.layers = append(t.layers, map[string]int{})
 	}
 	m := &t.p.Models[at.model]
-	if at.layer, ok = t.layers[at.model][layer]; !ok {
+	if at.layer, ok = t.layers[at.model][n.Layer]; !ok {
 		at.layer = len(m.Layers)
-		t.layers[at.model][layer] = at.layer
+		t.layers[at.model][n.Layer] = at.layer
 		// The original comes first wherever its row is.
-		m.Layers = append(m.Layers, Layer{Name: layer, Implementations: []string{original}})
+		m.Layers = append(m.Layers, Layer{Name: n.Layer, Implementations: []string{original}})
 	}
 	x := &m.Layers[at.layer]
-	if at.implementation = slices.Index(x.Implementations, impl); at.implementation < 0 {
+	if at.implementation = slices.Index(x.Implementations, n.Implementation); at.implementation < 0 {
 		if at.implementation = len(x.Implementations); at.implementation == sched.MaxImplementations {
-			return at, fmt.Errorf("more than %d implementations of layer %q", sched.MaxImplementations, layer)
+			return at, fmt.Errorf("more than %d implementations of layer %q", sched.MaxImplementations, n.Layer)
 		}
-		x.Implementations = append(x.Implementations, impl)
+		x.Implementations = append(x.Implementations, n.Implementation)
 	}
-	if at.accelerator = t.p.accelerator(acc); at.accelerator < 0 {
+	if at.accelerator = t.p.accelerator(n.Accelerator); at.accelerator < 0 {
 		if at.accelerator = len(t.p.Accelerators); at.accelerator == sched.MaxAccelerators {
 			return at, fmt.Errorf("more than %d accelerators", sched.MaxAccelerators)
 		}
-		t.p.Accelerators = append(t.p.Accelerators, t.o.spec(acc))
+		t.p.Accelerators = append(t.p.Accelerators, t.o.spec(n.Accelerator))
 	}
 	return at, nil
 }
@@ -429,7 +417,7 @@ func FromSystem(s *sched.System, o TableOptions) (*Profile, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
-	p := &Profile{Created: o.created()}
+	p := &Profile{Created: created(o.Now)}
 	for _, name := range s.Accelerators {
 		p.Accelerators = append(p.Accelerators, o.spec(name))
 	}

@@ -160,8 +160,7 @@ func (endless) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Whatever the bytes, ReadTable ends with an error or a profile that can be
-// written, read, shown and simulated.
+// Whatever the bytes, ReadTable ends with an error or a profile that can be written, read, shown and simulated.
 func FuzzReadTable(f *testing.F) {
 	f.Add([]byte(npu), 0.0)
 	f.Add([]byte("model,layer,accelerator,cycles,clock_hz\nm,l,a,2,1e9\n"), 1e9)
@@ -220,8 +219,7 @@ net,/block/conva,npu,,10
 net,/block/conva,npu,fast,5
 `
 
-// A table's accelerators stand beside the measured ones; nothing measured
-// changes.
+// A table's accelerators stand beside the measured ones; nothing measured changes.
 func TestMerge(t *testing.T) {
 	p := synthetic(2, 16, noisy(1, flat))
 	p.Handoffs = []profiler.Handoff{{Layer: 1, From: 0, To: 1, Tensors: 1, P50: 9}}

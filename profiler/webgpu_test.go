@@ -10,9 +10,8 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// The profile of a CPU and a GPU has a time for every layer on both, what the
-// copies between their memories cost in both directions at every cut, and the
-// chain of the GPU's layers beside the whole model.
+// The profile of a CPU and a GPU has a time for every layer on both, what the copies between their memories cost in
+// both directions at every cut, and the chain of the GPU's layers beside the whole model.
 func TestMeasureWebGPU(t *testing.T) {
 	orttest.WebGPU(t)
 	n, err := network()

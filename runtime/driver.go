@@ -8,6 +8,7 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -63,14 +64,10 @@ func (e *Executor) newDriver(o Options, arrivals []traffic.Arrival, open bool) (
 }
 
 func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
-	tables := e.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
 	o.Policy = cmp.Or(o.Policy, DefaultPolicy)
-	policy, err := sched.NewPolicy(o.Policy, tables)
-	if err != nil {
-		return nil, err
+	of := o.NewPolicy
+	if of == nil {
+		of = policy.Named(o.Policy)
 	}
 	if o.Hang == nil {
 		o.Hang = func(x sched.Dispatch) time.Duration { return max(time.Second, 10*e.tables.Cost(x)) }
@@ -85,16 +82,13 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if open {
 		until, rates = 0, make([]float64, len(e.programs))
 	}
-	share := 0.0
-	if !o.FreeCore { // searches run on the accelerators' cores
-		share = 1 / float64(len(e.accs))
-	}
-	d.engine, err = sched.New(sched.Config{Tables: tables, Policy: policy, Drop: o.Drop, Queue: o.Queue, Recorder: d,
-		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until, SearchShare: share})
+	var err error
+	d.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: of, Drop: o.Drop, Queue: o.Queue, Recorder: d,
+		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until})
 	if err != nil {
 		return nil, err
 	}
-	d.seeker.search = d.engine.SearchBeside()
+	d.seeker.use(d.engine.Policy(), o.FreeCore, len(e.accs))
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.slots.queue,
 		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: rates,
 		Duration: o.Traffic.Duration, SearchBeside: d.seeker.search != nil}

@@ -200,8 +200,11 @@ func closeAll(sets [][]*Tensor) {
 type Options struct {
 	// Policy is a policy's name; empty means DefaultPolicy.
 	Policy string
-	Drop   sched.DropPolicy
-	Queue  int // see sched.Config
+	// NewPolicy, if not nil, makes a policy that package policy does not know;
+	// Policy is then what the log calls it.
+	NewPolicy sched.Constructor
+	Drop      sched.DropPolicy
+	Queue     int // see sched.Config
 	// Adapt corrects predictions while running; see sched.Config.
 	Adapt bool
 	// Traffic is played from its first arrival to its last; Serve uses its seed

@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -143,7 +144,7 @@ func check(t *testing.T, r *runtime.Result) eventlog.Metrics {
 	if !m.Balanced() || m.Released == 0 {
 		t.Errorf("totals %+v do not balance", m.Totals)
 	}
-	if _, diff, err := r.Log.Replay(); err != nil || diff != "" {
+	if _, diff, err := r.Log.Replay(nil); err != nil || diff != "" {
 		t.Errorf("replay: %v %s", err, diff)
 	}
 	if r.Decisions.N() == 0 {
@@ -159,7 +160,7 @@ func TestRun(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	leaks := goleak.IgnoreCurrent()
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		t.Run(p.Name, func(t *testing.T) {
 			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: released(2), Samples: 5, Queue: 1000})
 			if err != nil {

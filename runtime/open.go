@@ -2,8 +2,6 @@ package runtime
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -273,7 +271,7 @@ func (l *loader) network(m int) (*Network, error) {
 	if len(layers) != len(s.Layers) {
 		return nil, fmt.Errorf("it splits into %d layers, the plan has %d; plan again", len(layers), len(s.Layers))
 	}
-	n := &Network{Name: p.Name, Model: model, Layers: layers, Granularity: p.Granularity, Variants: map[int][]Unit{}}
+	n := &Network{Name: p.Name, Model: model, Layers: layers, Granularity: p.Granularity}
 	for i := range l.plan.Variants {
 		if v := &l.plan.Variants[i]; v.Model == p.Name && !v.Off {
 			if err := l.attach(n, v); err != nil {
@@ -350,21 +348,7 @@ func (l *loader) attach(n *Network, v *plan.Variants) error {
 	if l.Arithmetic != "" && v.Arithmetic != "" && v.Arithmetic != l.Arithmetic {
 		return fmt.Errorf("its variants were proven for %s 8-bit arithmetic, this processor's is %s; prove them again", v.Arithmetic, l.Arithmetic)
 	}
-	for _, c := range v.Chosen {
-		data, err := readIn(l.folders[0], c.File)
-		if err != nil {
-			return fmt.Errorf("variant %q: %w", c.Name, err)
-		}
-		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != c.SHA256 {
-			return fmt.Errorf("variant %s is damaged: its SHA-256 is not the plan's", c.File)
-		}
-		if c.Layer < 0 || c.Layer >= len(n.Layers) {
-			return fmt.Errorf("variant %s is of layer %d, the model has %d", c.File, c.Layer, len(n.Layers))
-		}
-		layer := &n.Layers[c.Layer]
-		n.Variants[c.Layer] = append(n.Variants[c.Layer], Unit{Name: c.Name, ONNX: data, Inputs: layer.Inputs, Outputs: layer.Outputs})
-	}
-	return nil
+	return n.Attach(v.Chosen, func(file string) ([]byte, error) { return readIn(l.folders[0], file) })
 }
 
 // readIn reads a file inside a folder.

@@ -59,7 +59,7 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Variants = []plan.Variants{{Model: n.Name, Arithmetic: "exact", Chosen: []plan.Variant{
+	p.Variants = []plan.Variants{{Model: n.Name, Proof: plan.Proof{Arithmetic: "exact"}, Chosen: []plan.Variant{
 		{Layer: 1, Name: "copy", File: "variants/copy.onnx", SHA256: hex.EncodeToString(sum[:])}}}}
 	return folder, p
 }

@@ -9,7 +9,8 @@ import (
 // seeker is the thread that searches for a better schedule next to the engine,
 // if the policy does that.
 type seeker struct {
-	search  *sched.Search // nil for policies that do not
+	policy  sched.Searcher
+	search  func() int // nil for policies that do not
 	running bool
 	from    time.Duration // when the state was taken that it starts from
 	mail    word
@@ -24,6 +25,19 @@ const (
 	seekNoMore  = 2
 )
 
+// use takes searches out of the policy's decisions, if it searches at all.
+func (s *seeker) use(p sched.Policy, freeCore bool, accelerators int) {
+	var is bool
+	if s.policy, is = p.(sched.Searcher); !is {
+		return
+	}
+	share := 0.0
+	if !freeCore { // searches run on the accelerators' cores
+		share = 1 / float64(accelerators)
+	}
+	s.search = s.policy.Beside(share)
+}
+
 // tell leaves mail for the thread. The caller holds the lock.
 func (s *seeker) tell(what uint32) {
 	s.mail.v.Store(what)
@@ -34,7 +48,7 @@ func (s *seeker) tell(what uint32) {
 // runs. The caller holds the lock; the thread is woken when it is released.
 func (d *driver) prepareSearch() {
 	s := &d.seeker
-	if s.search == nil || s.running || d.over || !d.engine.Prepare(s.search) {
+	if s.search == nil || s.running || d.over || !s.policy.Prepare(d.engine.State()) {
 		return
 	}
 	s.running, s.from = true, d.now
@@ -55,7 +69,7 @@ func (d *driver) seek() {
 			return
 		}
 		began := d.since()
-		found := s.search.Run()
+		found := s.search()
 		took := d.since() - began
 		d.mu.Lock()
 		s.running = false

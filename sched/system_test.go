@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"pgregory.net/rapid"
 )
 
 // valid is a system with one of everything that can be wrong.
@@ -83,8 +85,8 @@ func TestSystemErrors(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	tables := compile(t, valid())
-	good := sched.Config{Tables: tables, Policy: newPolicy(t, "fcfs", tables)}
+	tables := schedtest.Compile(t, valid())
+	good := sched.Config{Tables: tables, Policy: sched.FCFS}
 	for _, c := range []struct {
 		name   string
 		change func(*sched.Config)
@@ -109,6 +111,15 @@ func TestConfigErrors(t *testing.T) {
 	if got := sched.Reason(200).String(); got != "reason-200" {
 		t.Errorf("an unknown reason is %q", got)
 	}
+}
+
+func newEngine(t *testing.T, c sched.Config) *sched.Engine {
+	t.Helper()
+	e, err := sched.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // choosing is a policy that chooses as it is told, against the contract.
@@ -136,7 +147,9 @@ func TestBrokenPolicies(t *testing.T) {
 		if c.name == "a job twice" {
 			sys.Models[0].Valid = []sched.VariantSet{1}
 		}
-		engine := newEngine(t, sched.Config{Tables: compile(t, sys), Policy: late{choosing: c.choices}})
+		engine := newEngine(t, sched.Config{Tables: schedtest.Compile(t, sys), Policy: func(sched.Config) (sched.Policy, error) {
+			return late{choosing: c.choices}, nil
+		}})
 		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +178,7 @@ func TestEffectiveRates(t *testing.T) {
 		{Name: "b", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
 	}}
 	rates := []float64{7, 80, 0}
-	if got := compile(t, sys).EffectiveRates(rates); !slices.Equal(got, []float64{10, 80, 40}) || rates[0] != 7 {
+	if got := schedtest.Compile(t, sys).EffectiveRates(rates); !slices.Equal(got, []float64{10, 80, 40}) || rates[0] != 7 {
 		t.Errorf("rates %v from %v", got, rates)
 	}
 	for want, trigger := range map[string]*sched.Trigger{
@@ -204,4 +217,37 @@ func TestAccuracyOf(t *testing.T) {
 			t.Errorf("the accuracy of %b in %+v is %v, want %v", c.used, c.m, got, c.want)
 		}
 	}
+}
+
+// TestBudgets holds Algorithm 1 against its reference: levels, sum, and shares
+// that meet the exact ones at every prefix.
+func TestBudgets(t *testing.T) {
+	schedtest.Check(t, func(t *rapid.T) {
+		sys := schedtest.System(t)
+		m := sys.Models[0]
+		b, err := sched.ComputeBudgets(&m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := schedtest.SelectLevels(m)
+		if !slices.Equal(b.Selected, want) {
+			t.Fatalf("selected %v, want %v", b.Selected, want)
+		}
+		var sum, upTo time.Duration
+		for _, c := range want {
+			sum += c
+		}
+		if b.Infeasible != (sum > m.Deadline) {
+			t.Fatalf("infeasible is %v with %v of %v", b.Infeasible, sum, m.Deadline)
+		}
+		for l, share := range b.Layer {
+			upTo += share
+			if v := schedtest.VirtualDeadline(&sys, sched.Job{Layer: int32(l), Deadline: m.Deadline}); v != upTo {
+				t.Fatalf("layers to %d have %v, want %v", l, upTo, v)
+			}
+		}
+		if upTo != m.Deadline {
+			t.Fatalf("the shares sum to %v of %v", upTo, m.Deadline)
+		}
+	})
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Tables of docs/EVALUATION.md and docs/EVALUATION-ROLLOUT.md from the CSV files of `terastal sweep`.
+"""Tables of docs/evaluation/published.md and docs/evaluation/rollout.md from the CSV files of `terastal sweep`.
 
   evaluation.py merge part1.csv part2.csv > sweep.csv
-  evaluation.py published --into docs/EVALUATION.md sweep.csv
-  evaluation.py rollout --into docs/EVALUATION-ROLLOUT.md --also "Runs of 60 s=long.csv" sweep.csv
+  evaluation.py published --into docs/evaluation/published.md sweep.csv
+  evaluation.py rollout --into docs/evaluation/rollout.md --also "Runs of 60 s=long.csv" sweep.csv
 
 Of several files, or shards of a grid, the rows are joined; the same row twice is an error. With --into
 the tables take the places of those between the lines "<!-- table NAME -->" and "<!-- end NAME -->" of a
@@ -15,6 +15,7 @@ import io
 import math
 import re
 import sys
+import textwrap
 from statistics import fmean, stdev
 from urllib.parse import unquote_plus
 
@@ -23,10 +24,10 @@ HEADER = ("scenario traffic scale noise drop policy seeds mean_miss_rate low hig
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
 ORDER = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets",
-         "terastal-laxity", "pedf", "rollout"]
+         "pedf", "rollout"]
 # Reductions of the miss rate that arXiv 2606.06818 publishes.
 PUBLISHED = {"fcfs": "40.58 %", "edf": "30.53 %", "dream": "36.27 %"}
-LOSSES = 20  # that EVALUATION.md names
+LOSSES = 20  # that published.md names
 
 
 class Row:
@@ -267,7 +268,8 @@ def compared(title, gs):
                      tally([t[0] for t in tests]), f"{worst[1]:+.4f}", f"{worst[2]:.2g}"])
     head = ["policy", "mean miss rate, 95 % interval over seeds", "normalised accuracy", "won / lost / tied",
             "most above the best of four", "its p"]
-    return f"{title} ({len(gs)} combinations, {seeds} seeds each):\n\n{table(head, rows)}\n"
+    title = textwrap.fill(f"{title} ({len(gs)} combinations, {seeds} seeds each):", 120)
+    return f"{title}\n\n{table(head, rows)}\n"
 
 
 def rollout_combinations(gs, _):

@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 func TestSameTensors(t *testing.T) {
@@ -140,7 +141,7 @@ func TestCompare(t *testing.T) {
 		if math.Abs(x.Error-c.want) > 1e-4*(1+c.want) || shares != data.n {
 			t.Errorf("scaled by %v: error %v, want %v; %d calls", c.scale, x.Error, c.want, shares)
 		}
-		if x.Name() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
+		if x.String() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
 			t.Errorf("%+v", x)
 		}
 		if err := x.Compare(t.Context(), n, noise{}, nil); !errors.Is(err, ErrData) {
@@ -191,7 +192,7 @@ func TestCompareNotFinite(t *testing.T) {
 
 func TestPruneOthers(t *testing.T) {
 	// All three keep 0.7; without 0, 0.75; without 1, 0.95; without 2, 0.9.
-	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
+	p := &plan.Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
 		Accuracy: []float64{1, .96, .8, .9, .99, .95, .75, .7}}
 	for _, c := range []struct {
 		keep  []int

@@ -348,7 +348,7 @@ func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want
 
 // unfitted is the candidates that are neither fitted nor refused.
 func unfitted(list []*Candidate) []*Candidate {
-	return slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool { return c.fitted || c.Refused != nil })
+	return slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool { return c.fitted || c.Refusal != nil })
 }
 
 // each calls do with 0 to n-1, on as many goroutines as there are workers, and
@@ -423,7 +423,7 @@ func (f *Fitter) collect(ctx context.Context, c *Candidate, op int, gammas []int
 // fit sets the weights of a candidate, operator after operator.
 func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error {
 	for i, r := range c.replacements {
-		if r == nil || c.Refused != nil {
+		if r == nil || c.Refusal != nil {
 			continue
 		}
 		s := first
@@ -435,11 +435,11 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 		}
 		promise, err := r.fit(s)
 		if err != nil {
-			c.Refused = fmt.Errorf("%s: %w", c.ops[i].Name, err)
+			c.Refusal = fmt.Errorf("%s: %w", c.ops[i].Name, err)
 			return nil
 		}
 		if math.IsNaN(promise) || math.IsInf(promise, 0) {
-			c.Refused = ErrNotFinite
+			c.Refusal = ErrNotFinite
 			return nil
 		}
 		variance, err := s.outputVariance()
@@ -448,7 +448,7 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 		}
 		c.Promise += promise * variance * float64(c.ops[i].OutH*c.ops[i].OutW)
 	}
-	c.fitted = c.Refused == nil
+	c.fitted = c.Refusal == nil
 	return nil
 }
 
@@ -485,7 +485,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 			return err
 		}
 		if runners[n], err = openRunner(data, layer.Inputs, names, "all"); err != nil {
-			c.Refused = fmt.Errorf("ONNX Runtime refuses it: %w", err)
+			c.Refusal = fmt.Errorf("ONNX Runtime refuses it: %w", err)
 		}
 	}
 	errors := make([]float64, len(list))
@@ -505,11 +505,11 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 			}
 		}
 		for n, c := range list {
-			if runners[n] == nil || c.Refused != nil {
+			if runners[n] == nil || c.Refusal != nil {
 				continue
 			}
 			if err := runners[n].run(clean); err != nil {
-				c.Refused = fmt.Errorf("it fails: %w", err)
+				c.Refusal = fmt.Errorf("it fails: %w", err)
 				continue
 			}
 			for o, t := range layer.Outputs {
@@ -523,7 +523,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 				}
 			}
 			if math.IsNaN(errors[n]) || math.IsInf(errors[n], 0) {
-				c.Refused = ErrNotFinite
+				c.Refusal = ErrNotFinite
 			}
 		}
 		return nil
@@ -538,7 +538,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 		}
 	}
 	for n, c := range list {
-		if runners[n] == nil || c.Refused != nil {
+		if runners[n] == nil || c.Refusal != nil {
 			continue
 		}
 		c.Error = relative(errors[n], variance)

@@ -46,7 +46,7 @@ func readTensor(path string, t models.Tensor) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.Type != t.Type.String() || !slices.Equal(a.Shape, t.Shape) {
+	if a.Type != t.Type || !slices.Equal(a.Shape, t.Shape) {
 		return nil, fmt.Errorf("holds an array of type %s and shape %v; expected is %v%v", a.Descr, a.Shape, t.Type, t.Shape)
 	}
 	return a.Data, nil

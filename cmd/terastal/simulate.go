@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/traffic"
 )
@@ -74,7 +75,7 @@ type scenarioDocument struct {
 	Scenario string           `json:"scenario"`
 	Source   string           `json:"source"`
 	Note     string           `json:"note,omitempty"`
-	Capacity sched.Capacity   `json:"capacity"`
+	Capacity fluid.Capacity   `json:"capacity"`
 	Seeds    int              `json:"seeds"`
 	Policies []scenarioPolicy `json:"policies"`
 }
@@ -110,7 +111,7 @@ func (o *scenarioOptions) simulate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := t.FluidCapacity(s.Rates)
+	capacity, err := fluid.CapacityOf(t, s.Rates)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ writes one CSV row per combination: the mean over models of the miss rate, its
 
 A grid can be split over machines: each runs with --shard I/N and writes a file of
 its own. The same command gives the same file, to the byte.
-scripts/evaluation.py joins files, and makes the tables of docs/EVALUATION.md.
+scripts/evaluation.py joins files, and makes the tables of docs/evaluation.
 
 "sweep curves" shows how miss rates grow with the rates for one scenario, or for
 a configuration of your own.`,
@@ -63,7 +63,7 @@ a configuration of your own.`,
 	f.Float64SliceVar(&o.grid.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
 	f.Float64SliceVar(&o.grid.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
 	f.StringSliceVar(&o.grid.Drops, "drop", []string{"late", "none"}, "drop policies")
-	f.StringSliceVar(&o.grid.Policies, "policies", []string{"fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets", "terastal-laxity"}, "policies")
+	f.StringSliceVar(&o.grid.Policies, "policies", []string{"fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets"}, "policies")
 	f.IntVar(&o.seeds, "seeds", 8, "seeds per combination")
 	f.DurationVar(&o.duration, "duration", 2*time.Second, "how long requests are released")
 	f.StringVar(&o.shard, "shard", "1/1", "part of the grid to simulate, as I/N")

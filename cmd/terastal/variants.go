@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/design"
 )
 
 func newVariants(s *streams) *cobra.Command {
@@ -53,7 +54,7 @@ implementation would let the scheduler use the accelerator.`,
 
 type designOptions struct {
 	playOptions
-	session.DesignOptions
+	design.Options
 }
 
 func newVariantsDesign(s *streams) *cobra.Command {
@@ -129,7 +130,7 @@ func (o *designOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer f.Close()
-	if err := f.Design(cmd.Context(), o.DesignOptions); err != nil {
+	if err := f.Design(cmd.Context(), o.Options); err != nil {
 		return err
 	}
 	if err := f.EnsureProfile(cmd.Context(), f.ProfilePath(), false); err != nil {

@@ -80,6 +80,37 @@ func Fits(d *tensor.Dense, t models.Tensor) error {
 	return nil
 }
 
+// All is Of for each of a model's inputs or outputs.
+func All(tensors []models.Tensor, data [][]byte) ([]*tensor.Dense, error) {
+	out := make([]*tensor.Dense, len(data))
+	for i := range data {
+		var err error
+		if out[i], err = Of(tensors[i], data[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Data is Bytes for each of a model's inputs or outputs, in order. All have to
+// fit.
+func Data(given []*tensor.Dense, wanted []models.Tensor) ([][]byte, error) {
+	if len(given) != len(wanted) {
+		return nil, fmt.Errorf("%d tensors are given, %d are wanted", len(given), len(wanted))
+	}
+	out := make([][]byte, len(given))
+	for i, d := range given {
+		err := Fits(d, wanted[i])
+		if err == nil {
+			out[i], err = Bytes(d)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // typeOf is the type of t's elements in package tensor.
 func typeOf(t models.Tensor) (tensor.Dtype, error) {
 	if t.Block != 0 {

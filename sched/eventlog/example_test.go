@@ -22,14 +22,9 @@ func ExampleLog_Metrics() {
 		fmt.Println(err)
 		return
 	}
-	policy, err := sched.NewPolicy("edf", tables)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
 	var records eventlog.Buffer
 	_, err = sim.Run(sim.Config{
-		Engine:   sched.Config{Tables: tables, Policy: policy, Drop: sched.DropLate, Recorder: &records},
+		Engine:   sched.Config{Tables: tables, Policy: sched.EDF, Drop: sched.DropLate, Recorder: &records},
 		Arrivals: []traffic.Arrival{{At: 0}, {At: 5 * time.Millisecond}, {At: 6 * time.Millisecond}, {At: 40 * time.Millisecond}},
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 )
 
 // Plan is what a run needs to know.
@@ -26,7 +27,7 @@ type Plan struct {
 	// Capacity is the fluid bound at the models' rates. The prices that policies
 	// use are those of System.Pricing, which leave out accelerators that nothing
 	// runs on.
-	Capacity sched.Capacity `json:"capacity"`
+	Capacity fluid.Capacity `json:"capacity"`
 	// Variants are the layer variants that the system's implementations are, by
 	// model that has any. Models that the plan does not run may have some that
 	// are kept for later; these are off.
@@ -88,10 +89,10 @@ func New(s sched.System, ms []Model, accs []Accelerator) (*Plan, *sched.Tables, 
 		return nil, nil, err
 	}
 	rates := p.Rates()
-	if p.Capacity, err = t.FluidCapacity(rates); err != nil {
+	if p.Capacity, err = fluid.CapacityOf(t, rates); err != nil {
 		return nil, nil, err
 	}
-	if p.System.Pricing, err = t.NewPricing(rates); err != nil {
+	if p.System.Pricing, err = fluid.Price(t, rates); err != nil {
 		return nil, nil, err
 	}
 	if t, err = sched.Compile(p.System); err != nil {
@@ -179,7 +180,7 @@ func (p *Plan) check() (*sched.Tables, error) {
 	if err := p.complete(); err != nil {
 		return nil, err
 	}
-	pricing, err := t.NewPricing(p.Rates())
+	pricing, err := fluid.Price(t, p.Rates())
 	if err != nil {
 		return nil, err
 	}

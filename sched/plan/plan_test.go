@@ -29,7 +29,8 @@ func TestRoundTrip(t *testing.T) {
 	if c := p.Capacity; c.Scale < 5*(1-1e-3) || c.Scale > 5*(1+1e-9) || p.Models[0].Budgets.Layer[0] != 10*time.Millisecond {
 		t.Errorf("capacity %+v, budgets %+v", p.Capacity, p.Models[0].Budgets)
 	}
-	p.Variants = []Variants{{Model: "m", Metric: "top-1", Theta: 0.9, Sets: []sched.VariantSet{0, 1}, Accuracy: []float64{1, 0.99}, Exhaustive: true, Bytes: 400,
+	p.Variants = []Variants{{Model: "m", Theta: 0.9, Bytes: 400,
+		Proof:  Proof{Metric: "top-1", Sets: []sched.VariantSet{0, 1}, Accuracy: []float64{1, 0.99}, Exhaustive: true},
 		Chosen: []Variant{{LayerName: "l", Family: "int8", File: "variants/m/l.onnx", Bytes: 100, Latency: []time.Duration{time.Millisecond, 0}, Original: []time.Duration{3 * time.Millisecond, 0}}}}}
 	if v := &p.Variants[0]; v.Overhead() != 0.25 || v.Chosen[0].Gain(0) != 3 || v.Chosen[0].Gain(1) != 0 || v.Chosen[0].Gain(2) != 0 {
 		t.Errorf("overhead %v, gains %v, %v", v.Overhead(), v.Chosen[0].Gain(0), v.Chosen[0].Gain(1))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 )
@@ -44,17 +45,13 @@ func run(t *testing.T, sys sched.System, policy string, change func(*sim.Config)
 	return lines, end
 }
 
-func config(t *testing.T, sys sched.System, policy string) sim.Config {
+func config(t *testing.T, sys sched.System, name string) sim.Config {
 	t.Helper()
 	tables, err := sched.Compile(sys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := sched.NewPolicy(policy, tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sim.Config{Engine: sched.Config{Tables: tables, Policy: p, Recorder: &eventlog.Buffer{}}}
+	return sim.Config{Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Recorder: &eventlog.Buffer{}}}
 }
 
 func line(sys *sched.System, r eventlog.Record) string {
@@ -128,7 +125,7 @@ func (never) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return 
 // that every job has an outcome.
 func TestDrain(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
-		c.Engine.Policy = never{}
+		c.Engine.Policy = func(sched.Config) (sched.Policy, error) { return never{}, nil }
 		c.Arrivals = []traffic.Arrival{{At: 0, Model: 0}, {At: 2 * ms, Model: 1}}
 	})
 	equal(t, lines, "0s release a#0", "2ms release b#1", "2ms stop", "2ms a#0 dropped: run stopped", "2ms b#1 dropped: run stopped")
@@ -140,7 +137,7 @@ func TestDrain(t *testing.T) {
 // TestNarrowLayer: a layer that one accelerator cannot run waits for the other,
 // under every policy, and the run still ends with every job met.
 func TestNarrowLayer(t *testing.T) {
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		lines, _ := run(t, two(), p.Name, func(c *sim.Config) {
 			for i := range 4 {
 				c.Arrivals = append(c.Arrivals, traffic.Arrival{At: time.Duration(i) * 10 * ms, Model: 1})
@@ -186,7 +183,7 @@ func TestInvalid(t *testing.T) {
 // to the byte, whatever the policy and the drop policy.
 func TestSameInputsSameLog(t *testing.T) {
 	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: 2 * time.Second, Seed: 3}
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			var logs [2]string
 			for i := range logs {

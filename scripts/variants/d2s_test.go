@@ -31,7 +31,7 @@ var right = map[string][]int{
 const rightOf = 200
 
 // The combinations of the variants that scripts/train_variants.py trained keep
-// the accuracy that docs/VARIANTS.md says they have.
+// the accuracy that docs/evaluation/variants.md says they have.
 func TestTrainedD2SKeepTheirAccuracy(t *testing.T) {
 	orttest.Start(t)
 	for _, name := range zoo.Names() {

@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/traffic"
 	"github.com/terastal/terastal/variants"
 )
@@ -73,7 +74,7 @@ func (c *Config) validatePolicies() error {
 		if slices.Contains(c.Policies[:i], p) {
 			return fmt.Errorf("policy %q is listed twice", p)
 		}
-		if _, err := sched.FindPolicy(p); err != nil && p != runtime.Unscheduled {
+		if _, err := policy.Find(p); err != nil && p != runtime.Unscheduled {
 			return fmt.Errorf("%w; %s takes no decisions at all", err, runtime.Unscheduled)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -72,28 +71,29 @@ func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration
 	if err != nil {
 		return nil, err
 	}
-	k := slices.IndexFunc(p.Accelerators, func(a runtime.Spec) bool { return a.Name == s.Name })
-	if k < 0 && len(p.Accelerators) == 1 {
-		k = 0
+	name := s.Name
+	if len(p.Accelerators) == 1 {
+		name = p.Accelerators[0].Name
 	}
-	if k < 0 {
+	known := false
+	times := map[profiler.CellName]time.Duration{}
+	for i := range p.Cells {
+		c := &p.Cells[i]
+		n := p.Name(c)
+		known = known || n.Accelerator == name
+		if c.Measured() {
+			times[n] = c.P50
+		}
+	}
+	if !known {
 		var names []string
 		for _, a := range p.Accelerators {
 			names = append(names, fmt.Sprintf("%q", a.Name))
 		}
 		return nil, fmt.Errorf("it has no accelerator %q, but %s", s.Name, strings.Join(names, ", "))
 	}
-	type key struct{ model, layer, implementation string }
-	times := map[key]time.Duration{}
-	for i := range p.Cells {
-		if c := &p.Cells[i]; c.Accelerator == k && c.Measured() {
-			m := &p.Models[c.Model]
-			l := &m.Layers[c.Layer]
-			times[key{m.Name, l.Name, l.Implementations[c.Implementation]}] = c.P50
-		}
-	}
 	return func(u runtime.Unit) (time.Duration, bool) {
-		d, ok := times[key{u.Model, u.Layer, u.Implementation}]
+		d, ok := times[profiler.CellName{Model: u.Model, Layer: u.Layer, Implementation: u.Implementation, Accelerator: name}]
 		return d, ok
 	}, nil
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/traffic"
 )
@@ -81,12 +83,12 @@ func ScenarioCurves(ctx context.Context, s *scenario.Scenario, c *config.Config,
 	if err != nil {
 		return nil, err
 	}
-	capacity, err := t.FluidCapacity(s.Rates)
+	capacity, err := fluid.CapacityOf(t, s.Rates)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range c.Policies {
-		if _, err := sched.FindPolicy(p); err != nil {
+		if _, err := policy.Find(p); err != nil {
 			return nil, errUnscheduled()
 		}
 	}

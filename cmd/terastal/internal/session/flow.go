@@ -21,9 +21,10 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/traffic"
-	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/design"
 )
 
 // Options say where a flow gets what the configuration does not name.
@@ -79,13 +80,10 @@ type Flow struct {
 	opts    Options
 	watch   func(policy string, s runtime.Stats, total time.Duration)
 	sources []source
-	known   map[int]plan.Variants // of the models that have variants
-	unused  []plan.Variants       // that an earlier plan holds
-	// stale are the models whose variants were proven for another 8-bit
-	// arithmetic than this processor's, which is known once it was asked for.
-	stale      map[int]bool
-	arithmetic variants.Arithmetic
-	drill      *runtime.Drill
+	// designer has the variants in use; stages shows how far it is.
+	designer design.Designer
+	stages   stages
+	drill    *runtime.Drill
 	// traceORT asks for ortTrace, which is there once accelerators are open.
 	traceORT bool
 	ortTrace *runtime.ORTTrace
@@ -148,6 +146,7 @@ func (f *Flow) open() (err error) {
 		}
 		f.Networks = append(f.Networks, n)
 	}
+	f.design()
 	return f.attach()
 }
 
@@ -172,7 +171,7 @@ type source struct {
 	Granularity string   `json:"granularity"`
 	Dims        []string `json:"dims,omitempty"`
 	// Variants are implementations beside the originals.
-	Variants []variantFile `json:"variants,omitempty"`
+	Variants []plan.Variant `json:"variants,omitempty"`
 }
 
 func (f *Flow) load(mc *config.Model) (*runtime.Network, error) {
@@ -220,11 +219,11 @@ func (s *source) network(open func(string, models.Options) (*models.Model, error
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	us, err := units(layers, s.Variants)
-	if err != nil {
+	n := &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity}
+	if err := n.Attach(s.Variants, os.ReadFile); err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	return &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity, Variants: us}, nil
+	return n, nil
 }
 
 // Watch has runs report how they stand, ten times a second, with how long
@@ -296,8 +295,9 @@ func (f *Flow) prepare() error {
 
 // Plan sets the rates, compiles the system and computes the budgets.
 func (f *Flow) Plan() error {
-	for m := range f.stale {
-		return fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`", f.otherArithmetic(m))
+	for _, m := range f.designer.Stale() {
+		return fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`",
+			f.designer.WhyStale(m))
 	}
 	q, err := profiler.ParseQuantile(f.Config.Cost)
 	if err != nil {
@@ -318,7 +318,7 @@ func (f *Flow) Plan() error {
 			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
 		}
 	}
-	f.allow(&s)
+	f.designer.Allow(&s)
 	if err := f.demand(s); err != nil {
 		return err
 	}
@@ -336,13 +336,7 @@ func (f *Flow) Plan() error {
 	if f.Planned, f.Tables, err = plan.New(s, models, accelerators); err != nil {
 		return err
 	}
-	for m := range f.Networks {
-		if v, ok := f.known[m]; ok {
-			f.timed(m, &v)
-			f.Planned.Variants = append(f.Planned.Variants, v)
-		}
-	}
-	f.Planned.Variants = append(f.Planned.Variants, f.unused...)
+	f.Planned.Variants = f.designer.Documents(f.Profile)
 	return nil
 }
 
@@ -379,7 +373,7 @@ func (f *Flow) demand(s sched.System) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := t.FluidCapacity(f.Rates)
+	capacity, err := fluid.CapacityOf(t, f.Rates)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -17,6 +18,8 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
 )
 
 // ProfilePath is where a run's own profile lies.
@@ -77,9 +80,24 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 	return profiler.Serve(r, out, t, j.Index)
 }
 
-// worker starts the worker of an accelerator in a process of its own.
-func (f *Flow) worker(index int) (profiler.Conn, error) {
-	return f.workerOf(index, f.sources)
+// worker starts the worker of an accelerator for these models, in a process of
+// its own.
+func (f *Flow) worker(index int, sources []source) (profiler.Conn, error) {
+	cmd, err := f.opts.Worker()
+	if err != nil {
+		return nil, err
+	}
+	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Local: f.Specs[index].Local, Models: sources, Seed: f.Config.Traffic.Seed})
+	if err != nil {
+		return nil, err
+	}
+	c, err := profiler.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	// A worker that is gone already says why when it is asked.
+	c.Write(append(line, '\n'))
+	return c, nil
 }
 
 // Measure profiles all layers and writes the profile to path, which must be
@@ -153,7 +171,7 @@ func moveAside(path string) (string, error) {
 func journal(path string) string { return path + ".journal" }
 
 func (f *Flow) measure(ctx context.Context, path string) error {
-	p, err := f.measured(ctx, f.task(), journal(path), nil)
+	p, err := f.measured(ctx, f.Networks, journal(path), nil)
 	if p == nil {
 		return err
 	}
@@ -170,25 +188,48 @@ func (f *Flow) measure(ctx context.Context, path string) error {
 	return profiler.RemoveJournal(journal(path))
 }
 
-// measured measures a task and shows how far it is. journal may be empty; enough
-// is [profiler.Options]'s.
-func (f *Flow) measured(ctx context.Context, t profiler.Task, journal string,
+// measured measures networks, which are models of the configuration by name, and
+// shows how far it is. journal may be empty; enough is [profiler.Options]'s.
+func (f *Flow) measured(ctx context.Context, networks []*runtime.Network, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
-	var meter Meter = nothing{}
-	stage := ""
-	defer func() { meter.Done() }()
+	folder, err := os.MkdirTemp("", "terastal-variants-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	t := f.task()
+	t.Networks = networks
+	var sources []source
+	for _, n := range networks {
+		m := slices.IndexFunc(f.sources, func(s source) bool { return s.Name == n.Name })
+		s := f.sources[m]
+		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
+			return nil, err
+		}
+		sources = append(sources, s)
+	}
+	t.Start = func(k int) (profiler.Conn, error) { return f.worker(k, sources) }
+	defer f.stages.done()
 	return profiler.Measure(ctx, t, profiler.Options{
 		Precision: f.Config.Profile.Precision, Budget: f.Config.Profile.Budget,
-		Journal: journal, Enough: enough,
-		Progress: func(what string, share float64) {
-			if what != stage {
-				meter.Done()
-				stage, meter = what, f.opts.Progress(what)
-			}
-			meter.Set(share)
-		},
+		Journal: journal, Enough: enough, Progress: f.progress,
 		Now: time.Now(), Host: f.Host,
 	})
+}
+
+// written writes a network's variants to files that workers load.
+func written(n *runtime.Network, prefix string) (list []plan.Variant, err error) {
+	for l := range n.Layers {
+		for i, u := range n.Variants[l] {
+			v := plan.Variant{Layer: l, Name: u.Name, File: fmt.Sprintf("%s-%d-%d.onnx", prefix, l, i),
+				SHA256: variants.SHA256(u.ONNX)}
+			if err := os.WriteFile(v.File, u.ONNX, 0o600); err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+	}
+	return list, nil
 }
 
 // matches returns nil when the profile is of what is open.
@@ -198,7 +239,7 @@ func (f *Flow) matches(p *profiler.Profile) error {
 
 // task is what is open, to be measured.
 func (f *Flow) task() profiler.Task {
-	return profiler.Task{Accelerators: f.Specs, Networks: f.Networks, Seed: f.Config.Traffic.Seed, Start: f.worker}
+	return profiler.Task{Accelerators: f.Specs, Networks: f.Networks, Seed: f.Config.Traffic.Seed}
 }
 
 // LoadProfile uses the profile at path if it fits what is open and is whole. A

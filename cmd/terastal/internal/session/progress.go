@@ -2,27 +2,35 @@ package session
 
 import "sync"
 
-// shared is a meter that several pieces of work move together.
-type shared struct {
-	Meter
+// stages shows one piece of long work after the other, each with a meter.
+type stages struct {
 	mu    sync.Mutex
-	parts []float64
+	what  string
+	meter Meter // nil between pieces
 }
 
-func newShared(m Meter, parts int) *shared {
-	return &shared{Meter: m, parts: make([]float64, parts)}
-}
-
-// part is how the i-th piece says what share of it is done.
-func (s *shared) part(i int) func(float64) {
-	return func(share float64) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.parts[i] = share
-		sum := 0.0
-		for _, x := range s.parts {
-			sum += x
-		}
-		s.Set(sum / float64(len(s.parts)))
+// progress shows how far a piece of work is, which ends the one before. It may be
+// called from any goroutine.
+func (f *Flow) progress(what string, share float64) {
+	s := &f.stages
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.meter != nil && s.what != what {
+		s.meter.Done()
+		s.meter = nil
 	}
+	if s.meter == nil {
+		s.what, s.meter = what, f.opts.Progress(what)
+	}
+	s.meter.Set(share)
+}
+
+// done ends the last piece.
+func (s *stages) done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.meter != nil {
+		s.meter.Done()
+	}
+	s.meter = nil
 }

@@ -60,7 +60,7 @@ func (f *Flow) ModelInfos() []result.ModelInfo {
 			}
 			info.Preferred[sys.Accelerators[best]]++
 		}
-		if v, ok := f.known[m]; ok && len(v.Chosen) > 0 {
+		if v := f.inUse(m); v != nil && len(v.Chosen) > 0 {
 			info.Variants, info.AccuracyMetric, info.AccuracyRequests, info.AccuracyOriginal = len(v.Chosen), v.Metric, v.Requests, v.Baseline
 		}
 		out = append(out, info)
@@ -177,14 +177,11 @@ func (f *Flow) runPolicy(ctx context.Context, ex *runtime.Executor, o runtime.Op
 // hang is how long a layer may run: ten times its 99th percentile, and at
 // least a second.
 func (f *Flow) hang() func(sched.Dispatch) time.Duration {
-	type cell struct{ model, layer, implementation, accelerator int }
-	slow := map[cell]time.Duration{}
-	for i := range f.Profile.Cells {
-		c := &f.Profile.Cells[i]
-		slow[cell{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c.P99
-	}
 	return func(d sched.Dispatch) time.Duration {
-		return max(time.Second, 10*slow[cell{d.Model, d.Layer, d.Implementation, d.Accelerator}])
+		if c := f.Profile.Cell(d.Model, d.Layer, d.Implementation, d.Accelerator); c != nil {
+			return max(time.Second, 10*c.P99)
+		}
+		return time.Second
 	}
 }
 
@@ -232,7 +229,7 @@ func (f *Flow) simulate(name string, t traffic.Config, arrivals []traffic.Arriva
 		Seed: t.Seed, Adapt: f.Config.Adapt, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration,
 		System: *f.Tables.System(), Rates: t.Rates, Duration: t.Duration}}
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		return nil, err
 	}

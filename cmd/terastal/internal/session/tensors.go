@@ -21,7 +21,7 @@ func (f *Flow) setInputs(ex *runtime.Executor) error {
 		if c.Inputs == "" {
 			continue
 		}
-		data, err := f.data(m, config.Data{Source: c.Inputs}, maxInputs)
+		data, err := f.openData(m, config.Data{Source: c.Inputs}, maxInputs)
 		if err != nil {
 			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
 		}
@@ -62,7 +62,7 @@ func (f *Flow) saveOutputs(policy string, samples []runtime.Sample) error {
 	for _, s := range samples {
 		outputs := f.Networks[s.Model].Model.Outputs()
 		for i, data := range s.Outputs {
-			file, err := numpy.Encode(outputs[i].Type.String(), outputs[i].Shape, data)
+			file, err := numpy.Encode(outputs[i].Type, outputs[i].Shape, data)
 			if err != nil {
 				return fmt.Errorf("model %q: output %q: %w", f.Config.Models[s.Model].Name, outputs[i].Name, err)
 			}

@@ -2,20 +2,16 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/internal/document"
-	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -23,35 +19,31 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/design"
 )
 
-// variantFile is a variant that a worker loads.
-type variantFile struct {
-	Layer  int    `json:"layer"`
-	Name   string `json:"name"` // of the unit
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
-}
-
-// units loads variants as implementations of layers.
-func units(layers []models.Layer, files []variantFile) (map[int][]runtime.Unit, error) {
-	out := map[int][]runtime.Unit{}
-	for _, f := range files {
-		data, err := os.ReadFile(f.Path)
-		if err != nil {
-			return nil, fmt.Errorf("variant: %w", err)
-		}
-		if variants.SHA256(data) != f.SHA256 {
-			return nil, fmt.Errorf("variant %s: %w: its SHA-256 is not the plan's", f.Path, document.ErrDamaged)
-		}
-		if f.Layer < 0 || f.Layer >= len(layers) {
-			return nil, fmt.Errorf("variant %s is of layer %d, the model has %d", f.Path, f.Layer, len(layers))
-		}
-		u := variants.NewUnit(&layers[f.Layer], "", data)
-		u.Name = f.Name
-		out[f.Layer] = append(out[f.Layer], u)
+// design has the designer work for the models and accelerators that are open.
+func (f *Flow) design() {
+	d := &f.designer
+	d.Accelerators, d.Note, d.Progress = f.Specs, f.opts.Note, f.progress
+	if name := f.Config.Arithmetic; name != config.AutoArithmetic {
+		d.Arithmetic = variants.Arithmetic(name)
 	}
-	return out, nil
+	for i, n := range f.Networks {
+		mc := &f.Config.Models[i]
+		d.Models = append(d.Models, &design.Model{
+			Network: n, Theta: mc.Theta, Off: !mc.UsesVariants(),
+			Calibration: f.data(i, mc.Calibration, defaultCalibration),
+			Labelled:    f.data(i, mc.Labelled, defaultLabelled),
+			Metric: func(labelled bool) (variants.Metric, error) {
+				metric, err := variants.NamedMetric(mc.Metric, n.Model.Outputs(), labelled)
+				if err != nil {
+					err = fmt.Errorf("%w: %w", config.ErrInvalid, err)
+				}
+				return metric, err
+			},
+		})
+	}
 }
 
 // attach gives the models the variants of the plan that an earlier `variants
@@ -65,130 +57,109 @@ func (f *Flow) attach() error {
 		f.opts.Note("no layer variants are used: %v", err)
 		return nil
 	}
-	for _, v := range p.Variants {
-		m := slices.IndexFunc(f.Config.Models, func(mc config.Model) bool { return mc.Name == v.Model })
-		v.Off = m < 0 || !f.Config.Models[m].UsesVariants()
-		if !v.Off && (v.SHA256 != f.Networks[m].Model.SHA256() || v.Granularity != f.Config.Models[m].Granularity) {
-			f.opts.Note("model %q: its variants in %s are for another model or granularity; `terastal variants design` makes new ones", v.Model, f.PlanPath())
-			v.Off = true
-		}
-		if v.Off {
-			f.unused = append(f.unused, v)
-			continue
-		}
-		if err := f.use(m, v); err != nil {
-			return fmt.Errorf("model %q: %w: design its variants again or set `variants: off`", v.Model, err)
-		}
+	misfits, err := f.designer.Use(p.Variants, func(file string) ([]byte, error) {
+		return os.ReadFile(filepath.Join(f.Config.Out, file))
+	})
+	for _, name := range misfits {
+		f.opts.Note("model %q: its variants in %s are for another model or granularity; "+
+			"`terastal variants design` makes new ones", name, f.PlanPath())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: design its variants again or set `variants: off`", err)
 	}
 	return nil
 }
 
-// use makes a model's chosen variants its implementations.
-func (f *Flow) use(m int, v plan.Variants) error {
-	var files []variantFile
-	for _, c := range v.Chosen {
-		if !filepath.IsLocal(c.File) {
-			return fmt.Errorf("variant %s leads outside the plan's folder", c.File)
-		}
-		path, err := filepath.Abs(filepath.Join(f.Config.Out, c.File))
-		if err != nil {
-			return err
-		}
-		files = append(files, variantFile{c.Layer, c.Name, path, c.SHA256})
+// inUse is what the plan says about the variants that a model has in use, nil
+// without any.
+func (f *Flow) inUse(m int) *plan.Variants {
+	if m >= len(f.designer.Models) {
+		return nil
 	}
-	us, err := units(f.Networks[m].Layers, files)
-	if err != nil {
-		return err
-	}
-	f.Networks[m].Variants, f.sources[m].Variants = us, files
-	if f.known == nil {
-		f.known = map[int]plan.Variants{}
-	}
-	v.Theta = f.Config.Models[m].Theta // may have changed since
-	f.known[m] = v
-	delete(f.stale, m)
-	proven, err := f.provenHere(&v, us)
-	if err != nil {
-		return err
-	}
-	if !proven {
-		f.unproven(m)
-	}
-	f.unused = slices.DeleteFunc(f.unused, func(old plan.Variants) bool { return old.Model == v.Model })
-	return nil
-}
-
-// unproven has Plan refuse a model's variants until they are proven.
-func (f *Flow) unproven(m int) {
-	if f.stale == nil {
-		f.stale = map[int]bool{}
-	}
-	f.stale[m] = true
+	return f.designer.Models[m].InUse
 }
 
 // WithoutVariants drops the variants that Open found.
-func (f *Flow) WithoutVariants() {
-	for m := range f.Networks {
-		f.Networks[m].Variants, f.sources[m].Variants = nil, nil
+func (f *Flow) WithoutVariants() { f.designer.Clear() }
+
+// TakeVariants makes variants that were fitted elsewhere a model's, and writes
+// their files. They are unproven, and Plan refuses them, until Prove has measured
+// their accuracy here.
+func (f *Flow) TakeVariants(m int, from fs.FS) error {
+	if err := f.designer.Take(f.designer.Models[m], from); err != nil {
+		return err
 	}
-	f.known, f.stale = nil, nil
+	return f.designer.Save(f.Config.Out)
 }
 
-// allow tells the scheduler which combinations it may use.
-func (f *Flow) allow(s *sched.System) {
-	for m, v := range f.known {
-		proof(&v).Allow(&s.Models[m], v.Theta)
+// Design designs variants for the configured models, as package design does, and
+// writes their files.
+func (f *Flow) Design(ctx context.Context, o design.Options) error {
+	whole := f.Config.Profile.Budget
+	f.Config.Profile.Budget /= screened
+	defer func() { f.Config.Profile.Budget = whole }()
+	defer f.stages.done()
+	if err := f.designer.Design(ctx, &bench{f, filepath.Join(f.Config.Out, "variants")}, o); err != nil {
+		return err
 	}
+	return f.designer.Save(f.Config.Out)
 }
 
-func proof(v *plan.Variants) *variants.Proof {
-	return &variants.Proof{Metric: v.Metric, Requests: v.Requests, Baseline: v.Baseline, Sets: v.Sets, Accuracy: v.Accuracy, Exhaustive: v.Exhaustive, Loss: v.Loss}
+// screened is the share of the budget that originals, and then candidates, are
+// measured for to find those that are fast enough. What is chosen is measured
+// with all of it, as a part of the profile that plans are made from.
+const screened = 4
+
+// bench measures for the designer, in processes of their own.
+type bench struct {
+	*Flow
+	folder string // to keep profiles in; "" keeps none
 }
 
-// prove measures accuracy, on labelled data where there are any.
-func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet,
-	progress func(float64)) (*variants.Proof, string, error) {
-	n, mc := d.Networks[m], &d.Config.Models[m]
-	data, source, err := d.judged(m)
-	if err != nil {
-		return nil, "", err
+// Originals measures all layers without variants, unless that has been done, and
+// computes budgets.
+func (b *bench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error) {
+	if b.LoadProfile(b.ProfilePath()) != nil { // of the same accelerators, without variants
+		if err := b.EnsureProfile(ctx, filepath.Join(b.folder, "originals.profile.json"), false); err != nil {
+			return nil, nil, err
+		}
 	}
-	if mc.Labelled.Source == "" {
-		d.note(m, "there is no labelled data: accuracy is how far the model with variants agrees with the one without, on the calibration inputs")
+	if err := b.Plan(); err != nil {
+		return nil, nil, err
 	}
-	metric, err := metric(mc.Metric, n, data.Labelled())
-	if err != nil {
-		return nil, "", fmt.Errorf("model %q: %w", n.Name, err)
-	}
-	o := variants.ProveOptions{Verify: verify, Workers: d.workers, Progress: progress}
-	p, err := variants.Prove(ctx, n, list, data, metric, o)
-	return p, source, err
+	return b.Profile, b.Tables, nil
 }
 
-// proveOne is prove for one model at a time: on all cores, with a meter.
-func (d *designer) proveOne(ctx context.Context, m int, list []variants.Chosen,
-	verify []sched.VariantSet) (*variants.Proof, string, error) {
-	meter := d.opts.Progress("proving " + d.Networks[m].Name)
-	defer meter.Done()
-	d.workers = goruntime.NumCPU()
-	return d.prove(ctx, m, list, verify, meter.Set)
+// Measure measures networks with their variants.
+func (b *bench) Measure(ctx context.Context, networks []*runtime.Network, enough design.Enough) (*profiler.Profile, error) {
+	p, err := b.measured(ctx, networks, "", enough)
+	if err == nil && b.folder != "" {
+		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
+	}
+	return p, err
 }
 
-// metric is the one of this name, or one that suits.
-func metric(name string, n *runtime.Network, labelled bool) (variants.Metric, error) {
-	out := n.Model.Outputs()
-	classes := len(out) == 1 && out[0].Elements() > 1 && out[0].Elements() == out[0].Shape[len(out[0].Shape)-1]
-	switch {
-	case strings.HasPrefix(name, "top-") && !labelled:
-		return variants.Metric{}, fmt.Errorf("%w: metric %s needs labels: name them under labelled", config.ErrInvalid, name)
-	case name == "top-5":
-		return variants.Top(5), nil
-	case name == "top-1", name == "" && labelled:
-		return variants.Top(1), nil
-	case name == "agreement", name == "" && classes:
-		return variants.Agreement(), nil
+// ProveAgain proves the variants that a plan holds for another 8-bit arithmetic
+// than this processor's, or leaves them out where there is nothing to prove them
+// on. Without it, Plan fails where there are such.
+func (f *Flow) ProveAgain(ctx context.Context) error {
+	d := &f.designer
+	defer f.stages.done()
+	for _, m := range d.Stale() {
+		why := d.WhyStale(m)
+		if m.Labelled.Source == "" && m.Calibration.Source == "" {
+			f.opts.Note("%s: they are not used; name labelled or calibration data in the configuration "+
+				"to prove them again, or run `terastal variants design`", why)
+			d.LeaveOut(m)
+			continue
+		}
+		f.opts.Note("%s: proving them again", why)
+		if _, err := d.Prove(ctx, m, nil); err != nil {
+			return fmt.Errorf("%s, and they cannot be proven again: %w: design its variants again or set `variants: off`",
+				why, err)
+		}
 	}
-	return variants.Fidelity(), nil
+	return nil
 }
 
 // How many inputs are used unless the configuration says.
@@ -197,9 +168,13 @@ const (
 	defaultLabelled    = 1000
 )
 
-// data opens data of a model, at most count unless the configuration says how
-// many.
-func (f *Flow) data(m int, c config.Data, count int) (*dataset.Set, error) {
+// data says where data of a model are, of which at most count are used unless the
+// configuration says how many.
+func (f *Flow) data(m int, c config.Data, count int) design.Data {
+	return design.Data{Source: c.Source, Open: func() (variants.Data, error) { return f.openData(m, c, count) }}
+}
+
+func (f *Flow) openData(m int, c config.Data, count int) (*dataset.Set, error) {
 	if c.Source == "" {
 		return nil, fmt.Errorf("%w: there is none: name it in the configuration (source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
@@ -239,22 +214,21 @@ type Accuracy struct {
 // data where there are any. With the log of a run, the combinations that its
 // requests used are among those measured.
 func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error) {
-	d := &designer{Flow: f, notes: make([][]string, len(f.Networks))}
+	defer f.stages.done()
 	var out []Accuracy
-	for m := range f.Networks {
-		v, ok := f.known[m]
-		if !ok || len(v.Chosen) == 0 {
+	for _, m := range f.designer.Models {
+		if m.InUse == nil || len(m.InUse.Chosen) == 0 {
 			continue
 		}
-		used, err := usedIn(log, &v)
+		used, err := usedIn(log, m.InUse)
 		if err != nil {
 			return nil, err
 		}
-		p, err := d.proveAgain(ctx, m, slices.Sorted(maps.Keys(used)))
+		p, err := f.designer.Prove(ctx, m, slices.Sorted(maps.Keys(used)))
 		if err != nil {
 			return nil, err
 		}
-		a := Accuracy{Variants: f.known[m]}
+		a := Accuracy{Variants: *m.InUse}
 		sum := 0.0
 		for s, n := range used {
 			x, _ := p.Of(s)
@@ -291,35 +265,4 @@ func usedIn(log *eventlog.Log, v *plan.Variants) (map[sched.VariantSet]int, erro
 		return nil, fmt.Errorf("the log is of a run with other variants of model %q", v.Model)
 	}
 	return log.Combinations()[m], nil
-}
-
-// unitOf is the i-th chosen variant of a model.
-func (f *Flow) unitOf(m, i int) runtime.Unit {
-	for _, l := range slices.Sorted(maps.Keys(f.Networks[m].Variants)) {
-		us := f.Networks[m].Variants[l]
-		if i < len(us) {
-			return us[i]
-		}
-		i -= len(us)
-	}
-	return runtime.Unit{}
-}
-
-// workerOf starts the worker of an accelerator for these models.
-func (f *Flow) workerOf(index int, sources []source) (profiler.Conn, error) {
-	cmd, err := f.opts.Worker()
-	if err != nil {
-		return nil, err
-	}
-	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Local: f.Specs[index].Local, Models: sources, Seed: f.Config.Traffic.Seed})
-	if err != nil {
-		return nil, err
-	}
-	c, err := profiler.Start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	// A worker that is gone already says why when it is asked.
-	c.Write(append(line, '\n'))
-	return c, nil
 }

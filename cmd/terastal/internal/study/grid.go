@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -88,7 +89,7 @@ func (g *Grid) Cells() ([]Cell, error) {
 							return nil, err
 						}
 						for _, p := range g.Policies {
-							if _, err := sched.FindPolicy(p); err != nil {
+							if _, err := policy.Find(p); err != nil {
 								return nil, err
 							}
 							cells = append(cells, Cell{s, t.Arrivals, t.Phases, t.Jitter, scale, drop, noise, p})

@@ -20,6 +20,8 @@ import (
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -42,6 +44,9 @@ type Options struct {
 	Seeds int
 	// Systems are further scenarios by name, besides the published ones.
 	Systems map[string]scenario.Scenario
+	// Policies are further policies by name, besides those that package policy
+	// knows.
+	Policies map[string]sched.Constructor
 	// Durations, if not nil, says how long layers take, by seed; the cells'
 	// Noise then has to be zero.
 	Durations func(seed uint64) sim.Durations
@@ -158,7 +163,7 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		prices, err := t.NewPricing(s.Rates)
+		prices, err := fluid.Price(t, s.Rates)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
@@ -196,7 +201,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 	}
 	r.Accuracy = meanAccuracy(r.Models)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)
-	r.Bound = p.tables.MissBound(p.prices, scaled(p.Rates, c.Scale))
+	r.Bound = fluid.MissBound(p.tables, p.prices, scaled(p.Rates, c.Scale))
 	return r, nil
 }
 
@@ -234,16 +239,12 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	if err != nil {
 		return nil, 0, err
 	}
-	tables := p.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
-	policy, err := sched.NewPolicy(c.Policy, tables)
-	if err != nil {
-		return nil, 0, err
+	of, ok := o.Policies[c.Policy]
+	if !ok {
+		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
+	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
@@ -266,9 +267,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		drifting := sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed)
 		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
-	if o.SearchTime > 0 {
-		cfg.SearchTime = func(sched.Found) time.Duration { return o.SearchTime }
-	}
+	cfg.SearchTime = o.SearchTime
 	end, err := sim.Run(cfg)
 	return t, end, err
 }

@@ -33,11 +33,11 @@ func replayed(log *eventlog.Log) (arrivals []traffic.Arrival, jobs []int64) {
 	return arrivals, jobs
 }
 
-// searchTime is the median time of the run's searches beside the engine; nil
-// where it had none. How long a search takes is no property of a profile.
-func searchTime(log *eventlog.Log) func(sched.Found) time.Duration {
+// searchTime is the median time of the run's searches while the engine went on;
+// zero where it had none. How long a search takes is no property of a profile.
+func searchTime(log *eventlog.Log) time.Duration {
 	if !log.Header.SearchBeside {
-		return nil
+		return 0
 	}
 	var took []time.Duration
 	for i := range log.Records {
@@ -46,8 +46,7 @@ func searchTime(log *eventlog.Log) func(sched.Found) time.Duration {
 		}
 	}
 	slices.Sort(took)
-	middle := stats.Quantile(took, .5)
-	return func(sched.Found) time.Duration { return middle }
+	return max(1, stats.Quantile(took, .5))
 }
 
 // draws simulates the arrivals of a log so many times, with seeds from 1 on.
@@ -83,7 +82,7 @@ func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, err
 
 func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []int64, seed uint64) (*eventlog.Log, error) {
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		return nil, err
 	}

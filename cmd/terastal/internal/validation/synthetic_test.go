@@ -49,7 +49,7 @@ func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy strin
 	}
 	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Real, Policy: policy, Drop: "none", Queue: 1000, Seed: seed, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

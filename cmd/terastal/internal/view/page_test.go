@@ -60,7 +60,7 @@ func simulate(t testing.TB, first, policy, driver string, d time.Duration) *even
 	t.Helper()
 	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7, System: system(first), Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
-	engine, err := l.Header.Engine(&records)
+	engine, err := l.Header.Engine(&records, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,8 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Variants = []plan.Variants{{Model: first, Metric: "top-1 accuracy", Theta: .95, Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
+	p.Variants = []plan.Variants{{Model: first, Proof: plan.Proof{Metric: "top-1 accuracy"}, Theta: .95,
+		Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
 	write("profile.json", profileOf(system(first)).Write)
 	write("validation.json", validated(planted(first)).Write)

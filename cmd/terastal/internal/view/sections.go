@@ -475,21 +475,20 @@ func profileLatencies(p *profiler.Profile) (accs []string, out []latencies) {
 	for _, a := range p.Accelerators {
 		accs = append(accs, a.Name)
 	}
-	for _, m := range p.Models {
-		x := latencies{name: m.Name}
-		for _, l := range m.Layers {
+	for m, model := range p.Models {
+		x := latencies{name: model.Name}
+		for _, l := range model.Layers {
 			y := layerLatencies{name: l.Name, ops: strings.Join(l.Ops, " "), names: l.Implementations}
-			for range l.Implementations {
-				y.us = append(y.us, make([]float64, len(accs)))
+			for i := range l.Implementations {
+				row := make([]float64, len(accs))
+				for k, d := range p.Medians(m, len(x.layers), i) {
+					row[k] = d.Seconds() * 1e6
+				}
+				y.us = append(y.us, row)
 			}
 			x.layers = append(x.layers, y)
 		}
 		out = append(out, x)
-	}
-	for i := range p.Cells {
-		if c := &p.Cells[i]; c.Measured() {
-			out[c.Model].layers[c.Layer].us[c.Implementation][c.Accelerator] = c.P50.Seconds() * 1e6
-		}
 	}
 	return accs, out
 }

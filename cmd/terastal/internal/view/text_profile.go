@@ -26,8 +26,8 @@ const tableWidth = 120
 // each of them.
 type columnInText struct {
 	name, header string
-	of           func(v *profileView, m, l int) string                 // of a layer
-	on           func(v *profileView, c *profiler.Cell, s *sum) string // of a cell
+	of           func(v *profileView, m, l int) string                            // of a layer
+	on           func(v *profileView, c *profiler.Cell, sum time.Duration) string // of a cell
 }
 
 // columns are in the order of the table. A column is left out where nothing is
@@ -38,37 +38,37 @@ var columnsInText = []columnInText{
 	{name: "shape", header: "shape", of: func(v *profileView, m, l int) string { return v.layer(m, l).Shape }},
 	{name: "macs", header: ">MMACs", of: func(v *profileView, m, l int) string { return millions(v.layer(m, l).MACs) }},
 	{name: "parameters", header: ">params", of: func(v *profileView, m, l int) string { return countInText(v.layer(m, l).Parameters) }},
-	{name: "p99", header: ">p99", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
+	{name: "p99", header: ">p99", on: func(_ *profileView, c *profiler.Cell, _ time.Duration) string {
 		if c.N == 1 && c.P99 == c.P50 {
 			return "" // of a table without percentiles
 		}
 		return usTextInText(float64(c.P99) / 1e3)
 	}},
-	{name: "share", header: ">share", on: func(_ *profileView, c *profiler.Cell, s *sum) string {
-		if c.Implementation > 0 || s.missing > 0 {
+	{name: "share", header: ">share", on: func(_ *profileView, c *profiler.Cell, sum time.Duration) string {
+		if c.Implementation > 0 || sum == 0 {
 			return ""
 		}
-		return percentInText(float64(c.P50) / float64(s.time))
+		return percentInText(float64(c.P50) / float64(sum))
 	}},
-	{name: "gmacs", header: ">GMAC/s", on: func(v *profileView, c *profiler.Cell, _ *sum) string {
+	{name: "gmacs", header: ">GMAC/s", on: func(v *profileView, c *profiler.Cell, _ time.Duration) string {
 		if r, ok := v.p.Rate(c); ok {
 			return fmt.Sprintf("%.3g", r)
 		}
 		return ""
 	}},
-	{name: "peak", header: ">of peak", on: func(v *profileView, c *profiler.Cell, _ *sum) string {
+	{name: "peak", header: ">of peak", on: func(v *profileView, c *profiler.Cell, _ time.Duration) string {
 		if r, ok := v.p.PeakShare(c); ok {
 			return fmt.Sprintf("%.0f %%", 100*r)
 		}
 		return ""
 	}},
-	{name: "load", header: ">load", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
+	{name: "load", header: ">load", on: func(_ *profileView, c *profiler.Cell, _ time.Duration) string {
 		if c.Load == 0 {
 			return ""
 		}
 		return usTextInText(float64(c.Load) / 1e3)
 	}},
-	{name: "memory", header: ">memory", on: func(_ *profileView, c *profiler.Cell, _ *sum) string {
+	{name: "memory", header: ">memory", on: func(_ *profileView, c *profiler.Cell, _ time.Duration) string {
 		if c.Memory == 0 {
 			return ""
 		}
@@ -134,40 +134,13 @@ func ProfileSummary(w io.Writer, p *profiler.Profile) {
 	v.warnings(w)
 }
 
-// profileView finds a profile's parts by index.
+// profileView is a profile with what several of its tables need.
 type profileView struct {
-	p     *profiler.Profile
-	cells map[[4]int]*profiler.Cell // by model, layer, implementation and accelerator
-	sums  map[[2]int]*sum           // by model and accelerator
+	p    *profiler.Profile
+	sums [][]time.Duration // of a model's originals, by model and accelerator; 0 where a layer has no time
 }
 
-// sum is that of the medians of a model's originals on an accelerator.
-type sum struct {
-	time    time.Duration
-	missing int // layers without a time
-}
-
-func newProfileView(p *profiler.Profile) *profileView {
-	v := &profileView{p: p, cells: map[[4]int]*profiler.Cell{}, sums: map[[2]int]*sum{}}
-	for m := range p.Models {
-		for k := range p.Accelerators {
-			v.sums[[2]int{m, k}] = &sum{}
-		}
-	}
-	for i := range p.Cells {
-		c := &p.Cells[i]
-		v.cells[[4]int{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c
-		if c.Implementation > 0 {
-			continue
-		}
-		if s := v.sums[[2]int{c.Model, c.Accelerator}]; c.Measured() {
-			s.time += c.P50
-		} else {
-			s.missing++
-		}
-	}
-	return v
-}
+func newProfileView(p *profiler.Profile) *profileView { return &profileView{p, p.Sums()} }
 
 func (v *profileView) layer(m, l int) *profiler.Layer { return &v.p.Models[m].Layers[l] }
 
@@ -205,7 +178,7 @@ func (v *profileView) known(m int, c columnInText) bool {
 			return true
 		}
 		for k := range v.p.Accelerators {
-			if x := v.cells[[4]int{m, l, 0, k}]; c.on != nil && x.Measured() && c.on(v, x, v.sums[[2]int{m, k}]) != "" {
+			if x := v.p.Cell(m, l, 0, k); c.on != nil && x.Measured() && c.on(v, x, v.sums[m][k]) != "" {
 				return true
 			}
 		}
@@ -265,7 +238,7 @@ func (v *profileView) table(m int, chosen []columnInText) string {
 func (v *profileView) times(m, l, i int, chosen []columnInText, several bool) table.Row {
 	var row table.Row
 	best, worst := -1, -1
-	at := func(k int) *profiler.Cell { return v.cells[[4]int{m, l, i, k}] }
+	at := func(k int) *profiler.Cell { return v.p.Cell(m, l, i, k) }
 	for k := range v.p.Accelerators {
 		c := at(k)
 		if !c.Measured() {
@@ -284,7 +257,7 @@ func (v *profileView) times(m, l, i int, chosen []columnInText, several bool) ta
 		row = append(row, median)
 		for _, x := range chosen {
 			if x.on != nil {
-				row = append(row, x.on(v, c, v.sums[[2]int{m, k}]))
+				row = append(row, x.on(v, c, v.sums[m][k]))
 			}
 		}
 		if best < 0 || c.P50 < at(best).P50 {
@@ -399,8 +372,8 @@ func (v *profileView) models(w io.Writer) {
 		for k, a := range v.p.Accelerators {
 			row := table.Row{name, a.Name, "-"}
 			name = ""
-			if s := v.sums[[2]int{m, k}]; s.missing == 0 {
-				row[2] = msTextInText(s.time.Seconds() * 1e3)
+			if s := v.sums[m][k]; s > 0 {
+				row[2] = msTextInText(s.Seconds() * 1e3)
 			}
 			if c, ok := chains[[2]int{m, k}]; ok && c.Chained > 0 {
 				row = append(row, msTextInText(c.Chained.Seconds()*1e3), signed(float64(c.Sum)/float64(c.Chained)-1))
@@ -514,9 +487,10 @@ func (v *profileView) refused(w io.Writer) {
 		if layers[x] == nil {
 			order = append(order, x)
 		}
-		name := v.p.Models[c.Model].Name + " " + shorten(v.layer(c.Model, c.Layer).Name, 30)
+		n := v.p.Name(c)
+		name := n.Model + " " + shorten(n.Layer, 30)
 		if c.Implementation > 0 {
-			name += " as " + v.layer(c.Model, c.Layer).Implementations[c.Implementation]
+			name += " as " + n.Implementation
 		}
 		layers[x] = append(layers[x], name)
 	}
