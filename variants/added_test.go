@@ -79,7 +79,7 @@ func TestCompare(t *testing.T) {
 	b.conv(b.conv(doubled, 2, 4, 3, 1, 1, 1, nil), 4, 4, 1, 1, 0, 1, nil)
 	n := b.network(t, "op")
 	last := &n.Layers[len(n.Layers)-1]
-	data := noise{n: 7, size: 128}
+	data := noise{n: 7, size: 128}.of(n)
 	// What the layer makes of its input, as the prover would have it.
 	p := &prover{network: n, runners: map[int]*runner{}}
 	defer p.close()
@@ -88,8 +88,8 @@ func TestCompare(t *testing.T) {
 	}
 	var outputs []float64
 	for i := range data.n {
-		in, _ := data.Inputs(i)
-		env := map[string][]byte{"x": in[0]}
+		in := raw(data.numbers(i))
+		env := map[string][]byte{"x": in}
 		for l := range n.Layers {
 			if err := advance(p.runners[-1-l], env); err != nil {
 				t.Fatal(err)
@@ -156,7 +156,7 @@ func TestCompareNotFinite(t *testing.T) {
 	b.node("Log", []string{b.conv("x", 4, 4, 1, 1, 0, 1, []float32{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1})})
 	n := b.network(t, "model")
 	l := &n.Layers[0]
-	data := noise{n: 3, size: 64} // half of it negative: the logarithm is NaN there
+	data := noise{n: 3, size: 64}.of(n) // half of it negative: the logarithm is NaN there
 	same, err := l.ONNX()
 	if err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func TestInt8IsClose(t *testing.T) {
 	x = b.node("Reshape", []string{x, b.ints([]int64{16, 64})})
 	b.node("MatMul", []string{x, b.floats(b.random(64*8, 0.1), 64, 8)})
 	n := b.network(t, "op")
-	f, err := NewFitter(n, noise{n: 60, size: 512})
+	f, err := NewFitter(n, noise{n: 60, size: 512}.of(n))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,17 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
+	"gorgonia.org/tensor"
 )
 
 // Data is what a network is calibrated or judged with.
 type Data interface {
 	Len() int
-	// Inputs is one request: the bytes of every model input, in order.
-	Inputs(i int) ([][]byte, error)
+	// Inputs is one request: a tensor for each of the model's inputs, in order.
+	// It is not written to.
+	Inputs(i int) ([]*tensor.Dense, error)
 	// Label is the class of the request, from 0, or -1 where there is none.
 	Label(i int) int
 }
@@ -47,7 +50,7 @@ func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 	if d == nil || d.Len() < minImages {
 		return nil, fmt.Errorf("model %q: %w: at least %d inputs are needed", n.Name, errNoRows, minImages)
 	}
-	if _, err := checkedInputs(n.Model, d, 0); err != nil {
+	if _, err := readInputs(n.Model, d, 0); err != nil {
 		return nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}
 	f := &Fitter{network: n, data: d, last: lastReaders(n)}
@@ -59,29 +62,22 @@ func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 // minImages is the least that can be fitted to and checked with.
 const minImages = 2 * checkEvery
 
-// checkedInputs reads one request.
-func checkedInputs(m *models.Model, d Data, i int) ([][]byte, error) {
-	in, err := d.Inputs(i)
+// readInputs reads one request.
+func readInputs(m *models.Model, d Data, i int) ([][]byte, error) {
+	given, err := d.Inputs(i)
 	if err != nil {
 		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
-	return in, checkTensors(m, in, i)
-}
-
-func checkTensors(m *models.Model, in [][]byte, i int) error {
-	want := m.Inputs()
-	if len(in) != len(want) {
-		return fmt.Errorf("input %d has %d tensors, the model takes %d", i, len(in), len(want))
+	in, err := dense.Data(given, m.Inputs())
+	if err != nil {
+		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
-	for n, t := range want {
-		if int64(len(in[n])) != t.Bytes() {
-			return fmt.Errorf("input %d: tensor %s takes %d bytes, got %d", i, t, t.Bytes(), len(in[n]))
-		}
+	for n, t := range m.Inputs() {
 		if t.Type == ort.Float && !finite(in[n]) {
-			return fmt.Errorf("input %d: tensor %s holds NaN or infinity", i, t)
+			return nil, fmt.Errorf("input %d: tensor %s holds NaN or infinity", i, t)
 		}
 	}
-	return nil
+	return in, nil
 }
 
 func finite(raw []byte) bool {
@@ -164,7 +160,7 @@ func (s *stream) before(l, image int) (map[string][]byte, error) {
 	if s.kept != nil {
 		maps.Copy(env, s.kept[image])
 	} else {
-		in, err := checkedInputs(s.f.network.Model, s.f.data, image)
+		in, err := readInputs(s.f.network.Model, s.f.data, image)
 		if err != nil {
 			return nil, err
 		}

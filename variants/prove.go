@@ -234,11 +234,11 @@ func (p *prover) possible(s sched.VariantSet) bool {
 
 // request scores all combinations on one request.
 func (p *prover) request(d Data, i int, reading *sync.Mutex) error {
-	in, label, err := read(d, i, reading)
+	reading.Lock()
+	in, err := readInputs(p.network.Model, d, i)
+	label := d.Label(i)
+	reading.Unlock()
 	if err != nil {
-		return fmt.Errorf("%w: input %d: %w", ErrData, i, err)
-	}
-	if err := checkTensors(p.network.Model, in, i); err != nil {
 		return fmt.Errorf("%w: %w", ErrData, err)
 	}
 	env := map[string][]byte{}
@@ -252,14 +252,6 @@ func (p *prover) request(d Data, i int, reading *sync.Mutex) error {
 	}
 	p.originals = nil
 	return p.descend(0, env, upTo(len(p.sets)))
-}
-
-// read reads one request.
-func read(d Data, i int, reading *sync.Mutex) (in [][]byte, label int, err error) {
-	reading.Lock()
-	defer reading.Unlock()
-	in, err = d.Inputs(i)
-	return in, d.Label(i), err
 }
 
 // descend computes layer l and those behind it for the listed combinations,

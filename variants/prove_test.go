@@ -28,7 +28,7 @@ func classifier(t *testing.T) *runtime.Network {
 // second.
 func give(t *testing.T, n *runtime.Network) {
 	t.Helper()
-	f, err := NewFitter(n, noise{n: 40, size: 576})
+	f, err := NewFitter(n, noise{n: 40, size: 576}.of(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func give(t *testing.T, n *runtime.Network) {
 func TestProveAgainstEveryChainAlone(t *testing.T) {
 	n := classifier(t)
 	give(t, n)
-	data := noise{n: 30, size: 576, classes: 5}
+	data := noise{n: 30, size: 576, classes: 5}.of(n)
 	// A metric that tells apart any two outputs.
 	sum := Metric{Name: "sum", Score: func(out, _ [][]float32, label int) float64 { return float64(out[0][label]) + 10 }}
 	p, err := Prove(t.Context(), n, data, sum, ProveOptions{Workers: 3})
@@ -74,8 +74,8 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 		}
 		total := 0.0
 		for r := range data.n {
-			in, _ := data.Inputs(r)
-			env := map[string][]byte{"x": in[0]}
+			in := raw(data.numbers(r))
+			env := map[string][]byte{"x": in}
 			v := 0
 			for l := range n.Layers {
 				onnx, err := n.Layers[l].ONNX()
@@ -154,7 +154,7 @@ func TestMetrics(t *testing.T) {
 
 func TestDataThatDoNotFit(t *testing.T) {
 	n := classifier(t)
-	good := noise{n: 20, size: 576, classes: 5}
+	good := noise{n: 20, size: 576, classes: 5}.of(n)
 	nan := func(i int, v []float32) {
 		if i == 13 {
 			v[0] = float32(math.NaN())
@@ -166,10 +166,10 @@ func TestDataThatDoNotFit(t *testing.T) {
 		want string
 	}{
 		{"none", nil, "no requests"},
-		{"too small", noise{n: 20, size: 575, classes: 5}, "takes 2304 bytes, got 2300"},
-		{"labels beyond the classes", noise{n: 20, size: 576, classes: 6}, "request 5 has the label 5, the first output has classes 0 to 4"},
-		{"no labels", noise{n: 20, size: 576}, "label -1"},
-		{"NaN", noise{n: 20, size: 576, classes: 5, spoil: nan}, "input 13"},
+		{"too small", noise{n: 20, size: 575, classes: 5}, "float32[575] is given"},
+		{"labels beyond the classes", noise{n: 20, size: 576, classes: 6}.of(n), "request 5 has the label 5, the first output has classes 0 to 4"},
+		{"no labels", noise{n: 20, size: 576}.of(n), "label -1"},
+		{"NaN", noise{n: 20, size: 576, classes: 5, spoil: nan}.of(n), "input 13"},
 	} {
 		_, err := Prove(t.Context(), n, c.data, Top(1), ProveOptions{})
 		if !errors.Is(err, ErrData) || !strings.Contains(err.Error(), c.want) {
@@ -183,12 +183,12 @@ func TestDataThatDoNotFit(t *testing.T) {
 		name string
 		data Data
 		want string
-	}{{"none", nil, "no calibration data"}, {"few", noise{n: 3, size: 576}, "at least 10"}, {"too large", noise{n: 20, size: 577}, "got 2308"}} {
+	}{{"none", nil, "no calibration data"}, {"few", noise{n: 3, size: 576}.of(n), "at least 10"}, {"too large", noise{n: 20, size: 577}.of(n), "float32[577] is given"}} {
 		if _, err := NewFitter(n, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	f, err := NewFitter(n, noise{n: 20, size: 576, spoil: nan})
+	f, err := NewFitter(n, noise{n: 20, size: 576, spoil: nan}.of(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestActivationsThatOverflow(t *testing.T) {
 	b.conv(b.node("Mul", []string{x, b.floats([]float32{10}, 1)}), 8, 8, 3, 1, 1, 1, nil)
 	n := b.network(t, "op")
 	list := candidates(t, &n.Layers[len(n.Layers)-1])
-	f, err := NewFitter(n, noise{n: 20, size: 128})
+	f, err := NewFitter(n, noise{n: 20, size: 128}.of(n))
 	if err != nil {
 		t.Fatal(err)
 	}

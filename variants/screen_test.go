@@ -35,7 +35,7 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 			}
 			all[i].Latency = x.Latency
 		}
-		f, err := NewFitter(n, noise{n: 40, size: 1024})
+		f, err := NewFitter(n, noise{n: 40, size: 1024}.of(n))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,13 +35,13 @@ var floors = []struct {
 	{"internal/onnxpb", nil},
 	{"internal/enginecache", nil},
 	{"internal/ort", []string{"internal/enginecache"}},
+	{"internal/numpy", []string{"internal/ort"}},
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/sequential", nil},
 	{"internal/house", nil},
 	{"cmd/terastal/internal/table", nil},
 	{"internal/gobench", nil},
 	{"internal/child", nil},
-	{"internal/numpy", nil},
 	// Views and documents of the core.
 	{"sched/plan", []string{"sched", "internal/document"}},
 	{"sched/eventlog", []string{"sched", "internal/document", "internal/gobench", "internal/stats"}},
@@ -49,11 +49,11 @@ var floors = []struct {
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/dense", []string{"models"}},
 	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
-	{"runtime", []string{"models", "models/dense", "sched", "sched/eventlog", "sched/plan", "internal/document", "internal/hostinfo", "internal/ort"}},
+	{"runtime", []string{"models", "models/dense", "sched", "sched/eventlog", "sched/plan", "sched/policy", "sched/traffic", "internal/document", "internal/hostinfo", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
-	{"variants", []string{"models", "runtime", "sched", "sched/plan", "internal/onnxpb", "internal/ort"}},
+	{"variants", []string{"models", "models/dense", "runtime", "sched", "sched/plan", "internal/onnxpb", "internal/ort"}},
 	{"variants/design", []string{"profiler", "runtime", "sched", "sched/plan", "variants", "internal/document"}},
-	{"models/dataset", []string{"models", "internal/glyphs", "internal/numpy"}},
+	{"models/dataset", []string{"models", "models/dense", "internal/glyphs", "internal/numpy", "internal/ort"}},
 	// What results are held against.
 	{"cmd/terastal/internal/validation", []string{"profiler", "sched", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},
 	{"cmd/terastal/internal/comparison", []string{"sched", "sched/eventlog", "internal/stats"}},
@@ -64,7 +64,7 @@ var floors = []struct {
 	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched"}},
 	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
 	{"cmd/terastal/internal/session", []string{"cmd/terastal/internal/result", "models", "profiler", "runtime", "variants", "variants/design", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation",
-		"cmd/terastal/internal/config", "models/dataset", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
+		"cmd/terastal/internal/config", "models/dataset", "models/dense", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"cmd/terastal/internal/view", []string{"profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan",
 		"internal/document", "internal/stats", "cmd/terastal/internal/comparison", "cmd/terastal/internal/result",
 		"cmd/terastal/internal/session", "cmd/terastal/internal/study", "cmd/terastal/internal/table",
@@ -72,7 +72,8 @@ var floors = []struct {
 	{"cmd/terastal", []string{"cmd/terastal/internal/result", "models", "models/zoo", "profiler", "runtime", "variants", "variants/design", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation", "internal/document",
 		"cmd/terastal/internal/config", "cmd/terastal/internal/doctor", "cmd/terastal/internal/session", "internal/hostinfo", "cmd/terastal/internal/live", "internal/numpy", "internal/ort", "cmd/terastal/internal/view", "cmd/terastal/internal/table"}},
 	// What makes files of the repository.
-	{"scripts/glyphs", []string{"internal/glyphs"}},
+	{"scripts/glyphs", []string{"internal/glyphs", "internal/numpy", "internal/ort"}},
+	{"docs/examples/serve", []string{"models/dense", "runtime", "sched"}},
 	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "models/dataset", "internal/document", "internal/ort"}},
 }
 

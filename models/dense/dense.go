@@ -75,7 +75,7 @@ func Fits(d *tensor.Dense, t models.Tensor) error {
 	}
 	same := slices.EqualFunc(d.Shape(), t.Shape, func(a int, b int64) bool { return int64(a) == b })
 	if d.Dtype() != kind || !same {
-		return fmt.Errorf("tensor %v: given are %v%v", t, d.Dtype(), []int(d.Shape()))
+		return fmt.Errorf("tensor %v is needed, %v%v is given", t, d.Dtype(), []int(d.Shape()))
 	}
 	return nil
 }

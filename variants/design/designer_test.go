@@ -1,7 +1,6 @@
 package design
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,9 +15,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gorgonia.org/tensor"
 
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -38,15 +40,16 @@ type noise struct {
 func (d noise) Len() int      { return d.n }
 func (d noise) Label(int) int { return -1 }
 
-func (d noise) Inputs(i int) (in [][]byte, err error) {
+func (d noise) Inputs(i int) ([]*tensor.Dense, error) {
+	var data [][]byte
 	for _, t := range d.model.Inputs() {
-		var b []byte
-		for k := range t.Elements() {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(math.Sin(float64(int64(i)*7919+k)))))
+		v := make([]float32, t.Elements())
+		for k := range v {
+			v[k] = float32(math.Sin(float64(i*7919 + k)))
 		}
-		in = append(in, b)
+		data = append(data, ort.Data(v))
 	}
-	return in, nil
+	return dense.All(d.model.Inputs(), data)
 }
 
 // network is a small network in layers.

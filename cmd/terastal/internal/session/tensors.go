@@ -8,6 +8,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/numpy"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -27,11 +28,15 @@ func (f *Flow) setInputs(ex *runtime.Executor) error {
 		}
 		sets := make([][]*runtime.Tensor, data.Len())
 		for i := range sets {
+			var raw [][]byte
 			set, err := data.Inputs(i)
+			if err == nil {
+				raw, err = dense.Data(set, f.Networks[m].Model.Inputs())
+			}
 			if err != nil {
 				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, c.Inputs, err)
 			}
-			for j, d := range set {
+			for j, d := range raw {
 				t, err := runtime.NewTensor(f.Networks[m].Model.Inputs()[j], d)
 				if err != nil {
 					return fmt.Errorf("model %q: %w", c.Name, err)
