@@ -131,32 +131,38 @@ func (e *Executor) Models() []string {
 // Model is the model of this name, which tells its inputs and outputs; nil if
 // there is none.
 func (e *Executor) Model(name string) *models.Model {
-	for _, p := range e.programs {
-		if p.Network.Name == name {
-			return p.Network.Model
-		}
+	if m := e.index(name); m >= 0 {
+		return e.programs[m].Network.Model
 	}
 	return nil
 }
 
 func sameName(a, b Accelerator) bool { return a.Name() == b.Name() }
 
-// SetInputs replaces the input data that a model's requests cycle through, a
-// tensor for every model input in each set. The tensors become the executor's,
-// which closes them.
-func (e *Executor) SetInputs(model int, sets [][]*Tensor) error {
-	want := e.programs[model].Network.Model.Inputs()
-	if len(sets) == 0 {
-		return fmt.Errorf("inputs of model %q: there is none", e.programs[model].Network.Name)
+// SetInputs replaces the inputs that a model's requests cycle through when they
+// bring none. The executor reads them where they are. It must not run or serve.
+func (e *Executor) SetInputs(model string, sets []Tensors) error {
+	m := e.index(model)
+	if m < 0 || len(sets) == 0 {
+		return fmt.Errorf("inputs of model %q: there is no such model, or no input", model)
 	}
+	var wrapped [][]*Tensor
 	for _, set := range sets {
-		if err := fits(set, want); err != nil {
-			return fmt.Errorf("inputs of model %q: %w", e.programs[model].Network.Name, err)
+		ts, err := set.wrap(e.programs[m].Network.Model.Inputs())
+		if err != nil {
+			closeAll(wrapped)
+			return fmt.Errorf("inputs of model %q: %w", model, err)
 		}
+		wrapped = append(wrapped, ts)
 	}
-	closeAll(e.inputs[model])
-	e.inputs[model] = sets
+	closeAll(e.inputs[m])
+	e.inputs[m] = wrapped
 	return nil
+}
+
+// index is that of the model of this name, or -1.
+func (e *Executor) index(model string) int {
+	return slices.IndexFunc(e.programs, func(p *Program) bool { return p.Network.Name == model })
 }
 
 // Close stops serving (see Stop) and frees the executor's tensors, and what
@@ -308,20 +314,4 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	r := d.end()
 	r.Interrupted = ctx.Err() != nil
 	return r, nil
-}
-
-// fits checks tensors against a model's inputs.
-func fits(have []*Tensor, want []models.Tensor) error {
-	if len(have) != len(want) {
-		return fmt.Errorf("%d tensors, the model has %d", len(have), len(want))
-	}
-	for i, t := range have {
-		if t == nil || t.value == nil {
-			return fmt.Errorf("tensor %d (%s) is missing or closed", i, want[i].Name)
-		}
-		if t.Type != want[i].Type || t.Block != 0 || !slices.Equal(t.Shape, want[i].Shape) {
-			return fmt.Errorf("tensor %d is %v%v, the model has %v", i, t.Type, t.Shape, want[i])
-		}
-	}
-	return nil
 }

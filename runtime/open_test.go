@@ -123,11 +123,24 @@ func TestOpen(t *testing.T) {
 	if r := e.Stop(ctx); r == nil || r.Stats.Models[0].Met != 1 {
 		t.Errorf("served %+v", r)
 	}
+	if err := e.SetInputs(n.Name, []runtime.Tensors{byName(t, in)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{e.SetInputs("other", []runtime.Tensors{{}}), e.SetInputs(n.Name, nil), e.SetInputs(n.Name, []runtime.Tensors{{}})} {
+		if err == nil {
+			t.Error("inputs that do not fit are taken")
+		}
+	}
 	run, err := e.Run(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	check(t, run)
+	for _, s := range run.Samples {
+		if d, err := models.Compare(n.Model.Outputs()[0].Type, s.Outputs[0], want[0][0]); err != nil || !(d.MaxRel <= runtime.Tolerance) {
+			t.Errorf("a request did not use the inputs that were set: %+v %v", d, err)
+		}
+	}
 	if v, err := e.Verify(run.Samples); err != nil || v.Verified != 2 {
 		t.Errorf("%+v %v", v, err)
 	}
