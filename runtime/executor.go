@@ -25,6 +25,7 @@ const inputSets = 4
 // with Run, requests as they come with Submit. It does one of them at a time.
 type Executor struct {
 	options  Options // of Submit, unless Serve says otherwise
+	freeCore bool    // the accelerators leave one over, whatever options say
 	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
 	serving  atomic.Pointer[driver]
 	stopped  atomic.Bool
@@ -46,7 +47,7 @@ type Executor struct {
 // caller's; [Open] makes an executor that owns them.
 func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
 	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
-		inputs: make([][][]*Tensor, len(programs)), options: Options{Policy: DefaultPolicy}}
+		inputs: make([][][]*Tensor, len(programs))}
 	if len(programs) > 0 {
 		e.accs = programs[0].accs
 	}
@@ -219,10 +220,10 @@ type Options struct {
 	// Samples is how many finished requests of each model keep their outputs
 	// for verification, spread over the run.
 	Samples int
-	// FreeCore says that a core is left over by the accelerators: a thread of
-	// its own then notices releases on time even while all accelerators are
-	// busy. Without one, releases are noticed at the ends of layers and by idle
-	// workers.
+	// FreeCore says that the accelerators leave a core over; what Open opened
+	// knows by itself. Another thread then notices releases on time even while
+	// all accelerators are busy. Without one, releases are noticed at the ends of
+	// layers and by idle workers.
 	FreeCore bool
 	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to
 	// 99) for the workers. Where it is refused the run goes on without, and a

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,8 +20,7 @@ import (
 // OpenOptions say how a plan is opened, and, with [Options], how the requests
 // of [Executor.Submit] are scheduled.
 type OpenOptions struct {
-	// Options hold from the first request on. An empty Policy is "terastal";
-	// FreeCore is found out and need not be set.
+	// Options hold from the first request on.
 	Options
 	// Root is a folder that models may be read from, besides the plan's own.
 	Root string
@@ -78,9 +76,7 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
 	e.owned = l.close
-	e.options = o.Options
-	e.options.Policy = cmp.Or(o.Policy, DefaultPolicy)
-	e.options.FreeCore = o.FreeCore || FreeCore(l.specs())
+	e.options, e.freeCore = o.Options, FreeCore(l.specs())
 	return e, nil
 }
 
