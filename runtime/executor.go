@@ -46,7 +46,8 @@ type Executor struct {
 // data of requests that bring none. Programs and accelerators stay the
 // caller's; [Open] makes an executor that owns them.
 func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
+	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)),
+		made:   make([]atomic.Int64, len(programs)),
 		inputs: make([][][]*Tensor, len(programs))}
 	if len(programs) > 0 {
 		e.accs = programs[0].accs
@@ -91,17 +92,20 @@ func (e *Executor) check() error {
 			continue
 		}
 		if other, taken := queues[m.Queue()]; taken {
-			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: keep one of them", other, a.Name(), m.Queue())
+			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: "+
+				"keep one of them", other, a.Name(), m.Queue())
 		}
 		queues[m.Queue()] = a.Name()
 	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]
 		if p.Network.Name != model.Name || !slices.EqualFunc(p.accs, e.accs, sameName) {
-			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m, model.Name, p.Network.Name)
+			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m,
+				model.Name, p.Network.Name)
 		}
 		if len(model.Layers) != len(p.Network.Layers) {
-			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers), len(p.Network.Layers))
+			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers),
+				len(p.Network.Layers))
 		}
 		for l, layer := range model.Layers {
 			if len(layer.Implementations) > p.Implementations(l) {
@@ -111,7 +115,8 @@ func (e *Executor) check() error {
 			for i, im := range layer.Implementations {
 				for k, c := range im.Latency {
 					if c != sched.Unavailable && !p.Runs(l, i, k) {
-						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused(l, i, k))
+						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name,
+							e.accs[k].Name(), p.Refused(l, i, k))
 					}
 				}
 			}

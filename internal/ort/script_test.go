@@ -22,7 +22,8 @@ func setup(t *testing.T, cache, env string, args ...string) (stdout, stderr stri
 		t.Skip("bash is not installed")
 	}
 	bin := t.TempDir()
-	for _, tool := range []string{"bash", "uname", "sed", "head", "grep", "tr", "cut", "sha256sum", "shasum", "mktemp", "mkdir", "rm", "mv", "chmod", "dirname", "basename"} {
+	for _, tool := range []string{"bash", "uname", "sed", "head", "grep", "tr", "cut", "sha256sum", "shasum", "mktemp",
+		"mkdir", "rm", "mv", "chmod", "dirname", "basename"} {
 		if path, err := exec.LookPath(tool); err == nil {
 			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
 				t.Fatal(err)
@@ -102,7 +103,8 @@ func TestSetupScript(t *testing.T) {
 	})
 	t.Run("with", func(t *testing.T) {
 		for _, c := range [][]string{
-			{"--with", "rocm", "rocm", "--with cuda or --with openvino"}, {"--with", "", "--with cuda"}, {"--with=cuda", "", "pip", "onnxruntime-gpu " + Version},
+			{"--with", "rocm", "rocm", "--with cuda or --with openvino"}, {"--with", "", "--with cuda"}, {"--with=cuda", "",
+				"pip", "onnxruntime-gpu " + Version},
 			{"--with", "openvino", "pip", "onnxruntime-ep-openvino " + pluginVersions["openvino"]},
 		} {
 			args, says := slices.DeleteFunc(slices.Clone(c[:2]), func(s string) bool { return s == "" }), c[2:]
