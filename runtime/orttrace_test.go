@@ -46,9 +46,8 @@ func TestORTTrace(t *testing.T) {
 	e := b.executor(t, s)
 	var runs []*runtime.Result
 	for seed := range uint64(2) {
-		r, err := e.Run(context.Background(),
-			runtime.Options{Policy: "edf", Traffic: traffic.Config{Rates: []float64{200}, Duration: 100 * time.Millisecond,
-				Seed: seed}})
+		tr := traffic.Config{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,9 +24,9 @@ import (
 
 // Device is what a plugin can compute on.
 type Device struct {
-	Provider string            `json:"provider"` // ONNX Runtime's name of it, such as "OpenVINOExecutionProvider"
-	Vendor   string            `json:"vendor,omitempty"`
-	Type     string            `json:"type"`               // "cpu", "gpu" or "npu"
+	Provider string `json:"provider"` // ONNX Runtime's name of it, such as "OpenVINOExecutionProvider"
+	Vendor   string `json:"vendor,omitempty"`
+	Type     string `json:"type"` // "cpu", "gpu" or "npu"
 	// Metadata is the plugin's own, such as its version, and the hardware's with the
 	// prefix "hw.".
 	Metadata map[string]string `json:"metadata,omitempty"`
