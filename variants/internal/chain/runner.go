@@ -1,0 +1,94 @@
+package chain
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
+)
+
+// Runner runs an ONNX model on one core, again and again.
+type Runner struct {
+	session *ort.Session
+	inputs  []models.Tensor
+	in, out []ort.Value
+	held    [][]byte // memory of the inputs
+	// Names are the outputs'. Results and Shapes are of the last run, by output.
+	Names   []string
+	Results [][]byte
+	Shapes  [][]int64
+}
+
+// Open opens a model whose inputs have the given shapes, at an optimisation level
+// of ONNX Runtime.
+func Open(onnx []byte, inputs []models.Tensor, outputs []string, optimization string) (*Runner, error) {
+	var names []string
+	for _, t := range inputs {
+		names = append(names, t.Name)
+	}
+	s, err := ort.NewSession(onnx, names, outputs, ort.Config{Optimization: optimization, Threads: 1})
+	if err != nil {
+		return nil, err
+	}
+	n := len(outputs)
+	r := &Runner{session: s, inputs: inputs, Names: outputs,
+		out: make([]ort.Value, n), Shapes: make([][]int64, n), Results: make([][]byte, n)}
+	for _, t := range inputs {
+		data := make([]byte, t.Bytes())
+		v, err := ort.NewTensor(t.Type, t.Shape, data)
+		if err != nil {
+			r.Close()
+			return nil, err
+		}
+		r.in, r.held = append(r.in, v), append(r.held, data)
+	}
+	return r, nil
+}
+
+// Run computes the outputs from tensors by name. Results stay valid until the
+// next run.
+func (r *Runner) Run(in map[string][]byte) error {
+	for i, t := range r.inputs {
+		if len(in[t.Name]) != len(r.held[i]) {
+			return fmt.Errorf("tensor %q has %d bytes, need %d", t.Name, len(in[t.Name]), len(r.held[i]))
+		}
+		copy(r.held[i], in[t.Name])
+	}
+	if err := r.session.Run(r.in, r.out); err != nil {
+		return err
+	}
+	for i, v := range r.out {
+		if r.Results[i] != nil { // the same memory again
+			continue
+		}
+		data, err := ort.Bytes(v)
+		if err != nil {
+			return err
+		}
+		_, shape := ort.Info(v)
+		r.Results[i], r.Shapes[i] = data, slices.Clone(shape)
+	}
+	return nil
+}
+
+// Close frees the session and its tensors.
+func (r *Runner) Close() {
+	r.session.Close()
+	for _, v := range slices.Concat(r.in, r.out) {
+		if v != nil {
+			v.Destroy()
+		}
+	}
+}
+
+// Advance runs a layer on the tensors that are alive, and adds its outputs.
+func (r *Runner) Advance(env map[string][]byte) error {
+	if err := r.Run(env); err != nil {
+		return err
+	}
+	for i, name := range r.Names {
+		env[name] = append([]byte(nil), r.Results[i]...)
+	}
+	return nil
+}
