@@ -4,11 +4,11 @@
 # make test-webgpu  the tests that need a Vulkan device, on a software one that is fetched once (Debian)
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
-# make gpu   measure the machine's GPU: the tables of docs/GPU.md, into out/gpu
+# make gpu   measure the machine's GPU: tables for docs/MEASURED.md, into out/gpu
 # make variants  fit the variants that the zoo ships for the trained networks again, design others for them with all
-#            families, measure the trained D2S variants, and rewrite the tables of docs/VARIANTS.md
-# make evaluation  simulate the published evaluation again and rewrite docs/EVALUATION.md
-# make evaluation-rollout  the same for pedf and rollout and docs/EVALUATION-ROLLOUT.md; stopped, it goes on where it was
+#            families, measure the trained D2S variants, and rewrite docs/evaluation/variants.md
+# make evaluation  simulate the published evaluation again and rewrite the tables of docs/evaluation/published.md
+# make evaluation-rollout  the same for pedf and rollout and docs/evaluation/rollout.md; run again, it continues where it stopped
 
 CC ?= cc
 GO ?= go
@@ -49,36 +49,34 @@ check: tools
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) test -short ./sched/... ./cmd/terastal/internal/config ./internal/document ./internal/imports ./internal/stats ./variants
+	$(GO) test -short ./sched/... ./cmd/terastal/internal/config ./internal/document ./internal/house ./internal/stats ./variants
 
 bench: setup tools
 	$(ORT) $(GO) test -run '^$$' -bench . -benchmem ./...
 
 evaluation: build
 	bin/terastal sweep --seeds 24 --csv out/evaluation.csv
-	bin/terastal sweep report out/evaluation.csv >out/EVALUATION.md
-	mv out/EVALUATION.md docs/EVALUATION.md
+	scripts/evaluation.py published --into docs/evaluation/published.md out/evaluation.csv
 
 # One file per shard, so that what is there already is not simulated again.
 OWN = --policies fcfs,edf,dream,terastal,pedf,rollout
 SHARDS = 1 2 3 4 5 6 7
 SMALL = --traffic poisson,jitter --scales 1,1.3 --seeds 4 --drop late --duration 1s
-OTHERS = ablation drift interference overhead late originals one-accelerator skewed keep overload long
+OTHERS = fewer drift interference overhead late originals one-accelerator skewed keep overload long
 
 evaluation-rollout: build $(SHARDS:%=out/rollout/main-%.csv) out/rollout/noise.csv $(OTHERS:%=out/rollout/other/%.csv)
-	bin/terastal sweep report --rollout out/rollout/*.csv \
-		--also "Ablations: options of rollout changed=out/rollout/other/ablation.csv" \
+	scripts/evaluation.py rollout --into docs/evaluation/rollout.md out/rollout/*.csv \
+		--also "The same at fewer seeds, for the systems below=out/rollout/other/fewer.csv" \
 		--also "Accelerators drift: up to 30 % slower, each in its own rhythm of 500 ms=out/rollout/other/drift.csv" \
 		--also "Interference: 20 % slower for every other accelerator that is busy=out/rollout/other/interference.csv" \
 		--also "Dispatching takes 20 us that nothing predicts=out/rollout/other/overhead.csv" \
-		--also "Searches beside dispatching, whose results come 100 us late=out/rollout/other/late.csv" \
+		--also "Searches next to dispatching, whose results come 100 us late=out/rollout/other/late.csv" \
 		--also "Models without variants=out/rollout/other/originals.csv" \
 		--also "One accelerator, with rates for its capacity=out/rollout/other/one-accelerator.csv" \
 		--also "Skewed accelerators: the second 4 times as slow as published and the third 16 times, with rates for their capacity=out/rollout/other/skewed.csv" \
 		--also "Nothing dropped=out/rollout/other/keep.csv" \
 		--also "Overload: twice the rates for 1 s, nothing dropped, up to 64 requests of each model=out/rollout/other/overload.csv" \
-		--also "Runs of 60 s=out/rollout/other/long.csv" >out/EVALUATION-ROLLOUT.md
-	mv out/EVALUATION-ROLLOUT.md docs/EVALUATION-ROLLOUT.md
+		--also "Runs of 60 s=out/rollout/other/long.csv"
 
 out/rollout/main-%.csv: | build
 	bin/terastal sweep $(OWN) --shard $*/7 --seeds 8 --drop late,hopeless --csv $@
@@ -86,8 +84,8 @@ out/rollout/main-%.csv: | build
 out/rollout/noise.csv: | build
 	bin/terastal sweep $(OWN) --seeds 4 --drop late --scales 1,1.3 --noise 0.1,0.3 --csv $@
 
-out/rollout/other/ablation.csv: | build
-	bin/terastal sweep $(OWN),rollout:every=10,rollout:tight=0,rollout:variant=0,rollout:horizon=0.5,rollout:events=2000,rollout:rules=0+1+2+3+4+5+6+7+8,rollout:rules=9+10+11+12+13 $(SMALL) --csv $@
+out/rollout/other/fewer.csv: | build
+	bin/terastal sweep $(OWN) $(SMALL) --csv $@
 
 out/rollout/other/drift.csv: | build
 	bin/terastal sweep $(OWN) $(SMALL) --drift 0.3 --csv $@

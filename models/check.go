@@ -4,6 +4,7 @@ import (
 	"math"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
 )
 
 // Bounds on what a model may declare. They keep a damaged or hostile file from
@@ -316,27 +317,17 @@ func elements(dims []int64) (int64, bool) {
 
 func packedBytes(elements, bits int64) int64 { return (elements*bits + 7) / 8 }
 
-// elementBits is the stored size of one element, false for types that do not exist.
+// elementBits is the stored size of one element, 0 of text; false for types
+// that do not exist.
 func elementBits(kind int32) (int64, bool) {
-	switch pb.TensorProto_DataType(kind) {
-	case pb.TensorProto_STRING:
+	switch t := DataType(kind); t {
+	case ort.String:
 		return 0, true
-	case pb.TensorProto_INT4, pb.TensorProto_UINT4, pb.TensorProto_FLOAT4E2M1:
+	case ort.Int4, ort.Uint4, ort.Float4E2M1:
 		return 4, true
-	case pb.TensorProto_INT2, pb.TensorProto_UINT2:
+	case ort.Int2, ort.Uint2:
 		return 2, true
-	case pb.TensorProto_BOOL, pb.TensorProto_INT8, pb.TensorProto_UINT8,
-		pb.TensorProto_FLOAT8E4M3FN, pb.TensorProto_FLOAT8E4M3FNUZ, pb.TensorProto_FLOAT8E5M2,
-		pb.TensorProto_FLOAT8E5M2FNUZ, pb.TensorProto_FLOAT8E8M0:
-		return 8, true
-	case pb.TensorProto_INT16, pb.TensorProto_UINT16, pb.TensorProto_FLOAT16, pb.TensorProto_BFLOAT16:
-		return 16, true
-	case pb.TensorProto_INT32, pb.TensorProto_UINT32, pb.TensorProto_FLOAT:
-		return 32, true
-	case pb.TensorProto_INT64, pb.TensorProto_UINT64, pb.TensorProto_DOUBLE, pb.TensorProto_COMPLEX64:
-		return 64, true
-	case pb.TensorProto_COMPLEX128:
-		return 128, true
+	default:
+		return int64(8 * t.Size()), t.Size() > 0
 	}
-	return 0, false
 }

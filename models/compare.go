@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+
+	"github.com/terastal/terastal/internal/ort"
 )
 
 // Difference is how far two tensors are apart.
 type Difference struct {
-	MaxAbs float64 // largest absolute difference of any element; NaN where only one side is a NaN, or elements differ that are no real numbers
-	MaxRel float64 // MaxAbs as a share of the largest finite magnitude of the wanted tensor
-	Argmax bool    // the largest element is at the same place
+	// MaxAbs is the largest absolute difference of any element; NaN where only
+	// one side is a NaN, or where elements differ that are not real numbers.
+	MaxAbs float64
+	// MaxRel is MaxAbs as a share of the largest finite magnitude of the wanted
+	// tensor.
+	MaxRel float64
+	Argmax bool // the largest element is at the same place
 }
 
 // Compare holds the bytes of a tensor against those wanted. Both need the same
@@ -22,38 +28,85 @@ func Compare(kind DataType, got, want []byte) (Difference, error) {
 	if bytes.Equal(got, want) {
 		return Difference{Argmax: true}, nil
 	}
-	w, g := floats(kind, want), floats(kind, got)
-	if w == nil {
-		return Difference{MaxAbs: math.NaN(), MaxRel: math.NaN()}, nil
+	switch kind {
+	case ort.Float:
+		return compare[float32](got, want), nil
+	case ort.Double:
+		return compare[float64](got, want), nil
+	case ort.Float16:
+		return compare[float64](widen(got, fromHalf), widen(want, fromHalf)), nil
+	case ort.BFloat16:
+		return compare[float64](widen(got, fromBrain), widen(want, fromBrain)), nil
+	case ort.Int8:
+		return compare[int8](got, want), nil
+	case ort.Uint8, ort.Bool:
+		return compare[uint8](got, want), nil
+	case ort.Int16:
+		return compare[int16](got, want), nil
+	case ort.Uint16:
+		return compare[uint16](got, want), nil
+	case ort.Int32:
+		return compare[int32](got, want), nil
+	case ort.Uint32:
+		return compare[uint32](got, want), nil
+	case ort.Int64:
+		return compare[int64](got, want), nil
+	case ort.Uint64:
+		return compare[uint64](got, want), nil
 	}
-	d := Difference{Argmax: argmax(w) == argmax(g)}
-	most := 0.0
+	return Difference{MaxAbs: math.NaN(), MaxRel: math.NaN()}, nil
+}
+
+// compare takes infinities of one sign, and NaNs, for equal.
+func compare[T ort.Number](got, want []byte) (d Difference) {
+	g, w := ort.Numbers[T](got), ort.Numbers[T](want)
+	largestG, largestW, most := 0, 0, 0.0
 	for i := range w {
-		d.MaxAbs = max(d.MaxAbs, distance(w[i], g[i]))
-		if !math.IsInf(w[i], 0) && !math.IsNaN(w[i]) {
-			most = max(most, math.Abs(w[i]))
+		if g[i] > g[largestG] {
+			largestG = i
+		}
+		if w[i] > w[largestW] {
+			largestW = i
+		}
+		a, b := float64(g[i]), float64(w[i])
+		if a != b && (a == a || b == b) {
+			d.MaxAbs = max(d.MaxAbs, math.Abs(a-b))
+		}
+		if size := math.Abs(b); size > most && size <= math.MaxFloat64 {
+			most = size
 		}
 	}
 	if d.MaxAbs != 0 {
 		d.MaxRel = d.MaxAbs / most
 	}
-	return d, nil
+	d.Argmax = largestG == largestW
+	return d
 }
 
-// distance is |a-b|, where infinities of one sign and NaNs equal each other.
-func distance(a, b float64) float64 {
-	if a == b || math.IsNaN(a) && math.IsNaN(b) {
-		return 0
+// widen makes 16-bit numbers doubles.
+func widen(data []byte, one func(uint16) float64) []byte {
+	v := make([]float64, len(data)/2)
+	for i, x := range ort.Numbers[uint16](data) {
+		v[i] = one(x)
 	}
-	return math.Abs(a - b)
+	return ort.Data(v)
 }
 
-func argmax(v []float64) int {
-	best := 0
-	for i := range v {
-		if v[i] > v[best] {
-			best = i
+func fromBrain(b uint16) float64 { return float64(math.Float32frombits(uint32(b) << 16)) }
+
+func fromHalf(h uint16) float64 {
+	sign, exponent, mantissa := 1.0, int(h>>10&31), float64(h&1023)
+	if h>>15 == 1 {
+		sign = -1
+	}
+	switch exponent {
+	case 0:
+		return sign * math.Ldexp(mantissa, -24)
+	case 31:
+		if mantissa != 0 {
+			return math.NaN()
 		}
+		return math.Inf(int(sign))
 	}
-	return best
+	return sign * math.Ldexp(1024+mantissa, exponent-25)
 }

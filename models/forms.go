@@ -97,9 +97,9 @@ func (m *Model) Forms(layers []Layer, optimization string) ([]Form, error) {
 // tensor of the layers kept as an output, so that none is optimised away.
 func (m *Model) optimized(layers []Layer, level string) (*document, error) {
 	given := m.graph.GetGraph()
-	g := &pb.GraphProto{Name: given.Name, Node: given.GetNode(), Initializer: given.GetInitializer(), Input: given.GetInput()}
-	for _, t := range m.outputs {
-		g.Output = append(g.Output, valueInfo(t))
+	g := &pb.GraphProto{
+		Name: given.Name, Node: given.GetNode(), Initializer: given.GetInitializer(),
+		Input: given.GetInput(), Output: valueInfos(m.outputs),
 	}
 	for _, l := range layers {
 		for _, t := range l.Outputs {
@@ -138,10 +138,8 @@ func (m *Model) formCutter(whole *document, layers []Layer) (*formCutter, error)
 	}
 	c := &formCutter{
 		model: m, whole: whole, nodes: nodes, by: producers(nodes),
-		born: make(map[string]int), twins: make(map[string]Tensor), twinOf: make(map[string]string), stored: make(map[string]bool),
-	}
-	for _, t := range whole.GetGraph().GetInitializer() {
-		c.stored[t.GetName()] = true
+		born: make(map[string]int), twins: make(map[string]Tensor), twinOf: make(map[string]string),
+		stored: storedNames(whole.GetGraph()),
 	}
 	for _, t := range m.inputs {
 		c.born[t.Name] = -1
@@ -153,7 +151,7 @@ func (m *Model) formCutter(whole *document, layers []Layer) (*formCutter, error)
 	}
 	block := int64(0)
 	for _, n := range nodes {
-		if n.GetOpType() != "ReorderOutput" || n.GetDomain() != domainNCHWc || intAttribute(n, "channels_last") != 0 {
+		if n.GetOpType() != "ReorderOutput" || n.GetDomain() != domainNCHWc || n.Attr("channels_last").GetI() != 0 {
 			continue
 		}
 		at, boundary := c.born[n.GetOutput()[0]]
@@ -172,15 +170,6 @@ func (m *Model) formCutter(whole *document, layers []Layer) (*formCutter, error)
 		c.twinOf[t.Name] = n.GetInput()[0]
 	}
 	return c, nil
-}
-
-func intAttribute(n *pb.NodeProto, name string) int64 {
-	for _, a := range n.GetAttribute() {
-		if a.GetName() == name {
-			return a.GetI()
-		}
-	}
-	return 0
 }
 
 // piece is what one layer needs of the optimised graph.
@@ -354,25 +343,14 @@ func (c *formCutter) lastReader(nodes []*pb.NodeProto, at int, value string) boo
 // onnx writes nodes of the optimised graph as a model whose boundary values
 // are called by their tensors' IDs.
 func (c *formCutter) onnx(name string, nodes []*pb.NodeProto, f Form) ([]byte, error) {
-	used := make(map[string]bool)
-	renamed := make([]*pb.NodeProto, len(nodes))
-	for i, n := range nodes {
-		reads(n, func(v string) { used[v] = true })
+	g := &pb.GraphProto{
+		Name: proto.String(name), Initializer: initializersOf(c.whole.GetGraph(), nodes),
+		Input: valueInfos(f.Inputs), Output: valueInfos(f.Outputs),
+	}
+	for _, n := range nodes {
 		n = proto.CloneOf(n)
 		c.rename(n)
-		renamed[i] = n
-	}
-	g := &pb.GraphProto{Name: proto.String(name), Node: renamed}
-	for _, t := range c.whole.GetGraph().GetInitializer() {
-		if used[t.GetName()] {
-			g.Initializer = append(g.Initializer, t)
-		}
-	}
-	for _, t := range f.Inputs {
-		g.Input = append(g.Input, valueInfo(t))
-	}
-	for _, t := range f.Outputs {
-		g.Output = append(g.Output, valueInfo(t))
+		g.Node = append(g.Node, n)
 	}
 	d := c.whole.with(g)
 	d.OpsetImport = opsets(c.whole.ModelProto, nodes)
@@ -403,65 +381,70 @@ func (c *formCutter) rename(n *pb.NodeProto) {
 // blocked layout: one input and one output, called by the tensors' IDs.
 func Reorder(from, to Tensor) (Form, error) {
 	f := Form{Inputs: []Tensor{from}, Outputs: []Tensor{to}, Optimized: true, InPlace: notInPlace(1)}
-	g := &pb.GraphProto{Name: proto.String("reorder"), Input: []*pb.ValueInfoProto{valueInfo(from)}, Output: []*pb.ValueInfoProto{valueInfo(to)}}
-	n := &pb.NodeProto{Domain: proto.String(domainNCHWc), Input: []string{from.ID()}, Output: []string{to.ID()}}
+	g := &pb.GraphProto{Name: proto.String("reorder"), Input: valueInfos(f.Inputs), Output: valueInfos(f.Outputs)}
+	n := pb.NewNode("ReorderOutput", []string{from.ID()}, []string{to.ID()})
+	n.Domain = proto.String(domainNCHWc)
 	switch {
 	case from.Name != to.Name || len(from.Shape) != 4 || !slices.Equal(from.Shape, to.Shape) || (from.Block == 0) == (to.Block == 0):
 		return Form{}, fmt.Errorf("reorder: %v and %v are not two layouts of one tensor", from, to)
 	case to.Block > 0:
 		n.OpType = proto.String("ReorderInput")
 		if more := -from.Shape[1] & 3; more > 0 { // it takes channels by four
+			pads := ort.Data([]int64{0, 0, 0, 0, 0, more, 0, 0})
+			g.Initializer = []*pb.TensorProto{pb.NewTensor("pads", ort.Int64, pads, 8)}
 			n.Input = []string{"padded"}
-			pads := []int64{0, 0, 0, 0, 0, more, 0, 0}
-			g.Initializer = []*pb.TensorProto{{Name: proto.String("pads"), DataType: proto.Int32(int32(ort.Int64)), Dims: []int64{8}, Int64Data: pads}}
-			g.Node = []*pb.NodeProto{{OpType: proto.String("Pad"), Input: []string{from.ID(), "pads"}, Output: n.Input}}
+			g.Node = []*pb.NodeProto{pb.NewNode("Pad", []string{from.ID(), "pads"}, n.Input)}
 		}
 	default:
-		n.OpType = proto.String("ReorderOutput")
-		n.Attribute = []*pb.AttributeProto{{
-			Name: proto.String("channels"), I: proto.Int64(from.Shape[1]), Type: pb.AttributeProto_INT.Enum(),
-		}}
+		n.Attribute = []*pb.AttributeProto{pb.NewAttribute("channels", from.Shape[1])}
 	}
 	g.Node = append(g.Node, n)
-	model := &pb.ModelProto{IrVersion: proto.Int64(8), Graph: g, OpsetImport: []*pb.OperatorSetIdProto{
-		{Version: proto.Int64(17)}, {Domain: proto.String(domainNCHWc), Version: proto.Int64(1)},
-	}}
-	f.model = func() ([]byte, error) { return marshal(model) }
+	f.model = func() ([]byte, error) { return marshal(withNCHWc(g)) }
 	return f, nil
+}
+
+// withNCHWc is a model of a graph that uses operators on blocked tensors.
+func withNCHWc(g *pb.GraphProto) *pb.ModelProto {
+	return pb.NewModel(g, 17, &pb.OperatorSetIdProto{Domain: proto.String(domainNCHWc), Version: proto.Int64(1)})
 }
 
 // blockSize asks ONNX Runtime how many channels a block has on this machine.
 func blockSize() (int64, error) {
 	const channels = 4 // the fewest that can be blocked
 	plain := Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, channels, 1, 1}}
-	data, err := marshal(&pb.ModelProto{
-		IrVersion: proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{
-			{Version: proto.Int64(17)}, {Domain: proto.String(domainNCHWc), Version: proto.Int64(1)},
-		},
-		Graph: &pb.GraphProto{
-			Name:   proto.String("block"),
-			Node:   []*pb.NodeProto{{OpType: proto.String("ReorderInput"), Domain: proto.String(domainNCHWc), Input: []string{"x"}, Output: []string{"y"}}},
-			Input:  []*pb.ValueInfoProto{valueInfo(plain)},
-			Output: []*pb.ValueInfoProto{{Name: proto.String("y"), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Float))}}}}},
-		},
-	})
+	n := pb.NewNode("ReorderInput", []string{"x"}, []string{"y"})
+	n.Domain = proto.String(domainNCHWc)
+	y := pb.NewValue("y", ort.Float)
+	y.Type.GetTensorType().Shape = nil
+	data, err := marshal(withNCHWc(&pb.GraphProto{
+		Name: proto.String("block"), Node: []*pb.NodeProto{n},
+		Input: []*pb.ValueInfoProto{valueInfo(plain)}, Output: []*pb.ValueInfoProto{y},
+	}))
 	if err != nil {
 		return 0, err
 	}
-	s, err := ort.NewSession(data, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
+	shape, err := shapeOf(data, plain)
+	if err == nil && (len(shape) != 4 || shape[1] < 1) {
+		err = fmt.Errorf("ONNX Runtime answered %v", shape)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("asking for the block size: %w", err)
 	}
-	defer s.Close()
-	out, err := runOnce(s, []Tensor{plain}, [][]byte{make([]byte, plain.Bytes())}, 1)
+	return shape[1], nil
+}
+
+// shapeOf runs a model on zeros and returns the shape of its only output.
+func shapeOf(onnx []byte, input Tensor) ([]int64, error) {
+	s, err := ort.NewSession(onnx, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
 	if err != nil {
-		return 0, fmt.Errorf("asking for the block size: %w", err)
+		return nil, err
+	}
+	defer s.Close()
+	out, err := runOnce(s, []Tensor{input}, [][]byte{make([]byte, input.Bytes())}, 1)
+	if err != nil {
+		return nil, err
 	}
 	defer destroy(out)
 	_, shape := ort.Info(out[0])
-	if len(shape) != 4 || shape[1] < 1 {
-		return 0, fmt.Errorf("asking for the block size: ONNX Runtime answered %v", shape)
-	}
-	return shape[1], nil
+	return shape, nil
 }

@@ -77,6 +77,15 @@ func walkNodes(nodes []*pb.NodeProto, visit func(*pb.NodeProto)) {
 	}
 }
 
+// storedNames is the set of a graph's initialisers.
+func storedNames(g *pb.GraphProto) map[string]bool {
+	stored := make(map[string]bool)
+	for _, t := range g.GetInitializer() {
+		stored[t.GetName()] = true
+	}
+	return stored
+}
+
 // producers maps each value to the index of the node that makes it.
 func producers(nodes []*pb.NodeProto) map[string]int {
 	by := make(map[string]int)

@@ -44,27 +44,24 @@ func (l *Layer) document() *document {
 	g := &pb.GraphProto{
 		Name:        proto.String(fmt.Sprintf("%s/%d", l.model.name, l.Index)),
 		Node:        l.nodes,
-		Initializer: l.initializers(),
-	}
-	for _, t := range l.Inputs {
-		g.Input = append(g.Input, valueInfo(t))
-	}
-	for _, t := range l.Outputs {
-		g.Output = append(g.Output, valueInfo(t))
+		Initializer: initializersOf(l.model.graph.GetGraph(), l.nodes),
+		Input:       valueInfos(l.Inputs),
+		Output:      valueInfos(l.Outputs),
 	}
 	d := l.model.graph.with(g)
 	d.OpsetImport = opsets(l.model.graph.ModelProto, l.nodes)
 	return d
 }
 
-// initializers are the stored tensors that the layer's nodes read, in the model's order.
-func (l *Layer) initializers() []*pb.TensorProto {
+// initializersOf are the stored tensors of a graph that nodes read, in the
+// graph's order.
+func initializersOf(g *pb.GraphProto, nodes []*pb.NodeProto) []*pb.TensorProto {
 	read := make(map[string]bool)
-	for _, n := range l.nodes {
+	for _, n := range nodes {
 		reads(n, func(name string) { read[name] = true })
 	}
 	var list []*pb.TensorProto
-	for _, t := range l.model.graph.GetGraph().GetInitializer() {
+	for _, t := range g.GetInitializer() {
 		if read[t.GetName()] {
 			list = append(list, t)
 		}
@@ -85,19 +82,14 @@ func opsets(m *pb.ModelProto, nodes []*pb.NodeProto) []*pb.OperatorSetIdProto {
 	})
 }
 
-func valueInfo(t Tensor) *pb.ValueInfoProto {
-	shape := &pb.TensorShapeProto{}
-	for _, d := range t.Stored() {
-		shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{
-			Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d},
-		})
+func valueInfo(t Tensor) *pb.ValueInfoProto { return pb.NewValue(t.ID(), t.Type, t.Stored()...) }
+
+func valueInfos(tensors []Tensor) []*pb.ValueInfoProto {
+	list := make([]*pb.ValueInfoProto, len(tensors))
+	for i, t := range tensors {
+		list[i] = valueInfo(t)
 	}
-	return &pb.ValueInfoProto{
-		Name: proto.String(t.ID()),
-		Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
-			ElemType: proto.Int32(int32(t.Type)), Shape: shape,
-		}}},
-	}
+	return list
 }
 
 // describe fills in what follows from the nodes and the boundary.
@@ -114,7 +106,7 @@ func (l *Layer) describe(shape func(string) []int64) error {
 	for i := 0; l.Name == "" && i < len(main.GetOutput()); i++ {
 		l.Name = main.GetOutput()[i]
 	}
-	l.Parameters = parameters(&pb.GraphProto{Node: l.nodes, Initializer: l.initializers()})
+	l.Parameters = parameters(l.document().GetGraph())
 	data, err := l.ONNX()
 	if err != nil {
 		return err

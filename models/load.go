@@ -347,10 +347,7 @@ func readExternal(folder *os.Root, files map[string]*externalFile, t *pb.TensorP
 // input; without the list they must call themselves IR 4.
 func dropStoredInputs(m *pb.ModelProto) {
 	g := m.GetGraph()
-	stored := make(map[string]bool)
-	for _, t := range g.GetInitializer() {
-		stored[t.GetName()] = true
-	}
+	stored := storedNames(g)
 	g.Input = slices.DeleteFunc(g.Input, func(v *pb.ValueInfoProto) bool { return stored[v.GetName()] })
 	if m.GetIrVersion() < 4 {
 		m.IrVersion = proto.Int64(4)

@@ -68,9 +68,7 @@ func parameters(g *pb.GraphProto) int64 {
 			statistics[in[3]], statistics[in[4]] = true, true
 		}
 		if n.GetOpType() == "Constant" {
-			for _, a := range n.GetAttribute() {
-				total += weights(a.GetT())
-			}
+			total += weights(n.Attr("value").GetT())
 		}
 		subgraphs(n, func(g *pb.GraphProto) { total += parameters(g) })
 	}
@@ -116,10 +114,8 @@ func macs(n *pb.NodeProto, shape func(string) []int64) int64 {
 		}
 	case "Gemm":
 		inner := 1
-		for _, a := range n.GetAttribute() {
-			if a.GetName() == "transA" && a.GetI() != 0 {
-				inner = 0
-			}
+		if n.Attr("transA").GetI() != 0 {
+			inner = 0
 		}
 		if a := in(0); len(a) == 2 {
 			return volume(out) * a[inner]

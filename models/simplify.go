@@ -72,12 +72,9 @@ func produceOutputs(g *pb.GraphProto) {
 		}
 		constant := name + "/constant"
 		g.Initializer[at].Name = proto.String(constant)
-		g.Node = append(g.Node, &pb.NodeProto{
-			OpType: proto.String("Identity"),
-			Name:   proto.String(constant),
-			Input:  []string{constant},
-			Output: []string{name},
-		})
+		n := pb.NewNode("Identity", []string{constant}, []string{name})
+		n.Name = proto.String(constant)
+		g.Node = append(g.Node, n)
 	}
 }
 

@@ -270,10 +270,7 @@ func (m *Model) layers(cuts []int) ([]Layer, error) {
 	if len(g.GetNode()) == 0 {
 		return nil, fail(ErrUnsupported, m.source, "all outputs are inputs passed through unchanged, so there is nothing to run")
 	}
-	stored := make(map[string]bool)
-	for _, t := range g.GetInitializer() {
-		stored[t.GetName()] = true
-	}
+	stored := storedNames(g)
 	var runs [][]*pb.NodeProto
 	start := 0
 	for _, end := range append(slices.Clone(cuts), len(g.GetNode())) {

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/models"
@@ -52,15 +51,12 @@ func serveBench() error {
 	if err != nil {
 		return err
 	}
-	a, err := runtime.OpenORT(twoCores[k])
-	if err != nil {
-		return err
-	}
-	return profiler.Serve(os.Stdin, profiler.Output(), profiler.Setup{Networks: []*runtime.Network{n}, Specs: twoCores, Index: k, Accelerator: a})
+	t := profiler.Task{Accelerators: twoCores, Networks: []*runtime.Network{n}}
+	return profiler.Serve(os.Stdin, profiler.Output(), t, k)
 }
 
-// BenchmarkResNet50 profiles ResNet-50 at op on two CPU accelerators twice, at
-// the default precision within 20 s of measuring, and reports:
+// BenchmarkResNet50 profiles ResNet-50 at op on two CPU accelerators twice, at the default precision within 20 s of
+// measuring, and reports:
 //
 //	s/profile     the longer of the two, loading included; goal 30
 //	%-unstable    cells that did not reach 2 %; goal 0
@@ -71,14 +67,14 @@ func serveBench() error {
 //	%-noise       the noise floor that the profiles themselves state
 func BenchmarkResNet50(b *testing.B) {
 	orttest.Start(b)
-	if len(hostinfo.Read(hostinfo.This()).AllowedCores) < 2 {
+	if len(profiler.ThisHost().AllowedCores) < 2 {
 		b.Skip("it takes two cores")
 	}
 	n, err := resnet50()
 	if err != nil {
 		b.Fatal(err)
 	}
-	task := profiler.Task{Specs: twoCores, Networks: []*runtime.Network{n}, Granularity: []string{"op"},
+	task := profiler.Task{Accelerators: twoCores, Networks: []*runtime.Network{n},
 		Start: func(k int) (profiler.Conn, error) {
 			return profiler.Start(as("bench", benchAccelerator+"="+strconv.Itoa(k)))
 		}}
@@ -122,7 +118,7 @@ func BenchmarkResNet50(b *testing.B) {
 		b.ReportMetric(50*(ps[0].Noise.Median+ps[1].Noise.Median), "%-noise")
 		b.ReportMetric(0, "ns/op")
 		for _, x := range ps[0].Interference {
-			b.Logf("%s beside %s: %+.1f %% (quartiles of layers %+.1f to %+.1f)", twoCores[x.Accelerator].Name, twoCores[x.Busy].Name, 100*x.Slowdown, 100*x.Q1, 100*x.Q3)
+			b.Logf("%s next to %s: %+.1f %% (quartiles of layers %+.1f to %+.1f)", twoCores[x.Accelerator].Name, twoCores[x.Busy].Name, 100*x.Slowdown, 100*x.Q1, 100*x.Q3)
 		}
 		for _, x := range ps[0].Dispatches {
 			b.Logf("dispatch on %s: p50 %v p99 %v", twoCores[x.Accelerator].Name, x.P50, x.P99)

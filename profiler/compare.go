@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -16,26 +17,24 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// ErrNothingInCommon is wrapped when two profiles have no cell of the same
-// names.
+// ErrNothingInCommon is wrapped when two profiles have no cell of the same names.
 var ErrNothingInCommon = errors.New("nothing to compare")
 
-// Comparison holds two profiles, or two accelerators of one, against each
-// other, cell by cell. Differences are those of B from A.
+// Comparison holds two profiles, or two accelerators of one, against each other, cell by cell. Differences are those of
+// B from A.
 type Comparison struct {
 	A string `json:"a"`
 	B string `json:"b"`
-	// DoubtsA and DoubtsB are the noise floors and the warnings of the two
-	// measurements; of a comparison of accelerators both are the profile's.
+	// DoubtsA and DoubtsB are the noise floors and the warnings of the two measurements; of a comparison of
+	// accelerators both are the profile's.
 	DoubtsA Doubts `json:"doubts_a"`
 	DoubtsB Doubts `json:"doubts_b"`
 	// Differences are what else differs, in the order of weight.
 	Differences []Difference `json:"provenance_differences"`
-	// Accelerators are compared one after the other; comparing two of one
-	// profile gives a single one.
+	// Accelerators are compared one after the other; comparing two of one profile gives a single one.
 	Accelerators []AcceleratorComparison `json:"accelerators"`
-	// OnlyA and OnlyB name the cells that one side has and the other has not;
-	// Unmeasured those that both have, but one without times.
+	// OnlyA and OnlyB name the cells that one side has and the other has not; Unmeasured those that both have, but one
+	// without times.
 	OnlyA      []CellName `json:"only_a,omitempty"`
 	OnlyB      []CellName `json:"only_b,omitempty"`
 	Unmeasured []CellName `json:"unmeasured,omitempty"`
@@ -63,14 +62,6 @@ type Difference struct {
 	B    string `json:"b"`
 }
 
-// CellName names a cell.
-type CellName struct {
-	Model          string `json:"model"`
-	Layer          string `json:"layer"`
-	Implementation string `json:"implementation"`
-	Accelerator    string `json:"accelerator,omitempty"`
-}
-
 // AcceleratorComparison compares the cells of one accelerator.
 type AcceleratorComparison struct {
 	Accelerator string           `json:"accelerator"`
@@ -87,14 +78,12 @@ type CellComparison struct {
 	Implementation string `json:"implementation"`
 	A              Median `json:"a"`
 	B              Median `json:"b"`
-	// Change is (B - A) / A of the medians. Significant says whether it is one:
-	// by the Mann-Whitney U test at 5 % where both have samples, else because
-	// the intervals do not overlap.
+	// Change is (B - A) / A of the medians. Significant says whether it is one: by the Mann-Whitney U test at 5 % where
+	// both have samples, else because the intervals do not overlap.
 	Change      float64 `json:"change"`
 	Significant bool    `json:"significant"`
-	// P is the test's p-value, nil where intervals were compared. It says that
-	// these two measurements differ, not why: runs of one measurement share
-	// the state of the machine, which another measurement does not.
+	// P is the test's p-value, nil where intervals were compared. It says that these two measurements differ, not why:
+	// runs of one measurement share the state of the machine, which another measurement does not.
 	P *float64 `json:"p,omitempty"`
 }
 
@@ -106,8 +95,7 @@ type Median struct {
 	N    int           `json:"n"` // samples compared, or runs where intervals were
 }
 
-// Within is the half-width of the interval as a share of the median: the
-// larger of the two sides.
+// Within is the half-width of the interval as a share of the median: the larger of the two sides.
 func (m Median) Within() float64 {
 	return float64(max(m.High-m.P50, m.P50-m.Low)) / float64(m.P50)
 }
@@ -122,8 +110,7 @@ type Geomean struct {
 	Change float64       `json:"change"`
 	SumA   time.Duration `json:"sum_a_ns"`
 	SumB   time.Duration `json:"sum_b_ns"`
-	// SumBest takes each layer where it is faster: what an ideal split between
-	// the two would need.
+	// SumBest takes each layer where it is faster: what an ideal split between the two would need.
 	SumBest time.Duration `json:"sum_best_ns"`
 	// FasterA and FasterB count the cells that are significantly faster there.
 	FasterA int `json:"faster_a"`
@@ -135,24 +122,21 @@ type Geomean struct {
 // Agreement is how well two profiles agree.
 type Agreement struct {
 	Cells int `json:"cells"`
-	// MedianChange is the median of |B - A| / A; Beyond the share of cells where
-	// it is larger than AgreementLimit; Significant the share with a
-	// significant change.
+	// MedianChange is the median of |B - A| / A; Beyond the share of cells where it is larger than AgreementLimit;
+	// Significant the share with a significant change.
 	MedianChange float64 `json:"median_abs_change"`
 	Beyond       float64 `json:"share_beyond_3_percent"`
 	Significant  float64 `json:"share_significant"`
 }
 
-// AgreementLimit is how far a repeated measurement of a cell should be off at
-// most.
+// AgreementLimit is how far a repeated measurement of a cell should be off at most.
 const AgreementLimit = 0.03
 
-// Compare compares the cells of two profiles that have the same names of model,
-// layer, implementation and accelerator. The error wraps ErrNothingInCommon if
-// there is none.
+// Compare compares the cells of two profiles that have the same names of model, layer, implementation and accelerator.
+// The error wraps ErrNothingInCommon if there is none.
 func Compare(a, b *Profile) (*Comparison, error) {
 	c := &Comparison{Differences: differences(a, b), DoubtsA: a.doubts(), DoubtsB: b.doubts()}
-	if err := c.compare(a.named(everyName), b.named(everyName)); err != nil {
+	if err := c.compare(a.named(), b.named()); err != nil {
 		return nil, fmt.Errorf("%w: the first has %s, the second %s", err, a.contents(), b.contents())
 	}
 	return c, nil
@@ -160,33 +144,30 @@ func Compare(a, b *Profile) (*Comparison, error) {
 
 // CompareAccelerators compares two accelerators of one profile, by name.
 func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
-	var settings [2]string
-	for i, name := range []string{a, b} {
-		k := slices.IndexFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Name == name })
-		if k < 0 {
-			return nil, fmt.Errorf("there is no accelerator %q, have %s", name, quoted(p.acceleratorNames()))
-		}
-		settings[i] = DescribeSpec(p.Accelerators[k])
-	}
 	if a == b {
 		return nil, fmt.Errorf("accelerator %q is given twice", a)
 	}
-	pair := a + " against " + b
-	only := func(name string) func(string) (string, bool) {
-		return func(x string) (string, bool) { return pair, x == name }
+	var parts [2]*Profile
+	var settings [2]string
+	for i, name := range []string{a, b} {
+		part, err := p.Select(p.modelNames(), []string{name})
+		if err != nil {
+			return nil, err
+		}
+		parts[i], settings[i] = part, DescribeSpec(part.Accelerators[0])
+		part.Accelerators[0].Name = a + " against " + b
 	}
 	c := &Comparison{A: a, B: b, Differences: []Difference{}, DoubtsA: p.doubts(), DoubtsB: p.doubts()}
 	if settings[0] != settings[1] {
 		c.Differences = append(c.Differences, Difference{"settings", settings[0], settings[1]})
 	}
-	if err := c.compare(p.named(only(a)), p.named(only(b))); err != nil {
+	if err := c.compare(parts[0].named(), parts[1].named()); err != nil {
 		return nil, fmt.Errorf("%w: no layer has times on both %q and %q", err, a, b)
 	}
 	return c, nil
 }
 
-// namedCell is a cell that can be found in another profile. turn counts cells
-// of the same names.
+// namedCell is a cell that can be found in another profile. turn counts cells of the same names.
 type namedCell struct {
 	CellName
 	turn int
@@ -197,33 +178,16 @@ type namedCells struct {
 	cells map[namedCell]*Cell
 }
 
-func everyName(x string) (string, bool) { return x, true }
-
-// named lists the cells under their names, those of the accelerators that as
-// accepts under the name that it gives them.
-func (p *Profile) named(as func(accelerator string) (string, bool)) namedCells {
+// named lists the cells under their names.
+func (p *Profile) named() namedCells {
 	out := namedCells{cells: map[namedCell]*Cell{}}
-	table, err := p.table()
-	if err != nil {
-		return out // Read refuses such a profile
-	}
-	for k, acc := range p.Accelerators {
-		name, ok := as(acc.Name)
-		if !ok {
-			continue
+	p.walk(func(c *Cell) { // nothing where a cell is missing: Read refuses such a profile
+		n := namedCell{CellName: p.Name(c)}
+		for out.cells[n] != nil {
+			n.turn++
 		}
-		for m, model := range p.Models {
-			for l, layer := range model.Layers {
-				for i, impl := range layer.Implementations {
-					n := namedCell{CellName: CellName{model.Name, layer.Name, impl, name}}
-					for out.cells[n] != nil {
-						n.turn++
-					}
-					out.order, out.cells[n] = append(out.order, n), table[m][l][i][k]
-				}
-			}
-		}
-	}
+		out.order, out.cells[n] = append(out.order, n), c
+	})
 	return out
 }
 
@@ -253,7 +217,6 @@ func (c *Comparison) compare(a, b namedCells) error {
 		return ErrNothingInCommon
 	}
 	var changes []float64
-	significant := 0
 	for i := range c.Accelerators {
 		acc := &c.Accelerators[i]
 		acc.All.finish()
@@ -261,22 +224,25 @@ func (c *Comparison) compare(a, b namedCells) error {
 			acc.Models[m].finish()
 		}
 		for _, x := range acc.Cells {
-			changes = append(changes, math.Abs(x.Change))
-			if x.Significant {
-				significant++
-			}
+			change := math.Abs(x.Change)
+			changes = append(changes, change)
+			c.Summary.Significant += count(x.Significant)
+			c.Summary.Beyond += count(change > AgreementLimit)
 		}
 	}
 	slices.Sort(changes)
-	beyond := 0
-	for _, x := range changes {
-		if x > AgreementLimit {
-			beyond++
-		}
-	}
-	n := float64(len(changes))
-	c.Summary = Agreement{Cells: len(changes), MedianChange: stats.Quantile(changes, 0.5), Beyond: float64(beyond) / n, Significant: float64(significant) / n}
+	n := len(changes)
+	c.Summary.Cells, c.Summary.MedianChange = n, stats.Quantile(changes, 0.5)
+	c.Summary.Significant /= float64(n)
+	c.Summary.Beyond /= float64(n)
 	return nil
+}
+
+func count(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // add appends a cell and counts it.
@@ -311,8 +277,8 @@ func (g *Geomean) finish() {
 	g.Change = math.Expm1((g.logB - g.logA) / n)
 }
 
-// enoughSamples is how many both cells need for the U test: below 4 it cannot
-// find anything at 5 %, and few runs of one measurement say little.
+// enoughSamples is how many both cells need for the U test: below 4 it cannot find anything at 5 %, and few runs of one
+// measurement say little.
 const enoughSamples = 6
 
 func compareCells(n CellName, a, b *Cell) CellComparison {
@@ -328,8 +294,7 @@ func compareCells(n CellName, a, b *Cell) CellComparison {
 	return c
 }
 
-// median is the cell's median and its interval; the median alone where the
-// document has no interval around it.
+// median is the cell's median and its interval; the median alone where the document has no interval around it.
 func (c *Cell) median() Median {
 	m := Median{P50: c.P50, Low: c.Low, High: c.High, N: c.N}
 	if m.Low <= 0 || m.Low > m.P50 {
@@ -368,18 +333,14 @@ func differences(a, b *Profile) []Difference {
 	add("precision aimed at", number(a.Precision, ""), number(b.Precision, ""))
 	add("partial", strconv.FormatBool(a.Partial), strconv.FormatBool(b.Partial))
 	for _, x := range a.Accelerators {
-		for _, y := range b.Accelerators {
-			if x.Name == y.Name {
-				add("accelerator "+x.Name, DescribeSpec(x), DescribeSpec(y))
-			}
+		if k := b.accelerator(x.Name); k >= 0 {
+			add("accelerator "+x.Name, DescribeSpec(x), DescribeSpec(b.Accelerators[k]))
 		}
 	}
-	for i := range a.Models {
-		for j := range b.Models {
-			if x, y := &a.Models[i], &b.Models[j]; x.Name == y.Name {
-				add("granularity of "+x.Name, x.Granularity, y.Granularity)
-				add("content of "+x.Name, short(x.SHA256), short(y.SHA256))
-			}
+	for _, x := range a.Models {
+		if m := b.model(x.Name); m >= 0 {
+			add("granularity of "+x.Name, x.Granularity, b.Models[m].Granularity)
+			add("content of "+x.Name, short(x.SHA256), short(b.Models[m].SHA256))
 		}
 	}
 	return out
@@ -395,15 +356,15 @@ func number(x float64, zero string) string {
 // short is as much of a checksum as people compare.
 func short(sum string) string { return sum[:min(12, len(sum))] }
 
+// providerName is the provider as people write it.
+func providerName(s runtime.Spec) string { return cmp.Or(strings.ToLower(s.Provider), "cpu") }
+
 // DescribeSpec is an accelerator's settings in one line.
 func DescribeSpec(s runtime.Spec) string {
-	parts := []string{cmp.Or(strings.ToLower(s.Provider), "cpu")}
-	var options []string
-	for k, v := range s.Options {
-		options = append(options, k+"="+v)
+	parts := []string{providerName(s)}
+	for _, k := range slices.Sorted(maps.Keys(s.Options)) {
+		parts = append(parts, k+"="+s.Options[k])
 	}
-	slices.Sort(options)
-	parts = append(parts, options...)
 	if s.Provider != TableProvider {
 		parts = append(parts, "optimization "+cmp.Or(s.Optimization, "all"), fmt.Sprintf("threads %d", max(1, s.Threads)))
 	}
@@ -415,37 +376,19 @@ func DescribeSpec(s runtime.Spec) string {
 
 // contents says what a profile is of.
 func (p *Profile) contents() string {
-	var names []string
-	for _, m := range p.Models {
-		names = append(names, m.Name)
-	}
-	return fmt.Sprintf("models %s on %s", quoted(names), quoted(p.acceleratorNames()))
-}
-
-func (p *Profile) acceleratorNames() []string {
-	var names []string
-	for _, s := range p.Accelerators {
-		names = append(names, s.Name)
-	}
-	return names
+	return fmt.Sprintf("models %s on %s", quoted(p.modelNames()), quoted(p.acceleratorNames()))
 }
 
 // quoted lists names, the first ones of many.
 func quoted(names []string) string {
 	const most = 8
-	var b strings.Builder
-	for i, n := range names {
-		if i == most {
-			fmt.Fprintf(&b, " and %d more", len(names)-most)
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(strconv.Quote(n))
+	var parts []string
+	for _, n := range names[:min(most, len(names))] {
+		parts = append(parts, strconv.Quote(n))
 	}
-	if len(names) == 0 {
-		return "none"
+	text := cmp.Or(strings.Join(parts, ", "), "none")
+	if more := len(names) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
 	}
-	return b.String()
+	return text
 }

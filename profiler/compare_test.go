@@ -11,16 +11,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
 
-// synthetic is a profile of one model of layers on two accelerators, "a" and
-// "b". sample gives the time of each of n samples.
+// synthetic is a profile of one model of layers on two accelerators, "a" and "b". sample gives the time of each of n
+// samples.
 func synthetic(layers, n int, sample func(layer, acc int) float64) *profiler.Profile {
-	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", Host: hostinfo.Info{OS: "linux", Arch: "amd64", CPU: "test", LogicalCores: 2, AllowedCores: []int{0, 1}},
+	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", Host: profiler.Host{OS: "linux", Arch: "amd64", CPU: "test", LogicalCores: 2, AllowedCores: []int{0, 1}},
 		ORT: "1.29.0", Accelerators: []runtime.Spec{{Name: "a"}, {Name: "b", Optimization: "basic", Threads: 2}}}
 	m := profiler.Model{Name: "net", SHA256: "0123456789abcdef", Granularity: "op"}
 	for l := range layers {
@@ -50,8 +49,8 @@ func noisy(seed uint64, center func(layer, acc int) float64) func(int, int) floa
 
 func flat(l, k int) float64 { return 1e6 }
 
-// A profile agrees with itself, and with another measurement of the same except
-// for the false alarms that a test at 5 % has.
+// A profile agrees with itself, and with another measurement of the same except for the false alarms that a test at 5 %
+// has.
 func TestCompareSame(t *testing.T) {
 	a := synthetic(24, 64, noisy(1, flat))
 	c, err := profiler.Compare(a, a)
@@ -70,8 +69,7 @@ func TestCompareSame(t *testing.T) {
 	}
 }
 
-// A change of one layer is found, where it is and how large, by the test and by
-// intervals; nothing else is.
+// A change of one layer is found, where it is and how large, by the test and by intervals; nothing else is.
 func TestCompareChange(t *testing.T) {
 	slower := func(l, k int) float64 {
 		if l == 3 && k == 1 {

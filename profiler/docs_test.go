@@ -12,17 +12,16 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// docs/PROFILES.md names every field of the document, every column of the CSV
-// files and every code of a warning.
+// docs/FORMATS.md names every field of the document, every column of the CSV files and every code of a warning.
 func TestDocumented(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "docs", "PROFILES.md"))
+	data, err := os.ReadFile(filepath.Join("..", "docs", "FORMATS.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(data)
 	named := func(what, name string) {
 		if !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("docs/PROFILES.md does not name the %s %q", what, name)
+			t.Errorf("docs/FORMATS.md does not name the %s %q", what, name)
 		}
 	}
 	for _, v := range []any{profiler.Profile{}, profiler.Model{}, profiler.Layer{}, profiler.Cell{}, profiler.Handoff{}, profiler.Interference{}, profiler.Dispatch{},

@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,36 +11,35 @@ import (
 )
 
 const (
-	// attempts is how often a place may fail or take its worker with it.
+	// attempts is how often a place may fail or take its process with it.
 	attempts = 3
-	// strays is how often a worker may be lost where no place is to blame before
-	// its places run one at a time for good.
+	// strays is how often a process may be lost where no place is to blame before its places run one at a time for
+	// good.
 	strays = 3
-	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime
-	// optimises a whole model.
+	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime optimises a whole model.
 	loadTimeout = 5 * time.Minute
 )
 
-// driver keeps one worker going and what it has measured.
+// driver keeps one measuring process running, and what that has measured.
 type driver struct {
 	*measurement
 	k    int
 	rng  *rand.Rand
 	conn Conn
 	wire *lines
-	in   chan reply    // closed when the worker is gone
+	in   chan reply    // closed when the process is gone
 	quit chan struct{} // closed when nobody listens any more
 
-	places  []place // of the worker that runs
+	places  []place // of the process that runs
 	known   []place // of the last one in the journal
 	moves   []move
 	solo    map[place][]time.Duration
-	beside  []map[place][]time.Duration // by busy accelerator
+	crowded []map[place][]time.Duration // by busy accelerator
 	loads   map[place]loaded
 	tried   map[place]int
 	enough  map[place]bool // need not be timed any more
 	dead    map[place]string
-	stray   int // workers lost without a place to blame
+	stray   int // processes lost without a place to blame
 	rounds  int // that are kept
 	fresh   bool
 	longest time.Duration // that a round has taken
@@ -47,27 +47,26 @@ type driver struct {
 	gaps    []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
-	// split is how many samples each place had when the worker was started last.
+	// split is how many samples each place had when the process was started last.
 	split map[place]int
 }
 
 func newDriver(m *measurement, k int) *driver {
 	d := &driver{measurement: m, k: k, rng: rand.New(rand.NewPCG(m.Seed, uint64(k))), solo: map[place][]time.Duration{},
 		loads: map[place]loaded{}, tried: map[place]int{}, enough: map[place]bool{}, dead: map[place]string{}}
-	for range m.Specs {
-		d.beside = append(d.beside, map[place][]time.Duration{})
+	for range m.Accelerators {
+		d.crowded = append(d.crowded, map[place][]time.Duration{})
 	}
 	return d
 }
 
-// lostError says that a worker is gone, and why.
+// lostError says that a process is gone, and why.
 type lostError struct{ reason string }
 
 func (e lostError) Error() string { return e.reason }
 
-// call asks and returns the answer, or a lostError. Each message may take as
-// long as the timeout. When ctx ends, the worker is told to halt after its
-// current place.
+// call asks and returns the answer, or a lostError. Each message may take as long as the timeout. When ctx ends, the
+// process is told to halt after its current place.
 func (d *driver) call(ctx context.Context, r request, timeout time.Duration, notice func(reply) error) (reply, error) {
 	if err := d.wire.write(r); err != nil {
 		return reply{}, d.lost("")
@@ -82,7 +81,7 @@ func (d *driver) call(ctx context.Context, r request, timeout time.Duration, not
 			case !ok:
 				return a, d.lost("")
 			case a.Error != "":
-				return a, fmt.Errorf("accelerator %q: %s", d.Specs[d.k].Name, a.Error)
+				return a, fmt.Errorf("accelerator %q: %s", d.Accelerators[d.k].Name, a.Error)
 			case a.Done:
 				return a, nil
 			}
@@ -106,7 +105,7 @@ func (d *driver) call(ctx context.Context, r request, timeout time.Duration, not
 	}
 }
 
-// lost ends the worker and says why it is gone.
+// lost ends the process and says why it is gone.
 func (d *driver) lost(reason string) error {
 	if reason != "" {
 		d.conn.Kill()
@@ -120,7 +119,7 @@ func (d *driver) lost(reason string) error {
 	return lostError{reason}
 }
 
-// close ends the worker and says how it ended.
+// close ends the process and says how it ended.
 func (d *driver) close() error {
 	if d.conn == nil {
 		return nil
@@ -131,8 +130,7 @@ func (d *driver) close() error {
 	return err
 }
 
-// start has a worker loaded and warm, whatever it takes, or says why that
-// cannot be.
+// start has a process loaded and warm, whatever it takes, or says why that cannot be.
 func (d *driver) start(ctx context.Context) error {
 	for d.conn == nil {
 		if err := ctx.Err(); err != nil {
@@ -143,7 +141,7 @@ func (d *driver) start(ctx context.Context) error {
 			return err
 		}
 		d.conn, d.wire, d.in, d.quit = conn, newLines(conn, conn), make(chan reply), make(chan struct{})
-		go receive(d.wire, d.in, d.quit)
+		go receive(d.wire, d.in, d.quit, func(reply) bool { return false })
 		if err := d.load(ctx); err != nil {
 			return err
 		}
@@ -156,50 +154,38 @@ func (d *driver) start(ctx context.Context) error {
 	return nil
 }
 
-// receive reads answers until the worker is gone or nobody listens.
-func receive(l *lines, to chan<- reply, quit <-chan struct{}) {
-	defer close(to)
-	for {
-		var a reply
-		if l.read(&a) != nil {
-			return
-		}
-		select {
-		case to <- a:
-		case <-quit:
-			return
-		}
-	}
-}
-
-// load has the worker load everything. When the worker is lost, conn is nil
-// afterwards.
+// load has the process load everything. When it is lost, conn is nil afterwards.
 func (d *driver) load(ctx context.Context) error {
-	var skips []skip
+	var skips []failure
 	for p, reason := range d.dead {
-		skips = append(skips, skip{p, reason})
+		skips = append(skips, failure{p, reason})
 	}
 	var at *place
 	a, err := d.call(ctx, request{Ask: askLoad, Skip: skips}, loadTimeout, func(r reply) error {
 		if r.Loading != nil {
 			at = r.Loading
 		}
-		if r.Loaded != nil {
-			at = nil
-			d.loading()
-			if _, again := d.loads[r.Loaded.place]; !again {
-				d.loads[r.Loaded.place] = *r.Loaded
-				return d.note(entry{Accelerator: d.k, Loaded: r.Loaded})
-			}
+		if r.Loaded == nil {
+			return nil
 		}
-		return nil
+		at = nil
+		d.loading()
+		if _, again := d.loads[r.Loaded.place]; again {
+			return nil
+		}
+		return d.record(entry{Loaded: r.Loaded})
 	})
 	var lost lostError
 	switch {
 	case errors.As(err, &lost) && at != nil:
 		return d.blame(*at, "while it was loaded: "+lost.reason)
 	case errors.As(err, &lost):
-		return d.strayed(lost.reason, attempts)
+		// Where no place is to blame, it is tried a few times.
+		if d.stray++; d.stray >= attempts {
+			return fmt.Errorf("accelerator %q: its measuring process was lost %d times, the last time: %s",
+				d.Accelerators[d.k].Name, d.stray, lost.reason)
+		}
+		return nil
 	case err != nil:
 		return err
 	}
@@ -209,41 +195,19 @@ func (d *driver) load(ctx context.Context) error {
 		}
 	}
 	d.places, d.moves = a.Places, a.Moves
-	return d.number()
-}
-
-// number tells the journal how places are counted from now on.
-func (d *driver) number() error {
 	if slices.Equal(d.known, d.places) {
 		return nil
 	}
-	d.known = d.places
-	return d.note(entry{Accelerator: d.k, Places: d.places})
-}
-
-// strayed counts a worker that was lost where no place is to blame, and gives
-// up after too many.
-func (d *driver) strayed(reason string, most int) error {
-	if d.stray++; d.stray >= most {
-		return fmt.Errorf("accelerator %q: its worker was lost %d times, the last time: %s", d.Specs[d.k].Name, d.stray, reason)
-	}
-	return nil
+	return d.record(entry{Places: d.places})
 }
 
 // blame counts a failure of a place.
 func (d *driver) blame(p place, reason string) error {
-	d.failed(p, reason)
-	return d.note(entry{Accelerator: d.k, Failed: &failure{p, reason}})
+	return d.record(entry{Failed: &failure{p, reason}})
 }
 
-func (d *driver) failed(p place, reason string) {
-	if d.tried[p]++; d.tried[p] >= attempts {
-		d.dead[p] = fmt.Sprintf("failed %d times: %s", attempts, reason)
-	}
-}
-
-// warm runs every place once, in order and one at a time, so that every tensor
-// holds what it should and a place that takes the worker with it is known.
+// warm runs every place once, in order and one at a time, so that every tensor holds what it should and a place that
+// takes the process with it is known.
 func (d *driver) warm(ctx context.Context) error {
 	for i, p := range d.places {
 		for d.dead[p] == "" {
@@ -267,8 +231,7 @@ func (d *driver) warm(ctx context.Context) error {
 	return nil
 }
 
-// single runs one place and keeps its time if keep is not nil; false if it
-// failed.
+// single runs one place and keeps its time if keep is not nil; false if it failed.
 func (d *driver) single(ctx context.Context, i int, keep func(int, time.Duration)) (bool, error) {
 	a, err := d.call(ctx, request{Ask: askRun, Places: []int{i}}, d.Timeout, nil)
 	var lost lostError
@@ -285,9 +248,8 @@ func (d *driver) single(ctx context.Context, i int, keep func(int, time.Duration
 	return true, nil
 }
 
-// round times what is wanted once, in a new order, while the other accelerator
-// is busy if that is not nil. Times go to the journal. The round after a start
-// does not count.
+// round times what is wanted once, in a new order, while the other accelerator is busy if that is not nil. Times go to
+// the journal. The round after a start does not count.
 func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *driver) error {
 	if err := d.start(ctx); err != nil {
 		return err
@@ -307,28 +269,25 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 	e.Spent = time.Since(begin)
 	d.longest = max(d.longest, e.Spent)
 	if busy != nil {
-		e.Beside = &busy.k
-		if rest := busy.rest(); err == nil {
-			err = rest
-		}
+		e.Busy = &busy.k
+		_, _, rest := busy.ask(context.Background(), request{Ask: askRest}, d.Timeout)
+		err = cmp.Or(err, rest)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if d.fresh && busy == nil {
+	case d.fresh && busy == nil:
 		d.fresh = false
 		return nil
-	}
-	if len(e.At) == 0 {
+	case len(e.At) == 0:
 		return nil
 	}
-	d.keep(e)
-	return d.note(e)
+	return d.record(e)
 }
 
-// times runs the listed places. A worker that is lost costs its round.
+// times runs the listed places. A process that is lost costs its round.
 func (d *driver) times(ctx context.Context, list []int) (entry, error) {
-	e := entry{Accelerator: d.k}
+	var e entry
 	add := func(i int, t time.Duration) { e.At, e.Times = append(e.At, i), append(e.Times, t) }
 	if d.stray >= strays {
 		for _, i := range list {
@@ -341,13 +300,8 @@ func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 		}
 		return e, nil
 	}
-	a, err := d.call(ctx, request{Ask: askRun, Places: list}, d.Timeout+10*d.longest, nil)
-	var lost lostError
-	if errors.As(err, &lost) {
-		d.stray++
-		return e, nil
-	}
-	if err != nil {
+	a, ok, err := d.ask(ctx, request{Ask: askRun, Places: list}, d.Timeout+10*d.longest)
+	if !ok {
 		return e, err
 	}
 	for n, t := range a.Times {
@@ -359,22 +313,7 @@ func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 	return e, nil
 }
 
-// keep takes what a round gave.
-func (d *driver) keep(e entry) {
-	to := d.solo
-	if e.Beside != nil {
-		to = d.beside[*e.Beside]
-	} else {
-		d.rounds++
-	}
-	for n, i := range e.At {
-		if p := d.known[i]; len(to[p]) < maxSamples {
-			to[p] = append(to[p], e.Times[n])
-		}
-	}
-}
-
-// occupy makes the worker busy; false if it cannot be.
+// occupy makes the process busy; false if it cannot be.
 func (d *driver) occupy(ctx context.Context) (bool, error) {
 	if err := d.start(ctx); err != nil {
 		return false, err
@@ -383,22 +322,18 @@ func (d *driver) occupy(ctx context.Context) (bool, error) {
 	if len(list) == 0 {
 		return false, nil
 	}
-	a, err := d.call(ctx, request{Ask: askBusy, Places: list}, d.Timeout, nil)
-	if errors.As(err, new(lostError)) {
-		d.stray++
-		return false, nil
-	}
-	return a.Failed == "", err
+	a, ok, err := d.ask(ctx, request{Ask: askBusy, Places: list}, d.Timeout)
+	return ok && a.Failed == "", err
 }
 
-// rest ends what occupy began.
-func (d *driver) rest() error {
-	_, err := d.call(context.Background(), request{Ask: askRest}, d.Timeout, nil)
+// ask is call where no place is to blame for a process that is lost: it is counted, and ok is false.
+func (d *driver) ask(ctx context.Context, r request, timeout time.Duration) (a reply, ok bool, err error) {
+	a, err = d.call(ctx, r, timeout, nil)
 	if errors.As(err, new(lostError)) {
 		d.stray++
-		return nil
+		return a, false, nil
 	}
-	return err
+	return a, err == nil, err
 }
 
 // once asks for something that may fail without harm.
@@ -406,32 +341,57 @@ func (d *driver) once(ctx context.Context, r request, timeout time.Duration) (re
 	if err := d.start(ctx); err != nil {
 		return reply{}, err
 	}
-	a, err := d.call(ctx, r, timeout, nil)
-	if errors.As(err, new(lostError)) {
-		d.stray++
-	}
+	a, _, _ := d.ask(ctx, r, timeout)
 	return a, nil
 }
 
-// replay takes an entry of the journal.
-func (d *driver) replay(e entry) error {
+// record takes what is new, and writes it to the journal.
+func (d *driver) record(e entry) error {
+	e.Accelerator = d.k
+	if err := d.take(e); err != nil {
+		return err
+	}
+	return d.note(e)
+}
+
+// take takes an entry, of the journal or new.
+func (d *driver) take(e entry) error {
 	switch {
 	case e.Places != nil:
 		d.known = e.Places
 	case e.Loaded != nil:
 		d.loads[e.Loaded.place] = *e.Loaded
 	case e.Failed != nil:
-		d.failed(e.Failed.place, e.Failed.Reason)
+		p := e.Failed.place
+		if d.tried[p]++; d.tried[p] >= attempts {
+			d.dead[p] = fmt.Sprintf("failed %d times: %s", attempts, e.Failed.Reason)
+		}
 	case e.Peak != nil:
 		d.peak = e.Peak
 	case e.Gaps != nil:
 		d.gaps = e.Gaps
 	default:
-		if len(e.At) != len(e.Times) || e.Beside != nil && !in(*e.Beside, len(d.Specs)) ||
-			slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
-			return errors.New("a round of places that do not exist")
+		return d.keep(e)
+	}
+	return nil
+}
+
+// keep takes what a round gave.
+func (d *driver) keep(e entry) error {
+	if len(e.At) != len(e.Times) || e.Busy != nil && !in(*e.Busy, len(d.Accelerators)) ||
+		slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
+		return errors.New("a round of places that do not exist")
+	}
+	to := d.solo
+	if e.Busy != nil {
+		to = d.crowded[*e.Busy]
+	} else {
+		d.rounds++
+	}
+	for n, i := range e.At {
+		if p := d.known[i]; len(to[p]) < maxSamples {
+			to[p] = append(to[p], e.Times[n])
 		}
-		d.keep(e)
 	}
 	return nil
 }

@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// What was timed enough is timed no more, on that accelerator; originals are
-// never asked about.
+// What was timed enough is timed no more, on that accelerator; originals are never asked about.
 func TestEnough(t *testing.T) {
 	tk := task(t)
 	n := tk.Networks[0]

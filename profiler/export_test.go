@@ -68,8 +68,7 @@ func TestWriteCSV(t *testing.T) {
 	}
 }
 
-// Every sample is a result with its configuration, under a name whose parts
-// come back as they were.
+// Every sample is a result with its configuration, under a name whose parts come back as they were.
 func TestWriteBenchfmt(t *testing.T) {
 	p := synthetic(2, 16, noisy(1, flat))
 	p.Models[0].Name = "a net 100%/x"

@@ -13,8 +13,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 )
 
-// Whatever a document with a right checksum holds, reading and using it ends
-// with a result or an error.
+// Whatever a document with a right checksum holds, reading and using it ends with a result or an error.
 func FuzzRead(f *testing.F) {
 	cell := `{"model":0,"layer":0,"implementation":0,"accelerator":0,"n":1,"min_ns":1,"mean_ns":2,"p50_ns":2,"p90_ns":3,"p95_ns":3,"p99_ns":4,"p50_low_ns":1,"p50_high_ns":3}`
 	good := `{"created":"","host":{"os":"","arch":"","logical_cores":1,"allowed_cores":[0],"load_1m":0,"memory_bytes":0,"vulkan":{},"cuda":{}},"onnxruntime":"",` +

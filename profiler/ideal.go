@@ -2,10 +2,8 @@ package profiler
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -15,10 +13,11 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
-// The ideal work that tells an accelerator's roofline is made larger until it
-// takes long, or is as large as it may become: a GPU needs more than a core.
+// The ideal work that tells an accelerator's roofline is made larger until it takes long, or is as large as it may
+// become: a GPU needs more than a core.
 const (
 	idealLong = 4 * time.Millisecond
 	idealRuns = 8
@@ -27,11 +26,11 @@ const (
 	leastCopy = 16 << 20 // elements; beyond what caches hold
 )
 
-// measurePeak measures an accelerator's roofline.
+// measurePeak measures an accelerator's roofline: a product with a square matrix of weights, and a copy.
 func measurePeak(a runtime.Accelerator) (*Peak, error) {
 	p := &Peak{}
 	for side := int64(leastSide); ; side *= 2 {
-		took, err := ideal(a, product(side))
+		took, err := ideal(a, "MatMul", []int64{side, side}, true)
 		if err != nil {
 			return nil, fmt.Errorf("matrix product: %w", err)
 		}
@@ -40,7 +39,7 @@ func measurePeak(a runtime.Accelerator) (*Peak, error) {
 			break
 		}
 	}
-	took, err := ideal(a, copying(leastCopy))
+	took, err := ideal(a, "Identity", []int64{leastCopy}, false)
 	if err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
 	}
@@ -48,41 +47,28 @@ func measurePeak(a runtime.Accelerator) (*Peak, error) {
 	return p, nil
 }
 
-// ideal is the least time that a unit takes.
-func ideal(a runtime.Accelerator, u runtime.Unit) (time.Duration, error) {
+// ideal is the least time that an operator takes on a tensor, and on weights of the same shape.
+func ideal(a runtime.Accelerator, op string, shape []int64, weighted bool) (time.Duration, error) {
+	u := idealUnit(op, shape, weighted)
 	k, err := a.Prepare(u)
 	if err != nil {
 		return 0, err
 	}
 	defer k.Close()
-	var in, out []*runtime.Tensor
-	defer func() {
-		for _, t := range slices.Concat(in, out) {
-			t.Close()
-		}
-	}()
-	for _, list := range []struct {
-		infos []models.Tensor
-		to    *[]*runtime.Tensor
-	}{{u.Inputs, &in}, {u.Outputs, &out}} {
-		for _, info := range list.infos {
-			t, err := runtime.NewTensor(info, make([]byte, info.Bytes()))
-			if err != nil {
-				return 0, err
-			}
-			*list.to = append(*list.to, t)
-		}
+	in, err := runtime.NewTensor(u.Inputs[0], uneven(u.Inputs[0]))
+	if err != nil {
+		return 0, err
 	}
-	// Zeros would do for the clock, but not for a processor that skips them.
-	for _, t := range in {
-		for i := 0; i+4 <= len(t.Data); i += 4 {
-			binary.LittleEndian.PutUint32(t.Data[i:], math.Float32bits(float32(i%1021)/1021))
-		}
+	defer in.Close()
+	out, err := runtime.NewTensor(u.Outputs[0], make([]byte, u.Outputs[0].Bytes()))
+	if err != nil {
+		return 0, err
 	}
+	defer out.Close()
 	best := time.Duration(math.MaxInt64)
 	for n := range idealRuns {
 		begin := time.Now()
-		if err := k.Run(in, out); err != nil {
+		if err := k.Run([]*runtime.Tensor{in}, []*runtime.Tensor{out}); err != nil {
 			return 0, err
 		}
 		took := max(1, time.Since(begin))
@@ -94,51 +80,46 @@ func ideal(a runtime.Accelerator, u runtime.Unit) (time.Duration, error) {
 	return best, nil
 }
 
-// product multiplies two square matrices, the second of which is a weight.
-func product(side int64) runtime.Unit {
-	in := models.Tensor{Name: "a", Type: ort.Float, Shape: []int64{side, side}}
-	out := models.Tensor{Name: "c", Type: ort.Float, Shape: []int64{side, side}}
-	weights := make([]byte, 4*side*side)
-	for i := 0; i < len(weights); i += 4 {
-		binary.LittleEndian.PutUint32(weights[i:], math.Float32bits(float32(i%1019)/1019))
+// uneven is data for a tensor. Zeros would do for the clock, but not for a processor that skips them.
+func uneven(t models.Tensor) []byte {
+	data := make([]byte, t.Bytes())
+	for i, v := 0, ort.Numbers[float32](data); i < len(v); i++ {
+		v[i] = float32(4*i%1021) / 1021
 	}
-	w := &pb.TensorProto{Name: proto.String("b"), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: []int64{side, side}, RawData: weights}
-	return idealUnit("MatMul", []string{"a", "b"}, in, out, w)
+	return data
 }
 
-// copying copies a tensor of so many elements.
-func copying(elements int64) runtime.Unit {
-	in := models.Tensor{Name: "a", Type: ort.Float, Shape: []int64{elements}}
-	out := models.Tensor{Name: "c", Type: ort.Float, Shape: []int64{elements}}
-	return idealUnit("Identity", []string{"a"}, in, out)
-}
-
-func idealUnit(op string, inputs []string, in, out models.Tensor, weights ...*pb.TensorProto) runtime.Unit {
-	info := func(t models.Tensor) *pb.ValueInfoProto {
-		shape := &pb.TensorShapeProto{}
+// idealUnit is an operator that makes the tensor c of a and, if it is weighted, of the weights b.
+func idealUnit(op string, shape []int64, weighted bool) runtime.Unit {
+	in := models.Tensor{Name: "a", Type: ort.Float, Shape: shape}
+	out := models.Tensor{Name: "c", Type: ort.Float, Shape: shape}
+	info := func(t models.Tensor) []*pb.ValueInfoProto {
+		dims := &pb.TensorShapeProto{}
 		for _, d := range t.Shape {
-			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+			dims.Dim = append(dims.Dim,
+				&pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
 		}
-		return &pb.ValueInfoProto{Name: proto.String(t.Name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
-			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(t.Type)), Shape: shape}}}}
+		return []*pb.ValueInfoProto{{Name: proto.String(t.Name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
+			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(t.Type)), Shape: dims}}}}}
+	}
+	node := &pb.NodeProto{OpType: proto.String(op), Input: []string{in.Name}, Output: []string{out.Name}}
+	graph := &pb.GraphProto{Name: proto.String("ideal"), Input: info(in), Output: info(out), Node: []*pb.NodeProto{node}}
+	if weighted {
+		node.Input = append(node.Input, "b")
+		graph.Initializer = []*pb.TensorProto{{Name: proto.String("b"),
+			DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: shape, RawData: uneven(in)}}
 	}
 	data, err := proto.Marshal(&pb.ModelProto{
-		IrVersion:   proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{
-			Name: proto.String("ideal"), Input: []*pb.ValueInfoProto{info(in)}, Output: []*pb.ValueInfoProto{info(out)}, Initializer: weights,
-			Node: []*pb.NodeProto{{OpType: proto.String(op), Input: inputs, Output: []string{out.Name}}},
-		},
-	})
+		IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}, Graph: graph})
 	if err != nil {
 		panic("profiler: " + err.Error()) // a model of constants
 	}
 	return runtime.Unit{Name: "ideal " + op, ONNX: data, Inputs: []models.Tensor{in}, Outputs: []models.Tensor{out}}
 }
 
-// gaps plays the traffic on the real executor and lists the times between the
-// end of a layer and the start of the next on one accelerator.
-func gaps(ex *runtime.Executor, traffic sched.Traffic, accelerator int) ([]time.Duration, error) {
+// gaps plays the traffic on the real executor and lists the times between the end of a layer and the start of the next
+// on one accelerator.
+func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time.Duration, error) {
 	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true})
 	if err != nil {
 		return nil, err

@@ -15,15 +15,14 @@ import (
 	"time"
 )
 
-// A journal keeps what has been measured while a measurement runs: a line of
-// JSON per entry behind its checksum, each written at once when it is known. A
-// process that is killed loses what was under way; the next one goes on from
+// A journal keeps what has been measured while a measurement runs: a line of JSON per entry behind its checksum, each
+// written at once when it is known. A process that is killed loses what was under way; the next one continues from
 // there. A last line that was cut is no damage; anything else is.
 
-// ErrJournal is wrapped by errors about a journal that cannot be gone on with.
+// ErrJournal is wrapped by errors about a journal that cannot be continued.
 var ErrJournal = errors.New("unfinished measurement")
 
-const journalVersion = 1
+const journalVersion = 2 // 2: rounds next to a busy accelerator name it busy
 
 // heading is the first line of a journal: what it is a measurement of.
 type heading struct {
@@ -44,27 +43,15 @@ type entry struct {
 	Failed *failure      `json:"failed,omitempty"`
 	Peak   *Peak         `json:"peak,omitempty"`
 	Gaps   Times         `json:"gaps_ns,omitempty"`
-	// Round: the times of the places At, beside the busy accelerator Beside if
-	// that is not nil.
-	At     []int `json:"at,omitempty"`
-	Times  Times `json:"times_ns,omitempty"`
-	Beside *int  `json:"beside,omitempty"`
+	// Round: the times of the places At, next to the accelerator Busy if that is not nil.
+	At    []int `json:"at,omitempty"`
+	Times Times `json:"times_ns,omitempty"`
+	Busy  *int  `json:"busy,omitempty"`
 }
 
-// failure is one time that a worker was lost in a place, or that a place failed.
-type failure struct {
-	place
-	Reason string `json:"reason"`
-}
-
-type journal struct {
-	f    *os.File
-	held func() // lets go of the lock
-}
-
-// openJournal opens or makes the journal at path and returns what is in it. It
-// is locked against other processes until it is closed.
-func openJournal(path string, head heading) (*journal, []entry, error) {
+// openJournal opens or makes the journal at path and returns what is in it. It is locked against other processes until
+// it is closed.
+func openJournal(path string, head heading) (*os.File, []entry, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("profile journal: %w", err)
 	}
@@ -72,36 +59,35 @@ func openJournal(path string, head heading) (*journal, []entry, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("profile journal: %w", err)
 	}
-	j := &journal{f: f}
-	entries, err := j.open(head)
+	entries, err := continueJournal(f, head)
 	if err != nil {
-		j.close()
+		f.Close()
 		return nil, nil, fmt.Errorf("%w %s: %w", ErrJournal, path, err)
 	}
-	return j, entries, nil
+	return f, entries, nil
 }
 
-func (j *journal) open(head heading) ([]entry, error) {
-	held, err := lock(j.f)
-	if err != nil {
+// continueJournal checks and reads what there is, and goes to where the next line belongs.
+func continueJournal(f *os.File, head heading) ([]entry, error) {
+	if err := lock(f); err != nil {
 		return nil, fmt.Errorf("another process is at it: %w", err)
 	}
-	j.held = held
-	was, entries, size, err := readJournal(j.f)
+	was, entries, size, err := readJournal(f)
 	if err != nil {
 		return nil, err
 	}
 	if was != nil && was.Key != head.Key {
-		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: finish it as it was begun, or remove it", was.Created)
+		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: finish it as it was begun, or remove it",
+			was.Created)
 	}
-	if err := j.f.Truncate(size); err != nil {
+	if err := f.Truncate(size); err != nil {
 		return nil, err
 	}
-	if _, err := j.f.Seek(size, io.SeekStart); err != nil {
+	if _, err := f.Seek(size, io.SeekStart); err != nil {
 		return nil, err
 	}
 	if was == nil {
-		return nil, j.line(head)
+		return nil, writeLine(f, head)
 	}
 	return entries, nil
 }
@@ -166,35 +152,16 @@ func checked(line []byte) ([]byte, bool) {
 	return data, string(line[:sumLength]) == sum(data)
 }
 
-func (j *journal) line(v any) error {
+// writeLine writes a line at once: a process that ends in between leaves all of it or a cut line.
+func writeLine(f *os.File, v any) error {
 	data, err := json.Marshal(v)
 	if err == nil {
-		// One write: a process that ends in between leaves all of it or a cut
-		// line.
-		_, err = fmt.Fprintf(j.f, "%s %s\n", sum(data), data)
+		_, err = fmt.Fprintf(f, "%s %s\n", sum(data), data)
 	}
 	if err != nil {
 		return fmt.Errorf("profile journal: %w", err)
 	}
 	return nil
-}
-
-// add writes an entry.
-func (j *journal) add(e entry) error {
-	if j == nil {
-		return nil
-	}
-	return j.line(e)
-}
-
-func (j *journal) close() {
-	if j == nil {
-		return
-	}
-	if j.held != nil {
-		j.held()
-	}
-	j.f.Close()
 }
 
 // RemoveJournal forgets the unfinished measurement at path, if there is one.
@@ -205,9 +172,8 @@ func RemoveJournal(path string) error {
 	return nil
 }
 
-// PreviousCut is the cut of a model that a profile at path has, or the journal
-// of an unfinished one, for the same model and granularity; empty if neither
-// has it. Splitting by it makes the layers that were measured.
+// PreviousCut is the cut of a model that a profile at path has, or the journal of an unfinished one, for the same model
+// and granularity; empty if neither has it. Splitting by it makes the layers that were measured.
 func PreviousCut(path, journal, sha256, granularity string) string {
 	var all []Model
 	if p, err := Read(path); err == nil {

@@ -7,16 +7,17 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/terastal/terastal/runtime"
 	"pgregory.net/rapid"
 )
 
-// Whatever a journal holds, reading and replaying it ends with a result or an
-// error, and what is read up to is whole lines.
+// Whatever a journal holds, reading and replaying it ends with a result or an error, and what is read up to is whole
+// lines.
 func FuzzJournal(f *testing.F) {
 	line := func(s string) string { return sum([]byte(s)) + " " + s + "\n" }
 	head := line(fmt.Sprintf(`{"terastal_profile_journal":%d,"key":"k","created":"now"}`, journalVersion))
 	places := line(`{"k":0,"places":[{"do":"layer","model":0},{"do":"chain","model":0}]}`)
-	f.Add([]byte(head + places + line(`{"k":0,"at":[0,1],"times_ns":"5 6"}`) + line(`{"k":0,"at":[0],"times_ns":"5","beside":1}`)))
+	f.Add([]byte(head + places + line(`{"k":0,"at":[0,1],"times_ns":"5 6"}`) + line(`{"k":0,"at":[0],"times_ns":"5","busy":1}`)))
 	f.Add([]byte(head + line(`{"k":0,"failed":{"do":"layer","model":0,"reason":"x"}}`) + line(`{"k":1,"gaps_ns":"1"}`)))
 	f.Add([]byte(head + line(`{"k":0,"at":[7],"times_ns":"5"}`)))
 	f.Add([]byte(head[:20]))
@@ -28,21 +29,23 @@ func FuzzJournal(f *testing.F) {
 		if size > int64(len(data)) || size > 0 && data[size-1] != '\n' || (was == nil) != (size == 0) {
 			t.Fatalf("whole lines up to %d of %d bytes, heading %v", size, len(data), was)
 		}
-		m := &measurement{Task: Task{Specs: specsOf(2)}}
+		m := &measurement{Task: Task{Accelerators: make([]runtime.Spec, 2)}}
 		d := newDriver(m, 0)
 		for _, e := range entries {
-			if d.replay(e) != nil {
+			if d.take(e) != nil {
 				return
 			}
 		}
 		d.chains()
 		d.interference()
-		d.cells()
+		for _, p := range d.known {
+			d.cell(p)
+		}
 	})
 }
 
-// A round has every wanted place once, layers of a model in rising order within
-// a piece, and is not always in the same order.
+// A round has every wanted place once, layers of a model in rising order within a piece, and is not always in the same
+// order.
 func TestShuffled(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var places []place

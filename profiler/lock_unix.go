@@ -8,10 +8,5 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes an advisory lock that ends with the process.
-func lock(f *os.File) (func(), error) {
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, err
-	}
-	return func() { unix.Flock(int(f.Fd()), unix.LOCK_UN) }, nil
-}
+// lock takes an advisory lock that ends when the file is closed.
+func lock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }

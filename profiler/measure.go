@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,63 +9,56 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/runtime"
 )
 
 // Task is what is to be measured.
 type Task struct {
-	Specs    []runtime.Spec
+	// Accelerators are those of the system, in the order of the profile.
+	Accelerators []runtime.Spec
+	// Networks are the models in layers, with their variants.
 	Networks []*runtime.Network
-	// Granularity names how each network was split.
-	Granularity []string
-	// Start starts the worker of an accelerator in a process of its own, with the
-	// function [Start].
+	// Seed makes the networks' inputs, and orders the layers within each round.
+	Seed uint64
+	// Start starts the measuring process of an accelerator, by index, with the function [Start]. If it is nil, all
+	// accelerators are measured in this process: for those that are trusted not to crash it.
 	Start func(accelerator int) (Conn, error)
-	// Accelerators, open, are measured in this process if Start is nil: for those
-	// that are trusted not to crash it.
-	Accelerators []runtime.Accelerator
+	// Open opens an accelerator in the process that measures it; nil stands for [runtime.OpenORT].
+	Open func(runtime.Spec) (runtime.Accelerator, error)
 }
 
 // Options of a measurement.
 type Options struct {
-	// Precision is the half-width of the median's 95 % confidence interval, as
-	// a share of the median, at which a cell is done. Zero means 2 %.
+	// Precision is the half-width of the median's 95 % confidence interval, as a share of the median, at which a cell
+	// is done. Zero means 2 %.
 	Precision float64
-	// Budget bounds the time spent measuring, after everything has been loaded;
-	// cells that are not done by then are marked unstable. A dozen rounds are
-	// made all the same unless they take three times the budget. Zero means 20 s.
+	// Budget bounds the time spent measuring, after everything has been loaded; cells that are not done by then are
+	// marked unstable. A dozen rounds are made all the same unless they take three times the budget. Zero means 20 s.
 	Budget time.Duration
-	// Timeout is how long a single layer may take before its worker is taken to
-	// hang. Zero means 30 s.
+	// Timeout is how long a single layer may take before its process is taken to hang. Zero means 30 s.
 	Timeout time.Duration
-	// Seed orders the layers within each round.
-	Seed uint64
-	// Journal is a file that keeps what has been measured while the measurement
-	// runs; one that an earlier measurement of the same left is gone on with. It
-	// stays there: remove it ([RemoveJournal]) when the profile is written.
-	// Empty means none.
+	// Journal is a file that keeps what has been measured while the measurement runs; one that an earlier measurement
+	// of the same left is continued. It stays there: remove it ([RemoveJournal]) when the profile is written. Empty
+	// means none.
 	Journal string
-	// Progress, if not nil, is called with what is going on and the share of it
-	// that is done, 0 to 1, from any goroutine.
+	// Progress, if not nil, is called with what is being done and the share of it that is complete, 0 to 1, from any
+	// goroutine.
 	Progress func(what string, share float64)
-	// Enough, if not nil, is asked every few rounds about an implementation that
-	// is no original, with its times so far, sorted: true when it need not be
-	// timed any more, however little is known.
+	// Enough, if not nil, is asked every few rounds about an implementation that is no original, with its times so far,
+	// sorted: true when it need not be timed any more, however little is known.
 	Enough func(model, layer, implementation, accelerator int, times []time.Duration) bool
-	// Now is when the measurement is made, for the document.
-	Now time.Time
-	// Host and ORT go into the document.
-	Host hostinfo.Info
-	ORT  string
-	// Counters, if not nil, reads what disturbs measurements on this machine; its
-	// growth while measuring becomes warnings.
-	Counters func() hostinfo.Counters
+	// Now and Host go into the document: when and where it is measured. Their zero values mean the present, and
+	// [ThisHost] at the beginning of the measurement.
+	Now  time.Time
+	Host Host
 }
 
 const (
@@ -72,21 +66,20 @@ const (
 	maxSamples  = 4096 // per cell; bounds memory
 	keptSamples = 128  // per cell, in the document
 
-	// Every so many cycles through all accelerators, one has whole models too, and
-	// one has every accelerator measured beside every other.
+	// Every so many cycles through all accelerators, one has whole models too, and one has every accelerator measured
+	// next to every other.
 	chainsEvery = 8
 	chainsAt    = 1 // the first round does not count
 	minChains   = 4 // unless the budget ends
 	besideEvery = 8
 	besideAt    = 5
 
-	// enoughEvery is after how many cycles it is asked what need not be timed any
-	// more, and leastTimes how often that has been timed at least.
+	// enoughEvery is after how many cycles it is asked what need not be timed any more, and leastTimes how often that
+	// has been timed at least.
 	enoughEvery = 4
 	leastTimes  = 3
 
-	// leastRenewed is the budget from which on loading everything again is worth
-	// its time.
+	// leastRenewed is the budget from which on loading everything again is worth its time.
 	leastRenewed = 5 * time.Second
 
 	dispatchTime = 300 * time.Millisecond
@@ -95,27 +88,23 @@ const (
 
 // Measure times every layer of the task's networks on every accelerator.
 //
-// When ctx ends, it stops after the layers under way and returns what it has
-// with the context's error; the profile is then marked partial, or nil when
-// there is nothing yet.
+// When ctx ends, it stops after the layers under way and returns what it has with the context's error; the profile is
+// then marked partial, or nil when there is nothing yet.
 func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
-	if o.Precision == 0 {
-		o.Precision = 0.02
-	}
-	if o.Budget == 0 {
-		o.Budget = 20 * time.Second
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
-	}
+	o.Precision = cmp.Or(o.Precision, 0.02)
+	o.Budget = cmp.Or(o.Budget, 20*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	if o.Progress == nil {
 		o.Progress = func(string, float64) {}
 	}
+	if o.Host.LogicalCores == 0 {
+		o.Host = ThisHost()
+	}
 	if t.Start == nil {
-		t.Start = t.local
+		t.Start = func(k int) (Conn, error) { return inProcess(t, k), nil }
 	}
 	m := &measurement{Task: t, Options: o}
-	for k := range t.Specs {
+	for k := range t.Accelerators {
 		m.drivers = append(m.drivers, newDriver(m, k))
 	}
 	defer m.close()
@@ -126,28 +115,22 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
-	p := m.profile()
-	if err != nil {
-		if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
-			return nil, ctx.Err()
-		}
-		p.Partial = true
-		p.warn(WarnPartial, "the measurement was stopped before its end")
-		return p, ctx.Err()
+	p, incomplete := m.profile(err != nil)
+	if err == nil {
+		return p, incomplete
 	}
-	return p, nil
-}
-
-// local starts a worker in this process.
-func (t *Task) local(k int) (Conn, error) {
-	return inProcess(Setup{Networks: t.Networks, Specs: t.Specs, Index: k, Accelerator: t.Accelerators[k]}), nil
+	if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
+		return nil, ctx.Err()
+	}
+	p.warn(WarnPartial, "the measurement was stopped before its end")
+	return p, ctx.Err()
 }
 
 type measurement struct {
 	Task
 	Options
 	drivers []*driver
-	journal *journal
+	journal *os.File
 	before  time.Duration // spent by those who began it
 
 	mu    sync.Mutex // guards the journal, loads and begin
@@ -163,7 +146,7 @@ type measurement struct {
 func (m *measurement) open() error {
 	for _, n := range m.Networks {
 		for l := range n.Layers {
-			m.cells += (1 + len(n.Variants[l])) * len(m.Specs)
+			m.cells += (1 + len(n.Variants[l])) * len(m.Accelerators)
 		}
 	}
 	if m.Journal == "" {
@@ -171,9 +154,9 @@ func (m *measurement) open() error {
 	}
 	var entries []entry
 	var err error
-	head := heading{Journal: journalVersion, Key: m.key(), Created: m.Now.UTC().Format(time.RFC3339)}
-	for i, n := range m.Networks {
-		model := describe(n, m.Granularity[i])
+	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now)}
+	for _, n := range m.Networks {
+		model := describe(n)
 		model.Layers = nil
 		head.Models = append(head.Models, model)
 	}
@@ -185,7 +168,7 @@ func (m *measurement) open() error {
 		if !in(e.Accelerator, len(m.drivers)) {
 			err = errors.New("an accelerator that does not exist")
 		} else {
-			err = m.drivers[e.Accelerator].replay(e)
+			err = m.drivers[e.Accelerator].take(e)
 		}
 		if err != nil {
 			return fmt.Errorf("%w %s: line %d: %w: remove the file", ErrJournal, m.Journal, n+2, err)
@@ -199,12 +182,10 @@ func (m *measurement) open() error {
 func (m *measurement) key() string {
 	h := sha256.New()
 	e := json.NewEncoder(h)
-	e.Encode([]any{version, m.ORT, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Specs, m.Granularity, m.Seed})
+	e.Encode([]any{version, ort.Version, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Accelerators, m.Seed})
 	for _, n := range m.Networks {
-		e.Encode(n.Name)
-		e.Encode(n.Model.SHA256())
+		e.Encode(describe(n))
 		for l := range n.Layers {
-			e.Encode(n.Layers[l].SHA256)
 			for _, v := range n.Variants[l] {
 				e.Encode(v.ONNX)
 			}
@@ -219,14 +200,17 @@ func (m *measurement) close() {
 		all.Go(func() { d.close() })
 	}
 	all.Wait()
-	m.journal.close()
+	m.journal.Close() // nil if there is none
 }
 
 // note writes to the journal.
 func (m *measurement) note(e entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.journal.add(e)
+	if m.journal == nil {
+		return nil
+	}
+	return writeLine(m.journal, e)
 }
 
 // loading counts a cell that was loaded.
@@ -247,9 +231,7 @@ func (m *measurement) measure(ctx context.Context) error {
 		return err
 	}
 	m.begin = time.Now()
-	if m.Counters != nil {
-		m.counted = m.Counters()
-	}
+	m.counted = hostinfo.ReadCounters(hostinfo.This())
 	for n := 0; ; n++ {
 		if err := m.cycle(ctx, n); err != nil {
 			return err
@@ -266,7 +248,7 @@ func (m *measurement) measure(ctx context.Context) error {
 	}
 }
 
-// start has all workers loaded and warm.
+// start has all measuring processes loaded and warm.
 func (m *measurement) start(ctx context.Context) error {
 	errs := make([]error, len(m.drivers))
 	var all sync.WaitGroup
@@ -277,15 +259,14 @@ func (m *measurement) start(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// renewable reports whether workers are to be replaced once, at half time. How
-// memory happens to be laid out in a process makes layers some percent faster
-// or slower in all of its runs; two processes average over that, and what they
+// renewable reports whether the processes are to be replaced once, at half time. How memory happens to be laid out in a
+// process makes layers some percent faster or slower in all of its runs; two processes average over that, and what they
 // differ by says how far repeated measurements do.
 func (m *measurement) renewable() bool {
 	return !m.renewed && m.before == 0 && m.Budget >= leastRenewed
 }
 
-// renew replaces all workers. The time it takes is not measuring time.
+// renew replaces all processes. The time it takes is not measuring time.
 func (m *measurement) renew(ctx context.Context) error {
 	m.renewed = true
 	begin := time.Now()
@@ -308,8 +289,8 @@ func (m *measurement) peaks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.peak = a.Peak; d.peak != nil {
-			if err := m.note(entry{Accelerator: d.k, Peak: d.peak}); err != nil {
+		if a.Peak != nil {
+			if err := d.record(entry{Peak: a.Peak}); err != nil {
 				return err
 			}
 		}
@@ -317,8 +298,7 @@ func (m *measurement) peaks(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// cycle is a round on every accelerator that needs more, and every so often
-// what is measured beside.
+// cycle is a round on every accelerator that needs more, and every so often one on each while each other is busy.
 func (m *measurement) cycle(ctx context.Context, n int) error {
 	for _, d := range m.drivers {
 		if n > 0 && d.satisfied {
@@ -411,14 +391,13 @@ func precise(sorted []time.Duration, target float64) bool {
 	return len(sorted) >= minSamples && float64(high-low)/2 <= target*float64(stats.Quantile(sorted, 0.5))
 }
 
-// dispatches measures what the executor needs between layers, where models are
-// not so slow that it could not matter.
+// dispatches measures what the executor needs between layers, where models are not so slow that it could not matter.
 func (m *measurement) dispatches(ctx context.Context) error {
 	for _, d := range m.drivers {
 		var chains time.Duration
 		for p, times := range d.solo {
 			if p.Do == chainRun {
-				chains += stats.Quantile(stats.Sorted(times), 0.5)
+				chains += median(times)
 			}
 		}
 		length := max(dispatchTime, 4*chains)
@@ -429,8 +408,8 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.gaps = a.Times; len(d.gaps) > 0 {
-			if err := m.note(entry{Accelerator: d.k, Gaps: d.gaps}); err != nil {
+		if len(a.Times) > 0 {
+			if err := d.record(entry{Gaps: a.Times}); err != nil {
 				return err
 			}
 		}

@@ -1,12 +1,11 @@
 package profiler
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/terastal/terastal/runtime"
 )
 
 // ErrMatch is wrapped when the layers of two profiles do not fit.
@@ -14,19 +13,16 @@ var ErrMatch = errors.New("layers do not match")
 
 // MergeOptions say how Merge finds the layers that belong together.
 type MergeOptions struct {
-	// Models names the profile's model for a model of the table; others have
-	// the same name in both.
+	// Models names the profile's model for a model of the table; others have the same name in both.
 	Models map[string]string
-	// ByOrder matches layers by their position in place of their names; the
-	// counts must agree.
+	// ByOrder matches layers by their position in place of their names; the counts must agree.
 	ByOrder bool
 }
 
-// Merge returns the profile with the accelerators of a table beside its own.
-// Every layer of a model that both have must be matched. Models of the table
-// that the profile does not have are left out, with a warning; a table's own
-// implementations are added, and cannot run on the measured accelerators. What
-// the table does not have cannot run on its accelerators.
+// Merge returns the profile with the accelerators of a table added to its own. Every layer of a model that both have
+// must be matched. Models of the table that the profile does not have are left out, with a warning; a table's own
+// implementations are added, and cannot run on the measured accelerators. What the table does not have cannot run on
+// its accelerators.
 func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 	for name, as := range o.Models {
 		if t.model(name) < 0 {
@@ -37,22 +33,20 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 		}
 	}
 	for _, s := range t.Accelerators {
-		if slices.Contains(p.acceleratorNames(), s.Name) {
-			return nil, fmt.Errorf("%w: the profile has an accelerator %q already: give the table's another name", ErrMatch, s.Name)
+		if p.accelerator(s.Name) >= 0 {
+			return nil, fmt.Errorf("%w: the profile has an accelerator %q already: give the table's another name",
+				ErrMatch, s.Name)
 		}
 	}
-	out := p.clone()
-	first := len(out.Accelerators)
-	out.Accelerators = append(out.Accelerators, t.Accelerators...)
-	given := map[[4]int]*Cell{}
+	out := *p
+	out.Accelerators = slices.Concat(p.Accelerators, t.Accelerators)
+	out.Warnings, out.Models = slices.Clone(p.Warnings), slices.Clone(p.Models)
+	given := map[cellIndex]*Cell{}
 	var left []string
 	owner := map[int]string{}
 	for m := range t.Models {
 		name := t.Models[m].Name
-		as, ok := o.Models[name]
-		if !ok {
-			as = name
-		}
+		as := cmp.Or(o.Models[name], name)
 		to := out.model(as)
 		if to < 0 {
 			left = append(left, name)
@@ -62,215 +56,162 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 			return nil, fmt.Errorf("%w: the table's models %q and %q are both %q of the profile", ErrMatch, other, name, as)
 		}
 		owner[to] = name
-		if err := out.take(t, m, to, first, o.ByOrder, given); err != nil {
+		at := cellIndex{model: to, accelerator: len(p.Accelerators)}
+		if err := out.take(t, m, at, o.ByOrder, given); err != nil {
 			return nil, err
 		}
 	}
 	if len(left) == len(t.Models) {
-		return nil, fmt.Errorf("%w: the table has models %s, the profile %s: name those that are the same with a model map", ErrMatch, quoted(t.modelNames()), quoted(p.modelNames()))
+		return nil, fmt.Errorf("%w: the table has models %s, the profile %s: name those that are the same with a model map",
+			ErrMatch, quoted(t.modelNames()), quoted(p.modelNames()))
 	}
 	if len(left) > 0 {
-		out.Warnings = append(out.Warnings, Warning{WarnImport, "the table's models " + quoted(left) + " are not in the profile and were left out"})
+		out.warn(WarnImport, "the table's models %s are not in the profile and were left out", quoted(left))
 	}
-	out.fillCells(p, given)
-	if _, err := out.table(); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// clone copies what Merge changes.
-func (p *Profile) clone() *Profile {
-	out := *p
-	out.Accelerators = slices.Clone(p.Accelerators)
-	out.Warnings = slices.Clone(p.Warnings)
-	out.Models = slices.Clone(p.Models)
-	for m := range out.Models {
-		out.Models[m].Layers = slices.Clone(out.Models[m].Layers)
-		for l := range out.Models[m].Layers {
-			x := &out.Models[m].Layers[l]
-			x.Implementations = slices.Clone(x.Implementations)
+	err := out.fill(func(at cellIndex) Cell {
+		if c := cmp.Or(given[at], p.Cell(at.model, at.layer, at.implementation, at.accelerator)); c != nil {
+			return *c
 		}
-	}
-	return &out
+		if at.accelerator < len(p.Accelerators) {
+			return Cell{Refused: "not measured: it comes from a table"}
+		}
+		return Cell{Refused: notInTable}
+	})
+	return &out, err
 }
 
-// take adds a model's cells of the table to given, under the profile's indices.
-func (p *Profile) take(t *Profile, from, to, firstAcc int, byOrder bool, given map[[4]int]*Cell) error {
-	layers, err := p.matchLayers(&t.Models[from], &p.Models[to], byOrder)
+// take adds the cells of a model of the table to given, under the profile's indices, which begin at first.
+func (p *Profile) take(t *Profile, from int, first cellIndex, byOrder bool, given map[cellIndex]*Cell) error {
+	m := &p.Models[first.model]
+	layers, err := matchLayers(&t.Models[from], m, byOrder)
 	if err != nil {
 		return err
 	}
-	implementation := make([][]int, len(layers)) // the profile's, by the table's
-	for l, at := range layers {
-		x := &p.Models[to].Layers[at]
-		for i, name := range t.Models[from].Layers[l].Implementations {
-			j := 0
-			if i > 0 {
-				if j = slices.Index(x.Implementations, name); j < 0 {
-					j = len(x.Implementations)
-					x.Implementations = append(x.Implementations, name)
-				}
-			}
-			implementation[l] = append(implementation[l], j)
-		}
-	}
+	m.Layers = slices.Clone(m.Layers)
 	for i := range t.Cells {
-		if c := &t.Cells[i]; c.Model == from {
-			given[[4]int{to, layers[c.Layer], implementation[c.Layer][c.Implementation], firstAcc + c.Accelerator}] = c
+		c := &t.Cells[i]
+		if c.Model != from {
+			continue
 		}
+		at := cellIndex{first.model, layers[c.Layer], 0, first.accelerator + c.Accelerator}
+		if c.Implementation > 0 {
+			x, name := &m.Layers[at.layer], t.Name(c).Implementation
+			if at.implementation = slices.Index(x.Implementations, name); at.implementation < 0 {
+				at.implementation = len(x.Implementations)
+				x.Implementations = append(slices.Clip(x.Implementations), name)
+			}
+		}
+		given[at] = c
 	}
 	return nil
 }
 
 // matchLayers finds the profile's layer for each of the table's.
-func (p *Profile) matchLayers(t, model *Model, byOrder bool) ([]int, error) {
+func matchLayers(t, model *Model, byOrder bool) ([]int, error) {
+	var out []int
 	if byOrder {
 		if len(t.Layers) != len(model.Layers) {
-			return nil, fmt.Errorf("%w: model %q has %d layers in the table and %d in the profile, which cannot be matched by order", ErrMatch, model.Name, len(t.Layers), len(model.Layers))
+			return nil, fmt.Errorf("%w: model %q has %d layers in the table and %d in the profile, which cannot be matched by order",
+				ErrMatch, model.Name, len(t.Layers), len(model.Layers))
 		}
-		out := make([]int, len(t.Layers))
-		for i := range out {
-			out[i] = i
+		for i := range t.Layers {
+			out = append(out, i)
 		}
 		return out, nil
 	}
 	at := map[string]int{}
-	for l := range model.Layers {
-		if _, twice := at[model.Layers[l].Name]; twice {
-			return nil, fmt.Errorf("%w: model %q has two layers %q: match by order", ErrMatch, model.Name, model.Layers[l].Name)
+	for l, x := range model.Layers {
+		if _, twice := at[x.Name]; twice {
+			return nil, fmt.Errorf("%w: model %q has two layers %q: match by order", ErrMatch, model.Name, x.Name)
 		}
-		at[model.Layers[l].Name] = l
+		at[x.Name] = l
 	}
-	var out []int
 	var missing, unmatched []string
 	used := map[string]bool{}
-	for i := range t.Layers {
-		name := t.Layers[i].Name
-		l, ok := at[name]
-		if !ok || used[name] {
-			unmatched = append(unmatched, name)
+	for _, x := range t.Layers {
+		l, ok := at[x.Name]
+		if !ok || used[x.Name] {
+			unmatched = append(unmatched, x.Name)
 		}
-		used[name] = true
+		used[x.Name] = true
 		out = append(out, l)
 	}
-	for l := range model.Layers {
-		if !used[model.Layers[l].Name] {
-			missing = append(missing, model.Layers[l].Name)
+	for _, x := range model.Layers {
+		if !used[x.Name] {
+			missing = append(missing, x.Name)
 		}
 	}
-	if len(missing)+len(unmatched) > 0 {
-		var parts []string
-		if len(unmatched) > 0 {
-			parts = append(parts, fmt.Sprintf("%d of the table's %d layers are not in the profile: %s", len(unmatched), len(t.Layers), quoted(unmatched)))
-		}
-		if len(missing) > 0 {
-			parts = append(parts, fmt.Sprintf("%d of the profile's %d are not in the table: %s", len(missing), len(model.Layers), quoted(missing)))
-		}
+	var parts []string
+	if len(unmatched) > 0 {
+		parts = append(parts, fmt.Sprintf("%d of the table's %d layers are not in the profile: %s",
+			len(unmatched), len(t.Layers), quoted(unmatched)))
+	}
+	if len(missing) > 0 {
+		parts = append(parts, fmt.Sprintf("%d of the profile's %d are not in the table: %s",
+			len(missing), len(model.Layers), quoted(missing)))
+	}
+	if len(parts) > 0 {
 		return nil, fmt.Errorf("%w: model %q: %s", ErrMatch, model.Name, strings.Join(parts, "; "))
 	}
 	return out, nil
 }
 
-// fillCells makes the cells from those of the old profile and the given ones.
-func (p *Profile) fillCells(old *Profile, given map[[4]int]*Cell) {
-	for i := range old.Cells {
-		c := &old.Cells[i]
-		given[[4]int{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c
-	}
-	p.Cells = nil
-	p.eachPlace(func(at [4]int) {
-		c := Cell{Refused: notInTable}
-		if known := given[at]; known != nil {
-			c = *known
-		} else if at[3] < len(old.Accelerators) {
-			c.Refused = "not measured: it comes from a table"
-		}
-		c.Model, c.Layer, c.Implementation, c.Accelerator = at[0], at[1], at[2], at[3]
-		p.Cells = append(p.Cells, c)
-	})
-}
-
-func (p *Profile) model(name string) int {
-	return slices.IndexFunc(p.Models, func(m Model) bool { return m.Name == name })
-}
-
-func (p *Profile) modelNames() []string {
-	var names []string
-	for _, m := range p.Models {
-		names = append(names, m.Name)
-	}
-	return names
-}
-
-// Select returns the part of the profile that is about the named models and
-// accelerators, in the order of the names; all accelerators if none is named.
+// Select returns the part of the profile that is about the named models and accelerators, in the order of the names;
+// all accelerators if none is named.
 func (p *Profile) Select(models, accelerators []string) (*Profile, error) {
 	if len(accelerators) == 0 {
 		accelerators = p.acceleratorNames()
 	}
-	ms := make([]int, len(p.Models))
-	ks := make([]int, len(p.Accelerators))
-	for i := range ms {
-		ms[i] = -1
+	ms, err := positions("model", p.modelNames(), models)
+	if err != nil {
+		return nil, err
 	}
-	for i := range ks {
-		ks[i] = -1
+	ks, err := positions("accelerator", p.acceleratorNames(), accelerators)
+	if err != nil {
+		return nil, err
 	}
 	out := *p
-	out.Accelerators, out.Models, out.Cells = nil, nil, nil
-	for i, name := range models {
-		m := p.model(name)
-		if m < 0 {
-			return nil, fmt.Errorf("the profile has no model %q, it has %s", name, quoted(p.modelNames()))
-		}
-		if ms[m] >= 0 {
-			return nil, fmt.Errorf("model %q is named twice", name)
-		}
-		ms[m] = i
-		out.Models = append(out.Models, p.Models[m])
+	out.Models, out.Accelerators = nil, nil
+	for _, name := range models {
+		out.Models = append(out.Models, p.Models[p.model(name)])
 	}
-	for i, name := range accelerators {
-		k := slices.IndexFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Name == name })
-		if k < 0 {
-			return nil, fmt.Errorf("the profile has no accelerator %q, it has %s", name, quoted(p.acceleratorNames()))
-		}
-		if ks[k] >= 0 {
-			return nil, fmt.Errorf("accelerator %q is named twice", name)
-		}
-		ks[k] = i
-		out.Accelerators = append(out.Accelerators, p.Accelerators[k])
+	for _, name := range accelerators {
+		out.Accelerators = append(out.Accelerators, p.Accelerators[p.accelerator(name)])
 	}
-	for _, c := range p.Cells {
-		if c.Model, c.Accelerator = ms[c.Model], ks[c.Accelerator]; c.Model >= 0 && c.Accelerator >= 0 {
-			out.Cells = append(out.Cells, c)
+	m := func(i *int) bool { *i = ms[*i]; return *i >= 0 }
+	k := func(i *int) bool { *i = ks[*i]; return *i >= 0 }
+	out.Cells = kept(p.Cells, func(c *Cell) bool { return m(&c.Model) && k(&c.Accelerator) })
+	out.Handoffs = kept(p.Handoffs, func(h *Handoff) bool { return m(&h.Model) && k(&h.From) && k(&h.To) })
+	out.Interference = kept(p.Interference, func(x *Interference) bool { return k(&x.Accelerator) && k(&x.Busy) })
+	out.Dispatches = kept(p.Dispatches, func(d *Dispatch) bool { return k(&d.Accelerator) })
+	out.Chains = kept(p.Chains, func(c *Chain) bool { return m(&c.Model) && k(&c.Accelerator) })
+	out.Peaks = kept(p.Peaks, func(x *Peak) bool { return k(&x.Accelerator) })
+	return &out, out.arrange()
+}
+
+// positions tells for each name where it stands among the wanted ones, -1 if it is not wanted.
+func positions(what string, have, wanted []string) ([]int, error) {
+	at := slices.Repeat([]int{-1}, len(have))
+	for i, name := range wanted {
+		n := slices.Index(have, name)
+		if n < 0 {
+			return nil, fmt.Errorf("the profile has no %s %q, it has %s", what, name, quoted(have))
 		}
-	}
-	out.Handoffs, out.Interference, out.Dispatches, out.Chains, out.Peaks = nil, nil, nil, nil, nil
-	for _, h := range p.Handoffs {
-		if h.Model, h.From, h.To = ms[h.Model], ks[h.From], ks[h.To]; h.Model >= 0 && h.From >= 0 && h.To >= 0 {
-			out.Handoffs = append(out.Handoffs, h)
+		if at[n] >= 0 {
+			return nil, fmt.Errorf("%s %q is named twice", what, name)
 		}
+		at[n] = i
 	}
-	for _, x := range p.Interference {
-		if x.Accelerator, x.Busy = ks[x.Accelerator], ks[x.Busy]; x.Accelerator >= 0 && x.Busy >= 0 {
-			out.Interference = append(out.Interference, x)
-		}
-	}
-	for _, d := range p.Dispatches {
-		if d.Accelerator = ks[d.Accelerator]; d.Accelerator >= 0 {
-			out.Dispatches = append(out.Dispatches, d)
+	return at, nil
+}
+
+// kept lists the items that renumber keeps, under the indices that it gives them.
+func kept[T any](list []T, renumber func(*T) bool) []T {
+	var out []T
+	for _, x := range list {
+		if renumber(&x) {
+			out = append(out, x)
 		}
 	}
-	for _, c := range p.Chains {
-		if c.Model, c.Accelerator = ms[c.Model], ks[c.Accelerator]; c.Model >= 0 && c.Accelerator >= 0 {
-			out.Chains = append(out.Chains, c)
-		}
-	}
-	for _, x := range p.Peaks {
-		if x.Accelerator = ks[x.Accelerator]; x.Accelerator >= 0 {
-			out.Peaks = append(out.Peaks, x)
-		}
-	}
-	return &out, nil
+	return out
 }

@@ -12,136 +12,103 @@ import (
 	"github.com/terastal/terastal/internal/child"
 )
 
-// Conn is a worker that runs: requests are written to it and answers read from
-// it.
+// Conn is a measuring process that runs: requests are written to it and answers read from it.
 type Conn interface {
 	io.ReadWriter
-	// Close ends the worker, by force if it does not end by itself, and says how
-	// it ended: nil if in order.
+	// Close ends the process, by force if it does not end by itself, and says how it ended: nil if in order.
 	Close() error
-	// Kill ends the worker by force.
+	// Kill ends the process by force.
 	Kill()
 }
 
-// workerEnds is how long a worker may take to free what it has.
-const workerEnds = 10 * time.Second
+// processEnds is how long a process may take to free what it has.
+const processEnds = 10 * time.Second
 
-// Start runs a worker in a process of its own. The process has to call [Serve]
-// with its standard input and, as the output, its file descriptor 3: what
-// native libraries print cannot get in between.
+// Start starts a measuring process. Its program has to call [Serve] with its standard input and, as the output,
+// [Output]: file descriptor 3, so that what native libraries print cannot get in between.
 func Start(cmd *exec.Cmd) (Conn, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
+		return nil, fmt.Errorf("measuring process: %w", err)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
+		return nil, fmt.Errorf("measuring process: %w", err)
 	}
-	p := &process{cmd: cmd, in: in, out: r, ended: make(chan struct{})}
+	var stderr child.Tail
 	cmd.ExtraFiles = []*os.File{w}
-	cmd.Stderr = &p.stderr
+	cmd.Stderr = &stderr
 	cmd.WaitDelay = time.Second // a driver may leave something behind that holds the pipe
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
 		r.Close()
-		return nil, fmt.Errorf("worker: %w", err)
+		return nil, fmt.Errorf("measuring process: %w", err)
 	}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.ended)
-	}()
-	return p, nil
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	kill := func() { cmd.Process.Kill() }
+	return conn{r, in, kill, sync.OnceValue(func() error {
+		in.Close()
+		defer r.Close()
+		select {
+		case err := <-ended:
+			return reason(err, &stderr)
+		case <-time.After(processEnds):
+			kill()
+			return reason(<-ended, &stderr)
+		}
+	})}, nil
 }
 
-// Output is where a worker in a process of its own writes its answers.
+// Output is where a process that [Start] started writes its answers.
 func Output() *os.File { return os.NewFile(3, "answers") }
 
-type process struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *os.File
-	stderr child.Tail
-	ended  chan struct{}
-	err    error // after ended
-	once   sync.Once
-	closed error
+// conn is a Conn of its parts.
+type conn struct {
+	io.Reader
+	io.Writer
+	kill  func()
+	close func() error
 }
 
-func (p *process) Read(b []byte) (int, error)  { return p.out.Read(b) }
-func (p *process) Write(b []byte) (int, error) { return p.in.Write(b) }
-func (p *process) Kill()                       { p.cmd.Process.Kill() }
+func (c conn) Kill()        { c.kill() }
+func (c conn) Close() error { return c.close() }
 
-func (p *process) Close() error {
-	p.once.Do(func() {
-		p.in.Close()
-		select {
-		case <-p.ended:
-		case <-time.After(workerEnds):
-			p.Kill()
-			<-p.ended
-		}
-		p.out.Close()
-		p.closed = p.reason()
-	})
-	return p.closed
-}
-
-// reason says how the process ended.
-func (p *process) reason() error {
+// reason says how a process ended.
+func reason(err error, stderr *child.Tail) error {
 	var exit *exec.ExitError
 	switch {
-	case p.err == nil || errors.Is(p.err, exec.ErrWaitDelay):
+	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return nil
-	case errors.As(p.err, &exit) && (child.Crashed(p.err) || p.stderr.Line() == ""):
+	case errors.As(err, &exit) && (child.Crashed(err) || stderr.Line() == ""):
 		return fmt.Errorf("crashed: %s", exit.ProcessState)
-	case errors.As(p.err, &exit):
-		return errors.New(p.stderr.Line())
+	case errors.As(err, &exit):
+		return errors.New(stderr.Line())
 	}
-	return p.err
+	return err
 }
 
-// inProcess runs a worker in this process.
-func inProcess(s Setup) Conn {
+// inProcess measures in this process. Killed, it lets go of what measures, which runs on.
+func inProcess(t Task, accelerator int) Conn {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
-	l := &local{r: outR, w: inW, done: make(chan error, 1)}
+	done := make(chan error, 2)
 	go func() {
-		err := Serve(inR, outW, s)
+		err := Serve(inR, outW, t, accelerator)
 		outW.CloseWithError(io.EOF)
 		inR.Close()
-		l.done <- err
+		done <- err
 	}()
-	return l
-}
-
-type local struct {
-	r    *io.PipeReader
-	w    *io.PipeWriter
-	done chan error
-	once sync.Once
-	err  error
-}
-
-func (l *local) Read(b []byte) (int, error)  { return l.r.Read(b) }
-func (l *local) Write(b []byte) (int, error) { return l.w.Write(b) }
-
-// Kill lets go of the worker; what runs in it runs on.
-func (l *local) Kill() {
-	l.w.Close()
-	l.r.Close()
-	l.once.Do(func() {})
-}
-
-func (l *local) Close() error {
-	l.once.Do(func() {
-		l.w.Close()
-		l.r.Close() // what it still says, nobody hears
-		l.err = <-l.done
-		if errors.Is(l.err, io.ErrClosedPipe) {
-			l.err = nil
+	silence := func() {
+		inW.Close()
+		outR.Close() // what it still says, nobody hears
+	}
+	return conn{outR, inW, func() { silence(); done <- nil }, sync.OnceValue(func() error {
+		silence()
+		if err := <-done; !errors.Is(err, io.ErrClosedPipe) {
+			return err
 		}
-	})
-	return l.err
+		return nil
+	})}
 }

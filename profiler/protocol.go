@@ -3,14 +3,13 @@ package profiler
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 )
 
-// A worker and the measurement that it serves exchange JSON, one message per
-// line: a request, then any number of notices and one answer.
+// A measuring process and the measurement that it serves exchange JSON, one message per line: a request, then any
+// number of notices and one answer.
 
 // activity is what a place is about.
 type activity string
@@ -24,7 +23,7 @@ const (
 	wholeRun   activity = "whole"    // a session that has the whole model
 )
 
-// place is something that a worker times.
+// place is something that is timed.
 type place struct {
 	Do             activity `json:"do"`
 	Model          int      `json:"model"`
@@ -33,13 +32,7 @@ type place struct {
 	Tensor         int      `json:"tensor,omitempty"`
 }
 
-// skip is a place that a worker must not load.
-type skip struct {
-	place
-	Reason string `json:"reason"`
-}
-
-// What a worker can be asked to do.
+// What a measuring process can be asked to do.
 const (
 	askLoad     = "load"     // everything but what is skipped: loading and loaded notices, then the places
 	askRun      = "run"      // the places, in order: their times
@@ -47,14 +40,20 @@ const (
 	askRest     = "rest"     // end that
 	askDispatch = "dispatch" // the real executor for a while: times between layers
 	askPeak     = "peak"     // the roofline
-	askHalt     = "halt"     // end what is being done after the current place; has no answer of its own
+	askHalt     = "halt"     // end what is being done after the current place; has no answer
 )
 
 type request struct {
 	Ask    string        `json:"ask"`
-	Skip   []skip        `json:"skip,omitempty"`
+	Skip   []failure     `json:"skip,omitempty"`
 	Places []int         `json:"places,omitempty"`
 	For    time.Duration `json:"for_ns,omitempty"`
+}
+
+// failure is a place that failed, or that took the process with it, and why.
+type failure struct {
+	place
+	Reason string `json:"reason"`
 }
 
 // loaded tells what loading a cell took.
@@ -65,8 +64,8 @@ type loaded struct {
 	Refused string        `json:"refused,omitempty"`
 }
 
-// move lists the tensors that an accelerator converts and copies before a layer
-// when accelerator From ran those before it and To runs the layer.
+// move lists the tensors that an accelerator converts and copies before a layer when accelerator From ran those before
+// it and To runs the layer.
 type move struct {
 	Model    int   `json:"model"`
 	Layer    int   `json:"layer"`
@@ -96,7 +95,7 @@ type reply struct {
 	// Failed says why the place after those in Times failed.
 	Failed string `json:"failed,omitempty"`
 	Peak   *Peak  `json:"peak,omitempty"`
-	// Error says why the worker can do nothing at all.
+	// Error says why the process can do nothing at all.
 	Error string `json:"error,omitempty"`
 }
 
@@ -133,7 +132,27 @@ func (l *lines) read(message any) error {
 		return io.EOF
 	}
 	if err := json.Unmarshal(l.r.Bytes(), message); err != nil {
-		return fmt.Errorf("worker: not a message: %w", errors.Join(err, fmt.Errorf("%.80q", l.r.Bytes())))
+		return fmt.Errorf("measuring process: not a message: %w: %.80q", err, l.r.Bytes())
 	}
 	return nil
+}
+
+// receive reads messages until there are no more, and says why, or nobody listens. Those that handled takes are not
+// passed on.
+func receive[T any](l *lines, to chan<- T, quit <-chan struct{}, handled func(T) bool) error {
+	defer close(to)
+	for {
+		var message T
+		if err := l.read(&message); err != nil {
+			return err
+		}
+		if handled(message) {
+			continue
+		}
+		select {
+		case to <- message:
+		case <-quit:
+			return nil
+		}
+	}
 }

@@ -1,53 +1,55 @@
 package profiler
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 )
 
 // profile makes the document of what has been measured so far.
-func (m *measurement) profile() *Profile {
-	p := &Profile{Created: m.Now.UTC().Format(time.RFC3339), Host: m.Host, ORT: m.ORT, Precision: m.Precision, Accelerators: m.Specs}
+func (m *measurement) profile(partial bool) (*Profile, error) {
+	p := &Profile{Created: created(m.Now), Host: m.Host, ORT: ort.Version, Precision: m.Precision,
+		Partial: partial, Accelerators: m.Accelerators, Handoffs: m.handoffs(), Noise: m.noise()}
 	if !m.begin.IsZero() {
 		p.Took = m.spent()
 	}
-	for i, n := range m.Networks {
-		p.Models = append(p.Models, describe(n, m.Granularity[i]))
+	for _, n := range m.Networks {
+		p.Models = append(p.Models, describe(n))
 	}
 	for _, d := range m.drivers {
-		p.Cells = append(p.Cells, d.cells()...)
-		p.Handoffs = append(p.Handoffs, d.handoffs()...)
 		p.Interference = append(p.Interference, d.interference()...)
 		p.Chains = append(p.Chains, d.chains()...)
 		if d.peak != nil {
 			d.peak.Accelerator = d.k
 			p.Peaks = append(p.Peaks, *d.peak)
 		}
-		if len(d.gaps) > 0 {
-			sorted := stats.Sorted(d.gaps)
-			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(sorted), stats.Quantile(sorted, .5), stats.Quantile(sorted, .99)})
+		if gaps := stats.Sorted(d.gaps); len(gaps) > 0 {
+			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
 		}
 	}
-	slices.SortFunc(p.Handoffs, func(a, b Handoff) int {
-		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
+	err := p.fill(func(at cellIndex) Cell {
+		return m.drivers[at.accelerator].cell(place{Do: layerRun, Model: at.model, Layer: at.layer, Implementation: at.implementation})
 	})
-	p.Handoffs = joined(p.Handoffs)
-	p.Noise = m.noise()
 	m.doubt(p)
-	return p
+	return p, err
 }
 
-func describe(n *runtime.Network, granularity string) Model {
-	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Granularity: granularity, Cut: models.Cut(n.Layers).String()}
+// describe is what a profile says of a network.
+func describe(n *runtime.Network) Model {
+	m := Model{Name: n.Name, SHA256: n.Model.SHA256(), Cut: models.Cut(n.Layers).String()}
+	m.Granularity = cmp.Or(n.Granularity, m.Cut)
 	for l := range n.Layers {
 		x := &n.Layers[l]
-		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters, Implementations: []string{"original"}, Shape: shapeText(x.Outputs)}
+		layer := Layer{Name: x.Name, SHA256: x.SHA256, Ops: x.Ops, MACs: x.MACs, Parameters: x.Parameters,
+			Implementations: []string{original}, Shape: shapeText(x.Outputs)}
 		for _, v := range n.Variants[l] {
 			layer.Implementations = append(layer.Implementations, v.Name)
 		}
@@ -56,28 +58,14 @@ func describe(n *runtime.Network, granularity string) Model {
 	return m
 }
 
-func (d *driver) cells() []Cell {
-	var out []Cell
-	for m, n := range d.Networks {
-		for l := range n.Layers {
-			for i := range 1 + len(n.Variants[l]) {
-				c := Cell{Model: m, Layer: l, Implementation: i, Accelerator: d.k}
-				at := place{Do: layerRun, Model: m, Layer: l, Implementation: i}
-				load := d.loads[at]
-				c.Load, c.Memory = load.Took, load.Memory
-				switch {
-				case d.dead[at] != "":
-					c.Refused = d.dead[at]
-				case load.Refused != "":
-					c.Refused = load.Refused
-				case len(d.solo[at]) > 0:
-					c.fill(d.solo[at], d.Precision)
-				}
-				out = append(out, c)
-			}
-		}
+// cell is what is known of a layer's implementation.
+func (d *driver) cell(at place) Cell {
+	load := d.loads[at]
+	c := Cell{Load: load.Took, Memory: load.Memory, Refused: cmp.Or(d.dead[at], load.Refused)}
+	if times := d.solo[at]; c.Refused == "" && len(times) > 0 {
+		c.fill(times, d.Precision)
 	}
-	return out
+	return c
 }
 
 // fill computes the cell's statistics from times in the order they were taken.
@@ -104,64 +92,59 @@ func (c *Cell) fill(times []time.Duration, precision float64) {
 	}
 }
 
-// median of a place's times on the accelerator alone, 0 if there are none.
-func (d *driver) median(p place) time.Duration {
-	return stats.Quantile(stats.Sorted(d.solo[p]), 0.5)
-}
+// median of times, 0 if there are none.
+func median(times []time.Duration) time.Duration { return stats.Quantile(stats.Sorted(times), 0.5) }
 
-// handoffs sums the medians of the conversions and copies that this accelerator
-// does for each change.
-func (d *driver) handoffs() []Handoff {
-	var list []Handoff
-	for _, m := range d.moves {
-		h := Handoff{Model: m.Model, Layer: m.Layer, From: m.From, To: m.To}
-		for do, tensors := range m.tensors() {
-			for _, t := range tensors {
-				h.Tensors++
-				h.P50 += d.median(place{Do: do, Model: m.Model, Tensor: t})
+// median of a place's times on the accelerator alone.
+func (d *driver) median(p place) time.Duration { return median(d.solo[p]) }
+
+// handoffs sums the medians of the conversions and copies that the accelerators do for each change.
+func (m *measurement) handoffs() []Handoff {
+	sums := map[Handoff]Handoff{} // by the change alone
+	for _, d := range m.drivers {
+		for _, x := range d.moves {
+			change := Handoff{Model: x.Model, Layer: x.Layer, From: x.From, To: x.To}
+			sum := sums[change]
+			for do, tensors := range x.tensors() {
+				for _, t := range tensors {
+					sum.Tensors++
+					sum.P50 += d.median(place{Do: do, Model: x.Model, Tensor: t})
+				}
 			}
+			sums[change] = sum
 		}
+	}
+	var list []Handoff
+	for h, sum := range sums {
+		h.Tensors, h.P50 = sum.Tensors, sum.P50
 		list = append(list, h)
 	}
+	slices.SortFunc(list, func(a, b Handoff) int {
+		return slices.Compare([]int{a.Model, a.Layer, a.From, a.To}, []int{b.Model, b.Layer, b.From, b.To})
+	})
 	return list
 }
 
-// joined adds up what both accelerators of a change do for it, in sorted
-// handoffs.
-func joined(list []Handoff) []Handoff {
-	var out []Handoff
-	for _, h := range list {
-		if n := len(out) - 1; n >= 0 && out[n].Model == h.Model && out[n].Layer == h.Layer && out[n].From == h.From && out[n].To == h.To {
-			out[n].Tensors += h.Tensors
-			out[n].P50 += h.P50
-			continue
-		}
-		out = append(out, h)
-	}
-	return out
-}
-
-// interference compares the layers' times beside each other accelerator with
-// those alone.
+// interference compares the layers' times next to each busy accelerator with those alone.
 func (d *driver) interference() []Interference {
 	var list []Interference
-	for busy, times := range d.beside {
-		var alone, beside time.Duration
+	for busy, times := range d.crowded {
+		var alone, crowded time.Duration
 		var ratios []float64
 		n := 0
 		for p, ts := range times {
-			one, two := d.median(p), stats.Quantile(stats.Sorted(ts), 0.5)
+			one, two := d.median(p), median(ts)
 			if one <= 0 || two <= 0 || d.dead[p] != "" {
 				continue
 			}
-			alone, beside, n = alone+one, beside+two, max(n, len(ts))
+			alone, crowded, n = alone+one, crowded+two, max(n, len(ts))
 			ratios = append(ratios, float64(two)/float64(one)-1)
 		}
 		if alone <= 0 {
 			continue
 		}
 		slices.Sort(ratios)
-		list = append(list, Interference{Accelerator: d.k, Busy: busy, Slowdown: float64(beside)/float64(alone) - 1,
+		list = append(list, Interference{Accelerator: d.k, Busy: busy, Slowdown: float64(crowded)/float64(alone) - 1,
 			Q1: stats.Quantile(ratios, .25), Q3: stats.Quantile(ratios, .75), N: n})
 	}
 	return list
@@ -171,7 +154,8 @@ func (d *driver) chains() []Chain {
 	var list []Chain
 	for m, n := range d.Networks {
 		at := place{Do: chainRun, Model: m}
-		c := Chain{Model: m, Accelerator: d.k, N: len(d.solo[at]), Chained: d.median(at), Whole: d.median(place{Do: wholeRun, Model: m})}
+		c := Chain{Model: m, Accelerator: d.k, N: len(d.solo[at]),
+			Chained: d.median(at), Whole: d.median(place{Do: wholeRun, Model: m})}
 		if c.N == 0 {
 			continue
 		}
@@ -183,8 +167,8 @@ func (d *driver) chains() []Chain {
 	return list
 }
 
-// noise compares the samples of every cell from before and after its worker was
-// replaced, or their halves if it was not.
+// noise compares the samples of every cell from before and after its process was replaced, or their halves if it was
+// not.
 func (m *measurement) noise() *Noise {
 	var diffs []float64
 	for _, d := range m.drivers {
@@ -196,8 +180,7 @@ func (m *measurement) noise() *Noise {
 			if at < minSamples/2 || len(times)-at < minSamples/2 {
 				at = len(times) / 2
 			}
-			a, b := stats.Quantile(stats.Sorted(times[:at]), .5), stats.Quantile(stats.Sorted(times[at:]), .5)
-			diffs = append(diffs, math.Abs(float64(b)/float64(a)-1))
+			diffs = append(diffs, math.Abs(float64(median(times[at:]))/float64(median(times[:at]))-1))
 		}
 	}
 	if len(diffs) == 0 {
@@ -223,23 +206,26 @@ func (m *measurement) doubt(p *Profile) {
 		}
 	}
 	if failed > 0 {
-		p.warn(WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered", failed, len(p.Cells), attempts)
+		p.warn(WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered",
+			failed, len(p.Cells), attempts)
 	}
 	if unstable > 0 {
 		p.warn(WarnUnstable, "%d of %d cells did not reach %.1f %% precision in %v: the machine is noisy or the budget short",
 			unstable, len(p.Cells), p.Precision*100, p.Took.Round(100*time.Millisecond))
 	}
 	if p.Noise != nil && p.Noise.Median > p.Precision {
-		p.warn(WarnNoise, "medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at", 100*p.Noise.Median)
+		p.warn(WarnNoise, "medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at",
+			100*p.Noise.Median)
 	}
 	if g := p.Host.Governor; g != "" && g != "performance" {
 		p.warn(WarnGovernor, "the frequency governor is %q: set it to \"performance\" for times that can be repeated", g)
 	}
-	if m.Counters != nil && !m.begin.IsZero() {
+	if !m.begin.IsZero() {
 		m.disturbed(p)
 	}
 	if cores := float64(max(1, p.Host.LogicalCores)); p.Host.Load1m > cores/4 {
-		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running", p.Host.Load1m, p.Host.LogicalCores)
+		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running",
+			p.Host.Load1m, p.Host.LogicalCores)
 	}
 }
 
@@ -251,12 +237,14 @@ const (
 
 // disturbed warns of what the machine's counters say.
 func (m *measurement) disturbed(p *Profile) {
-	c, took := m.Counters().Sub(m.counted), time.Since(m.begin)
+	c, took := hostinfo.ReadCounters(hostinfo.This()).Sub(m.counted), time.Since(m.begin)
 	if c.Throttles > 0 {
-		p.warn(WarnThrottled, "the processor was slowed down %d times because it was too hot: let it cool, or lower the load", c.Throttles)
+		p.warn(WarnThrottled, "the processor was slowed down %d times because it was too hot: let it cool, or lower the load",
+			c.Throttles)
 	}
 	if share := c.Throttled.Seconds() / took.Seconds(); share > muchThrottle {
-		p.warn(WarnThrottled, "the container was kept from running for %.1f %% of the time: raise its CPU quota", 100*share)
+		p.warn(WarnThrottled, "the container was kept from running for %.1f %% of the time: raise its CPU quota",
+			100*share)
 	}
 	if share := c.Steal.Seconds() / took.Seconds(); share > muchSteal {
 		p.warn(WarnThrottled, "the hypervisor gave %.1f %% of a core's time to others", 100*share)

@@ -18,22 +18,17 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// TableProvider is the provider of accelerators whose latencies come from
-// elsewhere: they stand beside measured ones and are simulated, and nothing can
-// run on them. Their option "source" says where the latencies come from.
+// TableProvider is the provider of accelerators whose latencies come from elsewhere: they stand next to measured ones
+// and are simulated, and nothing can run on them. Their option "source" says where the latencies come from.
 const TableProvider = "table"
 
 // TableGranularity is the granularity of models that come from a table.
 const TableGranularity = "table"
 
-// original names the implementation that every layer has.
-const original = "original"
-
 // ErrTable is wrapped by errors about a table of latencies.
 var ErrTable = errors.New("latency table")
 
-// Bounds of a table. They keep the matrix of layers, implementations and
-// accelerators that a profile is in memory.
+// Bounds of a table. They keep the matrix of layers, implementations and accelerators that a profile is in memory.
 const (
 	maxTableBytes = 64 << 20
 	maxTableRows  = 1 << 17
@@ -50,12 +45,12 @@ type TableOptions struct {
 	Origin string
 	// Clock is the frequency, in Hz, of cycles without a clock_hz of their own.
 	Clock float64
-	// Now is when the table is read, for the document.
+	// Now is when the table is read, for the document; zero means the present.
 	Now time.Time
 }
 
-// Measurable reports whether the profile is of real accelerators and models
-// only. If not, only the simulator can use it, and the text says why.
+// Measurable reports whether the profile is of real accelerators and models only. If not, only the simulator can use
+// it, and the text says why.
 func (p *Profile) Measurable() (bool, string) {
 	for _, s := range p.Accelerators {
 		if s.Provider == TableProvider {
@@ -70,8 +65,8 @@ func (p *Profile) Measurable() (bool, string) {
 	return true, ""
 }
 
-// ReadTable reads latencies from a CSV table as a profile of accelerators with
-// provider "table". The first line names the columns, in any order:
+// ReadTable reads latencies from a CSV table as a profile of accelerators with provider "table". The first line names
+// the columns, in any order:
 //
 //	model, layer, accelerator   names
 //	latency_us, latency_ns or cycles
@@ -83,14 +78,13 @@ func (p *Profile) Measurable() (bool, string) {
 //	shape, ops                  of the original, as text; ops joined by +
 //	x_...                       anything, not read
 //
-// Layers are in the order of their first rows. What is not in the table cannot
-// run. Lines that begin with # are comments. Errors wrap ErrTable and name the
-// line.
+// Layers are in the order of their first rows. What is not in the table cannot run. Lines that begin with # are
+// comments. Errors wrap ErrTable and name the line.
 func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
 	limited := &io.LimitedReader{R: r, N: maxTableBytes + 1}
 	c := csv.NewReader(bomless(limited))
 	c.Comment, c.ReuseRecord = '#', true
-	t := tableBuilder{o: o, seen: map[[4]int]int{}, names: map[string]int{}}
+	t := tableBuilder{o: o, models: map[string]int{}, cells: map[cellIndex]tableRow{}}
 	err := t.read(c)
 	if limited.N == 0 {
 		err = fmt.Errorf("more than %d bytes", maxTableBytes)
@@ -98,7 +92,15 @@ func ReadTable(r io.Reader, o TableOptions) (*Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
-	return t.profile(), nil
+	t.p.Created = created(o.Now)
+	return &t.p, t.p.fill(func(at cellIndex) Cell {
+		c := Cell{Refused: notInTable}
+		if row, ok := t.cells[at]; ok {
+			c = tableCell(row.p50)
+			c.P99 = row.p99
+		}
+		return c
+	})
 }
 
 // bomless skips the mark that spreadsheets put before UTF-8.
@@ -115,42 +117,43 @@ type tableBuilder struct {
 	columns map[string]int
 	p       Profile
 	layers  []map[string]int // by model: the layer's index by name
-	names   map[string]int   // of models
-	cells   []Cell
-	seen    map[[4]int]int // the line of a cell
+	models  map[string]int
+	cells   map[cellIndex]tableRow
 }
 
-var tableColumns = []string{"model", "layer", "accelerator", "latency_us", "latency_ns", "cycles", "clock_hz", "implementation", "p99_us", "macs", "parameters", "shape", "ops"}
+// tableRow is what a line says about a cell.
+type tableRow struct {
+	line     int
+	p50, p99 time.Duration
+}
+
+var tableColumns = []string{"model", "layer", "accelerator", "latency_us", "latency_ns", "cycles", "clock_hz",
+	"implementation", "p99_us", "macs", "parameters", "shape", "ops"}
 
 func (t *tableBuilder) read(c *csv.Reader) error {
-	header, err := c.Read()
-	if errors.Is(err, io.EOF) {
-		return errors.New("it is empty, need a line that names the columns")
-	}
-	if err != nil {
-		return err
-	}
-	if err := t.header(header); err != nil {
-		line, _ := c.FieldPos(0)
-		return fmt.Errorf("line %d: %w", line, err)
-	}
 	for rows := 0; ; rows++ {
 		row, err := c.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF) && rows == 0:
+			return errors.New("it is empty, need a line that names the columns")
+		case errors.Is(err, io.EOF):
+			return t.complete()
+		case err != nil:
 			return err // names the line
 		}
 		line, _ := c.FieldPos(0)
-		if rows == maxTableRows {
-			return fmt.Errorf("line %d: more than %d rows", line, maxTableRows)
+		switch {
+		case rows == 0:
+			err = t.header(row)
+		case rows > maxTableRows:
+			err = fmt.Errorf("more than %d rows", maxTableRows)
+		default:
+			err = t.row(row, line)
 		}
-		if err := t.row(row, line); err != nil {
+		if err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
 	}
-	return t.complete()
 }
 
 func (t *tableBuilder) header(row []string) error {
@@ -161,7 +164,8 @@ func (t *tableBuilder) header(row []string) error {
 		case strings.HasPrefix(name, "x_"):
 			continue
 		case !slices.Contains(tableColumns, name):
-			return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read", name, strings.Join(tableColumns, ", "))
+			return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read",
+				name, strings.Join(tableColumns, ", "))
 		}
 		if _, twice := t.columns[name]; twice {
 			return fmt.Errorf("column %q is there twice", name)
@@ -204,16 +208,12 @@ func (t *tableBuilder) text(row []string, column string) string {
 }
 
 func (t *tableBuilder) row(row []string, line int) error {
-	var names [3]string
-	for i, column := range tableColumns[:3] {
-		names[i] = t.text(row, column)
-		if err := checkName(names[i]); err != nil {
-			return fmt.Errorf("%s: %w", column, err)
+	n := CellName{t.text(row, "model"), t.text(row, "layer"), cmp.Or(t.text(row, "implementation"), original),
+		t.text(row, "accelerator")}
+	for i, name := range []string{n.Model, n.Layer, n.Accelerator, n.Implementation} {
+		if err := checkName(name); err != nil {
+			return fmt.Errorf("%s: %w", []string{"model", "layer", "accelerator", "implementation"}[i], err)
 		}
-	}
-	impl := cmp.Or(t.text(row, "implementation"), original)
-	if err := checkName(impl); err != nil {
-		return fmt.Errorf("implementation: %w", err)
 	}
 	p50, err := t.latency(row)
 	if err != nil {
@@ -228,22 +228,18 @@ func (t *tableBuilder) row(row []string, line int) error {
 			return fmt.Errorf("p99_us %s is below the latency of %v", s, p50)
 		}
 	}
-	at, err := t.place(names[0], names[1], impl, names[2])
+	at, err := t.place(n)
 	if err != nil {
 		return err
 	}
-	if before := t.seen[at]; before > 0 {
-		return fmt.Errorf("model %q, layer %q, implementation %q, accelerator %q is there already, in line %d", names[0], names[1], impl, names[2], before)
+	if before, twice := t.cells[at]; twice {
+		return fmt.Errorf("model %q, layer %q, implementation %q, accelerator %q is there already, in line %d",
+			n.Model, n.Layer, n.Implementation, n.Accelerator, before.line)
 	}
-	t.seen[at] = line
-	if impl == original {
-		if err := t.describe(row, &t.p.Models[at[0]].Layers[at[1]]); err != nil {
-			return err
-		}
+	t.cells[at] = tableRow{line, p50, p99}
+	if n.Implementation == original {
+		return t.describe(row, &t.p.Models[at.model].Layers[at.layer])
 	}
-	c := tableCell(p50)
-	c.Model, c.Layer, c.Implementation, c.Accelerator, c.P99 = at[0], at[1], at[2], at[3], p99
-	t.cells = append(t.cells, c)
 	return nil
 }
 
@@ -305,40 +301,37 @@ func checkName(s string) error {
 }
 
 // place finds or makes the indices of a cell.
-func (t *tableBuilder) place(model, layer, impl, acc string) ([4]int, error) {
-	m, ok := t.names[model]
-	if !ok {
-		m = len(t.p.Models)
-		if m == sched.MaxModels {
-			return [4]int{}, fmt.Errorf("more than %d models", sched.MaxModels)
+func (t *tableBuilder) place(n CellName) (at cellIndex, err error) {
+	var ok bool
+	if at.model, ok = t.models[n.Model]; !ok {
+		if at.model = len(t.p.Models); at.model == sched.MaxModels {
+			return at, fmt.Errorf("more than %d models", sched.MaxModels)
 		}
-		t.names[model] = m
-		t.p.Models = append(t.p.Models, Model{Name: model, Granularity: TableGranularity})
+		t.models[n.Model] = at.model
+		t.p.Models = append(t.p.Models, Model{Name: n.Model, Granularity: TableGranularity})
 		t.layers = append(t.layers, map[string]int{})
 	}
-	l, ok := t.layers[m][layer]
-	if !ok {
-		l = len(t.p.Models[m].Layers)
-		t.layers[m][layer] = l
+	m := &t.p.Models[at.model]
+	if at.layer, ok = t.layers[at.model][n.Layer]; !ok {
+		at.layer = len(m.Layers)
+		t.layers[at.model][n.Layer] = at.layer
 		// The original comes first wherever its row is.
-		t.p.Models[m].Layers = append(t.p.Models[m].Layers, Layer{Name: layer, Implementations: []string{original}})
+		m.Layers = append(m.Layers, Layer{Name: n.Layer, Implementations: []string{original}})
 	}
-	x := &t.p.Models[m].Layers[l]
-	i := slices.Index(x.Implementations, impl)
-	if i < 0 {
-		if i = len(x.Implementations); i == sched.MaxImplementations {
-			return [4]int{}, fmt.Errorf("more than %d implementations of layer %q", i, layer)
+	x := &m.Layers[at.layer]
+	if at.implementation = slices.Index(x.Implementations, n.Implementation); at.implementation < 0 {
+		if at.implementation = len(x.Implementations); at.implementation == sched.MaxImplementations {
+			return at, fmt.Errorf("more than %d implementations of layer %q", sched.MaxImplementations, n.Layer)
 		}
-		x.Implementations = append(x.Implementations, impl)
+		x.Implementations = append(x.Implementations, n.Implementation)
 	}
-	k := slices.IndexFunc(t.p.Accelerators, func(s runtime.Spec) bool { return s.Name == acc })
-	if k < 0 {
-		if k = len(t.p.Accelerators); k == sched.MaxAccelerators {
-			return [4]int{}, fmt.Errorf("more than %d accelerators", k)
+	if at.accelerator = t.p.accelerator(n.Accelerator); at.accelerator < 0 {
+		if at.accelerator = len(t.p.Accelerators); at.accelerator == sched.MaxAccelerators {
+			return at, fmt.Errorf("more than %d accelerators", sched.MaxAccelerators)
 		}
-		t.p.Accelerators = append(t.p.Accelerators, t.o.spec(acc))
+		t.p.Accelerators = append(t.p.Accelerators, t.o.spec(n.Accelerator))
 	}
-	return [4]int{m, l, i, k}, nil
+	return at, nil
 }
 
 func (o TableOptions) spec(name string) runtime.Spec {
@@ -387,25 +380,26 @@ func (t *tableBuilder) describe(row []string, l *Layer) error {
 	return nil
 }
 
-// complete checks the whole: that there is something, that every layer has its
-// original, and that the matrix is not too large.
+// complete checks the whole: that there is something, that every layer has its original, and that the matrix is not too
+// large.
 func (t *tableBuilder) complete() error {
 	if len(t.cells) == 0 {
 		return errors.New("it has no rows")
 	}
-	have := map[[2]int]bool{}
-	for at := range t.seen {
-		if at[2] == 0 {
-			have[[2]int{at[0], at[1]}] = true
+	type layer struct{ model, layer int }
+	have := map[layer]bool{}
+	for at := range t.cells {
+		if at.implementation == 0 {
+			have[layer{at.model, at.layer}] = true
 		}
 	}
 	cells := 0
 	for m, model := range t.p.Models {
-		for l, layer := range model.Layers {
-			if !have[[2]int{m, l}] {
-				return fmt.Errorf("layer %q of model %q has no row for its %s implementation", layer.Name, model.Name, original)
+		for l, x := range model.Layers {
+			if !have[layer{m, l}] {
+				return fmt.Errorf("layer %q of model %q has no row for its %s implementation", x.Name, model.Name, original)
 			}
-			cells += len(layer.Implementations) * len(t.p.Accelerators)
+			cells += len(x.Implementations) * len(t.p.Accelerators)
 		}
 	}
 	if cells > maxTableCells {
@@ -417,68 +411,29 @@ func (t *tableBuilder) complete() error {
 // notInTable is why a cell has no time.
 const notInTable = "not in the table"
 
-// profile is what was read, with refused cells where the table has none.
-func (t *tableBuilder) profile() *Profile {
-	p := &t.p
-	p.Created = t.o.Now.UTC().Format(time.RFC3339)
-	p.Cells = make([]Cell, 0, len(t.cells))
-	given := map[[4]int]*Cell{}
-	for i := range t.cells {
-		c := &t.cells[i]
-		given[[4]int{c.Model, c.Layer, c.Implementation, c.Accelerator}] = c
-	}
-	p.eachPlace(func(at [4]int) {
-		if c := given[at]; c != nil {
-			p.Cells = append(p.Cells, *c)
-		} else {
-			p.Cells = append(p.Cells, Cell{Model: at[0], Layer: at[1], Implementation: at[2], Accelerator: at[3], Refused: notInTable})
-		}
-	})
-	return p
-}
-
-// eachPlace calls f for every model, layer, implementation and accelerator, by
-// accelerator first.
-func (p *Profile) eachPlace(f func(at [4]int)) {
-	for k := range p.Accelerators {
-		for m := range p.Models {
-			for l := range p.Models[m].Layers {
-				for i := range p.Models[m].Layers[l].Implementations {
-					f([4]int{m, l, i, k})
-				}
-			}
-		}
-	}
-}
-
-// FromSystem makes a table profile of a task system's latencies, such as those
-// of published evaluations. Deadlines, accuracies and triggers are left behind.
+// FromSystem makes a table profile of a task system's latencies, such as those of published evaluations. Deadlines,
+// accuracies and triggers are left behind.
 func FromSystem(s *sched.System, o TableOptions) (*Profile, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
-	p := &Profile{Created: o.Now.UTC().Format(time.RFC3339)}
+	p := &Profile{Created: created(o.Now)}
 	for _, name := range s.Accelerators {
 		p.Accelerators = append(p.Accelerators, o.spec(name))
 	}
 	for _, m := range s.Models {
 		model := Model{Name: m.Name, Granularity: TableGranularity}
 		for _, l := range m.Layers {
-			layer := Layer{Name: l.Name}
-			for _, im := range l.Implementations {
-				layer.Implementations = append(layer.Implementations, im.Name)
-			}
-			model.Layers = append(model.Layers, layer)
+			model.Layers = append(model.Layers, Layer{Name: l.Name,
+				Implementations: names(l.Implementations, func(im sched.Implementation) string { return im.Name })})
 		}
 		p.Models = append(p.Models, model)
 	}
-	p.eachPlace(func(at [4]int) {
-		c := Cell{Refused: notInTable}
-		if d := s.Models[at[0]].Layers[at[1]].Implementations[at[2]].Latency[at[3]]; d != sched.Unavailable {
-			c = tableCell(d)
+	return p, p.fill(func(at cellIndex) Cell {
+		d := s.Models[at.model].Layers[at.layer].Implementations[at.implementation].Latency[at.accelerator]
+		if d == sched.Unavailable {
+			return Cell{Refused: notInTable}
 		}
-		c.Model, c.Layer, c.Implementation, c.Accelerator = at[0], at[1], at[2], at[3]
-		p.Cells = append(p.Cells, c)
+		return tableCell(d)
 	})
-	return p, nil
 }

@@ -10,25 +10,16 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// The profile of a CPU and a GPU has a time for every layer on both, what the
-// copies between their memories cost in both directions at every cut, and the
-// chain of the GPU's layers beside the whole model.
+// The profile of a CPU and a GPU has a time for every layer on both, what the copies between their memories cost in
+// both directions at every cut, and the chain of the GPU's layers beside the whole model.
 func TestMeasureWebGPU(t *testing.T) {
 	orttest.WebGPU(t)
 	n, err := network()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk := profiler.Task{Networks: []*runtime.Network{n}, Granularity: []string{"block"},
-		Specs: []runtime.Spec{{Name: "cpu", Optimization: "basic"}, {Name: "gpu", Provider: "webgpu"}}}
-	for _, spec := range tk.Specs {
-		a, err := runtime.OpenORT(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
-		tk.Accelerators = append(tk.Accelerators, a)
-	}
+	tk := profiler.Task{Networks: []*runtime.Network{n},
+		Accelerators: []runtime.Spec{{Name: "cpu", Optimization: "basic"}, {Name: "gpu", Provider: "webgpu"}}}
 	p, err := profiler.Measure(context.Background(), tk, options(time.Second))
 	if err != nil {
 		t.Fatal(err)

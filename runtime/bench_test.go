@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // priorities are the ways to run a benchmark: as any process, and with
@@ -77,7 +78,7 @@ func saturate(b *testing.B, e *runtime.Executor, o runtime.Options, models int, 
 	if o.Policy == "" {
 		o.Policy = "fcfs"
 	}
-	o.Traffic = sched.Traffic{Rates: slices.Repeat([]float64{1}, models), Process: sched.ClosedLoop, Duration: length}
+	o.Traffic = traffic.Config{Rates: slices.Repeat([]float64{1}, models), Process: traffic.ClosedLoop, Duration: length}
 	r, err := e.Run(context.Background(), o)
 	if err != nil {
 		b.Fatal(err)
@@ -113,14 +114,13 @@ func BenchmarkGap(b *testing.B) {
 func BenchmarkAllocs(b *testing.B) {
 	accs := pinned(b, 1)
 	_, e := rig(b, accs, "op", "ds_cnn_kws", "glyph_mobile")
-	s, err := e.Serve(runtime.Options{Policy: "terastal"})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "terastal"}); err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close(context.Background())
+	defer e.Stop(context.Background())
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := s.Submit(runtime.Request{})
+		p, err := e.Submit(context.Background(), "ds_cnn_kws", nil, runtime.RequestOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -147,8 +147,7 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	accs := pinned(b, 1)
 	x, e := rig(b, accs, granularity, net)
 	o.Policy = "edf"
-	s, err := e.Serve(o)
-	if err != nil {
+	if err := e.Serve(o); err != nil {
 		b.Fatal(err)
 	}
 	in, err := x.networks[0].Inputs(7)
@@ -157,11 +156,12 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	}
 	whole := newWholeSession(b, x.networks[0], in)
 	defer whole.close()
-	out := whole.tensors
+	inputs := byName(b, in)
+	out := runtime.RequestOptions{Outputs: byName(b, whole.tensors)}
 	var through, direct []time.Duration
 	for n := -3; n < 300; n++ {
 		t := whole.run(o.Realtime)
-		p, err := s.Submit(runtime.Request{Inputs: in, Outputs: out})
+		p, err := e.Submit(context.Background(), net, inputs, out)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -173,7 +173,7 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 			direct, through = append(direct, t), append(through, r.Latency)
 		}
 	}
-	s.Close(context.Background())
+	e.Stop(context.Background())
 	b.ReportMetric(saturatedRatio(b, e, o, whole), "x-whole-saturated")
 	slices.Sort(direct)
 	slices.Sort(through)
@@ -409,7 +409,7 @@ func BenchmarkReleaseLag(b *testing.B) {
 	_, e := rig(b, accs, "block", "ds_cnn_kws", "glyph_resnet")
 	benchmarkEach(b, func(b *testing.B, o runtime.Options) {
 		o.Policy, o.FreeCore = "edf", true
-		o.Traffic = sched.Traffic{Rates: []float64{400, 400}, Process: sched.Poisson, Duration: time.Second}
+		o.Traffic = traffic.Config{Rates: []float64{400, 400}, Process: traffic.Poisson, Duration: time.Second}
 		var p50, p99, idle []float64
 		for n := range rounds {
 			o.Traffic.Seed = uint64(n)
@@ -447,8 +447,7 @@ func BenchmarkWake(b *testing.B) {
 			x.add(b, tiny(b, "tiny"))
 			defer x.programs[0].Close()
 			e := x.executor(b, x.system(alternate))
-			s, err := e.Serve(runtime.Options{Policy: "fcfs", Quiet: true})
-			if err != nil {
+			if err := e.Serve(runtime.Options{Policy: "fcfs", Quiet: true}); err != nil {
 				b.Fatal(err)
 			}
 			out, err := runtime.NewTensor(x.networks[0].Model.Outputs()[0], make([]byte, 32))
@@ -456,14 +455,15 @@ func BenchmarkWake(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer out.Close()
+			into := runtime.RequestOptions{Outputs: byName(b, []*runtime.Tensor{out})}
 			for range max(b.N, 3000) {
-				p, err := s.Submit(runtime.Request{Outputs: []*runtime.Tensor{out}})
+				p, err := e.Submit(context.Background(), "tiny", nil, into)
 				if err != nil {
 					b.Fatal(err)
 				}
 				<-p.Done()
 			}
-			h := &s.Close(context.Background()).Stats.Models[0].Latency
+			h := &e.Stop(context.Background()).Stats.Models[0].Latency
 			b.ReportMetric(float64(h.Quantile(.5)), "latency-p50-ns")
 			b.ReportMetric(float64(h.Quantile(.99)), "latency-p99-ns")
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Emulated accelerators run beside a real one; those that compute give the
@@ -39,7 +40,7 @@ func TestEmulated(t *testing.T) {
 	b.add(t, network(t, "block"))
 	defer b.programs[0].Close()
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 5, Queue: 1000})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 5, Queue: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,14 +79,14 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	b := &bench{accs: []runtime.Accelerator{cpu, os}}
 	b.add(t, n)
 	defer b.programs[0].Close()
-	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) || !strings.Contains(b.programs[0].Refused[1][0][1].Error(), missing) {
-		t.Errorf("refused: %v", b.programs[0].Refused[1][0][1])
+	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) || !strings.Contains(b.programs[0].Refused(1, 0, 1).Error(), missing) {
+		t.Errorf("refused: %v", b.programs[0].Refused(1, 0, 1))
 	}
 	e := b.executor(t, b.system(alternate))
 	if e.Computes() {
 		t.Error("the executor says that all outputs mean something")
 	}
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic(1), Queue: 1000})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1), Queue: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +117,8 @@ func TestIdleWorkerTakesOver(t *testing.T) {
 	}
 	b.add(t, network(t, "model"))
 	b.add(t, network(t, "block"))
-	tr := sched.Traffic{Rates: []float64{1, 1}, Process: sched.Recorded, Duration: time.Second,
-		Recorded: []sched.Arrival{{At: time.Millisecond, Model: 0}, {At: 50 * time.Millisecond, Model: 1}, {At: 90 * time.Millisecond, Model: 1}}}
+	tr := traffic.Config{Rates: []float64{1, 1}, Process: traffic.Recorded, Duration: time.Second,
+		Recorded: []traffic.Arrival{{At: time.Millisecond, Model: 0}, {At: 50 * time.Millisecond, Model: 1}, {At: 90 * time.Millisecond, Model: 1}}}
 	// Either worker may be the one that waits: each gets the long layer once.
 	for fast := range 2 {
 		e := b.executor(t, b.system(func(_, _, _, k int) time.Duration {

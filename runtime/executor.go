@@ -4,20 +4,31 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
+
+// DefaultPolicy schedules where no other policy is named.
+const DefaultPolicy = "terastal"
 
 // inputSets is how many different random inputs each model's requests cycle
 // through.
 const inputSets = 4
 
 // Executor runs requests on real accelerators: recorded or generated traffic
-// with Run, requests as they come with Serve. It does one of them at a time.
+// with Run, requests as they come with Submit. It does one of them at a time.
 type Executor struct {
+	options  Options // of Submit, unless Serve says otherwise
+	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
+	serving  atomic.Pointer[driver]
+	stopped  atomic.Bool
+	starting sync.Mutex // of serving
 	tables   *sched.Tables
 	accs     []Accelerator
 	programs []*Program
@@ -29,26 +40,31 @@ type Executor struct {
 }
 
 // NewExecutor checks that the programs fit the system the tables were compiled
-// from: same models, layers and implementations, prepared on the same
+// from: same models, layers and implementations, all prepared on the system's
 // accelerators, wherever the tables say they run. seed determines the input
-// data of requests that bring none.
-func NewExecutor(t *sched.Tables, accs []Accelerator, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, accs: accs, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
-		inputs: make([][][]*Tensor, len(programs)), lost: make([]atomic.Bool, len(accs))}
+// data of requests that bring none. Programs and accelerators stay the
+// caller's; [Open] makes an executor that owns them.
+func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
+	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
+		inputs: make([][][]*Tensor, len(programs)), options: Options{Policy: DefaultPolicy}}
+	if len(programs) > 0 {
+		e.accs = programs[0].accs
+	}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("executor: %w", err)
 	}
+	e.lost = make([]atomic.Bool, len(e.accs))
 	for m, p := range programs {
 		for n := range inputSets {
 			set, err := p.Network.Inputs(seed + uint64(n))
 			if err != nil {
-				e.Close()
+				e.release()
 				return nil, fmt.Errorf("executor: %w", err)
 			}
 			e.inputs[m] = append(e.inputs[m], set)
 		}
 		if err := e.stock(m, 1); err != nil {
-			e.Close()
+			e.release()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
 		p.warm(e.free[m][0], e.inputs[m][0])
@@ -80,6 +96,9 @@ func (e *Executor) check() error {
 	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]
+		if p.Network.Name != model.Name || !slices.EqualFunc(p.accs, e.accs, sameName) {
+			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m, model.Name, p.Network.Name)
+		}
 		if len(model.Layers) != len(p.Network.Layers) {
 			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers), len(p.Network.Layers))
 		}
@@ -91,7 +110,7 @@ func (e *Executor) check() error {
 			for i, im := range layer.Implementations {
 				for k, c := range im.Latency {
 					if c != sched.Unavailable && !p.Runs(l, i, k) {
-						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused[l][i][k])
+						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused(l, i, k))
 					}
 				}
 			}
@@ -99,6 +118,28 @@ func (e *Executor) check() error {
 	}
 	return nil
 }
+
+// Models are the names of the models that take requests.
+func (e *Executor) Models() []string {
+	var out []string
+	for _, p := range e.programs {
+		out = append(out, p.Network.Name)
+	}
+	return out
+}
+
+// Model is the model of this name, which tells its inputs and outputs; nil if
+// there is none.
+func (e *Executor) Model(name string) *models.Model {
+	for _, p := range e.programs {
+		if p.Network.Name == name {
+			return p.Network.Model
+		}
+	}
+	return nil
+}
+
+func sameName(a, b Accelerator) bool { return a.Name() == b.Name() }
 
 // SetInputs replaces the input data that a model's requests cycle through, a
 // tensor for every model input in each set. The tensors become the executor's,
@@ -118,10 +159,18 @@ func (e *Executor) SetInputs(model int, sets [][]*Tensor) error {
 	return nil
 }
 
-// Close frees the executor's tensors; programs and accelerators stay the
-// caller's. Tensors that a hanging accelerator may still touch are left as they
-// are.
-func (e *Executor) Close() {
+// Close stops serving (see Stop) and frees the executor's tensors, and what
+// [Open] opened. Tensors that a hanging accelerator may still touch are left as
+// they are.
+func (e *Executor) Close(ctx context.Context) {
+	e.Stop(ctx)
+	e.release()
+	if e.owned != nil {
+		e.owned()
+	}
+}
+
+func (e *Executor) release() {
 	for _, slots := range e.free {
 		for _, s := range slots {
 			s.Close()
@@ -149,14 +198,18 @@ func closeAll(sets [][]*Tensor) {
 
 // Options describe one run.
 type Options struct {
+	// Policy is a policy's name; empty means DefaultPolicy.
 	Policy string
-	Drop   sched.DropPolicy
-	Queue  int // see sched.Config
+	// NewPolicy, if not nil, makes a policy that package policy does not know;
+	// Policy is then what the log calls it.
+	NewPolicy sched.Constructor
+	Drop      sched.DropPolicy
+	Queue     int // see sched.Config
 	// Adapt corrects predictions while running; see sched.Config.
 	Adapt bool
 	// Traffic is played from its first arrival to its last; Serve uses its seed
 	// only.
-	Traffic sched.Traffic
+	Traffic traffic.Config
 	// Samples is how many finished requests of each model keep their outputs
 	// for verification, spread over the run.
 	Samples int
@@ -255,4 +308,20 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	r := d.end()
 	r.Interrupted = ctx.Err() != nil
 	return r, nil
+}
+
+// fits checks tensors against a model's inputs.
+func fits(have []*Tensor, want []models.Tensor) error {
+	if len(have) != len(want) {
+		return fmt.Errorf("%d tensors, the model has %d", len(have), len(want))
+	}
+	for i, t := range have {
+		if t == nil || t.value == nil {
+			return fmt.Errorf("tensor %d (%s) is missing or closed", i, want[i].Name)
+		}
+		if t.Type != want[i].Type || t.Block != 0 || !slices.Equal(t.Shape, want[i].Shape) {
+			return fmt.Errorf("tensor %d is %v%v, the model has %v", i, t.Type, t.Shape, want[i])
+		}
+	}
+	return nil
 }

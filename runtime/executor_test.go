@@ -16,7 +16,11 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
+	"github.com/terastal/terastal/sched/traffic"
 )
+
+func TestMain(m *testing.M) { orttest.Main(m) }
 
 // bench is a system of small networks on accelerators, ready to run.
 type bench struct {
@@ -114,20 +118,20 @@ func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := runtime.NewExecutor(tables, b.accs, b.programs, 7)
+	e, err := runtime.NewExecutor(tables, b.programs, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.Close)
+	t.Cleanup(func() { e.Close(context.Background()) })
 	return e
 }
 
-func traffic(n int) sched.Traffic {
+func released(n int) traffic.Config {
 	rates := make([]float64, n)
 	for i := range rates {
 		rates[i] = 400
 	}
-	return sched.Traffic{Rates: rates, Process: sched.Poisson, Duration: 200 * time.Millisecond, Seed: 3}
+	return traffic.Config{Rates: rates, Process: traffic.Poisson, Duration: 200 * time.Millisecond, Seed: 3}
 }
 
 // check asserts what has to hold of every run.
@@ -140,7 +144,7 @@ func check(t *testing.T, r *runtime.Result) eventlog.Metrics {
 	if !m.Balanced() || m.Released == 0 {
 		t.Errorf("totals %+v do not balance", m.Totals)
 	}
-	if _, diff, err := r.Log.Replay(); err != nil || diff != "" {
+	if _, diff, err := r.Log.Replay(nil); err != nil || diff != "" {
 		t.Errorf("replay: %v %s", err, diff)
 	}
 	if r.Decisions.N() == 0 {
@@ -156,9 +160,9 @@ func TestRun(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	leaks := goleak.IgnoreCurrent()
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		t.Run(p.Name, func(t *testing.T) {
-			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: traffic(2), Samples: 5, Queue: 1000})
+			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: released(2), Samples: 5, Queue: 1000})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +193,7 @@ func TestRun(t *testing.T) {
 func TestVerifyFindsWrongOutputs(t *testing.T) {
 	b := open(t, nil, "block")
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 4})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +227,7 @@ func TestVariantsRun(t *testing.T) {
 	})
 	s.Models[0].Valid = []sched.VariantSet{1}
 	e := b.executor(t, s)
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: traffic(1), Samples: 3})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: released(1), Samples: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +277,7 @@ func TestFailingLayer(t *testing.T) {
 		return a
 	}, "block", "model")
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(2), Samples: 4})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(2), Samples: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,11 +306,11 @@ func TestRefusedLayer(t *testing.T) {
 		}
 		return a
 	}, "block")
-	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused[0][0][0] == nil || !b.programs[0].Runs(0, 0, 1) {
+	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused(0, 0, 0) == nil || !b.programs[0].Runs(0, 0, 1) {
 		t.Fatal("the refusal is not recorded")
 	}
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic(1)})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +333,7 @@ func TestRefusedLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runtime.NewExecutor(tables, b.accs, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
+	if _, err := runtime.NewExecutor(tables, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
 		t.Errorf("new executor: %v", err)
 	}
 }
@@ -338,7 +342,7 @@ func TestRefusedLayer(t *testing.T) {
 func TestCancel(t *testing.T) {
 	b := open(t, nil, "op")
 	e := b.executor(t, b.system(alternate))
-	tr := traffic(1)
+	tr := released(1)
 	tr.Duration = time.Hour
 	tr.Rates[0] = 200
 	ctx, cancel := context.WithCancel(context.Background())
@@ -363,7 +367,7 @@ func TestCancel(t *testing.T) {
 func TestOverload(t *testing.T) {
 	b := open(t, nil, "op")
 	e := b.executor(t, b.system(alternate))
-	tr := sched.Traffic{Rates: []float64{20000}, Phases: sched.AlignedPhases, Duration: 100 * time.Millisecond}
+	tr := traffic.Config{Rates: []float64{20000}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond}
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr, Queue: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -404,7 +408,7 @@ func TestNewTensorRefusesWrongSize(t *testing.T) {
 	}
 }
 
-// Requests in flight at the same time have memory of their own: with one slot
+// Requests that run at the same time share no memory: with one slot
 // shared by mistake, outputs would mix.
 func TestSlotsAreIndependent(t *testing.T) {
 	b := open(t, nil, "op")
@@ -483,7 +487,7 @@ func TestSearchBeside(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	for _, free := range []bool{false, true} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: traffic(2), Queue: 1000, FreeCore: free})
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000, FreeCore: free})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/terastal/terastal/internal/ort"
 )
 
 // Fault is one way in which an accelerator is made to misbehave, for tests and
@@ -171,7 +169,7 @@ type faultyMemory struct {
 	on *faulty
 }
 
-func (m *faultyMemory) Copy(from, to []ort.Value) error {
+func (m *faultyMemory) Copy(from, to *Tensor) error {
 	if m.on.follow() && m.on.lost {
 		return fmt.Errorf("%w: the accelerator is lost", ErrInjected)
 	}
@@ -280,12 +278,12 @@ func (t *Tensor) spoil() error {
 	if t.memory == nil {
 		return nil
 	}
-	bad, err := ort.NewTensor(ort.Int32, []int64{t.Bytes() / 4}, data)
+	bad, err := NewTensor(t.Tensor, data)
 	if err != nil {
 		return err
 	}
-	defer bad.Destroy()
-	return errors.Join(t.memory.Copy([]ort.Value{bad}, t.flat[:]), t.memory.Wait())
+	defer bad.Close()
+	return errors.Join(bad.flatten(), t.memory.Copy(bad, t), t.memory.Wait())
 }
 
 // hang waits, for ever if for is 0; true if the accelerator was closed.

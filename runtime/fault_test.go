@@ -59,7 +59,7 @@ func drill(t *testing.T, faults ...string) *bench {
 func play(t *testing.T, b *bench, o runtime.Options) (*runtime.Executor, *runtime.Result) {
 	t.Helper()
 	e := b.executor(t, b.system(alternate))
-	o.Policy, o.Traffic, o.Samples, o.Queue = "fcfs", traffic(2), 4, 1000
+	o.Policy, o.Traffic, o.Samples, o.Queue = "fcfs", released(2), 4, 1000
 	r, err := e.Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestHang(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 	// While it hangs, further runs do without.
-	again, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic(2), Queue: 1000})
+	again, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(2), Queue: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

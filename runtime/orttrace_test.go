@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // TestORTTrace: what ONNX Runtime says it ran lies inside the layers that ran it,
@@ -45,7 +46,7 @@ func TestORTTrace(t *testing.T) {
 	e := b.executor(t, s)
 	var runs []*runtime.Result
 	for seed := range uint64(2) {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: sched.Traffic{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}})
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic.Config{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // tiny is a network of three layers that take about a microsecond each.
@@ -80,7 +81,7 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 	for _, policy := range []string{"fcfs", "edf", "dream", "terastal", "edf-model"} {
 		run := func(length time.Duration) (objects, layers float64) {
 			r, err := e.Run(context.Background(), runtime.Options{Policy: policy,
-				Traffic: sched.Traffic{Rates: []float64{1, 1, 1}, Process: sched.ClosedLoop, Duration: length}})
+				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,25 +111,19 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 	b := tinyBench(t, 2)
 	e := b.executor(t, b.system(alternate))
-	s, err := e.Serve(runtime.Options{Policy: "edf"})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "edf"}); err != nil {
 		t.Fatal(err)
 	}
 	serve := func(n int) {
 		for range n {
 			var ps [2]*runtime.Pending
 			for m := range ps {
-				if ps[m], err = s.Submit(runtime.Request{Model: m}); err != nil {
-					t.Fatal(err)
-				}
+				ps[m] = submit(t, e, b.networks[m].Name)
 			}
 			for _, p := range ps {
 				r, err := p.Wait(context.Background())
 				if err != nil || r.Outputs == nil {
 					t.Fatal(r, err)
-				}
-				for _, o := range r.Outputs {
-					o.Close()
 				}
 			}
 		}
@@ -139,7 +134,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	if after := resident(t); after > before+16<<20 {
 		t.Errorf("%d MiB resident after 10000 requests, %d MiB after 100000", before>>20, after>>20)
 	}
-	r := s.Close(context.Background())
+	r := e.Stop(context.Background())
 	if n := r.Stats.Models[0].Met + r.Stats.Models[0].Late; n != 50000 || r.Log != nil {
 		t.Errorf("%d requests of 50000 finished, log %v", n, r.Log != nil)
 	}
@@ -181,17 +176,16 @@ func TestNothingIsLeft(t *testing.T) {
 	b := drill(t, "hang accelerator=basic times=1 for=400ms")
 	e := b.executor(t, b.system(alternate))
 	run := func() {
-		o := runtime.Options{Policy: "fcfs", Traffic: traffic(2), Queue: 1000, Quiet: true, FreeCore: true,
+		o := runtime.Options{Policy: "fcfs", Traffic: released(2), Queue: 1000, Quiet: true, FreeCore: true,
 			Hang: func(sched.Dispatch) time.Duration { return 200 * time.Millisecond }}
 		o.Traffic.Duration = 20 * time.Millisecond
 		if _, err := e.Run(context.Background(), o); err != nil {
 			t.Fatal(err)
 		}
-		s, err := e.Serve(runtime.Options{Policy: "edf"})
-		if err != nil {
+		if err := e.Serve(runtime.Options{Policy: "edf"}); err != nil {
 			t.Fatal(err)
 		}
-		s.Close(context.Background())
+		e.Stop(context.Background())
 	}
 	run()
 	threads, files := count("task"), count("fd")

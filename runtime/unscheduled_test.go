@@ -9,6 +9,7 @@ import (
 
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // The baseline plays the same traffic, its log is consistent, and its outputs
@@ -19,7 +20,7 @@ func TestUnscheduled(t *testing.T) {
 	sys.Models[1].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 0.5}
 	e := b.executor(t, sys)
 	leaks := goleak.IgnoreCurrent()
-	tr := traffic(2)
+	tr := released(2)
 	tr.Rates[1] = 0
 	r, err := e.RunUnscheduled(context.Background(), runtime.Options{Traffic: tr, Samples: 3, Queue: 1000})
 	if err != nil {
@@ -46,7 +47,7 @@ func TestUnscheduled(t *testing.T) {
 func TestUnscheduledBounds(t *testing.T) {
 	b := open(t, nil, "model")
 	e := b.executor(t, b.system(alternate))
-	burst := sched.Traffic{Rates: []float64{20000}, Phases: sched.AlignedPhases, Duration: 50 * time.Millisecond}
+	burst := traffic.Config{Rates: []float64{20000}, Phases: traffic.AlignedPhases, Duration: 50 * time.Millisecond}
 	r, err := e.RunUnscheduled(context.Background(), runtime.Options{Traffic: burst, Queue: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +55,7 @@ func TestUnscheduledBounds(t *testing.T) {
 	if m := r.Log.Metrics(); r.Log.Validate() != nil || m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 || len(r.Log.Header.System.Accelerators) != 2 {
 		t.Errorf("%v: %+v", r.Log.Validate(), m)
 	}
-	loop := sched.Traffic{Rates: []float64{1}, Process: sched.ClosedLoop, Duration: 100 * time.Millisecond}
+	loop := traffic.Config{Rates: []float64{1}, Process: traffic.ClosedLoop, Duration: 100 * time.Millisecond}
 	if r, err = e.RunUnscheduled(context.Background(), runtime.Options{Traffic: loop}); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
-	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // While a layer runs on WebGPU, the CPU is given others, and the outputs of all
@@ -28,7 +28,7 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }))
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
 		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
-			Traffic: sched.Traffic{Rates: []float64{1, 1}, Process: sched.ClosedLoop, Duration: time.Second}})
+			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,11 +78,11 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
 	p := b.programs[0]
 	var refused *ort.RefusedError
-	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) || !errors.As(p.Refused[1][0][0], &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
-		t.Errorf("%v", p.Refused)
+	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) || !errors.As(p.Refused(1, 0, 0), &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
+		t.Errorf("%v", p.Refused(1, 0, 0))
 	}
 	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+k) * 100 * time.Microsecond }))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: traffic(1), Samples: 3, Queue: 1000})
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 3, Queue: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,15 +32,17 @@ func newAdaptation(t *Tables) *adaptation {
 // handoff included.
 func (a *adaptation) observe(j *Job, row, k int, took time.Duration) {
 	m := &a.t.models[j.Model]
-	at := row*a.t.accs + k
-	took -= a.t.cost(m, j, row, k) - m.latency[at] // the handoff is not the layer's
+	at := row*m.accs + k
+	if handoff := m.Handoff(j); handoff != nil {
+		took -= handoff[k] // it is not the layer's
+	}
 	base := a.profile[j.Model][at]
 	estimate := m.latency[at] + (took-m.latency[at])/adaptShare
 	m.latency[at] = max(1, base/adaptLow, min(estimate, base*adaptHigh, maxLatency))
-	m.sumUp(a.t.accs, int(j.Layer))
+	m.sumUp(int(j.Layer))
 }
 
-// Clone returns tables that Config.Adapt may change without changing these.
+// Clone returns tables that can follow others without changing these.
 func (t *Tables) Clone() *Tables {
 	c := *t
 	c.models = slices.Clone(t.models)
@@ -51,8 +53,8 @@ func (t *Tables) Clone() *Tables {
 	return &c
 }
 
-// follow makes tables that were cloned from others equal to these again.
-func (t *Tables) follow(o *Tables) {
+// CopyFrom makes tables that were cloned from others equal to these again.
+func (t *Tables) CopyFrom(o *Tables) {
 	for i := range t.models {
 		m, from := &t.models[i], &o.models[i]
 		copy(m.latency, from.latency)

@@ -2,49 +2,7 @@ package sched
 
 import (
 	"fmt"
-	"strings"
 	"time"
-)
-
-// DropPolicy says when the engine gives up a waiting job.
-type DropPolicy uint8
-
-const (
-	// DropNone never gives up: late jobs run to their end.
-	DropNone DropPolicy = iota
-	// DropLate drops a job that waits past its deadline.
-	DropLate
-	// DropHopeless drops a waiting job that would miss its deadline even if
-	// every remaining layer started at once on its best accelerator.
-	DropHopeless
-	// DropSmart is DREAM's smart frame drop: a waiting job that would miss its
-	// deadline even at its fastest is dropped when more than one job is
-	// predicted to miss, nothing depends on its model, and fewer than 2 of the
-	// model's last 10 jobs were dropped.
-	DropSmart
-)
-
-var dropNames = [...]string{"none", "late", "hopeless", "smart"}
-
-func (d DropPolicy) String() string { return dropNames[d] }
-
-// ParseDrop reads "none", "late", "hopeless" or "smart".
-func ParseDrop(s string) (DropPolicy, error) {
-	for i, n := range dropNames {
-		if s == n {
-			return DropPolicy(i), nil
-		}
-	}
-	return 0, fmt.Errorf("unknown drop policy %q, have %s", s, strings.Join(dropNames[:], ", "))
-}
-
-// Reasons of drops, as they appear in Record.Detail.
-const (
-	DropReasonLate      = "past its deadline"
-	DropReasonHopeless  = "cannot meet its deadline"
-	DropReasonQueueFull = "queue full"
-	DropReasonStopped   = "run stopped"
-	DropReasonSmart     = "smart drop"
 )
 
 // DefaultQueue is the default of Config.Queue.
@@ -54,8 +12,8 @@ const DefaultQueue = 64
 type Config struct {
 	// Tables is the compiled system.
 	Tables *Tables
-	// Policy decides; it must not be shared with another engine.
-	Policy Policy
+	// Policy makes the policy that decides.
+	Policy Constructor
 	// Drop says when waiting jobs are given up. The zero value never does.
 	Drop DropPolicy
 	// Queue bounds the jobs of one model that are in the system at once; a
@@ -76,12 +34,8 @@ type Config struct {
 	// Adapt corrects the tables' latencies towards what completions report, so
 	// that predictions follow a machine that becomes slower or faster: a moving
 	// average over about 16 runs, kept between half and four times the profile.
-	// The tables are then changed: give the engine and its policy a Clone.
+	// The engine and its policy then have tables of their own.
 	Adapt bool
-	// SearchShare is the share of all accelerators' time that a search beside
-	// the engine takes from them while it runs: 0 on a spare core, 1/A where it
-	// shares that of one of A accelerators. See Engine.SearchBeside.
-	SearchShare float64
 }
 
 // FirstOwnJob is the ID of the first job that the engine releases by itself, for
@@ -102,43 +56,6 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// searcher is a policy that searches beside the engine.
-type searcher interface {
-	takeOut() *Search
-	prepare(state *State, s *Search) bool
-	apply(f Found, age time.Duration)
-}
-
-// SearchBeside takes the policy's searches out of Step: from now on the driver
-// runs them and steps the engine by what they find. It returns nil where the
-// policy does not search, or only inside Step.
-func (e *Engine) SearchBeside() *Search {
-	if p, ok := e.cfg.Policy.(searcher); ok {
-		return p.takeOut()
-	}
-	return nil
-}
-
-// Prepare makes the search ready to run from the engine's present state, and
-// reports whether the policy wants it to run at all. The search has to be that
-// of SearchBeside, and not running.
-func (e *Engine) Prepare(s *Search) bool {
-	return e.cfg.Policy.(searcher).prepare(&e.state, s)
-}
-
-// searched hands the policy what a search found.
-func (e *Engine) searched(ev Event) {
-	p, ok := e.cfg.Policy.(searcher)
-	if !ok {
-		broken("a search ended of a policy that does not search")
-	}
-	p.apply(ev.Found, ev.At-ev.Start)
-	e.record(Record{Kind: RuleFound, Accelerator: Idle, Implementation: int32(ev.Found.Rule), Start: ev.Start})
-}
-
-// configured is a policy that wants to know the engine that it decides for.
-type configured interface{ configure(cfg *Config) }
-
 // EventKind is what an Event reports to the engine.
 type EventKind uint8
 
@@ -158,7 +75,7 @@ const (
 	// every later release.
 	Stop
 	// Searched: the search that began at Start with the state of that instant
-	// came to Found.
+	// came to Found. See Searcher.
 	Searched
 	// Requeue: the layer on Accelerator failed with Detail, and its job waits
 	// for the same layer again.
@@ -185,8 +102,8 @@ type Event struct {
 	Accelerator int
 	// Detail is the reason of a Fail, Requeue or AcceleratorDown.
 	Detail string
-	// Found is what a Searched is about.
-	Found Found
+	// Found is what a Searched came to.
+	Found int
 }
 
 // Dispatch tells the driver to start a layer now.
@@ -207,11 +124,8 @@ type Dispatch struct {
 type Engine struct {
 	invariants invariants
 	cfg        Config
-	dropper    dropper // the policy, if it is one
-	watcher    watcher // the same
-	pacer      pacer   // the same
-	judge      judge   // nil but in rollouts
-	slow       float64 // in rollouts, how much longer layers take than the tables say; 0 in others
+	policy     Policy
+	observer   Observer // the policy, if it is one
 	t          *Tables
 	state      State
 	active     []int32       // jobs in the system, by model
@@ -219,14 +133,15 @@ type Engine struct {
 	stopped    bool
 	event      EventKind // of the current step
 	own        int64     // ID of the next job of its own
-	due        []release // own releases that this step causes
+	due        []int32   // models of which this step causes a release of its own
 	adapt      *adaptation
 	choices    []Choice
 	dispatches []Dispatch
+	// In a lookahead: who is told how jobs end, and how much longer layers take
+	// than the tables say.
+	ended func(j Job, o Outcome, at time.Duration)
+	slow  float64
 }
-
-// release is a job that the engine releases by itself.
-type release struct{ model int }
 
 // New returns an engine at time zero with all accelerators idle.
 func New(cfg Config) (*Engine, error) {
@@ -236,57 +151,43 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Queue == 0 {
 		cfg.Queue = DefaultQueue
 	}
-	if p, ok := cfg.Policy.(configured); ok {
-		p.configure(&cfg)
+	if cfg.Adapt {
+		cfg.Tables = cfg.Tables.Clone()
 	}
-	e := &Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, len(cfg.Tables.models)), own: FirstOwnJob}
-	e.setPolicy(cfg.Policy)
-	e.state.Recent = make([]uint16, len(e.t.models))
+	p, err := cfg.Policy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := newEngine(cfg)
+	e.setPolicy(p)
 	if cfg.Adapt {
 		e.adapt = newAdaptation(e.t)
 	}
+	return &e, nil
+}
+
+// newEngine returns an engine without a policy.
+func newEngine(cfg Config) Engine {
+	n := len(cfg.Tables.models)
+	e := Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, n), own: FirstOwnJob, slow: 1}
+	e.state.Recent = make([]uint16, n)
 	for range e.t.accs {
 		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
 	}
-	return e, nil
-}
-
-// pacer is a policy that wants to know how long layers take.
-type pacer interface {
-	paced(predicted, took time.Duration)
+	return e
 }
 
 // setPolicy makes the policy decide from now on.
 func (e *Engine) setPolicy(p Policy) {
-	e.cfg.Policy = p
-	e.dropper, _ = p.(dropper)
-	e.watcher, _ = p.(watcher)
-	e.pacer, _ = p.(pacer)
+	e.policy = p
+	e.observer, _ = p.(Observer)
 }
 
-// CopyFrom makes the engine go on as o does, an engine of the same system and
-// configuration. What policies have learned is not copied. It allocates nothing
-// once the engine has had as many jobs.
-func (e *Engine) CopyFrom(o *Engine) {
-	e.adopt(&o.state)
-	e.own, e.stopped = o.own, o.stopped
-	e.due = append(e.due[:0], o.due...)
-	e.invariants.resume()
-}
+// Policy is what the engine decides by.
+func (e *Engine) Policy() Policy { return e.policy }
 
-// adopt makes the engine's state equal to s, as if it had come there by events.
-func (e *Engine) adopt(s *State) {
-	e.state.CopyFrom(s)
-	clear(e.active)
-	e.own, e.due, e.stopped, e.overdue = rolledJobs, e.due[:0], false, never
-	for i := range s.Jobs {
-		j := &s.Jobs[i]
-		e.active[j.Model]++
-		e.own = max(e.own, j.ID+1)
-		e.overdue = min(e.overdue, j.Deadline)
-	}
-	e.invariants.adopt(s)
-}
+// State is the engine's state, to read until the next Step.
+func (e *Engine) State() *State { return &e.state }
 
 // Active is how many jobs are released and have not ended.
 func (e *Engine) Active() int { return len(e.state.Jobs) }
@@ -326,27 +227,16 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	return e.dispatches
 }
 
-// rolled goes on after an event that was applied already, without records: what
-// rollouts do, which keep the engine's contract.
-func (e *Engine) rolled(at time.Duration) {
-	e.state.Now = at
-	if len(e.due) > 0 {
-		e.releaseOwn()
-	}
-	e.drop()
-	e.dispatch()
-}
-
 // releaseOwn releases what the event caused. What is dropped later in the same
 // step comes back, in a closed loop, with the next event, so that a job without
 // hope cannot keep the step from ending.
 func (e *Engine) releaseOwn() {
-	for _, r := range e.due {
+	for _, m := range e.due {
 		if e.stopped || (e.cfg.Until > 0 && e.state.Now >= e.cfg.Until) {
 			break
 		}
-		e.admit(Job{ID: e.own, Model: int32(r.model), On: Idle, At: Idle, Release: e.state.Now,
-			Deadline: e.state.Now + e.t.models[r.model].deadline, Ready: e.state.Now})
+		e.admit(Job{ID: e.own, Model: m, On: Idle, At: Idle, Release: e.state.Now,
+			Deadline: e.state.Now + e.t.models[m].deadline, Ready: e.state.Now})
 		e.own++
 	}
 	e.due = e.due[:0]
@@ -404,13 +294,13 @@ func (e *Engine) complete(ev Event) {
 	m := &e.t.models[j.Model]
 	if e.cfg.Recorder != nil {
 		e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
-			Implementation: a.Row - m.row[j.Layer], Accelerator: int32(ev.Accelerator), Start: ev.Start})
+			Implementation: a.Implementation, Accelerator: int32(ev.Accelerator), Start: ev.Start})
 	}
 	if e.adapt != nil {
-		e.adapt.observe(j, int(a.Row), ev.Accelerator, ev.At-ev.Start)
+		e.adapt.observe(j, int(m.row[j.Layer]+a.Implementation), ev.Accelerator, ev.At-ev.Start)
 	}
-	if e.pacer != nil {
-		e.pacer.paced(a.Free-a.Started, ev.At-a.Started)
+	if e.observer != nil {
+		e.observer.Completed(a.Free-a.Started, ev.At-a.Started)
 	}
 	e.completed(i, ev.Accelerator)
 }
@@ -420,7 +310,7 @@ func (e *Engine) completed(i, k int) {
 	j := &e.state.Jobs[i]
 	m := &e.t.models[j.Model]
 	a := &e.state.Accelerators[k]
-	a.Job, a.Free, a.Row, a.Started = Idle, 0, 0, 0
+	*a = Occupancy{Job: Idle, Down: a.Down}
 	j.On, j.At, j.Ready = Idle, int32(k), e.state.Now
 	j.Layer++
 	if int(j.Layer) < m.layers {
@@ -428,7 +318,7 @@ func (e *Engine) completed(i, k int) {
 	}
 	for _, tr := range m.triggers {
 		if tr.probability == 1 || draw(e.cfg.Seed, j.ID, tr.model) < tr.probability {
-			e.due = append(e.due, release{tr.model})
+			e.due = append(e.due, int32(tr.model))
 		}
 	}
 	if e.state.Now <= j.Deadline {
@@ -452,9 +342,19 @@ func (e *Engine) requeue(ev Event) {
 	a := &e.state.Accelerators[ev.Accelerator]
 	j := &e.state.Jobs[i]
 	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer,
-		Implementation: a.Row - e.t.models[j.Model].row[j.Layer], Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
+		Implementation: a.Implementation, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 	*a = Occupancy{Job: Idle, Down: a.Down}
 	j.On, j.Ready = Idle, ev.At
+}
+
+// searched tells the policy what a search found.
+func (e *Engine) searched(ev Event) {
+	p, ok := e.policy.(Searcher)
+	if !ok {
+		broken("a search ended of a policy that does not search")
+	}
+	p.Searched(ev.Found, ev.At-ev.Start)
+	e.record(Record{Kind: RuleFound, Accelerator: Idle, Implementation: int32(ev.Found), Start: ev.Start})
 }
 
 func (e *Engine) service(ev Event) {
@@ -470,59 +370,13 @@ func (e *Engine) service(ev Event) {
 	e.record(Record{Kind: kind, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 }
 
-// dropper is a policy that gives up jobs by a rule of its own, beside the
-// engine's drop policy.
-type dropper interface {
-	// drops reports whether the waiting job at this index is to be dropped.
-	drops(s *State, job int) bool
-}
-
-// drop gives up the waiting jobs that the drop policy, the scheduling policy or
-// a stop says to.
-func (e *Engine) drop() {
-	own := e.dropper
-	if !e.stopped && own == nil && (e.cfg.Drop == DropNone || e.cfg.Drop == DropLate && e.state.Now <= e.overdue) {
-		return
-	}
-	e.overdue = never
-	for i := 0; i < len(e.state.Jobs); {
-		reason := ""
-		if e.state.Jobs[i].Waiting() {
-			reason = e.dropReason(i, own)
-		}
-		if reason == "" {
-			e.overdue = min(e.overdue, e.state.Jobs[i].Deadline)
-			i++
-			continue
-		}
-		e.end(i, Dropped, reason)
-	}
-}
-
-// dropReason says why the waiting job at index i is to be dropped; empty if it
-// is not.
-func (e *Engine) dropReason(i int, own dropper) string {
-	j := &e.state.Jobs[i]
-	switch {
-	case e.stopped:
-		return DropReasonStopped
-	case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
-		return DropReasonLate
-	case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
-		return DropReasonHopeless
-	case own != nil && own.drops(&e.state, i), e.cfg.Drop == DropSmart && smartDrop(e.t, &e.state, i):
-		return DropReasonSmart
-	}
-	return ""
-}
-
 func (e *Engine) dispatch() {
-	e.choices = e.cfg.Policy.Select(&e.state, e.choices[:0])
+	e.choices = e.policy.Select(&e.state, e.choices[:0])
 	e.dispatches = e.dispatches[:0]
 	for i := range e.choices {
 		c := &e.choices[i]
 		e.occupy(c)
-		if e.judge == nil {
+		if e.ended == nil {
 			e.dispatches = append(e.dispatches, e.dispatched(c))
 		}
 	}
@@ -534,30 +388,30 @@ func (e *Engine) occupy(c *Choice) {
 	j := &e.state.Jobs[c.Job]
 	m := &e.t.models[j.Model]
 	k := int(c.Accelerator)
-	row := m.row[j.Layer] + c.Implementation
 	if !j.Waiting() {
 		broken("policy dispatched job %d, which runs on accelerator %d", j.ID, j.On)
 	}
-	if !e.state.idle(k) {
+	if !e.state.Idle(k) {
 		broken("policy dispatched to accelerator %d, which is not idle", k)
 	}
-	if c.Implementation < 0 || row >= m.row[j.Layer+1] {
+	if c.Implementation < 0 || c.Implementation >= m.Implementations(j.Layer) {
 		broken("layer %d of model %d has no implementation %d", j.Layer, j.Model, c.Implementation)
 	}
-	if !m.allowed(j.Used, m.bit[row]) {
-		broken("variants %#x with %#x are not a valid set of model %d", j.Used, m.bit[row], j.Model)
+	variant := m.Variant(j.Layer, c.Implementation)
+	if !m.Allowed(j.Used, variant) {
+		broken("variants %#x with %#x are not a valid set of model %d", j.Used, variant, j.Model)
 	}
-	cost := e.t.cost(m, j, int(row), k)
-	if cost >= never {
+	cost := m.Cost(j, c.Implementation, k)
+	if cost >= Never {
 		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
 	}
-	if e.slow > 0 {
+	if e.slow != 1 {
 		cost = time.Duration(e.slow * float64(cost))
 	}
 	j.On = c.Accelerator
-	j.Used |= m.bit[row]
+	j.Used |= variant
 	a := &e.state.Accelerators[k]
-	a.Job, a.Free, a.Row, a.Started = j.ID, e.state.Now+cost, row, e.state.Now
+	a.Job, a.Free, a.Implementation, a.Started = j.ID, e.state.Now+cost, c.Implementation, e.state.Now
 }
 
 // dispatched is what the driver is told of a choice that was applied.
@@ -582,24 +436,19 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	recent := &e.state.Recent[j.Model]
 	*recent = (*recent<<1 | b2u(o == Dropped)) & (1<<recentJobs - 1)
 	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil && detail != DropReasonQueueFull {
-		e.due = append(e.due, release{int(j.Model)})
+		e.due = append(e.due, j.Model)
 	}
-	if e.watcher != nil {
-		e.watcher.ended(*j, o, e.state.Now)
-	}
-	if e.judge != nil {
-		e.judge.judge(*j, o, e.state.Now)
+	switch {
+	case e.ended != nil:
+		e.ended(*j, o, e.state.Now)
+	case e.observer != nil:
+		e.observer.Ended(*j, o, e.state.Now)
 	}
 	if e.cfg.Recorder == nil {
 		return
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})
-}
-
-// watcher is a policy that learns from how jobs end.
-type watcher interface {
-	ended(j Job, o Outcome, at time.Duration)
 }
 
 func b2u(b bool) uint16 {

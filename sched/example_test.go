@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // camera is a detector of two layers. The accelerator "npu" is made for the
@@ -48,12 +50,7 @@ func ExampleEngine_Step() {
 		fmt.Println(err)
 		return
 	}
-	policy, err := sched.NewPolicy("terastal", tables)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	engine, err := sched.New(sched.Config{Tables: tables, Policy: policy})
+	engine, err := sched.New(sched.Config{Tables: tables, Policy: sched.Terastal})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -92,15 +89,10 @@ func Example_simulate() {
 		return
 	}
 	for _, name := range []string{"edf", "terastal"} {
-		policy, err := sched.NewPolicy(name, tables)
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
 		fmt.Println(name)
 		if _, err := sim.Run(sim.Config{
-			Engine:   sched.Config{Tables: tables, Policy: policy, Recorder: printer{}},
-			Arrivals: []sched.Arrival{{At: 0}, {At: 0}},
+			Engine:   sched.Config{Tables: tables, Policy: policy.Named(name), Recorder: printer{}},
+			Arrivals: []traffic.Arrival{{At: 0}, {At: 0}},
 		}); err != nil {
 			fmt.Println(err)
 		}

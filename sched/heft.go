@@ -2,25 +2,25 @@ package sched
 
 import "time"
 
-// heft assigns by earliest finish time, after HEFT (Topcuoglu et al., TPDS
+// HEFT assigns by earliest finish time, after HEFT (Topcuoglu et al., TPDS
 // 2002): waiting layers in falling order of upward rank (the mean latency of
 // all layers left), each to the accelerator where it ends first, busy ones
 // included. A layer whose best accelerator is busy waits for it and keeps it
 // reserved against those of lower rank.
+func HEFT(c Config) (Policy, error) { return &heft{t: c.Tables}, nil }
+
 type heft struct {
 	t     *Tables
 	ready []ready[float64]
 	free  []time.Duration
 }
 
-func newHEFT(t *Tables) Policy { return &heft{t: t} }
-
 func (p *heft) Select(s *State, out []Choice) []Choice {
 	p.ready, p.free = p.ready[:0], p.free[:0]
 	idle := 0
 	for k := range s.Accelerators {
-		p.free = append(p.free, s.free(k))
-		if s.idle(k) {
+		p.free = append(p.free, s.Free(k))
+		if s.Idle(k) {
 			idle++
 		}
 	}
@@ -39,8 +39,8 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 		}
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		latency, handoff := p.t.costs(m, j, int(m.row[j.Layer]))
-		at, finish := -1, never
+		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
+		at, finish := -1, Never
 		for k, f := range p.free {
 			f += latency[k]
 			if handoff != nil {
@@ -54,7 +54,7 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 			continue
 		}
 		// Idle now, and not reserved by a layer of higher rank.
-		if s.idle(at) && p.free[at] == s.Now {
+		if s.Idle(at) && p.free[at] == s.Now {
 			out = append(out, Choice{Job: r.job, Accelerator: int32(at), Reason: EarliestFinish})
 			idle--
 		}

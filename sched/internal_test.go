@@ -70,7 +70,7 @@ func TestAdaptedSums(t *testing.T) {
 	got := &tables.models[0]
 	for range 2000 {
 		row, k := rng.IntN(len(got.bit)), rng.IntN(2)
-		if got.latency[row*2+k] >= never {
+		if got.latency[row*2+k] >= Never {
 			continue
 		}
 		l := 0
@@ -84,7 +84,7 @@ func TestAdaptedSums(t *testing.T) {
 			for r := got.row[l]; r < got.row[l+1]; r++ {
 				latency := slices.Clone(got.latency[r*2 : r*2+2])
 				for k := range latency {
-					if latency[k] >= never {
+					if latency[k] >= Never {
 						latency[k] = Unavailable
 					}
 				}
@@ -109,7 +109,7 @@ func TestAdaptedSums(t *testing.T) {
 		t.Errorf("adapting a clone changed the original")
 	}
 	for i, c := range got.latency {
-		if base := original.models[0].latency[i]; base < never && (c < base/2 || c > 4*base) {
+		if base := original.models[0].latency[i]; base < Never && (c < base/2 || c > 4*base) {
 			t.Errorf("latency %d is %v, the profile's %v", i, c, base)
 		}
 	}
@@ -123,7 +123,7 @@ func TestRecent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Config{Tables: tables, Policy: newFCFS(tables), Queue: 1})
+	e, err := New(Config{Tables: tables, Policy: FCFS, Queue: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,3 @@ package sched
 type invariants struct{}
 
 func (invariants) check(*Engine) {}
-
-func (invariants) adopt(*State) {}
-
-func (invariants) resume() {}

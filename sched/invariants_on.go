@@ -7,14 +7,10 @@ package sched
 // with the tag "invariants" and under the race detector only.
 type invariants struct {
 	before State
-	off    bool // the state was adopted, which may know accelerators' jobs only by name
 }
 
 // check panics at the first broken invariant.
 func (v *invariants) check(e *Engine) {
-	if v.off {
-		return
-	}
 	s := &e.state
 	if s.Now < v.before.Now {
 		broken("invariant: time went back from %v to %v", v.before.Now, s.Now)
@@ -53,7 +49,7 @@ func (e *Engine) checkJob(j *Job) {
 	if j.Layer < 0 || int(j.Layer) >= m.layers {
 		broken("invariant: job %d is at layer %d of %d", j.ID, j.Layer, m.layers)
 	}
-	if !m.allowed(0, j.Used) {
+	if !m.Allowed(0, j.Used) {
 		broken("invariant: job %d has used variants %#x, which is not a valid set", j.ID, j.Used)
 	}
 	if j.On == Idle {
@@ -63,11 +59,12 @@ func (e *Engine) checkJob(j *Job) {
 	if a.Job != j.ID {
 		broken("invariant: job %d is on accelerator %d, which runs %d", j.ID, j.On, a.Job)
 	}
-	if a.Row < m.row[j.Layer] || a.Row >= m.row[j.Layer+1] {
-		broken("invariant: accelerator %d runs row %d, which is not of layer %d of job %d", j.On, a.Row, j.Layer, j.ID)
+	i := a.Implementation
+	if i < 0 || i >= m.Implementations(j.Layer) {
+		broken("invariant: accelerator %d runs implementation %d, which layer %d of job %d has not", j.On, i, j.Layer, j.ID)
 	}
-	if bit := m.bit[a.Row]; j.Used&bit != bit || m.latency[int(a.Row)*e.t.accs+int(j.On)] >= never {
-		broken("invariant: job %d (variants %#x) runs row %d on accelerator %d", j.ID, j.Used, a.Row, j.On)
+	if v := m.Variant(j.Layer, i); j.Used&v != v || m.Latency(j.Layer, i)[j.On] >= Never {
+		broken("invariant: job %d (variants %#x) runs implementation %d on accelerator %d", j.ID, j.Used, i, j.On)
 	}
 }
 
@@ -101,11 +98,3 @@ func (v *invariants) checkOrder(s *State, requeued bool) {
 		}
 	}
 }
-
-// adopt stops checking; resume starts again, from the state adopted.
-func (v *invariants) adopt(s *State) {
-	v.before.CopyFrom(s)
-	v.off = true
-}
-
-func (v *invariants) resume() { v.off = false }

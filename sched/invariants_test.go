@@ -27,15 +27,15 @@ func TestInvariants(t *testing.T) {
 		{"an invalid set", func(e *Engine) { e.state.Jobs[2].Used = 1 }, "not a valid set"},
 		{"another deadline", func(e *Engine) { e.state.Jobs[2].Deadline++ }, "became"},
 		{"a wrong count", func(e *Engine) { e.active[0]++ }, "counted"},
-		{"another row", func(e *Engine) { e.state.Accelerators[0].Row = 2 }, "not of layer 0"},
-		{"a row that does not run there", func(e *Engine) { e.state.Accelerators[1].Row = 1 }, "runs row 1"},
+		{"another implementation", func(e *Engine) { e.state.Accelerators[0].Implementation = 2 }, "which layer 0"},
+		{"an implementation that does not run there", func(e *Engine) { e.state.Accelerators[1].Implementation = 1 }, "runs implementation 1"},
 		{"moved without a completion", func(e *Engine) { e.state.Jobs[2].At = 1 }, "without a completion"},
 	} {
 		tables, err := Compile(system)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := New(Config{Tables: tables, Policy: newFCFS(tables)})
+		e, err := New(Config{Tables: tables, Policy: FCFS})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,27 +16,30 @@ type listed struct {
 	taken []bool
 }
 
-// newFCFS is the first-come-first-served baseline.
-func newFCFS(t *Tables) Policy {
-	return &listed{t: t, key: func(j *Job) time.Duration { return j.Release }}
+// FCFS is the first-come-first-served baseline: by release, each on the fastest
+// idle accelerator.
+func FCFS(c Config) (Policy, error) {
+	return &listed{t: c.Tables, key: func(j *Job) time.Duration { return j.Release }}, nil
 }
 
-// newEDF is the earliest-deadline-first baseline: absolute deadlines.
-func newEDF(t *Tables) Policy {
-	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline }}
+// EDF is the earliest-deadline-first baseline: by absolute deadline, each on the
+// fastest idle accelerator.
+func EDF(c Config) (Policy, error) {
+	return &listed{t: c.Tables, key: func(j *Job) time.Duration { return j.Deadline }}, nil
 }
 
-// newLLF is least laxity first: the request with the least time to spare if all
-// layers left ran at their fastest.
-func newLLF(t *Tables) Policy {
-	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].remain[j.Layer] }}
+// LLF is least laxity first: the request with the least time to spare if all
+// layers left ran at their fastest, on the fastest idle accelerator.
+func LLF(c Config) (Policy, error) {
+	t := c.Tables
+	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].remain[j.Layer] }}, nil
 }
 
 func (p *listed) Select(s *State, out []Choice) []Choice {
 	p.ready, p.taken = p.ready[:0], cleared(p.taken, len(s.Accelerators))
 	idle := 0
 	for k := range s.Accelerators {
-		if s.idle(k) {
+		if s.Idle(k) {
 			idle++
 		}
 	}
@@ -55,12 +58,12 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		}
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		fastest, low := -1, never
+		fastest, low := -1, Never
 		for k := range s.Accelerators {
-			if p.taken[k] || !s.idle(k) {
+			if p.taken[k] || !s.Idle(k) {
 				continue
 			}
-			if c := p.t.cost(m, j, int(m.row[j.Layer]), k); c < low {
+			if c := m.Cost(j, 0, k); c < low {
 				fastest, low = k, c
 			}
 		}

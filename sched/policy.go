@@ -2,10 +2,11 @@ package sched
 
 import (
 	"fmt"
-	"strings"
+	"time"
 )
 
-// Policy decides which ready layers to start on which idle accelerators.
+// Policy decides which ready layers to start on which idle accelerators. It
+// belongs to one engine.
 type Policy interface {
 	// Select appends to out what to start now and returns it. It sees the state
 	// after the event; it must not change or keep it. Every choice has to name
@@ -13,6 +14,60 @@ type Policy interface {
 	// implementation that runs there and keeps the job's set of variants valid.
 	// Choosing nothing leaves accelerators idle until the next event.
 	Select(s *State, out []Choice) []Choice
+}
+
+// Constructor makes a policy for an engine with this configuration. Its Tables
+// are those that the policy reads: with Config.Adapt the engine changes them
+// while it runs. Package sched/policy finds constructors by name.
+type Constructor func(Config) (Policy, error)
+
+// Observer is a policy that wants to know more than the state when it decides, or
+// gives up jobs by a rule of its own. The interface is optional.
+type Observer interface {
+	// Completed is told, before the decision that follows, how long a layer took
+	// from its dispatch and how long it was predicted to take.
+	Completed(predicted, took time.Duration)
+	// Ended is told how a job ended, before it is recorded.
+	Ended(j Job, o Outcome, at time.Duration)
+	// GiveUp returns the index in s.Jobs, at least from, of the first waiting job
+	// that is to be dropped now; -1 if there is none. The answer depends on the
+	// state only. The engine asks before every decision, and again once it has
+	// dropped a job. Select is never shown jobs that were given up.
+	GiveUp(s *State, from int) int
+}
+
+// Searcher is a policy that looks for better ways to decide, and can do so on
+// another goroutine while the engine goes on. The interface is optional. A driver
+// that has a core to spare uses it so, for a policy that is one:
+//
+//	search := policy.Beside(0)
+//	for ev := range events {
+//		start(engine.Step(ev))
+//		if !searching && policy.Prepare(engine.State()) {
+//			searching, began = true, ev.At
+//			go func() { results <- search() }()
+//		}
+//	}
+//	// and when a result comes, as one of the events:
+//	searching = false
+//	engine.Step(Event{Kind: Searched, At: now, Start: began, Found: result})
+//
+// Dispatching never waits for a search. Between Prepare and the end of the search
+// the driver prepares no other; Prepare is called under whatever keeps Step from
+// running twice at once. Without Beside the policy searches inside Select.
+type Searcher interface {
+	// Beside takes searches out of Select: from now on the driver runs them.
+	// share is the part of all accelerators' time that a search takes from them
+	// while it runs: 0 on a spare core, 1/A where it shares that of one of A
+	// accelerators.
+	Beside(share float64) (search func() int)
+	// Prepare makes the search ready to run from the state, and reports whether
+	// the policy wants it to run at all.
+	Prepare(s *State) bool
+	// Searched is told what a search found that was prepared so long ago. The
+	// decision of this step follows. The number means something to the policy
+	// only; it is recorded, so that a replay can tell it again.
+	Searched(found int, age time.Duration)
 }
 
 // Choice is one decision of a policy.
@@ -23,7 +78,8 @@ type Choice struct {
 	Reason         Reason
 }
 
-// Reason says why a policy chose as it did.
+// Reason says why a policy chose as it did. Policies from elsewhere may use
+// numbers of their own.
 type Reason uint8
 
 const (
@@ -50,70 +106,4 @@ func (r Reason) String() string {
 		return reasonNames[r]
 	}
 	return fmt.Sprintf("reason-%d", uint8(r))
-}
-
-// PolicyInfo describes a policy that NewPolicy can make.
-type PolicyInfo struct {
-	Name  string // as typed on the command line
-	Short string // one line
-	new   func(*Tables) Policy
-}
-
-// Policies lists the policies, in the order in which they are shown. Each also
-// exists as NAME-model, which schedules whole models instead of layers.
-func Policies() []PolicyInfo {
-	return []PolicyInfo{
-		{"fcfs", "first come, first served: by release, each on the fastest idle accelerator", newFCFS},
-		{"edf", "earliest deadline first, each on the fastest idle accelerator", newEDF},
-		{"llf", "least laxity first, each on the fastest idle accelerator", newLLF},
-		{"heft", "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", newHEFT},
-		{"dream", "MapScore with online tuning and smart frame drop (DREAM, ASPLOS 2023, as recalled)", newDREAM},
-		{"terastal", "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", newTerastal},
-		{"terastal-novariants", "terastal without layer variants", newTerastalWith(terastalOptions{originals: true})},
-		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline", newTerastalWith(terastalOptions{deadlines: true})},
-		{"terastal-laxity", "terastal with virtual deadlines three quarters from laxity, one from budgets", newTerastalWith(terastalOptions{laxity: 0.75})},
-		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", newPEDF},
-		{"rollout", "the best of many rules by short simulations ahead", newRollout},
-	}
-}
-
-// wholeSuffix marks the version of a policy that schedules whole models.
-const wholeSuffix = "-model"
-
-// FindPolicy returns the named policy, or an error that lists the names. Options
-// of rollout may be changed for experiments: "rollout:every=10:events=2000".
-func FindPolicy(name string) (PolicyInfo, error) {
-	if options, ok := strings.CutPrefix(name, "rollout:"); ok {
-		o := defaultRollout()
-		if err := o.parse(options); err != nil {
-			return PolicyInfo{}, err
-		}
-		return PolicyInfo{name, "rollout with options", func(t *Tables) Policy { return newRolloutWith(t, o) }}, nil
-	}
-	base, whole := strings.CutSuffix(name, wholeSuffix)
-	var names []string
-	for _, p := range Policies() {
-		switch {
-		case p.Name != base:
-			names = append(names, p.Name)
-		case whole:
-			return PolicyInfo{name, p.Short + ", whole models", p.new}, nil
-		default:
-			return p, nil
-		}
-	}
-	return PolicyInfo{}, fmt.Errorf("unknown policy %q, have %s, and each with %s at its end for whole models", name, strings.Join(names, ", "), wholeSuffix)
-}
-
-// NewPolicy makes the named policy for the given tables. A policy belongs to
-// one engine.
-func NewPolicy(name string, t *Tables) (Policy, error) {
-	p, err := FindPolicy(name)
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasSuffix(name, wholeSuffix) {
-		return newWholeModel(t, p.new)
-	}
-	return p.new(t), nil
 }

@@ -5,15 +5,16 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 )
 
 // A requeued job waits for the same layer, with its tensors where they were,
 // and goes elsewhere while the accelerator it failed on is out of service.
 func TestRequeue(t *testing.T) {
-	sys := workload(2, 1)
-	tables := compile(t, sys)
+	sys := schedtest.Workload(2, 1)
+	tables := schedtest.Compile(t, sys)
 	var records []sched.Record
-	e := newEngine(t, sched.Config{Tables: tables, Policy: newPolicy(t, "fcfs", tables), Recorder: recorder(func(r sched.Record) { records = append(records, r) })})
+	e := newEngine(t, sched.Config{Tables: tables, Policy: sched.FCFS, Recorder: recorder(func(r sched.Record) { records = append(records, r) })})
 	d := e.Step(sched.Event{Kind: sched.Release, Job: 7})
 	if len(d) != 1 {
 		t.Fatalf("%d dispatches", len(d))

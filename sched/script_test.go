@@ -11,10 +11,11 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // TestScripts runs the stories in testdata. Each drives one engine by hand and
-// pins everything it records; -rewrite writes the outputs anew. The language:
+// pins everything it records; -rewrite writes the outputs again. The language:
 //
 //	system              defines the task system; prints Algorithm 1's budgets
 //	  accelerators A B ...
@@ -214,12 +215,8 @@ func (s *script) start(t *testing.T, d *datadriven.TestData) (string, error) {
 	seed, until := uint64(0), "0s"
 	d.MaybeScanArgs(t, "seed", &seed)
 	d.MaybeScanArgs(t, "until", &until)
-	tables := s.tables.Clone() // adapting changes them
-	policy, err := sched.NewPolicy(name, tables)
-	if err != nil {
-		return "", err
-	}
-	cfg := sched.Config{Tables: tables, Policy: policy, Queue: queue, Recorder: s, Seed: seed, ClosedLoop: d.HasArg("closed"), Adapt: d.HasArg("adapt")}
+	cfg := sched.Config{Tables: s.tables, Policy: policy.Named(name), Queue: queue, Recorder: s, Seed: seed, ClosedLoop: d.HasArg("closed"), Adapt: d.HasArg("adapt")}
+	var err error
 	if cfg.Until, err = time.ParseDuration(until); err != nil {
 		return "", err
 	}
@@ -227,8 +224,10 @@ func (s *script) start(t *testing.T, d *datadriven.TestData) (string, error) {
 		return "", err
 	}
 	s.jobs, s.records, s.started = 0, nil, map[int]time.Duration{}
-	s.engine, err = sched.New(cfg)
-	return "ok\n", err
+	if s.engine, err = sched.New(cfg); err != nil {
+		return "", err
+	}
+	return "ok\n", nil
 }
 
 func (s *script) event(t *testing.T, out *strings.Builder, words []string) error {

@@ -26,11 +26,12 @@ func (j *Job) Waiting() bool { return j.On == Idle }
 
 // Occupancy is the state of one accelerator.
 type Occupancy struct {
-	Job     int64         // the job it runs, or Idle
-	Free    time.Duration // when it is predicted to become idle; meaningless when it is
-	Down    bool          // out of service: nothing may be dispatched to it
-	Row     int32         // the row of the model's table that runs
-	Started time.Duration // when it was dispatched
+	Job  int64         // the job it runs, or Idle
+	Free time.Duration // when it is predicted to become idle; meaningless when it is
+	Down bool          // out of service: nothing may be dispatched to it
+	// Implementation is the one of the job's layer that runs.
+	Implementation int32
+	Started        time.Duration // when it was dispatched
 }
 
 // State is the part of an engine that changes. Policies read it; copying it
@@ -55,17 +56,17 @@ func (s *State) CopyFrom(o *State) {
 	s.Recent = append(s.Recent[:0], o.Recent...)
 }
 
-// idle reports whether accelerator k can take a layer now.
-func (s *State) idle(k int) bool {
+// Idle reports whether accelerator k can take a layer now.
+func (s *State) Idle(k int) bool {
 	return s.Accelerators[k].Job == Idle && !s.Accelerators[k].Down
 }
 
-// free is when accelerator k is predicted to be able to start a layer. One that
-// runs longer than predicted is expected to end now.
-func (s *State) free(k int) time.Duration {
+// Free is when accelerator k is predicted to be able to start a layer: [Never] if
+// it is down. One that runs longer than predicted is expected to end now.
+func (s *State) Free(k int) time.Duration {
 	switch a := &s.Accelerators[k]; {
 	case a.Down:
-		return never
+		return Never
 	case a.Job == Idle:
 		return s.Now
 	default:

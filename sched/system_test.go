@@ -3,11 +3,15 @@ package sched_test
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"pgregory.net/rapid"
 )
 
 // valid is a system with one of everything that can be wrong.
@@ -81,8 +85,8 @@ func TestSystemErrors(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	tables := compile(t, valid())
-	good := sched.Config{Tables: tables, Policy: newPolicy(t, "fcfs", tables)}
+	tables := schedtest.Compile(t, valid())
+	good := sched.Config{Tables: tables, Policy: sched.FCFS}
 	for _, c := range []struct {
 		name   string
 		change func(*sched.Config)
@@ -107,6 +111,15 @@ func TestConfigErrors(t *testing.T) {
 	if got := sched.Reason(200).String(); got != "reason-200" {
 		t.Errorf("an unknown reason is %q", got)
 	}
+}
+
+func newEngine(t *testing.T, c sched.Config) *sched.Engine {
+	t.Helper()
+	e, err := sched.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // choosing is a policy that chooses as it is told, against the contract.
@@ -134,7 +147,9 @@ func TestBrokenPolicies(t *testing.T) {
 		if c.name == "a job twice" {
 			sys.Models[0].Valid = []sched.VariantSet{1}
 		}
-		engine := newEngine(t, sched.Config{Tables: compile(t, sys), Policy: late{choosing: c.choices}})
+		engine := newEngine(t, sched.Config{Tables: schedtest.Compile(t, sys), Policy: func(sched.Config) (sched.Policy, error) {
+			return late{choosing: c.choices}, nil
+		}})
 		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -152,4 +167,87 @@ func (l late) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 		return out
 	}
 	return l.choosing.Select(s, out)
+}
+
+// TestEffectiveRates: along a chain of triggers probabilities multiply.
+func TestEffectiveRates(t *testing.T) {
+	layers := []sched.Layer{{Implementations: []sched.Implementation{{Latency: []time.Duration{1}}}}}
+	sys := sched.System{Accelerators: []string{"x"}, Models: []sched.Model{
+		{Name: "c", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "b", Probability: 0.25}},
+		{Name: "a", Deadline: 1, Layers: layers},
+		{Name: "b", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
+	}}
+	rates := []float64{7, 80, 0}
+	if got := schedtest.Compile(t, sys).EffectiveRates(rates); !slices.Equal(got, []float64{10, 80, 40}) || rates[0] != 7 {
+		t.Errorf("rates %v from %v", got, rates)
+	}
+	for want, trigger := range map[string]*sched.Trigger{
+		`triggered by "d", which is no model`:        {Parent: "d", Probability: 1},
+		`triggered by itself, through`:               {Parent: "c", Probability: 1},
+		`probability 0, must be above 0`:             {Parent: "b"},
+		`probability 1.5, must be above 0`:           {Parent: "b", Probability: 1.5},
+		`probability NaN, must be above 0 and at mo`: {Parent: "b", Probability: math.NaN()},
+	} {
+		broken := sys
+		broken.Models = slices.Clone(sys.Models)
+		broken.Models[1].Trigger = trigger
+		if want[0] == 'p' {
+			broken.Models[1].Trigger, broken.Models[2].Trigger = nil, trigger
+		}
+		if _, err := sched.Compile(broken); !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+func TestAccuracyOf(t *testing.T) {
+	measured := sched.Model{Valid: []sched.VariantSet{1, 3}, Accuracy: []float64{0.95, 0.9}}
+	bounded := sched.Model{Loss: []float64{0.25, 0.125}, MaxLoss: 1}
+	nan := math.NaN()
+	for _, c := range []struct {
+		m    sched.Model
+		used sched.VariantSet
+		want float64
+	}{
+		{measured, 0, 1}, {measured, 1, 0.95}, {measured, 3, 0.9}, {measured, 2, nan},
+		{sched.Model{Valid: []sched.VariantSet{1}}, 1, nan},
+		{bounded, 0, 1}, {bounded, 1, 0.75}, {bounded, 2, 0.875}, {bounded, 3, 0.625},
+	} {
+		if got := c.m.AccuracyOf(c.used); got != c.want && !(math.IsNaN(got) && math.IsNaN(c.want)) {
+			t.Errorf("the accuracy of %b in %+v is %v, want %v", c.used, c.m, got, c.want)
+		}
+	}
+}
+
+// TestBudgets holds Algorithm 1 against its reference: levels, sum, and shares
+// that meet the exact ones at every prefix.
+func TestBudgets(t *testing.T) {
+	schedtest.Check(t, func(t *rapid.T) {
+		sys := schedtest.System(t)
+		m := sys.Models[0]
+		b, err := sched.ComputeBudgets(&m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := schedtest.SelectLevels(m)
+		if !slices.Equal(b.Selected, want) {
+			t.Fatalf("selected %v, want %v", b.Selected, want)
+		}
+		var sum, upTo time.Duration
+		for _, c := range want {
+			sum += c
+		}
+		if b.Infeasible != (sum > m.Deadline) {
+			t.Fatalf("infeasible is %v with %v of %v", b.Infeasible, sum, m.Deadline)
+		}
+		for l, share := range b.Layer {
+			upTo += share
+			if v := schedtest.VirtualDeadline(&sys, sched.Job{Layer: int32(l), Deadline: m.Deadline}); v != upTo {
+				t.Fatalf("layers to %d have %v, want %v", l, upTo, v)
+			}
+		}
+		if upTo != m.Deadline {
+			t.Fatalf("the shares sum to %v of %v", upTo, m.Deadline)
+		}
+	})
 }

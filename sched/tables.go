@@ -7,15 +7,16 @@ import (
 )
 
 const (
-	// never stands for "cannot run there" inside the tables: far above every
-	// real time, far below overflow when a few are added.
-	never = time.Duration(1) << 60
+	// Never as a latency or a cost in tables says that the accelerator cannot run
+	// the implementation: it is far above every real time, and a few can be added
+	// without an overflow.
+	Never = time.Duration(1) << 60
 	// maxLatency bounds a single latency (2.4 hours) so that sums over the layers
-	// of a model cannot reach never.
+	// of a model cannot reach Never.
 	maxLatency = time.Duration(1) << 43
 	// maxDeadline bounds a relative deadline (9 years) so that instants plus it
 	// cannot overflow.
-	maxDeadline = never / 4
+	maxDeadline = Never / 4
 )
 
 // Tables is a compiled System: dense arrays that policies read without
@@ -23,12 +24,16 @@ const (
 type Tables struct {
 	system System
 	accs   int
-	models []modelTable
+	models []ModelTable
 }
 
-// modelTable holds one model. A row is an implementation of a layer; the rows
-// of layer l are row[l] to row[l+1]-1, the original first.
-type modelTable struct {
+// ModelTable holds one model, for policies to look up. Layers and
+// implementations are indices, the original is implementation 0.
+//
+// Inside, a row is an implementation of a layer; the rows of layer l are row[l]
+// to row[l+1]-1.
+type ModelTable struct {
+	accs     int
 	layers   int
 	deadline time.Duration
 	row      []int32
@@ -59,7 +64,7 @@ func Compile(s System) (*Tables, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Tables{system: s, accs: len(s.Accelerators), models: make([]modelTable, len(s.Models))}
+	t := &Tables{system: s, accs: len(s.Accelerators), models: make([]ModelTable, len(s.Models))}
 	for i := range s.Models {
 		if err := t.models[i].compile(&s.Models[i], t.accs); err != nil {
 			return nil, fmt.Errorf("model %q: %w", s.Models[i].Name, err)
@@ -74,9 +79,9 @@ func Compile(s System) (*Tables, error) {
 	return t, nil
 }
 
-func (t *modelTable) compile(m *Model, accs int) error {
+func (t *ModelTable) compile(m *Model, accs int) error {
 	n := len(m.Layers)
-	*t = modelTable{layers: n, deadline: m.Deadline,
+	*t = ModelTable{accs: accs, layers: n, deadline: m.Deadline,
 		row: make([]int32, 1, n+1), virtual: make([]time.Duration, n), selected: make([]time.Duration, n),
 		remain: make([]time.Duration, n+1), best: make([]time.Duration, n+1), mean: make([]float64, n+1)}
 	for l := range m.Layers {
@@ -89,7 +94,7 @@ func (t *modelTable) compile(m *Model, accs int) error {
 			t.bit = append(t.bit, bit)
 			for _, c := range im.Latency {
 				if c == Unavailable {
-					c = never
+					c = Never
 				}
 				t.latency = append(t.latency, c)
 			}
@@ -102,7 +107,7 @@ func (t *modelTable) compile(m *Model, accs int) error {
 			copy(t.handoff[(l*accs+from)*accs:], costs)
 		}
 	}
-	t.sumUp(accs, n-1)
+	t.sumUp(n - 1)
 	b, err := ComputeBudgets(m)
 	if err != nil {
 		return err
@@ -128,12 +133,12 @@ func (t *modelTable) compile(m *Model, accs int) error {
 
 // sumUp computes the sums over remaining layers from layer l down to the first,
 // or to where they no longer change.
-func (m *modelTable) sumUp(accs, l int) {
+func (m *ModelTable) sumUp(l int) {
 	for ; l >= 0; l-- {
-		lo, hi := int(m.row[l])*accs, int(m.row[l+1])*accs
-		remain := m.remain[l+1] + smallest(m.latency[lo:lo+accs])
+		lo, hi := int(m.row[l])*m.accs, int(m.row[l+1])*m.accs
+		remain := m.remain[l+1] + smallest(m.latency[lo:lo+m.accs])
 		best := m.best[l+1] + smallest(m.latency[lo:hi])
-		mean := m.mean[l+1] + average(m.latency[lo:lo+accs])
+		mean := m.mean[l+1] + average(m.latency[lo:lo+m.accs])
 		if remain == m.remain[l] && best == m.best[l] && mean == m.mean[l] {
 			return
 		}
@@ -145,7 +150,7 @@ func (m *modelTable) sumUp(accs, l int) {
 func average(xs []time.Duration) float64 {
 	sum, n := 0.0, 0.0
 	for _, x := range xs {
-		if x < never {
+		if x < Never {
 			sum, n = sum+float64(x), n+1
 		}
 	}
@@ -153,7 +158,7 @@ func average(xs []time.Duration) float64 {
 }
 
 func smallest(xs []time.Duration) time.Duration {
-	low := never
+	low := Never
 	for _, x := range xs {
 		low = min(low, x)
 	}
@@ -167,26 +172,99 @@ func (t *Tables) System() *System { return &t.system }
 // Budgets returns the result of Algorithm 1 for a model.
 func (t *Tables) Budgets(model int) Budgets { return t.models[model].budgets }
 
-// allowed reports whether a request that has used the given variants may also
-// use the one with this bit.
-func (t *modelTable) allowed(used, bit VariantSet) bool {
-	if bit == 0 {
+// Model returns the table of a model.
+func (t *Tables) Model(model int32) *ModelTable { return &t.models[model] }
+
+// Layers is how many layers the model has.
+func (m *ModelTable) Layers() int { return m.layers }
+
+// Deadline is the model's relative deadline.
+func (m *ModelTable) Deadline() time.Duration { return m.deadline }
+
+// Implementations is how many implementations a layer has, the original
+// included.
+func (m *ModelTable) Implementations(layer int32) int32 { return m.row[layer+1] - m.row[layer] }
+
+// Variant is the set of the one variant that an implementation is; it is empty
+// for the original.
+func (m *ModelTable) Variant(layer, implementation int32) VariantSet {
+	return m.bit[m.row[layer]+implementation]
+}
+
+// Allowed reports whether a request that has used the given variants, a valid
+// set, may also use this one.
+func (m *ModelTable) Allowed(used, variant VariantSet) bool {
+	if variant == 0 {
 		return true // the original uses no variant, and used is valid already
 	}
-	s := used | bit
-	if t.valid == nil {
-		return t.bounded(s)
+	s := used | variant
+	if m.valid == nil {
+		return m.bounded(s)
 	}
-	return t.valid[s/64]>>(s%64)&1 != 0
+	return m.valid[s/64]>>(s%64)&1 != 0
 }
 
 // bounded reports whether the losses of the set's variants are within the bound.
-func (t *modelTable) bounded(s VariantSet) bool {
+func (m *ModelTable) bounded(s VariantSet) bool {
 	sum := 0.0
 	for ; s != 0; s &= s - 1 {
-		sum += t.loss[bits.TrailingZeros64(uint64(s))]
+		sum += m.loss[bits.TrailingZeros64(uint64(s))]
 	}
-	return sum <= t.maxLoss
+	return sum <= m.maxLoss
+}
+
+// Latency is how long an implementation takes on every accelerator, without
+// handoff; at least [Never] where it cannot run. It must not be changed.
+func (m *ModelTable) Latency(layer, implementation int32) []time.Duration {
+	return m.latency[int(m.row[layer]+implementation)*m.accs:][:m.accs]
+}
+
+// Handoff is the time to make the inputs of a job's current layer usable on
+// every accelerator; nil where that is free. It must not be changed.
+func (m *ModelTable) Handoff(j *Job) []time.Duration {
+	if m.handoff == nil || j.At < 0 {
+		return nil
+	}
+	return m.handoff[(int(j.Layer)*m.accs+int(j.At))*m.accs:][:m.accs]
+}
+
+// Cost is the time from the start of an implementation of a job's current layer
+// on accelerator k to its end: handoff plus latency. It is at least [Never] where
+// it cannot run.
+func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
+	cost := m.latency[int(m.row[j.Layer]+implementation)*m.accs+k]
+	if handoff := m.Handoff(j); handoff != nil {
+		cost += handoff[k]
+	}
+	return cost
+}
+
+// Remaining is how long the layers from this one on take at the least, by their
+// originals.
+func (m *ModelTable) Remaining(layer int32) time.Duration { return m.remain[layer] }
+
+// LeastRemaining is Remaining with whatever variants: a lower bound.
+func (m *ModelTable) LeastRemaining(layer int32) time.Duration { return m.best[layer] }
+
+// MeanRemaining is how long the originals from this layer on take on the mean
+// over the accelerators that run each, in nanoseconds.
+func (m *ModelTable) MeanRemaining(layer int32) float64 { return m.mean[layer] }
+
+// VirtualDeadline is the instant by which the job's current layer has to end
+// to stay within the budgets, scaled to the job's real window.
+func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
+	v := m.virtual[j.Layer]
+	if window := j.Deadline - j.Release; window != m.deadline {
+		v = proportion(max(0, window), m.selected[j.Layer], m.selected[m.layers-1])
+	}
+	return j.Release + v
+}
+
+// Cost is how long the tables say that a dispatched layer takes, handoff
+// included.
+func (t *Tables) Cost(d Dispatch) time.Duration {
+	j := Job{Layer: int32(d.Layer), At: int32(d.From)}
+	return t.models[d.Model].Cost(&j, int32(d.Implementation), d.Accelerator)
 }
 
 // EffectiveRates are the releases per second of every model when those without
@@ -206,43 +284,4 @@ func (t *Tables) EffectiveRates(rates []float64) []float64 {
 		out[i] = rate * rates[m]
 	}
 	return out
-}
-
-// cost is the time from the start of the row on accelerator k to its end for a
-// job whose tensors lie where the job says: handoff plus latency. It is at
-// least never when the accelerator cannot run the row.
-func (t *Tables) cost(m *modelTable, j *Job, row, k int) time.Duration {
-	latency, handoff := t.costs(m, j, row)
-	if handoff != nil {
-		return latency[k] + handoff[k]
-	}
-	return latency[k]
-}
-
-// costs are the two parts of cost on every accelerator; handoff is nil where
-// it is free.
-func (t *Tables) costs(m *modelTable, j *Job, row int) (latency, handoff []time.Duration) {
-	latency = m.latency[row*t.accs:][:t.accs]
-	if m.handoff != nil && j.At >= 0 {
-		handoff = m.handoff[(int(j.Layer)*t.accs+int(j.At))*t.accs:][:t.accs]
-	}
-	return latency, handoff
-}
-
-// Cost is how long the tables say that a dispatched layer takes, handoff
-// included.
-func (t *Tables) Cost(d Dispatch) time.Duration {
-	m := &t.models[d.Model]
-	j := Job{Model: int32(d.Model), Layer: int32(d.Layer), At: int32(d.From)}
-	return t.cost(m, &j, int(m.row[d.Layer])+d.Implementation, d.Accelerator)
-}
-
-// virtualDeadline is the instant by which the job's current layer has to end
-// to stay within the budgets, scaled to the job's real window.
-func (m *modelTable) virtualDeadline(j *Job) time.Duration {
-	v := m.virtual[j.Layer]
-	if window := j.Deadline - j.Release; window != m.deadline {
-		v = proportion(max(0, window), m.selected[j.Layer], m.selected[m.layers-1])
-	}
-	return j.Release + v
 }

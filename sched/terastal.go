@@ -2,68 +2,65 @@ package sched
 
 import "time"
 
-// terastal is Algorithm 2 of arXiv 2606.06818: waiting layers in order of their
+// Terastal is Algorithm 2 of arXiv 2606.06818: waiting layers in order of their
 // best-case slack against the virtual deadline; stage 1 gives each an idle
 // accelerator on which the original stays within the budget, else one on which
 // an allowed variant does; stage 2 fills the accelerators that are left. The
 // published sources do not give stage 2's rule; ours takes the assignment that
 // gains most against waiting for the best busy accelerator, and leaves an
 // accelerator idle rather than lose by it.
+func Terastal(c Config) (Policy, error) { return TerastalOptions{}.New(c) }
+
+// TerastalOptions switch parts of the method off or change them.
+type TerastalOptions struct {
+	Originals bool // never use variants
+	Deadlines bool // no budgets: every layer is due at the request's deadline
+	// Laxity is the share of the laxity-based virtual deadline (the request's
+	// deadline minus the fastest time for the layers after) in the virtual
+	// deadline; the rest comes from the budgets.
+	Laxity float64
+}
+
+// New is a [Constructor].
+func (o TerastalOptions) New(c Config) (Policy, error) {
+	return &terastal{t: c.Tables, TerastalOptions: o}, nil
+}
+
 type terastal struct {
 	t *Tables
-	terastalOptions
+	TerastalOptions
 	pending []ready[time.Duration] // by best-case slack
 	free    []time.Duration        // by accelerator, as this decision goes on
 	idle    []bool
 }
 
-// terastalOptions switch parts of the method off or change them.
-type terastalOptions struct {
-	originals bool // never use variants
-	deadlines bool // no budgets: every layer is due at the request's deadline
-	// laxity is the share of the laxity-based virtual deadline (the request's
-	// deadline minus the fastest time for the layers after) in the virtual
-	// deadline; the rest comes from the budgets. Of 0, 0.25, 0.5, 0.75 and 1,
-	// 0.75 won the most combinations of the grid of docs/EVALUATION.md and lost
-	// the fewest (8 seeds, late requests dropped).
-	laxity float64
-}
-
-func newTerastal(t *Tables) Policy { return &terastal{t: t} }
-
-func newTerastalWith(o terastalOptions) func(*Tables) Policy {
-	return func(t *Tables) Policy { return &terastal{t: t, terastalOptions: o} }
-}
-
 // due is the instant by which the job's current layer should end.
-func (p *terastal) due(m *modelTable, j *Job) time.Duration {
-	if p.deadlines {
+func (p *terastal) due(m *ModelTable, j *Job) time.Duration {
+	if p.Deadlines {
 		return j.Deadline
 	}
-	budget := m.virtualDeadline(j)
-	if p.laxity == 0 {
+	budget := m.VirtualDeadline(j)
+	if p.Laxity == 0 {
 		return budget
 	}
 	laxity := j.Deadline - m.remain[j.Layer+1]
-	return budget + time.Duration(p.laxity*float64(laxity-budget))
+	return budget + time.Duration(p.Laxity*float64(laxity-budget))
 }
 
-// rows are the first row of the job's layer and the one after its last that
-// may be used.
-func (p *terastal) rows(m *modelTable, j *Job) (first, end int32) {
-	first = m.row[j.Layer]
-	if p.originals {
-		return first, first + 1
+// implementations is how many of the job's layer may be used.
+func (p *terastal) implementations(m *ModelTable, j *Job) int32 {
+	if p.Originals {
+		return 1
 	}
-	return first, m.row[j.Layer+1]
+	return m.Implementations(j.Layer)
 }
 
 func (p *terastal) Select(s *State, out []Choice) []Choice {
 	p.free, p.idle = p.free[:0], p.idle[:0]
 	idle := 0
 	for k := range s.Accelerators {
-		p.free = append(p.free, s.free(k))
-		p.idle = append(p.idle, s.idle(k))
+		p.free = append(p.free, s.Free(k))
+		p.idle = append(p.idle, s.Idle(k))
 		if p.idle[k] {
 			idle++
 		}
@@ -116,9 +113,8 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 // take books the choice's accelerator until its predicted finish.
 func (p *terastal) take(s *State, c Choice) Choice {
 	j := &s.Jobs[c.Job]
-	m := &p.t.models[j.Model]
 	k := int(c.Accelerator)
-	p.free[k] += p.t.cost(m, j, int(m.row[j.Layer]+c.Implementation), k)
+	p.free[k] += p.t.models[j.Model].Cost(j, c.Implementation, k)
 	p.idle[k] = false
 	return c
 }
@@ -127,22 +123,21 @@ func (p *terastal) take(s *State, c Choice) Choice {
 // allowed implementations: virtual deadline minus the earliest finish.
 func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
-	finish := never
-	first, end := p.rows(m, j)
-	for row := first; row < end; row++ {
-		if m.allowed(j.Used, m.bit[row]) {
-			_, f := p.earliest(m, j, row, false)
+	finish := Never
+	for i := range p.implementations(m, j) {
+		if m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+			_, f := p.earliest(m, j, i, false)
 			finish = min(finish, f)
 		}
 	}
 	return p.due(m, j) - finish
 }
 
-// earliest finds the accelerator, idle ones only if asked, on which the row
-// would end first, and when; -1 and at least never if there is none.
-func (p *terastal) earliest(m *modelTable, j *Job, row int32, onlyIdle bool) (int, time.Duration) {
-	at, finish := -1, never
-	latency, handoff := p.t.costs(m, j, int(row))
+// earliest finds the accelerator, among the idle ones only if asked, on which the
+// implementation would end first, and when; -1 and at least Never where none can.
+func (p *terastal) earliest(m *ModelTable, j *Job, implementation int32, onlyIdle bool) (int, time.Duration) {
+	at, finish := -1, Never
+	latency, handoff := m.Latency(j.Layer, implementation), m.Handoff(j)
 	for k, f := range p.free {
 		if onlyIdle && !p.idle[k] {
 			continue
@@ -164,20 +159,19 @@ func (p *terastal) earliest(m *modelTable, j *Job, row int32, onlyIdle bool) (in
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
 	v := p.due(m, j)
-	first, end := p.rows(m, j)
-	if k, f := p.earliest(m, j, first, true); k >= 0 && f <= v {
+	if k, f := p.earliest(m, j, 0, true); k >= 0 && f <= v {
 		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
 	}
-	best, low := Choice{Reason: VariantMeetsBudget}, never
-	for row := first + 1; row < end; row++ {
-		if !m.allowed(j.Used, m.bit[row]) {
+	best, low := Choice{Reason: VariantMeetsBudget}, Never
+	for i := int32(1); i < p.implementations(m, j); i++ {
+		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			continue
 		}
-		if k, f := p.earliest(m, j, row, true); k >= 0 && f <= v && f < low {
-			best.Implementation, best.Accelerator, low = row-first, int32(k), f
+		if k, f := p.earliest(m, j, i, true); k >= 0 && f <= v && f < low {
+			best.Implementation, best.Accelerator, low = i, int32(k), f
 		}
 	}
-	return best, low < never
+	return best, low < Never
 }
 
 // largestGain is one step of stage 2: over pending layers, allowed
@@ -189,20 +183,19 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	for n, r := range p.pending {
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		first, end := p.rows(m, j)
-		wait := never
+		wait := Never
 		for k := range p.free {
 			if !p.idle[k] {
-				wait = min(wait, p.free[k]+p.t.cost(m, j, int(first), k))
+				wait = min(wait, p.free[k]+m.Cost(j, 0, k))
 			}
 		}
-		for row := first; row < end; row++ {
-			if !m.allowed(j.Used, m.bit[row]) {
+		for i := range p.implementations(m, j) {
+			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := p.earliest(m, j, row, true); k >= 0 && wait-f > gain {
+			if k, f := p.earliest(m, j, i, true); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
-				best.Job, best.Implementation, best.Accelerator = r.job, row-first, int32(k)
+				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}
 		}
 	}

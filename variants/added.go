@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // Added is the family of the candidates that [New] makes.
@@ -43,7 +44,8 @@ func New(l *models.Layer, name string, m *models.Model) (*Candidate, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return &Candidate{Layer: l.Index, Family: Added, Parameters: name, MACs: m.MACs(), Bytes: g.storage(),
+	return &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: Added, Parameters: name,
+		MACs: m.MACs(), Bytes: g.storage()},
 		OriginalMACs: l.MACs, OriginalBytes: 4 * l.Parameters, layer: l, base: g, fitted: true}, nil
 }
 
@@ -103,7 +105,7 @@ func (g graph) storage() (bytes int64) {
 // not. progress, if not nil, is called with the share that is done.
 func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, progress func(float64)) error {
 	fail := func(err error) error {
-		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c.Name(), err)
+		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c, err)
 	}
 	if d == nil || d.Len() == 0 {
 		return fail(fmt.Errorf("%w: there are no requests", ErrData))

@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 func TestSameTensors(t *testing.T) {
@@ -78,7 +79,7 @@ func TestCompare(t *testing.T) {
 	b.conv(b.conv(doubled, 2, 4, 3, 1, 1, 1, nil), 4, 4, 1, 1, 0, 1, nil)
 	n := b.network(t, "op")
 	last := &n.Layers[len(n.Layers)-1]
-	data := noise{n: 7, size: 128}
+	data := noise{n: 7, size: 128}.of(n)
 	// What the layer makes of its input, as the prover would have it.
 	p := &prover{network: n, runners: map[int]*runner{}}
 	defer p.close()
@@ -87,8 +88,8 @@ func TestCompare(t *testing.T) {
 	}
 	var outputs []float64
 	for i := range data.n {
-		in, _ := data.Inputs(i)
-		env := map[string][]byte{"x": in[0]}
+		in := raw(data.numbers(i))
+		env := map[string][]byte{"x": in}
 		for l := range n.Layers {
 			if err := advance(p.runners[-1-l], env); err != nil {
 				t.Fatal(err)
@@ -140,7 +141,7 @@ func TestCompare(t *testing.T) {
 		if math.Abs(x.Error-c.want) > 1e-4*(1+c.want) || shares != data.n {
 			t.Errorf("scaled by %v: error %v, want %v; %d calls", c.scale, x.Error, c.want, shares)
 		}
-		if x.Name() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
+		if x.String() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
 			t.Errorf("%+v", x)
 		}
 		if err := x.Compare(t.Context(), n, noise{}, nil); !errors.Is(err, ErrData) {
@@ -155,7 +156,7 @@ func TestCompareNotFinite(t *testing.T) {
 	b.node("Log", []string{b.conv("x", 4, 4, 1, 1, 0, 1, []float32{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1})})
 	n := b.network(t, "model")
 	l := &n.Layers[0]
-	data := noise{n: 3, size: 64} // half of it negative: the logarithm is NaN there
+	data := noise{n: 3, size: 64}.of(n) // half of it negative: the logarithm is NaN there
 	same, err := l.ONNX()
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +192,7 @@ func TestCompareNotFinite(t *testing.T) {
 
 func TestPruneOthers(t *testing.T) {
 	// All three keep 0.7; without 0, 0.75; without 1, 0.95; without 2, 0.9.
-	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
+	p := &plan.Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
 		Accuracy: []float64{1, .96, .8, .9, .99, .95, .75, .7}}
 	for _, c := range []struct {
 		keep  []int

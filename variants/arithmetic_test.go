@@ -283,11 +283,11 @@ func TestSevenBitsDoNotSaturate(t *testing.T) {
 					return !slices.Equal(r.want(x, saturated), r.want(x, exactly))
 				})
 				if full := a.weightLimit(r.op.depthwise()) == fullWeight; differs != full {
-					t.Errorf("%s, %s for %s: saturation changes its results: %v", k.name, c.Name(), a, differs)
+					t.Errorf("%s, %s for %s: saturation changes its results: %v", k.name, c.String(), a, differs)
 				}
 				largest := max(slices.Max(r.w), -slices.Min(r.w))
 				if int(largest) != r.limit {
-					t.Errorf("%s, %s for %s: its largest weight is %d of %d", k.name, c.Name(), a, largest, r.limit)
+					t.Errorf("%s, %s for %s: its largest weight is %d of %d", k.name, c.String(), a, largest, r.limit)
 				}
 			}
 		}
@@ -331,14 +331,14 @@ func TestHolds(t *testing.T) {
 				}
 				for a, want := range want {
 					if got, err := a.Holds(data); got != want || err != nil {
-						t.Errorf("%s: %s, made for %s, holds in %s: %v, %v", k.name, c.Name(), made, a, got, err)
+						t.Errorf("%s: %s, made for %s, holds in %s: %v, %v", k.name, c.String(), made, a, got, err)
 					}
 					if got, err := Same(data, a, Exact); got != want || err != nil {
-						t.Errorf("%s: %s, made for %s, is the same in %s: %v, %v", k.name, c.Name(), made, a, got, err)
+						t.Errorf("%s: %s, made for %s, is the same in %s: %v, %v", k.name, c.String(), made, a, got, err)
 					}
 				}
 				if got, err := Same(data, "", Exact); got != want[SaturatingThroughout] || err != nil {
-					t.Errorf("%s: %s, made for %s, is the same in an arithmetic unknown: %v, %v", k.name, c.Name(), made, got, err)
+					t.Errorf("%s: %s, made for %s, is the same in an arithmetic unknown: %v, %v", k.name, c.String(), made, got, err)
 				}
 			}
 		}

@@ -1,41 +1,37 @@
 package variants
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/plan"
 )
 
-// Candidate is an implementation of a layer in which one family has replaced
-// the operators that it applies to. The rest of the layer is as it was.
+// Candidate is an implementation of a layer that is no original: what documents
+// say about it, and the model. Those that [Candidates] lists have replaced the
+// operators that one family applies to; the rest of the layer is as it was.
 type Candidate struct {
-	Layer      int
-	Family     string
-	Parameters string // of each replaced operator, if they differ
-	// MACs and Bytes are of the replaced operators; OriginalMACs and
-	// OriginalBytes of the same operators as they were.
-	MACs, Bytes                 int64
-	OriginalMACs, OriginalBytes int64
-	// Error is what was measured on calibration inputs that were not fitted to:
-	// the squared error of the layer's outputs as a share of their variance.
+	// Variant is what is known so far. MACs and Bytes are of the replaced
+	// operators. Error is measured on calibration inputs that were not fitted
+	// to: the squared error of the layer's outputs as a share of their variance.
 	// Promise is the squared error of the replaced operators' outputs that the
 	// fit expects, as a share of the same: activations, sums and pooling do not
-	// make it larger. Refused says why it may not be used.
-	Promise, Error float64
-	Refused        error
-	// Latency is the median time by accelerator, 0 where it was not measured.
-	Latency []time.Duration
-	// Accuracy is the normalised accuracy of the model with this variant alone,
-	// 0 where it was not measured.
-	Accuracy float64
+	// make it larger. Latency is the median by accelerator, 0 where it was not
+	// measured.
+	plan.Variant
+	// OriginalMACs and OriginalBytes are of the replaced operators as they were.
+	OriginalMACs, OriginalBytes int64
+	// Refusal says why it may not be used; nil for nothing so far.
+	Refusal error
 
+	onnx         []byte // of one that is complete; nil where it is made of the rest
 	layer        *models.Layer
 	base         graph
 	ops          []*Op
@@ -81,7 +77,8 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 			most = max(most, len(choices[i]))
 		}
 		for n := range most {
-			c := &Candidate{Layer: l.Index, Family: f.Name(), layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
+			c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name()},
+				layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
 			var parameters []string
 			for i := range ops {
 				if len(choices[i]) == 0 {
@@ -106,11 +103,19 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 	return list, notes
 }
 
-// Name is the family with its parameters.
-func (c *Candidate) Name() string { return c.Family + " " + c.Parameters }
+// String is the family with its parameters.
+func (c *Candidate) String() string { return c.Family + " " + c.Parameters }
+
+// Loaded is a variant that is in use, with its ONNX model.
+func Loaded(l *models.Layer, v plan.Variant, onnx []byte) *Candidate {
+	return &Candidate{Variant: v, onnx: onnx, layer: l, fitted: true}
+}
 
 // ONNX is the candidate as an ONNX model with the layer's inputs and outputs.
 func (c *Candidate) ONNX() ([]byte, error) {
+	if c.onnx != nil {
+		return c.onnx, nil
+	}
 	return c.upTo(len(c.ops)).bytes()
 }
 
@@ -129,14 +134,16 @@ func (c *Candidate) upTo(n int) graph {
 	return g
 }
 
-// Unit is the candidate as accelerators take it. Its name holds the beginning
-// of its SHA-256, so that equal names are equal units.
+// Unit is the candidate as accelerators take it. Its name, unless it has one,
+// holds the beginning of its SHA-256, so that equal names are equal units.
 func (c *Candidate) Unit() (runtime.Unit, error) {
 	data, err := c.ONNX()
 	if err != nil {
-		return runtime.Unit{}, fmt.Errorf("layer %q: %s: %w", c.layer.Name, c.Name(), err)
+		return runtime.Unit{}, fmt.Errorf("layer %q: %s: %w", c.layer.Name, c, err)
 	}
-	return NewUnit(c.layer, c.Name(), data), nil
+	u := NewUnit(c.layer, c.String(), data)
+	u.Name = cmp.Or(c.Name, u.Name)
+	return u, nil
 }
 
 // NewUnit is a variant of a layer, given as an ONNX model.
@@ -163,7 +170,7 @@ var (
 // tiny may differ by more: the noise of quantisation is estimated only.
 func (c *Candidate) judge() {
 	const slack = 1e-3
-	if c.Refused == nil && !(c.Error <= 2*c.Promise+slack) {
-		c.Refused = fmt.Errorf("%w: %.3g, promised %.3g", ErrPromise, c.Error, c.Promise)
+	if c.Refusal == nil && !(c.Error <= 2*c.Promise+slack) {
+		c.Refusal = fmt.Errorf("%w: %.3g, promised %.3g", ErrPromise, c.Error, c.Promise)
 	}
 }

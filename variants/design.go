@@ -12,7 +12,7 @@ import (
 func Frontier(list []*Candidate, accelerator int) []*Candidate {
 	var usable []*Candidate
 	for _, c := range list {
-		if c.Refused == nil && c.at(accelerator) > 0 {
+		if c.Refusal == nil && c.at(accelerator) > 0 {
 			usable = append(usable, c)
 		}
 	}

@@ -26,13 +26,13 @@ func ExampleNew() {
 	if err := c.Compare(context.Background(), network, data, nil); err != nil {
 		log.Fatal(err) // matches variants.ErrNotFinite: it makes NaN or infinity
 	}
-	fmt.Printf("%s: error %.2g\n", c.Name(), c.Error)
-	onnx, err := c.ONNX()
+	fmt.Printf("%s: error %.2g\n", c.String(), c.Error)
+	u, err := c.Unit()
 	if err != nil {
 		log.Fatal(err)
 	}
-	chosen := []variants.Chosen{{Layer: c.Layer, Name: c.Name(), ONNX: onnx}}
-	proof, err := variants.Prove(context.Background(), network, chosen, data, variants.Agreement(), variants.ProveOptions{})
+	network.Variants = map[int][]runtime.Unit{c.Layer: {u}}
+	proof, err := variants.Prove(context.Background(), network, data, variants.Agreement(), variants.ProveOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

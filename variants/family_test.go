@@ -32,8 +32,8 @@ func TestFullFactorisationsReproduceTheLayer(t *testing.T) {
 			} {
 				x := candidate(t, &n.Layers[0], replace)
 				fitted(t, n, 0, noise{n: 100, size: 6 * 9 * 7}, one(x))
-				if x.Refused != nil || x.Error > 1e-9 {
-					t.Errorf("%s: error %.3g, %v", family, x.Error, x.Refused)
+				if x.Refusal != nil || x.Error > 1e-9 {
+					t.Errorf("%s: error %.3g, %v", family, x.Error, x.Refusal)
 				}
 			}
 		})
@@ -51,8 +51,8 @@ func TestFullFactorisationsReproduceAProduct(t *testing.T) {
 	} {
 		x := candidate(t, &n.Layers[0], replace)
 		fitted(t, n, 0, noise{n: 200, size: 60}, one(x))
-		if x.Refused != nil || x.Error > 1e-9 {
-			t.Errorf("%s: error %.3g, %v", family, x.Error, x.Refused)
+		if x.Refusal != nil || x.Error > 1e-9 {
+			t.Errorf("%s: error %.3g, %v", family, x.Error, x.Refusal)
 		}
 	}
 }
@@ -85,8 +85,8 @@ func TestD2SOfAD2SIsRecovered(t *testing.T) {
 	n := b.network(t, "op")
 	x := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newD2S(o, gamma) })
 	fitted(t, n, 0, noise{n: 100, size: c * 48}, one(x))
-	if x.Refused != nil || x.Error > 1e-9 {
-		t.Fatalf("error %.3g, %v", x.Error, x.Refused)
+	if x.Refusal != nil || x.Error > 1e-9 {
+		t.Fatalf("error %.3g, %v", x.Error, x.Refusal)
 	}
 	got := x.replacements[0].(*d2s).inner.w
 	for i := range inner {
@@ -123,11 +123,11 @@ func TestEveryCandidateRuns(t *testing.T) {
 			seen := map[string]bool{}
 			for _, x := range list {
 				seen[x.Family] = true
-				if x.Refused != nil && !strings.Contains(x.Refused.Error(), "refuses") && !strings.Contains(x.Refused.Error(), "promised") {
-					t.Errorf("%s: %v", x.Name(), x.Refused)
+				if x.Refusal != nil && !strings.Contains(x.Refusal.Error(), "refuses") && !strings.Contains(x.Refusal.Error(), "promised") {
+					t.Errorf("%s: %v", x.String(), x.Refusal)
 				}
 				if x.MACs > x.OriginalMACs || x.MACs <= 0 || x.Bytes <= 0 {
-					t.Errorf("%s: %d MACs of %d, %d bytes", x.Name(), x.MACs, x.OriginalMACs, x.Bytes)
+					t.Errorf("%s: %d MACs of %d, %d bytes", x.String(), x.MACs, x.OriginalMACs, x.Bytes)
 				}
 			}
 			if !seen["d2s"] || !seen["lowrank"] || !seen["int8"] {
@@ -168,7 +168,7 @@ func TestInt8IsClose(t *testing.T) {
 	x = b.node("Reshape", []string{x, b.ints([]int64{16, 64})})
 	b.node("MatMul", []string{x, b.floats(b.random(64*8, 0.1), 64, 8)})
 	n := b.network(t, "op")
-	f, err := NewFitter(n, noise{n: 60, size: 512})
+	f, err := NewFitter(n, noise{n: 60, size: 512}.of(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +182,8 @@ func TestInt8IsClose(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range list {
-			if c.Refused != nil || !(c.Error < 1e-3) || c.Error == 0 {
-				t.Errorf("layer %d: %s: error %.3g, %v", l, c.Name(), c.Error, c.Refused)
+			if c.Refusal != nil || !(c.Error < 1e-3) || c.Error == 0 {
+				t.Errorf("layer %d: %s: error %.3g, %v", l, c.String(), c.Error, c.Refusal)
 			}
 		}
 	}
@@ -241,9 +241,9 @@ func TestEqualisedChannelsKeepTheirBits(t *testing.T) {
 				v[i] *= float32(math.Pow(2, -float64(i/64)))
 			}
 		}}, list)
-		if len(list) != 2 || !strings.HasPrefix(list[1].Parameters, equalisedForm) || list[1].Refused != nil || !(list[1].Error < list[0].Error/3) {
+		if len(list) != 2 || !strings.HasPrefix(list[1].Parameters, equalisedForm) || list[1].Refusal != nil || !(list[1].Error < list[0].Error/3) {
 			for _, c := range list {
-				t.Errorf("%s: %s: error %.3g, promised %.3g, %v", name, c.Name(), c.Error, c.Promise, c.Refused)
+				t.Errorf("%s: %s: error %.3g, promised %.3g, %v", name, c.String(), c.Error, c.Promise, c.Refusal)
 			}
 		}
 	}
@@ -294,8 +294,8 @@ func TestInt8ShiftsByItsZeroPoints(t *testing.T) {
 				}
 			}}, list)
 			for _, c := range list {
-				if c.Refused != nil || !(c.Error < 1e-3) {
-					t.Errorf("%s, mean %v: %s: error %.3g, %v", name, mean, c.Name(), c.Error, c.Refused)
+				if c.Refusal != nil || !(c.Error < 1e-3) {
+					t.Errorf("%s, mean %v: %s: error %.3g, %v", name, mean, c.String(), c.Error, c.Refusal)
 				}
 				if zero := c.replacements[0].(*quantised).in.zero; zero == 0 || zero == 255 {
 					t.Errorf("%s, mean %v: the zero point is %d: the test is of nothing", name, mean, zero)
@@ -332,7 +332,7 @@ func TestFitsAreRepeatable(t *testing.T) {
 			if run == 0 {
 				first = append(first, data)
 			} else if !bytes.Equal(first[i], data) {
-				t.Errorf("%s differs", c.Name())
+				t.Errorf("%s differs", c.String())
 			}
 		}
 	}
@@ -346,8 +346,8 @@ func TestImpliedPadding(t *testing.T) {
 		n := b.network(t, "op")
 		x := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newPruned(o, o.C) })
 		fitted(t, n, 0, noise{n: 100, size: 224}, one(x))
-		if x.Refused != nil || x.Error > 1e-9 {
-			t.Errorf("%s: error %.3g, %v", mode, x.Error, x.Refused)
+		if x.Refusal != nil || x.Error > 1e-9 {
+			t.Errorf("%s: error %.3g, %v", mode, x.Error, x.Refusal)
 		}
 	}
 }

@@ -12,14 +12,17 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
+	"gorgonia.org/tensor"
 )
 
 // Data is what a network is calibrated or judged with.
 type Data interface {
 	Len() int
-	// Inputs is one request: the bytes of every model input, in order.
-	Inputs(i int) ([][]byte, error)
+	// Inputs is one request: a tensor for each of the model's inputs, in order.
+	// It is not written to.
+	Inputs(i int) ([]*tensor.Dense, error)
 	// Label is the class of the request, from 0, or -1 where there is none.
 	Label(i int) int
 }
@@ -47,7 +50,7 @@ func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 	if d == nil || d.Len() < minImages {
 		return nil, fmt.Errorf("model %q: %w: at least %d inputs are needed", n.Name, errNoRows, minImages)
 	}
-	if _, err := checkedInputs(n.Model, d, 0); err != nil {
+	if _, err := readInputs(n.Model, d, 0); err != nil {
 		return nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}
 	f := &Fitter{network: n, data: d, last: lastReaders(n)}
@@ -59,29 +62,22 @@ func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 // minImages is the least that can be fitted to and checked with.
 const minImages = 2 * checkEvery
 
-// checkedInputs reads one request.
-func checkedInputs(m *models.Model, d Data, i int) ([][]byte, error) {
-	in, err := d.Inputs(i)
+// readInputs reads one request.
+func readInputs(m *models.Model, d Data, i int) ([][]byte, error) {
+	given, err := d.Inputs(i)
 	if err != nil {
 		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
-	return in, checkTensors(m, in, i)
-}
-
-func checkTensors(m *models.Model, in [][]byte, i int) error {
-	want := m.Inputs()
-	if len(in) != len(want) {
-		return fmt.Errorf("input %d has %d tensors, the model takes %d", i, len(in), len(want))
+	in, err := dense.Data(given, m.Inputs())
+	if err != nil {
+		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
-	for n, t := range want {
-		if int64(len(in[n])) != t.Bytes() {
-			return fmt.Errorf("input %d: tensor %s takes %d bytes, got %d", i, t, t.Bytes(), len(in[n]))
-		}
+	for n, t := range m.Inputs() {
 		if t.Type == ort.Float && !finite(in[n]) {
-			return fmt.Errorf("input %d: tensor %s holds NaN or infinity", i, t)
+			return nil, fmt.Errorf("input %d: tensor %s holds NaN or infinity", i, t)
 		}
 	}
-	return nil
+	return in, nil
 }
 
 func finite(raw []byte) bool {
@@ -164,7 +160,7 @@ func (s *stream) before(l, image int) (map[string][]byte, error) {
 	if s.kept != nil {
 		maps.Copy(env, s.kept[image])
 	} else {
-		in, err := checkedInputs(s.f.network.Model, s.f.data, image)
+		in, err := readInputs(s.f.network.Model, s.f.data, image)
 		if err != nil {
 			return nil, err
 		}
@@ -348,7 +344,7 @@ func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want
 
 // unfitted is the candidates that are neither fitted nor refused.
 func unfitted(list []*Candidate) []*Candidate {
-	return slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool { return c.fitted || c.Refused != nil })
+	return slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool { return c.fitted || c.Refusal != nil })
 }
 
 // each calls do with 0 to n-1, on as many goroutines as there are workers, and
@@ -423,7 +419,7 @@ func (f *Fitter) collect(ctx context.Context, c *Candidate, op int, gammas []int
 // fit sets the weights of a candidate, operator after operator.
 func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error {
 	for i, r := range c.replacements {
-		if r == nil || c.Refused != nil {
+		if r == nil || c.Refusal != nil {
 			continue
 		}
 		s := first
@@ -435,11 +431,11 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 		}
 		promise, err := r.fit(s)
 		if err != nil {
-			c.Refused = fmt.Errorf("%s: %w", c.ops[i].Name, err)
+			c.Refusal = fmt.Errorf("%s: %w", c.ops[i].Name, err)
 			return nil
 		}
 		if math.IsNaN(promise) || math.IsInf(promise, 0) {
-			c.Refused = ErrNotFinite
+			c.Refusal = ErrNotFinite
 			return nil
 		}
 		variance, err := s.outputVariance()
@@ -448,7 +444,7 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 		}
 		c.Promise += promise * variance * float64(c.ops[i].OutH*c.ops[i].OutW)
 	}
-	c.fitted = c.Refused == nil
+	c.fitted = c.Refusal == nil
 	return nil
 }
 
@@ -485,7 +481,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 			return err
 		}
 		if runners[n], err = openRunner(data, layer.Inputs, names, "all"); err != nil {
-			c.Refused = fmt.Errorf("ONNX Runtime refuses it: %w", err)
+			c.Refusal = fmt.Errorf("ONNX Runtime refuses it: %w", err)
 		}
 	}
 	errors := make([]float64, len(list))
@@ -505,11 +501,11 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 			}
 		}
 		for n, c := range list {
-			if runners[n] == nil || c.Refused != nil {
+			if runners[n] == nil || c.Refusal != nil {
 				continue
 			}
 			if err := runners[n].run(clean); err != nil {
-				c.Refused = fmt.Errorf("it fails: %w", err)
+				c.Refusal = fmt.Errorf("it fails: %w", err)
 				continue
 			}
 			for o, t := range layer.Outputs {
@@ -523,7 +519,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 				}
 			}
 			if math.IsNaN(errors[n]) || math.IsInf(errors[n], 0) {
-				c.Refused = ErrNotFinite
+				c.Refusal = ErrNotFinite
 			}
 		}
 		return nil
@@ -538,7 +534,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 		}
 	}
 	for n, c := range list {
-		if runners[n] == nil || c.Refused != nil {
+		if runners[n] == nil || c.Refusal != nil {
 			continue
 		}
 		c.Error = relative(errors[n], variance)

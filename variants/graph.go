@@ -1,9 +1,8 @@
 package variants
 
 import (
-	"encoding/binary"
+	"bytes"
 	"fmt"
-	"math"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -176,32 +175,21 @@ func (b *builder) floats(v []float32, dims ...int64) string {
 }
 
 func (b *builder) ints(v []int64) string {
-	raw := make([]byte, 8*len(v))
-	for i, x := range v {
-		binary.LittleEndian.PutUint64(raw[8*i:], uint64(x))
-	}
-	return b.constant(ort.Int64, raw, []int64{int64(len(v))})
+	return b.constant(ort.Int64, ort.Data(v), []int64{int64(len(v))})
 }
 
 func (b *builder) int32s(v []int32, dims ...int64) string {
-	raw := make([]byte, 4*len(v))
-	for i, x := range v {
-		binary.LittleEndian.PutUint32(raw[4*i:], uint32(x))
-	}
-	return b.constant(ort.Int32, raw, dims)
+	return b.constant(ort.Int32, ort.Data(v), dims)
 }
 
 func (b *builder) int8s(v []int8, dims ...int64) string {
-	raw := make([]byte, len(v))
-	for i, x := range v {
-		raw[i] = byte(x)
-	}
-	return b.constant(ort.Int8, raw, dims)
+	return b.constant(ort.Int8, ort.Data(v), dims)
 }
 
+// constant stores a tensor; raw may change afterwards.
 func (b *builder) constant(t models.DataType, raw []byte, dims []int64) string {
 	name := b.name()
-	b.stored = append(b.stored, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(t)), Dims: dims, RawData: raw})
+	b.stored = append(b.stored, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(t)), Dims: dims, RawData: bytes.Clone(raw)})
 	return name
 }
 
@@ -221,27 +209,12 @@ func storedFloats(t *pb.TensorProto) []float32 {
 	if len(raw) != 4*n {
 		return nil
 	}
-	return floats(raw)
+	return slices.Clone(floats(raw)) // a model's file is mapped for reading only
 }
 
-// raw encodes float32 data as floats decodes them.
-func raw(v []float32) []byte {
-	out := make([]byte, 4*len(v))
-	for i, x := range v {
-		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(x))
-	}
-	return out
-}
-
-// floats decodes float32 data, which has the machine's order in memory as in
-// ONNX files on every platform that ONNX Runtime supports.
-func floats(raw []byte) []float32 {
-	v := make([]float32, len(raw)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-	}
-	return v
-}
+// raw and floats are float32 data as bytes and as numbers, in the same memory.
+func raw(v []float32) []byte       { return ort.Data(v) }
+func floats(data []byte) []float32 { return ort.Numbers[float32](data) }
 
 func attributeOf(n *pb.NodeProto, name string) *pb.AttributeProto {
 	for _, a := range n.GetAttribute() {

@@ -1,7 +1,6 @@
 package variants
 
 import (
-	"encoding/binary"
 	"math"
 
 	"github.com/terastal/terastal/internal/ort"
@@ -57,11 +56,11 @@ func (r *half) build(b *builder) {
 }
 
 func (b *builder) halves(v []float32, dims ...int64) string {
-	raw := make([]byte, 2*len(v))
+	rounded := make([]uint16, len(v))
 	for i, x := range v {
-		binary.LittleEndian.PutUint16(raw[2*i:], toHalf(x))
+		rounded[i] = toHalf(x)
 	}
-	return b.constant(ort.Float16, raw, dims)
+	return b.constant(ort.Float16, ort.Data(rounded), dims)
 }
 
 // toHalf rounds to the nearest IEEE half-precision number, ties to even; what is

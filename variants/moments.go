@@ -1,12 +1,10 @@
 package variants
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"unsafe"
 
 	"gonum.org/v1/gonum/mat"
 	"google.golang.org/protobuf/proto"
@@ -90,17 +88,15 @@ func multiply(a, b mat.Matrix) *mat.Dense {
 		{Name: "b", Type: ort.Double, Shape: []int64{int64(n), int64(c)}}}, int64(r), int64(c))
 	if err == nil {
 		defer run.close()
-		err = run.run(map[string][]byte{"a": rawDoubles(mat.DenseCopyOf(a).RawMatrix().Data), "b": rawDoubles(mat.DenseCopyOf(b).RawMatrix().Data)})
+		err = run.run(map[string][]byte{"a": ort.Data(mat.DenseCopyOf(a).RawMatrix().Data), "b": ort.Data(mat.DenseCopyOf(b).RawMatrix().Data)})
 	}
 	if err != nil {
 		out.Mul(a, b)
 		return out
 	}
-	copy(rawDoubles(out.RawMatrix().Data), run.results[0])
+	copy(ort.Data(out.RawMatrix().Data), run.results[0])
 	return out
 }
-
-func rawDoubles(v []float64) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 8*len(v)) }
 
 func (m *moments) side() int { return m.d + 1 + m.k }
 
@@ -134,11 +130,11 @@ func (m *moments) flush(to *sums) {
 	} else if n > 0 {
 		full := to.rows[:cap(to.rows)]
 		clear(full[n*side:])
-		if err := m.product.run(map[string][]byte{"z": rawDoubles(full)}); err != nil {
+		if err := m.product.run(map[string][]byte{"z": ort.Data(full)}); err != nil {
 			panic(fmt.Sprintf("variants: a matrix product: %v", err)) // of a fixed shape that has worked before
 		}
-		for i := range to.s {
-			to.s[i] += math.Float64frombits(binary.NativeEndian.Uint64(m.product.results[0][8*i:]))
+		for i, x := range ort.Numbers[float64](m.product.results[0]) {
+			to.s[i] += x
 		}
 	}
 	to.rows = to.rows[:0]

@@ -72,7 +72,7 @@ func TestErrorIsWhatRunningShows(t *testing.T) {
 	b := newNet(1, 8, 6, 6)
 	b.node("Relu", []string{b.conv("x", 8, 8, 3, 1, 1, 1, nil)})
 	n := b.network(t, "op")
-	d := noise{n: 50, size: 288}
+	d := noise{n: 50, size: 288}.of(n)
 	c := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newLowRank(o, 3) })
 	fitted(t, n, 0, d, one(c))
 	data, err := c.ONNX()
@@ -94,9 +94,9 @@ func TestErrorIsWhatRunningShows(t *testing.T) {
 	}
 	e, sum, squares, count := 0.0, 0.0, 0.0, 0.0
 	for i := checkEvery - 1; i < d.n; i += checkEvery {
-		in, _ := d.Inputs(i)
+		in := raw(d.numbers(i))
 		for _, r := range runs {
-			if err := r.run(map[string][]byte{"x": in[0]}); err != nil {
+			if err := r.run(map[string][]byte{"x": in}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,13 +1,13 @@
 package variants
 
 import (
-	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"gorgonia.org/tensor"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
@@ -87,11 +87,23 @@ func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 type noise struct {
 	n, size, classes int
 	spoil            func(i int, v []float32)
+	shape            []int // of the model's input, if it has this size
+}
+
+// of is noise for a network.
+func (d noise) of(n *runtime.Network) noise {
+	d.shape = nil
+	if in := n.Model.Inputs()[0]; in.Elements() == int64(d.size) {
+		for _, size := range in.Shape {
+			d.shape = append(d.shape, int(size))
+		}
+	}
+	return d
 }
 
 func (d noise) Len() int { return d.n }
 
-func (d noise) Inputs(i int) ([][]byte, error) {
+func (d noise) numbers(i int) []float32 {
 	rng := rand.New(rand.NewPCG(uint64(i), 7))
 	v := make([]float32, d.size)
 	for j := range v {
@@ -100,11 +112,15 @@ func (d noise) Inputs(i int) ([][]byte, error) {
 	if d.spoil != nil {
 		d.spoil(i, v)
 	}
-	raw := make([]byte, 0, 4*d.size)
-	for _, x := range v {
-		raw = binary.NativeEndian.AppendUint32(raw, math.Float32bits(x))
+	return v
+}
+
+func (d noise) Inputs(i int) ([]*tensor.Dense, error) {
+	v := d.numbers(i)
+	if d.shape == nil {
+		return []*tensor.Dense{tensor.New(tensor.WithBacking(v))}, nil
 	}
-	return [][]byte{raw}, nil
+	return []*tensor.Dense{tensor.New(tensor.WithShape(d.shape...), tensor.WithBacking(v))}, nil
 }
 
 func (d noise) Label(i int) int {
@@ -115,9 +131,9 @@ func (d noise) Label(i int) int {
 }
 
 // fitted fits the candidates of a layer.
-func fitted(t *testing.T, n *runtime.Network, layer int, d Data, list []*Candidate) {
+func fitted(t *testing.T, n *runtime.Network, layer int, d noise, list []*Candidate) {
 	t.Helper()
-	f, err := NewFitter(n, d)
+	f, err := NewFitter(n, d.of(n))
 	if err != nil {
 		t.Fatal(err)
 	}

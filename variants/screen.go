@@ -55,8 +55,8 @@ func (c *Candidate) Least(original time.Duration) time.Duration {
 // takes, that is what is no faster.
 func Screen(list []*Candidate, wants []Want) {
 	for _, c := range list {
-		if c.Refused == nil && !slices.ContainsFunc(wants, func(w Want) bool { return c.fits(w) }) {
-			c.Refused = ErrSlow
+		if c.Refusal == nil && !slices.ContainsFunc(wants, func(w Want) bool { return c.fits(w) }) {
+			c.Refusal = ErrSlow
 		}
 	}
 }
@@ -71,12 +71,12 @@ func (c *Candidate) fits(w Want) bool {
 func settle(list []*Candidate, wants []Want) {
 	left := slices.DeleteFunc(slices.Clone(wants), func(w Want) bool {
 		return slices.ContainsFunc(list, func(c *Candidate) bool {
-			return c.fitted && c.Refused == nil && c.Error <= Lossless && c.fits(w)
+			return c.fitted && c.Refusal == nil && c.Error <= Lossless && c.fits(w)
 		})
 	})
 	for _, c := range unfitted(list) {
 		if !slices.ContainsFunc(left, c.fits) {
-			c.Refused = ErrUnneeded
+			c.Refusal = ErrUnneeded
 		}
 	}
 }

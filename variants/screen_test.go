@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // Where a candidate of 8 bits is fast enough and next to lossless, the others
@@ -33,7 +35,7 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 			}
 			all[i].Latency = x.Latency
 		}
-		f, err := NewFitter(n, noise{n: 40, size: 1024})
+		f, err := NewFitter(n, noise{n: 40, size: 1024}.of(n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,16 +50,16 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, x := range list {
-			if x.fitted != c.want(x) || !x.fitted && !errors.Is(x.Refused, ErrUnneeded) {
-				t.Errorf("%s: %s: fitted %v, %v", name, x.Name(), x.fitted, x.Refused)
+			if x.fitted != c.want(x) || !x.fitted && !errors.Is(x.Refusal, ErrUnneeded) {
+				t.Errorf("%s: %s: fitted %v, %v", name, x.String(), x.fitted, x.Refusal)
 			}
 			if x.fitted && (x.Error != all[i].Error || x.Promise != all[i].Promise) {
-				t.Errorf("%s: %s: error %v, promised %v; alone, one after the other: %v, %v", name, x.Name(), x.Error, x.Promise, all[i].Error, all[i].Promise)
+				t.Errorf("%s: %s: error %v, promised %v; alone, one after the other: %v, %v", name, x.String(), x.Error, x.Promise, all[i].Error, all[i].Promise)
 			}
 		}
 		for _, w := range wants {
 			few, many := Choose(list, w.Accelerator, w.Most), Choose(all, w.Accelerator, w.Most)
-			if few == nil || many == nil || few.Name() != many.Name() {
+			if few == nil || many == nil || few.String() != many.String() {
 				t.Errorf("%s: of those fitted %v is chosen, of all %v", name, few, many)
 			}
 		}
@@ -67,18 +69,15 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 // Screening refuses what is fast enough nowhere, and what was not measured.
 func TestScreen(t *testing.T) {
 	us := time.Microsecond
-	list := []*Candidate{
-		{Latency: []time.Duration{10 * us, 99 * us}},
-		{Latency: []time.Duration{99 * us, 20 * us}},
-		{Latency: []time.Duration{11 * us, 21 * us}},
-		{Latency: []time.Duration{0, 0}},
-		{},
-		{Latency: []time.Duration{10 * us}, Refused: ErrNotFinite},
+	of := func(refusal error, latency ...time.Duration) *Candidate {
+		return &Candidate{Variant: plan.Variant{Latency: latency}, Refusal: refusal}
 	}
+	list := []*Candidate{of(nil, 10*us, 99*us), of(nil, 99*us, 20*us), of(nil, 11*us, 21*us), of(nil, 0, 0), of(nil),
+		of(ErrNotFinite, 10*us)}
 	Screen(list, []Want{{0, 10 * us}, {1, 20 * us}})
 	for i, want := range []error{nil, nil, ErrSlow, ErrSlow, ErrSlow, ErrNotFinite} {
-		if !errors.Is(list[i].Refused, want) {
-			t.Errorf("candidate %d: %v, want %v", i, list[i].Refused, want)
+		if !errors.Is(list[i].Refusal, want) {
+			t.Errorf("candidate %d: %v, want %v", i, list[i].Refusal, want)
 		}
 	}
 }
@@ -88,7 +87,7 @@ func TestScreen(t *testing.T) {
 func TestChooseCountsSmallErrorsAsNone(t *testing.T) {
 	us := time.Microsecond
 	of := func(latency time.Duration, e float64) *Candidate {
-		return &Candidate{Latency: []time.Duration{latency * us}, Error: e}
+		return &Candidate{Variant: plan.Variant{Latency: []time.Duration{latency * us}, Error: e}}
 	}
 	for _, c := range []struct {
 		list []*Candidate
@@ -144,7 +143,7 @@ func TestShape(t *testing.T) {
 // Fewer multiply-accumulates and 8 bits lower the bound, which holds what was
 // measured of every family.
 func TestLeast(t *testing.T) {
-	c := &Candidate{Family: "lowrank", MACs: 50, OriginalMACs: 100}
+	c := &Candidate{Variant: plan.Variant{Family: "lowrank", MACs: 50}, OriginalMACs: 100}
 	if got := c.Least(time.Millisecond); got != 400*time.Microsecond {
 		t.Errorf("half of the multiply-accumulates: %v", got)
 	}

@@ -55,7 +55,7 @@ func TestSharedMNIST(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var chosen []variants.Chosen
+	n.Variants = map[int][]runtime.Unit{}
 	for l := range layers {
 		list, _ := variants.Candidates(&layers[l], true, arithmetic)
 		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" || 2*c.MACs > c.OriginalMACs })
@@ -64,30 +64,30 @@ func TestSharedMNIST(t *testing.T) {
 		}
 		var best *variants.Candidate
 		for _, c := range list {
-			if c.Refused == nil && (best == nil || c.Error < best.Error) {
+			if c.Refusal == nil && (best == nil || c.Error < best.Error) {
 				best = c
 			}
 		}
 		if best == nil {
 			continue
 		}
-		t.Logf("%s: %s, error %.3g", layers[l].Name, best.Name(), best.Error)
+		t.Logf("%s: %s, error %.3g", layers[l].Name, best.String(), best.Error)
 		if err := f.Adopt(best); err != nil {
 			t.Fatal(err)
 		}
-		data, err := best.ONNX()
+		u, err := best.Unit()
 		if err != nil {
 			t.Fatal(err)
 		}
-		chosen = append(chosen, variants.Chosen{Layer: l, Name: best.Name(), ONNX: data})
+		n.Variants[l] = append(n.Variants[l], u)
 	}
-	p, err := variants.Prove(t.Context(), n, chosen, judged, variants.Top(1), variants.ProveOptions{Workers: 2})
+	p, err := variants.Prove(t.Context(), n, judged, variants.Top(1), variants.ProveOptions{Workers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("top-1 %.3f, normalised: %v of %v", p.Baseline, p.Accuracy, p.Sets)
-	if p.Baseline < 0.95 || len(chosen) < 2 || slices.Min(p.Accuracy) < 0.95 {
-		t.Errorf("%d variants, baseline %v, the worst combination keeps %v", len(chosen), p.Baseline, slices.Min(p.Accuracy))
+	if p.Baseline < 0.95 || len(n.Variants) < 2 || slices.Min(p.Accuracy) < 0.95 {
+		t.Errorf("%d variants, baseline %v, the worst combination keeps %v", len(n.Variants), p.Baseline, slices.Min(p.Accuracy))
 	}
 }
 

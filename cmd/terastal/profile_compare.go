@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 )
 
@@ -59,6 +59,6 @@ func (s *streams) compareProfiles(paths, accelerators []string) error {
 		}
 		c.A, c.B = paths[0]+", measured "+profiles[0].Created, paths[1]+", measured "+profiles[1].Created
 	}
-	report.Comparison(s.text(), c)
+	view.Comparison(s.text(), c)
 	return s.document(c)
 }

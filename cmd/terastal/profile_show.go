@@ -1,24 +1,24 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/report"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 )
 
 func newProfileShow(s *streams) *cobra.Command {
 	var format string
-	var o report.ProfileOptions
+	var o view.ProfileOptions
 	cmd := &cobra.Command{
 		Use:   "show FILE",
 		Short: "Print a profile as a table, as CSV or for benchstat",
 		Long: `Prints what was measured: a table per model, with as many columns as fit in 120
 characters, and what was measured beside the layers. --wide shows all columns,
---columns the named ones: ` + strings.Join(report.ProfileColumns(), ", ") + `.
+--columns the named ones: ` + strings.Join(view.ProfileColumns(), ", ") + `.
 The median of every accelerator is always there, "~" at one that did not reach the
 precision. --format csv and benchfmt write every cell for other tools.`,
 		Example: `  terastal profile show out/profile.json
@@ -34,12 +34,12 @@ precision. --format csv and benchfmt write every cell for other tools.`,
 	return cmd
 }
 
-func (s *streams) showProfile(path, format string, o report.ProfileOptions) error {
+func (s *streams) showProfile(path, format string, o view.ProfileOptions) error {
 	if s.json && format != "table" {
 		return usagef("--json and --format %s both say what goes to standard output: leave one out", format)
 	}
 	if err := o.Check(); err != nil {
-		return usageError{err}
+		return session.UsageError{Err: err}
 	}
 	p, err := profiler.Read(path)
 	if err != nil {
@@ -51,8 +51,8 @@ func (s *streams) showProfile(path, format string, o report.ProfileOptions) erro
 	case "benchfmt":
 		return p.WriteBenchfmt(s.out)
 	case "table":
-		report.ProfileTable(s.text(), p, o)
+		view.ProfileTable(s.text(), p, o)
 		return s.document(p)
 	}
-	return usageError{fmt.Errorf("unknown format %q, have table, csv, benchfmt", format)}
+	return usagef("unknown format %q, have table, csv, benchfmt", format)
 }

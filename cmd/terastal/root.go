@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -22,16 +21,9 @@ const (
 	exitInvalid = 3
 )
 
-// usageError marks an error of the command line or the configuration: the
-// user can fix it by editing what they typed.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
-}
+// usagef formats an error of the command line: the user can fix it by editing
+// what they typed.
+func usagef(format string, args ...any) error { return session.Usagef(format, args...) }
 
 // invalidError marks a run that finished but cannot support its claim.
 type invalidError struct{ reasons []string }
@@ -41,7 +33,7 @@ func (e invalidError) Error() string {
 }
 
 func exitCode(err error) int {
-	var usage usageError
+	var usage session.UsageError
 	var invalid invalidError
 	switch {
 	case err == nil:
@@ -52,36 +44,6 @@ func exitCode(err error) int {
 		return exitInvalid
 	}
 	return exitFailed
-}
-
-// streams is where a command writes, and the flags that every verb takes.
-type streams struct {
-	out    io.Writer // the result: a table, or one JSON document with --json
-	err    io.Writer // everything else: progress, notes, warnings
-	json   bool
-	ort    string   // --ort: path of the ONNX Runtime library
-	models string   // --models-dir: folder that model files may be read from
-	plugin []string // --plugin: NAME=PATH of libraries of execution providers
-}
-
-// text is where a verb's human-readable result goes: standard output, or
-// standard error when standard output carries the JSON document.
-func (s *streams) text() io.Writer {
-	if s.json {
-		return s.err
-	}
-	return s.out
-}
-
-// document writes v as the single JSON document of --json; without --json it
-// does nothing.
-func (s *streams) document(v any) error {
-	if !s.json {
-		return nil
-	}
-	enc := json.NewEncoder(s.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -70,21 +69,13 @@ func (l layer) stored(name string) (*onnxpb.TensorProto, []float32) {
 		if t.GetName() != name {
 			continue
 		}
-		v := make([]float32, len(t.RawData)/4)
-		for i := range v {
-			v[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.RawData[4*i:]))
-		}
-		return t, v
+		return t, ort.Numbers[float32](t.RawData)
 	}
 	return nil, nil
 }
 
 func tensor(name string, v []float32, dims ...int64) *onnxpb.TensorProto {
-	var raw []byte
-	for _, x := range v {
-		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
-	}
-	return &onnxpb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(ort.Float)), Dims: dims, RawData: raw}
+	return &onnxpb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(ort.Float)), Dims: dims, RawData: ort.Data(v)}
 }
 
 // factor does what factor.py of docs/VARIANTS.md does: the 3x3 convolution

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// Tail keeps the end of what is written to it, for the standard error of a
-// child.
+// Tail keeps the end of what is written to it, for the standard error of a child.
 type Tail struct{ bytes.Buffer }
 
 const tailBytes = 16 << 10
@@ -29,8 +28,8 @@ func (t *Tail) Line() string {
 	return strings.TrimSpace(all[strings.LastIndex(all, "\n")+1:])
 }
 
-// Crashed reports whether a child ended by a signal or by Go's own crash
-// report, which exits with 2; a child must not use that for anything else.
+// Crashed reports whether a child ended by a signal or by Go's own crash report, which exits with 2; a child must not
+// use that for anything else.
 func Crashed(err error) bool {
 	var exit *exec.ExitError
 	return errors.As(err, &exit) && (exit.ExitCode() == -1 || exit.ExitCode() == 2)

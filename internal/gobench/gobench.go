@@ -1,6 +1,5 @@
-// Package gobench writes results in the format of Go's benchmarks, which
-// benchstat reads and compares. It knows what the format allows in names and
-// keys, and nothing of what is measured.
+// Package gobench writes results in the format of Go's benchmarks, which benchstat reads and compares. It knows what
+// the format allows in names and keys, and nothing of what is measured.
 package gobench
 
 import (
@@ -21,12 +20,11 @@ type Writer struct {
 // NewWriter makes a writer to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{out: benchfmt.NewWriter(w)} }
 
-// Fact is a key and its value, which every result after it has in common.
-// benchstat sets apart what differs in any of them.
+// Fact is a key and its value, which every result after it has in common. benchstat sets apart what differs in any of
+// them.
 type Fact struct{ Key, Value string }
 
-// Config sets the facts of the results to come. Those without a value are left
-// out.
+// Config sets the facts of the results to come. Those without a value are left out.
 func (w *Writer) Config(facts ...Fact) {
 	w.config = nil
 	for _, f := range facts {
@@ -56,11 +54,11 @@ type Value struct {
 // Part is a key of a result's name and its value, in any characters.
 type Part struct{ Key, Value string }
 
-// Result writes one line: BenchmarkNAME/KEY=VALUE/...-1 N NUMBER UNIT... In the
-// values of parts, %2F stands for a /, %25 for a %, and _ for white space.
+// Result writes one line: BenchmarkNAME/KEY=VALUE/...-1 N NUMBER UNIT... In the values of parts, %2F stands for a /,
+// %25 for a %, and _ for white space.
 //
-// The number at the end, GOMAXPROCS elsewhere, keeps one that ends a name in it;
-// it is always 1, so that benchstat -col does not set results apart by it.
+// The number at the end, GOMAXPROCS elsewhere, keeps one that ends a name in it; it is always 1, so that benchstat -col
+// does not set results apart by it.
 func (w *Writer) Result(name string, parts []Part, n int, values ...Value) {
 	var b strings.Builder
 	b.WriteString(name)

@@ -10,24 +10,20 @@ import (
 	"time"
 )
 
-// Counters only ever grow; the difference of two readings ([Counters.Sub]) says
-// what disturbed a measurement between them. Those that the system does not have
-// stay zero: on systems other than Linux, all.
+// Counters only ever grow; the difference of two readings ([Counters.Sub]) says what disturbed a measurement between
+// them. Those that the system does not have stay zero: on systems other than Linux, all.
 type Counters struct {
-	// Throttles is how often cores, or their packages, were slowed down because
-	// they were too hot, summed over cores.
+	// Throttles is how often cores, or their packages, were slowed down because they were too hot, summed over cores.
 	Throttles int64 `json:"thermal_throttles"`
-	// Throttled is for how long the control groups of this process were kept
-	// from running because their quota was used up.
+	// Throttled is for how long the control groups of this process were kept from running because their quota was used
+	// up.
 	Throttled time.Duration `json:"cgroup_throttled_ns"`
-	// Steal is the time, summed over cores, that a hypervisor gave to others
-	// while this machine had work.
+	// Steal is the time, summed over cores, that a hypervisor gave to others while this machine had work.
 	Steal time.Duration `json:"steal_ns"`
-	// Busy is the time, summed over cores, that the machine's cores worked, for
-	// whatever process.
+	// Busy is the time, summed over cores, that the machine's cores worked, for whatever process.
 	Busy time.Duration `json:"busy_ns"`
-	// GPUPower and GPUThermal are how long, summed over NVIDIA's GPUs, the power
-	// limit and the temperature kept their clocks down.
+	// GPUPower and GPUThermal are how long, summed over NVIDIA's GPUs, the power limit and the temperature kept their
+	// clocks down.
 	GPUPower   time.Duration `json:"gpu_power_ns,omitempty"`
 	GPUThermal time.Duration `json:"gpu_thermal_ns,omitempty"`
 }
@@ -48,8 +44,7 @@ func (c Counters) Sub(earlier Counters) Counters {
 // muchLimited is the share of a time from which on a limit is worth a warning.
 const muchLimited = 0.01
 
-// GPULimits are sentences about what kept the clocks of GPUs down, given the
-// growth of the counters over a time.
+// GPULimits are sentences about what kept the clocks of GPUs down, given the growth of the counters over a time.
 func (c Counters) GPULimits(took time.Duration) []string {
 	var out []string
 	say := func(limited time.Duration, why, what string) {
@@ -62,8 +57,7 @@ func (c Counters) GPULimits(took time.Duration) []string {
 	return out
 }
 
-// ReadCounters reads the counters of a machine. It never fails: what cannot be
-// read stays zero.
+// ReadCounters reads the counters of a machine. It never fails: what cannot be read stays zero.
 func ReadCounters(m Machine) Counters {
 	c := Counters{Throttles: m.throttles(), Throttled: m.throttled()}
 	c.Busy, c.Steal = m.coreTimes()
@@ -94,8 +88,7 @@ func natural(s string) int64 {
 	return max(0, n)
 }
 
-// throttled sums up the control groups that this process is in, from its own to
-// the root: each can have a quota.
+// throttled sums up the control groups that this process is in, from its own to the root: each can have a quota.
 func (m Machine) throttled() time.Duration {
 	var sum time.Duration
 	groups, _ := fs.ReadFile(m.Root, "proc/self/cgroup")
@@ -127,8 +120,8 @@ func (m Machine) throttled() time.Duration {
 	return sum
 }
 
-// tick is the unit of the times in /proc/stat: Linux shows them to programs in
-// hundredths of a second on all architectures that Go runs on.
+// tick is the unit of the times in /proc/stat: Linux shows them to programs in hundredths of a second on all
+// architectures that Go runs on.
 const tick = 10 * time.Millisecond
 
 func (m Machine) coreTimes() (busy, steal time.Duration) {
@@ -139,8 +132,7 @@ func (m Machine) coreTimes() (busy, steal time.Duration) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		// cpu user nice system idle iowait irq softirq steal ...; guests' time is
-		// in user and nice.
+		// cpu user nice system idle iowait irq softirq steal ...; guests' time is in user and nice.
 		fields := strings.Fields(lines.Text())
 		if len(fields) < 8 || fields[0] != "cpu" {
 			continue

@@ -1,6 +1,5 @@
-// Package hostinfo says what a machine offers to inference: processor, cores,
-// memory, graphics processors and the drivers for them. Documents keep it
-// beside measured times, and `terastal doctor` shows it. It reads files, asks
+// Package hostinfo says what a machine offers to inference: processor, cores, memory, graphics processors and the
+// drivers for them. Documents keep it beside measured times, and `terastal doctor` shows it. It reads files, asks
 // NVIDIA's driver and runs nothing; it never holds a host name, a user name or a serial number.
 package hostinfo
 
@@ -41,12 +40,11 @@ type GPU struct {
 	Vendor string `json:"vendor"`           // "NVIDIA", "AMD", "Intel", or a PCI vendor number
 	Model  string `json:"model,omitempty"`  // name, or the PCI device number
 	Driver string `json:"driver,omitempty"` // kernel driver, such as "amdgpu"
-	// ClockMHz is the clock when it was read, MaxClockMHz the highest there is,
-	// where the driver tells: AMD's, Intel's and NVIDIA's.
+	// ClockMHz is the clock when it was read, MaxClockMHz the highest there is, where the driver tells: AMD's, Intel's
+	// and NVIDIA's.
 	ClockMHz    int `json:"clock_mhz,omitempty"`
 	MaxClockMHz int `json:"max_clock_mhz,omitempty"`
-	// The rest is for NVIDIA's. Throttle is what kept the clocks down when it was
-	// read, such as "power limit".
+	// The rest is for NVIDIA's. Throttle is what kept the clocks down when it was read, such as "power limit".
 	MemoryClockMHz    int      `json:"memory_clock_mhz,omitempty"`
 	MaxMemoryClockMHz int      `json:"max_memory_clock_mhz,omitempty"`
 	PowerW            float64  `json:"power_w,omitempty"`
@@ -65,8 +63,7 @@ type Vulkan struct {
 type CUDA struct {
 	Driver    string   `json:"driver,omitempty"`    // version of the NVIDIA kernel driver
 	Libraries []string `json:"libraries,omitempty"` // of libcuda and those that CUDALibraries lists, those found
-	// Versions are the names of the files that these are links to, such as
-	// "libcudnn.so.9.10.2".
+	// Versions are the names of the files that these are links to, such as "libcudnn.so.9.10.2".
 	Versions []string `json:"versions,omitempty"`
 }
 
@@ -81,9 +78,8 @@ func (c CUDA) Missing(names []string) []string {
 	return out
 }
 
-// CUDALibraries are what ONNX Runtime's CUDA provider needs beside the driver,
-// and TensorRTLibraries what the TensorRT provider needs beside these, by name.
-// They belong to CUDA 13, for which the published build of ONNX Runtime 1.29 is.
+// CUDALibraries are what ONNX Runtime's CUDA provider needs beside the driver, and TensorRTLibraries what the TensorRT
+// provider needs beside these, by name. They belong to CUDA 13, for which the published build of ONNX Runtime 1.29 is.
 func CUDALibraries() []string {
 	return []string{"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9"}
 }
@@ -135,9 +131,8 @@ func Read(m Machine) Info {
 	return info
 }
 
-// Fingerprint is what compiled engines depend on: processor, instruction sets,
-// kernel, graphics processors and their drivers, but nothing that changes by
-// itself.
+// Fingerprint is what compiled engines depend on: processor, instruction sets, kernel, graphics processors and their
+// drivers, but nothing that changes by itself.
 func (i Info) Fingerprint() string {
 	parts := []string{i.OS, i.Arch, i.Kernel, i.CPU, strings.Join(i.CPUFlags, " "), i.CUDA.Driver, strings.Join(i.CUDA.Libraries, " "), strings.Join(i.CUDA.Versions, " ")}
 	for _, g := range i.GPUs {
@@ -167,8 +162,7 @@ func (m Machine) line(name string) string {
 	return strings.TrimSpace(first)
 }
 
-// field is the first value of a key in a file of "key: value" lines, "" where
-// there is none.
+// field is the first value of a key in a file of "key: value" lines, "" where there is none.
 func (m Machine) field(name, sep string, keys ...string) string {
 	f, err := m.Root.Open(name)
 	if err != nil {
@@ -202,8 +196,7 @@ func (m Machine) cpu() string {
 	return ""
 }
 
-// cpuFlags are the first core's, as the kernel names them; those that do not
-// change how fast layers run are left out.
+// cpuFlags are the first core's, as the kernel names them; those that do not change how fast layers run are left out.
 func (m Machine) cpuFlags() []string {
 	exact := []string{"avx", "avx2", "avx_ifma", "avx_ne_convert", "avx_vnni", "avx_vnni_int8", "f16c", "fma", // x86
 		"asimd", "asimddp", "asimdfhm", "asimdhp", "bf16", "i8mm", "sme", "sve", "sve2", "svebf16", "svei8mm"} // ARM
@@ -279,8 +272,7 @@ var vendors = map[string]string{"10DE": "NVIDIA", "1002": "AMD", "8086": "Intel"
 // gpus lists what the kernel's graphics drivers and NVIDIA's own one know.
 func (m Machine) gpus() []GPU {
 	var list []GPU
-	// The folder names are PCI addresses; the file also holds a unique
-	// number, which is nobody's business.
+	// The folder names are PCI addresses; the file also holds a unique number, which is nobody's business.
 	cards, _ := fs.Glob(m.Root, "proc/driver/nvidia/gpus/*/information")
 	states := m.nvidia()
 	for _, card := range cards {
@@ -347,9 +339,8 @@ func (g *GPU) fill(d nvml.Device) {
 	g.PowerW, g.PowerLimitW, g.TemperatureC, g.Throttle = d.PowerW, d.PowerLimitW, d.TemperatureC, nvml.Reasons(d.Limits)
 }
 
-// clocks are a card's current and highest clock in MHz, 0 where the driver does
-// not tell. amdgpu has a line per level, such as "1: 1900Mhz *", with a star at
-// the current one; i915 has a file for each.
+// clocks are a card's current and highest clock in MHz, 0 where the driver does not tell. amdgpu has a line per level,
+// such as "1: 1900Mhz *", with a star at the current one; i915 has a file for each.
 func (m Machine) clocks(card string) (current, highest int) {
 	levels, _ := fs.ReadFile(m.Root, card+"/device/pp_dpm_sclk")
 	for line := range strings.Lines(string(levels)) {
@@ -385,8 +376,8 @@ func (m Machine) renderNodes() []string {
 	return nodes
 }
 
-// icds are the manifests that the Vulkan loader would read. The two variables
-// replace the usual folders, as the loader's documentation says.
+// icds are the manifests that the Vulkan loader would read. The two variables replace the usual folders, as the
+// loader's documentation says.
 func (m Machine) icds() []string {
 	var found []string
 	for _, variable := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
@@ -482,8 +473,8 @@ func (m Machine) cudaLibraries() (found, versions []string) {
 	return found, versions
 }
 
-// nvidiaDriver is the version in a line such as "NVRM version: NVIDIA UNIX
-// x86_64 Kernel Module  550.54.14  Thu Feb 22 ...".
+// nvidiaDriver is the version in a line such as "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22
+// ...".
 func (m Machine) nvidiaDriver() string {
 	for word := range strings.FieldsSeq(m.field("proc/driver/nvidia/version", ":", "NVRM version")) {
 		if word[0] >= '0' && word[0] <= '9' && strings.Count(word, ".") >= 1 {

@@ -186,8 +186,7 @@ func nvidia(list ...nvml.Device) func() ([]nvml.Device, error) {
 	return func() ([]nvml.Device, error) { return list, nil }
 }
 
-// What the driver tells goes to the GPU at the same place on the bus; without
-// the kernel's list it is the list.
+// What the driver tells goes to the GPU at the same place on the bus; without the kernel's list it is the list.
 func TestNVIDIA(t *testing.T) {
 	state := nvml.Device{Bus: "0000:3b:00.0", Name: "NVIDIA L4", ClockMHz: 1200, MaxClockMHz: 2040, MemoryClockMHz: 6250, MaxMemoryClockMHz: 6251,
 		PowerW: 71.5, PowerLimitW: 72, TemperatureC: 83, Limits: 0x25}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/sbinet/npyio/npy"
+
+	"github.com/terastal/terastal/internal/ort"
 )
 
 // Array is a whole array in memory, its elements row by row as stored.
@@ -20,39 +22,17 @@ type Array struct {
 
 // Header says what a .npy file holds.
 type Header struct {
-	// Type is the element type in the words of package models, such as
-	// "float32"; empty for types that are no tensors.
-	Type string
-	// Descr is NumPy's own name of it, such as "<f4".
-	Descr   string
+	Type    ort.DataType // Undefined for elements that are not a tensor's
+	Descr   string       // NumPy's own name of the type, such as "<f4"
 	Shape   []int64
 	Fortran bool // in columns
 }
 
 // types are NumPy's names of element types. bfloat16 has none.
-var types = map[string]string{
-	"f2": "float16", "f4": "float32", "f8": "float64", "b1": "bool",
-	"i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
-	"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64",
-}
-
-// typeOf is NumPy's name, without the byte order, of an element type in the
-// words of package models; empty if it has none.
-func typeOf(name string) string {
-	for k, n := range types {
-		if n == name {
-			return k
-		}
-	}
-	return ""
-}
-
-// Size is the size in bytes of one element, 0 of types that are no tensors.
-func (h *Header) Size() int64 {
-	if h.Type == "" {
-		return 0
-	}
-	return int64(h.Descr[len(h.Descr)-1] - '0') // the names of all our types end in it
+var types = map[string]ort.DataType{
+	"f2": ort.Float16, "f4": ort.Float, "f8": ort.Double, "b1": ort.Bool,
+	"i1": ort.Int8, "i2": ort.Int16, "i4": ort.Int32, "i8": ort.Int64,
+	"u1": ort.Uint8, "u2": ort.Uint16, "u4": ort.Uint32, "u8": ort.Uint64,
 }
 
 // maxData bounds what is read into memory.
@@ -64,12 +44,12 @@ func Read(r io.Reader) (*Array, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case h.Type == "":
+	case h.Type == ort.Undefined:
 		return nil, fmt.Errorf("holds elements of type %s, which are not those of a tensor in little-endian order", h.Descr)
 	case h.Fortran:
 		return nil, errors.New("is in Fortran order; save numpy.ascontiguousarray of it")
 	}
-	want := h.Size()
+	want := int64(h.Type.Size())
 	for _, n := range h.Shape {
 		if n < 0 || n > 0 && want > maxData/n {
 			return nil, fmt.Errorf("says that it has the shape %v, more than %d GiB", h.Shape, maxData>>30)
@@ -87,12 +67,16 @@ func Read(r io.Reader) (*Array, error) {
 	return &Array{h, data}, nil
 }
 
-// Encode is an array as a .npy file. The element type is in the words of
-// package models.
-func Encode(name string, shape []int64, data []byte) ([]byte, error) {
-	kind := typeOf(name)
+// Encode is an array as a .npy file.
+func Encode(t ort.DataType, shape []int64, data []byte) ([]byte, error) {
+	kind := ""
+	for name, is := range types {
+		if is == t {
+			kind = name
+		}
+	}
 	if kind == "" {
-		return nil, fmt.Errorf("NumPy has no type for %s", name)
+		return nil, fmt.Errorf("NumPy has no type for %v", t)
 	}
 	order := "<"
 	if strings.HasSuffix(kind, "1") {
@@ -100,7 +84,7 @@ func Encode(name string, shape []int64, data []byte) ([]byte, error) {
 	}
 	var dims strings.Builder
 	for _, d := range shape {
-		fmt.Fprintf(&dims, "%d,", d)
+		fmt.Fprintf(&dims, "%d, ", d)
 	}
 	header := fmt.Sprintf("{'descr': '%s%s', 'fortran_order': False, 'shape': (%s), }", order, kind, dims.String())
 	const prefix = 10 // magic, version and the header's length

@@ -41,28 +41,20 @@ func Probe(c Config) error {
 
 const probeSize = 4
 
-// closeTo compares little-endian float32s; accelerators may round to 16 bits.
+// closeTo compares float32s; accelerators may round to 16 bits.
 func closeTo(got, want []byte) bool {
 	if len(got) != len(want) {
 		return false
 	}
-	for i := 0; i < len(want); i += 4 {
-		g := math.Float32frombits(binary.LittleEndian.Uint32(got[i:]))
-		w := math.Float32frombits(binary.LittleEndian.Uint32(want[i:]))
-		if !(math.Abs(float64(g-w)) <= 0.05*math.Abs(float64(w))) {
+	for i, w := range Numbers[float32](want) {
+		if g := Numbers[float32](got)[i]; !(math.Abs(float64(g-w)) <= 0.05*math.Abs(float64(w))) {
 			return false
 		}
 	}
 	return true
 }
 
-func floats(values ...float32) []byte {
-	var b []byte
-	for _, v := range values {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-	}
-	return b
-}
+func floats(values ...float32) []byte { return Data(values) }
 
 // probeModel is y = x · 2I: a product with a constant matrix is what every
 // provider can do.

@@ -12,7 +12,7 @@ import (
 
 // TestMinJobsPublished: the counts that LoadGen's documentation gives for the
 // 99th percentile, and those for other percentiles that follow from
-// the binomial distribution (docs/CONFIG.md lists them).
+// the binomial distribution (docs/NUMBERS.md lists them).
 func TestMinJobsPublished(t *testing.T) {
 	for _, c := range []struct {
 		q, confidence float64

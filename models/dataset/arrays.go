@@ -8,34 +8,34 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
+	"gorgonia.org/tensor"
+
 	"github.com/terastal/terastal/internal/numpy"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 )
 
 // maxFile bounds what is read into memory.
 const maxFile = 4 << 30
 
-// openArrays opens NumPy files: a .npy file of inputs with another of labels,
-// or a .npz file that holds an array for each of the model's inputs, by name (or
-// x for the only one), and perhaps the labels y.
-func openArrays(o Spec, in []models.Tensor) (*Set, error) {
-	if filepath.Ext(strings.ToLower(o.Source)) == ".npz" {
-		return openArchive(o, in)
-	}
+// openFiles opens a file of inputs, with another of labels if one is named.
+func openFiles(o Spec, in []models.Tensor, read func(path string) (*numpy.Array, error)) (*Set, error) {
 	if len(in) != 1 {
-		return nil, fmt.Errorf("%w: it gives one input, the model has %d: use a .npz file with an array for each", ErrInvalid, len(in))
+		return nil, fmt.Errorf("%w: it gives one input, the model has %d: use a .npz file with an array for each",
+			ErrInvalid, len(in))
 	}
-	x, err := readNPY(o.Source)
+	x, err := read(o.Source)
 	if err != nil {
 		return nil, err
 	}
 	var y *numpy.Array
 	if o.Labels != "" {
-		if y, err = readNPY(o.Labels); err != nil {
+		if y, err = read(o.Labels); err != nil {
 			return nil, err
 		}
 	}
@@ -55,6 +55,8 @@ func readNPY(path string) (*numpy.Array, error) {
 	return a, nil
 }
 
+// openArchive opens a .npz file, which holds an array for each of the model's
+// inputs, by name (or x for the only one), and perhaps the labels y.
 func openArchive(o Spec, in []models.Tensor) (*Set, error) {
 	z, err := zip.OpenReader(o.Source)
 	if err != nil {
@@ -109,21 +111,25 @@ func openArchive(o Spec, in []models.Tensor) (*Set, error) {
 // holds as many tensors.
 func stack(o Spec, in []models.Tensor, xs []*numpy.Array, y *numpy.Array) (*Set, error) {
 	s := &Set{label: unlabelled}
-	var each []func(i int) []byte
+	var each []func(i int) (*tensor.Dense, error)
 	for j, x := range xs {
 		n, one, err := unstack(o, in[j], x)
 		if err != nil {
 			return nil, err
 		}
 		if j > 0 && n != s.n {
-			return nil, fmt.Errorf("%w: it holds %d tensors for %q and %d for %q: give as many for each", ErrInvalid, s.n, in[0].Name, n, in[j].Name)
+			return nil, fmt.Errorf("%w: it holds %d tensors for %q and %d for %q: give as many for each",
+				ErrInvalid, s.n, in[0].Name, n, in[j].Name)
 		}
 		s.n, each = n, append(each, one)
 	}
-	s.inputs = func(i int) ([][]byte, error) {
-		out := make([][]byte, len(each))
+	s.inputs = func(i int) ([]*tensor.Dense, error) {
+		out := make([]*tensor.Dense, len(each))
 		for j, one := range each {
-			out[j] = one(i)
+			var err error
+			if out[j], err = one(i); err != nil {
+				return nil, err
+			}
 		}
 		return out, nil
 	}
@@ -144,40 +150,44 @@ func stack(o Spec, in []models.Tensor, xs []*numpy.Array, y *numpy.Array) (*Set,
 	return s, nil
 }
 
-// unstack takes the tensors out of an array. Bytes become pictures where the
-// model takes float32.
-func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) []byte, err error) {
-	if x.Type == t.Type.String() {
-		if n = stacked(x.Shape, t.Shape); n == 0 {
-			return 0, nil, fmt.Errorf("%w: the array is %s%v, the model takes %v, one or several stacked along a first dimension", ErrInvalid, x.Type, x.Shape, t)
+// unstack takes the tensors out of an array, as slices of it. Bytes become
+// pictures where the model takes float32.
+func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) (*tensor.Dense, error), err error) {
+	stored, p := t, (*picture)(nil)
+	switch {
+	case x.Type == t.Type:
+	case x.Type == ort.Uint8:
+		if p, err = newPicture(o.Pixels, t); err != nil {
+			return 0, nil, err
 		}
-		size := int(t.Bytes())
-		return n, func(i int) []byte { return x.Data[i*size : (i+1)*size] }, nil
+		stored.Type = ort.Uint8
+	default:
+		return 0, nil, fmt.Errorf("%w: the array holds %v, the model takes %v (uint8 is taken for pixels)", ErrInvalid, x.Type, t)
 	}
-	if x.Type != "uint8" {
-		return 0, nil, fmt.Errorf("%w: the array holds %s, the model takes %v (uint8 is taken for pixels)", ErrInvalid, x.Type, t)
-	}
-	p, err := newPicture(o.Pixels, t)
-	if err != nil {
-		return 0, nil, err
-	}
-	each := p.channels * p.height * p.width
-	// The channel of grey pixels may be left out.
-	grey := []int64{1, int64(p.height), int64(p.width)}
-	if n = stacked(x.Shape, t.Shape); n == 0 && p.channels == 1 {
-		n = stacked(x.Shape, grey)
+	n = stacked(x.Shape, t.Shape)
+	if n == 0 && p != nil && p.channels == 1 { // the channel of grey pixels may be left out
+		n = stacked(x.Shape, []int64{int64(p.height), int64(p.width)})
 	}
 	if n == 0 {
-		return 0, nil, fmt.Errorf("%w: the pixels have the shape %v, the model takes %v, one or several stacked along a first dimension", ErrInvalid, x.Shape, t)
+		return 0, nil, fmt.Errorf("%w: the array is %v%v, the model takes %v, one or several stacked along a first dimension",
+			ErrInvalid, x.Type, x.Shape, t)
 	}
-	return n, func(i int) []byte {
-		pixels := x.Data[i*each : (i+1)*each]
-		return p.input(func(y, x, c int) uint8 {
-			if p.last {
-				return pixels[(y*p.width+x)*p.channels+c]
-			}
-			return pixels[(c*p.height+y)*p.width+x]
-		})
+	stored.Shape = append([]int64{int64(n)}, t.Shape...)
+	all, err := dense.Of(stored, x.Data)
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	shape := slices.Clone(all.Shape()[1:])
+	return n, func(i int) (*tensor.Dense, error) {
+		view, err := all.Slice(tensor.S(i))
+		if err != nil {
+			return nil, err
+		}
+		d := view.(*tensor.Dense)
+		if err := d.Reshape(shape...); err != nil || p == nil { // a slice loses dimensions of 1
+			return d, err
+		}
+		return p.input(d.Uint8s())
 	}, nil
 }
 
@@ -200,54 +210,29 @@ func stacked(array, tensor []int64) int {
 	return 0
 }
 
+// integers are the elements of an array of any type of whole numbers.
 func integers(a *numpy.Array) ([]int, error) {
-	var out []int
-	size := int(a.Size())
-	if !strings.Contains(a.Type, "int") {
+	if !strings.Contains(a.Type.String(), "int") {
 		return nil, fmt.Errorf("%w: the labels are %s, need whole numbers", ErrInvalid, a.Descr)
 	}
-	for at := 0; at+size <= len(a.Data); at += size {
-		e := a.Data[at : at+size]
-		switch a.Type {
-		case "int8":
-			out = append(out, int(int8(e[0])))
-		case "uint8":
-			out = append(out, int(e[0]))
-		case "int16":
-			out = append(out, int(int16(binary.LittleEndian.Uint16(e))))
-		case "uint16":
-			out = append(out, int(binary.LittleEndian.Uint16(e)))
-		case "int32":
-			out = append(out, int(int32(binary.LittleEndian.Uint32(e))))
-		case "uint32":
-			out = append(out, int(binary.LittleEndian.Uint32(e)))
-		default:
-			out = append(out, int(binary.LittleEndian.Uint64(e)))
+	out := make([]int, len(a.Data)/a.Type.Size())
+	d, err := dense.Of(models.Tensor{Name: "labels", Type: a.Type, Shape: []int64{int64(len(out))}}, a.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	all := reflect.ValueOf(d.Data())
+	for i := range out {
+		if v := all.Index(i); v.CanInt() {
+			out[i] = int(v.Int())
+		} else {
+			out[i] = int(v.Uint())
 		}
 	}
 	return out, nil
 }
 
-// openIDX opens images and labels in the format of MNIST: a big-endian magic
-// number 0, 0, type (8 for bytes), number of axes, then the axes and the bytes.
-func openIDX(o Spec, in []models.Tensor) (*Set, error) {
-	if len(in) != 1 {
-		return nil, fmt.Errorf("%w: it gives one input, the model has %d", ErrInvalid, len(in))
-	}
-	x, err := readIDX(o.Source)
-	if err != nil {
-		return nil, err
-	}
-	if o.Labels == "" {
-		return stack(o, in, []*numpy.Array{x}, nil)
-	}
-	y, err := readIDX(o.Labels)
-	if err != nil {
-		return nil, err
-	}
-	return stack(o, in, []*numpy.Array{x}, y)
-}
-
+// readIDX reads the format of MNIST: a big-endian magic number 0, 0, type (8
+// for bytes), number of axes, then the axes and the bytes.
 func readIDX(path string) (*numpy.Array, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -268,7 +253,7 @@ func readIDX(path string) (*numpy.Array, error) {
 	if len(data) < 4 || !bytes.Equal(data[:3], []byte{0, 0, 8}) || len(data) < 4+4*int(data[3]) {
 		return nil, bad
 	}
-	a := &numpy.Array{Header: numpy.Header{Type: "uint8", Descr: "|u1"}}
+	a := &numpy.Array{Header: numpy.Header{Type: ort.Uint8, Descr: "|u1"}}
 	size := int64(1)
 	for i := range int(data[3]) {
 		d := int64(binary.BigEndian.Uint32(data[4+4*i:]))

@@ -7,16 +7,17 @@
 package dataset
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/terastal/terastal/internal/glyphs"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
+	"gorgonia.org/tensor"
 )
 
 // ErrInvalid is wrapped by errors about data that are not what they are said to
@@ -51,17 +52,18 @@ type Pixels struct {
 // Set is a data set opened for a model.
 type Set struct {
 	n      int
-	inputs func(i int) ([][]byte, error)
+	inputs func(i int) ([]*tensor.Dense, error)
 	label  func(i int) int
 }
 
-// Len is how many there are.
+// Len is the number of requests in the set.
 func (s *Set) Len() int { return s.n }
 
-// Inputs is one of them, as the model takes it.
-func (s *Set) Inputs(i int) ([][]byte, error) { return s.inputs(i) }
+// Inputs is request i, counted from 0: a tensor for each of the model's inputs.
+// They may share memory with the set: do not write to them.
+func (s *Set) Inputs(i int) ([]*tensor.Dense, error) { return s.inputs(i) }
 
-// Label is its class, or -1.
+// Label is the class of request i, or -1.
 func (s *Set) Label(i int) int { return s.label(i) }
 
 // Labelled reports whether there are labels.
@@ -80,14 +82,15 @@ func Open(o Spec, m *models.Model) (*Set, error) {
 	case o.First < 0 || o.Count < 0:
 		return nil, fmt.Errorf("data %s: %w: first and count must not be negative", o.Source, ErrInvalid)
 	case o.First >= s.n && s.n > 0 || o.Count > s.n-o.First:
-		return nil, fmt.Errorf("data %s: %w: there are %d, %d from number %d on are wanted", o.Source, ErrInvalid, s.n, o.Count, o.First)
+		return nil, fmt.Errorf("data %s: %w: there are %d, %d from number %d on are wanted",
+			o.Source, ErrInvalid, s.n, o.Count, o.First)
 	}
 	all := *s
 	s.n -= o.First
 	if o.Count > 0 {
 		s.n = o.Count
 	}
-	s.inputs = func(i int) ([][]byte, error) { return all.inputs(o.First + i) }
+	s.inputs = func(i int) ([]*tensor.Dense, error) { return all.inputs(o.First + i) }
 	s.label = func(i int) int { return all.label(o.First + i) }
 	if s.n == 0 {
 		return nil, fmt.Errorf("data %s: %w: nothing is there", o.Source, ErrInvalid)
@@ -102,10 +105,12 @@ func Open(o Spec, m *models.Model) (*Set, error) {
 const endless = 1 << 30
 
 func open(o Spec, m *models.Model) (*Set, error) {
-	if o.Source == "random" {
-		return &Set{n: endless, label: unlabelled, inputs: func(i int) ([][]byte, error) { return models.RandomInputs(m, uint64(i)), nil }}, nil
-	}
 	in := m.Inputs()
+	if o.Source == "random" {
+		return &Set{n: endless, label: unlabelled, inputs: func(i int) ([]*tensor.Dense, error) {
+			return dense.All(in, models.RandomInputs(m, uint64(i)))
+		}}, nil
+	}
 	if split, ok := strings.CutPrefix(o.Source, "glyphs:"); ok {
 		return openGlyphs(split, in)
 	}
@@ -117,12 +122,15 @@ func open(o Spec, m *models.Model) (*Set, error) {
 	switch {
 	case info.IsDir():
 		return openFolder(o, in)
-	case filepath.Ext(name) == ".npz" || filepath.Ext(name) == ".npy":
-		return openArrays(o, in)
+	case filepath.Ext(name) == ".npz":
+		return openArchive(o, in)
+	case filepath.Ext(name) == ".npy":
+		return openFiles(o, in, readNPY)
 	case strings.Contains(filepath.Base(name), "idx"):
-		return openIDX(o, in)
+		return openFiles(o, in, readIDX)
 	}
-	return nil, fmt.Errorf("%w: it is no folder, .npy, .npz or IDX file (with idx in its name), and none of glyphs:train, glyphs:calibration, glyphs:test, random", ErrInvalid)
+	return nil, fmt.Errorf("%w: it is no folder, .npy, .npz or IDX file (with idx in its name), "+
+		"and none of glyphs:train, glyphs:calibration, glyphs:test, random", ErrInvalid)
 }
 
 func openGlyphs(name string, in []models.Tensor) (*Set, error) {
@@ -130,19 +138,20 @@ func openGlyphs(name string, in []models.Tensor) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if len(in) != 1 || in[0].Bytes() != 4*glyphs.Size*glyphs.Size {
+	if len(in) != 1 || in[0].Type != ort.Float || in[0].Elements() != glyphs.Size*glyphs.Size {
 		return nil, fmt.Errorf("%w: the model takes %v, glyphs are one float32[1 1 %d %d]", ErrInvalid, in, glyphs.Size, glyphs.Size)
 	}
-	return &Set{n: endless, label: func(i int) int { return glyphs.Label(uint32(i)) }, inputs: func(i int) ([][]byte, error) {
+	label := func(i int) int { return glyphs.Label(uint32(i)) }
+	return &Set{n: endless, label: label, inputs: one(func(i int) (*tensor.Dense, error) {
 		pixels, _ := glyphs.Image(split, uint32(i))
-		return [][]byte{raw(glyphs.Tensor(pixels))}, nil
-	}}, nil
+		return dense.Of(in[0], ort.Data(glyphs.Tensor(pixels)))
+	})}, nil
 }
 
-func raw(v []float32) []byte {
-	out := make([]byte, 0, 4*len(v))
-	for _, x := range v {
-		out = binary.NativeEndian.AppendUint32(out, math.Float32bits(x))
+// one is the inputs of a model that has only one.
+func one(input func(i int) (*tensor.Dense, error)) func(i int) ([]*tensor.Dense, error) {
+	return func(i int) ([]*tensor.Dense, error) {
+		d, err := input(i)
+		return []*tensor.Dense{d}, err
 	}
-	return out
 }

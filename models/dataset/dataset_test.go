@@ -22,6 +22,7 @@ import (
 
 	"github.com/terastal/terastal/internal/glyphs"
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
@@ -30,17 +31,17 @@ import (
 // model is one that takes an input of this type and shape.
 func model(t testing.TB, kind int32, dims ...int64) *models.Model {
 	t.Helper()
+	return parse(t, pb.NewNode("Identity", []string{"x"}, []string{"z"}), pb.NewValue("x", kind, dims...))
+}
+
+// parse makes a model of one operator.
+func parse(t testing.TB, n *pb.NodeProto, inputs ...*pb.ValueInfoProto) *models.Model {
+	t.Helper()
 	orttest.Start(t)
-	shape := &pb.TensorShapeProto{}
-	for _, d := range dims {
-		shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
-	}
-	value := func(name string) *pb.ValueInfoProto {
-		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(kind), Shape: shape}}}}
-	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")}, Output: []*pb.ValueInfoProto{value("y")},
-			Node: []*pb.NodeProto{{OpType: proto.String("Identity"), Input: []string{"x"}, Output: []string{"y"}}}}})
+	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+		Name: proto.String("g"), Node: []*pb.NodeProto{n}, Input: inputs,
+		Output: []*pb.ValueInfoProto{{Name: proto.String("z")}},
+	}, 17))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,13 +50,6 @@ func model(t testing.TB, kind int32, dims ...int64) *models.Model {
 		t.Fatal(err)
 	}
 	return m
-}
-
-func floats(raw []byte) (out []float32) {
-	for at := 0; at < len(raw); at += 4 {
-		out = append(out, math.Float32frombits(binary.NativeEndian.Uint32(raw[at:])))
-	}
-	return out
 }
 
 func write(t testing.TB, dir, name string, data []byte) string {
@@ -79,7 +73,7 @@ func first(t *testing.T, s *dataset.Set, i int) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return floats(in[0])
+	return in[0].Float32s()
 }
 
 func TestFolderOfImages(t *testing.T) {
@@ -99,7 +93,8 @@ func TestFolderOfImages(t *testing.T) {
 	write(t, dir, "notes.txt", nil)
 	labels := write(t, dir, "labels.csv", []byte("file,class\na.png,7\nb.png,3\na.png,1\n"))
 	m := model(t, 1, 1, 3, 2, 2)
-	s, err := dataset.Open(dataset.Spec{Source: dir, Labels: labels, First: 1, Pixels: dataset.Pixels{Range: 255, Mean: []float64{10, 10, 10}, Std: []float64{10, 5, 2}, BGR: true}}, m)
+	pixels := dataset.Pixels{Range: 255, Mean: []float64{10, 10, 10}, Std: []float64{10, 5, 2}, BGR: true}
+	s, err := dataset.Open(dataset.Spec{Source: dir, Labels: labels, First: 1, Pixels: pixels}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +113,8 @@ func TestFolderOfImages(t *testing.T) {
 		t.Errorf("%d, %v", all.Len(), got)
 	}
 	// From 0 to 1 unless said otherwise; bytes stay bytes, grey is luminance.
-	one, err := dataset.Open(dataset.Spec{Source: dir, Pixels: dataset.Pixels{Mean: []float64{0, 20. / 255, 0}, Std: []float64{2, 1, 1}}}, m)
+	pixels = dataset.Pixels{Mean: []float64{0, 20. / 255, 0}, Std: []float64{2, 1, 1}}
+	one, err := dataset.Open(dataset.Spec{Source: dir, Pixels: pixels}, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +126,46 @@ func TestFolderOfImages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if in, err := s.Inputs(0); err != nil || fmt.Sprint(in[0]) != want {
+		if in, err := s.Inputs(0); err != nil || fmt.Sprint(in[0].Uint8s()) != want {
 			t.Errorf("%d channels of bytes: %v %v, want %s", channels, in, err, want)
+		}
+	}
+}
+
+// TestLayouts: every pixel reaches its place, from images and from arrays.
+func TestLayouts(t *testing.T) {
+	dir := t.TempDir()
+	img := image.NewRGBA(image.Rect(0, 0, 3, 2))
+	var hwc, chw []byte
+	for i := range 18 {
+		x, y, c := i/3%3, i/9, i%3
+		img.Pix[img.PixOffset(x, y)+c], img.Pix[img.PixOffset(x, y)+3] = byte(10*i), 255
+		hwc, chw = append(hwc, byte(10*i)), append(chw, byte(10*(i%6*3+i/6)))
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "a.png", b.Bytes())
+	for shape, c := range map[string]struct {
+		dims  []int64
+		want  []byte
+		array string
+	}{"channels first": {[]int64{1, 3, 2, 3}, chw, "3, 2, 3"}, "channels last": {[]int64{1, 2, 3, 3}, hwc, "2, 3, 3"}} {
+		for name, source := range map[string]string{"image": dir, "array": write(t, dir, "a.npy", npy("|u1", c.array, c.want))} {
+			for _, kind := range []int32{1, 2} {
+				s, err := dataset.Open(dataset.Spec{Source: source, Pixels: dataset.Pixels{Range: 255}}, model(t, kind, c.dims...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, err := s.Inputs(0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := fmt.Sprint(in[0].Data()); got != fmt.Sprint(c.want) {
+					t.Errorf("%s of type %d, %s: got %v, want %v", name, kind, shape, got, c.want)
+				}
+			}
 		}
 	}
 }
@@ -150,7 +184,8 @@ func TestHugeImage(t *testing.T) {
 	binary.BigEndian.PutUint32(data[29:], crc32.ChecksumIEEE(data[12:29]))
 	dir := t.TempDir()
 	write(t, dir, "a.png", data)
-	if _, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 1, 1, 1, 2, 2)); err == nil || !strings.Contains(err.Error(), "too many") {
+	_, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 1, 1, 1, 2, 2))
+	if err == nil || !strings.Contains(err.Error(), "too many") {
 		t.Errorf("%v", err)
 	}
 }
@@ -174,20 +209,26 @@ func TestSeveralInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if in, err := s.Inputs(1); err != nil || fmt.Sprint(in) != "[[4 5 6] [9 10]]" || s.Len() != 2 || s.Labelled() { // y is an input here
-		t.Errorf("%v %v, %d labelled %v", in, err, s.Len(), s.Labelled())
+	in, err := s.Inputs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(in[0].Uint8s(), in[0].Shape(), in[1].Uint8s(), in[1].Shape())
+	if got != "[4 5 6] (1, 3) [9 10] (1, 2)" || s.Len() != 2 || s.Labelled() { // y is an input here
+		t.Errorf("%v, %d labelled %v", got, s.Len(), s.Labelled())
 	}
 	for name, c := range map[string]struct {
 		source, want string
 	}{
 		"one missing":   {archive("one.npz", map[string][]byte{"x": x}), `no array "y"`},
-		"uneven":        {archive("uneven.npz", map[string][]byte{"x": x, "y": npy("|u1", "3, 2", make([]byte, 6))}), "as many for each"},
+		"uneven":        {archive("u.npz", map[string][]byte{"x": x, "y": npy("|u1", "3, 2", make([]byte, 6))}), "as many for each"},
 		"one array":     {write(t, dir, "x.npy", x), "use a .npz file"},
 		"an IDX file":   {write(t, dir, "x-idx", nil), "gives one input"},
 		"images":        {t.TempDir(), "use a .npz file"},
 		"another shape": {archive("s.npz", map[string][]byte{"x": npy("|u1", "2, 1, 4", make([]byte, 8)), "y": y}), "the model takes"},
 	} {
-		if _, err := dataset.Open(dataset.Spec{Source: c.source}, m); !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+		_, err := dataset.Open(dataset.Spec{Source: c.source}, m)
+		if !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -196,36 +237,15 @@ func TestSeveralInputs(t *testing.T) {
 // models2 takes x, uint8[1 3], and y, uint8[1 2].
 func models2(t *testing.T) *models.Model {
 	t.Helper()
-	orttest.Start(t)
-	value := func(name string, n int64) *pb.ValueInfoProto {
-		shape := &pb.TensorShapeProto{}
-		for _, d := range []int64{1, n} {
-			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
-		}
-		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(2), Shape: shape}}}}
-	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x", 3), value("y", 2)}, Output: []*pb.ValueInfoProto{value("z", 5)},
-			Node: []*pb.NodeProto{{OpType: proto.String("Concat"), Input: []string{"x", "y"}, Output: []string{"z"},
-				Attribute: []*pb.AttributeProto{{Name: proto.String("axis"), Type: pb.AttributeProto_INT.Enum(), I: proto.Int64(1)}}}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("m", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	n := pb.NewNode("Concat", []string{"x", "y"}, []string{"z"}, pb.NewAttribute("axis", 1))
+	return parse(t, n, pb.NewValue("x", ort.Uint8, 1, 3), pb.NewValue("y", ort.Uint8, 1, 2))
 }
 
 func TestArraysAndIDX(t *testing.T) {
 	dir := t.TempDir()
 	m := model(t, 1, 1, 1, 1, 2)
-	var values []byte
-	for _, x := range []float32{1, 2, 3, 4, 5, 6} {
-		values = binary.LittleEndian.AppendUint32(values, math.Float32bits(x))
-	}
-	x, y := npy("<f4", "3, 1, 2", values), npy("<i8", "3,", binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, 4), 0), 2))
+	values := ort.Data([]float32{1, 2, 3, 4, 5, 6})
+	x, y := npy("<f4", "3, 1, 2", values), npy("<i8", "3,", ort.Data([]int64{4, 0, 2}))
 	var archive bytes.Buffer
 	z := zip.NewWriter(&archive)
 	for name, data := range map[string][]byte{"x.npy": x, "y.npy": y, "other.npy": nil} {
@@ -247,7 +267,8 @@ func TestArraysAndIDX(t *testing.T) {
 	for name, o := range map[string]dataset.Spec{
 		"npy": {Source: write(t, dir, "x.npy", x), Labels: write(t, dir, "y.npy", y)},
 		"npz": {Source: write(t, dir, "a.npz", archive.Bytes())},
-		"idx": {Source: write(t, dir, "images-idx3-ubyte.gz", packed.Bytes()), Pixels: dataset.Pixels{Range: 255}, Labels: write(t, dir, "labels-idx1-ubyte", idx([]byte{4, 0, 2}, 3))},
+		"idx": {Source: write(t, dir, "images-idx3-ubyte.gz", packed.Bytes()), Pixels: dataset.Pixels{Range: 255},
+			Labels: write(t, dir, "labels-idx1-ubyte", idx([]byte{4, 0, 2}, 3))},
 	} {
 		s, err := dataset.Open(o, m)
 		if err != nil {
@@ -258,21 +279,25 @@ func TestArraysAndIDX(t *testing.T) {
 			t.Errorf("%s: %d, labels %d, %d, %v", name, s.Len(), s.Label(0), s.Label(2), got)
 		}
 	}
+	file := func(name string, data []byte) dataset.Spec { return dataset.Spec{Source: write(t, dir, name, data)} }
+	labelled := func(labels string) dataset.Spec {
+		return dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: labels}
+	}
 	for name, c := range map[string]struct {
 		o    dataset.Spec
 		want string
 	}{
-		"another shape":        {dataset.Spec{Source: write(t, dir, "s.npy", npy("<f4", "2, 3", values))}, "the model takes"},
-		"another type":         {dataset.Spec{Source: write(t, dir, "t.npy", npy("<f8", "1, 2", make([]byte, 16)))}, "holds float64"},
-		"short":                {dataset.Spec{Source: write(t, dir, "h.npy", x[:len(x)-1])}, "bytes"},
-		"short labels":         {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: write(t, dir, "l.npy", npy("<i8", "1,", make([]byte, 8)))}, "1 labels for 3"},
-		"labels that are real": {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: filepath.Join(dir, "x.npy")}, "whole numbers"},
-		"negative labels":      {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: write(t, dir, "n.npy", npy("|i1", "3,", []byte{0, 255, 0}))}, "label 1 is -1"},
-		"no npy":               {dataset.Spec{Source: write(t, dir, "z.npy", []byte("hello"))}, "no .npy file"},
-		"no zip":               {dataset.Spec{Source: write(t, dir, "z.npz", []byte("hello"))}, ".npz"},
-		"no IDX":               {dataset.Spec{Source: write(t, dir, "z-idx", []byte("hello"))}, "no IDX file"},
-		"a cut IDX":            {dataset.Spec{Source: write(t, dir, "c-idx", idx([]byte{1}, 2, 2))}, "header says 4"},
-		"unknown":              {dataset.Spec{Source: write(t, dir, "z.bin", nil)}, "none of glyphs"},
+		"another shape":        {file("s.npy", npy("<f4", "2, 3", values)), "the model takes"},
+		"another type":         {file("t.npy", npy("<f8", "1, 2", make([]byte, 16))), "holds float64"},
+		"short":                {file("h.npy", x[:len(x)-1]), "bytes"},
+		"short labels":         {labelled(write(t, dir, "l.npy", npy("<i8", "1,", make([]byte, 8)))), "1 labels for 3"},
+		"labels that are real": {labelled(filepath.Join(dir, "x.npy")), "whole numbers"},
+		"negative labels":      {labelled(write(t, dir, "n.npy", npy("|i1", "3,", []byte{0, 255, 0}))), "label 1 is -1"},
+		"no npy":               {file("z.npy", []byte("hello")), "no .npy file"},
+		"no zip":               {file("z.npz", []byte("hello")), ".npz"},
+		"no IDX":               {file("z-idx", []byte("hello")), "no IDX file"},
+		"a cut IDX":            {file("c-idx", idx([]byte{1}, 2, 2)), "header says 4"},
+		"unknown":              {file("z.bin", nil), "none of glyphs"},
 		"too many":             {dataset.Spec{Source: filepath.Join(dir, "x.npy"), Count: 4}, "there are 3"},
 		"too far":              {dataset.Spec{Source: filepath.Join(dir, "x.npy"), First: 3}, "there are 3"},
 		"glyphs for it":        {dataset.Spec{Source: "glyphs:test"}, "glyphs are"},

@@ -16,21 +16,23 @@ import (
 	"strings"
 
 	"golang.org/x/image/draw"
+	"gorgonia.org/tensor"
 
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 )
 
-// picture is the layout of a model's input that is an image of one or three
-// channels.
+// picture is a model's input that is an image of one or three channels.
 type picture struct {
+	models.Tensor
 	channels, height, width int
 	last                    bool // channels come last
-	bytes                   bool // pixels stay bytes
 	Pixels
 }
 
-func newPicture(o Pixels, t models.Tensor) (picture, error) {
-	p := picture{Pixels: o}
+func newPicture(o Pixels, t models.Tensor) (*picture, error) {
+	p := &picture{Tensor: t, Pixels: o}
 	s := t.Shape
 	colours := func(n int64) bool { return n == 1 || n == 3 }
 	switch {
@@ -39,31 +41,27 @@ func newPicture(o Pixels, t models.Tensor) (picture, error) {
 	case len(s) == 4 && s[0] == 1 && colours(s[3]):
 		p.channels, p.height, p.width, p.last = int(s[3]), int(s[1]), int(s[2]), true
 	default:
-		return p, fmt.Errorf("%w: the model takes %v, which is no image of 1 or 3 channels", ErrInvalid, t)
+		return nil, fmt.Errorf("%w: the model takes %v, which is no image of 1 or 3 channels", ErrInvalid, t)
 	}
-	switch t.Type.String() {
-	case "float32":
-	case "uint8":
-		p.bytes = true
-	default:
-		return p, fmt.Errorf("%w: the model takes %v; images become float32 or uint8", ErrInvalid, t)
+	if t.Type != ort.Float && t.Type != ort.Uint8 {
+		return nil, fmt.Errorf("%w: the model takes %v; images become float32 or uint8", ErrInvalid, t)
 	}
 	for what, list := range map[string][]float64{"mean": o.Mean, "std": o.Std} {
 		if len(list) > 1 && len(list) != p.channels {
-			return p, fmt.Errorf("%w: %s has %d values for %d channels", ErrInvalid, what, len(list), p.channels)
+			return nil, fmt.Errorf("%w: %s has %d values for %d channels", ErrInvalid, what, len(list), p.channels)
 		}
 	}
 	if p.Range == 0 {
 		p.Range = 1
 	}
 	if p.Range != 1 && p.Range != 255 {
-		return p, fmt.Errorf("%w: the range of pixels is %v, must be 1 or 255", ErrInvalid, o.Range)
+		return nil, fmt.Errorf("%w: the range of pixels is %v, must be 1 or 255", ErrInvalid, o.Range)
 	}
 	if slices.Contains(o.Std, 0) {
-		return p, fmt.Errorf("%w: std is 0", ErrInvalid)
+		return nil, fmt.Errorf("%w: std is 0", ErrInvalid)
 	}
-	if p.bytes && len(o.Mean)+len(o.Std) > 0 {
-		return p, fmt.Errorf("%w: mean and std are for float32, the model takes %v", ErrInvalid, t)
+	if t.Type == ort.Uint8 && len(o.Mean)+len(o.Std) > 0 {
+		return nil, fmt.Errorf("%w: mean and std are for float32, the model takes %v", ErrInvalid, t)
 	}
 	return p, nil
 }
@@ -78,44 +76,44 @@ func pick(list []float64, c int, or float64) float64 {
 	return list[c]
 }
 
-// input makes the model's input of pixels, each a row of channels.
-func (p *picture) input(pixel func(y, x, c int) uint8) []byte {
-	values := make([]float32, p.channels*p.height*p.width)
-	full := p.Range / 255
-	if p.bytes {
-		full = 1
+// input makes the model's input of pixels, which are in its layout.
+func (p *picture) input(pixels []uint8) (*tensor.Dense, error) {
+	plane := p.height * p.width
+	next, apart := 1, plane // from pixel to pixel, and from channel to channel
+	if p.last {
+		next, apart = p.channels, 1
 	}
+	if p.BGR && p.channels == 3 {
+		pixels = slices.Clone(pixels)
+		for i := range plane {
+			red, blue := &pixels[i*next], &pixels[i*next+2*apart]
+			*red, *blue = *blue, *red
+		}
+	}
+	if p.Type == ort.Uint8 {
+		return dense.Of(p.Tensor, pixels)
+	}
+	values := make([]float32, len(pixels))
 	for c := range p.channels {
-		from := c
-		if p.BGR {
-			from = p.channels - 1 - c
+		var level [256]float32
+		mean, std, full := pick(p.Mean, c, 0), pick(p.Std, c, 1), p.Range/255
+		for v := range level {
+			level[v] = float32((float64(v)*full - mean) / std)
 		}
-		mean, std := pick(p.Mean, c, 0), pick(p.Std, c, 1)
-		for y := range p.height {
-			for x := range p.width {
-				at := (c*p.height+y)*p.width + x
-				if p.last {
-					at = (y*p.width+x)*p.channels + c
-				}
-				values[at] = float32((float64(pixel(y, x, from))*full - mean) / std)
-			}
+		for i := range plane {
+			at := i*next + c*apart
+			values[at] = level[pixels[at]]
 		}
 	}
-	if !p.bytes {
-		return raw(values)
-	}
-	out := make([]byte, len(values))
-	for i, v := range values {
-		out[i] = byte(v)
-	}
-	return out
+	return dense.Of(p.Tensor, ort.Data(values))
 }
 
 // openFolder opens images that a CSV file lists with their classes, or, without
 // one, all of a folder in the order of their names.
 func openFolder(o Spec, in []models.Tensor) (*Set, error) {
 	if len(in) != 1 {
-		return nil, fmt.Errorf("%w: images give one input, the model has %d: use a .npz file with an array for each", ErrInvalid, len(in))
+		return nil, fmt.Errorf("%w: images give one input, the model has %d: use a .npz file with an array for each",
+			ErrInvalid, len(in))
 	}
 	p, err := newPicture(o.Pixels, in[0])
 	if err != nil {
@@ -141,16 +139,12 @@ func openFolder(o Spec, in []models.Tensor) (*Set, error) {
 	if labels != nil {
 		s.label = func(i int) int { return labels[i] }
 	}
-	s.inputs = func(i int) ([][]byte, error) {
+	s.inputs = one(func(i int) (*tensor.Dense, error) {
 		if !filepath.IsLocal(files[i]) {
 			return nil, fmt.Errorf("%w: %s leads outside the folder", ErrInvalid, files[i])
 		}
-		data, err := p.read(filepath.Join(o.Source, files[i]))
-		if err != nil {
-			return nil, err
-		}
-		return [][]byte{data}, nil
-	}
+		return p.read(filepath.Join(o.Source, files[i]))
+	})
 	return s, nil
 }
 
@@ -180,7 +174,8 @@ func readLabels(path string) (files []string, labels []int, err error) {
 			continue
 		}
 		if err != nil || class < 0 {
-			return nil, nil, fmt.Errorf("%w: %s line %d: the class %q is no whole number from 0 on", ErrInvalid, path, line, row[1])
+			return nil, nil, fmt.Errorf("%w: %s line %d: the class %q is no whole number from 0 on",
+				ErrInvalid, path, line, row[1])
 		}
 		files, labels = append(files, row[0]), append(labels, class)
 	}
@@ -191,7 +186,7 @@ const maxPixels = 1 << 28
 
 // read scales an image so that it covers the input, and takes its middle.
 // Transparency is left out.
-func (p *picture) read(path string) ([]byte, error) {
+func (p *picture) read(path string) (*tensor.Dense, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -202,7 +197,8 @@ func (p *picture) read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, path, err)
 	}
 	if c.Width < 1 || c.Height < 1 || c.Width > maxPixels/c.Height {
-		return nil, fmt.Errorf("%w: %s has %d x %d pixels, which is none or too many", ErrInvalid, path, c.Width, c.Height)
+		return nil, fmt.Errorf("%w: %s has %d x %d pixels, which is none or too many",
+			ErrInvalid, path, c.Width, c.Height)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -217,11 +213,20 @@ func (p *picture) read(path string) ([]byte, error) {
 	x, y := b.Min.X+(b.Dx()-w)/2, b.Min.Y+(b.Dy()-h)/2
 	out := image.NewNRGBA(image.Rect(0, 0, p.width, p.height))
 	draw.BiLinear.Scale(out, out.Bounds(), img, image.Rect(x, y, x+max(1, w), y+max(1, h)), draw.Src, nil)
-	if p.channels == 1 {
-		return p.input(func(y, x, _ int) uint8 {
-			c := out.NRGBAAt(x, y)
-			return uint8((299*int(c.R) + 587*int(c.G) + 114*int(c.B) + 500) / 1000)
-		}), nil
+	pixels := make([]uint8, 0, p.channels*p.height*p.width)
+	for at := 0; at < len(out.Pix); at += 4 {
+		r, g, b := out.Pix[at], out.Pix[at+1], out.Pix[at+2]
+		if p.channels == 1 {
+			pixels = append(pixels, uint8((299*int(r)+587*int(g)+114*int(b)+500)/1000))
+		} else {
+			pixels = append(pixels, r, g, b)
+		}
 	}
-	return p.input(func(y, x, c int) uint8 { return out.Pix[out.PixOffset(x, y)+c] }), nil
+	if !p.last && p.channels > 1 {
+		rows := tensor.New(tensor.WithShape(p.height, p.width, p.channels), tensor.WithBacking(pixels))
+		if err := errors.Join(rows.T(2, 0, 1), rows.Transpose()); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return p.input(pixels)
 }

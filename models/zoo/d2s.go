@@ -27,18 +27,13 @@ type TrainedVariant struct {
 }
 
 // d2sLayers are the layers with a variant, in the order of the network.
-var d2sLayers = map[string][]TrainedVariant{
+var d2sLayers = map[string][]string{
 	"glyph_resnet": {
-		{Layer: "block1/conv2", Gamma: 2}, {Layer: "block2/conv2", Gamma: 2}, {Layer: "block3/conv1", Gamma: 2},
-		{Layer: "block3/conv2", Gamma: 2}, {Layer: "block4/conv1", Gamma: 2}, {Layer: "block4/conv2", Gamma: 2},
+		"block1/conv2", "block2/conv2", "block3/conv1", "block3/conv2", "block4/conv1", "block4/conv2",
 	},
-	"glyph_vgg": {
-		{Layer: "conv2", Gamma: 2}, {Layer: "conv3", Gamma: 2}, {Layer: "conv4", Gamma: 2},
-		{Layer: "conv5", Gamma: 2}, {Layer: "dense", Gamma: 2},
-	},
+	"glyph_vgg": {"conv2", "conv3", "conv4", "conv5", "dense"},
 	"glyph_vit": {
-		{Layer: "stem3", Gamma: 2}, {Layer: "block1/qkv/MatMulAddFusion", Gamma: 2},
-		{Layer: "block2/qkv/MatMulAddFusion", Gamma: 2}, {Layer: "block3/qkv/MatMulAddFusion", Gamma: 2},
+		"stem3", "block1/qkv/MatMulAddFusion", "block2/qkv/MatMulAddFusion", "block3/qkv/MatMulAddFusion",
 	},
 }
 
@@ -50,16 +45,12 @@ func D2S(name string) ([]TrainedVariant, error) {
 		return nil, err
 	}
 	var out []TrainedVariant
-	for _, v := range d2sLayers[name] {
-		var err error
-		if v.ONNX, err = d2sFiles.ReadFile(d2sFile(name, v.Layer)); err != nil {
-			return nil, fmt.Errorf("network %q layer %q: %w", name, v.Layer, err)
+	for _, layer := range d2sLayers[name] {
+		onnx, err := d2sFiles.ReadFile("trained/d2s/" + name + "/" + strings.ReplaceAll(layer, "/", "-") + ".onnx")
+		if err != nil {
+			return nil, fmt.Errorf("network %q layer %q: %w", name, layer, err)
 		}
-		out = append(out, v)
+		out = append(out, TrainedVariant{Layer: layer, Gamma: 2, ONNX: onnx})
 	}
 	return out, nil
-}
-
-func d2sFile(name, layer string) string {
-	return "trained/d2s/" + name + "/" + strings.ReplaceAll(layer, "/", "-") + ".onnx"
 }

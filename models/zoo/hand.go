@@ -17,25 +17,25 @@ const (
 // handPose is our own network in the spirit of the graph-convolution hand of
 // Ge et al. (2019): heatmaps of the joints, the features under them as nodes of
 // the skeleton's graph, and from the bones a surface mesh.
-func handPose(n *net, x feature) {
+func handPose(n *net, x tensor) {
 	x = n.resnetBody(x, basicBlock, 2, 2, 2)
 	fine := n.upProject(n.upProject(x))
-	heat := n.output("heatmaps", n.conv(fine, conv{out: joints, k: 1, bias: true}).tensor())
+	heat := n.output("heatmaps", n.conv(fine, conv{out: joints, k: 1, bias: true}))
 
-	cells := fine.h * fine.w
+	cells := fine.h() * fine.w()
 	places := n.softmax(n.reshape(heat, 1, joints, cells))
-	local := n.matmul(places, n.transpose(n.reshape(fine.tensor(), 1, fine.c, cells), 0, 2, 1))
-	global := n.dense(n.flatten(n.globalAverage(x)), joints*fine.c)
-	nodes := n.join(2, local, n.reshape(tensor{global.name, []int{1, global.c}}, 1, joints, fine.c))
+	local := n.matmul(places, n.transpose(n.reshape(fine, 1, fine.c(), cells), 0, 2, 1))
+	global := n.dense(n.flatten(n.globalAverage(x)), joints*fine.c())
+	nodes := n.join(2, local, n.reshape(global, 1, joints, fine.c()))
 	for range 3 {
-		nodes = n.combine("Add", nodes, n.apply("Relu", n.graphConv(nodes, skeleton(), nodes.dim(-1))))
+		nodes = n.combine("Add", nodes, n.relu(n.graphConv(nodes, skeleton(), nodes.dim(-1))))
 	}
 	n.output("pose", n.linear(nodes, 3))
 
 	ends := n.join(2, n.gather(nodes, 1, boneParents()), n.slice(nodes, 1, 1, joints))
-	mesh := n.reshape(n.apply("Relu", n.linear(ends, boneVertices*32)), 1, vertices, 32)
+	mesh := n.reshape(n.relu(n.linear(ends, boneVertices*32)), 1, vertices, 32)
 	for range 3 {
-		mesh = n.combine("Add", mesh, n.apply("Relu", n.graphConv(mesh, tubes(), mesh.dim(-1))))
+		mesh = n.combine("Add", mesh, n.relu(n.graphConv(mesh, tubes(), mesh.dim(-1))))
 	}
 	n.output("mesh", n.linear(mesh, 3))
 }

@@ -14,10 +14,10 @@ const (
 // swin is the Swin Transformer of Liu et al. (2021) at ImageNet size, as
 // torchvision builds it; width is that of the first stage, and each head is 32
 // wide.
-func swin(width int, depths ...int) func(*net, feature) {
-	return func(n *net, image feature) {
+func swin(width int, depths ...int) func(*net, tensor) {
+	return func(n *net, image tensor) {
 		patches := n.conv(image, conv{out: width, k: 4, stride: 4, valid: true, bias: true})
-		x := n.layerNorm(n.transpose(patches.tensor(), 0, 2, 3, 1))
+		x := n.layerNorm(n.transpose(patches, 0, 2, 3, 1))
 		for stage, depth := range depths {
 			if stage > 0 {
 				x = n.mergePatches(x)
@@ -29,9 +29,8 @@ func swin(width int, depths ...int) func(*net, feature) {
 			}
 		}
 		x = n.layerNorm(x)
-		c := x.dim(-1)
-		mean := n.node("ReduceMean", []string{x.name}, ints("axes", 1, 2), integer("keepdims", 0))
-		n.classes(n.dense(feature{mean, c, 1, 1}, 1000))
+		mean := n.node("ReduceMean", []string{x.name}, attr("axes", []int{1, 2}), attr("keepdims", 0))
+		n.output("output", n.dense(tensor{mean, []int{1, x.dim(-1)}}, 1000))
 	}
 }
 

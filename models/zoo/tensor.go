@@ -6,12 +6,16 @@ import (
 	"slices"
 )
 
-// tensor is a value of any shape, for the parts of a network that do not work
-// on feature maps: tokens, windows, vertices. The batch is part of the shape.
+// tensor is a value of the network under construction. Its shape begins with
+// the batch: [1, channels, height, width] for feature maps.
 type tensor struct {
 	name  string
 	shape []int
 }
+
+func (x tensor) c() int { return x.shape[1] }
+func (x tensor) h() int { return x.shape[2] }
+func (x tensor) w() int { return x.shape[3] }
 
 // dim is the size of an axis, counted from the last one where negative.
 func (x tensor) dim(axis int) int {
@@ -38,7 +42,7 @@ func (n *net) transpose(x tensor, order ...int) tensor {
 	for i, axis := range order {
 		shape[i] = x.shape[axis]
 	}
-	return tensor{n.node("Transpose", []string{x.name}, ints("perm", order...)), shape}
+	return tensor{n.node("Transpose", []string{x.name}, attr("perm", order)), shape}
 }
 
 // combine is Add or Mul; b broadcasts to a.
@@ -95,7 +99,7 @@ func (n *net) gelu(x tensor) tensor {
 
 // softmax is over the last dimension.
 func (n *net) softmax(x tensor) tensor {
-	return tensor{n.node("Softmax", []string{x.name}, integer("axis", -1)), x.shape}
+	return tensor{n.node("Softmax", []string{x.name}, attr("axis", -1)), x.shape}
 }
 
 // slice takes the elements from first to before end of an axis.
@@ -104,7 +108,8 @@ func (n *net) slice(x tensor, axis, first, end int) tensor {
 	shape := slices.Clone(x.shape)
 	shape[axis] = end - first
 	return tensor{n.node("Slice", []string{x.name,
-		n.indices(name+".starts", []int{first}, 1), n.indices(name+".ends", []int{end}, 1), n.indices(name+".axes", []int{axis}, 1),
+		n.indices(name+".starts", []int{first}, 1), n.indices(name+".ends", []int{end}, 1),
+		n.indices(name+".axes", []int{axis}, 1),
 	}), shape}
 }
 
@@ -123,7 +128,7 @@ func (n *net) join(axis int, parts ...tensor) tensor {
 		names = append(names, p.name)
 		shape[axis] += p.shape[axis]
 	}
-	return tensor{n.node("Concat", names, integer("axis", axis)), shape}
+	return tensor{n.node("Concat", names, attr("axis", axis)), shape}
 }
 
 // gather picks elements along an axis.
@@ -134,7 +139,7 @@ func (n *net) gather(x tensor, axis int, at []int) tensor {
 // gatherNamed is gather with stored indices of the given shape.
 func (n *net) gatherNamed(x tensor, axis int, indices string, shape ...int) tensor {
 	return tensor{
-		n.node("Gather", []string{x.name, indices}, integer("axis", axis)),
+		n.node("Gather", []string{x.name, indices}, attr("axis", axis)),
 		slices.Concat(x.shape[:axis], shape, x.shape[axis+1:]),
 	}
 }

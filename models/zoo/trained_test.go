@@ -2,9 +2,9 @@ package zoo_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"flag"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/terastal/terastal/internal/glyphs"
@@ -76,11 +76,7 @@ func accuracy(t *testing.T, m *models.Model, inputs [][]float32, labels []int) f
 
 func run(t *testing.T, m *models.Model, session *ort.Session, input []float32) []float32 {
 	t.Helper()
-	raw, err := binary.Append(nil, binary.NativeEndian, input)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, raw)
+	in, err := ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, ort.Data(input))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,11 +90,7 @@ func run(t *testing.T, m *models.Model, session *ort.Session, input []float32) [
 	if err != nil {
 		t.Fatal(err)
 	}
-	scores := make([]float32, len(data)/4)
-	if _, err := binary.Decode(data, binary.NativeEndian, scores); err != nil {
-		t.Fatal(err)
-	}
-	return scores
+	return slices.Clone(ort.Numbers[float32](data))
 }
 
 func largest(scores []float32) int {
@@ -154,7 +146,8 @@ func TestTrainedCountsAreExact(t *testing.T) {
 	orttest.Start(t)
 	for _, a := range trainedNetworks(t) {
 		if m := load(t, a.Name); m.Parameters() != a.Parameters || m.MACs() != a.MACs {
-			t.Errorf("%s: %d parameters and %d MACs, listed with %d and %d", a.Name, m.Parameters(), m.MACs(), a.Parameters, a.MACs)
+			t.Errorf("%s: %d parameters and %d MACs, listed with %d and %d",
+				a.Name, m.Parameters(), m.MACs(), a.Parameters, a.MACs)
 		}
 	}
 }

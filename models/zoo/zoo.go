@@ -1,6 +1,7 @@
 package zoo
 
 import (
+	"embed"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,7 +23,7 @@ type Architecture struct {
 	Accuracy   float64 // of a trained network: the share it gets right of the first AccuracyImages of glyphs.Test
 	Source     string  // where the architecture and the counts come from
 
-	build func(*net, feature) // nil where trained
+	build func(*net, tensor) // nil where trained
 }
 
 // AccuracyImages is how many images Architecture.Accuracy was measured on.
@@ -48,15 +49,18 @@ var architectures = []Architecture{
 	}, {
 		Name: "glyph_vgg", Task: glyphTask, Input: []int64{1, 1, 48, 48},
 		Parameters: 756_381, MACs: 51_153_120, Trained: true, Accuracy: 0.9938,
-		Source: "our own, plain 3x3 convolutions as in Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015; " + glyphSource,
+		Source: "our own, plain 3x3 convolutions as in Simonyan and Zisserman, Very Deep Convolutional Networks, " +
+			"ICLR 2015; " + glyphSource,
 	}, {
 		Name: "glyph_vit", Task: glyphTask, Input: []int64{1, 1, 48, 48},
 		Parameters: 593_046, MACs: 29_920_896, Trained: true, Accuracy: 0.9902,
-		Source: "our own, of the encoder blocks of Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, behind convolutions as in Xiao et al., Early Convolutions Help Transformers See Better, NeurIPS 2021; " + glyphSource,
+		Source: "our own, of the encoder blocks of Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, " +
+			"behind convolutions as in Xiao et al., Early Convolutions Help Transformers See Better, NeurIPS 2021; " + glyphSource,
 	}, {
 		Name: "hand_pose", Task: "hand shape and pose estimation", Input: []int64{1, 3, 256, 256},
 		Parameters: 6_202_139, MACs: 5_537_906_560, build: handPose,
-		Source: "our own reconstruction in the spirit of Ge et al., 3D Hand Shape and Pose Estimation, CVPR 2019, and XRBench's hand tracking; no published count applies, these are our own",
+		Source: "our own reconstruction in the spirit of Ge et al., 3D Hand Shape and Pose Estimation, CVPR 2019, " +
+			"and XRBench's hand tracking; no published count applies, these are our own",
 	}, {
 		Name: "inceptionv3", Task: "image classification", Input: []int64{1, 3, 299, 299},
 		Parameters: 23_830_000, MACs: 5_710_000_000, Published: true, build: inceptionV3,
@@ -68,8 +72,9 @@ var architectures = []Architecture{
 	}, {
 		Name: "mobilenetv2_ssdlite", Task: "object detection", Input: []int64{1, 3, 300, 300},
 		Parameters: 3_355_833, MACs: 645_249_776, build: ssdLite(21),
-		Source: "Sandler et al., MobileNetV2, CVPR 2018; layers of TensorFlow's ssdlite_mobilenet_v2. For 21 classes we know of no published count; " +
-			"these are our own, of the layers that with 91 classes meet Open Model Zoo's 4.475 M and 1.525 GFLOPs",
+		Source: "Sandler et al., MobileNetV2, CVPR 2018; layers of TensorFlow's ssdlite_mobilenet_v2. For 21 classes " +
+			"we know of no published count; these are our own, of the layers that with 91 classes meet Open Model Zoo's " +
+			"4.475 M and 1.525 GFLOPs",
 	}, {
 		Name: "resnet18", Task: "image classification", Input: []int64{1, 3, 224, 224},
 		Parameters: 11_690_000, MACs: 1_810_000_000, Published: true, build: resnet(basicBlock, 2, 2, 2, 2),
@@ -81,8 +86,8 @@ var architectures = []Architecture{
 	}, {
 		Name: "sp2dense", Task: "depth completion", Input: []int64{1, 4, 228, 304},
 		Parameters: 13_684_656, MACs: 5_003_243_520, build: sp2Dense,
-		Source: "Ma and Karaman, Sparse-to-Dense, ICRA 2018; layers as in the authors' PyTorch code with ResNet-18 and UpProj. " +
-			"We know of no published count; these follow from the layers by hand",
+		Source: "Ma and Karaman, Sparse-to-Dense, ICRA 2018; layers as in the authors' PyTorch code with ResNet-18 and " +
+			"UpProj. We know of no published count; these follow from the layers by hand",
 	}, {
 		Name: "swin_tiny", Task: "image classification", Input: []int64{1, 3, 224, 224},
 		Parameters: 28_288_354, MACs: 4_490_000_000, Published: true, build: swin(96, 2, 2, 6, 2),
@@ -93,6 +98,17 @@ var architectures = []Architecture{
 		Source: "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015; torchvision",
 	},
 }
+
+// trained holds what scripts/train_glyphs.py wrote, a file per trained network.
+//
+//go:embed trained/*.onnx
+var trained embed.FS
+
+const (
+	glyphTask   = "glyph classification"
+	glyphSource = "trained on the images of internal/glyphs by scripts/train_glyphs.py; " +
+		"parameters are those of the file, with BatchNormalization folded and scalar constants counted"
+)
 
 // Names lists the architectures, sorted.
 func Names() []string {

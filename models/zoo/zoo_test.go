@@ -2,7 +2,6 @@ package zoo_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -94,8 +93,8 @@ func results(t *testing.T, m *models.Model, session *ort.Session, seed uint64) [
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at := 0; at < len(data); at += 4 {
-			list[i] = append(list[i], float64(math.Float32frombits(binary.NativeEndian.Uint32(data[at:]))))
+		for _, x := range ort.Numbers[float32](data) {
+			list[i] = append(list[i], float64(x))
 		}
 	}
 	return list
@@ -116,7 +115,9 @@ func load(t *testing.T, name string) *models.Model {
 
 func TestBuildIsDeterministic(t *testing.T) {
 	sequential.Skip(t)
-	for _, name := range []string{"ds_cnn_kws", "hand_pose", "mobilenetv2", "mobilenetv2_ssdlite", "sp2dense", "swin_tiny"} {
+	for _, name := range []string{
+		"ds_cnn_kws", "hand_pose", "mobilenetv2", "mobilenetv2_ssdlite", "sp2dense", "swin_tiny",
+	} {
 		a, _ := zoo.Build(name, 1)
 		b, _ := zoo.Build(name, 1)
 		c, _ := zoo.Build(name, 2)

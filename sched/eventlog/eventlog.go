@@ -13,6 +13,7 @@ import (
 
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // Drivers of a run.
@@ -42,8 +43,8 @@ type Header struct {
 	Adapt      bool          `json:"adapt,omitempty"`
 	ClosedLoop bool          `json:"closed_loop,omitempty"`
 	Until      time.Duration `json:"until_ns,omitempty"`
-	// SearchBeside says that the driver ran the policy's searches beside the
-	// engine; see sched.Engine.SearchBeside.
+	// SearchBeside says that the driver ran the policy's searches on another
+	// goroutine; see sched.Searcher.
 	SearchBeside bool         `json:"search_beside,omitempty"`
 	System       sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
@@ -67,22 +68,22 @@ type Machine struct {
 	ORT      string `json:"onnxruntime,omitempty"` // version
 }
 
-// Engine is the configuration of an engine that decides as the run's did, with
-// a policy of its own.
-func (h *Header) Engine(r sched.Recorder) (sched.Config, error) {
+// Engine is the configuration of an engine that decides as the run's did. of
+// makes the policy, where package policy does not know it by the header's name;
+// nil where it does.
+func (h *Header) Engine(r sched.Recorder, of sched.Constructor) (sched.Config, error) {
 	t, err := sched.Compile(h.System)
 	if err != nil {
 		return sched.Config{}, err
 	}
-	policy, err := sched.NewPolicy(h.Policy, t)
-	if err != nil {
-		return sched.Config{}, err
+	if of == nil {
+		of = policy.Named(h.Policy)
 	}
 	drop, err := sched.ParseDrop(h.Drop)
 	if err != nil {
 		return sched.Config{}, err
 	}
-	return sched.Config{Tables: t, Policy: policy, Drop: drop, Queue: h.Queue, Recorder: r,
+	return sched.Config{Tables: t, Policy: of, Drop: drop, Queue: h.Queue, Recorder: r,
 		Seed: h.Seed, Adapt: h.Adapt, ClosedLoop: h.ClosedLoop, Until: h.Until}, nil
 }
 

@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const msec = time.Millisecond
@@ -297,24 +299,20 @@ func TestValidate(t *testing.T) {
 }
 
 // simulated is a log of a busy run.
-func simulated(t testing.TB, policy string, drop sched.DropPolicy, duration time.Duration) *Log {
+func simulated(t testing.TB, name string, drop sched.DropPolicy, duration time.Duration) *Log {
 	t.Helper()
 	sys := small()
 	tables, err := sched.Compile(sys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := sched.NewPolicy(policy, tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	traffic := sched.Traffic{Rates: []float64{150, 100}, Process: sched.Poisson, Duration: duration, Seed: 11}
+	traffic := traffic.Config{Rates: []float64{150, 100}, Process: traffic.Poisson, Duration: duration, Seed: 11}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Log{Header: Header{Driver: Simulated, Policy: policy, Drop: drop.String(), Queue: 4, Seed: 11, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: p, Drop: drop, Queue: 4, Recorder: (*Buffer)(&l.Records)}}); err != nil {
+	l := &Log{Header: Header{Driver: Simulated, Policy: name, Drop: drop.String(), Queue: 4, Seed: 11, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: drop, Queue: 4, Recorder: (*Buffer)(&l.Records)}}); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -322,7 +320,7 @@ func simulated(t testing.TB, policy string, drop sched.DropPolicy, duration time
 
 // TestReplay: the records of a run are those that the engine gives again.
 func TestReplay(t *testing.T) {
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			l := simulated(t, p.Name, drop, time.Second)
 			if err := l.Validate(); err != nil {
@@ -334,7 +332,7 @@ func TestReplay(t *testing.T) {
 					decisions++
 				}
 			}
-			compared, difference, err := l.Replay()
+			compared, difference, err := l.Replay(nil)
 			if err != nil || difference != "" || compared != decisions || decisions < 100 {
 				t.Errorf("%s, drop %v: compared %d of %d decisions: %s %v", p.Name, drop, compared, decisions, difference, err)
 			}
@@ -378,7 +376,7 @@ func TestReplayDifference(t *testing.T) {
 	} {
 		l := simulated(t, "terastal", sched.DropLate, time.Second)
 		c.change(l)
-		if _, difference, err := l.Replay(); err != nil || !strings.Contains(difference, c.want) {
+		if _, difference, err := l.Replay(nil); err != nil || !strings.Contains(difference, c.want) {
 			t.Errorf("%s: %q, %v; want %q", c.name, difference, err, c.want)
 		}
 	}
@@ -394,7 +392,7 @@ func TestReplayDifference(t *testing.T) {
 	} {
 		l := simulated(t, "terastal", sched.DropLate, time.Second)
 		c.change(&l.Header)
-		if _, _, err := l.Replay(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := l.Replay(nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
 	}
@@ -505,7 +503,7 @@ func readAll(t *testing.T, l *Log) {
 		t.Errorf("unbalanced: %+v", m.Totals)
 	}
 	// An unknown policy or drop rule is an error; a panic is a bug.
-	_, _, _ = l.Replay()
+	_, _, _ = l.Replay(nil)
 	if n := len(l.Records); n > 0 && l.Records[n-1].At > 1<<50 { // beyond what the format's numbers tell apart
 		parseTrace(t, l)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // A simulation's records become a log; the log's metrics are what users see.
@@ -21,15 +22,10 @@ func ExampleLog_Metrics() {
 		fmt.Println(err)
 		return
 	}
-	policy, err := sched.NewPolicy("edf", tables)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
 	var records eventlog.Buffer
 	_, err = sim.Run(sim.Config{
-		Engine:   sched.Config{Tables: tables, Policy: policy, Drop: sched.DropLate, Recorder: &records},
-		Arrivals: []sched.Arrival{{At: 0}, {At: 5 * time.Millisecond}, {At: 6 * time.Millisecond}, {At: 40 * time.Millisecond}},
+		Engine:   sched.Config{Tables: tables, Policy: sched.EDF, Drop: sched.DropLate, Recorder: &records},
+		Arrivals: []traffic.Arrival{{At: 0}, {At: 5 * time.Millisecond}, {At: 6 * time.Millisecond}, {At: 40 * time.Millisecond}},
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -10,10 +10,11 @@ import (
 // the same policy and compares its decisions with the recorded ones. It
 // returns how many decisions were compared and the first that differs, if any.
 // The engine being deterministic, a difference means that the log does not
-// come from this engine, system and policy.
-func (l *Log) Replay() (compared int, difference string, err error) {
+// come from this engine, system and policy. of makes the policy if package policy
+// does not know it by the header's name; else it is nil.
+func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err error) {
 	var again Buffer
-	cfg, err := l.Header.Engine(&again)
+	cfg, err := l.Header.Engine(&again, of)
 	if err != nil {
 		return 0, "", err
 	}
@@ -21,8 +22,8 @@ func (l *Log) Replay() (compared int, difference string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	if l.Header.SearchBeside {
-		engine.SearchBeside()
+	if p, ok := engine.Policy().(sched.Searcher); ok && l.Header.SearchBeside {
+		p.Beside(0) // what searches found is in the log
 	}
 	// Decisions follow from the events before them, so that the replayed
 	// records have to equal the log at every point.
@@ -76,7 +77,7 @@ func event(r *Record) (sched.Event, bool) {
 	case sched.Stopped:
 		return sched.Event{Kind: sched.Stop, At: r.At}, true
 	case sched.RuleFound:
-		return sched.Event{Kind: sched.Searched, At: r.At, Start: r.Start, Found: sched.Found{Rule: int(r.Implementation)}}, true
+		return sched.Event{Kind: sched.Searched, At: r.At, Start: r.Start, Found: int(r.Implementation)}, true
 	}
 	return sched.Event{}, false
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // parsedEvent is a trace event as a viewer reads it: instants and durations are
@@ -170,7 +171,7 @@ func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 func TestTrace(t *testing.T) {
 	checkTrace(t, handMade())
 	checkTrace(t, &Log{Header: Header{System: small(), Rates: []float64{1, 1}}})
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		checkTrace(t, simulated(t, p.Name, sched.DropLate, time.Second))
 	}
 	if events := checkTrace(t, requeuing()); !slices.ContainsFunc(events, func(e parsedEvent) bool { return e.Name == "two conv failed" }) {

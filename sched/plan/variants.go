@@ -2,8 +2,6 @@ package plan
 
 import (
 	"time"
-
-	"github.com/terastal/terastal/sched"
 )
 
 // Variants is what was found for one model: the variants in use, whose files lie
@@ -20,21 +18,8 @@ type Variants struct {
 	Accelerators []string `json:"accelerators"`
 	// Theta is the least normalised accuracy of a combination that may be used.
 	Theta float64 `json:"theta"`
-	// Arithmetic is what became of 8-bit products where accuracy was measured:
-	// exact or saturating, see variants.Arithmetic. Absent for nothing measured,
-	// and in plans of before it was written.
-	Arithmetic string `json:"arithmetic,omitempty"`
-	// Metric is what accuracy means; Data what it was measured on.
-	Metric   string  `json:"metric"`
-	Data     string  `json:"data"`
-	Requests int     `json:"requests"`
-	Baseline float64 `json:"baseline"`
-	// Sets are the combinations measured and Accuracy theirs, normalised. Unless
-	// Exhaustive, Loss bounds what each variant costs.
-	Sets       []sched.VariantSet `json:"sets,omitempty"`
-	Accuracy   []float64          `json:"accuracy,omitempty"`
-	Exhaustive bool               `json:"exhaustive,omitempty"`
-	Loss       []float64          `json:"loss,omitempty"`
+	// Proof is the accuracy of the combinations of the chosen variants.
+	Proof
 	// Chosen are the variants in use, in order of layers: variant i+1 is the
 	// i-th.
 	Chosen []Variant `json:"chosen"`

@@ -5,6 +5,7 @@ import (
 	"log"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
@@ -17,7 +18,7 @@ func ExampleLoad() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	capacity, err := tables.FluidCapacity(s.Rates)
+	capacity, err := fluid.CapacityOf(tables, s.Rates)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func load(t *testing.T, name string) *Scenario {
@@ -89,11 +91,11 @@ func TestEveryScenarioCompiles(t *testing.T) {
 				t.Errorf("%s: %s has deadline %v at %v releases per second", name, m.Name, m.Deadline, r)
 			}
 		}
-		traffic := sched.Traffic{Rates: s.Rates, Duration: time.Second, Seed: 1}
+		traffic := traffic.Config{Rates: s.Rates, Duration: time.Second, Seed: 1}
 		if _, err := traffic.Arrivals(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := tables.FluidCapacity(tables.EffectiveRates(s.Rates)); err != nil {
+		if _, err := fluid.CapacityOf(tables, tables.EffectiveRates(s.Rates)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -261,7 +263,7 @@ func TestCapacity(t *testing.T) {
 		{"paper/ar_social@6K", [3]float64{.47, .26, .26}, 1.86},
 	} {
 		s := load(t, c.name)
-		capacity, err := compile(t, s).FluidCapacity(s.Rates)
+		capacity, err := fluid.CapacityOf(compile(t, s), s.Rates)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +301,7 @@ func TestInfeasible(t *testing.T) {
 		if !slices.Equal(infeasible, want[name]) {
 			t.Errorf("%s: infeasible are %v, want %v", name, infeasible, want[name])
 		}
-		capacity, err := tables.FluidCapacity(tables.EffectiveRates(s.Rates))
+		capacity, err := fluid.CapacityOf(tables, tables.EffectiveRates(s.Rates))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,10 +13,9 @@ import (
 // called once per dispatch, in the order of the simulation.
 type Durations func(at time.Duration, d sched.Dispatch) time.Duration
 
-// Exactly takes as long as a copy of the tables says, whatever the engine's own
-// become if it adapts them.
-func Exactly(t *sched.Tables) Durations {
-	truth := t.Clone()
+// Exactly takes as long as the tables say, whatever an engine that adapts its own
+// predicts.
+func Exactly(truth *sched.Tables) Durations {
 	return func(_ time.Duration, d sched.Dispatch) time.Duration { return truth.Cost(d) }
 }
 

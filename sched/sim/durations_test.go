@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 func tablesOf(t *testing.T, sys sched.System) *sched.Tables {
@@ -37,19 +38,19 @@ func crossed() sched.System {
 // while x is; what is done is done, and what is left goes at the new speed.
 func TestInterference(t *testing.T) {
 	slow := [][]float64{{0, 0.5}, {1, 0}}
-	ends := func(arrivals ...sched.Arrival) []string {
+	ends := func(arrivals ...traffic.Arrival) []string {
 		lines, _ := run(t, crossed(), "fcfs", func(c *sim.Config) { c.Arrivals, c.Interference = arrivals, slow })
 		return slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, "complete") })
 	}
 	// Together from the start: x ends after 4 x 1.5; y has then done 3 of its 4.
-	equal(t, ends(sched.Arrival{Model: 0}, sched.Arrival{Model: 1}),
+	equal(t, ends(traffic.Arrival{Model: 0}, traffic.Arrival{Model: 1}),
 		"6ms complete a#0 layer 0 on x", "7ms complete b#1 layer 0 on y")
 	// y from 2 ms on: x has 2 left, ends at 5; y has then done 1.5 and has 2.5.
-	equal(t, ends(sched.Arrival{Model: 0}, sched.Arrival{At: 2 * ms, Model: 1}),
+	equal(t, ends(traffic.Arrival{Model: 0}, traffic.Arrival{At: 2 * ms, Model: 1}),
 		"5ms complete a#0 layer 0 on x", "7.5ms complete b#1 layer 0 on y")
 	// x is busy again at once: y never runs alone. It has 1 left at 6 ms, twice
 	// as long; x has then done 2 / 1.5 and has 8/3 left.
-	equal(t, ends(sched.Arrival{Model: 0}, sched.Arrival{Model: 1}, sched.Arrival{At: ms, Model: 0}),
+	equal(t, ends(traffic.Arrival{Model: 0}, traffic.Arrival{Model: 1}, traffic.Arrival{At: ms, Model: 0}),
 		"6ms complete a#0 layer 0 on x", "8ms complete b#1 layer 0 on y", "10.666667ms complete a#2 layer 0 on x")
 }
 
@@ -66,7 +67,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 	c.Layers = []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{sched.Unavailable, sched.Unavailable, 40 * ms}}}}}
 	sys.Models = append(sys.Models, c)
 	lines, _ := run(t, sys, "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
+		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
 		c.Interference = [][]float64{{9, 0.25, 0.5}, {0, 9, 0}, {0, 0, 9}} // its own entry says nothing
 	})
 	// y is alone 4 ms long, in which x does 4 / 1.75 of its 4; the rest takes
@@ -76,7 +77,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 	}
 	// z is slowed twice, from 0 to 4 and from 10 to 14 ms, and does 8/3 in each.
 	lines, _ = run(t, sys, "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{Model: 0}, {Model: 2}, {At: 10 * ms, Model: 0}}
+		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 2}, {At: 10 * ms, Model: 0}}
 		c.Interference = [][]float64{{0, 0, 0}, {0, 0, 0}, {0.5, 0, 0}}
 	})
 	if want := "42.666667ms complete c#1 layer 0 on z"; !slices.Contains(lines, want) {
@@ -86,7 +87,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 
 // TestNoInterference: zeros are as none.
 func TestNoInterference(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{120, 60}, Process: sched.Poisson, Duration: time.Second, Seed: 3}
+	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: time.Second, Seed: 3}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +241,7 @@ func TestAdaptFollows(t *testing.T) {
 	slow.Models[0].Layers[0].Implementations[0].Latency[0] *= 2
 	cfg := config(t, sys, "fcfs")
 	for i := range 100 {
-		cfg.Arrivals = append(cfg.Arrivals, sched.Arrival{At: time.Duration(i) * 20 * ms})
+		cfg.Arrivals = append(cfg.Arrivals, traffic.Arrival{At: time.Duration(i) * 20 * ms})
 	}
 	cfg.Engine.Adapt = true
 	cfg.Duration = sim.Exactly(tablesOf(t, slow))
@@ -265,7 +266,7 @@ func TestAdaptFollows(t *testing.T) {
 	cfg = config(t, sys, "fcfs")
 	cfg.Engine.Adapt = true
 	exactly := sim.Exactly(cfg.Engine.Tables)
-	cfg.Arrivals = []sched.Arrival{{}, {}, {}}
+	cfg.Arrivals = []traffic.Arrival{{}, {}, {}}
 	cfg.Duration = func(at time.Duration, d sched.Dispatch) time.Duration { return 3 * exactly(at, d) }
 	if end, err := sim.Run(cfg); err != nil || end != 36*ms {
 		t.Errorf("three layers end at %v (%v), want 36ms", end, err)
@@ -274,7 +275,7 @@ func TestAdaptFollows(t *testing.T) {
 
 // TestClosedLoop: one request follows the other until the end of the traffic.
 func TestClosedLoop(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{1, 0}, Process: sched.ClosedLoop, Duration: 10 * ms}
+	traffic := traffic.Config{Rates: []float64{1, 0}, Process: traffic.ClosedLoop, Duration: 10 * ms}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +297,7 @@ func TestSameSeedSameLog(t *testing.T) {
 		sys.Models[0].Trigger = &sched.Trigger{Parent: "b", Probability: 0.5}
 		tables := tablesOf(t, sys)
 		cfg := config(t, sys, "dream")
-		cfg.Arrivals = []sched.Arrival{{At: 0, Model: 1}, {At: 0, Model: 1}, {At: ms, Model: 0}}
+		cfg.Arrivals = []traffic.Arrival{{At: 0, Model: 1}, {At: 0, Model: 1}, {At: ms, Model: 0}}
 		cfg.Engine.ClosedLoop, cfg.Engine.Until, cfg.Engine.Seed, cfg.Engine.Drop = true, time.Second, seed, sched.DropLate
 		cfg.Engine.Adapt = true
 		cfg.Duration = sim.Lognormal(0.5, tables, seed)

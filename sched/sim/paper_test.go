@@ -6,8 +6,10 @@ import (
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // outcomes counts released and missed jobs by model, and layers.
@@ -28,19 +30,15 @@ func (o *outcomes) Record(r sched.Record) {
 }
 
 // play simulates one seed of two seconds, late requests dropped.
-func play(t testing.TB, s *scenario.Scenario, tables *sched.Tables, policy string, seed uint64) *outcomes {
+func play(t testing.TB, s *scenario.Scenario, tables *sched.Tables, name string, seed uint64) *outcomes {
 	t.Helper()
-	traffic := sched.Traffic{Rates: s.Rates, Duration: 2 * time.Second, Seed: seed}
+	traffic := traffic.Config{Rates: s.Rates, Duration: 2 * time.Second, Seed: seed}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := sched.NewPolicy(policy, tables)
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := &outcomes{released: make([]float64, len(s.Rates)), missed: make([]float64, len(s.Rates))}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: p, Drop: sched.DropLate, Recorder: o}}); err != nil {
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: sched.DropLate, Recorder: o}}); err != nil {
 		t.Fatal(err)
 	}
 	return o
@@ -80,7 +78,7 @@ func TestPaper(t *testing.T) {
 		}
 		bases := []string{"fcfs", "edf", "dream"}
 		miss := map[string]float64{}
-		for _, policy := range append(bases, "terastal", "terastal-novariants", "terastal-laxity") {
+		for _, policy := range append(bases, "terastal", "terastal-novariants") {
 			for seed := range c.seeds {
 				o := play(t, s, tables, policy, seed+1)
 				for m := range o.released {
@@ -104,7 +102,7 @@ func TestPaper(t *testing.T) {
 // core, counted by a recorder.
 func BenchmarkSimulate(b *testing.B) {
 	s, tables := heavy(b)
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		b.Run(p.Name, func(b *testing.B) {
 			layers := 0
 			for b.Loop() {

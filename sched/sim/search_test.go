@@ -9,10 +9,11 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
-// searched runs rollouts on a published scenario under load, each search beside
-// the engine for so long; negative means in no time, in decisions.
+// searched runs rollouts on a published scenario under load, each search on a
+// core of its own for so long; zero means in no time, in decisions.
 func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	t.Helper()
 	s, err := scenario.Load("paper/mcv_heavy")
@@ -22,26 +23,24 @@ func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	for m := range s.Rates {
 		s.Rates[m] *= 1.3
 	}
-	traffic := sched.Traffic{Rates: s.Rates, Process: sched.Poisson, Duration: 300 * ms, Seed: 4}
+	traffic := traffic.Config{Rates: s.Rates, Process: traffic.Poisson, Duration: 300 * ms, Seed: 4}
 	cfg := config(t, s.System, "rollout")
 	if cfg.Arrivals, err = traffic.Arrivals(); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Engine.Drop = sched.DropLate
-	if took >= 0 {
-		cfg.SearchTime = func(sched.Found) time.Duration { return took }
-	}
+	cfg.SearchTime = took
 	if _, err := sim.Run(cfg); err != nil {
 		t.Fatal(err)
 	}
 	return &eventlog.Log{Records: *cfg.Engine.Recorder.(*eventlog.Buffer), Header: eventlog.Header{Driver: eventlog.Simulated, Policy: "rollout",
-		Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchBeside: took >= 0}}
+		Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchBeside: took > 0}}
 }
 
 // TestSearchTime: what a search finds arrives when its time is over, and no
 // sooner another begins; the log replays, whichever way the searches were made.
 func TestSearchTime(t *testing.T) {
-	for _, took := range []time.Duration{-1, 0, 100 * time.Microsecond, 5 * ms} {
+	for _, took := range []time.Duration{0, 1, 100 * time.Microsecond, 5 * ms} {
 		l := searched(t, took)
 		n, last := 0, time.Duration(0)
 		for _, r := range l.Records {
@@ -53,10 +52,10 @@ func TestSearchTime(t *testing.T) {
 			}
 			last = r.At
 		}
-		if (n > 10) != (took >= 0) {
+		if (n > 10) != (took > 0) {
 			t.Errorf("took %v: %d searches", took, n)
 		}
-		compared, difference, err := l.Replay()
+		compared, difference, err := l.Replay(nil)
 		if err != nil || difference != "" || compared < 100 {
 			t.Errorf("took %v: %d decisions compared, %s, %v", took, compared, difference, err)
 		}

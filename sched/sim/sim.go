@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Config is one simulation.
 type Config struct {
-	// Engine is the engine's configuration; its policy must be new.
+	// Engine is the engine's configuration.
 	Engine sched.Config
 	// Arrivals are the releases, in order of time.
-	Arrivals []sched.Arrival
+	Arrivals []traffic.Arrival
 	// Duration says how long a dispatched layer takes; nil means as long as
 	// predicted.
 	Duration Durations
@@ -26,10 +27,10 @@ type Config struct {
 	// accelerator o is busy too: 0.1 means 10 %. Several add up. Nil means none.
 	// Predictions leave it out, as the scheduler does.
 	Interference [][]float64
-	// SearchTime, if not nil, puts the policy's searches beside the engine, as on
-	// a spare core: one takes so long, and what it finds arrives then. Nil means
-	// that searches are part of decisions, which take no time.
-	SearchTime func(sched.Found) time.Duration
+	// SearchTime, if positive, is how long a search of a [sched.Searcher] takes on
+	// a core of its own; what it finds arrives then. Zero means that searches are
+	// part of decisions, which take no time.
+	SearchTime time.Duration
 }
 
 // Run simulates all arrivals to the end of the last job and returns the
@@ -45,7 +46,7 @@ func Run(cfg Config) (time.Duration, error) {
 		return 0, err
 	}
 	s := newMachine(&cfg, len(sys.Accelerators))
-	beside := newBeside(&cfg, engine)
+	search := newSearch(&cfg, engine)
 	for next := 0; ; {
 		ev := sched.Event{At: forever}
 		if next < len(cfg.Arrivals) {
@@ -59,8 +60,8 @@ func Run(cfg Config) (time.Duration, error) {
 				ev = sched.Event{Kind: sched.Complete, At: end, Accelerator: k, Start: s.running[k].start}
 			}
 		}
-		if beside.end < ev.At {
-			ev = beside.event
+		if search.end < ev.At {
+			ev = sched.Event{Kind: sched.Searched, At: search.end, Start: search.began, Found: search.found}
 		}
 		if ev.At == forever {
 			break
@@ -69,7 +70,7 @@ func Run(cfg Config) (time.Duration, error) {
 		case sched.Release:
 			next++
 		case sched.Searched:
-			beside.end = forever
+			search.end = forever
 		default:
 			s.finish(ev.Accelerator, ev.At)
 		}
@@ -84,7 +85,7 @@ func Run(cfg Config) (time.Duration, error) {
 		if s.interference != nil {
 			s.stretch()
 		}
-		beside.start(s.now)
+		search.start(s.now)
 	}
 	if engine.Active() > 0 {
 		engine.Step(sched.Event{Kind: sched.Stop, At: s.now})
@@ -92,31 +93,30 @@ func Run(cfg Config) (time.Duration, error) {
 	return s.now, nil
 }
 
-// beside is the search that runs beside the engine.
-type beside struct {
-	engine *sched.Engine
-	search *sched.Search // nil where there is none
-	time   func(sched.Found) time.Duration
-	end    time.Duration // forever while it does not run
-	event  sched.Event   // what it ends with
+// search is the search that runs while the engine goes on.
+type search struct {
+	engine   *sched.Engine
+	searcher sched.Searcher // nil where none runs
+	run      func() int
+	time     time.Duration
+	began    time.Duration
+	end      time.Duration // forever while it does not run
+	found    int
 }
 
-func newBeside(cfg *Config, e *sched.Engine) *beside {
-	b := &beside{engine: e, time: cfg.SearchTime, end: forever}
-	if cfg.SearchTime != nil {
-		b.search = e.SearchBeside()
+func newSearch(cfg *Config, e *sched.Engine) *search {
+	s := &search{engine: e, time: min(longest, cfg.SearchTime), end: forever}
+	if p, ok := e.Policy().(sched.Searcher); ok && cfg.SearchTime > 0 {
+		s.searcher, s.run = p, p.Beside(0)
 	}
-	return b
+	return s
 }
 
 // start starts a search if one is wanted and none runs.
-func (b *beside) start(now time.Duration) {
-	if b.search == nil || b.end != forever || !b.engine.Prepare(b.search) {
-		return
+func (s *search) start(now time.Duration) {
+	if s.searcher != nil && s.end == forever && s.searcher.Prepare(s.engine.State()) {
+		s.began, s.end, s.found = now, now+s.time, s.run()
 	}
-	found := b.search.Run()
-	b.end = now + min(longest, max(0, b.time(found)))
-	b.event = sched.Event{Kind: sched.Searched, At: b.end, Start: now, Found: found}
 }
 
 func check(cfg *Config, sys *sched.System) error {

@@ -10,7 +10,9 @@ import (
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const ms = time.Millisecond
@@ -43,17 +45,13 @@ func run(t *testing.T, sys sched.System, policy string, change func(*sim.Config)
 	return lines, end
 }
 
-func config(t *testing.T, sys sched.System, policy string) sim.Config {
+func config(t *testing.T, sys sched.System, name string) sim.Config {
 	t.Helper()
 	tables, err := sched.Compile(sys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := sched.NewPolicy(policy, tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sim.Config{Engine: sched.Config{Tables: tables, Policy: p, Recorder: &eventlog.Buffer{}}}
+	return sim.Config{Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Recorder: &eventlog.Buffer{}}}
 }
 
 func line(sys *sched.System, r eventlog.Record) string {
@@ -80,7 +78,7 @@ func equal(t *testing.T, got []string, want ...string) {
 // lower accelerator before the higher, and the release finds both idle.
 func TestCompletionBeforeRelease(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{At: 0, Model: 1}, {At: 1 * ms, Model: 0}, {At: 4 * ms, Model: 0}}
+		c.Arrivals = []traffic.Arrival{{At: 0, Model: 1}, {At: 1 * ms, Model: 0}, {At: 4 * ms, Model: 0}}
 	})
 	equal(t, lines,
 		"0s release b#0", "0s dispatch b#0 layer 0 on x",
@@ -99,7 +97,7 @@ func TestCompletionBeforeRelease(t *testing.T) {
 func TestDurations(t *testing.T) {
 	var asked []string
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
-		c.Arrivals = []sched.Arrival{{At: 1 * ms, Model: 1}, {At: 1 * ms, Model: 0}}
+		c.Arrivals = []traffic.Arrival{{At: 1 * ms, Model: 1}, {At: 1 * ms, Model: 0}}
 		c.Duration = func(at time.Duration, d sched.Dispatch) time.Duration {
 			asked = append(asked, fmt.Sprintf("%v job %d layer %d predicted %v", at, d.Job, d.Layer, d.Finish-at))
 			return time.Duration(3*d.Layer-1) * ms // -1, 2
@@ -127,8 +125,8 @@ func (never) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return 
 // that every job has an outcome.
 func TestDrain(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
-		c.Engine.Policy = never{}
-		c.Arrivals = []sched.Arrival{{At: 0, Model: 0}, {At: 2 * ms, Model: 1}}
+		c.Engine.Policy = func(sched.Config) (sched.Policy, error) { return never{}, nil }
+		c.Arrivals = []traffic.Arrival{{At: 0, Model: 0}, {At: 2 * ms, Model: 1}}
 	})
 	equal(t, lines, "0s release a#0", "2ms release b#1", "2ms stop", "2ms a#0 dropped: run stopped", "2ms b#1 dropped: run stopped")
 	if end != 2*ms {
@@ -139,10 +137,10 @@ func TestDrain(t *testing.T) {
 // TestNarrowLayer: a layer that one accelerator cannot run waits for the other,
 // under every policy, and the run still ends with every job met.
 func TestNarrowLayer(t *testing.T) {
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		lines, _ := run(t, two(), p.Name, func(c *sim.Config) {
 			for i := range 4 {
-				c.Arrivals = append(c.Arrivals, sched.Arrival{At: time.Duration(i) * 10 * ms, Model: 1})
+				c.Arrivals = append(c.Arrivals, traffic.Arrival{At: time.Duration(i) * 10 * ms, Model: 1})
 			}
 		})
 		for _, l := range lines {
@@ -168,10 +166,10 @@ func TestInvalid(t *testing.T) {
 		want   string
 	}{
 		{"engine", func(c *sim.Config) { c.Engine.Policy = nil }, "no policy"},
-		{"unsorted", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{At: 2 * ms}, {At: 1 * ms}} }, "arrival 1 at 1ms comes after one at 2ms"},
-		{"before the start", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{At: -1}} }, "a time from 0"},
-		{"no such model", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{Model: 2}} }, "a model from 0 to 1"},
-		{"negative model", func(c *sim.Config) { c.Arrivals = []sched.Arrival{{Model: -1}} }, "a model from 0 to 1"},
+		{"unsorted", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: 2 * ms}, {At: 1 * ms}} }, "arrival 1 at 1ms comes after one at 2ms"},
+		{"before the start", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: -1}} }, "a time from 0"},
+		{"no such model", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{Model: 2}} }, "a model from 0 to 1"},
+		{"negative model", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{Model: -1}} }, "a model from 0 to 1"},
 	} {
 		cfg := config(t, two(), "fcfs")
 		c.change(&cfg)
@@ -184,8 +182,8 @@ func TestInvalid(t *testing.T) {
 // TestSameInputsSameLog: two simulations of the same inputs give the same log,
 // to the byte, whatever the policy and the drop policy.
 func TestSameInputsSameLog(t *testing.T) {
-	traffic := sched.Traffic{Rates: []float64{120, 60}, Process: sched.Poisson, Duration: 2 * time.Second, Seed: 3}
-	for _, p := range sched.Policies() {
+	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: 2 * time.Second, Seed: 3}
+	for _, p := range policy.All() {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			var logs [2]string
 			for i := range logs {

@@ -21,6 +21,8 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/terastal/terastal/internal/glyphs"
+	"github.com/terastal/terastal/internal/numpy"
+	"github.com/terastal/terastal/internal/ort"
 )
 
 func main() {
@@ -81,26 +83,19 @@ func writeArrays(folder string, split glyphs.Split, n, workers int) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	if err := writeArray(filepath.Join(folder, "images.npy"), images, n, glyphs.Size, glyphs.Size); err != nil {
+	if err := writeArray(filepath.Join(folder, "images.npy"), images, int64(n), glyphs.Size, glyphs.Size); err != nil {
 		return err
 	}
-	return writeArray(filepath.Join(folder, "labels.npy"), labels, n)
+	return writeArray(filepath.Join(folder, "labels.npy"), labels, int64(n))
 }
 
-// writeArray writes bytes as a NumPy array of version 1.0 of its format.
-func writeArray(file string, data []byte, shape ...int) error {
-	sizes := ""
-	for _, s := range shape {
-		sizes += fmt.Sprintf("%d, ", s)
+// writeArray writes bytes as a NumPy array.
+func writeArray(file string, data []byte, shape ...int64) error {
+	array, err := numpy.Encode(ort.Uint8, shape, data)
+	if err != nil {
+		return err
 	}
-	header := fmt.Sprintf("{'descr': '|u1', 'fortran_order': False, 'shape': (%s), }", sizes)
-	const preamble = 10
-	for (preamble+len(header)+1)%64 != 0 {
-		header += " "
-	}
-	header += "\n"
-	start := append([]byte("\x93NUMPY\x01\x00"), byte(len(header)), byte(len(header)>>8))
-	return renameio.WriteFile(file, append(append(start, header...), data...), 0o644)
+	return renameio.WriteFile(file, array, 0o644)
 }
 
 func writeSheet(file string, split glyphs.Split) error {

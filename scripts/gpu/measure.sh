@@ -18,7 +18,7 @@ nets=${NETS:-resnet50 mobilenetv2 fbnetc}
 budget=${BUDGET:-2m}
 duration=${DURATION:-10s}
 repeats=${REPEATS:-6}
-policies=fcfs,edf,llf,heft,dream,terastal,terastal-novariants,terastal-nobudgets,terastal-laxity,pedf,rollout
+policies=fcfs,edf,llf,heft,dream,terastal,terastal-novariants,terastal-nobudgets,pedf,rollout
 
 # step NAME COMMAND... writes what a command prints to NAME.txt. Exit code 3 says
 # that a run cannot support its claim; what it prints says why.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
@@ -31,8 +30,8 @@ var trainedSpecs = []runtime.Spec{{Name: "all", Optimization: "all"}, {Name: "ba
 type trainedNet struct {
 	*runtime.Network
 	list   []zoo.TrainedVariant
-	chosen []variants.Chosen
-	proof  *variants.Proof
+	chosen []int // their layers
+	proof  *plan.Proof
 	// originals are the layers' medians by accelerator and layer, variants those
 	// of the variants by accelerator and variant; runs the least number of runs
 	// behind one of them.
@@ -71,7 +70,7 @@ func openTrained(name string) (*trainedNet, error) {
 		}
 		u := variants.NewUnit(&layers[l], fmt.Sprintf("d2s gamma %d, trained", v.Gamma), v.ONNX)
 		t.Variants[l] = append(t.Variants[l], u)
-		t.chosen = append(t.chosen, variants.Chosen{Layer: l, Name: u.Name, ONNX: v.ONNX})
+		t.chosen = append(t.chosen, l)
 	}
 	return t, nil
 }
@@ -82,24 +81,14 @@ func (t *trainedNet) prove(ctx context.Context, images int) error {
 	if err != nil {
 		return err
 	}
-	t.proof, err = variants.Prove(ctx, t.Network, t.chosen, d, variants.Top(1), variants.ProveOptions{Workers: goruntime.NumCPU()})
+	t.proof, err = variants.Prove(ctx, t.Network, d, variants.Top(1), variants.ProveOptions{Workers: goruntime.NumCPU()})
 	return err
 }
 
 // measure times originals and variants in turn, in this process.
-func (t *trainedNet) measure(ctx context.Context, version string, budget time.Duration) error {
-	task := profiler.Task{Specs: trainedSpecs, Networks: []*runtime.Network{t.Network}, Granularity: []string{"op"}}
-	for _, s := range trainedSpecs {
-		a, err := runtime.OpenORT(s)
-		if err != nil {
-			return err
-		}
-		defer a.Close()
-		task.Accelerators = append(task.Accelerators, a)
-	}
-	p, err := profiler.Measure(ctx, task, profiler.Options{
-		Budget: budget, Seed: 1, Now: time.Now(), Host: hostinfo.Read(hostinfo.This()), ORT: version,
-	})
+func (t *trainedNet) measure(ctx context.Context, budget time.Duration) error {
+	task := profiler.Task{Accelerators: trainedSpecs, Networks: []*runtime.Network{t.Network}, Seed: 1}
+	p, err := profiler.Measure(ctx, task, profiler.Options{Budget: budget})
 	if err != nil {
 		return err
 	}
@@ -114,7 +103,7 @@ func (t *trainedNet) measure(ctx context.Context, version string, budget time.Du
 		if c.Implementation == 0 {
 			t.originals[c.Accelerator][c.Layer] = c.P50
 		} else {
-			i := slices.IndexFunc(t.chosen, func(v variants.Chosen) bool { return v.Layer == c.Layer })
+			i := slices.Index(t.chosen, c.Layer)
 			t.variants[c.Accelerator][i] = c.P50
 		}
 		if t.runs == 0 || c.N < t.runs {
@@ -130,9 +119,9 @@ func (t *trainedNet) with(k int, s sched.VariantSet) time.Duration {
 	for _, c := range t.originals[k] {
 		sum += c
 	}
-	for i, c := range t.chosen {
+	for i, l := range t.chosen {
 		if s>>i&1 != 0 {
-			sum += t.variants[k][i] - t.originals[k][c.Layer]
+			sum += t.variants[k][i] - t.originals[k][l]
 		}
 	}
 	return sum
@@ -156,7 +145,7 @@ func (t *trainedNet) gain(k int, s sched.VariantSet) float64 {
 // trainedD2S proves and measures the trained variants, and writes the tables.
 // Plans of the same networks give the fitted variants to compare them with.
 func trainedD2S(ctx context.Context, w io.Writer, plans []string, images int, budget time.Duration) error {
-	library, err := ort.Start("")
+	_, err := ort.Start("")
 	if err != nil {
 		return err
 	}
@@ -176,7 +165,7 @@ func trainedD2S(ctx context.Context, w io.Writer, plans []string, images int, bu
 		if err := t.prove(ctx, images); err != nil {
 			return err
 		}
-		if err := t.measure(ctx, library.Version, budget); err != nil {
+		if err := t.measure(ctx, budget); err != nil {
 			return err
 		}
 		nets = append(nets, t)
@@ -211,8 +200,8 @@ func trainedSummary(w io.Writer, nets []*trainedNet, fitted []plan.Variants) {
 				valid++
 			}
 		}
-		for _, c := range t.chosen {
-			bytes += len(c.ONNX)
+		for _, v := range t.list {
+			bytes += len(v.ONNX)
 		}
 		last := len(t.proof.Sets) - 1
 		for k, spec := range trainedSpecs {
@@ -261,7 +250,7 @@ func trainedLayers(w io.Writer, nets []*trainedNet, fitted []plan.Variants) {
 		for i, v := range t.list {
 			fmt.Fprintf(w, "| %s | %s | %s | %d |", t.Name, v.Layer, letters(1<<i), v.Gamma)
 			for k := range trainedSpecs {
-				o, c := t.originals[k][t.chosen[i].Layer], t.variants[k][i]
+				o, c := t.originals[k][t.chosen[i]], t.variants[k][i]
 				fmt.Fprintf(w, " %.0f us | %.2fx |", float64(c)/1e3, float64(o)/float64(c))
 			}
 			alone, _ := t.proof.Of(1 << i)
@@ -287,7 +276,7 @@ func (t *trainedNet) fittedFor(list []plan.Variants, i int) (squares, other stri
 		if allD2S(v) {
 			for n := range v.Candidates {
 				c := &v.Candidates[n]
-				if c.Layer == t.chosen[i].Layer && c.Parameters == fmt.Sprintf("gamma %d", t.list[i].Gamma) && c.Alone > 0 {
+				if c.Layer == t.chosen[i] && c.Parameters == fmt.Sprintf("gamma %d", t.list[i].Gamma) && c.Alone > 0 {
 					squares = fmt.Sprintf("%.2f %%", 100*c.Alone)
 				}
 			}
@@ -295,7 +284,7 @@ func (t *trainedNet) fittedFor(list []plan.Variants, i int) (squares, other stri
 		}
 		k := slow(v)
 		for n := range v.Chosen {
-			if c := &v.Chosen[n]; c.Layer == t.chosen[i].Layer {
+			if c := &v.Chosen[n]; c.Layer == t.chosen[i] {
 				other = fmt.Sprintf("%s, %s: %.2fx on %s, %.2f %%",
 					c.Family, c.Parameters, c.Gain(k), v.Accelerators[k], 100*c.Alone)
 			}

@@ -31,7 +31,7 @@ var right = map[string][]int{
 const rightOf = 200
 
 // The combinations of the variants that scripts/train_variants.py trained keep
-// the accuracy that docs/VARIANTS.md says they have.
+// the accuracy that docs/evaluation/variants.md says they have.
 func TestTrainedD2SKeepTheirAccuracy(t *testing.T) {
 	orttest.Start(t)
 	for _, name := range zoo.Names() {
@@ -79,7 +79,7 @@ func TestTrainedTables(t *testing.T) {
 	if err := n.prove(t.Context(), 20); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.measure(t.Context(), "", time.Millisecond); err != nil {
+	if err := n.measure(t.Context(), time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	var all sched.VariantSet = 1<<len(n.chosen) - 1

@@ -1,4 +1,4 @@
-// Command variants writes the tables of docs/VARIANTS.md from plans that
+// Command variants writes docs/evaluation/variants.md from plans that
 // `terastal variants design` made: `go run ./scripts/variants out/*/plan.json`.
 // A plan of D2S candidates only gives the table of these.
 //

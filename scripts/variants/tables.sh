@@ -1,8 +1,8 @@
 #!/bin/sh
 # Designs variants for the trained networks, and for networks of ./shared with
 # data there, where that folder is, measures the trained D2S variants, and
-# rewrites the tables of docs/VARIANTS.md. Before that it fits the variants that
-# the zoo ships for the trained networks anew (models/zoo/trained/fitted):
+# rewrites docs/evaluation/variants.md. Before that it fits the variants that
+# the zoo ships for the trained networks again (models/zoo/trained/fitted):
 #
 #	scripts/variants/tables.sh FOLDER [fitted | trained | shared]
 #
@@ -48,8 +48,8 @@ tables() {
 	awk -v marker="<!-- $marker -->" -v from="$out/tables.md" '
 		/^<!-- / || /^## / { if (skip) print ""; skip = 0 }
 		!skip
-		$0 == marker { print ""; while ((getline line <from) > 0) print line; skip = 1 }' docs/VARIANTS.md >"$out/VARIANTS.md"
-	mv "$out/VARIANTS.md" docs/VARIANTS.md
+		$0 == marker { print ""; while ((getline line <from) > 0) print line; skip = 1 }' docs/evaluation/variants.md >"$out/variants.md"
+	mv "$out/variants.md" docs/evaluation/variants.md
 }
 
 if [ -z "$which" ] || [ "$which" = fitted ]; then

@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // flag is a flag that overrides a key of the file. Its default, which is the
@@ -128,7 +129,7 @@ func SetDefault(f *pflag.FlagSet, name, value string) {
 
 func policyNames() []string {
 	var out []string
-	for _, p := range sched.Policies() {
+	for _, p := range policy.All() {
 		out = append(out, p.Name)
 	}
 	return out

@@ -10,6 +10,8 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/policy"
+	"github.com/terastal/terastal/sched/traffic"
 	"github.com/terastal/terastal/variants"
 )
 
@@ -72,7 +74,7 @@ func (c *Config) validatePolicies() error {
 		if slices.Contains(c.Policies[:i], p) {
 			return fmt.Errorf("policy %q is listed twice", p)
 		}
-		if _, err := sched.FindPolicy(p); err != nil && p != runtime.Unscheduled {
+		if _, err := policy.Find(p); err != nil && p != runtime.Unscheduled {
 			return fmt.Errorf("%w; %s takes no decisions at all", err, runtime.Unscheduled)
 		}
 	}
@@ -215,13 +217,13 @@ func (m *Model) validateTrigger() error {
 const PhasesGiven = "given"
 
 func (t *Traffic) validate() error {
-	if _, err := sched.ParseArrivals(t.Arrivals); err != nil {
+	if _, err := traffic.ParseProcess(t.Arrivals); err != nil {
 		return fmt.Errorf("traffic.arrivals: %w", err)
 	}
-	if _, err := sched.ParsePhases(t.Phases); err != nil && t.Phases != PhasesGiven {
+	if _, err := traffic.ParsePhases(t.Phases); err != nil && t.Phases != PhasesGiven {
 		return fmt.Errorf("traffic.phases: %w, given", err)
 	}
-	if (t.Arrivals == sched.Recorded.String()) != (t.Trace != "") {
+	if (t.Arrivals == traffic.Recorded.String()) != (t.Trace != "") {
 		return fmt.Errorf(`traffic.arrivals is %q and traffic.trace %q: arrivals "trace" need a file, and only they take one`,
 			t.Arrivals, t.Trace)
 	}

@@ -34,7 +34,7 @@ func Export(addr string) (*Exporter, error) {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
 	e := &Exporter{addr: l.Addr().String(), done: make(chan struct{})}
 	mux := http.NewServeMux()

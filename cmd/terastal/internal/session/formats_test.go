@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -41,7 +42,7 @@ func TestFormatsAreDocumented(t *testing.T) {
 	}
 	names := map[string]bool{}
 	// What has a document of its own, or is a policy's: its fields are not here.
-	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[sched.Capacity](): true, reflect.TypeFor[sched.Budgets](): true,
+	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[fluid.Capacity](): true, reflect.TypeFor[sched.Budgets](): true,
 		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[result.Result]().Field(resultField(t, "Host")).Type: true,
 		reflect.TypeFor[result.Result]().Field(resultField(t, "Accelerators")).Type.Elem(): true}
 	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[result.Result](), reflect.TypeFor[comparison.Curves]()} {

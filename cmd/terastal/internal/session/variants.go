@@ -2,19 +2,17 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/profiler"
@@ -23,172 +21,181 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/design"
 )
 
-// variantFile is a variant that a worker loads.
-type variantFile struct {
-	Layer  int    `json:"layer"`
-	Name   string `json:"name"` // of the unit
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
+// Variants are the layer variants of a workspace's models.
+type Variants struct {
+	*Workspace
+	designer design.Designer
 }
 
-// units loads variants as implementations of layers.
-func units(layers []models.Layer, files []variantFile) (map[int][]runtime.Unit, error) {
-	out := map[int][]runtime.Unit{}
-	for _, f := range files {
-		data, err := os.ReadFile(f.Path)
-		if err != nil {
-			return nil, fmt.Errorf("variant: %w", err)
-		}
-		if variants.SHA256(data) != f.SHA256 {
-			return nil, fmt.Errorf("variant %s: %w: its SHA-256 is not the plan's", f.Path, document.ErrDamaged)
-		}
-		if f.Layer < 0 || f.Layer >= len(layers) {
-			return nil, fmt.Errorf("variant %s is of layer %d, the model has %d", f.Path, f.Layer, len(layers))
-		}
-		u := variants.NewUnit(&layers[f.Layer], "", data)
-		u.Name = f.Name
-		out[f.Layer] = append(out[f.Layer], u)
+// newVariants makes a designer for the models and accelerators that are open.
+func newVariants(w *Workspace) *Variants {
+	v := &Variants{Workspace: w}
+	d := &v.designer
+	d.Accelerators, d.Note, d.Progress = w.Machine.Specs, w.options.Note, w.stages.show
+	if name := w.Config.Arithmetic; name != config.AutoArithmetic {
+		d.Arithmetic = variants.Arithmetic(name)
 	}
-	return out, nil
+	for _, m := range w.Models {
+		d.Models = append(d.Models, &design.Model{
+			Network: m.Network, Theta: m.Theta, Off: !m.UsesVariants(),
+			Calibration: v.data(m, m.Calibration, defaultCalibration),
+			Labelled:    v.data(m, m.Labelled, defaultLabelled),
+			Metric: func(labelled bool) (variants.Metric, error) {
+				metric, err := variants.NamedMetric(m.Metric, m.Network.Model.Outputs(), labelled)
+				if err != nil {
+					err = fmt.Errorf("%w: %w", config.ErrInvalid, err)
+				}
+				return metric, err
+			},
+		})
+	}
+	return v
 }
 
 // attach gives the models the variants of the plan that an earlier `variants
 // design` left, where they are on and still fit.
-func (f *Flow) attach() error {
-	p, _, err := plan.Read(f.PlanPath())
+func (v *Variants) attach() error {
+	p, _, err := plan.Read(PlanPath(v.Config))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		f.opts.Note("no layer variants are used: %v", err)
+		v.options.Note("no layer variants are used: %v", err)
 		return nil
 	}
-	for _, v := range p.Variants {
-		m := slices.IndexFunc(f.Config.Models, func(mc config.Model) bool { return mc.Name == v.Model })
-		v.Off = m < 0 || !f.Config.Models[m].UsesVariants()
-		if !v.Off && (v.SHA256 != f.Networks[m].Model.SHA256() || v.Granularity != f.Config.Models[m].Granularity) {
-			f.opts.Note("model %q: its variants in %s are for another model or granularity; `terastal variants design` makes new ones", v.Model, f.PlanPath())
-			v.Off = true
-		}
-		if v.Off {
-			f.unused = append(f.unused, v)
-			continue
-		}
-		if err := f.use(m, v); err != nil {
-			return fmt.Errorf("model %q: %w: design its variants again or set `variants: off`", v.Model, err)
+	misfits, err := v.designer.Use(p.Variants, func(file string) ([]byte, error) {
+		return os.ReadFile(filepath.Join(v.Config.Out, file))
+	})
+	for _, name := range misfits {
+		v.options.Note("model %q: its variants in %s are for another model or granularity; "+
+			"`terastal variants design` makes new ones", name, PlanPath(v.Config))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: design its variants again or set `variants: off`", err)
+	}
+	return nil
+}
+
+// Clear drops the variants of the earlier plan.
+func (v *Variants) Clear() { v.designer.Clear() }
+
+// Take makes variants that were fitted elsewhere a model's, and writes
+// their files. They are unproven, and Plan refuses them, until Prove has measured
+// their accuracy here.
+func (v *Variants) Take(m int, from fs.FS) error {
+	if err := v.designer.Take(v.designer.Models[m], from); err != nil {
+		return err
+	}
+	return v.designer.Save(v.Config.Out)
+}
+
+// FamilyNames are the families that variants can be of.
+func FamilyNames() (out []string) {
+	for _, f := range variants.Families(false, variants.Exact) {
+		out = append(out, f.Name())
+	}
+	return out
+}
+
+// CheckFamilies refuses names that no family has.
+func CheckFamilies(names []string) error {
+	for _, name := range names {
+		if have := FamilyNames(); !slices.Contains(have, name) {
+			return Usagef("--families: there is no %q, have %s", name, strings.Join(have, ", "))
 		}
 	}
 	return nil
 }
 
-// use makes a model's chosen variants its implementations.
-func (f *Flow) use(m int, v plan.Variants) error {
-	var files []variantFile
-	for _, c := range v.Chosen {
-		if !filepath.IsLocal(c.File) {
-			return fmt.Errorf("variant %s leads outside the plan's folder", c.File)
-		}
-		path, err := filepath.Abs(filepath.Join(f.Config.Out, c.File))
-		if err != nil {
-			return err
-		}
-		files = append(files, variantFile{c.Layer, c.Name, path, c.SHA256})
-	}
-	us, err := units(f.Networks[m].Layers, files)
-	if err != nil {
-		return err
-	}
-	f.Networks[m].Variants, f.sources[m].Variants = us, files
-	if f.known == nil {
-		f.known = map[int]plan.Variants{}
-	}
-	v.Theta = f.Config.Models[m].Theta // may have changed since
-	f.known[m] = v
-	delete(f.stale, m)
-	proven, err := f.provenHere(&v, us)
-	if err != nil {
-		return err
-	}
-	if !proven {
-		f.unproven(m)
-	}
-	f.unused = slices.DeleteFunc(f.unused, func(old plan.Variants) bool { return old.Model == v.Model })
-	return nil
-}
-
-// unproven has Plan refuse a model's variants until they are proven.
-func (f *Flow) unproven(m int) {
-	if f.stale == nil {
-		f.stale = map[int]bool{}
-	}
-	f.stale[m] = true
-}
-
-// WithoutVariants drops the variants that Open found.
-func (f *Flow) WithoutVariants() {
-	for m := range f.Networks {
-		f.Networks[m].Variants, f.sources[m].Variants = nil, nil
-	}
-	f.known, f.stale = nil, nil
-}
-
-// allow tells the scheduler which combinations it may use.
-func (f *Flow) allow(s *sched.System) {
-	for m, v := range f.known {
-		proof(&v).Allow(&s.Models[m], v.Theta)
-	}
-}
-
-func proof(v *plan.Variants) *variants.Proof {
-	return &variants.Proof{Metric: v.Metric, Requests: v.Requests, Baseline: v.Baseline, Sets: v.Sets, Accuracy: v.Accuracy, Exhaustive: v.Exhaustive, Loss: v.Loss}
-}
-
-// prove measures accuracy, on labelled data where there are any.
-func (d *designer) prove(ctx context.Context, m int, list []variants.Chosen, verify []sched.VariantSet,
-	progress func(float64)) (*variants.Proof, string, error) {
-	n, mc := d.Networks[m], &d.Config.Models[m]
-	data, source, err := d.judged(m)
-	if err != nil {
+// Design designs variants for the configured models, as package design does,
+// writes their files, measures the models with them, and writes the plan, which
+// it names.
+func (v *Variants) Design(ctx context.Context, o design.Options) (s *Session, path string, err error) {
+	defer v.stages.done()
+	b := &designBench{v.Workspace, screened, filepath.Join(v.Config.Out, "variants")}
+	if err := v.designer.Design(ctx, b, o); err != nil {
 		return nil, "", err
 	}
-	if mc.Labelled.Source == "" {
-		d.note(m, "there is no labelled data: accuracy is how far the model with variants agrees with the one without, on the calibration inputs")
+	if err := v.designer.Save(v.Config.Out); err != nil {
+		return nil, "", err
 	}
-	metric, err := metric(mc.Metric, n, data.Labelled())
+	return v.replan(ctx)
+}
+
+// replan plans with the variants as they are, and writes the plan, which it
+// names. Layers are measured if the profile does not fit.
+func (v *Variants) replan(ctx context.Context) (s *Session, path string, err error) {
+	if err := v.EnsureProfile(ctx); err != nil {
+		return nil, "", err
+	}
+	if s, err = v.Plan(); err != nil {
+		return nil, "", err
+	}
+	path, err = s.WritePlan()
+	return s, path, err
+}
+
+// screened is the share of the budget that originals, and then candidates, are
+// measured for to find those that are fast enough. What is chosen is measured
+// with all of it, as a part of the profile that plans are made from.
+const screened = 0.25
+
+// designBench measures for the designer.
+type designBench struct {
+	*Workspace
+	budget float64 // the share of the configuration's
+	folder string  // to keep profiles in; "" keeps none
+}
+
+// Originals measures all layers without variants, unless that has been done, and
+// computes budgets.
+func (b *designBench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error) {
+	if b.loadProfile(ownProfile(b.Config)) != nil { // of the same accelerators, without variants
+		if err := b.ensureProfile(ctx, filepath.Join(b.folder, "originals.profile.json"), false); err != nil {
+			return nil, nil, err
+		}
+	}
+	s, err := b.Plan()
 	if err != nil {
-		return nil, "", fmt.Errorf("model %q: %w", n.Name, err)
+		return nil, nil, err
 	}
-	o := variants.ProveOptions{Verify: verify, Workers: d.workers, Progress: progress}
-	p, err := variants.Prove(ctx, n, list, data, metric, o)
-	return p, source, err
+	return b.Profile, s.Plan.Tables, nil
 }
 
-// proveOne is prove for one model at a time: on all cores, with a meter.
-func (d *designer) proveOne(ctx context.Context, m int, list []variants.Chosen,
-	verify []sched.VariantSet) (*variants.Proof, string, error) {
-	meter := d.opts.Progress("proving " + d.Networks[m].Name)
-	defer meter.Done()
-	d.workers = goruntime.NumCPU()
-	return d.prove(ctx, m, list, verify, meter.Set)
+// Measure measures networks with their variants.
+func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
+	enough design.Enough) (*profiler.Profile, error) {
+	p, err := b.bench().measure(ctx, networks, b.budget, "", enough)
+	if err == nil && b.folder != "" {
+		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
+	}
+	return p, err
 }
 
-// metric is the one of this name, or one that suits.
-func metric(name string, n *runtime.Network, labelled bool) (variants.Metric, error) {
-	out := n.Model.Outputs()
-	classes := len(out) == 1 && out[0].Elements() > 1 && out[0].Elements() == out[0].Shape[len(out[0].Shape)-1]
-	switch {
-	case strings.HasPrefix(name, "top-") && !labelled:
-		return variants.Metric{}, fmt.Errorf("%w: metric %s needs labels: name them under labelled", config.ErrInvalid, name)
-	case name == "top-5":
-		return variants.Top(5), nil
-	case name == "top-1", name == "" && labelled:
-		return variants.Top(1), nil
-	case name == "agreement", name == "" && classes:
-		return variants.Agreement(), nil
+// ProveAgain proves the variants that a plan holds for another 8-bit arithmetic
+// than this processor's, or leaves them out where there is nothing to prove them
+// on. Without it, Plan fails where there are such.
+func (v *Variants) ProveAgain(ctx context.Context) error {
+	d := &v.designer
+	defer v.stages.done()
+	for _, m := range d.Stale() {
+		why := d.WhyStale(m)
+		if m.Labelled.Source == "" && m.Calibration.Source == "" {
+			v.options.Note("%s: they are not used; name labelled or calibration data in the configuration "+
+				"to prove them again, or run `terastal variants design`", why)
+			d.LeaveOut(m)
+			continue
+		}
+		v.options.Note("%s: proving them again", why)
+		if _, err := d.Prove(ctx, m, nil); err != nil {
+			return fmt.Errorf("%s, and they cannot be proven again: %w: design its variants again or set `variants: off`",
+				why, err)
+		}
 	}
-	return variants.Fidelity(), nil
+	return nil
 }
 
 // How many inputs are used unless the configuration says.
@@ -197,64 +204,62 @@ const (
 	defaultLabelled    = 1000
 )
 
-// data opens data of a model, at most count unless the configuration says how
+// data says where data of a model are, of which at most count are used unless the
+// configuration says how many.
+func (v *Variants) data(m *Model, d config.Data, count int) design.Data {
+	return design.Data{Source: d.Source, Open: func() (variants.Data, error) {
+		return openData(v.Config, m.Model, m.Network.Model, d, count, v.options.Root)
+	}}
+}
+
+// openData opens data of a model, at most count unless the configuration says how
 // many.
-func (f *Flow) data(m int, c config.Data, count int) (*dataset.Set, error) {
-	if c.Source == "" {
-		return nil, fmt.Errorf("%w: there is none: name it in the configuration (source: random fits to random inputs, which says little)", config.ErrInvalid)
+func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data, count int, root string) (*dataset.Set, error) {
+	if d.Source == "" {
+		return nil, fmt.Errorf("%w: there is none: name it in the configuration "+
+			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
-	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count, Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
-	made := c.Source == "random" || strings.HasPrefix(c.Source, "glyphs:")
+	s := dataset.Spec{Source: d.Source, Labels: d.Labels, First: d.First, Count: d.Count, Pixels: dataset.Pixels(mc.Pixels)}
+	made := d.Source == "random" || strings.HasPrefix(d.Source, "glyphs:")
 	for _, path := range []*string{&s.Source, &s.Labels} {
 		if *path == "" || path == &s.Source && made {
 			continue
 		}
 		var err error
-		if *path, err = f.Config.Path(*path, f.opts.Root); err != nil {
+		if *path, err = c.Path(*path, root); err != nil {
 			return nil, err
 		}
 	}
 	if s.Count == 0 && made {
 		s.Count = count
 	}
-	set, err := dataset.Open(s, f.Networks[m].Model)
-	if err == nil && c.Count == 0 && set.Len() > count {
+	set, err := dataset.Open(s, m)
+	if err == nil && d.Count == 0 && set.Len() > count {
 		s.Count = count
-		return dataset.Open(s, f.Networks[m].Model)
+		return dataset.Open(s, m)
 	}
 	return set, err
-}
-
-// Accuracy is what the combinations of a model's variants keep.
-type Accuracy struct {
-	plan.Variants
-	// Delivered is the mean normalised accuracy of the requests that a run
-	// finished, every combination that they used measured; Finished how many
-	// these were. Absent without a run.
-	Delivered *float64 `json:"delivered,omitempty"`
-	Finished  int      `json:"finished,omitempty"`
 }
 
 // Prove measures the accuracy of the models' combinations again, on labelled
 // data where there are any. With the log of a run, the combinations that its
 // requests used are among those measured.
-func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error) {
-	d := &designer{Flow: f, notes: make([][]string, len(f.Networks))}
-	var out []Accuracy
-	for m := range f.Networks {
-		v, ok := f.known[m]
-		if !ok || len(v.Chosen) == 0 {
+func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accuracy, error) {
+	defer v.stages.done()
+	var out []result.Accuracy
+	for _, m := range v.designer.Models {
+		if m.InUse == nil || len(m.InUse.Chosen) == 0 {
 			continue
 		}
-		used, err := usedIn(log, &v)
+		used, err := usedIn(log, m.InUse)
 		if err != nil {
 			return nil, err
 		}
-		p, err := d.proveAgain(ctx, m, slices.Sorted(maps.Keys(used)))
+		p, err := v.designer.Prove(ctx, m, slices.Sorted(maps.Keys(used)))
 		if err != nil {
 			return nil, err
 		}
-		a := Accuracy{Variants: f.known[m]}
+		a := result.Accuracy{Variants: *m.InUse}
 		sum := 0.0
 		for s, n := range used {
 			x, _ := p.Of(s)
@@ -268,6 +273,25 @@ func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error)
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// Accuracy is Prove with the log of a run, if its file is given, and writes the
+// plan, which it names.
+func (v *Variants) Accuracy(ctx context.Context, file string) (list []result.Accuracy, path string, err error) {
+	var log *eventlog.Log
+	if file != "" {
+		if log, err = eventlog.Read(file); err != nil {
+			return nil, "", err
+		}
+	}
+	if list, err = v.Prove(ctx, log); err != nil {
+		return nil, "", err
+	}
+	if len(list) == 0 {
+		return nil, "", errors.New("there are no variants in use: `terastal variants design` makes them")
+	}
+	_, path, err = v.replan(ctx)
+	return list, path, err
 }
 
 // usedIn counts the combinations that a run's requests of a model used; nil
@@ -291,35 +315,4 @@ func usedIn(log *eventlog.Log, v *plan.Variants) (map[sched.VariantSet]int, erro
 		return nil, fmt.Errorf("the log is of a run with other variants of model %q", v.Model)
 	}
 	return log.Combinations()[m], nil
-}
-
-// unitOf is the i-th chosen variant of a model.
-func (f *Flow) unitOf(m, i int) runtime.Unit {
-	for _, l := range slices.Sorted(maps.Keys(f.Networks[m].Variants)) {
-		us := f.Networks[m].Variants[l]
-		if i < len(us) {
-			return us[i]
-		}
-		i -= len(us)
-	}
-	return runtime.Unit{}
-}
-
-// workerOf starts the worker of an accelerator for these models.
-func (f *Flow) workerOf(index int, sources []source) (profiler.Conn, error) {
-	cmd, err := f.opts.Worker()
-	if err != nil {
-		return nil, err
-	}
-	line, err := json.Marshal(job{Library: f.ORT.Path, Specs: f.Specs, Index: index, Table: f.emulations[index], Local: f.Specs[index].Local, Models: sources, Seed: f.Config.Traffic.Seed})
-	if err != nil {
-		return nil, err
-	}
-	c, err := profiler.Start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	// A worker that is gone already says why when it is asked.
-	c.Write(append(line, '\n'))
-	return c, nil
 }

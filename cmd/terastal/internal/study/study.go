@@ -20,15 +20,18 @@ import (
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Cell is one point of a grid: a scenario under some traffic with one policy.
 type Cell struct {
 	Scenario string
-	Arrivals sched.ArrivalProcess
-	Phases   sched.PhasePolicy
+	Arrivals traffic.Process
+	Phases   traffic.Phases
 	Jitter   float64
 	Scale    float64 // multiplies all rates; deadlines stay
 	Drop     sched.DropPolicy
@@ -39,8 +42,11 @@ type Cell struct {
 // Options say how every cell is simulated.
 type Options struct {
 	Seeds int
-	// Systems are further scenarios by name, beside the published ones.
+	// Systems are further scenarios by name, besides the published ones.
 	Systems map[string]scenario.Scenario
+	// Policies are further policies by name, besides those that package policy
+	// knows.
+	Policies map[string]sched.Constructor
 	// Durations, if not nil, says how long layers take, by seed; the cells'
 	// Noise then has to be zero.
 	Durations func(seed uint64) sim.Durations
@@ -56,7 +62,7 @@ type Options struct {
 	// Overhead is added to every layer's time, unpredicted.
 	Overhead time.Duration
 	// SearchTime, if not zero, is how long a search takes that policies make
-	// beside the engine; zero makes searches part of decisions, in no time.
+	// next to the engine; zero makes searches part of decisions, in no time.
 	SearchTime time.Duration
 	// Adapt corrects predictions while simulating; see sched.Config.
 	Adapt bool
@@ -64,7 +70,7 @@ type Options struct {
 	Queue int
 	// Traffic, if not nil, makes a cell's traffic, at its scale, instead of the
 	// cell itself.
-	Traffic func(c *Cell, seed uint64) sched.Traffic
+	Traffic func(c *Cell, seed uint64) traffic.Config
 	// FirstSeed is the first of them; zero means 1.
 	FirstSeed uint64
 	Duration  time.Duration
@@ -81,6 +87,9 @@ type Result struct {
 	// Miss is the mean over seeds of the mean over models of the miss rate; Low
 	// and High enclose it with 95 % confidence (Student's t over seeds).
 	Miss, Low, High float64
+	// Bound is the least mean miss rate of any schedule at these mean rates: the
+	// fluid bound of sched.Tables.MissBound.
+	Bound float64
 	// BySeed holds the mean over models per seed, for paired comparisons.
 	BySeed []float64
 	Summary
@@ -133,6 +142,7 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 type prepared struct {
 	*scenario.Scenario
 	tables *sched.Tables
+	prices *sched.Pricing // at the scenario's rates
 }
 
 func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepared, error) {
@@ -153,13 +163,18 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		systems[c.Scenario] = prepared{&s, t}
+		prices, err := fluid.Price(t, s.Rates)
+		if err != nil {
+			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
+		}
+		systems[c.Scenario] = prepared{&s, t, prices}
 	}
 	return systems, nil
 }
 
 func run(p prepared, c Cell, o Options) (Result, error) {
-	r := Result{Cell: c, Seeds: o.Seeds, Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)), Utilization: map[string]float64{}}}
+	r := Result{Cell: c, Seeds: o.Seeds, Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)),
+		Utilization: map[string]float64{}}}
 	all := newTally(&p.System)
 	for n := range uint64(o.Seeds) {
 		t, end, err := simulate(p, c, max(1, o.FirstSeed)+n, &o)
@@ -186,6 +201,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 	}
 	r.Accuracy = meanAccuracy(r.Models)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)
+	r.Bound = fluid.MissBound(p.tables, p.prices, scaled(p.Rates, c.Scale))
 	return r, nil
 }
 
@@ -215,25 +231,21 @@ func Interval(xs []float64) (mean, low, high float64) {
 
 // simulate runs one seed.
 func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duration, error) {
-	traffic := c.trafficOf(p.Rates, seed, o.Duration)
+	released := c.trafficOf(p.Rates, seed, o.Duration)
 	if o.Traffic != nil {
-		traffic = o.Traffic(&c, seed)
+		released = o.Traffic(&c, seed)
 	}
-	arrivals, err := traffic.Arrivals()
+	arrivals, err := released.Arrivals()
 	if err != nil {
 		return nil, 0, err
 	}
-	tables := p.tables
-	if o.Adapt {
-		tables = tables.Clone()
-	}
-	policy, err := sched.NewPolicy(c.Policy, tables)
-	if err != nil {
-		return nil, 0, err
+	of, ok := o.Policies[c.Policy]
+	if !ok {
+		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
-		ClosedLoop: traffic.Process == sched.ClosedLoop, Until: traffic.Duration, Adapt: o.Adapt}}
+	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop, Queue: o.Queue, Recorder: t, Seed: seed,
+		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
 		for k, row := range o.Slowdowns {
@@ -252,11 +264,10 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		if cfg.Duration == nil {
 			cfg.Duration = sim.Exactly(p.tables)
 		}
-		cfg.Duration = sim.Delayed(sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed), o.Overhead)
+		drifting := sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed)
+		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
-	if o.SearchTime > 0 {
-		cfg.SearchTime = func(sched.Found) time.Duration { return o.SearchTime }
-	}
+	cfg.SearchTime = o.SearchTime
 	end, err := sim.Run(cfg)
 	return t, end, err
 }
@@ -279,20 +290,24 @@ func uniform(x float64, n int) [][]float64 {
 }
 
 // trafficOf is the cell's traffic at its scale of the given rates.
-func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) sched.Traffic {
+func (c *Cell) trafficOf(base []float64, seed uint64, duration time.Duration) traffic.Config {
+	return traffic.Config{Rates: scaled(base, c.Scale), Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
+		FirstRelease: aligned(*c, len(base), seed), BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
+}
+
+func scaled(base []float64, scale float64) []float64 {
 	rates := make([]float64, len(base))
 	for m, r := range base {
-		rates[m] = r * c.Scale
+		rates[m] = r * scale
 	}
-	return sched.Traffic{Rates: rates, Process: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter, FirstRelease: aligned(*c, len(rates), seed),
-		BurstOn: BurstOn, BurstOff: BurstOff, Duration: duration, Seed: seed}
+	return rates
 }
 
 // aligned are the first releases of streams that all begin at once: within a
 // microsecond, in an order that the seed draws. Exactly at once, the run would
 // be one trajectory that hangs on how ties are broken.
 func aligned(c Cell, models int, seed uint64) []time.Duration {
-	if c.Arrivals != sched.Periodic || c.Phases != sched.AlignedPhases {
+	if c.Arrivals != traffic.Periodic || c.Phases != traffic.AlignedPhases {
 		return nil
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x616c6967))
@@ -353,7 +368,8 @@ func (c *count) summarise(m *eventlog.ModelMetrics) {
 }
 
 func newTally(s *sched.System) *tally {
-	return &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)), used: map[int64]sched.VariantSet{}}
+	return &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)),
+		used: map[int64]sched.VariantSet{}}
 }
 
 // Record counts.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
@@ -60,7 +61,7 @@ func capacity(s *scenario.Scenario) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
-	c, err := t.FluidCapacity(s.Rates)
+	c, err := fluid.CapacityOf(t, s.Rates)
 	return c.Scale, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
@@ -72,7 +73,7 @@ func scale(t *testing.T, s *scenario.Scenario) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := tables.FluidCapacity(s.Rates)
+	c, err := fluid.CapacityOf(tables, s.Rates)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,12 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // replayed are the scheduled releases of a log, in order; those that the engine
 // made by itself it will make again. Jobs are the log's names of them.
-func replayed(log *eventlog.Log) (arrivals []sched.Arrival, jobs []int64) {
+func replayed(log *eventlog.Log) (arrivals []traffic.Arrival, jobs []int64) {
 	var releases []*eventlog.Record
 	for i := range log.Records {
 		if r := &log.Records[i]; r.Kind == sched.Released && r.Job < sched.FirstOwnJob {
@@ -27,16 +28,16 @@ func replayed(log *eventlog.Log) (arrivals []sched.Arrival, jobs []int64) {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Job, b.Job))
 	})
 	for _, r := range releases {
-		arrivals, jobs = append(arrivals, sched.Arrival{At: r.Start, Model: int(r.Model)}), append(jobs, r.Job)
+		arrivals, jobs = append(arrivals, traffic.Arrival{At: r.Start, Model: int(r.Model)}), append(jobs, r.Job)
 	}
 	return arrivals, jobs
 }
 
-// searchTime is the median time of the run's searches beside the engine; nil
-// where it had none. How long a search takes is no property of a profile.
-func searchTime(log *eventlog.Log) func(sched.Found) time.Duration {
+// searchTime is the median time of the run's searches while the engine went on;
+// zero where it had none. How long a search takes is no property of a profile.
+func searchTime(log *eventlog.Log) time.Duration {
 	if !log.Header.SearchBeside {
-		return nil
+		return 0
 	}
 	var took []time.Duration
 	for i := range log.Records {
@@ -45,8 +46,7 @@ func searchTime(log *eventlog.Log) func(sched.Found) time.Duration {
 		}
 	}
 	slices.Sort(took)
-	middle := stats.Quantile(took, .5)
-	return func(sched.Found) time.Duration { return middle }
+	return max(1, stats.Quantile(took, .5))
 }
 
 // draws simulates the arrivals of a log so many times, with seeds from 1 on.
@@ -80,9 +80,9 @@ func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, err
 	return out, nil
 }
 
-func (p *Predictor) draw(log *eventlog.Log, arrivals []sched.Arrival, jobs []int64, seed uint64) (*eventlog.Log, error) {
+func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []int64, seed uint64) (*eventlog.Log, error) {
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 const us = time.Microsecond
@@ -41,14 +42,14 @@ type world struct {
 
 // play makes the log of a real run of the system in a world.
 func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy string, seed uint64) *eventlog.Log {
-	traffic := sched.Traffic{Rates: []float64{350, 300}, Process: sched.Poisson, Duration: 4 * time.Second, Seed: seed}
+	traffic := traffic.Config{Rates: []float64{350, 300}, Process: traffic.Poisson, Duration: 4 * time.Second, Seed: seed}
 	arrivals, err := traffic.Arrivals()
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Real, Policy: policy, Drop: "none", Queue: 1000, Seed: seed, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
 	var records eventlog.Buffer
-	engine, err := log.Header.Engine(&records)
+	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

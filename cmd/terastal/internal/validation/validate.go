@@ -54,7 +54,7 @@ func Validate(in Input) (*Validation, error) {
 	}
 	v := &Validation{Policy: log.Header.Policy, Log: in.Path, Predictor: in.Predictor.Name}
 	var err error
-	if v.Decisions, v.Difference, err = log.Replay(); err != nil {
+	if v.Decisions, v.Difference, err = log.Replay(nil); err != nil {
 		return nil, err
 	}
 	runs := layerRuns(log)

@@ -1,0 +1,142 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/profiler"
+)
+
+// Comparison prints two profiles, or two accelerators, side by side: a table
+// per accelerator with "~" where there is no significant change.
+func Comparison(w io.Writer, c *profiler.Comparison) {
+	fmt.Fprintf(w, "A: %s%s\nB: %s%s\n", c.A, doubts(c.DoubtsA), c.B, doubts(c.DoubtsB))
+	for i, d := range c.Differences {
+		lead := "they differ in"
+		if i > 0 {
+			lead = "              "
+		}
+		fmt.Fprintf(w, "%s %s: %s against %s\n", lead, d.What, d.A, d.B)
+	}
+	for i := range c.Accelerators {
+		fmt.Fprintln(w)
+		acceleratorComparison(w, &c.Accelerators[i])
+	}
+	fmt.Fprintln(w)
+	for _, x := range []struct {
+		what  string
+		cells []profiler.CellName
+	}{{"only in A", c.OnlyA}, {"only in B", c.OnlyB}, {"without times on one side", c.Unmeasured}} {
+		if len(x.cells) > 0 {
+			fmt.Fprintf(w, "%s: %d cells, %s\n", x.what, len(x.cells), cellNames(x.cells))
+		}
+	}
+	fmt.Fprintf(w, "%d cells: median |difference| %s, beyond %.0f %%: %s, significant: %s\n", c.Summary.Cells,
+		percentInText(c.Summary.MedianChange), 100*profiler.AgreementLimit, percentInText(c.Summary.Beyond), percentInText(c.Summary.Significant))
+}
+
+// doubts are what a reader of a comparison has to know about one side.
+func doubts(d profiler.Doubts) string {
+	text := ""
+	if d.Noise != nil {
+		text = fmt.Sprintf(", noise floor %.1f %%", 100*d.Noise.Median)
+	}
+	if len(d.Warnings) > 0 {
+		text += ", warnings: " + strings.Join(d.Warnings, " ")
+	}
+	return text
+}
+
+func acceleratorComparison(w io.Writer, x *profiler.AcceleratorComparison) {
+	variants := false
+	for _, c := range x.Cells {
+		variants = variants || c.Implementation != x.Cells[0].Implementation
+	}
+	fmt.Fprintln(w, x.Accelerator)
+	t := table.New("model", "layer", ">A median", ">B median", ">change", "")
+	last := ""
+	for _, c := range x.Cells {
+		name := ""
+		if c.Model != last {
+			if last != "" {
+				t.AppendSeparator()
+			}
+			name, last = shorten(c.Model, 24), c.Model
+		}
+		layer := shorten(c.Layer, 36)
+		if variants {
+			layer = shorten(c.Layer, 26)
+			if c.Implementation != x.Cells[0].Implementation {
+				layer += " as " + shorten(c.Implementation, 9)
+			}
+		}
+		change := "~"
+		if c.Significant {
+			change = fmt.Sprintf("%+.1f %%", 100*c.Change)
+		}
+		t.AppendRow(table.Row{name, layer, medianText(c.A), medianText(c.B), change, testText(&c)})
+	}
+	t.AppendSeparator()
+	all := x.Models
+	if len(all) > 1 {
+		all = append(all[:len(all):len(all)], x.All)
+	}
+	for i, g := range all {
+		name := g.Model
+		if i == len(x.Models) {
+			name = "all"
+		}
+		t.AppendRow(table.Row{shorten(name, 24), "geomean", usTextInText(g.A / 1e3), usTextInText(g.B / 1e3), fmt.Sprintf("%+.1f %%", 100*g.Change),
+			fmt.Sprintf("%d slower, %d faster", g.FasterA, g.FasterB)})
+	}
+	render(w, t)
+	for _, g := range x.Models {
+		if g.SumA > 0 {
+			fmt.Fprintf(w, "%s, sum over layers compared: A %s, B %s, each layer where it is faster %s\n", g.Model,
+				msTextInText(g.SumA.Seconds()*1e3), msTextInText(g.SumB.Seconds()*1e3), msTextInText(g.SumBest.Seconds()*1e3))
+		}
+	}
+}
+
+func medianText(m profiler.Median) string {
+	if m.Low == m.High {
+		return usTextInText(float64(m.P50) / 1e3)
+	}
+	return fmt.Sprintf("%s ± %3.1f %%", usTextInText(float64(m.P50)/1e3), 100*m.Within())
+}
+
+// testText is how a change was judged: p and n of the U test, or that
+// intervals were compared.
+func testText(c *profiler.CellComparison) string {
+	n := fmt.Sprintf("n=%d+%d", c.A.N, c.B.N)
+	if c.A.N == c.B.N {
+		n = fmt.Sprintf("n=%d", c.A.N)
+	}
+	if c.P == nil {
+		return "intervals, " + n
+	}
+	return fmt.Sprintf("p=%.3f %s", *c.P, n)
+}
+
+// cellNames names the first few.
+func cellNames(cells []profiler.CellName) string {
+	const most = 2
+	var parts []string
+	for i, c := range cells {
+		if i == most {
+			parts = append(parts, "...")
+			break
+		}
+		text := c.Model + " " + shorten(c.Layer, 20)
+		if c.Implementation != "original" {
+			text += " as " + shorten(c.Implementation, 9)
+		}
+		if c.Accelerator != "" && !strings.Contains(c.Accelerator, " against ") {
+			text += " on " + c.Accelerator
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,33 @@
+package runtime
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/sched/plan"
+)
+
+// Attach makes the variants of a plan implementations of the network's layers,
+// after the originals and in place of the variants that it had. read reads a
+// file that the plan names. The error wraps document.ErrDamaged where a file is
+// not the plan's; the network is then as it was.
+func (n *Network) Attach(list []plan.Variant, read func(file string) ([]byte, error)) error {
+	out := map[int][]Unit{}
+	for _, v := range list {
+		data, err := read(v.File)
+		if err != nil {
+			return fmt.Errorf("variant: %w", err)
+		}
+		if fmt.Sprintf("%x", sha256.Sum256(data)) != v.SHA256 {
+			return fmt.Errorf("variant %s: %w: its SHA-256 is not the plan's", v.File, document.ErrDamaged)
+		}
+		if v.Layer < 0 || v.Layer >= len(n.Layers) {
+			return fmt.Errorf("variant %s is of layer %d, the model has %d", v.File, v.Layer, len(n.Layers))
+		}
+		l := &n.Layers[v.Layer]
+		out[v.Layer] = append(out[v.Layer], Unit{Name: v.Name, ONNX: data, Inputs: l.Inputs, Outputs: l.Outputs})
+	}
+	n.Variants = out
+	return nil
+}

@@ -1,0 +1,159 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"pgregory.net/rapid"
+)
+
+// TestLawsWholeModels: the laws hold for the versions of the policies that
+// schedule whole models.
+func TestLawsWholeModels(t *testing.T) {
+	for _, law := range laws {
+		t.Run(law.name, func(t *testing.T) {
+			schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
+				base := rapid.SampledFrom(All()).Draw(t, "policy").Name
+				if len(law.policies) > 0 && !slices.Contains(law.policies, base) {
+					return
+				}
+				law.check(t, base+"-model")
+			})
+		})
+	}
+}
+
+// TestIgnoredVariants: policies that use originals only do the same where there
+// are no variants.
+func TestIgnoredVariants(t *testing.T) {
+	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
+		name := rapid.SampledFrom(allPolicies()).Draw(t, "policy")
+		if usesVariants(name) {
+			return
+		}
+		sys := schedtest.RichSystem(t)
+		if !exists(name, schedtest.Compile(t, sys)) {
+			return
+		}
+		arrivals := schedtest.Arrivals(t, &sys)
+		drop := sched.DropPolicy(schedtest.Number(t, 2, "drop")) // whether a job has hope depends on the variants
+		want := simulate(t, sys, name, drop, arrivals)
+		if got := simulate(t, *withoutVariants(&sys), name, drop, arrivals); !slices.Equal(got, want) {
+			t.Fatalf("%s: %+v\nwithout variants %+v", name, want, got)
+		}
+	})
+}
+
+// usesVariants reports whether a policy may choose variants.
+func usesVariants(name string) bool {
+	return !strings.HasSuffix(name, "-model") && name != "terastal-novariants" &&
+		(strings.HasPrefix(name, "terastal") || name == "pedf" || name == "rollout")
+}
+
+// TestStepAllocationsRich: nor does a step allocate with whole models, energies,
+// triggers, a closed loop, bounds and adaptation.
+func TestStepAllocationsRich(t *testing.T) {
+	sequential.Skip(t)
+	sys := schedtest.Workload(4, 3)
+	for m := range sys.Models {
+		model := &sys.Models[m]
+		for range model.Layers {
+			model.Energy = append(model.Energy, []float64{1, 2, 3, 4})
+		}
+		if m%2 == 0 {
+			model.Valid, model.Loss, model.MaxLoss = nil, make([]float64, model.Variants), 1
+		}
+	}
+	sys.Models[4].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 0.5}
+	for _, name := range allPolicies() {
+		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
+			if testing.Short() && drop != sched.DropLate {
+				continue
+			}
+			tables := schedtest.Compile(t, sys)
+			cfg := sched.Config{Tables: tables, Policy: Named(name), Drop: drop, Queue: 8, Adapt: true, ClosedLoop: true}
+			m := newTreadmill(t, sys, name, drop, 32)
+			m.engine = newEngine(t, cfg)
+			warm, steps := 4000, 2000
+			if strings.HasPrefix(name, "rollout") { // thousands of rolled steps each
+				warm, steps = 500, 15
+			}
+			for range warm {
+				m.step()
+			}
+			// One run of many steps, since AllocsPerRun rounds the mean down. It
+			// counts what the runtime allocates meanwhile, too, so that one run
+			// of three has to be free of allocations.
+			least := math.Inf(1)
+			for range 3 {
+				least = min(least, testing.AllocsPerRun(1, func() {
+					for range steps {
+						m.step()
+					}
+				}))
+			}
+			if least != 0 {
+				t.Errorf("%s, drop %v: %d steps allocate %v times", name, drop, steps, least)
+			}
+		}
+	}
+}
+
+// BenchmarkDecideModels is BenchmarkDecide for whole models.
+func BenchmarkDecideModels(b *testing.B) {
+	for _, p := range All() {
+		for _, size := range []struct{ ready, accs, implementations int }{{8, 3, 1}, {64, 4, 4}} {
+			sys := schedtest.Workload(size.accs, size.implementations)
+			b.Run(fmt.Sprintf("%s-model/%dx%d", p.Name, size.ready, size.accs), func(b *testing.B) {
+				policy := newPolicy(b, p.Name+"-model", schedtest.Compile(b, sys))
+				s := readyState(&sys, size.ready, size.accs)
+				for i := range s.Jobs {
+					s.Jobs[i].Layer = 0
+				}
+				var out []sched.Choice
+				b.ReportAllocs()
+				for b.Loop() {
+					out = policy.Select(s, out[:0])
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkDecideTail measures many different decisions one by one, with 64
+// waiting jobs on 4 accelerators with 4 implementations per layer, and reports
+// the 99th percentile.
+func BenchmarkDecideTail(b *testing.B) {
+	sys := schedtest.Workload(4, 4)
+	for _, name := range []string{"edf", "heft", "dream", "terastal"} {
+		b.Run(name, func(b *testing.B) {
+			policy := newPolicy(b, name, schedtest.Compile(b, sys))
+			states := make([]*sched.State, 256)
+			for i := range states {
+				states[i] = readyState(&sys, 64, 1+i%4)
+				for n := range states[i].Jobs {
+					j := &states[i].Jobs[n]
+					j.Layer = (j.Layer + int32(i)) % 20
+					j.Used = sched.VariantSet(i*n) % 8
+					j.Deadline += time.Duration(i%16-8) * time.Millisecond
+				}
+			}
+			var took []time.Duration
+			var out []sched.Choice
+			for i := 0; b.Loop(); i++ {
+				start := time.Now()
+				out = policy.Select(states[i%len(states)], out[:0])
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*99/100]), "p99-ns")
+		})
+	}
+}

@@ -1,0 +1,290 @@
+package policy
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+)
+
+// plainRule is a priced rule written as plainly as possible, from the comment of
+// the fast one.
+type plainRule struct {
+	reference
+	ruleOptions
+	prices []float64
+	rates  []float64
+	lost   bool // requests that nothing can save are served, last
+	plainPace
+}
+
+// plainPace is how long layers took lately.
+type plainPace struct{ predicted, took float64 }
+
+func (p *plainPace) paced(predicted, took time.Duration) {
+	if p.predicted == 0 {
+		p.predicted, p.took = float64(predicted), float64(predicted)
+	}
+	p.predicted += (float64(predicted) - p.predicted) / 64
+	p.took += (float64(took) - p.took) / 64
+}
+
+func (p *plainPace) slow() float64 {
+	if p.predicted == p.took {
+		return 1
+	}
+	return min(4, max(0.5, p.took/p.predicted))
+}
+
+// due is the time to the deadline, in predicted time.
+func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
+	return time.Duration(float64(j.Deadline-s.Now) / p.slow())
+}
+
+// newPlainRule takes the system's prices, or those for one release of every
+// model per deadline.
+func newPlainRule(sys *sched.System, o ruleOptions) *plainRule {
+	tables, err := sched.Compile(*sys)
+	if err != nil {
+		panic(err)
+	}
+	var rates []float64
+	for _, m := range sys.Models {
+		rates = append(rates, 1/m.Deadline.Seconds())
+	}
+	p, err := fluid.Price(tables, rates)
+	if err != nil {
+		panic(err)
+	}
+	if sys.Pricing != nil {
+		p = sys.Pricing
+	}
+	return &plainRule{reference{sys, ""}, o, p.Prices, p.Rates, false, plainPace{}}
+}
+
+func (p *plainRule) configure(cfg sched.Config) {
+	p.lost = cfg.Drop == sched.DropNone || cfg.Drop == sched.DropSmart
+}
+func (p *plainRule) drops(*sched.State, int) bool     { return false }
+func (p *plainRule) ended(model int, o sched.Outcome) {}
+func (p *plainRule) latest(j sched.Job) time.Duration { return fastest(p.left(j)) }
+func (p *plainRule) weight(model int32) float64       { return weightOf(p.rates, model) }
+func weightOf(rates []float64, model int32) (w float64) {
+	sum := 0.0
+	for _, r := range rates {
+		sum += 1 / r / float64(len(rates))
+	}
+	return 1 / rates[model] / sum
+}
+
+// useful is how many accelerators run anything.
+func (p *plainRule) useful() int {
+	n := 0
+	for k := range p.sys.Accelerators {
+		runs := false
+		for _, m := range p.sys.Models {
+			for _, l := range m.Layers {
+				runs = runs || l.Implementations[0].Latency[k] != sched.Unavailable
+			}
+		}
+		if runs {
+			n++
+		}
+	}
+	return n
+}
+
+// leastWith is the least that the layers can take when these variants were used.
+func leastWith(m sched.Model, layers []sched.Layer, used sched.VariantSet) time.Duration {
+	if len(layers) == 0 {
+		return 0
+	}
+	least := time.Duration(1 << 62)
+	for _, im := range layers[0].Implementations {
+		set := used
+		if im.Variant > 0 {
+			if set |= 1 << (im.Variant - 1); !isValid(m, set) {
+				continue
+			}
+		}
+		best := time.Duration(1 << 61)
+		for _, c := range im.Latency {
+			if c != sched.Unavailable {
+				best = min(best, c)
+			}
+		}
+		least = min(least, best+leastWith(m, layers[1:], set))
+	}
+	return least
+}
+
+// work is the price-weighted work of the layers.
+func (p *plainRule) work(layers []sched.Layer) float64 {
+	sum := 0.0
+	for _, l := range slices.Backward(layers) {
+		low := math.Inf(1)
+		for k, c := range usable(l) {
+			low = min(low, p.prices[k]*float64(c))
+		}
+		sum += low
+	}
+	return sum
+}
+
+// deferred is Moore and Hodgson's rule.
+func (p *plainRule) deferred(s *sched.State) map[int]bool {
+	out := map[int]bool{}
+	if !p.admission {
+		return out
+	}
+	var jobs []int
+	for i := range s.Jobs {
+		jobs = append(jobs, i)
+	}
+	sort.SliceStable(jobs, func(a, b int) bool { return s.Jobs[jobs[a]].Deadline < s.Jobs[jobs[b]].Deadline })
+	work := func(i int) float64 {
+		layers := p.left(s.Jobs[i])
+		if s.Jobs[i].On != sched.Idle {
+			layers = layers[1:]
+		}
+		return p.work(layers)
+	}
+	sum := 0.0
+	for n, i := range jobs {
+		sum += work(i)
+		if sum <= float64(p.due(s, s.Jobs[i])) {
+			continue
+		}
+		most := -1
+		for _, o := range jobs[:n+1] {
+			if !out[o] && (most < 0 || work(o)/p.weight(s.Jobs[o].Model) > work(most)/p.weight(s.Jobs[most].Model)) {
+				most = o
+			}
+		}
+		out[most] = true
+		sum -= work(most)
+	}
+	return out
+}
+
+// entry is a waiting job, and what it is served by.
+type entry struct {
+	i, class int
+	key      float64
+}
+
+// ready lists the waiting jobs in order, those that nothing can save if asked to.
+func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []entry {
+	var list []entry
+	for _, i := range waiting(s) {
+		j := s.Jobs[i]
+		due, left := p.due(s, j), p.latest(j)
+		e := entry{i: i}
+		switch {
+		case leastWith(p.sys.Models[j.Model], p.left(j), j.Used) > due:
+			if e.class = 3; !lost {
+				continue
+			}
+		case left > due:
+			e.class = 2
+		case deferred[i]:
+			e.class = 1
+		}
+		switch p.order {
+		case byDeadline:
+			e.key = float64(due)
+		case byLaxity:
+			e.key = float64(due - left)
+		case byArrival:
+			e.key = float64(j.Release - s.Now)
+		case byRatio:
+			e.key = float64(due) / float64(left)
+		case byHalfLaxity:
+			e.key = float64(due) - float64(left)/2
+		case byMeanLaxity:
+			e.key = float64(due) - toGo(p.left(j))
+		}
+		list = append(list, e)
+	}
+	sort.SliceStable(list, func(a, b int) bool {
+		if list[a].class != list[b].class {
+			return list[a].class < list[b].class
+		}
+		return list[a].key < list[b].key
+	})
+	return list
+}
+
+func (p *plainRule) choices(s *sched.State) []sched.Choice {
+	free, idle := freeTimes(s)
+	if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
+		return nil
+	}
+	deferred := p.deferred(s)
+	list := p.ready(s, deferred, p.lost)
+	resting := !slices.ContainsFunc(s.Accelerators, func(a sched.Occupancy) bool { return a.Job != sched.Idle })
+	if len(list) == 0 && resting {
+		list = p.ready(s, deferred, true)
+	}
+	var out []sched.Choice
+	for _, e := range list {
+		j := s.Jobs[e.i]
+		due, left := p.due(s, j), p.latest(j)
+		gain := p.gain
+		if p.dynamic {
+			gain *= min(3, max(0, float64(due-left)/float64(left)))
+		}
+		after := p.left(j)[1:]
+		rest := fastest(after)
+		if p.caution > 0 {
+			rest = time.Duration((1-p.caution)*float64(rest) + p.caution*toGo(after))
+		}
+		all := p.options(j, free)
+		inTime := func(o option) bool { return o.finish-s.Now+rest <= due }
+		originals := keep(all, func(o option) bool { return o.implementation == 0 })
+		if len(originals) == 0 && len(all) == 0 {
+			continue
+		}
+		cost := func(o option) float64 {
+			took := float64(o.finish - free[o.accelerator])
+			return float64(o.finish-s.Now) + gain*(p.prices[o.accelerator]*float64(p.useful()))*took
+		}
+		cheapest := func(options []option) option {
+			best := options[0]
+			for _, o := range options {
+				if cost(o) < cost(best) {
+					best = o
+				}
+			}
+			return best
+		}
+		var o option
+		reason := sched.Cheapest
+		fits := keep(originals, inTime)
+		variants := keep(all, func(o option) bool { return o.implementation > 0 && inTime(o) })
+		switch {
+		case len(fits) > 0:
+			o, reason = cheapest(fits), sched.CheapestInTime
+		case len(variants) > 0:
+			o, reason = earliest(variants), sched.VariantInTime
+		case len(originals) > 0:
+			o = cheapest(originals)
+		default:
+			continue
+		}
+		if idle[o.accelerator] {
+			out = append(out, sched.Choice{Job: int32(e.i), Implementation: int32(o.implementation), Accelerator: int32(o.accelerator), Reason: reason})
+			free[o.accelerator], idle[o.accelerator] = o.finish, false
+			if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
+				return out
+			}
+		} else if e.class != 3 && !deferred[e.i] {
+			free[o.accelerator] = o.finish
+		}
+	}
+	return out
+}

@@ -1,0 +1,333 @@
+package policy
+
+import (
+	"math"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
+
+// PEDF is priced EDF: earliest deadline first among the requests that admission
+// lets in, each on the accelerator where finish time and price-weighted latency
+// together are least; see pricedRule.
+func PEDF(c sched.Config) (sched.Policy, error) {
+	p, err := newPriced(c.Tables)
+	if err != nil {
+		return nil, err
+	}
+	return pedf{newPricedRule(p, &c, pricedEDF())}, nil
+}
+
+// pedf learns how long layers take.
+type pedf struct{ *pricedRule }
+
+func (p pedf) Completed(predicted, took time.Duration)     { p.pace.observe(predicted, took) }
+func (pedf) Ended(sched.Job, sched.Outcome, time.Duration) {}
+func (pedf) GiveUp(*sched.State, int) int                  { return -1 }
+
+// pricedEDF is the rule of that name.
+func pricedEDF() ruleOptions {
+	return ruleOptions{order: byDeadline, gain: 2, admission: true, dynamic: true}
+}
+
+// pricedRule is a family of dispatch rules of our own. With k over
+// accelerators, A of them, free[k] when each is free, D a request's deadline,
+// left the fastest and mean the average latency of its layers from the next on:
+//
+//  1. With admission, Moore and Hodgson's rule over all requests by deadline (J.
+//     M. Moore, "An n job, one machine sequencing algorithm for minimizing the
+//     number of late jobs", Management Science 1968): price-weighted work is
+//     added up, and where the sum exceeds the time to a deadline, the request
+//     with the most work for its weight is deferred and its work taken out.
+//  2. Waiting requests are served in order of a key; after them those deferred,
+//     after these those that only variants can save. Those that nothing can
+//     save come last, without anything being kept for them, and only if the
+//     engine does not drop them or there is nothing else to do: a run in which
+//     nothing happened would wait for ever.
+//  3. Each takes the accelerator, busy ones included, with the least
+//     finish + gain * A * price[k] * latency among those on which the request
+//     can still meet its deadline, else among all. If it cannot meet it, but
+//     can with an allowed variant, it takes the variant that finishes first. A
+//     busy accelerator is waited for, and kept from those that come after,
+//     unless the request is deferred.
+//
+// Prices are those of Pricing. Time per decision grows with the square of the
+// active requests where many are deferred.
+type pricedRule struct {
+	*priced
+	ruleOptions
+	lost bool // serve requests that nothing can save, since nothing drops them
+
+	free     []time.Duration // by accelerator, from now on, as this decision goes on
+	ready    []candidate     // by key
+	admitted []claim         // by deadline
+	deferred []bool          // by job
+}
+
+// ruleOptions make one rule of the family.
+type ruleOptions struct {
+	order order
+	gain  float64 // weight of prices against finish times
+	// admission defers requests that would make others miss.
+	admission bool
+	// dynamic multiplies the gain by the request's laxity in units of left, at
+	// most 3.
+	dynamic bool
+	// caution is the share of the mean latency, rather than the fastest, in
+	// what the layers after the next are expected to take.
+	caution float64
+}
+
+// order is what waiting requests are served by.
+type order uint8
+
+const (
+	byDeadline   order = iota // D
+	byLaxity                  // D - left
+	byArrival                 // release
+	byRatio                   // (D - now) / left
+	byHalfLaxity              // D - left / 2
+	byMeanLaxity              // D - mean
+)
+
+// candidate is a waiting job. Lower classes go first.
+type candidate struct {
+	key   float64
+	class class
+	job   int32
+}
+
+type class int8
+
+const (
+	normal class = iota
+	deferredJob
+	savable // by variants only
+	lostJob
+)
+
+// claim is what a job takes part in admission with.
+type claim struct {
+	due   float64 // time to the deadline
+	work  float64
+	ratio float64 // work by weight; negative once deferred
+	job   int32
+}
+
+// newPricedRule makes a rule for an engine with this configuration.
+func newPricedRule(p *priced, c *sched.Config, o ruleOptions) *pricedRule {
+	return &pricedRule{priced: p, ruleOptions: o, lost: c.Drop == sched.DropNone || c.Drop == sched.DropSmart}
+}
+
+func (p *pricedRule) Select(s *sched.State, out []sched.Choice) []sched.Choice {
+	p.free = p.free[:0]
+	idle, busy := 0, 0
+	for k := range s.Accelerators {
+		f := s.Free(k)
+		if f < sched.Never {
+			f -= s.Now
+		}
+		p.free = append(p.free, f)
+		if s.Accelerators[k].Job != sched.Idle {
+			busy++
+		} else if f == 0 {
+			idle++
+		}
+	}
+	if idle == 0 {
+		return out
+	}
+	p.list(s, p.lost)
+	if len(p.ready) == 0 && busy == 0 && !p.lost {
+		p.list(s, true)
+	}
+	for i := range p.ready {
+		c := &p.ready[i]
+		choice, ok := p.serve(s, c)
+		if !ok {
+			continue
+		}
+		choice.Job = c.job
+		out = append(out, choice)
+		if idle--; idle == 0 {
+			break
+		}
+	}
+	return out
+}
+
+// list collects the waiting jobs in the order in which they are served.
+func (p *pricedRule) list(s *sched.State, lost bool) {
+	p.ready = p.ready[:0]
+	for i := range s.Jobs {
+		j := &s.Jobs[i]
+		if !j.Waiting() {
+			continue
+		}
+		m := p.t.Model(j.Model)
+		due, left := p.due(s, j), m.Remaining(j.Layer)
+		c := candidate{job: int32(i)}
+		if left > due {
+			c.class = savable
+			if p.least(j.Model, j.Used, j.Layer) > due {
+				if !lost {
+					continue
+				}
+				c.class = lostJob
+			}
+		}
+		switch p.order {
+		case byDeadline:
+			c.key = float64(due)
+		case byLaxity:
+			c.key = float64(due - left)
+		case byArrival:
+			c.key = float64(j.Release - s.Now)
+		case byRatio:
+			c.key = float64(due) / float64(left)
+		case byHalfLaxity:
+			c.key = float64(due) - float64(left)/2
+		case byMeanLaxity:
+			c.key = float64(due) - m.MeanRemaining(j.Layer)
+		}
+		p.ready = append(p.ready, c)
+	}
+	if len(p.ready) < 2 {
+		if len(p.ready) == 1 && p.admission {
+			p.deferred = cleared(p.deferred, len(s.Jobs))
+		}
+		return
+	}
+	if p.admission {
+		p.admit(s)
+		for i := range p.ready {
+			if c := &p.ready[i]; c.class == normal && p.deferred[c.job] {
+				c.class = deferredJob
+			}
+		}
+	}
+	for i := 1; i < len(p.ready); i++ {
+		x, at := p.ready[i], i
+		for ; at > 0 && x.before(&p.ready[at-1]); at-- {
+			p.ready[at] = p.ready[at-1]
+		}
+		p.ready[at] = x
+	}
+}
+
+func (c *candidate) before(o *candidate) bool {
+	return c.class < o.class || c.class == o.class && c.key < o.key
+}
+
+// admit marks jobs as deferred.
+func (p *pricedRule) admit(s *sched.State) {
+	p.admitted, p.deferred = p.admitted[:0], cleared(p.deferred, len(s.Jobs))
+	all, first := 0.0, math.Inf(1)
+	for i := range s.Jobs {
+		j := &s.Jobs[i]
+		m := &p.models[j.Model]
+		l := j.Layer
+		if !j.Waiting() {
+			l++
+		}
+		c := claim{due: float64(p.due(s, j)), work: m.work[l] * p.stretch(j.Model), job: int32(i)}
+		c.ratio = c.work / m.weight
+		p.admitted = append(p.admitted, c)
+		all, first = all+c.work, min(first, c.due)
+	}
+	if all*(1+1e-9) < first { // whatever the order they are added up in
+		return
+	}
+	for i := 1; i < len(p.admitted); i++ {
+		c, at := p.admitted[i], i
+		for ; at > 0 && p.admitted[at-1].due > c.due; at-- {
+			p.admitted[at] = p.admitted[at-1]
+		}
+		p.admitted[at] = c
+	}
+	sum := 0.0
+	for i := range p.admitted {
+		sum += p.admitted[i].work
+		if sum <= p.admitted[i].due {
+			continue
+		}
+		most := &p.admitted[0]
+		for n := range p.admitted[:i+1] {
+			if c := &p.admitted[n]; c.ratio > most.ratio {
+				most = c
+			}
+		}
+		most.ratio = -1
+		sum -= most.work
+		p.deferred[most.job] = true
+	}
+}
+
+// serve chooses for one job, and books the accelerator.
+func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
+	j := &s.Jobs[c.job]
+	m := p.t.Model(j.Model)
+	due, left := p.due(s, j), m.Remaining(j.Layer)
+	gain := p.gain
+	if p.dynamic {
+		gain *= min(3, max(0, float64(due-left)/float64(left)))
+	}
+	rest := m.Remaining(j.Layer + 1)
+	if p.caution > 0 {
+		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
+	}
+	latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
+	at, finish, least := -1, sched.Never, math.Inf(1)
+	inTime := false
+	for k, f := range p.free {
+		if f >= sched.Never || latency[k] >= sched.Never {
+			continue
+		}
+		cost := latency[k]
+		if handoff != nil {
+			cost += handoff[k]
+		}
+		f += cost
+		x := float64(f) + gain*p.prices[k]*float64(cost)
+		if fits := f+rest <= due; fits == inTime && x < least || fits && !inTime {
+			at, finish, least, inTime = k, f, x, fits
+		}
+	}
+	choice := sched.Choice{Reason: sched.CheapestInTime}
+	if !inTime {
+		choice.Reason = sched.Cheapest
+		soonest := sched.Never
+		for i := int32(1); i < m.Implementations(j.Layer); i++ {
+			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+				continue
+			}
+			latency := m.Latency(j.Layer, i)
+			for k, f := range p.free {
+				if f >= sched.Never || latency[k] >= sched.Never {
+					continue
+				}
+				f += latency[k]
+				if handoff != nil {
+					f += handoff[k]
+				}
+				if f < soonest && f+rest <= due {
+					soonest = f
+					at, finish = k, f
+					choice.Implementation, choice.Reason = i, sched.VariantInTime
+				}
+			}
+		}
+	}
+	if at < 0 {
+		return choice, false
+	}
+	choice.Accelerator = int32(at)
+	if s.Idle(at) && p.free[at] == 0 {
+		p.free[at] = finish
+		return choice, true
+	}
+	if c.class != lostJob && !(p.admission && p.deferred[c.job]) {
+		p.free[at] = finish
+	}
+	return choice, false
+}

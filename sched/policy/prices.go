@@ -1,0 +1,149 @@
+package policy
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+)
+
+// priced holds what priced rules look up besides the tables. Rules only read it.
+type priced struct {
+	t      *sched.Tables
+	prices []float64 // by accelerator, times the number of useful ones: 1 on average
+	models []pricedModel
+	pace   pace
+}
+
+// pace is how long layers have taken lately against what was predicted, all
+// together: what drift, interference and the overhead of dispatching have in
+// common. Corrections of single latencies (Config.Adapt) make accelerators that
+// are seldom used look better than they are, because nothing corrects them.
+type pace struct{ predicted, took float64 }
+
+// paceShare is the share of the last layer in the pace.
+const paceShare = 1.0 / 64
+
+func (p *pace) observe(predicted, took time.Duration) {
+	if p.predicted == 0 {
+		p.predicted, p.took = float64(predicted), float64(predicted)
+	}
+	p.predicted += paceShare * (float64(predicted) - p.predicted)
+	p.took += paceShare * (float64(took) - p.took)
+}
+
+// slow is how many times as long as predicted layers take, from 1/2 to 4.
+func (p *pace) slow() float64 {
+	if p.took == p.predicted {
+		return 1
+	}
+	return max(0.5, min(4, p.took/p.predicted))
+}
+
+// due is the time from now to the job's deadline, as long as layers would take
+// that run as predicted.
+func (p *priced) due(s *sched.State, j *sched.Job) time.Duration {
+	due := j.Deadline - s.Now
+	if p.pace.took == p.pace.predicted {
+		return due
+	}
+	return time.Duration(float64(due) / p.pace.slow())
+}
+
+// pricedModel is one model's part.
+type pricedModel struct {
+	weight float64       // of a miss in the mean over models of miss rates; 1 on average
+	period float64       // in nanoseconds, between releases
+	work   []float64     // by layer: price-weighted latency from it on, 0 at the end
+	whole  time.Duration // what the latencies were then: remain[0]
+	// saving is, by set of variants used and layer, how much less than remain
+	// the rest of a request can take with the variants that it may still use;
+	// nil with too many sets.
+	saving []time.Duration
+}
+
+// maxSavingVariants bounds the sets that savings are listed for.
+const maxSavingVariants = 8
+
+func newPriced(t *sched.Tables) (*priced, error) {
+	pr, err := fluid.PricesOf(t)
+	if err != nil {
+		return nil, err
+	}
+	sys := t.System()
+	p := &priced{t: t, models: make([]pricedModel, len(sys.Models))}
+	n := float64(len(fluid.Useful(t)))
+	for _, x := range pr.Prices {
+		p.prices = append(p.prices, x*n)
+	}
+	mean := 0.0
+	for _, r := range pr.Rates {
+		mean += 1 / r / float64(len(pr.Rates))
+	}
+	for i := range p.models {
+		m := t.Model(int32(i))
+		p.models[i] = pricedModel{weight: 1 / pr.Rates[i] / mean, period: 1e9 / pr.Rates[i], whole: m.Remaining(0),
+			work: pricedWork(m, pr.Prices), saving: savings(m, sys.Models[i].Variants)}
+	}
+	return p, nil
+}
+
+// pricedWork is the cheapest price-weighted latency of all layers from each on.
+func pricedWork(m *sched.ModelTable, prices []float64) []float64 {
+	out := make([]float64, m.Layers()+1)
+	for l := m.Layers() - 1; l >= 0; l-- {
+		low := math.Inf(1)
+		for k, c := range m.Latency(int32(l), 0) {
+			if c < sched.Never {
+				low = min(low, prices[k]*float64(c))
+			}
+		}
+		out[l] = out[l+1] + low
+	}
+	return out
+}
+
+// savings computes pricedModel.saving, from the last layer back: the rest of a
+// request that used a set takes the least, over what layer l may run, of that
+// and the rest after it.
+func savings(m *sched.ModelTable, variants int) []time.Duration {
+	if variants == 0 || variants > maxSavingVariants {
+		return nil
+	}
+	n := m.Layers() + 1
+	out := make([]time.Duration, n<<variants)
+	for l := int32(m.Layers() - 1); l >= 0; l-- {
+		for used := range sched.VariantSet(1) << variants {
+			least := sched.Never
+			for i := range m.Implementations(l) {
+				if v := m.Variant(l, i); m.Allowed(used, v) {
+					after := m.Remaining(l+1) - out[int(used|v)*n+int(l)+1]
+					least = min(least, slices.Min(m.Latency(l, i))+after)
+				}
+			}
+			out[int(used)*n+int(l)] = m.Remaining(l) - least
+		}
+	}
+	return out
+}
+
+// least is the least that a request can still take from layer l on, when it used
+// these variants.
+func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duration {
+	m := p.t.Model(model)
+	if saving := p.models[model].saving; saving != nil {
+		return m.Remaining(l) - saving[int(used)*(m.Layers()+1)+int(l)]
+	}
+	return m.LeastRemaining(l)
+}
+
+// stretch is how much longer the model takes now than when its work was
+// computed.
+func (p *priced) stretch(model int32) float64 {
+	if now, then := p.t.Model(model).Remaining(0), p.models[model].whole; now != then {
+		return float64(now) / float64(then)
+	}
+	return 1
+}

@@ -1,0 +1,211 @@
+package policy
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+)
+
+// reference is every policy once more, written from the paper as plainly as
+// possible: slow, and obviously right. It reads the system itself, never the
+// compiled tables.
+type reference struct {
+	sys  *sched.System
+	name string
+}
+
+func (r reference) choices(s *sched.State) []sched.Choice {
+	switch r.name {
+	case "fcfs":
+		return r.listed(s, func(j sched.Job) time.Duration { return j.Release })
+	case "edf":
+		return r.listed(s, func(j sched.Job) time.Duration { return j.Deadline })
+	case "terastal":
+		return r.terastal(s)
+	}
+	panic("no reference for policy " + r.name)
+}
+
+// option is one way to run a job's next layer.
+type option struct {
+	implementation, accelerator int
+	finish                      time.Duration
+}
+
+// options lists the ways to run the next layer of a job, given when each usable
+// accelerator is free, in order of implementation, then accelerator.
+func (r reference) options(j sched.Job, free map[int]time.Duration) []option {
+	model := r.sys.Models[j.Model]
+	layer := model.Layers[j.Layer]
+	var out []option
+	for i, im := range layer.Implementations {
+		if i > 0 && !isValid(model, j.Used|1<<(im.Variant-1)) {
+			continue
+		}
+		for k := range r.sys.Accelerators {
+			at, usable := free[k]
+			if !usable || im.Latency[k] == sched.Unavailable {
+				continue
+			}
+			if layer.Handoff != nil && j.At != sched.Idle {
+				at += layer.Handoff[j.At][k]
+			}
+			out = append(out, option{i, k, at + im.Latency[k]})
+		}
+	}
+	return out
+}
+
+func isValid(m sched.Model, set sched.VariantSet) bool {
+	return set == 0 || slices.Contains(m.Valid, set)
+}
+
+// earliest is the first of the options that end earliest.
+func earliest(options []option) option {
+	return slices.MinFunc(options, func(a, b option) int { return int(a.finish - b.finish) })
+}
+
+func keep(options []option, wanted func(option) bool) []option {
+	return slices.DeleteFunc(slices.Clone(options), func(o option) bool { return !wanted(o) })
+}
+
+// freeTimes says when each accelerator in service is free, and which are idle.
+func freeTimes(s *sched.State) (free map[int]time.Duration, idle map[int]bool) {
+	free, idle = map[int]time.Duration{}, map[int]bool{}
+	for k, a := range s.Accelerators {
+		switch {
+		case a.Down:
+		case a.Job == sched.Idle:
+			free[k], idle[k] = s.Now, true
+		case a.Free < s.Now: // late: expected any moment
+			free[k] = s.Now
+		default:
+			free[k] = a.Free
+		}
+	}
+	return free, idle
+}
+
+// waiting lists the indices of the jobs whose next layer is ready.
+func waiting(s *sched.State) []int {
+	var out []int
+	for i, j := range s.Jobs {
+		if j.On == sched.Idle {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func (r reference) listed(s *sched.State, key func(sched.Job) time.Duration) []sched.Choice {
+	free, idle := freeTimes(s)
+	jobs := waiting(s)
+	sort.SliceStable(jobs, func(a, b int) bool { return key(s.Jobs[jobs[a]]) < key(s.Jobs[jobs[b]]) })
+	var out []sched.Choice
+	for _, i := range jobs {
+		can := keep(r.options(s.Jobs[i], free), func(o option) bool { return idle[o.accelerator] && o.implementation == 0 })
+		if len(can) == 0 {
+			continue
+		}
+		o := earliest(can)
+		idle[o.accelerator] = false
+		out = append(out, sched.Choice{Job: int32(i), Accelerator: int32(o.accelerator), Reason: sched.FastestIdle})
+	}
+	return out
+}
+
+func (r reference) terastal(s *sched.State) []sched.Choice {
+	free, idle := freeTimes(s)
+	var out []sched.Choice
+	assign := func(i int, o option, why sched.Reason) {
+		free[o.accelerator], idle[o.accelerator] = o.finish, false
+		out = append(out, sched.Choice{Job: int32(i), Implementation: int32(o.implementation), Accelerator: int32(o.accelerator), Reason: why})
+	}
+
+	// Ready layers by best-case slack. One that can run nowhere gets nothing.
+	slack := map[int]time.Duration{}
+	var ready []int
+	for _, i := range waiting(s) {
+		if can := r.options(s.Jobs[i], free); len(can) > 0 {
+			slack[i] = r.virtualDeadline(s.Jobs[i]) - earliest(can).finish
+			ready = append(ready, i)
+		}
+	}
+	sort.SliceStable(ready, func(a, b int) bool { return slack[ready[a]] < slack[ready[b]] })
+
+	// Stage 1.
+	var pending []int
+	for _, i := range ready {
+		v := r.virtualDeadline(s.Jobs[i])
+		fits := keep(r.options(s.Jobs[i], free), func(o option) bool { return idle[o.accelerator] && o.finish <= v })
+		original := keep(fits, func(o option) bool { return o.implementation == 0 })
+		switch {
+		case len(original) > 0:
+			assign(i, earliest(original), sched.MeetsBudget)
+		case len(fits) > 0:
+			assign(i, earliest(fits), sched.VariantMeetsBudget)
+		default:
+			pending = append(pending, i)
+		}
+	}
+
+	// Stage 2.
+	for {
+		type gain struct {
+			i      int
+			o      option
+			finite bool // there is something to wait for
+			size   time.Duration
+		}
+		var best *gain
+		for _, i := range pending {
+			all := r.options(s.Jobs[i], free)
+			busy := keep(all, func(o option) bool { return !idle[o.accelerator] && o.implementation == 0 })
+			for _, o := range keep(all, func(o option) bool { return idle[o.accelerator] }) {
+				// Without anything to wait for, every option gains; the earliest
+				// most.
+				g := gain{i: i, o: o, size: -o.finish}
+				if len(busy) > 0 {
+					g.finite, g.size = true, earliest(busy).finish-o.finish
+				}
+				if g.finite && g.size <= 0 {
+					continue
+				}
+				if best == nil || (best.finite && !g.finite) || (best.finite == g.finite && g.size > best.size) {
+					best = &g
+				}
+			}
+		}
+		if best == nil {
+			return out
+		}
+		assign(best.i, best.o, sched.Backfill)
+		pending = slices.DeleteFunc(pending, func(i int) bool { return i == best.i })
+	}
+}
+
+// virtualDeadline is the release plus the shares of the job's window that
+// Algorithm 1 gives the layers up to the current one; some policies have another.
+func (r reference) virtualDeadline(j sched.Job) time.Duration {
+	if r.name == "terastal-nobudgets" {
+		return j.Deadline
+	}
+	budget := schedtest.VirtualDeadline(r.sys, j)
+	laxity := j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
+	if share, ok := strings.CutPrefix(r.name, laxityName); ok {
+		x, err := strconv.ParseFloat(share, 64)
+		if err != nil {
+			panic(err)
+		}
+		return budget + time.Duration(x*float64(laxity-budget))
+	}
+	return budget
+}
+
+// laxityName and a number name terastal with that share of laxity.
+const laxityName = "laxity="

@@ -1,0 +1,175 @@
+package policy
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"github.com/terastal/terastal/sched/sim"
+	"github.com/terastal/terastal/sched/traffic"
+	"pgregory.net/rapid"
+)
+
+// beside runs rollouts whose searches each take so long on a core of their own.
+func beside(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
+	t.Helper()
+	tables := schedtest.Compile(t, sys)
+	var log records
+	_, err := sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
+		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+// TestNeverWaits: a search that never ends leaves priced EDF.
+func TestNeverWaits(t *testing.T) {
+	schedtest.CheckSome(t, 10, func(t *rapid.T) {
+		sys := schedtest.System(t)
+		arrivals := schedtest.Arrivals(t, &sys)
+		drop := sched.DropPolicy(schedtest.Number(t, 3, "drop"))
+		want := simulate(t, sys, "pedf", drop, arrivals)
+		got := beside(t, sys, time.Hour, drop, arrivals)
+		if at := slices.IndexFunc(got, func(r sched.Record) bool { return r.Kind == sched.RuleFound }); at >= 0 {
+			got = got[:at]
+			want = want[:at]
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("system %+v\narrivals %+v\nrollout %+v\npedf    %+v", sys, arrivals, got, want)
+		}
+	})
+}
+
+// busyArrivals load a system so that priced EDF misses deadlines.
+func busyArrivals(t schedtest.T, sys *sched.System) []traffic.Arrival {
+	t.Helper()
+	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
+	for m := range sys.Models {
+		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
+	}
+	arrivals, err := traffic.Arrivals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arrivals
+}
+
+func missedJobs(log records) (n int) {
+	for _, r := range log {
+		if r.Kind == sched.Ended && r.Outcome != sched.Met {
+			n++
+		}
+	}
+	return n
+}
+
+// TestSearchHelps: rollouts miss less than priced EDF, less so the older their
+// results are, and the results of slow searches are still used.
+func TestSearchHelps(t *testing.T) {
+	sequential.Skip(t)
+	sys := schedtest.Workload(4, 3)
+	arrivals := busyArrivals(t, &sys)
+	plain := missedJobs(simulate(t, sys, "pedf", sched.DropLate, arrivals))
+	in := missedJobs(simulate(t, sys, "rollout", sched.DropLate, arrivals))
+	soon := missedJobs(beside(t, sys, 100*time.Microsecond, sched.DropLate, arrivals))
+	t.Logf("%d requests; missed: pedf %d, rollout %d, 100 us late %d", len(arrivals), plain, in, soon)
+	if in >= plain || soon >= plain {
+		t.Errorf("missed: pedf %d, rollout %d, 100 us late %d", plain, in, soon)
+	}
+}
+
+// TestSearchAllocations: a search outside of the engine allocates nothing, once it
+// has seen the load.
+func TestSearchAllocations(t *testing.T) {
+	sequential.Skip(t)
+	sys := schedtest.Workload(4, 3)
+	for _, adapt := range []bool{false, true} {
+		m := newTreadmill(t, sys, "rollout", sched.DropLate, 32)
+		tables := schedtest.Compile(t, sys)
+		m.engine = newEngine(t, sched.Config{Tables: tables, Policy: Named("rollout"), Drop: sched.DropLate, Adapt: adapt})
+		p := m.engine.Policy().(sched.Searcher)
+		search := p.Beside(0)
+		ran := 0
+		step := func() {
+			m.step()
+			began := m.now
+			if p.Prepare(m.engine.State()) {
+				ran++
+				found := search()
+				for _, d := range m.engine.Step(sched.Event{Kind: sched.Searched, At: m.now, Start: began, Found: found}) {
+					m.ends[d.Accelerator] = d.Finish
+				}
+			}
+		}
+		for range 500 {
+			step()
+		}
+		if n := testing.AllocsPerRun(200, step); n != 0 || ran < 100 {
+			t.Errorf("adapt %v: %d searches, %v allocations per step", adapt, ran, n)
+		}
+	}
+}
+
+// TestFoundRuleHolds: a rule that was found is used, but not for ever: without
+// another result the policy is priced EDF again.
+func TestFoundRuleHolds(t *testing.T) {
+	const fcfs = 12 // of the portfolio
+	sys := schedtest.Workload(4, 3)
+	// drive lets so many jobs pass one at a time after a result, and records
+	// what is dispatched under load then.
+	drive := func(policy string, alone int) (out []sched.Dispatch) {
+		m := newTreadmill(t, sys, policy, sched.DropNone, 1)
+		if p, ok := m.engine.Policy().(sched.Searcher); ok {
+			p.Beside(0)
+			m.engine.Step(sched.Event{Kind: sched.Searched, Found: fcfs})
+		}
+		for m.next < int64(alone) || m.engine.Active() > 0 {
+			if m.next == int64(alone) {
+				m.jobs = 0 // no further ones
+			}
+			m.step()
+		}
+		m.now, m.jobs = time.Hour, 12
+		for range 100 {
+			before := slices.Clone(m.ends)
+			m.step()
+			for k, end := range m.ends {
+				if end != before[k] && end > 0 {
+					out = append(out, sched.Dispatch{Accelerator: k, Finish: end})
+				}
+			}
+		}
+		return out
+	}
+	if slices.Equal(drive("rollout", 0), drive("pedf", 0)) {
+		t.Error("the rule that was found is not used")
+	}
+	const jobs = 3 // of 20 layers
+	if !slices.Equal(drive("rollout", jobs), drive("pedf", jobs)) {
+		t.Error("the rule that was found is still used after 60 decisions")
+	}
+}
+
+// TestSearchStops: where a search takes more from the accelerators than it
+// gives, most are not made.
+func TestSearchStops(t *testing.T) {
+	sys := schedtest.Workload(4, 1)
+	arrivals := busyArrivals(t, &sys)
+	for _, c := range []struct {
+		share float64
+		most  int
+	}{{0, 1 << 30}, {1000, len(arrivals) / 2}} {
+		tables := schedtest.Compile(t, sys)
+		n := 0
+		engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Drop: sched.DropLate})
+		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond, func(s *search) int { n++; return s.run() })
+		t.Logf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
+		if n > c.most || c.share == 0 && n < len(arrivals) {
+			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
+		}
+	}
+}

@@ -1,0 +1,379 @@
+#!/usr/bin/env python3
+"""Tables of docs/evaluation/published.md and docs/evaluation/rollout.md from the CSV files of `terastal sweep`.
+
+  evaluation.py merge part1.csv part2.csv > sweep.csv
+  evaluation.py published --into docs/evaluation/published.md sweep.csv
+  evaluation.py rollout --into docs/evaluation/rollout.md --also "Runs of 60 s=long.csv" sweep.csv
+
+Of several files, or shards of a grid, the rows are joined; the same row twice is an error. With --into
+the tables take the places of those between the lines "<!-- table NAME -->" and "<!-- end NAME -->" of a
+document, whose other text stays. Without it they are printed. Needs only Python's standard library.
+"""
+import argparse
+import csv
+import io
+import math
+import re
+import sys
+import textwrap
+from statistics import fmean, stdev
+from urllib.parse import unquote_plus
+
+HEADER = ("scenario traffic scale noise drop policy seeds mean_miss_rate low high miss_bound normalized_accuracy "
+          "by_model by_seed").split()
+BASELINES = ["fcfs", "edf", "dream"]
+FOUR = BASELINES + ["terastal"]
+ORDER = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets",
+         "pedf", "rollout"]
+# Reductions of the miss rate that arXiv 2606.06818 publishes.
+PUBLISHED = {"fcfs": "40.58 %", "edf": "30.53 %", "dream": "36.27 %"}
+LOSSES = 20  # that published.md names
+
+
+class Row:
+    """One combination of a sweep under one policy."""
+
+    def __init__(self, fields):
+        x = dict(zip(HEADER, fields, strict=True))
+        self.fields = fields
+        self.scenario, self.traffic, self.drop, self.policy = x["scenario"], x["traffic"], x["drop"], x["policy"]
+        self.scale, self.noise, self.seeds = float(x["scale"]), float(x["noise"]), int(x["seeds"])
+        self.miss, self.low, self.high = float(x["mean_miss_rate"]), float(x["low"]), float(x["high"])
+        self.bound, self.accuracy = float(x["miss_bound"]), known(x["normalized_accuracy"])
+        self.models = []
+        for pair in x["by_model"].split():
+            name, numbers = pair.split("=")
+            self.models.append((unquote_plus(name), float(numbers.split("/")[0])))
+        self.by_seed = [float(s) for s in x["by_seed"].split()]
+
+    def key(self):
+        return self.scenario, self.traffic, self.scale, self.noise, self.drop
+
+
+def known(text):
+    return math.nan if text == "unknown" else float(text)
+
+
+def read(paths):
+    """Rows of all files, sorted; policies of a combination stay in their order."""
+    rows, seen = [], set()
+    for path in paths:
+        with open(path, newline="") as f:
+            lines = csv.reader(f)
+            if next(lines, None) != HEADER:
+                sys.exit(f"{path}: not a file of this version's `terastal sweep --csv`: sweep again")
+            for fields in lines:
+                try:
+                    row = Row(fields)
+                except ValueError as e:
+                    sys.exit(f"{path}, line {lines.line_num}: {e}")
+                if (*row.key(), row.policy) in seen:
+                    sys.exit(f"{path}, line {lines.line_num}: {', '.join(map(str, row.key()))}, {row.policy} "
+                             "is there twice")
+                seen.add((*row.key(), row.policy))
+                rows.append(row)
+    return sorted(rows, key=Row.key)
+
+
+class Group(dict):
+    """The rows of one combination, by policy."""
+
+    def best(self, policies):
+        rows = [self[p] for p in policies if p in self]
+        return min(rows, key=lambda r: r.miss) if rows else None
+
+
+def groups(rows):
+    out = {}
+    for r in rows:
+        out.setdefault(r.key(), Group())[r.policy] = r
+    return list(out.values())
+
+
+def first(group):
+    return next(iter(group.values()))
+
+
+def policies(gs):
+    names = dict.fromkeys(p for g in gs for p in g)
+
+    def rank(name):
+        base, _, options = name.partition(":")
+        at = ORDER.index(base) if base in ORDER else len(ORDER)
+        return at + (len(ORDER) if options else 0)  # after what it changes
+    return sorted(names, key=rank)
+
+
+# Student's t distribution.
+
+def survival(t, nu):
+    """Probability of more than t."""
+    return 0.5 * beta(nu / (nu + t * t), nu / 2, 0.5)
+
+
+def beta(x, a, b):
+    """Regularised incomplete beta function, by its continued fraction (Lentz)."""
+    if x <= 0 or x >= 1:
+        return min(1.0, max(0.0, x))
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+    if x > (a + 1) / (a + b + 2):
+        return 1 - front / b * fraction(1 - x, b, a)
+    return front / a * fraction(x, a, b)
+
+
+def fraction(x, a, b):
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    f = d
+    for m in range(1, 300):
+        for k in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+                  -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
+            d = 1 / (1 + k * d)
+            c = 1 + k / c
+            f *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return f
+
+
+def quantile(p, nu):
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        mid = (low + high) / 2
+        low, high = (mid, high) if survival(mid, nu) > 1 - p else (low, mid)
+    return mid
+
+
+def paired(a, b):
+    """"won", "lost" or "tied" by a two-sided paired t test at 5 %, the mean difference, and p."""
+    d = [x - y for x, y in zip(a, b)]
+    mean, n = fmean(d), len(d)
+    sd = stdev(d) if n > 1 else 0.0
+    if n < 2 or sd == mean == 0:
+        return "tied", mean, 1.0
+    p = 0.0 if sd == 0 else 2 * survival(abs(mean) / (sd / math.sqrt(n)), n - 1)
+    return "tied" if p > 0.05 else "won" if mean < 0 else "lost", mean, p
+
+
+# Tables.
+
+def rate(x):
+    return "unknown" if math.isnan(x) else f"{x:.4f}"
+
+
+def interval(xs):
+    mean, n = fmean(xs), len(xs)
+    half = quantile(0.975, n - 1) * stdev(xs) / math.sqrt(n) if n > 1 else 0.0
+    return f"{rate(mean)} ({rate(mean - half)} to {rate(mean + half)})"
+
+
+def table(head, rows):
+    line = lambda cells: "|" + "".join(f" {c} |" if c else " |" for c in cells) + "\n"
+    return line(head) + line(["---"] * len(head)) + "".join(map(line, rows))
+
+
+def tally(verdicts):
+    return " / ".join(str(verdicts.count(v)) for v in ("won", "lost", "tied"))
+
+
+def published_size(gs):
+    seeds = max(r.seeds for g in gs for r in g.values())
+    return (f"{len(gs)} combinations of scenario, traffic, rate scale and drop policy, {len(policies(gs))} policies, "
+            f"up to {seeds} seeds each.\n")
+
+
+def standard(gs):
+    """The published setting: given rates, late requests dropped, no noise."""
+    return [g for g in gs if first(g).scale == 1 and first(g).noise == 0 and first(g).drop == "late"]
+
+
+def published_reductions(gs):
+    rows, sums = [], dict.fromkeys(FOUR, 0.0)
+    gs = [g for g in standard(gs) if "terastal" in g]
+    for g in gs:
+        t = g["terastal"]
+        row = [t.scenario, t.traffic, f"{rate(t.miss)} ({rate(max(0, t.low))} to {rate(t.high)})"]
+        for base in BASELINES:
+            r = g.get(base)
+            cut = f"{100 * (1 - t.miss / r.miss):.0f} % " if r and r.miss > 0 else ""
+            row.append(f"{cut}({rate(r.miss)})" if r else "-")
+        rows.append(row + [rate(t.accuracy)])
+        for p in FOUR:
+            sums[p] += g[p].miss if p in g else 0
+    if gs:
+        rows.append(["**all of these**", "", rate(sums["terastal"] / len(gs))] +
+                    [f"**{100 * (1 - sums['terastal'] / sums[b]):.0f} %** ({rate(sums[b] / len(gs))})"
+                     if sums[b] else "-" for b in BASELINES] + [""])
+    rows.append(["published, average", "unknown", ""] + [PUBLISHED[b] for b in BASELINES] +
+                ["0.9776 over models with variants"])
+    return table(["scenario", "traffic", "terastal", "against FCFS", "EDF", "DREAM", "normalised accuracy"], rows)
+
+
+def published_policies(gs):
+    names, rows = policies(gs), []
+    for g in standard(gs):
+        best, r = g.best(names), first(g)
+        cells = [g[p] if p in g else None for p in names]
+        rows.append([r.scenario, r.traffic] + ["-" if c is None else f"**{rate(c.miss)}**" if c.miss == best.miss
+                                               else rate(c.miss) for c in cells])
+    return table(["scenario", "traffic"] + names, rows)
+
+
+def published_grid(gs):
+    rows = []
+    gs = [g for g in gs if g.best(BASELINES)]
+    for p in policies(gs):
+        some = [g for g in gs if p in g]
+        verdicts = [paired(g[p].by_seed, g.best(BASELINES).by_seed)[0] for g in some]
+        rows.append([p, rate(fmean(g[p].miss for g in some)), rate(fmean(g[p].accuracy for g in some)),
+                     tally(verdicts)])
+    if gs:
+        rows.append(["the best of FCFS, EDF and DREAM in each", rate(fmean(g.best(BASELINES).miss for g in gs)), "", ""])
+    return table(["policy", "mean miss rate", "normalised accuracy", "won / lost / tied"], rows)
+
+
+def published_losses(gs):
+    losses = []
+    for g in gs:
+        t, best = g.get("terastal"), g.best(BASELINES)
+        if t and best:
+            verdict, by, p = paired(t.by_seed, best.by_seed)
+            if verdict == "lost":
+                losses.append((by, p, t, best))
+    losses.sort(key=lambda x: -x[0])
+    rows = []
+    for by, p, t, best in losses[:LOSSES]:
+        name, a, b = max(((n, x, y) for (n, x), (_, y) in zip(t.models, best.models)), key=lambda x: x[1] - x[2])
+        rows.append([t.scenario, t.traffic, f"{t.scale:g}", t.drop, rate(t.miss), f"{best.policy} {rate(best.miss)}",
+                     f"{by:+.3f}", f"{p:.2g}", f"{name} {a:.2f} / {b:.2f}" if a > b else "-"])
+    head = ["scenario", "traffic", "scale", "drop", "terastal", "best baseline", "difference", "p",
+            "model that loses most"]
+    return (f"{len(losses)} combinations, significantly, against the best of the three baselines; the {len(rows)} "
+            f"worst:\n\n{table(head, rows)}")
+
+
+def compared(title, gs):
+    """Policies over combinations that have one of the four."""
+    gs = [g for g in gs if g.best(FOUR)]
+    if not gs:
+        return ""
+    seeds = first(gs[0]).seeds
+    mean = lambda rows: [fmean(r.by_seed[s] for r in rows) for s in range(seeds)]
+    rows = [["the best of four", interval(mean([g.best(FOUR) for g in gs])), "", "", "", ""]]
+    for p in policies(gs):
+        if any(p not in g for g in gs):
+            continue
+        tests = [paired(g[p].by_seed, g.best(FOUR).by_seed) for g in gs]
+        worst = max(tests, key=lambda t: t[1])
+        rows.append([p, interval(mean([g[p] for g in gs])), rate(fmean(g[p].accuracy for g in gs)),
+                     tally([t[0] for t in tests]), f"{worst[1]:+.4f}", f"{worst[2]:.2g}"])
+    head = ["policy", "mean miss rate, 95 % interval over seeds", "normalised accuracy", "won / lost / tied",
+            "most above the best of four", "its p"]
+    title = textwrap.fill(f"{title} ({len(gs)} combinations, {seeds} seeds each):", 120)
+    return f"{title}\n\n{table(head, rows)}\n"
+
+
+def rollout_combinations(gs, _):
+    out = compared("No noise, requests dropped when late or when hopeless: the grid that the goals are about",
+                   [g for g in gs if first(g).noise == 0 and first(g).drop != "none"])
+    drops = ["none", "late", "hopeless"]
+    for noise, drop in sorted({(first(g).noise, drops.index(first(g).drop)) for g in gs}):
+        out += compared(f"Noise {100 * noise:.0f} %, drop {drops[drop]}",
+                        [g for g in gs if first(g).noise == noise and first(g).drop == drops[drop]])
+    return out.rstrip("\n") + "\n"
+
+
+def rollout_scales(gs, _):
+    gs = [g for g in gs if first(g).noise == 0 and first(g).drop == "late" and g.best(FOUR)]
+    names = [p for p in policies(gs) if ":" not in p]
+    by_scale = {}
+    for g in gs:
+        by_scale.setdefault((first(g).scenario, first(g).scale), []).append(g)
+    rows = []
+    for (scenario, scale), some in by_scale.items():
+        mean = lambda p: rate(fmean(g[p].miss for g in some if p in g)) if any(p in g for g in some) else "-"
+        rows.append([scenario, f"{scale:g}", rate(first(some[0]).bound), rate(fmean(g.best(FOUR).miss for g in some))] +
+                    [mean(p) for p in names])
+    return table(["scenario", "scale", "fluid bound", "the best of four"] + names, rows)
+
+
+def rollout_losses(gs, _):
+    rows = []
+    for p in ("pedf", "rollout"):
+        for g in gs:
+            r, best = g.get(p), g.best(FOUR)
+            if r and best:
+                verdict, by, q = paired(r.by_seed, best.by_seed)
+                if verdict == "lost":
+                    rows.append([p, r.scenario, r.traffic, f"{r.scale:g}", f"{r.noise:g}", r.drop, rate(r.miss),
+                                 f"{best.policy} {rate(best.miss)}", f"{by:+.4f}", f"{q:.2g}"])
+    return table(["policy", "scenario", "traffic", "scale", "noise", "drop", "its miss rate", "best of four",
+                  "difference", "p"], rows)
+
+
+def rollout_others(_, others):
+    return "".join(compared(title, gs) for title, gs in others).rstrip("\n") + "\n"
+
+
+def rollout_guard(gs, others):
+    rows = []
+    for title, some in [("The grids of all combinations above", gs)] + others:
+        gains = {4: [], 5: []}
+        for g in some:
+            if "rollout" in g and g.best(FOUR):
+                for seed, x in enumerate(g["rollout"].by_seed):
+                    for names in (FOUR, FOUR + ["pedf"]):
+                        gains[len(names)].append(x - min([x] + [g[p].by_seed[seed] for p in names if p in g]))
+        if gains[4]:
+            rows.append([title, str(len(gains[4]))] + [cell for n in (4, 5) for cell in
+                        (str(sum(x > 0 for x in gains[n])), f"{fmean(gains[n]):.5f}")])
+    return table(["runs", "how many", "in which one of the four misses less", "gain with these",
+                  "in which one of the four or pedf does", "gain with these"], rows)
+
+
+def write(tables, into):
+    if not into:
+        for name, text in tables.items():
+            print(f"<!-- table {name} -->\n{text}<!-- end {name} -->\n")
+        return
+    with open(into) as f:
+        document = f.read()
+    for name, text in tables.items():
+        place = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)", re.S)
+        if not place.search(document):
+            sys.exit(f"{into} has no place for the table {name}: add the lines <!-- table {name} --> and "
+                     f"<!-- end {name} -->")
+        document = place.sub(lambda m: m[1] + text + m[2], document)
+    with open(into, "w") as f:
+        f.write(document)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["merge", "published", "rollout"])
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--into", metavar="DOCUMENT", help="the document to put the tables into")
+    parser.add_argument("--also", metavar="TITLE=FILE", action="append", default=[],
+                        help="another sweep that gets a table, for rollout")
+    args = parser.parse_args()
+    rows = read(args.files)
+    if args.what == "merge":
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerows([HEADER] + [r.fields for r in rows])
+        sys.stdout.write(out.getvalue())
+        return
+    gs = groups(rows)
+    if args.what == "published":
+        write({"size": published_size(gs), "reductions": published_reductions(gs), "policies": published_policies(gs),
+               "grid": published_grid(gs), "losses": published_losses(gs)}, args.into)
+        return
+    others = []
+    for also in args.also:
+        title, _, path = also.partition("=")
+        others.append((title, groups(read([path]))))
+    write({f.__name__.removeprefix("rollout_"): f(gs, others) for f in
+           (rollout_combinations, rollout_scales, rollout_losses, rollout_others, rollout_guard)}, args.into)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+package design
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
+)
+
+// Limits say how much accuracy variants may cost, both at most 1-theta.
+type Limits struct {
+	// MaxLoss is how much of the accuracy a variant may cost alone, Together how
+	// much all chosen ones may.
+	MaxLoss, Together float64
+}
+
+// Options say what variants are wanted.
+type Options struct {
+	// Speedup is how much faster than the original a variant has to be at
+	// least; 0 leaves it to the budgets.
+	Speedup float64
+	// All designs variants for every layer on every accelerator where the
+	// original takes longer than on the fastest, not only where a budget is
+	// missed; unless Speedup says otherwise, to be as fast there as the original
+	// on the fastest, which is the published rule for gamma.
+	All bool
+	// Families are those to consider; empty for all.
+	Families []string
+	// What costs more than the limits is left out, the worst first.
+	Limits
+}
+
+// Design measures, fits and proves variants for the models and makes them those
+// in use. What fails for one layer or model is noted, and the others are
+// designed all the same. Variants that users added stay, and are proven together
+// with the new ones. Nothing is written: see [Designer.Save].
+func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
+	added, err := d.added()
+	if err != nil {
+		return err
+	}
+	d.Clear()
+	r := &run{Designer: d, Options: o}
+	for i, m := range d.Models {
+		r.drafts = append(r.drafts, &draft{Model: m, index: i, wanted: map[int]map[int]float64{}})
+	}
+	if err := r.screen(ctx, b); err != nil {
+		return err
+	}
+	r.models(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, x := range r.drafts {
+		if x.err != nil {
+			d.note("no variants: %v", x.err)
+			x.note("%v", x.err)
+			x.made, x.chosen = d.document(x.Model), nil
+		} else if len(x.wanted) == 0 {
+			continue
+		}
+		x.made.Notes = x.notes
+		if err := d.put(x.Model, x.made, x.chosen); err != nil {
+			return err
+		}
+	}
+	return r.restore(ctx, added)
+}
+
+// put makes variants with their document those in use.
+func (d *Designer) put(m *Model, v plan.Variants, list []*variants.Candidate) error {
+	n, err := m.with(list)
+	if err != nil {
+		return err
+	}
+	m.Network.Variants = n.Variants
+	return d.use(m, v)
+}
+
+// run is one design under way.
+type run struct {
+	*Designer
+	Options
+	drafts []*draft // by model
+}
+
+// draft is what one model gets.
+type draft struct {
+	*Model
+	index      int
+	wanted     map[int]map[int]float64       // by layer and accelerator: the speed-up
+	originals  map[int][]time.Duration       // by layer and accelerator
+	candidates map[int][]*variants.Candidate // by layer
+	chosen     []*variants.Candidate         // in order of layers
+	made       plan.Variants
+	notes      []string
+	err        error // why it gets none
+}
+
+func (x *draft) note(format string, args ...any) {
+	x.notes = append(x.notes, fmt.Sprintf(format, args...))
+}
+
+// wants are where variants of a layer are wanted.
+func (x *draft) wants(l int) (out []variants.Want) {
+	for _, k := range slices.Sorted(maps.Keys(x.wanted[l])) {
+		original := x.originals[l][k]
+		most := time.Duration(float64(original) / x.wanted[l][k])
+		out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1)})
+	}
+	return out
+}
+
+// screen measures originals, finds where variants are wanted, and measures
+// candidates.
+func (r *run) screen(ctx context.Context, b Bench) error {
+	profile, tables, err := b.Originals(ctx)
+	if err != nil {
+		return err
+	}
+	r.targets(tables)
+	for _, x := range r.drafts {
+		x.take(profile, x.index)
+		if len(x.wanted) == 0 {
+			continue
+		}
+		// Before anything is measured for it.
+		if _, x.err = x.calibration(); x.err != nil {
+			clear(x.wanted)
+		}
+	}
+	return r.measure(ctx, b)
+}
+
+// take reads what the originals take from a profile, in which the model has this
+// number.
+func (x *draft) take(p *profiler.Profile, model int) {
+	x.originals = map[int][]time.Duration{}
+	for l := range x.Network.Layers {
+		x.originals[l] = p.Medians(model, l, 0)
+	}
+}
+
+// targets finds where variants are wanted.
+func (r *run) targets(t *sched.Tables) {
+	want := func(m, l, k int, speedup float64) {
+		x := r.drafts[m]
+		if x.Off {
+			return
+		}
+		if x.wanted[l] == nil {
+			x.wanted[l] = map[int]float64{}
+		}
+		x.wanted[l][k] = max(x.wanted[l][k], speedup, r.Speedup)
+	}
+	for _, t := range variants.Targets(t) {
+		want(t.Model, t.Layer, t.Accelerator, t.Speedup())
+	}
+	if !r.All {
+		return
+	}
+	for m, model := range t.System().Models {
+		for l := range model.Layers {
+			latency := model.Layers[l].Implementations[0].Latency
+			least := sched.Unavailable
+			for _, c := range latency {
+				if c != sched.Unavailable && (least == sched.Unavailable || c < least) {
+					least = c
+				}
+			}
+			for k, c := range latency {
+				if c != sched.Unavailable && c > least { // as fast as the original where it is fastest
+					want(m, l, k, cmp.Or(r.Speedup, float64(c)/float64(least)))
+				}
+			}
+		}
+	}
+}
+
+// models fits, chooses and proves for all models, as many at a time as there
+// are cores.
+func (r *run) models(ctx context.Context) {
+	var list []*draft
+	for _, x := range r.drafts {
+		if len(x.wanted) > 0 {
+			list = append(list, x)
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	progress := r.progress(fmt.Sprintf("fitting and proving variants of %d models", len(list)))
+	progress(0)
+	var mu sync.Mutex
+	shares, sum := make([]float64, len(list)), 0.0
+	places := make(chan struct{}, goruntime.NumCPU())
+	var all sync.WaitGroup
+	for i, x := range list {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			x.err = r.model(ctx, x, func(share float64) {
+				mu.Lock()
+				defer mu.Unlock()
+				sum += share - shares[i]
+				shares[i] = share
+				progress(sum / float64(len(list)))
+			})
+		})
+	}
+	all.Wait()
+}
+
+// adoptable is the largest error of a variant that the layers behind are fitted
+// to. One above will hardly pass the proof, and what it makes of the activations
+// would spoil the fits of all that come after it.
+const adoptable = 0.3
+
+// model fits the candidates of a model, chooses, and proves.
+func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error {
+	data, err := x.calibration()
+	if err != nil {
+		return err
+	}
+	fitter, err := variants.NewFitter(x.Network, data)
+	if err != nil {
+		return err
+	}
+	defer fitter.Close()
+	fitter.Workers = goruntime.NumCPU() // of each: the last one has all cores for itself
+	const fitting = 0.7                 // of the time, the rest is the proof
+	layers := slices.Sorted(maps.Keys(x.candidates))
+	for i, l := range layers {
+		err := r.layer(ctx, x, fitter, l, func(share float64) {
+			progress(fitting * (float64(i) + share) / float64(len(layers)))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.finish(ctx, x, func(share float64) { progress(fitting + (1-fitting)*share) })
+}
+
+// layer fits the candidates of a layer and chooses among them.
+func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l int, progress func(float64)) error {
+	list, wants := x.candidates[l], x.wants(l)
+	variants.Screen(list, wants)
+	err := fitter.Fit(ctx, l, list, wants, progress)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		x.note("%v", err)
+		for _, c := range list {
+			c.Refusal = cmp.Or(c.Refusal, err)
+		}
+		return nil
+	}
+	var here []*variants.Candidate
+	for _, w := range wants {
+		name := r.Accelerators[w.Accelerator].Name
+		for _, c := range variants.Frontier(list, w.Accelerator) {
+			c.Frontier = true
+		}
+		c := variants.Choose(list, w.Accelerator, w.Most)
+		if c == nil {
+			x.note("layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised",
+				x.Network.Layers[l].Name, name, x.wanted[l][w.Accelerator])
+			continue
+		}
+		c.Wanted = append(c.Wanted, name)
+		if !slices.Contains(here, c) {
+			here = append(here, c)
+		}
+	}
+	slices.SortFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
+	x.chosen = append(x.chosen, here...)
+	if len(here) > 0 && here[0].Error <= adoptable { // those behind are fitted to the worst
+		return fitter.Adopt(here[0])
+	}
+	return nil
+}
+
+// finish proves the chosen variants and leaves out those that cost too much.
+func (r *run) finish(ctx context.Context, x *draft, progress func(float64)) error {
+	if n := len(x.chosen); n > sched.MaxBoundedVariants {
+		x.note("%d variants were chosen, at most %d can be used: those of the last layers are left out",
+			n, sched.MaxBoundedVariants)
+		x.chosen = x.chosen[:sched.MaxBoundedVariants]
+	}
+	x.made = r.document(x.Model)
+	if len(x.chosen) > 0 {
+		if err := r.proveDraft(ctx, x, progress); err != nil {
+			return err
+		}
+	}
+	for _, l := range slices.Sorted(maps.Keys(x.candidates)) {
+		for _, c := range x.candidates[l] {
+			c.Original = x.originals[l]
+			if c.Refusal != nil {
+				c.Refused = c.Refusal.Error()
+			}
+			x.made.Candidates = append(x.made.Candidates, c.Variant)
+		}
+	}
+	return nil
+}
+
+func (r *run) proveDraft(ctx context.Context, x *draft, progress func(float64)) error {
+	n, err := x.with(x.chosen)
+	if err != nil {
+		return err
+	}
+	proof, notes, err := r.prove(ctx, x.Model, n, nil, progress)
+	if err != nil {
+		return err
+	}
+	x.notes = append(x.notes, notes...)
+	drop := map[int]bool{}
+	for i, c := range x.chosen {
+		if c.Alone, _ = proof.Of(1 << i); c.Alone < max(x.Theta, 1-r.MaxLoss) {
+			c.Refusal = fmt.Errorf("alone it leaves %.4f of the %s", c.Alone, proof.Metric)
+			drop[i] = true
+		}
+	}
+	for i, left := range proof.Prune(drop, len(x.chosen), max(x.Theta, 1-r.Together)) {
+		x.chosen[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
+		drop[i] = true
+	}
+	for i, c := range x.chosen {
+		if drop[i] {
+			x.note("layer %q: %s is not used: %v", c.LayerName, c, c.Refusal)
+		}
+		c.Original = x.originals[c.Layer]
+	}
+	proof = proof.Without(drop, len(x.chosen))
+	x.chosen = without(x.chosen, drop)
+	return x.Model.record(&x.made, x.chosen, proof)
+}
+
+// without leaves out what is dropped, by index.
+func without(list []*variants.Candidate, drop map[int]bool) (kept []*variants.Candidate) {
+	for i, c := range list {
+		if !drop[i] {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
