@@ -17,7 +17,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// twoCores are two CPU accelerators, each with a core of its own.
+// twoCores are two CPU accelerators, each on one core.
 var twoCores = []runtime.Spec{{Name: "all", Cores: []int{0}}, {Name: "basic", Optimization: "basic", Cores: []int{1}}}
 
 func resnet50() (*runtime.Network, error) {

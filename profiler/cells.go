@@ -3,6 +3,7 @@ package profiler
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -21,27 +22,31 @@ type index struct {
 // Cell returns the cell with these indices, nil if the profile has no such cell. Profiles that were read, measured,
 // imported, merged or selected have an index for it; in one made by hand every call searches.
 func (p *Profile) Cell(model, layer, implementation, accelerator int) *Cell {
-	cells, err := p.table()
-	if err != nil || !p.hasLayer(model, layer) ||
-		!in(implementation, len(cells[model][layer])) || !in(accelerator, len(p.Accelerators)) {
-		return nil
+	if row := p.row(model, layer, implementation); in(accelerator, len(row)) {
+		return row[accelerator]
 	}
-	return cells[model][layer][implementation][accelerator]
+	return nil
 }
 
 // Medians lists what an implementation of a layer takes, by accelerator; 0 where it has no time.
 func (p *Profile) Medians(model, layer, implementation int) []time.Duration {
 	out := make([]time.Duration, len(p.Accelerators))
-	cells, err := p.table()
-	if err != nil || !p.hasLayer(model, layer) || !in(implementation, len(cells[model][layer])) {
-		return out
-	}
-	for k, c := range cells[model][layer][implementation] {
+	for k, c := range p.row(model, layer, implementation) {
 		if c.Measured() {
 			out[k] = c.P50
 		}
 	}
 	return out
+}
+
+// row is an implementation of a layer, by accelerator; nil if the profile has no such.
+func (p *Profile) row(model, layer, implementation int) []*Cell {
+	cells, err := p.table()
+	if err != nil || !in(model, len(cells)) || !in(layer, len(cells[model])) ||
+		!in(implementation, len(cells[model][layer])) {
+		return nil
+	}
+	return cells[model][layer][implementation]
 }
 
 // CellName names a cell.
@@ -55,7 +60,8 @@ type CellName struct {
 // Name names a cell of the profile.
 func (p *Profile) Name(c *Cell) CellName {
 	l := p.layer(c)
-	return CellName{p.Models[c.Model].Name, l.Name, l.Implementations[c.Implementation], p.Accelerators[c.Accelerator].Name}
+	return CellName{p.Models[c.Model].Name, l.Name, l.Implementations[c.Implementation],
+		p.Accelerators[c.Accelerator].Name}
 }
 
 // layer is the cell's.
@@ -64,41 +70,42 @@ func (p *Profile) layer(c *Cell) *Layer { return &p.Models[c.Model].Layers[c.Lay
 // cellIndex are the indices of a cell.
 type cellIndex struct{ model, layer, implementation, accelerator int }
 
-func (c *Cell) index() cellIndex {
-	return cellIndex{c.Model, c.Layer, c.Implementation, c.Accelerator}
-}
-
-// fill makes a cell of every combination, by accelerator, then model, layer and implementation.
-func (p *Profile) fill(cell func(cellIndex) Cell) error {
-	p.Cells = nil
-	for k := range p.Accelerators {
-		for m := range p.Models {
-			for l := range p.Models[m].Layers {
-				for i := range p.Models[m].Layers[l].Implementations {
-					c := cell(cellIndex{m, l, i, k})
-					c.Model, c.Layer, c.Implementation, c.Accelerator = m, l, i, k
-					p.Cells = append(p.Cells, c)
+// places are the indices of all cells, by accelerator, then model, layer and implementation.
+func (p *Profile) places() iter.Seq[cellIndex] {
+	return func(yield func(cellIndex) bool) {
+		for k := range p.Accelerators {
+			for m := range p.Models {
+				for l := range p.Models[m].Layers {
+					for i := range p.Models[m].Layers[l].Implementations {
+						if !yield(cellIndex{m, l, i, k}) {
+							return
+						}
+					}
 				}
 			}
 		}
 	}
+}
+
+// fill makes all cells, in order.
+func (p *Profile) fill(cell func(cellIndex) Cell) error {
+	p.Cells = nil
+	for at := range p.places() {
+		c := cell(at)
+		c.Model, c.Layer, c.Implementation, c.Accelerator = at.model, at.layer, at.implementation, at.accelerator
+		p.Cells = append(p.Cells, c)
+	}
 	return p.arrange()
 }
 
-// walk calls f for every cell, by accelerator, then model, layer and implementation.
+// walk calls f for all cells, in order.
 func (p *Profile) walk(f func(*Cell)) error {
 	cells, err := p.table()
 	if err != nil {
 		return fmt.Errorf("profile: %w", err)
 	}
-	for k := range p.Accelerators {
-		for _, layers := range cells {
-			for _, implementations := range layers {
-				for _, row := range implementations {
-					f(row[k])
-				}
-			}
-		}
+	for at := range p.places() {
+		f(cells[at.model][at.layer][at.implementation][at.accelerator])
 	}
 	return nil
 }
@@ -113,8 +120,8 @@ func (p *Profile) arrange() error {
 	return nil
 }
 
-// table is the index, made on the spot where there is none for these cells. It fails if a cell is missing, double or
-// out of range, or another part of the profile refers to what is not in it.
+// table is the index, made on the spot if these cells have none yet. It fails if a cell is missing, double or out of
+// range, or another part of the profile refers to what is not in it.
 func (p *Profile) table() ([][][][]*Cell, error) {
 	if of := p.cells.of; len(of) > 0 && len(of) == len(p.Cells) && &of[0] == &p.Cells[0] {
 		return p.cells.at, nil
@@ -126,12 +133,8 @@ func (p *Profile) table() ([][][][]*Cell, error) {
 			if len(layer.Implementations) == 0 {
 				return nil, fmt.Errorf("layer %d of model %q has no implementation", l, p.Models[m].Name)
 			}
-			rows := make([][]*Cell, len(layer.Implementations))
-			for i := range rows {
-				rows[i] = make([]*Cell, len(p.Accelerators))
-			}
-			out[m] = append(out[m], rows)
-			want += len(rows) * len(p.Accelerators)
+			out[m] = append(out[m], matrix[*Cell](len(layer.Implementations), len(p.Accelerators)))
+			want += len(layer.Implementations) * len(p.Accelerators)
 		}
 	}
 	for n := range p.Cells {
@@ -229,14 +232,13 @@ func (p *Profile) acceleratorNames() []string {
 // Latency returns the sum of the layers' medians for a model when each runs on the given accelerator, and false if one
 // cannot; with Fastest as the accelerator each runs where it is fastest.
 func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
-	cells, err := p.table()
-	if err != nil || !in(model, len(cells)) {
+	if !in(model, len(p.Models)) {
 		return 0, false
 	}
 	var sum time.Duration
-	for _, implementations := range cells[model] {
+	for l := range p.Models[model].Layers {
 		low := time.Duration(-1)
-		for k, c := range implementations[0] {
+		for k, c := range p.row(model, l, 0) {
 			if (accelerator == Fastest || k == accelerator) && c.Measured() && (low < 0 || c.P50 < low) {
 				low = c.P50
 			}
@@ -254,9 +256,8 @@ const Fastest = -1
 
 // Sums are the sums of the medians of the models' originals, by model and accelerator; 0 where a layer has no time.
 func (p *Profile) Sums() [][]time.Duration {
-	sums := make([][]time.Duration, len(p.Models))
+	sums := matrix[time.Duration](len(p.Models), len(p.Accelerators))
 	for m := range sums {
-		sums[m] = make([]time.Duration, len(p.Accelerators))
 		for k := range sums[m] {
 			sums[m][k], _ = p.Latency(m, k)
 		}

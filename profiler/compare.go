@@ -133,7 +133,7 @@ type Agreement struct {
 const AgreementLimit = 0.03
 
 // Compare compares the cells of two profiles that have the same names of model, layer, implementation and accelerator.
-// The error wraps ErrNothingInCommon if there is none.
+// The error wraps ErrNothingInCommon if none have.
 func Compare(a, b *Profile) (*Comparison, error) {
 	c := &Comparison{Differences: differences(a, b), DoubtsA: a.doubts(), DoubtsB: b.doubts()}
 	if err := c.compare(a.named(), b.named()); err != nil {
@@ -226,8 +226,8 @@ func (c *Comparison) compare(a, b namedCells) error {
 		for _, x := range acc.Cells {
 			change := math.Abs(x.Change)
 			changes = append(changes, change)
-			c.Summary.Significant += count(x.Significant)
-			c.Summary.Beyond += count(change > AgreementLimit)
+			c.Summary.Significant += float64(count(x.Significant))
+			c.Summary.Beyond += float64(count(change > AgreementLimit))
 		}
 	}
 	slices.Sort(changes)
@@ -236,13 +236,6 @@ func (c *Comparison) compare(a, b namedCells) error {
 	c.Summary.Significant /= float64(n)
 	c.Summary.Beyond /= float64(n)
 	return nil
-}
-
-func count(is bool) float64 {
-	if is {
-		return 1
-	}
-	return 0
 }
 
 // add appends a cell and counts it.
@@ -262,12 +255,8 @@ func (x *AcceleratorComparison) add(c CellComparison, original bool) {
 			g.SumB += c.B.P50
 			g.SumBest += min(c.A.P50, c.B.P50)
 		}
-		switch {
-		case c.Significant && c.Change > 0:
-			g.FasterA++
-		case c.Significant && c.Change < 0:
-			g.FasterB++
-		}
+		g.FasterA += count(c.Significant && c.Change > 0)
+		g.FasterB += count(c.Significant && c.Change < 0)
 	}
 }
 

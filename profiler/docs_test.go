@@ -28,7 +28,7 @@ func TestDocumented(t *testing.T) {
 		profiler.Chain{}, profiler.Peak{}, profiler.Noise{}, profiler.Warning{}, runtime.Spec{}} {
 		for typ, i := reflect.TypeOf(v), 0; i < typ.NumField(); i++ {
 			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			if name != "-" {
+			if name != "-" && typ.Field(i).IsExported() {
 				named("field", name)
 			}
 		}

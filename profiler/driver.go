@@ -337,12 +337,15 @@ func (d *driver) ask(ctx context.Context, r request, timeout time.Duration) (a r
 }
 
 // once asks for something that may fail without harm.
-func (d *driver) once(ctx context.Context, r request, timeout time.Duration) (reply, error) {
+func (d *driver) once(ctx context.Context, r request, timeout time.Duration) error {
 	if err := d.start(ctx); err != nil {
-		return reply{}, err
+		return err
 	}
 	a, _, _ := d.ask(ctx, r, timeout)
-	return a, nil
+	if a.Peak == nil && len(a.Times) == 0 {
+		return nil
+	}
+	return d.record(entry{Peak: a.Peak, Gaps: a.Times})
 }
 
 // record takes what is new, and writes it to the journal.

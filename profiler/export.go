@@ -14,9 +14,9 @@ import (
 )
 
 // csvColumns are the columns of WriteCSV. Times are nanoseconds.
-var csvColumns = []string{"model", "layer_index", "layer", "implementation", "accelerator", "provider", "ops", "shape", "macs", "parameters",
-	"n", "min_ns", "mean_ns", "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p95_ns", "p99_ns", "outliers", "unstable",
-	"share_of_model", "gmac_per_s", "share_of_peak", "load_ns", "memory_bytes", "refused"}
+var csvColumns = []string{"model", "layer_index", "layer", "implementation", "accelerator", "provider", "ops", "shape",
+	"macs", "parameters", "n", "min_ns", "mean_ns", "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p95_ns", "p99_ns",
+	"outliers", "unstable", "share_of_model", "gmac_per_s", "share_of_peak", "load_ns", "memory_bytes", "refused"}
 
 // WriteCSV writes a row per cell, after a line that names the columns. Times are whole nanoseconds, shares 0 to 1; a
 // number that is not known is empty. MACs, and what follows from them, are those of the layer's original.

@@ -93,24 +93,14 @@ func uneven(t models.Tensor) []byte {
 func idealUnit(op string, shape []int64, weighted bool) runtime.Unit {
 	in := models.Tensor{Name: "a", Type: ort.Float, Shape: shape}
 	out := models.Tensor{Name: "c", Type: ort.Float, Shape: shape}
-	info := func(t models.Tensor) []*pb.ValueInfoProto {
-		dims := &pb.TensorShapeProto{}
-		for _, d := range t.Shape {
-			dims.Dim = append(dims.Dim,
-				&pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
-		}
-		return []*pb.ValueInfoProto{{Name: proto.String(t.Name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
-			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(t.Type)), Shape: dims}}}}}
-	}
-	node := &pb.NodeProto{OpType: proto.String(op), Input: []string{in.Name}, Output: []string{out.Name}}
-	graph := &pb.GraphProto{Name: proto.String("ideal"), Input: info(in), Output: info(out), Node: []*pb.NodeProto{node}}
+	inputs := []string{"a", "b"}[:1+count(weighted)]
+	graph := &pb.GraphProto{Name: proto.String("ideal"), Node: []*pb.NodeProto{pb.NewNode(op, inputs, []string{"c"})},
+		Input:  []*pb.ValueInfoProto{pb.NewValue("a", in.Type, shape...)},
+		Output: []*pb.ValueInfoProto{pb.NewValue("c", out.Type, shape...)}}
 	if weighted {
-		node.Input = append(node.Input, "b")
-		graph.Initializer = []*pb.TensorProto{{Name: proto.String("b"),
-			DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: shape, RawData: uneven(in)}}
+		graph.Initializer = []*pb.TensorProto{pb.NewTensor("b", in.Type, uneven(in), shape...)}
 	}
-	data, err := proto.Marshal(&pb.ModelProto{
-		IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}, Graph: graph})
+	data, err := proto.Marshal(pb.NewModel(graph, 17))
 	if err != nil {
 		panic("profiler: " + err.Error()) // a model of constants
 	}
@@ -120,7 +110,8 @@ func idealUnit(op string, shape []int64, weighted bool) runtime.Unit {
 // gaps plays the traffic on the real executor and lists the times between the end of a layer and the start of the next
 // on one accelerator.
 func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time.Duration, error) {
-	r, err := ex.Run(context.Background(), runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true})
+	o := runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true}
+	r, err := ex.Run(context.Background(), o)
 	if err != nil {
 		return nil, err
 	}

@@ -77,8 +77,8 @@ func continueJournal(f *os.File, head heading) ([]entry, error) {
 		return nil, err
 	}
 	if was != nil && was.Key != head.Key {
-		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: finish it as it was begun, or remove it",
-			was.Created)
+		return nil, fmt.Errorf("it is of %s, of other models, accelerators or settings: "+
+			"finish it as it was begun, or remove it", was.Created)
 	}
 	if err := f.Truncate(size); err != nil {
 		return nil, err

@@ -68,11 +68,11 @@ const (
 
 	// Every so many cycles through all accelerators, one has whole models too, and one has every accelerator measured
 	// next to every other.
-	chainsEvery = 8
-	chainsAt    = 1 // the first round does not count
-	minChains   = 4 // unless the budget ends
-	besideEvery = 8
-	besideAt    = 5
+	chainsEvery  = 8
+	chainsAt     = 1 // the first round does not count
+	minChains    = 4 // unless the budget ends
+	crowdedEvery = 8
+	crowdedAt    = 5
 
 	// enoughEvery is after how many cycles it is asked what need not be timed any more, and leastTimes how often that
 	// has been timed at least.
@@ -122,7 +122,7 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if !slices.ContainsFunc(p.Cells, func(c Cell) bool { return c.Measured() }) {
 		return nil, ctx.Err()
 	}
-	p.warn(WarnPartial, "the measurement was stopped before its end")
+	p.warn(true, WarnPartial, "the measurement was stopped before its end")
 	return p, ctx.Err()
 }
 
@@ -182,7 +182,8 @@ func (m *measurement) open() error {
 func (m *measurement) key() string {
 	h := sha256.New()
 	e := json.NewEncoder(h)
-	e.Encode([]any{version, ort.Version, m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA, m.Accelerators, m.Seed})
+	e.Encode([]any{version, ort.Version, m.Accelerators, m.Seed})
+	e.Encode([]any{m.Host.CPU, m.Host.AllowedCores, m.Host.Kernel, m.Host.CUDA})
 	for _, n := range m.Networks {
 		e.Encode(describe(n))
 		for l := range n.Layers {
@@ -200,7 +201,7 @@ func (m *measurement) close() {
 		all.Go(func() { d.close() })
 	}
 	all.Wait()
-	m.journal.Close() // nil if there is none
+	m.journal.Close() // nil without one
 }
 
 // note writes to the journal.
@@ -285,14 +286,8 @@ func (m *measurement) peaks(ctx context.Context) error {
 		if d.peak != nil {
 			continue
 		}
-		a, err := d.once(ctx, request{Ask: askPeak}, peakTimeout)
-		if err != nil {
+		if err := d.once(ctx, request{Ask: askPeak}, peakTimeout); err != nil {
 			return err
-		}
-		if a.Peak != nil {
-			if err := d.record(entry{Peak: a.Peak}); err != nil {
-				return err
-			}
 		}
 	}
 	return ctx.Err()
@@ -314,11 +309,11 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			return err
 		}
 		m.Progress("measuring", min(1, m.spent().Seconds()/m.Budget.Seconds()))
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
-	if n%besideEvery != besideAt {
+	if n%crowdedEvery != crowdedAt {
 		return nil
 	}
 	for _, d := range m.drivers {
@@ -326,11 +321,9 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			if d == busy {
 				continue
 			}
-			if err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, busy); err != nil {
+			err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, busy)
+			if err := cmp.Or(err, ctx.Err()); err != nil {
 				return err
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
 			}
 		}
 	}
@@ -404,14 +397,8 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if d.gaps != nil || chains == 0 || length > 10*time.Second {
 			continue
 		}
-		a, err := d.once(ctx, request{Ask: askDispatch, For: length}, d.Timeout+10*length)
-		if err != nil {
+		if err := d.once(ctx, request{Ask: askDispatch, For: length}, d.Timeout+10*length); err != nil {
 			return err
-		}
-		if len(a.Times) > 0 {
-			if err := d.record(entry{Gaps: a.Times}); err != nil {
-				return err
-			}
 		}
 	}
 	return ctx.Err()

@@ -65,9 +65,7 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 		return nil, fmt.Errorf("%w: the table has models %s, the profile %s: name those that are the same with a model map",
 			ErrMatch, quoted(t.modelNames()), quoted(p.modelNames()))
 	}
-	if len(left) > 0 {
-		out.warn(WarnImport, "the table's models %s are not in the profile and were left out", quoted(left))
-	}
+	out.warn(len(left) > 0, WarnImport, "the table's models %s are not in the profile and were left out", quoted(left))
 	err := out.fill(func(at cellIndex) Cell {
 		if c := cmp.Or(given[at], p.Cell(at.model, at.layer, at.implementation, at.accelerator)); c != nil {
 			return *c
@@ -111,7 +109,7 @@ func matchLayers(t, model *Model, byOrder bool) ([]int, error) {
 	var out []int
 	if byOrder {
 		if len(t.Layers) != len(model.Layers) {
-			return nil, fmt.Errorf("%w: model %q has %d layers in the table and %d in the profile, which cannot be matched by order",
+			return nil, fmt.Errorf("%w: model %q has %d layers in the table and %d in the profile: they have no common order",
 				ErrMatch, model.Name, len(t.Layers), len(model.Layers))
 		}
 		for i := range t.Layers {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "":
 		os.Exit(m.Run())
-	case "worker":
+	case "process":
 		err = serveFaulty()
 	case "bench":
 		err = serveBench()
@@ -118,7 +118,7 @@ func faultyTask(t *testing.T, env ...string) profiler.Task {
 		t.Fatal(err)
 	}
 	return profiler.Task{Accelerators: specs[1:], Networks: []*runtime.Network{n},
-		Start: func(int) (profiler.Conn, error) { return profiler.Start(as("worker", env...)) }}
+		Start: func(int) (profiler.Conn, error) { return profiler.Start(as("process", env...)) }}
 }
 
 // A layer that takes its process with it, hangs or fails costs its cell and nothing else; one that does it once costs
@@ -158,7 +158,7 @@ func TestFaults(t *testing.T) {
 
 const journalPath = "PROFILER_TEST_JOURNAL"
 
-// measureAndPrint measures with a worker in another process, until killed.
+// measureAndPrint measures with a measuring process, until killed.
 func measureAndPrint() error {
 	if _, err := runtime.Start(""); err != nil {
 		return err
@@ -170,11 +170,11 @@ func measureAndPrint() error {
 	o := options(time.Hour)
 	o.Precision, o.Journal = 1e-9, os.Getenv(journalPath)
 	_, err = profiler.Measure(context.Background(), profiler.Task{Accelerators: specs[1:], Networks: []*runtime.Network{n},
-		Start: func(int) (profiler.Conn, error) { return profiler.Start(as("worker")) }}, o)
+		Start: func(int) (profiler.Conn, error) { return profiler.Start(as("process")) }}, o)
 	return err
 }
 
-// A process that is killed while it measures loses nothing that it had written: the next goes on, and the one after
+// A process that is killed while it measures loses nothing that it had written: the next continues, and the one after
 // that.
 func TestKilled(t *testing.T) {
 	tk := faultyTask(t)
@@ -264,11 +264,11 @@ func TestJournalRefused(t *testing.T) {
 		t.Error(err)
 	}
 	if err := profiler.RemoveJournal(path); err != nil {
-		t.Errorf("there is none any more: %v", err)
+		t.Errorf("removed twice: %v", err)
 	}
 }
 
-// With time for it, every accelerator is measured by two workers, one after the other, which both contribute.
+// With time for it, every accelerator is measured by two processes, one after the other, which both contribute.
 func TestRenewed(t *testing.T) {
 	tk := faultyTask(t)
 	started, start := 0, tk.Start
@@ -283,7 +283,7 @@ func TestRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if started != 2 {
-		t.Errorf("%d workers, want 2", started)
+		t.Errorf("%d processes, want 2", started)
 	}
 	if p.Cells[0].N < 24 || p.Noise == nil {
 		t.Errorf("%d samples of a cell, noise %v", p.Cells[0].N, p.Noise)

@@ -86,7 +86,7 @@ func measure(t *testing.T, budget time.Duration) *profiler.Profile {
 	return p
 }
 
-// Every cell is there with plausible order statistics, or says why not; so is what is measured beside; the document
+// Every cell is there with plausible order statistics, or says why not; so is what is measured in between; the document
 // survives a round trip; the task system follows from it.
 func TestMeasure(t *testing.T) {
 	p := measure(t, 100*time.Millisecond)
@@ -145,7 +145,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// plain sets every cell to the same times, and leaves out what is measured beside.
+// plain sets every cell to the same times, and leaves out what is measured in between.
 func plain(p *profiler.Profile, each time.Duration) {
 	p.Interference, p.Dispatches = nil, nil
 	for i := range p.Cells {
@@ -260,7 +260,7 @@ func TestReadRefuses(t *testing.T) {
 	write("incomplete.json", func(p *profiler.Profile) { p.Cells = p.Cells[1:] })
 	write("double.json", func(p *profiler.Profile) { p.Cells = append(p.Cells, p.Cells[0]) })
 	write("unmeasured.json", func(p *profiler.Profile) { p.Cells[0].N = 0 })
-	write("beside.json", func(p *profiler.Profile) { p.Interference = []profiler.Interference{{Busy: 2}} })
+	write("busy.json", func(p *profiler.Profile) { p.Interference = []profiler.Interference{{Busy: 2}} })
 	for name, content := range map[string][]byte{
 		"cut.json":     data[:len(data)/2],
 		"altered.json": bytes.Replace(data, []byte(`"logical_cores": 2`), []byte(`"logical_cores": 3`), 1),
@@ -270,7 +270,7 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{"cut.json": "damaged", "altered.json": "checksum", "incomplete.json": "cells are there", "double.json": "twice",
-		"unmeasured.json": "not marked partial", "beside.json": "interference 0", "none.json": "no such file"} {
+		"unmeasured.json": "not marked partial", "busy.json": "interference 0", "none.json": "no such file"} {
 		if _, err := profiler.Read(filepath.Join(dir, name)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
@@ -278,7 +278,7 @@ func TestReadRefuses(t *testing.T) {
 }
 
 // A measurement that is cancelled before it has anything gives no profile; one that has something gives that, marked,
-// which can be read and shown but not planned with while cells are missing, and is gone on with.
+// which can be read and shown but not planned with while cells are missing, and is continued.
 func TestMeasureCancelled(t *testing.T) {
 	tk := task(t)
 	ctx, cancel := context.WithCancel(context.Background())

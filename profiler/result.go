@@ -35,8 +35,9 @@ func (m *measurement) profile(partial bool) (*Profile, error) {
 			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
 		}
 	}
-	err := p.fill(func(at cellIndex) Cell {
-		return m.drivers[at.accelerator].cell(place{Do: layerRun, Model: at.model, Layer: at.layer, Implementation: at.implementation})
+	err := p.fill(func(c cellIndex) Cell {
+		at := place{Do: layerRun, Model: c.model, Layer: c.layer, Implementation: c.implementation}
+		return m.drivers[c.accelerator].cell(at)
 	})
 	m.doubt(p)
 	return p, err
@@ -194,39 +195,31 @@ func (m *measurement) noise() *Noise {
 func (m *measurement) doubt(p *Profile) {
 	unstable, failed := 0, 0
 	for i := range p.Cells {
-		if p.Cells[i].Unstable {
-			unstable++
-		}
+		unstable += count(p.Cells[i].Unstable)
 	}
 	for _, d := range m.drivers {
 		for at := range d.dead {
-			if at.Do == layerRun {
-				failed++
-			}
+			failed += count(at.Do == layerRun)
 		}
 	}
-	if failed > 0 {
-		p.warn(WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered",
-			failed, len(p.Cells), attempts)
+	p.warn(failed > 0, WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered",
+		failed, len(p.Cells), attempts)
+	p.warn(unstable > 0, WarnUnstable,
+		"%d of %d cells did not reach %.1f %% precision in %v: the machine is noisy or the budget short",
+		unstable, len(p.Cells), p.Precision*100, p.Took.Round(100*time.Millisecond))
+	if p.Noise != nil {
+		p.warn(p.Noise.Median > p.Precision, WarnNoise,
+			"medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at", 100*p.Noise.Median)
 	}
-	if unstable > 0 {
-		p.warn(WarnUnstable, "%d of %d cells did not reach %.1f %% precision in %v: the machine is noisy or the budget short",
-			unstable, len(p.Cells), p.Precision*100, p.Took.Round(100*time.Millisecond))
-	}
-	if p.Noise != nil && p.Noise.Median > p.Precision {
-		p.warn(WarnNoise, "medians drifted by %.1f %% while measuring (median cell), more than the precision aimed at",
-			100*p.Noise.Median)
-	}
-	if g := p.Host.Governor; g != "" && g != "performance" {
-		p.warn(WarnGovernor, "the frequency governor is %q: set it to \"performance\" for times that can be repeated", g)
-	}
+	g := p.Host.Governor
+	p.warn(g != "" && g != "performance", WarnGovernor,
+		"the frequency governor is %q: set it to \"performance\" for times that can be repeated", g)
 	if !m.begin.IsZero() {
 		m.disturbed(p)
 	}
-	if cores := float64(max(1, p.Host.LogicalCores)); p.Host.Load1m > cores/4 {
-		p.warn(WarnLoad, "the load average was %.1f on %d cores before the measurement began: something else was running",
-			p.Host.Load1m, p.Host.LogicalCores)
-	}
+	p.warn(p.Host.Load1m > float64(max(1, p.Host.LogicalCores))/4, WarnLoad,
+		"the load average was %.1f on %d cores before the measurement began: something else was running",
+		p.Host.Load1m, p.Host.LogicalCores)
 }
 
 // Shares of the measuring time from which on a disturbance is worth a warning.
@@ -238,22 +231,27 @@ const (
 // disturbed warns of what the machine's counters say.
 func (m *measurement) disturbed(p *Profile) {
 	c, took := hostinfo.ReadCounters(hostinfo.This()).Sub(m.counted), time.Since(m.begin)
-	if c.Throttles > 0 {
-		p.warn(WarnThrottled, "the processor was slowed down %d times because it was too hot: let it cool, or lower the load",
-			c.Throttles)
-	}
-	if share := c.Throttled.Seconds() / took.Seconds(); share > muchThrottle {
-		p.warn(WarnThrottled, "the container was kept from running for %.1f %% of the time: raise its CPU quota",
-			100*share)
-	}
-	if share := c.Steal.Seconds() / took.Seconds(); share > muchSteal {
-		p.warn(WarnThrottled, "the hypervisor gave %.1f %% of a core's time to others", 100*share)
-	}
+	p.warn(c.Throttles > 0, WarnThrottled,
+		"the processor was slowed down %d times because it was too hot: let it cool, or lower the load", c.Throttles)
+	throttled, stolen := c.Throttled.Seconds()/took.Seconds(), c.Steal.Seconds()/took.Seconds()
+	p.warn(throttled > muchThrottle, WarnThrottled,
+		"the container was kept from running for %.1f %% of the time: raise its CPU quota", 100*throttled)
+	p.warn(stolen > muchSteal, WarnThrottled, "the hypervisor gave %.1f %% of a core's time to others", 100*stolen)
 	for _, text := range c.GPULimits(took) {
-		p.warn(WarnThrottled, "%s", text)
+		p.warn(true, WarnThrottled, "%s", text)
 	}
 }
 
-func (p *Profile) warn(code, format string, args ...any) {
-	p.Warnings = append(p.Warnings, Warning{code, fmt.Sprintf(format, args...)})
+// warn adds a warning if it is true.
+func (p *Profile) warn(is bool, code, format string, args ...any) {
+	if is {
+		p.Warnings = append(p.Warnings, Warning{code, fmt.Sprintf(format, args...)})
+	}
+}
+
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -20,9 +20,10 @@ import (
 )
 
 // Serve is the work of a measuring process: it opens an accelerator of the task, by index, and answers the requests of
-// a measurement until in ends. The task's accelerators and networks are those of the measurement, in the same order. It
+// a measurement until in ends. The task's accelerators and networks are those of the measurement, in the same order;
+// networks have to be cut in the same places, so that a granularity that measures will not do (see [models.Cut]). Serve
 // takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
-// else.
+// else. See the package's documentation for why.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 	s := &server{Task: t, k: accelerator, wire: newLines(in, out), requests: make(chan request)}
 	defer s.close()

@@ -133,18 +133,18 @@ func (p *Profile) Slowdowns() [][]float64 {
 	if len(p.Interference) == 0 {
 		return nil
 	}
-	out := square[float64](len(p.Accelerators))
+	out := matrix[float64](len(p.Accelerators), len(p.Accelerators))
 	for _, x := range p.Interference {
 		out[x.Accelerator][x.Busy] = max(0, x.Slowdown)
 	}
 	return out
 }
 
-// square is an empty matrix.
-func square[T any](n int) [][]T {
-	out := make([][]T, n)
+// matrix is empty.
+func matrix[T any](rows, columns int) [][]T {
+	out := make([][]T, rows)
 	for i := range out {
-		out[i] = make([]T, n)
+		out[i] = make([]T, columns)
 	}
 	return out
 }
@@ -162,7 +162,7 @@ func (p *Profile) handoff(model int) [][][]time.Duration {
 			continue
 		}
 		if out[h.Layer] == nil {
-			out[h.Layer] = square[time.Duration](len(p.Accelerators))
+			out[h.Layer] = matrix[time.Duration](len(p.Accelerators), len(p.Accelerators))
 		}
 		out[h.Layer][h.From][h.To] = h.P50
 	}
@@ -230,9 +230,7 @@ func (p *Profile) complete() ([][][][]*Cell, error) {
 	}
 	missing := 0
 	for i := range p.Cells {
-		if c := &p.Cells[i]; c.Refused == "" && !c.Measured() {
-			missing++
-		}
+		missing += count(p.Cells[i].Refused == "" && !p.Cells[i].Measured())
 	}
 	if missing > 0 {
 		return nil, fmt.Errorf("%w: %d of %d cells were not measured", ErrPartial, missing, len(p.Cells))

@@ -43,7 +43,7 @@ type TableOptions struct {
 	Source string
 	// Origin says more about where the numbers come from; empty is nothing.
 	Origin string
-	// Clock is the frequency, in Hz, of cycles without a clock_hz of their own.
+	// Clock is the frequency, in Hz, of cycles of rows without clock_hz.
 	Clock float64
 	// Now is when the table is read, for the document; zero means the present.
 	Now time.Time
@@ -177,12 +177,7 @@ func (t *tableBuilder) header(row []string) error {
 			return fmt.Errorf("there is no column %q", need)
 		}
 	}
-	times := 0
-	for _, name := range []string{"latency_us", "latency_ns", "cycles"} {
-		if t.has(name) {
-			times++
-		}
-	}
+	times := count(t.has("latency_us")) + count(t.has("latency_ns")) + count(t.has("cycles"))
 	switch {
 	case times != 1:
 		return fmt.Errorf("%d columns with times, need one of latency_us, latency_ns and cycles", times)

@@ -213,18 +213,18 @@ func TestFromSystem(t *testing.T) {
 	}
 }
 
-const beside = `model,layer,accelerator,implementation,latency_us
+const added = `model,layer,accelerator,implementation,latency_us
 net,/block/convb,npu,,20
 net,/block/conva,npu,,10
 net,/block/conva,npu,fast,5
 `
 
-// A table's accelerators stand beside the measured ones; nothing measured changes.
+// A table's accelerators stand next to the measured ones; nothing measured changes.
 func TestMerge(t *testing.T) {
 	p := synthetic(2, 16, noisy(1, flat))
 	p.Handoffs = []profiler.Handoff{{Layer: 1, From: 0, To: 1, Tensors: 1, P50: 9}}
 	before := roundTrip(t, p)
-	table := readTable(t, beside+"other,l,npu,,1\n", profiler.TableOptions{Source: "npu.csv"})
+	table := readTable(t, added+"other,l,npu,,1\n", profiler.TableOptions{Source: "npu.csv"})
 	got, err := p.Merge(table, profiler.MergeOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -261,9 +261,9 @@ func TestMerge(t *testing.T) {
 		{"counts", "model,layer,accelerator,latency_us\nnet,x,npu,1\n", profiler.MergeOptions{ByOrder: true}, "1 layers in the table and 2 in the profile"},
 		{"an accelerator twice", "model,layer,accelerator,latency_us\nnet,x,a,1\n", profiler.MergeOptions{}, `an accelerator "a" already`},
 		{"no model", "model,layer,accelerator,latency_us\nx,x,npu,1\n", profiler.MergeOptions{}, `models "x", the profile "net"`},
-		{"a map from nothing", beside, profiler.MergeOptions{Models: map[string]string{"y": "net"}}, `no model "y"`},
-		{"a map to nothing", beside, profiler.MergeOptions{Models: map[string]string{"net": "y"}}, `no model "y"`},
-		{"two to one", strings.ReplaceAll(beside, "net,/block/convb", "x,/block/convb"), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}}, "layers in the table"},
+		{"a map from nothing", added, profiler.MergeOptions{Models: map[string]string{"y": "net"}}, `no model "y"`},
+		{"a map to nothing", added, profiler.MergeOptions{Models: map[string]string{"net": "y"}}, `no model "y"`},
+		{"two to one", strings.ReplaceAll(added, "net,/block/convb", "x,/block/convb"), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}}, "layers in the table"},
 	} {
 		if _, err := p.Merge(readTable(t, c.table, profiler.TableOptions{}), c.o); !errors.Is(err, profiler.ErrMatch) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.says)
@@ -292,7 +292,7 @@ func TestMerge(t *testing.T) {
 	}
 	p.Models, p.Cells = p.Models[:1], p.Cells[:4]
 	// By order and under another name, the first row is the first layer.
-	got, err = p.Merge(readTable(t, strings.ReplaceAll(beside, "net", "x"), profiler.TableOptions{}), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
+	got, err = p.Merge(readTable(t, strings.ReplaceAll(added, "net", "x"), profiler.TableOptions{}), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // The profile of a CPU and a GPU has a time for every layer on both, what the copies between their memories cost in
-// both directions at every cut, and the chain of the GPU's layers beside the whole model.
+// both directions at every cut, and the chain of the GPU's layers and the whole model.
 func TestMeasureWebGPU(t *testing.T) {
 	orttest.WebGPU(t)
 	n, err := network()

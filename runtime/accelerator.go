@@ -137,7 +137,8 @@ type Local struct {
 }
 
 func (s Spec) config() ort.Config {
-	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores,
+	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads),
+		Cores:   s.Cores,
 		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}.ForLayers()
 }
 
@@ -244,7 +245,8 @@ func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
 	}
 	a.trace.add(a.spec.Name, u, s)
-	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)), out: make([]ort.Value, len(u.Outputs))}, nil
+	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)),
+		out: make([]ort.Value, len(u.Outputs))}, nil
 }
 
 func names(ts []models.Tensor) []string {

@@ -235,7 +235,8 @@ func TestDeviceLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := check(t, r)
-		if m.Failed == 0 || m.Met+m.Late+m.Failed+m.Dropped != m.Released || m.Models[1].Met+m.Models[1].Late != m.Models[1].Released {
+		if m.Failed == 0 || m.Met+m.Late+m.Failed+m.Dropped != m.Released ||
+			m.Models[1].Met+m.Models[1].Late != m.Models[1].Released {
 			t.Errorf("totals %+v", m.Totals)
 		}
 		for reason := range m.Models[0].DropReasons {

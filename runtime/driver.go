@@ -64,11 +64,13 @@ func (e *Executor) newDriver(o Options, arrivals []traffic.Arrival, open bool) (
 }
 
 func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open bool) (*driver, error) {
-	o.Policy = cmp.Or(o.Policy, DefaultPolicy)
 	of := o.NewPolicy
 	if of == nil {
+		o.Policy = cmp.Or(o.Policy, DefaultPolicy)
 		of = policy.Named(o.Policy)
 	}
+	o.Policy = cmp.Or(o.Policy, "unnamed")
+	o.FreeCore = o.FreeCore || e.freeCore
 	if o.Hang == nil {
 		o.Hang = func(x sched.Dispatch) time.Duration { return max(time.Second, 10*e.tables.Cost(x)) }
 	}

@@ -39,7 +39,8 @@ func Example() {
 	defer executor.Close(ctx)
 	input := tensor.New(tensor.WithShape(1, 1, 49, 10), tensor.Of(tensor.Float32))
 	for range 3 {
-		pending, err := executor.Submit(ctx, "kws", runtime.Tensors{"input": input}, runtime.RequestOptions{Deadline: time.Second})
+		pending, err := executor.Submit(ctx, "kws", runtime.Tensors{"input": input},
+			runtime.RequestOptions{Deadline: time.Second})
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -25,6 +25,7 @@ const inputSets = 4
 // with Run, requests as they come with Submit. It does one of them at a time.
 type Executor struct {
 	options  Options // of Submit, unless Serve says otherwise
+	freeCore bool    // the accelerators leave one over, whatever options say
 	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
 	serving  atomic.Pointer[driver]
 	stopped  atomic.Bool
@@ -45,8 +46,9 @@ type Executor struct {
 // data of requests that bring none. Programs and accelerators stay the
 // caller's; [Open] makes an executor that owns them.
 func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
-		inputs: make([][][]*Tensor, len(programs)), options: Options{Policy: DefaultPolicy}}
+	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)),
+		made:   make([]atomic.Int64, len(programs)),
+		inputs: make([][][]*Tensor, len(programs))}
 	if len(programs) > 0 {
 		e.accs = programs[0].accs
 	}
@@ -90,17 +92,20 @@ func (e *Executor) check() error {
 			continue
 		}
 		if other, taken := queues[m.Queue()]; taken {
-			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: keep one of them", other, a.Name(), m.Queue())
+			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: "+
+				"keep one of them", other, a.Name(), m.Queue())
 		}
 		queues[m.Queue()] = a.Name()
 	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]
 		if p.Network.Name != model.Name || !slices.EqualFunc(p.accs, e.accs, sameName) {
-			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m, model.Name, p.Network.Name)
+			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m,
+				model.Name, p.Network.Name)
 		}
 		if len(model.Layers) != len(p.Network.Layers) {
-			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers), len(p.Network.Layers))
+			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers),
+				len(p.Network.Layers))
 		}
 		for l, layer := range model.Layers {
 			if len(layer.Implementations) > p.Implementations(l) {
@@ -110,7 +115,8 @@ func (e *Executor) check() error {
 			for i, im := range layer.Implementations {
 				for k, c := range im.Latency {
 					if c != sched.Unavailable && !p.Runs(l, i, k) {
-						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused(l, i, k))
+						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name,
+							e.accs[k].Name(), p.Refused(l, i, k))
 					}
 				}
 			}
@@ -131,32 +137,38 @@ func (e *Executor) Models() []string {
 // Model is the model of this name, which tells its inputs and outputs; nil if
 // there is none.
 func (e *Executor) Model(name string) *models.Model {
-	for _, p := range e.programs {
-		if p.Network.Name == name {
-			return p.Network.Model
-		}
+	if m := e.index(name); m >= 0 {
+		return e.programs[m].Network.Model
 	}
 	return nil
 }
 
 func sameName(a, b Accelerator) bool { return a.Name() == b.Name() }
 
-// SetInputs replaces the input data that a model's requests cycle through, a
-// tensor for every model input in each set. The tensors become the executor's,
-// which closes them.
-func (e *Executor) SetInputs(model int, sets [][]*Tensor) error {
-	want := e.programs[model].Network.Model.Inputs()
-	if len(sets) == 0 {
-		return fmt.Errorf("inputs of model %q: there is none", e.programs[model].Network.Name)
+// SetInputs replaces the inputs that a model's requests cycle through when they
+// bring none. The executor reads them where they are. It must not run or serve.
+func (e *Executor) SetInputs(model string, sets []Tensors) error {
+	m := e.index(model)
+	if m < 0 || len(sets) == 0 {
+		return fmt.Errorf("inputs of model %q: there is no such model, or no input", model)
 	}
+	var wrapped [][]*Tensor
 	for _, set := range sets {
-		if err := fits(set, want); err != nil {
-			return fmt.Errorf("inputs of model %q: %w", e.programs[model].Network.Name, err)
+		ts, err := set.wrap(e.programs[m].Network.Model.Inputs())
+		if err != nil {
+			closeAll(wrapped)
+			return fmt.Errorf("inputs of model %q: %w", model, err)
 		}
+		wrapped = append(wrapped, ts)
 	}
-	closeAll(e.inputs[model])
-	e.inputs[model] = sets
+	closeAll(e.inputs[m])
+	e.inputs[m] = wrapped
 	return nil
+}
+
+// index is that of the model of this name, or -1.
+func (e *Executor) index(model string) int {
+	return slices.IndexFunc(e.programs, func(p *Program) bool { return p.Network.Name == model })
 }
 
 // Close stops serving (see Stop) and frees the executor's tensors, and what
@@ -213,10 +225,10 @@ type Options struct {
 	// Samples is how many finished requests of each model keep their outputs
 	// for verification, spread over the run.
 	Samples int
-	// FreeCore says that a core is left over by the accelerators: a thread of
-	// its own then notices releases on time even while all accelerators are
-	// busy. Without one, releases are noticed at the ends of layers and by idle
-	// workers.
+	// FreeCore says that the accelerators leave a core over; what Open opened
+	// knows by itself. Another thread then notices releases on time even while
+	// all accelerators are busy. Without one, releases are noticed at the ends of
+	// layers and by idle workers.
 	FreeCore bool
 	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to
 	// 99) for the workers. Where it is refused the run goes on without, and a
@@ -308,20 +320,4 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	r := d.end()
 	r.Interrupted = ctx.Err() != nil
 	return r, nil
-}
-
-// fits checks tensors against a model's inputs.
-func fits(have []*Tensor, want []models.Tensor) error {
-	if len(have) != len(want) {
-		return fmt.Errorf("%d tensors, the model has %d", len(have), len(want))
-	}
-	for i, t := range have {
-		if t == nil || t.value == nil {
-			return fmt.Errorf("tensor %d (%s) is missing or closed", i, want[i].Name)
-		}
-		if t.Type != want[i].Type || t.Block != 0 || !slices.Equal(t.Shape, want[i].Shape) {
-			return fmt.Errorf("tensor %d is %v%v, the model has %v", i, t.Type, t.Shape, want[i])
-		}
-	}
-	return nil
 }

@@ -217,7 +217,8 @@ func TestVariantsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy", ONNX: data, Inputs: n.Layers[1].Inputs, Outputs: n.Layers[1].Outputs}}}
+	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy", ONNX: data, Inputs: n.Layers[1].Inputs,
+		Outputs: n.Layers[1].Outputs}}}
 	b.add(t, n)
 	s := b.system(func(_, layer, implementation, _ int) time.Duration {
 		if layer == 1 && implementation == 0 {
@@ -321,8 +322,10 @@ func TestRefusedLayer(t *testing.T) {
 		}
 	}
 
-	all := []runtime.Accelerator{faulty{Accelerator: b.accs[0], refuse: first}, faulty{Accelerator: b.accs[1], refuse: first}}
-	if _, err := runtime.Prepare(n, all, nil); err == nil || !strings.Contains(err.Error(), "runs on no accelerator: refused by the test") {
+	all := []runtime.Accelerator{faulty{Accelerator: b.accs[0], refuse: first},
+		faulty{Accelerator: b.accs[1], refuse: first}}
+	if _, err := runtime.Prepare(n, all, nil); err == nil ||
+		!strings.Contains(err.Error(), "runs on no accelerator: refused by the test") {
 		t.Errorf("prepare: %v", err)
 	}
 
@@ -333,7 +336,8 @@ func TestRefusedLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runtime.NewExecutor(tables, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
+	if _, err := runtime.NewExecutor(tables, b.programs, 1); err == nil ||
+		!strings.Contains(err.Error(), "refused by the test") {
 		t.Errorf("new executor: %v", err)
 	}
 }
@@ -403,7 +407,8 @@ func TestNewTensorRefusesWrongSize(t *testing.T) {
 	orttest.Start(t)
 	n := network(t, "model")
 	info := n.Model.Inputs()[0]
-	if _, err := runtime.NewTensor(info, make([]byte, info.Bytes()-1)); err == nil || !strings.Contains(err.Error(), info.Name) {
+	if _, err := runtime.NewTensor(info, make([]byte, info.Bytes()-1)); err == nil ||
+		!strings.Contains(err.Error(), info.Name) {
 		t.Errorf("%v, want an error that names %s", err, info.Name)
 	}
 }
@@ -487,7 +492,8 @@ func TestSearchBeside(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	for _, free := range []bool{false, true} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000, FreeCore: free})
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000,
+			FreeCore: free})
 		if err != nil {
 			t.Fatal(err)
 		}

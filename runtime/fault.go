@@ -71,14 +71,16 @@ func ParseFault(text string) (Fault, error) {
 		case "by":
 			f.By, err = strconv.ParseFloat(value, 64)
 		default:
-			return Fault{}, fmt.Errorf("fault %q: unknown key %q, have accelerator, model, layer, p, after, times, for, by", text, key)
+			return Fault{}, fmt.Errorf("fault %q: unknown key %q, have accelerator, model, layer, p, after, times, for, by",
+				text, key)
 		}
 		if err != nil {
 			return Fault{}, fmt.Errorf("fault %q: %s: %q is no value of it", text, key, value)
 		}
 	}
 	if !(f.P > 0 && f.P <= 1) || f.After < 0 || f.Times < 0 || f.For < 0 || !(f.By >= 1 && f.By <= 1000) {
-		return Fault{}, fmt.Errorf("fault %q: p is above 0 and at most 1, after, times and for are not negative, by is 1 to 1000", text)
+		return Fault{}, fmt.Errorf("fault %q: p is above 0 and at most 1, after, times and for are not negative, "+
+			"by is 1 to 1000", text)
 	}
 	return f, nil
 }

@@ -148,7 +148,8 @@ type recording struct {
 }
 
 func newRecording(expected int) *recording {
-	return &recording{full: make([]eventlog.Buffer, 0, 1<<10), now: newChunk(max(expected, chunkRecords)), spare: make(chan eventlog.Buffer, 1), used: make(chan struct{}, 1)}
+	return &recording{full: make([]eventlog.Buffer, 0, 1<<10), now: newChunk(max(expected, chunkRecords)),
+		spare: make(chan eventlog.Buffer, 1), used: make(chan struct{}, 1)}
 }
 
 func newChunk(n int) eventlog.Buffer {

@@ -159,7 +159,8 @@ func kinds(t *testing.T, f func(t *testing.T, open func(t *testing.T, name strin
 
 // beside is a bench of the device and CPU accelerators with blocked and plain
 // layouts; wrap, if not nil, stands between the device and the runtime.
-func beside(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Accelerator, granularities ...string) *bench {
+func beside(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Accelerator,
+	granularities ...string) *bench {
 	t.Helper()
 	b := &bench{accs: []runtime.Accelerator{d}}
 	if wrap != nil {

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,8 +20,7 @@ import (
 // OpenOptions say how a plan is opened, and, with [Options], how the requests
 // of [Executor.Submit] are scheduled.
 type OpenOptions struct {
-	// Options hold from the first request on. An empty Policy is "terastal";
-	// FreeCore is found out and need not be set.
+	// Options hold from the first request on.
 	Options
 	// Root is a folder that models may be read from, besides the plan's own.
 	Root string
@@ -81,9 +79,7 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
 	e.owned = l.close
-	e.options = o.Options
-	e.options.Policy = cmp.Or(o.Policy, DefaultPolicy)
-	e.options.FreeCore = o.FreeCore || FreeCore(l.specs())
+	e.options, e.freeCore = o.Options, FreeCore(l.specs())
 	return e, nil
 }
 
@@ -192,7 +188,8 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 			return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 		}
 		if sum != s.LibrarySHA256 {
-			return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name, path)
+			return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
+				path)
 		}
 	}
 	if l.Engines != "" && a.Cache != "off" {
@@ -215,7 +212,8 @@ func (s Spec) Plugin(given map[string]string) (string, error) {
 	}
 	path := ort.Installed(provider)
 	if path == "" && slices.Contains(ort.Installable(), provider) {
-		return "", fmt.Errorf("accelerator %q: the %s provider is not installed: scripts/setup-onnxruntime.sh --with %[2]s does it", s.Name, provider)
+		return "", fmt.Errorf("accelerator %q: the %s provider is not installed: "+
+			"scripts/setup-onnxruntime.sh --with %[2]s does it", s.Name, provider)
 	}
 	return path, nil
 }
@@ -237,7 +235,8 @@ func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
 }
 
 // Emulated lists the latencies of an emulated accelerator for a plan.
-func Emulated(networks []*Network, latency func(Unit) (time.Duration, bool)) map[string]map[string]map[string]time.Duration {
+func Emulated(networks []*Network,
+	latency func(Unit) (time.Duration, bool)) map[string]map[string]map[string]time.Duration {
 	out := map[string]map[string]map[string]time.Duration{}
 	for _, n := range networks {
 		out[n.Name] = map[string]map[string]time.Duration{}
@@ -262,7 +261,8 @@ func (l *loader) network(m int) (*Network, error) {
 		return nil, err
 	}
 	if model.SHA256() != p.SHA256 {
-		return nil, fmt.Errorf("%s has SHA-256 %.12s, the plan was made for %.12s; plan again", p.Source, model.SHA256(), p.SHA256)
+		return nil, fmt.Errorf("%s has SHA-256 %.12s, the plan was made for %.12s; plan again", p.Source, model.SHA256(),
+			p.SHA256)
 	}
 	cut, err := models.ParseGranularity(p.Cut)
 	if err != nil {
@@ -350,7 +350,8 @@ func find(name string, folders []string) (string, error) {
 // attach makes a model's variants its implementations.
 func (l *loader) attach(n *Network, v *plan.Variants) error {
 	if l.Arithmetic != "" && v.Arithmetic != "" && v.Arithmetic != l.Arithmetic {
-		return fmt.Errorf("its variants were proven for %s 8-bit arithmetic, this processor's is %s; prove them again", v.Arithmetic, l.Arithmetic)
+		return fmt.Errorf("its variants were proven for %s 8-bit arithmetic, this processor's is %s; prove them again",
+			v.Arithmetic, l.Arithmetic)
 	}
 	return n.Attach(v.Chosen, func(file string) ([]byte, error) { return readIn(l.folders[0], file) })
 }

@@ -35,7 +35,7 @@ func (s *seeker) use(p sched.Policy, freeCore bool, accelerators int) {
 	if !freeCore { // searches run on the accelerators' cores
 		share = 1 / float64(accelerators)
 	}
-	s.search = s.policy.Beside(share)
+	s.search = s.policy.Detach(share)
 }
 
 // tell leaves mail for the thread. The caller holds the lock.

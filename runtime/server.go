@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"gorgonia.org/tensor"
@@ -102,7 +101,7 @@ func (e *Executor) Submit(ctx context.Context, model string, inputs Tensors, o R
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	m := slices.IndexFunc(e.programs, func(p *Program) bool { return p.Network.Name == model })
+	m := e.index(model)
 	if m < 0 {
 		return nil, fmt.Errorf("submit: there is no model %q", model)
 	}
@@ -126,9 +125,9 @@ func (e *Executor) Submit(ctx context.Context, model string, inputs Tensors, o R
 
 // take checks the request's tensors and wraps them.
 func (p *Pending) take(inputs Tensors) error {
-	n := p.program.Network
+	m := p.program.Network.Model
 	if p.outputs != nil {
-		out, err := memoryOfTensors(p.outputs, n.Model.Outputs())
+		out, err := p.outputs.memory(m.Outputs())
 		if err != nil {
 			return fmt.Errorf("outputs: %w", err)
 		}
@@ -137,38 +136,45 @@ func (p *Pending) take(inputs Tensors) error {
 	if inputs == nil {
 		return nil
 	}
-	wanted := n.Model.Inputs()
-	data, err := memoryOfTensors(inputs, wanted)
+	ts, err := inputs.wrap(m.Inputs())
 	if err != nil {
 		return fmt.Errorf("inputs: %w", err)
 	}
-	for i, info := range wanted {
-		t, err := NewTensor(info, data[i])
-		if err != nil {
-			p.free()
-			return fmt.Errorf("inputs: %w", err)
-		}
-		p.inputs = append(p.inputs, t)
-	}
+	p.inputs = ts
 	return nil
 }
 
 // free gives the wrapping of the inputs back.
 func (p *Pending) free() {
-	for _, t := range p.inputs {
-		t.Close()
-	}
+	closeAll([][]*Tensor{p.inputs})
 	p.inputs = nil
 }
 
-// memoryOfTensors is the memory of tensors in a model's order.
-func memoryOfTensors(have Tensors, want []models.Tensor) ([][]byte, error) {
-	if len(have) != len(want) {
-		return nil, fmt.Errorf("%d tensors, the model has %d", len(have), len(want))
+// wrap makes tensors over the same memory, in a model's order, for kernels. The
+// caller closes them.
+func (ts Tensors) wrap(want []models.Tensor) (out []*Tensor, err error) {
+	data, err := ts.memory(want)
+	for i := 0; err == nil && i < len(want); i++ {
+		var t *Tensor
+		if t, err = NewTensor(want[i], data[i]); err == nil {
+			out = append(out, t)
+		}
+	}
+	if err != nil {
+		closeAll([][]*Tensor{out})
+		return nil, err
+	}
+	return out, nil
+}
+
+// memory is where the tensors' data lie, in a model's order.
+func (ts Tensors) memory(want []models.Tensor) ([][]byte, error) {
+	if len(ts) != len(want) {
+		return nil, fmt.Errorf("%d tensors, the model has %d", len(ts), len(want))
 	}
 	out := make([][]byte, len(want))
 	for i, info := range want {
-		t := have[info.Name]
+		t := ts[info.Name]
 		if t == nil {
 			return nil, fmt.Errorf("there is no tensor %q", info.Name)
 		}

@@ -138,7 +138,8 @@ func TestSubmitRefuses(t *testing.T) {
 		{name, inputs, runtime.RequestOptions{Outputs: inputs}, `outputs: there is no tensor "output"`},
 		{name, nil, runtime.RequestOptions{Outputs: runtime.Tensors{"output": other}}, `outputs: "output"`},
 	} {
-		if _, err := e.Submit(context.Background(), c.model, c.inputs, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := e.Submit(context.Background(), c.model, c.inputs, c.o); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c, err, c.want)
 		}
 	}

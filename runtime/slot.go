@@ -220,7 +220,8 @@ func (s *Slot) RunBetween(layer, implementation, accelerator int) error {
 		return err
 	}
 	for _, i := range variant.out {
-		if other := p.tensors[i].twin; other >= 0 && slices.Contains(original.out, other) && !slices.Contains(original.out, i) {
+		if other := p.tensors[i].twin; other >= 0 && slices.Contains(original.out, other) &&
+			!slices.Contains(original.out, i) {
 			if err := s.Convert(other); err != nil {
 				return err
 			}

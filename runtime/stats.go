@@ -167,7 +167,8 @@ func newGCMeter() *gcMeter {
 func (g *gcMeter) read() GCStats {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
-	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs), Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
+	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs),
+		Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
 	// The last 256 pauses are kept.
 	for n := range min(s.Collections, len(m.PauseNs)) {
 		s.Longest = max(s.Longest, time.Duration(m.PauseNs[(int(m.NumGC)-1-n)%len(m.PauseNs)]))

@@ -23,15 +23,18 @@ func tiny(t testing.TB, name string) *runtime.Network {
 	t.Helper()
 	value := func(name string) *pb.ValueInfoProto {
 		dim := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 8}}
-		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
-			ElemType: proto.Int32(1), Shape: &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{dim}}}}}}
+		return &pb.ValueInfoProto{Name: proto.String(name),
+			Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
+				ElemType: proto.Int32(1), Shape: &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{dim}}}}}}
 	}
 	node := func(op, in, out string) *pb.NodeProto {
 		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")}, Output: []*pb.ValueInfoProto{value("y")},
-			Node: []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")}}})
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8),
+		OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")},
+			Output: []*pb.ValueInfoProto{value("y")},
+			Node:   []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +101,8 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 		}
 		// A few per second of helpers, and one for every 16384 records kept.
 		if per := (many - few) / (manyLayers - fewLayers); per > 0.02 {
-			t.Errorf("%s: %.3f objects are allocated per layer (%.0f for %.0f, %.0f for %.0f)", policy, per, few, fewLayers, many, manyLayers)
+			t.Errorf("%s: %.3f objects are allocated per layer (%.0f for %.0f, %.0f for %.0f)", policy, per, few, fewLayers,
+				many, manyLayers)
 		}
 	}
 }

@@ -37,8 +37,9 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	if err != nil {
 		return nil, err
 	}
-	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()}, journal: journal{log: newRecording(0), stats: e.newStats()},
-		taken: make([]int, len(e.programs)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
+		journal: journal{log: newRecording(0), stats: e.newStats()},
+		taken:   make([]int, len(e.programs)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
@@ -61,7 +62,8 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	}
 	u.stopAt(ctx)
 	u.requests.Wait()
-	r := &Result{Log: u.log(), Started: u.start, Stats: u.journal.stats, Samples: u.journal.samples.kept, Interrupted: ctx.Err() != nil, GC: meter.read()}
+	r := &Result{Log: u.log(), Started: u.start, Stats: u.journal.stats, Samples: u.journal.samples.kept,
+		Interrupted: ctx.Err() != nil, GC: meter.read()}
 	r.Stats.At = u.since()
 	return r, u.failed
 }
@@ -204,7 +206,8 @@ func (u *unscheduled) follow(model int, completed bool) {
 		u.own++
 	}
 	for m := range sys.Models {
-		if tr := sys.Models[m].Trigger; completed && tr != nil && tr.Parent == sys.Models[model].Name && u.rng.Float64() < tr.Probability {
+		if tr := sys.Models[m].Trigger; completed && tr != nil && tr.Parent == sys.Models[model].Name &&
+			u.rng.Float64() < tr.Probability {
 			u.release(u.own, m, u.now)
 			u.own++
 		}
@@ -250,6 +253,8 @@ func (u *unscheduled) log() *eventlog.Log {
 		sys.Models = append(sys.Models, sched.Model{Name: g.Name, Deadline: g.Deadline, Trigger: g.Trigger,
 			Layers: []sched.Layer{{Name: "whole", Implementations: []sched.Implementation{im}}}})
 	}
-	return &eventlog.Log{Records: u.journal.log.all(), Header: eventlog.Header{Driver: eventlog.Real, Policy: Unscheduled, Drop: sched.DropNone.String(), Queue: u.opts.Queue,
-		Seed: t.Seed, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration, System: sys, Rates: t.Rates, Duration: t.Duration}}
+	return &eventlog.Log{Records: u.journal.log.all(), Header: eventlog.Header{Driver: eventlog.Real, Policy: Unscheduled,
+		Drop: sched.DropNone.String(), Queue: u.opts.Queue,
+		Seed: t.Seed, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration, System: sys,
+		Rates: t.Rates, Duration: t.Duration}}
 }

@@ -48,7 +48,8 @@ func (t *Tables) Clone() *Tables {
 	c.models = slices.Clone(t.models)
 	for i := range c.models {
 		m := &c.models[i]
-		m.latency, m.remain, m.best, m.mean = slices.Clone(m.latency), slices.Clone(m.remain), slices.Clone(m.best), slices.Clone(m.mean)
+		m.latency, m.mean = slices.Clone(m.latency), slices.Clone(m.mean)
+		m.remain, m.best = slices.Clone(m.remain), slices.Clone(m.best)
 	}
 	return &c
 }

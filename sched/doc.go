@@ -1,29 +1,68 @@
-// Package sched is the pure core of Terastal: the task system, virtual
-// budgets, the event engine and the scheduling policies.
+// Package sched is the pure core of Terastal: the task system, virtual budgets,
+// the engine and the published scheduling policies. It has no clock, no
+// goroutine, no log, no global state and no random source: the same inputs give
+// the same outputs, to the byte.
 //
-// A [System] says what is known offline: accelerators, models, their layers
-// and, for every layer, the implementations (the original and its variants)
-// with their latency on every accelerator. [Compile] turns it into dense
-// [Tables]. An [Engine] is a state machine over them: [Engine.Step] takes one
-// [Event] (a release, a completion, a failure, an accelerator going down or up)
+// # How the pieces fit
+//
+// A [System] says what is known before the first request: accelerators, models,
+// their layers and, for every layer, the implementations (the original and its
+// variants) with their latency on every accelerator. [Compile] turns it into
+// [Tables], dense arrays with what follows from the system: the virtual budgets
+// of Algorithm 1 ([ComputeBudgets]), remaining times, the sets of variants that
+// keep the accuracy promise.
+//
+// An [Engine] is a state machine over the tables. [Engine.Step] takes one [Event]
+// (a release, a completion, a failure, an accelerator that leaves or comes back)
 // and returns the dispatches to start now. Whoever drives it decides what time
-// is: package sched/sim produces the events in virtual time, package runtime
-// from real accelerators. A [Recorder] sees everything that happens; both
-// drivers write the same records.
+// is: package sched/sim makes the events in virtual time, package runtime takes
+// them from real accelerators. Instants and durations are time.Duration values in
+// integer nanoseconds; instants count from the start of the run and never go
+// back. Ties are broken explicitly: jobs in order of arrival, accelerators and
+// implementations by index.
 //
-// Instants and durations are time.Duration values in integer nanoseconds;
-// instants count from the start of the run. The package has no clock, no
-// goroutine, no log, no global state and no random source of its own: the same
-// inputs give the same outputs, to the byte. Ties are broken explicitly: jobs
-// in order of arrival, accelerators and implementations by index.
+// A [Recorder] sees everything that happens. Both drivers write the same records,
+// and package sched/eventlog computes every view from them. A recorded run that is
+// replayed makes the same decisions again.
 //
-// The method is that of arXiv 2606.06818 (RTCSA 2026): virtual budgets are its
-// Algorithm 1 ([ComputeBudgets]), the online scheduler its Algorithm 2 (policy
-// "terastal").
+//	System --Compile--> Tables --New--> Engine <--Event-- driver
+//	                                      |  \--Dispatch-->
+//	                                      v
+//	                                    Record --> log, views, replay
 //
-// Two policies are our own. Priced EDF ("pedf") weighs accelerators by the shadow
-// prices of the fluid linear program ([Tables.NewPricing]) and admits requests by
-// Moore and Hodgson's rule. Rollouts ("rollout") simulate many rules ahead on a
-// copy of the engine's state, and dispatch by the best; the searches can run
-// beside the engine, on another goroutine ([Search]).
+// The method is that of arXiv 2606.06818 (RTCSA 2026): its Algorithm 1 makes the
+// budgets, its Algorithm 2 is the policy [Terastal]. [FCFS], [EDF], [LLF] and
+// [HEFT] are what it is compared with. Package sched/policy has more policies and
+// finds all of them by name; sched/traffic makes arrivals; sched/fluid bounds what
+// any schedule can do.
+//
+// # Writing a policy
+//
+// A [Policy] has one method: Select reads the [State] and appends a [Choice] for
+// every layer to start now. A [Constructor] makes it, and is what [Config] takes:
+//
+//	func New(c sched.Config) (sched.Policy, error) { return &mine{c.Tables}, nil }
+//
+//	func (p *mine) Select(s *sched.State, out []sched.Choice) []sched.Choice {
+//		for i := range s.Jobs {
+//			j := &s.Jobs[i]
+//			if j.Waiting() && s.Idle(0) && len(out) == 0 {
+//				out = append(out, sched.Choice{Job: int32(i)}) // the original, on accelerator 0
+//			}
+//		}
+//		return out
+//	}
+//
+// What a policy asks the tables, [ModelTable] answers without an allocation: how
+// long an implementation takes with the handoff ([ModelTable.Cost]), which
+// variants a request may still use ([ModelTable.Allowed]), how long the rest takes
+// ([ModelTable.Remaining]), when the layer is due ([ModelTable.VirtualDeadline]).
+// Select must neither change nor keep the state, and should not allocate: it runs
+// between the end of one layer and the start of the next. The engine panics at a
+// choice against the contract of Select.
+//
+// Two interfaces are optional. An [Observer] is told how long layers took and how
+// jobs ended, and may give up jobs. A [Searcher] lets the driver run its searches
+// on a core that is free. A policy that simulates ahead before it decides does so
+// in a [Lookahead]. Policies of this project use nothing else.
 package sched

@@ -34,7 +34,7 @@ type Config struct {
 	// Adapt corrects the tables' latencies towards what completions report, so
 	// that predictions follow a machine that becomes slower or faster: a moving
 	// average over about 16 runs, kept between half and four times the profile.
-	// The engine and its policy then have tables of their own.
+	// The engine and its policy then work on a copy of the tables.
 	Adapt bool
 }
 
@@ -132,8 +132,8 @@ type Engine struct {
 	overdue    time.Duration // no job's deadline is before it
 	stopped    bool
 	event      EventKind // of the current step
-	own        int64     // ID of the next job of its own
-	due        []int32   // models of which this step causes a release of its own
+	own        int64     // ID of the next job that it releases by itself
+	due        []int32   // models of which it releases a job in this step
 	adapt      *adaptation
 	choices    []Choice
 	dispatches []Dispatch
@@ -403,7 +403,8 @@ func (e *Engine) occupy(c *Choice) {
 	}
 	cost := m.Cost(j, c.Implementation, k)
 	if cost >= Never {
-		broken("implementation %d of layer %d of model %d does not run on accelerator %d", c.Implementation, j.Layer, j.Model, k)
+		broken("implementation %d of layer %d of model %d does not run on accelerator %d",
+			c.Implementation, j.Layer, j.Model, k)
 	}
 	if e.slow != 1 {
 		cost = time.Duration(e.slow * float64(cost))

@@ -53,10 +53,12 @@ func TestAdaptedSums(t *testing.T) {
 	s.Accelerators = []string{"x", "y"}
 	m := Model{Name: "m", Deadline: time.Second, Variants: 1, Valid: []VariantSet{1}}
 	for l := range 5 {
-		layer := Layer{Name: fmt.Sprint(l), Implementations: []Implementation{{Name: "o", Latency: []time.Duration{1000, 1500}}}}
+		layer := Layer{Name: fmt.Sprint(l), Implementations: []Implementation{{Name: "o",
+			Latency: []time.Duration{1000, 1500}}}}
 		if l == 2 {
 			layer.Implementations[0].Latency[1] = Unavailable
-			layer.Implementations = append(layer.Implementations, Implementation{Name: "v", Variant: 1, Latency: []time.Duration{800, 600}})
+			layer.Implementations = append(layer.Implementations,
+				Implementation{Name: "v", Variant: 1, Latency: []time.Duration{800, 600}})
 		}
 		m.Layers = append(m.Layers, layer)
 	}
@@ -88,7 +90,8 @@ func TestAdaptedSums(t *testing.T) {
 						latency[k] = Unavailable
 					}
 				}
-				layer.Implementations = append(layer.Implementations, Implementation{Variant: m.Layers[l].Implementations[r-got.row[l]].Variant, Latency: latency})
+				layer.Implementations = append(layer.Implementations,
+					Implementation{Variant: m.Layers[l].Implementations[r-got.row[l]].Variant, Latency: latency})
 			}
 			fresh.Layers = append(fresh.Layers, layer)
 		}
@@ -98,14 +101,16 @@ func TestAdaptedSums(t *testing.T) {
 		}
 		w := &want.models[0]
 		if !slices.Equal(got.remain, w.remain) || !slices.Equal(got.best, w.best) || !slices.Equal(got.mean, w.mean) {
-			t.Fatalf("after row %d: remain %v best %v mean %v, want %v %v %v", row, got.remain, got.best, got.mean, w.remain, w.best, w.mean)
+			t.Fatalf("after row %d: remain %v best %v mean %v, want %v %v %v", row, got.remain, got.best, got.mean, w.remain,
+				w.best, w.mean)
 		}
 	}
 	again, err := Compile(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, w := &original.models[0], &again.models[0]; !slices.Equal(o.latency, w.latency) || !slices.Equal(o.best, w.best) || !slices.Equal(o.remain, w.remain) || !slices.Equal(o.mean, w.mean) {
+	if o, w := &original.models[0], &again.models[0]; !slices.Equal(o.latency, w.latency) ||
+		!slices.Equal(o.best, w.best) || !slices.Equal(o.remain, w.remain) || !slices.Equal(o.mean, w.mean) {
 		t.Errorf("adapting a clone changed the original")
 	}
 	for i, c := range got.latency {

@@ -83,7 +83,8 @@ func (v *invariants) checkOrder(s *State, requeued bool) {
 		is := &s.Jobs[at]
 		at++
 		switch ran := was.On != Idle; {
-		case is.Model != was.Model || is.Release != was.Release || is.Deadline != was.Deadline || is.Used&was.Used != was.Used:
+		case is.Model != was.Model || is.Release != was.Release || is.Deadline != was.Deadline ||
+			is.Used&was.Used != was.Used:
 			broken("invariant: job %+v became %+v", *was, *is)
 		// Without a completion a job leaves its accelerator only by Requeue.
 		case is.Layer == was.Layer && (is.At != was.At || ran && is.On != was.On && !requeued):

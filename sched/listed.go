@@ -1,9 +1,6 @@
 package sched
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // listed serves waiting jobs in the order of a key, each on the idle
 // accelerator that is fastest for its next layer, originals only. Work
@@ -13,7 +10,7 @@ type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
 	ready []ready[time.Duration]
-	taken []bool
+	idle  []bool // by accelerator, with what was decided so far
 }
 
 // FCFS is the first-come-first-served baseline: by release, each on the fastest
@@ -36,10 +33,11 @@ func LLF(c Config) (Policy, error) {
 }
 
 func (p *listed) Select(s *State, out []Choice) []Choice {
-	p.ready, p.taken = p.ready[:0], cleared(p.taken, len(s.Accelerators))
+	p.ready, p.idle = p.ready[:0], p.idle[:0]
 	idle := 0
 	for k := range s.Accelerators {
-		if s.Idle(k) {
+		is := s.Idle(k)
+		if p.idle = append(p.idle, is); is {
 			idle++
 		}
 	}
@@ -58,19 +56,23 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		}
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
+		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 		fastest, low := -1, Never
-		for k := range s.Accelerators {
-			if p.taken[k] || !s.Idle(k) {
+		for k, c := range latency {
+			if !p.idle[k] {
 				continue
 			}
-			if c := m.Cost(j, 0, k); c < low {
+			if handoff != nil {
+				c += handoff[k]
+			}
+			if c < low {
 				fastest, low = k, c
 			}
 		}
 		if fastest < 0 {
 			continue
 		}
-		p.taken[fastest] = true
+		p.idle[fastest] = false
 		idle--
 		out = append(out, Choice{Job: r.job, Accelerator: int32(fastest), Reason: FastestIdle})
 	}
@@ -81,13 +83,6 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 type ready[K time.Duration | float64] struct {
 	key K
 	job int32
-}
-
-// cleared returns n times false, in the slice's memory where that is enough.
-func cleared(xs []bool, n int) []bool {
-	xs = slices.Grow(xs[:0], n)[:n]
-	clear(xs)
-	return xs
 }
 
 // sortReady sorts by key, stably, so that ties keep the order of arrival.

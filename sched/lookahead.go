@@ -88,7 +88,7 @@ func (l *Lookahead) Decide(p Policy) {
 }
 
 // Next returns the accelerator that completes its layer next, the lowest of
-// several at one instant. If none does up to an instant, time goes on to there,
+// several at one instant. If none does up to an instant, time moves to there
 // and Next returns -1.
 func (l *Lookahead) Next(until time.Duration) int {
 	s := &l.e.state
@@ -106,7 +106,7 @@ func (l *Lookahead) Next(until time.Duration) int {
 	return next
 }
 
-// Complete goes on to the instant at which the accelerator that Next returned
+// Complete moves to the instant at which the accelerator that Next returned
 // completes its layer, and lets the policy decide there.
 func (l *Lookahead) Complete(k int) {
 	e := &l.e

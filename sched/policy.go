@@ -22,7 +22,7 @@ type Policy interface {
 type Constructor func(Config) (Policy, error)
 
 // Observer is a policy that wants to know more than the state when it decides, or
-// gives up jobs by a rule of its own. The interface is optional.
+// has its own rule for giving up jobs. The interface is optional.
 type Observer interface {
 	// Completed is told, before the decision that follows, how long a layer took
 	// from its dispatch and how long it was predicted to take.
@@ -30,17 +30,17 @@ type Observer interface {
 	// Ended is told how a job ended, before it is recorded.
 	Ended(j Job, o Outcome, at time.Duration)
 	// GiveUp returns the index in s.Jobs, at least from, of the first waiting job
-	// that is to be dropped now; -1 if there is none. The answer depends on the
+	// that is to be dropped now, or -1. The answer depends on the
 	// state only. The engine asks before every decision, and again once it has
 	// dropped a job. Select is never shown jobs that were given up.
 	GiveUp(s *State, from int) int
 }
 
 // Searcher is a policy that looks for better ways to decide, and can do so on
-// another goroutine while the engine goes on. The interface is optional. A driver
-// that has a core to spare uses it so, for a policy that is one:
+// another goroutine while the engine works. The interface is optional. A driver
+// uses it like this:
 //
-//	search := policy.Beside(0)
+//	search := policy.Detach(0)
 //	for ev := range events {
 //		start(engine.Step(ev))
 //		if !searching && policy.Prepare(engine.State()) {
@@ -54,13 +54,13 @@ type Observer interface {
 //
 // Dispatching never waits for a search. Between Prepare and the end of the search
 // the driver prepares no other; Prepare is called under whatever keeps Step from
-// running twice at once. Without Beside the policy searches inside Select.
+// running twice at once. Without Detach the policy searches inside Select.
 type Searcher interface {
-	// Beside takes searches out of Select: from now on the driver runs them.
+	// Detach takes searches out of Select: from now on the driver runs them.
 	// share is the part of all accelerators' time that a search takes from them
 	// while it runs: 0 on a spare core, 1/A where it shares that of one of A
 	// accelerators.
-	Beside(share float64) (search func() int)
+	Detach(share float64) (search func() int)
 	// Prepare makes the search ready to run from the state, and reports whether
 	// the policy wants it to run at all.
 	Prepare(s *State) bool
@@ -79,7 +79,7 @@ type Choice struct {
 }
 
 // Reason says why a policy chose as it did. Policies from elsewhere may use
-// numbers of their own.
+// other numbers.
 type Reason uint8
 
 const (

@@ -19,7 +19,8 @@ type Pricing struct {
 
 func (p *Pricing) validate(s *System) error {
 	if len(p.Rates) != len(s.Models) || len(p.Prices) != len(s.Accelerators) {
-		return fmt.Errorf("pricing of %d models and %d accelerators, want %d and %d", len(p.Rates), len(p.Prices), len(s.Models), len(s.Accelerators))
+		return fmt.Errorf("pricing of %d models and %d accelerators, want %d and %d", len(p.Rates), len(p.Prices),
+			len(s.Models), len(s.Accelerators))
 	}
 	for m, r := range p.Rates {
 		if !(r > 0) || math.IsInf(r, 0) {

@@ -14,7 +14,8 @@ func TestRequeue(t *testing.T) {
 	sys := schedtest.Workload(2, 1)
 	tables := schedtest.Compile(t, sys)
 	var records []sched.Record
-	e := newEngine(t, sched.Config{Tables: tables, Policy: sched.FCFS, Recorder: recorder(func(r sched.Record) { records = append(records, r) })})
+	e := newEngine(t, sched.Config{Tables: tables, Policy: sched.FCFS,
+		Recorder: recorder(func(r sched.Record) { records = append(records, r) })})
 	d := e.Step(sched.Event{Kind: sched.Release, Job: 7})
 	if len(d) != 1 {
 		t.Fatalf("%d dispatches", len(d))
@@ -25,11 +26,13 @@ func TestRequeue(t *testing.T) {
 		t.Fatalf("dispatches %+v", d)
 	}
 	d = e.Step(sched.Event{Kind: sched.Requeue, At: ms, Accelerator: first.Accelerator, Detail: "broken"})
-	if len(d) != 1 || d[0].Job != 7 || d[0].Layer != 0 || d[0].Accelerator != 1-first.Accelerator || d[0].From != sched.Idle {
+	if len(d) != 1 || d[0].Job != 7 || d[0].Layer != 0 || d[0].Accelerator != 1-first.Accelerator ||
+		d[0].From != sched.Idle {
 		t.Fatalf("dispatches %+v, want layer 0 on the other accelerator", d)
 	}
 	r := records[len(records)-2]
-	if r.Kind != sched.Requeued || r.Job != 7 || r.Detail != "broken" || int(r.Accelerator) != first.Accelerator || r.Kind.String() != "requeue" {
+	if r.Kind != sched.Requeued || r.Job != 7 || r.Detail != "broken" || int(r.Accelerator) != first.Accelerator ||
+		r.Kind.String() != "requeue" {
 		t.Errorf("record %+v", r)
 	}
 	d = e.Step(sched.Event{Kind: sched.Complete, At: 2 * ms, Accelerator: d[0].Accelerator})

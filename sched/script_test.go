@@ -127,7 +127,8 @@ func define(sys *sched.System, words []string) error {
 		return err
 	case "layer":
 		latency, err := latencies(args[1:])
-		m.Layers = append(m.Layers, sched.Layer{Name: args[0], Implementations: []sched.Implementation{{Name: "original", Latency: latency}}})
+		m.Layers = append(m.Layers, sched.Layer{Name: args[0],
+			Implementations: []sched.Implementation{{Name: "original", Latency: latency}}})
 		return err
 	case "variant":
 		number, err := strconv.Atoi(args[0])
@@ -136,7 +137,8 @@ func define(sys *sched.System, words []string) error {
 		}
 		latency, err := latencies(args[1:])
 		m.Variants = max(m.Variants, number)
-		l.Implementations = append(l.Implementations, sched.Implementation{Name: "variant " + args[0], Variant: number, Latency: latency})
+		l.Implementations = append(l.Implementations,
+			sched.Implementation{Name: "variant " + args[0], Variant: number, Latency: latency})
 		return err
 	case "handoff":
 		from, to, _ := strings.Cut(args[0], ">")
@@ -215,7 +217,8 @@ func (s *script) start(t *testing.T, d *datadriven.TestData) (string, error) {
 	seed, until := uint64(0), "0s"
 	d.MaybeScanArgs(t, "seed", &seed)
 	d.MaybeScanArgs(t, "until", &until)
-	cfg := sched.Config{Tables: s.tables, Policy: policy.Named(name), Queue: queue, Recorder: s, Seed: seed, ClosedLoop: d.HasArg("closed"), Adapt: d.HasArg("adapt")}
+	cfg := sched.Config{Tables: s.tables, Policy: policy.Named(name), Queue: queue, Recorder: s, Seed: seed,
+		ClosedLoop: d.HasArg("closed"), Adapt: d.HasArg("adapt")}
 	var err error
 	if cfg.Until, err = time.ParseDuration(until); err != nil {
 		return "", err
@@ -274,7 +277,8 @@ func (s *script) event(t *testing.T, out *strings.Builder, words []string) error
 		d := dispatches[0]
 		dispatches = dispatches[1:]
 		s.started[d.Accelerator] = r.At
-		if d.Job != r.Job || d.Model != int(r.Model) || d.Layer != int(r.Layer) || d.Implementation != int(r.Implementation) ||
+		if d.Job != r.Job || d.Model != int(r.Model) || d.Layer != int(r.Layer) ||
+			d.Implementation != int(r.Implementation) ||
 			d.Accelerator != int(r.Accelerator) || d.Finish != r.Until || d.Reason != r.Reason {
 			t.Errorf("dispatch %+v was recorded as %+v", d, r)
 		}

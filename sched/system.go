@@ -239,7 +239,8 @@ func (m *Model) validateVariants() error {
 		return fmt.Errorf("%d variants, at most %d are supported", m.Variants, most)
 	}
 	if m.Loss != nil && (len(m.Loss) != m.Variants || m.Valid != nil) {
-		return fmt.Errorf("%d losses for %d variants, and %d valid sets: a bound needs a loss for each variant and no sets", len(m.Loss), m.Variants, len(m.Valid))
+		return fmt.Errorf("%d losses for %d variants, and %d valid sets: a bound needs a loss for each variant and no sets",
+			len(m.Loss), m.Variants, len(m.Valid))
 	}
 	for i, x := range m.Loss {
 		if !(x >= 0) {
@@ -274,7 +275,8 @@ func (l *Layer) validate(accs, variants int) error {
 		runs := false
 		for k, c := range im.Latency {
 			if c != Unavailable && (c <= 0 || c > maxLatency) {
-				return fmt.Errorf("implementation %q: latency %v on accelerator %d, must be above 0 and at most %v", im.Name, c, k, maxLatency)
+				return fmt.Errorf("implementation %q: latency %v on accelerator %d, must be above 0 and at most %v", im.Name, c, k,
+					maxLatency)
 			}
 			runs = runs || c != Unavailable
 		}

@@ -39,41 +39,64 @@ func TestSystemErrors(t *testing.T) {
 		change func(s *sched.System, m *sched.Model, l *sched.Layer)
 		want   string
 	}{
-		{"no accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators = nil }, "0 accelerators, need 1 to 64"},
+		{"no accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators = nil },
+			"0 accelerators, need 1 to 64"},
 		{"too many accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) {
 			for i := range 64 {
 				s.Accelerators = append(s.Accelerators, fmt.Sprint(i))
 			}
 		}, "66 accelerators"},
 		{"no models", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = nil }, "0 models"},
-		{"an accelerator twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "x" }, `two accelerators are named "x"`},
-		{"a nameless accelerator", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "" }, "one of the accelerators has no name"},
-		{"a model twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = append(s.Models, s.Models[0]) }, `two models are named "m"`},
-		{"a nameless model", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Name = "" }, "one of the models has no name"},
+		{"an accelerator twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "x" },
+			`two accelerators are named "x"`},
+		{"a nameless accelerator", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "" },
+			"one of the accelerators has no name"},
+		{"a model twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = append(s.Models, s.Models[0]) },
+			`two models are named "m"`},
+		{"a nameless model", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Name = "" },
+			"one of the models has no name"},
 		{"no deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = 0 }, `model "m": deadline 0s`},
 		{"a negative deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = -1 }, "deadline -1ns"},
 		{"an endless deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = 1<<63 - 1 }, "at most"},
 		{"no layers", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Layers = nil }, "0 layers"},
 		{"too many variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Variants = 21 }, "at most 20"},
 		{"negative variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Variants = -1 }, "-1 variants"},
-		{"a set of unknown variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Valid = []sched.VariantSet{2} }, "0x2 names a variant above 1"},
-		{"no implementations", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations = nil }, `layer 0 "l": 0 implementations`},
+		{"a set of unknown variants", func(_ *sched.System, m *sched.Model,
+			_ *sched.Layer) {
+			m.Valid = []sched.VariantSet{2}
+		}, "0x2 names a variant above 1"},
+		{"no implementations", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations = nil },
+			`layer 0 "l": 0 implementations`},
 		{"a missing latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) {
 			l.Implementations[0].Latency = []time.Duration{1}
 		}, `"original" has 1 latencies for 2 accelerators`},
-		{"a variant first", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations = l.Implementations[1:] }, "the original comes first"},
-		{"two originals", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 0 }, "only it has variant 0"},
-		{"an unknown variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 2 }, "variant 2 of 1"},
-		{"a negative variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = -1 }, "variant -1 of 1"},
-		{"no time at all", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = 0 }, "latency 0s on accelerator 0"},
-		{"a negative latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = -2 }, "latency -2ns"},
-		{"an endless latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = 1 << 60 }, "at most"},
+		{"a variant first", func(_ *sched.System, _ *sched.Model,
+			l *sched.Layer) {
+			l.Implementations = l.Implementations[1:]
+		}, "the original comes first"},
+		{"two originals", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 0 },
+			"only it has variant 0"},
+		{"an unknown variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 2 },
+			"variant 2 of 1"},
+		{"a negative variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = -1 },
+			"variant -1 of 1"},
+		{"no time at all", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = 0 },
+			"latency 0s on accelerator 0"},
+		{"a negative latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = -2 },
+			"latency -2ns"},
+		{"an endless latency", func(_ *sched.System, _ *sched.Model,
+			l *sched.Layer) {
+			l.Implementations[0].Latency[0] = 1 << 60
+		}, "at most"},
 		{"a layer for no accelerator", func(_ *sched.System, _ *sched.Model, l *sched.Layer) {
 			l.Implementations[0].Latency[0] = sched.Unavailable
 		}, "runs on no accelerator"},
-		{"handoffs from too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff = l.Handoff[:1] }, "handoffs from 1 accelerators, want 2"},
-		{"handoffs to too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[1] = l.Handoff[1][:1] }, "from accelerator 1 to 1 accelerators"},
-		{"a negative handoff", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[0][1] = -1 }, "handoff -1ns from accelerator 0 to 1"},
+		{"handoffs from too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff = l.Handoff[:1] },
+			"handoffs from 1 accelerators, want 2"},
+		{"handoffs to too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[1] = l.Handoff[1][:1] },
+			"from accelerator 1 to 1 accelerators"},
+		{"a negative handoff", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[0][1] = -1 },
+			"handoff -1ns from accelerator 0 to 1"},
 	} {
 		sys := valid()
 		c.change(&sys, &sys.Models[0], &sys.Models[0].Layers[0])
@@ -147,13 +170,15 @@ func TestBrokenPolicies(t *testing.T) {
 		if c.name == "a job twice" {
 			sys.Models[0].Valid = []sched.VariantSet{1}
 		}
-		engine := newEngine(t, sched.Config{Tables: schedtest.Compile(t, sys), Policy: func(sched.Config) (sched.Policy, error) {
-			return late{choosing: c.choices}, nil
-		}})
+		engine := newEngine(t, sched.Config{Tables: schedtest.Compile(t, sys),
+			Policy: func(sched.Config) (sched.Policy, error) {
+				return late{choosing: c.choices}, nil
+			}})
 		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 2}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 2}); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}

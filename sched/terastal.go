@@ -30,7 +30,7 @@ type terastal struct {
 	t *Tables
 	TerastalOptions
 	pending []ready[time.Duration] // by best-case slack
-	free    []time.Duration        // by accelerator, as this decision goes on
+	free    []time.Duration        // by accelerator, with what was decided so far
 	idle    []bool
 }
 
@@ -124,20 +124,20 @@ func (p *terastal) take(s *State, c Choice) Choice {
 func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
 	finish := Never
+	handoff := m.Handoff(j)
 	for i := range p.implementations(m, j) {
 		if m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-			_, f := p.earliest(m, j, i, false)
+			_, f := p.earliest(m.Latency(j.Layer, i), handoff, false)
 			finish = min(finish, f)
 		}
 	}
 	return p.due(m, j) - finish
 }
 
-// earliest finds the accelerator, among the idle ones only if asked, on which the
+// earliest finds the accelerator, among the idle ones only if asked, on which an
 // implementation would end first, and when; -1 and at least Never where none can.
-func (p *terastal) earliest(m *ModelTable, j *Job, implementation int32, onlyIdle bool) (int, time.Duration) {
+func (p *terastal) earliest(latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
 	at, finish := -1, Never
-	latency, handoff := m.Latency(j.Layer, implementation), m.Handoff(j)
 	for k, f := range p.free {
 		if onlyIdle && !p.idle[k] {
 			continue
@@ -158,8 +158,8 @@ func (p *terastal) earliest(m *ModelTable, j *Job, implementation int32, onlyIdl
 // ends first.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
-	v := p.due(m, j)
-	if k, f := p.earliest(m, j, 0, true); k >= 0 && f <= v {
+	v, handoff := p.due(m, j), m.Handoff(j)
+	if k, f := p.earliest(m.Latency(j.Layer, 0), handoff, true); k >= 0 && f <= v {
 		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
 	}
 	best, low := Choice{Reason: VariantMeetsBudget}, Never
@@ -167,7 +167,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			continue
 		}
-		if k, f := p.earliest(m, j, i, true); k >= 0 && f <= v && f < low {
+		if k, f := p.earliest(m.Latency(j.Layer, i), handoff, true); k >= 0 && f <= v && f < low {
 			best.Implementation, best.Accelerator, low = i, int32(k), f
 		}
 	}
@@ -183,7 +183,7 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	for n, r := range p.pending {
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		wait := Never
+		wait, handoff := Never, m.Handoff(j)
 		for k := range p.free {
 			if !p.idle[k] {
 				wait = min(wait, p.free[k]+m.Cost(j, 0, k))
@@ -193,7 +193,7 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := p.earliest(m, j, i, true); k >= 0 && wait-f > gain {
+			if k, f := p.earliest(m.Latency(j.Layer, i), handoff, true); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
 				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}

@@ -4,11 +4,49 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"testing"
 
+	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants"
 )
+
+func TestMain(m *testing.M) { orttest.Main(m) }
+
+// The cheaper forms of a convolution that there are, before they are fitted.
+func ExampleCandidates() {
+	data, err := zoo.Build("ds_cnn_kws", 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := models.Parse("kws", data, models.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	op, err := models.ParseGranularity("op")
+	if err != nil {
+		log.Fatal(err)
+	}
+	layers, err := m.Split(op)
+	if err != nil {
+		log.Fatal(err)
+	}
+	list, _ := variants.Candidates(&layers[0], true, variants.Exact)
+	for _, c := range list {
+		fmt.Printf("%s: %.2f of the multiply-accumulates\n", c, float64(c.MACs)/float64(c.OriginalMACs))
+	}
+	// Output:
+	// lowrank rank 16: 0.65 of the multiply-accumulates
+	// lowrank rank 8: 0.33 of the multiply-accumulates
+	// lowrank rank 7: 0.28 of the multiply-accumulates
+	// lowrank rank 5: 0.20 of the multiply-accumulates
+	// lowrank rank 2: 0.08 of the multiply-accumulates
+	// int8 integer: 1.00 of the multiply-accumulates
+	// int8 equalised: 1.00 of the multiply-accumulates
+	// int8 qdq: 1.00 of the multiply-accumulates
+}
 
 // Hold an implementation that was trained elsewhere against a layer of a
 // network, on the user's data.

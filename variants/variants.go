@@ -1,7 +1,3 @@
-// Package variants designs cheaper implementations of layers for the
-// accelerators that suit them badly. It finds where a variant is wanted; what
-// it finds, in what order, follows from the budgets alone. Implementations that
-// were made elsewhere are candidates too, see [New].
 package variants
 
 import (

@@ -104,8 +104,10 @@ var (
 
 // TestNamesInMethod: the code that the method's description points at is there.
 func TestNamesInMethod(t *testing.T) {
-	packages := map[string]string{"stats": "internal/stats", "study": "cmd/terastal/internal/study", "eventlog": "sched/eventlog",
-		"sched": "sched", "sim": "sched/sim", "profiler": "profiler", "runtime": "runtime", "models": "models", "variants": "variants"}
+	packages := map[string]string{"stats": "internal/stats", "study": "cmd/terastal/internal/study",
+		"sched": "sched", "sim": "sched/sim", "policy": "sched/policy", "fluid": "sched/fluid", "traffic": "sched/traffic",
+		"plan": "sched/plan", "eventlog": "sched/eventlog",
+		"profiler": "profiler", "runtime": "runtime", "models": "models", "variants": "variants"}
 	names := map[string]map[string]bool{}
 	found := 0
 	for _, path := range []string{"docs/METHOD.md", "docs/NUMBERS.md"} {

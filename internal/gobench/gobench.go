@@ -42,7 +42,8 @@ const (
 
 // Unit says which values of a unit are better.
 func (w *Writer) Unit(unit, better string) {
-	w.write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: unit, Key: "better"}, OrigUnit: unit, Value: better})
+	key := benchfmt.UnitMetadataKey{Unit: unit, Key: "better"}
+	w.write(&benchfmt.UnitMetadata{UnitMetadataKey: key, OrigUnit: unit, Value: better})
 }
 
 // Value is a number with its unit.

@@ -109,7 +109,10 @@ func (m Machine) throttled() time.Duration {
 		two        bool
 		root, key  string
 		resolution time.Duration
-	}{{true, "sys/fs/cgroup", "throttled_usec", time.Microsecond}, {false, "sys/fs/cgroup/cpu", "throttled_time", time.Nanosecond}} {
+	}{
+		{true, "sys/fs/cgroup", "throttled_usec", time.Microsecond},
+		{false, "sys/fs/cgroup/cpu", "throttled_time", time.Nanosecond},
+	} {
 		for dir := own[v.two]; ; dir = path.Dir(dir) {
 			sum += v.resolution * time.Duration(natural(m.field(path.Join(v.root, dir, "cpu.stat"), " ", v.key)))
 			if dir == "" || dir == "/" {

@@ -1,5 +1,5 @@
 // Package hostinfo says what a machine offers to inference: processor, cores, memory, graphics processors and the
-// drivers for them. Documents keep it beside measured times, and `terastal doctor` shows it. It reads files, asks
+// drivers for them. Documents keep it with measured times, and `terastal doctor` shows it. It reads files, asks
 // NVIDIA's driver and runs nothing; it never holds a host name, a user name or a serial number.
 package hostinfo
 
@@ -78,8 +78,9 @@ func (c CUDA) Missing(names []string) []string {
 	return out
 }
 
-// CUDALibraries are what ONNX Runtime's CUDA provider needs beside the driver, and TensorRTLibraries what the TensorRT
-// provider needs beside these, by name. They belong to CUDA 13, for which the published build of ONNX Runtime 1.29 is.
+// CUDALibraries are what ONNX Runtime's CUDA provider needs in addition to the driver, and TensorRTLibraries what the
+// TensorRT provider needs on top of these, by name. They belong to CUDA 13, for which the published build of ONNX
+// Runtime 1.29 is.
 func CUDALibraries() []string {
 	return []string{"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9"}
 }
@@ -134,7 +135,8 @@ func Read(m Machine) Info {
 // Fingerprint is what compiled engines depend on: processor, instruction sets, kernel, graphics processors and their
 // drivers, but nothing that changes by itself.
 func (i Info) Fingerprint() string {
-	parts := []string{i.OS, i.Arch, i.Kernel, i.CPU, strings.Join(i.CPUFlags, " "), i.CUDA.Driver, strings.Join(i.CUDA.Libraries, " "), strings.Join(i.CUDA.Versions, " ")}
+	parts := []string{i.OS, i.Arch, i.Kernel, i.CPU, strings.Join(i.CPUFlags, " "), i.CUDA.Driver,
+		strings.Join(i.CUDA.Libraries, " "), strings.Join(i.CUDA.Versions, " ")}
 	for _, g := range i.GPUs {
 		parts = append(parts, g.Vendor+" "+g.Model+" "+g.Driver)
 	}
@@ -152,7 +154,7 @@ func (m Machine) sysctl(name string) string {
 	return value
 }
 
-// line is the first line of a file, "" where there is none.
+// line is the first line of a file, "" if it is missing.
 func (m Machine) line(name string) string {
 	data, err := fs.ReadFile(m.Root, name)
 	if err != nil {
@@ -162,7 +164,7 @@ func (m Machine) line(name string) string {
 	return strings.TrimSpace(first)
 }
 
-// field is the first value of a key in a file of "key: value" lines, "" where there is none.
+// field is the first value of a key in a file of "key: value" lines, "" if it is missing.
 func (m Machine) field(name, sep string, keys ...string) string {
 	f, err := m.Root.Open(name)
 	if err != nil {
@@ -202,7 +204,8 @@ func (m Machine) cpuFlags() []string {
 		"asimd", "asimddp", "asimdfhm", "asimdhp", "bf16", "i8mm", "sme", "sve", "sve2", "svebf16", "svei8mm"} // ARM
 	var found []string
 	for flag := range strings.FieldsSeq(m.field("proc/cpuinfo", ":", "flags", "Features")) {
-		if slices.Contains(exact, flag) || strings.HasPrefix(flag, "avx512") || strings.HasPrefix(flag, "avx10") || strings.HasPrefix(flag, "amx_") {
+		family := func(prefix string) bool { return strings.HasPrefix(flag, prefix) }
+		if slices.Contains(exact, flag) || slices.ContainsFunc([]string{"avx512", "avx10", "amx_"}, family) {
 			found = append(found, flag)
 		}
 	}
@@ -267,7 +270,8 @@ func (m Machine) memory() int64 {
 	return n
 }
 
-var vendors = map[string]string{"10DE": "NVIDIA", "1002": "AMD", "8086": "Intel", "106B": "Apple", "1AF4": "virtio", "15AD": "VMware"}
+var vendors = map[string]string{"10DE": "NVIDIA", "1002": "AMD", "8086": "Intel", "106B": "Apple",
+	"1AF4": "virtio", "15AD": "VMware"}
 
 // gpus lists what the kernel's graphics drivers and NVIDIA's own one know.
 func (m Machine) gpus() []GPU {
@@ -322,7 +326,7 @@ func (m Machine) gpus() []GPU {
 	return list
 }
 
-// nvidia is what NVIDIA's driver tells, nothing where there is none.
+// nvidia is what NVIDIA's driver tells, nothing without it.
 func (m Machine) nvidia() []nvml.Device {
 	if m.NVML == nil {
 		return nil
@@ -335,7 +339,8 @@ func (m Machine) nvidia() []nvml.Device {
 }
 
 func (g *GPU) fill(d nvml.Device) {
-	g.ClockMHz, g.MaxClockMHz, g.MemoryClockMHz, g.MaxMemoryClockMHz = d.ClockMHz, d.MaxClockMHz, d.MemoryClockMHz, d.MaxMemoryClockMHz
+	g.ClockMHz, g.MaxClockMHz = d.ClockMHz, d.MaxClockMHz
+	g.MemoryClockMHz, g.MaxMemoryClockMHz = d.MemoryClockMHz, d.MaxMemoryClockMHz
 	g.PowerW, g.PowerLimitW, g.TemperatureC, g.Throttle = d.PowerW, d.PowerLimitW, d.TemperatureC, nvml.Reasons(d.Limits)
 }
 
@@ -358,9 +363,9 @@ func (m Machine) clocks(card string) (current, highest int) {
 	if highest > 0 {
 		return current, highest
 	}
-	for _, names := range [][2]string{{"gt_cur_freq_mhz", "gt_max_freq_mhz"}, {"gt/gt0/rps_cur_freq_mhz", "gt/gt0/rps_max_freq_mhz"}} {
-		current, _ = strconv.Atoi(m.line(card + "/" + names[0]))
-		highest, _ = strconv.Atoi(m.line(card + "/" + names[1]))
+	for _, prefix := range []string{"/gt_", "/gt/gt0/rps_"} {
+		current, _ = strconv.Atoi(m.line(card + prefix + "cur_freq_mhz"))
+		highest, _ = strconv.Atoi(m.line(card + prefix + "max_freq_mhz"))
 		if current > 0 || highest > 0 {
 			return max(0, current), max(0, highest)
 		}
@@ -422,7 +427,8 @@ func (m Machine) libraryDirs() []string {
 	dirs := filepath.SplitList(m.Getenv("LD_LIBRARY_PATH"))
 	triple := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[m.Arch]
 	dirs = append(dirs, m.loaderDirs()...)
-	return append(dirs, "/usr/lib/"+triple, "/usr/lib64", "/usr/lib", "/usr/local/lib", "/usr/local/cuda/lib64", "/lib/"+triple, "/lib64", "/opt/homebrew/lib")
+	return append(dirs, "/usr/lib/"+triple, "/usr/lib64", "/usr/lib", "/usr/local/lib", "/usr/local/cuda/lib64",
+		"/lib/"+triple, "/lib64", "/opt/homebrew/lib")
 }
 
 // loaderDirs are the folders that the loader was told of on Linux.

@@ -24,7 +24,10 @@ var floors = []struct {
 }{
 	// The pure core imports nothing of ours.
 	{"sched", nil},
-	{"sched/sim", []string{"sched"}},
+	{"sched/traffic", nil},
+	{"sched/fluid", []string{"sched"}},
+	{"sched/policy", []string{"sched", "sched/fluid"}},
+	{"sched/sim", []string{"sched", "sched/traffic"}},
 	{"sched/scenario", []string{"sched"}},
 	// Plumbing without ideas of the domain.
 	{"internal/stats", nil},
@@ -38,47 +41,57 @@ var floors = []struct {
 	{"internal/numpy", []string{"internal/ort"}},
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/sequential", nil},
+	{"sched/internal/schedtest", []string{"sched", "sched/traffic", "internal/sequential"}},
 	{"internal/house", nil},
 	{"cmd/terastal/internal/table", nil},
 	{"internal/gobench", nil},
 	{"internal/child", nil},
 	// Views and documents of the core.
-	{"sched/plan", []string{"sched", "internal/document"}},
-	{"sched/eventlog", []string{"sched", "internal/document", "internal/gobench", "internal/stats"}},
+	{"sched/plan", []string{"sched", "sched/fluid", "internal/document"}},
+	{"sched/eventlog", []string{"sched", "sched/policy", "internal/document", "internal/gobench", "internal/stats"}},
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/dense", []string{"models"}},
 	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
-	{"runtime", []string{"models", "models/dense", "sched", "sched/eventlog", "sched/plan", "sched/policy", "sched/traffic", "internal/document", "internal/hostinfo", "internal/ort"}},
-	{"profiler", []string{"models", "runtime", "sched", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
+	{"runtime", []string{"models", "models/dense", "sched", "sched/policy", "sched/traffic", "sched/eventlog", "sched/plan", "internal/document", "internal/hostinfo", "internal/ort"}},
+	{"profiler", []string{"models", "runtime", "sched", "sched/traffic", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants", []string{"models", "models/dense", "runtime", "sched", "sched/plan", "internal/onnxpb", "internal/ort"}},
 	{"variants/design", []string{"profiler", "runtime", "sched", "sched/plan", "variants", "internal/document"}},
 	{"models/dataset", []string{"models", "models/dense", "internal/glyphs", "internal/numpy", "internal/ort"}},
 	// What results are held against.
-	{"cmd/terastal/internal/validation", []string{"profiler", "sched", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},
-	{"cmd/terastal/internal/comparison", []string{"sched", "sched/eventlog", "internal/stats"}},
+	{"cmd/terastal/internal/validation", []string{"profiler", "sched", "sched/traffic", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},
+	{"cmd/terastal/internal/comparison", []string{"sched/eventlog", "internal/stats"}},
 	// What the command line shares between its verbs.
-	{"cmd/terastal/internal/study", []string{"sched", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
+	{"cmd/terastal/internal/study", []string{"sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"cmd/terastal/internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/live", []string{"runtime", "cmd/terastal/internal/table"}},
-	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched"}},
-	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
-	{"cmd/terastal/internal/session", []string{"cmd/terastal/internal/result", "models", "profiler", "runtime", "variants", "variants/design", "sched", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation",
-		"cmd/terastal/internal/config", "models/dataset", "models/dense", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
+	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched", "sched/policy", "sched/traffic"}},
+	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "sched/plan", "internal/document",
+		"internal/hostinfo", "cmd/terastal/internal/comparison"}},
+	{"cmd/terastal/internal/session", []string{"models", "models/zoo", "models/dataset", "profiler", "runtime", "variants",
+		"variants/design", "sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario",
+		"sched/plan", "sched/eventlog", "cmd/terastal/internal/config", "cmd/terastal/internal/comparison",
+		"cmd/terastal/internal/result", "cmd/terastal/internal/study", "cmd/terastal/internal/validation",
+		"internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
+	{"cmd/terastal/internal/inspect", []string{"models", "models/zoo", "cmd/terastal/internal/config",
+		"cmd/terastal/internal/session", "internal/numpy", "internal/ort"}},
 	{"cmd/terastal/internal/view", []string{"profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan",
-		"internal/document", "internal/stats", "cmd/terastal/internal/comparison", "cmd/terastal/internal/result",
-		"cmd/terastal/internal/session", "cmd/terastal/internal/study", "cmd/terastal/internal/table",
-		"cmd/terastal/internal/validation"}},
-	{"cmd/terastal", []string{"cmd/terastal/internal/result", "models", "models/zoo", "profiler", "runtime", "variants", "variants/design", "sched", "sched/plan", "sched/eventlog", "sched/scenario", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation", "internal/document",
-		"cmd/terastal/internal/config", "cmd/terastal/internal/doctor", "cmd/terastal/internal/session", "internal/hostinfo", "cmd/terastal/internal/live", "internal/numpy", "internal/ort", "cmd/terastal/internal/view", "cmd/terastal/internal/table"}},
+		"sched/scenario", "internal/document", "internal/stats", "cmd/terastal/internal/comparison",
+		"cmd/terastal/internal/inspect", "cmd/terastal/internal/result", "cmd/terastal/internal/session",
+		"cmd/terastal/internal/study", "cmd/terastal/internal/table", "cmd/terastal/internal/validation"}},
+	{"cmd/terastal", []string{"profiler", "runtime", "variants", "variants/design", "sched/plan", "sched/eventlog",
+		"internal/document", "internal/hostinfo", "internal/ort", "cmd/terastal/internal/comparison",
+		"cmd/terastal/internal/config", "cmd/terastal/internal/doctor", "cmd/terastal/internal/inspect",
+		"cmd/terastal/internal/live", "cmd/terastal/internal/result", "cmd/terastal/internal/session",
+		"cmd/terastal/internal/study", "cmd/terastal/internal/validation", "cmd/terastal/internal/view"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs", "internal/numpy", "internal/ort"}},
 	{"docs/examples/serve", []string{"models/dense", "runtime", "sched"}},
-	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "models/dataset", "internal/document", "internal/ort"}},
+	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "variants/design", "sched", "sched/plan", "models/dataset", "internal/document"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.
-var pure = []string{"sched", "sched/sim", "sched/scenario"}
+var pure = []string{"sched", "sched/policy", "sched/traffic", "sched/fluid", "sched/sim", "sched/scenario"}
 
 var impure = []string{"os", "os/exec", "log", "log/slog", "net", "net/http", "sync", "runtime", "io/fs", "path/filepath"}
 

@@ -28,6 +28,8 @@ import (
 	"github.com/terastal/terastal/models/dataset"
 )
 
+func TestMain(m *testing.M) { orttest.Main(m) }
+
 // model is one that takes an input of this type and shape.
 func model(t testing.TB, kind int32, dims ...int64) *models.Model {
 	t.Helper()

@@ -3,14 +3,15 @@
 // Argmax of is what an accelerator reads or has written. Nothing is copied.
 //
 // A tensor.Dense has the Go type of the elements. float16 and bfloat16, which
-// Go lacks, are carried as uint16: moving them is fine, arithmetic is not.
-// Text and the types smaller than a byte are refused.
+// Go lacks, are carried as uint16, the types of 8 bits as uint8: moving them is
+// fine, arithmetic is not. Text and elements smaller than a byte are refused.
 package dense
 
 import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"gorgonia.org/tensor"
@@ -22,8 +23,8 @@ import (
 // bytes, row by row in the machine's byte order, aligned to its elements; the
 // result shares it, and keeps it alive.
 //
-// Tensors in a blocked layout, without elements, or of a type that package
-// tensor lacks give an error, as do booleans that are neither 0 nor 1.
+// Tensors in a blocked layout, without elements, or of a type that cannot be
+// carried give an error, as do booleans that are neither 0 nor 1.
 func Of(t models.Tensor, data []byte) (*tensor.Dense, error) {
 	kind, err := typeOf(t)
 	if err != nil {
@@ -117,14 +118,18 @@ func typeOf(t models.Tensor) (tensor.Dtype, error) {
 		return tensor.Dtype{}, fmt.Errorf("tensor %v: its channels are stored in blocks: convert it with models.Reorder", t)
 	}
 	name := t.Type.String()
-	if name == "float16" || name == "bfloat16" {
+	switch {
+	case name == "float16" || name == "bfloat16":
 		name = "uint16"
+	case strings.HasPrefix(name, "float8"):
+		name = "uint8"
 	}
 	for _, kind := range []tensor.Dtype{tensor.Bool, tensor.Int8, tensor.Int16, tensor.Int32, tensor.Int64,
-		tensor.Uint8, tensor.Uint16, tensor.Uint32, tensor.Uint64, tensor.Float32, tensor.Float64} {
+		tensor.Uint8, tensor.Uint16, tensor.Uint32, tensor.Uint64,
+		tensor.Float32, tensor.Float64, tensor.Complex64, tensor.Complex128} {
 		if kind.Name() == name {
 			return kind, nil
 		}
 	}
-	return tensor.Dtype{}, fmt.Errorf("tensor %v: elements of %v are not numbers that Go has", t, t.Type)
+	return tensor.Dtype{}, fmt.Errorf("tensor %v: elements of %v cannot be carried", t, t.Type)
 }

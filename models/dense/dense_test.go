@@ -2,6 +2,7 @@ package dense
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 var types = map[models.DataType]tensor.Dtype{
 	ort.Float: tensor.Float32, ort.Double: tensor.Float64, ort.Float16: tensor.Uint16, ort.BFloat16: tensor.Uint16,
 	ort.Int8: tensor.Int8, ort.Int16: tensor.Int16, ort.Int32: tensor.Int32, ort.Int64: tensor.Int64, ort.Bool: tensor.Bool,
+	ort.Complex64: tensor.Complex64, ort.Complex128: tensor.Complex128, ort.Float8E5M2: tensor.Uint8,
 	ort.Uint8: tensor.Uint8, ort.Uint16: tensor.Uint16, ort.Uint32: tensor.Uint32, ort.Uint64: tensor.Uint64,
 }
 
@@ -124,7 +126,6 @@ func TestRefused(t *testing.T) {
 	}{
 		"text":       {x(ort.String, 1), nil, "elements of string"},
 		"half bytes": {x(ort.Int4, 2), make([]byte, 1), "elements of int4"},
-		"8 bits":     {x(ort.Float8E4M3FN, 1), make([]byte, 1), "elements of float8e4m3fn"},
 		"blocked":    {blocked, make([]byte, 128), "models.Reorder"},
 		"odd":        {x(ort.Float, 1), make([]byte, 5), "5 bytes of data"},
 		"wraps":      {x(ort.Uint8, 1<<32, 1<<32, 4), make([]byte, 4), "4 bytes of data"},
@@ -144,6 +145,29 @@ func TestRefused(t *testing.T) {
 		if err := Fits(d, info); err == nil {
 			t.Errorf("another %s fits", what)
 		}
+	}
+}
+
+// A model's inputs go there and back, and only all of them.
+func TestAll(t *testing.T) {
+	infos := []models.Tensor{{Name: "a", Type: ort.Float, Shape: []int64{2}}, {Name: "b", Type: ort.Uint8, Shape: []int64{1}}}
+	data := [][]byte{make([]byte, 8), {7}}
+	all, err := All(infos, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := Data(all, infos); err != nil || &back[0][0] != &data[0][0] || &back[1][0] != &data[1][0] {
+		t.Errorf("%v come back: %v", back, err)
+	}
+	if _, err := Data(all[:1], infos); err == nil || !strings.Contains(err.Error(), "1 tensors are given, 2 are wanted") {
+		t.Errorf("one of two: %v", err)
+	}
+	slices.Reverse(all)
+	if _, err := Data(all, infos); err == nil || !strings.Contains(err.Error(), "a float32[2] is needed, uint8[1] is given") {
+		t.Errorf("in another order: %v", err)
+	}
+	if _, err := All(infos, [][]byte{data[0], {7, 7}}); err == nil {
+		t.Error("too many bytes became a tensor")
 	}
 }
 

@@ -203,7 +203,8 @@ func (l *Log) Validate() error {
 	if len(l.Header.Rates) != len(l.Header.System.Models) {
 		return fmt.Errorf("%w: %d rates for %d models", ErrInvalid, len(l.Header.Rates), len(l.Header.System.Models))
 	}
-	c := checker{system: &l.Header.System, jobs: map[int64]*progress{}, busy: make([]*progress, len(l.Header.System.Accelerators)), down: make([]bool, len(l.Header.System.Accelerators))}
+	c := checker{system: &l.Header.System, jobs: map[int64]*progress{},
+		busy: make([]*progress, len(l.Header.System.Accelerators)), down: make([]bool, len(l.Header.System.Accelerators))}
 	for i := range l.Records {
 		if err := c.step(&l.Records[i]); err != nil {
 			return fmt.Errorf("%w: record %d (%s): %w", ErrInvalid, i, l.Records[i].Kind, err)
@@ -337,7 +338,8 @@ func (c *checker) completed(r *Record, p *progress) error {
 		return nil
 	}
 	if r.Start > r.At || r.Start < p.dispatch {
-		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer, r.Start, p.dispatch, r.At)
+		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer,
+			r.Start, p.dispatch, r.At)
 	}
 	c.busy[r.Accelerator], p.on = nil, -1
 	p.layer++
@@ -355,7 +357,8 @@ func (c *checker) ended(r *Record, p *progress) error {
 		return fmt.Errorf("job %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
 	}
 	if r.Start != p.release || r.Until != p.deadline || r.Layer != p.layer {
-		return fmt.Errorf("job %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start, r.Until, r.Layer, p.release, p.deadline, p.layer)
+		return fmt.Errorf("job %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start,
+			r.Until, r.Layer, p.release, p.deadline, p.layer)
 	}
 	if (p.on >= 0) != (r.Outcome == sched.Failed) || p.on != r.Accelerator {
 		return fmt.Errorf("job %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, p.on)

@@ -29,30 +29,36 @@ func small() sched.System {
 			{Name: "conv", Implementations: []sched.Implementation{
 				{Name: "original", Latency: []time.Duration{2 * msec, 8 * msec}},
 				{Name: "d2s", Variant: 1, Latency: []time.Duration{2 * msec, 3 * msec}}}},
-			{Name: "fc", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{1 * msec, 1 * msec}}}}}},
+			{Name: "fc", Implementations: []sched.Implementation{{Name: "original",
+				Latency: []time.Duration{1 * msec, 1 * msec}}}}}},
 		{Name: "one", Deadline: 4 * msec, Layers: []sched.Layer{
-			{Name: "conv", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{4 * msec, sched.Unavailable}}}}}},
+			{Name: "conv", Implementations: []sched.Implementation{{Name: "original",
+				Latency: []time.Duration{4 * msec, sched.Unavailable}}}}}},
 	}}
 }
 
 // Shorthands for hand-made records; times are milliseconds.
 func released(at, start, job, model, until int) Record {
-	return Record{Kind: sched.Released, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job), Model: int32(model),
+	return Record{Kind: sched.Released, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job),
+		Model: int32(model),
 		Until: time.Duration(until) * msec, Accelerator: -1}
 }
 
 func dispatched(at, job, model, layer, impl, acc, until int) Record {
-	return Record{Kind: sched.Dispatched, At: time.Duration(at) * msec, Job: int64(job), Model: int32(model), Layer: int32(layer),
+	return Record{Kind: sched.Dispatched, At: time.Duration(at) * msec, Job: int64(job), Model: int32(model),
+		Layer:          int32(layer),
 		Implementation: int32(impl), Accelerator: int32(acc), Until: time.Duration(until) * msec, Reason: sched.MeetsBudget}
 }
 
 func completed(at, start, job, model, layer, impl, acc int) Record {
-	return Record{Kind: sched.Completed, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job), Model: int32(model),
+	return Record{Kind: sched.Completed, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job),
+		Model: int32(model),
 		Layer: int32(layer), Implementation: int32(impl), Accelerator: int32(acc)}
 }
 
 func ended(at, job, model, layer int, o sched.Outcome, acc, start, until int, detail string) Record {
-	return Record{Kind: sched.Ended, At: time.Duration(at) * msec, Job: int64(job), Model: int32(model), Layer: int32(layer), Outcome: o,
+	return Record{Kind: sched.Ended, At: time.Duration(at) * msec, Job: int64(job), Model: int32(model),
+		Layer: int32(layer), Outcome: o,
 		Accelerator: int32(acc), Start: time.Duration(start) * msec, Until: time.Duration(until) * msec, Detail: detail}
 }
 
@@ -65,7 +71,8 @@ func ended(at, job, model, layer int, o sched.Outcome, acc, start, until int, de
 //	job 4, one: met at 20, after 4 ms
 func handMade() *Log {
 	return &Log{
-		Header: Header{Driver: Simulated, Policy: "terastal", Drop: "late", Queue: 8, System: small(), Rates: []float64{10, 20}, Duration: 20 * msec},
+		Header: Header{Driver: Simulated, Policy: "terastal", Drop: "late", Queue: 8, System: small(),
+			Rates: []float64{10, 20}, Duration: 20 * msec},
 		Records: []Record{
 			released(0, 0, 0, 0, 20),
 			dispatched(0, 0, 0, 0, 1, 1, 3),
@@ -111,7 +118,8 @@ func TestMetricsByHand(t *testing.T) {
 	if want := (Totals{Released: 2, Met: 1, Failed: 1}); two.Model != "two" || two.Totals != want || two.MissRate != 0.5 {
 		t.Errorf("model two: %+v", two)
 	}
-	if want := (Totals{Released: 3, Met: 1, Late: 1, Dropped: 1}); one.Model != "one" || one.Totals != want || !near(one.MissRate, 2.0/3) {
+	if want := (Totals{Released: 3, Met: 1, Late: 1, Dropped: 1}); one.Model != "one" || one.Totals != want ||
+		!near(one.MissRate, 2.0/3) {
 		t.Errorf("model one: %+v", one)
 	}
 	if !near(m.MeanMissRate, (0.5+2.0/3)/2) {
@@ -134,8 +142,10 @@ func TestMetricsByHand(t *testing.T) {
 	if two.VariantsUsed != 1 || one.VariantsUsed != 0 {
 		t.Errorf("variants used: %d, %d", two.VariantsUsed, one.VariantsUsed)
 	}
-	if two.LayersRun != 2 || two.VariantShare() != 0.5 || one.VariantShare() != 0 || !near(m.VariantShare(), 1.0/float64(two.LayersRun+one.LayersRun)) {
-		t.Errorf("layers run: %d, %d, as variants %v, %v, %v", two.LayersRun, one.LayersRun, two.VariantShare(), one.VariantShare(), m.VariantShare())
+	if two.LayersRun != 2 || two.VariantShare() != 0.5 || one.VariantShare() != 0 ||
+		!near(m.VariantShare(), 1.0/float64(two.LayersRun+one.LayersRun)) {
+		t.Errorf("layers run: %d, %d, as variants %v, %v, %v", two.LayersRun, one.LayersRun, two.VariantShare(),
+			one.VariantShare(), m.VariantShare())
 	}
 	if kept := m.AccuracyKept(); kept != nil {
 		t.Errorf("accuracy kept over all models, of which one was never measured: %v", *kept)
@@ -148,7 +158,8 @@ func TestMetricsByHand(t *testing.T) {
 	if one.NormalizedAccuracy == nil || *one.NormalizedAccuracy != 1 {
 		t.Errorf("accuracy of one: %v", one.NormalizedAccuracy)
 	}
-	if !reflect.DeepEqual(two.DropReasons, map[string]int{"lost": 1}) || !reflect.DeepEqual(one.DropReasons, map[string]int{sched.DropReasonLate: 1}) {
+	if !reflect.DeepEqual(two.DropReasons, map[string]int{"lost": 1}) ||
+		!reflect.DeepEqual(one.DropReasons, map[string]int{sched.DropReasonLate: 1}) {
 		t.Errorf("drop reasons %v, %v", two.DropReasons, one.DropReasons)
 	}
 	// Of 20 ms, x ran 4 + 2 + 4, y ran 4 + 2.
@@ -220,7 +231,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a later version", encode("log", 2, func(*Log) {}), document.ErrVersion, "2"},
 		{"a contradiction", encode("log", 1, func(l *Log) { l.Records[3].Accelerator = 1 }), ErrInvalid, "busy"},
 		{"an unknown kind", text(`{"records":[{"kind":"pause"}]}`), document.ErrDamaged, `unknown record kind "pause"`},
-		{"an unknown outcome", text(`{"records":[{"kind":"end","outcome":"lost"}]}`), document.ErrDamaged, `unknown outcome "lost"`},
+		{"an unknown outcome", text(`{"records":[{"kind":"end","outcome":"lost"}]}`), document.ErrDamaged,
+			`unknown outcome "lost"`},
 		{"a record that is none", text(`{"records":[7]}`), document.ErrDamaged, "number"},
 		{"no system", text(`{}`), ErrInvalid, "accelerators"},
 	} {
@@ -272,13 +284,16 @@ func TestValidate(t *testing.T) {
 		{"completion of another layer", at(6, func(r *Record) { r.Layer = 1 }), "job 0 layer 1 does not run"},
 		{"completion of another implementation", at(6, func(r *Record) { r.Implementation = 0 }), "does not run"},
 		{"completion nowhere", at(6, func(r *Record) { r.Accelerator = 7 }), "no accelerator 7"},
-		{"a start after the end", at(6, func(r *Record) { r.Start = 7 * msec }), "not between its dispatch at 0s and its end at 6ms"},
+		{"a start after the end", at(6, func(r *Record) { r.Start = 7 * msec }),
+			"not between its dispatch at 0s and its end at 6ms"},
 		{"a start before the dispatch", at(9, func(r *Record) { r.Start = 5 * msec }), "not between its dispatch at 6ms"},
 		{"no outcome", at(10, func(r *Record) { r.Outcome = sched.Pending }), "ends without an outcome"},
 		{"met with a layer to go", at(11, func(r *Record) { r.Outcome = sched.Met }), "is met after 0 layers"},
 		{"late with a layer to go", at(11, func(r *Record) { r.Outcome = sched.Late }), "is late after 0 layers"},
-		{"met after the deadline", at(5, func(r *Record) { r.Outcome = sched.Met }), "is met at 5ms with its deadline at 4ms"},
-		{"late within the deadline", at(10, func(r *Record) { r.Outcome = sched.Late }), "is late at 9ms with its deadline at 20ms"},
+		{"met after the deadline", at(5, func(r *Record) { r.Outcome = sched.Met }),
+			"is met at 5ms with its deadline at 4ms"},
+		{"late within the deadline", at(10, func(r *Record) { r.Outcome = sched.Late }),
+			"is late at 9ms with its deadline at 20ms"},
 		{"another release at the end", at(10, func(r *Record) { r.Start = 1 }), "but is from 0s"},
 		{"another deadline at the end", at(10, func(r *Record) { r.Until = 21 * msec }), "to 20ms"},
 		{"another layer at the end", at(10, func(r *Record) { r.Layer = 1 }), "at layer 2"},
@@ -311,8 +326,11 @@ func simulated(t testing.TB, name string, drop sched.DropPolicy, duration time.D
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Log{Header: Header{Driver: Simulated, Policy: name, Drop: drop.String(), Queue: 4, Seed: 11, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: drop, Queue: 4, Recorder: (*Buffer)(&l.Records)}}); err != nil {
+	l := &Log{Header: Header{Driver: Simulated, Policy: name, Drop: drop.String(), Queue: 4, Seed: 11, System: sys,
+		Rates: traffic.Rates, Duration: traffic.Duration}}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals,
+		Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: drop, Queue: 4,
+			Recorder: (*Buffer)(&l.Records)}}); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -356,15 +374,17 @@ func TestReplayDifference(t *testing.T) {
 		change func(*Log)
 		want   string
 	}{
-		{"another accelerator", func(l *Log) { r := first(l, sched.Dispatched, 50); r.Accelerator = 1 - r.Accelerator }, "the log has"},
+		{"another accelerator", func(l *Log) { r := first(l, sched.Dispatched, 50); r.Accelerator = 1 - r.Accelerator },
+			"the log has"},
 		{"another prediction", func(l *Log) { first(l, sched.Dispatched, 50).Until++ }, "the log has"},
 		{"another reason", func(l *Log) { first(l, sched.Dispatched, 50).Reason = 99 }, "the log has"},
 		{"a decision left out", func(l *Log) {
 			i := slices.IndexFunc(l.Records, func(r Record) bool { return r.Kind == sched.Dispatched })
 			l.Records = slices.Delete(l.Records, i, i+1)
 		}, "the log has"},
-		{"a decision of its own", func(l *Log) { l.Records = slices.Insert(l.Records, 0, dispatched(0, 1, 0, 0, 0, 0, 2)) }, "which no recorded event causes"},
-		{"cut short", func(l *Log) { l.Records = l.Records[:1] }, "the log ends where the engine goes on"},
+		{"an invented decision", func(l *Log) { l.Records = slices.Insert(l.Records, 0, dispatched(0, 1, 0, 0, 0, 0, 2)) },
+			"which no recorded event causes"},
+		{"cut short", func(l *Log) { l.Records = l.Records[:1] }, "the log ends, the engine adds"},
 		{"another policy", func(l *Log) { l.Header.Policy = "fcfs" }, "the log has"},
 		{"an engine's own job from outside", func(l *Log) {
 			for i := range l.Records {
@@ -420,7 +440,8 @@ func TestTraceWriteError(t *testing.T) {
 // FuzzDecode: whatever the body of a log, nothing that reads it panics, and a log
 // that is accepted survives a round trip.
 func FuzzDecode(f *testing.F) {
-	for _, l := range []*Log{handMade(), {Header: Header{Policy: "edf", Drop: "none", System: small(), Rates: []float64{1, 1}}}} {
+	for _, l := range []*Log{handMade(), {Header: Header{Policy: "edf", Drop: "none", System: small(),
+		Rates: []float64{1, 1}}}} {
 		data, err := json.Marshal(l)
 		if err != nil {
 			f.Fatal(err)
@@ -509,7 +530,8 @@ func readAll(t *testing.T, l *Log) {
 	} else {
 		checkTrace(t, l)
 	}
-	if err := errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l), WriteBench(io.Discard, l)); err != nil {
+	if err := errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l),
+		WriteBench(io.Discard, l)); err != nil {
 		t.Error(err)
 	}
 	data, err := document.Encode("log", 1, l)

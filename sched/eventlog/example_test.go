@@ -24,8 +24,9 @@ func ExampleLog_Metrics() {
 	}
 	var records eventlog.Buffer
 	_, err = sim.Run(sim.Config{
-		Engine:   sched.Config{Tables: tables, Policy: sched.EDF, Drop: sched.DropLate, Recorder: &records},
-		Arrivals: []traffic.Arrival{{At: 0}, {At: 5 * time.Millisecond}, {At: 6 * time.Millisecond}, {At: 40 * time.Millisecond}},
+		Engine: sched.Config{Tables: tables, Policy: sched.EDF, Drop: sched.DropLate, Recorder: &records},
+		Arrivals: []traffic.Arrival{{At: 0}, {At: 5 * time.Millisecond}, {At: 6 * time.Millisecond},
+			{At: 40 * time.Millisecond}},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -34,7 +35,8 @@ func ExampleLog_Metrics() {
 	log := eventlog.Log{Records: records, Header: eventlog.Header{Driver: eventlog.Simulated,
 		Policy: "edf", Drop: "late", System: system, Rates: []float64{60}}}
 	m := log.Metrics().Models[0]
-	fmt.Printf("%d released: %d met, %d late, %d dropped; p50 %v ms, p99 %v ms\n", m.Released, m.Met, m.Late, m.Dropped, m.P50MS, m.P99MS)
+	fmt.Printf("%d released: %d met, %d late, %d dropped; p50 %v ms, p99 %v ms\n", m.Released, m.Met, m.Late, m.Dropped,
+		m.P50MS, m.P99MS)
 	// Output:
 	// 4 released: 2 met, 1 late, 1 dropped; p50 15 ms, p99 25 ms
 }

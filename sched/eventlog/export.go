@@ -15,7 +15,8 @@ import (
 )
 
 // jobColumns are the columns of WriteJobsCSV.
-var jobColumns = []string{"run", "policy", "driver", "model", "job", "release_ns", "noticed_ns", "deadline_ns", "outcome", "reason",
+var jobColumns = []string{"run", "policy", "driver", "model", "job", "release_ns", "noticed_ns", "deadline_ns",
+	"outcome", "reason",
 	"end_ns", "response_ms", "layers", "failed_attempts", "variants", "accelerators"}
 
 // WriteJobsCSV writes a row per job of every log, in the order in which the jobs
@@ -89,15 +90,18 @@ func (l *Log) jobs(row func([]string)) {
 			if r.Outcome == sched.Met || r.Outcome == sched.Late {
 				response = decimal(ms(r.At - r.Start))
 			}
-			row([]string{sys.Models[r.Model].Name, strconv.FormatInt(r.Job, 10), whole(r.Start), whole(j.noticed), whole(r.Until), r.Outcome.String(), r.Detail,
-				whole(r.At), response, strconv.Itoa(j.layers), strconv.Itoa(j.failed), strings.Join(j.variants, " "), strings.Join(j.accelerator, " ")})
+			row([]string{sys.Models[r.Model].Name, strconv.FormatInt(r.Job, 10), whole(r.Start), whole(j.noticed),
+				whole(r.Until), r.Outcome.String(), r.Detail,
+				whole(r.At), response, strconv.Itoa(j.layers), strconv.Itoa(j.failed), strings.Join(j.variants, " "),
+				strings.Join(j.accelerator, " ")})
 			delete(jobs, r.Job)
 		}
 	}
 }
 
 // layerColumns are the columns of WriteLayersCSV.
-var layerColumns = []string{"run", "policy", "driver", "model", "job", "layer_index", "layer", "implementation", "accelerator", "from", "reason", "outcome",
+var layerColumns = []string{"run", "policy", "driver", "model", "job", "layer_index", "layer", "implementation",
+	"accelerator", "from", "reason", "outcome",
 	"dispatch_ns", "start_ns", "end_ns", "predicted_us", "measured_us", "predicted_handoff_us"}
 
 // WriteLayersCSV writes a row per run of a layer, failed attempts included, in
@@ -216,7 +220,8 @@ func WriteBench(w io.Writer, logs ...*Log) error {
 
 func (l *Log) bench(out *gobench.Writer) {
 	h, metrics := &l.Header, l.Metrics()
-	out.Config(gobench.Fact{Key: "driver", Value: h.Driver}, gobench.Fact{Key: "goos", Value: h.Machine.OS}, gobench.Fact{Key: "goarch", Value: h.Machine.Arch},
+	out.Config(gobench.Fact{Key: "driver", Value: h.Driver}, gobench.Fact{Key: "goos", Value: h.Machine.OS},
+		gobench.Fact{Key: "goarch", Value: h.Machine.Arch},
 		gobench.Fact{Key: "cpu", Value: h.Machine.CPU}, gobench.Fact{Key: "governor", Value: h.Machine.Governor},
 		gobench.Fact{Key: "onnxruntime", Value: h.Machine.ORT}, gobench.Fact{Key: "distorted", Value: h.Distorted})
 	policy := gobench.Part{Key: "policy", Value: h.Policy}
@@ -228,7 +233,8 @@ func (l *Log) bench(out *gobench.Writer) {
 		}
 		values := []gobench.Value{value(m.MissRate, "miss-rate")}
 		if m.Met+m.Late > 0 {
-			values = append(values, value(math.Round(m.P50MS*1e6), "p50-ns"), value(math.Round(m.P90MS*1e6), "p90-ns"), value(math.Round(m.P99MS*1e6), "p99-ns"))
+			values = append(values, value(math.Round(m.P50MS*1e6), "p50-ns"), value(math.Round(m.P90MS*1e6), "p90-ns"),
+				value(math.Round(m.P99MS*1e6), "p99-ns"))
 			if m.NormalizedAccuracy != nil {
 				values = append(values, value(*m.NormalizedAccuracy, "accuracy"))
 			}
@@ -238,8 +244,10 @@ func (l *Log) bench(out *gobench.Writer) {
 	if metrics.Released == 0 {
 		return
 	}
-	out.Result("Policy", []gobench.Part{policy}, metrics.Released, value(metrics.MeanMissRate, "mean-miss-rate"), value(math.Round(metrics.ReleaseLagP99US*1e3), "release-lag-p99-ns"))
+	out.Result("Policy", []gobench.Part{policy}, metrics.Released, value(metrics.MeanMissRate, "mean-miss-rate"),
+		value(math.Round(metrics.ReleaseLagP99US*1e3), "release-lag-p99-ns"))
 	for _, a := range h.System.Accelerators {
-		out.Result("Accelerator", []gobench.Part{{Key: "acc", Value: a}, policy}, metrics.Released, value(metrics.Utilization[a], "utilization"))
+		out.Result("Accelerator", []gobench.Part{{Key: "acc", Value: a}, policy}, metrics.Released,
+			value(metrics.Utilization[a], "utilization"))
 	}
 }

@@ -135,7 +135,8 @@ func TestFormatsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := slices.Concat(jobColumns, layerColumns, []string{catRequest, catDispatch, catFailed, catInside, catMiss, catDeadline, catService, catSearch})
+	names := slices.Concat(jobColumns, layerColumns,
+		[]string{catRequest, catDispatch, catFailed, catInside, catMiss, catDeadline, catService, catSearch})
 	for f := range reflect.TypeFor[recordJSON]().Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		names = append(names, name)

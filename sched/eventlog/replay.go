@@ -23,7 +23,7 @@ func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err
 		return 0, "", err
 	}
 	if p, ok := engine.Policy().(sched.Searcher); ok && l.Header.SearchBeside {
-		p.Beside(0) // what searches found is in the log
+		p.Detach(0) // what searches found is in the log
 	}
 	// Decisions follow from the events before them, so that the replayed
 	// records have to equal the log at every point.
@@ -36,7 +36,7 @@ func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err
 		engine.Step(ev)
 		for _, r := range again {
 			if i >= len(l.Records) {
-				return compared, fmt.Sprintf("the log ends where the engine goes on with %v", r), nil
+				return compared, fmt.Sprintf("the log ends, the engine adds %v", r), nil
 			}
 			if got := l.Records[i]; got != r {
 				return compared, fmt.Sprintf("record %d: the log has %+v, the engine says %+v", i, got, r), nil
@@ -54,14 +54,15 @@ func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err
 }
 
 // event reconstructs the event that caused a record; the records that follow
-// from it (drops, decisions) have no event of their own.
+// from it (drops, decisions) are caused by no other event.
 func event(r *Record) (sched.Event, bool) {
 	switch r.Kind {
 	case sched.Released:
 		if r.Job >= sched.FirstOwnJob {
 			return sched.Event{}, false
 		}
-		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until}, true
+		return sched.Event{Kind: sched.Release, At: r.At, Job: r.Job, Model: int(r.Model), Start: r.Start, Deadline: r.Until},
+			true
 	case sched.Completed:
 		return sched.Event{Kind: sched.Complete, At: r.At, Accelerator: int(r.Accelerator), Start: r.Start}, true
 	case sched.Requeued:

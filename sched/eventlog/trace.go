@@ -70,7 +70,7 @@ const (
 //     per model an instant for every request that missed, and one at its deadline.
 //   - accelerators: on a track per accelerator the layers it ran, the time from
 //     each dispatch to the start of its layer, and attempts that failed; flows
-//     link the layers of a request. Times out of service are spans of their own.
+//     link the layers of a request. Times out of service are spans, too.
 //   - scheduler: counters of each model's waiting and running requests and misses
 //     and of the busy accelerators; the searches of a policy that searches.
 //
@@ -78,8 +78,9 @@ const (
 // that lie in no layer are left out.
 func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	b := bufio.NewWriter(w)
-	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), running: map[int64]*Record{}, last: map[int64]int32{}, layers: map[int64]int{},
-		down: make([]bool, len(l.Header.System.Accelerators)), inside: l.nest(inside)}
+	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), running: map[int64]*Record{}, last: map[int64]int32{},
+		layers: map[int64]int{},
+		down:   make([]bool, len(l.Header.System.Accelerators)), inside: l.nest(inside)}
 	t.counters.of = make([]modelCounts, len(l.Header.System.Models))
 	t.start()
 	for i := range l.Records {
@@ -185,7 +186,8 @@ func (t *tracer) model(r *Record) *sched.Model { return &t.l.Header.System.Model
 func (t *tracer) record(r *Record) {
 	switch r.Kind {
 	case sched.Released:
-		t.request(r, "b", min(r.Start, r.At), map[string]any{"job": r.Job, "deadline_ms": ms(r.Until), "release_lag_us": us(r.At - r.Start)})
+		t.request(r, "b", min(r.Start, r.At), map[string]any{"job": r.Job, "deadline_ms": ms(r.Until),
+			"release_lag_us": us(r.At - r.Start)})
 	case sched.Dispatched:
 		t.running[r.Job] = r
 	case sched.Completed:
@@ -209,7 +211,8 @@ func (t *tracer) record(r *Record) {
 	case sched.RuleFound:
 		from := min(max(r.Start, t.searched), r.At)
 		t.searched = r.At
-		t.span(traceEvent{Name: fmt.Sprintf("rule %d", r.Implementation), Cat: catSearch, PID: tracePIDScheduler, TID: traceTIDSearches,
+		t.span(traceEvent{Name: fmt.Sprintf("rule %d", r.Implementation), Cat: catSearch, PID: tracePIDScheduler,
+			TID:  traceTIDSearches,
 			Args: map[string]any{"rule": r.Implementation}}, from, r.At)
 	case sched.Stopped:
 		t.add(traceEvent{Name: "stopped", Ph: "i", S: "g", TS: us(r.At), PID: tracePIDScheduler, TID: traceTIDSearches})
@@ -258,7 +261,8 @@ func (t *tracer) service(ph string, k int32, args map[string]any) {
 func (t *tracer) attempt(r *Record) {
 	d := t.running[r.Job]
 	delete(t.running, r.Job)
-	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators, TID: int(d.Accelerator) + 1,
+	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators,
+		TID:  int(d.Accelerator) + 1,
 		Args: map[string]any{"job": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
 }
 
@@ -352,7 +356,10 @@ func (l *Log) nest(spans []Span) [][]Span {
 		}
 	}
 	for _, list := range out {
-		slices.SortStableFunc(list, func(a, b Span) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End)) })
+		slices.SortStableFunc(list, func(a, b Span) int {
+			return cmp.Or(cmp.Compare(a.Start, b.Start),
+				cmp.Compare(b.End, a.End))
+		})
 	}
 	return out
 }

@@ -112,7 +112,8 @@ func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 		case "s", "t", "f":
 			flows[e.ID] += e.Ph
 			open := around[e.track()]
-			if len(open) == 0 || open[len(open)-1].at() != e.at() || traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
+			if len(open) == 0 || open[len(open)-1].at() != e.at() ||
+				traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
 				t.Fatalf("flow %+v binds to no span of its request", e)
 			}
 			if (e.Ph == "s") != (e.BP == "") {
@@ -174,7 +175,8 @@ func TestTrace(t *testing.T) {
 	for _, p := range policy.All() {
 		checkTrace(t, simulated(t, p.Name, sched.DropLate, time.Second))
 	}
-	if events := checkTrace(t, requeuing()); !slices.ContainsFunc(events, func(e parsedEvent) bool { return e.Name == "two conv failed" }) {
+	if events := checkTrace(t, requeuing()); !slices.ContainsFunc(events,
+		func(e parsedEvent) bool { return e.Name == "two conv failed" }) {
 		t.Error("the failed attempt has no span")
 	}
 }

@@ -164,7 +164,8 @@ func TestCapacityByHand(t *testing.T) {
 		{"one accelerator at half its load", capacitySystem([]time.Duration{5 * ms}), 100, 2},
 		{"two equal ones share", capacitySystem([]time.Duration{5 * ms, 5 * ms}), 100, 4},
 		{"1 and 2 ms: 1000 + 500 per second", capacitySystem([]time.Duration{ms, 2 * ms}), 100, 15},
-		{"opposite tastes do not share", capacitySystem([]time.Duration{ms, 100 * ms}, []time.Duration{100 * ms, ms}), 100, 10},
+		{"opposite tastes do not share", capacitySystem([]time.Duration{ms, 100 * ms}, []time.Duration{100 * ms, ms}), 100,
+			10},
 		{"each can run one layer only", capacitySystem([]time.Duration{ms, none}, []time.Duration{none, 2 * ms}), 100, 5},
 		{"an accelerator that can run nothing", capacitySystem([]time.Duration{5 * ms, none}), 100, 2},
 	} {

@@ -55,7 +55,8 @@ func TestPrices(t *testing.T) {
 // output-stationary twice.
 func TestPublishedPrices(t *testing.T) {
 	for name, want := range map[string][]float64{
-		"paper/mcv_light": {.52, .24, .24}, "paper/mcv_heavy": {.47, .27, .27}, "paper/ar_social@4K": {.51, .25, .25}, "paper/ar_social@6K": {.47, .26, .26}} {
+		"paper/mcv_light": {.52, .24, .24}, "paper/mcv_heavy": {.47, .27, .27}, "paper/ar_social@4K": {.51, .25, .25},
+		"paper/ar_social@6K": {.47, .26, .26}} {
 		s, err := scenario.Load(name)
 		if err != nil {
 			t.Fatal(err)

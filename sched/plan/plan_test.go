@@ -26,13 +26,16 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One layer of 2 ms, 100 times a second, on the one accelerator that can.
-	if c := p.Capacity; c.Scale < 5*(1-1e-3) || c.Scale > 5*(1+1e-9) || p.Models[0].Budgets.Layer[0] != 10*time.Millisecond {
+	if c := p.Capacity; c.Scale < 5*(1-1e-3) || c.Scale > 5*(1+1e-9) ||
+		p.Models[0].Budgets.Layer[0] != 10*time.Millisecond {
 		t.Errorf("capacity %+v, budgets %+v", p.Capacity, p.Models[0].Budgets)
 	}
 	p.Variants = []Variants{{Model: "m", Theta: 0.9, Bytes: 400,
-		Proof:  Proof{Metric: "top-1", Sets: []sched.VariantSet{0, 1}, Accuracy: []float64{1, 0.99}, Exhaustive: true},
-		Chosen: []Variant{{LayerName: "l", Family: "int8", File: "variants/m/l.onnx", Bytes: 100, Latency: []time.Duration{time.Millisecond, 0}, Original: []time.Duration{3 * time.Millisecond, 0}}}}}
-	if v := &p.Variants[0]; v.Overhead() != 0.25 || v.Chosen[0].Gain(0) != 3 || v.Chosen[0].Gain(1) != 0 || v.Chosen[0].Gain(2) != 0 {
+		Proof: Proof{Metric: "top-1", Sets: []sched.VariantSet{0, 1}, Accuracy: []float64{1, 0.99}, Exhaustive: true},
+		Chosen: []Variant{{LayerName: "l", Family: "int8", File: "variants/m/l.onnx", Bytes: 100,
+			Latency: []time.Duration{time.Millisecond, 0}, Original: []time.Duration{3 * time.Millisecond, 0}}}}}
+	if v := &p.Variants[0]; v.Overhead() != 0.25 || v.Chosen[0].Gain(0) != 3 || v.Chosen[0].Gain(1) != 0 ||
+		v.Chosen[0].Gain(2) != 0 {
 		t.Errorf("overhead %v, gains %v, %v", v.Overhead(), v.Chosen[0].Gain(0), v.Chosen[0].Gain(1))
 	}
 	path := filepath.Join(t.TempDir(), "plan.json")
@@ -67,10 +70,12 @@ func TestRefused(t *testing.T) {
 	if _, _, err := New(bad, nil, nil); !errors.Is(err, sched.ErrInvalidSystem) {
 		t.Errorf("planned without models: %v", err)
 	}
-	if _, _, err := New(system(), []Model{{}, {}}, nil); err == nil || !strings.Contains(err.Error(), "2 models and 2 accelerators for a system of 1 and 2") {
+	if _, _, err := New(system(), []Model{{}, {}}, nil); err == nil ||
+		!strings.Contains(err.Error(), "2 models and 2 accelerators for a system of 1 and 2") {
 		t.Errorf("planned with a model too many: %v", err)
 	}
-	if _, _, err := New(system(), []Model{{Name: "other"}}, nil); err == nil || !strings.Contains(err.Error(), `model "other" is called "m"`) {
+	if _, _, err := New(system(), []Model{{Name: "other"}}, nil); err == nil ||
+		!strings.Contains(err.Error(), `model "other" is called "m"`) {
 		t.Errorf("planned with another model: %v", err)
 	}
 	at100, both := []Model{{Rate: 100}}, make([]Accelerator, 2)
@@ -87,7 +92,8 @@ func TestRefused(t *testing.T) {
 		if err := c.plan.Write(path); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := Read(path); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+		if _, _, err := Read(path); err == nil || !strings.Contains(err.Error(), c.want) ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want %q and the path", c.name, err, c.want)
 		}
 	}

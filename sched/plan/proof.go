@@ -177,3 +177,15 @@ func (p *Proof) Together(s sched.VariantSet) float64 {
 	}
 	return least
 }
+
+// Largest is the combination that uses most variants of those measured, and its
+// accuracy; none, and 1, where nothing was measured.
+func (p *Proof) Largest() (largest sched.VariantSet, accuracy float64) {
+	accuracy = 1
+	for i, s := range p.Sets {
+		if s.Len() > largest.Len() {
+			largest, accuracy = s, p.Accuracy[i]
+		}
+	}
+	return largest, accuracy
+}

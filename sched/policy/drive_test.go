@@ -35,7 +35,8 @@ func (p pick) chance(percent int, label string) bool { return p(20, label) >= 20
 // the caller's.
 func drawConfig(p pick) sched.Config {
 	return sched.Config{Drop: sched.DropPolicy(p(3, "drop")), Queue: 1 + p(8, "queue"), Seed: uint64(p(4, "seed")),
-		ClosedLoop: p.chance(20, "closed loop"), Until: time.Duration(p(3, "until")) * 20 * time.Millisecond, Adapt: p.chance(50, "adapt")}
+		ClosedLoop: p.chance(20, "closed loop"), Until: time.Duration(p(3, "until")) * 20 * time.Millisecond,
+		Adapt: p.chance(50, "adapt")}
 }
 
 // drive sends an engine random events that respect its contract, in any order
@@ -46,7 +47,8 @@ func drive(p pick, sys *sched.System, engine *sched.Engine) {
 }
 
 // driveSeen shows every event, before the engine gets it and after.
-func driveSeen(p pick, sys *sched.System, engine *sched.Engine, before func(sched.Event), after func(sched.Event, []sched.Dispatch)) {
+func driveSeen(p pick, sys *sched.System, engine *sched.Engine, before func(sched.Event),
+	after func(sched.Event, []sched.Dispatch)) {
 	unit := max(1, sys.Models[0].Deadline/8)
 	busy := map[int]time.Duration{} // since when
 	var now time.Duration

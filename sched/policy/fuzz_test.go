@@ -57,7 +57,8 @@ func anyEngine(t schedtest.T, sys sched.System, p pick) {
 	engine := newEngine(t, cfg)
 	drive(p, &sys, engine)
 	if n := engine.Active(); n != 0 || len(totals.active) != 0 || len(totals.running) != 0 {
-		t.Fatalf("at the end the engine has %d jobs, the records %d and %d running layers", n, len(totals.active), len(totals.running))
+		t.Fatalf("at the end the engine has %d jobs, the records %d and %d running layers", n, len(totals.active),
+			len(totals.running))
 	}
 }
 

@@ -225,7 +225,8 @@ func TestOptimalInstances(t *testing.T) {
 		return sched.Layer{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: latency}}}
 	}
 	variant := layer(2*ms, 8*ms)
-	variant.Implementations = append(variant.Implementations, sched.Implementation{Name: "v1", Variant: 1, Latency: []time.Duration{2 * ms, 3 * ms}})
+	variant.Implementations = append(variant.Implementations,
+		sched.Implementation{Name: "v1", Variant: 1, Latency: []time.Duration{2 * ms, 3 * ms}})
 	one := []string{"x"}
 	two := []string{"x", "y"}
 	for _, c := range []struct {

@@ -277,7 +277,8 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 			continue
 		}
 		if idle[o.accelerator] {
-			out = append(out, sched.Choice{Job: int32(e.i), Implementation: int32(o.implementation), Accelerator: int32(o.accelerator), Reason: reason})
+			out = append(out, sched.Choice{Job: int32(e.i), Implementation: int32(o.implementation),
+				Accelerator: int32(o.accelerator), Reason: reason})
 			free[o.accelerator], idle[o.accelerator] = o.finish, false
 			if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
 				return out

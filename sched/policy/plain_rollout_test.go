@@ -160,7 +160,8 @@ func (p *plainRollout) laxity(s *sched.State, j sched.Job) time.Duration {
 }
 
 // roll returns the cost of a schedule and the instant at which it ended.
-func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, most float64, left *[2]int) (float64, time.Duration) {
+func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, most float64, left *[2]int) (float64,
+	time.Duration) {
 	lost := map[int64]bool{}
 	for _, j := range base.Jobs {
 		lost[j.ID] = p.laxity(base, j) < 0

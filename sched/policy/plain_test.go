@@ -10,7 +10,7 @@ import (
 )
 
 // plain is any policy written as plainly as possible. It may learn from how jobs
-// end, and give up jobs by a rule of its own.
+// end, and give up jobs by its own rule.
 type plain interface {
 	choices(s *sched.State) []sched.Choice
 	drops(s *sched.State, job int) bool
@@ -170,7 +170,8 @@ type ending struct {
 }
 
 func newPlainDREAM(sys *sched.System) *plainDREAM {
-	return &plainDREAM{reference: reference{sys, "dream"}, history: map[int][]sched.Outcome{}, centre: [2]float64{1, 1}, step: 0.5,
+	return &plainDREAM{reference: reference{sys, "dream"}, history: map[int][]sched.Outcome{}, centre: [2]float64{1, 1},
+		step:  0.5,
 		spent: map[int]float64{}, least: map[int]float64{}}
 }
 

@@ -58,7 +58,7 @@ type pricedRule struct {
 	ruleOptions
 	lost bool // serve requests that nothing can save, since nothing drops them
 
-	free     []time.Duration // by accelerator, from now on, as this decision goes on
+	free     []time.Duration // by accelerator, from now on, with what was decided so far
 	ready    []candidate     // by key
 	admitted []claim         // by deadline
 	deferred []bool          // by job
@@ -222,7 +222,7 @@ func (c *candidate) before(o *candidate) bool {
 // admit marks jobs as deferred.
 func (p *pricedRule) admit(s *sched.State) {
 	p.admitted, p.deferred = p.admitted[:0], cleared(p.deferred, len(s.Jobs))
-	all, first := 0.0, math.Inf(1)
+	all, soonest := 0.0, math.Inf(1)
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		m := &p.models[j.Model]
@@ -233,9 +233,9 @@ func (p *pricedRule) admit(s *sched.State) {
 		c := claim{due: float64(p.due(s, j)), work: m.work[l] * p.stretch(j.Model), job: int32(i)}
 		c.ratio = c.work / m.weight
 		p.admitted = append(p.admitted, c)
-		all, first = all+c.work, min(first, c.due)
+		all, soonest = all+c.work, min(soonest, c.due)
 	}
-	if all*(1+1e-9) < first { // whatever the order they are added up in
+	if all*(1+1e-9) < soonest { // whatever the order they are added up in
 		return
 	}
 	for i := 1; i < len(p.admitted); i++ {
@@ -251,12 +251,14 @@ func (p *pricedRule) admit(s *sched.State) {
 		if sum <= p.admitted[i].due {
 			continue
 		}
-		most := &p.admitted[0]
-		for n := range p.admitted[:i+1] {
-			if c := &p.admitted[n]; c.ratio > most.ratio {
-				most = c
+		first := p.admitted[:i+1]
+		at, high := 0, first[0].ratio
+		for n := range first {
+			if r := first[n].ratio; r > high {
+				at, high = n, r
 			}
 		}
+		most := &first[at]
 		most.ratio = -1
 		sum -= most.work
 		p.deferred[most.job] = true

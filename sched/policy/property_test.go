@@ -50,7 +50,7 @@ func (l records) each(change func(sched.Record) sched.Record) {
 	}
 }
 
-// check follows the records with a state of its own and fails at the first that
+// check follows the records with its own state and fails at the first that
 // breaks an invariant.
 func (l records) check(t schedtest.T, sys *sched.System, cfg sched.Config) {
 	type job struct {
@@ -147,7 +147,8 @@ func (l records) check(t schedtest.T, sys *sched.System, cfg sched.Config) {
 }
 
 // simulate runs the system and returns everything it recorded.
-func simulate(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
+func simulate(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy,
+	arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := schedtest.Compile(t, sys)
 	var log records
@@ -351,6 +352,7 @@ func (l *law) check(t *rapid.T, policy string) {
 		got.each(l.compare)
 	}
 	if !slices.Equal(want, got) {
-		t.Fatalf("system %+v\narrivals %+v\n-expected +got:\n%s", sys, arrivals, cmp.Diff([]sched.Record(want), []sched.Record(got)))
+		t.Fatalf("system %+v\narrivals %+v\n-expected +got:\n%s", sys, arrivals,
+			cmp.Diff([]sched.Record(want), []sched.Record(got)))
 	}
 }

@@ -124,7 +124,8 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 	var out []sched.Choice
 	assign := func(i int, o option, why sched.Reason) {
 		free[o.accelerator], idle[o.accelerator] = o.finish, false
-		out = append(out, sched.Choice{Job: int32(i), Implementation: int32(o.implementation), Accelerator: int32(o.accelerator), Reason: why})
+		out = append(out, sched.Choice{Job: int32(i), Implementation: int32(o.implementation),
+			Accelerator: int32(o.accelerator), Reason: why})
 	}
 
 	// Ready layers by best-case slack. One that can run nowhere gets nothing.

@@ -64,7 +64,8 @@ func listedSets(sys sched.System) sched.System {
 
 // against makes a policy that fails at its first decision that is not the plain
 // one's, and a recorder that the engine has to have.
-func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plain, next sched.Recorder) (sched.Constructor, sched.Recorder) {
+func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plain,
+	next sched.Recorder) (sched.Constructor, sched.Recorder) {
 	of := func(c sched.Config) (sched.Policy, error) {
 		p, err := fast(c)
 		return compared{t, sys, p, slow}, err
@@ -217,7 +218,8 @@ func TestDREAMTunes(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"dream", "dream-model"} {
-		traffic := traffic.Config{Rates: []float64{200, 200, 200, 200, 200}, Process: traffic.Poisson, Duration: 3 * time.Second, Seed: 1}
+		traffic := traffic.Config{Rates: []float64{200, 200, 200, 200, 200}, Process: traffic.Poisson,
+			Duration: 3 * time.Second, Seed: 1}
 		arrivals, err := traffic.Arrivals()
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +227,8 @@ func TestDREAMTunes(t *testing.T) {
 		tables := schedtest.Compile(t, sys)
 		slow := newPlain(&sys, name)
 		of, recorder := against(t, &sys, Named(name), slow, nil)
-		if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: of, Recorder: recorder, Drop: sched.DropLate}}); err != nil {
+		if _, err := sim.Run(sim.Config{Arrivals: arrivals,
+			Engine: sched.Config{Tables: tables, Policy: of, Recorder: recorder, Drop: sched.DropLate}}); err != nil {
 			t.Fatal(err)
 		}
 		if whole, ok := slow.(*plainWhole); ok {
@@ -243,7 +246,8 @@ func TestPricedRules(t *testing.T) {
 	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
 		sys := schedtest.RichSystem(t)
 		tables := schedtest.Compile(t, sys)
-		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")), caution: float64(schedtest.Number(t, 3, "caution")) / 2,
+		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")),
+			caution:   float64(schedtest.Number(t, 3, "caution")) / 2,
 			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}
 		listed := listedSets(sys)
 		cfg := drawConfig(drawn(t))

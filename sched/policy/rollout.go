@@ -29,21 +29,21 @@ func Rollout(c sched.Config) (sched.Policy, error) { return newRollout(c, defaul
 type rollout struct {
 	*priced
 	rolloutOptions
-	cfg     sched.Config
-	rules   []sched.Policy
-	cur     int
-	search  *search
-	beside  bool    // searches run on another goroutine
-	share   float64 // of all accelerators' time that they take
-	wanted  bool    // a search is due
-	applied bool    // this step takes in a result
-	since   int     // events since the last search
-	alarm   bool    // a miss or drop since
-	gain    float64
-	age     float64 // mean time from the snapshot of a search to its result
-	density float64 // misses prevented per nanosecond of all accelerators
-	skipped int     // searches, since the last, that would not have paid
-	held    int     // decisions since a result was taken in
+	cfg      sched.Config
+	rules    []sched.Policy
+	cur      int
+	search   *search
+	detached bool    // searches run on another goroutine
+	share    float64 // of all accelerators' time that they take
+	wanted   bool    // a search is due
+	applied  bool    // this step takes in a result
+	since    int     // events since the last search
+	alarm    bool    // a miss or drop since
+	gain     float64
+	age      float64 // mean time from the snapshot of a search to its result
+	density  float64 // misses prevented per nanosecond of all accelerators
+	skipped  int     // searches, since the last, that would not have paid
+	held     int     // decisions since a result was taken in
 }
 
 // rolloutOptions are the policy's.
@@ -126,7 +126,7 @@ func portfolioRules() []ruleOptions {
 
 func (p *rollout) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	first := len(out)
-	if p.held++; p.beside && p.held > holding {
+	if p.held++; p.detached && p.held > holding {
 		p.cur = fallback
 	}
 	out = p.rules[p.cur].Select(s, out)
@@ -138,7 +138,7 @@ func (p *rollout) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	if p.since >= p.every || p.alarm || arrived(s) {
 		p.wanted = true
 	}
-	if !p.wanted || p.beside {
+	if !p.wanted || p.detached {
 		return out
 	}
 	p.noted()
@@ -175,9 +175,9 @@ func (p *rollout) Ended(_ sched.Job, o sched.Outcome, _ time.Duration) {
 
 func (*rollout) GiveUp(*sched.State, int) int { return -1 }
 
-// Beside gives the search memory of its own, tables included where the engine
-// adapts them.
-func (p *rollout) Beside(share float64) func() int {
+// Detach gives the search its own memory, tables included where the engine adapts
+// them.
+func (p *rollout) Detach(share float64) func() int {
 	own := *p.priced // the pace is copied with each state
 	c := p.cfg
 	if c.Adapt {
@@ -188,7 +188,7 @@ func (p *rollout) Beside(share float64) func() int {
 	if err != nil { // the same was made in the constructor
 		panic(fmt.Sprintf("policy: %v", err))
 	}
-	p.beside, p.share, p.search = true, share, s
+	p.detached, p.share, p.search = true, share, s
 	return s.run
 }
 

@@ -15,9 +15,10 @@ import (
 // searches runs the engine over the arrivals with predicted durations, with
 // every wanted search outside of it, as if it had begun so long ago, and tells of
 // each around its run.
-func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, share float64, age time.Duration, run func(*search) int) {
+func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, share float64, age time.Duration,
+	run func(*search) int) {
 	p := engine.Policy().(*rollout)
-	p.Beside(share)
+	p.Detach(share)
 	ends := make([]time.Duration, accs)
 	step := func(ev sched.Event) {
 		for _, d := range engine.Step(ev) {

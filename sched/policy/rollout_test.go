@@ -13,8 +13,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// beside runs rollouts whose searches each take so long on a core of their own.
-func beside(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy, arrivals []traffic.Arrival) records {
+// detached runs rollouts whose searches each take so long on a spare core.
+func detached(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
+	arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := schedtest.Compile(t, sys)
 	var log records
@@ -33,7 +34,7 @@ func TestNeverWaits(t *testing.T) {
 		arrivals := schedtest.Arrivals(t, &sys)
 		drop := sched.DropPolicy(schedtest.Number(t, 3, "drop"))
 		want := simulate(t, sys, "pedf", drop, arrivals)
-		got := beside(t, sys, time.Hour, drop, arrivals)
+		got := detached(t, sys, time.Hour, drop, arrivals)
 		if at := slices.IndexFunc(got, func(r sched.Record) bool { return r.Kind == sched.RuleFound }); at >= 0 {
 			got = got[:at]
 			want = want[:at]
@@ -75,7 +76,7 @@ func TestSearchHelps(t *testing.T) {
 	arrivals := busyArrivals(t, &sys)
 	plain := missedJobs(simulate(t, sys, "pedf", sched.DropLate, arrivals))
 	in := missedJobs(simulate(t, sys, "rollout", sched.DropLate, arrivals))
-	soon := missedJobs(beside(t, sys, 100*time.Microsecond, sched.DropLate, arrivals))
+	soon := missedJobs(detached(t, sys, 100*time.Microsecond, sched.DropLate, arrivals))
 	t.Logf("%d requests; missed: pedf %d, rollout %d, 100 us late %d", len(arrivals), plain, in, soon)
 	if in >= plain || soon >= plain {
 		t.Errorf("missed: pedf %d, rollout %d, 100 us late %d", plain, in, soon)
@@ -92,7 +93,7 @@ func TestSearchAllocations(t *testing.T) {
 		tables := schedtest.Compile(t, sys)
 		m.engine = newEngine(t, sched.Config{Tables: tables, Policy: Named("rollout"), Drop: sched.DropLate, Adapt: adapt})
 		p := m.engine.Policy().(sched.Searcher)
-		search := p.Beside(0)
+		search := p.Detach(0)
 		ran := 0
 		step := func() {
 			m.step()
@@ -124,7 +125,7 @@ func TestFoundRuleHolds(t *testing.T) {
 	drive := func(policy string, alone int) (out []sched.Dispatch) {
 		m := newTreadmill(t, sys, policy, sched.DropNone, 1)
 		if p, ok := m.engine.Policy().(sched.Searcher); ok {
-			p.Beside(0)
+			p.Detach(0)
 			m.engine.Step(sched.Event{Kind: sched.Searched, Found: fcfs})
 		}
 		for m.next < int64(alone) || m.engine.Active() > 0 {
@@ -166,7 +167,8 @@ func TestSearchStops(t *testing.T) {
 		tables := schedtest.Compile(t, sys)
 		n := 0
 		engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Drop: sched.DropLate})
-		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond, func(s *search) int { n++; return s.run() })
+		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond,
+			func(s *search) int { n++; return s.run() })
 		t.Logf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
 		if n > c.most || c.share == 0 && n < len(arrivals) {
 			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))

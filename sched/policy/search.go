@@ -9,8 +9,8 @@ import (
 )
 
 // search looks for the rule that should dispatch from a state on, by rolling
-// every one ahead. It has memory of its own, so that it can run while the engine
-// does.
+// every one ahead. It has its own memory, so that it can run while the engine
+// works.
 type search struct {
 	*priced
 	searchOptions
@@ -205,7 +205,7 @@ func (r *roller) start(s *sched.State, rule sched.Policy) {
 	r.ahead.Decide(rule)
 }
 
-// roll goes on to an instant, or until the schedule has cost more than the most
+// roll proceeds to an instant, or until the schedule has cost more than the most
 // or the bounds are reached, where it stops.
 func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 	s := r.ahead.State()

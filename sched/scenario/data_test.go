@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the embedded tables anew from the published ones")
+var rewrite = flag.Bool("rewrite", false, "write the embedded tables again from the published ones")
 
 const (
 	layersComment = `# Layer latencies (cycles at 1 GHz, so ns) and relative energies of the models of published evaluations.
@@ -103,7 +103,8 @@ func excerpt(t *testing.T) (layers, accuracy string) {
 	return excerptLayers(t, dir, used, number, gamma), excerptAccuracy(t, dir, used, number)
 }
 
-func excerptLayers(t *testing.T, dir string, used map[string]bool, number map[string]int, gamma map[string]string) string {
+func excerptLayers(t *testing.T, dir string, used map[string]bool, number map[string]int,
+	gamma map[string]string) string {
 	type row struct {
 		model          string
 		layer, variant int
@@ -111,7 +112,8 @@ func excerptLayers(t *testing.T, dir string, used map[string]bool, number map[st
 	}
 	var rows []*row
 	at := map[string]*row{}
-	both := slices.Concat(readTable(t, filepath.Join(dir, "layer_latency.csv")), readTable(t, filepath.Join(dir, "xrbench_stock_models_latency.csv")))
+	both := slices.Concat(readTable(t, filepath.Join(dir, "layer_latency.csv")),
+		readTable(t, filepath.Join(dir, "xrbench_stock_models_latency.csv")))
 	for _, r := range both {
 		model, variant := r["model"], 0
 		if r["variant"] == "1" {
@@ -174,7 +176,8 @@ func excerptAccuracy(t *testing.T, dir string, used map[string]bool, number map[
 	for _, r := range readTable(t, filepath.Join(dir, "variant_accuracy.csv")) {
 		share := r.number(t, "accuracy") / r.number(t, "baseline_accuracy")
 		valid := r["valid_at_0.9"] == "1"
-		if n := r.number(t, "normalized"); math.Abs(n-share) > 1e-3 || (n >= DefaultTheta) != valid || (share >= DefaultTheta) != valid {
+		if n := r.number(t, "normalized"); math.Abs(n-share) > 1e-3 || (n >= DefaultTheta) != valid ||
+			(share >= DefaultTheta) != valid {
 			t.Errorf("the row contradicts itself: %v", r)
 		}
 		if r["is_paper_metric"] != "1" || r["in_paper_subset"] != "1" || !used[r["model"]] {
@@ -212,7 +215,8 @@ func TestEmbeddedData(t *testing.T) {
 			continue
 		}
 		if f.have != f.want {
-			t.Errorf("%s is not what the published tables say; to make it anew: go test ./sched/scenario -run EmbeddedData -rewrite", f.path)
+			t.Errorf("%s is not what the published tables say; to make it again: "+
+				"go test ./sched/scenario -run EmbeddedData -rewrite", f.path)
 		}
 	}
 }
@@ -235,7 +239,8 @@ func TestDefinitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := map[string]string{"FBNet-C": "GE_FBNet_C", "Hand S/P": "HT_hand_graph_cnn_half", "Sp2Dense*": "sp2dense",
-		"MobileNetV2-SSD*": "mobilenetv2_ssd", "ResNet50*": "resnet50", "VGG11*": "vgg11", "InceptionV3*": "inceptionv3", "Swin-Tiny*": "swin_tiny"}
+		"MobileNetV2-SSD*": "mobilenetv2_ssd", "ResNet50*": "resnet50", "VGG11*": "vgg11", "InceptionV3*": "inceptionv3",
+		"Swin-Tiny*": "swin_tiny"}
 	want := map[string]map[string]task{}
 	omitted := map[string]bool{}
 	hardware := map[string][]string{}

@@ -24,7 +24,8 @@ func ExampleLoad() {
 	}
 	fmt.Println(s.System.Accelerators)
 	for i, m := range s.System.Models {
-		fmt.Printf("%s: %g per second, %d layers, %d valid sets of %d variants\n", m.Name, s.Rates[i], len(m.Layers), len(m.Valid), m.Variants)
+		fmt.Printf("%s: %g per second, %d layers, %d valid sets of %d variants\n", m.Name, s.Rates[i], len(m.Layers),
+			len(m.Valid), m.Variants)
 	}
 	fmt.Printf("at most %.2f times these rates can be sustained without variants\n", capacity.Scale)
 	// Output:

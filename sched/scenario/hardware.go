@@ -30,8 +30,10 @@ const (
 // ones of 1024, 6K the same with 2048 each.
 func Hardware() []Platform {
 	return []Platform{
-		{"4K", []Accelerator{{"ws2048", WeightStationary, 2048}, {"os1024a", OutputStationary, 1024}, {"os1024b", OutputStationary, 1024}}},
-		{"6K", []Accelerator{{"ws2048", WeightStationary, 2048}, {"os2048a", OutputStationary, 2048}, {"os2048b", OutputStationary, 2048}}},
+		{"4K", []Accelerator{{"ws2048", WeightStationary, 2048}, {"os1024a", OutputStationary, 1024},
+			{"os1024b", OutputStationary, 1024}}},
+		{"6K", []Accelerator{{"ws2048", WeightStationary, 2048}, {"os2048a", OutputStationary, 2048},
+			{"os2048b", OutputStationary, 2048}}},
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 )
 
 // Origin says where the embedded latencies come from, in a line.
-const Origin = "XRBench edition of the MAESTRO cost model, cycles at 1 GHz; shapes and variants from the authors' layer-variant repository (arXiv 2606.06818) and XRBench"
+const Origin = "XRBench edition of the MAESTRO cost model, cycles at 1 GHz; shapes and variants from the authors' " +
+	"layer-variant repository (arXiv 2606.06818) and XRBench"
 
 // Models returns the names of the models with embedded latencies, sorted.
 func Models() ([]string, error) {
@@ -23,7 +24,8 @@ func Models() ([]string, error) {
 
 // Kinds returns the accelerators that the embedded latencies are of, each once.
 func Kinds() []Accelerator {
-	return []Accelerator{{"ws2048", WeightStationary, 2048}, {"os1024", OutputStationary, 1024}, {"os2048", OutputStationary, 2048}}
+	return []Accelerator{{"ws2048", WeightStationary, 2048}, {"os1024", OutputStationary, 1024},
+		{"os2048", OutputStationary, 2048}}
 }
 
 // Model returns a model with embedded latencies on the accelerators, under its
@@ -36,7 +38,8 @@ func Model(name string, accelerators []Accelerator) (sched.Model, error) {
 	}
 	n, ok := networks[name]
 	if !ok {
-		return sched.Model{}, fmt.Errorf("%w: no published model %q, have %s", ErrUnknown, name, strings.Join(slices.Sorted(maps.Keys(networks)), ", "))
+		return sched.Model{}, fmt.Errorf("%w: no published model %q, have %s", ErrUnknown, name,
+			strings.Join(slices.Sorted(maps.Keys(networks)), ", "))
 	}
 	m, err := n.model(accelerators, 0)
 	if err != nil {

@@ -50,7 +50,8 @@ func TestModels(t *testing.T) {
 			}
 		}
 	}
-	if _, err := scenario.Model("nothing", scenario.Kinds()); !errors.Is(err, scenario.ErrUnknown) || !strings.Contains(err.Error(), "resnet50") {
+	if _, err := scenario.Model("nothing", scenario.Kinds()); !errors.Is(err, scenario.ErrUnknown) ||
+		!strings.Contains(err.Error(), "resnet50") {
 		t.Errorf("unknown model: %v", err)
 	}
 }

@@ -28,7 +28,8 @@ var kinds = [...]string{"WS2048", "OS1024", "OS2048"}
 // the order of rows; only originals have energies. The variants of a combination
 // are joined by +.
 var (
-	layerColumns    = []string{"model", "layer", "variant", "gamma", "ws2048_ns", "os1024_ns", "os2048_ns", "ws2048_energy", "os1024_energy", "os2048_energy"}
+	layerColumns = []string{"model", "layer", "variant", "gamma", "ws2048_ns", "os1024_ns", "os2048_ns",
+		"ws2048_energy", "os1024_energy", "os2048_energy"}
 	accuracyColumns = []string{"model", "variants", "normalized"}
 )
 
@@ -66,7 +67,8 @@ func parse(layers, accuracy string) (map[string]*network, error) {
 	if err := eachRow(layers, layerColumns, func(row []string) error { return addLayer(networks, row) }); err != nil {
 		return nil, fmt.Errorf("layers: %w", err)
 	}
-	if err := eachRow(accuracy, accuracyColumns, func(row []string) error { return addCombination(networks, row) }); err != nil {
+	if err := eachRow(accuracy, accuracyColumns,
+		func(row []string) error { return addCombination(networks, row) }); err != nil {
 		return nil, fmt.Errorf("accuracy: %w", err)
 	}
 	return networks, nil

@@ -23,13 +23,15 @@ type task struct {
 
 const (
 	fromPaper = "arXiv 2606.06818 (RTCSA 2026); models and rates from a third party's reconstruction, " +
-		"layer variants and accuracies from the authors' layer-variant repository, latencies from the XRBench edition of the MAESTRO cost model"
+		"layer variants and accuracies from the authors' layer-variant repository, latencies from the XRBench " +
+		"edition of the MAESTRO cost model"
 	fromXRBench = "XRBench's repository; latencies from its edition of the MAESTRO cost model"
 	smallSwin   = "Swin-Tiny is the export without its token dimension"
 	stockModels = "FBNet-C and the hand model are XRBench's GE_FBNet_C and HT_hand_graph_cnn_half, without variants"
 	noVariants  = "no layer variants"
-	overloaded  = noVariants + "; demand exceeds the fluid capacity of both platforms, and DE_midas_v21_small cannot meet its deadline even alone"
-	slowHRViT   = noVariants + "; on 4K SS_HRViT_b1 cannot meet its deadline even alone"
+	overloaded  = noVariants + "; demand exceeds the fluid capacity of both platforms, " +
+		"and DE_midas_v21_small cannot meet its deadline even alone"
+	slowHRViT = noVariants + "; on 4K SS_HRViT_b1 cannot meet its deadline even alone"
 )
 
 // definitions returns every scenario, in order of name.

@@ -27,7 +27,7 @@ type Scenario struct {
 	Note   string       `json:"note,omitempty"`
 	System sched.System `json:"system"`
 	// Rates holds the releases per second of each model of the system; 0 for
-	// models with a Trigger, which have no releases of their own.
+	// models with a Trigger, which completions of another model release.
 	Rates []float64 `json:"rates"`
 }
 

@@ -124,7 +124,8 @@ func TestSums(t *testing.T) {
 			if !slices.Equal(latency, []int{want.ws2048, os, os}) {
 				t.Errorf("%s: %s takes %v ns, want %v", name, m.Name, latency, []int{want.ws2048, os, os})
 			}
-			if len(m.Layers) != want.layers || len(m.Energy) != want.layers || variants != want.variants || m.Variants != want.variants {
+			if len(m.Layers) != want.layers || len(m.Energy) != want.layers || variants != want.variants ||
+				m.Variants != want.variants {
 				t.Errorf("%s: %s has %d layers, %d energies, %d variants in layers and %d in all, want %d and %d",
 					name, m.Name, len(m.Layers), len(m.Energy), variants, m.Variants, want.layers, want.variants)
 			}
@@ -153,7 +154,8 @@ func TestPenalty(t *testing.T) {
 		if classifier.Name != "classifier_0" || classifier.Implementations[1].Name != "d2s2" {
 			t.Fatalf("layer 8 is %+v", classifier)
 		}
-		if c := classifier.Implementations[1]; c.Variant != 3 || !slices.Equal(c.Latency, []time.Duration{100352, 802816, 802816}) {
+		if c := classifier.Implementations[1]; c.Variant != 3 ||
+			!slices.Equal(c.Latency, []time.Duration{100352, 802816, 802816}) {
 			t.Errorf("variant of classifier_0: %+v", c)
 		}
 		if e := vgg.Energy[8]; !slices.Equal(e, []float64{7504090, 15246600, 15246600}) {
@@ -187,8 +189,10 @@ func TestValidSets(t *testing.T) {
 		model string
 		sets  int // of the published evaluation, the empty one included
 	}{
-		{heavy, "mobilenetv2_ssd", 4}, {heavy, "resnet50", 52}, {heavy, "vgg11", 3}, {heavy, "inceptionv3", 4}, {heavy, "swin_tiny", 16},
-		{social, "sp2dense", 13}, {social, "mobilenetv2_ssd", 4}, {social, "GE_FBNet_C", 0}, {social, "HT_hand_graph_cnn_half", 0},
+		{heavy, "mobilenetv2_ssd", 4}, {heavy, "resnet50", 52}, {heavy, "vgg11", 3}, {heavy, "inceptionv3", 4},
+		{heavy, "swin_tiny", 16},
+		{social, "sp2dense", 13}, {social, "mobilenetv2_ssd", 4}, {social, "GE_FBNet_C", 0},
+		{social, "HT_hand_graph_cnn_half", 0},
 	} {
 		m := model(t, c.s, c.model)
 		if len(m.Valid) != c.sets || len(m.Accuracy) != c.sets {
@@ -206,7 +210,8 @@ func TestValidSets(t *testing.T) {
 	}
 	// VGG-11: features.16 or classifier.0, at 0.93005 and 0.92452, never both.
 	vgg := model(t, heavy, "vgg11")
-	if !slices.Equal(vgg.Valid, []sched.VariantSet{0, 1, 4}) || !slices.Equal(vgg.Accuracy, []float64{1, 0.93005, 0.92452}) {
+	if !slices.Equal(vgg.Valid, []sched.VariantSet{0, 1, 4}) ||
+		!slices.Equal(vgg.Accuracy, []float64{1, 0.93005, 0.92452}) {
 		t.Errorf("vgg11: valid %b, accuracy %v", vgg.Valid, vgg.Accuracy)
 	}
 }
@@ -319,7 +324,8 @@ func TestInfeasible(t *testing.T) {
 func TestTriggers(t *testing.T) {
 	s := load(t, "xrbench/AR_Assistant")
 	asr := model(t, s, "ASR_EM_24L")
-	if asr.Trigger == nil || *asr.Trigger != (sched.Trigger{Parent: "KD_res8_narrow", Probability: 0.5}) || asr.Deadline != time.Second/3 {
+	if asr.Trigger == nil || *asr.Trigger != (sched.Trigger{Parent: "KD_res8_narrow", Probability: 0.5}) ||
+		asr.Deadline != time.Second/3 {
 		t.Errorf("ASR_EM_24L: trigger %+v, deadline %v", asr.Trigger, asr.Deadline)
 	}
 	if !slices.Equal(s.Rates, []float64{3, 0, 10, 30, 15, 10}) {
@@ -388,7 +394,8 @@ func FuzzParse(f *testing.F) {
 				}
 			}
 			if len(m.Layers) == 0 || len(m.Layers) != len(m.Energy) || len(m.Valid) != len(m.Accuracy) {
-				t.Errorf("%d layers, %d energies, %d valid sets, %d accuracies", len(m.Layers), len(m.Energy), len(m.Valid), len(m.Accuracy))
+				t.Errorf("%d layers, %d energies, %d valid sets, %d accuracies", len(m.Layers), len(m.Energy), len(m.Valid),
+					len(m.Accuracy))
 			}
 		}
 	})

@@ -95,7 +95,8 @@ func CheckPoints(ps []Point) error {
 	}
 	for i := 1; i < len(ps); i++ {
 		if !(ps[i].Share > ps[i-1].Share) || ps[i].Time < ps[i-1].Time {
-			return fmt.Errorf("point %d (share %v, %v) does not come after share %v, %v", i, ps[i].Share, ps[i].Time, ps[i-1].Share, ps[i-1].Time)
+			return fmt.Errorf("point %d (share %v, %v) does not come after share %v, %v", i, ps[i].Share, ps[i].Time,
+				ps[i-1].Share, ps[i-1].Time)
 		}
 	}
 	return nil

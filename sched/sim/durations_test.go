@@ -64,7 +64,8 @@ func TestInterferenceAddsUp(t *testing.T) {
 	}
 	c := sys.Models[0]
 	c.Name = "c"
-	c.Layers = []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{sched.Unavailable, sched.Unavailable, 40 * ms}}}}}
+	c.Layers = []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original",
+		Latency: []time.Duration{sched.Unavailable, sched.Unavailable, 40 * ms}}}}}
 	sys.Models = append(sys.Models, c)
 	lines, _ := run(t, sys, "fcfs", func(c *sim.Config) {
 		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
@@ -197,12 +198,13 @@ func TestMeasured(t *testing.T) {
 		t.Errorf("without points it takes %v, not the prediction", d)
 	}
 	// A run without points draws too, so that it does not change the next ones.
-	a, b := sim.Measured(func(sched.Dispatch) []sim.Point { return points }, 2), sim.Measured(func(d sched.Dispatch) []sim.Point {
-		if d.Job == 0 {
-			return nil
-		}
-		return points
-	}, 2)
+	a, b := sim.Measured(func(sched.Dispatch) []sim.Point { return points }, 2),
+		sim.Measured(func(d sched.Dispatch) []sim.Point {
+			if d.Job == 0 {
+				return nil
+			}
+			return points
+		}, 2)
 	a(0, sched.Dispatch{})
 	b(0, sched.Dispatch{})
 	if x, y := a(0, sched.Dispatch{Job: 1}), b(0, sched.Dispatch{Job: 1}); x != y {
@@ -227,7 +229,8 @@ func TestCheckPoints(t *testing.T) {
 		{ps{{0, 1}, {math.NaN(), 3}, {1, 4}}, "point 1"},
 		{ps{{0, -1}, {1, 4}}, "negative"},
 	} {
-		if err := sim.CheckPoints(c.points); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		if err := sim.CheckPoints(c.points); (err == nil) != (c.want == "") || err != nil &&
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: error %v, want %q", c.points, err, c.want)
 		}
 	}
@@ -284,7 +287,8 @@ func TestClosedLoop(t *testing.T) {
 		c.Arrivals, c.Engine.ClosedLoop, c.Engine.Until = arrivals, true, traffic.Duration
 	})
 	releases := slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, "release") })
-	if len(releases) != 3 || !strings.HasPrefix(releases[1], "4ms ") || !strings.HasPrefix(releases[2], "8ms ") || end != 12*ms {
+	if len(releases) != 3 || !strings.HasPrefix(releases[1], "4ms ") || !strings.HasPrefix(releases[2], "8ms ") ||
+		end != 12*ms {
 		t.Errorf("released %q, ended at %v", releases, end)
 	}
 }

@@ -38,7 +38,8 @@ func play(t testing.TB, s *scenario.Scenario, tables *sched.Tables, name string,
 		t.Fatal(err)
 	}
 	o := &outcomes{released: make([]float64, len(s.Rates)), missed: make([]float64, len(s.Rates))}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: sched.DropLate, Recorder: o}}); err != nil {
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals,
+		Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: sched.DropLate, Recorder: o}}); err != nil {
 		t.Fatal(err)
 	}
 	return o
@@ -89,11 +90,13 @@ func TestPaper(t *testing.T) {
 		}
 		for i, base := range bases {
 			if got := 1 - miss["terastal"]/miss[base]; got < c.reductions[i] {
-				t.Errorf("%d seeds: terastal misses %.1f %% less than %s, want at least %.0f %%", c.seeds, 100*got, base, 100*c.reductions[i])
+				t.Errorf("%d seeds: terastal misses %.1f %% less than %s, want at least %.0f %%", c.seeds, 100*got, base,
+					100*c.reductions[i])
 			}
 		}
 		if miss["terastal"] > c.most || miss["terastal"] > miss["terastal-novariants"] {
-			t.Errorf("%d seeds: terastal misses %.4f, want at most %.3f and at most what it does without variants, %.4f", c.seeds, miss["terastal"], c.most, miss["terastal-novariants"])
+			t.Errorf("%d seeds: terastal misses %.4f, want at most %.3f and at most what it does without variants, %.4f",
+				c.seeds, miss["terastal"], c.most, miss["terastal-novariants"])
 		}
 	}
 }

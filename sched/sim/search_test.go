@@ -13,7 +13,7 @@ import (
 )
 
 // searched runs rollouts on a published scenario under load, each search on a
-// core of its own for so long; zero means in no time, in decisions.
+// spare core for so long; zero means in no time, in decisions.
 func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	t.Helper()
 	s, err := scenario.Load("paper/mcv_heavy")
@@ -33,8 +33,9 @@ func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	if _, err := sim.Run(cfg); err != nil {
 		t.Fatal(err)
 	}
-	return &eventlog.Log{Records: *cfg.Engine.Recorder.(*eventlog.Buffer), Header: eventlog.Header{Driver: eventlog.Simulated, Policy: "rollout",
-		Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchBeside: took > 0}}
+	return &eventlog.Log{Records: *cfg.Engine.Recorder.(*eventlog.Buffer),
+		Header: eventlog.Header{Driver: eventlog.Simulated, Policy: "rollout",
+			Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchBeside: took > 0}}
 }
 
 // TestSearchTime: what a search finds arrives when its time is over, and no
@@ -78,7 +79,8 @@ func TestDrifting(t *testing.T) {
 		}
 	}
 	for k, xs := range took {
-		if low, high := slices.Min(xs), slices.Max(xs); low < 4*ms || low > 4010*time.Microsecond || high > 6*ms || high < 5990*time.Microsecond {
+		if low, high := slices.Min(xs), slices.Max(xs); low < 4*ms || low > 4010*time.Microsecond || high > 6*ms ||
+			high < 5990*time.Microsecond {
 			t.Errorf("accelerator %d: %v to %v, want 4 to 6 ms", k, low, high)
 		}
 	}

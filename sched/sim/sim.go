@@ -28,7 +28,7 @@ type Config struct {
 	// Predictions leave it out, as the scheduler does.
 	Interference [][]float64
 	// SearchTime, if positive, is how long a search of a [sched.Searcher] takes on
-	// a core of its own; what it finds arrives then. Zero means that searches are
+	// a spare core; what it finds arrives then. Zero means that searches are
 	// part of decisions, which take no time.
 	SearchTime time.Duration
 }
@@ -93,7 +93,7 @@ func Run(cfg Config) (time.Duration, error) {
 	return s.now, nil
 }
 
-// search is the search that runs while the engine goes on.
+// search is the search that runs while the engine works.
 type search struct {
 	engine   *sched.Engine
 	searcher sched.Searcher // nil where none runs
@@ -107,7 +107,7 @@ type search struct {
 func newSearch(cfg *Config, e *sched.Engine) *search {
 	s := &search{engine: e, time: min(longest, cfg.SearchTime), end: forever}
 	if p, ok := e.Policy().(sched.Searcher); ok && cfg.SearchTime > 0 {
-		s.searcher, s.run = p, p.Beside(0)
+		s.searcher, s.run = p, p.Detach(0)
 	}
 	return s
 }
@@ -125,7 +125,8 @@ func check(cfg *Config, sys *sched.System) error {
 			return fmt.Errorf("arrival %d at %v comes after one at %v: sort arrivals by time", i, a.At, cfg.Arrivals[i-1].At)
 		}
 		if a.At < 0 || a.Model < 0 || a.Model >= len(sys.Models) {
-			return fmt.Errorf("arrival %d of model %d at %v: need a model from 0 to %d and a time from 0", i, a.Model, a.At, len(sys.Models)-1)
+			return fmt.Errorf("arrival %d of model %d at %v: need a model from 0 to %d and a time from 0", i, a.Model, a.At,
+				len(sys.Models)-1)
 		}
 	}
 	if cfg.Interference != nil && len(cfg.Interference) != len(sys.Accelerators) {

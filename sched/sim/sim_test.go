@@ -109,7 +109,8 @@ func TestDurations(t *testing.T) {
 		"1ms release a#1", "1ms dispatch a#1 layer 0 on y",
 		"1ms complete a#1 layer 0 on y", "1ms a#1 met",
 		"3ms complete b#0 layer 1 on x", "3ms b#0 met")
-	equal(t, asked, "1ms job 0 layer 0 predicted 4ms", "1ms job 0 layer 1 predicted 1ms", "1ms job 1 layer 0 predicted 3ms")
+	equal(t, asked, "1ms job 0 layer 0 predicted 4ms", "1ms job 0 layer 1 predicted 1ms",
+		"1ms job 1 layer 0 predicted 3ms")
 	if end != 3*ms {
 		t.Errorf("the end is %v", end)
 	}
@@ -128,7 +129,8 @@ func TestDrain(t *testing.T) {
 		c.Engine.Policy = func(sched.Config) (sched.Policy, error) { return never{}, nil }
 		c.Arrivals = []traffic.Arrival{{At: 0, Model: 0}, {At: 2 * ms, Model: 1}}
 	})
-	equal(t, lines, "0s release a#0", "2ms release b#1", "2ms stop", "2ms a#0 dropped: run stopped", "2ms b#1 dropped: run stopped")
+	equal(t, lines, "0s release a#0", "2ms release b#1", "2ms stop", "2ms a#0 dropped: run stopped",
+		"2ms b#1 dropped: run stopped")
 	if end != 2*ms {
 		t.Errorf("the end is %v", end)
 	}
@@ -166,7 +168,8 @@ func TestInvalid(t *testing.T) {
 		want   string
 	}{
 		{"engine", func(c *sim.Config) { c.Engine.Policy = nil }, "no policy"},
-		{"unsorted", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: 2 * ms}, {At: 1 * ms}} }, "arrival 1 at 1ms comes after one at 2ms"},
+		{"unsorted", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: 2 * ms}, {At: 1 * ms}} },
+			"arrival 1 at 1ms comes after one at 2ms"},
 		{"before the start", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{At: -1}} }, "a time from 0"},
 		{"no such model", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{Model: 2}} }, "a model from 0 to 1"},
 		{"negative model", func(c *sim.Config) { c.Arrivals = []traffic.Arrival{{Model: -1}} }, "a model from 0 to 1"},

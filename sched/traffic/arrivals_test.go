@@ -12,7 +12,8 @@ import (
 func TestReadArrivals(t *testing.T) {
 	const ms = time.Millisecond
 	got, err := Read(strings.NewReader("model,release_us\n# a comment\na,2000\n\"b\", 0.5\nb,2000\na,1e3\na,0.0004\na,0.0006\n"), []string{"a", "b"})
-	want := []Arrival{{At: 0, Model: 0}, {At: 1, Model: 0}, {At: 500, Model: 1}, {At: ms, Model: 0}, {At: 2 * ms, Model: 0}, {At: 2 * ms, Model: 1}}
+	want := []Arrival{{At: 0, Model: 0}, {At: 1, Model: 0}, {At: 500, Model: 1}, {At: ms, Model: 0},
+		{At: 2 * ms, Model: 0}, {At: 2 * ms, Model: 1}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("read %v (%v), want %v", got, err, want)
 	}
@@ -28,7 +29,8 @@ func TestReadArrivals(t *testing.T) {
 		"model,release_us\na,1,2\n":   "wrong number of fields",
 		"model,release_us\n\"a,1\n\n": "quote",
 	} {
-		if _, err := Read(strings.NewReader(text), []string{"a", "b"}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+		if _, err := Read(strings.NewReader(text), []string{"a", "b"}); !errors.Is(err, ErrInvalid) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want %q", text, err, want)
 		}
 	}
@@ -38,7 +40,8 @@ func TestReadArrivals(t *testing.T) {
 // and gaps have the given means.
 func TestBursts(t *testing.T) {
 	const on, off = 200 * time.Millisecond, 600 * time.Millisecond
-	traffic := Config{Rates: []float64{100, 0}, Process: Bursts, BurstOn: on, BurstOff: off, Duration: 4000 * time.Second, Seed: 1}
+	traffic := Config{Rates: []float64{100, 0}, Process: Bursts, BurstOn: on, BurstOff: off, Duration: 4000 * time.Second,
+		Seed: 1}
 	got := arrivals(t, traffic)
 	// The share of time on has a standard deviation of about 1.5 %.
 	if rate := float64(len(got)) / traffic.Duration.Seconds(); math.Abs(rate-100) > 6 {
@@ -81,8 +84,11 @@ func TestOtherProcesses(t *testing.T) {
 	if got[0].At = 5; recorded.Recorded[0].At != 1 {
 		t.Errorf("the list shares memory with the recording")
 	}
-	periodic := Config{Rates: []float64{100, 0, 200}, FirstRelease: []time.Duration{3 * time.Millisecond, 0, 12 * time.Millisecond}, Duration: 20 * time.Millisecond, Seed: 4}
-	want := []Arrival{{At: 3 * time.Millisecond}, {At: 12 * time.Millisecond, Model: 2}, {At: 13 * time.Millisecond}, {At: 17 * time.Millisecond, Model: 2}}
+	periodic := Config{Rates: []float64{100, 0, 200},
+		FirstRelease: []time.Duration{3 * time.Millisecond, 0, 12 * time.Millisecond}, Duration: 20 * time.Millisecond,
+		Seed: 4}
+	want := []Arrival{{At: 3 * time.Millisecond}, {At: 12 * time.Millisecond, Model: 2}, {At: 13 * time.Millisecond},
+		{At: 17 * time.Millisecond, Model: 2}}
 	if got := arrivals(t, periodic); !slices.Equal(got, want) {
 		t.Errorf("first releases: %v, want %v", got, want)
 	}

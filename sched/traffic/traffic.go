@@ -81,7 +81,7 @@ func ParsePhases(s string) (Phases, error) {
 // same arrivals everywhere.
 type Config struct {
 	// Rates holds the mean releases per second of each model.
-	// A model with rate zero has no releases of its own.
+	// A model with rate zero has no releases.
 	Rates   []float64
 	Process Process
 	Phases  Phases
@@ -108,7 +108,7 @@ const MaxArrivals = 1 << 24
 
 // Arrivals generates the releases from time zero up to, not including,
 // Duration, in order of time; simultaneous ones in order of model. Every model
-// draws from a generator of its own, so that changing one model leaves the
+// has its own generator, so that changing one model leaves the
 // others' arrivals as they were.
 func (t *Config) Arrivals() ([]Arrival, error) {
 	if err := t.validate(); err != nil {
@@ -231,10 +231,12 @@ func (t *Config) validateProcess() error {
 		return fmt.Errorf("phases %d do not exist", t.Phases)
 	}
 	if t.Process == Bursts && (t.BurstOn <= 0 || t.BurstOff < 0) {
-		return fmt.Errorf("bursts of %v with %v between them: the first must be positive, the second not negative", t.BurstOn, t.BurstOff)
+		return fmt.Errorf("bursts of %v with %v between them: the first must be positive, the second not negative", t.BurstOn,
+			t.BurstOff)
 	}
 	if t.Process == Bursts && float64(t.Duration)/(float64(t.BurstOn)+float64(t.BurstOff)) > MaxArrivals {
-		return fmt.Errorf("bursts of %v with %v between them are too many in %v: at most about %d are generated", t.BurstOn, t.BurstOff, t.Duration, MaxArrivals)
+		return fmt.Errorf("bursts of %v with %v between them are too many in %v: at most about %d are generated", t.BurstOn,
+			t.BurstOff, t.Duration, MaxArrivals)
 	}
 	if t.FirstRelease != nil && len(t.FirstRelease) != len(t.Rates) {
 		return fmt.Errorf("%d first releases for %d models", len(t.FirstRelease), len(t.Rates))
@@ -246,7 +248,8 @@ func (t *Config) validateProcess() error {
 	}
 	for i, a := range t.Recorded {
 		if a.Model < 0 || a.Model >= len(t.Rates) || a.At < 0 || (i > 0 && a.At < t.Recorded[i-1].At) {
-			return fmt.Errorf("recorded arrival %d of model %d at %v: models are 0 to %d, times from 0 and in order", i, a.Model, a.At, len(t.Rates)-1)
+			return fmt.Errorf("recorded arrival %d of model %d at %v: models are 0 to %d, times from 0 and in order", i, a.Model,
+				a.At, len(t.Rates)-1)
 		}
 	}
 	return nil

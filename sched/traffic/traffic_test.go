@@ -185,7 +185,7 @@ func TestPoisson(t *testing.T) {
 	}
 }
 
-// TestModelsDiffer: models with the same rate have releases of their own.
+// TestModelsDiffer: models with the same rate have different releases.
 func TestModelsDiffer(t *testing.T) {
 	for _, process := range []Process{Periodic, Poisson} {
 		list := arrivals(t, Config{Rates: []float64{10, 10}, Process: process, Duration: time.Second})
@@ -269,7 +269,8 @@ func FuzzRead(f *testing.F) {
 	for _, s := range []string{
 		"model,release_us\na,1\nb,0.5\na,0\n",
 		"# recorded\nmodel, release_us\n\"a\", 1e3\n",
-		"", "model\n", "model,release_us\nc,1\n", "model,release_us\na,-1\n", "model,release_us\na,NaN\n", "model,release_us\na,1e300\n",
+		"", "model\n", "model,release_us\nc,1\n", "model,release_us\na,-1\n", "model,release_us\na,NaN\n",
+		"model,release_us\na,1e300\n",
 		"model,release_us\na\n", "model,release_us\n\"a,1\n", "\ufeffmodel,release_us\na,1\n", "model,release_us\r\na,1\r\n",
 	} {
 		f.Add(s)

@@ -51,14 +51,14 @@ func TestTrainedD2SKeepTheirAccuracy(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := right[name]
-			if !n.proof.Exhaustive || len(n.proof.Sets) != 1<<len(n.chosen) || len(want) != len(n.proof.Sets) {
-				t.Errorf("%d combinations of %d variants, %d are known", len(n.proof.Sets), len(n.chosen), len(want))
+			if !n.Exhaustive || len(n.Sets) != 1<<len(n.Chosen) || len(want) != len(n.Sets) {
+				t.Errorf("%d combinations of %d variants, %d are known", len(n.Sets), len(n.Chosen), len(want))
 			}
 			// Another processor rounds near ties the other way.
 			const slack = 3
 			var got []int
-			for i, s := range n.proof.Sets {
-				got = append(got, int(n.proof.Accuracy[i]*n.proof.Baseline*rightOf+0.5))
+			for i, s := range n.Sets {
+				got = append(got, int(n.Accuracy[i]*n.Baseline*rightOf+0.5))
 				if s != sched.VariantSet(i) || i < len(want) && max(got[i]-want[i], want[i]-got[i]) > slack {
 					t.Errorf("combination %s gets %d of %d right", letters(s), got[i], rightOf)
 				}
@@ -82,12 +82,12 @@ func TestTrainedTables(t *testing.T) {
 	if err := n.measure(t.Context(), time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	var all sched.VariantSet = 1<<len(n.chosen) - 1
+	var all sched.VariantSet = 1<<len(n.Chosen) - 1
 	if n.runs == 0 || n.with(0, 0) <= 0 || n.with(1, all) <= 0 || n.gain(0, 0) != 1 {
 		t.Errorf("%d runs, layers take %v, with all variants %v", n.runs, n.with(0, 0), n.with(1, all))
 	}
 	var b bytes.Buffer
-	nets := []*trainedNet{n}
+	nets := []*trained{n}
 	trainedSummary(&b, nets, nil)
 	trainedLayers(&b, nets, nil)
 	n.combinations(&b)

@@ -98,22 +98,9 @@ func median(x []float64) float64 {
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-// together is the accuracy of the largest combination.
-func together(v *plan.Variants) float64 {
-	best := 0
-	for i, s := range v.Sets {
-		if s.Len() > v.Sets[best].Len() {
-			best = i
-		}
-	}
-	if len(v.Accuracy) == 0 {
-		return 1
-	}
-	return v.Accuracy[best]
-}
-
 func summary(w io.Writer, list []plan.Variants) {
-	fmt.Fprintln(w, "| network | layers considered | with a variant | for | median gain there | least | accuracy alone, least | all together | storage | baseline |")
+	fmt.Fprint(w, "| network | layers considered | with a variant | for | median gain there | least |")
+	fmt.Fprintln(w, " accuracy alone, least | all together | storage | baseline |")
 	fmt.Fprintln(w, "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- |")
 	for i := range list {
 		v := &list[i]
@@ -133,8 +120,10 @@ func summary(w io.Writer, list []plan.Variants) {
 			fmt.Fprintf(w, "| %s | %d | 0 | %s | | | | | | |\n", v.Model, len(considered), v.Accelerators[k])
 			continue
 		}
-		fmt.Fprintf(w, "| %s | %d | %d | %s | %.2fx | %.2fx | %.2f %% | %.2f %% | %.1f %% | %s %.4f, n = %d |\n", v.Model, len(considered), len(v.Chosen), v.Accelerators[k],
-			median(gains), slices.Min(gains), 100*alone, 100*together(v), 100*v.Overhead(), v.Metric, v.Baseline, v.Requests)
+		_, together := v.Largest()
+		fmt.Fprintf(w, "| %s | %d | %d | %s | %.2fx | %.2fx | %.2f %% | %.2f %% | %.1f %% | %s %.4f, n = %d |\n",
+			v.Model, len(considered), len(v.Chosen), v.Accelerators[k], median(gains), slices.Min(gains), 100*alone,
+			100*together, 100*v.Overhead(), v.Metric, v.Baseline, v.Requests)
 	}
 }
 
@@ -154,21 +143,28 @@ func layers(w io.Writer, v *plan.Variants) {
 	for i := range v.Chosen {
 		c := &v.Chosen[i]
 		fmt.Fprintf(w, "| %s | %s, %s |", c.LayerName, c.Family, c.Parameters)
-		for k := range v.Accelerators {
-			fmt.Fprintf(w, " %.0f us | %.2fx |", float64(c.Latency[k])/1e3, c.Gain(k))
-		}
+		latencies(w, c)
 		fmt.Fprintf(w, " %.2g | %.2f %% | %.1f |\n", c.Error, 100*c.Alone, float64(c.Bytes)/1e3)
 	}
 }
 
+// latencies are the cells of a variant's times and gains, by accelerator.
+func latencies(w io.Writer, c *plan.Variant) {
+	for k, d := range c.Latency {
+		fmt.Fprintf(w, " %.0f us | %.2fx |", float64(d)/1e3, c.Gain(k))
+	}
+}
+
 func published(w io.Writer, list []plan.Variants) {
-	heading := "\nD2S, fitted by least squares, the least lossy gamma of each layer that was fast enough:\n\n| network | layer | variant | gain | error | accuracy alone |\n| --- | --- | --- | ---: | ---: | ---: |\n"
+	heading := "\nD2S, fitted by least squares, the least lossy gamma of each layer that was fast enough:\n\n" +
+		"| network | layer | variant | gain | error | accuracy alone |\n| --- | --- | --- | ---: | ---: | ---: |\n"
 	for i := range list {
 		v := &list[i]
 		k := slow(v)
 		for n := range v.Candidates {
 			if c := &v.Candidates[n]; c.Alone > 0 {
-				fmt.Fprintf(w, "%s| %s | %s | %s | %.2fx | %.2g | %.2f %% |\n", heading, v.Model, c.LayerName, c.Parameters, c.Gain(k), c.Error, 100*c.Alone)
+				fmt.Fprintf(w, "%s| %s | %s | %s | %.2fx | %.2g | %.2f %% |\n",
+					heading, v.Model, c.LayerName, c.Parameters, c.Gain(k), c.Error, 100*c.Alone)
 				heading = ""
 			}
 		}

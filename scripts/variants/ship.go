@@ -32,8 +32,8 @@ func ship(path, folder string) error {
 				return err
 			}
 			name := filepath.Base(c.File)
-			out.Chosen = append(out.Chosen, plan.Variant{Layer: c.Layer, LayerName: c.LayerName, Family: c.Family, Parameters: c.Parameters,
-				Name: c.Name, File: name, SHA256: c.SHA256, Bytes: c.Bytes, MACs: c.MACs, Promise: c.Promise, Error: c.Error})
+			c.File, c.Alone, c.Latency, c.Original, c.Wanted, c.Frontier = name, 0, nil, nil, nil, false
+			out.Chosen = append(out.Chosen, c)
 			if err := document.WriteFile(filepath.Join(to, name), data); err != nil {
 				return err
 			}

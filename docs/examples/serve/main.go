@@ -1,11 +1,11 @@
 // Serve answers HTTP requests with the models of a plan, each within its
 // deadline or not at all:
 //
-//	serve out/plan.json .
+//	serve out/plan.json FOLDER-OF-MODELS localhost:8080
 //	curl --data-binary @image.raw localhost:8080/detector
 //
 // The body holds the model's inputs one after the other, as numbers in the
-// machine's byte order. The answer names the largest element of each output.
+// machine's byte order. The answer says where each output is largest.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -27,6 +28,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	listener, err := net.Listen("tcp", os.Args[3])
+	if err != nil {
+		log.Fatal(err)
+	}
 	executor, err := runtime.Open(os.Args[1], runtime.OpenOptions{
 		Options: runtime.Options{Policy: "terastal", Drop: sched.DropHopeless}, Root: os.Args[2],
 	})
@@ -41,9 +46,9 @@ func main() {
 		}
 		json.NewEncoder(w).Encode(answer)
 	})
-	server := http.Server{Addr: "localhost:8080"}
-	context.AfterFunc(ctx, func() { server.Close() })
-	log.Printf("serving %q on %s: %v", executor.Models(), server.Addr, server.ListenAndServe())
+	log.Printf("serving %q on %s", executor.Models(), listener.Addr())
+	context.AfterFunc(ctx, func() { listener.Close() })
+	http.Serve(listener, nil)
 	executor.Close(ctx)
 }
 

@@ -81,11 +81,13 @@ func Model(t *rapid.T, name string, accs int, unit time.Duration) sched.Model {
 	m := sched.Model{Name: name}
 	var work time.Duration
 	for l := range 1 + Number(t, 4, "layers") {
-		layer := sched.Layer{Name: fmt.Sprintf("l%d", l), Implementations: []sched.Implementation{{Name: "original", Latency: drawLatency(t, accs, unit)}}}
+		layer := sched.Layer{Name: fmt.Sprintf("l%d", l),
+			Implementations: []sched.Implementation{{Name: "original", Latency: drawLatency(t, accs, unit)}}}
 		for range Number(t, 3, "variants") {
 			v := 1 + Number(t, m.Variants+1, "variant")
 			m.Variants = max(m.Variants, v)
-			layer.Implementations = append(layer.Implementations, sched.Implementation{Name: fmt.Sprint("v", v), Variant: v, Latency: drawLatency(t, accs, unit)})
+			layer.Implementations = append(layer.Implementations,
+				sched.Implementation{Name: fmt.Sprint("v", v), Variant: v, Latency: drawLatency(t, accs, unit)})
 		}
 		if Chance(t, 20, "handoff") {
 			for range accs {
@@ -146,7 +148,8 @@ func RichSystem(t *rapid.T) sched.System {
 			}
 		}
 		if m > 0 && Chance(t, 25, "trigger") {
-			model.Trigger = &sched.Trigger{Parent: sys.Models[Number(t, m, "parent")].Name, Probability: []float64{0.25, 0.5, 1}[Number(t, 3, "probability")]}
+			model.Trigger = &sched.Trigger{Parent: sys.Models[Number(t, m, "parent")].Name,
+				Probability: []float64{0.25, 0.5, 1}[Number(t, 3, "probability")]}
 		}
 		if model.Variants > 0 && Chance(t, 30, "bound") {
 			model.Valid, model.MaxLoss = nil, float64(Number(t, 16, "most"))/64

@@ -19,7 +19,7 @@ const (
 	maxLagShare = 0.25
 	// With a tenth of an accelerator's processor time gone, a load of 0.9 is one
 	// of 1.0: the run shows another system than the one that was planned. On the
-	// machine of docs/HARDWARE.md policies changed places between runs that lost
+	// machine of docs/MEASURED.md policies changed places between runs that lost
 	// up to 3 % and runs that lost 8 to 15 %.
 	maxPreempted = 0.10
 	// The same for what a hypervisor took of all processor time that the machine

@@ -108,16 +108,11 @@ func variantsOf(w io.Writer, v *plan.Variants, all bool) {
 
 // together is the accuracy of the largest combination that was measured.
 func together(v *plan.Variants) string {
-	best := 0
-	for i, s := range v.Sets {
-		if s.Len() > v.Sets[best].Len() {
-			best = i
-		}
-	}
 	if len(v.Accuracy) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f %% of the accuracy (%d variants)", 100*v.Accuracy[best], v.Sets[best].Len())
+	s, accuracy := v.Largest()
+	return fmt.Sprintf("%.2f %% of the accuracy (%d variants)", 100*accuracy, s.Len())
 }
 
 // Combinations prints every combination that was measured, the best first.

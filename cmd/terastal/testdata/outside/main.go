@@ -1,5 +1,5 @@
 // Outside opens a plan, submits a request to each of its models, and runs
-// traffic.
+// traffic under a policy that it brings.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -41,10 +42,36 @@ func main() {
 		fmt.Printf("%s: %v, %d output\n", model, r.Outcome, len(r.Outputs))
 	}
 	executor.Stop(ctx)
-	r, err := executor.Run(ctx, runtime.Options{Policy: "edf", Traffic: traffic.Config{Rates: []float64{50, 20}, Phases: traffic.AlignedPhases, Duration: 200 * time.Millisecond}})
+	o := runtime.Options{Policy: "lifo", NewPolicy: newLIFO, Traffic: traffic.Config{
+		Rates: []float64{50, 20}, Phases: traffic.AlignedPhases, Duration: 200 * time.Millisecond}}
+	r, err := executor.Run(ctx, o)
 	if err != nil {
 		log.Fatal(err)
 	}
 	m := r.Log.Metrics()
-	fmt.Printf("last come, first served: all of %d ended\n", m.Released)
+	fmt.Printf("%s: %d of %d requests ended\n", r.Log.Header.Policy, m.Met+m.Late, m.Released)
+	if _, difference, err := r.Log.Replay(newLIFO); err != nil || difference != "" {
+		log.Fatal(difference, err)
+	}
+}
+
+// lifo serves the last request first, on any accelerator that is idle.
+type lifo struct{ tables *sched.Tables }
+
+func newLIFO(c sched.Config) (sched.Policy, error) { return lifo{c.Tables}, nil }
+
+func (p lifo) Select(s *sched.State, out []sched.Choice) []sched.Choice {
+	var taken uint64
+	for i := len(s.Jobs) - 1; i >= 0; i-- {
+		j := &s.Jobs[i]
+		for k := range s.Accelerators {
+			runs := p.tables.Model(j.Model).Cost(j, 0, k) < sched.Never
+			if j.Waiting() && s.Idle(k) && taken>>k&1 == 0 && runs {
+				taken |= 1 << k
+				out = append(out, sched.Choice{Job: int32(i), Accelerator: int32(k)})
+				break
+			}
+		}
+	}
+	return out
 }

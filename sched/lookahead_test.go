@@ -1,0 +1,135 @@
+package sched_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"pgregory.net/rapid"
+)
+
+// fate is how a job ended, whatever its ID: lookaheads give other ones.
+type fate struct {
+	model       int32
+	outcome     sched.Outcome
+	release, at time.Duration
+}
+
+// fates records them.
+type fates []fate
+
+func (f *fates) Record(r sched.Record) {
+	if r.Kind == sched.Ended {
+		*f = append(*f, fate{r.Model, r.Outcome, r.Start, r.At})
+	}
+}
+
+// complete sends the engine the completion that comes next up to an instant, as
+// predicted, and reports whether there is one.
+func complete(e *sched.Engine, until time.Duration) bool {
+	next := -1
+	for k, a := range e.State().Accelerators {
+		if a.Job != sched.Idle && a.Free <= until && (next < 0 || a.Free < e.State().Accelerators[next].Free) {
+			next = k
+		}
+	}
+	if next < 0 {
+		return false
+	}
+	e.Step(sched.Event{Kind: sched.Complete, At: e.State().Accelerators[next].Free, Accelerator: next})
+	return true
+}
+
+// TestLookahead: from any state a lookahead proceeds as the engine does if nothing
+// arrives and layers take what was predicted.
+func TestLookahead(t *testing.T) {
+	policies := map[string]sched.Constructor{"fcfs": sched.FCFS, "edf": sched.EDF, "llf": sched.LLF, "heft": sched.HEFT,
+		"terastal": sched.Terastal}
+	schedtest.CheckSome(t, 2, func(t *rapid.T) {
+		sys := schedtest.RichSystem(t)
+		for m := range sys.Models {
+			if sys.Models[m].Trigger != nil {
+				sys.Models[m].Trigger.Probability = 1 // others are drawn by job
+			}
+		}
+		name := rapid.SampledFrom([]string{"fcfs", "edf", "llf", "heft", "terastal"}).Draw(t, "policy")
+		unit := sys.Models[0].Deadline / 4
+		const end = time.Hour
+		var real fates
+		cfg := sched.Config{Tables: schedtest.Compile(t, sys), Policy: policies[name], Recorder: &real,
+			Queue: 1 + schedtest.Number(t, 8, "queue"),
+			Drop:  sched.DropPolicy(schedtest.Number(t, 4, "drop")), Until: 20 * unit}
+		// A dropped request's successor comes with the next event; until then the
+		// state does not show it.
+		cfg.ClosedLoop = cfg.Drop == sched.DropNone && schedtest.Chance(t, 40, "closed loop")
+		engine, err := sched.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 4 + schedtest.Number(t, 20, "releases") {
+			at := time.Duration(n) * unit
+			for complete(engine, at) {
+			}
+			engine.Step(sched.Event{Kind: sched.Release, At: at, Start: at, Job: int64(n),
+				Model: schedtest.Number(t, len(sys.Models), "model")})
+		}
+		var seen fates
+		ahead := sched.NewLookahead(cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {
+			seen = append(seen, fate{j.Model, o, j.Release, at})
+		})
+		before := fmt.Sprintf("%+v", *engine.State())
+		p, err := policies[name](cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time from where the first has gone
+			seen = nil
+			ahead.Reset(engine.State())
+			ahead.Decide(p)
+			for k := ahead.Next(end); k >= 0; k = ahead.Next(end) {
+				ahead.Complete(k)
+			}
+		}
+		if now := ahead.State().Now; now != end {
+			t.Fatalf("the lookahead ends at %v", now)
+		}
+		if after := fmt.Sprintf("%+v", *engine.State()); after != before {
+			t.Fatalf("the lookahead changed the engine's state from\n%s to\n%s", before, after)
+		}
+		real = nil
+		for complete(engine, end) {
+		}
+		if !slices.Equal(seen, real) {
+			t.Fatalf("%s, system %+v\nthe lookahead sees\n%+v\nthe engine\n%+v", name, sys, seen, real)
+		}
+	})
+}
+
+// TestLookaheadSlow: layers that run and layers to come take longer, from their
+// start.
+func TestLookaheadSlow(t *testing.T) {
+	tables := schedtest.Compile(t, valid())
+	cfg := sched.Config{Tables: tables, Policy: sched.FCFS}
+	engine := newEngine(t, cfg)
+	const ms = time.Millisecond
+	engine.Step(sched.Event{Kind: sched.Release, Job: 1})
+	engine.Step(sched.Event{Kind: sched.Release, Job: 2, At: ms, Start: ms})
+	var at []time.Duration
+	ahead := sched.NewLookahead(cfg, func(_ sched.Job, _ sched.Outcome, end time.Duration) { at = append(at, end) })
+	ahead.Reset(engine.State())
+	ahead.Slow(1.5)
+	p, err := sched.FCFS(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead.Decide(p)
+	for k := ahead.Next(time.Second); k >= 0; k = ahead.Next(time.Second) {
+		ahead.Complete(k)
+	}
+	if want := []time.Duration{3 * ms, 6 * ms}; !slices.Equal(at, want) {
+		t.Errorf("jobs of 2 ms one after the other end at %v, want %v", at, want)
+	}
+}
