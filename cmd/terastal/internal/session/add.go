@@ -47,32 +47,32 @@ type Added struct {
 // it, the profile and the plan. When it is refused, nothing is written. One that
 // was added under the same name before is replaced.
 func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
-	old, _, err := plan.Read(PlanPath(v.Config))
+	old, _, err := plan.Read(PlanPath(v.w.Config))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the variants in it would be lost; move the file away to begin without them", err)
 	}
-	m, l, err := find(v.Models, o.Model, o.Layer)
+	m, l, err := find(v.w.Models, o.Model, o.Layer)
 	if err != nil {
 		return nil, err
 	}
 	if err := v.ProveAgain(ctx); err != nil {
 		return nil, err
 	}
-	path, err := o.path(v.Config, v.options.Root)
+	path, err := o.path(v.w.Config, v.w.options.Root)
 	if err != nil {
 		return nil, err
 	}
-	c, err := o.read(path, &v.Models[m].Network.Layers[l])
+	c, err := o.read(path, &v.w.Models[m].Network.Layers[l])
 	if err != nil {
 		return nil, err
 	}
-	defer v.stages.done()
-	p, err := v.designer.Add(ctx, &designBench{Workspace: v.Workspace, budget: 1}, v.designer.Models[m], c, o.Limits)
+	defer v.w.stages.done()
+	p, err := v.designer.Add(ctx, &designBench{Workspace: v.w, budget: 1}, v.designer.Models[m], c, o.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.File, err)
 	}
 	if p == nil {
-		return &Added{Variants: old.Variants, Plan: PlanPath(v.Config)}, nil
+		return &Added{Variants: old.Variants, Plan: PlanPath(v.w.Config)}, nil
 	}
 	return v.added(p)
 }
@@ -80,19 +80,19 @@ func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
 // added plans with a variant that is new, and writes its file, the profile and,
 // last, the plan.
 func (v *Variants) added(p *profiler.Profile) (*Added, error) {
-	v.Profile = p
-	s, err := v.Plan()
+	v.w.Profile = p
+	s, err := v.w.Plan()
 	if err != nil {
 		return nil, err
 	}
-	if err := v.designer.Save(v.Config.Out); err != nil {
+	if err := v.designer.Save(v.w.Config.Out); err != nil {
 		return nil, err
 	}
-	path := ownProfile(v.Config)
-	if err := v.clear(path, MoveAside); err != nil {
+	path := ownProfile(v.w.Config)
+	if err := v.w.clear(path, MoveAside); err != nil {
 		return nil, err
 	}
-	if err := v.keep(p, path); err != nil {
+	if err := v.w.keep(p, path); err != nil {
 		return nil, err
 	}
 	plan, err := s.WritePlan()

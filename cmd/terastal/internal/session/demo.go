@@ -35,8 +35,8 @@ func DemoModels() (out []config.Model) {
 // TakeFitted gives built-in networks the variants that were fitted for them, in
 // place of any others.
 func (v *Variants) TakeFitted() error {
-	v.Clear()
-	for i, m := range v.Models {
+	v.designer.Clear()
+	for i, m := range v.w.Models {
 		if err := v.Take(i, zoo.Fitted(strings.TrimPrefix(m.Source, ZooPrefix))); err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ type hardware struct {
 // onHardware writes the plan and opens all that it runs on.
 func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	c := s.Config
-	h := &hardware{Real: o, out: s.output(), saves: c.SaveOutputs, options: &s.options}
+	h := &hardware{Real: o, out: output{c.Out, s.ground.header()}, saves: c.SaveOutputs, options: &s.options}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -79,7 +79,7 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	if h.executor.Computes() {
 		h.run.Samples = samplesPerModel
 	}
-	return h, s.setInputs(h.executor)
+	return h, h.setInputs(s)
 }
 
 func (h *hardware) driver() string { return eventlog.Real }
@@ -181,10 +181,10 @@ func hang(p *profiler.Profile) func(sched.Dispatch) time.Duration {
 const maxInputs = 256
 
 // setInputs gives the executor the input data that the configuration names.
-func (s *Session) setInputs(ex *runtime.Executor) error {
+func (h *hardware) setInputs(s *Session) error {
 	for m := range s.Config.Models {
 		c := &s.Config.Models[m]
-		model := ex.Model(c.Name)
+		model := h.executor.Model(c.Name)
 		if c.Inputs == "" {
 			continue
 		}
@@ -203,7 +203,7 @@ func (s *Session) setInputs(ex *runtime.Executor) error {
 				sets[i][t.Name] = set[j]
 			}
 		}
-		if err := ex.SetInputs(c.Name, sets); err != nil {
+		if err := h.executor.SetInputs(c.Name, sets); err != nil {
 			return err
 		}
 		s.options.Note("%s: %d inputs from %s", c.Name, len(sets), c.Inputs)

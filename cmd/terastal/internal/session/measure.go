@@ -36,20 +36,28 @@ func (w *Workspace) Measure(ctx context.Context, in InTheWay) (path string, err 
 }
 
 func (w *Workspace) measureTo(ctx context.Context, path string, in InTheWay) error {
-	if in != Replace {
-		if err := w.clear(path, in); err != nil {
+	if in == Replace {
+		if err := profiler.RemoveJournal(journal(path)); err != nil {
 			return err
 		}
-		err := w.measure(ctx, path)
-		if !errors.Is(err, profiler.ErrJournal) || in == Refuse {
-			return err
-		}
-		w.options.Note("starting over: %v", err)
-	}
-	if err := profiler.RemoveJournal(journal(path)); err != nil {
+	} else if err := w.clear(path, in); err != nil {
 		return err
 	}
-	return w.measure(ctx, path)
+	p, err := w.bench().measure(ctx, w.networks(), 1, journal(path), nil)
+	switch {
+	case errors.Is(err, profiler.ErrJournal) && in == MoveAside:
+		w.options.Note("starting over: %v", err)
+		return w.measureTo(ctx, path, Replace)
+	case p == nil:
+		return err
+	case err == nil:
+		return w.keep(p, path)
+	}
+	w.Profile = p
+	if written := p.Write(path); written != nil {
+		return written
+	}
+	return fmt.Errorf("%w: what was measured is in %s; the same command continues from there", err, path)
 }
 
 // clear makes room for a profile, unless the one that is there is of the same.
@@ -85,21 +93,6 @@ func moveAside(path string) (string, error) {
 }
 
 func journal(path string) string { return path + ".journal" }
-
-func (w *Workspace) measure(ctx context.Context, path string) error {
-	p, err := w.bench().measure(ctx, w.networks(), 1, journal(path), nil)
-	if p == nil {
-		return err
-	}
-	if err != nil {
-		w.Profile = p
-		if written := p.Write(path); written != nil {
-			return written
-		}
-		return fmt.Errorf("%w: what was measured is in %s; the same command continues from there", err, path)
-	}
-	return w.keep(p, path)
-}
 
 // keep uses a profile and writes it to its file.
 func (w *Workspace) keep(p *profiler.Profile, path string) error {

@@ -16,10 +16,6 @@ type output struct {
 	machine eventlog.Machine
 }
 
-func (s *Session) output() output {
-	return output{folder: s.Config.Out, machine: s.ground.header()}
-}
-
 // log writes a policy's log, and in the first repeat its trace, and names them
 // in its result.
 func (o *output) log(log *eventlog.Log, p *result.PolicyResult, t *turn) error {

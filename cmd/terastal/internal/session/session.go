@@ -36,9 +36,6 @@ type ground interface {
 	open(path string, o runtime.OpenOptions) (e *runtime.Executor, close func(), err error)
 }
 
-// Hardware says in a sentence what was found and what it means.
-func (s *Session) Hardware() string { return s.ground.describe() }
-
 // WritePlan writes the plan to the output folder, with the built-in networks
 // that it names, and says where.
 func (s *Session) WritePlan() (path string, err error) {
@@ -78,7 +75,7 @@ func (s *Session) Run(ctx context.Context, o Real) (*result.Result, error) {
 	if err := h.traced.write(doc, s.options.Note); err != nil {
 		return nil, err
 	}
-	return s.concluded(doc)
+	return doc, conclude(doc, s.Config.Out)
 }
 
 // Simulate plays the same traffic in virtual time; layers take what was
@@ -92,27 +89,13 @@ func (s *Session) Simulate() (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.concluded(doc)
+	return doc, conclude(doc, s.Config.Out)
 }
 
-// concluded writes down why a result is not valid, and writes it to the
-// configuration's folder.
-func (s *Session) concluded(doc *result.Result) (*result.Result, error) {
+// conclude writes down why a result is not valid, and writes it to a folder.
+func conclude(doc *result.Result, folder string) error {
 	doc.Conclude()
-	return doc, doc.Write(s.Config.Out)
-}
-
-// newResult describes the plan.
-func (s *Session) newResult(driver string) *result.Result {
-	c, m := &s.Config.Traffic, s.ground.machine()
-	r := &result.Result{Driver: driver, Hardware: s.Hardware(), Host: m.Host, ORT: m.ORT.Version, Accelerators: m.Specs,
-		Models: s.ModelInfos(), Valid: true,
-		Traffic: result.TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
-			DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: s.Config.Drop, Load: s.Plan.Load}}
-	if driver == eventlog.Real {
-		r.ClockStepNS = int64(result.ClockStep())
-	}
-	return r
+	return doc.Write(folder)
 }
 
 // ModelInfos describes the planned models.

@@ -34,7 +34,7 @@ func (s *Session) onSimulator() (*simulator, error) {
 		return nil, errUnscheduled()
 	}
 	return &simulator{config: s.Config, profile: s.Profile, system: s.Plan.Tables.System(), traffic: t,
-		out: s.output()}, nil
+		out: output{s.Config.Out, s.ground.header()}}, nil
 }
 
 func (s *simulator) driver() string { return eventlog.Simulated }
@@ -78,18 +78,18 @@ const (
 	Expected = "expected"
 )
 
-// durations makes the function that says how long layers take; nil for what
-// decisions expect.
-func (s *Session) durations(what string) (func(uint64) sim.Durations, error) {
+// durations makes the function that says how long layers of a profile take; nil
+// for what decisions expect.
+func durations(p *profiler.Profile, models []sched.Model, what string) (func(uint64) sim.Durations, error) {
 	switch what {
 	case Expected:
 		return nil, nil
 	case Measured, "":
-		if _, err := s.Profile.Durations(1); err != nil {
+		if _, err := p.Durations(1); err != nil {
 			return nil, err
 		}
 		return func(seed uint64) sim.Durations {
-			d, _ := s.Profile.Durations(seed) // checked above
+			d, _ := p.Durations(seed) // checked above
 			return d
 		}, nil
 	}
@@ -98,10 +98,10 @@ func (s *Session) durations(what string) (func(uint64) sim.Durations, error) {
 		return nil, fmt.Errorf("%w: durations: %w, or %s or %s", config.ErrInvalid, err, Measured, Expected)
 	}
 	var deadlines []time.Duration
-	for _, m := range s.Plan.Tables.System().Models {
+	for _, m := range models {
 		deadlines = append(deadlines, m.Deadline)
 	}
-	system, err := s.Profile.System(deadlines, q)
+	system, err := p.System(deadlines, q)
 	if err != nil {
 		return nil, err
 	}

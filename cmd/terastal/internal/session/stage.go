@@ -58,8 +58,17 @@ type stage struct {
 	drill bool
 }
 
+// stage is the session's, for a player; the document describes the plan.
 func (s *Session) stage(p player) *stage {
-	return &stage{player: p, doc: s.newResult(p.driver()), seed: s.Config.Traffic.Seed, drill: len(s.Config.Faults) > 0}
+	c, m := &s.Config.Traffic, s.ground.machine()
+	doc := &result.Result{Driver: p.driver(), Hardware: s.ground.describe(), Host: m.Host, ORT: m.ORT.Version,
+		Accelerators: m.Specs, Models: s.ModelInfos(), Valid: true,
+		Traffic: result.TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
+			DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: s.Config.Drop, Load: s.Plan.Load}}
+	if p.driver() == eventlog.Real {
+		doc.ClockStepNS = int64(result.ClockStep())
+	}
+	return &stage{player: p, doc: doc, seed: c.Seed, drill: len(s.Config.Faults) > 0}
 }
 
 // turn plays a policy's turn and judges it.

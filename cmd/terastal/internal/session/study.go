@@ -67,6 +67,6 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 	if o.Durations == "" || o.Durations == Measured {
 		so.Slowdowns = s.Profile.Slowdowns()
 	}
-	so.Durations, err = s.durations(o.Durations)
+	so.Durations, err = durations(s.Profile, system.System.Models, o.Durations)
 	return cell, so, err
 }

@@ -26,23 +26,29 @@ import (
 
 // Variants are the layer variants of a workspace's models.
 type Variants struct {
-	*Workspace
+	w        *Workspace
 	designer design.Designer
 }
 
 // newVariants makes a designer for the models and accelerators that are open.
 func newVariants(w *Workspace) *Variants {
-	v := &Variants{Workspace: w}
+	v := &Variants{w: w}
 	d := &v.designer
 	d.Accelerators, d.Note, d.Progress = w.Machine.Specs, w.options.Note, w.stages.show
 	if name := w.Config.Arithmetic; name != config.AutoArithmetic {
 		d.Arithmetic = variants.Arithmetic(name)
 	}
 	for _, m := range w.Models {
+		// Of data at most count are used unless the configuration says how many.
+		data := func(c config.Data, count int) design.Data {
+			return design.Data{Source: c.Source, Open: func() (variants.Data, error) {
+				return openData(w.Config, m.Model, m.Network.Model, c, count, w.options.Root)
+			}}
+		}
 		d.Models = append(d.Models, &design.Model{
 			Network: m.Network, Theta: m.Theta, Off: !m.UsesVariants(),
-			Calibration: v.data(m, m.Calibration, defaultCalibration),
-			Labelled:    v.data(m, m.Labelled, defaultLabelled),
+			Calibration: data(m.Calibration, defaultCalibration),
+			Labelled:    data(m.Labelled, defaultLabelled),
 			Metric: func(labelled bool) (variants.Metric, error) {
 				metric, err := variants.NamedMetric(m.Metric, m.Network.Model.Outputs(), labelled)
 				if err != nil {
@@ -58,29 +64,26 @@ func newVariants(w *Workspace) *Variants {
 // attach gives the models the variants of the plan that an earlier `variants
 // design` left, where they are on and still fit.
 func (v *Variants) attach() error {
-	p, _, err := plan.Read(PlanPath(v.Config))
+	p, _, err := plan.Read(PlanPath(v.w.Config))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		v.options.Note("no layer variants are used: %v", err)
+		v.w.options.Note("no layer variants are used: %v", err)
 		return nil
 	}
 	misfits, err := v.designer.Use(p.Variants, func(file string) ([]byte, error) {
-		return os.ReadFile(filepath.Join(v.Config.Out, file))
+		return os.ReadFile(filepath.Join(v.w.Config.Out, file))
 	})
 	for _, name := range misfits {
-		v.options.Note("model %q: its variants in %s are for another model or granularity; "+
-			"`terastal variants design` makes new ones", name, PlanPath(v.Config))
+		v.w.options.Note("model %q: its variants in %s are for another model or granularity; "+
+			"`terastal variants design` makes new ones", name, PlanPath(v.w.Config))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: design its variants again or set `variants: off`", err)
 	}
 	return nil
 }
-
-// Clear drops the variants of the earlier plan.
-func (v *Variants) Clear() { v.designer.Clear() }
 
 // Take makes variants that were fitted elsewhere a model's, and writes
 // their files. They are unproven, and Plan refuses them, until Prove has measured
@@ -89,7 +92,7 @@ func (v *Variants) Take(m int, from fs.FS) error {
 	if err := v.designer.Take(v.designer.Models[m], from); err != nil {
 		return err
 	}
-	return v.designer.Save(v.Config.Out)
+	return v.designer.Save(v.w.Config.Out)
 }
 
 // FamilyNames are the families that variants can be of.
@@ -114,12 +117,12 @@ func CheckFamilies(names []string) error {
 // writes their files, measures the models with them, and writes the plan, which
 // it names.
 func (v *Variants) Design(ctx context.Context, o design.Options) (s *Session, path string, err error) {
-	defer v.stages.done()
-	b := &designBench{v.Workspace, screened, filepath.Join(v.Config.Out, "variants")}
+	defer v.w.stages.done()
+	b := &designBench{v.w, screened, filepath.Join(v.w.Config.Out, "variants")}
 	if err := v.designer.Design(ctx, b, o); err != nil {
 		return nil, "", err
 	}
-	if err := v.designer.Save(v.Config.Out); err != nil {
+	if err := v.designer.Save(v.w.Config.Out); err != nil {
 		return nil, "", err
 	}
 	return v.replan(ctx)
@@ -128,10 +131,10 @@ func (v *Variants) Design(ctx context.Context, o design.Options) (s *Session, pa
 // replan plans with the variants as they are, and writes the plan, which it
 // names. Layers are measured if the profile does not fit.
 func (v *Variants) replan(ctx context.Context) (s *Session, path string, err error) {
-	if err := v.EnsureProfile(ctx); err != nil {
+	if err := v.w.EnsureProfile(ctx); err != nil {
 		return nil, "", err
 	}
-	if s, err = v.Plan(); err != nil {
+	if s, err = v.w.Plan(); err != nil {
 		return nil, "", err
 	}
 	path, err = s.WritePlan()
@@ -180,16 +183,16 @@ func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
 // on. Without it, Plan fails where there are such.
 func (v *Variants) ProveAgain(ctx context.Context) error {
 	d := &v.designer
-	defer v.stages.done()
+	defer v.w.stages.done()
 	for _, m := range d.Stale() {
 		why := d.WhyStale(m)
 		if m.Labelled.Source == "" && m.Calibration.Source == "" {
-			v.options.Note("%s: they are not used; name labelled or calibration data in the configuration "+
+			v.w.options.Note("%s: they are not used; name labelled or calibration data in the configuration "+
 				"to prove them again, or run `terastal variants design`", why)
 			d.LeaveOut(m)
 			continue
 		}
-		v.options.Note("%s: proving them again", why)
+		v.w.options.Note("%s: proving them again", why)
 		if _, err := d.Prove(ctx, m, nil); err != nil {
 			return fmt.Errorf("%s, and they cannot be proven again: %w: design its variants again or set `variants: off`",
 				why, err)
@@ -203,14 +206,6 @@ const (
 	defaultCalibration = 500
 	defaultLabelled    = 1000
 )
-
-// data says where data of a model are, of which at most count are used unless the
-// configuration says how many.
-func (v *Variants) data(m *Model, d config.Data, count int) design.Data {
-	return design.Data{Source: d.Source, Open: func() (variants.Data, error) {
-		return openData(v.Config, m.Model, m.Network.Model, d, count, v.options.Root)
-	}}
-}
 
 // openData opens data of a model, at most count unless the configuration says how
 // many.
@@ -245,7 +240,7 @@ func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data
 // data where there are any. With the log of a run, the combinations that its
 // requests used are among those measured.
 func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accuracy, error) {
-	defer v.stages.done()
+	defer v.w.stages.done()
 	var out []result.Accuracy
 	for _, m := range v.designer.Models {
 		if m.InUse == nil || len(m.InUse.Chosen) == 0 {

@@ -71,10 +71,10 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 // nothing is planned.
 func TestProveAgain(t *testing.T) {
 	v, notes := taken(t, config.Data{Source: "random", Count: 8})
-	if _, err := v.Plan(); err == nil || !strings.Contains(err.Error(), "terastal variants accuracy") {
+	if _, err := v.w.Plan(); err == nil || !strings.Contains(err.Error(), "terastal variants accuracy") {
 		t.Errorf("planned with variants of another arithmetic: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(v.Config.Out, "variants", "net", "v.onnx")); err != nil {
+	if _, err := os.Stat(filepath.Join(v.w.Config.Out, "variants", "net", "v.onnx")); err != nil {
 		t.Error(err)
 	}
 	if err := v.ProveAgain(t.Context()); err != nil {
@@ -100,7 +100,7 @@ func TestProofsOfAnotherArithmeticAreRefused(t *testing.T) {
 	if err := v.ProveAgain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if list := v.designer.Documents(nil); v.designer.Models[0].InUse != nil || v.Models[0].Network.Variants != nil || len(list) != 1 || !list[0].Off {
+	if list := v.designer.Documents(nil); v.designer.Models[0].InUse != nil || v.w.Models[0].Network.Variants != nil || len(list) != 1 || !list[0].Off {
 		t.Errorf("in use %+v, documents %+v", v.designer.Models[0].InUse, list)
 	}
 	if len(*notes) != 1 || !strings.Contains((*notes)[0],

@@ -93,7 +93,7 @@ func (w *Workspace) Plan() (*Session, error) {
 		return nil, fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`",
 			d.WhyStale(m))
 	}
-	models, err := w.planned()
+	models, err := planned(w.Models, w.folder)
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +110,11 @@ func (w *Workspace) Plan() (*Session, error) {
 		ground: &real{m: w.Machine, folder: w.folder, plugins: w.options.Plugins}}, nil
 }
 
-// planned are the models as a plan holds them, their rates left out.
-func (w *Workspace) planned() ([]plan.Model, error) {
+// planned are models as a plan holds them, their rates left out.
+func planned(models []*Model, folder string) ([]plan.Model, error) {
 	var out []plan.Model
-	for _, m := range w.Models {
-		source, err := m.source.inPlan(w.folder)
+	for _, m := range models {
+		source, err := m.source.inPlan(folder)
 		if err != nil {
 			return nil, err
 		}
