@@ -38,7 +38,8 @@ interrupt ends the comparison with the repeats that are whole.`,
 	o.scenarioFlag(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")
-	f.IntVar(&o.comparing.Repeats, "repeats", comparison.Enough, "how often each policy plays, each time with another seed")
+	f.IntVar(&o.comparing.Repeats, "repeats", comparison.Enough,
+		"how often each policy plays, each time with another seed")
 	f.StringVar(&o.comparing.Baseline, "baseline", "", "policy that the others are held against (default: the first)")
 	f.BoolVar(&o.comparing.AA, "aa", false, "let the baseline play twice in every repeat, to be held against itself")
 	return cmd

@@ -29,7 +29,8 @@ type modelFlags struct {
 func (f *modelFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.granularity, "granularity", "op",
 		"where to cut: op, block, model, auto:DURATION or cuts:TENSOR,TENSOR")
-	cmd.Flags().StringToInt64Var(&f.dims, "dim", nil, "size of a symbolic input dimension, as NAME=SIZE (default 1; repeatable)")
+	cmd.Flags().StringToInt64Var(&f.dims, "dim", nil, "size of a symbolic input dimension, as NAME=SIZE (default 1; "+
+		"repeatable)")
 }
 
 func (f *modelFlags) open(s *streams, ref string) (*inspect.Split, error) {

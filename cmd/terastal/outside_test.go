@@ -87,10 +87,12 @@ models:
 		put(filepath.Join(p.name, "main.go"), string(program))
 	}
 	run("go", "build", "-o", "bin/", "./...")
-	if got, want := run(filepath.Join(dir, "bin", "outside")), "detector: met, 1 output\nkws: met, 1 output\nlifo: 14 of 14 requests ended\n"; got != want {
+	if got, want := run(filepath.Join(dir, "bin", "outside")),
+		"detector: met, 1 output\nkws: met, 1 output\nlifo: 14 of 14 requests ended\n"; got != want {
 		t.Errorf("it says\n%swant\n%s", got, want)
 	}
-	serve(t, exec.Command(filepath.Join(dir, "bin", "serve"), filepath.Join(dir, "out", "plan.json"), dir, "localhost:0"), library.Path)
+	serve(t, exec.Command(filepath.Join(dir, "bin", "serve"), filepath.Join(dir, "out", "plan.json"), dir, "localhost:0"),
+		library.Path)
 }
 
 // serve starts the example that serves the plan's models and asks it for both.

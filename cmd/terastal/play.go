@@ -17,8 +17,8 @@ import (
 )
 
 // trafficFlags are the flags of every verb that plays traffic.
-var trafficFlags = strings.Fields("duration seed load scale arrivals phases jitter burst-on burst-off trace policies cost adapt " +
-	"drop queue realtime retries faults save-outputs out budget precision")
+var trafficFlags = strings.Fields("duration seed load scale arrivals phases jitter burst-on burst-off trace policies " +
+	"cost adapt drop queue realtime retries faults save-outputs out budget precision")
 
 // playOptions are what the verbs that play traffic have in common.
 type playOptions struct {
@@ -58,8 +58,8 @@ func (o *playOptions) watchFlags(cmd *cobra.Command) {
 
 // scenarioFlag defines --scenario.
 func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.scenario, "scenario", "", "published scenario to run on emulated accelerators, which take as long as "+
-		"its tables say, in place of a configuration (`terastal simulate --scenario help` lists them)")
+	cmd.Flags().StringVar(&o.scenario, "scenario", "", "published scenario to run on emulated accelerators, which take "+
+		"as long as its tables say, in place of a configuration (`terastal simulate --scenario help` lists them)")
 }
 
 // load reads the configuration, and refuses what it cannot be compared with

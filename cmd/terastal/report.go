@@ -46,7 +46,8 @@ files.`,
 		Args: atLeastOne("folder or event log"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.run(args) },
 	}
-	cmd.Flags().StringVar(&o.html, "html", "", "file for the HTML report (default: "+view.FileName+" in the folder; none for logs)")
+	cmd.Flags().StringVar(&o.html, "html", "",
+		"file for the HTML report (default: "+view.FileName+" in the folder; none for logs)")
 	o.exports.flags(cmd)
 	return cmd
 }

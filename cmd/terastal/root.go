@@ -78,9 +78,12 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "write one JSON document to stdout; human text goes to stderr")
-	root.PersistentFlags().StringVar(&s.ort, "ort", "", "path of the ONNX Runtime shared library (default: found as 'terastal doctor' shows)")
-	root.PersistentFlags().StringVar(&s.models, "models-dir", "", "folder that model files may be read from (default: the folder of the config file)")
-	root.PersistentFlags().StringArrayVar(&s.plugin, "plugin", nil, "NAME=PATH of the library of an execution provider (default: those that scripts/setup-onnxruntime.sh --with NAME installed; may be repeated)")
+	root.PersistentFlags().StringVar(&s.ort, "ort", "", "path of the ONNX Runtime shared library (default: found as "+
+		"'terastal doctor' shows)")
+	root.PersistentFlags().StringVar(&s.models, "models-dir", "",
+		"folder that model files may be read from (default: the folder of the config file)")
+	root.PersistentFlags().StringArrayVar(&s.plugin, "plugin", nil, "NAME=PATH of the library of an execution provider "+
+		"(default: those that scripts/setup-onnxruntime.sh --with NAME installed; may be repeated)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see `%s --help`)", err, cmd.CommandPath())
 	})
@@ -106,7 +109,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usagef("unknown command or argument %q for `%s` (see `%s --help`)", args[0], cmd.CommandPath(), cmd.CommandPath())
+	return usagef("unknown command or argument %q for `%s` (see `%s --help`)", args[0], cmd.CommandPath(),
+		cmd.CommandPath())
 }
 
 // exactArgs requires the named positional arguments.
@@ -115,7 +119,8 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		if len(args) == len(names) {
 			return nil
 		}
-		return usagef("`%s` takes %s, got %d arguments (see `%s --help`)", cmd.CommandPath(), strings.Join(names, " "), len(args), cmd.CommandPath())
+		return usagef("`%s` takes %s, got %d arguments (see `%s --help`)", cmd.CommandPath(), strings.Join(names, " "),
+			len(args), cmd.CommandPath())
 	}
 }
 

@@ -54,9 +54,9 @@ with 95 % confidence intervals.`,
 	f.StringVar(&o.name, "scenario", "", "published scenario to simulate instead of a configuration")
 	f.IntVar(&o.Seeds, "seeds", 1, "how many seeds; more than one gives confidence intervals and no logs")
 	f.Float64Var(&o.Noise, "noise", 0, "sigma of the lognormal factor on every layer's duration")
-	f.StringVar(&o.Durations, "durations", "", "what layers really take, with --config: measured (drawn from the profile's "+
-		"distributions, slowed down by busy accelerators as measured), expected (what decisions expect), or min, mean, p50, p90, "+
-		"p95 or p99 of the profile (default: measured, expected with --noise)")
+	f.StringVar(&o.Durations, "durations", "", "what layers really take, with --config: measured (drawn from the "+
+		"profile's distributions, slowed down by busy accelerators as measured), expected (what decisions expect), "+
+		"or min, mean, p50, p90, p95 or p99 of the profile (default: measured, expected with --noise)")
 	f.Float64Var(&o.Interference, "interference", 0,
 		"how much longer layers take for every other accelerator that is busy, besides what was measured: 0.1 is 10 %")
 	return cmd
@@ -75,7 +75,8 @@ func (o *simulateOptions) studyScenario(cmd *cobra.Command) error {
 		return err
 	}
 	t := &c.Traffic
-	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; drop: %s",
+	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; "+
+		"seeds: %d of %v; drop: %s",
 		t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
 	return o.document(d)
 }

@@ -86,7 +86,8 @@ func (o *curveOptions) run(cmd *cobra.Command) (err error) {
 	}
 	w := o.text()
 	view.Curves(w, curves)
-	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, session.CurvesFile), filepath.Join(c.Out, session.CurvesCSV))
+	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, session.CurvesFile),
+		filepath.Join(c.Out, session.CurvesCSV))
 	o.report(c.Out)
 	return o.concluded(curves, curves.Reasons)
 }

@@ -14,7 +14,8 @@ func newVariants(s *streams) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newVariantsTargets(s), newVariantsDesign(s), newVariantsAdd(s), newVariantsShow(s), newVariantsAccuracy(s))
+	cmd.AddCommand(newVariantsTargets(s), newVariantsDesign(s), newVariantsAdd(s), newVariantsShow(s),
+		newVariantsAccuracy(s))
 	return cmd
 }
 

@@ -41,7 +41,8 @@ func Networks() ([]Network, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, Network{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Published, a.Trained, a.Accuracy, a.Source})
+		list = append(list, Network{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Published, a.Trained, a.Accuracy,
+			a.Source})
 	}
 	return list, nil
 }
@@ -181,7 +182,8 @@ func (s *Split) Describe() (*Model, error) {
 		return nil, err
 	}
 	_, buffers := models.Buffers(models.Chain(forms), 64)
-	out := &Model{Model: s.Name(), SHA256: s.SHA256(), Granularity: s.Granularity, Parameters: s.Parameters(), MACs: s.MACs(),
+	out := &Model{Model: s.Name(), SHA256: s.SHA256(), Granularity: s.Granularity, Parameters: s.Parameters(),
+		MACs:        s.MACs(),
 		BufferBytes: buffers, Note: s.Note(), Inputs: describe(s.Inputs()), Outputs: describe(s.Outputs()), Layers: []Layer{}}
 	for _, l := range s.Layers {
 		out.Layers = append(out.Layers, Layer{l.Index, l.Name, l.Ops, l.MACs, l.Parameters,
@@ -263,7 +265,8 @@ func (s *Split) Write(o SplitOptions) (*Result, error) {
 	r.MaxAbsDiff, r.MaxRelDiff = finite(v.MaxAbsDiff), finite(v.MaxRelDiff)
 	r.WholeMS, r.ChainedMS, r.Ratio = v.WholeMS, v.ChainedMS, v.Ratio
 	if !v.Holds(o.Optimization) {
-		return r, fmt.Errorf("model %s: the chain of %d layers is not the whole model: outputs differ by %.3g (relative %.3g)",
+		return r, fmt.Errorf("model %s: the chain of %d layers is not the whole model: "+
+			"outputs differ by %.3g (relative %.3g)",
 			s.Name(), len(s.Layers), v.MaxAbsDiff, v.MaxRelDiff)
 	}
 	return r, nil

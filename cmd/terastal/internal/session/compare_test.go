@@ -18,11 +18,14 @@ import (
 func calmRun(policy string) *result.PolicyResult {
 	totals := eventlog.Totals{Released: 1000, Met: 990, Late: 10}
 	return &result.PolicyResult{
-		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500, MeanMissRate: 0.01,
-			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9}, {Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
+		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500,
+			MeanMissRate: 0.01,
+			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9},
+				{Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
 		Verification: &runtime.Verification{Verified: 8},
-		Execution: &result.Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02}, ElapsedNS: int64(10 * time.Second),
-			Machine: hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
+		Execution: &result.Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02},
+			ElapsedNS: int64(10 * time.Second),
+			Machine:   hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
 	}
 }
 
@@ -107,18 +110,21 @@ func TestCompareRepeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(stems)
-	if want := len(stems); want != 18 || len(slices.Compact(slices.Clone(stems))) != want || stems[0] != "edf" || !slices.Contains(stems, "fcfs.aa.2") || !slices.Contains(stems, "fcfs.6") {
+	if want := len(stems); want != 18 || len(slices.Compact(slices.Clone(stems))) != want || stems[0] != "edf" ||
+		!slices.Contains(stems, "fcfs.aa.2") || !slices.Contains(stems, "fcfs.6") {
 		t.Errorf("files %v", stems)
 	}
 	if len(seeds) != 6 || seeds[7] != 3 || seeds[12] != 3 {
 		t.Errorf("seeds %v", seeds)
 	}
 	r := c.doc
-	if len(r.Policies) != 2 || r.Policies[0].Policy != "fcfs" || r.Again == nil || len(r.Later) != 5 || r.Later[4].Seed != 12 || len(r.Later[0].Policies) != 2 {
+	if len(r.Policies) != 2 || r.Policies[0].Policy != "fcfs" || r.Again == nil || len(r.Later) != 5 ||
+		r.Later[4].Seed != 12 || len(r.Later[0].Policies) != 2 {
 		t.Errorf("%d policies, %d later repeats", len(r.Policies), len(r.Later))
 	}
 	x := r.Comparison
-	if x == nil || x.Repeats != 6 || len(x.Order) != 6 || len(x.Order[0]) != 3 || !x.Policies[1].Miss.Significant || x.AA.Miss.Significant || !r.Valid {
+	if x == nil || x.Repeats != 6 || len(x.Order) != 6 || len(x.Order[0]) != 3 || !x.Policies[1].Miss.Significant ||
+		x.AA.Miss.Significant || !r.Valid {
 		t.Errorf("%+v, %q", x, r.Reasons)
 	}
 }
@@ -148,13 +154,15 @@ func TestCompareInterrupted(t *testing.T) {
 	if err := concluding(c); err != nil {
 		t.Fatal(err)
 	}
-	if x := c.doc.Comparison; n != 2 || x == nil || x.Repeats != 2 || len(x.Order) != 2 || len(c.doc.Later) != 2 || len(c.doc.Later[1].Policies) != 1 {
+	if x := c.doc.Comparison; n != 2 || x == nil || x.Repeats != 2 || len(x.Order) != 2 || len(c.doc.Later) != 2 ||
+		len(c.doc.Later[1].Policies) != 1 {
 		t.Errorf("interrupted in repeat %d: %+v", n+1, c.doc)
 	}
 	// Before the first repeat is whole there is nothing to compare.
 	s.doc = &result.Result{Valid: true}
 	c = comparing(s, CompareOptions{Repeats: 6, Baseline: "edf"})
-	if interrupted, err := c.repeat(ctx, 0); !interrupted || err != nil || concluding(c) != nil || c.doc.Comparison != nil {
+	if interrupted, err := c.repeat(ctx, 0); !interrupted || err != nil || concluding(c) != nil ||
+		c.doc.Comparison != nil {
 		t.Errorf("%v, %v, %+v", interrupted, err, c.doc)
 	}
 }
@@ -174,7 +182,8 @@ func TestAADiffers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := concluding(c); err != nil || c.doc.Valid || !c.doc.MachineOnly() || !strings.Contains(c.doc.Reasons[0], "fcfs differs from itself: its mean miss rate by +1.00 points") {
+	if err := concluding(c); err != nil || c.doc.Valid || !c.doc.MachineOnly() ||
+		!strings.Contains(c.doc.Reasons[0], "fcfs differs from itself: its mean miss rate by +1.00 points") {
 		t.Errorf("%v, %q", err, c.doc.Reasons)
 	}
 }
@@ -213,7 +222,8 @@ func TestFewest(t *testing.T) {
 		enough   bool
 	}{{0.01, 299, true}, {0.01, 298, false}, {0.1, 29, true}, {0.001, 2000, false}} {
 		few, curves := fewest{}, comparison.Curves{Limit: c.limit}
-		few.see([]eventlog.ModelMetrics{{Model: "a", Totals: eventlog.Totals{Released: 5000}}, {Model: "b", Totals: eventlog.Totals{Released: c.released}}}, 0.5)
+		few.see([]eventlog.ModelMetrics{{Model: "a", Totals: eventlog.Totals{Released: 5000}},
+			{Model: "b", Totals: eventlog.Totals{Released: c.released}}}, 0.5)
 		few.see([]eventlog.ModelMetrics{{Model: "a", Totals: eventlog.Totals{Released: 9000}}}, 1)
 		few.doubt(&curves)
 		if len(curves.Reasons) == 0 != c.enough {

@@ -118,7 +118,8 @@ func ScenarioCurves(ctx context.Context, name string, c *config.Config, progress
 			return nil, errUnscheduled()
 		}
 	}
-	so := study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,
+	so := study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt,
+		Queue:   c.Queue,
 		Systems: map[string]scenario.Scenario{s.Name: *s}}
 	return simulatedCurves(ctx, c, cell, so, c.Traffic.Scale/capacity.Scale, progress, o)
 }
@@ -283,7 +284,8 @@ const (
 )
 
 func writeCurves(out string, c *comparison.Curves) error {
-	if err := document.Write(filepath.Join(out, CurvesFile), comparison.CurvesKind, comparison.CurvesVersion, c); err != nil {
+	path := filepath.Join(out, CurvesFile)
+	if err := document.Write(path, comparison.CurvesKind, comparison.CurvesVersion, c); err != nil {
 		return err
 	}
 	var b bytes.Buffer

@@ -128,7 +128,8 @@ func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 			if err != nil {
 				return fmt.Errorf("model %q: output %q: %w", name, t.Name, err)
 			}
-			path := filepath.Join(h.out.folder, "outputs", policy, fmt.Sprintf("%s-input%d-%s.npy", plain(name), s.Input, plain(t.Name)))
+			path := filepath.Join(h.out.folder, "outputs", policy,
+				fmt.Sprintf("%s-input%d-%s.npy", plain(name), s.Input, plain(t.Name)))
 			if err := document.WriteFile(path, file); err != nil {
 				return err
 			}
@@ -138,7 +139,8 @@ func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 }
 
 // measured runs, and takes the counters of the machine before and after.
-func (h *hardware) measured(ctx context.Context, o runtime.Options, title string) (*runtime.Result, *result.PolicyResult, error) {
+func (h *hardware) measured(ctx context.Context, o runtime.Options,
+	title string) (*runtime.Result, *result.PolicyResult, error) {
 	meter := Discard("")
 	if h.Watch != nil {
 		o.Progress = func(s runtime.Stats) { h.Watch(o.Policy, s, o.Traffic.Duration) }

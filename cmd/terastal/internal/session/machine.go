@@ -277,5 +277,6 @@ func (m *Machine) describe() string {
 
 // header says in event logs what runs compute on.
 func (m *Machine) header() eventlog.Machine {
-	return eventlog.Machine{OS: m.Host.OS, Arch: m.Host.Arch, CPU: m.Host.CPU, Governor: m.Host.Governor, ORT: m.ORT.Version}
+	return eventlog.Machine{OS: m.Host.OS, Arch: m.Host.Arch, CPU: m.Host.CPU, Governor: m.Host.Governor,
+		ORT: m.ORT.Version}
 }

@@ -45,7 +45,8 @@ func newTracer(s *Session, wanted bool) (*tracer, error) {
 		computed = computed || computes(&m.Specs[i])
 	}
 	if !computed {
-		return nil, fmt.Errorf("%w: --ort-trace: all accelerators are emulated, ONNX Runtime runs nothing on them: leave it out",
+		return nil, fmt.Errorf("%w: --ort-trace: all accelerators are emulated, "+
+			"ONNX Runtime runs nothing on them: leave it out",
 			config.ErrInvalid)
 	}
 	runs := 0.0
@@ -54,8 +55,8 @@ func newTracer(s *Session, wanted bool) (*tracer, error) {
 		runs += s.Plan.Document.Models[m].Rate * s.Config.Traffic.Duration.Seconds() * float64(layers)
 	}
 	if runs > maxTracedLayers {
-		return nil, fmt.Errorf("%w: --ort-trace keeps every node of every layer that runs in memory: about %.0f runs of layers "+
-			"are expected, at most %d can be traced; use a shorter --duration or fewer --policies",
+		return nil, fmt.Errorf("%w: --ort-trace keeps every node of every layer that runs in memory: "+
+			"about %.0f runs of layers are expected, at most %d can be traced; use a shorter --duration or fewer --policies",
 			config.ErrInvalid, runs, maxTracedLayers)
 	}
 	trace, err := runtime.NewORTTrace()

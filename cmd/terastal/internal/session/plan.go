@@ -89,7 +89,8 @@ func scaleRates(models []plan.Model, by float64) {
 }
 
 // planAt plans at a scale of the rates, which have the given load.
-func planAt(scale, load float64, s sched.System, models []plan.Model, accelerators []plan.Accelerator) (*Planned, error) {
+func planAt(scale, load float64, s sched.System, models []plan.Model,
+	accelerators []plan.Accelerator) (*Planned, error) {
 	scaleRates(models, scale)
 	document, tables, err := plan.New(s, models, accelerators)
 	if err != nil {

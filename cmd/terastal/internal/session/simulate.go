@@ -16,7 +16,8 @@ import (
 // Check refuses numbers that nothing can be simulated with.
 func (o *StudyOptions) Check() error {
 	if o.Seeds < 1 || !(o.Noise >= 0 && o.Noise <= 3) || !(o.Interference >= 0 && o.Interference <= 100) {
-		return Usagef("--seeds %d, --noise %v, --interference %v: seeds must be positive, noise 0 to 3, interference 0 to 100",
+		return Usagef("--seeds %d, --noise %v, --interference %v: seeds must be positive, "+
+			"noise 0 to 3, interference 0 to 100",
 			o.Seeds, o.Noise, o.Interference)
 	}
 	if o.Noise > 0 && o.Durations != "" {

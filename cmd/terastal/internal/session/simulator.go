@@ -48,8 +48,9 @@ func (s *simulator) play(_ context.Context, t turn) (*result.PolicyResult, bool,
 		return nil, false, err
 	}
 	c := s.config
-	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: t.policy, Drop: c.Drop, Queue: c.Queue,
-		Seed: load.Seed, Adapt: c.Adapt, ClosedLoop: load.Process == traffic.ClosedLoop, Until: load.Duration,
+	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: t.policy, Drop: c.Drop,
+		Queue: c.Queue,
+		Seed:  load.Seed, Adapt: c.Adapt, ClosedLoop: load.Process == traffic.ClosedLoop, Until: load.Duration,
 		System: *s.system, Rates: load.Rates, Duration: load.Duration}}
 	var records eventlog.Buffer
 	engine, err := log.Header.Engine(&records, nil)

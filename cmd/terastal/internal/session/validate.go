@@ -99,7 +99,8 @@ func (o *ValidateOptions) validate() (*validation.Document, error) {
 }
 
 // predictor reads the profile of a log.
-func (o *ValidateOptions) predictor(d *validation.Document, path string, log *eventlog.Log) (*validation.Predictor, error) {
+func (o *ValidateOptions) predictor(d *validation.Document, path string, 
+	log *eventlog.Log) (*validation.Predictor, error) {
 	name := cmp.Or(o.Profile, filepath.Join(filepath.Dir(path), "profile.json"))
 	p, err := profiler.Read(name)
 	if o.Profile == "" && errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +155,8 @@ func realLogs(paths []string) ([]string, error) {
 			}
 		}
 		if len(out) == n {
-			return nil, fmt.Errorf("folder %s has no log of a real run (POLICY.log.json): make one with `terastal run --out %s`", path, path)
+			return nil, fmt.Errorf("folder %s has no log of a real run (POLICY.log.json): "+
+				"make one with `terastal run --out %s`", path, path)
 		}
 	}
 	return out, nil

@@ -209,12 +209,14 @@ const (
 
 // openData opens data of a model, at most count unless the configuration says how
 // many.
-func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data, count int, root string) (*dataset.Set, error) {
+func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data, count int,
+	root string) (*dataset.Set, error) {
 	if d.Source == "" {
 		return nil, fmt.Errorf("%w: there is none: name it in the configuration "+
 			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
-	s := dataset.Spec{Source: d.Source, Labels: d.Labels, First: d.First, Count: d.Count, Pixels: dataset.Pixels(mc.Pixels)}
+	s := dataset.Spec{Source: d.Source, Labels: d.Labels, First: d.First, Count: d.Count,
+		Pixels: dataset.Pixels(mc.Pixels)}
 	made := d.Source == "random" || strings.HasPrefix(d.Source, "glyphs:")
 	for _, path := range []*string{&s.Source, &s.Labels} {
 		if *path == "" || path == &s.Source && made {

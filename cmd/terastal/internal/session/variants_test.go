@@ -47,7 +47,8 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 		{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}}
 	w := &Workspace{Config: c, stages: stages{open: Discard}, options: Options{Progress: Discard,
 		Note: func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }}}
-	w.Models = []*Model{{Model: &c.Models[0], Network: &runtime.Network{Name: "net", Model: m, Layers: layers, Granularity: "op"}}}
+	w.Models = []*Model{{Model: &c.Models[0], Network: &runtime.Network{Name: "net", Model: m, Layers: layers,
+		Granularity: "op"}}}
 	w.Variants = newVariants(w)
 	list, _ := variants.Candidates(&layers[0], true, variants.Exact)
 	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
@@ -100,7 +101,8 @@ func TestProofsOfAnotherArithmeticAreRefused(t *testing.T) {
 	if err := v.ProveAgain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if list := v.designer.Documents(nil); v.designer.Models[0].InUse != nil || v.w.Models[0].Network.Variants != nil || len(list) != 1 || !list[0].Off {
+	if list := v.designer.Documents(nil); v.designer.Models[0].InUse != nil || v.w.Models[0].Network.Variants != nil ||
+		len(list) != 1 || !list[0].Off {
 		t.Errorf("in use %+v, documents %+v", v.designer.Models[0].InUse, list)
 	}
 	if len(*notes) != 1 || !strings.Contains((*notes)[0],
