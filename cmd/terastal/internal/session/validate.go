@@ -99,7 +99,7 @@ func (o *ValidateOptions) validate() (*validation.Document, error) {
 }
 
 // predictor reads the profile of a log.
-func (o *ValidateOptions) predictor(d *validation.Document, path string, 
+func (o *ValidateOptions) predictor(d *validation.Document, path string,
 	log *eventlog.Log) (*validation.Predictor, error) {
 	name := cmp.Or(o.Profile, filepath.Join(filepath.Dir(path), "profile.json"))
 	p, err := profiler.Read(name)

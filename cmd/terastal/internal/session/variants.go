@@ -21,6 +21,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -41,7 +42,7 @@ func newVariants(w *Workspace) *Variants {
 	for _, m := range w.Models {
 		// Of data at most count are used unless the configuration says how many.
 		data := func(c config.Data, count int) design.Data {
-			return design.Data{Source: c.Source, Open: func() (variants.Data, error) {
+			return design.Data{Source: c.Source, Open: func() (accuracy.Data, error) {
 				return openData(w.Config, m.Model, m.Network.Model, c, count, w.options.Root)
 			}}
 		}
@@ -49,8 +50,8 @@ func newVariants(w *Workspace) *Variants {
 			Network: m.Network, Theta: m.Theta, Off: !m.UsesVariants(),
 			Calibration: data(m.Calibration, defaultCalibration),
 			Labelled:    data(m.Labelled, defaultLabelled),
-			Metric: func(labelled bool) (variants.Metric, error) {
-				metric, err := variants.NamedMetric(m.Metric, m.Network.Model.Outputs(), labelled)
+			Metric: func(labelled bool) (accuracy.Metric, error) {
+				metric, err := accuracy.Named(m.Metric, m.Network.Model.Outputs(), labelled)
 				if err != nil {
 					err = fmt.Errorf("%w: %w", config.ErrInvalid, err)
 				}

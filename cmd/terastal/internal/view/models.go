@@ -23,10 +23,10 @@ func Networks(w io.Writer, list []inspect.Network) {
 		if n.Trained {
 			weights, accuracy = "trained", fmt.Sprintf("%.2f %%", 100*n.Accuracy)
 		}
-		t.AppendRow(table.Row{session.ZooPrefix + n.Name, n.Task, dims(n.Input), prefixed(n.Parameters), prefixed(n.MACs),
-			counts, weights, accuracy})
+		t.Add(session.ZooPrefix+n.Name, n.Task, dims(n.Input), prefixed(n.Parameters), prefixed(n.MACs),
+			counts, weights, accuracy)
 	}
-	render(w, t)
+	t.Text(w)
 }
 
 // Model prints a model's layers.
@@ -40,11 +40,11 @@ func Model(w io.Writer, m *inspect.Model) {
 	fmt.Fprintln(w)
 	t := table.New(">#", "layer", "ops", ">MACs", ">parameters", "in", ">bytes", "out", ">bytes")
 	for _, l := range m.Layers {
-		t.AppendRow(table.Row{l.Index, text.Snip(l.Name, 32, "~"), text.Snip(tally(l.Ops), 40, "~"),
+		t.Add(l.Index, text.Snip(l.Name, 32, "~"), text.Snip(tally(l.Ops), 40, "~"),
 			prefixed(l.MACs), prefixed(l.Parameters), text.Snip(shapeList(l.Inputs), 32, "~"), prefixed(total(l.Inputs)),
-			text.Snip(shapeList(l.Outputs), 32, "~"), prefixed(total(l.Outputs))})
+			text.Snip(shapeList(l.Outputs), 32, "~"), prefixed(total(l.Outputs)))
 	}
-	render(w, t)
+	t.Text(w)
 }
 
 // Split prints what came of splitting a model.

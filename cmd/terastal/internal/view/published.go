@@ -15,15 +15,15 @@ import (
 func PublishedTables(w io.Writer, list []session.PublishedTable) {
 	t := table.New("set", ">layers", ">variants")
 	for _, x := range list {
-		t.AppendRow(table.Row{x.Set, x.Layers, x.Variants})
+		t.Add(x.Set, x.Layers, x.Variants)
 	}
-	t.AppendRow(table.Row{session.PublishedPrefix + "all", "all of them", ""})
-	render(w, t)
+	t.Add(session.PublishedPrefix+"all", "all of them", "")
+	t.Text(w)
 	var accelerators []string
 	for _, a := range scenario.Kinds() {
 		accelerators = append(accelerators, fmt.Sprintf("%s (%s, %d processing elements)", a.Name, a.Dataflow, a.PEs))
 	}
-	Paragraph(w, "Accelerators: "+strings.Join(accelerators, ", ")+
+	table.Paragraph(w, "Accelerators: "+strings.Join(accelerators, ", ")+
 		"; with @4K or @6K those of a published platform. From: "+scenario.Origin+".")
 }
 
@@ -32,20 +32,20 @@ func Scenarios(w io.Writer, list []session.ListedScenario) {
 	t := table.New("scenario", "accelerators", "models at requests per second")
 	for _, s := range list {
 		for i, m := range s.Models {
-			name, accelerators := "", ""
+			accelerators := ""
 			if i == 0 {
-				name, accelerators = s.Name, fmt.Sprint(len(s.Accelerators))
+				accelerators = fmt.Sprint(len(s.Accelerators))
 			}
-			t.AppendRow(table.Row{name, accelerators, m})
+			t.Add(s.Name, accelerators, m)
 		}
 	}
-	render(w, t)
+	t.Text(w)
 }
 
 // Study prints what simulations of a scenario came to, below a line about its
 // traffic.
 func Study(w io.Writer, d *study.Document, results []study.Result, line string) {
-	Paragraph(w, strings.TrimSuffix(d.Scenario+": "+d.Note, ": "))
+	table.Paragraph(w, strings.TrimSuffix(d.Scenario+": "+d.Note, ": "))
 	fmt.Fprintf(w, "%s\n\n", line)
 	Scenario(w, results)
 }

@@ -5,13 +5,14 @@ import (
 	"io"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // Result prints what a run or simulation of several policies gave; file is where
 // it was written.
 func Result(w io.Writer, r *result.Result, file string) {
-	Paragraph(w, r.Hardware)
+	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
 	Plan(w, r.Models, r.Traffic.Load)
 	fmt.Fprintln(w)
@@ -30,7 +31,7 @@ func Result(w io.Writer, r *result.Result, file string) {
 	}
 	if text := r.Bought(); text != "" {
 		fmt.Fprintln(w)
-		Paragraph(w, text)
+		table.Paragraph(w, text)
 	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {
