@@ -130,6 +130,19 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
+// TestForeignPolicy: a study takes policies that no name finds.
+func TestForeignPolicy(t *testing.T) {
+	o := options()
+	o.Policies = map[string]sched.Constructor{"ours": sched.EDF}
+	cell := study.Cell{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}
+	ours := cell
+	ours.Policy = "ours"
+	r := run(t, []study.Cell{cell, ours}, o)
+	if !slices.Equal(r[0].BySeed, r[1].BySeed) {
+		t.Errorf("miss rates %v, the same policy by another name %v", r[0].BySeed, r[1].BySeed)
+	}
+}
+
 // TestDurations: a study's own durations are used, by seed.
 func TestDurations(t *testing.T) {
 	o := options()
