@@ -54,7 +54,8 @@ func TestMissInterval(t *testing.T) {
 		}
 	}
 	if covered[true] < runs*86/100 || covered[false] > runs*60/100 {
-		t.Errorf("of %d runs the interval held the truth in %d, without regard to clusters in %d", runs, covered[true], covered[false])
+		t.Errorf("of %d runs the interval held the truth in %d, without regard to clusters in %d", runs, covered[true],
+			covered[false])
 	}
 }
 

@@ -65,12 +65,15 @@ func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", widthInText, height)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="%d" y="22" font-size="15">%s on %s: candidates by speed and error</text>`+"\n", left, html.EscapeString(v.Model), html.EscapeString(v.Accelerators[accelerator]))
 	for x := low; x <= high; x++ {
-		fmt.Fprintf(&b, `<path d="M%.1f %dV%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%gx</text>`+"\n", px(x), top, height-bottom, px(x), height-bottom+18, math.Exp2(x))
+		fmt.Fprintf(&b, `<path d="M%.1f %dV%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%gx</text>`+"\n",
+			px(x), top, height-bottom, px(x), height-bottom+18, math.Exp2(x))
 	}
 	for y := bottomE; y <= topE; y++ {
-		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">1e%g</text>`+"\n", left, py(y), widthInText-right, left-8, py(y)+4, y)
+		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">1e%g</text>`+"\n",
+			left, py(y), widthInText-right, left-8, py(y)+4, y)
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">times as fast as the original</text>`+"\n", (left+widthInText-right)/2, height-12)
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">times as fast as the original</text>`+"\n",
+		(left+widthInText-right)/2, height-12)
 	fmt.Fprintf(&b, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle">squared error / variance of the layer's outputs</text>`+"\n", (top+height-bottom)/2)
 	colours := []string{"#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#ff7f0e", "#17becf", "#7f7f7f"}
 	var families []string
@@ -113,13 +116,17 @@ func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
 		if slices.Contains(d.c.Wanted, v.Accelerators[accelerator]) {
 			ring = fmt.Sprintf(`<circle cx="%.1f" cy="%.1f" r="8" fill="none" stroke="black"/>`, px(d.x), py(d.y))
 		}
-		fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s" stroke="%s"><title>%s</title></circle>%s`+"\n", px(d.x), py(d.y), fill, colour,
-			html.EscapeString(fmt.Sprintf("%s: %s %s, %.2fx, error %.2g", d.c.LayerName, d.c.Family, d.c.Parameters, math.Exp2(d.x), d.c.Error)), ring)
+		fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s" stroke="%s"><title>%s</title></circle>%s`+"\n",
+			px(d.x), py(d.y), fill, colour,
+			html.EscapeString(fmt.Sprintf("%s: %s %s, %.2fx, error %.2g", d.c.LayerName, d.c.Family, d.c.Parameters,
+				math.Exp2(d.x), d.c.Error)), ring)
 	}
 	for i, f := range families {
-		fmt.Fprintf(&b, `<circle cx="%d" cy="%d" r="4" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n", widthInText-right+20, top+10+20*i, colours[i%len(colours)], widthInText-right+32, top+14+20*i, html.EscapeString(f))
+		fmt.Fprintf(&b, `<circle cx="%d" cy="%d" r="4" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n",
+			widthInText-right+20, top+10+20*i, colours[i%len(colours)], widthInText-right+32, top+14+20*i, html.EscapeString(f))
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d">ringed: in use</text><text x="%d" y="%d">hollow: refused</text>`+"\n</svg>\n", widthInText-right+12, top+24+20*len(families), widthInText-right+12, top+44+20*len(families))
+	fmt.Fprintf(&b, `<text x="%d" y="%d">ringed: in use</text><text x="%d" y="%d">hollow: refused</text>`+"\n</svg>\n",
+		widthInText-right+12, top+24+20*len(families), widthInText-right+12, top+44+20*len(families))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
