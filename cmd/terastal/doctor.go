@@ -16,7 +16,7 @@ func newDoctor(s *streams) *cobra.Command {
 		Use:   "doctor",
 		Short: "Show what this machine offers, what is missing and how to fix it",
 		Long: `Shows the ONNX Runtime library that is used, the execution providers that
-really open on this machine (each is tried, in a process of its own), the cores,
+really open on this machine (each is tried, in another process), the cores,
 GPUs and drivers, and the accelerators that "auto" stands for in a configuration.
 For what is missing it names the command that fixes it.
 
@@ -61,7 +61,7 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 	return cmd
 }
 
-// newDoctorProbe is what doctor runs in a process of its own for each provider
+// newDoctorProbe is what doctor runs in another process for each provider
 // and device.
 func newDoctorProbe(s *streams) *cobra.Command {
 	return &cobra.Command{
@@ -75,7 +75,7 @@ func newDoctorProbe(s *streams) *cobra.Command {
 	}
 }
 
-// newDoctorInspect is what doctor runs in a process of its own for each plugin.
+// newDoctorInspect is what doctor runs in another process for each plugin.
 func newDoctorInspect(s *streams) *cobra.Command {
 	return &cobra.Command{
 		Use:    "inspect PROVIDER PLUGIN",
