@@ -26,14 +26,6 @@ Exits with 1 when ONNX Runtime cannot be used.`,
   terastal doctor --ort ~/lib/libonnxruntime.so.1.29.0`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			self, err := doctor.Self()
-			if err != nil {
-				return err
-			}
-			inspect, err := doctor.SelfInspect()
-			if err != nil {
-				return err
-			}
 			plugins, err := s.plugins()
 			if err != nil {
 				return err
@@ -41,8 +33,8 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 			report := doctor.Check(cmd.Context(), doctor.Options{
 				Library: s.ort,
 				Host:    hostinfo.Read(hostinfo.This()),
-				Probe:   doctor.Child(doctor.ProbeTimeout, self),
-				Inspect: doctor.InspectChild(doctor.ProbeTimeout, inspect),
+				Probe:   doctor.Child(doctor.ProbeTimeout, doctor.Self),
+				Inspect: doctor.InspectChild(doctor.ProbeTimeout, doctor.SelfInspect),
 				Plugins: plugins, Installed: ort.Installed,
 			})
 			if err := cmd.Context().Err(); err != nil {
