@@ -231,7 +231,7 @@ type Options struct {
 	// layers and by idle workers.
 	FreeCore bool
 	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to
-	// 99) for the workers. Where it is refused the run goes on without, and a
+	// 99) for the workers. Where it is refused the run does without, and a
 	// note says so.
 	Realtime int
 	// Quiet prepares the process for the run and undoes it afterwards: the
@@ -278,7 +278,7 @@ type Result struct {
 	Stats Stats
 	// Decisions are the durations of all engine steps.
 	Decisions Histogram
-	// Searches are the durations of the policy's searches beside the engine.
+	// Searches are the durations of the policy's searches next to the engine.
 	Searches Histogram
 	Samples  []Sample
 	// Interrupted is true when the context ended the run early.

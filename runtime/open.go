@@ -41,7 +41,7 @@ type OpenOptions struct {
 	// Wrap, if not nil, stands between the accelerators and the executor, as
 	// Drill.Wrap does.
 	Wrap func(Accelerator) Accelerator
-	// Progress, if not nil, is called with how much has been loaded.
+	// Loaded, if not nil, is called with how much has been loaded.
 	Loaded func(share float64)
 	// Seed determines the inputs of requests that bring none.
 	Seed uint64
@@ -350,17 +350,13 @@ func (l *loader) attach(n *Network, v *plan.Variants) error {
 		return fmt.Errorf("its variants were proven for %s 8-bit arithmetic, this processor's is %s; prove them again",
 			v.Arithmetic, l.Arithmetic)
 	}
-	return n.Attach(v.Chosen, func(file string) ([]byte, error) { return readIn(l.folders[0], file) })
-}
-
-// readIn reads a file inside a folder.
-func readIn(folder, name string) ([]byte, error) {
-	root, err := os.OpenRoot(folder)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return root.ReadFile(name)
+	return n.Attach(v.Chosen, func(file string) ([]byte, error) {
+		path, err := find(file, l.folders[:1])
+		if err != nil {
+			return nil, err
+		}
+		return os.ReadFile(path)
+	})
 }
 
 // FreeCore reports whether the accelerators leave a core over that this process

@@ -196,7 +196,7 @@ func TestNothingIsLeft(t *testing.T) {
 	for range 20 {
 		run()
 	}
-	// Go keeps idle threads of its own; 20 runs and servers have had 80 workers.
+	// Go keeps idle threads; 20 runs and servers have had 80 workers.
 	if n := count("task"); n > threads+8 {
 		t.Errorf("%d threads, before %d", n, threads)
 	}

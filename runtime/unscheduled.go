@@ -22,7 +22,7 @@ const Unscheduled = "unscheduled"
 
 // RunUnscheduled plays the traffic as there is no scheduler: an ordinary
 // session per model on the CPU with a thread for every core, each request
-// started at its release by a goroutine of its own, nothing dropped but what
+// started at its release by another goroutine, nothing dropped but what
 // the queue has no room for. In the log a request is one layer, and the
 // accelerators are as many lanes as requests ran at once, up to the most that
 // a log can have; what finds no lane is dropped like what finds the queue full.
@@ -237,7 +237,7 @@ func (u *unscheduled) log() *eventlog.Log {
 	for m := range given.Models {
 		g := &given.Models[m]
 		im := sched.Implementation{Name: "whole"}
-		var fastest time.Duration // nobody predicts: the layers' sum is for readers
+		var fastest time.Duration // nothing is predicted from it: the layers' sum is for readers
 		for _, l := range g.Layers {
 			least := sched.Unavailable
 			for _, c := range l.Implementations[0].Latency {

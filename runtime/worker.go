@@ -12,7 +12,7 @@ import (
 // assignment is a layer for a worker to run.
 type assignment struct {
 	sched.Dispatch
-	slot   *Slot // nil when the request's tensors are yet to be allocated
+	slot   *Slot // nil when the request's tensors still have to be allocated
 	sample bool  // keep the outputs
 }
 
@@ -99,7 +99,7 @@ func (d *driver) spins(k int) time.Duration {
 	return spinFor
 }
 
-// lockThread ties the goroutine to its thread for good: the thread, which may
+// lockThread ties the goroutine to its thread for ever: the thread, which may
 // be pinned, ends with it.
 func lockThread() { goruntime.LockOSThread() }
 

@@ -156,7 +156,7 @@ func TestFunctionTable(t *testing.T) {
 	if len(numbers) < 20 {
 		t.Errorf("only %d functions found in api.h", len(numbers))
 	}
-	// The library that stands in front of OpenVINO's plugin has a few of its own.
+	// The library that stands in front of OpenVINO's plugin has a few, too.
 	front, err := os.ReadFile(filepath.Join("..", "..", "scripts", "openvino", "any-cpu.c"))
 	if err != nil {
 		t.Fatal(err)
