@@ -75,7 +75,8 @@ func (l layer) stored(name string) (*onnxpb.TensorProto, []float32) {
 }
 
 func tensor(name string, v []float32, dims ...int64) *onnxpb.TensorProto {
-	return &onnxpb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(ort.Float)), Dims: dims, RawData: ort.Data(v)}
+	return &onnxpb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(ort.Float)), Dims: dims,
+		RawData: ort.Data(v)}
 }
 
 // factor does what factor.py of docs/VARIANTS.md does: the 3x3 convolution
