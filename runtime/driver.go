@@ -82,7 +82,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	closed := !open && o.Traffic.Process == traffic.ClosedLoop
 	until, rates := o.Traffic.Duration, o.Traffic.Rates
 	if open {
-		until, rates = 0, make([]float64, len(e.programs))
+		until, rates = 0, make([]float64, len(e.models))
 	}
 	var err error
 	d.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: of, Drop: o.Drop, Queue: o.Queue, Recorder: d,
@@ -97,7 +97,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}
-	d.journal.samples.plan(arrivals, len(e.programs), o.Samples)
+	d.journal.samples.plan(arrivals, len(e.models), o.Samples)
 	return d, nil
 }
 
@@ -245,7 +245,7 @@ func (d *driver) assign(x sched.Dispatch) assignment {
 			d.bind(s, &a)
 		}
 	}
-	a.sample = x.Layer == len(d.programs[x.Model].Network.Layers)-1 && d.journal.samples.due(x.Model, x.Job)
+	a.sample = d.models[x.Model].last(x.Layer) && d.journal.samples.due(x.Model, x.Job)
 	return a
 }
 

@@ -76,7 +76,7 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
 	e.owned = l.close
-	e.options, e.freeCore = o.Options, FreeCore(l.specs())
+	e.serving.options, e.freeCore = o.Options, FreeCore(l.specs())
 	return e, nil
 }
 

@@ -39,7 +39,7 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	}
 	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
 		journal: journal{log: newRecording(0), stats: e.newStats()},
-		taken:   make([]int, len(e.programs)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+		taken:   make([]int, len(e.models)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
@@ -89,7 +89,7 @@ type unscheduled struct {
 
 // open loads every model into an ordinary session.
 func (u *unscheduled) open() error {
-	for _, p := range u.programs {
+	for _, p := range u.models {
 		s, err := p.Network.whole(goruntime.NumCPU())
 		if err != nil {
 			return err
@@ -170,8 +170,9 @@ func (u *unscheduled) release(job int64, model int, at time.Duration) {
 
 // request runs one, released by r.
 func (u *unscheduled) request(r sched.Record, lane int) {
-	in := values(u.inputs[r.Model][r.Job%int64(len(u.inputs[r.Model]))])
-	out := make([]ort.Value, len(u.programs[r.Model].outputs))
+	m := u.models[r.Model]
+	in := values(m.sets[m.set(r.Job)])
+	out := make([]ort.Value, len(m.outputs))
 	begin := u.since()
 	err := u.sessions[r.Model].Run(in, out)
 	u.mu.Lock()
@@ -223,7 +224,7 @@ func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	if u.taken[model] < u.opts.Samples && done >= u.taken[model]*every {
 		u.taken[model]++
 		u.journal.samples.kept = append(u.journal.samples.kept, Sample{Model: model, Job: job,
-			Input: int(job % int64(len(u.inputs[model]))), Outputs: data})
+			Input: u.models[model].set(job), Outputs: data})
 	}
 }
 

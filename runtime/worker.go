@@ -168,7 +168,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	if err == nil && a.sample {
 		d.keep(a)
 	}
-	if err == nil && s.pending != nil && a.Layer == len(d.programs[a.Model].Network.Layers)-1 {
+	if err == nil && s.pending != nil && d.models[a.Model].last(a.Layer) {
 		err = s.pending.collect(s)
 	}
 	if s.at == nil {
