@@ -24,7 +24,8 @@ func documents(t *testing.T) map[string]string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path == "out" || path == "shared"):
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path == "out" ||
+			path == "shared"):
 			return fs.SkipDir
 		case filepath.Ext(path) != ".md":
 			return nil
