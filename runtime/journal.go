@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -108,15 +107,6 @@ func (s *sampler) due(model int, job int64) bool {
 	}
 	s.from[model] = from[1:]
 	return true
-}
-
-// keep copies the outputs of a request that is to be verified.
-func (d *driver) keep(a *assignment) {
-	s := Sample{Model: a.Model, Job: a.Job, Input: d.models[a.Model].set(a.Job),
-		Outputs: a.slot.copyOutputs(), Ran: slices.Clone(a.slot.ran)}
-	d.mu.Lock()
-	defer d.unlock()
-	d.journal.samples.kept = append(d.journal.samples.kept, s)
 }
 
 // expectedRecords is how many records a run will write, up to a bound on what

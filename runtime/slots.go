@@ -12,6 +12,7 @@ const slotMemory = 32 << 20
 // slots are the tensors of the requests that have started. Those that no
 // request uses are the executor's, which keeps them from run to run.
 type slots struct {
+	models []*loaded
 	queue  int // most requests of a model in the system
 	bound  []*Slot
 	wanted chan int // models that need another slot
@@ -40,9 +41,8 @@ func (m *loaded) stock(n int) error {
 // will need in all likelihood: two requests more than can run at once, and as
 // many as fit in slotMemory.
 func (s *slots) stock(e *Executor, queue int) error {
-	s.queue = queue
-	s.wanted = make(chan int, len(e.models))
-	s.bound = make([]*Slot, 0, queue*len(e.models))
+	*s = slots{models: e.models, queue: queue, wanted: make(chan int, len(e.models)),
+		bound: make([]*Slot, 0, queue*len(e.models))}
 	for _, m := range e.models {
 		n := max(len(e.accs)+2, int(slotMemory/max(1, m.size)))
 		if err := m.stock(min(n, queue)); err != nil {
@@ -75,48 +75,34 @@ func (d *driver) restock() {
 
 // take returns a slot for a request of the model, or nil if none is free; the
 // last one has the next made in the background.
-func (d *driver) take(model int) *Slot {
-	m := d.models[model]
+func (s *slots) take(model int) *Slot {
+	m := s.models[model]
 	if len(m.free) == 0 {
 		return nil
 	}
-	s := m.free[len(m.free)-1]
+	x := m.free[len(m.free)-1]
 	m.free = m.free[:len(m.free)-1]
-	if len(m.free) == 0 && m.made.Load() < int64(d.slots.queue) {
+	if len(m.free) == 0 && m.made.Load() < int64(s.queue) {
 		select {
-		case d.slots.wanted <- model:
+		case s.wanted <- model:
 		default: // it is about to
 		}
 	}
-	return s
+	return x
 }
 
-// lateSlot makes a slot for a request that found none. Called without the lock:
-// only this request waits.
-func (d *driver) lateSlot(a *assignment) error {
-	s, err := d.models[a.Model].NewSlot()
-	if err != nil {
-		return err
+// bind gives a starting request its tensors; pending is nil for one of the
+// traffic.
+func (s *slots) bind(x *Slot, a *assignment, pending *Pending) {
+	a.slot = x
+	x.job, x.attempts, x.pending = a.Job, 0, pending
+	if pending != nil && pending.inputs != nil {
+		x.SetInputs(pending.inputs)
+	} else {
+		m := s.models[a.Model]
+		x.SetInputs(m.sets[m.set(a.Job)])
 	}
-	d.mu.Lock()
-	defer d.unlock()
-	d.models[a.Model].made.Add(1)
-	d.slots.late++
-	d.bind(s, a)
-	return nil
-}
-
-// bind gives a starting request its tensors.
-func (d *driver) bind(s *Slot, a *assignment) {
-	a.slot = s
-	s.job, s.attempts, s.pending = a.Job, 0, d.releases.pending[a.Job]
-	m := d.models[a.Model]
-	in := m.sets[m.set(a.Job)]
-	if s.pending != nil && s.pending.inputs != nil {
-		in = s.pending.inputs
-	}
-	s.SetInputs(in)
-	d.slots.bound = append(d.slots.bound, s)
+	s.bound = append(s.bound, x)
 }
 
 // of is the slot of a request that has started, or nil.

@@ -96,6 +96,9 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 		run(50 * time.Millisecond) // whatever is made once
 		few, fewLayers := run(100 * time.Millisecond)
 		many, manyLayers := run(time.Second)
+		for length := 2 * time.Second; manyLayers < 3*fewLayers && length < time.Minute; length *= 2 {
+			many, manyLayers = run(length) // the machine was busy
+		}
 		if manyLayers < 3000 || manyLayers < 3*fewLayers {
 			t.Fatalf("%v and %v layers ran: too few to tell", fewLayers, manyLayers)
 		}

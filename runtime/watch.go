@@ -34,7 +34,7 @@ func (d *driver) watch() {
 		d.mu.Lock()
 		for _, w := range d.crew.all {
 			if w.running && !w.lost {
-				d.checkHang(w)
+				w.checkHang()
 			}
 		}
 		if !d.crew.inService() { // and would notice releases
@@ -55,7 +55,8 @@ func (d *driver) watch() {
 // checkHang gives up an accelerator whose layer runs far too long: it is out of
 // service until that layer returns, at least until the run is over,
 // and the request fails.
-func (d *driver) checkHang(w *worker) {
+func (w *worker) checkHang() {
+	d := w.d
 	limit := d.opts.Hang(w.dispatch)
 	now := d.since()
 	// The limit is kept even if this thread wakes up late.
