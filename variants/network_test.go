@@ -47,15 +47,11 @@ func (n *net) conv(in string, c, k, size, stride, pad, group int, w []float32) s
 }
 
 func value(name string, shape ...int64) *pb.ValueInfoProto {
-	s := &pb.TensorShapeProto{}
-	for _, d := range shape {
-		s.Dim = append(s.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+	v := pb.NewValue(name, ort.Float, shape...)
+	if len(shape) == 0 {
+		v.Type.GetTensorType().Shape = nil
 	}
-	t := &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Float))}
-	if len(shape) > 0 {
-		t.Shape = s
-	}
-	return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: t}}}
+	return v
 }
 
 // network is what the net makes, cut at every operator.
@@ -63,8 +59,10 @@ func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
 	orttest.Start(t)
 	n.result("y")
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(n.opset)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Node: n.nodes, Initializer: n.stored, Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")}}})
+	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+		Name: proto.String("g"), Node: n.nodes, Initializer: n.stored,
+		Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")},
+	}, n.opset))
 	if err != nil {
 		t.Fatal(err)
 	}
