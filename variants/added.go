@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Added is the family of the candidates that [New] makes.
@@ -108,11 +109,11 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c, err)
 	}
 	if d == nil || d.Len() == 0 {
-		return fail(fmt.Errorf("%w: there are no requests", ErrData))
+		return fail(fmt.Errorf("%w: there are no requests", errNoRows))
 	}
-	s := newStream(&Fitter{network: n, data: d, last: lastReaders(n)})
-	defer s.close()
-	original, err := s.open(c.Layer)
+	s := chain.NewStream(n, d)
+	defer s.Close()
+	original, err := s.Open(c.Layer)
 	if err != nil {
 		return fail(err)
 	}
@@ -120,22 +121,22 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 	if err != nil {
 		return fail(err)
 	}
-	own, err := openRunner(data, c.layer.Inputs, original.names, "all")
+	own, err := chain.Open(data, c.layer.Inputs, original.Names, "all")
 	if err != nil {
 		return fail(fmt.Errorf("ONNX Runtime refuses it: %w", err))
 	}
-	defer own.close()
+	defer own.Close()
 	var sum deviation
 	for i := range d.Len() {
 		if err := ctx.Err(); err != nil {
 			return fail(err)
 		}
-		env, err := s.before(c.Layer, i)
+		env, err := s.Before(c.Layer, i)
 		if err == nil {
-			err = original.run(env)
+			err = original.Run(env)
 		}
 		if err == nil {
-			err = own.run(env)
+			err = own.Run(env)
 		}
 		if err != nil {
 			return fail(err)
@@ -144,7 +145,7 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 			if t.Type != ort.Float {
 				continue
 			}
-			if err := sum.add(o, floats(own.results[o]), floats(original.results[o])); err != nil {
+			if err := sum.add(o, floats(own.Results[o]), floats(original.Results[o])); err != nil {
 				return fail(fmt.Errorf("input %d: output %.80q: %w", i, t.Name, err))
 			}
 		}
@@ -156,19 +157,15 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 	return nil
 }
 
-// deviation is the squared error of outputs, and what their variance follows
-// from, by output.
+// deviation is the squared error of outputs, and their spread.
 type deviation struct {
-	squared             float64
-	sum, squares, count []float64
+	spread
+	squared float64
 }
 
 func (d *deviation) add(output int, got, want []float32) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("it has %d elements, the layer's has %d: %w", len(got), len(want), ErrBoundary)
-	}
-	for len(d.sum) <= output {
-		d.sum, d.squares, d.count = append(d.sum, 0), append(d.squares, 0), append(d.count, 0)
 	}
 	for i, w := range want {
 		if w-w != 0 {
@@ -177,22 +174,12 @@ func (d *deviation) add(output int, got, want []float32) error {
 		if got[i]-got[i] != 0 {
 			return ErrNotFinite
 		}
-		x, off := float64(w), float64(got[i])-float64(w)
+		off := float64(got[i]) - float64(w)
 		d.squared += off * off
-		d.sum[output] += x
-		d.squares[output] += x * x
-		d.count[output]++
 	}
+	d.spread.add(output, want)
 	return nil
 }
 
 // relative is the squared error as a share of the variance.
-func (d *deviation) relative() float64 {
-	variance := 0.0
-	for o, n := range d.count {
-		if n > 0 {
-			variance += d.squares[o] - d.sum[o]*d.sum[o]/n
-		}
-	}
-	return relative(d.squared, variance)
-}
+func (d *deviation) relative() float64 { return relative(d.squared, d.variance()) }

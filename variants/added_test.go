@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 func TestSameTensors(t *testing.T) {
@@ -80,22 +81,22 @@ func TestCompare(t *testing.T) {
 	n := b.network(t, "op")
 	last := &n.Layers[len(n.Layers)-1]
 	data := noise{n: 7, size: 128}.of(n)
-	// What the layer makes of its input, as the prover would have it.
-	p := &prover{network: n, runners: map[int]*runner{}}
-	defer p.close()
-	if err := p.open(); err != nil {
+	// What the layer makes of its input, by the model as a whole.
+	onnx, err := n.Model.ONNX()
+	if err != nil {
 		t.Fatal(err)
 	}
+	whole, err := chain.Open(onnx, n.Model.Inputs(), []string{"y"}, "all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
 	var outputs []float64
 	for i := range data.n {
-		in := raw(data.numbers(i))
-		env := map[string][]byte{"x": in}
-		for l := range n.Layers {
-			if err := advance(p.runners[-1-l], env); err != nil {
-				t.Fatal(err)
-			}
+		if err := whole.Run(map[string][]byte{"x": raw(data.numbers(i))}); err != nil {
+			t.Fatal(err)
 		}
-		for _, x := range floats(env["y"]) {
+		for _, x := range floats(whole.Results[0]) {
 			outputs = append(outputs, float64(x))
 		}
 	}
@@ -144,7 +145,7 @@ func TestCompare(t *testing.T) {
 		if x.String() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
 			t.Errorf("%+v", x)
 		}
-		if err := x.Compare(t.Context(), n, noise{}, nil); !errors.Is(err, ErrData) {
+		if err := x.Compare(t.Context(), n, noise{}, nil); !errors.Is(err, errNoRows) {
 			t.Errorf("compared on nothing: %v", err)
 		}
 	}

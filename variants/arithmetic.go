@@ -112,7 +112,8 @@ func (t *trial) build(b *builder, in string, weight int) {
 	}
 	k, size := int64(t.k), int64(t.size)
 	weights := b.int8s(w, k, t.shape[1]/int64(t.group), size, size)
-	scales, zeros, bias := b.floats(slices.Repeat([]float32{1}, t.k), k), b.int8s(make([]int8, t.k), k), b.int32s(make([]int32, t.k), k)
+	scales, zeros, bias := b.floats(slices.Repeat([]float32{1}, t.k), k), b.int8s(make([]int8, t.k), k),
+		b.int32s(make([]int32, t.k), k)
 	x = b.node("QLinearConv", []string{x, one, zero, weights, scales, zeros, step, at, bias},
 		attribute{"group", int64(t.group)}, attribute{"kernel_shape", []int64{size, size}})
 	b.node("DequantizeLinear", []string{x, step, at})
@@ -169,8 +170,8 @@ func tryAll(weight int) (wrong []*trial, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	if err := r.run(given); err != nil {
+	defer r.Close()
+	if err := r.Run(given); err != nil {
 		return nil, err
 	}
 	for i := range trials {
@@ -178,7 +179,7 @@ func tryAll(weight int) (wrong []*trial, err error) {
 		right := true
 		for s, w := range signs {
 			want := t.exactly(w)
-			for _, y := range floats(r.results[i*len(signs)+s]) {
+			for _, y := range floats(r.Results[i*len(signs)+s]) {
 				right = right && math.Abs(float64(y)-want) <= math.Abs(want)/200
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // saturated adds two products in 16 bits, as x86 without VNNI does.
@@ -141,11 +142,11 @@ func compute(t *testing.T, n *runtime.Network, c *Candidate, level string, input
 		t.Fatal(err)
 	}
 	l := &n.Layers[0]
-	run, err := openRunner(data, l.Inputs, tensorNames(l.Outputs), level)
+	run, err := chain.Open(data, l.Inputs, chain.Names(l.Outputs), level)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer run.close()
+	defer run.Close()
 	o := r.op
 	for _, x := range inputs {
 		in := make([]float32, len(x))
@@ -155,11 +156,11 @@ func compute(t *testing.T, n *runtime.Network, c *Candidate, level string, input
 				in[i] *= r.even[o.channel(i)]
 			}
 		}
-		if err := run.run(map[string][]byte{"x": raw(in)}); err != nil {
+		if err := run.Run(map[string][]byte{"x": raw(in)}); err != nil {
 			t.Fatal(err)
 		}
 		var y []float64
-		for _, v := range floats(run.results[0]) {
+		for _, v := range floats(run.Results[0]) {
 			y = append(y, float64(v))
 		}
 		out = append(out, y)
@@ -189,7 +190,8 @@ func TestInt8IsWhatIntegersGive(t *testing.T) {
 			if a == SaturatingThroughout && !strings.HasSuffix(k.name, "depthwise") {
 				continue // the same as the one before
 			}
-			for _, form := range []struct{ name, level string }{{integerForm, "all"}, {equalisedForm, "none"}, {qdqForm, "all"}} {
+			for _, form := range []struct{ name, level string }{{integerForm, "all"}, {equalisedForm, "none"},
+				{qdqForm, "all"}} {
 				c := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newInt8(o, form.name, a) })
 				r := c.replacements[0].(*quantised)
 				if form.name == qdqForm && r.op.Opset < qdqOpset {

@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Candidate is an implementation of a layer that is no original: what documents
@@ -162,7 +163,7 @@ var (
 	// ErrPromise: the measured error is above what the fit promised.
 	ErrPromise = errors.New("its measured error is above what its fit promised")
 	// ErrNotFinite: it makes NaN or infinity.
-	ErrNotFinite = errors.New("it makes NaN or infinity")
+	ErrNotFinite = chain.ErrNotFinite
 )
 
 // judge refuses a candidate that does not keep its promise, give or take a

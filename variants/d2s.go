@@ -134,7 +134,8 @@ func (r *d2s) build(b *builder) {
 	x := b.node("DepthToSpace", []string{o.Input}, attribute{"blocksize", g})
 	x = b.step(o, &inner, x)
 	if cropH || cropW {
-		x = b.node("Slice", []string{x, b.ints([]int64{0, 0}), b.ints([]int64{g * int64(o.OutH), g * int64(o.OutW)}), b.ints([]int64{2, 3})})
+		x = b.node("Slice", []string{x, b.ints([]int64{0, 0}), b.ints([]int64{g * int64(o.OutH), g * int64(o.OutW)}),
+			b.ints([]int64{2, 3})})
 	}
 	b.node("SpaceToDepth", []string{x}, attribute{"blocksize", g})
 }

@@ -19,10 +19,11 @@
 //   - Choice: [Choose] takes the candidate with the least error that is fast
 //     enough. Implementations that were trained or written elsewhere are candidates
 //     too, see [New].
-//   - Proofs: [Prove] measures the accuracy of the network with combinations of
-//     variants. Only those that keep the promised share may run.
 //
-// Package design goes all this way for a set of networks. Along it a variant has
+// Package accuracy then proves what was chosen: it measures what the network with
+// combinations of variants keeps of its accuracy. Only combinations that keep the
+// promised share may run. Package design goes the whole way for a set of
+// networks, and is what applications and the command line use. Along it a variant has
 // four forms: the [Candidate], the plan.Variant that documents hold of it, the
 // runtime.Unit that accelerators load, and the sched.Implementation that the
 // scheduler picks.

@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 func TestMain(m *testing.M) { orttest.Main(m) }
@@ -52,7 +53,7 @@ func ExampleCandidates() {
 // network, on the user's data.
 func ExampleNew() {
 	var network *runtime.Network // split by models.Model.Split
-	var data variants.Data       // inputs of the network
+	var data accuracy.Data       // inputs of the network
 	m, err := models.Load("narrow.onnx", models.Options{})
 	if err != nil {
 		log.Fatal(err)
@@ -70,7 +71,7 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	network.Variants = map[int][]runtime.Unit{c.Layer: {u}}
-	proof, err := variants.Prove(context.Background(), network, data, variants.Agreement(), variants.ProveOptions{})
+	proof, err := accuracy.Prove(context.Background(), network, data, accuracy.Agreement(), accuracy.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -37,7 +37,8 @@ type Replacement interface {
 // do not gain from half precision, so that it is there for others only. What is
 // made of 8 bits depends on the arithmetic.
 func Families(cpu bool, a Arithmetic) []Family {
-	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{}, int8Family{a}, prunedInt8Family{a}}
+	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{},
+		int8Family{a}, prunedInt8Family{a}}
 	if !cpu {
 		all = append(all, halfFamily{})
 	}
@@ -78,7 +79,8 @@ func (o *Op) like(c, k, group int) step {
 
 // pointwise is a 1x1 step.
 func pointwise(c, k int) step {
-	return step{c: c, k: k, kh: 1, kw: 1, group: 1, strides: []int64{1, 1}, dilation: []int64{1, 1}, pads: []int64{0, 0, 0, 0}}
+	return step{c: c, k: k, kh: 1, kw: 1, group: 1, strides: []int64{1, 1}, dilation: []int64{1, 1},
+		pads: []int64{0, 0, 0, 0}}
 }
 
 func (s *step) weights() int { return s.k * s.c / s.group * s.kh * s.kw }
@@ -102,8 +104,13 @@ func (b *builder) step(o *Op, s *step, in string) string {
 	if s.bias != nil {
 		inputs = append(inputs, b.floats(s.bias, int64(s.k)))
 	}
-	return b.node("Conv", inputs, attribute{"group", int64(s.group)}, attribute{"kernel_shape", []int64{int64(s.kh), int64(s.kw)}},
-		attribute{"strides", s.strides}, attribute{"dilations", s.dilation}, attribute{"pads", s.pads})
+	return b.node("Conv", inputs, s.geometry()...)
+}
+
+// geometry is what a convolution's attributes say about the step.
+func (s *step) geometry() []attribute {
+	return []attribute{{"group", int64(s.group)}, {"kernel_shape", []int64{int64(s.kh), int64(s.kw)}},
+		{"strides", s.strides}, {"dilations", s.dilation}, {"pads", s.pads}}
 }
 
 func toFloat32(m mat.Matrix) []float32 {

@@ -43,7 +43,8 @@ func TestFullFactorisationsReproduceTheLayer(t *testing.T) {
 // A matrix product of full rank is reproduced too.
 func TestFullFactorisationsReproduceAProduct(t *testing.T) {
 	b := newNet(5, 12)
-	b.node("Gemm", []string{"x", b.floats(b.random(12*16, 1), 16, 12), b.floats(b.random(16, 1), 16)}, attribute{"transB", int64(1)}, attribute{"alpha", float32(0.5)}, attribute{"beta", float32(2)})
+	b.node("Gemm", []string{"x", b.floats(b.random(12*16, 1), 16, 12), b.floats(b.random(16, 1), 16)},
+		attribute{"transB", int64(1)}, attribute{"alpha", float32(0.5)}, attribute{"beta", float32(2)})
 	n := b.network(t, "op")
 	for family, replace := range map[string]func(*Op) Replacement{
 		"lowrank": func(o *Op) Replacement { return newLowRank(o, o.C) },
@@ -81,7 +82,8 @@ func TestD2SOfAD2SIsRecovered(t *testing.T) {
 	b := newNet(1, c, 8, 6)
 	b.stored = nil
 	zero := make([]float32, k)
-	b.node("Conv", []string{"x", b.floats(outer, k, c, size, size), b.floats(zero, k)}, attribute{"pads", []int64{1, 1, 1, 1}}, attribute{"kernel_shape", []int64{size, size}})
+	b.node("Conv", []string{"x", b.floats(outer, k, c, size, size), b.floats(zero, k)},
+		attribute{"pads", []int64{1, 1, 1, 1}}, attribute{"kernel_shape", []int64{size, size}})
 	n := b.network(t, "op")
 	x := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newD2S(o, gamma) })
 	fitted(t, n, 0, noise{n: 100, size: c * 48}, one(x))
@@ -112,7 +114,8 @@ func TestEveryCandidateRuns(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		size, s, p, w int
-	}{{"3x3", 3, 1, 1, 10}, {"strided", 3, 2, 1, 10}, {"odd", 3, 2, 0, 9}, {"1x1", 1, 1, 0, 8}, {"1x1 strided", 1, 2, 0, 7}, {"5x5 wide", 5, 1, 4, 8}} {
+	}{{"3x3", 3, 1, 1, 10}, {"strided", 3, 2, 1, 10}, {"odd", 3, 2, 0, 9}, {"1x1", 1, 1, 0, 8},
+		{"1x1 strided", 1, 2, 0, 7}, {"5x5 wide", 5, 1, 4, 8}} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newNet(1, 16, int64(c.w), int64(c.w))
 			x := b.node("Relu", []string{b.conv("x", 16, 32, c.size, c.s, c.p, 1, nil)})
@@ -123,7 +126,8 @@ func TestEveryCandidateRuns(t *testing.T) {
 			seen := map[string]bool{}
 			for _, x := range list {
 				seen[x.Family] = true
-				if x.Refusal != nil && !strings.Contains(x.Refusal.Error(), "refuses") && !strings.Contains(x.Refusal.Error(), "promised") {
+				if x.Refusal != nil && !strings.Contains(x.Refusal.Error(), "refuses") &&
+					!strings.Contains(x.Refusal.Error(), "promised") {
 					t.Errorf("%s: %v", x.String(), x.Refusal)
 				}
 				if x.MACs > x.OriginalMACs || x.MACs <= 0 || x.Bytes <= 0 {
@@ -148,7 +152,8 @@ func TestInt8OfRepresentableNumbersIsExact(t *testing.T) {
 	for k := range 8 { // each channel's scale is 1/64: it has both ends
 		w[k*36] = 127.0 / 64
 	}
-	b.node("Conv", []string{"x", b.floats(w, 8, 4, 3, 3), b.floats(make([]float32, 8), 8)}, attribute{"pads", []int64{1, 1, 1, 1}}, attribute{"kernel_shape", []int64{3, 3}})
+	b.node("Conv", []string{"x", b.floats(w, 8, 4, 3, 3), b.floats(make([]float32, 8), 8)},
+		attribute{"pads", []int64{1, 1, 1, 1}}, attribute{"kernel_shape", []int64{3, 3}})
 	n := b.network(t, "op")
 	x := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newInt8(o, integerForm, Exact) })
 	r := x.replacements[0].(*quantised)
@@ -241,7 +246,8 @@ func TestEqualisedChannelsKeepTheirBits(t *testing.T) {
 				v[i] *= float32(math.Pow(2, -float64(i/64)))
 			}
 		}}, list)
-		if len(list) != 2 || !strings.HasPrefix(list[1].Parameters, equalisedForm) || list[1].Refusal != nil || !(list[1].Error < list[0].Error/3) {
+		if len(list) != 2 || !strings.HasPrefix(list[1].Parameters, equalisedForm) || list[1].Refusal != nil ||
+			!(list[1].Error < list[0].Error/3) {
 			for _, c := range list {
 				t.Errorf("%s: %s: error %.3g, promised %.3g, %v", name, c.String(), c.Error, c.Promise, c.Refusal)
 			}
@@ -267,7 +273,8 @@ func TestAffineIsShifted(t *testing.T) {
 				t.Errorf("%v to %v: %v comes back as %v", c.low, c.high, x, a.of(x))
 			}
 		}
-		if low, high := min(c.low, 0), max(c.high, 0); math.Abs(a.of(low-9)-low) > step || math.Abs(a.of(high+9)-high) > step {
+		if low, high := min(c.low, 0), max(c.high, 0); math.Abs(a.of(low-9)-low) > step ||
+			math.Abs(a.of(high+9)-high) > step {
 			t.Errorf("%v to %v: clips to %v and %v", c.low, c.high, a.of(low-9), a.of(high+9))
 		}
 	}
@@ -307,7 +314,8 @@ func TestInt8ShiftsByItsZeroPoints(t *testing.T) {
 
 // Half precision rounds to nearest, ties to even.
 func TestToHalf(t *testing.T) {
-	for x, want := range map[float32]uint16{0: 0, 1: 0x3c00, -2: 0xc000, 65504: 0x7bff, 1e9: 0x7bff, 6e-8: 1, 0.1: 0x2e66, 1.0 / (1 << 14): 0x0400, 2049: 0x6800, 2051: 0x6802, 0.99999: 0x3c00} {
+	for x, want := range map[float32]uint16{0: 0, 1: 0x3c00, -2: 0xc000, 65504: 0x7bff, 1e9: 0x7bff, 6e-8: 1, 0.1: 0x2e66,
+		1.0 / (1 << 14): 0x0400, 2049: 0x6800, 2051: 0x6802, 0.99999: 0x3c00} {
 		if got := toHalf(x); got != want {
 			t.Errorf("%v: %#04x, want %#04x", x, got, want)
 		}
@@ -342,7 +350,8 @@ func TestFitsAreRepeatable(t *testing.T) {
 func TestImpliedPadding(t *testing.T) {
 	for _, mode := range []string{"SAME_UPPER", "SAME_LOWER", "VALID"} {
 		b := newNet(1, 4, 8, 7)
-		b.node("Conv", []string{"x", b.floats(b.random(8*4*16, 0.2), 8, 4, 4, 4)}, attribute{"auto_pad", mode}, attribute{"strides", []int64{2, 1}}, attribute{"kernel_shape", []int64{4, 4}})
+		b.node("Conv", []string{"x", b.floats(b.random(8*4*16, 0.2), 8, 4, 4, 4)}, attribute{"auto_pad", mode},
+			attribute{"strides", []int64{2, 1}}, attribute{"kernel_shape", []int64{4, 4}})
 		n := b.network(t, "op")
 		x := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newPruned(o, o.C) })
 		fitted(t, n, 0, noise{n: 100, size: 224}, one(x))

@@ -3,6 +3,7 @@ package variants
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -10,6 +11,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // graph is a layer's ONNX model under work: nodes in execution order.
@@ -56,7 +58,8 @@ func (g graph) replace(output string, b *builder) {
 		}
 		subgraphReads(n, read)
 	}
-	g.Graph.Initializer = slices.DeleteFunc(g.Graph.Initializer, func(t *pb.TensorProto) bool { return !read[t.GetName()] })
+	g.Graph.Initializer = slices.DeleteFunc(g.Graph.Initializer,
+		func(t *pb.TensorProto) bool { return !read[t.GetName()] })
 }
 
 func subgraphReads(n *pb.NodeProto, read map[string]bool) {
@@ -87,8 +90,8 @@ func (g graph) opset() int64 {
 
 // unchanged are operators that mean the same, as older models write them, in
 // every opset from 7 to qdqOpset.
-var unchanged = []string{"Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Mul", "Concat", "Identity", "MatMul", "Gemm",
-	"Sigmoid", "Tanh", "LeakyRelu", "Flatten", "Reshape", "Transpose"}
+var unchanged = []string{"Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Mul", "Concat",
+	"Identity", "MatMul", "Gemm", "Sigmoid", "Tanh", "LeakyRelu", "Flatten", "Reshape", "Transpose"}
 
 // raise declares the opset that has quantised operators, where all of an older
 // model's mean the same in it.
@@ -206,3 +209,14 @@ func floatOr(n *pb.NodeProto, name string, or float32) float32 {
 	}
 	return or
 }
+
+// newRunner opens a model whose inputs have the given shapes.
+func newRunner(g graph, inputs []models.Tensor, outputs []string, optimization string) (*chain.Runner, error) {
+	data, err := g.bytes()
+	if err != nil {
+		return nil, err
+	}
+	return chain.Open(data, inputs, outputs, optimization)
+}
+
+var negInf, posInf = float32(math.Inf(-1)), float32(math.Inf(1))

@@ -48,9 +48,8 @@ func (r *half) build(b *builder) {
 		x = b.node("Add", []string{x, b.halves(o.Bias, int64(o.K))})
 	} else {
 		s := o.like(o.C, o.K, o.Group)
-		x = b.node("Conv", []string{x, b.halves(o.Weight, int64(o.K), int64(o.C/o.Group), int64(o.KernelH), int64(o.KernelW)), b.halves(o.Bias, int64(o.K))},
-			attribute{"group", int64(s.group)}, attribute{"kernel_shape", []int64{int64(s.kh), int64(s.kw)}},
-			attribute{"strides", s.strides}, attribute{"dilations", s.dilation}, attribute{"pads", s.pads})
+		w := b.halves(o.Weight, int64(o.K), int64(o.C/o.Group), int64(o.KernelH), int64(o.KernelW))
+		x = b.node("Conv", []string{x, w, b.halves(o.Bias, int64(o.K))}, s.geometry()...)
 	}
 	b.node("Cast", []string{x}, attribute{"to", int64(ort.Float)})
 }

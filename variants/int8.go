@@ -367,9 +367,8 @@ func (r *quantised) build(b *builder) {
 		biases[i] = int32(math.Max(-1<<30, math.Min(1<<30, math.RoundToEven(float64(x)/float64(biasScales[i])))))
 	}
 	bias := b.int32s(biases, k)
-	geometry := []attribute{{"group", int64(o.Group)}, {"kernel_shape", []int64{int64(o.KernelH), int64(o.KernelW)}},
-		{"strides", []int64{int64(o.StrideH), int64(o.StrideW)}}, {"dilations", []int64{int64(o.DilationH), int64(o.DilationW)}},
-		{"pads", []int64{int64(o.Top), int64(o.Left), int64(o.Bottom), int64(o.Right)}}}
+	s := o.like(o.C, o.K, o.Group)
+	geometry := s.geometry()
 	var x string
 	switch {
 	case r.even == nil:
@@ -379,7 +378,8 @@ func (r *quantised) build(b *builder) {
 		for c := range each {
 			each[c], zeros[c] = r.in.scale*r.even[c], r.in.zero
 		}
-		x = b.node("QuantizeLinear", []string{o.Input, b.floats(each, int64(o.C)), b.constant(ort.Uint8, zeros, []int64{int64(o.C)})}, attribute{"axis", int64(1)})
+		x = b.node("QuantizeLinear", []string{o.Input, b.floats(each, int64(o.C)),
+			b.constant(ort.Uint8, zeros, []int64{int64(o.C)})}, attribute{"axis", int64(1)})
 	default:
 		x = b.node("Mul", []string{o.Input, b.floats(r.factors(), 1, int64(o.C), 1, 1)})
 		x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
@@ -389,7 +389,8 @@ func (r *quantised) build(b *builder) {
 	} else {
 		x = b.node("DequantizeLinear", []string{x, scaleIn, zeroIn})
 		weights := b.node("DequantizeLinear", []string{w, scales, zeros}, attribute{"axis", int64(0)})
-		bias = b.node("DequantizeLinear", []string{bias, b.floats(biasScales, k), b.int32s(make([]int32, o.K), k)}, attribute{"axis", int64(0)})
+		bias = b.node("DequantizeLinear", []string{bias, b.floats(biasScales, k), b.int32s(make([]int32, o.K), k)},
+			attribute{"axis", int64(0)})
 		x = b.node("Conv", []string{x, weights, bias}, geometry...)
 		x = b.node("QuantizeLinear", []string{x, scaleOut, zeroOut})
 	}
@@ -421,7 +422,8 @@ func (r *quantised) buildProduct(b *builder) {
 		x = b.node("Mul", []string{x, b.floats(combined, int64(o.K))})
 	} else {
 		x = b.node("DequantizeLinear", []string{x, scaleIn, zeroIn})
-		weights := b.node("DequantizeLinear", []string{w, b.floats(r.scale, int64(o.K)), b.int8s(make([]int8, o.K), int64(o.K))}, attribute{"axis", int64(1)})
+		weights := b.node("DequantizeLinear", []string{w, b.floats(r.scale, int64(o.K)),
+			b.int8s(make([]int8, o.K), int64(o.K))}, attribute{"axis", int64(1)})
 		x = b.node("MatMul", []string{x, weights})
 	}
 	b.node("Add", []string{x, b.floats(r.bias, int64(o.K))})

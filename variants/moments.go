@@ -12,6 +12,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // moments are the sums that a least-squares problem depends on: of products of
@@ -21,7 +22,7 @@ import (
 type moments struct {
 	d, k       int
 	fit, check sums
-	product    *runner // nil where it does not pay
+	product    *chain.Runner // nil where it does not pay
 }
 
 type sums struct {
@@ -56,17 +57,19 @@ func newMoments(d, k int) (*moments, error) {
 
 // newProduct is Z'Z of a chunk of rows Z, in double precision, as ONNX Runtime
 // computes it: some ten times as fast as plain Go.
-func newProduct(side int) (*runner, error) {
+func newProduct(side int) (*chain.Runner, error) {
 	b := builder{prefix: "p"}
 	b.node("Gemm", []string{"z", "z"}, attribute{"transA", int64(1)})
-	return doubles(b.nodes, []models.Tensor{{Name: "z", Type: ort.Double, Shape: []int64{chunk, int64(side)}}}, int64(side), int64(side))
+	return doubles(b.nodes, []models.Tensor{{Name: "z", Type: ort.Double, Shape: []int64{chunk, int64(side)}}},
+		int64(side), int64(side))
 }
 
 // doubles runs nodes in double precision, the last of which makes a matrix.
-func doubles(nodes []*pb.NodeProto, inputs []models.Tensor, rows, columns int64) (*runner, error) {
+func doubles(nodes []*pb.NodeProto, inputs []models.Tensor, rows, columns int64) (*chain.Runner, error) {
 	nodes[len(nodes)-1].Output[0] = "s"
-	g := graph{&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{pb.NewValue("s", ort.Double, rows, columns)}}}}
+	g := graph{pb.NewModel(&pb.GraphProto{
+		Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{pb.NewValue("s", ort.Double, rows, columns)},
+	}, 17)}
 	for _, t := range inputs {
 		g.Graph.Input = append(g.Graph.Input, pb.NewValue(t.Name, t.Type, t.Shape...))
 	}
@@ -87,14 +90,15 @@ func multiply(a, b mat.Matrix) *mat.Dense {
 	run, err := doubles(nodes.nodes, []models.Tensor{{Name: "a", Type: ort.Double, Shape: []int64{int64(r), int64(n)}},
 		{Name: "b", Type: ort.Double, Shape: []int64{int64(n), int64(c)}}}, int64(r), int64(c))
 	if err == nil {
-		defer run.close()
-		err = run.run(map[string][]byte{"a": ort.Data(mat.DenseCopyOf(a).RawMatrix().Data), "b": ort.Data(mat.DenseCopyOf(b).RawMatrix().Data)})
+		defer run.Close()
+		err = run.Run(map[string][]byte{"a": ort.Data(mat.DenseCopyOf(a).RawMatrix().Data),
+			"b": ort.Data(mat.DenseCopyOf(b).RawMatrix().Data)})
 	}
 	if err != nil {
 		out.Mul(a, b)
 		return out
 	}
-	copy(ort.Data(out.RawMatrix().Data), run.results[0])
+	copy(ort.Data(out.RawMatrix().Data), run.Results[0])
 	return out
 }
 
@@ -130,10 +134,10 @@ func (m *moments) flush(to *sums) {
 	} else if n > 0 {
 		full := to.rows[:cap(to.rows)]
 		clear(full[n*side:])
-		if err := m.product.run(map[string][]byte{"z": ort.Data(full)}); err != nil {
+		if err := m.product.Run(map[string][]byte{"z": ort.Data(full)}); err != nil {
 			panic(fmt.Sprintf("variants: a matrix product: %v", err)) // of a fixed shape that has worked before
 		}
-		for i, x := range ort.Numbers[float64](m.product.results[0]) {
+		for i, x := range ort.Numbers[float64](m.product.Results[0]) {
 			to.s[i] += x
 		}
 	}
@@ -142,7 +146,7 @@ func (m *moments) flush(to *sums) {
 
 func (m *moments) close() {
 	if m.product != nil {
-		m.product.close()
+		m.product.Close()
 	}
 }
 
@@ -187,7 +191,8 @@ type centred struct {
 
 func (m *moments) centre(s *sums) centred {
 	side, n := m.side(), s.n
-	c := centred{xx: mat.NewSymDense(m.d, nil), xy: mat.NewDense(m.d, m.k, nil), yy: mat.NewSymDense(m.k, nil), mx: make([]float64, m.d), my: make([]float64, m.k)}
+	c := centred{xx: mat.NewSymDense(m.d, nil), xy: mat.NewDense(m.d, m.k, nil), yy: mat.NewSymDense(m.k, nil),
+		mx: make([]float64, m.d), my: make([]float64, m.k)}
 	one := m.d * side
 	for i := range m.d {
 		c.mx[i] = s.s[one+i] / n

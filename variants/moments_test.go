@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // What is computed from moments is what the rows themselves give: on both sides
@@ -83,25 +84,25 @@ func TestErrorIsWhatRunningShows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var runs []*runner
+	var runs []*chain.Runner
 	for _, onnx := range [][]byte{original, data} {
-		r, err := openRunner(onnx, n.Layers[0].Inputs, tensorNames(n.Layers[0].Outputs), "none")
+		r, err := chain.Open(onnx, n.Layers[0].Inputs, chain.Names(n.Layers[0].Outputs), "none")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer r.close()
+		defer r.Close()
 		runs = append(runs, r)
 	}
 	e, sum, squares, count := 0.0, 0.0, 0.0, 0.0
 	for i := checkEvery - 1; i < d.n; i += checkEvery {
 		in := raw(d.numbers(i))
 		for _, r := range runs {
-			if err := r.run(map[string][]byte{"x": in}); err != nil {
+			if err := r.Run(map[string][]byte{"x": in}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		got := floats(runs[1].results[0])
-		for j, y := range floats(runs[0].results[0]) {
+		got := floats(runs[1].Results[0])
+		for j, y := range floats(runs[0].Results[0]) {
 			e += (float64(got[j]) - float64(y)) * (float64(got[j]) - float64(y))
 			sum, squares, count = sum+float64(y), squares+float64(y)*float64(y), count+1
 		}

@@ -42,10 +42,13 @@ func (n *net) conv(in string, c, k, size, stride, pad, group int, w []float32) s
 		w = n.random(k*c/group*size*size, 1/math.Sqrt(float64(c/group*size*size)))
 	}
 	s, p := int64(stride), int64(pad)
-	return n.node("Conv", []string{in, n.floats(w, int64(k), int64(c/group), int64(size), int64(size)), n.floats(n.random(k, 0.1), int64(k))},
-		attribute{"strides", []int64{s, s}}, attribute{"pads", []int64{p, p, p, p}}, attribute{"group", int64(group)}, attribute{"kernel_shape", []int64{int64(size), int64(size)}})
+	return n.node("Conv", []string{in, n.floats(w, int64(k), int64(c/group), int64(size), int64(size)),
+		n.floats(n.random(k, 0.1), int64(k))},
+		attribute{"strides", []int64{s, s}}, attribute{"pads", []int64{p, p, p, p}}, attribute{"group", int64(group)},
+		attribute{"kernel_shape", []int64{int64(size), int64(size)}})
 }
 
+// value is an input or output; its shape is not known without sizes.
 func value(name string, shape ...int64) *pb.ValueInfoProto {
 	v := pb.NewValue(name, ort.Float, shape...)
 	if len(shape) == 0 {

@@ -95,10 +95,11 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 		return nil, errors.New("it is a fused operator")
 	}
 	two := []int64{1, 1}
-	strides, dilations, pads := intsOr(n, "strides", two), intsOr(n, "dilations", two), intsOr(n, "pads", []int64{0, 0, 0, 0})
+	strides, dilations, pads := intsOr(n, "strides", two), intsOr(n, "dilations", two),
+		intsOr(n, "pads", []int64{0, 0, 0, 0})
 	d := w.GetDims()
-	o := &Op{Name: n.GetName(), Type: "Conv", Input: n.GetInput()[0], Output: n.GetOutput()[0], InputShape: in, OutputShape: out,
-		C: int(in[1]), K: int(d[0]), H: int(in[2]), W: int(in[3]), OutH: int(out[2]), OutW: int(out[3]),
+	o := &Op{Name: n.GetName(), Type: "Conv", Input: n.GetInput()[0], Output: n.GetOutput()[0],
+		InputShape: in, OutputShape: out, C: int(in[1]), K: int(d[0]), H: int(in[2]), W: int(in[3]), OutH: int(out[2]), OutW: int(out[3]),
 		KernelH: int(d[2]), KernelW: int(d[3]), StrideH: int(strides[0]), StrideW: int(strides[1]),
 		DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
 		Top: int(pads[0]), Left: int(pads[1]), Bottom: int(pads[2]), Right: int(pads[3]), Weight: storedFloats(w)}
@@ -119,7 +120,8 @@ func (o *Op) imply(mode string) {
 	for _, side := range []struct {
 		in, out, kernel, stride, dilation int
 		begin, end                        *int
-	}{{o.H, o.OutH, o.KernelH, o.StrideH, o.DilationH, &o.Top, &o.Bottom}, {o.W, o.OutW, o.KernelW, o.StrideW, o.DilationW, &o.Left, &o.Right}} {
+	}{{o.H, o.OutH, o.KernelH, o.StrideH, o.DilationH, &o.Top, &o.Bottom},
+		{o.W, o.OutW, o.KernelW, o.StrideW, o.DilationW, &o.Left, &o.Right}} {
 		all := max(0, (side.out-1)*side.stride+side.dilation*(side.kernel-1)+1-side.in)
 		if mode == "VALID" {
 			all = 0
@@ -183,8 +185,9 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	for _, d := range in[:len(in)-1] {
 		rows *= int(d)
 	}
-	o := &Op{Name: n.GetName(), Type: n.GetOpType(), Input: n.GetInput()[0], Output: n.GetOutput()[0], InputShape: in, OutputShape: out,
-		C: c, K: k, H: rows, W: 1, OutH: rows, OutW: 1, KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Group: 1}
+	o := &Op{Name: n.GetName(), Type: n.GetOpType(), Input: n.GetInput()[0], Output: n.GetOutput()[0],
+		InputShape: in, OutputShape: out, C: c, K: k, H: rows, W: 1, OutH: rows, OutW: 1,
+		KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Group: 1}
 	if values != nil {
 		o.Weight = make([]float32, len(values))
 		for i := range k {
@@ -209,7 +212,8 @@ func clip(g graph, value string) (low, high float32) {
 			readers = append(readers, n)
 		}
 	}
-	isOutput := slices.ContainsFunc(g.GetGraph().GetOutput(), func(o *pb.ValueInfoProto) bool { return o.GetName() == value })
+	isOutput := slices.ContainsFunc(g.GetGraph().GetOutput(),
+		func(o *pb.ValueInfoProto) bool { return o.GetName() == value })
 	if len(readers) != 1 || isOutput {
 		return low, high
 	}
@@ -268,16 +272,16 @@ func shapesOf(g graph, inputs []models.Tensor) (map[string][]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
+	defer r.Close()
 	in := map[string][]byte{}
 	for _, t := range inputs {
 		in[t.Name] = make([]byte, t.Bytes())
 	}
-	if err := r.run(in); err != nil {
+	if err := r.Run(in); err != nil {
 		return nil, err
 	}
 	for i, name := range wanted {
-		shapes[name] = r.shapes[i]
+		shapes[name] = r.Shapes[i]
 	}
 	return shapes, nil
 }

@@ -54,7 +54,8 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 				t.Errorf("%s: %s: fitted %v, %v", name, x.String(), x.fitted, x.Refusal)
 			}
 			if x.fitted && (x.Error != all[i].Error || x.Promise != all[i].Promise) {
-				t.Errorf("%s: %s: error %v, promised %v; alone, one after the other: %v, %v", name, x.String(), x.Error, x.Promise, all[i].Error, all[i].Promise)
+				t.Errorf("%s: %s: error %v, promised %v; alone, one after the other: %v, %v", name, x.String(), x.Error, x.Promise,
+					all[i].Error, all[i].Promise)
 			}
 		}
 		for _, w := range wants {

@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // A real network on real images, where there are any: with every convolution
@@ -27,7 +28,8 @@ func TestSharedMNIST(t *testing.T) {
 	if err != nil {
 		t.Skip("no real models: set TERASTAL_SHARED to a folder with models/mnist-8.onnx and data/mnist: ", err)
 	}
-	images, labels := filepath.Join(folder, "data", "mnist", "t10k-images-idx3-ubyte.gz"), filepath.Join(folder, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
+	images, labels := filepath.Join(folder, "data", "mnist", "t10k-images-idx3-ubyte.gz"),
+		filepath.Join(folder, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
 	raw := dataset.Pixels{Range: 255} // as the network was trained
 	calibration, err := dataset.Open(dataset.Spec{Source: images, Pixels: raw, First: 9000, Count: 100}, m)
 	if err != nil {
@@ -58,7 +60,9 @@ func TestSharedMNIST(t *testing.T) {
 	n.Variants = map[int][]runtime.Unit{}
 	for l := range layers {
 		list, _ := variants.Candidates(&layers[l], true, arithmetic)
-		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" || 2*c.MACs > c.OriginalMACs })
+		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool {
+			return c.Family == "int8" || 2*c.MACs > c.OriginalMACs
+		})
 		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -81,13 +85,14 @@ func TestSharedMNIST(t *testing.T) {
 		}
 		n.Variants[l] = append(n.Variants[l], u)
 	}
-	p, err := variants.Prove(t.Context(), n, judged, variants.Top(1), variants.ProveOptions{Workers: 2})
+	p, err := accuracy.Prove(t.Context(), n, judged, accuracy.Top(1), accuracy.Options{Workers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("top-1 %.3f, normalised: %v of %v", p.Baseline, p.Accuracy, p.Sets)
 	if p.Baseline < 0.95 || len(n.Variants) < 2 || slices.Min(p.Accuracy) < 0.95 {
-		t.Errorf("%d variants, baseline %v, the worst combination keeps %v", len(n.Variants), p.Baseline, slices.Min(p.Accuracy))
+		t.Errorf("%d variants, baseline %v, the worst combination keeps %v", len(n.Variants), p.Baseline,
+			slices.Min(p.Accuracy))
 	}
 }
 

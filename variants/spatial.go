@@ -73,7 +73,8 @@ func (r *spatial) Parameters() string { return fmt.Sprintf("rank %d", r.rank) }
 
 func (r *spatial) Cost() (macs, bytes int64) {
 	o := r.op
-	return int64(r.column.weights()*o.OutH*o.W + r.row.weights()*o.OutH*o.OutW), 4 * int64(r.column.weights()+r.row.weights()+o.K)
+	return int64(r.column.weights()*o.OutH*o.W + r.row.weights()*o.OutH*o.OutW),
+		4 * int64(r.column.weights()+r.row.weights()+o.K)
 }
 
 func (r *spatial) fit(s *statistics) (float64, error) {

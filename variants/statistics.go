@@ -67,7 +67,8 @@ const sampled = 1 << 16
 // newStatistics collects for the replacements of o. images is how many will
 // come; about rows positions are looked at in all.
 func newStatistics(o *Op, gammas []int, images int) *statistics {
-	s := &statistics{op: o, d2s: map[int]*moments{}, reasons: map[int]error{}, rng: rand.New(rand.NewPCG(1, 2)), images: images}
+	s := &statistics{op: o, d2s: map[int]*moments{}, reasons: map[int]error{}, rng: rand.New(rand.NewPCG(1, 2)),
+		images: images}
 	for range o.Group {
 		m, err := newMoments(o.patch(), o.K/o.Group)
 		if err != nil {

@@ -34,7 +34,8 @@ func Targets(t *sched.Tables) []Target {
 		for l, layer := range sys.Models[m].Layers {
 			for k, c := range layer.Implementations[0].Latency {
 				if c != sched.Unavailable && c > b.Selected[l] && c > b.Layer[l] {
-					out = append(out, Target{Model: m, Layer: l, Accelerator: k, Latency: c, Selected: b.Selected[l], Budget: b.Layer[l]})
+					out = append(out, Target{Model: m, Layer: l, Accelerator: k, Latency: c, Selected: b.Selected[l],
+						Budget: b.Layer[l]})
 				}
 			}
 		}

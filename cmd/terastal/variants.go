@@ -26,7 +26,8 @@ func newVariants(s *streams) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newVariantsTargets(s), newVariantsDesign(s), newVariantsAdd(s), newVariantsShow(s), newVariantsAccuracy(s))
+	cmd.AddCommand(newVariantsTargets(s), newVariantsDesign(s), newVariantsAdd(s), newVariantsShow(s),
+		newVariantsAccuracy(s))
 	return cmd
 }
 
@@ -82,10 +83,13 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	}
 	configFlag(cmd, &o.config)
 	f := cmd.Flags()
-	f.Float64Var(&o.Speedup, "speedup", 0, "how many times faster than the original a variant has to be at least (0: what the budgets need)")
-	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest (without --speedup: to be as fast there as on the fastest), not only where a budget is missed")
+	f.Float64Var(&o.Speedup, "speedup", 0,
+		"how many times faster than the original a variant has to be at least (0: what the budgets need)")
+	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest "+
+		"(without --speedup: to be as fast there as on the fastest), not only where a budget is missed")
 	lossFlags(cmd, &o.MaxLoss, &o.Together)
-	f.StringSliceVar(&o.Families, "families", nil, "families to consider, separated by commas: "+strings.Join(familyNames(), ", ")+" (default: all)")
+	f.StringSliceVar(&o.Families, "families", nil,
+		"families to consider, separated by commas: "+strings.Join(familyNames(), ", ")+" (default: all)")
 	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost", "arithmetic")
 	return cmd
 }

@@ -55,8 +55,10 @@ var floors = []struct {
 	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
 	{"runtime", []string{"models", "sched", "sched/policy", "sched/traffic", "sched/eventlog", "sched/plan", "internal/document", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/traffic", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
-	{"variants", []string{"models", "models/dense", "runtime", "sched", "sched/plan", "internal/onnxpb", "internal/ort"}},
-	{"variants/design", []string{"profiler", "runtime", "sched", "sched/plan", "variants", "internal/document"}},
+	{"variants/internal/chain", []string{"models", "models/dense", "runtime", "internal/ort"}},
+	{"variants/accuracy", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/ort"}},
+	{"variants", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/onnxpb", "internal/ort"}},
+	{"variants/design", []string{"profiler", "runtime", "sched", "sched/plan", "variants", "variants/accuracy", "internal/document"}},
 	{"models/dataset", []string{"models", "models/dense", "internal/glyphs", "internal/numpy", "internal/ort"}},
 	// What results are held against.
 	{"cmd/terastal/internal/validation", []string{"profiler", "sched", "sched/traffic", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},
@@ -67,7 +69,7 @@ var floors = []struct {
 	{"cmd/terastal/internal/live", []string{"runtime", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched", "sched/policy", "sched/traffic"}},
 	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
-	{"cmd/terastal/internal/session", []string{"cmd/terastal/internal/result", "models", "profiler", "runtime", "variants", "variants/design", "sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation",
+	{"cmd/terastal/internal/session", []string{"cmd/terastal/internal/result", "models", "profiler", "runtime", "variants", "variants/accuracy", "variants/design", "sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/comparison", "cmd/terastal/internal/study", "cmd/terastal/internal/validation",
 		"cmd/terastal/internal/config", "models/dataset", "models/dense", "internal/document", "internal/hostinfo", "internal/numpy", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"cmd/terastal/internal/view", []string{"profiler", "runtime", "variants", "sched", "sched/eventlog", "sched/plan",
 		"internal/document", "internal/stats", "cmd/terastal/internal/comparison", "cmd/terastal/internal/result",
@@ -77,7 +79,7 @@ var floors = []struct {
 		"cmd/terastal/internal/config", "cmd/terastal/internal/doctor", "cmd/terastal/internal/session", "internal/hostinfo", "cmd/terastal/internal/live", "internal/numpy", "internal/ort", "cmd/terastal/internal/view", "cmd/terastal/internal/table"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs", "internal/numpy", "internal/ort"}},
-	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "sched", "sched/plan", "models/dataset", "internal/document", "internal/ort"}},
+	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "variants/accuracy", "variants/design", "sched", "sched/plan", "models/dataset", "internal/document"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.

@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // fittedImages judge combinations: enough that one image less is 1 %.
@@ -78,7 +79,7 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := variants.Prove(t.Context(), n, data, variants.Top(1), variants.ProveOptions{Workers: 2})
+			p, err := accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,7 +30,7 @@ func TestTrainedNetworksNameGlyphs(t *testing.T) {
 	for _, a := range trainedNetworks(t) {
 		count++
 		t.Run(a.Name, func(t *testing.T) {
-			got := accuracy(t, load(t, a.Name), inputs, labels)
+			got := accuracyOf(t, load(t, a.Name), inputs, labels)
 			t.Logf("accuracy %.4f on %d images, published %.4f on %d", got, len(labels), a.Accuracy, zoo.AccuracyImages)
 			if got < 0.97 {
 				t.Errorf("accuracy %.4f, want 0.97 or more", got)
@@ -51,7 +51,7 @@ func TestTrainedNetworksNameGlyphs(t *testing.T) {
 }
 
 // accuracy is the share of inputs whose largest score is their label's.
-func accuracy(t *testing.T, m *models.Model, inputs [][]float32, labels []int) float64 {
+func accuracyOf(t *testing.T, m *models.Model, inputs [][]float32, labels []int) float64 {
 	t.Helper()
 	data, err := m.ONNX()
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -69,7 +70,8 @@ func openTrained(name string) (*trained, error) {
 		files[c.File], v.Chosen = x.ONNX, append(v.Chosen, c)
 	}
 	n := &runtime.Network{Name: name, Model: m, Layers: layers, Granularity: "op"}
-	t := &trained{designer: design.Designer{Models: []*design.Model{{Network: n, Theta: theta}}, Accelerators: trainedSpecs}}
+	t := &trained{designer: design.Designer{Models: []*design.Model{{Network: n, Theta: theta}},
+		Accelerators: trainedSpecs}}
 	_, err = t.designer.Use([]plan.Variants{v}, func(file string) ([]byte, error) { return files[file], nil })
 	return t, err
 }
@@ -77,7 +79,7 @@ func openTrained(name string) (*trained, error) {
 // prove measures every combination on the first test images.
 func (t *trained) prove(ctx context.Context, images int) error {
 	m := t.designer.Models[0]
-	m.Labelled = design.Data{Source: "glyphs:test", Open: func() (variants.Data, error) {
+	m.Labelled = design.Data{Source: "glyphs:test", Open: func() (accuracy.Data, error) {
 		return dataset.Open(dataset.Spec{Source: "glyphs:test", Count: images}, m.Network.Model)
 	}}
 	_, err := t.designer.Prove(ctx, m, nil)
@@ -238,7 +240,8 @@ func trainedLayers(w io.Writer, nets []*trained, fitted []plan.Variants) {
 	for _, t := range nets {
 		for i := range t.Chosen {
 			c := &t.Chosen[i]
-			fmt.Fprintf(w, "| %s | %s | %s | %s |", t.Model, c.LayerName, letters(1<<i), strings.TrimPrefix(c.Parameters, "gamma "))
+			fmt.Fprintf(w, "| %s | %s | %s | %s |", t.Model, c.LayerName, letters(1<<i),
+				strings.TrimPrefix(c.Parameters, "gamma "))
 			latencies(w, c)
 			squares, other := fittedFor(fitted, t.Model, c)
 			fmt.Fprintf(w, " %.1f | %.2f %% | %s | %s |\n", float64(c.Bytes)/1e3, 100*c.Alone, squares, other)

@@ -26,7 +26,8 @@ var (
 // replaced. The profile is of all models with the variants that are then in use;
 // it is nil when the layer has this variant already. After an error the variants
 // in use are what they were. Nothing is written: see [Designer.Save].
-func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candidate, o Limits) (*profiler.Profile, error) {
+func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candidate,
+	o Limits) (*profiler.Profile, error) {
 	if _, err := d.arithmetic(); err != nil {
 		return nil, err
 	}
@@ -35,7 +36,8 @@ func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candi
 	}
 	d.realign(m)
 	list := m.chosen()
-	if slices.ContainsFunc(list, func(old *variants.Candidate) bool { return old.Layer == c.Layer && old.SHA256 == c.SHA256 }) {
+	same := func(old *variants.Candidate) bool { return old.Layer == c.Layer && old.SHA256 == c.SHA256 }
+	if slices.ContainsFunc(list, same) {
 		return nil, nil
 	}
 	list = slices.DeleteFunc(list, func(old *variants.Candidate) bool { return sameName(&old.Variant, &c.Variant) })
@@ -68,7 +70,8 @@ func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candi
 	if err := m.record(&v, list, proof); err != nil {
 		return nil, err
 	}
-	v.Candidates = slices.DeleteFunc(slices.Clone(v.Candidates), func(old plan.Variant) bool { return sameName(&old, &c.Variant) })
+	v.Candidates = slices.DeleteFunc(slices.Clone(v.Candidates),
+		func(old plan.Variant) bool { return sameName(&old, &c.Variant) })
 	v.Candidates, v.Notes = ordered(v.Candidates, c.Variant), merged(v.Notes, notes)
 	return p, d.put(m, v, list)
 }
@@ -164,7 +167,8 @@ func affordable(m *Model, p *plan.Proof, at, count int, o Limits) error {
 
 // time measures all models, one of them with the variants that a new one is
 // among, and says how fast that one is.
-func (d *Designer) time(ctx context.Context, b Bench, with *runtime.Network, c *variants.Candidate) (*profiler.Profile, error) {
+func (d *Designer) time(ctx context.Context, b Bench, with *runtime.Network,
+	c *variants.Candidate) (*profiler.Profile, error) {
 	var networks []*runtime.Network
 	model := 0
 	for i, m := range d.Models {

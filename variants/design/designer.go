@@ -18,6 +18,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // Designer designs, adds and proves variants of networks, and knows which are in
@@ -54,8 +55,8 @@ type Model struct {
 	// measured on: where there are no labelled data, on the former.
 	Calibration, Labelled Data
 	// Metric is how outputs are judged; nil for what suits, see
-	// [variants.NamedMetric].
-	Metric func(labelled bool) (variants.Metric, error)
+	// [accuracy.Named].
+	Metric func(labelled bool) (accuracy.Metric, error)
 	// InUse is what documents say about the variants in use; nil without any.
 	InUse *plan.Variants
 
@@ -67,7 +68,7 @@ type Model struct {
 type Data struct {
 	// Source says where they are from.
 	Source string
-	Open   func() (variants.Data, error)
+	Open   func() (accuracy.Data, error)
 }
 
 // ErrNoData is wrapped by the error about a model that has no inputs to fit to or
@@ -75,7 +76,7 @@ type Data struct {
 var ErrNoData = errors.New("there is none")
 
 // calibration opens the inputs that variants are fitted to.
-func (m *Model) calibration() (variants.Data, error) {
+func (m *Model) calibration() (accuracy.Data, error) {
 	data, err := m.Calibration.open()
 	if err != nil {
 		return nil, fmt.Errorf("model %q: calibration: %w", m.Network.Name, err)
@@ -83,7 +84,7 @@ func (m *Model) calibration() (variants.Data, error) {
 	return data, nil
 }
 
-func (d *Data) open() (variants.Data, error) {
+func (d *Data) open() (accuracy.Data, error) {
 	if d.Open == nil {
 		return nil, ErrNoData
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 const us = time.Microsecond
@@ -83,7 +84,7 @@ func designer(n *runtime.Network, here variants.Arithmetic) (*Designer, *Model) 
 }
 
 func inputs(n *runtime.Network, count int) Data {
-	return Data{Source: "noise", Open: func() (variants.Data, error) { return noise{count, n.Model}, nil }}
+	return Data{Source: "noise", Open: func() (accuracy.Data, error) { return noise{count, n.Model}, nil }}
 }
 
 // varied is the layer that tests have variants of: all families apply to it.
@@ -103,7 +104,8 @@ func folder(t *testing.T, n *runtime.Network, family string, made variants.Arith
 		t.Fatal(err)
 	}
 	v := plan.Variants{Model: "net", SHA256: n.Model.SHA256(), Granularity: "op", Proof: plan.Proof{Metric: "error"},
-		Chosen: []plan.Variant{{Layer: varied, Name: list[i].String(), File: "v.onnx", SHA256: variants.SHA256(data), Alone: 2}}}
+		Chosen: []plan.Variant{{Layer: varied, Name: list[i].String(), File: "v.onnx", SHA256: variants.SHA256(data),
+			Alone: 2}}}
 	return fstest.MapFS{"v.onnx": {Data: data}}, v
 }
 
@@ -192,7 +194,8 @@ func TestUseKeepsWhatItCannotUse(t *testing.T) {
 	gone.Model, other.SHA256 = "gone", "0"
 	misfits, err := d.Use([]plan.Variants{gone, other}, reader(files))
 	list := d.Documents(nil)
-	if err != nil || len(misfits) != 1 || misfits[0] != "net" || m.InUse != nil || len(list) != 2 || !list[0].Off || !list[1].Off {
+	if err != nil || len(misfits) != 1 || misfits[0] != "net" || m.InUse != nil || len(list) != 2 || !list[0].Off ||
+		!list[1].Off {
 		t.Errorf("%v, %v, documents %+v", misfits, err, list)
 	}
 	m.Off = true
@@ -232,16 +235,18 @@ func TestTake(t *testing.T) {
 		t.Errorf("%v, variants %v", err, m.Network.Variants)
 	}
 	m.Labelled = inputs(m.Network, 8)
-	if _, err := d.Prove(t.Context(), m, nil); err != nil || m.InUse.Model != "net" || m.InUse.Requests != 8 || len(d.Stale()) > 0 {
+	if _, err := d.Prove(t.Context(), m, nil); err != nil || m.InUse.Model != "net" || m.InUse.Requests != 8 ||
+		len(d.Stale()) > 0 {
 		t.Fatalf("proven: %+v, %v, unproven %v", m.InUse, err, d.Stale())
 	}
 	// What they take here is what the profile says.
 	of := func(variant int, a, b time.Duration) sched.Implementation {
 		return sched.Implementation{Name: fmt.Sprint(variant), Variant: variant, Latency: []time.Duration{a * us, b * us}}
 	}
-	profile, err := profiler.FromSystem(&sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{{Name: "net", Deadline: us, Variants: 1,
-		Layers: []sched.Layer{{Name: "0", Implementations: []sched.Implementation{of(0, 1, 1)}},
-			{Name: "1", Implementations: []sched.Implementation{of(0, 50, 20), of(1, 10, 40)}}}}}}, profiler.TableOptions{})
+	profile, err := profiler.FromSystem(&sched.System{Accelerators: []string{"a", "b"},
+		Models: []sched.Model{{Name: "net", Deadline: us, Variants: 1,
+			Layers: []sched.Layer{{Name: "0", Implementations: []sched.Implementation{of(0, 1, 1)}},
+				{Name: "1", Implementations: []sched.Implementation{of(0, 50, 20), of(1, 10, 40)}}}}}}, profiler.TableOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

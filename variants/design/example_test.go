@@ -16,7 +16,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -76,7 +76,7 @@ func ExampleDesigner_Design() {
 	network := &runtime.Network{Name: "glyphs", Model: model, Layers: layers, Granularity: "op"}
 
 	data := func(source string, n int) design.Data {
-		return design.Data{Source: source, Open: func() (variants.Data, error) {
+		return design.Data{Source: source, Open: func() (accuracy.Data, error) {
 			return dataset.Open(dataset.Spec{Source: source, Count: n}, model)
 		}}
 	}
@@ -92,7 +92,8 @@ func ExampleDesigner_Design() {
 	defer os.RemoveAll(folder)
 	must(d.Save(folder)) // next to the plan
 	for _, v := range d.Documents(nil) {
-		fmt.Printf("%s: %d of %d candidates in use, proven on %d inputs\n", v.Model, len(v.Chosen), len(v.Candidates), v.Requests)
+		fmt.Printf("%s: %d of %d candidates in use, proven on %d inputs\n", v.Model, len(v.Chosen), len(v.Candidates),
+			v.Requests)
 		for _, x := range v.Chosen {
 			fmt.Println(x.LayerName, x.Family, x.Parameters, x.Wanted, x.Alone >= 0.95)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // arithmetic is what becomes of 8-bit products on this processor, which is tried
@@ -87,7 +88,7 @@ func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSe
 
 // judged opens what a model's accuracy is measured on, labelled data where there
 // are any, and says where they are from.
-func (m *Model) judged() (variants.Data, string, error) {
+func (m *Model) judged() (accuracy.Data, string, error) {
 	from := &m.Labelled
 	if from.Source == "" {
 		from = &m.Calibration
@@ -113,11 +114,11 @@ func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, veri
 			"with the one without, on the calibration inputs")
 	}
 	labelled := data.Len() > 0 && data.Label(0) >= 0
-	var metric variants.Metric
+	var metric accuracy.Metric
 	if m.Metric != nil {
 		metric, err = m.Metric(labelled)
 	} else {
-		metric, err = variants.NamedMetric("", n.Model.Outputs(), labelled)
+		metric, err = accuracy.Named("", n.Model.Outputs(), labelled)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("model %q: %w", n.Name, err)
@@ -125,8 +126,8 @@ func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, veri
 	if progress == nil {
 		progress = d.progress("proving " + n.Name)
 	}
-	o := variants.ProveOptions{Verify: verify, Workers: goruntime.NumCPU(), Progress: progress}
-	if p, err = variants.Prove(ctx, n, data, metric, o); err != nil {
+	o := accuracy.Options{Verify: verify, Workers: goruntime.NumCPU(), Progress: progress}
+	if p, err = accuracy.Prove(ctx, n, data, metric, o); err != nil {
 		return nil, nil, err
 	}
 	p.Data, p.Arithmetic = source, string(d.Arithmetic)

@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -35,8 +36,8 @@ func (f *Flow) design() {
 			Network: n, Theta: mc.Theta, Off: !mc.UsesVariants(),
 			Calibration: f.data(i, mc.Calibration, defaultCalibration),
 			Labelled:    f.data(i, mc.Labelled, defaultLabelled),
-			Metric: func(labelled bool) (variants.Metric, error) {
-				metric, err := variants.NamedMetric(mc.Metric, n.Model.Outputs(), labelled)
+			Metric: func(labelled bool) (accuracy.Metric, error) {
+				metric, err := accuracy.Named(mc.Metric, n.Model.Outputs(), labelled)
 				if err != nil {
 					err = fmt.Errorf("%w: %w", config.ErrInvalid, err)
 				}
@@ -131,7 +132,8 @@ func (b *bench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables
 }
 
 // Measure measures networks with their variants.
-func (b *bench) Measure(ctx context.Context, networks []*runtime.Network, enough design.Enough) (*profiler.Profile, error) {
+func (b *bench) Measure(ctx context.Context, networks []*runtime.Network,
+	enough design.Enough) (*profiler.Profile, error) {
 	p, err := b.measured(ctx, networks, "", enough)
 	if err == nil && b.folder != "" {
 		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
@@ -171,14 +173,16 @@ const (
 // data says where data of a model are, of which at most count are used unless the
 // configuration says how many.
 func (f *Flow) data(m int, c config.Data, count int) design.Data {
-	return design.Data{Source: c.Source, Open: func() (variants.Data, error) { return f.openData(m, c, count) }}
+	return design.Data{Source: c.Source, Open: func() (accuracy.Data, error) { return f.openData(m, c, count) }}
 }
 
 func (f *Flow) openData(m int, c config.Data, count int) (*dataset.Set, error) {
 	if c.Source == "" {
-		return nil, fmt.Errorf("%w: there is none: name it in the configuration (source: random fits to random inputs, which says little)", config.ErrInvalid)
+		return nil, fmt.Errorf("%w: there is none: name it in the configuration "+
+			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
-	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count, Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
+	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count,
+		Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
 	made := c.Source == "random" || strings.HasPrefix(c.Source, "glyphs:")
 	for _, path := range []*string{&s.Source, &s.Labels} {
 		if *path == "" || path == &s.Source && made {

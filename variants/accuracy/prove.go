@@ -1,4 +1,4 @@
-package variants
+package accuracy
 
 import (
 	"cmp"
@@ -16,16 +16,28 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants/internal/chain"
+	"gorgonia.org/tensor"
 )
+
+// Data is what accuracy is measured on.
+type Data interface {
+	Len() int
+	// Inputs is one request: a tensor for each of the model's inputs, in order.
+	// It is not written to.
+	Inputs(i int) ([]*tensor.Dense, error)
+	// Label is the class of the request, from 0, or -1 where it has none.
+	Label(i int) int
+}
 
 // maxCombinations is up to how many combinations all are measured.
 const maxCombinations = 1 << 10
 
-// ErrData is wrapped by errors about labelled data that do not fit.
+// ErrData is wrapped by errors about data that do not fit the model or the metric.
 var ErrData = errors.New("the data do not fit the model")
 
-// ProveOptions say how combinations are measured.
-type ProveOptions struct {
+// Options say how combinations are measured.
+type Options struct {
 	// Verify are combinations to measure besides those that a bound is made from.
 	Verify []sched.VariantSet
 	// Workers is how many requests are computed at once; 0 is one. The metric is
@@ -39,7 +51,7 @@ type ProveOptions struct {
 // Prove measures the combinations of a network's variants on every request of
 // the data. Combinations share the layers that they have in common: two that
 // differ from some layer on are computed once up to there.
-func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o ProveOptions) (*plan.Proof, error) {
+func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options) (*plan.Proof, error) {
 	fail := func(err error) (*plan.Proof, error) { return nil, fmt.Errorf("model %q: %w", n.Name, err) }
 	if d == nil || d.Len() == 0 {
 		return fail(fmt.Errorf("%w: there are no requests", ErrData))
@@ -72,7 +84,7 @@ type prover struct {
 	layers  []int // by variant
 	metric  Metric
 	last    map[string]int
-	runners map[int]*runner // -1-layer for originals, else by variant
+	runners map[int]*chain.Runner // -1-layer for originals, else by variant
 	sets    []sched.VariantSet
 	// Of the current request: scores by combination, the outputs without
 	// variants, and the label.
@@ -82,7 +94,7 @@ type prover struct {
 }
 
 func newProver(n *runtime.Network, m Metric) *prover {
-	p := &prover{network: n, metric: m, last: lastReaders(n)}
+	p := &prover{network: n, metric: m, last: chain.LastReaders(n)}
 	for l := range n.Layers {
 		p.layers = append(p.layers, slices.Repeat([]int{l}, len(n.Variants[l]))...)
 	}
@@ -91,7 +103,7 @@ func newProver(n *runtime.Network, m Metric) *prover {
 
 // all computes the requests on copies of p, and returns the scores by
 // combination, added up in the order of requests, however many copies there are.
-func (p *prover) all(ctx context.Context, d Data, o ProveOptions) ([]float64, error) {
+func (p *prover) all(ctx context.Context, d Data, o Options) ([]float64, error) {
 	scores := make([][]float64, d.Len())
 	errs := make([]error, d.Len())
 	var reading sync.Mutex
@@ -99,7 +111,7 @@ func (p *prover) all(ctx context.Context, d Data, o ProveOptions) ([]float64, er
 	var failed atomic.Bool
 	work := func() error {
 		w := *p
-		w.runners = map[int]*runner{}
+		w.runners = map[int]*chain.Runner{}
 		defer w.close()
 		if err := w.open(); err != nil {
 			return err
@@ -147,12 +159,12 @@ func (p *prover) open() error {
 		if err != nil {
 			return err
 		}
-		names := tensorNames(layer.Outputs)
-		if p.runners[-1-l], err = openRunner(data, layer.Inputs, names, "all"); err != nil {
+		names := chain.Names(layer.Outputs)
+		if p.runners[-1-l], err = chain.Open(data, layer.Inputs, names, "all"); err != nil {
 			return err
 		}
 		for _, u := range p.network.Variants[l] {
-			if p.runners[i], err = openRunner(u.ONNX, layer.Inputs, names, "all"); err != nil {
+			if p.runners[i], err = chain.Open(u.ONNX, layer.Inputs, names, "all"); err != nil {
 				return fmt.Errorf("layer %q: %s: %w", layer.Name, u.Name, err)
 			}
 			i++
@@ -164,7 +176,7 @@ func (p *prover) open() error {
 func (p *prover) close() {
 	for _, r := range p.runners {
 		if r != nil {
-			r.close()
+			r.Close()
 		}
 	}
 }
@@ -235,7 +247,7 @@ func (p *prover) possible(s sched.VariantSet) bool {
 // request scores all combinations on one request.
 func (p *prover) request(d Data, i int, reading *sync.Mutex) error {
 	reading.Lock()
-	in, err := readInputs(p.network.Model, d, i)
+	in, err := chain.Read(p.network.Model, d, i)
 	label := d.Label(i)
 	reading.Unlock()
 	if err != nil {
@@ -247,11 +259,16 @@ func (p *prover) request(d Data, i int, reading *sync.Mutex) error {
 	}
 	if p.label = label; p.metric.Labels {
 		if size := p.network.Model.Outputs()[0].Elements(); p.label < 0 || int64(p.label) >= size {
-			return fmt.Errorf("%w: request %d has the label %d, the first output has classes 0 to %d", ErrData, i, p.label, size-1)
+			return fmt.Errorf("%w: request %d has the label %d, the first output has classes 0 to %d", ErrData, i, p.label,
+				size-1)
 		}
 	}
 	p.originals = nil
-	return p.descend(0, env, upTo(len(p.sets)))
+	all := make([]int, len(p.sets))
+	for i := range all {
+		all[i] = i
+	}
+	return p.descend(0, env, all)
 }
 
 // descend computes layer l and those behind it for the listed combinations,
@@ -277,7 +294,7 @@ func (p *prover) descend(l int, env map[string][]byte, list []int) error {
 	}
 	for _, use := range order {
 		next := maps.Clone(env)
-		if err := advance(p.runners[use], next); err != nil {
+		if err := p.runners[use].Advance(next); err != nil {
 			return fmt.Errorf("layer %q: %w", layer.Name, err)
 		}
 		for name := range next {
@@ -295,10 +312,10 @@ func (p *prover) descend(l int, env map[string][]byte, list []int) error {
 func (p *prover) score(env map[string][]byte, list []int) error {
 	var out [][]float32
 	for _, t := range p.network.Model.Outputs() {
-		v := floats(env[t.Name])
+		v := ort.Numbers[float32](env[t.Name])
 		for _, x := range v {
 			if x-x != 0 {
-				return fmt.Errorf("output %q, variants %b: %w", t.Name, p.sets[list[0]], ErrNotFinite)
+				return fmt.Errorf("output %q, variants %b: %w", t.Name, p.sets[list[0]], chain.ErrNotFinite)
 			}
 		}
 		out = append(out, v)

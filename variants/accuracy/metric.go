@@ -1,4 +1,7 @@
-package variants
+// Package accuracy measures what networks with layer variants keep of the
+// accuracy of the originals: [Prove] computes every request of a data set with
+// combinations of the variants and scores it by a [Metric].
+package accuracy
 
 import (
 	"fmt"
@@ -76,11 +79,11 @@ func largest(v []float32) int {
 	return best
 }
 
-// NamedMetric is the metric of a name, top-1, top-5, agreement or error, for a
+// Named is the metric of a name, top-1, top-5, agreement or error, for a
 // network with these outputs. An empty or other name is what suits: top-1 with
 // labels, agreement where the only output is scores of classes, else error. The
 // error wraps [ErrData] where the metric needs labels.
-func NamedMetric(name string, outputs []models.Tensor, labelled bool) (Metric, error) {
+func Named(name string, outputs []models.Tensor, labelled bool) (Metric, error) {
 	one := outputs[0]
 	classes := len(outputs) == 1 && one.Elements() > 1 && one.Elements() == one.Shape[len(one.Shape)-1]
 	switch {

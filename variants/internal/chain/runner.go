@@ -1,38 +1,28 @@
-package variants
+package chain
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 )
 
-var negInf, posInf = float32(math.Inf(-1)), float32(math.Inf(1))
-
-// runner runs an ONNX model on one core, again and again.
-type runner struct {
+// Runner runs an ONNX model on one core, again and again.
+type Runner struct {
 	session *ort.Session
 	inputs  []models.Tensor
-	names   []string
 	in, out []ort.Value
 	held    [][]byte // memory of the inputs
-	// results and shapes are of the last run, by output.
-	results [][]byte
-	shapes  [][]int64
+	// Names are the outputs'. Results and Shapes are of the last run, by output.
+	Names   []string
+	Results [][]byte
+	Shapes  [][]int64
 }
 
-// newRunner opens a model whose inputs have the given shapes.
-func newRunner(g graph, inputs []models.Tensor, outputs []string, optimization string) (*runner, error) {
-	data, err := g.bytes()
-	if err != nil {
-		return nil, err
-	}
-	return openRunner(data, inputs, outputs, optimization)
-}
-
-func openRunner(onnx []byte, inputs []models.Tensor, outputs []string, optimization string) (*runner, error) {
+// Open opens a model whose inputs have the given shapes, at an optimisation level
+// of ONNX Runtime.
+func Open(onnx []byte, inputs []models.Tensor, outputs []string, optimization string) (*Runner, error) {
 	var names []string
 	for _, t := range inputs {
 		names = append(names, t.Name)
@@ -41,12 +31,14 @@ func openRunner(onnx []byte, inputs []models.Tensor, outputs []string, optimizat
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{session: s, inputs: inputs, names: outputs, out: make([]ort.Value, len(outputs)), shapes: make([][]int64, len(outputs)), results: make([][]byte, len(outputs))}
+	n := len(outputs)
+	r := &Runner{session: s, inputs: inputs, Names: outputs,
+		out: make([]ort.Value, n), Shapes: make([][]int64, n), Results: make([][]byte, n)}
 	for _, t := range inputs {
 		data := make([]byte, t.Bytes())
 		v, err := ort.NewTensor(t.Type, t.Shape, data)
 		if err != nil {
-			r.close()
+			r.Close()
 			return nil, err
 		}
 		r.in, r.held = append(r.in, v), append(r.held, data)
@@ -54,9 +46,9 @@ func openRunner(onnx []byte, inputs []models.Tensor, outputs []string, optimizat
 	return r, nil
 }
 
-// run computes the outputs from tensors by name. results stay valid until the
+// Run computes the outputs from tensors by name. Results stay valid until the
 // next run.
-func (r *runner) run(in map[string][]byte) error {
+func (r *Runner) Run(in map[string][]byte) error {
 	for i, t := range r.inputs {
 		if len(in[t.Name]) != len(r.held[i]) {
 			return fmt.Errorf("tensor %q has %d bytes, need %d", t.Name, len(in[t.Name]), len(r.held[i]))
@@ -67,7 +59,7 @@ func (r *runner) run(in map[string][]byte) error {
 		return err
 	}
 	for i, v := range r.out {
-		if r.results[i] != nil { // the same memory again
+		if r.Results[i] != nil { // the same memory again
 			continue
 		}
 		data, err := ort.Bytes(v)
@@ -75,16 +67,28 @@ func (r *runner) run(in map[string][]byte) error {
 			return err
 		}
 		_, shape := ort.Info(v)
-		r.results[i], r.shapes[i] = data, slices.Clone(shape)
+		r.Results[i], r.Shapes[i] = data, slices.Clone(shape)
 	}
 	return nil
 }
 
-func (r *runner) close() {
+// Close frees the session and its tensors.
+func (r *Runner) Close() {
 	r.session.Close()
 	for _, v := range slices.Concat(r.in, r.out) {
 		if v != nil {
 			v.Destroy()
 		}
 	}
+}
+
+// Advance runs a layer on the tensors that are alive, and adds its outputs.
+func (r *Runner) Advance(env map[string][]byte) error {
+	if err := r.Run(env); err != nil {
+		return err
+	}
+	for i, name := range r.Names {
+		env[name] = append([]byte(nil), r.Results[i]...)
+	}
+	return nil
 }

@@ -1,0 +1,232 @@
+package accuracy
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorgonia.org/tensor"
+
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/internal/chain"
+)
+
+// The network of the tests, with random weights: what it takes, and its classes.
+const (
+	network = "ds_cnn_kws"
+	size    = 490
+	classes = 12
+)
+
+// classifier is the network in layers.
+func classifier(t *testing.T) *runtime.Network {
+	t.Helper()
+	orttest.Start(t)
+	data, err := zoo.Build(network, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := models.Parse(network, data, models.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := models.ParseGranularity("op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := m.Split(op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &runtime.Network{Name: network, Model: m, Layers: layers}
+}
+
+// give gives the network variants of three layers, two of the second. They are
+// not fitted: that they compute something else is all that matters here.
+func give(t *testing.T, n *runtime.Network) {
+	t.Helper()
+	n.Variants = map[int][]runtime.Unit{}
+	for l, take := range map[int][]int{0: {1}, 2: {0, 2}, 4: {1}} {
+		list, _ := variants.Candidates(&n.Layers[l], true, variants.Exact)
+		for _, i := range take {
+			u, err := list[i].Unit()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.Variants[l] = append(n.Variants[l], u)
+		}
+	}
+}
+
+// noise is random inputs, each labelled with its number modulo classes.
+type noise struct {
+	n, size, classes int
+	spoil            func(i int, v []float32)
+}
+
+func (d noise) Len() int { return d.n }
+
+func (d noise) Inputs(i int) ([]*tensor.Dense, error) {
+	rng := rand.New(rand.NewPCG(uint64(i), 7))
+	v := make([]float32, d.size)
+	for j := range v {
+		v[j] = float32(rng.NormFloat64())
+	}
+	if d.spoil != nil {
+		d.spoil(i, v)
+	}
+	shape := tensor.WithShape(1, 1, 49, 10)
+	if d.size != size {
+		shape = tensor.WithShape(d.size)
+	}
+	return []*tensor.Dense{tensor.New(shape, tensor.WithBacking(v))}, nil
+}
+
+func (d noise) Label(i int) int {
+	if d.classes == 0 {
+		return -1
+	}
+	return i % d.classes
+}
+
+// Combinations measured with shared prefixes are what each gives when the
+// whole chain runs for it alone.
+func TestProveAgainstEveryChainAlone(t *testing.T) {
+	n := classifier(t)
+	give(t, n)
+	data := noise{n: 30, size: size, classes: classes}
+	// A metric that tells apart any two outputs.
+	sum := Metric{Name: "sum", Score: func(out, _ [][]float32, label int) float64 { return float64(out[0][label]) + 10 }}
+	p, err := Prove(t.Context(), n, data, sum, Options{Workers: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Sets) != 2*3*2 || !p.Exhaustive || p.Sets[0] != 0 || p.Accuracy[0] != 1 {
+		t.Fatalf("%d sets %v, exhaustive %v", len(p.Sets), p.Sets, p.Exhaustive)
+	}
+	for i, s := range p.Sets {
+		if s&0b110 == 0b110 {
+			t.Errorf("%b uses two variants of one layer", s)
+		}
+		total := 0.0
+		for r := range data.n {
+			in, err := chain.Read(n.Model, data, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			env := map[string][]byte{n.Model.Inputs()[0].Name: in[0]}
+			v := 0
+			for l := range n.Layers {
+				onnx, err := n.Layers[l].ONNX()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, u := range n.Variants[l] {
+					if s>>v&1 != 0 {
+						onnx = u.ONNX
+					}
+					v++
+				}
+				run, err := chain.Open(onnx, n.Layers[l].Inputs, chain.Names(n.Layers[l].Outputs), "all")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := run.Advance(env); err != nil {
+					t.Fatal(err)
+				}
+				run.Close()
+			}
+			total += sum.Score([][]float32{ort.Numbers[float32](env[n.Model.Outputs()[0].Name])}, nil, data.Label(r))
+		}
+		if want := total / float64(data.n) / p.Baseline; math.Abs(p.Accuracy[i]-want) > 1e-6 {
+			t.Errorf("%b: accuracy %v, alone it gives %v", s, p.Accuracy[i], want)
+		}
+	}
+	var m sched.Model
+	m.Variants = 4
+	p.Allow(&m, 0.999)
+	for i, s := range p.Sets {
+		at := slices.Index(m.Valid, s)
+		if ok := s == 0 || p.Accuracy[i] >= 0.999; ok != (at >= 0) || ok && m.Accuracy[at] != p.Accuracy[i] {
+			t.Errorf("%b of accuracy %v: valid %v", s, p.Accuracy[i], at >= 0)
+		}
+	}
+}
+
+// Beyond 2^10 combinations singles, pairs, a sample, those asked for and all at
+// once are measured.
+func TestCombinationsBeyondThousand(t *testing.T) {
+	n := *classifier(t)
+	n.Layers, n.Variants = slices.Repeat(n.Layers, 4), map[int][]runtime.Unit{}
+	for l := range 12 {
+		n.Variants[l] = make([]runtime.Unit, 1)
+	}
+	p := newProver(&n, Metric{})
+	sets, exhaustive := p.combinations([]sched.VariantSet{0b101010101010})
+	if exhaustive || !slices.Contains(sets, 1<<12-1) || !slices.Contains(sets, 0b101010101010) ||
+		!slices.Contains(sets, 1<<11|1) || len(sets) < 1+12+66+60 {
+		t.Errorf("%d sets, exhaustive %v", len(sets), exhaustive)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	out, original := [][]float32{{.1, .5, .5, -1}}, [][]float32{{0, 1, 0, 0}}
+	for _, c := range []struct {
+		m     Metric
+		label int
+		want  float64
+	}{{Top(1), 1, 1}, {Top(1), 2, 0}, {Top(2), 2, 1}, {Top(3), 0, 1}, {Top(3), 3, 0}, {Agreement(), -1, 1}} {
+		if got := c.m.Score(out, original, c.label); got != c.want {
+			t.Errorf("%s of label %d: %v, want %v", c.m.Name, c.label, got, c.want)
+		}
+	}
+	nan := float32(math.NaN())
+	if Top(1).Score([][]float32{{nan, 0}}, nil, 1) != 0 {
+		t.Error("NaN lets a label win")
+	}
+	if got := Fidelity().Score(original, original, -1); got != 1 {
+		t.Errorf("identical outputs: %v", got)
+	}
+	if got := Fidelity().Score([][]float32{{0, .5, 0, 0}}, original, -1); math.Abs(got-.75) > 1e-12 {
+		t.Errorf("half the size: %v, want 0.75", got)
+	}
+}
+
+func TestDataThatDoNotFit(t *testing.T) {
+	n := classifier(t)
+	good := noise{n: 20, size: size, classes: classes}
+	nan := func(i int, v []float32) {
+		if i == 13 {
+			v[0] = float32(math.NaN())
+		}
+	}
+	for _, c := range []struct {
+		name string
+		data Data
+		want string
+	}{
+		{"none", nil, "no requests"},
+		{"too small", noise{n: 20, size: size - 1, classes: classes}, "float32[489] is given"},
+		{"labels beyond the classes", noise{n: 20, size: size, classes: classes + 1},
+			"request 12 has the label 12, the first output has classes 0 to 11"},
+		{"no labels", noise{n: 20, size: size}, "label -1"},
+		{"NaN", noise{n: 20, size: size, classes: classes, spoil: nan}, "input 13"},
+	} {
+		_, err := Prove(t.Context(), n, c.data, Top(1), Options{})
+		if !errors.Is(err, ErrData) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	if _, err := Prove(t.Context(), n, good, Top(1), Options{}); err != nil {
+		t.Error(err)
+	}
+}
