@@ -54,7 +54,8 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "determinant.onnx"), determinant(t), 0o644); err != nil {
 				return err
 			}
-			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD", "XDG_RUNTIME_DIR"} {
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD",
+				"XDG_RUNTIME_DIR"} {
 				if value, set := os.LookupEnv(name); set {
 					env.Setenv(name, value)
 				}
