@@ -43,6 +43,7 @@ var floors = []struct {
 	{"internal/sequential", nil},
 	{"sched/internal/schedtest", []string{"sched", "sched/traffic", "internal/sequential"}},
 	{"internal/house", nil},
+	{"internal/testkit", nil},
 	{"cmd/terastal/internal/table", nil},
 	{"internal/gobench", nil},
 	{"internal/child", nil},
