@@ -235,9 +235,8 @@ func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
 }
 
 // Emulated lists the latencies of an emulated accelerator for a plan.
-func Emulated(networks []*Network,
-	latency func(Unit) (time.Duration, bool)) map[string]map[string]map[string]time.Duration {
-	out := map[string]map[string]map[string]time.Duration{}
+func Emulated(networks []*Network, latency func(Unit) (time.Duration, bool)) plan.Latencies {
+	out := plan.Latencies{}
 	for _, n := range networks {
 		out[n.Name] = map[string]map[string]time.Duration{}
 		for l, layer := range n.Layers {
