@@ -321,3 +321,18 @@ func TestGiveUp(t *testing.T) {
 		t.Errorf("dropped %v, want %v", ended, want)
 	}
 }
+
+// TestCopiedState: a copy is equal and shares nothing.
+func TestCopiedState(t *testing.T) {
+	a := sched.State{Now: 1, Jobs: []sched.Job{{ID: 7, On: sched.Idle}}, Accelerators: []sched.Occupancy{{Job: 7}}}
+	var b sched.State
+	b.CopyFrom(&a)
+	a.Jobs[0].ID, a.Accelerators[0].Job, a.Now = 8, 8, 2
+	if b.Now != 1 || b.Jobs[0].ID != 7 || b.Accelerators[0].Job != 7 {
+		t.Errorf("the copy followed the original: %+v", b)
+	}
+	b.CopyFrom(&a)
+	if n := testing.AllocsPerRun(10, func() { b.CopyFrom(&a) }); n != 0 || b.Jobs[0].ID != 8 {
+		t.Errorf("copying again allocates %v times, gives %+v", n, b)
+	}
+}
