@@ -33,9 +33,9 @@ type Replacement interface {
 	build(b *builder)
 }
 
-// Families are all families, the published one first. Accelerators on the CPU
-// do not gain from half precision, so that it is there for others only. What is
-// made of 8 bits depends on the arithmetic.
+// Families are all families, the published one first. Half precision is left out
+// where all accelerators are on the CPU, which gains nothing from it. The weights
+// of the 8-bit families depend on the arithmetic.
 func Families(cpu bool, a Arithmetic) []Family {
 	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{},
 		int8Family{a}, prunedInt8Family{a}}

@@ -68,7 +68,7 @@ of every family that applies on that accelerator, fits those that are faster
 than the original to the calibration inputs (least squares on real activations,
 no labels, no training), and takes the one with the least error that is fast
 enough. The accuracy of all combinations is then measured on the labelled data.
-Variants and what was found go beside and into plan.json in the output folder,
+What was found goes into plan.json in the output folder, the variants next to it,
 where run, simulate and compare find them; the profile is measured again with
 them. A plot of each model's candidates goes to OUT/variants.
 

@@ -28,7 +28,7 @@ from the file of the layer that ` + "`terastal models split --out`" + ` writes. 
 to lie in the folder of the configuration, or of --models-dir.
 
 It is run on the model's calibration or labelled data, proven in all combinations
-with the variants in use, and measured beside the original on every accelerator.
+with the variants in use, and measured in turn with the original on every accelerator.
 It goes into the plan if it makes no NaN or infinity, costs no more accuracy than
 allowed, and is faster than the original on an accelerator. Otherwise one line
 says why not, and no file is changed. A variant added to the layer under the same

@@ -111,7 +111,7 @@ func (f *Flow) Design(ctx context.Context, o design.Options) error {
 // with all of it, as a part of the profile that plans are made from.
 const screened = 4
 
-// bench measures for the designer, in processes of their own.
+// bench measures for the designer, in separate processes.
 type bench struct {
 	*Flow
 	folder string // to keep profiles in; "" keeps none
@@ -178,7 +178,7 @@ func (f *Flow) data(m int, c config.Data, count int) design.Data {
 
 func (f *Flow) openData(m int, c config.Data, count int) (*dataset.Set, error) {
 	if c.Source == "" {
-		return nil, fmt.Errorf("%w: there is none: name it in the configuration "+
+		return nil, fmt.Errorf("%w: no source: name one in the configuration "+
 			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
 	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count,
