@@ -93,7 +93,8 @@ func lifetimes(chain [][]Form) []*span {
 					continue
 				}
 				from, to := at[f.Inputs[input].ID()], at[f.Outputs[o].ID()]
-				if from == nil || from == to || from.bytes != to.bytes || !allInPlace(forms, f.Inputs[input].ID(), f.Outputs[o].ID()) {
+				if from == nil || from == to || from.bytes != to.bytes ||
+					!allInPlace(forms, f.Inputs[input].ID(), f.Outputs[o].ID()) {
 					continue
 				}
 				from.ids, from.to = append(from.ids, to.ids...), to.to

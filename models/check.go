@@ -78,7 +78,8 @@ func (c checker) graph(g *pb.GraphProto, outer *values, depth int) error {
 		return fail(ErrUnsupported, c.name, "graph %s: subgraphs are nested more than %d deep", quote(g.GetName()), maxDepth)
 	}
 	if len(g.GetSparseInitializer()) > 0 {
-		return fail(ErrUnsupported, c.name, "sparse initializer %s: export the weights as dense tensors", quote(g.GetSparseInitializer()[0].GetValues().GetName()))
+		return fail(ErrUnsupported, c.name, "sparse initializer %s: export the weights as dense tensors",
+			quote(g.GetSparseInitializer()[0].GetValues().GetName()))
 	}
 	scope := &values{own: make(map[string]bool), outer: outer}
 	for _, v := range g.GetInput() {
@@ -136,7 +137,8 @@ func (c checker) nodes(nodes []*pb.NodeProto, scope *values, depth int) error {
 				continue
 			}
 			if scope.own[out] {
-				return fail(ErrCorrupt, c.name, "%s: value %s is already defined by another node, input or initializer", nodeName(n), quote(out))
+				return fail(ErrCorrupt, c.name, "%s: value %s is already defined by another node, input or initializer",
+					nodeName(n), quote(out))
 			}
 			scope.own[out] = true
 		}
@@ -165,13 +167,10 @@ func (c checker) attributes(n *pb.NodeProto, scope *values, depth int) error {
 		}
 		seen[a.GetName()] = true
 		if a.GetSparseTensor() != nil || len(a.GetSparseTensors()) > 0 {
-			return fail(ErrUnsupported, c.name, "%s: attribute %s is a sparse tensor; export it as a dense one", nodeName(n), quote(a.GetName()))
+			return fail(ErrUnsupported, c.name, "%s: attribute %s is a sparse tensor; export it as a dense one",
+				nodeName(n), quote(a.GetName()))
 		}
-		tensors := a.GetTensors()
-		if a.GetT() != nil {
-			tensors = append(tensors[:len(tensors):len(tensors)], a.GetT())
-		}
-		for _, t := range tensors {
+		for _, t := range tensorsOf(a) {
 			if err := c.tensor(t, nodeName(n)+": attribute "+quote(a.GetName())); err != nil {
 				return err
 			}
@@ -188,15 +187,14 @@ func (c checker) attributes(n *pb.NodeProto, scope *values, depth int) error {
 
 // functions checks the bodies of model-local functions and that none calls itself.
 func (c checker) functions(functions []*pb.FunctionProto) error {
-	index := make(map[string]int)
+	depth := make(map[string]int) // of the calls in each function
+	calls := make([]*pb.NodeProto, len(functions))
 	for i, f := range functions {
 		k := functionKey(f.GetDomain(), f.GetName(), f.GetOverload())
-		if _, twice := index[k]; twice || f.GetName() == "" {
+		if _, twice := depth[k]; twice || f.GetName() == "" {
 			return fail(ErrCorrupt, c.name, "function %s is nameless or defined twice", quote(f.GetName()))
 		}
-		index[k] = i
-	}
-	for _, f := range functions {
+		depth[k] = 0
 		scope := &values{own: make(map[string]bool)}
 		for _, in := range f.GetInput() {
 			scope.own[in] = true
@@ -209,31 +207,26 @@ func (c checker) functions(functions []*pb.FunctionProto) error {
 				return fail(ErrCorrupt, c.name, "function %s: output %s is produced by no node", quote(f.GetName()), quote(out))
 			}
 		}
-	}
-	const unseen, open, done = 0, 1, 2
-	state := make([]int, len(functions))
-	var visit func(i, depth int) bool
-	visit = func(i, depth int) bool {
-		if state[i] == open || depth > maxDepth {
-			return false
-		}
-		if state[i] == done {
-			return true
-		}
-		state[i] = open
-		fine := true
-		walkNodes(functions[i].GetNode(), func(n *pb.NodeProto) {
-			if callee, ok := index[functionKey(n.GetDomain(), n.GetOpType(), n.GetOverload())]; ok && fine {
-				fine = visit(callee, depth+1)
-			}
+		// A call graph is a graph: who is called makes what the caller reads.
+		calls[i] = &pb.NodeProto{Name: f.Name, Output: []string{k}}
+		walkNodes(f.GetNode(), func(n *pb.NodeProto) {
+			calls[i].Input = append(calls[i].Input, functionKey(n.GetDomain(), n.GetOpType(), n.GetOverload()))
 		})
-		state[i] = done
-		return fine
 	}
-	for i, f := range functions {
-		if state[i] == unseen && !visit(i, 0) {
-			return fail(ErrCorrupt, c.name, "function %s calls itself, or calls are nested more than %d deep", quote(f.GetName()), maxDepth)
+	sorted, wrong := topological(calls)
+	for _, f := range sorted {
+		for _, callee := range f.GetInput() {
+			if below, is := depth[callee]; is {
+				depth[f.Output[0]] = max(depth[f.Output[0]], 1+below)
+			}
 		}
+		if depth[f.Output[0]] > maxDepth {
+			wrong = f
+		}
+	}
+	if wrong != nil {
+		return fail(ErrCorrupt, c.name, "function %s calls itself, or calls are nested more than %d deep",
+			quote(wrong.GetName()), maxDepth)
 	}
 	return nil
 }
@@ -282,7 +275,8 @@ func (c checker) tensor(t *pb.TensorProto, what string) error {
 		have = int64(len(t.GetInt32Data()))
 	}
 	if have != want {
-		return fail(ErrCorrupt, c.name, "%s has shape %v but holds %d values or bytes instead of %d", what, head(t.GetDims()), have, want)
+		return fail(ErrCorrupt, c.name, "%s has shape %v but holds %d values or bytes instead of %d",
+			what, head(t.GetDims()), have, want)
 	}
 	return nil
 }

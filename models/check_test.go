@@ -9,29 +9,21 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
 )
 
 // tiny is x -> Relu -> Add(w) -> y, changed by edit.
 func tiny(edit func(*pb.ModelProto)) []byte {
-	value := func(name string) *pb.ValueInfoProto {
-		return valueInfo(Tensor{Name: name, Type: 1, Shape: []int64{1, 4}})
-	}
-	m := &pb.ModelProto{
-		IrVersion:   proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{
-			Name:   proto.String("tiny"),
-			Input:  []*pb.ValueInfoProto{value("x")},
-			Output: []*pb.ValueInfoProto{value("y")},
-			Initializer: []*pb.TensorProto{{
-				Name: proto.String("w"), DataType: proto.Int32(1), Dims: []int64{4}, RawData: make([]byte, 16),
-			}},
-			Node: []*pb.NodeProto{
-				{OpType: proto.String("Relu"), Name: proto.String("r"), Input: []string{"x"}, Output: []string{"a"}},
-				{OpType: proto.String("Add"), Name: proto.String("s"), Input: []string{"a", "w"}, Output: []string{"y"}},
-			},
+	m := pb.NewModel(&pb.GraphProto{
+		Name:        proto.String("tiny"),
+		Input:       []*pb.ValueInfoProto{pb.NewValue("x", ort.Float, 1, 4)},
+		Output:      []*pb.ValueInfoProto{pb.NewValue("y", ort.Float, 1, 4)},
+		Initializer: []*pb.TensorProto{pb.NewTensor("w", ort.Float, make([]byte, 16), 4)},
+		Node: []*pb.NodeProto{
+			pb.NewNode("Relu", []string{"x"}, []string{"a"}), pb.NewNode("Add", []string{"a", "w"}, []string{"y"}),
 		},
-	}
+	}, 17)
+	m.Graph.Node[0].Name, m.Graph.Node[1].Name = proto.String("r"), proto.String("s")
 	if edit != nil {
 		edit(m)
 	}
@@ -40,6 +32,15 @@ func tiny(edit func(*pb.ModelProto)) []byte {
 		panic(err)
 	}
 	return data
+}
+
+// calling is functions of which each calls the next.
+func calling(names ...string) (list []*pb.FunctionProto) {
+	for i, name := range names[:len(names)-1] {
+		call := pb.NewNode(names[i+1], nil, []string{"out"})
+		list = append(list, &pb.FunctionProto{Name: proto.String(name), Node: []*pb.NodeProto{call}})
+	}
+	return list
 }
 
 var broken = []struct {
@@ -53,27 +54,35 @@ var broken = []struct {
 	{"future IR", func(m *pb.ModelProto) { m.IrVersion = proto.Int64(99) }, ErrUnsupported, "IR version 99"},
 	{"no opset", func(m *pb.ModelProto) { m.OpsetImport = nil }, ErrCorrupt, "no opset"},
 	{"cycle", func(m *pb.ModelProto) { m.Graph.Node[0].Input[0] = "y" }, ErrCorrupt, "cycle"},
-	{"dangling input", func(m *pb.ModelProto) { m.Graph.Node[0].Input[0] = "gone" }, ErrCorrupt, `node "r" ("Relu"): input "gone"`},
-	{"dangling output", func(m *pb.ModelProto) { m.Graph.Output[0].Name = proto.String("gone") }, ErrCorrupt, `output "gone"`},
-	{"duplicate value", func(m *pb.ModelProto) { m.Graph.Node[1].Output[0] = "a" }, ErrCorrupt, `value "a" is already defined`},
+	{"dangling input", func(m *pb.ModelProto) { m.Graph.Node[0].Input[0] = "gone" }, ErrCorrupt,
+		`node "r" ("Relu"): input "gone"`},
+	{"dangling output", func(m *pb.ModelProto) { m.Graph.Output[0].Name = proto.String("gone") }, ErrCorrupt,
+		`output "gone"`},
+	{"duplicate value", func(m *pb.ModelProto) { m.Graph.Node[1].Output[0] = "a" }, ErrCorrupt,
+		`value "a" is already defined`},
 	{"duplicate initializer", func(m *pb.ModelProto) {
 		m.Graph.Initializer = append(m.Graph.Initializer, m.Graph.Initializer[0])
 	}, ErrCorrupt, `initializer "w" is stored twice`},
-	{"short weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].RawData = make([]byte, 15) }, ErrCorrupt, `initializer "w"`},
-	{"negative weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims[0] = -4 }, ErrCorrupt, "impossible shape [-4]"},
-	{"absurd weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims = []int64{1 << 40, 1 << 40} }, ErrCorrupt, "impossible shape"},
+	{"short weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].RawData = make([]byte, 15) }, ErrCorrupt,
+		`initializer "w"`},
+	{"negative weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims[0] = -4 }, ErrCorrupt,
+		"impossible shape [-4]"},
+	{"absurd weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims = []int64{1 << 40, 1 << 40} }, ErrCorrupt,
+		"impossible shape"},
 	{"huge input", func(m *pb.ModelProto) {
 		m.Graph.Input[0] = valueInfo(Tensor{Name: "x", Type: 1, Shape: []int64{1 << 20, 1 << 20}})
 	}, ErrUnsupported, `input "x" has shape [1048576 1048576]`},
 	{"negative input", func(m *pb.ModelProto) {
 		m.Graph.Input[0] = valueInfo(Tensor{Name: "x", Type: 1, Shape: []int64{-3}})
 	}, ErrCorrupt, `input "x": dimension 0 is -3`},
-	{"string input", func(m *pb.ModelProto) { m.Graph.Input[0].Type.GetTensorType().ElemType = proto.Int32(8) }, ErrUnsupported, "strings"},
+	{"string input", func(m *pb.ModelProto) {
+		m.Graph.Input[0].Type.GetTensorType().ElemType = proto.Int32(8)
+	}, ErrUnsupported, "strings"},
 	{"sparse weights", func(m *pb.ModelProto) {
 		m.Graph.SparseInitializer = []*pb.SparseTensorProto{{Values: &pb.TensorProto{Name: proto.String("thin")}}}
 	}, ErrUnsupported, `sparse initializer "thin"`},
 	{"sparse attribute", func(m *pb.ModelProto) {
-		m.Graph.Node[0].Attribute = []*pb.AttributeProto{{Name: proto.String("sparse_value"), SparseTensor: &pb.SparseTensorProto{}}}
+		set(m.Graph.Node[0], &pb.AttributeProto{Name: proto.String("sparse_value"), SparseTensor: &pb.SparseTensorProto{}})
 	}, ErrUnsupported, `node "r" ("Relu"): attribute "sparse_value" is a sparse tensor`},
 	{"nameless operator", func(m *pb.ModelProto) { m.Graph.Node[0].OpType = nil }, ErrCorrupt, "no operator type"},
 	{"external in memory", func(m *pb.ModelProto) {
@@ -82,11 +91,15 @@ var broken = []struct {
 	{"recursive function", func(m *pb.ModelProto) {
 		m.Functions = []*pb.FunctionProto{{Name: proto.String("f"), Node: []*pb.NodeProto{{OpType: proto.String("f")}}}}
 	}, ErrCorrupt, "calls itself"},
+	{"functions in a ring", func(m *pb.ModelProto) { m.Functions = calling("f", "g", "f") }, ErrCorrupt, "calls itself"},
+	{"functions too deep", func(m *pb.ModelProto) {
+		m.Functions = calling(strings.Fields("a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I")...)
+	}, ErrCorrupt, "more than 32 deep"},
 	{"dangling in subgraph", func(m *pb.ModelProto) {
-		m.Graph.Node[0].Attribute = []*pb.AttributeProto{{Name: proto.String("body"), G: &pb.GraphProto{
+		set(m.Graph.Node[0], pb.NewAttribute("body", &pb.GraphProto{
 			Output: []*pb.ValueInfoProto{{Name: proto.String("inner")}},
-			Node:   []*pb.NodeProto{{OpType: proto.String("Neg"), Input: []string{"nowhere"}, Output: []string{"inner"}}},
-		}}}
+			Node:   []*pb.NodeProto{pb.NewNode("Neg", []string{"nowhere"}, []string{"inner"})},
+		}))
 	}, ErrCorrupt, `input "nowhere"`},
 }
 
@@ -94,7 +107,8 @@ func TestBrokenModelsAreNamed(t *testing.T) {
 	for _, test := range broken {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse("tiny", tiny(test.edit), Options{})
-			if !errors.Is(err, test.class) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "tiny") {
+			if !errors.Is(err, test.class) || !strings.Contains(err.Error(), test.says) ||
+				!strings.Contains(err.Error(), "tiny") {
 				t.Errorf("got %v\nwant one that matches %q and says %s", err, test.class, test.says)
 			}
 			if err != nil && strings.Contains(err.Error(), "\n") {
@@ -138,10 +152,10 @@ func nested(depth int) []byte {
 	return tiny(func(m *pb.ModelProto) {
 		n := m.Graph.Node[0]
 		for range depth {
-			inner := &pb.NodeProto{OpType: proto.String("Relu"), Input: []string{"x"}, Output: []string{"inner"}}
-			n.Attribute = []*pb.AttributeProto{{Name: proto.String("body"), G: &pb.GraphProto{
+			inner := pb.NewNode("Relu", []string{"x"}, []string{"inner"})
+			set(n, pb.NewAttribute("body", &pb.GraphProto{
 				Node: []*pb.NodeProto{inner}, Output: []*pb.ValueInfoProto{{Name: proto.String("inner")}},
-			}}}
+			}))
 			n = inner
 		}
 	})

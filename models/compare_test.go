@@ -45,10 +45,13 @@ func TestCompare(t *testing.T) {
 // Every type of numbers is compared as numbers: 3 against 1.
 func TestCompareTypes(t *testing.T) {
 	for kind, data := range map[DataType][2][]byte{
-		ort.Float: {ort.Data([]float32{3}), ort.Data([]float32{1})}, ort.Double: {ort.Data([]float64{3}), ort.Data([]float64{1})},
-		ort.Float16: {ort.Data([]uint16{0x4200}), ort.Data([]uint16{0x3c00})}, ort.BFloat16: {ort.Data([]uint16{0x4040}), ort.Data([]uint16{0x3f80})},
-		ort.Int8: {{3}, {1}}, ort.Uint8: {{3}, {1}}, ort.Bool: {{3}, {1}},
-		ort.Int16: {{3, 0}, {1, 0}}, ort.Uint16: {{3, 0}, {1, 0}}, ort.Int32: {{3, 0, 0, 0}, {1, 0, 0, 0}}, ort.Uint32: {{3, 0, 0, 0}, {1, 0, 0, 0}},
+		ort.Float:    {ort.Data([]float32{3}), ort.Data([]float32{1})},
+		ort.Double:   {ort.Data([]float64{3}), ort.Data([]float64{1})},
+		ort.Float16:  {ort.Data([]uint16{0x4200}), ort.Data([]uint16{0x3c00})},
+		ort.BFloat16: {ort.Data([]uint16{0x4040}), ort.Data([]uint16{0x3f80})},
+		ort.Int8:     {{3}, {1}}, ort.Uint8: {{3}, {1}}, ort.Bool: {{3}, {1}},
+		ort.Int16: {{3, 0}, {1, 0}}, ort.Uint16: {{3, 0}, {1, 0}},
+		ort.Int32: {{3, 0, 0, 0}, {1, 0, 0, 0}}, ort.Uint32: {{3, 0, 0, 0}, {1, 0, 0, 0}},
 		ort.Int64: {ort.Data([]int64{3}), ort.Data([]int64{1})}, ort.Uint64: {ort.Data([]uint64{3}), ort.Data([]uint64{1})},
 	} {
 		if d, err := Compare(kind, data[0], data[1]); err != nil || d.MaxAbs != 2 || d.MaxRel != 2 || !d.Argmax {

@@ -14,31 +14,14 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 )
 
-func attribute(name string, value any) *pb.AttributeProto {
-	a := &pb.AttributeProto{Name: proto.String(name)}
-	switch v := value.(type) {
-	case int:
-		a.Type, a.I = pb.AttributeProto_INT.Enum(), proto.Int64(int64(v))
-	case string:
-		a.Type, a.S = pb.AttributeProto_STRING.Enum(), []byte(v)
-	case []int64:
-		a.Type, a.Ints = pb.AttributeProto_INTS.Enum(), v
-	case *pb.GraphProto:
-		a.Type, a.G = pb.AttributeProto_GRAPH.Enum(), v
-	default:
-		panic(fmt.Sprintf("attribute of %T", value))
-	}
-	return a
-}
-
 func (s *sketch) constant(name string, kind DataType, dims []int64, raw ...byte) string {
-	s.g.Initializer = append(s.g.Initializer, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(kind)), Dims: dims, RawData: raw})
+	s.g.Initializer = append(s.g.Initializer, pb.NewTensor(name, kind, raw, dims...))
 	return name
 }
 
 var square = []int64{1, 4, 6, 6}
 
-// constructs are what ONNX files contain beside chains of operators; each is
+// constructs are what ONNX files contain besides chains of operators; each is
 // cut at every operator and at the named tensors.
 var constructs = []struct {
 	name  string
@@ -51,33 +34,36 @@ var constructs = []struct {
 		s.conv("a", "b")
 		s.constant("times", ort.Int64, nil, 3, 0, 0, 0, 0, 0, 0, 0)
 		body := &pb.GraphProto{
-			Name:  proto.String("body"),
-			Input: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "i", Type: ort.Int64}), valueInfo(Tensor{Name: "go", Type: ort.Bool}), valueInfo(Tensor{Name: "sum", Type: ort.Float, Shape: square})},
-			Node: []*pb.NodeProto{
-				{OpType: proto.String("Identity"), Input: []string{"go"}, Output: []string{"on"}},
-				{OpType: proto.String("Add"), Input: []string{"sum", "a"}, Output: []string{"next"}},
+			Name: proto.String("body"),
+			Input: []*pb.ValueInfoProto{
+				pb.NewValue("i", ort.Int64), pb.NewValue("go", ort.Bool), pb.NewValue("sum", ort.Float, square...),
 			},
-			Output: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "on", Type: ort.Bool}), valueInfo(Tensor{Name: "next", Type: ort.Float, Shape: square})},
+			Node: []*pb.NodeProto{
+				pb.NewNode("Identity", []string{"go"}, []string{"on"}),
+				pb.NewNode("Add", []string{"sum", "a"}, []string{"next"}),
+			},
+			Output: []*pb.ValueInfoProto{pb.NewValue("on", ort.Bool), pb.NewValue("next", ort.Float, square...)},
 		}
-		s.node("Loop", []string{"times", "", "b"}, "c").Attribute = []*pb.AttributeProto{attribute("body", body)}
+		set(s.node("Loop", []string{"times", "", "b"}, "c"), pb.NewAttribute("body", body))
 		s.conv("c", "y")
 		s.output("y")
 	}, "b,c", []string{"Conv", "Conv", "Loop", "Conv"}},
 	{"scan that captures across a cut", func(s *sketch) {
 		s.conv(s.input("x", square...), "a")
 		s.conv("a", "b")
-		s.node("ReduceMean", []string{"a"}, "start").Attribute = []*pb.AttributeProto{attribute("axes", []int64{0}), attribute("keepdims", 0)}
+		set(s.node("ReduceMean", []string{"a"}, "start"), pb.NewAttribute("axes", []int64{0}), pb.NewAttribute("keepdims", 0))
 		step := []int64{4, 6, 6}
 		body := &pb.GraphProto{
 			Name:  proto.String("body"),
-			Input: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "state", Type: ort.Float, Shape: step}), valueInfo(Tensor{Name: "slice", Type: ort.Float, Shape: step})},
+			Input: []*pb.ValueInfoProto{pb.NewValue("state", ort.Float, step...), pb.NewValue("slice", ort.Float, step...)},
 			Node: []*pb.NodeProto{
-				{OpType: proto.String("Add"), Input: []string{"state", "slice"}, Output: []string{"next"}},
-				{OpType: proto.String("Mul"), Input: []string{"next", "start"}, Output: []string{"each"}},
+				pb.NewNode("Add", []string{"state", "slice"}, []string{"next"}),
+				pb.NewNode("Mul", []string{"next", "start"}, []string{"each"}),
 			},
-			Output: []*pb.ValueInfoProto{valueInfo(Tensor{Name: "next", Type: ort.Float, Shape: step}), valueInfo(Tensor{Name: "each", Type: ort.Float, Shape: step})},
+			Output: []*pb.ValueInfoProto{pb.NewValue("next", ort.Float, step...), pb.NewValue("each", ort.Float, step...)},
 		}
-		s.node("Scan", []string{"start", "b"}, "last", "c").Attribute = []*pb.AttributeProto{attribute("body", body), attribute("num_scan_inputs", 1)}
+		set(s.node("Scan", []string{"start", "b"}, "last", "c"),
+			pb.NewAttribute("body", body), pb.NewAttribute("num_scan_inputs", 1))
 		s.conv("c", "y")
 		s.output("y", "last")
 	}, "b", []string{"Conv", "Conv ReduceMean", "Scan", "Conv"}},
@@ -87,7 +73,7 @@ var constructs = []struct {
 		s.node("Clip", []string{"a", "", "most"}, "b")
 		s.conv("b", "c")
 		s.constant("scales", ort.Float, []int64{4}, 0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0, 0x40)
-		s.node("Resize", []string{"c", "", "scales"}, "d").Attribute = []*pb.AttributeProto{attribute("mode", "nearest")}
+		set(s.node("Resize", []string{"c", "", "scales"}, "d"), pb.NewAttribute("mode", "nearest"))
 		s.conv("d", "y")
 		s.output("y")
 	}, "a,c", []string{"Conv Clip", "Conv Resize", "Conv"}},
@@ -95,7 +81,7 @@ var constructs = []struct {
 		s.conv(s.input("x", square...), "a")
 		s.node("Gelu", []string{"a"}, "b").Domain = proto.String("com.microsoft")
 		n := s.node("FusedMatMul", []string{"b", "a"}, "c")
-		n.Domain, n.Attribute = proto.String("com.microsoft"), []*pb.AttributeProto{attribute("transB", 1)}
+		n.Domain, n.Attribute = proto.String("com.microsoft"), []*pb.AttributeProto{pb.NewAttribute("transB", 1)}
 		s.conv("c", "y")
 		s.output("y")
 	}, "a,b", []string{"Conv Gelu", "FusedMatMul", "Conv"}},
@@ -109,8 +95,8 @@ var constructs = []struct {
 	}, "", []string{"Conv", "Conv", "Conv", "Conv", "Conv", "Conv", "Conv Sum"}},
 	{"outputs of nodes that nobody reads", func(s *sketch) {
 		s.conv(s.input("x", square...), "a")
-		s.node("Split", []string{"a"}, "b", "unread").Attribute = []*pb.AttributeProto{attribute("axis", 2)}
-		s.node("MaxPool", []string{"b"}, "c", "indices").Attribute = []*pb.AttributeProto{attribute("kernel_shape", []int64{1, 1})}
+		set(s.node("Split", []string{"a"}, "b", "unread"), pb.NewAttribute("axis", 2))
+		set(s.node("MaxPool", []string{"b"}, "c", "indices"), pb.NewAttribute("kernel_shape", []int64{1, 1}))
 		s.conv("c", "y")
 		s.conv("a", "dead")
 		s.output("y")
@@ -135,9 +121,9 @@ var constructs = []struct {
 	}, "a", []string{"Identity Conv", "Conv"}},
 	{"text inside the model", func(s *sketch) {
 		s.conv(s.input("x", square...), "a")
-		s.node("Cast", []string{"a"}, "text").Attribute = []*pb.AttributeProto{attribute("to", int(ort.String))}
+		set(s.node("Cast", []string{"a"}, "text"), pb.NewAttribute("to", int(ort.String)))
 		s.conv("a", "b")
-		s.node("Cast", []string{"text"}, "numbers").Attribute = []*pb.AttributeProto{attribute("to", int(ort.Float))}
+		set(s.node("Cast", []string{"text"}, "numbers"), pb.NewAttribute("to", int(ort.Float)))
 		s.node("Add", []string{"b", "numbers"}, "c")
 		s.conv("c", "y")
 		s.output("y")
@@ -205,7 +191,7 @@ func TestTypesCrossCuts(t *testing.T) {
 			s := &sketch{}
 			s.g.Input = append(s.g.Input, valueInfo(Tensor{Name: "x", Type: kind, Shape: []int64{3, 5}}))
 			s.node("Transpose", []string{"x"}, "a")
-			s.node("Concat", []string{"a", "a"}, "b").Attribute = []*pb.AttributeProto{attribute("axis", 1)}
+			set(s.node("Concat", []string{"a", "a"}, "b"), pb.NewAttribute("axis", 1))
 			s.node("Transpose", []string{"b"}, "y")
 			s.output("y")
 			layers := exact(t, s.parse(t), "cuts:a,b")

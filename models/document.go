@@ -45,8 +45,10 @@ func unmarshal(data []byte, files []*mapping) (*document, error) {
 // with is a model of another graph, made of parts of this one's.
 func (d *document) with(g *pb.GraphProto) *document {
 	return &document{
-		ModelProto: &pb.ModelProto{IrVersion: d.IrVersion, OpsetImport: d.GetOpsetImport(), Functions: d.GetFunctions(), Graph: g},
-		files:      d.files,
+		ModelProto: &pb.ModelProto{
+			IrVersion: d.IrVersion, OpsetImport: d.GetOpsetImport(), Functions: d.GetFunctions(), Graph: g,
+		},
+		files: d.files,
 	}
 }
 
@@ -230,7 +232,7 @@ func (d *document) external(to *dataFile) ([]byte, error) {
 	return marshal(outer.ModelProto)
 }
 
-// writeFile writes the model to a file, with a data file beside it if it
+// writeFile writes the model to a file, with its weights in a second one if it
 // exceeds most bytes.
 func (d *document) writeFile(path string, most int64) error {
 	if d.size() <= most {
@@ -261,7 +263,7 @@ func (d *document) writeFile(path string, most int64) error {
 
 const dataSuffix = ".data"
 
-// dataFile is tensor data beside a model, each different tensor once.
+// dataFile is a model's tensor data, each different tensor once.
 type dataFile struct {
 	location string // file name that models refer to
 	out      *bufio.Writer

@@ -17,7 +17,8 @@ var (
 	// ErrRuntime: ONNX Runtime is not started, or refused the model.
 	ErrRuntime = errors.New("ONNX Runtime failed")
 	// ErrGranularity: a granularity that does not parse or does not fit the model.
-	ErrGranularity = errors.New("valid granularities are op, block, model, auto:DURATION (auto:200us) and cuts:TENSOR,TENSOR")
+	ErrGranularity = errors.New("valid granularities are op, block, model, auto:DURATION (auto:200us) and " +
+		"cuts:TENSOR,TENSOR")
 	// ErrDims: Options.Dims names a dimension that the model does not have.
 	ErrDims = errors.New("only symbolic dimensions of the model's inputs can be given a size")
 	// ErrInput: input data that does not fit the model's inputs.

@@ -45,7 +45,9 @@ func Chain(forms []Form) [][]Form {
 
 // Form is the layer's portable form: plain layouts, standard operators.
 func (l *Layer) Form() Form {
-	return Form{Inputs: l.Inputs, Outputs: l.Outputs, InPlace: notInPlace(len(l.Outputs)), model: l.ONNX, results: l.results}
+	return Form{
+		Inputs: l.Inputs, Outputs: l.Outputs, InPlace: notInPlace(len(l.Outputs)), model: l.ONNX, results: l.results,
+	}
 }
 
 func notInPlace(outputs int) []int { return slices.Repeat([]int{-1}, outputs) }
@@ -385,7 +387,8 @@ func Reorder(from, to Tensor) (Form, error) {
 	n := pb.NewNode("ReorderOutput", []string{from.ID()}, []string{to.ID()})
 	n.Domain = proto.String(domainNCHWc)
 	switch {
-	case from.Name != to.Name || len(from.Shape) != 4 || !slices.Equal(from.Shape, to.Shape) || (from.Block == 0) == (to.Block == 0):
+	case from.Name != to.Name || len(from.Shape) != 4 || !slices.Equal(from.Shape, to.Shape),
+		(from.Block == 0) == (to.Block == 0):
 		return Form{}, fmt.Errorf("reorder: %v and %v are not two layouts of one tensor", from, to)
 	case to.Block > 0:
 		n.OpType = proto.String("ReorderInput")

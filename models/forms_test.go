@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
@@ -91,7 +89,7 @@ func residual(t failer, channels ...int64) *Model {
 }
 
 func pads(n int64) []*pb.AttributeProto {
-	return []*pb.AttributeProto{{Name: proto.String("pads"), Type: pb.AttributeProto_INTS.Enum(), Ints: []int64{n, n, n, n}}}
+	return []*pb.AttributeProto{pb.NewAttribute("pads", []int64{n, n, n, n})}
 }
 
 // Channels that do not fill their last block, and sums in place.

@@ -21,7 +21,7 @@ import (
 	"github.com/terastal/terastal/internal/sequential"
 )
 
-// memory is a figure of /proc in bytes; 0 where there is none.
+// memory is a figure of /proc in bytes; 0 if it is missing.
 func memory(file, field string) int64 {
 	text, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
@@ -61,7 +61,7 @@ func TestModelBeyondTwoGiB(t *testing.T) {
 	for i := range layers {
 		for j := range 64 { // one weight for each of some inputs, on their way to the same outputs
 			at := int64(i*bytesEach) + 4*(int64(j)*columns+int64(j))
-			if _, err := weights.WriteAt(binary.LittleEndian.AppendUint32(nil, math.Float32bits(1.5+float32(j)/8)), at); err != nil {
+			if _, err := weights.WriteAt(ort.Data([]float32{1.5 + float32(j)/8}), at); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -79,24 +79,29 @@ func TestModelBeyondTwoGiB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("loaded: %d MiB resident, %d at most, %d of the heap", memory("/proc/self/status", "VmRSS")>>20, memory("/proc/self/status", "VmHWM")>>20, memory("/proc/self/status", "RssAnon")>>20)
+	status := func(field string) int64 { return memory("/proc/self/status", field) >> 20 }
+	t.Logf("loaded: %d MiB resident, %d at most, %d of the heap", status("VmRSS"), status("VmHWM"), status("RssAnon"))
 	wantOps(t, exact(t, m, "op"), "MatMul", "MatMul", "MatMul")
-	t.Logf("verified: %d MiB resident, %d at most", memory("/proc/self/status", "VmRSS")>>20, memory("/proc/self/status", "VmHWM")>>20)
+	t.Logf("verified: %d MiB resident, %d at most", status("VmRSS"), status("VmHWM"))
 
 	if _, err := m.ONNX(); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "WriteFile") {
 		t.Errorf("the whole model as bytes: got %v, want an error that names WriteFile", err)
 	}
 	g, _ := ParseGranularity("model")
-	if _, err := m.Split(g); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "layer 0") || !strings.Contains(err.Error(), "2 GiB") {
+	_, err = m.Split(g)
+	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "layer 0") ||
+		!strings.Contains(err.Error(), "2 GiB") {
 		t.Errorf("one layer beyond 2 GiB: got %v", err)
 	}
 }
 
 // external is a tensor of floats in another file.
 func (s *sketch) external(name, location string, offset int64, dims ...int64) string {
-	t := &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(1), Dims: dims, DataLocation: pb.TensorProto_EXTERNAL.Enum()}
+	t := pb.NewTensor(name, ort.Float, nil, dims...)
+	t.DataLocation = pb.TensorProto_EXTERNAL.Enum()
 	for _, e := range [][2]string{{"location", location}, {"offset", fmt.Sprint(offset)}} {
-		t.ExternalData = append(t.ExternalData, &pb.StringStringEntryProto{Key: proto.String(e[0]), Value: proto.String(e[1])})
+		entry := &pb.StringStringEntryProto{Key: proto.String(e[0]), Value: proto.String(e[1])}
+		t.ExternalData = append(t.ExternalData, entry)
 	}
 	s.g.Initializer = append(s.g.Initializer, t)
 	return name

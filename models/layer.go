@@ -11,8 +11,8 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
-// Layer is a run of a model's nodes that executes as one unit: a valid ONNX
-// model of its own whose boundary tensors keep the names they have in the
+// Layer is a run of a model's nodes that executes as one unit: itself a valid
+// ONNX model, whose boundary tensors keep the names they have in the whole
 // model. Running the layers in order, each reading what earlier ones (or the
 // request) stored under those names, computes the whole model.
 type Layer struct {

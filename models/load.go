@@ -84,8 +84,8 @@ func (m *Model) ONNX() ([]byte, error) {
 }
 
 // WriteFile writes the whole model, as ONNX gives it, to a file. One that
-// exceeds the 2 GiB of a protobuf gets its weights in a second file beside it,
-// called path.data. Both are replaced atomically, the model last.
+// exceeds the 2 GiB of a protobuf gets its weights in a second file, called
+// path.data. Both are replaced atomically, the model last.
 func (m *Model) WriteFile(path string) error {
 	if err := m.whole.writeFile(path, maxProtobufSize); err != nil {
 		return fmt.Errorf("model %s: writing %s: %w", m.source, path, err)
@@ -130,7 +130,8 @@ func mapModelFile(path string) (*mapping, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("model %s: not a file; name the .onnx file itself", path)
 	case info.Size() > maxProtobufSize:
-		return nil, fail(ErrUnsupported, path, "the file is larger than 2 GiB, the limit of its format; store the weights as external data")
+		return nil, fail(ErrUnsupported, path, "the file is larger than 2 GiB, the limit of its format; store the weights "+
+			"as external data")
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -205,32 +206,32 @@ func marshal(m *pb.ModelProto) ([]byte, error) {
 // allTensors visits every stored tensor: initialisers and attributes, in
 // subgraphs and functions too.
 func allTensors(m *pb.ModelProto, visit func(*pb.TensorProto)) {
-	var graph func(*pb.GraphProto)
-	node := func(n *pb.NodeProto) {
-		for _, a := range n.GetAttribute() {
-			if a.GetT() != nil {
-				visit(a.GetT())
-			}
-			for _, t := range a.GetTensors() {
-				visit(t)
-			}
-		}
-		subgraphs(n, graph)
-	}
-	graph = func(g *pb.GraphProto) {
+	stored := func(g *pb.GraphProto) {
 		for _, t := range g.GetInitializer() {
 			visit(t)
 		}
-		for _, n := range g.GetNode() {
-			node(n)
-		}
 	}
-	graph(m.GetGraph())
+	node := func(n *pb.NodeProto) {
+		for _, a := range n.GetAttribute() {
+			for _, t := range tensorsOf(a) {
+				visit(t)
+			}
+		}
+		subgraphs(n, stored)
+	}
+	stored(m.GetGraph())
+	walkNodes(m.GetGraph().GetNode(), node)
 	for _, f := range m.GetFunctions() {
-		for _, n := range f.GetNode() {
-			node(n)
-		}
+		walkNodes(f.GetNode(), node)
 	}
+}
+
+// tensorsOf lists the tensors of an attribute.
+func tensorsOf(a *pb.AttributeProto) []*pb.TensorProto {
+	if a.GetT() == nil {
+		return a.GetTensors()
+	}
+	return append([]*pb.TensorProto{a.GetT()}, a.GetTensors()...)
 }
 
 // inlineExternal maps the external tensor data in folder, and makes each
@@ -314,7 +315,8 @@ func readExternal(folder *os.Root, files map[string]*externalFile, t *pb.TensorP
 		}
 		v, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || v < 0 || (key == "length" && v != *into) {
-			return nil, fmt.Errorf("%s %s in file %s does not fit the shape %v", key, quote(text), quote(location), head(t.GetDims()))
+			return nil, fmt.Errorf("%s %s in file %s does not fit the shape %v",
+				key, quote(text), quote(location), head(t.GetDims()))
 		}
 		*into = v
 	}
@@ -369,7 +371,8 @@ func bind(name string, m *pb.ModelProto, dims map[string]int64) ([]Tensor, []str
 	}
 	for d := range dims {
 		if _, has := bound[d]; !has {
-			return nil, nil, fail(ErrDims, name, "no input has a dimension called %s; there are %q", quote(d), slices.Sorted(maps.Keys(bound)))
+			return nil, nil, fail(ErrDims, name, "no input has a dimension called %s; there are %q",
+				quote(d), slices.Sorted(maps.Keys(bound)))
 		}
 	}
 	// What outputs and inner values declare in terms of the same names follows.
@@ -396,15 +399,18 @@ func bindInput(model string, v *pb.ValueInfoProto, dims, bound map[string]int64)
 	tensor := v.GetType().GetTensorType()
 	switch {
 	case tensor == nil:
-		return Tensor{}, fail(ErrUnsupported, model, "%s is not a tensor; sequences, maps and optionals cannot be moved between layers", what)
+		return Tensor{}, fail(ErrUnsupported, model, "%s is not a tensor; sequences, maps and optionals cannot be moved "+
+			"between layers", what)
 	case tensor.GetElemType() == int32(pb.TensorProto_STRING):
-		return Tensor{}, fail(ErrUnsupported, model, "%s holds strings, which accelerators cannot exchange; move the text processing out of the model", what)
+		return Tensor{}, fail(ErrUnsupported, model, "%s holds strings, which accelerators cannot exchange; move the text "+
+			"processing out of the model", what)
 	case tensor.GetShape() == nil:
 		return Tensor{}, fail(ErrUnsupported, model, "%s declares no shape; export the model with one", what)
 	}
 	bits, ok := elementBits(tensor.GetElemType())
 	if !ok || bits < 8 {
-		return Tensor{}, fail(ErrUnsupported, model, "%s has element type %d, which cannot be an input", what, tensor.GetElemType())
+		return Tensor{}, fail(ErrUnsupported, model, "%s has element type %d, which cannot be an input",
+			what, tensor.GetElemType())
 	}
 	in := Tensor{Name: v.GetName(), Type: DataType(tensor.GetElemType()), Shape: []int64{}}
 	for i, d := range tensor.GetShape().GetDim() {
@@ -429,7 +435,8 @@ func bindInput(model string, v *pb.ValueInfoProto, dims, bound map[string]int64)
 	}
 	n, ok := elements(in.Shape)
 	if !ok || n > maxTensorBytes*8/bits {
-		return Tensor{}, fail(ErrUnsupported, model, "%s has shape %v, more than %d GiB; bind smaller dimensions", what, head(in.Shape), maxTensorBytes>>30)
+		return Tensor{}, fail(ErrUnsupported, model, "%s has shape %v, more than %d GiB; bind smaller dimensions",
+			what, head(in.Shape), maxTensorBytes>>30)
 	}
 	return in, nil
 }

@@ -69,7 +69,7 @@ func (m *mapping) forget() {
 	}
 }
 
-// mapCopy puts data into a file of its own that no one else can reach, and maps it.
+// mapCopy puts data into a file that nobody else can reach, and maps it.
 func mapCopy(data []byte) (*mapping, error) {
 	f, err := os.CreateTemp("", "terastal-model-")
 	if err != nil {

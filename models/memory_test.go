@@ -18,8 +18,8 @@ import (
 const sideVariable = "TERASTAL_TEST_MEMORY"
 
 // The sessions and buffers of a chain of layers take hardly more memory than
-// those of the whole model. Each side is measured in a process of its own,
-// after what loading needed is freed.
+// those of the whole model. A process measures each side, after what loading
+// needed is freed.
 func TestChainMemory(t *testing.T) {
 	if side := os.Getenv(sideVariable); side != "" {
 		printResident(t, side)
@@ -44,7 +44,8 @@ func resident(t *testing.T, side string) int64 {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestChainMemory$", "-test.v")
 	// What ONNX Runtime frees while it loads shall not stay in malloc's lists.
-	cmd.Env = append(os.Environ(), sideVariable+"="+side, "MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=65536", "MALLOC_TRIM_THRESHOLD_=65536")
+	cmd.Env = append(os.Environ(), sideVariable+"="+side,
+		"MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=65536", "MALLOC_TRIM_THRESHOLD_=65536")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -36,7 +36,7 @@ func choice(before, products int) *sketch {
 		}
 		body.g.Name = proto.String(branch)
 		body.g.Output = []*pb.ValueInfoProto{valueInfo(Tensor{Name: inner, Type: 1, Shape: []int64{1, 4, 6, 6}})}
-		bodies = append(bodies, &pb.AttributeProto{Name: proto.String(branch), Type: pb.AttributeProto_GRAPH.Enum(), G: &body.g})
+		bodies = append(bodies, pb.NewAttribute(branch, &body.g))
 	}
 	s.node("If", []string{"which"}, "y").Attribute = bodies
 	s.output("y")
@@ -49,7 +49,8 @@ func TestOneControlFlowNodeIsNoted(t *testing.T) {
 		before, products, layers int
 		says                     string
 	}{
-		{0, 3, 1, `the whole model is one If, node "n0" ("If"): it stays one layer; the parameters in its bodies are counted, their MACs are not`},
+		{0, 3, 1, `the whole model is one If, node "n0" ("If"): it stays one layer; ` +
+			`the parameters in its bodies are counted, their MACs are not`},
 		{1, 8, 2, "nearly the whole model is one If"},
 		{3, 2, 4, ""},
 	} {

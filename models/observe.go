@@ -48,9 +48,11 @@ func (m *Model) observe() error {
 		t, ok := m.tensors[v.GetName()]
 		switch {
 		case !ok || t.Type.Size() == 0:
-			return fail(ErrUnsupported, m.source, "output %s is not a tensor of numbers; cut the model before it", quote(v.GetName()))
+			return fail(ErrUnsupported, m.source, "output %s is not a tensor of numbers; cut the model before it",
+				quote(v.GetName()))
 		case !m.fixed[v.GetName()]:
-			return fail(ErrUnsupported, m.source, "output %s changes its shape with the values of the input; cut the model before the node that selects (NonMaxSuppression, NonZero)", quote(v.GetName()))
+			return fail(ErrUnsupported, m.source, "output %s changes its shape with the values of the input; cut the model "+
+				"before the node that selects (NonMaxSuppression, NonZero)", quote(v.GetName()))
 		}
 		m.outputs = append(m.outputs, t)
 	}
@@ -136,7 +138,8 @@ func (m *Model) observeValues(names []string, trials [][][]byte) error {
 	if runs == 0 {
 		hint := ""
 		if len(m.assumed) > 0 {
-			hint = fmt.Sprintf(" (dimensions taken as 1: %s; give those that must be larger their size)", strings.Join(m.assumed, ", "))
+			hint = fmt.Sprintf(" (dimensions taken as 1: %s; give those that must be larger their size)",
+				strings.Join(m.assumed, ", "))
 		}
 		return fail(ErrRuntime, m.source, "it runs neither on zeros nor on random inputs%s: %w", hint, err)
 	}
@@ -148,13 +151,7 @@ func (m *Model) observeValues(names []string, trials [][][]byte) error {
 func runOnce(s *ort.Session, inputs []Tensor, data [][]byte, outputs int) ([]ort.Value, error) {
 	in := make([]ort.Value, 0, len(inputs))
 	defer func() { destroy(in) }()
-	if len(data) != len(inputs) {
-		return nil, fmt.Errorf("%d inputs given, the model takes %d: %w", len(data), len(inputs), ErrInput)
-	}
 	for i, t := range inputs {
-		if int64(len(data[i])) != t.Bytes() {
-			return nil, fmt.Errorf("input %s takes %d bytes, got %d: %w", t, t.Bytes(), len(data[i]), ErrInput)
-		}
 		v, err := ort.NewTensor(t.Type, t.Shape, data[i])
 		if err != nil {
 			return nil, err

@@ -56,7 +56,8 @@ func (m *Model) Note() string {
 	if len(nodes) > 1 {
 		share = "nearly the whole model"
 	}
-	return fmt.Sprintf("%s is one %s, %s: it stays one layer; the parameters in its bodies are counted, their MACs are not", share, in.GetOpType(), nodeName(in))
+	return fmt.Sprintf("%s is one %s, %s: it stays one layer; the parameters in its bodies are counted, their MACs are "+
+		"not", share, in.GetOpType(), nodeName(in))
 }
 
 // parameters counts the weights of a graph and its subgraphs, as Model.Parameters documents.

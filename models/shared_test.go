@@ -12,7 +12,7 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// sharedModels are the real networks beside the repository, where there are any.
+// sharedModels are the real networks next to the repository, if it has any.
 func sharedModels(t *testing.T) []string {
 	folder := os.Getenv("TERASTAL_SHARED")
 	if folder == "" {

@@ -21,8 +21,9 @@ func (m *Model) simplify() error {
 	if err != nil {
 		return err
 	}
-	if n := foreign(simple.ModelProto, domainsOf(m.whole.ModelProto)); n != nil {
-		return fail(ErrUnsupported, m.source, "%s came out of basic optimisation in domain %s, which only ONNX Runtime's CPU provider runs", nodeName(n), quote(n.GetDomain()))
+	if n := foreign(simple.ModelProto, m.whole.ModelProto); n != nil {
+		return fail(ErrUnsupported, m.source, "%s came out of basic optimisation in domain %s, which only ONNX Runtime's "+
+			"CPU provider runs", nodeName(n), quote(n.GetDomain()))
 	}
 	if err := check(m.source+" (simplified)", simple.ModelProto); err != nil {
 		return err
@@ -36,21 +37,14 @@ func (m *Model) simplify() error {
 	return nil
 }
 
-// domainsOf is the set of operator domains that a model's nodes use, and the
-// standard one.
-func domainsOf(m *pb.ModelProto) map[string]bool {
-	used := map[string]bool{"": true}
-	note := func(n *pb.NodeProto) { used[canonicalDomain(n.GetDomain())] = true }
-	walkNodes(m.GetGraph().GetNode(), note)
-	for _, f := range m.GetFunctions() {
+// foreign finds a node in a domain that no node of the given model is in.
+func foreign(simple, given *pb.ModelProto) (found *pb.NodeProto) {
+	known := map[string]bool{"": true}
+	note := func(n *pb.NodeProto) { known[canonicalDomain(n.GetDomain())] = true }
+	walkNodes(given.GetGraph().GetNode(), note)
+	for _, f := range given.GetFunctions() {
 		walkNodes(f.GetNode(), note)
 	}
-	return used
-}
-
-// foreign finds a node in a domain that is not known.
-func foreign(simple *pb.ModelProto, known map[string]bool) *pb.NodeProto {
-	var found *pb.NodeProto
 	walkNodes(simple.GetGraph().GetNode(), func(n *pb.NodeProto) {
 		if !known[canonicalDomain(n.GetDomain())] {
 			found = n

@@ -54,7 +54,8 @@ func ParseGranularity(s string) (Granularity, error) {
 		for field := range strings.SplitSeq(argument, ",") {
 			n, err := strconv.Atoi(field)
 			if err != nil || n < 1 || len(g.nodes) > 0 && n <= g.nodes[len(g.nodes)-1] {
-				return Granularity{}, fmt.Errorf("granularity %q: %q is not a rising list of whole numbers from 1: %w", s, argument, ErrGranularity)
+				return Granularity{}, fmt.Errorf("granularity %q: %q is not a rising list of whole numbers from 1: %w",
+					s, argument, ErrGranularity)
 			}
 			g.nodes = append(g.nodes, n)
 		}
@@ -252,11 +253,14 @@ func (c *cutter) after(values []string) ([]int, error) {
 		i, ok := c.born[v]
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("model %s: no node produces tensor %s after simplification; `terastal models inspect` lists the tensors between layers: %w", c.model.source, quote(v), ErrGranularity)
+			return nil, fmt.Errorf("model %s: no node produces tensor %s after simplification; `terastal models inspect` "+
+				"lists the tensors between layers: %w", c.model.source, quote(v), ErrGranularity)
 		case i+1 >= len(c.nodes):
-			return nil, fmt.Errorf("model %s: tensor %s comes out of the last node, nothing is left after it: %w", c.model.source, quote(v), ErrGranularity)
+			return nil, fmt.Errorf("model %s: tensor %s comes out of the last node, nothing is left after it: %w",
+				c.model.source, quote(v), ErrGranularity)
 		case c.blocked[i+1] > 0:
-			return nil, fmt.Errorf("model %s: cannot cut after tensor %s: a quantised operator would be torn apart, or a value alive there holds no numbers or has a data-dependent shape: %w", c.model.source, quote(v), ErrGranularity)
+			return nil, fmt.Errorf("model %s: cannot cut after tensor %s: a quantised operator would be torn apart, or a "+
+				"value alive there holds no numbers or has a data-dependent shape: %w", c.model.source, quote(v), ErrGranularity)
 		}
 		at[i+1] = true
 	}
@@ -268,7 +272,8 @@ func (c *cutter) after(values []string) ([]int, error) {
 func (m *Model) layers(cuts []int) ([]Layer, error) {
 	g := m.graph.GetGraph()
 	if len(g.GetNode()) == 0 {
-		return nil, fail(ErrUnsupported, m.source, "all outputs are inputs passed through unchanged, so there is nothing to run")
+		return nil, fail(ErrUnsupported, m.source, "all outputs are inputs passed through unchanged, so there is nothing "+
+			"to run")
 	}
 	stored := storedNames(g)
 	var runs [][]*pb.NodeProto

@@ -1,10 +1,8 @@
 package models
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 )
 
@@ -24,7 +23,7 @@ type sketch struct {
 }
 
 func (s *sketch) input(name string, shape ...int64) string {
-	s.g.Input = append(s.g.Input, valueInfo(Tensor{Name: name, Type: 1, Shape: shape}))
+	s.g.Input = append(s.g.Input, pb.NewValue(name, ort.Float, shape...))
 	return name
 }
 
@@ -35,25 +34,24 @@ func (s *sketch) output(names ...string) {
 }
 
 func (s *sketch) floats(values []float32, dims ...int64) string {
-	raw := make([]byte, 4*len(values))
-	for i, v := range values {
-		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(v))
-	}
-	return s.raw(raw, dims...)
+	return s.raw(ort.Data(values), dims...)
 }
 
 // raw is floats of values that are little-endian bytes already.
 func (s *sketch) raw(raw []byte, dims ...int64) string {
 	name := fmt.Sprintf("w%d", len(s.g.Initializer))
-	s.g.Initializer = append(s.g.Initializer, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(1), Dims: dims, RawData: raw})
+	s.g.Initializer = append(s.g.Initializer, pb.NewTensor(name, ort.Float, raw, dims...))
 	return name
 }
 
 func (s *sketch) node(op string, inputs []string, outputs ...string) *pb.NodeProto {
-	n := &pb.NodeProto{OpType: proto.String(op), Name: proto.String("n" + fmt.Sprint(len(s.g.Node))), Input: inputs, Output: outputs}
+	n := pb.NewNode(op, inputs, outputs)
+	n.Name = proto.String("n" + fmt.Sprint(len(s.g.Node)))
 	s.g.Node = append(s.g.Node, n)
 	return n
 }
+
+func set(n *pb.NodeProto, attributes ...*pb.AttributeProto) { n.Attribute = attributes }
 
 // conv is a 1x1 convolution from 4 channels to 4.
 func (s *sketch) conv(in, out string) {
@@ -66,9 +64,7 @@ func (s *sketch) conv(in, out string) {
 
 func (s *sketch) bytes(t failer) []byte {
 	s.g.Name = proto.String("sketch")
-	data, err := marshal(&pb.ModelProto{
-		IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}, Graph: &s.g,
-	})
+	data, err := marshal(pb.NewModel(&s.g, 17))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +172,7 @@ func TestQuantizedOperatorsStayWhole(t *testing.T) {
 	s.g.Initializer = append(s.g.Initializer,
 		&pb.TensorProto{Name: proto.String("zero"), DataType: proto.Int32(2), RawData: []byte{128}},
 		&pb.TensorProto{Name: proto.String("zero8"), DataType: proto.Int32(3), RawData: []byte{0}},
-		&pb.TensorProto{Name: proto.String("q8"), DataType: proto.Int32(3), Dims: []int64{4, 4, 1, 1}, RawData: []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}})
+		pb.NewTensor("q8", ort.Int8, []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, 4, 4, 1, 1))
 	in := s.input("x", 1, 4, 6, 6)
 	for i := range 2 {
 		n := fmt.Sprint(i)
@@ -207,21 +203,18 @@ func TestSubgraphCapturesBecomeInputs(t *testing.T) {
 	orttest.Start(t)
 	s := &sketch{}
 	s.input("x", 1, 4, 6, 6)
-	s.g.Input = append(s.g.Input, valueInfo(Tensor{Name: "which", Type: 9}))
+	s.g.Input = append(s.g.Input, pb.NewValue("which", ort.Bool))
 	s.conv("x", "a")
 	s.conv("a", "b")
 	branch := func(op string, operands ...string) *pb.GraphProto {
 		return &pb.GraphProto{
 			Name:   proto.String(op),
-			Node:   []*pb.NodeProto{{OpType: proto.String(op), Input: operands, Output: []string{"result" + op}}},
-			Output: []*pb.ValueInfoProto{{Name: proto.String("result" + op), Type: valueInfo(Tensor{Type: 1, Shape: []int64{1, 4, 6, 6}}).Type}},
+			Node:   []*pb.NodeProto{pb.NewNode(op, operands, []string{"result" + op})},
+			Output: []*pb.ValueInfoProto{pb.NewValue("result"+op, ort.Float, square...)},
 		}
 	}
-	n := s.node("If", []string{"which"}, "c")
-	n.Attribute = []*pb.AttributeProto{
-		{Name: proto.String("then_branch"), Type: pb.AttributeProto_GRAPH.Enum(), G: branch("Add", "a", "b")},
-		{Name: proto.String("else_branch"), Type: pb.AttributeProto_GRAPH.Enum(), G: branch("Mul", "a", "x")},
-	}
+	set(s.node("If", []string{"which"}, "c"), pb.NewAttribute("then_branch", branch("Add", "a", "b")),
+		pb.NewAttribute("else_branch", branch("Mul", "a", "x")))
 	s.conv("c", "y")
 	s.output("y")
 	layers := exact(t, s.parse(t), "op")
@@ -238,7 +231,7 @@ func TestFoldedOutputAndDataDependentShapes(t *testing.T) {
 	s.node("NonZero", []string{"a"}, "where") // shape depends on the data
 	s.node("Relu", []string{"a"}, "r")
 	s.conv("r", "b")
-	s.node("Cast", []string{"where"}, "wheref").Attribute = []*pb.AttributeProto{{Name: proto.String("to"), Type: pb.AttributeProto_INT.Enum(), I: proto.Int64(1)}}
+	set(s.node("Cast", []string{"where"}, "wheref"), pb.NewAttribute("to", 1))
 	s.node("ReduceSum", []string{"wheref"}, "sum")
 	s.node("Mul", []string{"b", "sum"}, "c")
 	s.conv("c", "y")
@@ -425,7 +418,8 @@ func TestDimensionsAreBound(t *testing.T) {
 	if m.MACs() != 3*4*6*4 {
 		t.Errorf("%d MACs, want %d", m.MACs(), 3*4*6*4)
 	}
-	if _, err := Parse("sketch", s.bytes(t), Options{Dims: map[string]int64{"bach": 3}}); !errors.Is(err, ErrDims) || !strings.Contains(err.Error(), `"bach"`) {
+	_, err = Parse("sketch", s.bytes(t), Options{Dims: map[string]int64{"bach": 3}})
+	if !errors.Is(err, ErrDims) || !strings.Contains(err.Error(), `"bach"`) {
 		t.Errorf("an unknown dimension: got %v", err)
 	}
 }
@@ -461,7 +455,8 @@ func TestExternalDataStaysInTheFolder(t *testing.T) {
 		w.RawData, w.DataLocation = nil, pb.TensorProto_EXTERNAL.Enum()
 		for key, value := range map[string]string{"location": test.location, "offset": test.offset, "length": test.length} {
 			if value != "" {
-				w.ExternalData = append(w.ExternalData, &pb.StringStringEntryProto{Key: proto.String(key), Value: proto.String(value)})
+				entry := &pb.StringStringEntryProto{Key: proto.String(key), Value: proto.String(value)}
+				w.ExternalData = append(w.ExternalData, entry)
 			}
 		}
 		file := filepath.Join(folder, "m.onnx")
@@ -487,20 +482,16 @@ func TestFunctionsAreInlined(t *testing.T) {
 	s.node("Twice", []string{"a"}, "b").Domain = proto.String("test")
 	s.conv("b", "y")
 	s.output("y")
-	standard := &pb.OperatorSetIdProto{Version: proto.Int64(17)}
-	data, err := marshal(&pb.ModelProto{
-		IrVersion:   proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{standard, {Domain: proto.String("test"), Version: proto.Int64(1)}},
-		Graph:       &s.g,
-		Functions: []*pb.FunctionProto{{
-			Name: proto.String("Twice"), Domain: proto.String("test"), Input: []string{"p"}, Output: []string{"q"},
-			OpsetImport: []*pb.OperatorSetIdProto{standard},
-			Node: []*pb.NodeProto{
-				{OpType: proto.String("Add"), Input: []string{"p", "p"}, Output: []string{"r"}},
-				{OpType: proto.String("Relu"), Input: []string{"r"}, Output: []string{"q"}},
-			},
-		}},
-	})
+	twice := pb.NewModel(&s.g, 17, &pb.OperatorSetIdProto{Domain: proto.String("test"), Version: proto.Int64(1)})
+	twice.Functions = []*pb.FunctionProto{{
+		Name: proto.String("Twice"), Domain: proto.String("test"), Input: []string{"p"}, Output: []string{"q"},
+		OpsetImport: twice.OpsetImport[:1],
+		Node: []*pb.NodeProto{
+			pb.NewNode("Add", []string{"p", "p"}, []string{"r"}),
+			pb.NewNode("Relu", []string{"r"}, []string{"q"}),
+		},
+	}}
+	data, err := marshal(twice)
 	if err != nil {
 		t.Fatal(err)
 	}

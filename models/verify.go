@@ -190,7 +190,11 @@ func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*
 			open := func(inputs, outputs []string, c ort.Config) (*ort.Session, error) {
 				return ort.NewSession(data, inputs, outputs, c)
 			}
-			err = c.add(fmt.Sprintf("layer %d (%s)", i, layers[i].Name), open, f.Inputs, f.Outputs, f.optimization(optimization))
+			level := optimization
+			if f.Optimized {
+				level = "none"
+			}
+			err = c.add(fmt.Sprintf("layer %d (%s)", i, layers[i].Name), open, f.Inputs, f.Outputs, level)
 		}
 		if err != nil {
 			c.close()
@@ -198,15 +202,6 @@ func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*
 		}
 	}
 	return c, nil
-}
-
-// optimization is the level at which the form is to be loaded by who loads
-// portable forms at the given one.
-func (f *Form) optimization(given string) string {
-	if f.Optimized {
-		return "none"
-	}
-	return given
 }
 
 // emptyChain holds the model's inputs and the given buffers, and runs nothing yet.
@@ -246,7 +241,8 @@ func (c *chain) add(what string, open opener, inputs, outputs []Tensor, optimiza
 		}
 	}
 	var err error
-	s.session, err = open(names(inputs), names(outputs), ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1})
+	config := ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1}
+	s.session, err = open(names(inputs), names(outputs), config)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

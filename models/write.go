@@ -13,25 +13,22 @@ const layerWeights = "weights.bin"
 
 // WriteLayers writes layers to a folder, which is made if need be, as
 // 000.onnx, 001.onnx, ..., and returns these paths. Tensors of 1 KiB and more
-// lie beside them in weights.bin, each different one once and starting at a
-// multiple of 4096 bytes; the layers refer to it as ONNX external data. Every
-// file is replaced atomically, weights.bin first. A folder that holds more
+// are in weights.bin, each different one once and at a multiple of 4096 bytes;
+// the layers refer to it as ONNX external data. Every file is replaced
+// atomically, weights.bin first. A folder that holds more
 // layers of an earlier split is refused: their weights would be replaced.
-func WriteLayers(folder string, layers []Layer) ([]string, error) {
-	files, err := writeLayers(folder, layers)
-	if err != nil {
-		return nil, fmt.Errorf("writing layers: %w", err)
-	}
-	return files, nil
-}
-
-func writeLayers(folder string, layers []Layer) ([]string, error) {
+func WriteLayers(folder string, layers []Layer) (files []string, err error) {
+	defer func() {
+		if err != nil {
+			files, err = nil, fmt.Errorf("writing layers: %w", err)
+		}
+	}()
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, err
 	}
 	path := func(i int) string { return filepath.Join(folder, fmt.Sprintf("%03d.onnx", i)) }
-	if old := path(len(layers)); exists(old) {
-		return nil, fmt.Errorf("%s is a layer of another split; remove it or choose another folder", old)
+	if _, err := os.Lstat(path(len(layers))); err == nil {
+		return nil, fmt.Errorf("%s is a layer of another split; remove it or choose another folder", path(len(layers)))
 	}
 	weights, err := renameio.NewPendingFile(filepath.Join(folder, layerWeights), renameio.WithPermissions(0o644))
 	if err != nil {
@@ -53,17 +50,11 @@ func writeLayers(folder string, layers []Layer) ([]string, error) {
 			return nil, err
 		}
 	}
-	files := make([]string, len(layers))
 	for i := range layers {
-		files[i] = path(i)
-		if err := renameio.WriteFile(files[i], onnx[i], 0o644); err != nil {
+		files = append(files, path(i))
+		if err := renameio.WriteFile(path(i), onnx[i], 0o644); err != nil {
 			return nil, err
 		}
 	}
 	return files, nil
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

@@ -85,7 +85,8 @@ func TestWrittenLayersShareWeights(t *testing.T) {
 	if again, err := WriteLayers(folder, layers); err != nil || !slices.Equal(again, files) {
 		t.Errorf("writing again: %v", err)
 	}
-	if _, err := WriteLayers(folder, layers[:2]); err == nil || !strings.Contains(err.Error(), "002.onnx is a layer of another split") {
+	_, err = WriteLayers(folder, layers[:2])
+	if err == nil || !strings.Contains(err.Error(), "002.onnx is a layer of another split") {
 		t.Errorf("fewer layers over more: got %v", err)
 	}
 }

@@ -118,7 +118,8 @@ func BenchmarkResNet50(b *testing.B) {
 		b.ReportMetric(50*(ps[0].Noise.Median+ps[1].Noise.Median), "%-noise")
 		b.ReportMetric(0, "ns/op")
 		for _, x := range ps[0].Interference {
-			b.Logf("%s next to %s: %+.1f %% (quartiles of layers %+.1f to %+.1f)", twoCores[x.Accelerator].Name, twoCores[x.Busy].Name, 100*x.Slowdown, 100*x.Q1, 100*x.Q3)
+			b.Logf("%s next to %s: %+.1f %% (quartiles of layers %+.1f to %+.1f)", twoCores[x.Accelerator].Name,
+				twoCores[x.Busy].Name, 100*x.Slowdown, 100*x.Q1, 100*x.Q3)
 		}
 		for _, x := range ps[0].Dispatches {
 			b.Logf("dispatch on %s: p50 %v p99 %v", twoCores[x.Accelerator].Name, x.P50, x.P99)

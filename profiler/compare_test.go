@@ -19,11 +19,13 @@ import (
 // synthetic is a profile of one model of layers on two accelerators, "a" and "b". sample gives the time of each of n
 // samples.
 func synthetic(layers, n int, sample func(layer, acc int) float64) *profiler.Profile {
-	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", Host: profiler.Host{OS: "linux", Arch: "amd64", CPU: "test", LogicalCores: 2, AllowedCores: []int{0, 1}},
+	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", Host: profiler.Host{OS: "linux", Arch: "amd64", CPU: "test",
+		LogicalCores: 2, AllowedCores: []int{0, 1}},
 		ORT: "1.29.0", Accelerators: []runtime.Spec{{Name: "a"}, {Name: "b", Optimization: "basic", Threads: 2}}}
 	m := profiler.Model{Name: "net", SHA256: "0123456789abcdef", Granularity: "op"}
 	for l := range layers {
-		m.Layers = append(m.Layers, profiler.Layer{Name: "/block/conv" + string(rune('a'+l)), SHA256: "x", Ops: []string{"Conv", "Relu"}, Shape: "1x8x7x7",
+		m.Layers = append(m.Layers, profiler.Layer{Name: "/block/conv" + string(rune('a'+l)), SHA256: "x",
+			Ops: []string{"Conv", "Relu"}, Shape: "1x8x7x7",
 			MACs: 1000 * int64(l), Parameters: 7, Implementations: []string{"original"}})
 		for k := range 2 {
 			var ts []time.Duration
@@ -33,7 +35,8 @@ func synthetic(layers, n int, sample func(layer, acc int) float64) *profiler.Pro
 			sorted := stats.Sorted(ts)
 			low, high := stats.MedianCI(sorted)
 			at := func(q float64) time.Duration { return stats.Quantile(sorted, q) }
-			p.Cells = append(p.Cells, profiler.Cell{Layer: l, Accelerator: k, N: n, Min: sorted[0], Mean: at(.5), P50: at(.5), P90: at(.9), P95: at(.95), P99: at(.99),
+			p.Cells = append(p.Cells, profiler.Cell{Layer: l, Accelerator: k, N: n, Min: sorted[0], Mean: at(.5), P50: at(.5),
+				P90: at(.9), P95: at(.95), P99: at(.99),
 				Low: low, High: high, Samples: ts})
 		}
 	}
@@ -57,7 +60,8 @@ func TestCompareSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Summary != (profiler.Agreement{Cells: 48}) || len(c.Differences) != 0 || len(c.Accelerators) != 2 || math.Abs(c.Accelerators[1].All.Change) > 1e-12 {
+	if c.Summary != (profiler.Agreement{Cells: 48}) || len(c.Differences) != 0 || len(c.Accelerators) != 2 ||
+		math.Abs(c.Accelerators[1].All.Change) > 1e-12 {
 		t.Errorf("with itself: %+v", c)
 	}
 	c, err = profiler.Compare(a, synthetic(24, 64, noisy(2, flat)))
@@ -91,13 +95,15 @@ func TestCompareChange(t *testing.T) {
 		for _, acc := range c.Accelerators {
 			for l, x := range acc.Cells {
 				changed := acc.Accelerator == "b" && l == 3
-				if x.Significant != changed || math.Abs(x.Change-map[bool]float64{true: 0.25}[changed]) > 0.01 || (x.P != nil) != samples {
+				if x.Significant != changed || math.Abs(x.Change-map[bool]float64{true: 0.25}[changed]) > 0.01 ||
+					(x.P != nil) != samples {
 					t.Errorf("samples %v, accelerator %s, layer %d: %+v", samples, acc.Accelerator, l, x)
 				}
 			}
 		}
 		g := c.Accelerators[1].All
-		if want := math.Pow(1.25, 0.2) - 1; math.Abs(g.Change-want) > 0.002 || g.FasterA != 1 || g.FasterB != 0 || g.Cells != 5 {
+		if want := math.Pow(1.25, 0.2) - 1; math.Abs(g.Change-want) > 0.002 || g.FasterA != 1 || g.FasterB != 0 ||
+			g.Cells != 5 {
 			t.Errorf("geomean %+v, want a change of %v", g, want)
 		}
 		if math.Abs(c.Summary.Beyond-0.1) > 1e-9 {
@@ -116,12 +122,14 @@ func TestCompareAccelerators(t *testing.T) {
 	if c.A != "b" || len(c.Accelerators) != 1 || c.Accelerators[0].Accelerator != "b against a" {
 		t.Fatalf("%+v", c)
 	}
-	if d := cmp.Diff([]profiler.Difference{{What: "settings", A: "cpu, optimization basic, threads 2", B: "cpu, optimization all, threads 1"}}, c.Differences); d != "" {
+	if d := cmp.Diff([]profiler.Difference{{What: "settings", A: "cpu, optimization basic, threads 2",
+		B: "cpu, optimization all, threads 1"}}, c.Differences); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 	g := c.Accelerators[0].Models[0]
 	near := func(d time.Duration, ms float64) bool { return math.Abs(d.Seconds()*1e3-ms) < 0.1 }
-	if g.FasterA != 2 || g.FasterB != 2 || !near(g.SumA, 6) || !near(g.SumB, 6) || !near(g.SumBest, 4) || c.Accelerators[0].Cells[0].Change > -0.4 {
+	if g.FasterA != 2 || g.FasterB != 2 || !near(g.SumA, 6) || !near(g.SumB, 6) || !near(g.SumBest, 4) ||
+		c.Accelerators[0].Cells[0].Change > -0.4 {
 		t.Errorf("%+v", g)
 	}
 	for _, names := range [][2]string{{"a", "none"}, {"none", "a"}, {"a", "a"}} {
@@ -143,11 +151,13 @@ func TestCompareParts(t *testing.T) {
 	if len(c.OnlyA) != 3 || len(c.OnlyB) != 5 || len(c.Unmeasured) != 1 || c.Summary.Cells != 2 {
 		t.Errorf("%+v", c)
 	}
-	if n := (profiler.CellName{Model: "net", Layer: "/block/convd", Implementation: "original", Accelerator: "a"}); !slices.Contains(c.OnlyB, n) {
+	if n := (profiler.CellName{Model: "net", Layer: "/block/convd", Implementation: "original",
+		Accelerator: "a"}); !slices.Contains(c.OnlyB, n) {
 		t.Errorf("only in B: %v", c.OnlyB)
 	}
 	b.Models[0].Name = "other"
-	if _, err := profiler.Compare(a, b); !errors.Is(err, profiler.ErrNothingInCommon) || !strings.Contains(err.Error(), `"other"`) {
+	if _, err := profiler.Compare(a, b); !errors.Is(err, profiler.ErrNothingInCommon) ||
+		!strings.Contains(err.Error(), `"other"`) {
 		t.Errorf("nothing in common: %v", err)
 	}
 }
@@ -179,8 +189,10 @@ func TestCompareProvenance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []profiler.Difference{{What: "processor", A: "test", B: "other"}, {What: "ONNX Runtime", A: "1.29.0", B: "1.30.0"}, {What: "governor", A: "powersave", B: "performance"},
-		{What: "accelerator a", A: "cpu, optimization all, threads 1", B: "cpu, x=y, optimization all, threads 1"}, {What: "content of net", A: "0123456789ab", B: "ff"}}
+	want := []profiler.Difference{{What: "processor", A: "test", B: "other"}, {What: "ONNX Runtime", A: "1.29.0",
+		B: "1.30.0"}, {What: "governor", A: "powersave", B: "performance"},
+		{What: "accelerator a", A: "cpu, optimization all, threads 1", B: "cpu, x=y, optimization all, threads 1"},
+		{What: "content of net", A: "0123456789ab", B: "ff"}}
 	if d := cmp.Diff(want, c.Differences); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}

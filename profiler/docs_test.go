@@ -24,7 +24,8 @@ func TestDocumented(t *testing.T) {
 			t.Errorf("docs/FORMATS.md does not name the %s %q", what, name)
 		}
 	}
-	for _, v := range []any{profiler.Profile{}, profiler.Model{}, profiler.Layer{}, profiler.Cell{}, profiler.Handoff{}, profiler.Interference{}, profiler.Dispatch{},
+	for _, v := range []any{profiler.Profile{}, profiler.Model{}, profiler.Layer{}, profiler.Cell{}, profiler.Handoff{},
+		profiler.Interference{}, profiler.Dispatch{},
 		profiler.Chain{}, profiler.Peak{}, profiler.Noise{}, profiler.Warning{}, runtime.Spec{}} {
 		for typ, i := reflect.TypeOf(v), 0; i < typ.NumField(); i++ {
 			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
@@ -45,7 +46,8 @@ func TestDocumented(t *testing.T) {
 	for name := range strings.SplitSeq(list, ", ") {
 		named("table column", name)
 	}
-	for _, code := range []string{profiler.WarnUnstable, profiler.WarnFailed, profiler.WarnGovernor, profiler.WarnLoad, profiler.WarnThrottled, profiler.WarnNoise, profiler.WarnPartial, profiler.WarnImport} {
+	for _, code := range []string{profiler.WarnUnstable, profiler.WarnFailed, profiler.WarnGovernor, profiler.WarnLoad,
+		profiler.WarnThrottled, profiler.WarnNoise, profiler.WarnPartial, profiler.WarnImport} {
 		named("warning", code)
 	}
 }

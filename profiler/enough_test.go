@@ -18,7 +18,8 @@ func TestEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Variants = map[int][]runtime.Unit{0: {{Name: "again", ONNX: data, Inputs: n.Layers[0].Inputs, Outputs: n.Layers[0].Outputs}}}
+	n.Variants = map[int][]runtime.Unit{0: {{Name: "again", ONNX: data, Inputs: n.Layers[0].Inputs,
+		Outputs: n.Layers[0].Outputs}}}
 	o := options(300 * time.Millisecond)
 	var mu sync.Mutex
 	asked := map[[4]int]int{}

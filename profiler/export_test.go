@@ -47,7 +47,8 @@ func TestWriteCSV(t *testing.T) {
 		if value(r, "layer") != p.Models[0].Layers[l].Name || value(r, "accelerator") != p.Accelerators[k].Name {
 			t.Errorf("row %d is %v", r, rows[r])
 		}
-		if c.Measured() && value(r, "p50_ns") != strconv.Itoa(int(c.P50)) || !c.Measured() && value(r, "p50_ns") != "" || value(r, "refused") != c.Refused {
+		if c.Measured() && value(r, "p50_ns") != strconv.Itoa(int(c.P50)) || !c.Measured() && value(r, "p50_ns") != "" ||
+			value(r, "refused") != c.Refused {
 			t.Errorf("cell %+v became %v", c, rows[r])
 		}
 	}
@@ -57,7 +58,8 @@ func TestWriteCSV(t *testing.T) {
 			t.Errorf("%s is %q, want %v", column, value(3, column), want)
 		}
 	}
-	for column, want := range map[string]string{"ops": "Conv+Relu", "shape": "1x8x7x7", "load_ns": "5", "memory_bytes": "6", "gmac_per_s": "", "provider": "cpu"} {
+	for column, want := range map[string]string{"ops": "Conv+Relu", "shape": "1x8x7x7", "load_ns": "5",
+		"memory_bytes": "6", "gmac_per_s": "", "provider": "cpu"} {
 		if got := value(1, column); got != want {
 			t.Errorf("%s is %q, want %q", column, got, want)
 		}
@@ -92,10 +94,12 @@ func TestWriteBenchfmt(t *testing.T) {
 			t.Errorf("configuration %v", res.Config)
 		}
 		_, parts := res.Name.Parts()
-		if got := string(bytes.Join(parts, []byte(" "))); !strings.HasPrefix(got, "/model=a_net_100%25%2Fx /layer=") || !strings.Contains(got, "%2Fblock%2Fconv") {
+		if got := string(bytes.Join(parts, []byte(" "))); !strings.HasPrefix(got, "/model=a_net_100%25%2Fx /layer=") ||
+			!strings.Contains(got, "%2Fblock%2Fconv") {
 			t.Errorf("parts %q", got)
 		}
-		if strings.Contains(res.Name.String(), "os-1024") && !strings.HasSuffix(string(bytes.Join(parts, nil)), "/acc=os-1024-1") {
+		if strings.Contains(res.Name.String(), "os-1024") && !strings.HasSuffix(string(bytes.Join(parts, nil)),
+			"/acc=os-1024-1") {
 			t.Errorf("name %s", res.Name)
 		}
 		v, _ := res.Value("ns/op")

@@ -24,7 +24,8 @@ func FuzzRead(f *testing.F) {
 	if _, err := readBody(f, good); err != nil {
 		f.Fatalf("the seed is refused: %v", err)
 	}
-	for _, s := range []string{good, more, `{}`, `{"cells":[` + cell + `]}`, `{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
+	for _, s := range []string{good, more, `{}`, `{"cells":[` + cell + `]}`,
+		`{"models":[{"layers":[{"implementations":[]}]}]}`, `{"cells":[{"model":-1}]}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

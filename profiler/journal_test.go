@@ -73,7 +73,8 @@ func TestShuffled(t *testing.T) {
 		for n, i := range order {
 			p := places[i]
 			if p.Do == layerRun && p.Implementation > 0 {
-				if n+1 == len(order) || places[order[n+1]] != (place{Do: layerRun, Model: p.Model, Layer: p.Layer, Implementation: p.Implementation - 1}) {
+				if n+1 == len(order) || places[order[n+1]] != (place{Do: layerRun, Model: p.Model, Layer: p.Layer,
+					Implementation: p.Implementation - 1}) {
 					t.Fatalf("after %+v comes something else in %v", p, order)
 				}
 			}

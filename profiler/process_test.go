@@ -104,10 +104,11 @@ func serveFaulty() error {
 	if err != nil {
 		return err
 	}
-	t := profiler.Task{Accelerators: specs[1:], Networks: []*runtime.Network{n}, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
-		a, err := runtime.OpenORT(s)
-		return faulty{a, n.Layers[2].Name}, err
-	}}
+	t := profiler.Task{Accelerators: specs[1:], Networks: []*runtime.Network{n},
+		Open: func(s runtime.Spec) (runtime.Accelerator, error) {
+			a, err := runtime.OpenORT(s)
+			return faulty{a, n.Layers[2].Name}, err
+		}}
 	return profiler.Serve(os.Stdin, profiler.Output(), t, 0)
 }
 
@@ -124,7 +125,8 @@ func faultyTask(t *testing.T, env ...string) profiler.Task {
 // A layer that takes its process with it, hangs or fails costs its cell and nothing else; one that does it once costs
 // nothing.
 func TestFaults(t *testing.T) {
-	for what, reason := range map[string]string{"crash": "crashed", "hang": "hung", "fail": "failed by the test", "load": "crashed"} {
+	for what, reason := range map[string]string{"crash": "crashed", "hang": "hung", "fail": "failed by the test",
+		"load": "crashed"} {
 		for _, once := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/once=%v", what, once), func(t *testing.T) {
 				t.Parallel() // they wait for processes that start, and for one that hangs
@@ -148,7 +150,8 @@ func TestFaults(t *testing.T) {
 						t.Errorf("cell %+v was lost", c)
 					}
 				}
-				if warned := slices.ContainsFunc(p.Warnings, func(w profiler.Warning) bool { return w.Code == profiler.WarnFailed }); warned == once {
+				if warned := slices.ContainsFunc(p.Warnings,
+					func(w profiler.Warning) bool { return w.Code == profiler.WarnFailed }); warned == once {
 					t.Errorf("warnings %v", p.Warnings)
 				}
 			})
@@ -242,7 +245,8 @@ func TestJournalRefused(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := profiler.Measure(context.Background(), tk, o); !errors.Is(err, profiler.ErrJournal) || !strings.Contains(err.Error(), want) {
+		if _, err := profiler.Measure(context.Background(), tk, o); !errors.Is(err, profiler.ErrJournal) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want ErrJournal with %q", err, want)
 		}
 		if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {

@@ -62,13 +62,14 @@ func task(t *testing.T) profiler.Task {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return profiler.Task{Accelerators: specs, Networks: []*runtime.Network{n}, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
-		a, err := runtime.OpenORT(s)
-		if err == nil && s.Name == specs[1].Name {
-			a = refusing{a, n.Layers[2].Name}
-		}
-		return a, err
-	}}
+	return profiler.Task{Accelerators: specs, Networks: []*runtime.Network{n},
+		Open: func(s runtime.Spec) (runtime.Accelerator, error) {
+			a, err := runtime.OpenORT(s)
+			if err == nil && s.Name == specs[1].Name {
+				a = refusing{a, n.Layers[2].Name}
+			}
+			return a, err
+		}}
 }
 
 var host = profiler.Host{CPU: "test", LogicalCores: 2}
@@ -101,17 +102,20 @@ func TestMeasure(t *testing.T) {
 			}
 			continue
 		}
-		if c.N < 12 || c.Min <= 0 || c.Min > c.P50 || c.P50 > c.P90 || c.P90 > c.P95 || c.P95 > c.P99 || c.Low > c.P50 || c.High < c.P50 || c.Mean < c.Min {
+		if c.N < 12 || c.Min <= 0 || c.Min > c.P50 || c.P50 > c.P90 || c.P90 > c.P95 || c.P95 > c.P99 || c.Low > c.P50 ||
+			c.High < c.P50 || c.Mean < c.Min {
 			t.Errorf("cell %+v", c)
 		}
 		if len(c.Samples) != min(c.N, 128) || c.Load <= 0 {
 			t.Errorf("%d samples of %d, loaded in %v", len(c.Samples), c.N, c.Load)
 		}
 	}
-	if len(p.Interference) != 2 || p.Interference[0].Accelerator == p.Interference[1].Accelerator || p.Interference[0].N < 1 {
+	if len(p.Interference) != 2 || p.Interference[0].Accelerator == p.Interference[1].Accelerator ||
+		p.Interference[0].N < 1 {
 		t.Errorf("interference %+v", p.Interference)
 	}
-	if len(p.Chains) != 1 || p.Chains[0].Accelerator != 0 || p.Chains[0].Sum <= 0 || p.Chains[0].Chained <= 0 || p.Chains[0].Whole <= 0 {
+	if len(p.Chains) != 1 || p.Chains[0].Accelerator != 0 || p.Chains[0].Sum <= 0 || p.Chains[0].Chained <= 0 ||
+		p.Chains[0].Whole <= 0 {
 		t.Errorf("chains %+v, want one, on the accelerator that runs all layers", p.Chains)
 	}
 	if len(p.Dispatches) != 1 || p.Dispatches[0].P50 <= 0 || p.Dispatches[0].P99 < p.Dispatches[0].P50 {
@@ -160,7 +164,8 @@ func plain(p *profiler.Profile, each time.Duration) {
 func TestSystem(t *testing.T) {
 	p := measure(t, time.Millisecond)
 	plain(p, time.Second)
-	p.Interference = []profiler.Interference{{Accelerator: 0, Busy: 1, Slowdown: 0.25}, {Accelerator: 1, Busy: 0, Slowdown: -0.5}}
+	p.Interference = []profiler.Interference{{Accelerator: 0, Busy: 1, Slowdown: 0.25},
+		{Accelerator: 1, Busy: 0, Slowdown: -0.5}}
 	p.Dispatches = []profiler.Dispatch{{Accelerator: 0, N: 1, P50: time.Millisecond}}
 	sys, err := p.System([]time.Duration{time.Minute}, profiler.P50)
 	if err != nil {
@@ -269,7 +274,8 @@ func TestReadRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, want := range map[string]string{"cut.json": "damaged", "altered.json": "checksum", "incomplete.json": "cells are there", "double.json": "twice",
+	for name, want := range map[string]string{"cut.json": "damaged", "altered.json": "checksum",
+		"incomplete.json": "cells are there", "double.json": "twice",
 		"unmeasured.json": "not marked partial", "busy.json": "interference 0", "none.json": "no such file"} {
 		if _, err := profiler.Read(filepath.Join(dir, name)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)

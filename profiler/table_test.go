@@ -57,19 +57,24 @@ func roundTrip(t *testing.T, p *profiler.Profile) *profiler.Profile {
 
 func TestReadTable(t *testing.T) {
 	p := readTable(t, "\ufeff"+npu, profiler.TableOptions{Source: "npu.csv", Now: time.Unix(1700000000, 0)})
-	if p.Created != "2023-11-14T22:13:20Z" || len(p.Models) != 2 || len(p.Accelerators) != 2 || p.Accelerators[1].Name != "dsp" || p.Accelerators[1].Provider != "table" || p.Accelerators[1].Options["source"] != "npu.csv" {
+	if p.Created != "2023-11-14T22:13:20Z" || len(p.Models) != 2 || len(p.Accelerators) != 2 ||
+		p.Accelerators[1].Name != "dsp" || p.Accelerators[1].Provider != "table" ||
+		p.Accelerators[1].Options["source"] != "npu.csv" {
 		t.Errorf("profile %+v", p)
 	}
 	want := profiler.Model{Name: "net", Granularity: "table", Layers: []profiler.Layer{
-		{Name: "/conv1", MACs: 1000, Parameters: 10, Shape: "1x8x7x7", Ops: []string{"Conv", "Relu"}, Implementations: []string{"original"}},
+		{Name: "/conv1", MACs: 1000, Parameters: 10, Shape: "1x8x7x7", Ops: []string{"Conv", "Relu"},
+			Implementations: []string{"original"}},
 		{Name: "/fc", Ops: []string{"Gemm"}, Implementations: []string{"original", "d2s2"}}}}
 	if d := cmp.Diff(want, p.Models[0]); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	times := map[[4]int]time.Duration{{0, 0, 0, 0}: 10 * time.Microsecond, {0, 0, 0, 1}: 20 * time.Microsecond, {0, 1, 1, 0}: 1500, {0, 1, 0, 0}: 4000, {1, 0, 0, 1}: 1}
+	times := map[[4]int]time.Duration{{0, 0, 0, 0}: 10 * time.Microsecond, {0, 0, 0, 1}: 20 * time.Microsecond,
+		{0, 1, 1, 0}: 1500, {0, 1, 0, 0}: 4000, {1, 0, 0, 1}: 1}
 	for _, c := range p.Cells {
 		want, ok := times[[4]int{c.Model, c.Layer, c.Implementation, c.Accelerator}]
-		if ok != c.Measured() || c.P50 != want || ok && (c.N != 1 || c.Min != want || c.Mean != want || c.P95 != want || c.Low != want || c.High != want) || !ok && c.Refused != "not in the table" {
+		if ok != c.Measured() || c.P50 != want || ok && (c.N != 1 || c.Min != want || c.Mean != want || c.P95 != want ||
+			c.Low != want || c.High != want) || !ok && c.Refused != "not in the table" {
 			t.Errorf("cell %+v, want %v", c, want)
 		}
 		if c.P50 == 10*time.Microsecond && c.P99 != 12500 {
@@ -87,7 +92,8 @@ func TestReadTableCycles(t *testing.T) {
 	if p.Cells[0].P50 != 3000 || p.Cells[1].P50 != 2 || p.Accelerators[0].Options["clock_hz"] != "500000000" {
 		t.Errorf("%+v", p)
 	}
-	p = readTable(t, "model,layer,accelerator,cycles,clock_hz\nm,l,a,1500,1e9\nm,k,a,1500,\n", profiler.TableOptions{Clock: 2e9})
+	p = readTable(t, "model,layer,accelerator,cycles,clock_hz\nm,l,a,1500,1e9\nm,k,a,1500,\n",
+		profiler.TableOptions{Clock: 2e9})
 	if p.Cells[0].P50 != 1500 || p.Cells[1].P50 != 750 {
 		t.Errorf("%+v", p.Cells)
 	}
@@ -110,7 +116,8 @@ func TestReadTableRefuses(t *testing.T) {
 		{text: head, clock: 1e9, says: "no column cycles"},
 		{text: "# a\nmodel,layer,accelerator,latency_us,stride\n", says: `line 2: unknown column "stride"`},
 		{text: "model,layer,accelerator,latency_us,model\n", says: "twice"},
-		{text: head + "m,l,a,1\n\nm,l,a,2\n", says: `line 4: model "m", layer "l", implementation "original", accelerator "a" is there already, in line 2`},
+		{text: head + "m,l,a,1\n\nm,l,a,2\n",
+			says: `line 4: model "m", layer "l", implementation "original", accelerator "a" is there already, in line 2`},
 		{text: head + "m,l,a,0\n", says: "line 2: latency_us: 0 must be positive"},
 		{text: head + "m,l,a,-1\n", says: "positive"},
 		{text: head + "m,l,a,1e30\n", says: "at most 1h"},
@@ -122,9 +129,11 @@ func TestReadTableRefuses(t *testing.T) {
 		{text: head + "m,\"l\nx\",a,1\n", says: "not plain text"},
 		{text: head + "m,l\xff,a,1\n", says: "not plain text"},
 		{text: head + strings.Repeat("m", 257) + ",l,a,1\n", says: "257 bytes"},
-		{text: "model,layer,accelerator,latency_us,implementation\nm,l,a,1,fast\n", says: `layer "l" of model "m" has no row for its original`},
+		{text: "model,layer,accelerator,latency_us,implementation\nm,l,a,1,fast\n",
+			says: `layer "l" of model "m" has no row for its original`},
 		{text: "model,layer,accelerator,latency_us,p99_us\nm,l,a,2,1\n", says: "line 2: p99_us 1 is below"},
-		{text: "model,layer,accelerator,latency_us,macs\nm,l,a,2,1\nm,l,b,2,3\n", says: `line 3: macs of layer "l" is 3 here and 1 before`},
+		{text: "model,layer,accelerator,latency_us,macs\nm,l,a,2,1\nm,l,b,2,3\n",
+			says: `line 3: macs of layer "l" is 3 here and 1 before`},
 		{text: "model,layer,accelerator,latency_us,macs\nm,l,a,2,1.5\n", says: "not a whole number"},
 		{text: "model,layer,accelerator,latency_us,shape\nm,l,a,2,1x2\nm,l,b,2,2x1\n", says: "shape of layer"},
 		{text: "model,layer,accelerator,cycles,clock_hz\nm,l,a,2,5\n", says: "1 kHz to 1 THz"},
@@ -136,7 +145,8 @@ func TestReadTableRefuses(t *testing.T) {
 		}
 	}
 	// So is the file, although it is one comment.
-	if _, err := profiler.ReadTable(io.LimitReader(endless{}, 1<<30), profiler.TableOptions{}); err == nil || !strings.Contains(err.Error(), "more than 67108864 bytes") {
+	if _, err := profiler.ReadTable(io.LimitReader(endless{}, 1<<30), profiler.TableOptions{}); err == nil ||
+		!strings.Contains(err.Error(), "more than 67108864 bytes") {
 		t.Errorf("a long file: %v", err)
 	}
 	// The matrix is bounded, not only the rows.
@@ -145,7 +155,8 @@ func TestReadTableRefuses(t *testing.T) {
 	for i := range 70 {
 		b.WriteString("m,l,a" + strings.Repeat("x", i) + ",1\n")
 	}
-	if _, err := profiler.ReadTable(&b, profiler.TableOptions{}); err == nil || !strings.Contains(err.Error(), "more than 64 accelerators") {
+	if _, err := profiler.ReadTable(&b, profiler.TableOptions{}); err == nil ||
+		!strings.Contains(err.Error(), "more than 64 accelerators") {
 		t.Errorf("70 accelerators: %v", err)
 	}
 }
@@ -191,10 +202,13 @@ func FuzzReadTable(f *testing.F) {
 
 // A system becomes a profile from which the same system follows.
 func TestFromSystem(t *testing.T) {
-	s := sched.System{Accelerators: []string{"x", "y"}, Models: []sched.Model{{Name: "m", Deadline: time.Second, Variants: 1, Layers: []sched.Layer{
-		{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{5, sched.Unavailable}}}},
-		{Name: "k", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{7, 8}}, {Name: "v", Variant: 1, Latency: []time.Duration{sched.Unavailable, 3}}}},
-	}}}}
+	s := sched.System{Accelerators: []string{"x", "y"}, Models: []sched.Model{{Name: "m", Deadline: time.Second,
+		Variants: 1, Layers: []sched.Layer{
+			{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{5,
+				sched.Unavailable}}}},
+			{Name: "k", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{7, 8}},
+				{Name: "v", Variant: 1, Latency: []time.Duration{sched.Unavailable, 3}}}},
+		}}}}
 	p, err := profiler.FromSystem(&s, profiler.TableOptions{Source: "paper:m"})
 	if err != nil {
 		t.Fatal(err)
@@ -237,14 +251,17 @@ func TestMerge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := s.Models[0].Layers[0]; len(l.Implementations) != 2 || l.Implementations[0].Latency[2] != 10*time.Microsecond || l.Implementations[0].Latency[0] != p.Cells[0].P50 ||
+	if l := s.Models[0].Layers[0]; len(l.Implementations) != 2 ||
+		l.Implementations[0].Latency[2] != 10*time.Microsecond || l.Implementations[0].Latency[0] != p.Cells[0].P50 ||
 		l.Implementations[1].Latency[2] != 5*time.Microsecond || l.Implementations[1].Latency[0] != sched.Unavailable {
 		t.Errorf("layer %+v", l)
 	}
-	if s.Models[0].Layers[1].Implementations[0].Latency[2] != 20*time.Microsecond || s.Models[0].Layers[1].Handoff[0][1] != 9 {
+	if s.Models[0].Layers[1].Implementations[0].Latency[2] != 20*time.Microsecond ||
+		s.Models[0].Layers[1].Handoff[0][1] != 9 {
 		t.Errorf("layer %+v", s.Models[0].Layers[1])
 	}
-	if len(got.Warnings) != 1 || got.Warnings[0].Code != profiler.WarnImport || !strings.Contains(got.Warnings[0].Text, `"other"`) {
+	if len(got.Warnings) != 1 || got.Warnings[0].Code != profiler.WarnImport ||
+		!strings.Contains(got.Warnings[0].Text, `"other"`) {
 		t.Errorf("warnings %v", got.Warnings)
 	}
 	if ok, _ := got.Measurable(); ok {
@@ -256,16 +273,23 @@ func TestMerge(t *testing.T) {
 		o           profiler.MergeOptions
 		says        string
 	}{
-		{"a missing layer", "model,layer,accelerator,latency_us\nnet,/block/conva,npu,1\n", profiler.MergeOptions{}, `1 of the profile's 2 are not in the table: "/block/convb"`},
-		{"an unknown layer", "model,layer,accelerator,latency_us\nnet,/block/conva,npu,1\nnet,x,npu,1\n", profiler.MergeOptions{}, `1 of the table's 2 layers are not in the profile: "x"; 1 of`},
-		{"counts", "model,layer,accelerator,latency_us\nnet,x,npu,1\n", profiler.MergeOptions{ByOrder: true}, "1 layers in the table and 2 in the profile"},
-		{"an accelerator twice", "model,layer,accelerator,latency_us\nnet,x,a,1\n", profiler.MergeOptions{}, `an accelerator "a" already`},
-		{"no model", "model,layer,accelerator,latency_us\nx,x,npu,1\n", profiler.MergeOptions{}, `models "x", the profile "net"`},
+		{"a missing layer", "model,layer,accelerator,latency_us\nnet,/block/conva,npu,1\n", profiler.MergeOptions{},
+			`1 of the profile's 2 are not in the table: "/block/convb"`},
+		{"an unknown layer", "model,layer,accelerator,latency_us\nnet,/block/conva,npu,1\nnet,x,npu,1\n",
+			profiler.MergeOptions{}, `1 of the table's 2 layers are not in the profile: "x"; 1 of`},
+		{"counts", "model,layer,accelerator,latency_us\nnet,x,npu,1\n", profiler.MergeOptions{ByOrder: true},
+			"1 layers in the table and 2 in the profile"},
+		{"an accelerator twice", "model,layer,accelerator,latency_us\nnet,x,a,1\n", profiler.MergeOptions{},
+			`an accelerator "a" already`},
+		{"no model", "model,layer,accelerator,latency_us\nx,x,npu,1\n", profiler.MergeOptions{},
+			`models "x", the profile "net"`},
 		{"a map from nothing", added, profiler.MergeOptions{Models: map[string]string{"y": "net"}}, `no model "y"`},
 		{"a map to nothing", added, profiler.MergeOptions{Models: map[string]string{"net": "y"}}, `no model "y"`},
-		{"two to one", strings.ReplaceAll(added, "net,/block/convb", "x,/block/convb"), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}}, "layers in the table"},
+		{"two to one", strings.ReplaceAll(added, "net,/block/convb", "x,/block/convb"),
+			profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}}, "layers in the table"},
 	} {
-		if _, err := p.Merge(readTable(t, c.table, profiler.TableOptions{}), c.o); !errors.Is(err, profiler.ErrMatch) || !strings.Contains(err.Error(), c.says) {
+		if _, err := p.Merge(readTable(t, c.table, profiler.TableOptions{}), c.o); !errors.Is(err, profiler.ErrMatch) ||
+			!strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.says)
 		}
 	}
@@ -276,7 +300,8 @@ func TestMerge(t *testing.T) {
 		two.Cells[i].Model = 1
 	}
 	p.Models, p.Cells = append(p.Models, two.Models[0]), append(p.Cells, two.Cells...)
-	got, err = p.Merge(readTable(t, "model,layer,accelerator,latency_ns\nnet,/block/conva,x,1\nnet,/block/convb,x,2\nnet,/block/conva,y,3\nnet,/block/convb,y,4\n", profiler.TableOptions{}), profiler.MergeOptions{})
+	got, err = p.Merge(readTable(t,
+		"model,layer,accelerator,latency_ns\nnet,/block/conva,x,1\nnet,/block/convb,x,2\nnet,/block/conva,y,3\nnet,/block/convb,y,4\n", profiler.TableOptions{}), profiler.MergeOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,16 +312,19 @@ func TestMerge(t *testing.T) {
 	if lat := s.Models[0].Layers[1].Implementations[0].Latency; lat[2] != 2 || lat[3] != 4 {
 		t.Errorf("latencies %v", lat)
 	}
-	if lat := s.Models[1].Layers[0].Implementations[0].Latency; lat[0] != two.Cells[0].P50 || lat[2] != sched.Unavailable || lat[3] != sched.Unavailable {
+	if lat := s.Models[1].Layers[0].Implementations[0].Latency; lat[0] != two.Cells[0].P50 ||
+		lat[2] != sched.Unavailable || lat[3] != sched.Unavailable {
 		t.Errorf("latencies of a model that is not in the table %v", lat)
 	}
 	p.Models, p.Cells = p.Models[:1], p.Cells[:4]
 	// By order and under another name, the first row is the first layer.
-	got, err = p.Merge(readTable(t, strings.ReplaceAll(added, "net", "x"), profiler.TableOptions{}), profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
+	got, err = p.Merge(readTable(t, strings.ReplaceAll(added, "net", "x"), profiler.TableOptions{}),
+		profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := got.System([]time.Duration{time.Second}, profiler.P50); err != nil || s.Models[0].Layers[0].Implementations[0].Latency[2] != 20*time.Microsecond {
+	if s, err := got.System([]time.Duration{time.Second}, profiler.P50); err != nil ||
+		s.Models[0].Layers[0].Implementations[0].Latency[2] != 20*time.Microsecond {
 		t.Errorf("by order: %+v, %v", s, err)
 	}
 }
@@ -311,7 +339,8 @@ func TestSelect(t *testing.T) {
 		c.Model = 1
 		p.Cells = append(p.Cells, c)
 	}
-	p.Handoffs = []profiler.Handoff{{Model: 1, Layer: 1, From: 0, To: 1, Tensors: 1, P50: 9}, {Model: 0, Layer: 1, From: 0, To: 1, Tensors: 1, P50: 8}}
+	p.Handoffs = []profiler.Handoff{{Model: 1, Layer: 1, From: 0, To: 1, Tensors: 1, P50: 9},
+		{Model: 0, Layer: 1, From: 0, To: 1, Tensors: 1, P50: 8}}
 	p.Interference = []profiler.Interference{{Accelerator: 0, Busy: 1, Slowdown: .5, N: 1}}
 	p.Dispatches = []profiler.Dispatch{{Accelerator: 0, N: 1, P50: 3, P99: 4}, {Accelerator: 1, N: 1, P50: 5, P99: 6}}
 	p.Chains = []profiler.Chain{{Model: 1, Accelerator: 1, N: 1, Sum: 1, Chained: 2}}
@@ -327,10 +356,13 @@ func TestSelect(t *testing.T) {
 	}
 	l := s.Models[0].Layers[1]
 	// b is the first now; a is slowed down by it, and each has its dispatch.
-	if l.Implementations[0].Latency[0] != second.Cells[3].P50+5 || l.Implementations[0].Latency[1] != time.Duration(math.Round(1.5*float64(second.Cells[2].P50)))+3 || l.Handoff[1][0] != 9 {
+	if l.Implementations[0].Latency[0] != second.Cells[3].P50+5 ||
+		l.Implementations[0].Latency[1] != time.Duration(math.Round(1.5*float64(second.Cells[2].P50)))+3 ||
+		l.Handoff[1][0] != 9 {
 		t.Errorf("layer %+v", l)
 	}
-	if len(got.Handoffs) != 1 || got.Chains[0] != (profiler.Chain{N: 1, Sum: 1, Chained: 2}) || got.Peaks[0] != (profiler.Peak{GMACs: 3}) {
+	if len(got.Handoffs) != 1 || got.Chains[0] != (profiler.Chain{N: 1, Sum: 1, Chained: 2}) ||
+		got.Peaks[0] != (profiler.Peak{GMACs: 3}) {
 		t.Errorf("%+v", got)
 	}
 	one, err := p.Select([]string{"net"}, []string{"a"})

@@ -144,9 +144,9 @@ func runModelsList(s *streams) error {
 		}
 		list = append(list, listedNetwork{a.Name, a.Task, a.Input, a.Parameters, a.MACs, a.Published, a.Trained, a.Accuracy, a.Source})
 		weights, accuracy := weightsOf(a)
-		t.AppendRow(table.Row{zooPrefix + a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs), countedBy(a.Published), weights, accuracy})
+		t.Add(zooPrefix+a.Name, a.Task, dims(a.Input), count(a.Parameters), count(a.MACs), countedBy(a.Published), weights, accuracy)
 	}
-	fmt.Fprintln(s.text(), t.Render())
+	t.Text(s.text())
 	return s.document(map[string]any{"networks": list})
 }
 
@@ -277,10 +277,10 @@ func runModelsInspect(s *streams, f modelFlags, ref string) error {
 	for i, l := range layers {
 		in, out := describeTensors(l.Inputs), describeTensors(l.Outputs)
 		doc.Layers[i] = layerDocument{l.Index, l.Name, l.Ops, l.MACs, l.Parameters, in, out, l.SHA256}
-		t.AppendRow(table.Row{
+		t.Add(
 			l.Index, text.Snip(l.Name, 32, "~"), text.Snip(tally(l.Ops), 40, "~"), count(l.MACs), count(l.Parameters),
 			text.Snip(shapes(l.Inputs), 32, "~"), count(total(in)), text.Snip(shapes(l.Outputs), 32, "~"), count(total(out)),
-		})
+		)
 	}
 	fmt.Fprintf(s.text(), "%s: %s parameters, %s MACs, %d layers at %s, %s bytes of buffers between them\n",
 		m.Name(), count(m.Parameters()), count(m.MACs()), len(layers), f.granularity, count(buffers))
@@ -289,7 +289,7 @@ func runModelsInspect(s *streams, f modelFlags, ref string) error {
 		fmt.Fprintln(s.text(), doc.Note)
 	}
 	fmt.Fprintln(s.text())
-	fmt.Fprintln(s.text(), t.Render())
+	t.Text(s.text())
 	return s.document(doc)
 }
 

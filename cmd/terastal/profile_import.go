@@ -229,14 +229,14 @@ func (o *importOptions) list() error {
 			return err
 		}
 		doc = append(doc, entry{publishedPrefix + name, len(m.Layers), m.Variants})
-		t.AppendRow(table.Row{publishedPrefix + name, len(m.Layers), m.Variants})
+		t.Add(publishedPrefix+name, len(m.Layers), m.Variants)
 	}
-	t.AppendRow(table.Row{publishedPrefix + "all", "all of them", ""})
-	fmt.Fprintln(o.text(), t.Render())
+	t.Add(publishedPrefix+"all", "all of them", "")
+	t.Text(o.text())
 	var accs []string
 	for _, a := range scenario.Kinds() {
 		accs = append(accs, fmt.Sprintf("%s (%s, %d processing elements)", a.Name, a.Dataflow, a.PEs))
 	}
-	view.Paragraph(o.text(), "Accelerators: "+strings.Join(accs, ", ")+"; with @4K or @6K those of a published platform. From: "+scenario.Origin+".")
+	table.Paragraph(o.text(), "Accelerators: "+strings.Join(accs, ", ")+"; with @4K or @6K those of a published platform. From: "+scenario.Origin+".")
 	return o.document(doc)
 }

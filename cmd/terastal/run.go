@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -207,7 +208,7 @@ func (o *playOptions) execute(ctx context.Context, f *session.Flow) (*result.Res
 // show prints a result and turns one that is not valid into an error.
 func (o *playOptions) show(r *result.Result, file string) error {
 	w := o.text()
-	view.Paragraph(w, r.Hardware)
+	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
 	view.Plan(w, r.Models, r.Traffic.Load)
 	fmt.Fprintln(w)
@@ -226,7 +227,7 @@ func (o *playOptions) show(r *result.Result, file string) error {
 	}
 	if text := r.Bought(); text != "" {
 		fmt.Fprintln(w)
-		view.Paragraph(w, text)
+		table.Paragraph(w, text)
 	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {

@@ -122,7 +122,7 @@ func (o *scenarioOptions) simulate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	view.Paragraph(o.text(), strings.TrimSuffix(s.Name+": "+s.Note, ": "))
+	table.Paragraph(o.text(), strings.TrimSuffix(s.Name+": "+s.Note, ": "))
 	fmt.Fprintf(o.text(), "demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; drop: %s\n\n", c.Traffic.Scale/capacity.Scale, c.Traffic.Scale, o.seeds, c.Traffic.Duration, c.Drop)
 	return o.showStudy(scenarioDocument{Scenario: s.Name, Source: s.Source, Note: s.Note, Capacity: capacity}, results)
 }
@@ -229,9 +229,9 @@ func (o *scenarioOptions) list() error {
 			if i == 0 {
 				first, accs = name, fmt.Sprint(len(e.Accelerators))
 			}
-			t.AppendRow(table.Row{first, accs, m})
+			t.Add(first, accs, m)
 		}
 	}
-	fmt.Fprintln(o.text(), t.Render())
+	t.Text(o.text())
 	return o.document(doc)
 }

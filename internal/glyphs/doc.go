@@ -5,7 +5,7 @@
 // is the large one in the middle, whatever else is in the picture.
 //
 // An image is Size x Size gray pixels. All about it, its label included,
-// follows from its 64-bit id, and a Split is a range of ids of its own, so that
+// follows from its 64-bit id, and every Split has its range of ids, so that
 // no image is in two splits and any of them can be rendered alone, in any
 // order, by any number of goroutines. The renderer computes with integers
 // only: the same id gives the same bytes on every machine.

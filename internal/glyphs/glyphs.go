@@ -9,7 +9,7 @@ import (
 const Size = 48
 
 // Classes are the characters, in order of their labels. Left out is what little
-// but its size tells from another: O beside 0, I and l beside 1, and the lower
+// but its size tells from another: O next to 0, I and l next to 1, and the lower
 // case of C, I to M, O, P, S and U to Z.
 const Classes = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabdefghnqrt"
 

@@ -35,8 +35,10 @@ func TestFillCoversWhatItShould(t *testing.T) {
 		want  int // pixels
 		at    map[int]int
 	}{
-		{"square", square(2*px, 3*px, 4*px), 16, map[int]int{3*Size + 2: opaque, 6*Size + 5: opaque, 2*Size + 2: 0, 3*Size + 6: 0}},
-		{"half pixels", square(px/2, px/2, px), 1, map[int]int{0: opaque / 4, 1: opaque / 4, Size: opaque / 4, Size + 1: opaque / 4}},
+		{"square", square(2*px, 3*px, 4*px), 16,
+			map[int]int{3*Size + 2: opaque, 6*Size + 5: opaque, 2*Size + 2: 0, 3*Size + 6: 0}},
+		{"half pixels", square(px/2, px/2, px), 1,
+			map[int]int{0: opaque / 4, 1: opaque / 4, Size: opaque / 4, Size + 1: opaque / 4}},
 		{"hole", append(square(0, 0, 4*px), hole(square(px, px, 2*px))...), 12, map[int]int{Size + 1: 0, 0: opaque}},
 		{"overlap", append(square(0, 0, 4*px), square(px, px, 4*px)...), 23, map[int]int{Size + 1: opaque}},
 		{"cut off", square(-2*px, (Size-1)*px, 4*px), 2, map[int]int{(Size - 1) * Size: opaque}},

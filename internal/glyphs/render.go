@@ -100,7 +100,8 @@ func fragment(r *rand.Rand) (outline, transform) {
 	t := scaled(em, em).then(rotation(between(r, -unit, unit)))
 	away, along := between(r, 18, 30)*subpixels, between(r, -24, 24)*subpixels
 	t.shift = [...]point{
-		{middle + away, middle + along}, {middle - away, middle + along}, {middle + along, middle + away}, {middle + along, middle - away},
+		{middle + away, middle + along}, {middle - away, middle + along},
+		{middle + along, middle + away}, {middle + along, middle - away},
 	}[r.IntN(4)]
 	return font[r.IntN(len(font))], t
 }

@@ -69,6 +69,9 @@ func (c Config) ForLayers() Config {
 // between it and the host. Sessions of the same configuration take and leave
 // tensors there. What submits work to a device is to be called by one goroutine
 // at a time, runs of sessions included: some providers do not lock.
+//
+// Copies are runs of a model of one Identity node: the C API's CopyTensors
+// reported success on WebGPU, and what came back was not what had been copied.
 type Memory struct {
 	deviceMemory
 	session *Session // copies int32s

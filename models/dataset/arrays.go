@@ -162,7 +162,8 @@ func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) (*
 		}
 		stored.Type = ort.Uint8
 	default:
-		return 0, nil, fmt.Errorf("%w: the array holds %v, the model takes %v (uint8 is taken for pixels)", ErrInvalid, x.Type, t)
+		return 0, nil, fmt.Errorf("%w: the array holds %v, the model takes %v (uint8 is taken for pixels)",
+			ErrInvalid, x.Type, t)
 	}
 	n = stacked(x.Shape, t.Shape)
 	if n == 0 && p != nil && p.channels == 1 { // the channel of grey pixels may be left out
@@ -191,8 +192,8 @@ func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) (*
 	}, nil
 }
 
-// stacked is how many tensors of one shape an array of another holds, along a
-// first dimension of its own or the batch dimension of 1: 0 if it is no stack of
+// stacked is how many tensors of one shape an array of another holds, along an
+// additional first dimension or the batch dimension of 1: 0 if it is no stack of
 // them. Leading dimensions of 1 change nothing.
 func stacked(array, tensor []int64) int {
 	plain := func(s []int64) []int64 {

@@ -139,7 +139,8 @@ func openGlyphs(name string, in []models.Tensor) (*Set, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if len(in) != 1 || in[0].Type != ort.Float || in[0].Elements() != glyphs.Size*glyphs.Size {
-		return nil, fmt.Errorf("%w: the model takes %v, glyphs are one float32[1 1 %d %d]", ErrInvalid, in, glyphs.Size, glyphs.Size)
+		return nil, fmt.Errorf("%w: the model takes %v, glyphs are one float32[1 1 %d %d]",
+			ErrInvalid, in, glyphs.Size, glyphs.Size)
 	}
 	label := func(i int) int { return glyphs.Label(uint32(i)) }
 	return &Set{n: endless, label: label, inputs: one(func(i int) (*tensor.Dense, error) {

@@ -63,6 +63,14 @@ func write(t testing.TB, dir, name string, data []byte) string {
 	return path
 }
 
+func idx(data []byte, dims ...uint32) []byte {
+	out := []byte{0, 0, 8, byte(len(dims))}
+	for _, d := range dims {
+		out = binary.BigEndian.AppendUint32(out, d)
+	}
+	return append(out, data...)
+}
+
 func npy(descr, shape string, data []byte) []byte {
 	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }\n", descr, shape)
 	out := append([]byte("\x93NUMPY\x01\x00"), byte(len(header)), 0)
@@ -154,7 +162,8 @@ func TestLayouts(t *testing.T) {
 		want  []byte
 		array string
 	}{"channels first": {[]int64{1, 3, 2, 3}, chw, "3, 2, 3"}, "channels last": {[]int64{1, 2, 3, 3}, hwc, "2, 3, 3"}} {
-		for name, source := range map[string]string{"image": dir, "array": write(t, dir, "a.npy", npy("|u1", c.array, c.want))} {
+		array := write(t, dir, "a.npy", npy("|u1", c.array, c.want))
+		for name, source := range map[string]string{"image": dir, "array": array} {
 			for _, kind := range []int32{1, 2} {
 				s, err := dataset.Open(dataset.Spec{Source: source, Pixels: dataset.Pixels{Range: 255}}, model(t, kind, c.dims...))
 				if err != nil {
@@ -219,15 +228,16 @@ func TestSeveralInputs(t *testing.T) {
 	if got != "[4 5 6] (1, 3) [9 10] (1, 2)" || s.Len() != 2 || s.Labelled() { // y is an input here
 		t.Errorf("%v, %d labelled %v", got, s.Len(), s.Labelled())
 	}
+	three, wide := npy("|u1", "3, 2", make([]byte, 6)), npy("|u1", "2, 1, 4", make([]byte, 8))
 	for name, c := range map[string]struct {
 		source, want string
 	}{
 		"one missing":   {archive("one.npz", map[string][]byte{"x": x}), `no array "y"`},
-		"uneven":        {archive("u.npz", map[string][]byte{"x": x, "y": npy("|u1", "3, 2", make([]byte, 6))}), "as many for each"},
+		"uneven":        {archive("u.npz", map[string][]byte{"x": x, "y": three}), "as many for each"},
 		"one array":     {write(t, dir, "x.npy", x), "use a .npz file"},
 		"an IDX file":   {write(t, dir, "x-idx", nil), "gives one input"},
 		"images":        {t.TempDir(), "use a .npz file"},
-		"another shape": {archive("s.npz", map[string][]byte{"x": npy("|u1", "2, 1, 4", make([]byte, 8)), "y": y}), "the model takes"},
+		"another shape": {archive("s.npz", map[string][]byte{"x": wide, "y": y}), "the model takes"},
 	} {
 		_, err := dataset.Open(dataset.Spec{Source: c.source}, m)
 		if !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
@@ -255,13 +265,6 @@ func TestArraysAndIDX(t *testing.T) {
 		w.Write(data)
 	}
 	z.Close()
-	idx := func(data []byte, dims ...uint32) []byte {
-		out := []byte{0, 0, 8, byte(len(dims))}
-		for _, d := range dims {
-			out = binary.BigEndian.AppendUint32(out, d)
-		}
-		return append(out, data...)
-	}
 	var packed bytes.Buffer
 	g := gzip.NewWriter(&packed)
 	g.Write(idx([]byte{1, 2, 3, 4, 5, 6}, 3, 1, 2))
@@ -281,6 +284,14 @@ func TestArraysAndIDX(t *testing.T) {
 			t.Errorf("%s: %d, labels %d, %d, %v", name, s.Len(), s.Label(0), s.Label(2), got)
 		}
 	}
+}
+
+func TestUnusable(t *testing.T) {
+	dir := t.TempDir()
+	m := model(t, 1, 1, 1, 1, 2)
+	values := ort.Data([]float32{1, 2, 3, 4, 5, 6})
+	x := npy("<f4", "3, 1, 2", values)
+	write(t, dir, "x.npy", x)
 	file := func(name string, data []byte) dataset.Spec { return dataset.Spec{Source: write(t, dir, name, data)} }
 	labelled := func(labels string) dataset.Spec {
 		return dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: labels}
@@ -305,7 +316,7 @@ func TestArraysAndIDX(t *testing.T) {
 		"glyphs for it":        {dataset.Spec{Source: "glyphs:test"}, "glyphs are"},
 		"no such glyphs":       {dataset.Spec{Source: "glyphs:x"}, "train, calibration or test"},
 		"std 0":                {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Std: []float64{0}}}, "std is 0"},
-		"means":                {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Mean: []float64{1, 2}}}, "2 values for 1 channels"},
+		"means":                {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Mean: []float64{1, 2}}}, "2 values for 1"},
 		"a range":              {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Range: 2}}, "1 or 255"},
 		"an empty folder":      {dataset.Spec{Source: t.TempDir()}, "nothing is there"},
 	} {
@@ -317,11 +328,13 @@ func TestArraysAndIDX(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	bad := write(t, dir, "bad.csv", []byte("a.png,1\nb.png,x\n"))
-	if _, err := dataset.Open(dataset.Spec{Source: dir, Labels: bad}, m); err == nil || !strings.Contains(err.Error(), "line 2") {
+	_, err := dataset.Open(dataset.Spec{Source: dir, Labels: bad}, m)
+	if err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("a label that is no number: %v", err)
 	}
 	up := write(t, dir, "up.csv", []byte("../a.png,1\n"))
-	if _, err := dataset.Open(dataset.Spec{Source: dir, Labels: up}, m); err == nil || !strings.Contains(err.Error(), "outside") {
+	_, err = dataset.Open(dataset.Spec{Source: dir, Labels: up}, m)
+	if err == nil || !strings.Contains(err.Error(), "outside") {
 		t.Errorf("a file outside: %v", err)
 	}
 }

@@ -41,7 +41,8 @@ func Of(t models.Tensor, data []byte) (*tensor.Dense, error) {
 	}
 	switch {
 	case left != 1 || len(data) != count*int(kind.Size()):
-		return nil, fmt.Errorf("tensor %v: %d bytes of data do not make it; it has to have at least one element", t, len(data))
+		return nil, fmt.Errorf("tensor %v: %d bytes of data do not make it; it has to have at least one element",
+			t, len(data))
 	case uintptr(unsafe.Pointer(&data[0]))%uintptr(kind.Align()) != 0:
 		return nil, fmt.Errorf("tensor %v: the data has to be aligned to %d bytes: allocate it on its own", t, kind.Align())
 	case kind == tensor.Bool && slices.ContainsFunc(data, func(b byte) bool { return b > 1 }):
@@ -53,7 +54,7 @@ func Of(t models.Tensor, data []byte) (*tensor.Dense, error) {
 
 // Bytes is the data of d, in d's memory, as Of takes it. A slice of the first
 // dimension works too. Other views, whose elements do not lie in one row, give
-// an error: d.Materialize copies them into a tensor of their own.
+// an error: d.Materialize copies them into another tensor.
 func Bytes(d *tensor.Dense) ([]byte, error) {
 	shape, strides, n := d.Shape(), d.Strides(), 1
 	whole := len(shape) == len(strides) && d.IsNativelyAccessible() && !d.IsMasked()
@@ -62,7 +63,8 @@ func Bytes(d *tensor.Dense) ([]byte, error) {
 		n *= shape[i]
 	}
 	if !whole || len(d.Raw) != n*int(d.Dtype().Size()) {
-		return nil, fmt.Errorf("a tensor of shape %v and strides %v is a view whose elements do not lie row by row: Materialize it", shape, strides)
+		return nil, fmt.Errorf("a tensor of shape %v and strides %v is a view whose elements do not lie row by row: "+
+			"Materialize it", shape, strides)
 	}
 	return d.Raw, nil
 }

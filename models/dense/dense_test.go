@@ -15,7 +15,8 @@ import (
 // types are all that cross the bridge.
 var types = map[models.DataType]tensor.Dtype{
 	ort.Float: tensor.Float32, ort.Double: tensor.Float64, ort.Float16: tensor.Uint16, ort.BFloat16: tensor.Uint16,
-	ort.Int8: tensor.Int8, ort.Int16: tensor.Int16, ort.Int32: tensor.Int32, ort.Int64: tensor.Int64, ort.Bool: tensor.Bool,
+	ort.Int8: tensor.Int8, ort.Int16: tensor.Int16, ort.Int32: tensor.Int32, ort.Int64: tensor.Int64,
+	ort.Bool:      tensor.Bool,
 	ort.Complex64: tensor.Complex64, ort.Complex128: tensor.Complex128, ort.Float8E5M2: tensor.Uint8,
 	ort.Uint8: tensor.Uint8, ort.Uint16: tensor.Uint16, ort.Uint32: tensor.Uint32, ort.Uint64: tensor.Uint64,
 }
@@ -23,7 +24,9 @@ var types = map[models.DataType]tensor.Dtype{
 // What is written on either side is read on the other, in every type and shape.
 func TestSharesMemory(t *testing.T) {
 	for kind, want := range types {
-		for _, shape := range [][]int64{{}, {1}, {5}, {1, 4}, {4, 1}, {2, 3}, {1, 2, 1, 3}, {1, 1, 1, 1}, {2, 1, 1, 2, 1, 1, 3, 1, 1}} {
+		for _, shape := range [][]int64{
+			{}, {1}, {5}, {1, 4}, {4, 1}, {2, 3}, {1, 2, 1, 3}, {1, 1, 1, 1}, {2, 1, 1, 2, 1, 1, 3, 1, 1},
+		} {
 			info := models.Tensor{Name: "x", Type: kind, Shape: shape}
 			data := make([]byte, info.Bytes())
 			d, err := Of(info, data)
@@ -150,7 +153,9 @@ func TestRefused(t *testing.T) {
 
 // A model's inputs go there and back, and only all of them.
 func TestAll(t *testing.T) {
-	infos := []models.Tensor{{Name: "a", Type: ort.Float, Shape: []int64{2}}, {Name: "b", Type: ort.Uint8, Shape: []int64{1}}}
+	infos := []models.Tensor{
+		{Name: "a", Type: ort.Float, Shape: []int64{2}}, {Name: "b", Type: ort.Uint8, Shape: []int64{1}},
+	}
 	data := [][]byte{make([]byte, 8), {7}}
 	all, err := All(infos, data)
 	if err != nil {
@@ -163,7 +168,8 @@ func TestAll(t *testing.T) {
 		t.Errorf("one of two: %v", err)
 	}
 	slices.Reverse(all)
-	if _, err := Data(all, infos); err == nil || !strings.Contains(err.Error(), "a float32[2] is needed, uint8[1] is given") {
+	_, err = Data(all, infos)
+	if err == nil || !strings.Contains(err.Error(), "a float32[2] is needed, uint8[1] is given") {
 		t.Errorf("in another order: %v", err)
 	}
 	if _, err := All(infos, [][]byte{data[0], {7, 7}}); err == nil {

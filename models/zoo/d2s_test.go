@@ -40,7 +40,7 @@ func TestD2SVariantsAreOfTheirLayers(t *testing.T) {
 			t.Run(a.Name+"/"+v.Layer, func(t *testing.T) {
 				l := slices.IndexFunc(layers, func(l models.Layer) bool { return l.Name == v.Layer })
 				if l <= at {
-					t.Fatalf("layer %d of the network after layer %d: there is none of that name, or the order is wrong", l, at)
+					t.Fatalf("layer %d of the network after layer %d: no layer has that name, or the order is wrong", l, at)
 				}
 				at = l
 				checkD2S(t, &layers[l], v)

@@ -1,7 +1,6 @@
 package zoo
 
 import (
-	"embed"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,7 +54,8 @@ var architectures = []Architecture{
 		Name: "glyph_vit", Task: glyphTask, Input: []int64{1, 1, 48, 48},
 		Parameters: 593_046, MACs: 29_920_896, Trained: true, Accuracy: 0.9902,
 		Source: "our own, of the encoder blocks of Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, " +
-			"behind convolutions as in Xiao et al., Early Convolutions Help Transformers See Better, NeurIPS 2021; " + glyphSource,
+			"behind convolutions as in Xiao et al., Early Convolutions Help Transformers See Better, NeurIPS 2021; " +
+			glyphSource,
 	}, {
 		Name: "hand_pose", Task: "hand shape and pose estimation", Input: []int64{1, 3, 256, 256},
 		Parameters: 6_202_139, MACs: 5_537_906_560, build: handPose,
@@ -98,17 +98,6 @@ var architectures = []Architecture{
 		Source: "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015; torchvision",
 	},
 }
-
-// trained holds what scripts/train_glyphs.py wrote, a file per trained network.
-//
-//go:embed trained/*.onnx
-var trained embed.FS
-
-const (
-	glyphTask   = "glyph classification"
-	glyphSource = "trained on the images of internal/glyphs by scripts/train_glyphs.py; " +
-		"parameters are those of the file, with BatchNormalization folded and scalar constants counted"
-)
 
 // Names lists the architectures, sorted.
 func Names() []string {

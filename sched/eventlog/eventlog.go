@@ -179,18 +179,6 @@ func Read(path string) (*Log, error) {
 	return &l, nil
 }
 
-// Decode reads a log from memory; see Read.
-func Decode(data []byte) (*Log, error) {
-	var l Log
-	if err := document.Decode(data, kind, version, &l); err != nil {
-		return nil, err
-	}
-	if err := l.Validate(); err != nil {
-		return nil, err
-	}
-	return &l, nil
-}
-
 // Validate checks that indices exist, time does not go back, every dispatch is
 // of a released job whose next layer it is on an accelerator that is idle, in
 // service and can run it, every completion or failed attempt ends a dispatch,

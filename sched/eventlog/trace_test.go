@@ -65,95 +65,29 @@ func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 	t.Helper()
 	events := parseTrace(t, l, inside...)
-	named, used := map[track]int{}, map[track]bool{}
-	around := map[track][]parsedEvent{} // spans that are open
-	async := map[string]time.Duration{}
-	flows := map[string]string{}
-	counters := map[string]float64{}
-	completed := 0
+	c := traceChecker{map[track]int{}, map[track]bool{}, map[track][]parsedEvent{}, map[string]time.Duration{},
+		map[string]string{}, map[string]float64{}, 0}
 	for _, e := range events {
-		if e.Ph != "M" && e.Ph != "C" && e.Ph != "b" && e.Ph != "e" {
-			used[e.track()] = true
-		}
-		switch e.Ph {
-		case "M":
-			named[e.track()]++
-		case "X":
-			if e.Dur == nil || *e.Dur < 0 {
-				t.Fatalf("span %+v has no length", e)
-			}
-			open := around[e.track()]
-			for len(open) > 0 && open[len(open)-1].end() <= e.at() {
-				open = open[:len(open)-1]
-			}
-			if len(open) > 0 {
-				if p := &open[len(open)-1]; e.end() > p.end() || e.Cat != catInside {
-					t.Fatalf("span %s %v to %v overlaps %s %v to %v", e.Name, e.at(), e.end(), p.Name, p.at(), p.end())
-				}
-			} else if e.Cat == catInside {
-				t.Fatalf("%s from %v to %v is inside nothing", e.Name, e.at(), e.end())
-			}
-			around[e.track()] = append(open, e)
-			if e.PID == tracePIDAccelerators && e.Cat != catDispatch && e.Cat != catFailed && e.Cat != catInside {
-				completed++
-			}
-		case "b":
-			key := e.Cat + e.ID
-			if _, is := async[key]; is {
-				t.Fatalf("%+v opens what is open", e)
-			}
-			async[key] = e.at()
-		case "e":
-			key := e.Cat + e.ID
-			if from, is := async[key]; !is || e.at() < from {
-				t.Fatalf("%+v closes what was opened at %v, %v", e, from, is)
-			}
-			delete(async, key)
-		case "s", "t", "f":
-			flows[e.ID] += e.Ph
-			open := around[e.track()]
-			if len(open) == 0 || open[len(open)-1].at() != e.at() ||
-				traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
-				t.Fatalf("flow %+v binds to no span of its request", e)
-			}
-			if (e.Ph == "s") != (e.BP == "") {
-				t.Fatalf("flow %+v binds to the next span", e)
-			}
-		case "C":
-			if e.PID != tracePIDScheduler || len(e.Args) == 0 {
-				t.Fatalf("counter %+v", e)
-			}
-			for key, v := range e.Args {
-				name, x := e.Name+" "+key, v.(float64)
-				if x < 0 || strings.HasSuffix(name, " total") && x < counters[name] {
-					t.Fatalf("counter %s goes from %v to %v at %v", name, counters[name], x, e.at())
-				}
-				counters[name] = x
-			}
-		case "i":
-			if e.S != "t" && e.S != "g" {
-				t.Fatalf("instant %+v", e)
-			}
-		default:
-			t.Fatalf("phase of %+v", e)
+		if what := c.event(e); what != "" {
+			t.Fatalf("%+v: %s", e, what)
 		}
 	}
-	if len(async) > 0 {
-		t.Errorf("never closed: %v", slices.Collect(maps.Keys(async)))
+	if len(c.async) > 0 {
+		t.Errorf("never closed: %v", slices.Collect(maps.Keys(c.async)))
 	}
-	for id, f := range flows {
+	for id, f := range c.flows {
 		if len(f) < 2 || f != "s"+strings.Repeat("t", len(f)-2)+"f" {
 			t.Errorf("flow %s is %s", id, f)
 		}
 	}
-	for name, x := range counters {
+	for name, x := range c.counters {
 		if x != 0 && !strings.HasSuffix(name, " total") {
 			t.Errorf("counter %s ends at %v", name, x)
 		}
 	}
-	for tr := range used {
-		if named[tr] != 2 {
-			t.Errorf("track %v has %d of name and place", tr, named[tr])
+	for tr := range c.used {
+		if c.named[tr] != 2 {
+			t.Errorf("track %v has %d of name and place", tr, c.named[tr])
 		}
 	}
 	want := 0
@@ -162,10 +96,96 @@ func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 			want++
 		}
 	}
-	if completed != want {
-		t.Errorf("%d spans of %d layers", completed, want)
+	if c.completed != want {
+		t.Errorf("%d spans of %d layers", c.completed, want)
 	}
 	return events
+}
+
+// traceChecker follows a trace.
+type traceChecker struct {
+	named     map[track]int
+	used      map[track]bool
+	open      map[track][]parsedEvent
+	async     map[string]time.Duration
+	flows     map[string]string
+	counters  map[string]float64
+	completed int
+}
+
+// event says what is wrong with the next event.
+func (c *traceChecker) event(e parsedEvent) string {
+	if e.Ph != "M" && e.Ph != "C" && e.Ph != "b" && e.Ph != "e" {
+		c.used[e.track()] = true
+	}
+	switch e.Ph {
+	case "M":
+		c.named[e.track()]++
+	case "X":
+		return c.span(e)
+	case "b":
+		key := e.Cat + e.ID
+		if _, is := c.async[key]; is {
+			return "it opens what is open"
+		}
+		c.async[key] = e.at()
+	case "e":
+		key := e.Cat + e.ID
+		if from, is := c.async[key]; !is || e.at() < from {
+			return fmt.Sprintf("it closes what was opened at %v, %v", from, is)
+		}
+		delete(c.async, key)
+	case "s", "t", "f":
+		c.flows[e.ID] += e.Ph
+		open := c.open[e.track()]
+		if len(open) == 0 || open[len(open)-1].at() != e.at() ||
+			traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
+			return "it binds to no span of its request"
+		}
+		if (e.Ph == "s") != (e.BP == "") {
+			return "it binds to the next span"
+		}
+	case "C":
+		if e.PID != tracePIDScheduler || len(e.Args) == 0 {
+			return "a counter elsewhere, or of nothing"
+		}
+		for key, v := range e.Args {
+			name, x := e.Name+" "+key, v.(float64)
+			if x < 0 || strings.HasSuffix(name, " total") && x < c.counters[name] {
+				return fmt.Sprintf("counter %s goes from %v to %v", name, c.counters[name], x)
+			}
+			c.counters[name] = x
+		}
+	case "i":
+		if e.S != "t" && e.S != "g" {
+			return "an instant of no scope"
+		}
+	default:
+		return "no such phase"
+	}
+	return ""
+}
+
+func (c *traceChecker) span(e parsedEvent) string {
+	if e.Dur == nil || *e.Dur < 0 {
+		return "it has no length"
+	}
+	open := c.open[e.track()]
+	for len(open) > 0 && open[len(open)-1].end() <= e.at() {
+		open = open[:len(open)-1]
+	}
+	if len(open) > 0 {
+		if p := &open[len(open)-1]; e.end() > p.end() || e.Cat != catInside {
+			return fmt.Sprintf("it overlaps %s %v to %v", p.Name, p.at(), p.end())
+		}
+	} else if e.Cat == catInside {
+		return "it is inside nothing"
+	}
+	c.open[e.track()] = append(open, e)
+	if e.PID == tracePIDAccelerators && e.Cat != catDispatch && e.Cat != catFailed && e.Cat != catInside {
+		c.completed++
+	}
+	return ""
 }
 
 // TestTrace: traces of logs of all kinds keep to the format.

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -57,9 +56,10 @@ func usesVariants(name string) bool {
 		(strings.HasPrefix(name, "terastal") || name == "pedf" || name == "rollout")
 }
 
-// TestStepAllocationsRich: nor does a step allocate with whole models, energies,
-// triggers, a closed loop, bounds and adaptation.
-func TestStepAllocationsRich(t *testing.T) {
+// TestStepAllocations: a step of an engine that has seen its load allocates
+// nothing, whatever the policy, with energies, triggers, a closed loop, bounds and
+// adaptation, and without.
+func TestStepAllocations(t *testing.T) {
 	sequential.Skip(t)
 	sys := schedtest.Workload(4, 3)
 	for m := range sys.Models {
@@ -79,6 +79,9 @@ func TestStepAllocationsRich(t *testing.T) {
 			}
 			tables := schedtest.Compile(t, sys)
 			cfg := sched.Config{Tables: tables, Policy: Named(name), Drop: drop, Queue: 8, Adapt: true, ClosedLoop: true}
+			if drop == sched.DropHopeless {
+				cfg.Queue, cfg.Adapt, cfg.ClosedLoop = 0, false, false
+			}
 			m := newTreadmill(t, sys, name, drop, 32)
 			m.engine = newEngine(t, cfg)
 			warm, steps := 4000, 2000
@@ -102,27 +105,6 @@ func TestStepAllocationsRich(t *testing.T) {
 			if least != 0 {
 				t.Errorf("%s, drop %v: %d steps allocate %v times", name, drop, steps, least)
 			}
-		}
-	}
-}
-
-// BenchmarkDecideModels is BenchmarkDecide for whole models.
-func BenchmarkDecideModels(b *testing.B) {
-	for _, p := range All() {
-		for _, size := range []struct{ ready, accs, implementations int }{{8, 3, 1}, {64, 4, 4}} {
-			sys := schedtest.Workload(size.accs, size.implementations)
-			b.Run(fmt.Sprintf("%s-model/%dx%d", p.Name, size.ready, size.accs), func(b *testing.B) {
-				policy := newPolicy(b, p.Name+"-model", schedtest.Compile(b, sys))
-				s := readyState(&sys, size.ready, size.accs)
-				for i := range s.Jobs {
-					s.Jobs[i].Layer = 0
-				}
-				var out []sched.Choice
-				b.ReportAllocs()
-				for b.Loop() {
-					out = policy.Select(s, out[:0])
-				}
-			})
 		}
 	}
 }

@@ -14,13 +14,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-// forEachPolicy runs a test once per policy.
-func forEachPolicy(t *testing.T, f func(t *testing.T, policy string)) {
-	for _, p := range All() {
-		t.Run(p.Name, func(t *testing.T) { f(t, p.Name) })
-	}
-}
-
 func newPolicy(t schedtest.T, name string, tables *sched.Tables) sched.Policy {
 	t.Helper()
 	p, err := Named(name)(sched.Config{Tables: tables, Drop: sched.DropLate})
@@ -47,102 +40,6 @@ func (l *records) Record(r sched.Record) { *l = append(*l, r) }
 func (l records) each(change func(sched.Record) sched.Record) {
 	for i := range l {
 		l[i] = change(l[i])
-	}
-}
-
-// check follows the records with its own state and fails at the first that
-// breaks an invariant.
-func (l records) check(t schedtest.T, sys *sched.System, cfg sched.Config) {
-	type job struct {
-		release  sched.Record
-		layer    int
-		used     sched.VariantSet
-		on, last int
-		ended    bool
-	}
-	jobs := map[int64]*job{}
-	busy, down := map[int]*job{}, map[int]bool{}
-	active := map[int32]int{}
-	outcomes := map[sched.Outcome]int{}
-	now := time.Duration(0)
-	for n, r := range l {
-		fail := func(format string, args ...any) {
-			t.Helper()
-			t.Fatalf("record %d %+v: %s", n, r, fmt.Sprintf(format, args...))
-		}
-		if r.At < now {
-			fail("time goes back from %v", now)
-		}
-		now = r.At
-		j := jobs[r.Job]
-		switch r.Kind {
-		case sched.Released:
-			if j != nil {
-				fail("released twice")
-			}
-			jobs[r.Job] = &job{release: r, on: sched.Idle, last: sched.Idle}
-			active[r.Model]++
-		case sched.Dispatched:
-			k := int(r.Accelerator)
-			layer := sys.Models[r.Model].Layers[r.Layer]
-			im := layer.Implementations[r.Implementation]
-			if busy[k] != nil || down[k] {
-				fail("the accelerator is busy or down")
-			}
-			if j.on != sched.Idle || j.ended || int(r.Layer) != j.layer || r.Model != j.release.Model {
-				fail("it is not this layer's turn: %+v", *j)
-			}
-			if im.Variant > 0 {
-				j.used |= 1 << (im.Variant - 1)
-				if !isValid(sys.Models[r.Model], j.used) {
-					fail("the set %b of variants is not valid", j.used)
-				}
-			}
-			finish := r.At + im.Latency[k]
-			if layer.Handoff != nil && j.last != sched.Idle {
-				finish += layer.Handoff[j.last][k]
-			}
-			if im.Latency[k] == sched.Unavailable || r.Until != finish {
-				fail("predicted to end at %v", finish)
-			}
-			busy[k], j.on = j, k
-		case sched.Completed:
-			k := int(r.Accelerator)
-			if busy[k] != j || int(r.Layer) != j.layer {
-				fail("the accelerator does not run it")
-			}
-			busy[k], j.on, j.last = nil, sched.Idle, k
-			j.layer++
-		case sched.Ended:
-			if j.ended {
-				fail("ended twice")
-			}
-			j.ended = true
-			outcomes[r.Outcome]++
-			done := j.layer == len(sys.Models[r.Model].Layers)
-			want := map[sched.Outcome]bool{
-				sched.Met:     done && r.At <= j.release.Until,
-				sched.Late:    done && r.At > j.release.Until,
-				sched.Dropped: !done && j.on == sched.Idle && r.Detail != "",
-				sched.Failed:  !done && j.on != sched.Idle && r.Detail != "",
-			}
-			if !want[r.Outcome] || r.Start != j.release.Start || r.Until != j.release.Until || int(r.Accelerator) != j.on {
-				fail("the outcome is wrong: %+v", *j)
-			}
-			if full := active[r.Model] > cfg.Queue; full != (r.Detail == sched.DropReasonQueueFull) {
-				fail("%d jobs of the model are in the system", active[r.Model])
-			}
-			active[r.Model]--
-			if j.on != sched.Idle {
-				busy[j.on] = nil
-			}
-		case sched.Down, sched.Up:
-			down[int(r.Accelerator)] = r.Kind == sched.Down
-		}
-	}
-	released := outcomes[sched.Met] + outcomes[sched.Late] + outcomes[sched.Dropped] + outcomes[sched.Failed]
-	if released != len(jobs) {
-		t.Fatalf("%d jobs released, outcomes %v", len(jobs), outcomes)
 	}
 }
 

@@ -95,25 +95,6 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-// BenchmarkPricedEDF measures one decision of priced EDF as its goals are
-// stated: after a completion, without variants.
-func BenchmarkPricedEDF(b *testing.B) {
-	sys := schedtest.Workload(4, 1)
-	for _, ready := range []int{4, 64} {
-		for _, idle := range []int{1, 4} {
-			b.Run(fmt.Sprintf("ready=%d/idle=%d", ready, idle), func(b *testing.B) {
-				policy := newPolicy(b, "pedf", schedtest.Compile(b, sys))
-				s := readyState(&sys, ready, idle)
-				var out []sched.Choice
-				b.ReportAllocs()
-				for b.Loop() {
-					out = policy.Select(s, out[:0])
-				}
-			})
-		}
-	}
-}
-
 // BenchmarkCopyState measures copying the state, per active request.
 func BenchmarkCopyState(b *testing.B) {
 	sys := schedtest.Workload(4, 1)

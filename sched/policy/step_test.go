@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 )
@@ -52,28 +51,6 @@ func (m *treadmill) step() {
 	for _, d := range m.engine.Step(ev) {
 		m.ends[d.Accelerator] = d.Finish
 	}
-}
-
-// TestStepAllocations: a step of an engine that has seen its load allocates
-// nothing, whatever the policy.
-func TestStepAllocations(t *testing.T) {
-	sequential.Skip(t)
-	sys := schedtest.Workload(4, 3)
-	forEachPolicy(t, func(t *testing.T, policy string) {
-		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
-			m := newTreadmill(t, sys, policy, drop, 32)
-			steps := 2000
-			if policy == "rollout" { // thousands of rolled steps each
-				steps = 60
-			}
-			for range steps {
-				m.step()
-			}
-			if n := testing.AllocsPerRun(steps, m.step); n != 0 {
-				t.Errorf("drop %v: a step allocates %v times", drop, n)
-			}
-		}
-	})
 }
 
 // TestCopiedState: a copy is equal and shares nothing.

@@ -275,9 +275,9 @@ func (r *Report) cudaBuild() bool {
 func (r Report) Write(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(r.summary() + "\n")
-	for _, t := range []table.Table{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.fixTable()} {
-		if t.Length() > 0 {
-			b.WriteString("\n" + t.Render() + "\n")
+	for _, t := range []*table.Table{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.fixTable()} {
+		if len(t.Rows) > 0 {
+			b.WriteString("\n" + t.String() + "\n")
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -294,19 +294,19 @@ func (r Report) summary() string {
 	return fmt.Sprintf("Ready: ONNX Runtime %s computes with: %s", r.ONNXRuntime.Version, strings.Join(r.open(), ", "))
 }
 
-func (r Report) machineTable() table.Table {
+func (r Report) machineTable() *table.Table {
 	t := table.New("Machine", "")
 	h := r.Host
 	rt := r.ONNXRuntime
 	switch {
 	case rt.Error != "":
-		t.AppendRow(table.Row{"ONNX Runtime", "not usable, needed is " + rt.Needed})
+		t.Add("ONNX Runtime", "not usable, needed is "+rt.Needed)
 	default:
-		t.AppendRow(table.Row{"ONNX Runtime", fmt.Sprintf("%s (needed %s), from %s: %s", rt.Version, rt.Needed, rt.Source, rt.Path)})
+		t.Add("ONNX Runtime", fmt.Sprintf("%s (needed %s), from %s: %s", rt.Version, rt.Needed, rt.Source, rt.Path))
 	}
 	row := func(name, value string) {
 		if value != "" {
-			t.AppendRow(table.Row{name, value})
+			t.Add(name, value)
 		}
 	}
 	row("System", strings.TrimSpace(h.OS+" "+h.Arch+" "+h.Kernel))
@@ -381,7 +381,7 @@ func joinCores(cores []int) string {
 // shown is how much of a provider's reason fits a table; --json has all of it.
 const shown = 100
 
-func (r Report) providerTable() table.Table {
+func (r Report) providerTable() *table.Table {
 	t := table.New("Provider", "Opens", "Where", "Why not")
 	for _, p := range r.Providers {
 		opens, reason := yes(p.Opens), p.Reason
@@ -398,10 +398,10 @@ func (r Report) providerTable() table.Table {
 		case p.Plugin != "":
 			where = "plugin"
 		}
-		t.AppendRow(table.Row{p.Name, opens, where, reason})
+		t.Add(p.Name, opens, where, reason)
 		for _, d := range p.Devices {
 			about := strings.TrimSpace(d.About.Metadata["FULL_DEVICE_NAME"] + " " + d.Reason)
-			t.AppendRow(table.Row{"  device " + d.Name, yes(d.Opens), "", about})
+			t.Add("  device "+d.Name, yes(d.Opens), "", about)
 		}
 	}
 	return t
@@ -414,18 +414,18 @@ func yes(b bool) string {
 	return "no"
 }
 
-func (r Report) acceleratorTable() table.Table {
+func (r Report) acceleratorTable() *table.Table {
 	t := table.New("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
 	for _, a := range r.Accelerators {
-		t.AppendRow(table.Row{a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores)})
+		t.Add(a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
 	}
 	return t
 }
 
-func (r Report) fixTable() table.Table {
+func (r Report) fixTable() *table.Table {
 	t := table.New("To fix or improve", "Do this")
 	for _, f := range r.Fixes {
-		t.AppendRow(table.Row{f.Problem, f.Command})
+		t.Add(f.Problem, f.Command)
 	}
 	return t
 }

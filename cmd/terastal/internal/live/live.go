@@ -58,10 +58,10 @@ func (v *View) render(policy string, s runtime.Stats, total time.Duration) strin
 	t := table.New("model", ">released", ">missed", ">dropped", ">failed", ">miss rate", ">queue", ">variants", ">p50", ">p99")
 	for i := range s.Models {
 		m := &s.Models[i]
-		t.AppendRow(table.Row{m.Name, m.Released, m.Late + m.Dropped + m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
-			m.Active, m.Variants, ms(m.Latency.Quantile(.5)), ms(m.Latency.Quantile(.99))})
+		t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
+			m.Active, m.Variants, ms(m.Latency.Quantile(.5)), ms(m.Latency.Quantile(.99)))
 	}
-	b.WriteString(t.Render() + "\n")
+	b.WriteString(t.String() + "\n")
 	var use []string
 	v.busy = append(v.busy, make([]time.Duration, max(0, len(s.Accelerators)-len(v.busy)))...)
 	for k := range s.Accelerators {

@@ -198,6 +198,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 		all.models[m].summarise(&r.Models[m])
 		r.Models[m].Model, r.Models[m].RatePerS = p.System.Models[m].Name, rates[m]*c.Scale
 		r.Models[m].DeadlineMS = p.System.Models[m].Deadline.Seconds() * 1e3
+		r.Models[m].LayersRun = (r.Models[m].Met + r.Models[m].Late) * len(p.System.Models[m].Layers)
 	}
 	r.Accuracy = meanAccuracy(r.Models)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)

@@ -132,11 +132,13 @@ func px(v float64) string {
 
 // text writes text at a place; anchor is start, middle or end.
 func (f *figure) text(x, y float64, class, anchor, s string) {
-	fmt.Fprintf(&f.b, `<text x="%s" y="%s" class="%s" text-anchor="%s">%s</text>`, px(x), px(y), class, anchor, html.EscapeString(s))
+	fmt.Fprintf(&f.b, `<text x="%s" y="%s" class="%s" text-anchor="%s">%s</text>`, px(x), px(y), class, anchor,
+		html.EscapeString(s))
 }
 
 func (f *figure) rect(x, y, w, h float64, class, title string) {
-	fmt.Fprintf(&f.b, `<rect x="%s" y="%s" width="%s" height="%s" class="%s"`, px(x), px(y), px(max(0, w)), px(max(0, h)), class)
+	fmt.Fprintf(&f.b, `<rect x="%s" y="%s" width="%s" height="%s" class="%s"`, px(x), px(y), px(max(0, w)), px(max(0, h)),
+		class)
 	f.close("rect", title)
 }
 
@@ -228,7 +230,8 @@ var shapes = [markers]string{
 }
 
 func (f *figure) shape(x, y float64, n int, title string) {
-	fmt.Fprintf(&f.b, `<path d="%s" transform="translate(%s %s)" class="mark s%d"`, shapes[n%markers], px(x), px(y), n%colours)
+	fmt.Fprintf(&f.b, `<path d="%s" transform="translate(%s %s)" class="mark s%d"`, shapes[n%markers], px(x), px(y),
+		n%colours)
 	f.close("path", title)
 }
 
@@ -260,19 +263,11 @@ func key(n int) template.HTML {
 	f := newFigure(34, 14, "")
 	fmt.Fprintf(&f.b, `<path d="M1 7H33" class="line %s"/>`, seriesClass(n))
 	f.shape(17, 7, n, "")
-	return template.HTML(`<svg class="key" viewBox="0 0 34 14" width="34" height="14" aria-hidden="true">` + f.b.String() + `</svg>`)
+	return keySVG(34, f.b.String())
 }
 
 // seriesClass is the colour and dash of the n-th series.
 func seriesClass(n int) string { return fmt.Sprintf("s%d d%d", n%colours, n%dashes) }
-
-// clip shortens text to so many characters.
-func clip(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
-}
 
 // row is one line of an interval chart.
 type row struct {
@@ -302,8 +297,9 @@ func intervals(title string, rows []row, top float64, axis string, format func(f
 		at := func(v float64) float64 { return f.x.at(f.x.inside(v)) }
 		whole := fmt.Sprintf("%s: %s", r.name, r.text)
 		f.text(f.x.from-6, y+4, "row", "end", clip(r.name, most))
-		fmt.Fprintf(&f.b, `<path d="M%s %sH%sM%s %sv8M%s %sv8" class="whisker s%d"/>`, px(at(r.value.low)), px(y), px(at(r.value.high)),
-			px(at(r.value.low)), px(y-4), px(at(r.value.high)), px(y-4), r.n%colours)
+		low, high := px(at(r.value.low)), px(at(r.value.high))
+		fmt.Fprintf(&f.b, `<path d="M%s %sH%sM%s %sv8M%s %sv8" class="whisker s%d"/>`, low, px(y), high, low, px(y-4), high,
+			px(y-4), r.n%colours)
 		f.shape(at(r.value.value), y, r.n, whole)
 		f.text(width-4, y+4, "value", "end", r.text)
 	}
@@ -330,4 +326,17 @@ func bars(title string, rows []row) template.HTML {
 		f.text(f.x.at(max(0, r.value.value))+5, y+15, "value", "start", r.text)
 	}
 	return f.done()
+}
+
+// markKey is the sample of a marker without a line.
+func markKey(n int) template.HTML {
+	f := newFigure(14, 14, "")
+	f.shape(7, 7, n, "")
+	return keySVG(14, f.b.String())
+}
+
+// keySVG is a sample in a legend.
+func keySVG(width int, shapes string) template.HTML {
+	return template.HTML(fmt.Sprintf(`<svg class="key" viewBox="0 0 %d 14" width="%d" height="14" aria-hidden="true">%s</svg>`,
+		width, width, shapes))
 }

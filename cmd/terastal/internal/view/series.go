@@ -4,101 +4,14 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
-
-// job is one request of a log.
-type job struct {
-	id       int64
-	model    int
-	release  time.Duration // scheduled
-	noticed  time.Duration
-	deadline time.Duration
-	end      time.Duration
-	outcome  sched.Outcome
-	detail   string
-	ran      time.Duration // sum of its layers
-	used     sched.VariantSet
-}
-
-func (j *job) missed() bool { return j.outcome != sched.Met }
-
-// span is one run of a layer to its end.
-type span struct {
-	job            int // index of the job
-	layer          int
-	implementation int
-	accelerator    int
-	dispatched     time.Duration
-	start          time.Duration
-	end            time.Duration
-	predicted      time.Duration // finish
-	reason         sched.Reason
-}
-
-// outage is when an accelerator was out of service.
-type outage struct {
-	accelerator int
-	from, to    time.Duration
-}
-
-// history is a log by requests: jobs in order of their release records, spans in
-// order of their ends.
-type history struct {
-	*eventlog.Log
-	jobs    []job
-	spans   []span
-	outages []outage
-}
-
-func newHistory(l *eventlog.Log) *history {
-	h := &history{Log: l}
-	index := map[int64]int{}
-	running := map[int64]*eventlog.Record{} // dispatch, by job
-	down := map[int32]time.Duration{}
-	var last time.Duration
-	for i := range l.Records {
-		r := &l.Records[i]
-		last = r.At
-		switch r.Kind {
-		case sched.Released:
-			index[r.Job] = len(h.jobs)
-			h.jobs = append(h.jobs, job{id: r.Job, model: int(r.Model), release: r.Start, noticed: r.At, deadline: r.Until})
-		case sched.Dispatched:
-			running[r.Job] = r
-		case sched.Completed:
-			d, n := running[r.Job], index[r.Job]
-			j := &h.jobs[n]
-			j.ran += r.At - r.Start
-			if v := l.Header.System.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant; v > 0 {
-				j.used |= 1 << (v - 1)
-			}
-			h.spans = append(h.spans, span{n, int(r.Layer), int(r.Implementation), int(r.Accelerator), d.At, r.Start, r.At, d.Until, d.Reason})
-		case sched.Ended:
-			j := &h.jobs[index[r.Job]]
-			j.end, j.outcome, j.detail = r.At, r.Outcome, r.Detail
-		case sched.Down:
-			down[r.Accelerator] = r.At
-		case sched.Up:
-			if from, is := down[r.Accelerator]; is {
-				h.outages = append(h.outages, outage{int(r.Accelerator), from, r.At})
-				delete(down, r.Accelerator)
-			}
-		}
-	}
-	for k := range l.Header.System.Accelerators {
-		if from, is := down[int32(k)]; is {
-			h.outages = append(h.outages, outage{k, from, last})
-		}
-	}
-	return h
-}
 
 // series is one policy on one driver, all its repeats together.
 type series struct {
@@ -108,6 +21,7 @@ type series struct {
 	driver  string
 	logs    []*history
 	result  *result.PolicyResult // nil without one
+	all     eventlog.Metrics
 	models  []outcomes
 	miss    interval // mean over models
 	compare *comparison.Policy
@@ -115,24 +29,10 @@ type series struct {
 
 // outcomes is what one model's requests got under one series.
 type outcomes struct {
-	name      string
-	deadline  float64 // ms
-	totals    eventlog.Totals
+	*eventlog.ModelMetrics
 	miss      interval
-	responses []float64 // ms, sorted, of requests that finished
-	p50, p90  float64   // ms
-	p99       float64
-	variants  int // of so many layers
-	layers    int
-	uses      []eventlog.VariantUse
-	accuracy  *float64
+	responses []float64 // ms, sorted, of requests that finished, where logs have them
 }
-
-// interval is a quantity with its 95 % interval.
-type interval struct{ value, low, high float64 }
-
-// overlaps reports whether two intervals have a value in common.
-func (i interval) overlaps(o interval) bool { return i.low <= o.high && o.low <= i.high }
 
 // allSeries arranges results and logs by driver and policy.
 func (p *Page) allSeries() []*series {
@@ -164,7 +64,12 @@ func (p *Page) allSeries() []*series {
 		if mixed && s.driver == eventlog.Simulated {
 			s.label += " (simulated)"
 		}
-		s.summarise()
+		if len(s.logs) > 0 {
+			s.fromLogs()
+		} else {
+			s.fromMetrics(s.result.Metrics)
+		}
+		s.miss = meanOf(s.models)
 		for i := range p.Results {
 			if c := p.Results[i].Comparison; c != nil {
 				s.compared(c)
@@ -174,16 +79,42 @@ func (p *Page) allSeries() []*series {
 	return out
 }
 
-func (s *series) summarise() {
-	if len(s.logs) > 0 {
-		s.fromLogs()
-	} else if s.result != nil {
-		for _, m := range s.result.Models {
-			s.models = append(s.models, outcomes{name: m.Model, deadline: m.DeadlineMS, totals: m.Totals, miss: wilson(m.Released-m.Met, float64(m.Released)),
-				p50: m.P50MS, p90: m.P90MS, p99: m.P99MS, variants: m.VariantsUsed, layers: m.LayersRun, uses: m.Variants, accuracy: m.NormalizedAccuracy})
-		}
+// seriesOf are the series of single runs.
+func seriesOf(metrics []eventlog.Metrics) []*series {
+	var out []*series
+	for n, m := range metrics {
+		s := &series{number: n, label: m.Policy}
+		s.fromMetrics(m)
+		s.miss = meanOf(s.models)
+		out = append(out, s)
 	}
-	s.miss = meanOf(s.models)
+	return out
+}
+
+// seriesOver are those of simulations over seeds; of one there is no interval.
+func seriesOver(results []study.Result) []*series {
+	var out []*series
+	for n, r := range results {
+		s := &series{number: n, label: r.Policy, miss: interval{r.Miss, max(0, r.Low), r.High}}
+		if r.Seeds < 2 {
+			s.miss.low = math.NaN()
+		}
+		s.fromMetrics(eventlog.Metrics{Policy: r.Policy, Models: r.Models})
+		for m := range s.models { // whose seeds are not known one by one
+			s.models[m].miss = interval{r.Models[m].MissRate, math.NaN(), math.NaN()}
+			addTotals(&s.all.Totals, r.Models[m].Totals)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (s *series) fromMetrics(m eventlog.Metrics) {
+	s.all = m
+	for i := range m.Models {
+		x := &m.Models[i]
+		s.models = append(s.models, outcomes{ModelMetrics: x, miss: wilson(x.Released-x.Met, float64(x.Released))})
+	}
 }
 
 // fromLogs pools the repeats. Logs of another set of models than the first are
@@ -191,31 +122,30 @@ func (s *series) summarise() {
 func (s *series) fromLogs() {
 	first := s.logs[0].Header.System.Models
 	same := func(h *history) bool {
-		return slices.EqualFunc(h.Header.System.Models, first, func(a, b sched.Model) bool { return a.Name == b.Name && a.Deadline == b.Deadline })
+		return slices.EqualFunc(h.Header.System.Models, first,
+			func(a, b sched.Model) bool { return a.Name == b.Name && a.Deadline == b.Deadline })
 	}
 	s.logs = slices.DeleteFunc(s.logs, func(h *history) bool { return !same(h) })
 	s.models = make([]outcomes, len(first))
 	misses := make([][]bool, len(first))
 	sums, known := make([]float64, len(first)), make([]int, len(first))
-	for m := range first {
-		s.models[m].name, s.models[m].deadline = first[m].Name, ms(first[m].Deadline)
-	}
-	for _, h := range s.logs {
+	for n, h := range s.logs {
 		metrics := h.Metrics()
+		if n == 0 {
+			s.all = metrics
+		}
 		for m := range s.models {
-			o, x := &s.models[m], &metrics.Models[m]
-			o.totals.Released += x.Released
-			o.totals.Met += x.Met
-			o.totals.Late += x.Late
-			o.totals.Dropped += x.Dropped
-			o.totals.Failed += x.Failed
-			o.variants += x.VariantsUsed
-			o.layers += x.LayersRun
-			o.addUses(x.Variants)
-			if n := x.Met + x.Late; x.NormalizedAccuracy != nil && n > 0 {
-				sums[m] += *x.NormalizedAccuracy * float64(n)
-				known[m] += n
+			x := &metrics.Models[m]
+			if n > 0 {
+				addTo(&s.all.Models[m], x)
 			}
+			if finished := x.Met + x.Late; x.NormalizedAccuracy != nil && finished > 0 {
+				sums[m] += *x.NormalizedAccuracy * float64(finished)
+				known[m] += finished
+			}
+		}
+		if n > 0 {
+			addTotals(&s.all.Totals, metrics.Totals)
 		}
 		for i := range h.jobs {
 			j := &h.jobs[i]
@@ -226,26 +156,39 @@ func (s *series) fromLogs() {
 		}
 	}
 	for m := range s.models {
-		o := &s.models[m]
+		o, x := &s.models[m], &s.all.Models[m]
+		o.ModelMetrics, o.miss = x, missInterval(misses[m])
 		slices.Sort(o.responses)
-		o.p50, o.p90, o.p99 = stats.Quantile(o.responses, .5), stats.Quantile(o.responses, .9), stats.Quantile(o.responses, .99)
-		o.miss = missInterval(misses[m])
-		if known[m] > 0 {
+		x.P50MS, x.P90MS = stats.Quantile(o.responses, .5), stats.Quantile(o.responses, .9)
+		x.P99MS = stats.Quantile(o.responses, .99)
+		if x.NormalizedAccuracy = nil; known[m] > 0 {
 			a := sums[m] / float64(known[m])
-			o.accuracy = &a
+			x.NormalizedAccuracy = &a
 		}
 	}
 }
 
-func (o *outcomes) addUses(uses []eventlog.VariantUse) {
-	for _, u := range uses {
-		i := slices.IndexFunc(o.uses, func(x eventlog.VariantUse) bool { return x.Layer == u.Layer && x.Variant == u.Variant })
-		if i < 0 {
-			o.uses = append(o.uses, u)
+// addTo adds what can be added of a repeat.
+func addTo(o, x *eventlog.ModelMetrics) {
+	addTotals(&o.Totals, x.Totals)
+	o.VariantsUsed += x.VariantsUsed
+	o.LayersRun += x.LayersRun
+	for _, u := range x.Variants {
+		same := func(x eventlog.VariantUse) bool { return x.Layer == u.Layer && x.Variant == u.Variant }
+		if i := slices.IndexFunc(o.Variants, same); i >= 0 {
+			o.Variants[i].Runs += u.Runs
 		} else {
-			o.uses[i].Runs += u.Runs
+			o.Variants = append(o.Variants, u)
 		}
 	}
+}
+
+func addTotals(t *eventlog.Totals, x eventlog.Totals) {
+	t.Released += x.Released
+	t.Met += x.Met
+	t.Late += x.Late
+	t.Dropped += x.Dropped
+	t.Failed += x.Failed
 }
 
 // compared takes miss rates from a comparison over repeats, whose intervals hold
@@ -262,7 +205,7 @@ func (s *series) compared(c *comparison.Comparison) {
 		s.compare, s.miss = p, measured(&p.Miss)
 		for _, m := range p.Models {
 			for n := range s.models {
-				if s.models[n].name == m.Model {
+				if s.models[n].Model == m.Model {
 					s.models[n].miss = measured(&m.Miss)
 				}
 			}
@@ -271,84 +214,6 @@ func (s *series) compared(c *comparison.Comparison) {
 }
 
 func measured(m *comparison.Measure) interval { return interval{m.Median, m.Low, m.High} }
-
-// z is the normal quantile of a 95 % interval.
-const z = 1.959964
-
-// wilson is the score interval of a share of n, which need not be whole.
-func wilson(misses int, n float64) interval {
-	if n == 0 {
-		return interval{0, 0, 1}
-	}
-	return wilsonOf(float64(misses)/n, n)
-}
-
-func wilsonOf(p, n float64) interval {
-	d := 1 + z*z/n
-	mid := (p + z*z/(2*n)) / d
-	half := z / d * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return interval{p, min(p, max(0, mid-half)), max(p, min(1, mid+half))}
-}
-
-// blocks is how many parts of a run the clustering of misses is measured from.
-const blocks = 20
-
-// tBlocks is the quantile of Student's t of a 95 % interval from a variance
-// between so many blocks.
-const tBlocks = 2.093024
-
-// missInterval is the miss rate of requests in order of release. Misses come in
-// clusters, so that n requests say less than n independent ones: the variance
-// of the rate between blocks of the run, over that of independent requests, is
-// the factor by which n counts less in Wilson's interval (the effective sample
-// size of survey statistics as in Korn and Graubard, 1998, with the variance of
-// batch means).
-func missInterval(missed []bool) interval {
-	n := len(missed)
-	total := 0
-	for _, m := range missed {
-		if m {
-			total++
-		}
-	}
-	if n < 2*blocks || total == 0 || total == n {
-		return wilson(total, float64(n))
-	}
-	p := float64(total) / float64(n)
-	between := 0.0
-	for b := range blocks {
-		from, to := b*n/blocks, (b+1)*n/blocks
-		k := 0
-		for _, m := range missed[from:to] {
-			if m {
-				k++
-			}
-		}
-		d := float64(k)/float64(to-from) - p
-		between += d * d
-	}
-	between /= blocks - 1
-	effect := max(1, between/(p*(1-p)/(float64(n)/blocks))*(tBlocks/z)*(tBlocks/z))
-	return wilsonOf(p, float64(n)/effect)
-}
-
-// meanOf is the mean of the models' miss rates; its interval adds the distances
-// of theirs in quadrature.
-func meanOf(models []outcomes) interval {
-	n := float64(len(models))
-	if n == 0 {
-		return interval{}
-	}
-	var out interval
-	var low, high float64
-	for _, m := range models {
-		out.value += m.miss.value / n
-		low += (m.miss.value - m.miss.low) * (m.miss.value - m.miss.low)
-		high += (m.miss.high - m.miss.value) * (m.miss.high - m.miss.value)
-	}
-	out.low, out.high = max(0, out.value-math.Sqrt(low)/n), min(1, out.value+math.Sqrt(high)/n)
-	return out
-}
 
 // ranked sorts the series of the first driver by their miss rate.
 func ranked(all []*series) []*series {
@@ -362,4 +227,25 @@ func ranked(all []*series) []*series {
 	return out
 }
 
-func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
+// model is a series' outcomes of a model; nil if it did not have it.
+func (s *series) model(name string) *outcomes {
+	for i := range s.models {
+		if s.models[i].Model == name {
+			return &s.models[i]
+		}
+	}
+	return nil
+}
+
+// modelNames are those of all series, in order.
+func modelNames(all []*series) []string {
+	var out []string
+	for _, s := range all {
+		for _, m := range s.models {
+			if !slices.Contains(out, m.Model) {
+				out = append(out, m.Model)
+			}
+		}
+	}
+	return out
+}

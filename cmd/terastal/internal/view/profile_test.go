@@ -42,7 +42,7 @@ func example() *profiler.Profile {
 	return p
 }
 
-func shownInText(p *profiler.Profile, o ProfileOptions) string {
+func profileText(p *profiler.Profile, o ProfileOptions) string {
 	var b bytes.Buffer
 	ProfileTable(&b, p, o)
 	return b.String()
@@ -50,7 +50,7 @@ func shownInText(p *profiler.Profile, o ProfileOptions) string {
 
 // Everything that was measured is shown.
 func TestProfileShowsAll(t *testing.T) {
-	text := shownInText(example(), ProfileOptions{Wide: true})
+	text := profileText(example(), ProfileOptions{Wide: true})
 	for _, want := range []string{
 		"Test 9000, 8 cores, 2 allowed, governor powersave, load 0.50, ONNX Runtime 1.29.0",
 		"measured 2026-01-02T03:04:05Z in 12.3s\n", "npu: table, source=npu.csv", "threads 4, cores [0 1 2 3]",
@@ -85,7 +85,7 @@ func TestProfileFits(t *testing.T) {
 				}
 			}
 		}
-		text := shownInText(p, ProfileOptions{})
+		text := profileText(p, ProfileOptions{})
 		table := text[strings.Index(text, "\nnet (op"):strings.Index(text, "left out to fit")]
 		for line := range strings.Lines(table) {
 			if n := utf8.RuneCountInString(line) - 1; n > tableWidth {
@@ -99,7 +99,7 @@ func TestProfileFits(t *testing.T) {
 }
 
 func TestProfileColumns(t *testing.T) {
-	text := shownInText(example(), ProfileOptions{Columns: []string{"shape", "peak"}})
+	text := profileText(example(), ProfileOptions{Columns: []string{"shape", "peak"}})
 	if !strings.Contains(text, "1x1000") || !strings.Contains(text, "of peak") || strings.Contains(text, "MMACs") || strings.Contains(text, "left out") {
 		t.Error(text)
 	}
@@ -114,7 +114,7 @@ func TestProfileBare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := shownInText(p, ProfileOptions{})
+	text := profileText(p, ProfileOptions{})
 	for _, absent := range []string{"MMACs", "ops", "prefers", "chain", "peak", "precision", "governor", "p99"} {
 		if strings.Contains(text, absent) {
 			t.Errorf("%q in\n%s", absent, text)

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/profiler"
 )
 
 // Comparison prints two profiles, or two accelerators, side by side: a table
-// per accelerator with "~" where there is no significant change.
+// per accelerator with "~" where there is no significant difference.
 func Comparison(w io.Writer, c *profiler.Comparison) {
 	fmt.Fprintf(w, "A: %s%s\nB: %s%s\n", c.A, doubts(c.DoubtsA), c.B, doubts(c.DoubtsB))
 	for i, d := range c.Differences {
@@ -21,8 +22,15 @@ func Comparison(w io.Writer, c *profiler.Comparison) {
 		fmt.Fprintf(w, "%s %s: %s against %s\n", lead, d.What, d.A, d.B)
 	}
 	for i := range c.Accelerators {
-		fmt.Fprintln(w)
-		acceleratorComparison(w, &c.Accelerators[i])
+		x := &c.Accelerators[i]
+		fmt.Fprintf(w, "\n%s\n", x.Accelerator)
+		cellsCompared(x).Text(w)
+		for _, g := range x.Models {
+			if g.SumA > 0 {
+				fmt.Fprintf(w, "%s, sum over layers compared: A %s, B %s, each layer where it is faster %s\n", g.Model,
+					sumText(g.SumA), sumText(g.SumB), sumText(g.SumBest))
+			}
+		}
 	}
 	fmt.Fprintln(w)
 	for _, x := range []struct {
@@ -34,7 +42,8 @@ func Comparison(w io.Writer, c *profiler.Comparison) {
 		}
 	}
 	fmt.Fprintf(w, "%d cells: median |difference| %s, beyond %.0f %%: %s, significant: %s\n", c.Summary.Cells,
-		percentInText(c.Summary.MedianChange), 100*profiler.AgreementLimit, percentInText(c.Summary.Beyond), percentInText(c.Summary.Significant))
+		percent(c.Summary.MedianChange), 100*profiler.AgreementLimit, percent(c.Summary.Beyond),
+		percent(c.Summary.Significant))
 }
 
 // doubts are what a reader of a comparison has to know about one side.
@@ -49,22 +58,18 @@ func doubts(d profiler.Doubts) string {
 	return text
 }
 
-func acceleratorComparison(w io.Writer, x *profiler.AcceleratorComparison) {
+// cellsCompared has a row for every cell, and the geometric means of every model.
+func cellsCompared(x *profiler.AcceleratorComparison) *table.Table {
 	variants := false
 	for _, c := range x.Cells {
 		variants = variants || c.Implementation != x.Cells[0].Implementation
 	}
-	fmt.Fprintln(w, x.Accelerator)
-	t := table.New("model", "layer", ">A median", ">B median", ">change", "")
-	last := ""
-	for _, c := range x.Cells {
-		name := ""
-		if c.Model != last {
-			if last != "" {
-				t.AppendSeparator()
-			}
-			name, last = shorten(c.Model, 24), c.Model
-		}
+	t := table.New("model", "layer", ">A median", ">B median", ">difference", "")
+	mean := func(g profiler.Geomean, name string) {
+		t.Add(shorten(name, 24), "geomean", took(time.Duration(g.A)), took(time.Duration(g.B)), signed(g.Change),
+			fmt.Sprintf("%d slower, %d faster", g.FasterA, g.FasterB))
+	}
+	for i, c := range x.Cells {
 		layer := shorten(c.Layer, 36)
 		if variants {
 			layer = shorten(c.Layer, 26)
@@ -72,42 +77,34 @@ func acceleratorComparison(w io.Writer, x *profiler.AcceleratorComparison) {
 				layer += " as " + shorten(c.Implementation, 9)
 			}
 		}
-		change := "~"
+		difference := "~"
 		if c.Significant {
-			change = fmt.Sprintf("%+.1f %%", 100*c.Change)
+			difference = signed(c.Change)
 		}
-		t.AppendRow(table.Row{name, layer, medianText(c.A), medianText(c.B), change, testText(&c)})
-	}
-	t.AppendSeparator()
-	all := x.Models
-	if len(all) > 1 {
-		all = append(all[:len(all):len(all)], x.All)
-	}
-	for i, g := range all {
-		name := g.Model
-		if i == len(x.Models) {
-			name = "all"
+		t.Add(shorten(c.Model, 24), layer, medianText(c.A), medianText(c.B), difference, testText(&c))
+		if i+1 < len(x.Cells) && x.Cells[i+1].Model == c.Model {
+			continue
 		}
-		t.AppendRow(table.Row{shorten(name, 24), "geomean", usTextInText(g.A / 1e3), usTextInText(g.B / 1e3), fmt.Sprintf("%+.1f %%", 100*g.Change),
-			fmt.Sprintf("%d slower, %d faster", g.FasterA, g.FasterB)})
-	}
-	render(w, t)
-	for _, g := range x.Models {
-		if g.SumA > 0 {
-			fmt.Fprintf(w, "%s, sum over layers compared: A %s, B %s, each layer where it is faster %s\n", g.Model,
-				msTextInText(g.SumA.Seconds()*1e3), msTextInText(g.SumB.Seconds()*1e3), msTextInText(g.SumBest.Seconds()*1e3))
+		for _, g := range x.Models {
+			if g.Model == c.Model {
+				mean(g, g.Model)
+			}
 		}
 	}
+	if len(x.Models) > 1 {
+		mean(x.All, "all")
+	}
+	return t
 }
 
 func medianText(m profiler.Median) string {
 	if m.Low == m.High {
-		return usTextInText(float64(m.P50) / 1e3)
+		return took(m.P50)
 	}
-	return fmt.Sprintf("%s ± %3.1f %%", usTextInText(float64(m.P50)/1e3), 100*m.Within())
+	return fmt.Sprintf("%s ± %3.1f %%", took(m.P50), 100*m.Within())
 }
 
-// testText is how a change was judged: p and n of the U test, or that
+// testText is how a difference was judged: p and n of the U test, or that
 // intervals were compared.
 func testText(c *profiler.CellComparison) string {
 	n := fmt.Sprintf("n=%d+%d", c.A.N, c.B.N)
