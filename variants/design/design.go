@@ -65,15 +65,20 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 			d.note("no variants: %v", x.err)
 			x.note("%v", x.err)
 			x.made, x.chosen = d.document(x.Model), nil
-		} else if len(x.wanted) == 0 {
-			continue
 		}
-		x.made.Notes = x.notes
-		if err := d.put(x.Model, x.made, x.chosen); err != nil {
-			return err
+		if x.err != nil || len(x.wanted) > 0 {
+			x.made.Notes = x.notes
+			if err := d.put(x.Model, x.made, x.chosen); err != nil {
+				return err
+			}
+		}
+		if list := added[x.Model]; len(list) > 0 {
+			if err := r.rejoin(ctx, x, list); err != nil {
+				return err
+			}
 		}
 	}
-	return r.restore(ctx, added)
+	return nil
 }
 
 // put makes variants with their document those in use.
