@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -155,6 +156,9 @@ func (s *server) answer(r request) (reply, error) {
 	return reply{}, fmt.Errorf("unknown request %q", r.Ask)
 }
 
+// anyOther takes everything, so that a layer may be refused by all others.
+var anyOther = runtime.Spec{Name: "(any other)", Optimization: "none"}
+
 // absent stands for an accelerator that another process measures.
 type absent struct{ runtime.Spec }
 
@@ -220,8 +224,7 @@ func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 // load prepares everything and lists the places.
 func (s *server) load(skips []failure) (reply, error) {
 	o := &observed{Accelerator: s.accelerator, s: s, skips: skips}
-	// One more takes everything, so that a layer may be refused by all others.
-	accs := append(s.among(o), &absent{runtime.Spec{Optimization: "none"}})
+	accs := append(s.among(o), &absent{anyOther})
 	a := reply{Done: true}
 	for i, n := range s.Networks {
 		one := *n
@@ -430,7 +433,8 @@ func (s *server) busy(places []int) (reply, error) {
 // dispatch runs the models in the real executor, one request of each at a time, on this accelerator alone, and gives
 // the times between a layer's end and the next one's start.
 func (s *server) dispatch(length time.Duration) (reply, error) {
-	system := sched.System{Accelerators: names(s.Accelerators, func(a runtime.Spec) string { return a.Name })}
+	name := func(a runtime.Spec) string { return a.Name }
+	system := sched.System{Accelerators: append(names(s.Accelerators, name), anyOther.Name)}
 	var programs []*runtime.Program
 	var rates []float64
 	for _, m := range s.models {
@@ -439,7 +443,7 @@ func (s *server) dispatch(length time.Duration) (reply, error) {
 		}
 		x := sched.Model{Name: m.Network.Name, Deadline: time.Second}
 		for _, l := range m.Network.Layers {
-			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(s.Accelerators))
+			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(system.Accelerators))
 			latency[s.k] = time.Millisecond
 			x.Layers = append(x.Layers, sched.Layer{Name: l.Name,
 				Implementations: []sched.Implementation{{Name: original, Latency: latency}}})
@@ -455,11 +459,11 @@ func (s *server) dispatch(length time.Duration) (reply, error) {
 	if err != nil {
 		return a, err
 	}
-	ex, err := runtime.NewExecutor(tables, s.among(s.accelerator), programs, s.Seed)
+	ex, err := runtime.NewExecutor(tables, programs, s.Seed)
 	if err != nil {
 		return a, err
 	}
-	defer ex.Close()
+	defer ex.Close(context.Background())
 	work := traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: s.Seed}
 	a.Times, err = gaps(ex, work, s.k)
 	return a, err

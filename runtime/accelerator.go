@@ -11,7 +11,10 @@ import (
 // Tensor is a tensor in host memory, or in an accelerator's own.
 type Tensor struct {
 	models.Tensor
-	Data   []byte // nil in an accelerator's memory
+	Data []byte // nil in an accelerator's memory
+	// Handle is what the accelerator's Buffer set, for its kernels; nil in host
+	// memory.
+	Handle any
 	value  ort.Value
 	arg    [1]ort.Value // value again, as an argument of one
 	flat   [1]ort.Value // the same bytes as int32s, for tensors that are copied between memories
@@ -22,13 +25,22 @@ type Tensor struct {
 // copying it.
 func NewTensor(info models.Tensor, data []byte) (*Tensor, error) {
 	if int64(len(data)) != info.Bytes() {
-		return nil, fmt.Errorf("tensor %q: %d bytes of data, its shape %v of %s needs %d", info.Name, len(data), info.Shape, info.Type, info.Bytes())
+		return nil, fmt.Errorf("tensor %q: %d bytes of data, its shape %v of %s needs %d",
+			info.Name, len(data), info.Shape, info.Type, info.Bytes())
 	}
 	v, err := ort.NewTensor(info.Type, info.Stored(), data)
 	if err != nil {
 		return nil, fmt.Errorf("tensor %q: %w", info.Name, err)
 	}
 	return &Tensor{Tensor: info, Data: data, value: v, arg: [1]ort.Value{v}}, nil
+}
+
+// flatten makes the tensor one that ONNX Runtime can copy to other memories.
+func (t *Tensor) flatten() (err error) {
+	if t.flat[0] == nil {
+		t.flat[0], err = ort.NewTensor(ort.Int32, []int64{t.Bytes() / 4}, t.Data)
+	}
+	return err
 }
 
 // Close releases the native value; the data stays the caller's.
@@ -125,7 +137,8 @@ type Local struct {
 }
 
 func (s Spec) config() ort.Config {
-	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads), Cores: s.Cores,
+	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads),
+		Cores:   s.Cores,
 		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}.ForLayers()
 }
 
@@ -145,7 +158,7 @@ func (s Spec) Probe() error {
 // own and take portable layers.
 func (s Spec) Level() string {
 	// An emulated accelerator that computes does so on the CPU.
-	if computed := s.Provider == EmulatedProvider && s.Options["compute"] == "true"; !s.CPU() && !computed {
+	if !s.CPU() && !s.computes() {
 		return models.Portable
 	}
 	return models.FormLevel(s.Optimization)
@@ -216,7 +229,7 @@ func (a *ortAccelerator) Memory() Memory {
 	if a.memory == nil {
 		return nil
 	}
-	return a.memory
+	return ortMemory{a.memory}
 }
 
 func (a *ortAccelerator) Level() string { return a.spec.Level() }
@@ -232,7 +245,8 @@ func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
 	}
 	a.trace.add(a.spec.Name, u, s)
-	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)), out: make([]ort.Value, len(u.Outputs))}, nil
+	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)),
+		out: make([]ort.Value, len(u.Outputs))}, nil
 }
 
 func names(ts []models.Tensor) []string {

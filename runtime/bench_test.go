@@ -114,14 +114,13 @@ func BenchmarkGap(b *testing.B) {
 func BenchmarkAllocs(b *testing.B) {
 	accs := pinned(b, 1)
 	_, e := rig(b, accs, "op", "ds_cnn_kws", "glyph_mobile")
-	s, err := e.Serve(runtime.Options{Policy: "terastal"})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "terastal"}); err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close(context.Background())
+	defer e.Stop(context.Background())
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := s.Submit(runtime.Request{})
+		p, err := e.Submit(context.Background(), "ds_cnn_kws", nil, runtime.RequestOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -148,8 +147,7 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	accs := pinned(b, 1)
 	x, e := rig(b, accs, granularity, net)
 	o.Policy = "edf"
-	s, err := e.Serve(o)
-	if err != nil {
+	if err := e.Serve(o); err != nil {
 		b.Fatal(err)
 	}
 	in, err := x.networks[0].Inputs(7)
@@ -158,11 +156,12 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	}
 	whole := newWholeSession(b, x.networks[0], in)
 	defer whole.close()
-	out := whole.tensors
+	inputs := byName(b, in)
+	out := runtime.RequestOptions{Outputs: byName(b, whole.tensors)}
 	var through, direct []time.Duration
 	for n := -3; n < 300; n++ {
 		t := whole.run(o.Realtime)
-		p, err := s.Submit(runtime.Request{Inputs: in, Outputs: out})
+		p, err := e.Submit(context.Background(), net, inputs, out)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -174,7 +173,7 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 			direct, through = append(direct, t), append(through, r.Latency)
 		}
 	}
-	s.Close(context.Background())
+	e.Stop(context.Background())
 	b.ReportMetric(saturatedRatio(b, e, o, whole), "x-whole-saturated")
 	slices.Sort(direct)
 	slices.Sort(through)
@@ -448,8 +447,7 @@ func BenchmarkWake(b *testing.B) {
 			x.add(b, tiny(b, "tiny"))
 			defer x.programs[0].Close()
 			e := x.executor(b, x.system(alternate))
-			s, err := e.Serve(runtime.Options{Policy: "fcfs", Quiet: true})
-			if err != nil {
+			if err := e.Serve(runtime.Options{Policy: "fcfs", Quiet: true}); err != nil {
 				b.Fatal(err)
 			}
 			out, err := runtime.NewTensor(x.networks[0].Model.Outputs()[0], make([]byte, 32))
@@ -457,14 +455,15 @@ func BenchmarkWake(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer out.Close()
+			into := runtime.RequestOptions{Outputs: byName(b, []*runtime.Tensor{out})}
 			for range max(b.N, 3000) {
-				p, err := s.Submit(runtime.Request{Outputs: []*runtime.Tensor{out}})
+				p, err := e.Submit(context.Background(), "tiny", nil, into)
 				if err != nil {
 					b.Fatal(err)
 				}
 				<-p.Done()
 			}
-			h := &s.Close(context.Background()).Stats.Models[0].Latency
+			h := &e.Stop(context.Background()).Stats.Models[0].Latency
 			b.ReportMetric(float64(h.Quantile(.5)), "latency-p50-ns")
 			b.ReportMetric(float64(h.Quantile(.99)), "latency-p99-ns")
 		})

@@ -1,37 +1,46 @@
 // Package runtime drives the scheduling engine of package sched in real time:
 // every dispatch is a real run of a layer on a real accelerator.
 //
-// An [Accelerator] prepares units (one implementation of one layer) into
-// kernels and runs them: an execution provider of ONNX Runtime ([OpenORT]), or
-// one that is emulated from a table ([OpenEmulated]). [Prepare] loads a network
-// on a set of accelerators. An [Executor] joins programs with a plan's tables:
-// [Executor.Run] plays arrivals under a policy and returns the event log, with
-// the outputs of sampled requests so that they can be held against the whole
-// model's ([Executor.Verify]); [Executor.Serve] takes requests as they come and
-// answers with outputs and outcome; [Executor.RunUnscheduled] is the baseline
+// An application opens a plan, submits requests to its models by name, and
+// waits for their responses:
+//
+//	executor, err := runtime.Open("out/plan.json", runtime.OpenOptions{})
+//	defer executor.Close(ctx)
+//	pending, err := executor.Submit(ctx, "detector", runtime.Tensors{"image": image}, runtime.RequestOptions{})
+//	response, err := pending.Wait(ctx)
+//
+// [Executor.Run] plays traffic under a policy instead and returns the event log,
+// with the outputs of sampled requests so that they can be held against the
+// whole model's ([Executor.Verify]). [Executor.RunUnscheduled] is the baseline
 // without a scheduler.
+//
+// What Open does can be done step by step. An [Accelerator] prepares units (one
+// implementation of one layer) into kernels and runs them: an execution provider
+// of ONNX Runtime ([OpenORT]), one that is emulated from a table
+// ([OpenEmulated]), or your own, with a [Memory] if it has one. [Prepare] loads
+// a network on a set of accelerators as a [Program]. [NewExecutor] joins programs
+// with a plan's tables.
 //
 // # Threads
 //
 // One goroutine per accelerator, locked to an OS thread and pinned to its
-// cores, runs the kernels. The engine is stepped by whoever has news: the
+// cores, runs the kernels. The engine is stepped by the thread that has news: the
 // worker that finished a layer steps it and takes its own next layer without
 // another thread's help. One idle worker waits for the next arrival, releases
 // it, and takes the layer itself where the policy gives it to its accelerator;
-// while all are busy, releases are noticed at the ends of layers, or by a
-// thread of their own where a core is free (Options.FreeCore). Threads wake
-// each other by futex, not through the Go scheduler. All instants come from the
-// monotonic clock.
+// while all are busy, releases are noticed at the ends of layers, or by another
+// thread where a core is free (Options.FreeCore). Threads wake each other by
+// futex, not through the Go scheduler. All instants come from the monotonic
+// clock.
 //
-// Nothing is allocated per dispatch: requests in flight take their tensors
-// from pools that are filled before the run, and records go into memory set
-// aside.
+// Nothing is allocated per dispatch: requests take their tensors from pools that
+// are filled before the run, and records go into memory set aside.
 //
 // Go's monitor thread wakes up every 20 us or so while goroutines that never
 // yield compute in C, and preempts the workers thousands of times a second
 // where no core is free. Options.Quiet makes it wait for them; Options.Realtime
-// does so for all other processes too. Set GOMAXPROCS to at least the number of
-// accelerators plus two (the terastal command does).
+// does so for all other processes too. Open sets GOMAXPROCS to at least the
+// number of accelerators plus two ([RoomFor]).
 //
 // # Faults
 //

@@ -32,7 +32,8 @@ func TestEmulated(t *testing.T) {
 		}
 		return a
 	}
-	ws, err := runtime.OpenEmulated(runtime.Emulation{Name: "ws", Latency: table(2 * time.Millisecond), Inner: cpu("inner")})
+	ws, err := runtime.OpenEmulated(runtime.Emulation{Name: "ws", Latency: table(2 * time.Millisecond),
+		Inner: cpu("inner")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,15 +73,18 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	os, err := runtime.OpenEmulated(runtime.Emulation{Name: "os", Latency: func(u runtime.Unit) (time.Duration, bool) { return time.Millisecond, u.Layer != missing }})
+	os, err := runtime.OpenEmulated(runtime.Emulation{Name: "os", Latency: func(u runtime.Unit) (time.Duration, bool) {
+		return time.Millisecond, u.Layer != missing
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{accs: []runtime.Accelerator{cpu, os}}
 	b.add(t, n)
 	defer b.programs[0].Close()
-	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) || !strings.Contains(b.programs[0].Refused[1][0][1].Error(), missing) {
-		t.Errorf("refused: %v", b.programs[0].Refused[1][0][1])
+	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) ||
+		!strings.Contains(b.programs[0].Refused(1, 0, 1).Error(), missing) {
+		t.Errorf("refused: %v", b.programs[0].Refused(1, 0, 1))
 	}
 	e := b.executor(t, b.system(alternate))
 	if e.Computes() {
@@ -118,7 +122,8 @@ func TestIdleWorkerTakesOver(t *testing.T) {
 	b.add(t, network(t, "model"))
 	b.add(t, network(t, "block"))
 	tr := traffic.Config{Rates: []float64{1, 1}, Process: traffic.Recorded, Duration: time.Second,
-		Recorded: []traffic.Arrival{{At: time.Millisecond, Model: 0}, {At: 50 * time.Millisecond, Model: 1}, {At: 90 * time.Millisecond, Model: 1}}}
+		Recorded: []traffic.Arrival{{At: time.Millisecond, Model: 0}, {At: 50 * time.Millisecond, Model: 1},
+			{At: 90 * time.Millisecond, Model: 1}}}
 	// Either worker may be the one that waits: each gets the long layer once.
 	for fast := range 2 {
 		e := b.executor(t, b.system(func(_, _, _, k int) time.Duration {

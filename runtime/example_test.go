@@ -4,78 +4,74 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"testing"
+	"os"
+	"path/filepath"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort/orttest"
+	"gorgonia.org/tensor"
+
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-func TestMain(m *testing.M) { orttest.Main(m) }
-
-// From a model to a run of real traffic under the Terastal policy.
+// An application opens a plan, submits requests to its models by name, and
+// waits for the answers.
 func Example() {
-	if _, err := runtime.Start(""); err != nil {
-		log.Fatal(err)
-	}
-	data, err := zoo.Build("ds_cnn_kws", 1) // or models.Load("net.onnx", ...)
+	folder, err := os.MkdirTemp("", "example-")
 	if err != nil {
 		log.Fatal(err)
 	}
-	model, err := models.Parse("kws", data, models.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	blocks, err := models.ParseGranularity("block")
-	if err != nil {
-		log.Fatal(err)
-	}
-	layers, err := model.Split(blocks)
-	if err != nil {
-		log.Fatal(err)
-	}
+	defer os.RemoveAll(folder)
+	writePlan(folder) // or: terastal plan --config my.yaml
 
-	specs := []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
-	var accs []runtime.Accelerator
-	for _, s := range specs {
-		a, err := runtime.OpenORT(s)
+	ctx := context.Background()
+	executor, err := runtime.Open(filepath.Join(folder, "plan.json"), runtime.OpenOptions{
+		Options: runtime.Options{Policy: "terastal", Drop: sched.DropLate, Queue: 16},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer executor.Close(ctx)
+	input := tensor.New(tensor.WithShape(1, 1, 49, 10), tensor.Of(tensor.Float32))
+	for range 3 {
+		pending, err := executor.Submit(ctx, "kws", runtime.Tensors{"input": input},
+			runtime.RequestOptions{Deadline: time.Second})
 		if err != nil {
 			log.Fatal(err)
 		}
-		defer a.Close()
-		accs = append(accs, a)
+		r, err := pending.Wait(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(r.Outcome, r.Outputs["output"].Shape())
 	}
-	network := &runtime.Network{Name: "kws", Model: model, Layers: layers}
-	program, err := runtime.Prepare(network, accs, nil)
+	// Output:
+	// met (1, 12)
+	// met (1, 12)
+	// met (1, 12)
+}
+
+// A run plays traffic under a policy, and verifies that the schedule moved the
+// right tensors.
+func ExampleExecutor_Run() {
+	folder, err := os.MkdirTemp("", "example-")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer program.Close()
+	defer os.RemoveAll(folder)
+	writePlan(folder)
 
 	ctx := context.Background()
-	task := profiler.Task{Accelerators: specs, Networks: []*runtime.Network{network}}
-	profile, err := profiler.Measure(ctx, task, profiler.Options{Budget: 50 * time.Millisecond})
+	executor, err := runtime.Open(filepath.Join(folder, "plan.json"), runtime.OpenOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	system, err := profile.System([]time.Duration{time.Second}, profiler.P50) // one deadline per model
-	if err != nil {
-		log.Fatal(err)
-	}
-	tables, err := sched.Compile(system)
-	if err != nil {
-		log.Fatal(err)
-	}
-	executor, err := runtime.NewExecutor(tables, accs, []*runtime.Program{program}, 1)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer executor.Close()
+	defer executor.Close(ctx)
 	result, err := executor.Run(ctx, runtime.Options{
 		Policy:  "terastal",
 		Traffic: traffic.Config{Rates: []float64{100}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond},
@@ -93,44 +89,8 @@ func Example() {
 	// Output: released 10, met 10, outputs verified 3
 }
 
-// A server takes requests as they come and answers with outputs and outcome.
-func ExampleExecutor_Serve() {
-	executor, model, closeAll := loaded() // as in the package's example
-	defer closeAll()
-	server, err := executor.Serve(runtime.Options{Policy: "terastal", Drop: sched.DropLate, Queue: 16})
-	if err != nil {
-		log.Fatal(err)
-	}
-	input, err := runtime.NewTensor(model.Inputs()[0], make([]byte, model.Inputs()[0].Bytes()))
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer input.Close()
-	ctx := context.Background()
-	for range 3 {
-		pending, err := server.Submit(runtime.Request{Model: 0, Inputs: []*runtime.Tensor{input}, Deadline: time.Second})
-		if err != nil {
-			log.Fatal(err)
-		}
-		r, err := pending.Wait(ctx)
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(r.Outcome, r.Outputs[0].Name, r.Outputs[0].Shape)
-		r.Outputs[0].Close()
-	}
-	result := server.Close(ctx)
-	fmt.Println(result.Stats.Models[0].Met, "of", result.Stats.Models[0].Released)
-	// Output:
-	// met output [1 12]
-	// met output [1 12]
-	// met output [1 12]
-	// 3 of 3
-}
-
-// loaded is an executor with one model on one accelerator and a plan with
-// made-up latencies; plan.Read brings a measured one.
-func loaded() (*runtime.Executor, *models.Model, func()) {
+// writePlan measures a network on two accelerators and plans for it.
+func writePlan(folder string) {
 	must := func(err error) {
 		if err != nil {
 			log.Fatal(err)
@@ -140,26 +100,29 @@ func loaded() (*runtime.Executor, *models.Model, func()) {
 	must(err)
 	data, err := zoo.Build("ds_cnn_kws", 1)
 	must(err)
-	model, err := models.Parse("kws", data, models.Options{})
+	must(os.WriteFile(filepath.Join(folder, "kws.onnx"), data, 0o644))
+	model, err := models.Load(filepath.Join(folder, "kws.onnx"), models.Options{})
 	must(err)
-	g, err := models.ParseGranularity("model")
+	blocks, err := models.ParseGranularity("block")
 	must(err)
-	layers, err := model.Split(g)
+	layers, err := model.Split(blocks)
 	must(err)
-	cpu, err := runtime.OpenORT(runtime.Spec{Name: "cpu"})
-	must(err)
-	program, err := runtime.Prepare(&runtime.Network{Name: "kws", Model: model, Layers: layers}, []runtime.Accelerator{cpu}, nil)
-	must(err)
-	tables, err := sched.Compile(sched.System{Accelerators: []string{"cpu"}, Models: []sched.Model{{Name: "kws", Deadline: time.Second,
-		Layers: []sched.Layer{{Name: "all", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{time.Millisecond}}}}}}}})
-	must(err)
-	executor, err := runtime.NewExecutor(tables, []runtime.Accelerator{cpu}, []*runtime.Program{program}, 1)
-	must(err)
-	return executor, model, func() {
-		executor.Close()
-		program.Close()
-		cpu.Close()
+	network := &runtime.Network{Name: "kws", Model: model, Layers: layers}
+
+	specs := []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
+	var planned []plan.Accelerator
+	for _, s := range specs {
+		planned = append(planned, s.Plan())
 	}
+	task := profiler.Task{Accelerators: specs, Networks: []*runtime.Network{network}}
+	profile, err := profiler.Measure(context.Background(), task, profiler.Options{Budget: 50 * time.Millisecond})
+	must(err)
+	system, err := profile.System([]time.Duration{time.Second}, profiler.P50) // one deadline per model
+	must(err)
+	p, _, err := plan.New(system, []plan.Model{{Name: "kws", Source: "kws.onnx", SHA256: model.SHA256(),
+		Granularity: "block", Cut: models.Cut(layers).String(), Rate: 100}}, planned)
+	must(err)
+	must(p.Write(filepath.Join(folder, "plan.json")))
 }
 
 // An accelerator that is not here: its layers take as long as a function says,

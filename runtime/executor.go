@@ -4,21 +4,32 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/traffic"
 )
+
+// DefaultPolicy schedules where no other policy is named.
+const DefaultPolicy = "terastal"
 
 // inputSets is how many different random inputs each model's requests cycle
 // through.
 const inputSets = 4
 
 // Executor runs requests on real accelerators: recorded or generated traffic
-// with Run, requests as they come with Serve. It does one of them at a time.
+// with Run, requests as they come with Submit. It does one of them at a time.
 type Executor struct {
+	options  Options // of Submit, unless Serve says otherwise
+	freeCore bool    // the accelerators leave one over, whatever options say
+	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
+	serving  atomic.Pointer[driver]
+	stopped  atomic.Bool
+	starting sync.Mutex // of serving
 	tables   *sched.Tables
 	accs     []Accelerator
 	programs []*Program
@@ -30,26 +41,32 @@ type Executor struct {
 }
 
 // NewExecutor checks that the programs fit the system the tables were compiled
-// from: same models, layers and implementations, prepared on the same
+// from: same models, layers and implementations, all prepared on the system's
 // accelerators, wherever the tables say they run. seed determines the input
-// data of requests that bring none.
-func NewExecutor(t *sched.Tables, accs []Accelerator, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, accs: accs, programs: programs, free: make([][]*Slot, len(programs)), made: make([]atomic.Int64, len(programs)),
-		inputs: make([][][]*Tensor, len(programs)), lost: make([]atomic.Bool, len(accs))}
+// data of requests that bring none. Programs and accelerators stay the
+// caller's; [Open] makes an executor that owns them.
+func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
+	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)),
+		made:   make([]atomic.Int64, len(programs)),
+		inputs: make([][][]*Tensor, len(programs))}
+	if len(programs) > 0 {
+		e.accs = programs[0].accs
+	}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("executor: %w", err)
 	}
+	e.lost = make([]atomic.Bool, len(e.accs))
 	for m, p := range programs {
 		for n := range inputSets {
 			set, err := p.Network.Inputs(seed + uint64(n))
 			if err != nil {
-				e.Close()
+				e.release()
 				return nil, fmt.Errorf("executor: %w", err)
 			}
 			e.inputs[m] = append(e.inputs[m], set)
 		}
 		if err := e.stock(m, 1); err != nil {
-			e.Close()
+			e.release()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
 		p.warm(e.free[m][0], e.inputs[m][0])
@@ -75,14 +92,20 @@ func (e *Executor) check() error {
 			continue
 		}
 		if other, taken := queues[m.Queue()]; taken {
-			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: keep one of them", other, a.Name(), m.Queue())
+			return fmt.Errorf("accelerators %q and %q are one device (%s), which takes work from one thread only: "+
+				"keep one of them", other, a.Name(), m.Queue())
 		}
 		queues[m.Queue()] = a.Name()
 	}
 	for m, p := range e.programs {
 		model := &sys.Models[m]
+		if p.Network.Name != model.Name || !slices.EqualFunc(p.accs, e.accs, sameName) {
+			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m,
+				model.Name, p.Network.Name)
+		}
 		if len(model.Layers) != len(p.Network.Layers) {
-			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers), len(p.Network.Layers))
+			return fmt.Errorf("model %q has %d layers in the system, %d are loaded", model.Name, len(model.Layers),
+				len(p.Network.Layers))
 		}
 		for l, layer := range model.Layers {
 			if len(layer.Implementations) > p.Implementations(l) {
@@ -92,7 +115,8 @@ func (e *Executor) check() error {
 			for i, im := range layer.Implementations {
 				for k, c := range im.Latency {
 					if c != sched.Unavailable && !p.Runs(l, i, k) {
-						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name, e.accs[k].Name(), p.Refused[l][i][k])
+						return fmt.Errorf("model %q layer %q is to run on %q, which refused it: %w", model.Name, layer.Name,
+							e.accs[k].Name(), p.Refused(l, i, k))
 					}
 				}
 			}
@@ -101,28 +125,64 @@ func (e *Executor) check() error {
 	return nil
 }
 
-// SetInputs replaces the input data that a model's requests cycle through, a
-// tensor for every model input in each set. The tensors become the executor's,
-// which closes them.
-func (e *Executor) SetInputs(model int, sets [][]*Tensor) error {
-	want := e.programs[model].Network.Model.Inputs()
-	if len(sets) == 0 {
-		return fmt.Errorf("inputs of model %q: there is none", e.programs[model].Network.Name)
+// Models are the names of the models that take requests.
+func (e *Executor) Models() []string {
+	var out []string
+	for _, p := range e.programs {
+		out = append(out, p.Network.Name)
 	}
-	for _, set := range sets {
-		if err := fits(set, want); err != nil {
-			return fmt.Errorf("inputs of model %q: %w", e.programs[model].Network.Name, err)
-		}
+	return out
+}
+
+// Model is the model of this name, which tells its inputs and outputs; nil if
+// there is none.
+func (e *Executor) Model(name string) *models.Model {
+	if m := e.index(name); m >= 0 {
+		return e.programs[m].Network.Model
 	}
-	closeAll(e.inputs[model])
-	e.inputs[model] = sets
 	return nil
 }
 
-// Close frees the executor's tensors; programs and accelerators stay the
-// caller's. Tensors that a hanging accelerator may still touch are left as they
-// are.
-func (e *Executor) Close() {
+func sameName(a, b Accelerator) bool { return a.Name() == b.Name() }
+
+// SetInputs replaces the inputs that a model's requests cycle through when they
+// bring none. The executor reads them where they are. It must not run or serve.
+func (e *Executor) SetInputs(model string, sets []Tensors) error {
+	m := e.index(model)
+	if m < 0 || len(sets) == 0 {
+		return fmt.Errorf("inputs of model %q: there is no such model, or no input", model)
+	}
+	var wrapped [][]*Tensor
+	for _, set := range sets {
+		ts, err := set.wrap(e.programs[m].Network.Model.Inputs())
+		if err != nil {
+			closeAll(wrapped)
+			return fmt.Errorf("inputs of model %q: %w", model, err)
+		}
+		wrapped = append(wrapped, ts)
+	}
+	closeAll(e.inputs[m])
+	e.inputs[m] = wrapped
+	return nil
+}
+
+// index is that of the model of this name, or -1.
+func (e *Executor) index(model string) int {
+	return slices.IndexFunc(e.programs, func(p *Program) bool { return p.Network.Name == model })
+}
+
+// Close stops serving (see Stop) and frees the executor's tensors, and what
+// [Open] opened. Tensors that a hanging accelerator may still touch are left as
+// they are.
+func (e *Executor) Close(ctx context.Context) {
+	e.Stop(ctx)
+	e.release()
+	if e.owned != nil {
+		e.owned()
+	}
+}
+
+func (e *Executor) release() {
 	for _, slots := range e.free {
 		for _, s := range slots {
 			s.Close()
@@ -150,7 +210,7 @@ func closeAll(sets [][]*Tensor) {
 
 // Options describe one run.
 type Options struct {
-	// Policy is the scheduling policy's name; see package policy.
+	// Policy is a policy's name; empty means DefaultPolicy.
 	Policy string
 	// NewPolicy, if not nil, makes a policy that package policy does not know;
 	// Policy is then what the log calls it.
@@ -165,10 +225,10 @@ type Options struct {
 	// Samples is how many finished requests of each model keep their outputs
 	// for verification, spread over the run.
 	Samples int
-	// FreeCore says that a core is left over by the accelerators: a thread of
-	// its own then notices releases on time even while all accelerators are
-	// busy. Without one, releases are noticed at the ends of layers and by idle
-	// workers.
+	// FreeCore says that the accelerators leave a core over; what Open opened
+	// knows by itself. Another thread then notices releases on time even while
+	// all accelerators are busy. Without one, releases are noticed at the ends of
+	// layers and by idle workers.
 	FreeCore bool
 	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to
 	// 99) for the workers. Where it is refused the run goes on without, and a

@@ -20,6 +20,8 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
+func TestMain(m *testing.M) { orttest.Main(m) }
+
 // bench is a system of small networks on accelerators, ready to run.
 type bench struct {
 	accs     []runtime.Accelerator
@@ -116,11 +118,11 @@ func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := runtime.NewExecutor(tables, b.accs, b.programs, 7)
+	e, err := runtime.NewExecutor(tables, b.programs, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.Close)
+	t.Cleanup(func() { e.Close(context.Background()) })
 	return e
 }
 
@@ -215,7 +217,8 @@ func TestVariantsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy", ONNX: data, Inputs: n.Layers[1].Inputs, Outputs: n.Layers[1].Outputs}}}
+	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy", ONNX: data, Inputs: n.Layers[1].Inputs,
+		Outputs: n.Layers[1].Outputs}}}
 	b.add(t, n)
 	s := b.system(func(_, layer, implementation, _ int) time.Duration {
 		if layer == 1 && implementation == 0 {
@@ -304,7 +307,7 @@ func TestRefusedLayer(t *testing.T) {
 		}
 		return a
 	}, "block")
-	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused[0][0][0] == nil || !b.programs[0].Runs(0, 0, 1) {
+	if b.programs[0].Runs(0, 0, 0) || b.programs[0].Refused(0, 0, 0) == nil || !b.programs[0].Runs(0, 0, 1) {
 		t.Fatal("the refusal is not recorded")
 	}
 	e := b.executor(t, b.system(alternate))
@@ -319,8 +322,10 @@ func TestRefusedLayer(t *testing.T) {
 		}
 	}
 
-	all := []runtime.Accelerator{faulty{Accelerator: b.accs[0], refuse: first}, faulty{Accelerator: b.accs[1], refuse: first}}
-	if _, err := runtime.Prepare(n, all, nil); err == nil || !strings.Contains(err.Error(), "runs on no accelerator: refused by the test") {
+	all := []runtime.Accelerator{faulty{Accelerator: b.accs[0], refuse: first},
+		faulty{Accelerator: b.accs[1], refuse: first}}
+	if _, err := runtime.Prepare(n, all, nil); err == nil ||
+		!strings.Contains(err.Error(), "runs on no accelerator: refused by the test") {
 		t.Errorf("prepare: %v", err)
 	}
 
@@ -331,7 +336,8 @@ func TestRefusedLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runtime.NewExecutor(tables, b.accs, b.programs, 1); err == nil || !strings.Contains(err.Error(), "refused by the test") {
+	if _, err := runtime.NewExecutor(tables, b.programs, 1); err == nil ||
+		!strings.Contains(err.Error(), "refused by the test") {
 		t.Errorf("new executor: %v", err)
 	}
 }
@@ -401,12 +407,13 @@ func TestNewTensorRefusesWrongSize(t *testing.T) {
 	orttest.Start(t)
 	n := network(t, "model")
 	info := n.Model.Inputs()[0]
-	if _, err := runtime.NewTensor(info, make([]byte, info.Bytes()-1)); err == nil || !strings.Contains(err.Error(), info.Name) {
+	if _, err := runtime.NewTensor(info, make([]byte, info.Bytes()-1)); err == nil ||
+		!strings.Contains(err.Error(), info.Name) {
 		t.Errorf("%v, want an error that names %s", err, info.Name)
 	}
 }
 
-// Requests in flight at the same time have memory of their own: with one slot
+// Requests that run at the same time share no memory: with one slot
 // shared by mistake, outputs would mix.
 func TestSlotsAreIndependent(t *testing.T) {
 	b := open(t, nil, "op")
@@ -485,7 +492,8 @@ func TestSearchBeside(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	for _, free := range []bool{false, true} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000, FreeCore: free})
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000,
+			FreeCore: free})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/terastal/terastal/internal/ort"
 )
 
 // Fault is one way in which an accelerator is made to misbehave, for tests and
@@ -73,14 +71,16 @@ func ParseFault(text string) (Fault, error) {
 		case "by":
 			f.By, err = strconv.ParseFloat(value, 64)
 		default:
-			return Fault{}, fmt.Errorf("fault %q: unknown key %q, have accelerator, model, layer, p, after, times, for, by", text, key)
+			return Fault{}, fmt.Errorf("fault %q: unknown key %q, have accelerator, model, layer, p, after, times, for, by",
+				text, key)
 		}
 		if err != nil {
 			return Fault{}, fmt.Errorf("fault %q: %s: %q is no value of it", text, key, value)
 		}
 	}
 	if !(f.P > 0 && f.P <= 1) || f.After < 0 || f.Times < 0 || f.For < 0 || !(f.By >= 1 && f.By <= 1000) {
-		return Fault{}, fmt.Errorf("fault %q: p is above 0 and at most 1, after, times and for are not negative, by is 1 to 1000", text)
+		return Fault{}, fmt.Errorf("fault %q: p is above 0 and at most 1, after, times and for are not negative, "+
+			"by is 1 to 1000", text)
 	}
 	return f, nil
 }
@@ -171,7 +171,7 @@ type faultyMemory struct {
 	on *faulty
 }
 
-func (m *faultyMemory) Copy(from, to []ort.Value) error {
+func (m *faultyMemory) Copy(from, to *Tensor) error {
 	if m.on.follow() && m.on.lost {
 		return fmt.Errorf("%w: the accelerator is lost", ErrInjected)
 	}
@@ -280,12 +280,12 @@ func (t *Tensor) spoil() error {
 	if t.memory == nil {
 		return nil
 	}
-	bad, err := ort.NewTensor(ort.Int32, []int64{t.Bytes() / 4}, data)
+	bad, err := NewTensor(t.Tensor, data)
 	if err != nil {
 		return err
 	}
-	defer bad.Destroy()
-	return errors.Join(t.memory.Copy([]ort.Value{bad}, t.flat[:]), t.memory.Wait())
+	defer bad.Close()
+	return errors.Join(bad.flatten(), t.memory.Copy(bad, t), t.memory.Wait())
 }
 
 // hang waits, for ever if for is 0; true if the accelerator was closed.

@@ -15,7 +15,8 @@ import (
 
 func TestParseFault(t *testing.T) {
 	f, err := runtime.ParseFault("hang accelerator=gpu model=a layer=b after=5 times=1 for=2s p=0.5")
-	want := runtime.Fault{Kind: "hang", Accelerator: "gpu", Model: "a", Layer: "b", P: .5, After: 5, Times: 1, For: 2 * time.Second, By: 2}
+	want := runtime.Fault{Kind: "hang", Accelerator: "gpu", Model: "a", Layer: "b", P: .5, After: 5, Times: 1,
+		For: 2 * time.Second, By: 2}
 	if err != nil || f != want {
 		t.Errorf("%+v, %v", f, err)
 	}
@@ -23,7 +24,8 @@ func TestParseFault(t *testing.T) {
 		"": "starts with one of error, hang", "burn": "starts with", "error x=1": `unknown key "x"`, "error p=much": "no value",
 		"error p=0": "p is above 0", "error p=2": "p is above 0", "slow by=0.5": "by is 1", "hang for=-1s": "not negative", "error after=-1": "not negative",
 	} {
-		if _, err := runtime.ParseFault(text); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), text) {
+		if _, err := runtime.ParseFault(text); err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
@@ -148,7 +150,8 @@ func TestHang(t *testing.T) {
 	if m.Failed != 1 || m.Met != m.Released-1 {
 		t.Errorf("totals %+v", m.Totals)
 	}
-	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], `hangs on "basic"`) || !r.Stats.Accelerators[1].Down || !slices.Equal(r.Lost, []string{"basic"}) {
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], `hangs on "basic"`) || !r.Stats.Accelerators[1].Down ||
+		!slices.Equal(r.Lost, []string{"basic"}) {
 		t.Errorf("notes %q", r.Notes)
 	}
 	if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 {
@@ -195,7 +198,8 @@ func TestNaN(t *testing.T) {
 	b := drill(t, "nan")
 	e, r := play(t, b, runtime.Options{})
 	check(t, r)
-	if v, err := e.Verify(r.Samples); err != nil || v.Wrong == 0 || v.Verified > 0 || v.NotFinite != v.Wrong || v.MaxAbsDiff != 0 {
+	if v, err := e.Verify(r.Samples); err != nil || v.Wrong == 0 || v.Verified > 0 || v.NotFinite != v.Wrong ||
+		v.MaxAbsDiff != 0 {
 		t.Errorf("%+v %v", v, err)
 	}
 }

@@ -111,9 +111,10 @@ func TestIntact(t *testing.T) {
 	for l := range layers {
 		for k := range accs {
 			overlap := false
-			for _, i := range p.ports[l][0][k].in {
-				for _, o := range p.ports[l][0][k].out {
-					overlap = overlap || p.place[i] >= 0 && p.place[i] < p.place[o]+p.tensors[o].Bytes() && p.place[o] < p.place[i]+p.tensors[i].Bytes()
+			for _, i := range p.cells[l][0][k].in {
+				for _, o := range p.cells[l][0][k].out {
+					a, b := &p.tensors[i], &p.tensors[o]
+					overlap = overlap || a.place >= 0 && a.place < b.place+b.Bytes() && b.place < a.place+a.Bytes()
 				}
 			}
 			if p.intact(&sched.Dispatch{Layer: l, Accelerator: k}) == overlap {

@@ -108,7 +108,8 @@ func (t *ORTTrace) Spans(l *eventlog.Log, started time.Time) *Traced {
 	for i := range l.Records {
 		if r := &l.Records[i]; r.Kind == sched.Completed {
 			m := &sys.Models[r.Model]
-			at := place{sys.Accelerators[r.Accelerator], m.Name, m.Layers[r.Layer].Name, m.Layers[r.Layer].Implementations[r.Implementation].Name}
+			at := place{sys.Accelerators[r.Accelerator], m.Name, m.Layers[r.Layer].Name,
+				m.Layers[r.Layer].Implementations[r.Implementation].Name}
 			runs[at] = append(runs[at], r)
 		}
 	}
@@ -126,15 +127,18 @@ func (t *ORTTrace) Spans(l *eventlog.Log, started time.Time) *Traced {
 		case err != nil:
 			out.note("some layers have no spans of ONNX Runtime: %v", err)
 		case p.Full:
-			out.note("ONNX Runtime keeps a million events of a session, and some layers had more, which the trace lacks: run for a shorter time")
+			out.note("ONNX Runtime keeps a million events of a session, and some layers had more, " +
+				"which the trace lacks: run for a shorter time")
 		}
 		if p.Unreadable > 0 {
-			out.note("ONNX Runtime wrote events that cannot be read, such as those of nodes with quotation marks in their names; the trace lacks them")
+			out.note("ONNX Runtime wrote events that cannot be read, such as those of nodes with quotation marks " +
+				"in their names; the trace lacks them")
 		}
 		out.add(slices.Index(sys.Accelerators, s.accelerator), layers, p, zero)
 	}
 	if len(out.Notes) == 0 && out.Found < out.Layers {
-		out.note("ONNX Runtime's spans were found in %d of %d runs of layers: the wall clock was set meanwhile, or runs failed", out.Found, out.Layers)
+		out.note("ONNX Runtime's spans were found in %d of %d runs of layers: "+
+			"the wall clock was set meanwhile, or runs failed", out.Found, out.Layers)
 	}
 	return out
 }
@@ -172,7 +176,8 @@ func (t *Traced) add(accelerator int, layers []*eventlog.Record, p *ort.Profile,
 }
 
 func span(accelerator int, n *ort.ProfileEvent, zero time.Duration) eventlog.Span {
-	s := eventlog.Span{Accelerator: accelerator, Start: n.Start - zero, End: n.Start + n.Length - zero, Name: strings.TrimSuffix(n.Name, "_kernel_time"),
+	s := eventlog.Span{Accelerator: accelerator, Start: n.Start - zero, End: n.Start + n.Length - zero,
+		Name: strings.TrimSuffix(n.Name, "_kernel_time"),
 		Args: map[string]string{"category": n.Category}}
 	for key, value := range map[string]string{"operator": n.Operator, "provider": n.Provider, "inputs": n.Inputs} {
 		if value != "" {

@@ -46,7 +46,8 @@ func TestORTTrace(t *testing.T) {
 	e := b.executor(t, s)
 	var runs []*runtime.Result
 	for seed := range uint64(2) {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: traffic.Config{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}})
+		tr := traffic.Config{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}
+		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +88,8 @@ func TestORTTrace(t *testing.T) {
 		}
 	}
 	// What is on another clock is not taken for the run's.
-	if got := trace.Spans(runs[0].Log, runs[0].Started.Add(time.Hour)); got.Found != 0 || len(got.Spans) != 0 || len(got.Notes) != 1 {
+	if got := trace.Spans(runs[0].Log, runs[0].Started.Add(time.Hour)); got.Found != 0 || len(got.Spans) != 0 ||
+		len(got.Notes) != 1 {
 		t.Errorf("an hour off, %d layers are found, notes %v", got.Found, got.Notes)
 	}
 	if err := trace.Close(); err != nil {

@@ -1,54 +1,85 @@
 package runtime
 
-import "github.com/terastal/terastal/sched"
+import (
+	"time"
 
-// What the searching thread's mail says.
+	"github.com/terastal/terastal/sched"
+)
+
+// seeker is the thread that searches for a better schedule next to the engine,
+// if the policy does that.
+type seeker struct {
+	policy  sched.Searcher
+	search  func() int // nil for policies that do not
+	running bool
+	from    time.Duration // when the state was taken that it starts from
+	mail    word
+	wake    bool // once the lock is released
+	took    Histogram
+}
+
+// What the seeker's mail says.
 const (
 	seekNothing = 0
 	seekNow     = 1
 	seekNoMore  = 2
 )
 
-// beside prepares the policy's next search, if it wants one and none runs. The
-// caller holds the lock; the thread is woken when it is released.
-func (d *driver) beside() {
-	if d.search == nil || d.searching || d.over || !d.searcher.Prepare(d.engine.State()) {
+// use takes searches out of the policy's decisions, if it searches at all.
+func (s *seeker) use(p sched.Policy, freeCore bool, accelerators int) {
+	var is bool
+	if s.policy, is = p.(sched.Searcher); !is {
 		return
 	}
-	d.searching, d.searchFrom = true, d.now
-	d.tellSeeker(seekNow)
+	share := 0.0
+	if !freeCore { // searches run on the accelerators' cores
+		share = 1 / float64(accelerators)
+	}
+	s.search = s.policy.Detach(share)
 }
 
-// tellSeeker leaves mail for the searching thread. The caller holds the lock.
-func (d *driver) tellSeeker(what uint32) {
-	d.seeker.v.Store(what)
-	d.wakeSeeker = true
+// tell leaves mail for the thread. The caller holds the lock.
+func (s *seeker) tell(what uint32) {
+	s.mail.v.Store(what)
+	s.wake = true
 }
 
-// seek is the thread that searches: on a spare core if there is one, else
-// wherever the kernel finds room. Dispatching does not wait for it.
+// prepareSearch prepares the policy's next search, if it wants one and none
+// runs. The caller holds the lock; the thread is woken when it is released.
+func (d *driver) prepareSearch() {
+	s := &d.seeker
+	if s.search == nil || s.running || d.over || !s.policy.Prepare(d.engine.State()) {
+		return
+	}
+	s.running, s.from = true, d.now
+	s.tell(seekNow)
+}
+
+// seek is the thread: on a spare core if there is one, else wherever the kernel
+// finds room. Dispatching does not wait for it.
 func (d *driver) seek() {
 	lockThread()
+	s := &d.seeker
 	for {
-		switch d.seeker.v.Load() {
+		switch s.mail.v.Load() {
 		case seekNothing:
-			d.seeker.wait(seekNothing, 0)
+			s.mail.wait(seekNothing, 0)
 			continue
 		case seekNoMore:
 			return
 		}
 		began := d.since()
-		found := d.search()
+		found := s.search()
 		took := d.since() - began
 		d.mu.Lock()
-		d.searching = false
-		d.searches.Add(took)
+		s.running = false
+		s.took.Add(took)
 		if d.over {
 			d.unlock()
 			return
 		}
-		d.seeker.v.Store(seekNothing)
-		d.step(sched.Event{Kind: sched.Searched, At: d.since(), Start: d.searchFrom, Found: found}, sched.Idle)
+		s.mail.v.Store(seekNothing)
+		d.step(sched.Event{Kind: sched.Searched, At: d.since(), Start: s.from, Found: found}, sched.Idle)
 		d.settle()
 		d.unlock()
 	}

@@ -4,45 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
+	"gorgonia.org/tensor"
+
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
-// ErrClosed is what a server answers that takes no more requests.
-var ErrClosed = errors.New("the server is closed")
+// ErrStopped is what Submit answers once the executor stops serving.
+var ErrStopped = errors.New("the executor takes no more requests")
 
-// Server runs requests as they are submitted, from any goroutine.
-type Server struct{ d *driver }
+// Tensors are a model's inputs or outputs by name. Their memory is what the
+// kernels read and what the executor has written the results to: nothing is
+// converted. float16 and bfloat16 are carried as uint16.
+type Tensors map[string]*tensor.Dense
 
-// Serve starts the workers and returns a server that takes requests until it
-// is closed. Options.Traffic, Samples and Progress's arrivals do not apply.
-func (e *Executor) Serve(o Options) (*Server, error) {
-	o.Samples = 0
-	d, err := e.newDriver(o, nil, true)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.begin(); err != nil {
-		return nil, err
-	}
-	return &Server{d}, nil
-}
-
-// Request is one inference.
-type Request struct {
-	// Model is the index of the model in the system.
-	Model int
-	// Inputs are the model's, in its order; nil stands for the executor's own.
-	// They must not change, and not be closed, before the request has ended.
-	Inputs []*Tensor
-	// Outputs, if not nil, are tensors that the results are copied to; else the
-	// response brings new ones, which the caller closes.
-	Outputs []*Tensor
+// RequestOptions is what a request may say besides its inputs.
+type RequestOptions struct {
 	// Deadline is from the submission; zero means the model's.
 	Deadline time.Duration
+	// Outputs, if not nil, are the tensors that the results are copied to, one
+	// for every output of the model.
+	Outputs Tensors
 }
 
 // Response is how a request ended.
@@ -53,61 +39,158 @@ type Response struct {
 	// Latency is from the submission to the end of the last layer, or to when
 	// the request was given up.
 	Latency time.Duration
-	// Outputs are the model's, in its order; nil unless Outcome is Met or Late.
-	Outputs []*Tensor
+	// Outputs are the caller's: those of RequestOptions, or new ones that no
+	// other request shares. Nil unless Outcome is Met or Late.
+	Outputs Tensors
 }
 
 // Pending is a request that was submitted.
 type Pending struct {
-	request  Request
-	response Response
 	program  *Program
+	deadline time.Duration
+	inputs   []*Tensor // nil for the executor's own
+	out      [][]byte  // where the results go; nil until there are some
+	outputs  Tensors   // the same, if the caller brought them
+	response Response
 	done     chan struct{}
 }
 
-// Submit hands a request in and returns at once. A request that the queue has
-// no room for, or that is dropped or fails later, has a response all the same:
-// its outcome says so. Errors are requests that do not fit their model, and
-// ErrClosed.
-func (s *Server) Submit(r Request) (*Pending, error) {
-	d := s.d
-	if r.Model < 0 || r.Model >= len(d.programs) {
-		return nil, fmt.Errorf("submit: there is no model %d, have %d", r.Model, len(d.programs))
+// Serve starts the workers, so that requests can be submitted until Stop.
+// Options.Traffic and Samples do not apply. Without Serve the first Submit
+// does it, under the options of Open, unless Stop was called.
+func (e *Executor) Serve(o Options) error {
+	o.Samples, o.Traffic = 0, traffic.Config{Seed: o.Traffic.Seed}
+	d, err := e.newDriver(o, nil, true)
+	if err != nil {
+		return err
 	}
-	p := &Pending{request: r, program: d.programs[r.Model], done: make(chan struct{})}
-	n := p.program.Network
-	if r.Deadline < 0 {
-		return nil, fmt.Errorf("submit: model %q: the deadline %v is negative", n.Name, r.Deadline)
+	if err := d.begin(); err != nil {
+		return err
 	}
-	if r.Inputs != nil {
-		if err := fits(r.Inputs, n.Model.Inputs()); err != nil {
-			return nil, fmt.Errorf("submit: model %q: inputs: %w", n.Name, err)
+	e.stopped.Store(false)
+	e.serving.Store(d)
+	return nil
+}
+
+// server is what takes requests, started if nothing does.
+func (e *Executor) server() (*driver, error) {
+	if d := e.serving.Load(); d != nil {
+		return d, nil
+	}
+	e.starting.Lock()
+	defer e.starting.Unlock()
+	if e.serving.Load() == nil {
+		if e.stopped.Load() {
+			return nil, ErrStopped
+		}
+		if err := e.Serve(e.options); err != nil {
+			return nil, err
 		}
 	}
-	if r.Outputs != nil {
-		if err := fits(r.Outputs, n.Model.Outputs()); err != nil {
-			return nil, fmt.Errorf("submit: model %q: outputs: %w", n.Name, err)
-		}
+	return e.serving.Load(), nil
+}
+
+// Submit hands a request to a model, by name, and returns at once; any number
+// of goroutines may call it. Without inputs (nil) the executor's own are used.
+// Inputs are read where they are: they must not change before the request has
+// ended. A request that the queue has no room for, or that is dropped or fails
+// later, has a response all the same: its outcome says so. Errors are requests
+// that do not fit their model, ErrStopped, ErrBusy while Run is under way, and
+// ctx's if it has ended.
+func (e *Executor) Submit(ctx context.Context, model string, inputs Tensors, o RequestOptions) (*Pending, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
 	}
-	d.mu.Lock()
-	defer d.unlock()
-	if !d.open {
-		return nil, ErrClosed
+	m := e.index(model)
+	if m < 0 {
+		return nil, fmt.Errorf("submit: there is no model %q", model)
 	}
-	job := d.jobs
-	d.jobs++
-	d.pending[job] = p
-	now := max(d.since(), d.now)
-	ev := sched.Event{Kind: sched.Release, At: now, Start: now, Job: job, Model: r.Model}
-	if r.Deadline > 0 {
-		ev.Deadline = now + r.Deadline
+	if o.Deadline < 0 {
+		return nil, fmt.Errorf("submit: model %q: the deadline %v is negative", model, o.Deadline)
 	}
-	d.step(ev, sched.Idle)
+	d, err := e.server()
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	p := &Pending{program: e.programs[m], deadline: o.Deadline, outputs: o.Outputs, done: make(chan struct{})}
+	if err := p.take(inputs); err != nil {
+		return nil, fmt.Errorf("submit: model %q: %w", model, err)
+	}
+	if err := d.submit(m, p); err != nil {
+		p.free()
+		return nil, err
+	}
 	return p, nil
 }
 
+// take checks the request's tensors and wraps them.
+func (p *Pending) take(inputs Tensors) error {
+	m := p.program.Network.Model
+	if p.outputs != nil {
+		out, err := p.outputs.memory(m.Outputs())
+		if err != nil {
+			return fmt.Errorf("outputs: %w", err)
+		}
+		p.out = out
+	}
+	if inputs == nil {
+		return nil
+	}
+	ts, err := inputs.wrap(m.Inputs())
+	if err != nil {
+		return fmt.Errorf("inputs: %w", err)
+	}
+	p.inputs = ts
+	return nil
+}
+
+// free gives the wrapping of the inputs back.
+func (p *Pending) free() {
+	closeAll([][]*Tensor{p.inputs})
+	p.inputs = nil
+}
+
+// wrap makes tensors over the same memory, in a model's order, for kernels. The
+// caller closes them.
+func (ts Tensors) wrap(want []models.Tensor) (out []*Tensor, err error) {
+	data, err := ts.memory(want)
+	for i := 0; err == nil && i < len(want); i++ {
+		var t *Tensor
+		if t, err = NewTensor(want[i], data[i]); err == nil {
+			out = append(out, t)
+		}
+	}
+	if err != nil {
+		closeAll([][]*Tensor{out})
+		return nil, err
+	}
+	return out, nil
+}
+
+// memory is where the tensors' data lie, in a model's order.
+func (ts Tensors) memory(want []models.Tensor) ([][]byte, error) {
+	if len(ts) != len(want) {
+		return nil, fmt.Errorf("%d tensors, the model has %d", len(ts), len(want))
+	}
+	out := make([][]byte, len(want))
+	for i, info := range want {
+		t := ts[info.Name]
+		if t == nil {
+			return nil, fmt.Errorf("there is no tensor %q", info.Name)
+		}
+		err := dense.Fits(t, info)
+		if err == nil {
+			out[i], err = dense.Bytes(t)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", info.Name, err)
+		}
+	}
+	return out, nil
+}
+
 // Wait returns the response once there is one, or ctx's error when ctx ends
-// first; the request then goes on.
+// first; the request continues all the same.
 func (p *Pending) Wait(ctx context.Context) (Response, error) {
 	select {
 	case <-p.done:
@@ -122,48 +205,65 @@ func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // collect copies the outputs of a request that has run its last layer.
 func (p *Pending) collect(s *Slot) error {
-	out := p.request.Outputs
-	if out == nil {
-		for _, t := range s.Outputs() {
-			c, err := NewTensor(t.Tensor, make([]byte, len(t.Data)))
-			if err != nil {
-				return err
-			}
-			out = append(out, c)
+	if p.outputs == nil {
+		if err := p.allocate(); err != nil {
+			return err
 		}
 	}
 	for i, n := range p.program.outputs {
-		copy(out[i].Data, s.tensors[n].Data)
+		copy(p.out[i], s.tensors[n].Data)
 	}
-	p.response.Outputs = out
+	return nil
+}
+
+// allocate makes tensors for the results.
+func (p *Pending) allocate() error {
+	infos := p.program.Network.Model.Outputs()
+	out, outputs := make([][]byte, len(infos)), Tensors{}
+	for i, info := range infos {
+		out[i] = align(make([]byte, info.Bytes()+alignment))[:info.Bytes()]
+		t, err := dense.Of(info, out[i])
+		if err != nil {
+			return err
+		}
+		outputs[info.Name] = t
+	}
+	p.out, p.outputs = out, outputs
 	return nil
 }
 
 // end gives the request its outcome. Called with the driver's lock.
 func (p *Pending) end(rec *sched.Record) {
-	p.response.Outcome, p.response.Reason, p.response.Latency = rec.Outcome, rec.Detail, rec.At-rec.Start
-	if rec.Outcome != sched.Met && rec.Outcome != sched.Late {
-		p.response.Outputs = nil
+	p.response = Response{Outcome: rec.Outcome, Reason: rec.Detail, Latency: rec.At - rec.Start}
+	if rec.Outcome == sched.Met || rec.Outcome == sched.Late {
+		p.response.Outputs = p.outputs
 	}
 	close(p.done)
 }
 
-// Stats is how the server stands.
-func (s *Server) Stats() Stats {
-	s.d.mu.Lock()
-	defer s.d.unlock()
+// Stats is how the executor stands while it serves.
+func (e *Executor) Stats() Stats {
 	var out Stats
-	s.d.snapshot(&out)
+	if d := e.serving.Load(); d != nil {
+		d.mu.Lock()
+		defer d.unlock()
+		d.snapshot(&out)
+	}
 	return out
 }
 
-// Close takes no more requests, waits for those submitted to end, and returns
-// what the server did. When ctx ends first, those that wait are dropped. Close
-// is called once.
-func (s *Server) Close(ctx context.Context) *Result {
-	d := s.d
+// Stop takes no more requests, waits for those submitted to end, and returns
+// what was done since Serve; nil if the executor does not serve. When ctx ends
+// first, those that wait are dropped. Afterwards the executor can Run, or Serve
+// again.
+func (e *Executor) Stop(ctx context.Context) *Result {
+	e.stopped.Store(true)
+	d := e.serving.Load()
+	if d == nil {
+		return nil
+	}
 	d.mu.Lock()
-	d.open = false
+	d.releases.open = false
 	d.settle()
 	d.unlock()
 	unwatch := context.AfterFunc(ctx, d.stop)
@@ -171,21 +271,6 @@ func (s *Server) Close(ctx context.Context) *Result {
 	unwatch()
 	r := d.end()
 	r.Interrupted = ctx.Err() != nil
+	e.serving.Store(nil)
 	return r
-}
-
-// fits checks tensors against what a model takes or gives.
-func fits(have []*Tensor, want []models.Tensor) error {
-	if len(have) != len(want) {
-		return fmt.Errorf("%d tensors, the model has %d", len(have), len(want))
-	}
-	for i, t := range have {
-		if t == nil || t.value == nil {
-			return fmt.Errorf("tensor %d (%s) is missing or closed", i, want[i].Name)
-		}
-		if t.Type != want[i].Type || t.Block != 0 || !slices.Equal(t.Shape, want[i].Shape) {
-			return fmt.Errorf("tensor %d is %v%v, the model has %v", i, t.Type, t.Shape, want[i])
-		}
-	}
-	return nil
 }

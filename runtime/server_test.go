@@ -3,7 +3,6 @@ package runtime_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,7 +10,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gorgonia.org/tensor"
+
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 )
@@ -21,12 +23,12 @@ import (
 func TestServer(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
+	ctx := context.Background()
 	leaks := goleak.IgnoreCurrent()
-	s, err := e.Serve(runtime.Options{Policy: "terastal", Log: true})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "terastal", Log: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Serve(runtime.Options{Policy: "edf"}); !errors.Is(err, runtime.ErrBusy) {
+	if err := e.Serve(runtime.Options{Policy: "edf"}); !errors.Is(err, runtime.ErrBusy) {
 		t.Errorf("a second server: %v", err)
 	}
 	var wg sync.WaitGroup
@@ -43,21 +45,27 @@ func TestServer(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			inputs := byName(t, in)
 			for range 20 {
-				p, err := s.Submit(runtime.Request{Model: g % 2, Inputs: in, Deadline: time.Hour})
+				p, err := e.Submit(ctx, n.Name, inputs, runtime.RequestOptions{Deadline: time.Hour})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				r, err := p.Wait(context.Background())
+				r, err := p.Wait(ctx)
 				if err != nil || r.Outcome != sched.Met || r.Latency <= 0 {
 					t.Errorf("%+v %v", r, err)
 					return
 				}
-				if d, err := models.Compare(r.Outputs[0].Type, r.Outputs[0].Data, want[0][0]); err != nil || !(d.MaxRel < runtime.Tolerance) {
+				info := n.Model.Outputs()[0]
+				got, err := dense.Bytes(r.Outputs[info.Name])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if d, err := models.Compare(info.Type, got, want[0][0]); err != nil || !(d.MaxRel < runtime.Tolerance) {
 					t.Errorf("outputs differ: %+v %v", d, err)
 				}
-				r.Outputs[0].Close()
 			}
 			for _, t := range in {
 				t.Close()
@@ -65,55 +73,85 @@ func TestServer(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	r := s.Close(context.Background())
+	r := e.Stop(context.Background())
 	if m := check(t, r); m.Met != 80 {
 		t.Errorf("totals %+v", m.Totals)
 	}
-	if _, err := s.Submit(runtime.Request{}); !errors.Is(err, runtime.ErrClosed) {
-		t.Errorf("submit after close: %v", err)
+	if _, err := e.Submit(ctx, b.networks[0].Name, nil, runtime.RequestOptions{}); !errors.Is(err, runtime.ErrStopped) {
+		t.Errorf("submit after stop: %v", err)
 	}
 	goleak.VerifyNone(t, leaks)
+}
+
+// byName is tensors as a request takes them, in the same memory.
+func byName(t testing.TB, list []*runtime.Tensor) runtime.Tensors {
+	t.Helper()
+	out := runtime.Tensors{}
+	for _, x := range list {
+		d, err := dense.Of(x.Tensor, x.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[x.Name] = d
+	}
+	return out
+}
+
+// submit is a request with inputs of the executor.
+func submit(t testing.TB, e *runtime.Executor, model string) *runtime.Pending {
+	t.Helper()
+	p, err := e.Submit(context.Background(), model, nil, runtime.RequestOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // What does not fit is refused; what the queue has no room for is answered.
 func TestSubmitRefuses(t *testing.T) {
 	b := open(t, nil, "model")
 	e := b.executor(t, b.system(alternate))
-	s, err := e.Serve(runtime.Options{Policy: "fcfs", Queue: 2})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "fcfs", Queue: 2}); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close(context.Background())
 	in, err := b.networks[0].Inputs(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := slices.Clone(in)
-	for _, t := range closed {
+	for _, t := range in {
 		defer t.Close()
 	}
+	name := b.networks[0].Name
+	inputs := byName(t, in)
+	other := tensor.New(tensor.WithShape(2, 3), tensor.Of(tensor.Float32))
 	for _, c := range []struct {
-		r    runtime.Request
-		want string
+		model  string
+		inputs runtime.Tensors
+		o      runtime.RequestOptions
+		want   string
 	}{
-		{runtime.Request{Model: 1}, "no model 1"},
-		{runtime.Request{Deadline: -1}, "negative"},
-		{runtime.Request{Inputs: []*runtime.Tensor{}}, "0 tensors, the model has 1"},
-		{runtime.Request{Inputs: []*runtime.Tensor{nil}}, "missing or closed"},
-		{runtime.Request{Outputs: in}, "outputs: tensor 0"},
+		{"kws-op", nil, runtime.RequestOptions{}, `no model "kws-op"`},
+		{name, nil, runtime.RequestOptions{Deadline: -1}, "negative"},
+		{name, runtime.Tensors{}, runtime.RequestOptions{}, "inputs: 0 tensors, the model has 1"},
+		{name, runtime.Tensors{"input": nil}, runtime.RequestOptions{}, `there is no tensor "input"`},
+		{name, runtime.Tensors{"input": other}, runtime.RequestOptions{}, `inputs: "input"`},
+		{name, inputs, runtime.RequestOptions{Outputs: inputs}, `outputs: there is no tensor "output"`},
+		{name, nil, runtime.RequestOptions{Outputs: runtime.Tensors{"output": other}}, `outputs: "output"`},
 	} {
-		if _, err := s.Submit(c.r); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %q", c.r, err, c.want)
+		if _, err := e.Submit(context.Background(), c.model, c.inputs, c.o); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c, err, c.want)
 		}
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := e.Submit(ended, name, nil, runtime.RequestOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("submitted when the context had ended: %v", err)
 	}
 	full := 0
 	var ps []*runtime.Pending
 	for range 50 {
-		p, err := s.Submit(runtime.Request{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ps = append(ps, p)
+		ps = append(ps, submit(t, e, b.networks[0].Name))
 	}
 	for _, p := range ps {
 		r, err := p.Wait(context.Background())
@@ -157,17 +195,12 @@ func TestServerStops(t *testing.T) {
 	dropped := make(chan struct{})
 	b := open(t, func(a runtime.Accelerator) runtime.Accelerator { return &held{a, dropped} }, "op")
 	e := b.executor(t, b.system(alternate))
-	s, err := e.Serve(runtime.Options{Policy: "fcfs", Log: true})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "fcfs", Log: true}); err != nil {
 		t.Fatal(err)
 	}
 	var ps []*runtime.Pending
 	for range 60 {
-		p, err := s.Submit(runtime.Request{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ps = append(ps, p)
+		ps = append(ps, submit(t, e, b.networks[0].Name))
 	}
 	go func() {
 		<-ps[len(ps)-1].Done()
@@ -175,7 +208,7 @@ func TestServerStops(t *testing.T) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	r := s.Close(ctx)
+	r := e.Stop(ctx)
 	if m := check(t, r); m.Released != 60 || m.Dropped == 0 || !r.Interrupted {
 		t.Errorf("totals %+v, interrupted %v", m.Totals, r.Interrupted)
 	}
@@ -195,20 +228,15 @@ func TestServerTriggers(t *testing.T) {
 	sys := b.system(alternate)
 	sys.Models[1].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 1}
 	e := b.executor(t, sys)
-	s, err := e.Serve(runtime.Options{Policy: "edf", Log: true})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "edf", Log: true}); err != nil {
 		t.Fatal(err)
 	}
 	for range 5 {
-		p, err := s.Submit(runtime.Request{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := p.Wait(context.Background()); err != nil {
+		if _, err := submit(t, e, b.networks[0].Name).Wait(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if m := check(t, s.Close(context.Background())); m.Models[0].Released != 5 || m.Models[1].Released != 5 {
+	if m := check(t, e.Stop(context.Background())); m.Models[0].Released != 5 || m.Models[1].Released != 5 {
 		t.Errorf("%+v", m.Models)
 	}
 }

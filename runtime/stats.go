@@ -1,10 +1,8 @@
 package runtime
 
 import (
-	"math"
 	goruntime "runtime"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -71,47 +69,56 @@ type GCStats struct {
 	Objects, Bytes uint64
 }
 
-// count keeps the totals current; called with every record.
-func (d *driver) count(rec *sched.Record) {
+// count keeps the totals current.
+func (s *Stats) count(rec *sched.Record) {
+	m := &s.Models[max(0, rec.Model)]
+	var a *AcceleratorStats
+	if k := int(rec.Accelerator); k >= 0 && k < len(s.Accelerators) {
+		a = &s.Accelerators[k]
+	}
 	switch rec.Kind {
 	case sched.Released:
-		m := &d.stats.Models[rec.Model]
 		m.Released++
 		m.Active++
 	case sched.Completed:
-		a := &d.stats.Accelerators[rec.Accelerator]
-		a.Layers++
-		a.Busy += rec.At - rec.Start
+		if a != nil {
+			a.Layers++
+			a.Busy += rec.At - rec.Start
+		}
 		if rec.Implementation > 0 {
-			d.stats.Models[rec.Model].Variants++
+			m.Variants++
 		}
 	case sched.Down, sched.Up:
-		d.stats.Accelerators[rec.Accelerator].Down = rec.Kind == sched.Down
+		a.Down = rec.Kind == sched.Down
 	case sched.Ended:
-		m := &d.stats.Models[rec.Model]
-		m.Active--
-		switch rec.Outcome {
-		case sched.Met:
-			m.Met++
-		case sched.Late:
-			m.Late++
-		case sched.Dropped:
-			m.Dropped++
-		case sched.Failed:
-			m.Failed++
-		}
-		if rec.Outcome == sched.Met || rec.Outcome == sched.Late {
-			m.Latency.Add(rec.At - rec.Start)
-		}
+		m.end(rec)
 	}
 }
 
-func (d *driver) newStats() Stats {
+// end counts a request that has ended.
+func (m *ModelStats) end(rec *sched.Record) {
+	m.Active--
+	switch rec.Outcome {
+	case sched.Met:
+		m.Met++
+	case sched.Late:
+		m.Late++
+	case sched.Dropped:
+		m.Dropped++
+	case sched.Failed:
+		m.Failed++
+	}
+	if rec.Outcome == sched.Met || rec.Outcome == sched.Late {
+		m.Latency.Add(rec.At - rec.Start)
+	}
+}
+
+func (e *Executor) newStats() Stats {
 	var s Stats
-	for _, p := range d.programs {
+	for _, p := range e.programs {
 		s.Models = append(s.Models, ModelStats{Name: p.Network.Name})
 	}
-	for _, a := range d.accs {
+	for _, a := range e.accs {
 		s.Accelerators = append(s.Accelerators, AcceleratorStats{Name: a.Name()})
 	}
 	return s
@@ -120,11 +127,11 @@ func (d *driver) newStats() Stats {
 // snapshot copies the totals into s. The caller holds the lock.
 func (d *driver) snapshot(s *Stats) {
 	s.At = d.since()
-	s.Models = append(s.Models[:0], d.stats.Models...)
-	s.Accelerators = append(s.Accelerators[:0], d.stats.Accelerators...)
-	for _, f := range d.flights {
+	s.Models = append(s.Models[:0], d.journal.stats.Models...)
+	s.Accelerators = append(s.Accelerators[:0], d.journal.stats.Accelerators...)
+	for _, x := range d.slots.bound {
 		for m, p := range d.programs {
-			if f.program == p {
+			if x.program == p {
 				s.Models[m].Started++
 			}
 		}
@@ -160,32 +167,11 @@ func newGCMeter() *gcMeter {
 func (g *gcMeter) read() GCStats {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
-	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs), Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
+	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs),
+		Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
 	// The last 256 pauses are kept.
 	for n := range min(s.Collections, len(m.PauseNs)) {
 		s.Longest = max(s.Longest, time.Duration(m.PauseNs[(int(m.NumGC)-1-n)%len(m.PauseNs)]))
 	}
 	return s
 }
-
-// finish makes the result of a run that is over.
-func (d *driver) finish() *Result {
-	d.mu.Lock()
-	defer d.unlock()
-	r := &Result{Started: d.start, Decisions: d.steps, Searches: d.searches, Samples: d.samples, LateSlots: d.lateSlots, Notes: d.notes}
-	d.snapshot(&r.Stats)
-	r.Stats.Models, r.Stats.Accelerators = slices.Clone(r.Stats.Models), slices.Clone(r.Stats.Accelerators)
-	r.Stats.At = d.now
-	for _, w := range d.workers {
-		w.stats.Accelerator = w.accelerator.Name()
-		if w.lost {
-			r.Lost = append(r.Lost, w.accelerator.Name())
-		} else {
-			r.Workers = append(r.Workers, w.stats)
-		}
-	}
-	return r
-}
-
-// forever is no instant.
-const forever = time.Duration(math.MaxInt64)

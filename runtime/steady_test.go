@@ -23,15 +23,18 @@ func tiny(t testing.TB, name string) *runtime.Network {
 	t.Helper()
 	value := func(name string) *pb.ValueInfoProto {
 		dim := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 8}}
-		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
-			ElemType: proto.Int32(1), Shape: &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{dim}}}}}}
+		return &pb.ValueInfoProto{Name: proto.String(name),
+			Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
+				ElemType: proto.Int32(1), Shape: &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{dim}}}}}}
 	}
 	node := func(op, in, out string) *pb.NodeProto {
 		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")}, Output: []*pb.ValueInfoProto{value("y")},
-			Node: []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")}}})
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8),
+		OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")},
+			Output: []*pb.ValueInfoProto{value("y")},
+			Node:   []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +101,8 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 		}
 		// A few per second of helpers, and one for every 16384 records kept.
 		if per := (many - few) / (manyLayers - fewLayers); per > 0.02 {
-			t.Errorf("%s: %.3f objects are allocated per layer (%.0f for %.0f, %.0f for %.0f)", policy, per, few, fewLayers, many, manyLayers)
+			t.Errorf("%s: %.3f objects are allocated per layer (%.0f for %.0f, %.0f for %.0f)", policy, per, few, fewLayers,
+				many, manyLayers)
 		}
 	}
 }
@@ -111,25 +115,19 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 	b := tinyBench(t, 2)
 	e := b.executor(t, b.system(alternate))
-	s, err := e.Serve(runtime.Options{Policy: "edf"})
-	if err != nil {
+	if err := e.Serve(runtime.Options{Policy: "edf"}); err != nil {
 		t.Fatal(err)
 	}
 	serve := func(n int) {
 		for range n {
 			var ps [2]*runtime.Pending
 			for m := range ps {
-				if ps[m], err = s.Submit(runtime.Request{Model: m}); err != nil {
-					t.Fatal(err)
-				}
+				ps[m] = submit(t, e, b.networks[m].Name)
 			}
 			for _, p := range ps {
 				r, err := p.Wait(context.Background())
 				if err != nil || r.Outputs == nil {
 					t.Fatal(r, err)
-				}
-				for _, o := range r.Outputs {
-					o.Close()
 				}
 			}
 		}
@@ -140,7 +138,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	if after := resident(t); after > before+16<<20 {
 		t.Errorf("%d MiB resident after 10000 requests, %d MiB after 100000", before>>20, after>>20)
 	}
-	r := s.Close(context.Background())
+	r := e.Stop(context.Background())
 	if n := r.Stats.Models[0].Met + r.Stats.Models[0].Late; n != 50000 || r.Log != nil {
 		t.Errorf("%d requests of 50000 finished, log %v", n, r.Log != nil)
 	}
@@ -188,11 +186,10 @@ func TestNothingIsLeft(t *testing.T) {
 		if _, err := e.Run(context.Background(), o); err != nil {
 			t.Fatal(err)
 		}
-		s, err := e.Serve(runtime.Options{Policy: "edf"})
-		if err != nil {
+		if err := e.Serve(runtime.Options{Policy: "edf"}); err != nil {
 			t.Fatal(err)
 		}
-		s.Close(context.Background())
+		e.Stop(context.Background())
 	}
 	run()
 	threads, files := count("task"), count("fd")

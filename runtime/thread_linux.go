@@ -33,9 +33,11 @@ func Pin(cores []int) error {
 // threads it makes do not inherit.
 func realtime(priority int) error {
 	const resetOnFork = 1
-	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority), Flags: resetOnFork}, 0)
+	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority), Flags: resetOnFork},
+		0)
 	if err != nil {
-		return fmt.Errorf("real-time priority %d: %w (it takes root, CAP_SYS_NICE or a limit set with `ulimit -r`)", priority, err)
+		return fmt.Errorf("real-time priority %d: %w (it takes root, CAP_SYS_NICE or a limit set with `ulimit -r`)", priority,
+			err)
 	}
 	return nil
 }

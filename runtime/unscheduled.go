@@ -1,13 +1,13 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,33 +37,34 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	if err != nil {
 		return nil, err
 	}
-	u := &unscheduled{Executor: e, opts: o, active: make([]int, len(e.programs)), taken: make([]int, len(e.programs)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
+		journal: journal{log: newRecording(0), stats: e.newStats()},
+		taken:   make([]int, len(e.programs)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
-	if o.Queue == 0 {
-		u.opts.Queue = sched.DefaultQueue
-	}
+	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
+	u.journal.stats.Accelerators = nil
+	defer u.close()
 	if err := u.open(); err != nil {
-		u.close()
 		return nil, fmt.Errorf("%s: %w", Unscheduled, err)
 	}
-	defer u.close()
-	u.stats = (&driver{Executor: e}).newStats()
-	u.stats.Accelerators = nil
 	meter := newGCMeter()
 	u.start = time.Now()
 	for n, a := range arrivals {
 		if !u.wait(ctx, a.At) {
 			break
 		}
+		u.mu.Lock()
 		u.release(int64(n), a.Model, a.At)
+		u.mu.Unlock()
 		if o.Progress != nil && n%64 == 0 {
 			u.progress()
 		}
 	}
 	u.stopAt(ctx)
 	u.requests.Wait()
-	r := &Result{Log: u.log(), Started: u.start, Stats: u.stats, Samples: u.samples, Interrupted: ctx.Err() != nil, GC: meter.read()}
-	r.Stats.At = time.Since(u.start)
+	r := &Result{Log: u.log(), Started: u.start, Stats: u.journal.stats, Samples: u.journal.samples.kept,
+		Interrupted: ctx.Err() != nil, GC: meter.read()}
+	r.Stats.At = u.since()
 	return r, u.failed
 }
 
@@ -72,40 +73,26 @@ type unscheduled struct {
 	*Executor
 	opts     Options
 	sessions []*ort.Session
-	start    time.Time
 	requests sync.WaitGroup
 
-	mu      sync.Mutex
-	now     time.Duration // of the last record
-	records eventlog.Buffer
-	stats   Stats
-	active  []int // by model
-	taken   []int // samples, by model
-	lanes   []bool
-	most    int // lanes in use at once
+	mu sync.Mutex // guards all below
+	clock
+	journal journal
+	taken   []int  // samples, by model
+	lanes   []bool // in use
+	most    int    // lanes in use at once
 	own     int64
 	stopped bool
 	rng     *rand.Rand
-	samples []Sample
 	failed  error
 }
 
 // open loads every model into an ordinary session.
 func (u *unscheduled) open() error {
-	folder, err := os.MkdirTemp("", "terastal-whole-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(folder)
 	for _, p := range u.programs {
-		n := p.Network
-		file := filepath.Join(folder, "model.onnx")
-		if err := n.Model.WriteFile(file); err != nil {
-			return err
-		}
-		s, err := ort.NewSessionFromFile(file, names(n.Model.Inputs()), names(n.Model.Outputs()), ort.Config{Threads: goruntime.NumCPU()})
+		s, err := p.Network.whole(goruntime.NumCPU())
 		if err != nil {
-			return fmt.Errorf("model %q: %w", n.Name, err)
+			return err
 		}
 		u.sessions = append(u.sessions, s)
 	}
@@ -120,7 +107,7 @@ func (u *unscheduled) close() {
 
 // wait sleeps until an instant; false if ctx ended first.
 func (u *unscheduled) wait(ctx context.Context, at time.Duration) bool {
-	left := at - time.Since(u.start)
+	left := at - u.since()
 	if left <= 0 {
 		return ctx.Err() == nil
 	}
@@ -149,89 +136,62 @@ func (u *unscheduled) stopAt(ctx context.Context) {
 
 func (u *unscheduled) progress() {
 	u.mu.Lock()
-	s := u.stats
-	s.Models = append([]ModelStats(nil), s.Models...)
+	s := u.journal.stats
+	s.Models = slices.Clone(s.Models)
 	u.mu.Unlock()
-	s.At = time.Since(u.start)
+	s.At = u.since()
 	u.opts.Progress(s)
 }
 
 // record keeps a record at the current time, which never goes back. The caller
 // holds the mutex.
-func (u *unscheduled) record(r eventlog.Record) time.Duration {
-	u.now = max(u.now, time.Since(u.start))
+func (u *unscheduled) record(r sched.Record) {
+	u.now = max(u.now, u.since())
 	r.At = u.now
-	u.records = append(u.records, r)
-	return u.now
+	u.journal.add(&r)
 }
 
-// release starts a request, or drops it where there is no room.
+// release starts a request, or drops it where there is no room. The caller
+// holds the mutex.
 func (u *unscheduled) release(job int64, model int, at time.Duration) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.releaseLocked(job, model, at)
-}
-
-func (u *unscheduled) releaseLocked(job int64, model int, at time.Duration) {
-	deadline := at + u.tables.System().Models[model].Deadline
-	stats := &u.stats.Models[model]
-	stats.Released++
-	u.record(eventlog.Record{Kind: sched.Released, Job: job, Model: int32(model), Accelerator: sched.Idle, Start: at, Until: deadline})
-	lane := 0
-	for lane < len(u.lanes) && u.lanes[lane] {
-		lane++
-	}
-	if lane == len(u.lanes) || u.active[model] >= u.opts.Queue {
-		stats.Dropped++
-		u.record(eventlog.Record{Kind: sched.Ended, Job: job, Model: int32(model), Accelerator: sched.Idle, Outcome: sched.Dropped,
-			Start: at, Until: deadline, Detail: sched.DropReasonQueueFull})
+	r := sched.Record{Kind: sched.Released, Job: job, Model: int32(model), Accelerator: sched.Idle, Start: at,
+		Until: at + u.tables.System().Models[model].Deadline}
+	u.record(r)
+	lane := slices.Index(u.lanes, false)
+	if lane < 0 || u.journal.stats.Models[model].Active > u.opts.Queue {
+		r.Kind, r.Outcome, r.Detail = sched.Ended, sched.Dropped, sched.DropReasonQueueFull
+		u.record(r)
 		return
 	}
 	u.lanes[lane], u.most = true, max(u.most, lane+1)
-	u.active[model]++
-	stats.Active++
-	u.record(eventlog.Record{Kind: sched.Dispatched, Job: job, Model: int32(model), Accelerator: int32(lane), Until: deadline})
-	u.requests.Go(func() { u.request(job, model, lane, at, deadline) })
+	u.record(sched.Record{Kind: sched.Dispatched, Job: job, Model: r.Model, Accelerator: int32(lane), Until: r.Until})
+	u.requests.Go(func() { u.request(r, lane) })
 }
 
-// request runs one.
-func (u *unscheduled) request(job int64, model, lane int, at, deadline time.Duration) {
-	in, out := u.inputs[model][job%int64(len(u.inputs[model]))], make([]ort.Value, len(u.programs[model].outputs))
-	values := make([]ort.Value, len(in))
-	for i, t := range in {
-		values[i] = t.value
-	}
-	begin := time.Since(u.start)
-	err := u.sessions[model].Run(values, out)
+// request runs one, released by r.
+func (u *unscheduled) request(r sched.Record, lane int) {
+	in := values(u.inputs[r.Model][r.Job%int64(len(u.inputs[r.Model]))])
+	out := make([]ort.Value, len(u.programs[r.Model].outputs))
+	begin := u.since()
+	err := u.sessions[r.Model].Run(in, out)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	stats := &u.stats.Models[model]
-	stats.Active--
-	u.active[model]--
 	u.lanes[lane] = false
-	end := eventlog.Record{Kind: sched.Ended, Job: job, Model: int32(model), Accelerator: int32(lane), Outcome: sched.Failed, Start: at, Until: deadline}
+	end := r
+	end.Kind, end.Accelerator, end.Outcome = sched.Ended, int32(lane), sched.Failed
 	if err == nil {
-		now := u.record(eventlog.Record{Kind: sched.Completed, Job: job, Model: int32(model), Accelerator: int32(lane), Start: begin})
+		u.record(sched.Record{Kind: sched.Completed, Job: r.Job, Model: r.Model, Accelerator: int32(lane), Start: begin})
 		end.Accelerator, end.Layer, end.Outcome = sched.Idle, 1, sched.Met
-		stats.Latency.Add(now - at)
-		if now > deadline {
+		if u.now > r.Until {
 			end.Outcome = sched.Late
 		}
-		u.sample(job, model, out)
+		u.sample(r.Job, int(r.Model), out)
 	} else {
 		end.Detail = err.Error()
 	}
 	end.At = u.now
-	u.records = append(u.records, end)
-	switch end.Outcome {
-	case sched.Met:
-		stats.Met++
-	case sched.Late:
-		stats.Late++
-	default:
-		stats.Failed++
-	}
-	u.follow(model, err == nil)
+	u.journal.add(&end)
+	u.follow(int(r.Model), err == nil)
 }
 
 // follow releases what the end of a request does.
@@ -242,12 +202,13 @@ func (u *unscheduled) follow(model int, completed bool) {
 	}
 	sys := u.tables.System()
 	if t.Process == traffic.ClosedLoop && sys.Models[model].Trigger == nil {
-		u.releaseLocked(u.own, model, u.now)
+		u.release(u.own, model, u.now)
 		u.own++
 	}
 	for m := range sys.Models {
-		if tr := sys.Models[m].Trigger; completed && tr != nil && tr.Parent == sys.Models[model].Name && u.rng.Float64() < tr.Probability {
-			u.releaseLocked(u.own, m, u.now)
+		if tr := sys.Models[m].Trigger; completed && tr != nil && tr.Parent == sys.Models[model].Name &&
+			u.rng.Float64() < tr.Probability {
+			u.release(u.own, m, u.now)
 			u.own++
 		}
 	}
@@ -256,22 +217,13 @@ func (u *unscheduled) follow(model int, completed bool) {
 // sample keeps the outputs of a request every now and then, and frees them.
 func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	every := max(1, int(u.opts.Traffic.Rates[model]*u.opts.Traffic.Duration.Seconds())/max(1, u.opts.Samples))
-	done := u.stats.Models[model].Met + u.stats.Models[model].Late
-	if keep := u.taken[model] < u.opts.Samples && done >= u.taken[model]*every; keep {
+	done := u.journal.stats.Models[model].Met + u.journal.stats.Models[model].Late
+	data, err := take(out)
+	u.failed = errors.Join(u.failed, err)
+	if u.taken[model] < u.opts.Samples && done >= u.taken[model]*every {
 		u.taken[model]++
-		s := Sample{Model: model, Job: job, Input: int(job % int64(len(u.inputs[model])))}
-		for _, v := range out {
-			b, err := ort.Bytes(v)
-			if err != nil {
-				u.failed = errors.Join(u.failed, err)
-				continue
-			}
-			s.Outputs = append(s.Outputs, append([]byte(nil), b...))
-		}
-		u.samples = append(u.samples, s)
-	}
-	for _, v := range out {
-		v.Destroy()
+		u.journal.samples.kept = append(u.journal.samples.kept, Sample{Model: model, Job: job,
+			Input: int(job % int64(len(u.inputs[model]))), Outputs: data})
 	}
 }
 
@@ -301,6 +253,8 @@ func (u *unscheduled) log() *eventlog.Log {
 		sys.Models = append(sys.Models, sched.Model{Name: g.Name, Deadline: g.Deadline, Trigger: g.Trigger,
 			Layers: []sched.Layer{{Name: "whole", Implementations: []sched.Implementation{im}}}})
 	}
-	return &eventlog.Log{Records: u.records, Header: eventlog.Header{Driver: eventlog.Real, Policy: Unscheduled, Drop: sched.DropNone.String(), Queue: u.opts.Queue,
-		Seed: t.Seed, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration, System: sys, Rates: t.Rates, Duration: t.Duration}}
+	return &eventlog.Log{Records: u.journal.log.all(), Header: eventlog.Header{Driver: eventlog.Real, Policy: Unscheduled,
+		Drop: sched.DropNone.String(), Queue: u.opts.Queue,
+		Seed: t.Seed, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration, System: sys,
+		Rates: t.Rates, Duration: t.Duration}}
 }

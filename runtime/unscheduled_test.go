@@ -30,7 +30,8 @@ func TestUnscheduled(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := r.Log.Metrics()
-	if m.Met+m.Late+m.Dropped != m.Released || m.Met == 0 || m.Models[1].Released == 0 || m.Models[1].Released >= m.Models[0].Released {
+	if m.Met+m.Late+m.Dropped != m.Released || m.Met == 0 || m.Models[1].Released == 0 ||
+		m.Models[1].Released >= m.Models[0].Released {
 		t.Errorf("totals %+v, models %+v", m.Totals, m.Models)
 	}
 	if s := r.Stats.Models[0]; s.Released != m.Models[0].Released || s.Met != m.Models[0].Met || s.Active != 0 {
@@ -52,7 +53,8 @@ func TestUnscheduledBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := r.Log.Metrics(); r.Log.Validate() != nil || m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 || len(r.Log.Header.System.Accelerators) != 2 {
+	if m := r.Log.Metrics(); r.Log.Validate() != nil || m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 ||
+		len(r.Log.Header.System.Accelerators) != 2 {
 		t.Errorf("%v: %+v", r.Log.Validate(), m)
 	}
 	loop := traffic.Config{Rates: []float64{1}, Process: traffic.ClosedLoop, Duration: 100 * time.Millisecond}
@@ -65,7 +67,8 @@ func TestUnscheduledBounds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	loop.Duration = time.Hour
-	if r, err = e.RunUnscheduled(ctx, runtime.Options{Traffic: loop}); err != nil || !r.Interrupted || r.Log.Validate() != nil {
+	if r, err = e.RunUnscheduled(ctx, runtime.Options{Traffic: loop}); err != nil || !r.Interrupted ||
+		r.Log.Validate() != nil {
 		t.Errorf("%v %+v", err, r)
 	}
 }

@@ -130,9 +130,5 @@ func (e *Executor) again(s Sample) ([][]byte, error) {
 			return nil, err
 		}
 	}
-	var out [][]byte
-	for _, t := range slot.Outputs() {
-		out = append(out, append([]byte(nil), t.Data...))
-	}
-	return out, nil
+	return slot.copyOutputs(), nil
 }

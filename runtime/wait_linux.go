@@ -25,7 +25,8 @@ func (w *word) wait(old uint32, most time.Duration) {
 		t := unix.NsecToTimespec(int64(most))
 		ts = &t
 	}
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&w.v)), futexWait|futexPrivate, uintptr(old), uintptr(unsafe.Pointer(ts)), 0, 0)
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&w.v)), futexWait|futexPrivate, uintptr(old),
+		uintptr(unsafe.Pointer(ts)), 0, 0)
 }
 
 // wake wakes one thread that waits on the word.

@@ -32,12 +32,12 @@ func (d *driver) watch() {
 		case <-tick.C:
 		}
 		d.mu.Lock()
-		for _, w := range d.workers {
+		for _, w := range d.crew.all {
 			if w.running && !w.lost {
 				d.checkHang(w)
 			}
 		}
-		if d.nobody() { // who would notice releases
+		if !d.crew.inService() { // and would notice releases
 			d.due(d.since(), sched.Idle)
 			d.settle()
 		}
@@ -52,18 +52,8 @@ func (d *driver) watch() {
 	}
 }
 
-// nobody reports whether no worker is left or all of them rest.
-func (d *driver) nobody() bool {
-	for _, w := range d.workers {
-		if !w.lost && w.back == 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // checkHang gives up an accelerator whose layer runs far too long: it is out of
-// service for as long as that layer does not return and until the run is over,
+// service until that layer returns, at least until the run is over,
 // and the request fails.
 func (d *driver) checkHang(w *worker) {
 	limit := d.opts.Hang(w.dispatch)
@@ -75,25 +65,26 @@ func (d *driver) checkHang(w *worker) {
 	x := w.dispatch
 	w.lost = true
 	d.lost[w.k].Store(true)
-	if s := d.flight(x.Job); s != nil {
+	if s := d.slots.of(x.Job); s != nil {
 		s.hanging = true
 	}
 	p := d.programs[x.Model]
-	p.hang(p.kernels[x.Layer][x.Implementation][x.Accelerator], true)
+	p.hang(p.at(&x).kernel, true)
 	model := &d.tables.System().Models[x.Model]
 	detail := fmt.Sprintf("layer %q of %q hangs on %q", model.Layers[x.Layer].Name, model.Name, w.accelerator.Name())
-	d.note("%s: it ran longer than %v; the accelerator is out of service", detail, limit)
+	d.journal.note("%s: it ran longer than %v; the accelerator is out of service", detail, limit)
 	d.step(sched.Event{Kind: sched.AcceleratorDown, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
-	d.running--
+	d.crew.running--
 	w.running = false
 	d.step(sched.Event{Kind: sched.Fail, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
-	d.elect()
+	d.appoint()
 	d.settle()
 }
 
 // returned takes in that a layer given up has returned after all: its tensors
 // and kernel are free again, and later runs may use the accelerator.
-func (d *driver) returned(w *worker, a *assignment) {
+func (w *worker) returned(a *assignment) {
+	d := w.d
 	a.slot.hanging = false
 	a.slot.Close()
 	d.made[a.Model].Add(-1)
@@ -104,7 +95,8 @@ func (d *driver) returned(w *worker, a *assignment) {
 // failed takes in a layer's error: its request fails, or waits to try again.
 // The accelerator rests after an error that is to be retried, so that another
 // one gets the layer if it can, and after too many errors.
-func (d *driver) failed(w *worker, a *assignment, ev sched.Event, err error) (assignment, bool) {
+func (w *worker) failed(a *assignment, ev sched.Event, err error) (assignment, bool) {
+	d := w.d
 	ev.Kind, ev.Detail = sched.Fail, err.Error()
 	if errors.Is(err, ErrTensorsLost) { // by another accelerator
 		return d.step(ev, w.k)

@@ -28,7 +28,8 @@ func deviceChain(b *testing.B, net string) {
 	var names []string
 	var ways []func() time.Duration
 	for _, layout := range []string{"NCHW", "NHWC"} {
-		a, err := runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu", Options: map[string]string{"preferredLayout": layout}})
+		a, err := runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu",
+			Options: map[string]string{"preferredLayout": layout}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -25,7 +25,8 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 	n.Name = "other"
 	b.add(t, n)
 	// The device seems fast enough to be given work.
-	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }))
+	latency := func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }
+	e := b.executor(t, b.system(latency))
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
 		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
 			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
@@ -51,14 +52,18 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 		for _, d := range dims {
 			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
 		}
-		return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(1), Shape: shape}}}}
+		return &pb.ValueInfoProto{Name: proto.String(name),
+			Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(1),
+				Shape: shape}}}}
 	}
 	node := func(op, in, out string) *pb.NodeProto {
 		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x", 2, 3, 3)}, Output: []*pb.ValueInfoProto{value("y", 2)},
-			Node: []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")}}})
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8),
+		OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
+		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x", 2, 3, 3)},
+			Output: []*pb.ValueInfoProto{value("y", 2)},
+			Node:   []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +83,9 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
 	p := b.programs[0]
 	var refused *ort.RefusedError
-	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) || !errors.As(p.Refused[1][0][0], &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
-		t.Errorf("%v", p.Refused)
+	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) ||
+		!errors.As(p.Refused(1, 0, 0), &refused) || len(refused.Nodes) != 1 || refused.Nodes[0] != "b (Det)" {
+		t.Errorf("%v", p.Refused(1, 0, 0))
 	}
 	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+k) * 100 * time.Microsecond }))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 3, Queue: 1000})

@@ -16,9 +16,9 @@ type assignment struct {
 	sample bool  // keep the outputs
 }
 
-// worker is the thread of one accelerator. The driver's lock guards the fields
-// below it.
+// worker is the thread of one accelerator.
 type worker struct {
+	d           *driver
 	k           int
 	accelerator Accelerator
 	spin        time.Duration // how long it looks for work before it sleeps
@@ -30,12 +30,39 @@ type worker struct {
 	next        assignment    // the one that mailLayer announces
 	last        time.Duration // end of the layer just before; 0 after a rest
 
+	// The driver's lock guards these.
 	running  bool
 	lost     bool           // its layer hangs
 	dispatch sched.Dispatch // that it runs
 	from     time.Duration  // since when
 	errors   int            // layers that failed in a row
 	back     time.Duration  // when it is back in service; 0 if it is in service
+}
+
+// inService reports whether the accelerator takes layers.
+func (w *worker) inService() bool { return !w.lost && w.back == 0 }
+
+// crew are the workers of a run.
+type crew struct {
+	all     []*worker
+	running int    // layers
+	wakes   uint64 // workers to wake once the lock is released
+}
+
+// inService reports whether any accelerator takes layers.
+func (c *crew) inService() bool { return slices.ContainsFunc(c.all, (*worker).inService) }
+
+// resting reports whether an accelerator will be back in service.
+func (c *crew) resting() bool {
+	return slices.ContainsFunc(c.all, func(w *worker) bool { return w.back != 0 })
+}
+
+// threads are the workers' threads.
+func (c *crew) threads() (ids []int) {
+	for _, w := range c.all {
+		ids = append(ids, w.thread)
+	}
+	return ids
 }
 
 // What a worker's mail says.
@@ -46,7 +73,7 @@ const (
 	mailAsleep = 3 // nothing, and the worker sleeps
 )
 
-// spinFor is how long an idle worker on a core of its own looks for work
+// spinFor is how long an idle worker that shares no core looks for work
 // before it sleeps: about as long as waking it takes.
 const spinFor = 50 * time.Microsecond
 
@@ -77,10 +104,11 @@ func (d *driver) spins(k int) time.Duration {
 func lockThread() { goruntime.LockOSThread() }
 
 // work runs the layers dispatched to one accelerator.
-func (d *driver) work(w *worker, ready chan<- error) {
+func (w *worker) work(ready chan<- error) {
 	defer close(w.ended)
 	lockThread()
-	w.thread = threadID()
+	d := w.d
+	w.thread, w.stats.Accelerator = threadID(), w.accelerator.Name()
 	if err := Pin(w.accelerator.Cores()); err != nil {
 		ready <- fmt.Errorf("accelerator %q: %w", w.accelerator.Name(), err)
 		<-w.begin
@@ -90,7 +118,7 @@ func (d *driver) work(w *worker, ready chan<- error) {
 	if d.opts.Realtime > 0 {
 		if err := realtime(d.opts.Realtime); err != nil {
 			d.mu.Lock()
-			d.note("accelerator %q runs without: %v", w.accelerator.Name(), err)
+			d.journal.note("accelerator %q runs without: %v", w.accelerator.Name(), err)
 			d.unlock()
 		}
 	}
@@ -98,12 +126,12 @@ func (d *driver) work(w *worker, ready chan<- error) {
 	ready <- nil
 	<-w.begin
 	for {
-		a, ok := d.idle(w)
+		a, ok := w.idle()
 		if !ok {
 			break
 		}
 		for ok {
-			a, ok = d.execute(w, &a)
+			a, ok = w.execute(&a)
 		}
 	}
 	ranAt, waitedAt := threadTimes()
@@ -114,9 +142,11 @@ func (d *driver) work(w *worker, ready chan<- error) {
 
 // execute runs one layer, reports its end, and returns the accelerator's next
 // layer if the engine has one. What the layer left in the accelerator's own
-// memory is brought home before another request's layer runs there: so nobody
-// else has to use the accelerator, or waits for it, to go on with the request.
-func (d *driver) execute(w *worker, a *assignment) (assignment, bool) {
+// memory is copied home before another request's layer runs there: so no other
+// thread has to use the accelerator, or waits for it, to continue with the
+// request.
+func (w *worker) execute(a *assignment) (assignment, bool) {
+	d := w.d
 	if a.slot == nil {
 		if err := d.lateSlot(a); err != nil {
 			// The same tensors were made when the executor was: only memory
@@ -124,6 +154,7 @@ func (d *driver) execute(w *worker, a *assignment) (assignment, bool) {
 			panic(fmt.Sprintf("runtime: %v", err))
 		}
 	}
+	s := a.slot
 	start := d.since()
 	if w.last != 0 {
 		w.stats.Gaps.Add(start - w.last)
@@ -131,59 +162,59 @@ func (d *driver) execute(w *worker, a *assignment) (assignment, bool) {
 	err := compute(a)
 	end := d.since()
 	w.last = end
-	if a.slot.handing > 0 {
-		w.stats.Handoffs.Add(a.slot.handing)
+	if s.handing > 0 {
+		w.stats.Handoffs.Add(s.handing)
 	}
 	if err == nil && a.sample {
 		d.keep(a)
 	}
-	if err == nil && a.slot.pending != nil && a.Layer == len(d.programs[a.Model].Network.Layers)-1 {
-		err = a.slot.pending.collect(a.slot)
+	if err == nil && s.pending != nil && a.Layer == len(d.programs[a.Model].Network.Layers)-1 {
+		err = s.pending.collect(s)
 	}
-	if a.slot.at == nil {
-		return d.report(w, a, start, end, err)
+	if s.at == nil {
+		return w.report(a, start, end, err)
 	}
-	s := a.slot
 	if err != nil { // the layer may run elsewhere
-		d.homecoming(w, s, a.Layer)
-		return d.report(w, a, start, end, err)
+		w.copyHome(s, a.Layer)
+		return w.report(a, start, end, err)
 	}
 	s.moving.Lock()
-	next, ok := d.report(w, a, start, end, nil)
+	next, ok := w.report(a, start, end, nil)
 	if !ok || next.slot != s {
-		d.homecoming(w, s, a.Layer+1)
+		w.copyHome(s, a.Layer+1)
 	}
 	s.moving.Unlock()
 	return next, ok
 }
 
-// homecoming brings a request's tensors home. An error waits in the slot for
-// who needs them.
-func (d *driver) homecoming(w *worker, s *Slot, next int) {
-	start := d.since()
-	n, err := s.home(next)
-	w.last = d.since()
+// copyHome copies the tensors that layer next and later ones need to host
+// memory. An error stays in the slot, for the layer that needs them.
+func (w *worker) copyHome(s *Slot, next int) {
+	start := w.d.since()
+	n, err := s.copyHome(next)
+	w.last = w.d.since()
 	if n > 0 || err != nil {
 		w.stats.Handoffs.Add(w.last - start)
 	}
 }
 
 // report tells the engine how a layer ended.
-func (d *driver) report(w *worker, a *assignment, start, end time.Duration, err error) (assignment, bool) {
+func (w *worker) report(a *assignment, start, end time.Duration, err error) (assignment, bool) {
+	d := w.d
 	ev := sched.Event{Kind: sched.Complete, At: end, Start: start, Accelerator: w.k}
 	d.mu.Lock()
 	defer d.unlock()
 	if w.lost {
-		d.returned(w, a)
+		w.returned(a)
 		return assignment{}, false
 	}
 	d.due(end, sched.Idle)
-	d.running--
+	d.crew.running--
 	w.running = false
 	var next assignment
 	var ok bool
 	if err != nil {
-		next, ok = d.failed(w, a, ev, err)
+		next, ok = w.failed(a, ev, err)
 	} else {
 		w.errors, a.slot.attempts = 0, 0
 		next, ok = d.step(ev, w.k)
@@ -202,10 +233,11 @@ func compute(a *assignment) (err error) {
 	return a.slot.Run(a.Layer, a.Implementation, a.Accelerator)
 }
 
-// idle waits for the worker's next layer; false when there will be none. The
-// first idle worker leads: it waits for the next arrival, releases it, and
-// takes the layer itself where the policy gives it to its accelerator.
-func (d *driver) idle(w *worker) (assignment, bool) {
+// idle waits for the worker's next layer; false when there will be none. One
+// idle worker waits for the next arrival, releases it, and takes the layer
+// itself where the policy gives it to its accelerator.
+func (w *worker) idle() (assignment, bool) {
+	d := w.d
 	w.last = 0
 	for {
 		d.mu.Lock()
@@ -230,9 +262,9 @@ func (d *driver) idle(w *worker) (assignment, bool) {
 			until = 0
 		case w.back != 0:
 			until = w.back
-		case d.next < len(d.arrivals) && (d.leader == sched.Idle || d.leader == w.k):
-			d.leader = w.k
-			if until = d.arrivals[d.next].At; until <= now {
+		case d.releases.at() != forever && (d.releases.waiter == sched.Idle || d.releases.waiter == w.k):
+			d.releases.waiter = w.k
+			if until = d.releases.at(); until <= now {
 				a, ok = d.due(now, w.k)
 				d.settle()
 			}
@@ -241,7 +273,7 @@ func (d *driver) idle(w *worker) (assignment, bool) {
 		if ok {
 			return a, true
 		}
-		if until > now && d.park(w, until) {
+		if until > now && w.park(until) {
 			return w.receive(), true
 		}
 	}
@@ -255,15 +287,15 @@ func (w *worker) receive() assignment {
 }
 
 // park waits for mail until an instant; true if it is a layer.
-func (d *driver) park(w *worker, until time.Duration) bool {
-	awake := d.since() + w.spin
+func (w *worker) park(until time.Duration) bool {
+	awake := w.d.since() + w.spin
 	for {
 		for range 16 {
 			if m := w.mail.v.Load(); m != mailNone {
 				return m == mailLayer
 			}
 		}
-		now := d.since()
+		now := w.d.since()
 		if now >= until {
 			return false
 		}
@@ -281,8 +313,8 @@ func (d *driver) park(w *worker, until time.Duration) bool {
 	}
 }
 
-// post tells a worker something. The caller holds the lock.
-func (d *driver) post(w *worker, what uint32) {
+// post tells a worker something. The caller holds the driver's lock.
+func (c *crew) post(w *worker, what uint32) {
 	for {
 		was := w.mail.v.Load()
 		if was == mailLayer { // which it will find first
@@ -290,7 +322,7 @@ func (d *driver) post(w *worker, what uint32) {
 		}
 		if w.mail.v.CompareAndSwap(was, what) {
 			if was == mailAsleep {
-				d.wakes |= 1 << w.k
+				c.wakes |= 1 << w.k
 			}
 			return
 		}

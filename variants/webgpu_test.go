@@ -60,10 +60,10 @@ func TestHalfOnWebGPU(t *testing.T) {
 		for l := range n.Layers {
 			i := bits >> l & 1
 			if !p.Runs(l, i, 0) {
-				if reason := p.Refused[l][i][0]; i > 0 && strings.Contains(reason.Error(), "f16") {
+				if reason := p.Refused(l, i, 0); i > 0 && strings.Contains(reason.Error(), "f16") {
 					t.Skipf("the device does not compute in half precision, which the variant is refused for: %v", reason)
 				}
-				t.Fatalf("layer %d implementation %d: %v", l, i, p.Refused[l][i][0])
+				t.Fatalf("layer %d implementation %d: %v", l, i, p.Refused(l, i, 0))
 			}
 			if err := slot.Run(l, i, 0); err != nil {
 				t.Fatal(err)

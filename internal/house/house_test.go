@@ -53,7 +53,7 @@ var floors = []struct {
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/dense", []string{"models"}},
 	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
-	{"runtime", []string{"models", "sched", "sched/policy", "sched/traffic", "sched/eventlog", "sched/plan", "internal/document", "internal/ort"}},
+	{"runtime", []string{"models", "models/dense", "sched", "sched/policy", "sched/traffic", "sched/eventlog", "sched/plan", "internal/document", "internal/hostinfo", "internal/ort"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/traffic", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants/internal/chain", []string{"models", "models/dense", "runtime", "internal/ort"}},
 	{"variants/accuracy", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/ort"}},
@@ -80,6 +80,7 @@ var floors = []struct {
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs", "internal/numpy", "internal/ort"}},
 	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "variants/accuracy", "variants/design", "sched", "sched/plan", "models/dataset", "internal/document"}},
+	{"docs/examples/serve", []string{"models/dense", "runtime", "sched"}},
 }
 
 // pure packages have no clock, goroutine, log, file or process of their own.

@@ -143,7 +143,8 @@ func appendDirectML(o *ort.SessionOptions, options map[string]string) error {
 
 // aliases are other names of providers, after what ProviderName does to them.
 var aliases = map[string]string{
-	"": "cpu", "default": "cpu", "trt": "tensorrt", "dml": "directml", "ov": "openvino", "nvtensorrtrtx": "nvtensorrtrtx", "trtrtx": "nvtensorrtrtx",
+	"": "cpu", "default": "cpu", "trt": "tensorrt", "dml": "directml", "ov": "openvino",
+	"nvtensorrtrtx": "nvtensorrtrtx", "trtrtx": "nvtensorrtrtx",
 	"tensorrtrtx": "nvtensorrtrtx", "gpucuda": "cuda",
 }
 
@@ -163,11 +164,13 @@ func ProviderName(name string) string {
 // memory: those that name a library or hold an address.
 func harmless(key, value string) error {
 	if isEngineOption(key) {
-		return fmt.Errorf("option %q says where engines are kept, which is done by itself: remove it (cache: off keeps none)", key)
+		return fmt.Errorf("option %q says where engines are kept, which is done by itself: remove it (cache: off keeps none)",
+			key)
 	}
 	key = strings.ToLower(key)
 	switch key {
-	case "user_compute_stream", "gpu_external_alloc", "gpu_external_free", "gpu_external_empty_cache", "external_allocator", "external_aux_streams", "user_aux_stream_array":
+	case "user_compute_stream", "gpu_external_alloc", "gpu_external_free", "gpu_external_empty_cache",
+		"external_allocator", "external_aux_streams", "user_aux_stream_array":
 		return fmt.Errorf("option %q holds an address in memory: remove it", key)
 	case "trt_extra_plugin_lib_paths", "backend_path":
 		// A plain name is looked for where the system keeps its libraries.
@@ -234,7 +237,8 @@ func (c Config) validate(cores []int) error {
 			return fmt.Errorf("unknown provider %q: use one of %s", c.Provider, strings.Join(Providers(), ", "))
 		}
 		if c.Device != "" {
-			return fmt.Errorf("device is %q, but the %s provider is no plugin: choose its device by its options", c.Device, f.Provider)
+			return fmt.Errorf("device is %q, but the %s provider is no plugin: choose its device by its options", c.Device,
+				f.Provider)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.Options)) {
@@ -253,7 +257,8 @@ func (c Config) validate(cores []int) error {
 		return fmt.Errorf("threads is %d: use 1 to %d, the number of cores that this process may use", c.Threads, len(cores))
 	}
 	if len(f.Cores) > 0 && len(f.Cores) != f.Threads {
-		return fmt.Errorf("cores lists %d cores for %d threads: list one core for each thread, or none", len(f.Cores), f.Threads)
+		return fmt.Errorf("cores lists %d cores for %d threads: list one core for each thread, or none", len(f.Cores),
+			f.Threads)
 	}
 	for i, core := range f.Cores {
 		if !slices.Contains(cores, core) {

@@ -65,7 +65,8 @@ func onDevice(t *testing.T, b *Buffer, typ DataType, shape ...int64) Value {
 func TestMemory(t *testing.T) {
 	devices(t, func(t *testing.T, c Config) {
 		m := memory(t, c)
-		double := modelBytes(node("Add", []string{"x", "x"}, []string{"y"}), input("x", Float, 1, 3), output("y", Float, 1, 3))
+		double := modelBytes(node("Add", []string{"x", "x"}, []string{"y"}), input("x", Float, 1, 3),
+			output("y", Float, 1, 3))
 		first, second := open(t, double, nil, nil, c), open(t, double, nil, nil, c)
 		// Of different sizes, so that tensors are smaller than their buffers.
 		a, b := buffer(t, m, 12), buffer(t, m, 4096)
@@ -125,7 +126,8 @@ func TestPinnedMemory(t *testing.T) {
 	}
 	copy(b.Bytes(), floats(1, 2))
 	in, out := newTensor(t, Int32, []int64{2}, b.Bytes()[:8]), make([]byte, 8)
-	if err := m.Copy([]Value{in}, []Value{newTensor(t, Int32, []int64{2}, out)}); err != nil || !bytes.Equal(out, floats(1, 2)) {
+	if err := m.Copy([]Value{in}, []Value{newTensor(t, Int32, []int64{2}, out)}); err != nil ||
+		!bytes.Equal(out, floats(1, 2)) {
 		t.Errorf("%v %v", out, err)
 	}
 }
@@ -149,10 +151,12 @@ func TestForLayers(t *testing.T) {
 		{"WebGPU", nil, map[string]string{"preferredLayout": "NCHW"}},
 		{"webgpu", map[string]string{"a": "b"}, map[string]string{"a": "b", "preferredLayout": "NCHW"}},
 		{"webgpu", map[string]string{"preferredLayout": "NHWC"}, map[string]string{"preferredLayout": "NHWC"}},
-		{"webgpu", map[string]string{"ep.webgpuexecutionprovider.preferredLayout": "NHWC"}, map[string]string{"ep.webgpuexecutionprovider.preferredLayout": "NHWC"}},
+		{"webgpu", map[string]string{"ep.webgpuexecutionprovider.preferredLayout": "NHWC"},
+			map[string]string{"ep.webgpuexecutionprovider.preferredLayout": "NHWC"}},
 	} {
 		before := maps.Clone(c.given)
-		if got := (Config{Provider: c.provider, Options: c.given}).ForLayers().Options; !maps.Equal(got, c.want) || !maps.Equal(before, c.given) {
+		if got := (Config{Provider: c.provider, Options: c.given}).ForLayers().Options; !maps.Equal(got, c.want) ||
+			!maps.Equal(before, c.given) {
 			t.Errorf("%s %v: %v, want %v", c.provider, c.given, got, c.want)
 		}
 	}

@@ -35,8 +35,9 @@ type engines struct {
 
 // keeping are the providers that compile.
 var keeping = map[string]engines{
-	"openvino":      {options: map[string]string{"cache_dir": "{}"}},
-	"tensorrt":      {options: map[string]string{"trt_engine_cache_enable": "1", "trt_engine_cache_path": "{}", "trt_timing_cache_enable": "1", "trt_timing_cache_path": "{}"}},
+	"openvino": {options: map[string]string{"cache_dir": "{}"}},
+	"tensorrt": {options: map[string]string{"trt_engine_cache_enable": "1", "trt_engine_cache_path": "{}",
+		"trt_timing_cache_enable": "1", "trt_timing_cache_path": "{}"}},
 	"nvtensorrtrtx": {options: map[string]string{"nv_runtime_cache_path": "{}"}},
 	"coreml":        {options: map[string]string{"ModelCacheDirectory": "{}"}},
 	"vitisai":       {options: map[string]string{"cache_dir": "{}", "cache_key": "engine"}},
@@ -172,7 +173,8 @@ func fingerprint(path string) (string, error) {
 		return "", fmt.Errorf("the folder of a provider's library: %w", err)
 	}
 	for _, d := range entries {
-		if !strings.Contains(d.Name(), ".so") && !strings.HasSuffix(d.Name(), ".dylib") && !strings.HasSuffix(d.Name(), ".dll") {
+		if !strings.Contains(d.Name(), ".so") && !strings.HasSuffix(d.Name(), ".dylib") &&
+			!strings.HasSuffix(d.Name(), ".dll") {
 			continue
 		}
 		// What a link leads to counts.

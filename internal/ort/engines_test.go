@@ -39,7 +39,8 @@ func TestOpenVINOKeepsEngines(t *testing.T) {
 	weights := make([]float32, 16)
 	model := func(weight float32) []byte {
 		weights[0] = weight
-		return modelBytes(node("MatMul", []string{"x", "w"}, []string{"y"}), constant("w", Float, []int64{4, 4}, floats(weights...)), input("x", Float, 1, 4), output("y", Float, 1, 4))
+		return modelBytes(node("MatMul", []string{"x", "w"}, []string{"y"}),
+			constant("w", Float, []int64{4, 4}, floats(weights...)), input("x", Float, 1, 4), output("y", Float, 1, 4))
 	}
 	open := func(weight float32, c Config) {
 		t.Helper()
@@ -145,7 +146,8 @@ func TestToldToKeep(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []Config{{Provider: "cpu", Engines: "/engines"}, {Provider: "cuda", Engines: "/engines"}, {Provider: "tensorrt"}} {
+	for _, c := range []Config{{Provider: "cpu", Engines: "/engines"}, {Provider: "cuda", Engines: "/engines"},
+		{Provider: "tensorrt"}} {
 		if _, ok := c.filled().keeps(); ok {
 			t.Errorf("%+v keeps engines", c)
 		}

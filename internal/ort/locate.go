@@ -11,7 +11,8 @@ import (
 )
 
 // ErrNotFound says that there is no ONNX Runtime library on this machine.
-var ErrNotFound = errors.New("ONNX Runtime " + Version + " not found: run scripts/setup-onnxruntime.sh, or name the library with --ort or ONNXRUNTIME_LIB")
+var ErrNotFound = errors.New("ONNX Runtime " + Version +
+	" not found: run scripts/setup-onnxruntime.sh, or name the library with --ort or ONNXRUNTIME_LIB")
 
 // ErrVersion says that a library has the wrong version.
 var ErrVersion = errors.New("wrong ONNX Runtime version")
@@ -127,7 +128,8 @@ func (s search) base() string {
 func given(path, source, setting string) (Library, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return Library{}, fmt.Errorf("%s names %s, which is not a file: correct it, or leave it out (%w)", setting, path, ErrNotFound)
+		return Library{}, fmt.Errorf("%s names %s, which is not a file: correct it, or leave it out (%w)", setting, path,
+			ErrNotFound)
 	}
 	lib, err := check(path, source)
 	if err != nil {

@@ -80,16 +80,22 @@ func TestLocate(t *testing.T) {
 	}{
 		{name: "flag wins", explicit: right, env: map[string]string{"ONNXRUNTIME_LIB": old}, path: right, source: "flag"},
 		{name: "relative flag", explicit: filepath.Join("right", name), path: right, source: "flag"},
-		{name: "environment before cache", env: map[string]string{"ONNXRUNTIME_LIB": right, "TERASTAL_CACHE": at("cache")}, path: right, source: "ONNXRUNTIME_LIB"},
-		{name: "cache before system", env: map[string]string{"TERASTAL_CACHE": at("cache")}, dirs: []string{at("right")}, path: at("cache", "onnxruntime", Version, name), source: "cache"},
-		{name: "the build with CUDA first", env: map[string]string{"TERASTAL_CACHE": at("cuda")}, path: at("cuda", "onnxruntime", Version+"-cuda", name), source: "cache"},
-		{name: "home's cache", home: at("home"), path: at("home", ".cache", "terastal", "onnxruntime", Version, name), source: "cache"},
+		{name: "environment before cache", env: map[string]string{"ONNXRUNTIME_LIB": right, "TERASTAL_CACHE": at("cache")},
+			path: right, source: "ONNXRUNTIME_LIB"},
+		{name: "cache before system", env: map[string]string{"TERASTAL_CACHE": at("cache")}, dirs: []string{at("right")},
+			path: at("cache", "onnxruntime", Version, name), source: "cache"},
+		{name: "the build with CUDA first", env: map[string]string{"TERASTAL_CACHE": at("cuda")},
+			path: at("cuda", "onnxruntime", Version+"-cuda", name), source: "cache"},
+		{name: "home's cache", home: at("home"), path: at("home", ".cache", "terastal", "onnxruntime", Version, name),
+			source: "cache"},
 		{name: "system, past an old one", dirs: []string{at("old"), at("right")}, path: right, source: "system"},
 		{name: "loader path", env: map[string]string{"LD_LIBRARY_PATH": at("right")}, path: right, source: "system"},
 		{name: "nothing", home: at("empty"), is: ErrNotFound, says: []string{"scripts/setup-onnxruntime.sh"}},
-		{name: "only an old one", dirs: []string{at("old")}, is: ErrVersion, says: []string{"1.18.0", Version, "scripts/setup-onnxruntime.sh"}},
+		{name: "only an old one", dirs: []string{at("old")}, is: ErrVersion,
+			says: []string{"1.18.0", Version, "scripts/setup-onnxruntime.sh"}},
 		{name: "old flag", explicit: old, is: ErrVersion, says: []string{"--ort", "1.18.0", Version, old}},
-		{name: "old environment", env: map[string]string{"ONNXRUNTIME_LIB": old}, is: ErrVersion, says: []string{"ONNXRUNTIME_LIB"}},
+		{name: "old environment", env: map[string]string{"ONNXRUNTIME_LIB": old}, is: ErrVersion,
+			says: []string{"ONNXRUNTIME_LIB"}},
 		{name: "missing flag", explicit: at("gone.so"), is: ErrNotFound, says: []string{at("gone.so")}},
 		{name: "folder", explicit: dir, is: ErrNotFound, says: []string{"not a file"}},
 		{name: "unrelated library", explicit: unrelated, is: ErrVersion, says: []string{"OrtGetApiBase"}},
@@ -198,7 +204,8 @@ func offsets(t *testing.T, folder string, functions []string) map[string]int {
 	if err := os.WriteFile(source, []byte(program.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-I"+folder, "-o", binary, source).CombinedOutput(); err != nil {
+	if out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-I"+folder, "-o", binary,
+		source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, err := exec.Command(binary).Output()

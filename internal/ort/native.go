@@ -220,7 +220,8 @@ func viewValue(value unsafe.Pointer) (d described, bytes []byte, err error) {
 	if err := takeError(C.terastal_ort_value(value, &info, &dims[0], maxRank, &data)); err != nil {
 		return described{}, nil, err
 	}
-	d = described{TensorInfo: TensorInfo{Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])}, tensor: info.kind == kindTensor}
+	d = described{TensorInfo: TensorInfo{Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])},
+		tensor: info.kind == kindTensor}
 	if !d.tensor || d.Type.Size() == 0 {
 		return d, nil, nil
 	}

@@ -48,7 +48,8 @@ func Start(explicit string) (Library, error) {
 	defer process.Unlock()
 	if process.started {
 		if explicit != "" && !samePath(explicit, process.library.Path) {
-			return Library{}, fmt.Errorf("ONNX Runtime already runs from %s: name the same library, not %s", process.library.Path, explicit)
+			return Library{}, fmt.Errorf("ONNX Runtime already runs from %s: name the same library, not %s",
+				process.library.Path, explicit)
 		}
 		return process.library, nil
 	}

@@ -99,7 +99,8 @@ func TestProbe(t *testing.T) {
 	if err := ort.Probe(ort.Config{Provider: "CPU", Optimization: "None"}); err != nil {
 		t.Errorf("names are not taken in any case: %v", err)
 	}
-	if err := ort.Probe(ort.Config{Options: map[string]string{"speed": "9"}}); err == nil || !strings.Contains(err.Error(), `"speed"`) {
+	if err := ort.Probe(ort.Config{Options: map[string]string{"speed": "9"}}); err == nil ||
+		!strings.Contains(err.Error(), `"speed"`) {
 		t.Errorf("an unknown CPU option gave %v", err)
 	}
 	if err := ort.Probe(ort.Config{Provider: "snpe"}); err == nil {

@@ -24,10 +24,12 @@ import (
 
 // Device is what a plugin can compute on.
 type Device struct {
-	Provider string            `json:"provider"` // ONNX Runtime's name of it, such as "OpenVINOExecutionProvider"
-	Vendor   string            `json:"vendor,omitempty"`
-	Type     string            `json:"type"`               // "cpu", "gpu" or "npu"
-	Metadata map[string]string `json:"metadata,omitempty"` // the plugin's own, such as its version, and the hardware's with the prefix "hw."
+	Provider string `json:"provider"` // ONNX Runtime's name of it, such as "OpenVINOExecutionProvider"
+	Vendor   string `json:"vendor,omitempty"`
+	Type     string `json:"type"` // "cpu", "gpu" or "npu"
+	// Metadata is the plugin's own, such as its version, and the hardware's with the
+	// prefix "hw.".
+	Metadata map[string]string `json:"metadata,omitempty"`
 
 	handle ort.EpDevice
 }
@@ -143,7 +145,8 @@ func (d Device) String() string {
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(d.Metadata))) {
 		// OpenVINO's ov_meta_device comes before its ov_device, of which there
 		// is one with and one without.
-		if strings.HasSuffix(key, "device") && !strings.HasPrefix(key, "hw.") && (!strings.Contains(d.Provider, ".") || strings.Contains(key, "meta")) {
+		if strings.HasSuffix(key, "device") && !strings.HasPrefix(key, "hw.") && (!strings.Contains(d.Provider, ".") ||
+			strings.Contains(key, "meta")) {
 			return fmt.Sprintf("%s (%s)", d.Metadata[key], d.Type)
 		}
 	}
@@ -178,7 +181,8 @@ func pick(devices []Device, wanted string) (Device, error) {
 		fits := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !rule(d) })
 		// A plugin may offer a device again in a way of its own, such as
 		// OpenVINO's AUTO; that has to be asked for.
-		if plain := slices.DeleteFunc(slices.Clone(fits), func(d Device) bool { return strings.Contains(d.Provider, ".") }); len(plain) > 0 {
+		if plain := slices.DeleteFunc(slices.Clone(fits),
+			func(d Device) bool { return strings.Contains(d.Provider, ".") }); len(plain) > 0 {
 			fits = plain
 		}
 		switch len(fits) {
@@ -210,7 +214,8 @@ func (s search) installed(provider string) string {
 		ext = ".dylib"
 	}
 	// What the script put in front of a plugin comes first.
-	for _, name := range []string{"libterastal_" + provider + "_any_cpu", "libonnxruntime_providers_" + provider + "_plugin"} {
+	for _, name := range []string{"libterastal_" + provider + "_any_cpu", "libonnxruntime_providers_" + provider +
+		"_plugin"} {
 		file := filepath.Join(base, "plugins", provider, version, name+ext)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 			return file
@@ -278,7 +283,8 @@ func (c Config) openVINO(device string, options map[string]string) (map[string]s
 	all := map[string]map[string]any{}
 	if text := options["load_config"]; text != "" {
 		if err := json.Unmarshal([]byte(text), &all); err != nil {
-			return nil, fmt.Errorf("option \"load_config\" is not a JSON object of properties by device, such as {\"%s\":{\"NUM_STREAMS\":\"1\"}}: %w", device, err)
+			return nil, fmt.Errorf("option \"load_config\" is not a JSON object of properties by device, "+
+				"such as {\"%s\":{\"NUM_STREAMS\":\"1\"}}: %w", device, err)
 		}
 	}
 	if all == nil { // null
@@ -295,7 +301,8 @@ func (c Config) openVINO(device string, options map[string]string) (map[string]s
 		case key == strings.ToUpper(key):
 			own[key] = value
 		default:
-			return nil, fmt.Errorf("OpenVINO's plugin has no option %q: its properties are in capitals, such as INFERENCE_PRECISION_HINT=f32", key)
+			return nil, fmt.Errorf("OpenVINO's plugin has no option %q: its properties are in capitals, "+
+				"such as INFERENCE_PRECISION_HINT=f32", key)
 		}
 	}
 	add := func(key, value string) {

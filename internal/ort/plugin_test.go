@@ -55,7 +55,8 @@ func TestHarmless(t *testing.T) {
 }
 
 func TestDeviceNeedsPlugin(t *testing.T) {
-	if err := (Config{Provider: "cuda", Device: "0"}).Validate(); err == nil || !strings.Contains(err.Error(), "no plugin") {
+	if err := (Config{Provider: "cuda", Device: "0"}).Validate(); err == nil ||
+		!strings.Contains(err.Error(), "no plugin") {
 		t.Errorf("%v", err)
 	}
 	if err := (Config{Provider: "mine", Library: "/lib/mine.so", Device: "gpu"}).Validate(); err != nil {
@@ -74,16 +75,19 @@ func TestPick(t *testing.T) {
 		}
 		return d
 	}
-	openvino := []Device{device("OV", "cpu", "CPU", ""), device("OV", "gpu", "GPU.0", ""), device("OV", "gpu", "GPU.1", ""), device("OV", "npu", "NPU", ""),
+	openvino := []Device{device("OV", "cpu", "CPU", ""), device("OV", "gpu", "GPU.0", ""),
+		device("OV", "gpu", "GPU.1", ""), device("OV", "npu", "NPU", ""),
 		device("OV.AUTO", "cpu", "CPU", "AUTO")}
 	for _, c := range []struct {
 		devices []Device
 		wanted  string
 		want    int // -1: an error
 	}{
-		{openvino, "cpu", 0}, {openvino, "CPU", 0}, {openvino, "gpu.1", 2}, {openvino, "2", 2}, {openvino, "npu", 3}, {openvino, "auto", 4},
+		{openvino, "cpu", 0}, {openvino, "CPU", 0}, {openvino, "gpu.1", 2}, {openvino, "2", 2},
+		{openvino, "npu", 3}, {openvino, "auto", 4},
 		{openvino, "gpu", -1}, {openvino, "", -1}, {openvino, "5", -1}, {openvino, "-1", -1}, {openvino, "tpu", -1},
-		{openvino[3:4], "", 0}, {[]Device{openvino[0], openvino[4]}, "", 0}, {openvino[4:], "", 0}, {nil, "", -1}, {nil, "cpu", -1},
+		{openvino[3:4], "", 0}, {[]Device{openvino[0], openvino[4]}, "", 0}, {openvino[4:], "", 0},
+		{nil, "", -1}, {nil, "cpu", -1},
 	} {
 		got, err := pick(c.devices, c.wanted)
 		if c.want < 0 {
@@ -130,12 +134,14 @@ func TestOpenVINOOptions(t *testing.T) {
 		}
 		return all[device]
 	}
-	got, err := c.openVINO("CPU", map[string]string{"NUM_STREAMS": "2", "load_config": `{"CPU":{"INFERENCE_PRECISION_HINT":"bf16"},"GPU":{"X":"1"}}`})
+	got, err := c.openVINO("CPU", map[string]string{"NUM_STREAMS": "2",
+		"load_config": `{"CPU":{"INFERENCE_PRECISION_HINT":"bf16"},"GPU":{"X":"1"}}`})
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := properties(got["load_config"], "CPU")
-	for key, want := range map[string]string{"NUM_STREAMS": "2", "INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": "2", "ENABLE_CPU_PINNING": "NO"} {
+	for key, want := range map[string]string{"NUM_STREAMS": "2", "INFERENCE_PRECISION_HINT": "bf16",
+		"INFERENCE_NUM_THREADS": "2", "ENABLE_CPU_PINNING": "NO"} {
 		if own[key] != want {
 			t.Errorf("%s is %v, want %s", key, own[key], want)
 		}
@@ -144,13 +150,15 @@ func TestOpenVINOOptions(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	got, err = c.openVINO("GPU.1", nil)
-	if err != nil || len(properties(got["load_config"], "GPU.1")) != 1 || properties(got["load_config"], "GPU.1")["INFERENCE_PRECISION_HINT"] != "f32" {
+	if err != nil || len(properties(got["load_config"], "GPU.1")) != 1 ||
+		properties(got["load_config"], "GPU.1")["INFERENCE_PRECISION_HINT"] != "f32" {
 		t.Errorf("%v, %v", got, err)
 	}
 	if got, err := c.openVINO("NPU", nil); err != nil || len(properties(got["load_config"], "NPU")) != 0 {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []map[string]string{{"precision": "FP32"}, {"load_config": "config.json"}, {"load_config": `{"CPU":1}`}} {
+	for _, bad := range []map[string]string{{"precision": "FP32"}, {"load_config": "config.json"},
+		{"load_config": `{"CPU":1}`}} {
 		if _, err := c.openVINO("CPU", bad); err == nil {
 			t.Errorf("%v passes", bad)
 		}
@@ -227,7 +235,8 @@ func TestOpenVINO(t *testing.T) {
 	for i := range x {
 		x[i] = float32(math.Cos(float64(i) * .77))
 	}
-	model := modelBytes(node("MatMul", []string{"x", "w"}, []string{"y"}), constant("w", Float, []int64{n, n}, floats(weights...)), input("x", Float, 1, n), output("y", Float, 1, n))
+	model := modelBytes(node("MatMul", []string{"x", "w"}, []string{"y"}),
+		constant("w", Float, []int64{n, n}, floats(weights...)), input("x", Float, 1, n), output("y", Float, 1, n))
 	y := run(t, model, c, []int64{1, n}, x)
 	worst := 0.
 	for j := range n {
@@ -287,7 +296,8 @@ func TestOpenVINORefuses(t *testing.T) {
 	if !errors.As(err, &refused) {
 		t.Fatalf("%v, want a RefusedError", err)
 	}
-	if !slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Det)") }) || slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Relu)") }) {
+	if !slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Det)") }) ||
+		slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Relu)") }) {
 		t.Errorf("%v, want the determinant and not the rectifier", err)
 	}
 }
@@ -298,8 +308,10 @@ func TestDevicesErrors(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("no library"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for path, says := range map[string]string{"libx.so": "whole path", junk: "not a library", "/no/such/lib.so": "no such file"} {
-		if _, err := Devices("x", path); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+	for path, says := range map[string]string{"libx.so": "whole path", junk: "not a library",
+		"/no/such/lib.so": "no such file"} {
+		if _, err := Devices("x", path); err == nil || !strings.Contains(err.Error(), says) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", path, err, says)
 		}
 	}

@@ -67,7 +67,8 @@ func (s *Session) EndProfiling() (*Profile, error) {
 	}
 	defer os.Remove(file)
 	if start < wallClock {
-		return nil, errors.New("ending a profile: ONNX Runtime's profiler uses a clock here whose start is not known, so that its times cannot be placed: leave ONNX Runtime's spans out on this system")
+		return nil, errors.New("ending a profile: ONNX Runtime's profiler uses a clock here whose start is not known, " +
+			"so that its times cannot be placed: leave ONNX Runtime's spans out on this system")
 	}
 	f, err := os.Open(file)
 	if err != nil {
@@ -131,7 +132,8 @@ func (p *Profile) add(line []byte, start time.Duration) bool {
 	if json.Unmarshal(line, &e) != nil || e.TS < 0 || e.Dur < 0 || e.TS > most || e.Dur > most {
 		return false
 	}
-	event := ProfileEvent{Name: e.Name, Category: e.Category, Start: start + time.Duration(e.TS)*time.Microsecond, Length: time.Duration(e.Dur) * time.Microsecond,
+	event := ProfileEvent{Name: e.Name, Category: e.Category, Start: start + time.Duration(e.TS)*time.Microsecond,
+		Length: time.Duration(e.Dur) * time.Microsecond,
 		Inputs: string(e.Args.Inputs)}
 	event.Operator, _ = e.Args.Operator.(string)
 	event.Provider, _ = e.Args.Provider.(string)

@@ -38,7 +38,8 @@ func TestProfile(t *testing.T) {
 	const cut = time.Microsecond // what ONNX Runtime cuts off
 	for i, r := range p.Runs {
 		if r.Start < ours[i].from-cut || r.Start+r.Length > ours[i].to {
-			t.Errorf("run %d was from %v to %v, the profile says %v to %v", i, ours[i].from, ours[i].to, r.Start, r.Start+r.Length)
+			t.Errorf("run %d was from %v to %v, the profile says %v to %v", i, ours[i].from, ours[i].to, r.Start,
+				r.Start+r.Length)
 		}
 	}
 	for _, n := range p.Nodes {
@@ -49,7 +50,8 @@ func TestProfile(t *testing.T) {
 		if !inside {
 			t.Errorf("node %+v is in no run", n)
 		}
-		if n.Operator != "Add" && n.Operator != "Mul" || n.Provider != "CPUExecutionProvider" || !strings.Contains(n.Inputs, "float") {
+		if n.Operator != "Add" && n.Operator != "Mul" || n.Provider != "CPUExecutionProvider" ||
+			!strings.Contains(n.Inputs, "float") {
 			t.Errorf("node %+v", n)
 		}
 	}
@@ -63,7 +65,8 @@ func TestProfile(t *testing.T) {
 	if _, err := s.EndProfiling(); err != ErrClosed {
 		t.Errorf("after Close: %v", err)
 	}
-	if _, err := open(t, twoByTwo(), nil, nil, Config{}).EndProfiling(); err == nil || !strings.Contains(err.Error(), "Config.Profile") {
+	if _, err := open(t, twoByTwo(), nil, nil, Config{}).EndProfiling(); err == nil ||
+		!strings.Contains(err.Error(), "Config.Profile") {
 		t.Errorf("without a profile: %v", err)
 	}
 }
@@ -82,7 +85,8 @@ func TestReadProfile(t *testing.T) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	n := p.Nodes[0]
-	if n.Start != time.Second+105*time.Microsecond || n.Length != 9*time.Microsecond || n.Operator != "Conv" || n.Inputs != `[{"float":[1,3]}]` {
+	if n.Start != time.Second+105*time.Microsecond || n.Length != 9*time.Microsecond || n.Operator != "Conv" ||
+		n.Inputs != `[{"float":[1,3]}]` {
 		t.Errorf("%+v", n)
 	}
 	long := "{" + strings.Repeat("x", 2*maxProfileLine) + "\n" + smallProfile[2:]

@@ -29,7 +29,8 @@ func TestRefusedNodes(t *testing.T) {
 	if !errors.As(err, &refused) {
 		t.Fatalf("%v, want a RefusedError", err)
 	}
-	if !slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Det)") }) || slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Relu)") }) {
+	if !slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Det)") }) ||
+		slices.ContainsFunc(refused.Nodes, func(n string) bool { return strings.HasSuffix(n, "(Relu)") }) {
 		t.Errorf("%v, want the determinant and not the rectifier", err)
 	}
 }

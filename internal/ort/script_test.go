@@ -22,7 +22,8 @@ func setup(t *testing.T, cache, env string, args ...string) (stdout, stderr stri
 		t.Skip("bash is not installed")
 	}
 	bin := t.TempDir()
-	for _, tool := range []string{"bash", "uname", "sed", "head", "grep", "tr", "cut", "sha256sum", "shasum", "mktemp", "mkdir", "rm", "mv", "chmod", "dirname", "basename"} {
+	for _, tool := range []string{"bash", "uname", "sed", "head", "grep", "tr", "cut", "sha256sum", "shasum", "mktemp",
+		"mkdir", "rm", "mv", "chmod", "dirname", "basename"} {
 		if path, err := exec.LookPath(tool); err == nil {
 			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
 				t.Fatal(err)
@@ -50,21 +51,29 @@ func cached(t *testing.T) string {
 	return lib.Path
 }
 
-func TestSetupScript(t *testing.T) {
+// saysInOneLine asserts that a script's errors are one line that says something.
+func saysInOneLine(t *testing.T, stderr string, says ...string) {
+	t.Helper()
+	if strings.Count(stderr, "\n") != 1 {
+		t.Errorf("stderr is not one line: %q", stderr)
+	}
+	for _, s := range says {
+		if !strings.Contains(stderr, s) {
+			t.Errorf("stderr %q does not say %q", stderr, s)
+		}
+	}
+}
+
+// skipWindows skips where the script is not for the system.
+func skipWindows(t *testing.T) {
+	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("the script is for Linux and macOS")
 	}
-	oneLine := func(t *testing.T, stderr string, says ...string) {
-		t.Helper()
-		if strings.Count(stderr, "\n") != 1 {
-			t.Errorf("stderr is not one line: %q", stderr)
-		}
-		for _, s := range says {
-			if !strings.Contains(stderr, s) {
-				t.Errorf("stderr %q does not say %q", stderr, s)
-			}
-		}
-	}
+}
+
+func TestSetupScript(t *testing.T) {
+	skipWindows(t)
 	t.Run("explicit", func(t *testing.T) {
 		lib := cached(t)
 		for _, c := range [][2]string{{"", lib}, {lib, ""}} {
@@ -84,104 +93,114 @@ func TestSetupScript(t *testing.T) {
 		if err != nil || stdout != custom+"\n" {
 			t.Errorf("got %q, %q, %v", stdout, stderr, err)
 		}
-		oneLine(t, stderr, "checksum was not checked")
+		saysInOneLine(t, stderr, "checksum was not checked")
 	})
 	t.Run("explicit and old", func(t *testing.T) {
 		stdout, stderr, err := setup(t, t.TempDir(), library(t, filepath.Join(t.TempDir(), "libold.so"), "1.18.0"))
 		if err == nil || stdout != "" {
 			t.Errorf("got %q, %v", stdout, err)
 		}
-		oneLine(t, stderr, "ONNXRUNTIME_LIB", Version)
+		saysInOneLine(t, stderr, "ONNXRUNTIME_LIB", Version)
 	})
 	t.Run("explicit and missing", func(t *testing.T) {
 		_, stderr, err := setup(t, t.TempDir(), "", "/no/such/library.so")
 		if err == nil {
 			t.Error("passed")
 		}
-		oneLine(t, stderr, "/no/such/library.so", "not a file")
+		saysInOneLine(t, stderr, "/no/such/library.so", "not a file")
 	})
-	t.Run("with", func(t *testing.T) {
-		for _, c := range [][]string{
-			{"--with", "rocm", "rocm", "--with cuda or --with openvino"}, {"--with", "", "--with cuda"}, {"--with=cuda", "", "pip", "onnxruntime-gpu " + Version},
-			{"--with", "openvino", "pip", "onnxruntime-ep-openvino " + pluginVersions["openvino"]},
-		} {
-			args, says := slices.DeleteFunc(slices.Clone(c[:2]), func(s string) bool { return s == "" }), c[2:]
-			if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-				says = nil // there is no such package
-			}
-			// The library is named, so that nothing but the plugin is missing.
-			args = append(args, library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version))
-			if c[1] == "" && c[0] == "--with" {
-				args = args[:1]
-			}
-			cache := t.TempDir()
-			stdout, stderr, err := setup(t, cache, "", args...)
-			if err == nil || stdout != "" {
-				t.Errorf("%q: got %q, %v", args, stdout, err)
-			}
-			oneLine(t, stderr, says...)
-			if left, _ := os.ReadDir(cache); len(left) > 0 {
-				t.Errorf("%q: left behind: %v", args, left)
-			}
-		}
-	})
-	t.Run("installed plugin", func(t *testing.T) {
-		// As the script leaves it: files with their checksums, which it holds them against.
-		cache := t.TempDir()
-		folder := filepath.Join(cache, "plugins", "openvino", pluginVersions["openvino"])
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		sum := sha256.Sum256([]byte("library"))
-		for name, text := range map[string]string{"libx.so": "library", "SUMS": hex.EncodeToString(sum[:]) + "  libx.so\n"} {
-			if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		custom := library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version)
+}
+
+// What the script installs besides the library is named, or refused in one line.
+func TestSetupScriptWith(t *testing.T) {
+	skipWindows(t)
+	for _, c := range [][]string{
+		{"--with", "rocm", "rocm", "--with cuda or --with openvino"}, {"--with", "", "--with cuda"},
+		{"--with=cuda", "", "pip", "onnxruntime-gpu " + Version},
+		{"--with", "openvino", "pip", "onnxruntime-ep-openvino " + pluginVersions["openvino"]},
+	} {
+		args, says := slices.DeleteFunc(slices.Clone(c[:2]), func(s string) bool { return s == "" }), c[2:]
 		if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-			t.Skip("the plugin is for Linux on x86-64")
+			says = nil // there is no such package
 		}
-		stdout, stderr, err := setup(t, cache, "", "--with", "openvino", custom)
-		if err != nil || stdout != custom+"\n" || !strings.Contains(stderr, folder) {
-			t.Errorf("got %q, %q, %v", stdout, stderr, err)
+		// The library is named, so that nothing but the plugin is missing.
+		args = append(args, library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version))
+		if c[1] == "" && c[0] == "--with" {
+			args = args[:1]
 		}
-		if err := os.WriteFile(filepath.Join(folder, "libx.so"), []byte("damaged"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if stdout, _, err := setup(t, cache, "", "--with", "openvino", custom); err == nil {
-			t.Errorf("a damaged plugin is taken: %q", stdout)
-		}
-	})
-	t.Run("cache", func(t *testing.T) {
-		lib := cached(t)
 		cache := t.TempDir()
-		copied := filepath.Join(cache, "onnxruntime", Version, filepath.Base(lib))
-		if err := os.MkdirAll(filepath.Dir(copied), 0o755); err != nil {
+		stdout, stderr, err := setup(t, cache, "", args...)
+		if err == nil || stdout != "" {
+			t.Errorf("%q: got %q, %v", args, stdout, err)
+		}
+		saysInOneLine(t, stderr, says...)
+		if left, _ := os.ReadDir(cache); len(left) > 0 {
+			t.Errorf("%q: left behind: %v", args, left)
+		}
+	}
+}
+
+// An installed plugin is used while it is whole.
+func TestSetupScriptPlugin(t *testing.T) {
+	skipWindows(t)
+	// As the script leaves it: files with their checksums, which it holds them against.
+	cache := t.TempDir()
+	folder := filepath.Join(cache, "plugins", "openvino", pluginVersions["openvino"])
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("library"))
+	for name, text := range map[string]string{"libx.so": "library", "SUMS": hex.EncodeToString(sum[:]) + "  libx.so\n"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		data, err := os.ReadFile(lib)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(copied, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		stdout, stderr, err := setup(t, cache, "")
-		if err != nil || stdout != copied+"\n" || stderr != "" {
-			t.Errorf("whole: got %q, %q, %v", stdout, stderr, err)
-		}
-		data[len(data)/2]++
-		if err := os.WriteFile(copied, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		stdout, stderr, err = setup(t, cache, "")
-		if err == nil {
-			t.Fatalf("a damaged library was taken: %q", stdout)
-		}
-		oneLine(t, stderr, "damaged", "npm", "pip", "ONNXRUNTIME_LIB")
-		if left, _ := filepath.Glob(filepath.Join(cache, "onnxruntime", Version, ".*")); len(left) > 0 {
-			t.Errorf("left behind: %q", left)
-		}
-	})
+	}
+	custom := library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version)
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("the plugin is for Linux on x86-64")
+	}
+	stdout, stderr, err := setup(t, cache, "", "--with", "openvino", custom)
+	if err != nil || stdout != custom+"\n" || !strings.Contains(stderr, folder) {
+		t.Errorf("got %q, %q, %v", stdout, stderr, err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "libx.so"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, err := setup(t, cache, "", "--with", "openvino", custom); err == nil {
+		t.Errorf("a damaged plugin is taken: %q", stdout)
+	}
+}
+
+// A library in the cache is used while it is whole.
+func TestSetupScriptCache(t *testing.T) {
+	skipWindows(t)
+	lib := cached(t)
+	cache := t.TempDir()
+	copied := filepath.Join(cache, "onnxruntime", Version, filepath.Base(lib))
+	if err := os.MkdirAll(filepath.Dir(copied), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(lib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, err := setup(t, cache, "")
+	if err != nil || stdout != copied+"\n" || stderr != "" {
+		t.Errorf("whole: got %q, %q, %v", stdout, stderr, err)
+	}
+	data[len(data)/2]++
+	if err := os.WriteFile(copied, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, err = setup(t, cache, "")
+	if err == nil {
+		t.Fatalf("a damaged library was taken: %q", stdout)
+	}
+	saysInOneLine(t, stderr, "damaged", "npm", "pip", "ONNXRUNTIME_LIB")
+	if left, _ := filepath.Glob(filepath.Join(cache, "onnxruntime", Version, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
 }

@@ -278,7 +278,8 @@ func (s *Session) Run(in, out []Value) error {
 		return ErrClosed
 	}
 	if len(in) != len(s.inputs) || len(out) != len(s.outputs) {
-		return fmt.Errorf("the session has %d inputs and %d outputs, Run got %d and %d", len(s.inputs), len(s.outputs), len(in), len(out))
+		return fmt.Errorf("the session has %d inputs and %d outputs, Run got %d and %d", len(s.inputs), len(s.outputs),
+			len(in), len(out))
 	}
 	var inBuf, outBuf [onStack]unsafe.Pointer
 	ins, err := pointers(inBuf[:0], "input", in, s.inputs, false)
@@ -300,7 +301,8 @@ func (s *Session) Run(in, out []Value) error {
 }
 
 // pointers appends the OrtValues of values, whose types have to match.
-func pointers(list []unsafe.Pointer, kind string, values []Value, infos []TensorInfo, allowNil bool) ([]unsafe.Pointer, error) {
+func pointers(list []unsafe.Pointer, kind string, values []Value, infos []TensorInfo,
+	allowNil bool) ([]unsafe.Pointer, error) {
 	for i, v := range values {
 		if v == nil && allowNil {
 			if infos[i].Type.Size() == 0 {

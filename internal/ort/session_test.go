@@ -19,7 +19,8 @@ import (
 func start(t testing.TB) {
 	t.Helper()
 	if _, err := Start(""); err != nil {
-		if os.Getenv("CI") == "" && os.Getenv("TERASTAL_REQUIRE_ORT") != "1" && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrVersion)) {
+		if os.Getenv("CI") == "" && os.Getenv("TERASTAL_REQUIRE_ORT") != "1" && (errors.Is(err, ErrNotFound) ||
+			errors.Is(err, ErrVersion)) {
 			t.Skip(err)
 		}
 		t.Fatal(err)
@@ -57,7 +58,8 @@ func bytesOf(t testing.TB, v Value) []byte {
 
 // identity is y = x for one type; negative dimensions are dynamic.
 func identity(typ DataType, shape ...int64) []byte {
-	return modelBytes(node("Identity", []string{"x"}, []string{"y"}), input("x", typ, shape...), output("y", typ, shape...))
+	return modelBytes(node("Identity", []string{"x"}, []string{"y"}), input("x", typ, shape...),
+		output("y", typ, shape...))
 }
 
 // TestIdentity sends tensors of every type and awkward shapes through ONNX
@@ -264,7 +266,8 @@ func TestNewSessionErrors(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NewSessionFromFile(filepath.Join(t.TempDir(), "gone.onnx"), nil, nil, Config{}); err == nil || !strings.Contains(err.Error(), "gone.onnx") {
+	if _, err := NewSessionFromFile(filepath.Join(t.TempDir(), "gone.onnx"), nil, nil, Config{}); err == nil ||
+		!strings.Contains(err.Error(), "gone.onnx") {
 		t.Errorf("a missing file gave %v", err)
 	}
 }
@@ -438,8 +441,9 @@ func TestOneLine(t *testing.T) {
 }
 
 func TestMarksOfDataTypes(t *testing.T) {
-	for typ, want := range map[DataType]string{Float: "float32 4", Int64: "int64 8", String: "string 0", BFloat16: "bfloat16 2",
-		Int4: "int4 0", Bool: "bool 1", Undefined: "undefined 0", -1: "DataType(-1) 0", 77: "DataType(77) 0"} {
+	for typ, want := range map[DataType]string{Float: "float32 4", Int64: "int64 8", String: "string 0",
+		BFloat16: "bfloat16 2",
+		Int4:     "int4 0", Bool: "bool 1", Undefined: "undefined 0", -1: "DataType(-1) 0", 77: "DataType(77) 0"} {
 		if got := fmt.Sprintf("%s %d", typ, typ.Size()); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -38,7 +38,8 @@ func NewTensor(t DataType, shape []int64, data []byte) (Value, error) {
 		return nil, err
 	}
 	if t == String {
-		return nil, errors.New("a tensor of strings cannot be made from bytes: layers that exchange strings are not supported")
+		return nil, errors.New("a tensor of strings cannot be made from bytes: " +
+			"layers that exchange strings are not supported")
 	}
 	if t.Size() == 0 {
 		return nil, fmt.Errorf("tensors of %s are not supported: its elements are not whole bytes", t)

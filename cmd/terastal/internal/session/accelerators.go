@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +98,19 @@ func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration
 	}, nil
 }
 
+// emulatedLatencies is what a plan holds of an emulated accelerator.
+func (f *Flow) emulatedLatencies(k int) (map[string]map[string]map[string]time.Duration, error) {
+	data, err := os.ReadFile(f.emulations[k])
+	if err != nil {
+		return nil, fmt.Errorf("accelerator %q: %w", f.Specs[k].Name, err)
+	}
+	latency, err := latencies(data, &f.Specs[k])
+	if err != nil {
+		return nil, err
+	}
+	return runtime.Emulated(f.Networks, latency), nil
+}
+
 // emulated lists the accelerators whose latencies come from tables.
 func (f *Flow) emulated() []string {
 	var out []string
@@ -127,14 +139,14 @@ func (f *Flow) localize(s *runtime.Spec, k int) error {
 	}
 	s.Provider = ort.ProviderName(s.Provider)
 	var err error
-	if s.Local.Library, err = plugin(s.Provider, f.opts.Plugins); err != nil {
+	if s.Local.Library, err = s.Plugin(f.opts.Plugins); err != nil {
 		// What is wrong with the configuration comes before what is missing.
 		without := *s
 		without.Device = ""
 		if err := without.Validate(); err != nil {
 			return err
 		}
-		return fmt.Errorf("accelerator %q: %w", s.Name, err)
+		return err
 	}
 	if s.Local.Library != "" {
 		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
@@ -145,21 +157,4 @@ func (f *Flow) localize(s *runtime.Spec, k int) error {
 		s.Local.Engines, s.Local.Machine = f.opts.Engines, f.Host.Fingerprint()
 	}
 	return nil
-}
-
-// plugin is the library of a provider: the one that the user gave, none where
-// ONNX Runtime was built with the provider, else the installed one.
-func plugin(provider string, given map[string]string) (string, error) {
-	if path := given[provider]; path != "" {
-		return path, nil
-	}
-	built, err := ort.Available()
-	if err != nil || slices.Contains(built, provider) {
-		return "", err
-	}
-	path := ort.Installed(provider)
-	if path == "" && slices.Contains(ort.Installable(), provider) {
-		return "", fmt.Errorf("the %s provider is not installed: scripts/setup-onnxruntime.sh --with %s does it", provider, provider)
-	}
-	return path, nil
 }

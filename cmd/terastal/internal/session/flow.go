@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strings"
 	"time"
@@ -165,14 +164,6 @@ func (f *Flow) probe(s runtime.Spec) error {
 	return nil
 }
 
-// roomForReleases gives the Go scheduler processors beside the workers of so
-// many accelerators, which hold theirs while they compute.
-func roomForReleases(accelerators int) {
-	if want := accelerators + 2; goruntime.GOMAXPROCS(0) < want {
-		goruntime.GOMAXPROCS(want)
-	}
-}
-
 // source is where a model is opened from.
 type source struct {
 	Name        string   `json:"name"`
@@ -275,7 +266,7 @@ func (f *Flow) prepare() error {
 		}
 		f.accs = append(f.accs, f.drill.Wrap(a))
 	}
-	roomForReleases(len(f.accs))
+	runtime.RoomFor(len(f.accs))
 	total, done := 0, 0
 	for _, n := range f.Networks {
 		total += len(n.Layers) * len(f.accs)
@@ -338,11 +329,41 @@ func (f *Flow) Plan() error {
 		}
 	}
 	f.scale(f.Config.Traffic.Scale)
-	if f.Planned, f.Tables, err = plan.New(s, f.Rates); err != nil {
+	models, accelerators, err := f.planned()
+	if err != nil {
+		return err
+	}
+	if f.Planned, f.Tables, err = plan.New(s, models, accelerators); err != nil {
 		return err
 	}
 	f.Planned.Variants = f.designer.Documents(f.Profile)
 	return nil
+}
+
+// planned lists what a plan says of models and accelerators. Without files and
+// hardware it names them only.
+func (f *Flow) planned() (models []plan.Model, accelerators []plan.Accelerator, err error) {
+	for m, rate := range f.Rates {
+		x := plan.Model{Name: f.Config.Models[m].Name, Rate: rate}
+		if !f.tables {
+			c, s := &f.Config.Models[m], &f.sources[m]
+			x.Source, x.SHA256, x.Granularity, x.Cut = c.Source, f.Networks[m].Model.SHA256(), c.Granularity, s.Granularity
+			if x.Dims, err = c.Dimensions(); err != nil {
+				return nil, nil, err
+			}
+		}
+		models = append(models, x)
+	}
+	for k, s := range f.Specs {
+		a := s.Plan()
+		if s.Provider == runtime.EmulatedProvider && !f.tables {
+			if a.Emulated, err = f.emulatedLatencies(k); err != nil {
+				return nil, nil, err
+			}
+		}
+		accelerators = append(accelerators, a)
+	}
+	return models, accelerators, nil
 }
 
 // demand computes the load, and scales the rates if the configuration asks for
@@ -416,27 +437,6 @@ func (f *Flow) readTrace(name string) ([]traffic.Arrival, error) {
 	return out, nil
 }
 
-// spareCore reports whether a core that this process may use is left over by
-// the accelerators.
-func (f *Flow) spareCore() bool {
-	used := map[int]bool{}
-	threads := 0
-	for _, s := range f.Specs {
-		if s.Provider == runtime.EmulatedProvider && s.Options["compute"] != "true" {
-			continue // it sleeps
-		}
-		threads += max(1, s.Threads)
-		for _, c := range s.Cores {
-			used[c] = true
-		}
-	}
-	cores := len(f.Host.AllowedCores)
-	if cores == 0 { // unknown: any
-		cores = f.Host.LogicalCores
-	}
-	return max(len(used), threads) < cores
-}
-
 // Hardware says in a sentence what was found and what it means.
 func (f *Flow) Hardware() string {
 	if f.tables {
@@ -457,7 +457,7 @@ func (f *Flow) Hardware() string {
 		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
 	}
 	text += f.aboutEmulated()
-	if !f.spareCore() {
+	if !runtime.FreeCore(f.Specs) {
 		text += ". No core is left for releases and decisions: they take time from the accelerators, which the release lag shows"
 	}
 	return text + "."

@@ -66,7 +66,7 @@ func Work(in io.Reader, out io.Writer, open func(resolved string, o models.Optio
 		return err
 	}
 	j.Specs[j.Index].Local = j.Local
-	roomForReleases(1)
+	runtime.RoomFor(1)
 	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
 		return openAccelerator(&s, j.Table, nil)
 	}}

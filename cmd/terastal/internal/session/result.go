@@ -99,21 +99,21 @@ func (f *Flow) onHardware() (*player, error) {
 	if err != nil {
 		return nil, err
 	}
-	ex, err := runtime.NewExecutor(f.Tables, f.accs, f.programs, traffic.Seed)
+	ex, err := runtime.NewExecutor(f.Tables, f.programs, traffic.Seed)
 	if err != nil {
 		return nil, err
 	}
 	if err := f.setInputs(ex); err != nil {
-		ex.Close()
+		ex.Close(context.Background())
 		return nil, err
 	}
 	if err := f.Planned.Write(f.PlanPath()); err != nil {
-		ex.Close()
+		ex.Close(context.Background())
 		return nil, err
 	}
-	return &player{driver: eventlog.Real, close: ex.Close, play: func(ctx context.Context, turn playing) (*result.PolicyResult, bool, error) {
+	return &player{driver: eventlog.Real, close: func() { ex.Close(context.Background()) }, play: func(ctx context.Context, turn playing) (*result.PolicyResult, bool, error) {
 		o := runtime.Options{Policy: turn.policy, Drop: drop, Queue: f.Config.Queue, Adapt: f.Config.Adapt, Traffic: scaled(traffic, turn.scale, turn.seed),
-			FreeCore: f.spareCore(), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
+			FreeCore: runtime.FreeCore(f.Specs), Quiet: true, Realtime: f.Config.Realtime, Retries: f.Config.Retries, Hang: f.hang()}
 		if ex.Computes() {
 			o.Samples = samplesPerModel
 		}

@@ -54,7 +54,7 @@ func (f *Flow) openScenario(s *scenario.Scenario) (err error) {
 		}
 		f.accs = append(f.accs, f.drill.Wrap(a))
 	}
-	roomForReleases(len(f.accs))
+	runtime.RoomFor(len(f.accs))
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
 		f.Config.Models = append(f.Config.Models, config.Model{Name: model.Name, Rate: s.Rates[m], Granularity: profiler.TableGranularity})
@@ -73,7 +73,11 @@ func (f *Flow) openScenario(s *scenario.Scenario) (err error) {
 		return err
 	}
 	f.scale(f.Config.Traffic.Scale)
-	f.Planned, f.Tables, err = plan.New(s.System, f.Rates)
+	var models []plan.Model
+	for _, rate := range f.Rates {
+		models = append(models, plan.Model{Rate: rate})
+	}
+	f.Planned, f.Tables, err = plan.New(s.System, models, nil)
 	return err
 }
 

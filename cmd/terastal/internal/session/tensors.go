@@ -8,7 +8,6 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/numpy"
-	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -26,25 +25,18 @@ func (f *Flow) setInputs(ex *runtime.Executor) error {
 		if err != nil {
 			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
 		}
-		sets := make([][]*runtime.Tensor, data.Len())
+		sets := make([]runtime.Tensors, data.Len())
 		for i := range sets {
-			var raw [][]byte
 			set, err := data.Inputs(i)
-			if err == nil {
-				raw, err = dense.Data(set, f.Networks[m].Model.Inputs())
-			}
 			if err != nil {
 				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, c.Inputs, err)
 			}
-			for j, d := range raw {
-				t, err := runtime.NewTensor(f.Networks[m].Model.Inputs()[j], d)
-				if err != nil {
-					return fmt.Errorf("model %q: %w", c.Name, err)
-				}
-				sets[i] = append(sets[i], t)
+			sets[i] = runtime.Tensors{}
+			for j, info := range f.Networks[m].Model.Inputs() {
+				sets[i][info.Name] = set[j]
 			}
 		}
-		if err := ex.SetInputs(m, sets); err != nil {
+		if err := ex.SetInputs(c.Name, sets); err != nil {
 			return err
 		}
 		f.opts.Note("%s: %d inputs from %s", c.Name, len(sets), c.Inputs)

@@ -89,7 +89,7 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	}
 	r.Comparison = compared(first)
 	write("result.json", func(path string) error { return writeJSON(path, r) })
-	p, _, err := plan.New(system(first), []float64{330, 420})
+	p, _, err := plan.New(system(first), []plan.Model{{Rate: 330}, {Rate: 420}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

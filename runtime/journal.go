@@ -1,0 +1,206 @@
+package runtime
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/traffic"
+)
+
+// journal is what is kept of a run.
+type journal struct {
+	log     *recording // nil where no records are kept
+	stats   Stats
+	steps   Histogram // durations of the engine's steps
+	samples sampler
+	notes   []string // doubts about the run
+}
+
+// add keeps a record and counts it.
+func (j *journal) add(rec *sched.Record) {
+	if j.log != nil {
+		j.log.add(rec)
+	}
+	j.stats.count(rec)
+}
+
+// note keeps a doubt about the run.
+func (j *journal) note(format string, args ...any) {
+	j.notes = append(j.notes, fmt.Sprintf(format, args...))
+}
+
+// Record takes in what the engine did: it is kept, counted, and ends requests.
+func (d *driver) Record(rec sched.Record) {
+	d.journal.add(&rec)
+	if rec.Kind != sched.Ended {
+		return
+	}
+	slot := d.slots.unbind(rec.Job)
+	hangs := slot != nil && slot.hanging
+	if slot != nil && !hangs {
+		d.free[rec.Model] = append(d.free[rec.Model], slot)
+	}
+	if p := d.releases.pending[rec.Job]; p != nil {
+		delete(d.releases.pending, rec.Job)
+		if !hangs { // else a kernel may still read them
+			p.free()
+		}
+		p.end(&rec)
+	}
+}
+
+// result is that of a run that is over.
+func (d *driver) result() *Result {
+	d.mu.Lock()
+	defer d.unlock()
+	j := &d.journal
+	r := &Result{Started: d.start, Decisions: j.steps, Searches: d.seeker.took, Samples: j.samples.kept,
+		LateSlots: d.slots.late, Notes: j.notes, GC: d.meter.read()}
+	d.snapshot(&r.Stats)
+	r.Stats.At = d.now
+	for _, w := range d.crew.all {
+		if w.lost {
+			r.Lost = append(r.Lost, w.stats.Accelerator)
+		} else {
+			r.Workers = append(r.Workers, w.stats)
+		}
+	}
+	if j.log != nil {
+		r.Log = &eventlog.Log{Header: d.header, Records: j.log.all()}
+	}
+	return r
+}
+
+// sampler chooses the requests whose outputs are kept.
+type sampler struct {
+	// from holds, by model, the jobs from which on samples are yet due.
+	from [][]int64
+	kept []Sample
+}
+
+// plan spreads n samples over each model's jobs: from each of these on, the
+// first that gets to its end is kept. A closed loop and triggers release more
+// jobs than the arrivals tell; any of them will do.
+func (s *sampler) plan(arrivals []traffic.Arrival, models, n int) {
+	byModel := make([][]int64, models)
+	for i, a := range arrivals {
+		byModel[a.Model] = append(byModel[a.Model], int64(i))
+	}
+	s.from = make([][]int64, models)
+	for m, jobs := range byModel {
+		for i := range n {
+			from := int64(0)
+			if len(jobs) > 0 {
+				from = jobs[i*len(jobs)/n]
+			}
+			s.from[m] = append(s.from[m], from)
+		}
+	}
+}
+
+// due decides whether the outputs of a job's last layer are kept.
+func (s *sampler) due(model int, job int64) bool {
+	from := s.from[model]
+	if len(from) == 0 || job < from[0] {
+		return false
+	}
+	s.from[model] = from[1:]
+	return true
+}
+
+// keep copies the outputs of a request that is to be verified.
+func (d *driver) keep(a *assignment) {
+	s := Sample{Model: a.Model, Job: a.Job, Input: int(a.Job % int64(len(d.inputs[a.Model]))),
+		Outputs: a.slot.copyOutputs(), Ran: slices.Clone(a.slot.ran)}
+	d.mu.Lock()
+	defer d.unlock()
+	d.journal.samples.kept = append(d.journal.samples.kept, s)
+}
+
+// expectedRecords is how many records a run will write, up to a bound on what
+// is set aside at once: two per layer and two per job.
+func (e *Executor) expectedRecords(arrivals []traffic.Arrival) int {
+	n := 0
+	for _, a := range arrivals {
+		if n += 2 * (1 + len(e.programs[a.Model].Network.Layers)); n > firstRecords {
+			return firstRecords
+		}
+	}
+	return n
+}
+
+const (
+	// firstRecords bounds what is set aside for records at the start, chunkRecords
+	// is what is added whenever that is full.
+	firstRecords = 1 << 19
+	chunkRecords = 1 << 14
+)
+
+// recording keeps records in chunks that are made, and their memory touched,
+// before they are needed, so that keeping one takes a copy and nothing else.
+type recording struct {
+	full  []eventlog.Buffer
+	now   eventlog.Buffer
+	spare chan eventlog.Buffer
+	used  chan struct{} // tells the maker that the spare one was taken
+}
+
+func newRecording(expected int) *recording {
+	return &recording{full: make([]eventlog.Buffer, 0, 1<<10), now: newChunk(max(expected, chunkRecords)),
+		spare: make(chan eventlog.Buffer, 1), used: make(chan struct{}, 1)}
+}
+
+func newChunk(n int) eventlog.Buffer {
+	c := make(eventlog.Buffer, n)
+	for i := 0; i < n; i += 32 { // one record per page at least
+		c[i].At = 1
+	}
+	return c[:0]
+}
+
+// make keeps a spare chunk until done is closed.
+func (r *recording) make(done <-chan struct{}) {
+	for {
+		select {
+		case r.spare <- newChunk(chunkRecords):
+		case <-done:
+			return
+		}
+		select {
+		case <-r.used:
+		case <-done:
+			return
+		}
+	}
+}
+
+func (r *recording) add(rec *sched.Record) {
+	if len(r.now) == cap(r.now) {
+		r.full = append(r.full, r.now)
+		select {
+		case r.now = <-r.spare:
+			r.used <- struct{}{}
+		default:
+			r.now = newChunk(chunkRecords)
+		}
+	}
+	r.now = append(r.now, eventlog.Record(*rec))
+}
+
+// all is everything recorded.
+func (r *recording) all() eventlog.Buffer {
+	if len(r.full) == 0 {
+		return r.now
+	}
+	n := len(r.now)
+	for _, c := range r.full {
+		n += len(c)
+	}
+	out := make(eventlog.Buffer, 0, n)
+	for _, c := range r.full {
+		out = append(out, c...)
+	}
+	return append(out, r.now...)
+}

@@ -1,0 +1,278 @@
+package runtime
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Slot holds the boundary tensors of one request.
+type Slot struct {
+	program *Program
+	tensors []*Tensor // in host memory
+	valid   []bool    // tensors that hold the request's data
+	in, out []*Tensor // scratch for one run
+	arena   []byte
+	unpin   func() // frees the arena if it is pinned
+	spread  bool
+	away
+	bound
+}
+
+// away is what a slot has in programs with accelerators that have memories of
+// their own.
+type away struct {
+	devices []*deviceTensors // by accelerator; nil for those that compute in host memory
+	at      *deviceTensors   // where the tensors are; nil for host memory
+	inputs  []*Tensor        // of a request that has not run yet: fresh
+	fresh   bool
+	lost    error // why the tensors are nowhere
+	moving  lock  // held while they are copied home after a layer
+}
+
+// bound is the request that an executor runs in a slot.
+type bound struct {
+	job      int64
+	attempts int           // runs of its current layer that failed
+	pending  *Pending      // how its submitter waits; nil for one of the traffic
+	hanging  bool          // a kernel may still write to the slot
+	handing  time.Duration // what the last Run spent on conversions and copies
+	kernel   Kernel        // that the last Run ran
+	ran      []Ran         // by layer
+}
+
+// Ran is what computed a layer of a request, by index.
+type Ran struct{ Implementation, Accelerator int }
+
+// NewSlot allocates the tensors of one request; tensors whose lifetimes do not
+// overlap share memory.
+func (p *Program) NewSlot() (*Slot, error) {
+	return p.newSlot(func(i int) int64 { return p.tensors[i].place }, p.size, false)
+}
+
+// NewSpreadSlot allocates tensors that share no memory, but those that a layer
+// computes in place: once all layers have run in order, they can be run again
+// in any order, in the time that they always take. What they compute then
+// means nothing.
+func (p *Program) NewSpreadSlot() (*Slot, error) {
+	place, size := make([]int64, len(p.tensors)), int64(0)
+	for i := range p.tensors {
+		t := &p.tensors[i]
+		if t.place >= 0 && t.from < 0 {
+			place[i] = size
+			size += (t.Bytes() + alignment - 1) / alignment * alignment
+		}
+	}
+	return p.newSlot(func(i int) int64 {
+		if p.tensors[i].place < 0 {
+			return -1
+		}
+		for p.tensors[i].from >= 0 {
+			i = p.tensors[i].from
+		}
+		return place[i]
+	}, size, true)
+}
+
+func (p *Program) newSlot(place func(tensor int) int64, size int64, spread bool) (*Slot, error) {
+	s := &Slot{program: p, tensors: make([]*Tensor, len(p.tensors)), valid: make([]bool, len(p.tensors)),
+		spread: spread, bound: bound{ran: make([]Ran, len(p.Network.Layers))}}
+	if err := s.allocate(place, size); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("model %q: %w", p.Network.Name, err)
+	}
+	return s, nil
+}
+
+// allocate makes the tensors in an arena, which is in pinned memory where an
+// accelerator wants that.
+func (s *Slot) allocate(place func(tensor int) int64, size int64) (err error) {
+	for _, d := range s.program.devices {
+		if d == nil || size == 0 || s.arena != nil {
+			continue
+		}
+		if s.arena, s.unpin, err = d.memory.NewPinned(int(size + alignment)); err != nil {
+			return err
+		}
+	}
+	if s.arena == nil {
+		s.arena = make([]byte, size+alignment)
+	}
+	s.arena = align(s.arena)
+	for i := range s.program.tensors {
+		if at := place(i); at >= 0 {
+			info := s.program.tensors[i].Tensor
+			if s.tensors[i], err = NewTensor(info, s.arena[at:at+info.Bytes()]); err != nil {
+				return err
+			}
+		}
+	}
+	return s.addDevices()
+}
+
+// align is raw from the first multiple of the alignment on.
+func align(raw []byte) []byte { return raw[(alignment-address(raw)%alignment)%alignment:] }
+
+// touch makes the system provide the slot's memory. Otherwise it does so page
+// by page when the first request writes there.
+func (s *Slot) touch() { clear(s.arena) }
+
+// prefault is touch for the memories of accelerators too. None of their kernels
+// may run meanwhile.
+func (s *Slot) prefault() error {
+	s.touch()
+	for _, d := range s.devices {
+		if d != nil {
+			if err := d.open(s.program, s.spread); err != nil {
+				return fmt.Errorf("model %q: %w", s.program.Network.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// SetInputs starts a request: the slot reads the model's inputs from the given
+// tensors, which stay the caller's and may be shared between slots.
+func (s *Slot) SetInputs(in []*Tensor) {
+	s.inputs, s.fresh = in, true
+	if s.devices == nil { // else a worker may still be copying the last request's tensors home
+		s.restart()
+	}
+}
+
+// restart forgets the request before.
+func (s *Slot) restart() {
+	clear(s.valid)
+	for _, d := range s.devices {
+		if d != nil {
+			clear(d.valid)
+		}
+	}
+	for n, i := range s.program.inputs {
+		s.tensors[i] = s.inputs[n]
+		s.valid[i] = true
+	}
+	s.at, s.lost, s.inputs, s.fresh = nil, nil, nil, false
+}
+
+// Run computes one layer of the request on one accelerator. Inputs that an
+// earlier layer left in another layout or another memory are converted and
+// copied first, on the calling thread.
+func (s *Slot) Run(layer, implementation, accelerator int) error {
+	c := &s.program.cells[layer][implementation][accelerator]
+	s.kernel, s.in, s.out, s.handing = c.kernel, s.in[:0], s.out[:0], 0
+	var there *deviceTensors
+	if s.devices != nil {
+		if err := s.begin(layer, accelerator); err != nil {
+			return err
+		}
+		there = s.devices[accelerator]
+	}
+	for _, i := range c.in {
+		if there != nil && there.tensors[i] != nil {
+			s.in = append(s.in, there.tensors[i])
+			continue
+		}
+		if other := s.program.tensors[i].twin; !s.valid[i] && other >= 0 && s.valid[other] {
+			start := time.Now()
+			if err := s.Convert(i); err != nil {
+				return err
+			}
+			s.handing += time.Since(start)
+		}
+		s.in = append(s.in, s.tensors[i])
+	}
+	for _, i := range c.out {
+		if there != nil && there.tensors[i] != nil {
+			s.out = append(s.out, there.tensors[i])
+		} else {
+			s.out = append(s.out, s.tensors[i])
+		}
+	}
+	if err := s.kernel.Run(s.in, s.out); err != nil {
+		return err
+	}
+	for _, i := range c.out {
+		if there != nil && there.tensors[i] != nil {
+			there.valid[i] = true
+		} else {
+			s.valid[i] = true
+		}
+	}
+	s.ran[layer] = Ran{implementation, accelerator}
+	return nil
+}
+
+// RunBetween is Run of a variant with the conversions that it causes between
+// originals on the same accelerator: of inputs that these leave in another
+// layout, and of outputs that these read in another. For measuring; the tensors
+// must have been computed before.
+func (s *Slot) RunBetween(layer, implementation, accelerator int) error {
+	p := s.program
+	variant, original := &p.cells[layer][implementation][accelerator], &p.cells[layer][0][accelerator]
+	for _, i := range variant.in {
+		t := &p.tensors[i]
+		if t.twin >= 0 && t.place >= 0 && s.valid[t.twin] && slices.Contains(original.in, t.twin) {
+			s.valid[i] = false
+		}
+	}
+	if err := s.Run(layer, implementation, accelerator); err != nil {
+		return err
+	}
+	for _, i := range variant.out {
+		if other := p.tensors[i].twin; other >= 0 && slices.Contains(original.out, other) &&
+			!slices.Contains(original.out, i) {
+			if err := s.Convert(other); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Convert makes a tensor from what it is in its other layout.
+func (s *Slot) Convert(tensor int) error {
+	t := &s.program.tensors[tensor]
+	if err := t.convert.Run(s.tensors[t.twin].arg[:], s.tensors[tensor].arg[:]); err != nil {
+		return fmt.Errorf("model %q: converting %s: %w", s.program.Network.Name, t, err)
+	}
+	s.valid[tensor] = true
+	return nil
+}
+
+// Outputs returns the tensors that hold the model's outputs after its last
+// layer.
+func (s *Slot) Outputs() []*Tensor {
+	out := make([]*Tensor, 0, len(s.program.outputs))
+	for _, i := range s.program.outputs {
+		out = append(out, s.tensors[i])
+	}
+	return out
+}
+
+// copyOutputs are copies of what the outputs hold.
+func (s *Slot) copyOutputs() (out [][]byte) {
+	for _, t := range s.Outputs() {
+		out = append(out, slices.Clone(t.Data))
+	}
+	return out
+}
+
+// Close frees the slot's native values. Input tensors are the caller's.
+func (s *Slot) Close() {
+	for i, t := range s.tensors {
+		if t != nil && s.program.tensors[i].place >= 0 {
+			t.Close()
+		}
+	}
+	for _, d := range s.devices {
+		if d != nil {
+			d.close()
+		}
+	}
+	s.at = nil
+	if s.unpin != nil {
+		s.unpin()
+		s.unpin = nil
+	}
+}
