@@ -10,11 +10,14 @@ import (
 
 // Attach makes the variants of a plan implementations of the network's layers,
 // after the originals and in place of the variants that it had. read reads a
-// file that the plan names. The error wraps document.ErrDamaged where a file is
+// file that the plan names. They come in the order of layers. The error wraps document.ErrDamaged where a file is
 // not the plan's; the network is then as it was.
 func (n *Network) Attach(list []plan.Variant, read func(file string) ([]byte, error)) error {
 	out := map[int][]Unit{}
-	for _, v := range list {
+	for i, v := range list {
+		if i > 0 && v.Layer < list[i-1].Layer {
+			return fmt.Errorf("variant %s is not in the order of layers", v.File)
+		}
 		data, err := read(v.File)
 		if err != nil {
 			return fmt.Errorf("variant: %w", err)
