@@ -11,8 +11,6 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/stats"
-	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -20,22 +18,7 @@ import (
 // twoCores are two CPU accelerators, each on one core.
 var twoCores = []runtime.Spec{{Name: "all", Cores: []int{0}}, {Name: "basic", Optimization: "basic", Cores: []int{1}}}
 
-func resnet50() (*runtime.Network, error) {
-	data, err := zoo.Build("resnet50", 1)
-	if err != nil {
-		return nil, err
-	}
-	m, err := models.Parse("resnet50", data, models.Options{})
-	if err != nil {
-		return nil, err
-	}
-	g, err := models.ParseGranularity("op")
-	if err != nil {
-		return nil, err
-	}
-	layers, err := m.Split(g)
-	return &runtime.Network{Name: "resnet50", Model: m, Layers: layers}, err
-}
+func resnet50() (*runtime.Network, error) { return split("resnet50", "resnet50", "op") }
 
 const benchAccelerator = "PROFILER_BENCH_ACCELERATOR"
 

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		err = serveBench()
 	case "measure":
 		err = measureAndPrint()
+	case "end":
+		err = errors.New("no memory left")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -156,6 +158,21 @@ func TestFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A measuring process that ends whatever it is asked is given up, with what it said last.
+func TestLost(t *testing.T) {
+	tk := faultyTask(t)
+	started := 0
+	tk.Start = func(int) (profiler.Conn, error) {
+		started++
+		return profiler.Start(as("end"))
+	}
+	p, err := profiler.Measure(t.Context(), tk, options(time.Millisecond))
+	const want = `accelerator "basic": its measuring process was lost 3 times, the last time: no memory left`
+	if p != nil || err == nil || err.Error() != want || started != 3 {
+		t.Errorf("%v, %v after %d processes, want %s", p, err, started, want)
 	}
 }
 

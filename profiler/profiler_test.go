@@ -36,22 +36,25 @@ func (r refusing) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 
 var specs = []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
 
-// network is a small one in six layers.
-func network() (*runtime.Network, error) {
-	data, err := zoo.Build("ds_cnn_kws", 1)
+// network is a small one in blocks.
+func network() (*runtime.Network, error) { return split("ds_cnn_kws", "kws", "block") }
+
+// split makes a network of a model of the zoo.
+func split(model, name, granularity string) (*runtime.Network, error) {
+	data, err := zoo.Build(model, 1)
 	if err != nil {
 		return nil, err
 	}
-	m, err := models.Parse("kws", data, models.Options{})
+	m, err := models.Parse(name, data, models.Options{})
 	if err != nil {
 		return nil, err
 	}
-	g, err := models.ParseGranularity("block")
+	g, err := models.ParseGranularity(granularity)
 	if err != nil {
 		return nil, err
 	}
 	layers, err := m.Split(g)
-	return &runtime.Network{Name: "kws", Model: m, Layers: layers, Granularity: "block"}, err
+	return &runtime.Network{Name: name, Model: m, Layers: layers, Granularity: granularity}, err
 }
 
 // task measures the network on two accelerators in this process, the second of which refuses the third layer.

@@ -105,26 +105,13 @@ func (c *Cell) At(q Quantile) time.Duration {
 	return c.P50
 }
 
-// crowd is by how much the layers of an accelerator are stretched while all others are busy: the sum of what each costs
-// it.
-func (p *Profile) crowd(accelerator int) float64 {
-	f := 1.0
-	for _, x := range p.Interference {
-		if x.Accelerator == accelerator {
-			f += max(0, x.Slowdown)
-		}
-	}
-	return f
-}
-
-// dispatch is the median time that the executor needs before a layer.
-func (p *Profile) dispatch(accelerator int) time.Duration {
+// dispatches lists the median time that the executor needs before a layer, by accelerator.
+func (p *Profile) dispatches() []time.Duration {
+	out := make([]time.Duration, len(p.Accelerators))
 	for _, d := range p.Dispatches {
-		if d.Accelerator == accelerator {
-			return d.P50
-		}
+		out[d.Accelerator] = d.P50
 	}
-	return 0
+	return out
 }
 
 // Slowdowns is the interference in the form that the simulator takes ([sim.Config]): what accelerator k loses while o
@@ -194,10 +181,7 @@ func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	for m := range p.Models {
 		handoffs[m] = p.handoff(m)
 	}
-	dispatch := make([]time.Duration, len(p.Accelerators))
-	for k := range dispatch {
-		dispatch[k] = p.dispatch(k)
-	}
+	dispatch := p.dispatches()
 	return func(at time.Duration, d sched.Dispatch) time.Duration {
 		took := drawn(at, d) + dispatch[d.Accelerator]
 		if h := handoffs[d.Model][d.Layer]; h != nil && d.From >= 0 {
@@ -252,6 +236,14 @@ func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, e
 		return sched.System{}, fmt.Errorf("profile: %d deadlines for %d models", len(deadlines), len(p.Models))
 	}
 	s := sched.System{Accelerators: p.acceleratorNames()}
+	dispatch := p.dispatches()
+	// Layers are stretched by what all other accelerators cost them together.
+	crowd := slices.Repeat([]float64{1}, len(p.Accelerators))
+	for k, row := range p.Slowdowns() {
+		for _, x := range row {
+			crowd[k] += x
+		}
+	}
 	for m, model := range p.Models {
 		sm := sched.Model{Name: model.Name, Deadline: deadlines[m]}
 		handoff := p.handoff(m)
@@ -266,7 +258,7 @@ func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, e
 				for k, c := range cells[m][l][i] {
 					latency := time.Duration(sched.Unavailable)
 					if c.Measured() {
-						latency = stretch(c.At(q), p.crowd(k)) + p.dispatch(k)
+						latency = stretch(c.At(q), crowd[k]) + dispatch[k]
 					}
 					im.Latency = append(im.Latency, latency)
 				}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -233,23 +234,29 @@ net,/block/conva,npu,,10
 net,/block/conva,npu,fast,5
 `
 
+// merged adds a table to the profile and plans with the result.
+func merged(t *testing.T, p *profiler.Profile, table string, o profiler.MergeOptions) (*profiler.Profile, sched.System) {
+	t.Helper()
+	got, err := p.Merge(readTable(t, table, profiler.TableOptions{Source: "npu.csv"}), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = roundTrip(t, got)
+	s, err := got.System(slices.Repeat([]time.Duration{time.Second}, len(got.Models)), profiler.P50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got, s
+}
+
 // A table's accelerators stand next to the measured ones; nothing measured changes.
 func TestMerge(t *testing.T) {
 	p := synthetic(2, 16, noisy(1, flat))
 	p.Handoffs = []profiler.Handoff{{Layer: 1, From: 0, To: 1, Tensors: 1, P50: 9}}
 	before := roundTrip(t, p)
-	table := readTable(t, added+"other,l,npu,,1\n", profiler.TableOptions{Source: "npu.csv"})
-	got, err := p.Merge(table, profiler.MergeOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got = roundTrip(t, got)
+	got, s := merged(t, p, added+"other,l,npu,,1\n", profiler.MergeOptions{})
 	if d := cmp.Diff(before, p, ignoreIndex); d != "" {
 		t.Errorf("the profile was changed: %s", d)
-	}
-	s, err := got.System([]time.Duration{time.Second}, profiler.P50)
-	if err != nil {
-		t.Fatal(err)
 	}
 	if l := s.Models[0].Layers[0]; len(l.Implementations) != 2 ||
 		l.Implementations[0].Latency[2] != 10*time.Microsecond || l.Implementations[0].Latency[0] != p.Cells[0].P50 ||
@@ -267,7 +274,40 @@ func TestMerge(t *testing.T) {
 	if ok, _ := got.Measurable(); ok {
 		t.Error("it can be run")
 	}
+	// By order and under another name, the first row is the first layer.
+	_, s = merged(t, p, strings.ReplaceAll(added, "net", "x"),
+		profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
+	if got := s.Models[0].Layers[0].Implementations[0].Latency[2]; got != 20*time.Microsecond {
+		t.Errorf("by order: %v", got)
+	}
+}
 
+// Two accelerators are added, and a model that the table does not have stays as it is.
+func TestMergeModels(t *testing.T) {
+	p, two := synthetic(2, 16, noisy(1, flat)), synthetic(1, 16, noisy(3, flat))
+	two.Models[0].Name = "two"
+	for i := range two.Cells {
+		two.Cells[i].Model = 1
+	}
+	p.Models, p.Cells = append(p.Models, two.Models[0]), append(p.Cells, two.Cells...)
+	_, s := merged(t, p, `model,layer,accelerator,latency_ns
+net,/block/conva,x,1
+net,/block/convb,x,2
+net,/block/conva,y,3
+net,/block/convb,y,4
+`, profiler.MergeOptions{})
+	if lat := s.Models[0].Layers[1].Implementations[0].Latency; lat[2] != 2 || lat[3] != 4 {
+		t.Errorf("latencies %v", lat)
+	}
+	if lat := s.Models[1].Layers[0].Implementations[0].Latency; lat[0] != two.Cells[0].P50 ||
+		lat[2] != sched.Unavailable || lat[3] != sched.Unavailable {
+		t.Errorf("latencies of a model that is not in the table %v", lat)
+	}
+}
+
+// What does not belong together is refused, with what is missing.
+func TestMergeRefuses(t *testing.T) {
+	p := synthetic(2, 16, noisy(1, flat))
 	for _, c := range []struct {
 		name, table string
 		o           profiler.MergeOptions
@@ -292,40 +332,6 @@ func TestMerge(t *testing.T) {
 			!strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.says)
 		}
-	}
-	// Two accelerators, and a model that the table does not have.
-	two := synthetic(1, 16, noisy(3, flat))
-	two.Models[0].Name = "two"
-	for i := range two.Cells {
-		two.Cells[i].Model = 1
-	}
-	p.Models, p.Cells = append(p.Models, two.Models[0]), append(p.Cells, two.Cells...)
-	got, err = p.Merge(readTable(t,
-		"model,layer,accelerator,latency_ns\nnet,/block/conva,x,1\nnet,/block/convb,x,2\nnet,/block/conva,y,3\nnet,/block/convb,y,4\n", profiler.TableOptions{}), profiler.MergeOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err = got.System([]time.Duration{time.Second, time.Second}, profiler.P50)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if lat := s.Models[0].Layers[1].Implementations[0].Latency; lat[2] != 2 || lat[3] != 4 {
-		t.Errorf("latencies %v", lat)
-	}
-	if lat := s.Models[1].Layers[0].Implementations[0].Latency; lat[0] != two.Cells[0].P50 ||
-		lat[2] != sched.Unavailable || lat[3] != sched.Unavailable {
-		t.Errorf("latencies of a model that is not in the table %v", lat)
-	}
-	p.Models, p.Cells = p.Models[:1], p.Cells[:4]
-	// By order and under another name, the first row is the first layer.
-	got, err = p.Merge(readTable(t, strings.ReplaceAll(added, "net", "x"), profiler.TableOptions{}),
-		profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err := got.System([]time.Duration{time.Second}, profiler.P50); err != nil ||
-		s.Models[0].Layers[0].Implementations[0].Latency[2] != 20*time.Microsecond {
-		t.Errorf("by order: %+v, %v", s, err)
 	}
 }
 

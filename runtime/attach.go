@@ -8,10 +8,11 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// Attach makes the variants of a plan implementations of the network's layers,
-// after the originals and in place of the variants that it had. read reads a
-// file that the plan names. They come in the order of layers. The error wraps document.ErrDamaged where a file is
-// not the plan's; the network is then as it was.
+// Attach makes the variants of a plan, which come in the order of layers,
+// implementations of the network's layers, after the originals and in place of
+// the variants that it had. read reads a file that the plan names. The error
+// wraps document.ErrDamaged where a file is not the plan's. After an error the
+// network is as it was.
 func (n *Network) Attach(list []plan.Variant, read func(file string) ([]byte, error)) error {
 	out := map[int][]Unit{}
 	for i, v := range list {

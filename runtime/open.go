@@ -41,7 +41,10 @@ type OpenOptions struct {
 	// Wrap, if not nil, stands between the accelerators and the executor, as
 	// Drill.Wrap does.
 	Wrap func(Accelerator) Accelerator
-	// Progress, if not nil, is called with how much has been loaded.
+	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes
+	// layers take longer.
+	Trace *ORTTrace
+	// Loaded, if not nil, is called with how much has been loaded.
 	Loaded func(share float64)
 	// Seed determines the inputs of requests that bring none.
 	Seed uint64
@@ -172,7 +175,7 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 	case s.Provider == EmulatedProvider:
 		return l.emulated(a, s)
 	case s.CPU():
-		return OpenORT(s)
+		return OpenTraced(s, l.Trace)
 	}
 	path, err := s.Plugin(l.Plugins)
 	if err != nil {
@@ -189,10 +192,10 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 				path)
 		}
 	}
-	if l.Engines != "" {
+	if l.Engines != "" && a.Cache != "off" {
 		s.Local.Engines, s.Local.Machine = l.Engines, hostinfo.Read(hostinfo.This()).Fingerprint()
 	}
-	return OpenORT(s)
+	return OpenTraced(s, l.Trace)
 }
 
 // Plugin is the library of the accelerator's provider: the given one of its
@@ -223,8 +226,8 @@ func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
 	}}
 	if s.computes() {
 		var err error
-		if e.Inner, err = OpenORT(Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads,
-			Cores: s.Cores}); err != nil {
+		inner := Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
+		if e.Inner, err = OpenTraced(inner, l.Trace); err != nil {
 			return nil, err
 		}
 	}

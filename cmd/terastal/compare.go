@@ -1,13 +1,9 @@
 package main
 
 import (
-	"fmt"
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 )
 
@@ -17,8 +13,8 @@ func newCompare(s *streams) *cobra.Command {
 		Use:   "compare (--config FILE | --scenario NAME)",
 		Short: "Compare policies on the same arrivals, real or simulated",
 		Long: `Plays the same traffic under every policy, --repeats times: each repeat has
-arrivals of its own (seed, seed + 1, ...), which all policies get, and another
-order of policies. Prints medians over the repeats with 95 % intervals, and what
+other arrivals (seed, seed + 1, ...), which all policies get, and another order
+of policies. Prints medians over the repeats with 95 % intervals, and what
 differs from the baseline: by Wilcoxon's signed-rank test of the differences
 within repeats, at 5 %, with "~" where nothing does. It takes 6 repeats for any
 difference to be significant.
@@ -42,23 +38,9 @@ interrupt ends the comparison with the repeats that are whole.`,
 	o.scenarioFlag(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")
-	f.IntVar(&o.comparing.Repeats, "repeats", comparison.Enough, "how often each policy plays, each time with another seed")
+	f.IntVar(&o.comparing.Repeats, "repeats", comparison.Enough,
+		"how often each policy plays, each time with another seed")
 	f.StringVar(&o.comparing.Baseline, "baseline", "", "policy that the others are held against (default: the first)")
 	f.BoolVar(&o.comparing.AA, "aa", false, "let the baseline play twice in every repeat, to be held against itself")
 	return cmd
-}
-
-// announce says what a comparison will take, and how to cut it short.
-func (o *playOptions) announce(c *config.Config) {
-	turns := len(c.Policies)
-	if o.comparing.AA {
-		turns++
-	}
-	if o.simulated {
-		fmt.Fprintf(o.err, "simulating %d runs of %v\n", o.comparing.Repeats*turns, c.Traffic.Duration)
-		return
-	}
-	total := time.Duration(o.comparing.Repeats*turns) * c.Traffic.Duration
-	fmt.Fprintf(o.err, "%d repeats of %d runs, %v each: %v in all; an interrupt ends it with the repeats that are whole\n",
-		o.comparing.Repeats, turns, c.Traffic.Duration, total.Round(time.Second))
 }

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,35 +11,13 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
-	"github.com/terastal/terastal/internal/document"
-	"github.com/terastal/terastal/models/zoo"
-)
-
-// demoModels are the trained networks of the zoo, which differ in what their
-// layers like, each due within a few times what it takes alone.
-var demoModels = []struct {
-	name     string
-	deadline time.Duration
-}{
-	{"glyph_mobile", 10 * time.Millisecond},
-	{"glyph_resnet", 15 * time.Millisecond},
-	{"glyph_vgg", 20 * time.Millisecond},
-	{"glyph_vit", 25 * time.Millisecond},
-}
-
-// demoImages is how many labelled glyphs the accuracy of the variants is
-// measured on; demoCalibration how many others to design from the written
-// configuration.
-const (
-	demoImages      = 500
-	demoCalibration = 200
 )
 
 func newDemo(s *streams) *cobra.Command {
 	o := playOptions{streams: s}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show the whole flow on trained networks, layer variants included, in a minute",
+		Short: "Show every step on trained networks, layer variants included, in a minute",
 		Long: `Takes four small networks that were trained to name glyphs (99 % accurate each;
 a residual one, inverted bottlenecks, plain convolutions, attention), splits
 them into layers, and takes the cheaper variants of some layers that were fitted
@@ -53,7 +28,8 @@ shares, and the same arrivals are played under every policy on the real
 accelerators. Requests are due after 10 to 25 ms. Outputs of sampled requests are
 compared with those of the whole models. Needs no configuration and no download.
 
-The configuration is written to OUT/demo.yaml, for other verbs to go on with.`,
+The configuration is written to OUT/demo.yaml, for other verbs to continue with,
+and the plan to OUT/plan.json, which applications open.`,
 		Example: `  terastal demo
   terastal demo --load 0.9 --duration 20s
   terastal compare --config out/demo/demo.yaml --repeats 6
@@ -72,85 +48,64 @@ The configuration is written to OUT/demo.yaml, for other verbs to go on with.`,
 }
 
 func (o *playOptions) demo(cmd *cobra.Command) error {
-	c, err := config.Load("", cmd.Flags())
-	if err != nil {
-		return err
-	}
-	for _, m := range demoModels {
-		c.Models = append(c.Models, config.Model{Name: m.name, Source: zooPrefix + m.name, Rate: 1, Deadline: m.deadline,
-			Granularity: zoo.FittedGranularity, Theta: config.DefaultTheta,
-			Calibration: config.Data{Source: "glyphs:calibration", Count: demoCalibration},
-			Labelled:    config.Data{Source: "glyphs:test", Count: demoImages}})
-	}
 	begin := time.Now()
-	fmt.Fprintf(o.err, "splitting and loading %d networks\n", len(demoModels))
-	f, err := o.openFlow(cmd.Context(), c, "")
+	s, path, err := o.planDemo(cmd)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := o.takeVariants(cmd.Context(), f); err != nil {
-		return err
-	}
-	fmt.Fprintln(o.err, "measuring every layer and variant on every accelerator")
-	if err := f.MeasureAside(cmd.Context(), f.ProfilePath()); err != nil {
-		return err
-	}
-	if err := f.EqualShares(); err != nil {
-		return err
-	}
-	if err := f.Plan(); err != nil {
-		return err
-	}
-	path := filepath.Join(c.Out, "demo.yaml")
-	if err := document.WriteFile(path, demoConfig(c, f.Rates)); err != nil {
-		return err
-	}
+	c := s.Config
 	fmt.Fprintf(o.err, "running %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)
-	r, err := o.execute(cmd.Context(), f)
+	r, err := o.execute(cmd.Context(), s)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(o.err, "done in %v\n\n", time.Since(begin).Round(time.Second))
-	if err := o.shown(r, o.show(r, filepath.Join(c.Out, r.FileName()))); err != nil {
+	if err := o.shown(r, o.show(r, c.Out)); err != nil {
 		return err
 	}
-	return printLines(o.text(), "configuration: "+path+" (go on with `terastal compare --config "+path+" --repeats 6`)")
+	fmt.Fprintf(o.text(), "configuration: %s (continue with `terastal compare --config %s --repeats 6`)\n", path, path)
+	return nil
 }
 
-// demoConfig is the demo's models and traffic as a configuration file.
-func demoConfig(c *config.Config, rates []float64) []byte {
-	var b bytes.Buffer
-	b.WriteString("# What `terastal demo` ran. The rates are those that it chose for this machine: at load 1\n" +
-		"# they demand all that its accelerators can do with the original layers.\nmodels:\n")
-	for i, m := range c.Models {
-		fmt.Fprintf(&b, "  - {name: %s, source: %q, rate: %.1f, deadline: %v, granularity: %s,\n",
-			m.Name, m.Source, rates[i], m.Deadline, m.Granularity)
-		fmt.Fprintf(&b, "     calibration: {source: %q, count: %d}, labelled: {source: %q, count: %d}}\n",
-			m.Calibration.Source, m.Calibration.Count, m.Labelled.Source, m.Labelled.Count)
+// planDemo measures the demo's networks and variants, and plans. It also names
+// the configuration that it wrote.
+func (o *playOptions) planDemo(cmd *cobra.Command) (*session.Session, string, error) {
+	ctx := cmd.Context()
+	c, err := config.Load("", cmd.Flags())
+	if err != nil {
+		return nil, "", err
 	}
-	fmt.Fprintf(&b, "traffic: {load: %g, duration: %v, seed: %d}\npolicies: [%s]\nout: %q\n",
-		c.Traffic.Load, c.Traffic.Duration, c.Traffic.Seed, strings.Join(c.Policies, ", "), c.Out)
-	return b.Bytes()
-}
-
-// takeVariants gives the networks the variants that were fitted for them, and
-// proves them on this machine.
-func (o *playOptions) takeVariants(ctx context.Context, f *session.Flow) error {
-	f.WithoutVariants()
-	for m, x := range demoModels {
-		if err := f.TakeVariants(m, zoo.Fitted(x.name)); err != nil {
-			return err
-		}
+	c.Models = session.DemoModels()
+	fmt.Fprintf(o.err, "splitting and loading %d networks\n", len(c.Models))
+	w, err := o.open(cmd, c, "")
+	if err != nil {
+		return nil, "", err
+	}
+	if err := w.Variants.TakeFitted(); err != nil {
+		return nil, "", err
 	}
 	fmt.Fprintf(o.err, "measuring the accuracy of every combination of their layer variants, on %d labelled glyphs each\n",
-		demoImages)
-	_, err := f.Prove(ctx, nil)
-	return err
+		session.DemoImages)
+	if _, err := w.Variants.Prove(ctx, nil); err != nil {
+		return nil, "", err
+	}
+	fmt.Fprintln(o.err, "measuring every layer and variant on every accelerator")
+	if _, err := w.Measure(ctx, session.MoveAside); err != nil {
+		return nil, "", err
+	}
+	if err := w.EqualShares(); err != nil {
+		return nil, "", err
+	}
+	s, err := w.Plan()
+	if err != nil {
+		return nil, "", err
+	}
+	path, err := s.WriteDemo()
+	return s, path, err
 }
 
-// shown lets a demo on a busy machine end well: it shows the flow and claims no
-// figures. What is wrong with its outputs remains an error.
+// shown lets a demo on a busy machine end well: it shows all the steps and claims
+// no figures. What is wrong with its outputs remains an error.
 func (o *playOptions) shown(r *result.Result, err error) error {
 	var invalid invalidError
 	if !errors.As(err, &invalid) || !r.MachineOnly() {

@@ -18,7 +18,8 @@ func (e *exports) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&e.trace, "trace", "", "also write the log as a Chrome trace to this file")
 	cmd.Flags().StringVar(&e.jobs, "csv", "", "also write a row per job to this CSV file")
 	cmd.Flags().StringVar(&e.layers, "layers-csv", "", "also write a row per run of a layer to this CSV file")
-	cmd.Flags().StringVar(&e.bench, "bench", "", "also write the metrics as results of Go benchmarks, which benchstat compares, to this file")
+	cmd.Flags().StringVar(&e.bench, "bench", "", "also write the metrics as results of Go benchmarks, which benchstat "+
+		"compares, to this file")
 }
 
 // check refuses what cannot be written of so many logs.

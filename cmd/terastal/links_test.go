@@ -24,7 +24,8 @@ func documents(t *testing.T) map[string]string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path == "out" || path == "shared"):
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path == "out" ||
+			path == "shared"):
 			return fs.SkipDir
 		case filepath.Ext(path) != ".md":
 			return nil
@@ -107,7 +108,8 @@ func TestNamesInMethod(t *testing.T) {
 	packages := map[string]string{"stats": "internal/stats", "study": "cmd/terastal/internal/study",
 		"sched": "sched", "sim": "sched/sim", "policy": "sched/policy", "fluid": "sched/fluid", "traffic": "sched/traffic",
 		"plan": "sched/plan", "eventlog": "sched/eventlog",
-		"profiler": "profiler", "runtime": "runtime", "models": "models", "variants": "variants"}
+		"profiler": "profiler", "runtime": "runtime", "models": "models", "variants": "variants",
+		"accuracy": "variants/accuracy"}
 	names := map[string]map[string]bool{}
 	found := 0
 	for _, path := range []string{"docs/METHOD.md", "docs/NUMBERS.md"} {

@@ -54,7 +54,8 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "determinant.onnx"), determinant(t), 0o644); err != nil {
 				return err
 			}
-			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD", "XDG_RUNTIME_DIR"} {
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD",
+				"XDG_RUNTIME_DIR"} {
 				if value, set := os.LookupEnv(name); set {
 					env.Setenv(name, value)
 				}
@@ -95,12 +96,14 @@ func TestScripts(t *testing.T) {
 
 // unknownOperator is a well-formed model with an operator that does not exist.
 func unknownOperator(t *testing.T) []byte {
-	return model(t, &onnxpb.NodeProto{Name: proto.String("first"), OpType: proto.String("Frobnicate"), Input: []string{"x"}, Output: []string{"y"}}, value("x", 1, 4))
+	return model(t, &onnxpb.NodeProto{Name: proto.String("first"), OpType: proto.String("Frobnicate"),
+		Input: []string{"x"}, Output: []string{"y"}}, value("x", 1, 4))
 }
 
 // choice is a model of one If.
 func choice(t *testing.T) []byte {
-	n := &onnxpb.NodeProto{Name: proto.String("either"), OpType: proto.String("If"), Input: []string{"which"}, Output: []string{"y"}}
+	n := &onnxpb.NodeProto{Name: proto.String("either"), OpType: proto.String("If"), Input: []string{"which"},
+		Output: []string{"y"}}
 	for branch, op := range map[string]string{"then_branch": "Neg", "else_branch": "Abs"} {
 		n.Attribute = append(n.Attribute, &onnxpb.AttributeProto{
 			Name: proto.String(branch), Type: onnxpb.AttributeProto_GRAPH.Enum(),
@@ -120,8 +123,10 @@ func determinant(t *testing.T) []byte {
 	data, err := proto.Marshal(&onnxpb.ModelProto{
 		IrVersion:   proto.Int64(8),
 		OpsetImport: []*onnxpb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x", 1, 2, 3, 3)}, Output: []*onnxpb.ValueInfoProto{value("y", 1, 2)},
-			Node: []*onnxpb.NodeProto{node("square", "MatMul", "s", "x", "x"), node("cube", "MatMul", "c", "s", "x"), node("volume", "Det", "y", "c")}},
+		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x", 1, 2, 3, 3)},
+			Output: []*onnxpb.ValueInfoProto{value("y", 1, 2)},
+			Node: []*onnxpb.NodeProto{node("square", "MatMul", "s", "x", "x"), node("cube", "MatMul", "c", "s", "x"),
+				node("volume", "Det", "y", "c")}},
 	})
 	if err != nil {
 		t.Fatal(err)

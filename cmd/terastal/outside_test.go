@@ -17,7 +17,8 @@ import (
 )
 
 // A module that is not ours opens a plan that the command line wrote, submits
-// by name and runs traffic under a policy that it brings, with what our packages export and nothing else.
+// by name and runs traffic under a policy that it brings, with what our packages
+// export and nothing else. The plan brings the file of a built-in network along.
 func TestOutside(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds programs")
@@ -40,7 +41,6 @@ func TestOutside(t *testing.T) {
 		return string(out)
 	}
 	terastal := filepath.Join(binaries, "terastal")
-	run(terastal, "models", "build", "ds_cnn_kws", "--out", "kws.onnx")
 	run(terastal, "models", "build", "glyph_mobile", "--out", "glyphs.onnx")
 	put := func(name, text string) {
 		t.Helper()
@@ -51,7 +51,7 @@ func TestOutside(t *testing.T) {
 	put("my.yaml", `
 accelerators: [{name: all}, {name: basic, optimization: basic}]
 models:
-  - {name: kws, source: kws.onnx, rate: 50, deadline: 1s}
+  - {name: kws, source: "zoo:ds_cnn_kws", rate: 50, deadline: 1s}
   - {name: detector, source: glyphs.onnx, rate: 20, deadline: 1s}
 `)
 	run(terastal, "plan", "--config", "my.yaml", "--budget", "200ms")
@@ -87,10 +87,12 @@ models:
 		put(filepath.Join(p.name, "main.go"), string(program))
 	}
 	run("go", "build", "-o", "bin/", "./...")
-	if got, want := run(filepath.Join(dir, "bin", "outside")), "detector: met, 1 output\nkws: met, 1 output\nlifo: 14 of 14 requests ended\n"; got != want {
+	if got, want := run(filepath.Join(dir, "bin", "outside")),
+		"detector: met, 1 output\nkws: met, 1 output\nlifo: 14 of 14 requests ended\n"; got != want {
 		t.Errorf("it says\n%swant\n%s", got, want)
 	}
-	serve(t, exec.Command(filepath.Join(dir, "bin", "serve"), filepath.Join(dir, "out", "plan.json"), dir, "localhost:0"), library.Path)
+	serve(t, exec.Command(filepath.Join(dir, "bin", "serve"), filepath.Join(dir, "out", "plan.json"), dir, "localhost:0"),
+		library.Path)
 }
 
 // serve starts the example that serves the plan's models and asks it for both.

@@ -14,30 +14,32 @@ func newPlan(s *streams) *cobra.Command {
 		Short: "Compute rates, capacity and virtual budgets from a profile",
 		Long: `Computes, from a profile (measured first unless one is there), the share of the
 capacity that the configured rates demand, and every layer's virtual budget
-(Algorithm 1 of arXiv 2606.06818), and writes plan.json to the output folder.`,
+(Algorithm 1 of arXiv 2606.06818), and writes plan.json to the output folder: all
+that an application needs to run the models.`,
 		Example: `  terastal plan --config my.yaml
   terastal plan --config my.yaml --profile out/profile.json --load 0.9`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.plan(cmd) },
 	}
 	configFlag(cmd, &o.config)
-	cmd.Flags().StringVar(&o.profile, "profile", "", "profile to use (default: OUT/profile.json, measured if it is not there or does not fit)")
+	profileFlag(cmd, &o.profile)
 	config.AddFlags(cmd.Flags(), "load", "out", "budget", "precision", "seed")
 	return cmd
 }
 
 func (o *playOptions) plan(cmd *cobra.Command) error {
-	f, err := o.planned(cmd)
+	c, err := o.load(cmd)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := f.Planned.Write(f.PlanPath()); err != nil {
+	s, err := o.planned(cmd, c)
+	if err != nil {
 		return err
 	}
-	view.Plan(o.text(), f.ModelInfos(), f.Load)
-	if err := printLines(o.text(), "written: "+f.PlanPath()); err != nil {
+	path, err := s.WritePlan()
+	if err != nil {
 		return err
 	}
-	return o.document(f.Planned)
+	view.Plan(o.text(), s.ModelInfos(), s.Plan.Load)
+	return o.written(s.Plan.Document, path)
 }

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
 )
@@ -39,7 +39,7 @@ func (s *streams) showProfile(path, format string, o view.ProfileOptions) error 
 		return usagef("--json and --format %s both say what goes to standard output: leave one out", format)
 	}
 	if err := o.Check(); err != nil {
-		return usageError{err}
+		return session.UsageError{Err: err}
 	}
 	p, err := profiler.Read(path)
 	if err != nil {
@@ -54,5 +54,5 @@ func (s *streams) showProfile(path, format string, o view.ProfileOptions) error 
 		view.ProfileTable(s.text(), p, o)
 		return s.document(p)
 	}
-	return usageError{fmt.Errorf("unknown format %q, have table, csv, benchfmt", format)}
+	return usagef("unknown format %q, have table, csv, benchfmt", format)
 }

@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -22,16 +21,9 @@ const (
 	exitInvalid = 3
 )
 
-// usageError marks an error of the command line or the configuration: the
-// user can fix it by editing what they typed.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
-}
+// usagef formats an error of the command line: the user can fix it by editing
+// what they typed.
+func usagef(format string, args ...any) error { return session.Usagef(format, args...) }
 
 // invalidError marks a run that finished but cannot support its claim.
 type invalidError struct{ reasons []string }
@@ -41,7 +33,7 @@ func (e invalidError) Error() string {
 }
 
 func exitCode(err error) int {
-	var usage usageError
+	var usage session.UsageError
 	var invalid invalidError
 	switch {
 	case err == nil:
@@ -52,36 +44,6 @@ func exitCode(err error) int {
 		return exitInvalid
 	}
 	return exitFailed
-}
-
-// streams is where a command writes, and the flags that every verb takes.
-type streams struct {
-	out    io.Writer // the result: a table, or one JSON document with --json
-	err    io.Writer // everything else: progress, notes, warnings
-	json   bool
-	ort    string   // --ort: path of the ONNX Runtime library
-	models string   // --models-dir: folder that model files may be read from
-	plugin []string // --plugin: NAME=PATH of libraries of execution providers
-}
-
-// text is where a verb's human-readable result goes: standard output, or
-// standard error when standard output carries the JSON document.
-func (s *streams) text() io.Writer {
-	if s.json {
-		return s.err
-	}
-	return s.out
-}
-
-// document writes v as the single JSON document of --json; without --json it
-// does nothing.
-func (s *streams) document(v any) error {
-	if !s.json {
-		return nil
-	}
-	enc := json.NewEncoder(s.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -116,9 +78,12 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "write one JSON document to stdout; human text goes to stderr")
-	root.PersistentFlags().StringVar(&s.ort, "ort", "", "path of the ONNX Runtime shared library (default: found as 'terastal doctor' shows)")
-	root.PersistentFlags().StringVar(&s.models, "models-dir", "", "folder that model files may be read from (default: the folder of the config file)")
-	root.PersistentFlags().StringArrayVar(&s.plugin, "plugin", nil, "NAME=PATH of the library of an execution provider (default: those that scripts/setup-onnxruntime.sh --with NAME installed; may be repeated)")
+	root.PersistentFlags().StringVar(&s.ort, "ort", "", "path of the ONNX Runtime shared library (default: found as "+
+		"'terastal doctor' shows)")
+	root.PersistentFlags().StringVar(&s.models, "models-dir", "",
+		"folder that model files may be read from (default: the folder of the config file)")
+	root.PersistentFlags().StringArrayVar(&s.plugin, "plugin", nil, "NAME=PATH of the library of an execution provider "+
+		"(default: those that scripts/setup-onnxruntime.sh --with NAME installed; may be repeated)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see `%s --help`)", err, cmd.CommandPath())
 	})
@@ -144,7 +109,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usagef("unknown command or argument %q for `%s` (see `%s --help`)", args[0], cmd.CommandPath(), cmd.CommandPath())
+	return usagef("unknown command or argument %q for `%s` (see `%s --help`)", args[0], cmd.CommandPath(),
+		cmd.CommandPath())
 }
 
 // exactArgs requires the named positional arguments.
@@ -153,7 +119,8 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		if len(args) == len(names) {
 			return nil
 		}
-		return usagef("`%s` takes %s, got %d arguments (see `%s --help`)", cmd.CommandPath(), strings.Join(names, " "), len(args), cmd.CommandPath())
+		return usagef("`%s` takes %s, got %d arguments (see `%s --help`)", cmd.CommandPath(), strings.Join(names, " "),
+			len(args), cmd.CommandPath())
 	}
 }
 

@@ -34,7 +34,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	stderr := strings.TrimSuffix(ts.ReadFile("stderr"), "\n")
 	last := stderr[strings.LastIndex(stderr, "\n")+1:]
-	if !strings.HasPrefix(last, "terastal: ") || strings.Contains(stderr, "goroutine ") || strings.Contains(stderr, "onnxruntime::") {
+	if !strings.HasPrefix(last, "terastal: ") || strings.Contains(stderr, "goroutine ") ||
+		strings.Contains(stderr, "onnxruntime::") {
 		ts.Fatalf("want one clear line, got:\n%s", stderr)
 	}
 }

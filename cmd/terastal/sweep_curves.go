@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,22 +11,15 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
-	"github.com/terastal/terastal/sched/scenario"
 )
 
-// curveOptions are what `sweep curves` takes beside the traffic.
+// curveOptions are what `sweep curves` takes besides the traffic.
 type curveOptions struct {
 	playOptions
-	real           bool
+	onHardware     bool
 	from, to, step float64
 	session.CurveOptions
 }
-
-// Seeds of a curve unless said otherwise.
-const (
-	curveSeeds     = 8
-	curveSeedsReal = 3
-)
 
 func newSweepCurves(s *streams) *cobra.Command {
 	o := curveOptions{playOptions: playOptions{streams: s, simulated: true}}
@@ -47,7 +39,7 @@ more than once the first crossing counts, and with other seeds the boundary is
 another, by as much as the intervals suggest.
 
 Simulated unless --real says that the real accelerators are to play. Writes
-curves.json and curves.csv to the output folder, and makes its report.html anew if
+curves.json and curves.csv to the output folder, and makes its report.html again if
 there are results in it.`,
 		Example: `  terastal sweep curves --config my.yaml --load 1
   terastal sweep curves --config my.yaml --policies edf,terastal --limit 0.001 --seeds 24
@@ -59,89 +51,66 @@ there are results in it.`,
 	o.flags(cmd, "")
 	o.watchFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.scenario, "scenario", "", "published scenario in place of a configuration (`terastal simulate --scenario help` lists them)")
-	f.BoolVar(&o.real, "real", false, "play on the real accelerators, a scenario on emulated ones")
+	f.StringVar(&o.scenario, "scenario", "",
+		"published scenario in place of a configuration (`terastal simulate --scenario help` lists them)")
+	f.BoolVar(&o.onHardware, "real", false, "play on the real accelerators, a scenario on emulated ones")
 	f.Float64Var(&o.from, "from", 0.5, "smallest factor on all rates")
 	f.Float64Var(&o.to, "to", 1.6, "largest factor on all rates")
 	f.Float64Var(&o.step, "step", 0.1, "difference from one factor to the next")
 	f.Float64Var(&o.Limit, "limit", 0.01, "mean miss rate up to which a policy sustains a scale")
 	f.Float64Var(&o.Resolution, "resolution", 0.01, "how closely the scale that a policy sustains is found")
-	f.IntVar(&o.Seeds, "seeds", 0, fmt.Sprintf("runs of each policy at each scale, with --seed, the next one and so on (default: %d, with --real %d)", curveSeeds, curveSeedsReal))
+	f.IntVar(&o.Seeds, "seeds", 0, fmt.Sprintf("runs of each policy at each scale, with --seed, the next one and so on "+
+		"(default: %d, with --real %d)", session.CurveSeeds(false), session.CurveSeeds(true)))
 	return cmd
 }
 
 func (o *curveOptions) run(cmd *cobra.Command) (err error) {
-	o.simulated = !o.real
-	if o.Seeds == 0 && !cmd.Flags().Changed("seeds") {
-		o.Seeds = curveSeeds
-		if o.real {
-			o.Seeds = curveSeedsReal
-		}
+	o.simulated = !o.onHardware
+	if !cmd.Flags().Changed("seeds") {
+		o.Seeds = session.CurveSeeds(o.onHardware)
 	}
 	if o.Scales, err = comparison.Scales(o.from, o.to, o.step); err != nil {
-		return usageError{err}
+		return session.UsageError{Err: err}
 	}
-	c, err := config.Load(o.config, cmd.Flags())
+	c, err := o.load(cmd)
 	if err != nil {
 		return err
 	}
 	if err := o.Check(c); err != nil {
 		return err
 	}
-	o.Source = o.config
-	if o.scenario != "" {
-		o.Source = o.scenario
-	}
+	o.Source = o.config + o.scenario // one of them
 	curves, err := o.curves(cmd, c)
 	if err != nil {
 		return err
 	}
 	w := o.text()
 	view.Curves(w, curves)
-	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, session.CurvesFile), filepath.Join(c.Out, session.CurvesCSV))
-	o.refreshPage(c.Out)
-	if err := o.document(curves); err != nil {
-		return err
-	}
-	if len(curves.Reasons) > 0 {
-		return invalidError{curves.Reasons}
-	}
-	return nil
+	fmt.Fprintf(w, "\nwritten: %s and %s\n", filepath.Join(c.Out, session.CurvesFile),
+		filepath.Join(c.Out, session.CurvesCSV))
+	o.report(c.Out)
+	return o.concluded(curves, curves.Reasons)
 }
 
 // curves finds them, by whichever means was asked for.
 func (o *curveOptions) curves(cmd *cobra.Command, c *config.Config) (*comparison.Curves, error) {
-	if o.scenario != "" && !o.real {
-		if o.config != "" || o.profile != "" {
-			return nil, usagef("--scenario brings its own models: leave out --config and --profile")
-		}
-		if c.Traffic.Load > 0 {
-			return nil, usagef("--load is for configurations: a scenario has rates of its own")
-		}
-		s, err := scenario.Load(o.scenario)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		return session.ScenarioCurves(cmd.Context(), s, c, o.progress, o.CurveOptions)
+	if o.scenario != "" && o.simulated {
+		return session.ScenarioCurves(cmd.Context(), o.scenario, c, o.progress, o.CurveOptions)
 	}
-	f, err := o.planned(cmd)
+	s, err := o.planned(cmd, c)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	view.Plan(o.text(), f.ModelInfos(), f.Load)
+	view.Plan(o.text(), s.ModelInfos(), s.Plan.Load)
 	fmt.Fprintln(o.text())
-	if !o.real {
-		return f.Curves(cmd.Context(), o.CurveOptions)
+	if o.simulated {
+		return s.Curves(cmd.Context(), o.CurveOptions)
 	}
-	runs := o.Seeds * len(o.Scales) * len(c.Policies)
-	fmt.Fprintf(o.err, "%d runs of %v: %v in all, and some more to find what is sustained; an interrupt ends it with the runs that there are\n",
-		runs, c.Traffic.Duration, (time.Duration(runs) * c.Traffic.Duration).Round(time.Second))
-	watch, done, err := o.watch(&o.watchOptions)
+	fmt.Fprintln(o.err, o.Announce(c))
+	watch, done, err := o.watch()
 	if err != nil {
 		return nil, err
 	}
-	f.Watch(watch)
-	curves, err := f.RealCurves(cmd.Context(), o.CurveOptions)
+	curves, err := s.RealCurves(cmd.Context(), o.CurveOptions, session.Real{Watch: watch})
 	return curves, errors.Join(err, done())
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +15,6 @@ import (
 type validateOptions struct {
 	*streams
 	session.ValidateOptions
-	write string
 }
 
 func newValidate(s *streams) *cobra.Command {
@@ -30,7 +27,7 @@ out the same), simulates its arrivals with durations drawn from the profile, and
 compares layers, requests, miss rates and utilisation; names what prediction and
 hardware disagree about. With several logs, also whether the policies come out in
 the same order. A folder stands for the logs of real runs in it; its report.html
-is made anew.
+is made again.
 
 Predictions can come from files instead: --layers for the times of layers, --jobs
 for the completions of requests, each as CSV or JSON (docs/VALIDATION.md).
@@ -45,16 +42,17 @@ prediction does not pass are reported, and no failure.`,
   terastal validate out/terastal.log.json --json | jq '.validations[0].sources'`,
 		Args: atLeastOne("log of a real run"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			o.Logs, o.Progress = args, func(what string) session.Meter { return o.progress(what) }
+			o.Logs, o.Progress = args, o.progress
 			return o.validate()
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json beside each log)")
+	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json next to each log)")
 	f.StringVar(&o.Layers, "layers", "", "predicted times of layers, a CSV or JSON file, in place of the profile")
-	f.StringVar(&o.ValidateOptions.Jobs, "jobs", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
+	f.StringVar(&o.Jobs, "jobs", "",
+		"predicted completions of requests, a CSV or JSON file, in place of simulations")
 	f.IntVar(&o.Draws, "draws", validation.DefaultDraws, "how many simulations predict each run")
-	f.StringVar(&o.write, "write", "", "file for the validation (default: validation.json beside the first log)")
+	f.StringVar(&o.Write, "write", "", "file for the validation (default: validation.json next to the first log)")
 	return cmd
 }
 
@@ -65,27 +63,20 @@ func (o *validateOptions) validate() error {
 	if o.Layers != "" && o.Profile != "" {
 		return usagef("--layers and --profile both say how long layers take: leave one out")
 	}
-	d, err := session.Validate(o.ValidateOptions)
+	d, path, err := session.Validate(o.ValidateOptions)
 	if err != nil {
 		return err
 	}
 	view.Validation(o.text(), d)
-	path := cmp.Or(o.write, filepath.Join(filepath.Dir(d.Validations[0].Log), "validation.json"))
-	if err := d.Write(path); err != nil {
-		return err
-	}
 	fmt.Fprintf(o.text(), "\nwritten: %s\n", path)
-	dir := filepath.Dir(path)
-	if !slices.ContainsFunc(d.Validations, func(v validation.Validation) bool { return filepath.Dir(v.Log) != dir }) {
-		o.refreshPage(dir)
+	if dir, one := d.Folder(); one && dir == filepath.Dir(path) {
+		o.report(dir)
 	}
 	if err := o.document(d); err != nil {
 		return err
 	}
-	for _, v := range d.Validations {
-		if v.Difference != "" {
-			return fmt.Errorf("%s: a replayed decision differs: %s", v.Log, v.Difference)
-		}
+	if err := d.Replayed(); err != nil {
+		return err
 	}
 	if ok, reasons := d.Valid(); !ok {
 		return invalidError{reasons}

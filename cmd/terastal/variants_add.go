@@ -1,24 +1,20 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/spf13/cobra"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
-	"github.com/terastal/terastal/sched/plan"
 )
 
 type addOptions struct {
-	playOptions
+	*streams
+	config string
 	session.AddOptions
 }
 
 func newVariantsAdd(s *streams) *cobra.Command {
-	o := addOptions{playOptions: playOptions{streams: s}}
+	o := addOptions{streams: s}
 	cmd := &cobra.Command{
 		Use:   "add --config FILE --model NAME --layer LAYER FILE.onnx",
 		Short: "Add a variant that was trained or written elsewhere, after checks and a proof",
@@ -28,7 +24,7 @@ from the file of the layer that ` + "`terastal models split --out`" + ` writes. 
 to lie in the folder of the configuration, or of --models-dir.
 
 It is run on the model's calibration or labelled data, proven in all combinations
-with the variants in use, and measured in turn with the original on every accelerator.
+with the variants in use, and measured next to the original on every accelerator.
 It goes into the plan if it makes no NaN or infinity, costs no more accuracy than
 allowed, and is faster than the original on an accelerator. Otherwise one line
 says why not, and no file is changed. A variant added to the layer under the same
@@ -43,13 +39,12 @@ name before is replaced. ` + "`variants design`" + ` keeps what was added.`,
 			return o.run(cmd)
 		},
 	}
-	configFlag(cmd, &o.config)
+	variantFlags(cmd, &o.config)
+	lossFlags(cmd, &o.Limits)
 	f := cmd.Flags()
 	f.StringVar(&o.Model, "model", "", "the model's name in the configuration")
 	f.StringVar(&o.Layer, "layer", "", "the layer's name or its number from 0, as 'terastal models inspect' lists them")
 	f.StringVar(&o.Name, "name", "", "the variant's name (default: the file's, without .onnx)")
-	lossFlags(cmd, &o.MaxLoss, &o.Together)
-	config.AddFlags(f, "load", "out", "budget", "precision", "seed", "cost")
 	return cmd
 }
 
@@ -59,40 +54,20 @@ func (o *addOptions) run(cmd *cobra.Command) error {
 			return usagef("`%s` needs --config, --model and --layer: --%s is missing", cmd.CommandPath(), flag[0])
 		}
 	}
-	if err := lossLimits(o.MaxLoss, o.Together); err != nil {
+	if err := lossLimits(o.Limits); err != nil {
 		return err
 	}
-	f, err := o.open(cmd)
+	w, err := o.openConfig(cmd, o.config)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	added, err := f.Add(cmd.Context(), o.AddOptions)
-	if unknown := (session.UnknownError{}); errors.As(err, &unknown) {
-		return usageError{err}
-	}
+	added, err := w.Variants.Add(cmd.Context(), o.AddOptions)
 	if err != nil {
 		return err
 	}
-	if !added {
-		return o.unchanged(f)
+	if !added.New {
+		return o.said(added.Variants, o.File+" is a variant of layer "+o.Layer+" in use already: nothing to do")
 	}
-	view.Variants(o.text(), f.Planned.Variants, false)
-	if err := printLines(o.text(), "written: "+f.PlanPath()); err != nil {
-		return err
-	}
-	return o.document(f.Planned.Variants)
-}
-
-// unchanged says that the variant is in use as it is.
-func (o *addOptions) unchanged(f *session.Flow) error {
-	p, _, err := plan.Read(f.PlanPath())
-	if err != nil {
-		return err
-	}
-	line := fmt.Sprintf("%s is a variant of layer %s in use already: nothing to do", o.File, o.Layer)
-	if err := printLines(o.text(), line); err != nil {
-		return err
-	}
-	return o.document(p.Variants)
+	view.Variants(o.text(), added.Variants, false)
+	return o.written(added.Variants, added.Plan)
 }

@@ -149,7 +149,8 @@ set -ex
 `, maybeInvalid, exitInvalid)
 	cmd := exec.Command("sh", "-c", tolerant+script)
 	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "PATH="+binaries+string(os.PathListSeparator)+os.Getenv("PATH"), "ONNXRUNTIME_LIB="+w.library, "TERASTAL_CACHE="+filepath.Join(w.dir, ".cache"))
+	cmd.Env = append(os.Environ(), "PATH="+binaries+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"ONNXRUNTIME_LIB="+w.library, "TERASTAL_CACHE="+filepath.Join(w.dir, ".cache"))
 	out, err := cmd.CombinedOutput()
 	w.output = string(out)
 	if err != nil {

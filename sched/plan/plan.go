@@ -47,6 +47,8 @@ type Accelerator struct {
 	Cores         []int             `json:"cores,omitempty"`
 	Device        string            `json:"device,omitempty"`
 	LibrarySHA256 string            `json:"library_sha256,omitempty"`
+	// Cache is "off" where compiled engines are not kept from run to run.
+	Cache string `json:"cache,omitempty"`
 	// Emulated are the latencies of an emulated accelerator's layers, by model,
 	// layer and implementation; what is not listed cannot run.
 	Emulated map[string]map[string]map[string]time.Duration `json:"emulated_ns,omitempty"`

@@ -51,8 +51,8 @@ func pricedEDF() ruleOptions {
 //     busy accelerator is waited for, and kept from those that come after,
 //     unless the request is deferred.
 //
-// Prices are those of Pricing. Time per decision grows with the square of the
-// active requests where many are deferred.
+// Prices are those of Pricing. Time per decision grows with the active requests
+// times those that are let in.
 type pricedRule struct {
 	*priced
 	ruleOptions
@@ -110,7 +110,7 @@ const (
 type claim struct {
 	due   float64 // time to the deadline
 	work  float64
-	ratio float64 // work by weight; negative once deferred
+	ratio float64 // work by weight
 	job   int32
 }
 
@@ -206,12 +206,13 @@ func (p *pricedRule) list(s *sched.State, lost bool) {
 			}
 		}
 	}
-	for i := 1; i < len(p.ready); i++ {
-		x, at := p.ready[i], i
-		for ; at > 0 && x.before(&p.ready[at-1]); at-- {
-			p.ready[at] = p.ready[at-1]
+	ready := p.ready
+	for i := 1; i < len(ready); i++ {
+		x, at := ready[i], i
+		for ; at > 0 && x.before(&ready[at-1]); at-- {
+			ready[at] = ready[at-1]
 		}
-		p.ready[at] = x
+		ready[at] = x
 	}
 }
 
@@ -238,30 +239,29 @@ func (p *pricedRule) admit(s *sched.State) {
 	if all*(1+1e-9) < soonest { // whatever the order they are added up in
 		return
 	}
-	for i := 1; i < len(p.admitted); i++ {
-		c, at := p.admitted[i], i
-		for ; at > 0 && p.admitted[at-1].due > c.due; at-- {
-			p.admitted[at] = p.admitted[at-1]
+	admitted := p.admitted
+	for i := 1; i < len(admitted); i++ {
+		c, at := admitted[i], i
+		for ; at > 0 && admitted[at-1].due > c.due; at-- {
+			admitted[at] = admitted[at-1]
 		}
-		p.admitted[at] = c
+		admitted[at] = c
 	}
-	sum := 0.0
-	for i := range p.admitted {
-		sum += p.admitted[i].work
-		if sum <= p.admitted[i].due {
+	sum, kept := 0.0, admitted[:0] // in place: what is let in so far
+	for _, c := range admitted {
+		kept = append(kept, c)
+		if sum += c.work; sum <= c.due {
 			continue
 		}
-		first := p.admitted[:i+1]
-		at, high := 0, first[0].ratio
-		for n := range first {
-			if r := first[n].ratio; r > high {
-				at, high = n, r
+		most, high := 0, kept[0].ratio
+		for n := range kept {
+			if r := kept[n].ratio; r > high {
+				most, high = n, r
 			}
 		}
-		most := &first[at]
-		most.ratio = -1
-		sum -= most.work
-		p.deferred[most.job] = true
+		sum -= kept[most].work
+		p.deferred[kept[most].job] = true
+		kept = append(kept[:most], kept[most+1:]...)
 	}
 }
 

@@ -75,16 +75,26 @@ func (c *Config) Specs() []runtime.Spec {
 	return out
 }
 
-// Path resolves a file that the configuration names, such as a model's source,
-// to one inside root, or inside the configuration's folder if root is empty. A
-// source that leads out of it, by its name or by a symbolic link, is refused.
-func (c *Config) Path(source, root string) (string, error) {
+// Folder is the absolute path of the folder that files may be read from: root,
+// or the configuration's folder if root is empty.
+func (c *Config) Folder(root string) (string, error) {
 	if root == "" {
 		root = filepath.Dir(c.file)
 	}
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return "", fmt.Errorf("model folder: %w", err)
+	}
+	return root, nil
+}
+
+// Path resolves a file that the configuration names, such as a model's source,
+// to one inside root, or inside the configuration's folder if root is empty. A
+// source that leads out of it, by its name or by a symbolic link, is refused.
+func (c *Config) Path(source, root string) (string, error) {
+	root, err := c.Folder(root)
+	if err != nil {
+		return "", err
 	}
 	outside := fmt.Errorf("%w: %q lies outside %s: move the file there or name its folder with --models-dir",
 		ErrInvalid, source, root)

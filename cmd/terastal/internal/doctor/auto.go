@@ -35,7 +35,8 @@ func Auto(info hostinfo.Info, open []string) []runtime.Spec {
 
 func cpus(cores []int) []runtime.Spec {
 	spec := func(name, optimization string, cores []int) runtime.Spec {
-		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: max(1, len(cores)), Cores: slices.Clone(cores)}
+		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: max(1, len(cores)),
+			Cores: slices.Clone(cores)}
 	}
 	if len(cores) < 2 {
 		return []runtime.Spec{spec("cpu0-all", "all", cores)}

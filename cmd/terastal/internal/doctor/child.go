@@ -23,7 +23,8 @@ const ProbeTimeout = 20 * time.Second
 // broken driver can crash the process or hang it. command is what to run for
 // a library and an accelerator: it exits with 0 when the accelerator opens, else
 // it writes the reason as its last line of standard error.
-func Child(timeout time.Duration, command func(library string, s runtime.Spec) []string) func(context.Context, string, runtime.Spec) error {
+func Child(timeout time.Duration,
+	command func(library string, s runtime.Spec) []string) func(context.Context, string, runtime.Spec) error {
 	return func(ctx context.Context, library string, s runtime.Spec) error {
 		_, err := output(ctx, timeout, command(library, s))
 		return err
@@ -32,7 +33,8 @@ func Child(timeout time.Duration, command func(library string, s runtime.Spec) [
 
 // InspectChild makes an Options.Inspect that loads libraries in a child process.
 // command is what to run: it writes an Inspection to standard output.
-func InspectChild(timeout time.Duration, command func(library, provider, plugin string) []string) func(context.Context, string, string, string) (Inspection, error) {
+func InspectChild(timeout time.Duration,
+	command func(library, provider, plugin string) []string) func(context.Context, string, string, string) (Inspection, error) {
 	return func(ctx context.Context, library, provider, plugin string) (Inspection, error) {
 		out, err := output(ctx, timeout, command(library, provider, plugin))
 		if err != nil {

@@ -111,7 +111,8 @@ func (o Options) providers(ctx context.Context, r *Report) {
 	library := r.ONNXRuntime.Path
 	inspection, err := o.Inspect(ctx, library, "", "")
 	if err != nil {
-		r.fix("ONNX Runtime does not say what it was built with: "+err.Error(), "rm -f "+library+" && scripts/setup-onnxruntime.sh")
+		r.fix("ONNX Runtime does not say what it was built with: "+err.Error(),
+			"rm -f "+library+" && scripts/setup-onnxruntime.sh")
 	}
 	names := ort.Providers()
 	for _, name := range slices.Sorted(maps.Keys(o.Plugins)) {
@@ -163,7 +164,8 @@ func (o Options) plugin(ctx context.Context, library string, p *Provider) {
 	}
 	for i, about := range inspection.Devices {
 		d := Device{Name: about.String(), About: about}
-		d.Opens, d.Reason = o.opens(ctx, library, runtime.Spec{Provider: p.Name, Device: strconv.Itoa(i), Local: runtime.Local{Library: p.Plugin}})
+		d.Opens, d.Reason = o.opens(ctx, library, runtime.Spec{Provider: p.Name, Device: strconv.Itoa(i),
+			Local: runtime.Local{Library: p.Plugin}})
 		p.Opens = p.Opens || d.Opens
 		p.Devices = append(p.Devices, d)
 	}
@@ -205,11 +207,13 @@ func (r *Report) advise(open []string) {
 	if h.OS == "linux" && !slices.Contains(open, "webgpu") {
 		switch {
 		case len(h.GPUs) == 0 && (h.Vulkan.Loader == "" || len(h.Vulkan.ICDs) == 0):
-			r.fix("there is no GPU for WebGPU; a software Vulkan device lets it run, slowly, for tests", `eval "$(scripts/setup-software-vulkan.sh)"`)
+			r.fix("there is no GPU for WebGPU; a software Vulkan device lets it run, slowly, for tests",
+				`eval "$(scripts/setup-software-vulkan.sh)"`)
 		case h.Vulkan.Loader == "":
 			r.fix("the Vulkan loader is missing, which WebGPU needs", "sudo apt-get install libvulkan1")
 		case len(h.Vulkan.ICDs) == 0:
-			r.fix("no Vulkan driver is installed, which WebGPU needs", "sudo apt-get install mesa-vulkan-drivers (AMD, Intel), or the NVIDIA driver")
+			r.fix("no Vulkan driver is installed, which WebGPU needs",
+				"sudo apt-get install mesa-vulkan-drivers (AMD, Intel), or the NVIDIA driver")
 		}
 	}
 	if h.OS == "linux" {
@@ -217,17 +221,21 @@ func (r *Report) advise(open []string) {
 	}
 	for _, g := range h.GPUs {
 		if len(g.Throttle) > 0 {
-			r.fix(fmt.Sprintf("the clocks of %s are kept down: %s", strings.TrimSpace(g.Vendor+" "+g.Model), strings.Join(g.Throttle, ", ")), "nvidia-smi -q -d PERFORMANCE (and cool it, or lock its clocks)")
+			r.fix(fmt.Sprintf("the clocks of %s are kept down: %s", strings.TrimSpace(g.Vendor+" "+g.Model),
+				strings.Join(g.Throttle, ", ")), "nvidia-smi -q -d PERFORMANCE (and cool it, or lock its clocks)")
 		}
 	}
 	if h.Governor != "" && h.Governor != "performance" {
-		r.fix("the frequency governor is "+h.Governor+", which makes measured times vary", "sudo cpupower frequency-set -g performance")
+		r.fix("the frequency governor is "+h.Governor+", which makes measured times vary",
+			"sudo cpupower frequency-set -g performance")
 	}
 	if n := len(h.AllowedCores); n > 0 && h.Load1m > float64(n)/2 {
-		r.fix(fmt.Sprintf("the load average is %.1f on %d cores: measured times will be too long", h.Load1m, n), "top (and stop what else runs)")
+		r.fix(fmt.Sprintf("the load average is %.1f on %d cores: measured times will be too long", h.Load1m, n),
+			"top (and stop what else runs)")
 	}
 	if h.CPUQuota > 0 && h.CPUQuota < float64(len(h.AllowedCores)) {
-		r.fix(fmt.Sprintf("the container may use %.1f of its %d cores: it is paused when it uses more", h.CPUQuota, len(h.AllowedCores)), "start it with a cpuset in place of a CPU quota")
+		r.fix(fmt.Sprintf("the container may use %.1f of its %d cores: it is paused when it uses more", h.CPUQuota,
+			len(h.AllowedCores)), "start it with a cpuset in place of a CPU quota")
 	}
 }
 
@@ -240,7 +248,8 @@ func (r *Report) adviseNVIDIA(open []string) {
 	if !nvidia || slices.Contains(open, "cuda") && slices.Contains(open, "tensorrt") {
 		return
 	}
-	const packages = "sudo apt-get install cuda-toolkit-13-0 cudnn9-cuda-13 (from NVIDIA's repository), or: pip install 'onnxruntime-gpu[cuda,cudnn]==" + ort.Version + "' and put its nvidia/*/lib folders into LD_LIBRARY_PATH"
+	const packages = "sudo apt-get install cuda-toolkit-13-0 cudnn9-cuda-13 (from NVIDIA's repository), or: pip install " +
+		"'onnxruntime-gpu[cuda,cudnn]==" + ort.Version + "' and put its nvidia/*/lib folders into LD_LIBRARY_PATH"
 	if !slices.Contains(open, "cuda") {
 		missing := h.CUDA.Missing(hostinfo.CUDALibraries())
 		major, _, _ := strings.Cut(h.CUDA.Driver, ".")
@@ -249,7 +258,9 @@ func (r *Report) adviseNVIDIA(open []string) {
 		case h.CUDA.Driver == "" && len(h.CUDA.Missing([]string{"libcuda.so.1"})) > 0:
 			r.fix("an NVIDIA GPU has no NVIDIA driver", "sudo apt-get install nvidia-driver")
 		case h.CUDA.Driver != "" && err == nil && version < hostinfo.MinCUDADriver:
-			r.fix(fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the CUDA provider is built for: it needs %d", h.CUDA.Driver, hostinfo.MinCUDADriver), fmt.Sprintf("sudo apt-get install nvidia-driver-%d", hostinfo.MinCUDADriver))
+			r.fix(fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the CUDA provider is built for: it needs %d",
+				h.CUDA.Driver, hostinfo.MinCUDADriver), fmt.Sprintf("sudo apt-get install nvidia-driver-%d",
+				hostinfo.MinCUDADriver))
 		case !r.cudaBuild():
 			r.fix("this build of ONNX Runtime lacks the CUDA provider's library", "scripts/setup-onnxruntime.sh --with cuda")
 		case len(missing) > 0:
@@ -260,7 +271,8 @@ func (r *Report) adviseNVIDIA(open []string) {
 		return
 	}
 	if missing := h.CUDA.Missing(hostinfo.TensorRTLibraries()); len(missing) > 0 {
-		r.fix("the TensorRT provider needs "+strings.Join(missing, ", "), "sudo apt-get install tensorrt (from NVIDIA's repository), or: pip install tensorrt-cu13 and put its folder into LD_LIBRARY_PATH")
+		r.fix("the TensorRT provider needs "+strings.Join(missing, ", "), "sudo apt-get install tensorrt (from NVIDIA's "+
+			"repository), or: pip install tensorrt-cu13 and put its folder into LD_LIBRARY_PATH")
 	}
 }
 

@@ -101,10 +101,12 @@ var cpuSpec = runtime.Spec{Name: "cpu", Provider: "cpu"}
 
 func TestChild(t *testing.T) {
 	for what, says := range map[string]string{
-		"killed": "it crashed: signal: killed", "segfault": "it crashed: ", "chatter": "no adapter", "silent": "it crashed: exit status 1", "fine": "",
+		"killed": "it crashed: signal: killed", "segfault": "it crashed: ", "chatter": "no adapter",
+		"silent": "it crashed: exit status 1", "fine": "",
 	} {
 		err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", cpuSpec)
-		if says == "" && err != nil || says != "" && (err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n")) {
+		if says == "" && err != nil || says != "" && (err == nil || !strings.HasPrefix(err.Error(), says) ||
+			strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%s: got %v, want %q", what, err, says)
 		}
 	}
@@ -118,7 +120,8 @@ func TestChild(t *testing.T) {
 		t.Errorf("cancelled: got %v", err)
 	}
 	gone := func(string, runtime.Spec) []string { return []string{"/no/such/program"} }
-	if err := Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec); err == nil || !strings.Contains(err.Error(), "could not be probed") {
+	if err := Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec); err == nil ||
+		!strings.Contains(err.Error(), "could not be probed") {
 		t.Errorf("missing program: got %v", err)
 	}
 }
@@ -126,7 +129,8 @@ func TestChild(t *testing.T) {
 // TestCheck probes the real ONNX Runtime, in children.
 func TestCheck(t *testing.T) {
 	orttest.Start(t)
-	host := hostinfo.Info{OS: "linux", Arch: "amd64", LogicalCores: 4, AllowedCores: []int{0, 1, 2, 3}, MemoryBytes: 8 << 30}
+	host := hostinfo.Info{OS: "linux", Arch: "amd64", LogicalCores: 4, AllowedCores: []int{0, 1, 2, 3},
+		MemoryBytes: 8 << 30}
 	r := Check(context.Background(), options(t, host))
 	if !r.OK || r.ONNXRuntime.Version != ort.Version || r.ONNXRuntime.Error != "" {
 		t.Fatalf("got %+v", r)
@@ -167,10 +171,11 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckWithoutLibrary(t *testing.T) {
-	r := Check(context.Background(), Options{Library: "/no/such/library.so", Probe: func(context.Context, string, runtime.Spec) error {
-		t.Error("probed without a library")
-		return nil
-	}})
+	r := Check(context.Background(), Options{Library: "/no/such/library.so",
+		Probe: func(context.Context, string, runtime.Spec) error {
+			t.Error("probed without a library")
+			return nil
+		}})
 	if r.OK || !strings.Contains(r.ONNXRuntime.Error, "/no/such/library.so") || len(r.Accelerators) != 0 {
 		t.Errorf("got %+v", r)
 	}
@@ -199,16 +204,23 @@ func TestAdvise(t *testing.T) {
 		want []string // a part of each command
 	}{
 		{"nothing missing", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu", "cuda", "tensorrt"}, nil},
-		{"no loader", hostinfo.Info{OS: "linux", GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"}, []string{"libvulkan1"}},
+		{"no loader", hostinfo.Info{OS: "linux", GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"},
+			[]string{"libvulkan1"}},
 		{"nothing", hostinfo.Info{OS: "linux"}, []string{"cpu"}, []string{"setup-software-vulkan.sh"}},
-		{"no driver", hostinfo.Info{OS: "linux", Vulkan: loader, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"}, []string{"mesa-vulkan-drivers"}},
+		{"no driver", hostinfo.Info{OS: "linux", Vulkan: loader, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, []string{"cpu"},
+			[]string{"mesa-vulkan-drivers"}},
 		{"no GPU", hostinfo.Info{OS: "linux", Vulkan: loader}, []string{"cpu"}, []string{"setup-software-vulkan.sh"}},
 		{"no NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia}, []string{"cpu", "webgpu"}, []string{"nvidia-driver"}},
-		{"old NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "550.1"}}, []string{"cpu", "webgpu"}, []string{"nvidia-driver-580"}},
-		{"no CUDA provider", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}}, []string{"cpu", "webgpu"}, []string{"--with cuda"}},
-		{"no TensorRT", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}}, []string{"cpu", "webgpu", "cuda"}, []string{"tensorrt"}},
-		{"hot", hostinfo.Info{OS: "darwin", GPUs: []hostinfo.GPU{{Vendor: "NVIDIA", Throttle: []string{"temperature (hardware)"}}}}, []string{"cpu"}, []string{"nvidia-smi"}},
-		{"noisy", hostinfo.Info{OS: "darwin", Governor: "powersave", Load1m: 2, AllowedCores: []int{0, 1}, CPUQuota: 1.5}, []string{"cpu"}, []string{"cpupower", "top", "cpuset"}},
+		{"old NVIDIA driver", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "550.1"}},
+			[]string{"cpu", "webgpu"}, []string{"nvidia-driver-580"}},
+		{"no CUDA provider", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}},
+			[]string{"cpu", "webgpu"}, []string{"--with cuda"}},
+		{"no TensorRT", hostinfo.Info{OS: "linux", GPUs: nvidia, CUDA: hostinfo.CUDA{Driver: "580.82"}},
+			[]string{"cpu", "webgpu", "cuda"}, []string{"tensorrt"}},
+		{"hot", hostinfo.Info{OS: "darwin", GPUs: []hostinfo.GPU{{Vendor: "NVIDIA",
+			Throttle: []string{"temperature (hardware)"}}}}, []string{"cpu"}, []string{"nvidia-smi"}},
+		{"noisy", hostinfo.Info{OS: "darwin", Governor: "powersave", Load1m: 2, AllowedCores: []int{0, 1}, CPUQuota: 1.5},
+			[]string{"cpu"}, []string{"cpupower", "top", "cpuset"}},
 		{"CPU broken", hostinfo.Info{OS: "darwin"}, nil, []string{"scripts/setup-onnxruntime.sh"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -238,7 +250,8 @@ func TestAdviseLibraries(t *testing.T) {
 	}
 	r := Report{Host: host, ONNXRuntime: Runtime{Path: filepath.Join(dir, "libonnxruntime.so")}}
 	r.adviseNVIDIA([]string{"cpu"})
-	if len(r.Fixes) != 1 || r.Fixes[0].Problem != "the CUDA provider needs libcudnn.so.9" || !strings.Contains(r.Fixes[0].Command, "cudnn9-cuda-13") {
+	if len(r.Fixes) != 1 || r.Fixes[0].Problem != "the CUDA provider needs libcudnn.so.9" ||
+		!strings.Contains(r.Fixes[0].Command, "cudnn9-cuda-13") {
 		t.Errorf("%+v", r.Fixes)
 	}
 	r.Host.CUDA.Libraries = append(r.Host.CUDA.Libraries, "/usr/lib/libcudnn.so.9")
@@ -282,8 +295,10 @@ func TestPlugins(t *testing.T) {
 		byName[p.Name] = p
 	}
 	want := map[string]Provider{
-		"cpu":    {Name: "cpu", Opens: true, Built: true},
-		"fine":   {Name: "fine", Opens: true, Plugin: "/fine.so", Devices: []Device{{Name: "gpu", Reason: "no driver", About: ort.Device{Type: "gpu"}}, {Name: "npu", Opens: true, About: ort.Device{Type: "npu"}}}},
+		"cpu": {Name: "cpu", Opens: true, Built: true},
+		"fine": {Name: "fine", Opens: true, Plugin: "/fine.so",
+			Devices: []Device{{Name: "gpu", Reason: "no driver", About: ort.Device{Type: "gpu"}},
+				{Name: "npu", Opens: true, About: ort.Device{Type: "npu"}}}},
 		"empty":  {Name: "empty", Plugin: "/empty.so", Reason: "the plugin finds no device on this machine that it supports"},
 		"broken": {Name: "broken", Plugin: "/broken.so", Reason: "it crashed: signal: killed"},
 	}
@@ -316,7 +331,8 @@ func TestAuto(t *testing.T) {
 		{[]int{0, 1}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
 		{[]int{0, 1, 2}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
 		{[]int{0, 1, 2, 3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{4, 5, 6, 7, 9}, []string{"webgpu", "cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 4, 5), cpu("cpu1-basic", "basic", 6, 7), gpu("webgpu")}},
+		{[]int{4, 5, 6, 7, 9}, []string{"webgpu", "cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 4, 5),
+			cpu("cpu1-basic", "basic", 6, 7), gpu("webgpu")}},
 		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("cuda")}},
 		{nil, []string{"cpu"}, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
 		{[]int{0, 1}, nil, []runtime.Spec{}},
@@ -328,14 +344,16 @@ func TestAuto(t *testing.T) {
 	}
 	// What Auto proposes has to be what a session accepts.
 	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}) {
-		if err := (ort.Config{Provider: a.Provider, Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores}).Validate(); err != nil {
+		if err := (ort.Config{Provider: a.Provider, Optimization: a.Optimization, Threads: a.Threads,
+			Cores: a.Cores}).Validate(); err != nil {
 			t.Errorf("%+v: %v", a, err)
 		}
 	}
 }
 
 func TestJoinCores(t *testing.T) {
-	for want, cores := range map[string][]int{"any": nil, "3": {3}, "0-1": {0, 1}, "0-3,8,10-11": {0, 1, 2, 3, 8, 10, 11}} {
+	for want, cores := range map[string][]int{"any": nil, "3": {3}, "0-1": {0, 1},
+		"0-3,8,10-11": {0, 1, 2, 3, 8, 10, 11}} {
 		if got := joinCores(cores); got != want {
 			t.Errorf("joinCores(%v) = %q, want %q", cores, got, want)
 		}

@@ -55,7 +55,8 @@ func (v *View) Clear() {
 func (v *View) render(policy string, s runtime.Stats, total time.Duration) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %.1f of %.1f s\n", policy, s.At.Seconds(), total.Seconds())
-	t := table.New("model", ">released", ">missed", ">dropped", ">failed", ">miss rate", ">queue", ">variants", ">p50", ">p99")
+	t := table.New("model", ">released", ">missed", ">dropped", ">failed", ">miss rate", ">queue", ">variants", ">p50",
+		">p99")
 	for i := range s.Models {
 		m := &s.Models[i]
 		t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),

@@ -81,8 +81,10 @@ func TestExporter(t *testing.T) {
 		t.Fatal(r.Status, err)
 	}
 	for _, want := range []string{
-		`terastal_requests_released_total{policy="edf",model="a\"b"} 10`, `terastal_requests_ended_total{policy="edf",model="a\"b",outcome="dropped"} 2`,
-		`terastal_accelerator_busy_seconds_total{policy="edf",accelerator="x"} 0.5`, `terastal_accelerator_up{policy="edf",accelerator="y"} 0`,
+		`terastal_requests_released_total{policy="edf",model="a\"b"} 10`,
+		`terastal_requests_ended_total{policy="edf",model="a\"b",outcome="dropped"} 2`,
+		`terastal_accelerator_busy_seconds_total{policy="edf",accelerator="x"} 0.5`,
+		`terastal_accelerator_up{policy="edf",accelerator="y"} 0`,
 		`terastal_latency_seconds_count{policy="edf",model="a\"b"} 7`, "# TYPE terastal_latency_seconds summary",
 	} {
 		if !strings.Contains(string(body), want+"\n") {
@@ -107,7 +109,8 @@ func TestLogger(t *testing.T) {
 		l.Update("edf", stats(at))
 	}
 	out := b.String()
-	if strings.Count(out, `"run begins"`) != 1 || strings.Count(out, `"in_service":false`) != 1 || strings.Count(out, `"msg":"model"`) != 1 {
+	if strings.Count(out, `"run begins"`) != 1 || strings.Count(out, `"in_service":false`) != 1 ||
+		strings.Count(out, `"msg":"model"`) != 1 {
 		t.Error(out)
 	}
 	// The same policy again, as comparisons have it.

@@ -45,7 +45,8 @@ func (l *Logger) Update(policy string, s runtime.Stats) {
 	l.last = s.At
 	for i := range s.Models {
 		m := &s.Models[i]
-		l.log.Info("model", "policy", policy, "name", m.Name, "at_s", s.At.Seconds(), "released", m.Released, "met", m.Met, "late", m.Late,
+		l.log.Info("model", "policy", policy, "name", m.Name, "at_s", s.At.Seconds(), "released", m.Released, "met", m.Met,
+			"late", m.Late,
 			"dropped", m.Dropped, "failed", m.Failed, "active", m.Active, "variants", m.Variants,
 			"p50_ms", m.Latency.Quantile(.5).Seconds()*1e3, "p99_ms", m.Latency.Quantile(.99).Seconds()*1e3)
 	}

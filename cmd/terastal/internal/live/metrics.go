@@ -34,7 +34,7 @@ func Export(addr string) (*Exporter, error) {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
 	e := &Exporter{addr: l.Addr().String(), done: make(chan struct{})}
 	mux := http.NewServeMux()
@@ -115,18 +115,21 @@ func (e *Exporter) write(out io.Writer) {
 		for _, q := range []float64{.5, .9, .99} {
 			fmt.Fprintf(w, "terastal_latency_seconds{%s,quantile=\"%g\"} %g\n", model(m), q, m.Latency.Quantile(q).Seconds())
 		}
-		fmt.Fprintf(w, "terastal_latency_seconds_sum{%s} %g\nterastal_latency_seconds_count{%s} %d\n", model(m), m.Latency.Sum().Seconds(), model(m), m.Latency.N())
+		fmt.Fprintf(w, "terastal_latency_seconds_sum{%s} %g\nterastal_latency_seconds_count{%s} %d\n", model(m),
+			m.Latency.Sum().Seconds(), model(m), m.Latency.N())
 	}
 	accelerator := func(a *runtime.AcceleratorStats) string {
 		return "policy=" + quote(policy) + ",accelerator=" + quote(a.Name)
 	}
 	head("terastal_accelerator_busy_seconds_total", "counter", "Time that layers ran.")
 	for i := range s.Accelerators {
-		fmt.Fprintf(w, "terastal_accelerator_busy_seconds_total{%s} %g\n", accelerator(&s.Accelerators[i]), s.Accelerators[i].Busy.Seconds())
+		fmt.Fprintf(w, "terastal_accelerator_busy_seconds_total{%s} %g\n", accelerator(&s.Accelerators[i]),
+			s.Accelerators[i].Busy.Seconds())
 	}
 	head("terastal_accelerator_layers_total", "counter", "Layers run.")
 	for i := range s.Accelerators {
-		fmt.Fprintf(w, "terastal_accelerator_layers_total{%s} %d\n", accelerator(&s.Accelerators[i]), s.Accelerators[i].Layers)
+		fmt.Fprintf(w, "terastal_accelerator_layers_total{%s} %d\n", accelerator(&s.Accelerators[i]),
+			s.Accelerators[i].Layers)
 	}
 	head("terastal_accelerator_up", "gauge", "1 in service, 0 out of service.")
 	for i := range s.Accelerators {

@@ -31,10 +31,12 @@ func (r *Result) Bought() string {
 		return ""
 	}
 	missed, missedWithout := r.missRate(with), r.missRate(without)
-	text := fmt.Sprintf("What layer variants bought: the mean miss rate of %s is %.1f %% with them and %.1f %% without (%s); "+
-		"variants ran %.1f %% of its layers", withVariants, 100*missed, 100*missedWithout, fewer(missed, missedWithout), 100*with.VariantShare())
+	text := fmt.Sprintf("What layer variants bought: the mean miss rate of %s is %.1f %% with them and %.1f %% without "+
+		"(%s); variants ran %.1f %% of its layers", withVariants, 100*missed, 100*missedWithout, fewer(missed, missedWithout),
+		100*with.VariantShare())
 	if kept := with.AccuracyKept(); kept != nil {
-		text += fmt.Sprintf(", and finished requests kept %.2f %% of the accuracy (%s, measured here on %d inputs of each model)",
+		text += fmt.Sprintf(", and finished requests kept %.2f %% of the accuracy (%s, "+
+			"measured here on %d inputs of each model)",
 			100**kept, metric, requests)
 	}
 	if r.Comparison == nil || r.Comparison.Repeats < 2 {

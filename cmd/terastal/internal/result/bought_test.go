@@ -19,8 +19,10 @@ func TestBought(t *testing.T) {
 	}
 	with := of(withVariants, 0.15)
 	with.Models[0].VariantsUsed = 100
-	r := &Result{Models: []ModelInfo{{Variants: 2, AccuracyMetric: "top-1", AccuracyRequests: 500}, {}}, Policies: []PolicyResult{of(withoutVariants, 0.20), with}}
-	for _, want := range []string{"15.0 % with them and 20.0 % without", "(25 % fewer misses)", "ran 5.0 % of its layers", "kept 99.50 % of the accuracy (top-1, measured here on 500 inputs"} {
+	r := &Result{Models: []ModelInfo{{Variants: 2, AccuracyMetric: "top-1", AccuracyRequests: 500}, {}},
+		Policies: []PolicyResult{of(withoutVariants, 0.20), with}}
+	for _, want := range []string{"15.0 % with them and 20.0 % without", "(25 % fewer misses)", "ran 5.0 % of its layers",
+		"kept 99.50 % of the accuracy (top-1, measured here on 500 inputs"} {
 		if got := r.Bought(); !strings.Contains(got, want) {
 			t.Errorf("%q does not say %q", got, want)
 		}

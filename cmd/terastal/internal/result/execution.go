@@ -52,7 +52,8 @@ func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 	for _, a := range r.Stats.Accelerators {
 		busy[a.Name] = a.Busy
 	}
-	e := &Execution{Machine: machine, ElapsedNS: int64(r.Stats.At), Preempted: map[string]float64{}, LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
+	e := &Execution{Machine: machine, ElapsedNS: int64(r.Stats.At), Preempted: map[string]float64{},
+		LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
 		GCPausesUS: r.GC.Pauses.Seconds() * 1e6, GCLongestUS: r.GC.Longest.Seconds() * 1e6, AllocatedKiB: r.GC.Bytes >> 10}
 	var gaps, handoffs runtime.Histogram
 	for i := range r.Workers {
@@ -65,14 +66,18 @@ func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 			share := float64(w.Waited) / float64(all)
 			e.Preempted[w.Accelerator] = share
 			if share > notePreempted {
-				e.Notes = append(e.Notes, fmt.Sprintf("other threads and processes took %.0f %% of the processor time of accelerator %q, which its layers took longer for: stop what else runs, or give it real-time priority (--realtime)", 100*share, w.Accelerator))
+				e.Notes = append(e.Notes, fmt.Sprintf("other threads and processes took %.0f %% of the processor time of "+
+					"accelerator %q, which its layers took longer for: stop what else runs, or give it real-time priority "+
+					"(--realtime)", 100*share, w.Accelerator))
 			}
 		}
 	}
 	if n := r.Searches.N(); n > 0 {
-		e.Searches, e.SearchP50US, e.SearchP99US = n, r.Searches.Quantile(.5).Seconds()*1e6, r.Searches.Quantile(.99).Seconds()*1e6
+		e.Searches, e.SearchP50US, e.SearchP99US = n, r.Searches.Quantile(.5).Seconds()*1e6,
+			r.Searches.Quantile(.99).Seconds()*1e6
 	}
 	e.GapP50NS, e.GapP99NS = int64(gaps.Quantile(.5)), int64(gaps.Quantile(.99))
-	e.Handoffs, e.HandoffP50US, e.HandoffP99US = handoffs.N(), handoffs.Quantile(.5).Seconds()*1e6, handoffs.Quantile(.99).Seconds()*1e6
+	e.Handoffs, e.HandoffP50US, e.HandoffP99US = handoffs.N(), handoffs.Quantile(.5).Seconds()*1e6,
+		handoffs.Quantile(.99).Seconds()*1e6
 	return e
 }

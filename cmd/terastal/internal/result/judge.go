@@ -1,6 +1,7 @@
 package result
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,24 +88,30 @@ func (r *Result) MachineOnly() bool {
 
 // Judge marks the result invalid where a policy's run cannot support it.
 func (r *Result) Judge(p *PolicyResult) {
-	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int { return int(a.DeadlineMS*1e6 - b.DeadlineMS*1e6) }).DeadlineMS
+	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int {
+		return cmp.Compare(a.DeadlineMS, b.DeadlineMS)
+	}).DeadlineMS
 	for _, m := range p.Models {
 		if least := comparison.MinMissJobs(); m.Released < least {
 			r.Doubt(Doubt{About: "few " + m.Model, Worst: float64(-m.Released), Machine: true,
-				Text: fmt.Sprintf("%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released, m.Model, least)})
+				Text: fmt.Sprintf("%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released,
+					m.Model, least)})
 		}
 	}
 	// Without a scheduler, noticing releases late is what is being measured.
 	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && p.Policy != runtime.Unscheduled {
 		r.Doubt(Doubt{About: "lag", Worst: lag, Machine: true,
-			Text: fmt.Sprintf("%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag, shortest)})
+			Text: fmt.Sprintf("%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest "+
+				"deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag,
+				shortest)})
 	}
 	if !p.Balanced() {
 		r.Doubt(Doubt{About: "balance", Text: fmt.Sprintf("%s: the totals do not balance", p.Policy)})
 	}
 	if step := time.Duration(r.ClockStepNS); step.Seconds()*1e3 > maxClockShare*shortest {
 		r.Doubt(Doubt{About: "clock", Machine: true,
-			Text: fmt.Sprintf("the clock advances in steps of %v, the shortest deadline is %.1f ms: use a finer clock source of the system", step, shortest)})
+			Text: fmt.Sprintf("the clock advances in steps of %v, the shortest deadline is %.1f ms: use a finer clock source "+
+				"of the system", step, shortest)})
 	}
 	r.judgeOutputs(p)
 	r.judgeMachine(p)
@@ -117,11 +124,13 @@ func (r *Result) judgeOutputs(p *PolicyResult) {
 	}
 	if v.Wrong > 0 {
 		r.Doubt(Doubt{About: "wrong", Worst: float64(v.Wrong),
-			Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)})
+			Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from the whole model's by more than %.0e of their size",
+				p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)})
 	}
 	if v.Verified+v.Wrong == 0 {
 		r.Doubt(Doubt{About: "unverified", Machine: true,
-			Text: fmt.Sprintf("%s finished none of the sampled requests, so that no output was verified: lower --load", p.Policy)})
+			Text: fmt.Sprintf("%s finished none of the sampled requests, so that no output was verified: lower --load",
+				p.Policy)})
 	}
 }
 
@@ -139,19 +148,24 @@ func (r *Result) judgeMachine(p *PolicyResult) {
 	}
 	if share > maxPreempted {
 		r.Doubt(Doubt{About: "preempted", Worst: share, Machine: true,
-			Text: fmt.Sprintf("%s: other threads and processes took %.0f %% of the processor time of accelerator %q, at most %.0f %% may be: stop what else runs, use fewer accelerators than cores, or give them real-time priority (--realtime)", p.Policy, 100*share, worst, 100*maxPreempted)})
+			Text: fmt.Sprintf("%s: other threads and processes took %.0f %% of the processor time of accelerator %q, at most "+
+				"%.0f %% may be: stop what else runs, use fewer accelerators than cores, or give them real-time priority "+
+				"(--realtime)", p.Policy, 100*share, worst, 100*maxPreempted)})
 	}
 	if m := &e.Machine; m.Throttles > 0 {
 		r.Doubt(Doubt{About: "hot", Worst: float64(m.Throttles), Machine: true,
-			Text: fmt.Sprintf("%s: the processor was slowed down %d times because it was too hot: let it cool, or lower the load", p.Policy, m.Throttles)})
+			Text: fmt.Sprintf("%s: the processor was slowed down %d times because it was too hot: let it cool, or lower the "+
+				"load", p.Policy, m.Throttles)})
 	}
 	if share := ratio(e.Machine.Throttled, time.Duration(e.ElapsedNS)); share > maxThrottled {
 		r.Doubt(Doubt{About: "quota", Worst: share, Machine: true,
-			Text: fmt.Sprintf("%s: the control group of this process used up its quota and stood still for %v: raise the CPU limit of the container, or use fewer accelerators", p.Policy, e.Machine.Throttled.Round(time.Millisecond))})
+			Text: fmt.Sprintf("%s: the control group of this process used up its quota and stood still for %v: raise the CPU "+
+				"limit of the container, or use fewer accelerators", p.Policy, e.Machine.Throttled.Round(time.Millisecond))})
 	}
 	if share := ratio(e.Machine.Steal, e.Machine.Busy+e.Machine.Steal); share > maxStolen {
 		r.Doubt(Doubt{About: "steal", Worst: share, Machine: true,
-			Text: fmt.Sprintf("%s: the hypervisor gave %.0f %% of the processor time to other virtual machines, at most %.0f %% may be: run where cores are your own", p.Policy, 100*share, 100*maxStolen)})
+			Text: fmt.Sprintf("%s: the hypervisor gave %.0f %% of the processor time to other virtual machines, at most %.0f "+
+				"%% may be: run where cores are your own", p.Policy, 100*share, 100*maxStolen)})
 	}
 }
 
@@ -169,7 +183,9 @@ func (r *Result) JudgeAA() {
 		return
 	}
 	r.Doubt(Doubt{About: "a/a", Machine: true,
-		Text: fmt.Sprintf("%s differs from itself: its mean miss rate by %+.2f points between two runs of each repeat (p=%.3f): the machine changes while it runs; stop what else runs and compare again", aa.Policy, 100**aa.Miss.Difference, *aa.Miss.P)})
+		Text: fmt.Sprintf("%s differs from itself: its mean miss rate by %+.2f points between two runs of each repeat "+
+			"(p=%.3f): the machine changes while it runs; stop what else runs and compare again", aa.Policy,
+			100**aa.Miss.Difference, *aa.Miss.P)})
 }
 
 // ClockStep is the smallest step that the clock was seen to make: its
@@ -190,6 +206,7 @@ func ClockStep() time.Duration {
 // JudgeLost doubts a run that went on without an accelerator.
 func (r *Result) JudgeLost(p *PolicyResult) {
 	if p.Execution != nil && len(p.Lost) > 0 {
-		r.Doubt(Doubt{About: "lost " + p.Policy, Text: fmt.Sprintf("%s lost accelerators: %s", p.Policy, strings.Join(p.Lost, ", "))})
+		r.Doubt(Doubt{About: "lost " + p.Policy, Text: fmt.Sprintf("%s lost accelerators: %s", p.Policy,
+			strings.Join(p.Lost, ", "))})
 	}
 }

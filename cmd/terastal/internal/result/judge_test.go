@@ -14,11 +14,14 @@ import (
 func calmRun(policy string) *PolicyResult {
 	totals := eventlog.Totals{Released: 1000, Met: 990, Late: 10}
 	return &PolicyResult{
-		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500, MeanMissRate: 0.01,
-			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9}, {Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
+		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500,
+			MeanMissRate: 0.01,
+			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9},
+				{Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
 		Verification: &runtime.Verification{Verified: 8},
-		Execution: &Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02}, ElapsedNS: int64(10 * time.Second),
-			Machine: hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
+		Execution: &Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02},
+			ElapsedNS: int64(10 * time.Second),
+			Machine:   hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
 	}
 }
 
@@ -30,23 +33,33 @@ func TestJudge(t *testing.T) {
 		reason  string // empty: valid
 		machine bool
 	}{
-		"calm":               {func(*Result, *PolicyResult) {}, "", true},
-		"simulated":          {func(_ *Result, p *PolicyResult) { p.Execution, p.Verification = nil, nil }, "", true},
-		"enough requests":    {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 29 }, "", true},
-		"few requests":       {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 28 }, "28 requests of b.*at least 29: raise --duration", true},
-		"late releases":      {func(_ *Result, p *PolicyResult) { p.IdleLagP99US = 2501 }, "2.5 ms late.*leave a core free", true},
-		"unscheduled":        {func(_ *Result, p *PolicyResult) { p.Policy, p.IdleLagP99US = runtime.Unscheduled, 2501 }, "", true},
-		"preempted":          {func(_ *Result, p *PolicyResult) { p.Preempted["second"] = 0.105 }, `10 % of the processor time of accelerator "second".*stop what else runs`, true},
-		"hot":                {func(_ *Result, p *PolicyResult) { p.Machine.Throttles = 1 }, "too hot: let it cool", true},
-		"quota":              {func(_ *Result, p *PolicyResult) { p.Machine.Throttled = 101 * time.Millisecond }, "stood still for 101ms: raise the CPU limit", true},
-		"steal":              {func(_ *Result, p *PolicyResult) { p.Machine.Steal = 2 * time.Second }, "hypervisor gave 18 %.*run where cores are your own", true},
-		"fine clock":         {func(r *Result, _ *PolicyResult) { r.ClockStepNS = 100_000 }, "", true},
-		"coarse clock":       {func(r *Result, _ *PolicyResult) { r.ClockStepNS = 15_600_000 }, "steps of 15.6ms.*finer clock source", true},
-		"wrong outputs":      {func(_ *Result, p *PolicyResult) { p.Wrong = 1 }, "1 of 9 sampled outputs differ", false},
-		"unverified":         {func(_ *Result, p *PolicyResult) { p.Verified = 0 }, "no output was verified: lower --load", true},
-		"unbalanced":         {func(_ *Result, p *PolicyResult) { p.Metrics.Met-- }, "totals do not balance", false},
-		"lost":               {func(_ *Result, p *PolicyResult) { p.Lost = []string{"first"} }, "lost accelerators: first", false},
-		"hot, wrong outputs": {func(_ *Result, p *PolicyResult) { p.Machine.Throttles, p.Wrong = 1, 1 }, "sampled outputs differ", false},
+		"calm":            {func(*Result, *PolicyResult) {}, "", true},
+		"simulated":       {func(_ *Result, p *PolicyResult) { p.Execution, p.Verification = nil, nil }, "", true},
+		"enough requests": {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 29 }, "", true},
+		"few requests": {func(_ *Result, p *PolicyResult) { p.Models[1].Released = 28 },
+			"28 requests of b.*at least 29: raise --duration", true},
+		"late releases": {func(_ *Result, p *PolicyResult) { p.IdleLagP99US = 2501 }, "2.5 ms late.*leave a core free",
+			true},
+		"unscheduled": {func(_ *Result, p *PolicyResult) { p.Policy, p.IdleLagP99US = runtime.Unscheduled, 2501 }, "",
+			true},
+		"preempted": {func(_ *Result, p *PolicyResult) { p.Preempted["second"] = 0.105 },
+			`10 % of the processor time of accelerator "second".*stop what else runs`, true},
+		"hot": {func(_ *Result, p *PolicyResult) { p.Machine.Throttles = 1 }, "too hot: let it cool", true},
+		"quota": {func(_ *Result, p *PolicyResult) { p.Machine.Throttled = 101 * time.Millisecond },
+			"stood still for 101ms: raise the CPU limit", true},
+		"steal": {func(_ *Result, p *PolicyResult) { p.Machine.Steal = 2 * time.Second },
+			"hypervisor gave 18 %.*run where cores are your own", true},
+		"fine clock": {func(r *Result, _ *PolicyResult) { r.ClockStepNS = 100_000 }, "", true},
+		"coarse clock": {func(r *Result, _ *PolicyResult) { r.ClockStepNS = 15_600_000 },
+			"steps of 15.6ms.*finer clock source", true},
+		"wrong outputs": {func(_ *Result, p *PolicyResult) { p.Wrong = 1 }, "1 of 9 sampled outputs differ", false},
+		"unverified": {func(_ *Result, p *PolicyResult) { p.Verified = 0 }, "no output was verified: lower --load",
+			true},
+		"unbalanced": {func(_ *Result, p *PolicyResult) { p.Metrics.Met-- }, "totals do not balance", false},
+		"lost": {func(_ *Result, p *PolicyResult) { p.Lost = []string{"first"} }, "lost accelerators: first",
+			false},
+		"hot, wrong outputs": {func(_ *Result, p *PolicyResult) { p.Machine.Throttles, p.Wrong = 1, 1 },
+			"sampled outputs differ", false},
 	} {
 		r, p := Result{Valid: true}, calmRun("edf")
 		c.spoil(&r, p)
@@ -79,7 +92,8 @@ func TestDoubtsOfManyRuns(t *testing.T) {
 		r.Judge(p)
 	}
 	r.Conclude()
-	if len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], "edf: ") || !strings.Contains(r.Reasons[0], "60 %") || !strings.HasSuffix(r.Reasons[0], "(this is the worst of 3 such runs)") {
+	if len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], "edf: ") || !strings.Contains(r.Reasons[0], "60 %") ||
+		!strings.HasSuffix(r.Reasons[0], "(this is the worst of 3 such runs)") {
 		t.Errorf("%q", r.Reasons)
 	}
 }

@@ -4,10 +4,16 @@
 package result
 
 import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // Result is what a run or simulation of several policies on the same arrivals
@@ -107,6 +113,27 @@ func (p *PolicyResult) Lanes() (n int, mean float64) {
 		mean += x / float64(len(p.Utilization))
 	}
 	return len(p.Utilization), mean
+}
+
+// Accuracy is what the combinations of a model's variants keep.
+type Accuracy struct {
+	plan.Variants
+	// Delivered is the mean normalised accuracy of the requests that a run
+	// finished, every combination that they used measured; Finished how many
+	// these were. Absent without a run.
+	Delivered *float64 `json:"delivered,omitempty"`
+	Finished  int      `json:"finished,omitempty"`
+}
+
+// Write writes the result to its file in the output folder.
+func (r *Result) Write(folder string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	if err := e.Encode(r); err != nil {
+		return err
+	}
+	return document.WriteFile(filepath.Join(folder, r.FileName()), b.Bytes())
 }
 
 // FileName is the name of the result's file in the output folder.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,90 +33,89 @@ type AddOptions struct {
 	design.Limits
 }
 
-// UnknownError is about a name that the user gave and that nothing has.
-type UnknownError struct{ text string }
-
-func (e UnknownError) Error() string { return e.text }
-
-func unknown(format string, args ...any) error { return UnknownError{fmt.Sprintf(format, args...)} }
+// Added is what came of adding a variant.
+type Added struct {
+	// New is false when the layer had the variant already, and nothing was
+	// written.
+	New bool
+	// Variants are those of the plan, which lies at Plan.
+	Variants []plan.Variants
+	Plan     string
+}
 
 // Add checks, proves and measures a variant that was made elsewhere, and writes
-// it, the profile and the plan. When it is refused, nothing is written. It
-// reports false, and writes nothing either, when the layer has this variant. One
-// that was added under the same name before is replaced.
-func (f *Flow) Add(ctx context.Context, o AddOptions) (bool, error) {
-	if _, _, err := plan.Read(f.PlanPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("%w: the variants in it would be lost; move the file away to begin without them", err)
+// it, the profile and the plan. When it is refused, nothing is written. One that
+// was added under the same name before is replaced.
+func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
+	old, _, err := plan.Read(PlanPath(v.w.Config))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: the variants in it would be lost; move the file away to begin without them", err)
 	}
-	m, l, err := f.find(o.Model, o.Layer)
+	m, l, err := find(v.w.Models, o.Model, o.Layer)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if err := f.ProveAgain(ctx); err != nil {
-		return false, err
+	if err := v.ProveAgain(ctx); err != nil {
+		return nil, err
 	}
-	c, err := f.read(&f.Networks[m].Layers[l], o)
+	path, err := o.path(v.w.Config, v.w.options.Root)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer f.stages.done()
-	p, err := f.designer.Add(ctx, &bench{Flow: f}, f.designer.Models[m], c, o.Limits)
+	c, err := o.read(path, &v.w.Models[m].Network.Layers[l])
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", o.File, err)
+		return nil, err
+	}
+	defer v.w.stages.done()
+	p, err := v.designer.Add(ctx, &designBench{Workspace: v.w, budget: 1}, v.designer.Models[m], c, o.Limits)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.File, err)
 	}
 	if p == nil {
-		return false, nil
+		return &Added{Variants: old.Variants, Plan: PlanPath(v.w.Config)}, nil
 	}
-	return true, f.added(p)
+	return v.added(p)
 }
 
 // added plans with a variant that is new, and writes its file, the profile and,
 // last, the plan.
-func (f *Flow) added(p *profiler.Profile) error {
-	f.Profile = p
-	if err := f.Plan(); err != nil {
-		return err
+func (v *Variants) added(p *profiler.Profile) (*Added, error) {
+	v.w.Profile = p
+	s, err := v.w.Plan()
+	if err != nil {
+		return nil, err
 	}
-	if err := f.designer.Save(f.Config.Out); err != nil {
-		return err
+	if err := v.designer.Save(v.w.Config.Out); err != nil {
+		return nil, err
 	}
-	path := f.ProfilePath()
-	if err := f.replaceable(path); err != nil {
-		aside, renamed := moveAside(path)
-		if renamed != nil {
-			return renamed
-		}
-		f.opts.Note("the profile is of other variants; moved it to %s", aside)
+	path := ownProfile(v.w.Config)
+	if err := v.w.clear(path, MoveAside); err != nil {
+		return nil, err
 	}
-	if err := profiler.RemoveJournal(journal(path)); err != nil {
-		return err
+	if err := v.w.keep(p, path); err != nil {
+		return nil, err
 	}
-	if err := p.Write(path); err != nil {
-		return err
-	}
-	for _, w := range p.Warnings {
-		f.opts.Note("warning: %s", w.Text)
-	}
-	return f.Planned.Write(f.PlanPath())
+	plan, err := s.WritePlan()
+	return &Added{New: true, Variants: s.Plan.Document.Variants, Plan: plan}, err
 }
 
 // find finds a model by name and a layer of it by name or number.
-func (f *Flow) find(model, layer string) (m, l int, err error) {
+func find(list []*Model, model, layer string) (m, l int, err error) {
 	var names []string
-	for _, n := range f.Networks {
-		names = append(names, strconv.Quote(n.Name))
+	for _, x := range list {
+		names = append(names, strconv.Quote(x.Name))
 	}
-	if m = slices.IndexFunc(f.Config.Models, func(mc config.Model) bool { return mc.Name == model }); m < 0 {
-		return 0, 0, unknown("there is no model %q: the configuration has %s", model, strings.Join(names, ", "))
+	if m = slices.IndexFunc(list, func(x *Model) bool { return x.Name == model }); m < 0 {
+		return 0, 0, Usagef("there is no model %q: the configuration has %s", model, strings.Join(names, ", "))
 	}
-	mc := &f.Config.Models[m]
-	if !mc.UsesVariants() {
+	x := list[m]
+	if !x.UsesVariants() {
 		return 0, 0, fmt.Errorf("%w: model %q has `variants: off`: remove that first", config.ErrInvalid, model)
 	}
-	l, err = findLayer(f.Networks[m].Layers, layer)
+	l, err = findLayer(x.Network.Layers, layer)
 	if err != nil {
-		return 0, 0, unknown("model %q: %v; `terastal models inspect %s --granularity %s` lists them",
-			model, err, mc.Source, mc.Granularity)
+		return 0, 0, Usagef("model %q: %v; `terastal models inspect %s --granularity %s` lists them",
+			model, err, x.Source, x.Granularity)
 	}
 	return m, l, nil
 }
@@ -181,24 +181,24 @@ func edits(a, b string) int {
 // maxName bounds the name of a variant, in bytes.
 const maxName = 60
 
-// read reads an ONNX file as a candidate for a layer.
-func (f *Flow) read(l *models.Layer, o AddOptions) (*variants.Candidate, error) {
+// path is where the file lies, which has to be one that may be read.
+func (o *AddOptions) path(c *config.Config, root string) (string, error) {
 	path, err := filepath.Abs(o.File)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no file %s", o.File)
+		return "", fmt.Errorf("there is no file %s", o.File)
 	}
-	if path, err = f.Config.Path(path, f.opts.Root); err != nil {
-		return nil, err
-	}
-	name := o.Name
-	if name == "" {
-		name = strings.TrimSuffix(filepath.Base(o.File), ".onnx")
-	}
-	if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return nil, unknown("%.80q cannot be a variant's name: give one of 1 to %d printable characters with --name",
+	return c.Path(path, root)
+}
+
+// read reads the file as a candidate for a layer.
+func (o *AddOptions) read(path string, l *models.Layer) (*variants.Candidate, error) {
+	name := cmp.Or(o.Name, strings.TrimSuffix(filepath.Base(o.File), ".onnx"))
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if name == "" || len(name) > maxName || strings.ContainsFunc(name, unprintable) {
+		return nil, Usagef("%.80q cannot be a variant's name: give one of 1 to %d printable characters with --name",
 			name, maxName)
 	}
 	model, err := models.Load(path, models.Options{})

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
-	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
@@ -19,11 +18,14 @@ import (
 func calmRun(policy string) *result.PolicyResult {
 	totals := eventlog.Totals{Released: 1000, Met: 990, Late: 10}
 	return &result.PolicyResult{
-		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500, MeanMissRate: 0.01,
-			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9}, {Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
+		Metrics: eventlog.Metrics{Policy: policy, Driver: eventlog.Real, Totals: totals, IdleLagP99US: 2500,
+			MeanMissRate: 0.01,
+			Models: []eventlog.ModelMetrics{{Model: "a", Totals: totals, DeadlineMS: 10, MissRate: 0.01, P50MS: 2, P99MS: 9},
+				{Model: "b", Totals: totals, DeadlineMS: 40, MissRate: 0.01, P50MS: 3, P99MS: 9}}},
 		Verification: &runtime.Verification{Verified: 8},
-		Execution: &result.Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02}, ElapsedNS: int64(10 * time.Second),
-			Machine: hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
+		Execution: &result.Execution{Preempted: map[string]float64{"first": 0.10, "second": 0.02},
+			ElapsedNS: int64(10 * time.Second),
+			Machine:   hostinfo.Counters{Throttled: 100 * time.Millisecond, Steal: time.Second, Busy: 9 * time.Second}},
 	}
 }
 
@@ -58,12 +60,30 @@ func TestTurnOrder(t *testing.T) {
 }
 
 // scripted plays what a function says, without hardware.
-func scripted(play func(playing) (*result.PolicyResult, bool)) (*Flow, *player) {
-	f := &Flow{Config: &config.Config{Policies: []string{"fcfs", "edf"}, Traffic: config.Traffic{Seed: 7}}}
-	return f, &player{driver: eventlog.Real, play: func(_ context.Context, t playing) (*result.PolicyResult, bool, error) {
-		p, interrupted := play(t)
-		return p, interrupted, nil
-	}}
+type scripted func(turn) (*result.PolicyResult, bool)
+
+func (s scripted) driver() string { return eventlog.Real }
+func (s scripted) close()         {}
+
+func (s scripted) play(_ context.Context, t turn) (*result.PolicyResult, bool, error) {
+	p, interrupted := s(t)
+	return p, interrupted, nil
+}
+
+// on is the stage of a scripted player.
+func on(play func(turn) (*result.PolicyResult, bool)) *stage {
+	return &stage{player: scripted(play), doc: &result.Result{Valid: true}, seed: 7}
+}
+
+// comparing is a comparison of two policies under way.
+func comparing(s *stage, o CompareOptions) *compared {
+	return &compared{stage: s, options: o, policies: []string{"fcfs", "edf"}}
+}
+
+func concluding(c *compared) error {
+	err := c.compare()
+	c.doc.Conclude()
+	return err
 }
 
 // TestCompareRepeats: every policy plays once per repeat with its seed, the
@@ -71,7 +91,7 @@ func scripted(play func(playing) (*result.PolicyResult, bool)) (*Flow, *player) 
 func TestCompareRepeats(t *testing.T) {
 	var stems []string
 	seeds := map[uint64]int{}
-	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
+	s := on(func(turn turn) (*result.PolicyResult, bool) {
 		stems = append(stems, turn.stem(eventlog.Real))
 		seeds[turn.seed]++
 		r := calmRun(turn.policy)
@@ -80,28 +100,31 @@ func TestCompareRepeats(t *testing.T) {
 		}
 		return r, false
 	})
-	c := compared{options: CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
+	c := comparing(s, CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true})
 	for n := range 6 {
-		if interrupted, err := c.repeat(context.Background(), f, p, n); interrupted || err != nil {
+		if interrupted, err := c.repeat(context.Background(), n); interrupted || err != nil {
 			t.Fatal(interrupted, err)
 		}
 	}
-	if err := c.conclude(); err != nil {
+	if err := concluding(c); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(stems)
-	if want := len(stems); want != 18 || len(slices.Compact(slices.Clone(stems))) != want || stems[0] != "edf" || !slices.Contains(stems, "fcfs.aa.2") || !slices.Contains(stems, "fcfs.6") {
+	if want := len(stems); want != 18 || len(slices.Compact(slices.Clone(stems))) != want || stems[0] != "edf" ||
+		!slices.Contains(stems, "fcfs.aa.2") || !slices.Contains(stems, "fcfs.6") {
 		t.Errorf("files %v", stems)
 	}
 	if len(seeds) != 6 || seeds[7] != 3 || seeds[12] != 3 {
 		t.Errorf("seeds %v", seeds)
 	}
-	r := c.result
-	if len(r.Policies) != 2 || r.Policies[0].Policy != "fcfs" || r.Again == nil || len(r.Later) != 5 || r.Later[4].Seed != 12 || len(r.Later[0].Policies) != 2 {
+	r := c.doc
+	if len(r.Policies) != 2 || r.Policies[0].Policy != "fcfs" || r.Again == nil || len(r.Later) != 5 ||
+		r.Later[4].Seed != 12 || len(r.Later[0].Policies) != 2 {
 		t.Errorf("%d policies, %d later repeats", len(r.Policies), len(r.Later))
 	}
 	x := r.Comparison
-	if x == nil || x.Repeats != 6 || len(x.Order) != 6 || len(x.Order[0]) != 3 || !x.Policies[1].Miss.Significant || x.AA.Miss.Significant || !r.Valid {
+	if x == nil || x.Repeats != 6 || len(x.Order) != 6 || len(x.Order[0]) != 3 || !x.Policies[1].Miss.Significant ||
+		x.AA.Miss.Significant || !r.Valid {
 		t.Errorf("%+v, %q", x, r.Reasons)
 	}
 }
@@ -112,52 +135,56 @@ func TestCompareInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	turns := 0
-	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
+	s := on(func(turn turn) (*result.PolicyResult, bool) {
 		turns++
 		if turns == 5 {
 			stop()
 		}
 		return calmRun(turn.policy), turns == 5
 	})
-	c := compared{options: CompareOptions{Repeats: 6, Baseline: "edf"}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
+	c := comparing(s, CompareOptions{Repeats: 6, Baseline: "edf"})
 	n := 0
 	for ; n < 6; n++ {
-		if interrupted, err := c.repeat(ctx, f, p, n); err != nil {
+		if interrupted, err := c.repeat(ctx, n); err != nil {
 			t.Fatal(err)
 		} else if interrupted {
 			break
 		}
 	}
-	if err := c.conclude(); err != nil {
+	if err := concluding(c); err != nil {
 		t.Fatal(err)
 	}
-	if x := c.result.Comparison; n != 2 || x == nil || x.Repeats != 2 || len(x.Order) != 2 || len(c.result.Later) != 2 || len(c.result.Later[1].Policies) != 1 {
-		t.Errorf("interrupted in repeat %d: %+v", n+1, c.result)
+	if x := c.doc.Comparison; n != 2 || x == nil || x.Repeats != 2 || len(x.Order) != 2 || len(c.doc.Later) != 2 ||
+		len(c.doc.Later[1].Policies) != 1 {
+		t.Errorf("interrupted in repeat %d: %+v", n+1, c.doc)
 	}
 	// Before the first repeat is whole there is nothing to compare.
-	c = compared{options: CompareOptions{Repeats: 6, Baseline: "edf"}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
-	if interrupted, err := c.repeat(ctx, f, p, 0); !interrupted || err != nil || c.conclude() != nil || c.result.Comparison != nil {
-		t.Errorf("%v, %v, %+v", interrupted, err, c.result)
+	s.doc = &result.Result{Valid: true}
+	c = comparing(s, CompareOptions{Repeats: 6, Baseline: "edf"})
+	if interrupted, err := c.repeat(ctx, 0); !interrupted || err != nil || concluding(c) != nil ||
+		c.doc.Comparison != nil {
+		t.Errorf("%v, %v, %+v", interrupted, err, c.doc)
 	}
 }
 
 // TestAADiffers: a baseline that differs from itself spoils the comparison.
 func TestAADiffers(t *testing.T) {
-	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
+	s := on(func(turn turn) (*result.PolicyResult, bool) {
 		r := calmRun(turn.policy)
 		if turn.again {
 			r.MeanMissRate += 0.01
 		}
 		return r, false
 	})
-	c := compared{options: CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true}, policies: f.Config.Policies, result: &result.Result{Valid: true}}
+	c := comparing(s, CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true})
 	for n := range 6 {
-		if _, err := c.repeat(context.Background(), f, p, n); err != nil {
+		if _, err := c.repeat(context.Background(), n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.conclude(); err != nil || c.result.Valid || !c.result.MachineOnly() || !strings.Contains(c.result.Reasons[0], "fcfs differs from itself: its mean miss rate by +1.00 points") {
-		t.Errorf("%v, %q", err, c.result.Reasons)
+	if err := concluding(c); err != nil || c.doc.Valid || !c.doc.MachineOnly() ||
+		!strings.Contains(c.doc.Reasons[0], "fcfs differs from itself: its mean miss rate by +1.00 points") {
+		t.Errorf("%v, %q", err, c.doc.Reasons)
 	}
 }
 
@@ -166,15 +193,15 @@ func TestRealCurvesInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	turns := 0
-	f, p := scripted(func(turn playing) (*result.PolicyResult, bool) {
+	s := on(func(turn turn) (*result.PolicyResult, bool) {
 		if turns++; turns == 5 {
 			stop()
 		}
 		return calmRun(turn.policy), turns == 5
 	})
 	asks := []comparison.Ask{{Policy: "fcfs", Scale: 1}, {Policy: "edf", Scale: 1}, {Policy: "fcfs", Scale: 2}}
-	few := fewest{}
-	points, err := f.lookForReal(ctx, p, &result.Result{Valid: true}, &few, asks, 4)
+	r := realPoints{stage: s, seeds: 4, load: 1}
+	points, err := r.play(ctx, asks)
 	runs := 0
 	for i := range points {
 		runs += points[i].Runs
@@ -182,8 +209,8 @@ func TestRealCurvesInterrupted(t *testing.T) {
 			t.Errorf("point %d: %+v", i, points[i])
 		}
 	}
-	if err == nil || len(points) != 3 || runs != 4 || few.released != 1000 {
-		t.Errorf("%v, %d runs, fewest %+v", err, runs, few)
+	if err == nil || len(points) != 3 || runs != 4 || r.few.released != 1000 {
+		t.Errorf("%v, %d runs, fewest %+v", err, runs, r.few)
 	}
 }
 
@@ -195,7 +222,8 @@ func TestFewest(t *testing.T) {
 		enough   bool
 	}{{0.01, 299, true}, {0.01, 298, false}, {0.1, 29, true}, {0.001, 2000, false}} {
 		few, curves := fewest{}, comparison.Curves{Limit: c.limit}
-		few.see([]eventlog.ModelMetrics{{Model: "a", Totals: eventlog.Totals{Released: 5000}}, {Model: "b", Totals: eventlog.Totals{Released: c.released}}}, 0.5)
+		few.see([]eventlog.ModelMetrics{{Model: "a", Totals: eventlog.Totals{Released: 5000}},
+			{Model: "b", Totals: eventlog.Totals{Released: c.released}}}, 0.5)
 		few.see([]eventlog.ModelMetrics{{Model: "a", Totals: eventlog.Totals{Released: 9000}}}, 1)
 		few.doubt(&curves)
 		if len(curves.Reasons) == 0 != c.enough {

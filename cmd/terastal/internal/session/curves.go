@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -38,13 +39,31 @@ type CurveOptions struct {
 	Seeds int
 }
 
+// CurveSeeds is how many seeds curves have unless said otherwise.
+func CurveSeeds(onHardware bool) int {
+	if onHardware {
+		return 3
+	}
+	return 8
+}
+
+// Announce says what curves on hardware will take, and how to cut it short.
+func (o *CurveOptions) Announce(c *config.Config) string {
+	runs := o.Seeds * len(o.Scales) * len(c.Policies)
+	return fmt.Sprintf("%d runs of %v: %v in all, and some more to find what is sustained; "+
+		"an interrupt ends it with the runs that there are",
+		runs, c.Traffic.Duration, (time.Duration(runs) * c.Traffic.Duration).Round(time.Second))
+}
+
 // Check refuses options that nothing can be found with.
 func (o *CurveOptions) Check(c *config.Config) error {
 	if len(o.Scales) == 0 || o.Seeds < 1 || o.Seeds > MaxRepeats {
-		return fmt.Errorf("%w: %d seeds at %d scales: need 1 to %d and at least one", config.ErrInvalid, o.Seeds, len(o.Scales), MaxRepeats)
+		return fmt.Errorf("%w: %d seeds at %d scales: need 1 to %d and at least one",
+			config.ErrInvalid, o.Seeds, len(o.Scales), MaxRepeats)
 	}
 	if !(o.Limit > 0 && o.Limit < 1) || !(o.Resolution >= 1e-4) {
-		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
+		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: "+
+			"the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
 	}
 	switch p, err := traffic.ParseProcess(c.Traffic.Arrivals); {
 	case err != nil:
@@ -57,19 +76,26 @@ func (o *CurveOptions) Check(c *config.Config) error {
 
 // Curves simulates the configuration at every scale, and between them where
 // policies begin to miss more than the limit.
-func (f *Flow) Curves(ctx context.Context, o CurveOptions) (*comparison.Curves, error) {
-	cell, so, err := f.study(StudyOptions{Seeds: o.Seeds})
+func (s *Session) Curves(ctx context.Context, o CurveOptions) (*comparison.Curves, error) {
+	cell, so, err := s.study(StudyOptions{Seeds: o.Seeds})
 	if err != nil {
 		return nil, err
 	}
-	return simulatedCurves(ctx, f.Config, cell, so, f.Load, f.opts.Progress, o)
+	return simulatedCurves(ctx, s.Config, cell, so, s.Plan.Load, s.options.Progress, o)
 }
 
-// ScenarioCurves is [Flow.Curves] for a published scenario under the traffic of
+// ScenarioCurves is [Session.Curves] for a published scenario under the traffic of
 // the configuration.
-func ScenarioCurves(ctx context.Context, s *scenario.Scenario, c *config.Config, progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
+func ScenarioCurves(ctx context.Context, name string, c *config.Config, progress func(string) Meter,
+	o CurveOptions) (*comparison.Curves, error) {
+	if c.Traffic.Load > 0 {
+		return nil, Usagef("--load is for configurations: the rates of a scenario are given")
+	}
+	s, err := scenario.Load(name)
+	if err != nil {
+		return nil, UsageError{err}
+	}
 	cell := study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
-	var err error
 	if cell.Arrivals, err = traffic.ParseProcess(c.Traffic.Arrivals); err != nil {
 		return nil, err
 	}
@@ -92,13 +118,15 @@ func ScenarioCurves(ctx context.Context, s *scenario.Scenario, c *config.Config,
 			return nil, errUnscheduled()
 		}
 	}
-	so := study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,
+	so := study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt,
+		Queue:   c.Queue,
 		Systems: map[string]scenario.Scenario{s.Name: *s}}
 	return simulatedCurves(ctx, c, cell, so, c.Traffic.Scale/capacity.Scale, progress, o)
 }
 
 // simulatedCurves looks at scales by simulating; load is that at scale 1.
-func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so study.Options, load float64, progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
+func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so study.Options, load float64,
+	progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
 	curves := newCurves(eventlog.Simulated, c, &o)
 	base, few := cell.Scale, fewest{}
 	err := curves.Find(c.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
@@ -144,45 +172,53 @@ func point(scale, load float64, misses []float64) comparison.Point {
 // and between them where policies begin to miss more than the limit. The prices
 // and budgets that policies go by are those of the plan at scale 1. An interrupt
 // ends it with the runs that there are.
-func (f *Flow) RealCurves(ctx context.Context, o CurveOptions) (*comparison.Curves, error) {
-	p, err := f.onHardware()
+func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*comparison.Curves, error) {
+	h, err := s.onHardware(real)
 	if err != nil {
 		return nil, err
 	}
-	defer p.close()
-	curves, doc, few := newCurves(eventlog.Real, f.Config, &o), f.newResult(p.driver), fewest{}
-	err = curves.Find(f.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
-		return f.lookForReal(ctx, p, doc, &few, asks, o.Seeds)
+	defer h.close()
+	curves, r := newCurves(eventlog.Real, s.Config, &o), realPoints{stage: s.stage(h), seeds: o.Seeds, load: s.Plan.Load}
+	err = curves.Find(s.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
+		return r.play(ctx, asks)
 	})
 	if ctx.Err() != nil {
-		doc.Doubt(result.Doubt{About: "interrupted", Text: "it was interrupted: points are missing or have fewer runs"})
+		r.doc.Doubt(result.Doubt{About: "interrupted", Text: "it was interrupted: points are missing or have fewer runs"})
 	} else if err != nil {
 		return nil, err
 	}
-	doc.Conclude()
-	curves.Reasons = doc.Reasons
-	few.doubt(curves)
-	return curves, writeCurves(f.Config.Out, curves)
+	r.doc.Conclude()
+	curves.Reasons = r.doc.Reasons
+	r.few.doubt(curves)
+	return curves, writeCurves(s.Config.Out, curves)
 }
 
-// lookForReal plays the points asked for. A point's runs lie apart, so that what
+// realPoints finds points of curves by playing.
+type realPoints struct {
+	*stage
+	seeds int
+	load  float64 // at scale 1
+	few   fewest
+}
+
+// play plays the points asked for. A point's runs lie apart, so that what
 // disturbs the machine for a while does not fall on one. When it is interrupted
 // it returns what there is so far.
-func (f *Flow) lookForReal(ctx context.Context, p *player, doc *result.Result, few *fewest, asks []comparison.Ask, seeds int) ([]comparison.Point, error) {
+func (r *realPoints) play(ctx context.Context, asks []comparison.Ask) ([]comparison.Point, error) {
 	misses, counts := make([][]float64, len(asks)), make([][]eventlog.ModelMetrics, len(asks))
 	var err error
 play:
-	for n := range seeds {
-		for at, i := range turnOrder(len(asks), n, f.Config.Traffic.Seed) {
+	for n := range r.seeds {
+		for at, i := range turnOrder(len(asks), n, r.seed) {
 			a := asks[i]
-			turn := playing{policy: a.Policy, scale: a.Scale, seed: f.Config.Traffic.Seed + uint64(n), unlogged: true,
-				title: fmt.Sprintf("%d of %d: %s at %g", n*len(asks)+at+1, seeds*len(asks), a.Policy, a.Scale)}
+			t := turn{policy: a.Policy, scale: a.Scale, seed: r.seed + uint64(n), unlogged: true,
+				title: fmt.Sprintf("%d of %d: %s at %g", n*len(asks)+at+1, r.seeds*len(asks), a.Policy, a.Scale)}
 			if err = ctx.Err(); err != nil {
 				break play
 			}
-			played, interrupted, err1 := f.turn(ctx, p, turn, doc)
-			if err1 != nil {
-				return nil, err1
+			played, interrupted, failed := r.turn(ctx, t)
+			if failed != nil {
+				return nil, failed
 			}
 			if interrupted {
 				err = ctx.Err()
@@ -195,8 +231,8 @@ play:
 	points := make([]comparison.Point, len(asks))
 	for i, a := range asks {
 		if len(misses[i]) > 0 {
-			few.see(counts[i], a.Scale)
-			points[i] = point(a.Scale, f.Load, misses[i])
+			r.few.see(counts[i], a.Scale)
+			points[i] = point(a.Scale, r.load, misses[i])
 		}
 	}
 	return points, err
@@ -235,7 +271,8 @@ const curveConfidence = 0.95
 // doubt adds a reason where so few requests cannot show what the limit asks.
 func (w *fewest) doubt(c *comparison.Curves) {
 	if least := stats.MinJobs(1-c.Limit, curveConfidence, 0); w.seen && w.released < least {
-		c.Reasons = append(c.Reasons, fmt.Sprintf("%d requests of %s at scale %g cannot show a miss rate of %g %%: that takes at least %d over all seeds: raise --duration or --seeds, or the --limit",
+		c.Reasons = append(c.Reasons, fmt.Sprintf("%d requests of %s at scale %g cannot show a miss rate of %g %%: "+
+			"that takes at least %d over all seeds: raise --duration or --seeds, or the --limit",
 			w.released, w.model, w.scale, 100*c.Limit, least))
 	}
 }
@@ -247,7 +284,8 @@ const (
 )
 
 func writeCurves(out string, c *comparison.Curves) error {
-	if err := document.Write(filepath.Join(out, CurvesFile), comparison.CurvesKind, comparison.CurvesVersion, c); err != nil {
+	path := filepath.Join(out, CurvesFile)
+	if err := document.Write(path, comparison.CurvesKind, comparison.CurvesVersion, c); err != nil {
 		return err
 	}
 	var b bytes.Buffer
@@ -255,10 +293,13 @@ func writeCurves(out string, c *comparison.Curves) error {
 	if err := w.Write([]string{"policy", "scale", "load", "mean_miss_rate", "low", "high", "runs"}); err != nil {
 		return err
 	}
-	number := func(x float64) string { return strconv.FormatFloat(x, 'g', 6, 64) }
 	for i := range c.Curves {
 		for _, p := range c.Curves[i].Points {
-			if err := w.Write([]string{c.Curves[i].Policy, number(p.Scale), number(p.Load), number(p.Miss), number(p.Low), number(p.High), strconv.Itoa(p.Runs)}); err != nil {
+			row := []string{c.Curves[i].Policy}
+			for _, x := range []float64{p.Scale, p.Load, p.Miss, p.Low, p.High} {
+				row = append(row, strconv.FormatFloat(x, 'g', 6, 64))
+			}
+			if err := w.Write(append(row, strconv.Itoa(p.Runs))); err != nil {
 				return err
 			}
 		}

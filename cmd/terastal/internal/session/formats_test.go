@@ -42,10 +42,12 @@ func TestFormatsAreDocumented(t *testing.T) {
 	}
 	names := map[string]bool{}
 	// What has a document of its own, or is a policy's: its fields are not here.
-	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[fluid.Capacity](): true, reflect.TypeFor[sched.Budgets](): true,
+	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[fluid.Capacity](): true,
+		reflect.TypeFor[sched.Budgets](): true,
 		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[result.Result]().Field(resultField(t, "Host")).Type: true,
 		reflect.TypeFor[result.Result]().Field(resultField(t, "Accelerators")).Type.Elem(): true}
-	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[result.Result](), reflect.TypeFor[comparison.Curves]()} {
+	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](),
+		reflect.TypeFor[result.Result](), reflect.TypeFor[comparison.Curves]()} {
 		fields(x, seen, names)
 	}
 	if len(names) < 80 {

@@ -18,52 +18,92 @@ const distortedByTrace = "ONNX Runtime's profiler was on, which makes layers tak
 // some hundred bytes for every node of each until the end.
 const maxTracedLayers = 500_000
 
-// TraceORT makes the run to come put what ONNX Runtime's profiler saw into its
-// traces. Its times are then distorted, and its result is INVALID.
-func (f *Flow) TraceORT() { f.traceORT = true }
+// tracer puts what ONNX Runtime's profiler saw into the traces of runs. Sessions
+// serve all policies, and tell what they did when all is over. A nil tracer
+// traces nothing.
+type tracer struct {
+	*runtime.ORTTrace
+	runs []tracedRun
+}
 
-// tracedRun is a run whose trace waits for ONNX Runtime's spans: sessions serve
-// all policies, and tell what they did when all is over.
+// tracedRun is a run whose trace waits for ONNX Runtime's spans.
 type tracedRun struct {
 	log     *eventlog.Log
 	started time.Time
 	result  *result.PolicyResult
 }
 
-// checkTraceORT refuses what would take too much memory to trace, and what has
-// nothing to trace.
-func (f *Flow) checkTraceORT() error {
-	if !f.traceORT {
-		return nil
+// newTracer makes a tracer where one is asked for. It refuses what would take
+// too much memory to trace, and what has nothing to trace.
+func newTracer(s *Session, wanted bool) (*tracer, error) {
+	if !wanted {
+		return nil, nil
 	}
-	computes := false
-	for _, s := range f.Specs {
-		computes = computes || s.Provider != runtime.EmulatedProvider || s.Options[optionCompute] == "true"
+	computed := false
+	m := s.ground.machine()
+	for i := range m.Specs {
+		computed = computed || computes(&m.Specs[i])
 	}
-	if !computes {
-		return fmt.Errorf("%w: --ort-trace: all accelerators are emulated, ONNX Runtime runs nothing on them: leave it out", config.ErrInvalid)
+	if !computed {
+		return nil, fmt.Errorf("%w: --ort-trace: all accelerators are emulated, "+
+			"ONNX Runtime runs nothing on them: leave it out",
+			config.ErrInvalid)
 	}
 	runs := 0.0
-	for m, n := range f.Networks {
-		runs += f.Rates[m] * f.Config.Traffic.Duration.Seconds() * float64(len(n.Layers)*len(f.Config.Policies))
+	for m, model := range s.Plan.Tables.System().Models {
+		layers := len(model.Layers) * len(s.Config.Policies)
+		runs += s.Plan.Document.Models[m].Rate * s.Config.Traffic.Duration.Seconds() * float64(layers)
 	}
 	if runs > maxTracedLayers {
-		return fmt.Errorf("%w: --ort-trace keeps every node of every layer that runs in memory: about %.0f runs of layers are expected, at most %d can be traced; use a shorter --duration or fewer --policies", config.ErrInvalid, runs, maxTracedLayers)
+		return nil, fmt.Errorf("%w: --ort-trace keeps every node of every layer that runs in memory: "+
+			"about %.0f runs of layers are expected, at most %d can be traced; use a shorter --duration or fewer --policies",
+			config.ErrInvalid, runs, maxTracedLayers)
 	}
-	return nil
+	trace, err := runtime.NewORTTrace()
+	if err != nil {
+		return nil, err
+	}
+	return &tracer{ORTTrace: trace}, nil
 }
 
-// traceInside writes the traces again, with ONNX Runtime's spans.
-func (f *Flow) traceInside(doc *result.Result) error {
-	for _, r := range f.traced {
-		doc.Doubt(result.Doubt{About: "ort-trace", Text: distortedByTrace + ": take times and miss rates from a run without --ort-trace"})
-		t := f.ortTrace.Spans(r.log, r.started)
-		t.Notes = append(t.Notes, distortedByTrace)
-		for _, n := range t.Notes {
-			f.opts.Note("%s: %s", r.result.Policy, n)
+// ort is what accelerators are opened with.
+func (t *tracer) ort() *runtime.ORTTrace {
+	if t == nil {
+		return nil
+	}
+	return t.ORTTrace
+}
+
+func (t *tracer) close() {
+	if t != nil {
+		t.ORTTrace.Close()
+	}
+}
+
+// add remembers a run.
+func (t *tracer) add(log *eventlog.Log, started time.Time, p *result.PolicyResult) {
+	if t == nil || p.Policy == runtime.Unscheduled { // which has other sessions
+		return
+	}
+	log.Header.Distorted = distortedByTrace
+	t.runs = append(t.runs, tracedRun{log, started, p})
+}
+
+// write writes the traces again, with ONNX Runtime's spans.
+func (t *tracer) write(doc *result.Result, note func(string, ...any)) error {
+	if t == nil {
+		return nil
+	}
+	for _, r := range t.runs {
+		doc.Doubt(result.Doubt{About: "ort-trace",
+			Text: distortedByTrace + ": take times and miss rates from a run without --ort-trace"})
+		x := t.Spans(r.log, r.started)
+		x.Notes = append(x.Notes, distortedByTrace)
+		for _, n := range x.Notes {
+			note("%s: %s", r.result.Policy, n)
 		}
-		r.result.Notes = append(r.result.Notes, t.Notes...)
-		if err := WriteTrace(r.log, r.result.Trace, t.Spans...); err != nil {
+		r.result.Notes = append(r.result.Notes, x.Notes...)
+		if err := writeTrace(r.log, r.result.Trace, x.Spans...); err != nil {
 			return err
 		}
 	}

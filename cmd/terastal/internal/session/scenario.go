@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/scenario"
 )
@@ -25,60 +27,97 @@ import (
 // accelerator is emulated and takes as long as the tables say, and the networks
 // compute nothing. Rates and deadlines are the scenario's; the configuration
 // says the rest.
-func OpenScenario(c *config.Config, s *scenario.Scenario, o Options) (*Flow, error) {
-	f := &Flow{Config: c, Host: hostinfo.Read(hostinfo.This()), opts: o, Rates: slices.Clone(s.Rates)}
-	if err := f.openScenario(s); err != nil {
-		f.Close()
+func OpenScenario(c *config.Config, s *scenario.Scenario, o Options) (_ *Session, err error) {
+	p := &published{m: Machine{Host: hostinfo.Read(hostinfo.This())}}
+	if p.m.ORT, err = ort.Start(o.ORT); err != nil {
 		return nil, err
 	}
-	return f, nil
-}
-
-func (f *Flow) openScenario(s *scenario.Scenario) (err error) {
-	if f.ORT, err = ort.Start(f.opts.ORT); err != nil {
-		return err
-	}
-	if f.Profile, err = profiler.FromSystem(&s.System, profiler.TableOptions{Source: s.Name}); err != nil {
-		return err
-	}
-	faults, err := f.Config.Drill()
+	profile, err := profiler.FromSystem(&s.System, profiler.TableOptions{Source: s.Name})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.drill = runtime.NewDrill(faults, f.Config.Traffic.Seed)
-	for k, name := range s.System.Accelerators {
-		f.Specs = append(f.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider, Options: map[string]string{optionTable: s.Name}})
-		a, err := runtime.OpenEmulated(runtime.Emulation{Name: name, Latency: scenarioLatency(&s.System, k)})
-		if err != nil {
-			return err
-		}
-		f.accs = append(f.accs, f.drill.Wrap(a))
+	for _, name := range s.System.Accelerators {
+		p.m.Specs = append(p.m.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider,
+			Options: map[string]string{optionTable: s.Name}})
 	}
-	runtime.RoomFor(len(f.accs))
+	var documents []plan.Model
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
-		f.Config.Models = append(f.Config.Models, config.Model{Name: model.Name, Rate: s.Rates[m], Granularity: profiler.TableGranularity})
+		documents = append(documents, plan.Model{Rate: s.Rates[m]})
+		c.Models = append(c.Models, config.Model{Name: model.Name, Rate: s.Rates[m], Granularity: profiler.TableGranularity})
 		n, err := hollow(model)
 		if err != nil {
-			return fmt.Errorf("scenario %s: %w", s.Name, err)
+			return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 		}
-		f.Networks = append(f.Networks, n)
-		p, err := runtime.Prepare(n, f.accs, nil)
+		p.hollow = append(p.hollow, n)
+	}
+	load, err := demand(s.System, documents, c.Traffic.Load)
+	if err != nil {
+		return nil, err
+	}
+	planned, err := planAt(c.Traffic.Scale, load, s.System, documents, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.tables = planned.Tables
+	return &Session{Config: c, Profile: profile, Plan: planned, ground: p, options: o}, nil
+}
+
+// published is a task system on emulated accelerators.
+type published struct {
+	tables *sched.Tables
+	m      Machine
+	hollow []*runtime.Network
+}
+
+func (p *published) machine() *Machine        { return &p.m }
+func (p *published) describe() string         { return p.m.describe() }
+func (p *published) header() eventlog.Machine { return p.m.header() }
+
+// open makes the executor of hollow networks, which no file holds.
+func (p *published) open(_ string, o runtime.OpenOptions) (e *runtime.Executor, free func(), err error) {
+	var closers closers
+	defer func() {
 		if err != nil {
-			return fmt.Errorf("scenario %s: %w", s.Name, err)
+			closers.close()
 		}
-		f.programs = append(f.programs, p)
+	}()
+	var accelerators []runtime.Accelerator
+	for k, s := range p.m.Specs {
+		a, err := runtime.OpenEmulated(runtime.Emulation{Name: s.Name, Latency: scenarioLatency(p.tables.System(), k)})
+		if err != nil {
+			return nil, nil, err
+		}
+		a = o.Wrap(a)
+		closers.add(func() { a.Close() })
+		accelerators = append(accelerators, a)
 	}
-	if err := f.demand(s.System); err != nil {
-		return err
+	runtime.RoomFor(len(accelerators))
+	var programs []*runtime.Program
+	for _, n := range p.hollow {
+		program, err := runtime.Prepare(n, accelerators, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		closers.add(program.Close)
+		programs = append(programs, program)
 	}
-	f.scale(f.Config.Traffic.Scale)
-	var models []plan.Model
-	for _, rate := range f.Rates {
-		models = append(models, plan.Model{Rate: rate})
+	if e, err = runtime.NewExecutor(p.tables, programs, o.Seed); err != nil {
+		return nil, nil, err
 	}
-	f.Planned, f.Tables, err = plan.New(s.System, models, nil)
-	return err
+	closers.add(func() { e.Close(context.Background()) })
+	return e, closers.close, nil
+}
+
+// closers free what was opened, the latest first.
+type closers []func()
+
+func (c *closers) add(f func()) { *c = append(*c, f) }
+
+func (c *closers) close() {
+	for _, f := range slices.Backward(*c) {
+		f()
+	}
 }
 
 // scenarioLatency is how long the units of a hollow network take on an
@@ -104,20 +143,24 @@ func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.
 func hollow(m *sched.Model) (*runtime.Network, error) {
 	tensor := func(n int) string { return "t" + strconv.Itoa(n) }
 	info := func(n int) *pb.ValueInfoProto {
-		shape := &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 1}}}}
+		one := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 1}}
+		shape := &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{one}}
 		return &pb.ValueInfoProto{Name: proto.String(tensor(n)), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
 			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(pb.TensorProto_FLOAT)), Shape: shape}}}}
 	}
 	n := len(m.Layers)
-	g := &pb.GraphProto{Name: proto.String(m.Name), Input: []*pb.ValueInfoProto{info(0)}, Output: []*pb.ValueInfoProto{info(n)}}
+	g := &pb.GraphProto{Name: proto.String(m.Name), Input: []*pb.ValueInfoProto{info(0)},
+		Output: []*pb.ValueInfoProto{info(n)}}
 	var cuts []string
 	for l := range n {
-		g.Node = append(g.Node, &pb.NodeProto{Name: proto.String(strconv.Itoa(l)), OpType: proto.String("Neg"), Input: []string{tensor(l)}, Output: []string{tensor(l + 1)}})
+		g.Node = append(g.Node, &pb.NodeProto{Name: proto.String(strconv.Itoa(l)), OpType: proto.String("Neg"),
+			Input: []string{tensor(l)}, Output: []string{tensor(l + 1)}})
 		if l > 0 {
 			cuts = append(cuts, tensor(l))
 		}
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}, Graph: g})
+	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), Graph: g,
+		OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}})
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +187,8 @@ func hollow(m *sched.Model) (*runtime.Network, error) {
 			if err != nil {
 				return nil, err
 			}
-			network.Variants[l] = append(network.Variants[l], runtime.Unit{Name: im.Name, ONNX: data, Inputs: layers[l].Inputs, Outputs: layers[l].Outputs})
+			network.Variants[l] = append(network.Variants[l], runtime.Unit{Name: im.Name, ONNX: data,
+				Inputs: layers[l].Inputs, Outputs: layers[l].Outputs})
 		}
 	}
 	return network, nil

@@ -20,19 +20,32 @@ import (
 type ValidateOptions struct {
 	// Logs are event logs, or folders whose logs of real runs are meant.
 	Logs []string
-	// Profile predicts layer times; empty means profile.json beside each log, or
+	// Profile predicts layer times; empty means profile.json next to each log, or
 	// what the log expected where there is none.
 	Profile string
 	// Layers and Jobs, if not empty, are somebody else's predictions.
 	Layers, Jobs string
 	// Draws is how many simulations predict each run; zero is the default.
 	Draws int
+	// Write is where the validation goes; empty means validation.json next to the
+	// first log.
+	Write string
 	// Progress shows long work.
 	Progress func(what string) Meter
 }
 
-// Validate holds real runs against predictions of them.
-func Validate(o ValidateOptions) (*validation.Document, error) {
+// Validate holds real runs against predictions of them, and writes what came of
+// it to a file, which it names.
+func Validate(o ValidateOptions) (*validation.Document, string, error) {
+	d, err := o.validate()
+	if err != nil {
+		return nil, "", err
+	}
+	path := cmp.Or(o.Write, filepath.Join(filepath.Dir(d.Validations[0].Log), "validation.json"))
+	return d, path, d.Write(path)
+}
+
+func (o *ValidateOptions) validate() (*validation.Document, error) {
 	paths, err := realLogs(o.Logs)
 	if err != nil {
 		return nil, err
@@ -86,11 +99,13 @@ func Validate(o ValidateOptions) (*validation.Document, error) {
 }
 
 // predictor reads the profile of a log.
-func (o *ValidateOptions) predictor(d *validation.Document, path string, log *eventlog.Log) (*validation.Predictor, error) {
+func (o *ValidateOptions) predictor(d *validation.Document, path string,
+	log *eventlog.Log) (*validation.Predictor, error) {
 	name := cmp.Or(o.Profile, filepath.Join(filepath.Dir(path), "profile.json"))
 	p, err := profiler.Read(name)
 	if o.Profile == "" && errors.Is(err, fs.ErrNotExist) {
-		d.Note("there is no profile beside %s: layers are predicted to take what decisions expected, every time; --profile names another", path)
+		d.Note("there is no profile next to %s: layers are predicted to take what decisions expected, every time; "+
+			"--profile names another", path)
 		return validation.FromSystem(&log.Header.System), nil
 	}
 	if err != nil {
@@ -133,13 +148,15 @@ func realLogs(paths []string) ([]string, error) {
 		n := len(out)
 		for _, f := range found {
 			name := strings.TrimSuffix(filepath.Base(f), ".log.json")
-			// What follows a dot tells repeats apart; see playing.stem.
-			if name != runtime.Unscheduled && !strings.HasPrefix(name, runtime.Unscheduled+".") && !strings.Contains(name, "-simulated") {
+			// What follows a dot tells repeats apart; see turn.stem.
+			policy, _, _ := strings.Cut(name, ".")
+			if policy != runtime.Unscheduled && !strings.Contains(name, "-simulated") {
 				out = append(out, f)
 			}
 		}
 		if len(out) == n {
-			return nil, fmt.Errorf("folder %s has no log of a real run (POLICY.log.json): make one with `terastal run --out %s`", path, path)
+			return nil, fmt.Errorf("folder %s has no log of a real run (POLICY.log.json): "+
+				"make one with `terastal run --out %s`", path, path)
 		}
 	}
 	return out, nil

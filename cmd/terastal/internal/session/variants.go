@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -23,21 +25,33 @@ import (
 	"github.com/terastal/terastal/variants/design"
 )
 
-// design has the designer work for the models and accelerators that are open.
-func (f *Flow) design() {
-	d := &f.designer
-	d.Accelerators, d.Note, d.Progress = f.Specs, f.opts.Note, f.progress
-	if name := f.Config.Arithmetic; name != config.AutoArithmetic {
+// Variants are the layer variants of a workspace's models.
+type Variants struct {
+	w        *Workspace
+	designer design.Designer
+}
+
+// newVariants makes a designer for the models and accelerators that are open.
+func newVariants(w *Workspace) *Variants {
+	v := &Variants{w: w}
+	d := &v.designer
+	d.Accelerators, d.Note, d.Progress = w.Machine.Specs, w.options.Note, w.stages.show
+	if name := w.Config.Arithmetic; name != config.AutoArithmetic {
 		d.Arithmetic = variants.Arithmetic(name)
 	}
-	for i, n := range f.Networks {
-		mc := &f.Config.Models[i]
+	for _, m := range w.Models {
+		// Of data at most count are used unless the configuration says how many.
+		data := func(c config.Data, count int) design.Data {
+			return design.Data{Source: c.Source, Open: func() (accuracy.Data, error) {
+				return openData(w.Config, m.Model, m.Network.Model, c, count, w.options.Root)
+			}}
+		}
 		d.Models = append(d.Models, &design.Model{
-			Network: n, Theta: mc.Theta, Off: !mc.UsesVariants(),
-			Calibration: f.data(i, mc.Calibration, defaultCalibration),
-			Labelled:    f.data(i, mc.Labelled, defaultLabelled),
+			Network: m.Network, Theta: m.Theta, Off: !m.UsesVariants(),
+			Calibration: data(m.Calibration, defaultCalibration),
+			Labelled:    data(m.Labelled, defaultLabelled),
 			Metric: func(labelled bool) (accuracy.Metric, error) {
-				metric, err := accuracy.Named(mc.Metric, n.Model.Outputs(), labelled)
+				metric, err := accuracy.Named(m.Metric, m.Network.Model.Outputs(), labelled)
 				if err != nil {
 					err = fmt.Errorf("%w: %w", config.ErrInvalid, err)
 				}
@@ -45,25 +59,26 @@ func (f *Flow) design() {
 			},
 		})
 	}
+	return v
 }
 
 // attach gives the models the variants of the plan that an earlier `variants
 // design` left, where they are on and still fit.
-func (f *Flow) attach() error {
-	p, _, err := plan.Read(f.PlanPath())
+func (v *Variants) attach() error {
+	p, _, err := plan.Read(PlanPath(v.w.Config))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		f.opts.Note("no layer variants are used: %v", err)
+		v.w.options.Note("no layer variants are used: %v", err)
 		return nil
 	}
-	misfits, err := f.designer.Use(p.Variants, func(file string) ([]byte, error) {
-		return os.ReadFile(filepath.Join(f.Config.Out, file))
+	misfits, err := v.designer.Use(p.Variants, func(file string) ([]byte, error) {
+		return os.ReadFile(filepath.Join(v.w.Config.Out, file))
 	})
 	for _, name := range misfits {
-		f.opts.Note("model %q: its variants in %s are for another model or granularity; "+
-			"`terastal variants design` makes new ones", name, f.PlanPath())
+		v.w.options.Note("model %q: its variants in %s are for another model or granularity; "+
+			"`terastal variants design` makes new ones", name, PlanPath(v.w.Config))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: design its variants again or set `variants: off`", err)
@@ -71,70 +86,93 @@ func (f *Flow) attach() error {
 	return nil
 }
 
-// inUse is what the plan says about the variants that a model has in use, nil
-// without any.
-func (f *Flow) inUse(m int) *plan.Variants {
-	if m >= len(f.designer.Models) {
-		return nil
-	}
-	return f.designer.Models[m].InUse
-}
-
-// WithoutVariants drops the variants that Open found.
-func (f *Flow) WithoutVariants() { f.designer.Clear() }
-
-// TakeVariants makes variants that were fitted elsewhere a model's, and writes
+// Take makes variants that were fitted elsewhere a model's, and writes
 // their files. They are unproven, and Plan refuses them, until Prove has measured
 // their accuracy here.
-func (f *Flow) TakeVariants(m int, from fs.FS) error {
-	if err := f.designer.Take(f.designer.Models[m], from); err != nil {
+func (v *Variants) Take(m int, from fs.FS) error {
+	if err := v.designer.Take(v.designer.Models[m], from); err != nil {
 		return err
 	}
-	return f.designer.Save(f.Config.Out)
+	return v.designer.Save(v.w.Config.Out)
 }
 
-// Design designs variants for the configured models, as package design does, and
-// writes their files.
-func (f *Flow) Design(ctx context.Context, o design.Options) error {
-	whole := f.Config.Profile.Budget
-	f.Config.Profile.Budget /= screened
-	defer func() { f.Config.Profile.Budget = whole }()
-	defer f.stages.done()
-	if err := f.designer.Design(ctx, &bench{f, filepath.Join(f.Config.Out, "variants")}, o); err != nil {
-		return err
+// FamilyNames are the families that variants can be of.
+func FamilyNames() (out []string) {
+	for _, f := range variants.Families(false, variants.Exact) {
+		out = append(out, f.Name())
 	}
-	return f.designer.Save(f.Config.Out)
+	return out
+}
+
+// CheckFamilies refuses names that no family has.
+func CheckFamilies(names []string) error {
+	for _, name := range names {
+		if have := FamilyNames(); !slices.Contains(have, name) {
+			return Usagef("--families: there is no %q, have %s", name, strings.Join(have, ", "))
+		}
+	}
+	return nil
+}
+
+// Design designs variants for the configured models, as package design does,
+// writes their files, measures the models with them, and writes the plan, which
+// it names.
+func (v *Variants) Design(ctx context.Context, o design.Options) (s *Session, path string, err error) {
+	defer v.w.stages.done()
+	b := &designBench{v.w, screened, filepath.Join(v.w.Config.Out, "variants")}
+	if err := v.designer.Design(ctx, b, o); err != nil {
+		return nil, "", err
+	}
+	if err := v.designer.Save(v.w.Config.Out); err != nil {
+		return nil, "", err
+	}
+	return v.replan(ctx)
+}
+
+// replan plans with the variants as they are, and writes the plan, which it
+// names. Layers are measured if the profile does not fit.
+func (v *Variants) replan(ctx context.Context) (s *Session, path string, err error) {
+	if err := v.w.EnsureProfile(ctx); err != nil {
+		return nil, "", err
+	}
+	if s, err = v.w.Plan(); err != nil {
+		return nil, "", err
+	}
+	path, err = s.WritePlan()
+	return s, path, err
 }
 
 // screened is the share of the budget that originals, and then candidates, are
 // measured for to find those that are fast enough. What is chosen is measured
 // with all of it, as a part of the profile that plans are made from.
-const screened = 4
+const screened = 0.25
 
-// bench measures for the designer, in separate processes.
-type bench struct {
-	*Flow
-	folder string // to keep profiles in; "" keeps none
+// designBench measures for the designer.
+type designBench struct {
+	*Workspace
+	budget float64 // the share of the configuration's
+	folder string  // to keep profiles in; "" keeps none
 }
 
 // Originals measures all layers without variants, unless that has been done, and
 // computes budgets.
-func (b *bench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error) {
-	if b.LoadProfile(b.ProfilePath()) != nil { // of the same accelerators, without variants
-		if err := b.EnsureProfile(ctx, filepath.Join(b.folder, "originals.profile.json"), false); err != nil {
+func (b *designBench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error) {
+	if b.loadProfile(ownProfile(b.Config)) != nil { // of the same accelerators, without variants
+		if err := b.ensureProfile(ctx, filepath.Join(b.folder, "originals.profile.json"), false); err != nil {
 			return nil, nil, err
 		}
 	}
-	if err := b.Plan(); err != nil {
+	s, err := b.Plan()
+	if err != nil {
 		return nil, nil, err
 	}
-	return b.Profile, b.Tables, nil
+	return b.Profile, s.Plan.Tables, nil
 }
 
 // Measure measures networks with their variants.
-func (b *bench) Measure(ctx context.Context, networks []*runtime.Network,
+func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
 	enough design.Enough) (*profiler.Profile, error) {
-	p, err := b.measured(ctx, networks, "", enough)
+	p, err := b.bench().measure(ctx, networks, b.budget, "", enough)
 	if err == nil && b.folder != "" {
 		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
 	}
@@ -144,18 +182,18 @@ func (b *bench) Measure(ctx context.Context, networks []*runtime.Network,
 // ProveAgain proves the variants that a plan holds for another 8-bit arithmetic
 // than this processor's, or leaves them out where there is nothing to prove them
 // on. Without it, Plan fails where there are such.
-func (f *Flow) ProveAgain(ctx context.Context) error {
-	d := &f.designer
-	defer f.stages.done()
+func (v *Variants) ProveAgain(ctx context.Context) error {
+	d := &v.designer
+	defer v.w.stages.done()
 	for _, m := range d.Stale() {
 		why := d.WhyStale(m)
 		if m.Labelled.Source == "" && m.Calibration.Source == "" {
-			f.opts.Note("%s: they are not used; name labelled or calibration data in the configuration "+
+			v.w.options.Note("%s: they are not used; name labelled or calibration data in the configuration "+
 				"to prove them again, or run `terastal variants design`", why)
 			d.LeaveOut(m)
 			continue
 		}
-		f.opts.Note("%s: proving them again", why)
+		v.w.options.Note("%s: proving them again", why)
 		if _, err := d.Prove(ctx, m, nil); err != nil {
 			return fmt.Errorf("%s, and they cannot be proven again: %w: design its variants again or set `variants: off`",
 				why, err)
@@ -170,57 +208,44 @@ const (
 	defaultLabelled    = 1000
 )
 
-// data says where data of a model are, of which at most count are used unless the
-// configuration says how many.
-func (f *Flow) data(m int, c config.Data, count int) design.Data {
-	return design.Data{Source: c.Source, Open: func() (accuracy.Data, error) { return f.openData(m, c, count) }}
-}
-
-func (f *Flow) openData(m int, c config.Data, count int) (*dataset.Set, error) {
-	if c.Source == "" {
+// openData opens data of a model, at most count unless the configuration says how
+// many.
+func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data, count int,
+	root string) (*dataset.Set, error) {
+	if d.Source == "" {
 		return nil, fmt.Errorf("%w: no source: name one in the configuration "+
 			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
-	s := dataset.Spec{Source: c.Source, Labels: c.Labels, First: c.First, Count: c.Count,
-		Pixels: dataset.Pixels(f.Config.Models[m].Pixels)}
-	made := c.Source == "random" || strings.HasPrefix(c.Source, "glyphs:")
+	s := dataset.Spec{Source: d.Source, Labels: d.Labels, First: d.First, Count: d.Count,
+		Pixels: dataset.Pixels(mc.Pixels)}
+	made := d.Source == "random" || strings.HasPrefix(d.Source, "glyphs:")
 	for _, path := range []*string{&s.Source, &s.Labels} {
 		if *path == "" || path == &s.Source && made {
 			continue
 		}
 		var err error
-		if *path, err = f.Config.Path(*path, f.opts.Root); err != nil {
+		if *path, err = c.Path(*path, root); err != nil {
 			return nil, err
 		}
 	}
 	if s.Count == 0 && made {
 		s.Count = count
 	}
-	set, err := dataset.Open(s, f.Networks[m].Model)
-	if err == nil && c.Count == 0 && set.Len() > count {
+	set, err := dataset.Open(s, m)
+	if err == nil && d.Count == 0 && set.Len() > count {
 		s.Count = count
-		return dataset.Open(s, f.Networks[m].Model)
+		return dataset.Open(s, m)
 	}
 	return set, err
-}
-
-// Accuracy is what the combinations of a model's variants keep.
-type Accuracy struct {
-	plan.Variants
-	// Delivered is the mean normalised accuracy of the requests that a run
-	// finished, every combination that they used measured; Finished how many
-	// these were. Absent without a run.
-	Delivered *float64 `json:"delivered,omitempty"`
-	Finished  int      `json:"finished,omitempty"`
 }
 
 // Prove measures the accuracy of the models' combinations again, on labelled
 // data where there are any. With the log of a run, the combinations that its
 // requests used are among those measured.
-func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error) {
-	defer f.stages.done()
-	var out []Accuracy
-	for _, m := range f.designer.Models {
+func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accuracy, error) {
+	defer v.w.stages.done()
+	var out []result.Accuracy
+	for _, m := range v.designer.Models {
 		if m.InUse == nil || len(m.InUse.Chosen) == 0 {
 			continue
 		}
@@ -228,11 +253,11 @@ func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error)
 		if err != nil {
 			return nil, err
 		}
-		p, err := f.designer.Prove(ctx, m, slices.Sorted(maps.Keys(used)))
+		p, err := v.designer.Prove(ctx, m, slices.Sorted(maps.Keys(used)))
 		if err != nil {
 			return nil, err
 		}
-		a := Accuracy{Variants: *m.InUse}
+		a := result.Accuracy{Variants: *m.InUse}
 		sum := 0.0
 		for s, n := range used {
 			x, _ := p.Of(s)
@@ -246,6 +271,25 @@ func (f *Flow) Prove(ctx context.Context, log *eventlog.Log) ([]Accuracy, error)
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// Accuracy is Prove with the log of a run, if its file is given, and writes the
+// plan, which it names.
+func (v *Variants) Accuracy(ctx context.Context, file string) (list []result.Accuracy, path string, err error) {
+	var log *eventlog.Log
+	if file != "" {
+		if log, err = eventlog.Read(file); err != nil {
+			return nil, "", err
+		}
+	}
+	if list, err = v.Prove(ctx, log); err != nil {
+		return nil, "", err
+	}
+	if len(list) == 0 {
+		return nil, "", errors.New("there are no variants in use: `terastal variants design` makes them")
+	}
+	_, path, err = v.replan(ctx)
+	return list, path, err
 }
 
 // usedIn counts the combinations that a run's requests of a model used; nil

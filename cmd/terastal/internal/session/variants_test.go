@@ -20,10 +20,10 @@ import (
 	"github.com/terastal/terastal/variants/design"
 )
 
-// taken is a flow of one network that nothing is opened for, which takes an 8-bit
+// taken are the variants of one network that nothing is opened for, which takes an 8-bit
 // variant that saturates on some processors, proven where it does not. There are
 // no data but those given.
-func taken(t *testing.T, data config.Data) (*Flow, *[]string) {
+func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	t.Helper()
 	orttest.Start(t)
 	onnx, err := zoo.Build("glyph_vgg", 0)
@@ -43,53 +43,53 @@ func taken(t *testing.T, data config.Data) (*Flow, *[]string) {
 		t.Fatal(err)
 	}
 	var notes []string
-	f := &Flow{
-		Config: &config.Config{Out: t.TempDir(), Arithmetic: "saturating", Models: []config.Model{
-			{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}},
-		Networks: []*runtime.Network{{Name: "net", Model: m, Layers: layers, Granularity: "op"}},
-		opts: Options{Progress: Discard, Note: func(format string, args ...any) {
-			notes = append(notes, fmt.Sprintf(format, args...))
-		}}}
-	f.design()
+	c := &config.Config{Out: t.TempDir(), Arithmetic: "saturating", Models: []config.Model{
+		{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}}
+	w := &Workspace{Config: c, stages: stages{open: Discard}, options: Options{Progress: Discard,
+		Note: func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }}}
+	w.Models = []*Model{{Model: &c.Models[0], Network: &runtime.Network{Name: "net", Model: m, Layers: layers,
+		Granularity: "op"}}}
+	w.Variants = newVariants(w)
 	list, _ := variants.Candidates(&layers[0], true, variants.Exact)
-	c := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
-	file, err := c.ONNX()
+	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
+	file, err := x.ONNX()
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op",
 		Proof:  plan.Proof{Metric: "error", Arithmetic: "exact"},
-		Chosen: []plan.Variant{{Name: c.String(), File: "v.onnx", SHA256: variants.SHA256(file)}}})
+		Chosen: []plan.Variant{{Name: x.String(), File: "v.onnx", SHA256: variants.SHA256(file)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.TakeVariants(0, fstest.MapFS{design.FittedFile: {Data: text}, "v.onnx": {Data: file}}); err != nil {
+	if err := w.Variants.Take(0, fstest.MapFS{design.FittedFile: {Data: text}, "v.onnx": {Data: file}}); err != nil {
 		t.Fatal(err)
 	}
-	return f, &notes
+	return w.Variants, &notes
 }
 
 // A proof of another arithmetic is made again where there are data. Until then
 // nothing is planned.
 func TestProveAgain(t *testing.T) {
-	f, notes := taken(t, config.Data{Source: "random", Count: 8})
-	if err := f.Plan(); err == nil || !strings.Contains(err.Error(), "terastal variants accuracy") {
+	v, notes := taken(t, config.Data{Source: "random", Count: 8})
+	if _, err := v.w.Plan(); err == nil || !strings.Contains(err.Error(), "terastal variants accuracy") {
 		t.Errorf("planned with variants of another arithmetic: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(f.Config.Out, "variants", "net", "v.onnx")); err != nil {
+	if _, err := os.Stat(filepath.Join(v.w.Config.Out, "variants", "net", "v.onnx")); err != nil {
 		t.Error(err)
 	}
-	if err := f.ProveAgain(t.Context()); err != nil {
+	if err := v.ProveAgain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if v := f.inUse(0); v.Arithmetic != "saturating" || v.Requests != 8 || v.Data != "random" || len(f.designer.Stale()) > 0 {
-		t.Errorf("proven again: %+v", v)
+	if u := v.designer.Models[0].InUse; u.Arithmetic != "saturating" || u.Requests != 8 || u.Data != "random" ||
+		len(v.designer.Stale()) > 0 {
+		t.Errorf("proven again: %+v", v.designer.Models[0].InUse)
 	}
 	if len(*notes) == 0 || !strings.Contains((*notes)[0],
 		"proven for 8-bit arithmetic that is exact, here it is saturating: proving them again") {
 		t.Errorf("notes %q", *notes)
 	}
-	list, err := f.Prove(t.Context(), nil)
+	list, err := v.Prove(t.Context(), nil)
 	if err != nil || len(list) != 1 || list[0].Model != "net" || list[0].Requests != 8 {
 		t.Errorf("proven: %+v, %v", list, err)
 	}
@@ -97,20 +97,21 @@ func TestProveAgain(t *testing.T) {
 
 // Without data the variants are left out, in one line, and stay in the plan.
 func TestProofsOfAnotherArithmeticAreRefused(t *testing.T) {
-	f, notes := taken(t, config.Data{})
-	if err := f.ProveAgain(t.Context()); err != nil {
+	v, notes := taken(t, config.Data{})
+	if err := v.ProveAgain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if list := f.designer.Documents(nil); f.inUse(0) != nil || f.Networks[0].Variants != nil || len(list) != 1 || !list[0].Off {
-		t.Errorf("in use %+v, documents %+v", f.inUse(0), list)
+	if list := v.designer.Documents(nil); v.designer.Models[0].InUse != nil || v.w.Models[0].Network.Variants != nil ||
+		len(list) != 1 || !list[0].Off {
+		t.Errorf("in use %+v, documents %+v", v.designer.Models[0].InUse, list)
 	}
 	if len(*notes) != 1 || !strings.Contains((*notes)[0],
 		"here it is saturating: they are not used; name labelled or calibration data") {
 		t.Errorf("notes %q", *notes)
 	}
 	// Data that are not there are an error, with what to do.
-	f, _ = taken(t, config.Data{Source: "nowhere.npy"})
-	if err := f.ProveAgain(t.Context()); err == nil || !strings.Contains(err.Error(), "`variants: off`") ||
+	v, _ = taken(t, config.Data{Source: "nowhere.npy"})
+	if err := v.ProveAgain(t.Context()); err == nil || !strings.Contains(err.Error(), "`variants: off`") ||
 		strings.Contains(err.Error(), "\n") {
 		t.Errorf("proven again on nothing: %v", err)
 	}

@@ -69,7 +69,7 @@ func (t *Table) Add(cells ...any) *Row {
 
 // Explain says below the table what a column or a mark in it means.
 func (t *Table) Explain(column, format string, args ...any) {
-	if at := t.column(column); at >= 0 {
+	if at := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == column }); at >= 0 {
 		t.Columns[at].Note = fmt.Sprintf(format, args...)
 	}
 }
@@ -79,18 +79,16 @@ func (t *Table) Note(format string, args ...any) {
 	t.Notes = append(t.Notes, fmt.Sprintf(format, args...))
 }
 
-func (t *Table) column(name string) int {
-	return slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
-}
-
 // Pick is a table of some of the columns, under another title, without the rows
 // that have no numbers in them.
-func (t *Table) Pick(title string, names ...string) *Table {
+func (t *Table) Pick(title string, columns ...int) *Table {
 	out := &Table{Title: title}
+	for _, at := range columns {
+		out.Columns = append(out.Columns, t.Columns[at])
+	}
 	for i := range t.Rows {
 		row, numbers := Row{Wide: t.Rows[i].Wide}, false
-		for _, name := range names {
-			at := t.column(name)
+		for _, at := range columns {
 			text := t.Rows[i].cell(at)
 			row.Cells = append(row.Cells, text)
 			numbers = numbers || t.Columns[at].Number && text != ""
@@ -98,9 +96,6 @@ func (t *Table) Pick(title string, names ...string) *Table {
 		if numbers {
 			out.Rows = append(out.Rows, row)
 		}
-	}
-	for _, name := range names {
-		out.Columns = append(out.Columns, t.Columns[t.column(name)])
 	}
 	return out
 }
@@ -121,11 +116,11 @@ func (t *Table) Dense() *Table {
 	return t
 }
 
-// notes are those of the columns that are shown, and the table's.
+// notes are those of the columns that are shown, and the table's, each once.
 func (t *Table) notes(wide bool) []string {
 	var out []string
 	for _, c := range t.Columns {
-		if c.Note != "" && (wide || !c.Wide) {
+		if c.Note != "" && (wide || !c.Wide) && !slices.Contains(out, c.Note) {
 			out = append(out, c.Note)
 		}
 	}
@@ -273,7 +268,8 @@ func Keep(s string) string { return units.ReplaceAllString(s, "$1\u00a0$2") }
 func Paragraph(w io.Writer, s string) {
 	const width = 100
 	line := ""
-	for _, word := range strings.Fields(s) {
+	for _, word := range strings.Split(Keep(strings.Join(strings.Fields(s), " ")), " ") {
+		word = strings.ReplaceAll(word, "\u00a0", " ")
 		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
 			fmt.Fprintln(w, line)
 			line = ""

@@ -71,7 +71,7 @@ func TestBegins(t *testing.T) {
 
 // TestPick: a part of a table has the same cells, and no rows without numbers.
 func TestPick(t *testing.T) {
-	p := example().Pick("part", "interval", "policy")
+	p := example().Pick("part", 2, 0)
 	if len(p.Columns) != 2 || len(p.Rows) != 1 || strings.Join(p.Rows[0].Cells, ",") != "-2 to +3,edf" || p.Columns[0].Note != "for pages" {
 		t.Errorf("%+v", p)
 	}

@@ -30,7 +30,9 @@ func (p *Page) compared() (section, bool) {
 	for i := range p.Results {
 		if r := &p.Results[i]; r.Comparison != nil && len(r.Comparison.Policies) > 0 {
 			s.Text = append(s.Text, comparisonText(r)...)
-			s.Tables = append(s.Tables, meansTable(r), comparisonByModel(r.Comparison))
+			t, driver := comparisonByModel(r.Comparison), " ("+r.Comparison.Driver+")"
+			s.Tables = append(s.Tables, meansTable(r), t.Pick("Miss rates by model"+driver, 0, 1, 2, 3, 4, 5),
+				t.Pick("Response times by model, of requests that finished"+driver, 0, 1, 6, 7, 8, 9, 10, 11))
 		}
 	}
 	return s, len(s.Tables) > 0
@@ -95,7 +97,6 @@ func takenByOthers(r *result.Result, policy string, again bool) string {
 func comparisonByModel(c *comparison.Comparison) *table.Table {
 	t := table.New("model", "policy", ">miss rate", ">difference", "+>its interval", "+>p", ">p50", ">difference",
 		"+>its interval", ">p99", ">difference", "+>its interval")
-	t.Title = "Miss rates, and response times of requests that finished, by model (" + c.Driver + ")"
 	base := &c.Policies[0]
 	for i := range c.Policies {
 		if c.Policies[i].Policy == c.Baseline {
@@ -109,9 +110,10 @@ func comparisonByModel(c *comparison.Comparison) *table.Table {
 			}
 			x, b := &p.Models[m], &base.Models[m]
 			if !x.Miss.Claimed || !x.P50.Claimed || !x.P99.Claimed {
-				t.Explain("miss rate", "* too few requests to claim it, so that it was not tested: p50 takes %d finished "+
-					"requests in every repeat, p99 %d, a miss rate %d released ones.", jobsFor(0.50), jobsFor(0.99),
-					comparison.MinMissJobs())
+				few := fmt.Sprintf("* too few requests to claim it, so that it was not tested: p50 takes %d finished requests in "+
+					"every repeat, p99 %d, a miss rate %d released ones.", jobsFor(0.50), jobsFor(0.99), comparison.MinMissJobs())
+				t.Explain("miss rate", "%s", few)
+				t.Explain("p99", "%s", few)
 			}
 			t.Add(shorten(base.Models[m].Model, 24), name,
 				fmt.Sprintf("%s ± %s %%%s", hundredths(x.Miss.Median), hundredths(reach(&x.Miss)), star(&x.Miss)),

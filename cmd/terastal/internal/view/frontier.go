@@ -1,15 +1,38 @@
 package view
 
 import (
+	"bytes"
 	"fmt"
 	"html"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched/plan"
 )
+
+// WriteFrontiers writes the plots of all models and accelerators to the variants
+// folder of an output folder, and names them.
+func WriteFrontiers(out string, list []plan.Variants) (paths []string, err error) {
+	for i := range list {
+		v := &list[i]
+		for k, name := range v.Accelerators {
+			var b bytes.Buffer
+			if err := Frontier(&b, v, k); err != nil {
+				return nil, err
+			}
+			path := filepath.Join(out, "variants", v.Model+"-"+name+".svg")
+			if err := document.WriteFile(path, b.Bytes()); err != nil {
+				return nil, err
+			}
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
+}
 
 // Frontier draws, as an SVG image, every candidate of a model on an
 // accelerator: across, how many times faster than the original it is; up, its

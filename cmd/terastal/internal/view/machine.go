@@ -17,9 +17,8 @@ func Plan(w io.Writer, models []result.ModelInfo, load float64) {
 	if len(models) == 0 {
 		return
 	}
-	t := modelTable(models)
-	t.Note("%s", demand(load))
-	t.Text(w)
+	modelTable(models).Text(w)
+	fmt.Fprintln(w, demand(load))
 }
 
 func demand(load float64) string {

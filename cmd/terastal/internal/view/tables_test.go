@@ -106,14 +106,22 @@ func pageGrids(page string) (out []grid) {
 	return out
 }
 
-// column is the place of the n-th column of a name, from 0.
-func (g *grid) column(name string, n int) int {
-	for i, h := range g.head {
-		if h == name {
-			if n == 0 {
-				return i
+// column is the place of a column of another table. Where several have its name,
+// it is the one of the same rank, or in a part of the table that with the same
+// column to its left.
+func (g *grid) column(of []string, at int) int {
+	places := func(head []string) (out []int) {
+		for i, name := range head {
+			if name == of[at] {
+				out = append(out, i)
 			}
-			n--
+		}
+		return out
+	}
+	mine, theirs := places(g.head), places(of)
+	for n, i := range mine {
+		if len(mine) == len(theirs) && theirs[n] == at || len(mine) != len(theirs) && i > 0 && g.head[i-1] == of[at-1] {
+			return i
 		}
 	}
 	return -1
@@ -121,7 +129,7 @@ func (g *grid) column(name string, n int) int {
 
 // row is the n-th row that has the two cells in the columns of these names.
 func (g *grid) row(names, cells []string, n int) []string {
-	a, b := g.column(names[0], 0), g.column(names[1], 0)
+	a, b := g.column(names, 0), g.column(names, 1)
 	if a < 0 || b < 0 {
 		return nil
 	}
@@ -141,13 +149,12 @@ func (g *grid) row(names, cells []string, n int) []string {
 // all of them. It returns how many cells were held against each other.
 func hold(t *testing.T, text grid, page []grid) (cells int) {
 	t.Helper()
-	names := map[string]int{}
 	for i, name := range text.head {
 		keys := map[string]int{}
 		for _, r := range text.rows {
 			key, found := strings.Join(r[:2], "\n"), false
 			for p := range page {
-				at, other := page[p].column(name, names[name]), page[p].row(text.head, r, keys[key])
+				at, other := page[p].column(text.head, i), page[p].row(text.head, r, keys[key])
 				if at < 0 || other == nil || page[p].head[0] != text.head[0] {
 					continue
 				}
@@ -162,7 +169,6 @@ func hold(t *testing.T, text grid, page []grid) (cells int) {
 				t.Errorf("%q, column %q: the terminal has %q, the page nothing", r[:2], name, r[i])
 			}
 		}
-		names[name]++
 	}
 	return cells
 }

@@ -163,7 +163,7 @@ func offOf(v *validation.Validation, what string, given bool) string {
 // offText words an error of a check.
 func offText(c *validation.Check, off float64) string {
 	if c.Unit == "points" {
-		return points(off)
+		return fmt.Sprintf("%+.1f points", 100*off)
 	}
 	return signed(off)
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
@@ -161,7 +161,7 @@ func together(v *plan.Variants) string {
 const combinationsShown = 40
 
 // Combinations prints every combination that was measured, the best first.
-func Combinations(w io.Writer, list []session.Accuracy) {
+func Combinations(w io.Writer, list []result.Accuracy) {
 	for n := range list {
 		v := &list[n].Variants
 		fmt.Fprintf(w, "%s: %s %.4f on %d requests of %s\n", v.Model, v.Metric, v.Baseline, v.Requests, v.Data)

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/internal/numpy"
 	"github.com/terastal/terastal/models"
 )
@@ -14,17 +15,17 @@ import (
 // inputData is data for every input of a model: of the arrays in the files
 // that refs name (NAME=FILE.npy, or FILE.npy where there is one input), random
 // where none is named.
-func inputData(m *models.Model, refs []string, seed uint64) ([][]byte, error) {
-	data := models.RandomInputs(m, seed)
+func (s *Split) inputData(refs []string, seed uint64) ([][]byte, error) {
+	data := models.RandomInputs(s.Model, seed)
 	given := make([]bool, len(data))
 	for _, ref := range refs {
-		i, file, err := findInput(m.Inputs(), ref)
+		i, file, err := findInput(s.Inputs(), ref)
 		if err != nil {
 			return nil, err
 		}
-		t := m.Inputs()[i]
+		t := s.Inputs()[i]
 		if given[i] {
-			return nil, usagef("--input: %s is given twice", t.Name)
+			return nil, session.Usagef("--input: %s is given twice", t.Name)
 		}
 		given[i] = true
 		if data[i], err = readTensor(file, t); err != nil {
@@ -61,5 +62,5 @@ func findInput(inputs []models.Tensor, ref string) (int, string, error) {
 	if len(inputs) == 1 && !strings.Contains(ref, "=") {
 		return 0, ref, nil
 	}
-	return 0, "", usagef("--input %s: write NAME=FILE.npy, where NAME is one of the inputs %v", ref, inputs)
+	return 0, "", session.Usagef("--input %s: write NAME=FILE.npy, where NAME is one of the inputs %v", ref, inputs)
 }

@@ -1,0 +1,214 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/numpy"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
+)
+
+// samplesPerModel is how many requests of each model are verified in a run.
+const samplesPerModel = 8
+
+// hardware plays on accelerators, real or emulated.
+type hardware struct {
+	Real
+	executor *runtime.Executor
+	drill    *runtime.Drill
+	// run holds what all runs have in common.
+	run    runtime.Options
+	out    output
+	traced *tracer
+	// saves says that the outputs of verified requests are written.
+	saves   bool
+	options *Options
+	closers
+}
+
+// onHardware writes the plan and opens all that it runs on.
+func (s *Session) onHardware(o Real) (_ *hardware, err error) {
+	c := s.Config
+	h := &hardware{Real: o, out: output{c.Out, s.ground.header()}, saves: c.SaveOutputs, options: &s.options}
+	defer func() {
+		if err != nil {
+			h.close()
+		}
+	}()
+	faults, err := c.Drill()
+	if err != nil {
+		return nil, err
+	}
+	h.drill = runtime.NewDrill(faults, c.Traffic.Seed)
+	if h.traced, err = newTracer(s, o.TraceORT); err != nil {
+		return nil, err
+	}
+	h.closers.add(h.traced.close)
+	t, err := s.Plan.traffic(c, s.options.Root)
+	if err != nil {
+		return nil, err
+	}
+	drop, err := sched.ParseDrop(c.Drop)
+	if err != nil {
+		return nil, err
+	}
+	h.run = runtime.Options{Drop: drop, Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
+		Retries: c.Retries, Hang: hang(s.Profile), FreeCore: runtime.FreeCore(s.ground.machine().Specs)}
+	path, err := s.WritePlan()
+	if err != nil {
+		return nil, err
+	}
+	meter := s.options.Progress("loading layers")
+	var free func()
+	h.executor, free, err = s.ground.open(path, runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(),
+		Loaded: meter.Set, Seed: t.Seed})
+	meter.Done()
+	if err != nil {
+		return nil, err
+	}
+	h.closers.add(free)
+	if h.executor.Computes() {
+		h.run.Samples = samplesPerModel
+	}
+	return h, h.setInputs(s)
+}
+
+func (h *hardware) driver() string { return eventlog.Real }
+
+// play plays the traffic under one policy and writes its log and trace.
+func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, interrupted bool, err error) {
+	o := h.run
+	o.Policy, o.Traffic = t.policy, scaled(o.Traffic, t.scale, t.seed)
+	r, p, err := h.measured(ctx, o, t.title)
+	if err != nil {
+		return nil, false, err
+	}
+	notes := p.Notes
+	if !t.alone { // in many runs, those about the machine are summed up later
+		notes = r.Notes
+	}
+	for _, n := range notes {
+		h.options.Note("%s: %s", t.title, n)
+	}
+	if o.Samples > 0 {
+		v, err := h.executor.Verify(r.Samples)
+		if err != nil {
+			return nil, false, err
+		}
+		p.Verification = &v
+		if h.saves && t.first {
+			if err := h.saveOutputs(t.policy, r.Samples); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
+	h.traced.add(r.Log, r.Started, p)
+	return p, r.Interrupted, h.out.log(r.Log, p, &t)
+}
+
+// saveOutputs writes what sampled requests computed, a .npy file for every
+// output: OUT/outputs/POLICY/MODEL-inputN-NAME.npy, of which the latest request
+// with an input stays.
+func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
+	for _, s := range samples {
+		name := h.executor.Models()[s.Model]
+		model := h.executor.Model(name)
+		for i, t := range model.Outputs() {
+			file, err := numpy.Encode(t.Type, t.Shape, s.Outputs[i])
+			if err != nil {
+				return fmt.Errorf("model %q: output %q: %w", name, t.Name, err)
+			}
+			path := filepath.Join(h.out.folder, "outputs", policy,
+				fmt.Sprintf("%s-input%d-%s.npy", plain(name), s.Input, plain(t.Name)))
+			if err := document.WriteFile(path, file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// measured runs, and takes the counters of the machine before and after.
+func (h *hardware) measured(ctx context.Context, o runtime.Options,
+	title string) (*runtime.Result, *result.PolicyResult, error) {
+	meter := Discard("")
+	if h.Watch != nil {
+		o.Progress = func(s runtime.Stats) { h.Watch(o.Policy, s, o.Traffic.Duration) }
+	} else {
+		meter = h.options.Progress("running " + title)
+		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
+	}
+	run := h.executor.Run
+	if o.Policy == runtime.Unscheduled {
+		run = h.executor.RunUnscheduled
+	}
+	before := hostinfo.ReadCounters(hostinfo.This())
+	h.drill.Begin()
+	begin := time.Now()
+	r, err := run(ctx, o)
+	elapsed := time.Since(begin)
+	h.drill.End()
+	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
+	meter.Done()
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &result.PolicyResult{Metrics: r.Log.Metrics(), Execution: result.NewExecution(r, machine)}
+	p.Notes = append(p.Notes, machine.GPULimits(elapsed)...)
+	return r, p, nil
+}
+
+// hang is how long a layer may run: ten times its 99th percentile, and at
+// least a second.
+func hang(p *profiler.Profile) func(sched.Dispatch) time.Duration {
+	return func(d sched.Dispatch) time.Duration {
+		if c := p.Cell(d.Model, d.Layer, d.Implementation, d.Accelerator); c != nil {
+			return max(time.Second, 10*c.P99)
+		}
+		return time.Second
+	}
+}
+
+// maxInputs bounds how many inputs the requests of a model cycle through.
+const maxInputs = 256
+
+// setInputs gives the executor the input data that the configuration names.
+func (h *hardware) setInputs(s *Session) error {
+	for m := range s.Config.Models {
+		c := &s.Config.Models[m]
+		model := h.executor.Model(c.Name)
+		if c.Inputs == "" {
+			continue
+		}
+		data, err := openData(s.Config, c, model, config.Data{Source: c.Inputs}, maxInputs, s.options.Root)
+		if err != nil {
+			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
+		}
+		sets := make([]runtime.Tensors, data.Len())
+		for i := range sets {
+			set, err := data.Inputs(i)
+			if err != nil {
+				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, c.Inputs, err)
+			}
+			sets[i] = runtime.Tensors{}
+			for j, t := range model.Inputs() {
+				sets[i][t.Name] = set[j]
+			}
+		}
+		if err := h.executor.SetInputs(c.Name, sets); err != nil {
+			return err
+		}
+		s.options.Note("%s: %d inputs from %s", c.Name, len(sets), c.Inputs)
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/plan"
+)
+
+// Machine is what there is to run on.
+type Machine struct {
+	Host  hostinfo.Info
+	ORT   ort.Library
+	Specs []runtime.Spec
+	// tables are the files that emulated accelerators take their latencies
+	// from, by accelerator; "" for others.
+	tables []string
+}
+
+// openMachine starts ONNX Runtime and tries the accelerators.
+func openMachine(c *config.Config, o *Options) (m Machine, err error) {
+	m.Host = hostinfo.Read(hostinfo.This())
+	if m.ORT, err = ort.Start(o.ORT); err != nil {
+		return m, err
+	}
+	m.Specs = c.Specs()
+	if len(m.Specs) == 0 {
+		if m.Specs, err = o.Auto(m.ORT.Path, m.Host); err != nil {
+			return m, err
+		}
+	}
+	m.tables = make([]string, len(m.Specs))
+	for k := range m.Specs {
+		s := &m.Specs[k]
+		if s.Provider == runtime.EmulatedProvider {
+			m.tables[k], err = emulation(s, &c.Accelerators[k], c, o.Root)
+		} else if err = m.localize(s, k >= len(c.Accelerators) || c.Accelerators[k].Cache != "off", o.Plugins); err == nil {
+			err = probe(m.ORT.Path, *s, o.Probe)
+		}
+		if err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// probe tries an accelerator other than the CPU without risk to this process.
+func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if s.CPU() {
+		return nil
+	}
+	if err := try(library, s); err != nil {
+		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
+	}
+	return nil
+}
+
+// localize finds what an accelerator needs on this machine: the library of a
+// provider that is a plugin, and where its engines are kept. A configuration
+// names neither: a library is code, and an engine is as good as code.
+func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string]string) error {
+	if s.CPU() {
+		return nil
+	}
+	s.Provider = ort.ProviderName(s.Provider)
+	var err error
+	if s.Local.Library, err = s.Plugin(plugins); err != nil {
+		// What is wrong with the configuration comes before what is missing.
+		without := *s
+		without.Device = ""
+		if err := without.Validate(); err != nil {
+			return err
+		}
+		return err
+	}
+	if s.Local.Library != "" {
+		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
+			return fmt.Errorf("accelerator %q: %w", s.Name, err)
+		}
+	}
+	if keepEngines {
+		s.Local.Engines, s.Local.Machine = ort.EnginesDir(), m.Host.Fingerprint()
+	}
+	return nil
+}
+
+// Options of an emulated accelerator's Spec. They tell profiles of different
+// tables apart.
+const (
+	optionTable   = "table"
+	optionSHA256  = "sha256"
+	optionCompute = "compute"
+)
+
+// emulation resolves the table of an emulated accelerator, checks it, and
+// completes the accelerator's options.
+func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (string, error) {
+	path, err := c.Path(a.Table, root)
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	if _, err := readLatencies(s, path); err != nil {
+		return "", err
+	}
+	s.Options = map[string]string{optionTable: a.Table, optionSHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
+		optionCompute: fmt.Sprint(a.Compute)}
+	return path, nil
+}
+
+// latencies finds what an emulated accelerator's layers take: in the rows of a
+// latency table for the accelerator of its name, or for the only one there is.
+func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration, bool), error) {
+	p, err := profiler.ReadTable(bytes.NewReader(table), profiler.TableOptions{})
+	if err != nil {
+		return nil, err
+	}
+	name := s.Name
+	if len(p.Accelerators) == 1 {
+		name = p.Accelerators[0].Name
+	}
+	if have := names(p.Accelerators); !slices.Contains(have, name) {
+		return nil, fmt.Errorf("it has no accelerator %q, but %q", s.Name, have)
+	}
+	times := map[profiler.CellName]time.Duration{}
+	for i := range p.Cells {
+		if c := &p.Cells[i]; c.Measured() {
+			times[p.Name(c)] = c.P50
+		}
+	}
+	return func(u runtime.Unit) (time.Duration, bool) {
+		d, ok := times[profiler.CellName{Model: u.Model, Layer: u.Layer, Implementation: u.Implementation, Accelerator: name}]
+		return d, ok
+	}, nil
+}
+
+func names(specs []runtime.Spec) []string {
+	var out []string
+	for _, s := range specs {
+		out = append(out, s.Name)
+	}
+	return out
+}
+
+// readLatencies reads the table of an emulated accelerator.
+func readLatencies(s *runtime.Spec, path string) (func(runtime.Unit) (time.Duration, bool), error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	latency, err := latencies(data, s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, path, err)
+	}
+	return latency, nil
+}
+
+// openAccelerator opens one accelerator for measuring, real or emulated; table
+// is the file of the latter's latencies.
+func openAccelerator(s *runtime.Spec, table string) (runtime.Accelerator, error) {
+	if s.Provider != runtime.EmulatedProvider {
+		return runtime.OpenORT(*s)
+	}
+	latency, err := readLatencies(s, table)
+	if err != nil {
+		return nil, err
+	}
+	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
+	if computes(s) {
+		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
+		if e.Inner, err = runtime.OpenORT(inner); err != nil {
+			return nil, err
+		}
+	}
+	return runtime.OpenEmulated(e)
+}
+
+// computes reports whether an accelerator computes its layers.
+func computes(s *runtime.Spec) bool {
+	return s.Provider != runtime.EmulatedProvider || s.Options[optionCompute] == "true"
+}
+
+// planned are the accelerators as a plan holds them.
+func (m *Machine) planned() []plan.Accelerator {
+	var out []plan.Accelerator
+	for _, s := range m.Specs {
+		out = append(out, s.Plan())
+	}
+	return out
+}
+
+// emulating are the accelerators as a plan holds them that runs: emulated ones
+// with the latencies of these networks.
+func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
+	out := m.planned()
+	for k := range out {
+		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
+			out[k].Cache = "off"
+		}
+		if m.tables[k] == "" {
+			continue
+		}
+		latency, err := readLatencies(&m.Specs[k], m.tables[k])
+		if err != nil {
+			return nil, err
+		}
+		out[k].Emulated = runtime.Emulated(networks, latency)
+	}
+	return out, nil
+}
+
+// real is the machine with the accelerators of a plan, as applications find it.
+type real struct {
+	m       Machine
+	folder  string // that models may be read from
+	plugins map[string]string
+}
+
+func (r *real) machine() *Machine        { return &r.m }
+func (r *real) describe() string         { return r.m.describe() }
+func (r *real) header() eventlog.Machine { return r.m.header() }
+
+func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
+	o.Library, o.Root, o.Plugins, o.Engines = r.m.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
+	e, err := runtime.Open(path, o)
+	return e, func() { e.Close(context.Background()) }, err
+}
+
+// describe says in a sentence what was found and what it means.
+func (m *Machine) describe() string {
+	var list, emulated []string
+	onlyCPU := true
+	for _, s := range m.Specs {
+		d := s.Name
+		if len(s.Cores) > 0 {
+			d += fmt.Sprintf(" on core %s", strings.Trim(fmt.Sprint(s.Cores), "[]"))
+		}
+		list = append(list, d)
+		if s.Provider == runtime.EmulatedProvider {
+			emulated = append(emulated, fmt.Sprintf("%s from %s", s.Name, s.Options[optionTable]))
+		}
+		onlyCPU = onlyCPU && (s.Provider == "" || s.Provider == "cpu")
+	}
+	text := fmt.Sprintf("%s, %d cores; accelerators: %s (ONNX Runtime %s)",
+		m.Host.CPU, m.Host.LogicalCores, strings.Join(list, ", "), m.ORT.Version)
+	if onlyCPU {
+		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, " +
+			"so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
+	}
+	if len(emulated) > 0 {
+		text += ". Emulated, with latencies that are no measurements: " + strings.Join(emulated, ", ")
+	}
+	if !runtime.FreeCore(m.Specs) {
+		text += ". No core is left for releases and decisions: " +
+			"they take time from the accelerators, which the release lag shows"
+	}
+	return text + "."
+}
+
+// header says in event logs what runs compute on.
+func (m *Machine) header() eventlog.Machine {
+	return eventlog.Machine{OS: m.Host.OS, Arch: m.Host.Arch, CPU: m.Host.CPU, Governor: m.Host.Governor,
+		ORT: m.ORT.Version}
+}

@@ -1,0 +1,153 @@
+package session
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/sched/traffic"
+)
+
+// Planned is what was planned.
+type Planned struct {
+	Document *plan.Plan
+	Tables   *sched.Tables
+	// Load is the demand as a share of the fluid capacity.
+	Load float64
+}
+
+// newPlan sets the rates that a configuration asks for, compiles the system of
+// its profile and computes the budgets. The models and accelerators of the
+// document are given without rates; allow completes the system with the
+// combinations of variants that may be used.
+func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, accelerators []plan.Accelerator,
+	allow func(*sched.System)) (*Planned, error) {
+	q, err := profiler.ParseQuantile(c.Cost)
+	if err != nil {
+		return nil, err
+	}
+	deadlines := make([]time.Duration, len(c.Models))
+	for i, m := range c.Models {
+		models[i].Rate, deadlines[i] = m.Rate, time.Second // the latter replaced below
+	}
+	s, err := p.System(deadlines, q)
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range c.Models {
+		if m.After != "" {
+			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
+		}
+	}
+	allow(&s)
+	load, err := demand(s, models, c.Traffic.Load)
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range c.Models {
+		s.Models[i].Deadline = m.Deadline
+		if m.Deadline == 0 {
+			s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / models[i].Rate))
+		}
+	}
+	return planAt(c.Traffic.Scale, load, s, models, accelerators)
+}
+
+// demand is the load of the models' rates. Where another is asked for, it scales
+// the rates.
+func demand(s sched.System, models []plan.Model, load float64) (float64, error) {
+	t, err := sched.Compile(s)
+	if err != nil {
+		return 0, err
+	}
+	var rates []float64
+	for _, m := range models {
+		rates = append(rates, m.Rate)
+	}
+	capacity, err := fluid.CapacityOf(t, rates)
+	if err != nil {
+		return 0, err
+	}
+	if load <= 0 {
+		return 1 / capacity.Scale, nil
+	}
+	scaleRates(models, load*capacity.Scale)
+	return load, nil
+}
+
+func scaleRates(models []plan.Model, by float64) {
+	for i := range models {
+		models[i].Rate *= by
+	}
+}
+
+// planAt plans at a scale of the rates, which have the given load.
+func planAt(scale, load float64, s sched.System, models []plan.Model,
+	accelerators []plan.Accelerator) (*Planned, error) {
+	scaleRates(models, scale)
+	document, tables, err := plan.New(s, models, accelerators)
+	if err != nil {
+		return nil, err
+	}
+	return &Planned{document, tables, load * scale}, nil
+}
+
+// traffic is the configuration's traffic at the planned rates. Files are read
+// from root, or the configuration's folder.
+func (p *Planned) traffic(c *config.Config, root string) (traffic.Config, error) {
+	o := &c.Traffic
+	t := traffic.Config{Rates: p.Document.Rates(), Jitter: o.Jitter, BurstOn: o.BurstOn, BurstOff: o.BurstOff,
+		Duration: o.Duration, Seed: o.Seed}
+	var err error
+	if t.Process, err = traffic.ParseProcess(o.Arrivals); err != nil {
+		return t, err
+	}
+	if o.Phases == config.PhasesGiven {
+		for _, m := range c.Models {
+			t.FirstRelease = append(t.FirstRelease, m.Phase)
+		}
+	} else if t.Phases, err = traffic.ParsePhases(o.Phases); err != nil {
+		return t, err
+	}
+	if t.Process == traffic.Recorded {
+		t.Recorded, err = readTrace(c, root)
+	}
+	return t, err
+}
+
+func readTrace(c *config.Config, root string) ([]traffic.Arrival, error) {
+	path, err := c.Path(c.Traffic.Trace, root)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("arrivals: %w", err)
+	}
+	defer file.Close()
+	var names []string
+	for _, m := range c.Models {
+		names = append(names, m.Name)
+	}
+	out, err := traffic.Read(file, names)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+// scaled is traffic at a multiple of its rates, with another seed.
+func scaled(t traffic.Config, scale float64, seed uint64) traffic.Config {
+	t.Seed, t.Rates = seed, slices.Clone(t.Rates)
+	for m := range t.Rates {
+		t.Rates[m] *= scale
+	}
+	return t
+}

@@ -1,0 +1,143 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/plan"
+)
+
+// Workspace is a configuration whose accelerators and models are open for
+// measuring, designing and planning.
+type Workspace struct {
+	Config  *config.Config
+	Machine Machine
+	Models  []*Model
+	// Variants are the models' layer variants.
+	Variants *Variants
+	// Profile is what was measured; nil until then.
+	Profile *profiler.Profile
+
+	options Options
+	folder  string // that files may be read from
+	stages  stages
+}
+
+// Open starts ONNX Runtime, tries the accelerators, loads and splits the models,
+// and gives them the layer variants of an earlier plan. Nothing has to be closed.
+func Open(c *config.Config, o Options) (*Workspace, error) {
+	if err := needModels(c); err != nil {
+		return nil, err
+	}
+	w := &Workspace{Config: c, options: o, stages: stages{open: o.Progress}}
+	var err error
+	if w.folder, err = c.Folder(o.Root); err != nil {
+		return nil, err
+	}
+	if w.Machine, err = openMachine(c, &w.options); err != nil {
+		return nil, err
+	}
+	for i := range c.Models {
+		m, err := load(c, &c.Models[i], o.Root, w.profilePath())
+		if err != nil {
+			return nil, err
+		}
+		w.Models = append(w.Models, m)
+	}
+	w.Variants = newVariants(w)
+	return w, w.Variants.attach()
+}
+
+func needModels(c *config.Config) error {
+	if len(c.Models) == 0 {
+		return fmt.Errorf("%w: no models: list at least one under `models:` in the --config file", config.ErrInvalid)
+	}
+	return nil
+}
+
+// PlanPath is where a configuration's plan lies.
+func PlanPath(c *config.Config) string { return filepath.Join(c.Out, "plan.json") }
+
+// ownProfile is where a configuration's profile lies unless another is named.
+func ownProfile(c *config.Config) string { return filepath.Join(c.Out, "profile.json") }
+
+// profilePath is where the profile is that is being used or made.
+func (w *Workspace) profilePath() string { return cmp.Or(w.options.Profile, ownProfile(w.Config)) }
+
+func (w *Workspace) networks() []*runtime.Network {
+	var out []*runtime.Network
+	for _, m := range w.Models {
+		out = append(out, m.Network)
+	}
+	return out
+}
+
+// bench is what measures.
+func (w *Workspace) bench() *bench {
+	b := &bench{config: w.Config, machine: &w.Machine, worker: w.options.Worker, stages: &w.stages}
+	for _, m := range w.Models {
+		b.sources = append(b.sources, m.source)
+	}
+	return b
+}
+
+// Plan plans from the profile.
+func (w *Workspace) Plan() (*Session, error) {
+	d := &w.Variants.designer
+	for _, m := range d.Stale() {
+		return nil, fmt.Errorf("%s: prove them again with `terastal variants accuracy --config FILE`, or set `variants: off`",
+			d.WhyStale(m))
+	}
+	models, err := planned(w.Models, w.folder)
+	if err != nil {
+		return nil, err
+	}
+	accelerators, err := w.Machine.emulating(w.Config, w.networks())
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(w.Config, w.Profile, models, accelerators, func(s *sched.System) { d.Allow(s) })
+	if err != nil {
+		return nil, err
+	}
+	p.Document.Variants = d.Documents(w.Profile)
+	return &Session{Config: w.Config, Profile: w.Profile, Plan: p, options: w.options,
+		ground: &real{m: w.Machine, folder: w.folder, plugins: w.options.Plugins}}, nil
+}
+
+// planned are models as a plan holds them, their rates left out.
+func planned(models []*Model, folder string) ([]plan.Model, error) {
+	var out []plan.Model
+	for _, m := range models {
+		source, err := m.source.inPlan(folder)
+		if err != nil {
+			return nil, err
+		}
+		x := plan.Model{Name: m.Name, Source: source, SHA256: m.Network.Model.SHA256(), Granularity: m.Granularity,
+			Cut: m.source.Granularity}
+		if x.Dims, err = m.Dimensions(); err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// EqualShares sets the rates so that every model demands the same share of one
+// accelerator's time at its fastest; with the configuration's load they are
+// scaled together. A demo has no rates to honour.
+func (w *Workspace) EqualShares() error {
+	for m, model := range w.Models {
+		d, ok := w.Profile.Latency(m, profiler.Fastest)
+		if !ok {
+			return fmt.Errorf("%w: model %q has a layer that runs nowhere", config.ErrInvalid, model.Name)
+		}
+		model.Rate = 1 / d.Seconds()
+	}
+	return nil
+}

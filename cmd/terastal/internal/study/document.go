@@ -1,0 +1,35 @@
+package study
+
+import (
+	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/fluid"
+)
+
+// Document is what simulations over several seeds came to.
+type Document struct {
+	Driver   string         `json:"driver"`
+	Scenario string         `json:"scenario"`
+	Source   string         `json:"source"`
+	Note     string         `json:"note,omitempty"`
+	Capacity fluid.Capacity `json:"capacity"`
+	Seeds    int            `json:"seeds"`
+	Policies []Policy       `json:"policies"`
+}
+
+// Policy is a policy's part of a document.
+type Policy struct {
+	Policy       string  `json:"policy"`
+	MeanMissRate float64 `json:"mean_miss_rate"`
+	Low          float64 `json:"mean_miss_rate_low"`
+	High         float64 `json:"mean_miss_rate_high"`
+	Summary
+}
+
+// Add puts results into the document.
+func (d *Document) Add(results []Result, seeds int) {
+	d.Driver, d.Seeds = eventlog.Simulated, seeds
+	for i := range results {
+		r := &results[i]
+		d.Policies = append(d.Policies, Policy{r.Policy, r.Miss, r.Low, r.High, r.Summary})
+	}
+}

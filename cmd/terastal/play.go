@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/live"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
+)
+
+// trafficFlags are the flags of every verb that plays traffic.
+var trafficFlags = strings.Fields("duration seed load scale arrivals phases jitter burst-on burst-off trace policies " +
+	"cost adapt drop queue realtime retries faults save-outputs out budget precision")
+
+// playOptions are what the verbs that play traffic have in common.
+type playOptions struct {
+	*streams
+	config    string
+	profile   string
+	scenario  string // published, in place of a configuration
+	simulated bool
+	// comparing holds policies against each other, where that is asked for.
+	comparing *session.CompareOptions
+	real      session.Real
+	watching  live.Options
+}
+
+// flags defines the flags; policy, if not empty, is the default of --policies.
+func (o *playOptions) flags(cmd *cobra.Command, policy string) {
+	configFlag(cmd, &o.config)
+	profileFlag(cmd, &o.profile)
+	config.AddFlags(cmd.Flags(), trafficFlags...)
+	if policy != "" {
+		config.SetDefault(cmd.Flags(), "policies", policy)
+	}
+}
+
+func profileFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "profile", "",
+		"profile to use (default: OUT/profile.json, measured if it is not there or does not fit)")
+}
+
+// watchFlags defines the flags of verbs that run for real.
+func (o *playOptions) watchFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.watching.Metrics, "metrics", "",
+		"serve Prometheus metrics of the run at this address, such as :9464 (this machine only) or 0.0.0.0:9464")
+	cmd.Flags().StringVar(&o.watching.Log, "log", "",
+		"write structured log lines (JSON) to this file while running; - for standard error")
+}
+
+// scenarioFlag defines --scenario.
+func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.scenario, "scenario", "", "published scenario to run on emulated accelerators, which take "+
+		"as long as its tables say, in place of a configuration (`terastal simulate --scenario help` lists them)")
+}
+
+// load reads the configuration, and refuses what it cannot be compared with
+// before anything is measured.
+func (o *playOptions) load(cmd *cobra.Command) (*config.Config, error) {
+	switch {
+	case o.scenario != "" && (o.config != "" || o.profile != ""):
+		return nil, usagef("--scenario brings its own models: leave out --config and --profile")
+	case o.scenario == "" && o.config == "":
+		return nil, usagef("`%s` needs --config FILE; `terastal demo` needs none", cmd.CommandPath())
+	}
+	c, err := config.Load(o.config, cmd.Flags())
+	if err != nil || o.comparing == nil {
+		return c, err
+	}
+	o.comparing.Simulated = o.simulated
+	return c, o.comparing.Check(c)
+}
+
+// planned plans what was loaded.
+func (o *playOptions) planned(cmd *cobra.Command, c *config.Config) (*session.Session, error) {
+	so, err := o.options(cmd.Context(), o.profile)
+	if err != nil {
+		return nil, err
+	}
+	if o.scenario != "" {
+		return session.PrepareScenario(c, o.scenario, so)
+	}
+	return session.Prepare(cmd.Context(), c, o.simulated, so)
+}
+
+func (o *playOptions) play(cmd *cobra.Command) error {
+	c, err := o.load(cmd)
+	if err != nil {
+		return err
+	}
+	s, err := o.planned(cmd, c)
+	if err != nil {
+		return err
+	}
+	if o.comparing != nil {
+		fmt.Fprintln(o.err, o.comparing.Announce(c))
+	}
+	r, err := o.execute(cmd.Context(), s)
+	if err != nil {
+		return err
+	}
+	return o.show(r, c.Out)
+}
+
+// execute plays, watched where anybody asks for it.
+func (o *playOptions) execute(ctx context.Context, s *session.Session) (r *result.Result, err error) {
+	if o.simulated && o.comparing == nil {
+		return s.Simulate()
+	}
+	done := func() error { return nil }
+	if !o.simulated {
+		if o.real.Watch, done, err = o.watch(); err != nil {
+			return nil, err
+		}
+	}
+	if o.comparing != nil {
+		o.comparing.Real = o.real
+		r, err = s.Compare(ctx, *o.comparing)
+	} else {
+		r, err = s.Run(ctx, o.real)
+	}
+	return r, errors.Join(err, done())
+}
+
+// watch opens what the flags ask for, and a live view on a terminal.
+func (o *playOptions) watch() (live.Update, func() error, error) {
+	update, done, err := live.Watch(o.watching, o.err)
+	if errors.Is(err, live.ErrAddress) {
+		err = session.UsageError{Err: err}
+	}
+	return update, done, err
+}
+
+// show prints a result and turns one that is not valid into an error.
+func (o *playOptions) show(r *result.Result, folder string) error {
+	view.Result(o.text(), r, filepath.Join(folder, r.FileName()))
+	o.report(folder)
+	return o.concluded(r, r.Reasons)
+}
