@@ -5,8 +5,23 @@ import (
 	"fmt"
 
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched/plan"
 )
+
+// NewNetwork splits a model into layers at a granularity that
+// models.ParseGranularity takes, such as "op".
+func NewNetwork(name string, m *models.Model, granularity string) (*Network, error) {
+	g, err := models.ParseGranularity(granularity)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", name, err)
+	}
+	layers, err := m.Split(g)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", name, err)
+	}
+	return &Network{Name: name, Model: m, Layers: layers, Granularity: granularity}, nil
+}
 
 // Attach makes the variants of a plan, which come in the order of layers,
 // implementations of the network's layers, after the originals and in place of

@@ -65,15 +65,11 @@ func network(t *testing.T) *runtime.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := models.ParseGranularity("op")
+	n, err := runtime.NewNetwork("net", m, "op")
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers, err := m.Split(op)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &runtime.Network{Name: "net", Model: m, Layers: layers, Granularity: "op"}
+	return n
 }
 
 // designer is one for a network on two accelerators, without data.
