@@ -14,11 +14,11 @@ import (
 func NewNetwork(name string, m *models.Model, granularity string) (*Network, error) {
 	g, err := models.ParseGranularity(granularity)
 	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", name, err)
+		return nil, err
 	}
 	layers, err := m.Split(g)
 	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", name, err)
+		return nil, err
 	}
 	return &Network{Name: name, Model: m, Layers: layers, Granularity: granularity}, nil
 }
