@@ -509,3 +509,23 @@ func TestSearchBeside(t *testing.T) {
 		}
 	}
 }
+
+// A policy that no name finds runs by its constructor, and the log is replayed
+// with it.
+func TestForeignPolicy(t *testing.T) {
+	b := open(t, nil, "op", "model")
+	e := b.executor(t, b.system(alternate))
+	o := runtime.Options{Policy: "ours", Traffic: released(2), Queue: 1000}
+	if _, err := e.Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), `unknown policy "ours"`) {
+		t.Errorf("without a constructor: %v", err)
+	}
+	o.NewPolicy = sched.LLF
+	r, err := e.Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, difference, err := r.Log.Replay(sched.LLF)
+	if err != nil || difference != "" || n < 100 || r.Log.Header.Policy != "ours" {
+		t.Errorf("%d decisions of %s compared, %s, %v", n, r.Log.Header.Policy, difference, err)
+	}
+}

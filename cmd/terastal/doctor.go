@@ -16,7 +16,7 @@ func newDoctor(s *streams) *cobra.Command {
 		Use:   "doctor",
 		Short: "Show what this machine offers, what is missing and how to fix it",
 		Long: `Shows the ONNX Runtime library that is used, the execution providers that
-really open on this machine (each is tried, in a process of its own), the cores,
+really open on this machine (each is tried, in another process), the cores,
 GPUs and drivers, and the accelerators that "auto" stands for in a configuration.
 For what is missing it names the command that fixes it.
 
@@ -26,14 +26,6 @@ Exits with 1 when ONNX Runtime cannot be used.`,
   terastal doctor --ort ~/lib/libonnxruntime.so.1.29.0`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			self, err := doctor.Self()
-			if err != nil {
-				return err
-			}
-			inspect, err := doctor.SelfInspect()
-			if err != nil {
-				return err
-			}
 			plugins, err := s.plugins()
 			if err != nil {
 				return err
@@ -41,8 +33,8 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 			report := doctor.Check(cmd.Context(), doctor.Options{
 				Library: s.ort,
 				Host:    hostinfo.Read(hostinfo.This()),
-				Probe:   doctor.Child(doctor.ProbeTimeout, self),
-				Inspect: doctor.InspectChild(doctor.ProbeTimeout, inspect),
+				Probe:   doctor.Child(doctor.ProbeTimeout, doctor.Self),
+				Inspect: doctor.InspectChild(doctor.ProbeTimeout, doctor.SelfInspect),
 				Plugins: plugins, Installed: ort.Installed,
 			})
 			if err := cmd.Context().Err(); err != nil {
@@ -61,7 +53,7 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 	return cmd
 }
 
-// newDoctorProbe is what doctor runs in a process of its own for each provider
+// newDoctorProbe is what doctor runs in another process for each provider
 // and device.
 func newDoctorProbe(s *streams) *cobra.Command {
 	return &cobra.Command{
@@ -75,7 +67,7 @@ func newDoctorProbe(s *streams) *cobra.Command {
 	}
 }
 
-// newDoctorInspect is what doctor runs in a process of its own for each plugin.
+// newDoctorInspect is what doctor runs in another process for each plugin.
 func newDoctorInspect(s *streams) *cobra.Command {
 	return &cobra.Command{
 		Use:    "inspect PROVIDER PLUGIN",

@@ -54,22 +54,12 @@ func (s *streams) options(ctx context.Context, profile string) (session.Options,
 		ORT:     s.ort,
 		Root:    s.models,
 		Plugins: plugins,
-		Worker: func() (*exec.Cmd, error) {
-			exe, err := os.Executable()
-			if err != nil {
-				return nil, fmt.Errorf("finding this program's own file to measure with: %w", err)
-			}
-			return exec.Command(exe, "profile", "worker"), nil
-		},
-		Auto: func(library string, host hostinfo.Info) ([]runtime.Spec, error) {
+		Worker:  func() *exec.Cmd { return exec.Command(doctor.Program(), "profile", "worker") },
+		Auto: func(library string, host hostinfo.Info) []runtime.Spec {
 			return doctor.Accelerators(ctx, library, host)
 		},
 		Probe: func(library string, a runtime.Spec) error {
-			self, err := doctor.Self()
-			if err != nil {
-				return err
-			}
-			return doctor.Child(doctor.ProbeTimeout, self)(ctx, library, a)
+			return doctor.Child(doctor.ProbeTimeout, doctor.Self)(ctx, library, a)
 		},
 		Progress: s.progress,
 		Note:     session.NoteTo(s.err),

@@ -32,13 +32,13 @@ by little: the last line says by how much cells differ.`,
 			}
 			return exactArgs("A", "B")(cmd, args)
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return s.compareProfiles(args, accelerators) },
+		RunE: func(_ *cobra.Command, args []string) error { return compareProfiles(s, args, accelerators) },
 	}
 	cmd.Flags().StringSliceVar(&accelerators, "accelerators", nil, "compare these two accelerators of one profile")
 	return cmd
 }
 
-func (s *streams) compareProfiles(paths, accelerators []string) error {
+func compareProfiles(s *streams, paths, accelerators []string) error {
 	var profiles []*profiler.Profile
 	for _, path := range paths {
 		p, err := profiler.Read(path)

@@ -33,7 +33,7 @@ the table alone.`,
 		Args: exactArgs("FILE.csv, paper:SET or help"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if o.Source = args[0]; o.Source == "help" {
-				return s.publishedTables()
+				return publishedTables(s)
 			}
 			if out == "" {
 				return usagef("name the profile to write with --out FILE")
@@ -59,7 +59,7 @@ the table alone.`,
 	return cmd
 }
 
-func (s *streams) publishedTables() error {
+func publishedTables(s *streams) error {
 	list, err := session.PublishedTables()
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func newProfileShow(s *streams) *cobra.Command {
 		Use:   "show FILE",
 		Short: "Print a profile as a table, as CSV or for benchstat",
 		Long: `Prints what was measured: a table per model, with as many columns as fit in 120
-characters, and what was measured beside the layers. --wide shows all columns,
+characters, and what was measured besides the layers. --wide shows all columns,
 --columns the named ones: ` + strings.Join(view.ProfileColumns(), ", ") + `.
 The median of every accelerator is always there, "~" at one that did not reach the
 precision. --format csv and benchfmt write every cell for other tools.`,
@@ -26,7 +26,7 @@ precision. --format csv and benchfmt write every cell for other tools.`,
   terastal profile show out/profile.json --format csv >layers.csv
   terastal profile show out/profile.json --format benchfmt >a.txt && benchstat -col /acc a.txt`,
 		Args: exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error { return s.showProfile(args[0], format, o) },
+		RunE: func(_ *cobra.Command, args []string) error { return showProfile(s, args[0], format, o) },
 	}
 	cmd.Flags().StringVar(&format, "format", "table", "table, csv or benchfmt")
 	cmd.Flags().BoolVar(&o.Wide, "wide", false, "all columns of the table, however wide")
@@ -34,7 +34,7 @@ precision. --format csv and benchfmt write every cell for other tools.`,
 	return cmd
 }
 
-func (s *streams) showProfile(path, format string, o view.ProfileOptions) error {
+func showProfile(s *streams, path, format string, o view.ProfileOptions) error {
 	if s.json && format != "table" {
 		return usagef("--json and --format %s both say what goes to standard output: leave one out", format)
 	}

@@ -66,7 +66,7 @@ layer so that fewer of them miss their deadlines.
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 (it finished, but cannot support its claim; the reason is printed).`,
 		Example: `  terastal doctor                      what this machine offers, what is missing
-  terastal demo                        the whole flow on built-in networks
+  terastal demo                        every step, on built-in networks
   terastal run --config my.yaml        your models, rates and deadlines
   terastal simulate --config my.yaml   the same in virtual time`,
 		SilenceErrors: true,

@@ -40,7 +40,7 @@ with 95 % confidence intervals.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case o.name == "help":
-				return s.scenarios()
+				return scenarios(s)
 			case o.name != "":
 				return o.studyScenario(cmd)
 			case !o.Plain():
@@ -106,7 +106,7 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	return o.document(d)
 }
 
-func (s *streams) scenarios() error {
+func scenarios(s *streams) error {
 	list, err := session.Scenarios()
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -42,28 +43,24 @@ func (c *Config) validate() error {
 	if _, err := variants.ParseArithmetic(c.Arithmetic); err != nil && c.Arithmetic != AutoArithmetic {
 		return fmt.Errorf("%w, or auto", err)
 	}
-	if c.Queue < 1 {
-		return fmt.Errorf("queue is %d, must be at least 1", c.Queue)
+	p := &c.Profile
+	_, err := c.Drill()
+	return cmp.Or(err,
+		check(c.Queue >= 1, "queue is %d, must be at least 1", c.Queue),
+		check(c.Realtime >= 0 && c.Realtime <= 99, "realtime is %d, must be 0 to 99", c.Realtime),
+		check(c.Retries >= 0, "retries is %d, must not be negative", c.Retries),
+		check(c.Out != "", "out is empty: name a folder"),
+		check(p.Budget > 0, "profile.budget is %v, must be positive", p.Budget),
+		check(p.Precision > 0 && p.Precision < 1, "profile.precision is %v, must be above 0 and below 1", p.Precision),
+		c.Traffic.validate())
+}
+
+// check is an error unless ok.
+func check(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
 	}
-	if c.Realtime < 0 || c.Realtime > 99 {
-		return fmt.Errorf("realtime is %d, must be 0 to 99", c.Realtime)
-	}
-	if c.Retries < 0 {
-		return fmt.Errorf("retries is %d, must not be negative", c.Retries)
-	}
-	if _, err := c.Drill(); err != nil {
-		return err
-	}
-	if c.Out == "" {
-		return fmt.Errorf("out is empty: name a folder")
-	}
-	if c.Profile.Budget <= 0 {
-		return fmt.Errorf("profile.budget is %v, must be positive", c.Profile.Budget)
-	}
-	if !(c.Profile.Precision > 0 && c.Profile.Precision < 1) {
-		return fmt.Errorf("profile.precision is %v, must be above 0 and below 1", c.Profile.Precision)
-	}
-	return c.Traffic.validate()
+	return fmt.Errorf(format, args...)
 }
 
 func (c *Config) validatePolicies() error {
@@ -83,28 +80,21 @@ func (c *Config) validatePolicies() error {
 }
 
 func (a *Accelerator) validate(names map[string]bool) error {
-	if a.Name == "" {
-		return fmt.Errorf("it has no name")
-	}
-	if names[a.Name] {
-		return fmt.Errorf("two accelerators are named %q", a.Name)
-	}
+	known := names[a.Name]
 	names[a.Name] = true
-	if _, err := pairs(a.Options); err != nil {
-		return fmt.Errorf("options: %w", err)
-	}
-	if a.Cache != "" && a.Cache != "on" && a.Cache != "off" {
-		return fmt.Errorf("cache is %q, must be on or off", a.Cache)
+	_, err := pairs(a.Options)
+	if err != nil {
+		err = fmt.Errorf("options: %w", err)
 	}
 	emulated := a.Provider == runtime.EmulatedProvider
-	if emulated != (a.Table != "") {
-		return fmt.Errorf("provider is %q and table %q: emulated accelerators need a table, and only they take one",
-			a.Provider, a.Table)
-	}
-	if emulated && len(a.Options) > 0 || !emulated && a.Compute {
-		return fmt.Errorf("options are for execution providers, compute for emulated accelerators")
-	}
-	return nil
+	return cmp.Or(
+		check(a.Name != "", "it has no name"),
+		check(!known, "two accelerators are named %q", a.Name), err,
+		check(slices.Contains([]string{"", "on", "off"}, a.Cache), "cache is %q, must be on or off", a.Cache),
+		check(emulated == (a.Table != ""), "provider is %q and table %q: emulated accelerators need a table, and only they "+
+			"take one", a.Provider, a.Table),
+		check((!emulated || len(a.Options) == 0) && (emulated || !a.Compute),
+			"options are for execution providers, compute for emulated accelerators"))
 }
 
 // validateChain checks that the models that one comes after exist and end.
@@ -140,26 +130,19 @@ func (m *Model) validate(names map[string]bool) error {
 	if err := m.validateTrigger(); err != nil {
 		return err
 	}
-	if m.After == "" && !(m.Rate > 0) || math.IsInf(m.Rate, 0) {
-		return fmt.Errorf("rate of %q is %v, must be a positive number of requests per second", m.Name, m.Rate)
-	}
-	if m.Phase < 0 {
-		return fmt.Errorf("phase of %q is %v, must not be negative", m.Name, m.Phase)
-	}
-	if m.Deadline < 0 {
-		return fmt.Errorf("deadline of %q is %v, must be positive", m.Name, m.Deadline)
-	}
 	if m.Granularity == "" {
 		m.Granularity = DefaultGranularity
 	}
-	if _, err := m.Dimensions(); err != nil {
-		return err
-	}
-	if p := &m.Pixels; slices.Contains(p.Std, 0) || p.Range != 0 && p.Range != 1 && p.Range != 255 {
-		return fmt.Errorf("pixels of %q: range is %v, must be 1 or 255, and std %v, must not be 0",
-			m.Name, p.Range, p.Std)
-	}
-	return m.validateVariants()
+	_, err := m.Dimensions()
+	p := &m.Pixels
+	return cmp.Or(
+		check((m.After != "" || m.Rate > 0) && !math.IsInf(m.Rate, 0),
+			"rate of %q is %v, must be a positive number of requests per second", m.Name, m.Rate),
+		check(m.Phase >= 0, "phase of %q is %v, must not be negative", m.Name, m.Phase),
+		check(m.Deadline >= 0, "deadline of %q is %v, must be positive", m.Name, m.Deadline), err,
+		check(!slices.Contains(p.Std, 0) && slices.Contains([]float64{0, 1, 255}, p.Range),
+			"pixels of %q: range is %v, must be 1 or 255, and std %v, must not be 0", m.Name, p.Range, p.Std),
+		m.validateVariants())
 }
 
 func (m *Model) validateVariants() error {
@@ -169,27 +152,22 @@ func (m *Model) validateVariants() error {
 	case "0", "false":
 		m.Variants = "off"
 	}
-	if m.Variants != "on" && m.Variants != "off" {
-		return fmt.Errorf("variants of %q is %q, must be on or off", m.Name, m.Variants)
-	}
 	if m.Theta == 0 {
 		m.Theta = DefaultTheta
 	}
-	if !(m.Theta > 0 && m.Theta <= 1) {
-		return fmt.Errorf("theta of %q is %v, must be above 0 and at most 1", m.Name, m.Theta)
-	}
-	if m.Metric != "" && !slices.Contains(metrics, m.Metric) {
-		return fmt.Errorf("metric of %q is %q, must be %s", m.Name, m.Metric, strings.Join(metrics, ", "))
-	}
-	for what, d := range map[string]Data{"calibration": m.Calibration, "labelled": m.Labelled} {
-		if d.Source == "" && (d.Labels != "" || d.Count != 0) {
-			return fmt.Errorf("%s of %q has no source", what, m.Name)
-		}
-		if d.First < 0 || d.Count < 0 {
-			return fmt.Errorf("%s of %q: first is %d and count %d, must not be negative", what, m.Name, d.First, d.Count)
-		}
-	}
-	return nil
+	return cmp.Or(
+		check(m.Variants == "on" || m.Variants == "off", "variants of %q is %q, must be on or off", m.Name, m.Variants),
+		check(m.Theta > 0 && m.Theta <= 1, "theta of %q is %v, must be above 0 and at most 1", m.Name, m.Theta),
+		check(m.Metric == "" || slices.Contains(metrics, m.Metric), "metric of %q is %q, must be %s",
+			m.Name, m.Metric, strings.Join(metrics, ", ")),
+		m.Calibration.validate("calibration", m.Name), m.Labelled.validate("labelled", m.Name))
+}
+
+func (d *Data) validate(what, model string) error {
+	return cmp.Or(
+		check(d.Source != "" || d.Labels == "" && d.Count == 0, "%s of %q has no source", what, model),
+		check(d.First >= 0 && d.Count >= 0, "%s of %q: first is %d and count %d, must not be negative",
+			what, model, d.First, d.Count))
 }
 
 func (m *Model) validateTrigger() error {
@@ -207,10 +185,8 @@ func (m *Model) validateTrigger() error {
 	if m.Probability == 0 {
 		m.Probability = 1
 	}
-	if !(m.Probability > 0 && m.Probability <= 1) {
-		return fmt.Errorf("probability of %q is %v, must be above 0 and at most 1", m.Name, m.Probability)
-	}
-	return nil
+	return check(m.Probability > 0 && m.Probability <= 1,
+		"probability of %q is %v, must be above 0 and at most 1", m.Name, m.Probability)
 }
 
 // PhasesGiven is the value of Traffic.Phases that takes them from the models.
@@ -223,25 +199,14 @@ func (t *Traffic) validate() error {
 	if _, err := traffic.ParsePhases(t.Phases); err != nil && t.Phases != PhasesGiven {
 		return fmt.Errorf("traffic.phases: %w, given", err)
 	}
-	if (t.Arrivals == traffic.Recorded.String()) != (t.Trace != "") {
-		return fmt.Errorf(`traffic.arrivals is %q and traffic.trace %q: arrivals "trace" need a file, and only they take one`,
-			t.Arrivals, t.Trace)
-	}
-	if !(t.Scale > 0) || math.IsInf(t.Scale, 0) {
-		return fmt.Errorf("traffic.scale is %v, must be positive", t.Scale)
-	}
-	if t.BurstOn <= 0 || t.BurstOff < 0 {
-		return fmt.Errorf("traffic.burst_on is %v and burst_off %v: the first must be positive, the second not negative",
-			t.BurstOn, t.BurstOff)
-	}
-	if !(t.Jitter >= 0 && t.Jitter <= 1) {
-		return fmt.Errorf("traffic.jitter is %v, must be 0 to 1", t.Jitter)
-	}
-	if t.Duration <= 0 {
-		return fmt.Errorf("traffic.duration is %v, must be positive", t.Duration)
-	}
-	if !(t.Load >= 0) || math.IsInf(t.Load, 0) {
-		return fmt.Errorf("traffic.load is %v, must be positive, or 0 to leave the rates as they are", t.Load)
-	}
-	return nil
+	return cmp.Or(
+		check((t.Arrivals == traffic.Recorded.String()) == (t.Trace != ""), `traffic.arrivals is %q and traffic.trace %q: `+
+			`arrivals "trace" need a file, and only they take one`, t.Arrivals, t.Trace),
+		check(t.Scale > 0 && !math.IsInf(t.Scale, 0), "traffic.scale is %v, must be positive", t.Scale),
+		check(t.BurstOn > 0 && t.BurstOff >= 0, "traffic.burst_on is %v and burst_off %v: the first must be positive, "+
+			"the second not negative", t.BurstOn, t.BurstOff),
+		check(t.Jitter >= 0 && t.Jitter <= 1, "traffic.jitter is %v, must be 0 to 1", t.Jitter),
+		check(t.Duration > 0, "traffic.duration is %v, must be positive", t.Duration),
+		check(t.Load >= 0 && !math.IsInf(t.Load, 0),
+			"traffic.load is %v, must be positive, or 0 to leave the rates as they are", t.Load))
 }

@@ -50,19 +50,15 @@ func cpus(cores []int) []runtime.Spec {
 
 // Accelerators is Auto for a machine of which nothing has been tried yet: it
 // probes the providers that a GPU may open with, if there is one.
-func Accelerators(ctx context.Context, library string, info hostinfo.Info) ([]runtime.Spec, error) {
+func Accelerators(ctx context.Context, library string, info hostinfo.Info) []runtime.Spec {
 	open := []string{"cpu"}
 	if len(info.GPUs) > 0 {
-		self, err := Self()
-		if err != nil {
-			return nil, err
-		}
-		probe := Child(ProbeTimeout, self)
+		probe := Child(ProbeTimeout, Self)
 		for _, provider := range gpuProviders {
 			if probe(ctx, library, runtime.Spec{Name: provider, Provider: provider}) == nil {
 				open = append(open, provider)
 			}
 		}
 	}
-	return Auto(info, open), nil
+	return Auto(info, open)
 }

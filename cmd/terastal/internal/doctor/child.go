@@ -88,40 +88,30 @@ type probed struct {
 	Local runtime.Local `json:"local"`
 }
 
-// Self is the command that probes with this very program: its hidden
-// subcommand `doctor probe`, which calls Serve.
-func Self() (func(library string, s runtime.Spec) []string, error) {
-	exe, err := self()
-	if err != nil {
-		return nil, err
-	}
-	return func(library string, s runtime.Spec) []string {
-		text, err := json.Marshal(probed{s, s.Local})
-		if err != nil {
-			panic("doctor: an accelerator has no JSON: " + err.Error())
-		}
-		return []string{exe, "--ort", library, "doctor", "probe", string(text)}
-	}, nil
-}
-
-func self() (string, error) {
+// Program is this very program's file, which is started again for what may
+// crash.
+func Program() string {
 	exe, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("finding this program's own file to probe with: %w", err)
+		return os.Args[0]
 	}
-	return exe, nil
+	return exe
+}
+
+// Self is the command that probes with this very program: its hidden
+// subcommand `doctor probe`, which calls Serve.
+func Self(library string, s runtime.Spec) []string {
+	text, err := json.Marshal(probed{s, s.Local})
+	if err != nil {
+		panic("doctor: an accelerator has no JSON: " + err.Error())
+	}
+	return []string{Program(), "--ort", library, "doctor", "probe", string(text)}
 }
 
 // SelfInspect is the command that inspects with this very program: its hidden
 // subcommand `doctor inspect`.
-func SelfInspect() (func(library, provider, plugin string) []string, error) {
-	exe, err := self()
-	if err != nil {
-		return nil, err
-	}
-	return func(library, provider, plugin string) []string {
-		return []string{exe, "--ort", library, "doctor", "inspect", provider, plugin}
-	}, nil
+func SelfInspect(library, provider, plugin string) []string {
+	return []string{Program(), "--ort", library, "doctor", "inspect", provider, plugin}
 }
 
 // Serve is a child that probes: text is the last argument that Self gives it.

@@ -276,7 +276,7 @@ func (r *Report) adviseNVIDIA(open []string) {
 	}
 }
 
-// cudaBuild reports whether the CUDA provider's library lies beside ONNX
+// cudaBuild reports whether the CUDA provider's library lies next to ONNX
 // Runtime's.
 func (r *Report) cudaBuild() bool {
 	_, err := os.Stat(filepath.Join(filepath.Dir(r.ONNXRuntime.Path), "libonnxruntime_providers_cuda.so"))

@@ -85,12 +85,8 @@ func childOf(t *testing.T, what string) func(string, runtime.Spec) []string {
 // options are those of the command line, with this binary as the child.
 func options(t *testing.T, host hostinfo.Info) Options {
 	t.Helper()
-	self, err := Self()
-	if err != nil {
-		t.Fatal(err)
-	}
 	exe := executable(t)
-	return Options{Host: host, Probe: Child(ProbeTimeout, self), Installed: ort.Installed,
+	return Options{Host: host, Probe: Child(ProbeTimeout, Self), Installed: ort.Installed,
 		Inspect: InspectChild(ProbeTimeout, func(library, provider, plugin string) []string {
 			return []string{exe, "child", "inspect", library, provider, plugin}
 		})}

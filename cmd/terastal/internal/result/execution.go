@@ -26,7 +26,7 @@ type Execution struct {
 	// and ElapsedNS how long it took.
 	Machine   hostinfo.Counters `json:"machine"`
 	ElapsedNS int64             `json:"elapsed_ns"`
-	// Searches are those of a policy that searches beside the engine.
+	// Searches are those of a policy that searches next to the engine.
 	Searches    int     `json:"searches,omitempty"`
 	SearchP50US float64 `json:"search_us_p50,omitempty"`
 	SearchP99US float64 `json:"search_us_p99,omitempty"`

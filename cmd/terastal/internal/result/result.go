@@ -46,7 +46,7 @@ type Result struct {
 	doubts []Doubt
 }
 
-// Repeat is one repeat of a comparison after the first, with arrivals of its own.
+// Repeat is one repeat of a comparison after the first, with other arrivals.
 type Repeat struct {
 	Seed     uint64         `json:"seed"`
 	Policies []PolicyResult `json:"policies"`
@@ -103,7 +103,7 @@ type PolicyResult struct {
 }
 
 // Lanes are, under the policy that schedules nothing, how many requests ran at
-// once at most, each in a lane of its own, and how busy lanes were on average; 0
+// once at most, each in its lane, and how busy lanes were on average; 0
 // for other policies, whose utilization is that of accelerators.
 func (p *PolicyResult) Lanes() (n int, mean float64) {
 	if p.Policy != runtime.Unscheduled {

@@ -26,7 +26,7 @@ type bench struct {
 	config  *config.Config
 	machine *Machine
 	sources []source // of the networks, by name
-	worker  func() (*exec.Cmd, error)
+	worker  func() *exec.Cmd
 	stages  *stages
 }
 
@@ -94,17 +94,13 @@ type job struct {
 
 // start starts the worker of an accelerator for these models.
 func (b *bench) start(k int, models []source) (profiler.Conn, error) {
-	cmd, err := b.worker()
-	if err != nil {
-		return nil, err
-	}
 	m := b.machine
 	line, err := json.Marshal(job{Library: m.ORT.Path, Specs: m.Specs, Index: k, Table: m.tables[k],
 		Local: m.Specs[k].Local, Models: models, Seed: b.config.Traffic.Seed})
 	if err != nil {
 		return nil, err
 	}
-	c, err := profiler.Start(cmd)
+	c, err := profiler.Start(b.worker())
 	if err != nil {
 		return nil, err
 	}

@@ -130,7 +130,7 @@ func TestCompareRepeats(t *testing.T) {
 }
 
 // TestCompareInterrupted: what is compared are the whole repeats; what was
-// played beside them is kept.
+// played besides is kept.
 func TestCompareInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

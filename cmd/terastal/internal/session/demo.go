@@ -46,7 +46,7 @@ func (v *Variants) TakeFitted() error {
 
 // WriteDemo writes the demo's models and traffic as a configuration, and says
 // where.
-func (s *Session) WriteDemo() (path string, err error) {
+func WriteDemo(s *Session) (path string, err error) {
 	c := s.Config
 	var b bytes.Buffer
 	b.WriteString("# What `terastal demo` ran. The rates are those that it chose for this machine: at load 1\n" +

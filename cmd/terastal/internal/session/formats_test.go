@@ -41,7 +41,7 @@ func TestFormatsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := map[string]bool{}
-	// What has a document of its own, or is a policy's: its fields are not here.
+	// What is another document, or a policy's: its fields are not here.
 	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[fluid.Capacity](): true,
 		reflect.TypeFor[sched.Budgets](): true,
 		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[result.Result]().Field(resultField(t, "Host")).Type: true,

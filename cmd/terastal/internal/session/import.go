@@ -58,7 +58,7 @@ func (o *ImportOptions) models() (map[string]string, error) {
 		return nil, Usagef("--match is %q, must be name or order", o.Match)
 	}
 	if o.Into == "" && (len(o.ModelMap) > 0 || o.Match != "name") {
-		return nil, Usagef("--model-map and --match are about the profile of --into, and there is none")
+		return nil, Usagef("--model-map and --match are about the profile of --into: name one")
 	}
 	out := map[string]string{}
 	for _, pair := range o.ModelMap {

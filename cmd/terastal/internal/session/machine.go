@@ -37,9 +37,7 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	}
 	m.Specs = c.Specs()
 	if len(m.Specs) == 0 {
-		if m.Specs, err = o.Auto(m.ORT.Path, m.Host); err != nil {
-			return m, err
-		}
+		m.Specs = o.Auto(m.ORT.Path, m.Host)
 	}
 	m.tables = make([]string, len(m.Specs))
 	for k := range m.Specs {

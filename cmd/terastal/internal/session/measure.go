@@ -124,7 +124,7 @@ func (w *Workspace) loadProfile(path string) error {
 }
 
 // EnsureProfile uses the profile of the options or of the output folder, or
-// measures one and writes it there when there is none. One that is stale,
+// measures one and writes it there if the file does not exist. One that is stale,
 // damaged or partial is refused when the options named it; one that an earlier
 // run left is moved aside, or completed.
 func (w *Workspace) EnsureProfile(ctx context.Context) error {

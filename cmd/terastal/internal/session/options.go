@@ -24,7 +24,7 @@ type Options struct {
 	// configuration's.
 	Root string
 	// Auto proposes accelerators for the machine.
-	Auto func(library string, host hostinfo.Info) ([]runtime.Spec, error)
+	Auto func(library string, host hostinfo.Info) []runtime.Spec
 	// Plugins are the libraries of providers by name, as the user gave them.
 	Plugins map[string]string
 	// Probe opens an accelerator in another process, so that a provider that
@@ -32,7 +32,7 @@ type Options struct {
 	Probe func(library string, s runtime.Spec) error
 	// Worker makes the command that calls [Work] with its standard input and
 	// [profiler.Output].
-	Worker func() (*exec.Cmd, error)
+	Worker func() *exec.Cmd
 	// Profile is where the profile is or will be, if not in the configuration's
 	// output folder.
 	Profile string

@@ -21,7 +21,7 @@ type ValidateOptions struct {
 	// Logs are event logs, or folders whose logs of real runs are meant.
 	Logs []string
 	// Profile predicts layer times; empty means profile.json next to each log, or
-	// what the log expected where there is none.
+	// what the log expected where that does not exist.
 	Profile string
 	// Layers and Jobs, if not empty, are somebody else's predictions.
 	Layers, Jobs string

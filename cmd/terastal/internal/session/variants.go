@@ -213,7 +213,7 @@ const (
 func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data, count int,
 	root string) (*dataset.Set, error) {
 	if d.Source == "" {
-		return nil, fmt.Errorf("%w: no source: name one in the configuration "+
+		return nil, fmt.Errorf("%w: it has no source: name one in the configuration "+
 			"(source: random fits to random inputs, which says little)", config.ErrInvalid)
 	}
 	s := dataset.Spec{Source: d.Source, Labels: d.Labels, First: d.First, Count: d.Count,
