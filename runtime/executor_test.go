@@ -486,8 +486,8 @@ func TestSpreadSlot(t *testing.T) {
 	}
 }
 
-// A policy that searches does so beside the engine: its searches are timed and
-// logged, and dispatching goes on meanwhile.
+// A policy that searches does so next to the engine: its searches are timed and
+// logged, and dispatching continues meanwhile.
 func TestSearchBeside(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
