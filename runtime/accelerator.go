@@ -131,7 +131,7 @@ type Local struct {
 	Library string `json:"library,omitempty"`
 	// Engines is the folder that compiled engines are kept in; "" for none.
 	Engines string `json:"engines,omitempty"`
-	// Machine is all that an engine depends on beside the model and the
+	// Machine is all that an engine depends on besides the model and the
 	// provider: processor, drivers, devices.
 	Machine string `json:"machine,omitempty"`
 }

@@ -34,7 +34,7 @@ func benchmarkEach(b *testing.B, f func(b *testing.B, o runtime.Options)) {
 // b.N: their results are ratios and quantiles.
 const rounds = 5
 
-// pinned opens accelerators at full optimisation, each on a core of its own,
+// pinned opens accelerators at full optimisation, each on another core,
 // and skips where there are not enough cores.
 func pinned(b *testing.B, n int) []runtime.Accelerator {
 	b.Helper()
@@ -275,7 +275,7 @@ func (w *wholeSession) run(priority int) time.Duration {
 func (w *wholeSession) close() { close(w.ask) }
 
 // BenchmarkTwoAccelerators saturates two accelerators with several models and
-// reports the layers they get done beside what each gets done alone, corrected
+// reports the layers they get done against what each gets done alone, corrected
 // by how much two bare sessions on the same cores slow each other down. Under
 // fcfs requests move between the cores, whose caches then lack their tensors;
 // under fcfs-model they stay where they started.
@@ -431,7 +431,7 @@ func BenchmarkReleaseLag(b *testing.B) {
 
 // BenchmarkWake is the latency of a network of three microseconds submitted
 // from another thread right after the one before: to a worker that still spins
-// on a core of its own, and to one that sleeps at once since it has none.
+// on a core that it has to itself, and to one that sleeps at once since it has none.
 func BenchmarkWake(b *testing.B) {
 	for _, c := range []struct {
 		name  string

@@ -254,7 +254,7 @@ func (s *Slot) begin(layer, accelerator int) error {
 		}
 		if !s.valid[i] {
 			if other := p.tensors[i].twin; other < 0 || !s.valid[other] {
-				continue // yet to be computed
+				continue // not computed yet
 			}
 			if err := s.Convert(i); err != nil {
 				return err

@@ -21,7 +21,7 @@ import (
 func TestScheduleWithDevice(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		d := open(t, "gpu")
-		b := beside(t, d, nil, "block", "model")
+		b := together(t, d, nil, "block", "model")
 		e := b.executor(t, b.system(func(m, l, i, k int) time.Duration { return alternate(m, l, i, k%2) }))
 		leaks := goleak.IgnoreCurrent()
 		for _, policy := range []string{"fcfs", "edf", "terastal"} {
@@ -51,7 +51,7 @@ func TestScheduleWithDevice(t *testing.T) {
 // Slots are reused at once by other requests, whatever was on its way home.
 func TestDeviceUnderOverload(t *testing.T) {
 	d := pretended(t, "gpu")
-	b := beside(t, d, nil, "op", "block")
+	b := together(t, d, nil, "op", "block")
 	s := b.system(func(m, l, i, k int) time.Duration { return alternate(m, l, i, k%2) })
 	for m := range s.Models {
 		s.Models[m].Deadline = 2 * time.Millisecond
@@ -206,7 +206,7 @@ func lossy(t *testing.T, d *device, faults ...string) *bench {
 	}
 	drill := runtime.NewDrill(fs, 9)
 	drill.Begin()
-	return beside(t, d, drill.Wrap, "block", "model")
+	return together(t, d, drill.Wrap, "block", "model")
 }
 
 // A device that is lost takes the requests with it whose tensors it has, for a
@@ -275,7 +275,7 @@ func TestDeviceLost(t *testing.T) {
 // whatever accelerator, and nothing after it.
 func TestTensorsLost(t *testing.T) {
 	d := pretended(t, "gpu")
-	b := beside(t, d, nil, "block")
+	b := together(t, d, nil, "block")
 	in, err := b.networks[0].Inputs(3)
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	closed := !open && o.Traffic.Process == traffic.ClosedLoop
 	until, rates := o.Traffic.Duration, o.Traffic.Rates
 	if open {
-		until, rates = 0, make([]float64, len(e.programs))
+		until, rates = 0, make([]float64, len(e.models))
 	}
 	var err error
 	d.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: of, Drop: o.Drop, Queue: o.Queue, Recorder: d,
@@ -97,7 +97,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}
-	d.journal.samples.plan(arrivals, len(e.programs), o.Samples)
+	d.journal.samples.plan(arrivals, len(e.models), o.Samples)
 	return d, nil
 }
 
@@ -106,7 +106,8 @@ func (d *driver) begin() error {
 	d.meter = newGCMeter()
 	ready := make(chan error, len(d.accs))
 	for k, a := range d.accs {
-		w := &worker{d: d, k: k, accelerator: a, spin: d.spins(k), ended: make(chan struct{}), begin: make(chan struct{})}
+		w := &worker{d: d, k: k, accelerator: a, spin: spins(d.accs, k, d.opts.FreeCore),
+			ended: make(chan struct{}), begin: make(chan struct{})}
 		d.crew.all = append(d.crew.all, w)
 		go w.work(ready)
 	}
@@ -120,7 +121,11 @@ func (d *driver) begin() error {
 	d.start = time.Now()
 	d.mu.Lock()
 	if failed == nil {
-		d.admit()
+		for k, w := range d.crew.all {
+			if w.lost = d.lost[k].Load(); w.lost { // since an earlier run
+				d.step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "it hangs"}, sched.Idle)
+			}
+		}
 		d.settle()
 	} else {
 		d.over = true
@@ -146,16 +151,6 @@ func (d *driver) begin() error {
 		d.helpers.Go(d.release)
 	}
 	return nil
-}
-
-// admit takes accelerators out of service that have hung since an earlier run.
-func (d *driver) admit() {
-	for k, w := range d.crew.all {
-		if d.lost[k].Load() {
-			w.lost = true
-			d.step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "it hangs"}, sched.Idle)
-		}
-	}
 }
 
 // end waits for what begin started, hanging workers excepted, and gives the
@@ -241,11 +236,11 @@ func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 func (d *driver) assign(x sched.Dispatch) assignment {
 	a := assignment{Dispatch: x, slot: d.slots.of(x.Job)}
 	if a.slot == nil {
-		if s := d.take(x.Model); s != nil {
-			d.bind(s, &a)
+		if s := d.slots.take(x.Model); s != nil {
+			d.slots.bind(s, &a, d.releases.pending[x.Job])
 		}
 	}
-	a.sample = x.Layer == len(d.programs[x.Model].Network.Layers)-1 && d.journal.samples.due(x.Model, x.Job)
+	a.sample = d.models[x.Model].last(x.Layer) && d.journal.samples.due(x.Model, x.Job)
 	return a
 }
 

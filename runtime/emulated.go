@@ -11,7 +11,7 @@ import (
 // does not open it: OpenEmulated does.
 const EmulatedProvider = "emulated"
 
-// Emulation describes an accelerator that nobody has here: its kernels take as
+// Emulation describes an accelerator that is not here: its kernels take as
 // long as a table says.
 type Emulation struct {
 	Name string

@@ -12,7 +12,7 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// Emulated accelerators run beside a real one; those that compute give the
+// Emulated accelerators run next to a real one; those that compute give the
 // right outputs, and no layer is shorter than its table says.
 func TestEmulated(t *testing.T) {
 	orttest.Start(t)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,21 +23,29 @@ const inputSets = 4
 // Executor runs requests on real accelerators: recorded or generated traffic
 // with Run, requests as they come with Submit. It does one of them at a time.
 type Executor struct {
-	options  Options // of Submit, unless Serve says otherwise
-	freeCore bool    // the accelerators leave one over, whatever options say
-	owned    func()  // closes what Open opened; nil where programs and accelerators are the caller's
-	serving  atomic.Pointer[driver]
-	stopped  atomic.Bool
-	starting sync.Mutex // of serving
 	tables   *sched.Tables
+	models   []*loaded
 	accs     []Accelerator
-	programs []*Program
-	inputs   [][][]*Tensor  // by model, set and model input
-	free     [][]*Slot      // by model: slots no request uses
-	made     []atomic.Int64 // by model: slots there are; one that hung is taken off whenever it returns
-	lost     []atomic.Bool  // by accelerator: a kernel of it hangs
-	busy     atomic.Bool    // a run or a server is under way
+	lost     []atomic.Bool // by accelerator: a kernel of it hangs
+	busy     atomic.Bool   // a run or a server is under way
+	serving  serving
+	freeCore bool   // the accelerators leave one over, whatever options say
+	owned    func() // closes what Open opened; nil where programs and accelerators are the caller's
 }
+
+// loaded is a model as an executor runs it.
+type loaded struct {
+	*Program
+	sets [][]*Tensor  // inputs that requests cycle through when they bring none
+	free []*Slot      // slots that no request uses
+	made atomic.Int64 // slots there are; one that hung is taken off when it returns
+}
+
+// set is the index of the inputs that a job reads.
+func (m *loaded) set(job int64) int { return int(job % int64(len(m.sets))) }
+
+// last reports whether a layer is the model's last.
+func (m *loaded) last(layer int) bool { return layer == len(m.Network.Layers)-1 }
 
 // NewExecutor checks that the programs fit the system the tables were compiled
 // from: same models, layers and implementations, all prepared on the system's
@@ -46,39 +53,44 @@ type Executor struct {
 // data of requests that bring none. Programs and accelerators stay the
 // caller's; [Open] makes an executor that owns them.
 func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
-	e := &Executor{tables: t, programs: programs, free: make([][]*Slot, len(programs)),
-		made:   make([]atomic.Int64, len(programs)),
-		inputs: make([][][]*Tensor, len(programs))}
-	if len(programs) > 0 {
-		e.accs = programs[0].accs
+	e := &Executor{tables: t}
+	for _, p := range programs {
+		e.models, e.accs = append(e.models, &loaded{Program: p}), programs[0].accs
 	}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("executor: %w", err)
 	}
 	e.lost = make([]atomic.Bool, len(e.accs))
-	for m, p := range programs {
-		for n := range inputSets {
-			set, err := p.Network.Inputs(seed + uint64(n))
-			if err != nil {
-				e.release()
-				return nil, fmt.Errorf("executor: %w", err)
-			}
-			e.inputs[m] = append(e.inputs[m], set)
-		}
-		if err := e.stock(m, 1); err != nil {
+	for _, m := range e.models {
+		if err := m.warm(seed); err != nil {
 			e.release()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
-		p.warm(e.free[m][0], e.inputs[m][0])
 	}
 	return e, nil
 }
 
+// warm makes a model's inputs and its first slot.
+func (m *loaded) warm(seed uint64) error {
+	for n := range inputSets {
+		set, err := m.Network.Inputs(seed + uint64(n))
+		if err != nil {
+			return err
+		}
+		m.sets = append(m.sets, set)
+	}
+	if err := m.stock(1); err != nil {
+		return err
+	}
+	m.Program.warm(m.free[0], m.sets[0])
+	return nil
+}
+
 func (e *Executor) check() error {
 	sys := e.tables.System()
-	if len(sys.Accelerators) != len(e.accs) || len(sys.Models) != len(e.programs) {
+	if len(sys.Accelerators) != len(e.accs) || len(sys.Models) != len(e.models) {
 		return fmt.Errorf("the system has %d accelerators and %d models, %d and %d are loaded",
-			len(sys.Accelerators), len(sys.Models), len(e.accs), len(e.programs))
+			len(sys.Accelerators), len(sys.Models), len(e.accs), len(e.models))
 	}
 	for k, a := range e.accs {
 		if a.Name() != sys.Accelerators[k] {
@@ -97,7 +109,7 @@ func (e *Executor) check() error {
 		}
 		queues[m.Queue()] = a.Name()
 	}
-	for m, p := range e.programs {
+	for m, p := range e.models {
 		model := &sys.Models[m]
 		if p.Network.Name != model.Name || !slices.EqualFunc(p.accs, e.accs, sameName) {
 			return fmt.Errorf("model %d is %q in the system, %q is loaded, and all have to be on the same accelerators", m,
@@ -128,17 +140,17 @@ func (e *Executor) check() error {
 // Models are the names of the models that take requests.
 func (e *Executor) Models() []string {
 	var out []string
-	for _, p := range e.programs {
+	for _, p := range e.models {
 		out = append(out, p.Network.Name)
 	}
 	return out
 }
 
-// Model is the model of this name, which tells its inputs and outputs; nil if
-// there is none.
+// Model is the model of this name, which tells its inputs and outputs; nil for
+// other names.
 func (e *Executor) Model(name string) *models.Model {
 	if m := e.index(name); m >= 0 {
-		return e.programs[m].Network.Model
+		return e.models[m].Network.Model
 	}
 	return nil
 }
@@ -154,21 +166,21 @@ func (e *Executor) SetInputs(model string, sets []Tensors) error {
 	}
 	var wrapped [][]*Tensor
 	for _, set := range sets {
-		ts, err := set.wrap(e.programs[m].Network.Model.Inputs())
+		ts, err := set.wrap(e.models[m].Network.Model.Inputs())
 		if err != nil {
 			closeAll(wrapped)
 			return fmt.Errorf("inputs of model %q: %w", model, err)
 		}
 		wrapped = append(wrapped, ts)
 	}
-	closeAll(e.inputs[m])
-	e.inputs[m] = wrapped
+	closeAll(e.models[m].sets)
+	e.models[m].sets = wrapped
 	return nil
 }
 
 // index is that of the model of this name, or -1.
 func (e *Executor) index(model string) int {
-	return slices.IndexFunc(e.programs, func(p *Program) bool { return p.Network.Name == model })
+	return slices.IndexFunc(e.models, func(m *loaded) bool { return m.Network.Name == model })
 }
 
 // Close stops serving (see Stop) and frees the executor's tensors, and what
@@ -183,21 +195,19 @@ func (e *Executor) Close(ctx context.Context) {
 }
 
 func (e *Executor) release() {
-	for _, slots := range e.free {
-		for _, s := range slots {
-			s.Close()
-		}
-	}
 	hangs := false
 	for k := range e.lost {
 		hangs = hangs || e.lost[k].Load()
 	}
-	if !hangs {
-		for _, sets := range e.inputs {
-			closeAll(sets)
+	for _, m := range e.models {
+		for _, s := range m.free {
+			s.Close()
 		}
+		if !hangs {
+			closeAll(m.sets)
+		}
+		m.free, m.sets = nil, nil // the rest is for a worker that hangs
 	}
-	e.free, e.inputs = nil, nil
 }
 
 func closeAll(sets [][]*Tensor) {
@@ -231,7 +241,7 @@ type Options struct {
 	// layers and by idle workers.
 	FreeCore bool
 	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to
-	// 99) for the workers. Where it is refused the run goes on without, and a
+	// 99) for the workers. Where it is refused the run does without, and a
 	// note says so.
 	Realtime int
 	// Quiet prepares the process for the run and undoes it afterwards: the
@@ -278,7 +288,7 @@ type Result struct {
 	Stats Stats
 	// Decisions are the durations of all engine steps.
 	Decisions Histogram
-	// Searches are the durations of the policy's searches beside the engine.
+	// Searches are the durations of the policy's searches next to the engine.
 	Searches Histogram
 	Samples  []Sample
 	// Interrupted is true when the context ended the run early.

@@ -486,8 +486,8 @@ func TestSpreadSlot(t *testing.T) {
 	}
 }
 
-// A policy that searches does so beside the engine: its searches are timed and
-// logged, and dispatching goes on meanwhile.
+// A policy that searches does so next to the engine: its searches are timed and
+// logged, and dispatching continues meanwhile.
 func TestSearchBeside(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
@@ -507,5 +507,25 @@ func TestSearchBeside(t *testing.T) {
 		if !r.Log.Header.SearchBeside || found == 0 || r.Searches.N() < found || m.Failed > 0 {
 			t.Errorf("%d searches, %d results in the log, metrics %+v", r.Searches.N(), found, m)
 		}
+	}
+}
+
+// A policy that no name finds runs by its constructor, and the log is replayed
+// with it.
+func TestForeignPolicy(t *testing.T) {
+	b := open(t, nil, "op", "model")
+	e := b.executor(t, b.system(alternate))
+	o := runtime.Options{Policy: "ours", Traffic: released(2), Queue: 1000}
+	if _, err := e.Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), `unknown policy "ours"`) {
+		t.Errorf("without a constructor: %v", err)
+	}
+	o.NewPolicy = sched.LLF
+	r, err := e.Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, difference, err := r.Log.Replay(sched.LLF)
+	if err != nil || difference != "" || n < 100 || r.Log.Header.Policy != "ours" {
+		t.Errorf("%d decisions of %s compared, %s, %v", n, r.Log.Header.Policy, difference, err)
 	}
 }

@@ -141,7 +141,7 @@ func TestDeadAcceleratorRests(t *testing.T) {
 }
 
 // A hanging layer takes its accelerator out of service and fails its request;
-// the other accelerator does the rest, and nobody waits for the hang to end.
+// the other accelerator does the rest, and nothing waits for the hang to end.
 func TestHang(t *testing.T) {
 	b := drill(t, "hang accelerator=basic after=20 times=1")
 	leaks := goleak.IgnoreCurrent()
@@ -181,7 +181,7 @@ func TestAllHang(t *testing.T) {
 	}
 }
 
-// A hang that ends by itself is one slow layer when nobody gave it up.
+// A hang that ends by itself is one slow layer when it was not given up.
 func TestSlow(t *testing.T) {
 	b := drill(t, "slow accelerator=all by=3", "hang accelerator=basic for=50ms times=2")
 	e, r := play(t, b, runtime.Options{})

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -40,7 +39,7 @@ func (d *driver) Record(rec sched.Record) {
 	slot := d.slots.unbind(rec.Job)
 	hangs := slot != nil && slot.hanging
 	if slot != nil && !hangs {
-		d.free[rec.Model] = append(d.free[rec.Model], slot)
+		d.models[rec.Model].free = append(d.models[rec.Model].free, slot)
 	}
 	if p := d.releases.pending[rec.Job]; p != nil {
 		delete(d.releases.pending, rec.Job)
@@ -110,21 +109,12 @@ func (s *sampler) due(model int, job int64) bool {
 	return true
 }
 
-// keep copies the outputs of a request that is to be verified.
-func (d *driver) keep(a *assignment) {
-	s := Sample{Model: a.Model, Job: a.Job, Input: int(a.Job % int64(len(d.inputs[a.Model]))),
-		Outputs: a.slot.copyOutputs(), Ran: slices.Clone(a.slot.ran)}
-	d.mu.Lock()
-	defer d.unlock()
-	d.journal.samples.kept = append(d.journal.samples.kept, s)
-}
-
 // expectedRecords is how many records a run will write, up to a bound on what
 // is set aside at once: two per layer and two per job.
 func (e *Executor) expectedRecords(arrivals []traffic.Arrival) int {
 	n := 0
 	for _, a := range arrivals {
-		if n += 2 * (1 + len(e.programs[a.Model].Network.Layers)); n > firstRecords {
+		if n += 2 * (1 + len(e.models[a.Model].Network.Layers)); n > firstRecords {
 			return firstRecords
 		}
 	}

@@ -157,9 +157,9 @@ func kinds(t *testing.T, f func(t *testing.T, open func(t *testing.T, name strin
 	t.Run("webgpu", func(t *testing.T) { f(t, webGPU) })
 }
 
-// beside is a bench of the device and CPU accelerators with blocked and plain
+// together is a bench of the device and CPU accelerators with blocked and plain
 // layouts; wrap, if not nil, stands between the device and the runtime.
-func beside(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Accelerator,
+func together(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Accelerator,
 	granularities ...string) *bench {
 	t.Helper()
 	b := &bench{accs: []runtime.Accelerator{d}}
@@ -190,7 +190,7 @@ func beside(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Acce
 func TestAnySequenceOfMemories(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		d := open(t, "gpu")
-		b := beside(t, d, nil, "block")
+		b := together(t, d, nil, "block")
 		n, p := b.networks[0], b.programs[0]
 		in, err := n.Inputs(3)
 		if err != nil {
@@ -272,7 +272,7 @@ func TestTwoMemories(t *testing.T) {
 // which.
 func TestCopies(t *testing.T) {
 	d := pretended(t, "gpu")
-	b := beside(t, d, nil, "op")
+	b := together(t, d, nil, "op")
 	n, p := b.networks[0], b.programs[0]
 	in, err := n.Inputs(3)
 	if err != nil {
@@ -322,7 +322,7 @@ func TestCopies(t *testing.T) {
 // A chain that moves between memories makes no garbage.
 func TestMovesAllocateNothing(t *testing.T) {
 	d := pretended(t, "gpu")
-	b := beside(t, d, nil, "block")
+	b := together(t, d, nil, "block")
 	n := b.networks[0]
 	in, err := n.Inputs(3)
 	if err != nil {

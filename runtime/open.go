@@ -79,7 +79,7 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
 	e.owned = l.close
-	e.options, e.freeCore = o.Options, FreeCore(l.specs())
+	e.serving.options, e.freeCore = o.Options, FreeCore(l.specs())
 	return e, nil
 }
 
@@ -353,17 +353,13 @@ func (l *loader) attach(n *Network, v *plan.Variants) error {
 		return fmt.Errorf("its variants were proven for %s 8-bit arithmetic, this processor's is %s; prove them again",
 			v.Arithmetic, l.Arithmetic)
 	}
-	return n.Attach(v.Chosen, func(file string) ([]byte, error) { return readIn(l.folders[0], file) })
-}
-
-// readIn reads a file inside a folder.
-func readIn(folder, name string) ([]byte, error) {
-	root, err := os.OpenRoot(folder)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return root.ReadFile(name)
+	return n.Attach(v.Chosen, func(file string) ([]byte, error) {
+		path, err := find(file, l.folders[:1])
+		if err != nil {
+			return nil, err
+		}
+		return os.ReadFile(path)
+	})
 }
 
 // FreeCore reports whether the accelerators leave a core over that this process

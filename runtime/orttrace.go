@@ -26,7 +26,7 @@ type ORTTrace struct {
 	mu       sync.Mutex
 	sessions []tracedSession
 	profiles []*ort.Profile // of the sessions, once they have ended
-	errors   []error        // why there is none
+	errors   []error        // why it is missing
 }
 
 type tracedSession struct {

@@ -57,35 +57,7 @@ func TestORTTrace(t *testing.T) {
 		t.Errorf("files are in %v, want one folder", files)
 	}
 	for _, r := range runs {
-		layers := map[int][]eventlog.Record{} // by accelerator
-		completed := 0
-		for _, x := range r.Log.Records {
-			if x.Kind == sched.Completed {
-				completed++
-				layers[int(x.Accelerator)] = append(layers[int(x.Accelerator)], x)
-			}
-		}
-		got := trace.Spans(r.Log, r.Started)
-		if completed == 0 || got.Layers != completed || got.Found != completed || len(got.Notes) != 0 {
-			t.Fatalf("%d runs of layers, %d traced, %d found: %v", completed, got.Layers, got.Found, got.Notes)
-		}
-		const cut = 2 * time.Microsecond // what ONNX Runtime's times leave out
-		seen := map[int64]bool{}
-		for _, s := range got.Spans {
-			inside := false
-			for _, x := range layers[s.Accelerator] {
-				if s.Start >= x.Start-cut && s.End <= x.At+cut {
-					inside = true
-					seen[x.Job<<16|int64(x.Layer)] = true
-				}
-			}
-			if !inside || s.Args["operator"] == "" || strings.HasSuffix(s.Name, "_kernel_time") {
-				t.Fatalf("%+v lies in no layer", s)
-			}
-		}
-		if len(seen) != completed {
-			t.Errorf("%d of %d runs of layers have spans", len(seen), completed)
-		}
+		insideLayers(t, r, trace.Spans(r.Log, r.Started))
 	}
 	// What is on another clock is not taken for the run's.
 	if got := trace.Spans(runs[0].Log, runs[0].Started.Add(time.Hour)); got.Found != 0 || len(got.Spans) != 0 ||
@@ -97,5 +69,39 @@ func TestORTTrace(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(os.Getenv("TMPDIR")); len(files) != 0 {
 		t.Errorf("left behind: %v", files)
+	}
+}
+
+// insideLayers asserts that spans lie in the layers that ran, and every layer has
+// some.
+func insideLayers(t *testing.T, r *runtime.Result, got *runtime.Traced) {
+	t.Helper()
+	layers := map[int][]eventlog.Record{} // by accelerator
+	completed := 0
+	for _, x := range r.Log.Records {
+		if x.Kind == sched.Completed {
+			completed++
+			layers[int(x.Accelerator)] = append(layers[int(x.Accelerator)], x)
+		}
+	}
+	if completed == 0 || got.Layers != completed || got.Found != completed || len(got.Notes) != 0 {
+		t.Fatalf("%d runs of layers, %d traced, %d found: %v", completed, got.Layers, got.Found, got.Notes)
+	}
+	const cut = 2 * time.Microsecond // what ONNX Runtime's times leave out
+	seen := map[int64]bool{}
+	for _, s := range got.Spans {
+		inside := false
+		for _, x := range layers[s.Accelerator] {
+			if s.Start >= x.Start-cut && s.End <= x.At+cut {
+				inside = true
+				seen[x.Job<<16|int64(x.Layer)] = true
+			}
+		}
+		if !inside || s.Args["operator"] == "" || strings.HasSuffix(s.Name, "_kernel_time") {
+			t.Fatalf("%+v lies in no layer", s)
+		}
+	}
+	if len(seen) != completed {
+		t.Errorf("%d of %d runs of layers have spans", len(seen), completed)
 	}
 }

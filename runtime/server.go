@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorgonia.org/tensor"
@@ -55,6 +57,14 @@ type Pending struct {
 	done     chan struct{}
 }
 
+// serving is what takes requests for an executor.
+type serving struct {
+	options Options // unless Serve says otherwise
+	driver  atomic.Pointer[driver]
+	stopped atomic.Bool
+	start   sync.Mutex
+}
+
 // Serve starts the workers, so that requests can be submitted until Stop.
 // Options.Traffic and Samples do not apply. Without Serve the first Submit
 // does it, under the options of Open, unless Stop was called.
@@ -67,27 +77,27 @@ func (e *Executor) Serve(o Options) error {
 	if err := d.begin(); err != nil {
 		return err
 	}
-	e.stopped.Store(false)
-	e.serving.Store(d)
+	e.serving.stopped.Store(false)
+	e.serving.driver.Store(d)
 	return nil
 }
 
 // server is what takes requests, started if nothing does.
 func (e *Executor) server() (*driver, error) {
-	if d := e.serving.Load(); d != nil {
+	if d := e.serving.driver.Load(); d != nil {
 		return d, nil
 	}
-	e.starting.Lock()
-	defer e.starting.Unlock()
-	if e.serving.Load() == nil {
-		if e.stopped.Load() {
+	e.serving.start.Lock()
+	defer e.serving.start.Unlock()
+	if e.serving.driver.Load() == nil {
+		if e.serving.stopped.Load() {
 			return nil, ErrStopped
 		}
-		if err := e.Serve(e.options); err != nil {
+		if err := e.Serve(e.serving.options); err != nil {
 			return nil, err
 		}
 	}
-	return e.serving.Load(), nil
+	return e.serving.driver.Load(), nil
 }
 
 // Submit hands a request to a model, by name, and returns at once; any number
@@ -112,7 +122,7 @@ func (e *Executor) Submit(ctx context.Context, model string, inputs Tensors, o R
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	p := &Pending{program: e.programs[m], deadline: o.Deadline, outputs: o.Outputs, done: make(chan struct{})}
+	p := &Pending{program: e.models[m].Program, deadline: o.Deadline, outputs: o.Outputs, done: make(chan struct{})}
 	if err := p.take(inputs); err != nil {
 		return nil, fmt.Errorf("submit: model %q: %w", model, err)
 	}
@@ -244,7 +254,7 @@ func (p *Pending) end(rec *sched.Record) {
 // Stats is how the executor stands while it serves.
 func (e *Executor) Stats() Stats {
 	var out Stats
-	if d := e.serving.Load(); d != nil {
+	if d := e.serving.driver.Load(); d != nil {
 		d.mu.Lock()
 		defer d.unlock()
 		d.snapshot(&out)
@@ -257,8 +267,8 @@ func (e *Executor) Stats() Stats {
 // first, those that wait are dropped. Afterwards the executor can Run, or Serve
 // again.
 func (e *Executor) Stop(ctx context.Context) *Result {
-	e.stopped.Store(true)
-	d := e.serving.Load()
+	e.serving.stopped.Store(true)
+	d := e.serving.driver.Load()
 	if d == nil {
 		return nil
 	}
@@ -271,6 +281,6 @@ func (e *Executor) Stop(ctx context.Context) *Result {
 	unwatch()
 	r := d.end()
 	r.Interrupted = ctx.Err() != nil
-	e.serving.Store(nil)
+	e.serving.driver.Store(nil)
 	return r
 }

@@ -1,6 +1,9 @@
 package runtime
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // slotMemory is up to how many bytes of tensors are set aside per model before
 // a run, beyond what the accelerators need at least.
@@ -9,17 +12,18 @@ const slotMemory = 32 << 20
 // slots are the tensors of the requests that have started. Those that no
 // request uses are the executor's, which keeps them from run to run.
 type slots struct {
+	models []*loaded
 	queue  int // most requests of a model in the system
 	bound  []*Slot
 	wanted chan int // models that need another slot
 	late   int      // requests that found none
 }
 
-// stock sets slots aside until a model has n, their memory touched so that no
-// request pays for that. The caller has the executor for itself.
-func (e *Executor) stock(model, n int) error {
-	for e.made[model].Load() < int64(n) {
-		s, err := e.programs[model].NewSlot()
+// stock sets slots aside until there are n, their memory touched so that no
+// request pays for that. Nothing else may use the model meanwhile.
+func (m *loaded) stock(n int) error {
+	for m.made.Load() < int64(n) {
+		s, err := m.NewSlot()
 		if err != nil {
 			return err
 		}
@@ -27,8 +31,8 @@ func (e *Executor) stock(model, n int) error {
 			s.Close()
 			return err
 		}
-		e.made[model].Add(1)
-		e.free[model] = append(e.free[model], s)
+		m.made.Add(1)
+		m.free = append(m.free, s)
 	}
 	return nil
 }
@@ -37,18 +41,14 @@ func (e *Executor) stock(model, n int) error {
 // will need in all likelihood: two requests more than can run at once, and as
 // many as fit in slotMemory.
 func (s *slots) stock(e *Executor, queue int) error {
-	s.queue = queue
-	s.wanted = make(chan int, len(e.programs))
-	s.bound = make([]*Slot, 0, queue*len(e.programs))
-	for m, p := range e.programs {
-		n := max(len(e.accs)+2, int(slotMemory/max(1, p.size)))
-		if err := e.stock(m, min(n, queue)); err != nil {
+	*s = slots{models: e.models, queue: queue, wanted: make(chan int, len(e.models)),
+		bound: make([]*Slot, 0, queue*len(e.models))}
+	for _, m := range e.models {
+		n := max(len(e.accs)+2, int(slotMemory/max(1, m.size)))
+		if err := m.stock(min(n, queue)); err != nil {
 			return fmt.Errorf("executor: %w", err)
 		}
-		// The list of free slots does not grow either.
-		if cap(e.free[m]) < queue {
-			e.free[m] = append(make([]*Slot, 0, queue), e.free[m]...)
-		}
+		m.free = slices.Grow(m.free, queue) // it does not grow either
 	}
 	return nil
 }
@@ -60,14 +60,14 @@ func (d *driver) restock() {
 		case <-d.done:
 			return
 		case m := <-d.slots.wanted:
-			s, err := d.programs[m].NewSlot()
+			s, err := d.models[m].NewSlot()
 			if err != nil {
 				continue // only memory can be missing: lateSlot will say so
 			}
 			s.touch()
 			d.mu.Lock()
-			d.made[m].Add(1)
-			d.free[m] = append(d.free[m], s)
+			d.models[m].made.Add(1)
+			d.models[m].free = append(d.models[m].free, s)
 			d.unlock()
 		}
 	}
@@ -75,47 +75,34 @@ func (d *driver) restock() {
 
 // take returns a slot for a request of the model, or nil if none is free; the
 // last one has the next made in the background.
-func (d *driver) take(model int) *Slot {
-	free := d.free[model]
-	if len(free) == 0 {
+func (s *slots) take(model int) *Slot {
+	m := s.models[model]
+	if len(m.free) == 0 {
 		return nil
 	}
-	s := free[len(free)-1]
-	d.free[model] = free[:len(free)-1]
-	if len(free) == 1 && d.made[model].Load() < int64(d.slots.queue) {
+	x := m.free[len(m.free)-1]
+	m.free = m.free[:len(m.free)-1]
+	if len(m.free) == 0 && m.made.Load() < int64(s.queue) {
 		select {
-		case d.slots.wanted <- model:
+		case s.wanted <- model:
 		default: // it is about to
 		}
 	}
-	return s
+	return x
 }
 
-// lateSlot makes a slot for a request that found none. Called without the lock:
-// only this request waits.
-func (d *driver) lateSlot(a *assignment) error {
-	s, err := d.programs[a.Model].NewSlot()
-	if err != nil {
-		return err
+// bind gives a starting request its tensors; pending is nil for one of the
+// traffic.
+func (s *slots) bind(x *Slot, a *assignment, pending *Pending) {
+	a.slot = x
+	x.job, x.attempts, x.pending = a.Job, 0, pending
+	if pending != nil && pending.inputs != nil {
+		x.SetInputs(pending.inputs)
+	} else {
+		m := s.models[a.Model]
+		x.SetInputs(m.sets[m.set(a.Job)])
 	}
-	d.mu.Lock()
-	defer d.unlock()
-	d.made[a.Model].Add(1)
-	d.slots.late++
-	d.bind(s, a)
-	return nil
-}
-
-// bind gives a starting request its tensors.
-func (d *driver) bind(s *Slot, a *assignment) {
-	a.slot = s
-	s.job, s.attempts, s.pending = a.Job, 0, d.releases.pending[a.Job]
-	in := d.inputs[a.Model][a.Job%int64(len(d.inputs[a.Model]))]
-	if s.pending != nil && s.pending.inputs != nil {
-		in = s.pending.inputs
-	}
-	s.SetInputs(in)
-	d.slots.bound = append(d.slots.bound, s)
+	s.bound = append(s.bound, x)
 }
 
 // of is the slot of a request that has started, or nil.

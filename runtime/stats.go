@@ -115,7 +115,7 @@ func (m *ModelStats) end(rec *sched.Record) {
 
 func (e *Executor) newStats() Stats {
 	var s Stats
-	for _, p := range e.programs {
+	for _, p := range e.models {
 		s.Models = append(s.Models, ModelStats{Name: p.Network.Name})
 	}
 	for _, a := range e.accs {
@@ -130,8 +130,8 @@ func (d *driver) snapshot(s *Stats) {
 	s.Models = append(s.Models[:0], d.journal.stats.Models...)
 	s.Accelerators = append(s.Accelerators[:0], d.journal.stats.Accelerators...)
 	for _, x := range d.slots.bound {
-		for m, p := range d.programs {
-			if x.program == p {
+		for m, p := range d.models {
+			if x.program == p.Program {
 				s.Models[m].Started++
 			}
 		}

@@ -96,6 +96,9 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 		run(50 * time.Millisecond) // whatever is made once
 		few, fewLayers := run(100 * time.Millisecond)
 		many, manyLayers := run(time.Second)
+		for length := 2 * time.Second; manyLayers < 3*fewLayers && length < time.Minute; length *= 2 {
+			many, manyLayers = run(length) // the machine was busy
+		}
 		if manyLayers < 3000 || manyLayers < 3*fewLayers {
 			t.Fatalf("%v and %v layers ran: too few to tell", fewLayers, manyLayers)
 		}
@@ -196,7 +199,7 @@ func TestNothingIsLeft(t *testing.T) {
 	for range 20 {
 		run()
 	}
-	// Go keeps idle threads of its own; 20 runs and servers have had 80 workers.
+	// Go keeps idle threads; 20 runs and servers have had 80 workers.
 	if n := count("task"); n > threads+8 {
 		t.Errorf("%d threads, before %d", n, threads)
 	}

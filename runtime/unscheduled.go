@@ -22,7 +22,7 @@ const Unscheduled = "unscheduled"
 
 // RunUnscheduled plays the traffic as there is no scheduler: an ordinary
 // session per model on the CPU with a thread for every core, each request
-// started at its release by a goroutine of its own, nothing dropped but what
+// started at its release by another goroutine, nothing dropped but what
 // the queue has no room for. In the log a request is one layer, and the
 // accelerators are as many lanes as requests ran at once, up to the most that
 // a log can have; what finds no lane is dropped like what finds the queue full.
@@ -39,7 +39,7 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	}
 	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
 		journal: journal{log: newRecording(0), stats: e.newStats()},
-		taken:   make([]int, len(e.programs)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+		taken:   make([]int, len(e.models)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
@@ -89,7 +89,7 @@ type unscheduled struct {
 
 // open loads every model into an ordinary session.
 func (u *unscheduled) open() error {
-	for _, p := range u.programs {
+	for _, p := range u.models {
 		s, err := p.Network.whole(goruntime.NumCPU())
 		if err != nil {
 			return err
@@ -170,8 +170,9 @@ func (u *unscheduled) release(job int64, model int, at time.Duration) {
 
 // request runs one, released by r.
 func (u *unscheduled) request(r sched.Record, lane int) {
-	in := values(u.inputs[r.Model][r.Job%int64(len(u.inputs[r.Model]))])
-	out := make([]ort.Value, len(u.programs[r.Model].outputs))
+	m := u.models[r.Model]
+	in := values(m.sets[m.set(r.Job)])
+	out := make([]ort.Value, len(m.outputs))
 	begin := u.since()
 	err := u.sessions[r.Model].Run(in, out)
 	u.mu.Lock()
@@ -223,7 +224,7 @@ func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	if u.taken[model] < u.opts.Samples && done >= u.taken[model]*every {
 		u.taken[model]++
 		u.journal.samples.kept = append(u.journal.samples.kept, Sample{Model: model, Job: job,
-			Input: int(job % int64(len(u.inputs[model]))), Outputs: data})
+			Input: u.models[model].set(job), Outputs: data})
 	}
 }
 
@@ -237,7 +238,7 @@ func (u *unscheduled) log() *eventlog.Log {
 	for m := range given.Models {
 		g := &given.Models[m]
 		im := sched.Implementation{Name: "whole"}
-		var fastest time.Duration // nobody predicts: the layers' sum is for readers
+		var fastest time.Duration // nothing is predicted from it: the layers' sum is for readers
 		for _, l := range g.Layers {
 			least := sched.Unavailable
 			for _, c := range l.Implementations[0].Latency {

@@ -43,7 +43,7 @@ func TestUnscheduled(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-// A full queue drops, a context that ends stops it, and a closed loop goes on
+// A full queue drops, a context that ends stops it, and a closed loop continues
 // until the end of the traffic.
 func TestUnscheduledBounds(t *testing.T) {
 	b := open(t, nil, "model")

@@ -45,7 +45,7 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 		return v, fmt.Errorf("verify: %w", err)
 	}
 	for _, s := range samples {
-		n := e.programs[s.Model].Network
+		n := e.models[s.Model].Network
 		right, same, finite := true, true, true
 		reference := references[[2]int{s.Model, s.Input}]
 		if s.variants() {
@@ -88,7 +88,7 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 // references are the whole models' outputs for the inputs that samples have, by
 // model and input set.
 func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
-	used := make([][]int, len(e.programs))
+	used := make([][]int, len(e.models))
 	for _, s := range samples {
 		if !slices.Contains(used[s.Model], s.Input) {
 			used[s.Model] = append(used[s.Model], s.Input)
@@ -101,9 +101,9 @@ func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
 		}
 		var inputs [][]*Tensor
 		for _, i := range sets {
-			inputs = append(inputs, e.inputs[m][i])
+			inputs = append(inputs, e.models[m].sets[i])
 		}
-		refs, err := e.programs[m].Network.Reference(inputs)
+		refs, err := e.models[m].Network.Reference(inputs)
 		if err != nil {
 			return nil, err
 		}
@@ -119,12 +119,12 @@ func bounded(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // again computes a sample as it was computed, in the layers' order, on the
 // calling thread.
 func (e *Executor) again(s Sample) ([][]byte, error) {
-	slot, err := e.programs[s.Model].NewSlot()
+	slot, err := e.models[s.Model].NewSlot()
 	if err != nil {
 		return nil, err
 	}
 	defer slot.Close()
-	slot.SetInputs(e.inputs[s.Model][s.Input])
+	slot.SetInputs(e.models[s.Model].sets[s.Input])
 	for l, r := range s.Ran {
 		if err := slot.Run(l, r.Implementation, r.Accelerator); err != nil {
 			return nil, err

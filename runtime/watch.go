@@ -34,7 +34,7 @@ func (d *driver) watch() {
 		d.mu.Lock()
 		for _, w := range d.crew.all {
 			if w.running && !w.lost {
-				d.checkHang(w)
+				w.checkHang()
 			}
 		}
 		if !d.crew.inService() { // and would notice releases
@@ -55,7 +55,8 @@ func (d *driver) watch() {
 // checkHang gives up an accelerator whose layer runs far too long: it is out of
 // service until that layer returns, at least until the run is over,
 // and the request fails.
-func (d *driver) checkHang(w *worker) {
+func (w *worker) checkHang() {
+	d := w.d
 	limit := d.opts.Hang(w.dispatch)
 	now := d.since()
 	// The limit is kept even if this thread wakes up late.
@@ -68,7 +69,7 @@ func (d *driver) checkHang(w *worker) {
 	if s := d.slots.of(x.Job); s != nil {
 		s.hanging = true
 	}
-	p := d.programs[x.Model]
+	p := d.models[x.Model]
 	p.hang(p.at(&x).kernel, true)
 	model := &d.tables.System().Models[x.Model]
 	detail := fmt.Sprintf("layer %q of %q hangs on %q", model.Layers[x.Layer].Name, model.Name, w.accelerator.Name())
@@ -87,8 +88,8 @@ func (w *worker) returned(a *assignment) {
 	d := w.d
 	a.slot.hanging = false
 	a.slot.Close()
-	d.made[a.Model].Add(-1)
-	d.programs[a.Model].hang(a.slot.kernel, false)
+	d.models[a.Model].made.Add(-1)
+	d.models[a.Model].hang(a.slot.kernel, false)
 	d.lost[w.k].Store(false)
 }
 
@@ -102,7 +103,7 @@ func (w *worker) failed(a *assignment, ev sched.Event, err error) (assignment, b
 		return d.step(ev, w.k)
 	}
 	w.errors++
-	retry := a.slot.attempts < d.opts.Retries && a.slot.lost == nil && d.programs[a.Model].intact(&a.Dispatch)
+	retry := a.slot.attempts < d.opts.Retries && a.slot.lost == nil && d.models[a.Model].intact(&a.Dispatch)
 	if retry {
 		a.slot.attempts++
 		ev.Kind = sched.Requeue

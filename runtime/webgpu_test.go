@@ -20,7 +20,7 @@ import (
 // are right.
 func TestMixedScheduleOnWebGPU(t *testing.T) {
 	d := webGPU(t, "gpu")
-	b := beside(t, d, nil, "block")
+	b := together(t, d, nil, "block")
 	n := network(t, "block")
 	n.Name = "other"
 	b.add(t, n)
@@ -79,7 +79,7 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := beside(t, webGPU(t, "gpu"), nil)
+	b := together(t, webGPU(t, "gpu"), nil)
 	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
 	p := b.programs[0]
 	var refused *ort.RefusedError

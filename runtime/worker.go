@@ -12,7 +12,7 @@ import (
 // assignment is a layer for a worker to run.
 type assignment struct {
 	sched.Dispatch
-	slot   *Slot // nil when the request's tensors are yet to be allocated
+	slot   *Slot // nil when the request's tensors still have to be allocated
 	sample bool  // keep the outputs
 }
 
@@ -83,15 +83,15 @@ const wakeEarly = 80 * time.Microsecond
 
 // spins is how long the worker of an accelerator may spin: not at all where it
 // would take its core from another.
-func (d *driver) spins(k int) time.Duration {
-	cores := d.accs[k].Cores()
-	if d.opts.FreeCore {
+func spins(accs []Accelerator, k int, freeCore bool) time.Duration {
+	cores := accs[k].Cores()
+	if freeCore {
 		return spinFor
 	}
 	if len(cores) == 0 {
 		return 0
 	}
-	for o, a := range d.accs {
+	for o, a := range accs {
 		if o != k && slices.ContainsFunc(a.Cores(), func(c int) bool { return slices.Contains(cores, c) }) {
 			return 0
 		}
@@ -99,7 +99,7 @@ func (d *driver) spins(k int) time.Duration {
 	return spinFor
 }
 
-// lockThread ties the goroutine to its thread for good: the thread, which may
+// lockThread ties the goroutine to its thread for ever: the thread, which may
 // be pinned, ends with it.
 func lockThread() { goruntime.LockOSThread() }
 
@@ -148,7 +148,7 @@ func (w *worker) work(ready chan<- error) {
 func (w *worker) execute(a *assignment) (assignment, bool) {
 	d := w.d
 	if a.slot == nil {
-		if err := d.lateSlot(a); err != nil {
+		if err := w.lateSlot(a); err != nil {
 			// The same tensors were made when the executor was: only memory
 			// can be missing.
 			panic(fmt.Sprintf("runtime: %v", err))
@@ -166,9 +166,9 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 		w.stats.Handoffs.Add(s.handing)
 	}
 	if err == nil && a.sample {
-		d.keep(a)
+		w.keep(a)
 	}
-	if err == nil && s.pending != nil && a.Layer == len(d.programs[a.Model].Network.Layers)-1 {
+	if err == nil && s.pending != nil && d.models[a.Model].last(a.Layer) {
 		err = s.pending.collect(s)
 	}
 	if s.at == nil {
@@ -185,6 +185,32 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	}
 	s.moving.Unlock()
 	return next, ok
+}
+
+// lateSlot makes a slot for a request that found none. Called without the lock:
+// only this request waits.
+func (w *worker) lateSlot(a *assignment) error {
+	d := w.d
+	s, err := d.models[a.Model].NewSlot()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.unlock()
+	d.models[a.Model].made.Add(1)
+	d.slots.late++
+	d.slots.bind(s, a, d.releases.pending[a.Job])
+	return nil
+}
+
+// keep copies the outputs of a request that is to be verified.
+func (w *worker) keep(a *assignment) {
+	d := w.d
+	s := Sample{Model: a.Model, Job: a.Job, Input: d.models[a.Model].set(a.Job),
+		Outputs: a.slot.copyOutputs(), Ran: slices.Clone(a.slot.ran)}
+	d.mu.Lock()
+	defer d.unlock()
+	d.journal.samples.kept = append(d.journal.samples.kept, s)
 }
 
 // copyHome copies the tensors that layer next and later ones need to host

@@ -48,7 +48,7 @@ type Config struct {
 	Cores []int
 
 	// Engines is the folder in which what the provider compiles is kept; "" keeps
-	// nothing. Machine is all that this depends on beside the model, the settings
+	// nothing. Machine is all that this depends on besides the model, the settings
 	// and the libraries: processor, drivers, devices.
 	Engines, Machine string
 

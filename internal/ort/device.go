@@ -76,7 +76,7 @@ type Memory struct {
 	deviceMemory
 	session *Session // copies int32s
 	device  nativeMemory
-	host    nativeMemory // pinned; without info if there is none
+	host    nativeMemory // pinned; without info where none is offered
 	number  int          // of the device
 	fence   *Buffer
 	flag    [2][1]Value // on the device and on the host
@@ -168,7 +168,7 @@ func (m *Memory) Close() error {
 
 // Queue names the queue of work that belongs to one thread: sessions on memories
 // with the same one are run by one goroutine at a time. "" where runs of several
-// may go on at once.
+// may run at once.
 func (m *Memory) Queue() string {
 	if !m.alone {
 		return ""

@@ -61,7 +61,7 @@ func onDevice(t *testing.T, b *Buffer, typ DataType, shape ...int64) Value {
 }
 
 // A session computes from a device's memory to a device's memory, another one
-// goes on there, and the result comes to the host.
+// continues there, and the result comes to the host.
 func TestMemory(t *testing.T) {
 	devices(t, func(t *testing.T, c Config) {
 		m := memory(t, c)

@@ -183,7 +183,7 @@ func fingerprint(path string) (string, error) {
 			continue
 		}
 		if err != nil {
-			return "", fmt.Errorf("a library beside a provider's: %w", err)
+			return "", fmt.Errorf("a library next to a provider's: %w", err)
 		}
 		fmt.Fprintf(h, "%q %d %d\n", d.Name(), info.Size(), info.ModTime().UnixNano())
 	}

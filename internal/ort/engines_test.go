@@ -115,7 +115,7 @@ func keysOf(m map[string]time.Time) []string {
 	return out
 }
 
-// Every provider that compiles is told where to keep it, by options of its own or
+// Every provider that compiles is told where to keep it, by its own options or
 // by a context model that is opened in place of the original next time.
 func TestToldToKeep(t *testing.T) {
 	entry := &enginecache.Entry{Dir: "/engines/x"}

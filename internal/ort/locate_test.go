@@ -86,8 +86,8 @@ func TestLocate(t *testing.T) {
 			path: at("cache", "onnxruntime", Version, name), source: "cache"},
 		{name: "the build with CUDA first", env: map[string]string{"TERASTAL_CACHE": at("cuda")},
 			path: at("cuda", "onnxruntime", Version+"-cuda", name), source: "cache"},
-		{name: "home's cache", home: at("home"), path: at("home", ".cache", "terastal", "onnxruntime", Version, name),
-			source: "cache"},
+		{name: "home's cache", home: at("home"), source: "cache",
+			path: at("home", ".cache", "terastal", "onnxruntime", Version, name)},
 		{name: "system, past an old one", dirs: []string{at("old"), at("right")}, path: right, source: "system"},
 		{name: "loader path", env: map[string]string{"LD_LIBRARY_PATH": at("right")}, path: right, source: "system"},
 		{name: "nothing", home: at("empty"), is: ErrNotFound, says: []string{"scripts/setup-onnxruntime.sh"}},
@@ -113,14 +113,7 @@ func TestLocate(t *testing.T) {
 			if !errors.Is(err, c.is) {
 				t.Fatalf("got %+v, %v; want an error that is %v", lib, err, c.is)
 			}
-			for _, s := range c.says {
-				if !strings.Contains(err.Error(), s) {
-					t.Errorf("error %q does not say %q", err, s)
-				}
-			}
-			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %q is more than one line", err)
-			}
+			saysInOneLine(t, err.Error()+"\n", c.says...)
 		})
 	}
 }
@@ -156,7 +149,7 @@ func TestFunctionTable(t *testing.T) {
 	if len(numbers) < 20 {
 		t.Errorf("only %d functions found in api.h", len(numbers))
 	}
-	// The library that stands in front of OpenVINO's plugin has a few of its own.
+	// The library that stands in front of OpenVINO's plugin has a few, too.
 	front, err := os.ReadFile(filepath.Join("..", "..", "scripts", "openvino", "any-cpu.c"))
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// This file opens execution providers that are libraries of their own: plugins,
+// This file opens execution providers that are libraries: plugins,
 // in ONNX Runtime's words. Loading one runs its code, so that its path never
 // comes from a document: it is one that scripts/setup-onnxruntime.sh installed,
 // or one that the user named on the command line.
@@ -121,7 +121,7 @@ func parseDevice(lines string) Device {
 			if n, err := strconv.Atoi(value); err == nil && n >= 0 && n < 3 {
 				d.Type = []string{"cpu", "gpu", "npu"}[n]
 			}
-		case "ep.library_path": // known, and nobody else's business
+		case "ep.library_path": // known, and private
 		default:
 			d.Metadata[strings.TrimPrefix(key, "ep.")] = value
 		}
@@ -129,7 +129,7 @@ func parseDevice(lines string) Device {
 	return d
 }
 
-// named are the names that a device answers to, beside its number and type:
+// named are the names that a device answers to, besides its number and type:
 // what the plugin itself calls it.
 func (d Device) named(name string) bool {
 	for key, value := range d.Metadata {
@@ -179,7 +179,7 @@ func pick(devices []Device, wanted string) (Device, error) {
 	}
 	for _, rule := range rules {
 		fits := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !rule(d) })
-		// A plugin may offer a device again in a way of its own, such as
+		// A plugin may offer a device again in another way, such as
 		// OpenVINO's AUTO; that has to be asked for.
 		if plain := slices.DeleteFunc(slices.Clone(fits),
 			func(d Device) bool { return strings.Contains(d.Provider, ".") }); len(plain) > 0 {
@@ -197,7 +197,7 @@ func pick(devices []Device, wanted string) (Device, error) {
 }
 
 // Installed is the plugin for a provider that scripts/setup-onnxruntime.sh
-// --with PROVIDER installed in the cache folder; "" where there is none.
+// --with PROVIDER installed in the cache folder; "" where it is not.
 func Installed(provider string) string {
 	home, _ := os.UserHomeDir()
 	return search{getenv: os.Getenv, home: home}.installed(ProviderName(provider))

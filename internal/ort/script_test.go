@@ -51,15 +51,15 @@ func cached(t *testing.T) string {
 	return lib.Path
 }
 
-// saysInOneLine asserts that a script's errors are one line that says something.
+// saysInOneLine asserts that an error is one line that says something.
 func saysInOneLine(t *testing.T, stderr string, says ...string) {
 	t.Helper()
 	if strings.Count(stderr, "\n") != 1 {
-		t.Errorf("stderr is not one line: %q", stderr)
+		t.Errorf("not one line: %q", stderr)
 	}
 	for _, s := range says {
 		if !strings.Contains(stderr, s) {
-			t.Errorf("stderr %q does not say %q", stderr, s)
+			t.Errorf("%q does not say %q", stderr, s)
 		}
 	}
 }

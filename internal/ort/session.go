@@ -46,7 +46,7 @@ func NewSession(model []byte, inputs, outputs []string, c Config) (*Session, err
 }
 
 // NewSessionFromFile is NewSession for a model in a file, which also finds the
-// weights that the model keeps in files beside it.
+// weights that the model keeps in files next to it.
 func NewSessionFromFile(path string, inputs, outputs []string, c Config) (*Session, error) {
 	return newSession(nil, inputs, outputs, c, fromFile(path))
 }

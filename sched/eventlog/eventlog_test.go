@@ -358,6 +358,22 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestReplayForeignPolicy: a log of a policy that no name finds replays with its
+// constructor, and with no other.
+func TestReplayForeignPolicy(t *testing.T) {
+	l := simulated(t, "edf", sched.DropLate, time.Second)
+	l.Header.Policy = "ours"
+	if _, _, err := l.Replay(nil); err == nil || !strings.Contains(err.Error(), `unknown policy "ours"`) {
+		t.Errorf("without a constructor: %v", err)
+	}
+	if n, difference, err := l.Replay(sched.EDF); err != nil || difference != "" || n < 100 {
+		t.Errorf("%d decisions, %s, %v", n, difference, err)
+	}
+	if _, difference, err := l.Replay(sched.LLF); err != nil || difference == "" {
+		t.Errorf("with another policy: %q, %v", difference, err)
+	}
+}
+
 // TestReplayDifference: a changed decision, event or header is noticed.
 func TestReplayDifference(t *testing.T) {
 	first := func(l *Log, kind sched.RecordKind, from int) *Record {

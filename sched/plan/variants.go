@@ -5,7 +5,7 @@ import (
 )
 
 // Variants is what was found for one model: the variants in use, whose files lie
-// beside the plan, the accuracy of their combinations, and what was left out.
+// next to the plan, the accuracy of their combinations, and what was left out.
 type Variants struct {
 	Model string `json:"model"`
 	// SHA256 and Granularity say which model and layers they are for.

@@ -79,7 +79,8 @@ func check(runs []Runs, again []eventlog.Metrics) error {
 	}
 	for _, r := range all {
 		if len(r.Repeats) != len(runs[0].Repeats) {
-			return fmt.Errorf("compare: %s has %d repeats, %s %d: only whole repeats can be compared", r.Policy, len(r.Repeats), runs[0].Policy, len(runs[0].Repeats))
+			return fmt.Errorf("compare: %s has %d repeats, %s %d: only whole repeats can be compared", r.Policy,
+				len(r.Repeats), runs[0].Policy, len(runs[0].Repeats))
 		}
 		for i := range r.Repeats {
 			same := func(a, b eventlog.ModelMetrics) bool { return a.Model == b.Model }
@@ -124,7 +125,7 @@ func compare(r, base *Runs) Policy {
 }
 
 // measure summarises one quantity of a policy, and tests it against base's. of
-// returns the quantity in one repeat, NaN where there is none, and whether it
+// returns the quantity in one repeat, NaN where it is missing, and whether it
 // can be claimed.
 func measure(r, base *Runs, of func(*eventlog.Metrics) (float64, bool)) Measure {
 	values, claimed := series(r, of)

@@ -19,7 +19,8 @@ import (
 func run(policy string, requests int, miss, p50 []float64) eventlog.Metrics {
 	m := eventlog.Metrics{Policy: policy, Driver: eventlog.Real}
 	for i := range miss {
-		m.Models = append(m.Models, eventlog.ModelMetrics{Model: "m" + string(rune('0'+i)), MissRate: miss[i], P50MS: p50[i], P99MS: 3 * p50[i],
+		m.Models = append(m.Models, eventlog.ModelMetrics{Model: "m" + string(rune('0'+i)), MissRate: miss[i],
+			P50MS: p50[i], P99MS: 3 * p50[i],
 			Totals: eventlog.Totals{Released: requests, Met: requests}})
 		m.MeanMissRate += miss[i] / float64(len(miss))
 	}
@@ -47,17 +48,19 @@ func hardness(rng *rand.Rand, n int) []float64 {
 	return out
 }
 
-// TestPlanted: a difference is found, with its size, though it is small beside
+// TestPlanted: a difference is found, with its size, though it is small next to
 // what repeats differ by among themselves; what is not there stays ~.
 func TestPlanted(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	hard := hardness(rng, 8)
-	c, err := Compare([]Runs{noisy("fcfs", rng, hard, 0.2, 10), noisy("edf", rng, hard, 0.25, 8)}, "fcfs", noisy("fcfs", rng, hard, 0.2, 10).Repeats)
+	c, err := Compare([]Runs{noisy("fcfs", rng, hard, 0.2, 10), noisy("edf", rng, hard, 0.25, 8)}, "fcfs", noisy("fcfs",
+		rng, hard, 0.2, 10).Repeats)
 	if err != nil {
 		t.Fatal(err)
 	}
 	edf := &c.Policies[1]
-	if d := edf.Miss; !d.Significant || math.Abs(*d.Difference-0.05) > 0.004 || *d.DifferenceLow > 0.05 || *d.DifferenceHigh < 0.045 || *d.P > 0.01 {
+	if d := edf.Miss; !d.Significant || math.Abs(*d.Difference-0.05) > 0.004 || *d.DifferenceLow > 0.05 ||
+		*d.DifferenceHigh < 0.045 || *d.P > 0.01 {
 		t.Errorf("5 points more misses: %+v", d)
 	}
 	if !edf.Models[1].P50.Significant || !edf.Models[0].P99.Significant || *edf.Models[1].P50.Difference > -1.8 {
@@ -69,7 +72,8 @@ func TestPlanted(t *testing.T) {
 	if what, tested := c.AA.Differs(); len(what) > 0 || tested != 7 || c.AA.Miss.P == nil {
 		t.Errorf("the baseline differs from itself in %v of %d", what, tested)
 	}
-	if base := c.Policies[0].Miss; base.P != nil || base.Difference != nil || c.Confidence != 0.95 || c.Repeats != 8 || c.Driver != eventlog.Real {
+	if base := c.Policies[0].Miss; base.P != nil || base.Difference != nil || c.Confidence != 0.95 || c.Repeats != 8 ||
+		c.Driver != eventlog.Real {
 		t.Errorf("the baseline: %+v, %+v", base, c)
 	}
 }
@@ -169,7 +173,8 @@ func TestOrderOfPolicies(t *testing.T) {
 	}
 	// The other way round, differences change sign and tests do not.
 	three, err := Compare([]Runs{a, b}, "b", nil)
-	if err != nil || *three.Policies[0].Miss.P != *one.Policies[1].Miss.P || math.Abs(*three.Policies[0].Miss.Difference+*one.Policies[1].Miss.Difference) > 1e-12 {
+	if err != nil || *three.Policies[0].Miss.P != *one.Policies[1].Miss.P ||
+		math.Abs(*three.Policies[0].Miss.Difference+*one.Policies[1].Miss.Difference) > 1e-12 {
 		t.Errorf("with the other baseline: %v, %v", three.Policies[0].Miss, err)
 	}
 }
@@ -186,19 +191,22 @@ func TestUnclaimed(t *testing.T) {
 	for _, c := range []struct {
 		requests       int
 		miss, p50, p99 bool
-	}{{459, true, true, true}, {458, true, true, false}, {29, true, true, false}, {28, false, true, false}, {7, false, true, false}, {6, false, false, false}} {
+	}{{459, true, true, true}, {458, true, true, false}, {29, true, true, false}, {28, false, true, false}, {7, false,
+		true, false}, {6, false, false, false}} {
 		x, err := Compare([]Runs{with(1000)}, "a", with(c.requests).Repeats)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := x.AA.Models[0]
-		if m.Miss.Claimed != c.miss || m.P50.Claimed != c.p50 || m.P99.Claimed != c.p99 || (m.P99.P != nil) != c.p99 || x.AA.Miss.Claimed != c.miss {
+		if m.Miss.Claimed != c.miss || m.P50.Claimed != c.p50 || m.P99.Claimed != c.p99 || (m.P99.P != nil) != c.p99 ||
+			x.AA.Miss.Claimed != c.miss {
 			t.Errorf("%d requests: %+v", c.requests, m)
 		}
 	}
 	early := with(1000)
 	early.Repeats[0].Models[0].Released, early.Repeats[0].Models[0].Met = 6, 6
-	if x, err := Compare([]Runs{with(1000), early}, "a", nil); err != nil || x.Policies[1].Miss.Claimed || x.Policies[1].Models[0].P50.Claimed {
+	if x, err := Compare([]Runs{with(1000), early}, "a", nil); err != nil || x.Policies[1].Miss.Claimed ||
+		x.Policies[1].Models[0].P50.Claimed {
 		t.Errorf("few requests in one repeat only: %+v, %v", x, err)
 	}
 	none := with(1000)
@@ -208,7 +216,8 @@ func TestUnclaimed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := x.Policies[1].Models[0]; m.P50.Values != nil || m.P50.Claimed || m.P50.P != nil || !m.Miss.Claimed || x.Policies[1].Geomean != nil {
+	if m := x.Policies[1].Models[0]; m.P50.Values != nil || m.P50.Claimed || m.P50.P != nil || !m.Miss.Claimed ||
+		x.Policies[1].Geomean != nil {
 		t.Errorf("nothing finished in one repeat: %+v", m)
 	}
 }
@@ -231,7 +240,8 @@ func TestCompareRefuses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	a, b := noisy("a", rng, hardness(rng, 3), 0.1, 1), noisy("b", rng, hardness(rng, 2), 0.1, 1)
 	other := Runs{"c", []eventlog.Metrics{run("c", 9, []float64{0}, []float64{1}), {}, {}}}
-	for want, runs := range map[string][]Runs{"nothing": nil, "b has 2 repeats, a 3": {a, b}, "other models": {a, other}, `baseline "a" is not among`: {b}} {
+	for want, runs := range map[string][]Runs{"nothing": nil, "b has 2 repeats, a 3": {a, b}, "other models": {a,
+		other}, `baseline "a" is not among`: {b}} {
 		if _, err := Compare(runs, "a", nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
@@ -272,7 +282,8 @@ func TestFind(t *testing.T) {
 		if b.SurelyNot != nil || *b.Surely != 1.6 || b.Exceeds != nil || *b.Sustains != 1.6 || len(b.Points) != 12 {
 			t.Fatalf("a policy that never misses: %+v", b)
 		}
-		if !slices.IsSortedFunc(a.Points, func(x, y Point) int { return int(math.Copysign(1, x.Scale-y.Scale)) }) || asked > 24+8 {
+		if !slices.IsSortedFunc(a.Points, func(x, y Point) int { return int(math.Copysign(1, x.Scale-y.Scale)) }) ||
+			asked > 24+8 {
 			t.Fatalf("%d points were asked for: %+v", asked, a.Points)
 		}
 		switch {
@@ -287,7 +298,8 @@ func TestFind(t *testing.T) {
 		default:
 			// The interval holds what is sustained: it ends where misses are 5 points
 			// above the limit, some 0.05 further on.
-			if a.Surely == nil || *a.Surely > truth || a.SurelyNot != nil && (*a.SurelyNot <= truth || *a.SurelyNot < *a.Exceeds) {
+			if a.Surely == nil || *a.Surely > truth || a.SurelyNot != nil && (*a.SurelyNot <= truth ||
+				*a.SurelyNot < *a.Exceeds) {
 				t.Fatalf("truth %v, surely %v, surely not %v", truth, a.Surely, a.SurelyNot)
 			}
 			if *a.Sustains > truth || *a.Exceeds <= truth || *a.Exceeds-*a.Sustains > resolution+1e-9 {
@@ -304,13 +316,15 @@ func TestFindInterrupted(t *testing.T) {
 	err := c.Find([]string{"a"}, []float64{1, 2, 3}, 0.1, func([]Ask) ([]Point, error) {
 		return []Point{{Scale: 1, Runs: 1}, {Scale: 2, Miss: 1, Low: 1, High: 1, Runs: 1}, {}}, stop
 	})
-	if a := c.Curves[0]; !errors.Is(err, stop) || len(a.Points) != 2 || *a.Sustains != 1 || *a.Exceeds != 2 || a.Surely != nil || a.SurelyNot != nil {
+	if a := c.Curves[0]; !errors.Is(err, stop) || len(a.Points) != 2 || *a.Sustains != 1 || *a.Exceeds != 2 ||
+		a.Surely != nil || a.SurelyNot != nil {
 		t.Errorf("%v, %+v", err, c.Curves)
 	}
 }
 
 func TestScalesRefused(t *testing.T) {
-	for _, x := range [][3]float64{{0, 1, 0.1}, {1, 0.5, 0.1}, {1, 2, 0}, {1, 2, -1}, {1, math.Inf(1), 1}, {1, 2, 1e-9}, {math.NaN(), 2, 1}} {
+	for _, x := range [][3]float64{{0, 1, 0.1}, {1, 0.5, 0.1}, {1, 2, 0}, {1, 2, -1}, {1, math.Inf(1), 1}, {1, 2, 1e-9},
+		{math.NaN(), 2, 1}} {
 		if s, err := Scales(x[0], x[1], x[2]); err == nil {
 			t.Errorf("%v: %d scales", x, len(s))
 		}

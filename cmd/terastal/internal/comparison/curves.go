@@ -33,12 +33,12 @@ type Curve struct {
 	Policy string  `json:"policy"`
 	Points []Point `json:"points"` // in rising order of scale
 	// Exceeds is the smallest scale looked at whose miss rate is above the limit,
-	// nil if none is; Sustains is the largest below that, nil if there is none.
+	// nil if none is; Sustains is the largest below that, nil if no point is.
 	Sustains *float64 `json:"sustains,omitempty"`
 	Exceeds  *float64 `json:"exceeds,omitempty"`
 	// Surely is the largest scale up to which the intervals of all points lie
 	// within the limit, SurelyNot the smallest from which on all lie above it:
-	// what the policy sustains lies between them. Nil where there is none; a
+	// what the policy sustains lies between them. Nil where no point is; a
 	// point of one run has no interval.
 	Surely    *float64 `json:"surely,omitempty"`
 	SurelyNot *float64 `json:"surely_not,omitempty"`
@@ -65,7 +65,8 @@ type Ask struct {
 // Scales are those from one scale to another, both included, in equal steps.
 func Scales(from, to, step float64) ([]float64, error) {
 	if !(from > 0 && to >= from && step > 0 && to <= maxScale) || (to-from)/step > maxScales {
-		return nil, fmt.Errorf("scales from %v to %v in steps of %v: give a positive start, an end from there to %v, and a step that makes at most %d of them", from, to, step, float64(maxScale), maxScales)
+		return nil, fmt.Errorf("scales from %v to %v in steps of %v: give a positive start, an end from there to %v, and a "+
+			"step that makes at most %d of them", from, to, step, float64(maxScale), maxScales)
 	}
 	var out []float64
 	for i := 0; ; i++ {
@@ -95,7 +96,8 @@ func round(x float64) float64 { return math.Round(x*1e6) / 1e6 }
 // in every run: with other arrivals the scale comes out a little different, by
 // as much as the intervals of the points around it suggest. Where a curve
 // crosses the limit more than once the first crossing counts.
-func (c *Curves) Find(policies []string, scales []float64, resolution float64, look func([]Ask) ([]Point, error)) error {
+func (c *Curves) Find(policies []string, scales []float64, resolution float64, look func([]Ask) ([]Point,
+	error)) error {
 	var asks []Ask
 	for _, p := range policies {
 		c.Curves = append(c.Curves, Curve{Policy: p})

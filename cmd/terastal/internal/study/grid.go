@@ -116,7 +116,8 @@ func Shard(cells []Cell, i, n, policies int) []Cell {
 }
 
 // header are the columns of the CSV file, which scripts/evaluation.py reads.
-var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low", "high",
+var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low",
+	"high",
 	"miss_bound", "normalized_accuracy", "by_model", "by_seed"}
 
 // WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy

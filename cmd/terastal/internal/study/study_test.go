@@ -26,12 +26,15 @@ import (
 // and model b, released with every second a, to 5 % more; b has no chance.
 func own(name string) scenario.Scenario {
 	layer := func(c time.Duration) []sched.Layer {
-		return []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{c}}}}}
+		return []sched.Layer{{Name: "l", Implementations: []sched.Implementation{{Name: "original",
+			Latency: []time.Duration{c}}}}}
 	}
-	return scenario.Scenario{Name: name, Rates: []float64{100, 0}, System: sched.System{Accelerators: []string{"x"}, Models: []sched.Model{
-		{Name: "a", Deadline: 10 * time.Millisecond, Layers: layer(2 * time.Millisecond)},
-		{Name: "b c=d/e", Deadline: time.Microsecond, Layers: layer(time.Millisecond), Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
-	}}}
+	return scenario.Scenario{Name: name, Rates: []float64{100, 0}, System: sched.System{Accelerators: []string{"x"},
+		Models: []sched.Model{
+			{Name: "a", Deadline: 10 * time.Millisecond, Layers: layer(2 * time.Millisecond)},
+			{Name: "b c=d/e", Deadline: time.Microsecond, Layers: layer(time.Millisecond), Trigger: &sched.Trigger{Parent: "a",
+				Probability: 0.5}},
+		}}}
 }
 
 func options() study.Options {
@@ -56,8 +59,10 @@ func run(t *testing.T, cells []study.Cell, o study.Options) []study.Result {
 	return out
 }
 
-var small = study.Grid{Scenarios: []string{"own", "paper/mcv_heavy"}, Traffics: []string{"periodic", "poisson", "bursts", "aligned", "jitter"},
-	Scales: []float64{1, 1.3}, Noises: []float64{0, 0.2}, Drops: []string{"late"}, Policies: []string{"fcfs", "terastal", "dream"}}
+var small = study.Grid{Scenarios: []string{"own", "paper/mcv_heavy"}, Traffics: []string{"periodic", "poisson",
+	"bursts", "aligned", "jitter"},
+	Scales: []float64{1, 1.3}, Noises: []float64{0, 0.2}, Drops: []string{"late"}, Policies: []string{"fcfs",
+		"terastal", "dream"}}
 
 // few is the part of the small grid that is quick to simulate.
 func few(t *testing.T) []study.Cell {
@@ -77,7 +82,8 @@ func TestRun(t *testing.T) {
 	if b.Released < 100 || b.Released > 200 || b.Late != b.Released || b.MissRate != 1 || b.RatePerS != 50 {
 		t.Errorf("b: %+v", b)
 	}
-	if r.Miss != 0.5 || r.Low != 0.5 || r.High != 0.5 || !slices.Equal(r.BySeed, []float64{0.5, 0.5, 0.5}) || *r.Accuracy != 1 {
+	if r.Miss != 0.5 || r.Low != 0.5 || r.High != 0.5 || !slices.Equal(r.BySeed, []float64{0.5, 0.5, 0.5}) ||
+		*r.Accuracy != 1 {
 		t.Errorf("miss rate %v (%v to %v), by seed %v, accuracy %v", r.Miss, r.Low, r.High, r.BySeed, *r.Accuracy)
 	}
 	if u := r.Utilization["x"]; math.Abs(u-0.25) > 0.03 {
@@ -113,10 +119,12 @@ func TestRunIsDeterministic(t *testing.T) {
 
 func TestRunErrors(t *testing.T) {
 	o := options()
-	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "nowhere", Policy: "edf", Scale: 1}}, o); !errors.Is(err, scenario.ErrUnknown) {
+	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "nowhere", Policy: "edf", Scale: 1}},
+		o); !errors.Is(err, scenario.ErrUnknown) {
 		t.Errorf("unknown scenario: %v", err)
 	}
-	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "own", Policy: "best", Scale: 1}}, o); err == nil || !strings.Contains(err.Error(), `unknown policy "best"`) {
+	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "own", Policy: "best", Scale: 1}},
+		o); err == nil || !strings.Contains(err.Error(), `unknown policy "best"`) {
 		t.Errorf("unknown policy: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -130,13 +138,27 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
+// TestForeignPolicy: a study takes policies that no name finds.
+func TestForeignPolicy(t *testing.T) {
+	o := options()
+	o.Policies = map[string]sched.Constructor{"ours": sched.EDF}
+	cell := study.Cell{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}
+	ours := cell
+	ours.Policy = "ours"
+	r := run(t, []study.Cell{cell, ours}, o)
+	if !slices.Equal(r[0].BySeed, r[1].BySeed) {
+		t.Errorf("miss rates %v, the same policy by another name %v", r[0].BySeed, r[1].BySeed)
+	}
+}
+
 // TestDurations: a study's own durations are used, by seed.
 func TestDurations(t *testing.T) {
 	o := options()
 	o.Durations = func(seed uint64) sim.Durations {
 		return func(time.Duration, sched.Dispatch) time.Duration { return time.Duration(seed) * 4 * time.Millisecond }
 	}
-	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf", Drop: sched.DropLate}}, o)[0]
+	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf",
+		Drop: sched.DropLate}}, o)[0]
 	if !(r.BySeed[0] < r.BySeed[1] && r.BySeed[1] < r.BySeed[2]) {
 		t.Errorf("with longer layers by seed, miss rates %v", r.BySeed)
 	}
@@ -147,7 +169,8 @@ func TestGrid(t *testing.T) {
 	if n := 2 * 5 * 2 * 2 * 1 * 3; len(all) != n {
 		t.Errorf("%d cells, want %d", len(all), n)
 	}
-	if want := (study.Cell{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Drop: sched.DropLate, Policy: "terastal"}); all[1] != want {
+	if want := (study.Cell{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Drop: sched.DropLate,
+		Policy: "terastal"}); all[1] != want {
 		t.Errorf("the second cell is %+v, want %+v", all[1], want)
 	}
 	for _, c := range []struct {
@@ -274,7 +297,8 @@ func TestEvaluation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Words.\n<!-- table size -->\n20 combinations", "| own | periodic | 0.", "| terastal | 0."} {
+	for _, want := range []string{"Words.\n<!-- table size -->\n20 combinations", "| own | periodic | 0.",
+		"| terastal | 0."} {
 		if !strings.Contains(string(filled), want) || strings.Contains(string(filled), "old") {
 			t.Errorf("no %q in\n%s", want, filled)
 		}
@@ -329,7 +353,8 @@ func TestUnknownAccuracy(t *testing.T) {
 	m := &s.System.Models[0]
 	m.Variants, m.Valid = 1, []sched.VariantSet{1}
 	m.Deadline = time.Millisecond // too little for the original
-	m.Layers[0].Implementations = append(m.Layers[0].Implementations, sched.Implementation{Name: "v", Variant: 1, Latency: []time.Duration{time.Millisecond}})
+	m.Layers[0].Implementations = append(m.Layers[0].Implementations, sched.Implementation{Name: "v", Variant: 1,
+		Latency: []time.Duration{time.Millisecond}})
 	o := options()
 	o.Systems = map[string]scenario.Scenario{"own": s}
 	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "terastal"}}, o)

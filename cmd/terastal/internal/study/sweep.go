@@ -45,7 +45,8 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 		return nil, errors.New("an empty list: there is nothing to simulate")
 	}
 	if o.Seeds < 1 || o.Duration <= 0 || o.Workers < 1 {
-		return nil, fmt.Errorf("--seeds %d, --duration %v, --workers %d: all must be positive", o.Seeds, o.Duration, o.Workers)
+		return nil, fmt.Errorf("--seeds %d, --duration %v, --workers %d: all must be positive", o.Seeds, o.Duration,
+			o.Workers)
 	}
 	share := func(x float64) bool { return x >= 0 && x <= 100 }
 	if !share(o.Drift) || !share(o.Interference) || o.Overhead < 0 || o.SearchTime < 0 {

@@ -21,7 +21,8 @@ type Variation struct {
 func Variations() []Variation {
 	return []Variation{
 		{"originals", "no layer has variants", originals},
-		{"one-accelerator", "only the first accelerator is there", func(s *sched.System) { s.Accelerators = s.Accelerators[:1] }},
+		{"one-accelerator", "only the first accelerator is there",
+			func(s *sched.System) { s.Accelerators = s.Accelerators[:1] }},
 		{"skewed", "the second accelerator is 4 times as slow, the third 16 times", skew},
 	}
 }

@@ -61,7 +61,8 @@ func TestVary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := study.Vary(s, "none"); err == nil || !strings.Contains(err.Error(), "have originals, one-accelerator, skewed") {
+	if _, err := study.Vary(s, "none"); err == nil || !strings.Contains(err.Error(), "have originals, one-accelerator, "+
+		"skewed") {
 		t.Errorf("an unknown variation: %v", err)
 	}
 }

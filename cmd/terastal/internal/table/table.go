@@ -188,7 +188,8 @@ func (t *Table) String() string {
 		}
 		head = append(head, c.Name)
 		if c.Number {
-			configs = append(configs, table.ColumnConfig{Number: len(head), Align: text.AlignRight, AlignHeader: text.AlignRight})
+			configs = append(configs, table.ColumnConfig{Number: len(head), Align: text.AlignRight,
+				AlignHeader: text.AlignRight})
 		}
 	}
 	p.AppendHeader(head)

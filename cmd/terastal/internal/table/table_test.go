@@ -42,9 +42,12 @@ func TestHTML(t *testing.T) {
 	table := example()
 	table.Folded = "more"
 	got := string(table.HTML())
-	for _, want := range []string{"<details><summary>more</summary>", "<figcaption>A &amp; B</figcaption>", `<th scope="col" class="n">misses</th>`,
-		"<tr><td>edf</td><td class=\"n\">1</td><td class=\"n\">−2 to +3</td><td>&lt;late&gt;</td></tr>", `<tr><td>edf</td><td class="n">22*</td>`,
-		`<tr class="begins"><td>fcfs</td>`, "<td>5\u00a0%</td>", ">wide<", `<p class="small">* few of 7</p><p class="small">for pages</p><p class="small">all of it</p>`} {
+	for _, want := range []string{"<details><summary>more</summary>", "<figcaption>A &amp; B</figcaption>",
+		`<th scope="col" class="n">misses</th>`,
+		"<tr><td>edf</td><td class=\"n\">1</td><td class=\"n\">−2 to +3</td><td>&lt;late&gt;</td></tr>",
+		`<tr><td>edf</td><td class="n">22*</td>`,
+		`<tr class="begins"><td>fcfs</td>`, "<td>5\u00a0%</td>", ">wide<",
+		`<p class="small">* few of 7</p><p class="small">for pages</p><p class="small">all of it</p>`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -72,7 +75,8 @@ func TestBegins(t *testing.T) {
 // TestPick: a part of a table has the same cells, and no rows without numbers.
 func TestPick(t *testing.T) {
 	p := example().Pick("part", 2, 0)
-	if len(p.Columns) != 2 || len(p.Rows) != 1 || strings.Join(p.Rows[0].Cells, ",") != "-2 to +3,edf" || p.Columns[0].Note != "for pages" {
+	if len(p.Columns) != 2 || len(p.Rows) != 1 || strings.Join(p.Rows[0].Cells, ",") != "-2 to +3,edf" ||
+		p.Columns[0].Note != "for pages" {
 		t.Errorf("%+v", p)
 	}
 }

@@ -15,7 +15,8 @@ import (
 
 func TestAgree(t *testing.T) {
 	a := agree([]pair{{90, 100}, {104, 100}, {200, 100}, {1, 0}})
-	if a.N != 3 || math.Abs(a.MAPE-(.10+.04+1)/3) > 1e-12 || math.Abs(a.Bias-(.10-.04-1)/3) > 1e-12 || a.Within5 != 1./3 || a.Within10 != 2./3 {
+	if a.N != 3 || math.Abs(a.MAPE-(.10+.04+1)/3) > 1e-12 || math.Abs(a.Bias-(.10-.04-1)/3) > 1e-12 ||
+		a.Within5 != 1./3 || a.Within10 != 2./3 {
 		t.Errorf("%+v", a)
 	}
 	if len(a.Errors) != len(errorQuantiles) || a.Errors[0] != -1 || !slices.IsSorted(a.Errors) {
@@ -67,7 +68,8 @@ func plainRank(pairs []pair) float64 {
 	n := float64(len(pairs))
 	var x, y, xx, yy, xy float64
 	for _, p := range pairs {
-		a, b := position(func(p pair) float64 { return p.predicted }, p), position(func(p pair) float64 { return p.measured }, p)
+		a, b := position(func(p pair) float64 { return p.predicted }, p),
+			position(func(p pair) float64 { return p.measured }, p)
 		x, y, xx, yy, xy = x+a/n, y+b/n, xx+a*a/n, yy+b*b/n, xy+a*b/n
 	}
 	if xx-x*x < 1e-9 || yy-y*y < 1e-9 {
@@ -112,7 +114,7 @@ func TestMissInterval(t *testing.T) {
 	}
 }
 
-// TestOverlaps: what ran beside a run, against counting nanosecond by nanosecond.
+// TestOverlaps: what ran at the same time as a run, against counting nanosecond by nanosecond.
 func TestOverlaps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		busy := make([][]span, 3)
@@ -142,8 +144,8 @@ func TestOverlaps(t *testing.T) {
 				if r.ended > r.started {
 					want = float64(count) / float64(r.ended-r.started)
 				}
-				if math.Abs(r.beside[o]-want) > 1e-12 {
-					t.Fatalf("run on %d from %d to %d beside %d: %v, want %v", r.accelerator, r.started, r.ended, o, r.beside[o], want)
+				if math.Abs(r.overlap[o]-want) > 1e-12 {
+					t.Fatalf("run on %d from %d to %d overlaps %d: %v, want %v", r.accelerator, r.started, r.ended, o, r.overlap[o], want)
 				}
 			}
 		}
@@ -157,7 +159,8 @@ func TestOrder(t *testing.T) {
 		return &eventlog.Log{Header: eventlog.Header{Duration: time.Duration(seconds) * time.Second}}
 	}
 	run := func(policy string, real, predicted float64) *Validation {
-		return &Validation{Policy: policy, Models: []Model{{Real: Outcomes{MissRate: real, MissLow: real - .05, MissHigh: real + .05}, Predicted: Outcomes{MissRate: predicted}}}}
+		return &Validation{Policy: policy, Models: []Model{{Real: Outcomes{MissRate: real, MissLow: real - .05,
+			MissHigh: real + .05}, Predicted: Outcomes{MissRate: predicted}}}}
 	}
 	var d Document
 	d.Add(run("edf", .5, .3), log(1))

@@ -112,7 +112,8 @@ func (d *Document) order() {
 	}
 	for i := range all {
 		n := float64(max(1, all[i].models))
-		all[i].real, all[i].low, all[i].high, all[i].predicted = all[i].real/n, all[i].low/n, all[i].high/n, all[i].predicted/n
+		all[i].real, all[i].low, all[i].high, all[i].predicted = all[i].real/n, all[i].low/n, all[i].high/n,
+			all[i].predicted/n
 	}
 	slices.SortStableFunc(all, func(a, b standing) int { return cmp.Compare(a.real, b.real) })
 	d.Order = nil
@@ -121,7 +122,8 @@ func (d *Document) order() {
 			if a.traffic != b.traffic {
 				continue
 			}
-			d.Order = append(d.Order, Order{Better: a.policy, Worse: b.policy, RealBetter: a.real, RealWorse: b.real, PredictedBetter: a.predicted, PredictedWorse: b.predicted,
+			d.Order = append(d.Order, Order{Better: a.policy, Worse: b.policy, RealBetter: a.real, RealWorse: b.real,
+				PredictedBetter: a.predicted, PredictedWorse: b.predicted,
 				Decided: a.high < b.low, Kept: a.predicted < b.predicted})
 		}
 	}

@@ -66,7 +66,8 @@ func ReadLayers(name string, r io.Reader) ([]LayerPrediction, error) {
 	}
 	var out []LayerPrediction
 	for _, x := range rows {
-		p := LayerPrediction{Model: x.values["model"], Layer: x.values["layer"], Implementation: x.values["implementation"], Accelerator: x.values["accelerator"], at: x.at}
+		p := LayerPrediction{Model: x.values["model"], Layer: x.values["layer"],
+			Implementation: x.values["implementation"], Accelerator: x.values["accelerator"], at: x.at}
 		if p.Implementation == "" {
 			p.Implementation = "original"
 		}
@@ -84,7 +85,8 @@ func ReadLayers(name string, r io.Reader) ([]LayerPrediction, error) {
 // ReadJobs reads predicted completions of requests, as CSV or JSON; see
 // docs/VALIDATION.md. name is the file's, for errors, which wrap ErrExternal.
 func ReadJobs(name string, r io.Reader) ([]JobPrediction, error) {
-	rows, err := readRows(name, r, "jobs", []string{"model", "job", "release_us", "response_ms", "completion_us", "outcome"})
+	rows, err := readRows(name, r, "jobs", []string{"model", "job", "release_us", "response_ms", "completion_us",
+		"outcome"})
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func (x *row) wrong(format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s", ErrExternal, x.at, fmt.Sprintf(format, args...))
 }
 
-// time reads a time in a unit; false where there is none.
+// time reads a time in a unit; false if it is missing.
 func (x *row) time(column string, unit time.Duration) (time.Duration, bool, error) {
 	s := x.values[column]
 	if s == "" {
@@ -251,7 +253,8 @@ func checkHeader(header, columns []string) error {
 
 func checkKey(key string, columns []string) error {
 	if !slices.Contains(columns, key) && !strings.HasPrefix(key, "x_") {
-		return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read", key, strings.Join(columns, ", "))
+		return fmt.Errorf("unknown column %q, can be %s, or x_ and anything for what is not read", key,
+			strings.Join(columns, ", "))
 	}
 	return nil
 }
@@ -320,7 +323,8 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 			return nil, err
 		}
 		if given[at] {
-			return nil, fmt.Errorf("%w: %s: layer %q of %q on %q is there twice", ErrExternal, x.at, x.Layer, x.Model, x.Accelerator)
+			return nil, fmt.Errorf("%w: %s: layer %q of %q on %q is there twice", ErrExternal, x.at, x.Layer, x.Model,
+				x.Accelerator)
 		}
 		given[at] = true
 		p.alone[at.model][at.layer][at.implementation][at.accelerator] = x.Latency
@@ -328,7 +332,9 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 	for _, r := range layerRuns(log) {
 		if !given[r.place] {
 			l := &sys.Models[r.model].Layers[r.layer]
-			return nil, fmt.Errorf("%w: %s: nothing about layer %q of %q, implementation %q, on %q, which the log ran", ErrExternal, name, l.Name, sys.Models[r.model].Name, l.Implementations[r.implementation].Name, sys.Accelerators[r.accelerator])
+			return nil, fmt.Errorf("%w: %s: nothing about layer %q of %q, implementation %q, on %q, which the log ran",
+				ErrExternal, name, l.Name, sys.Models[r.model].Name, l.Implementations[r.implementation].Name,
+				sys.Accelerators[r.accelerator])
 		}
 	}
 	// What the file says of a run is all of it.
@@ -341,7 +347,8 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 // find is where a prediction belongs.
 func find(sys *sched.System, x *LayerPrediction) (at place, err error) {
 	no := func(what, name string, have []string) (place, error) {
-		return place{}, fmt.Errorf("%w: %s: the log has no %s %q, it has %s", ErrExternal, x.at, what, name, strings.Join(have[:min(len(have), 12)], ", "))
+		return place{}, fmt.Errorf("%w: %s: the log has no %s %q, it has %s", ErrExternal, x.at, what, name,
+			strings.Join(have[:min(len(have), 12)], ", "))
 	}
 	k := slices.Index(sys.Accelerators, x.Accelerator)
 	if k < 0 {
@@ -360,7 +367,8 @@ func find(sys *sched.System, x *LayerPrediction) (at place, err error) {
 		}
 		return no("layer", x.Layer, have)
 	}
-	i := slices.IndexFunc(layers[l].Implementations, func(im sched.Implementation) bool { return im.Name == x.Implementation })
+	i := slices.IndexFunc(layers[l].Implementations,
+		func(im sched.Implementation) bool { return im.Name == x.Implementation })
 	if i < 0 {
 		var have []string
 		for _, im := range layers[l].Implementations {
@@ -388,7 +396,8 @@ func (v *Validation) compareGivenJobs(log *eventlog.Log, list []JobPrediction) e
 	}
 	for m := range real {
 		sm := &sys.Models[m]
-		v.Models = append(v.Models, Model{Model: sm.Name, Deadline: ms(sm.Deadline), Real: measured(real[m]), Predicted: measured(given[m]), Jobs: matched(real[m], [][]ending{given[m]})})
+		v.Models = append(v.Models, Model{Model: sm.Name, Deadline: ms(sm.Deadline), Real: measured(real[m]),
+			Predicted: measured(given[m]), Jobs: matched(real[m], [][]ending{given[m]})})
 		if n := len(given[m]); n < len(real[m]) {
 			v.invalid("%d of %d requests of %s are predicted: predict all that the log released", n, len(real[m]), sm.Name)
 		}
@@ -404,14 +413,16 @@ func locate(sys *sched.System, real [][]ending, list []JobPrediction) ([][]endin
 		x := &list[i]
 		m := slices.Index(modelNames(sys), x.Model)
 		if m < 0 {
-			return nil, fmt.Errorf("%w: %s: the log has no model %q, it has %s", ErrExternal, x.at, x.Model, strings.Join(modelNames(sys), ", "))
+			return nil, fmt.Errorf("%w: %s: the log has no model %q, it has %s", ErrExternal, x.at, x.Model,
+				strings.Join(modelNames(sys), ", "))
 		}
 		n := x.Job
 		if n < 0 {
 			n = nearest(real[m], x.Release)
 		}
 		if n < 0 || n >= len(real[m]) {
-			return nil, fmt.Errorf("%w: %s: the log has no such request of %q: it has %d, from 0, and releases match to 1 us", ErrExternal, x.at, x.Model, len(real[m]))
+			return nil, fmt.Errorf("%w: %s: the log has no such request of %q: it has %d, from 0, and releases match to 1 us",
+				ErrExternal, x.at, x.Model, len(real[m]))
 		}
 		e := ending{job: real[m][n].job, release: real[m][n].release, response: x.Response, outcome: x.Outcome}
 		if before := seen[e.job]; before != "" {
@@ -437,9 +448,10 @@ func locate(sys *sched.System, real [][]ending, list []JobPrediction) ([][]endin
 }
 
 // nearest is the job released closest to an instant, within a microsecond; -1
-// where there is none.
+// if no job is.
 func nearest(jobs []ending, release time.Duration) int {
-	n, _ := slices.BinarySearchFunc(jobs, release-time.Microsecond, func(e ending, t time.Duration) int { return cmp.Compare(e.release, t) })
+	order := func(e ending, t time.Duration) int { return cmp.Compare(e.release, t) }
+	n, _ := slices.BinarySearchFunc(jobs, release-time.Microsecond, order)
 	best := -1
 	for ; n < len(jobs) && jobs[n].release <= release+time.Microsecond; n++ {
 		if best < 0 || (jobs[n].release-release).Abs() < (jobs[best].release-release).Abs() {

@@ -22,7 +22,8 @@ func TestLayersBothFormats(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got) != 2 || got[0].Latency != 400500 || got[1].Latency != time.Millisecond || got[0].Implementation != "original" || got[1].Accelerator != "y" {
+		if len(got) != 2 || got[0].Latency != 400500 || got[1].Latency != time.Millisecond ||
+			got[0].Implementation != "original" || got[1].Accelerator != "y" {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -43,7 +44,8 @@ func TestExternalErrors(t *testing.T) {
 		{"layers", "model,latency_us\na\n", "f:2: wrong number of fields"},
 		{"layers", "model,\"lat\n", "f:1: extraneous"},
 		{"layers", `{"jobs": []}`, `f:1: it has to be {"layers": [...]}`},
-		{"layers", "{\"layers\": [\n{\"model\": \"a\", \"latency_us\": 1},\n{\"model\": true}]}", "f:3: model is neither text nor a number"},
+		{"layers", "{\"layers\": [\n{\"model\": \"a\", \"latency_us\": 1},\n{\"model\": true}]}",
+			"f:3: model is neither text nor a number"},
 		{"layers", "{\"layers\": [\n{\"what\": 1}]}", `f:2: unknown column "what"`},
 		{"layers", "{\"layers\": [{\"model\": \"a\", \"latency_us\": 1}]} {}", "f:1: something follows"},
 		{"layers", "{\"layers\": [", "f:1: it has to be"},
@@ -62,7 +64,8 @@ func TestExternalErrors(t *testing.T) {
 		} else {
 			_, err = ReadJobs("f", strings.NewReader(c.text))
 		}
-		if err == nil || !errors.Is(err, ErrExternal) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+		if err == nil || !errors.Is(err, ErrExternal) || !strings.Contains(err.Error(), c.want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s %q: error %v, want %q", c.kind, c.text, err, c.want)
 		}
 	}
@@ -86,7 +89,8 @@ func TestOthersPredictions(t *testing.T) {
 	for m, ends := range endings(log) {
 		for n, e := range ends {
 			jobs += fmt.Sprintf("%s,%d,%v\n", sys.Models[m].Name, n, ms(e.response))
-			byRelease += fmt.Sprintf("%s,%.3f,%.3f,%s\n", sys.Models[m].Name, float64(e.release)/1e3, float64(e.release+e.response)/1e3, e.outcome)
+			byRelease += fmt.Sprintf("%s,%.3f,%.3f,%s\n", sys.Models[m].Name, float64(e.release)/1e3,
+				float64(e.release+e.response)/1e3, e.outcome)
 		}
 	}
 	for _, text := range []string{jobs, byRelease} {

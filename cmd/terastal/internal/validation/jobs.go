@@ -107,7 +107,7 @@ const blocks = 20
 // measured summarises the jobs of a real run. Misses come in bursts: one late
 // job makes the next late. The interval is the wider of Wilson's, which takes
 // them as independent, and Student's over the miss rates of blocks of
-// consecutive releases, which does not as long as bursts are short beside a
+// consecutive releases, which does not as long as bursts are short next to a
 // block.
 func measured(jobs []ending) Outcomes {
 	o := outcomes(jobs)
@@ -169,7 +169,8 @@ func predicted(draws [][]ending) Outcomes {
 	for _, jobs := range draws {
 		x := outcomes(jobs)
 		rates = append(rates, x.MissRate)
-		sum.Released, sum.Late, sum.Dropped, sum.Failed, sum.VariantsUsed = sum.Released+x.Released, sum.Late+x.Late, sum.Dropped+x.Dropped, sum.Failed+x.Failed, sum.VariantsUsed+x.VariantsUsed
+		sum.Released, sum.Late, sum.Dropped, sum.Failed, sum.VariantsUsed = sum.Released+x.Released, sum.Late+x.Late,
+			sum.Dropped+x.Dropped, sum.Failed+x.Failed, sum.VariantsUsed+x.VariantsUsed
 		o.MissRate += x.MissRate / float64(len(draws))
 		for i := range jobs {
 			if jobs[i].finished() {
@@ -178,7 +179,8 @@ func predicted(draws [][]ending) Outcomes {
 		}
 	}
 	each := func(n int) int { return int(math.Round(float64(n) / float64(len(draws)))) }
-	o.Released, o.Late, o.Dropped, o.Failed, o.VariantsUsed = each(sum.Released), each(sum.Late), each(sum.Dropped), each(sum.Failed), each(sum.VariantsUsed)
+	o.Released, o.Late, o.Dropped, o.Failed, o.VariantsUsed = each(sum.Released), each(sum.Late), each(sum.Dropped),
+		each(sum.Failed), each(sum.VariantsUsed)
 	o.Met = o.Released - o.Late - o.Dropped - o.Failed
 	half := student(rates) * math.Sqrt(1+1/float64(len(draws)))
 	o.MissLow, o.MissHigh = max(0, o.MissRate-half), min(1, o.MissRate+half)

@@ -22,7 +22,7 @@ type Predictor struct {
 	// Name says what it knows that from.
 	Name string
 	// alone is the median of an accelerator that works alone, by model, layer,
-	// implementation and accelerator; sched.Unavailable where there is none.
+	// implementation and accelerator; sched.Unavailable where it cannot run.
 	alone [][][][]time.Duration
 	// handoff is what a change of accelerator costs, by model and layer, as
 	// sched.Layer.Handoff; dispatch the time before every layer.
@@ -70,7 +70,8 @@ func FromProfile(profile *profiler.Profile, sys *sched.System) (*Predictor, erro
 		case c.Measured():
 			*at = c.P50
 		case *at != sched.Unavailable:
-			return nil, fmt.Errorf("%w: it has no time of layer %q of %q on %q", ErrMismatch, sys.Models[c.Model].Layers[c.Layer].Name, sys.Models[c.Model].Name, sys.Accelerators[c.Accelerator])
+			return nil, fmt.Errorf("%w: it has no time of layer %q of %q on %q", ErrMismatch,
+				sys.Models[c.Model].Layers[c.Layer].Name, sys.Models[c.Model].Name, sys.Accelerators[c.Accelerator])
 		}
 	}
 	for m := range p.handoff {
@@ -141,7 +142,8 @@ func matches(p *profiler.Profile, sys *sched.System) error {
 
 func matchesModel(have *profiler.Model, want *sched.Model) error {
 	if have.Name != want.Name || len(have.Layers) != len(want.Layers) {
-		return fmt.Errorf("model %q with %d layers, the log has %q with %d", have.Name, len(have.Layers), want.Name, len(want.Layers))
+		return fmt.Errorf("model %q with %d layers, the log has %q with %d", have.Name, len(have.Layers), want.Name,
+			len(want.Layers))
 	}
 	for l := range want.Layers {
 		x, y := &have.Layers[l], &want.Layers[l]
@@ -150,7 +152,8 @@ func matchesModel(have *profiler.Model, want *sched.Model) error {
 			impls = append(impls, im.Name)
 		}
 		if x.Name != y.Name || !slices.Equal(x.Implementations, impls) {
-			return fmt.Errorf("layer %q of %q with implementations %q, the log has %q with %q", x.Name, want.Name, x.Implementations, y.Name, impls)
+			return fmt.Errorf("layer %q of %q with implementations %q, the log has %q with %q", x.Name, want.Name,
+				x.Implementations, y.Name, impls)
 		}
 	}
 	return nil
@@ -164,7 +167,8 @@ func SameProfile(p *profiler.Profile, sys *sched.System) bool {
 	for _, m := range sys.Models {
 		deadlines = append(deadlines, m.Deadline)
 	}
-	for _, q := range []profiler.Quantile{profiler.P50, profiler.Mean, profiler.P90, profiler.P95, profiler.P99, profiler.Min} {
+	for _, q := range []profiler.Quantile{profiler.P50, profiler.Mean, profiler.P90, profiler.P95, profiler.P99,
+		profiler.Min} {
 		if s, err := p.System(deadlines, q); err == nil && sameLatencies(&s, sys) {
 			return true
 		}
@@ -176,7 +180,8 @@ func sameLatencies(a, b *sched.System) bool {
 	for m := range a.Models {
 		for l := range a.Models[m].Layers {
 			for i := range a.Models[m].Layers[l].Implementations {
-				if !slices.Equal(a.Models[m].Layers[l].Implementations[i].Latency, b.Models[m].Layers[l].Implementations[i].Latency) {
+				if !slices.Equal(a.Models[m].Layers[l].Implementations[i].Latency,
+					b.Models[m].Layers[l].Implementations[i].Latency) {
 					return false
 				}
 			}
@@ -187,7 +192,7 @@ func sameLatencies(a, b *sched.System) bool {
 
 // expected is what the predictor says of a run in the state that it met: the
 // layer alone and the conversion before it, stretched by the accelerators that
-// ran beside it.
+// ran at the same time.
 type expected struct{ alone, handoff, interference, dispatch time.Duration }
 
 func (e expected) total() time.Duration { return e.alone + e.handoff + e.interference + e.dispatch }
@@ -199,7 +204,7 @@ func (p *Predictor) of(r *layerRun) expected {
 	}
 	if p.slow != nil {
 		f := 0.0
-		for o, share := range r.beside {
+		for o, share := range r.overlap {
 			f += share * p.slow[r.accelerator][o]
 		}
 		e.interference = time.Duration(f * float64(e.alone+e.handoff))

@@ -39,10 +39,10 @@ func TestFromProfile(t *testing.T) {
 		want time.Duration
 	}{
 		{layerRun{place: place{0, 1, 0, 0}, from: sched.Idle}, 902 * us},
-		{layerRun{place: place{0, 1, 0, 0}, from: 0, beside: []float64{0, 1}}, 1352 * us},
-		{layerRun{place: place{0, 1, 0, 0}, from: 1, beside: []float64{0, 0}}, 1002 * us},
-		{layerRun{place: place{0, 1, 0, 0}, from: 1, beside: []float64{0, .5}}, 1252 * us},
-		{layerRun{place: place{0, 1, 0, 1}, from: 0, beside: []float64{1, 0}}, 503 * us},
+		{layerRun{place: place{0, 1, 0, 0}, from: 0, overlap: []float64{0, 1}}, 1352 * us},
+		{layerRun{place: place{0, 1, 0, 0}, from: 1, overlap: []float64{0, 0}}, 1002 * us},
+		{layerRun{place: place{0, 1, 0, 0}, from: 1, overlap: []float64{0, .5}}, 1252 * us},
+		{layerRun{place: place{0, 1, 0, 1}, from: 0, overlap: []float64{1, 0}}, 503 * us},
 	} {
 		if got := p.of(&c.run).total(); got != c.want {
 			t.Errorf("%+v: %v, want %v", c.run, got, c.want)
@@ -90,7 +90,7 @@ func TestSameProfile(t *testing.T) {
 	}
 }
 
-// TestLevels: every simulation has a level of its own for each accelerator, as
+// TestLevels: every simulation has its own level for each accelerator, as
 // far apart as the profile's two measurements.
 func TestLevels(t *testing.T) {
 	sys := pairOfModels()
@@ -160,7 +160,8 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Notes) != 1 || len(got.Validations) != 1 || got.Validations[0].Log != "edf.log.json" || got.Validations[0].Decisions != v.Decisions || len(got.Validations[0].Sources) != len(sourceNames) {
+	if len(got.Notes) != 1 || len(got.Validations) != 1 || got.Validations[0].Log != "edf.log.json" ||
+		got.Validations[0].Decisions != v.Decisions || len(got.Validations[0].Sources) != len(sourceNames) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -21,7 +21,7 @@ type layerRun struct {
 	dispatched, started, ended time.Duration
 	// Beside is the share of the time from started to ended during which each
 	// accelerator ran something else; its own entry is zero.
-	beside []float64
+	overlap []float64
 	// Lag is how long the job's release went unnoticed while an accelerator was
 	// idle; of first layers only.
 	lag time.Duration
@@ -72,7 +72,7 @@ func overlaps(runs []layerRun, busy [][]span) {
 	next := make([]int, accs*accs) // by accelerator and other: the first span that may still matter
 	for i := range runs {
 		r := &runs[i]
-		r.beside, shares = shares[:accs:accs], shares[accs:]
+		r.overlap, shares = shares[:accs:accs], shares[accs:]
 		length := r.ended - r.started
 		if length <= 0 {
 			continue
@@ -92,7 +92,7 @@ func overlaps(runs []layerRun, busy [][]span) {
 				}
 				both += min(s.to, r.ended) - max(s.from, r.started)
 			}
-			r.beside[o] = float64(both) / float64(length)
+			r.overlap[o] = float64(both) / float64(length)
 		}
 	}
 }

@@ -80,13 +80,15 @@ func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, err
 	return out, nil
 }
 
-func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []int64, seed uint64) (*eventlog.Log, error) {
+func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []int64, seed uint64) (*eventlog.Log,
+	error) {
 	var records eventlog.Buffer
 	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
 		return nil, err
 	}
-	c := sim.Config{Arrivals: arrivals, Engine: engine, Duration: p.fixed, Interference: p.slow, SearchTime: searchTime(log)}
+	c := sim.Config{Arrivals: arrivals, Engine: engine, Duration: p.fixed, Interference: p.slow,
+		SearchTime: searchTime(log)}
 	if p.draws != nil {
 		if c.Duration, err = p.draws(seed); err != nil {
 			return nil, err
@@ -107,6 +109,7 @@ func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []i
 
 // fixed is how long a layer takes where there are no distributions.
 func (p *Predictor) fixed(_ time.Duration, d sched.Dispatch) time.Duration {
-	r := layerRun{place: place{int32(d.Model), int32(d.Layer), int32(d.Implementation), int32(d.Accelerator)}, from: int32(d.From)}
+	r := layerRun{place: place{int32(d.Model), int32(d.Layer), int32(d.Implementation), int32(d.Accelerator)},
+		from: int32(d.From)}
 	return p.of(&r).total()
 }

@@ -49,8 +49,10 @@ type anatomy struct {
 
 // dissect finds the sources of the errors of runs.
 func dissect(p *Predictor, runs []layerRun, accelerators []string) []Source {
-	a := &anatomy{predictor: p, runs: runs, cells: map[place][]int{}, scale: make([]float64, len(runs)), rest: make([]float64, len(runs)),
-		outlier: make([]bool, len(runs)), parts: map[string][]float64{}, slopes: map[[2]int]float64{}, text: map[string]string{}}
+	a := &anatomy{predictor: p, runs: runs, cells: map[place][]int{}, scale: make([]float64, len(runs)),
+		rest:    make([]float64, len(runs)),
+		outlier: make([]bool, len(runs)), parts: map[string][]float64{}, slopes: map[[2]int]float64{},
+		text: map[string]string{}}
 	for _, name := range sourceNames {
 		a.parts[name] = make([]float64, len(runs))
 	}
@@ -109,12 +111,13 @@ func (a *anatomy) outliers() {
 			}
 		}
 	}
-	a.text[Outliers] = fmt.Sprintf("%s of layer runs took longer than the third quartile by more than three interquartile ranges", percent(n, len(a.runs)))
+	a.text[Outliers] = fmt.Sprintf("%s of layer runs took longer than the third quartile by more than three "+
+		"interquartile ranges", percent(n, len(a.runs)))
 }
 
 // interference is what the measured slowdowns do not say: by how much longer
 // layers took on an accelerator for the share of the time that another one ran
-// beside them, within cells, by least squares; one pair after the other. Slopes
+// as well, within cells, by least squares; one pair after the other. Slopes
 // within two standard errors of zero are left out.
 func (a *anatomy) interference(accelerators []string) {
 	for k := range accelerators {
@@ -129,19 +132,19 @@ func (a *anatomy) interference(accelerators []string) {
 			a.slopes[[2]int{k, o}] += slope
 			for i := range a.runs {
 				if r := &a.runs[i]; int(r.accelerator) == k {
-					a.take(Interference, i, slope*r.beside[o]*a.scale[i])
+					a.take(Interference, i, slope*r.overlap[o]*a.scale[i])
 				}
 			}
 		}
 	}
 }
 
-// leastVaried is the variance of the time beside, as a share of a run, from which
+// leastVaried is the variance of the overlap, as a share of a run, from which
 // on interference can be seen.
 const leastVaried = 0.02
 
 // slope is the change of the relative error on accelerator k with the share of
-// the time that o runs beside, zero where that may be chance.
+// the time that o runs as well, zero where that may be chance.
 func (a *anatomy) slope(k, o int) float64 {
 	var xx, xy, yy float64
 	n := 0
@@ -152,7 +155,7 @@ func (a *anatomy) slope(k, o int) float64 {
 		var mx, my, m float64
 		for _, i := range runs {
 			if !a.outlier[i] {
-				mx, my, m = mx+a.runs[i].beside[o], my+a.rest[i]/a.scale[i], m+1
+				mx, my, m = mx+a.runs[i].overlap[o], my+a.rest[i]/a.scale[i], m+1
 			}
 		}
 		if m < fewest {
@@ -162,7 +165,7 @@ func (a *anatomy) slope(k, o int) float64 {
 			if a.outlier[i] {
 				continue
 			}
-			x, y := a.runs[i].beside[o]-mx/m, a.rest[i]/a.scale[i]-my/m
+			x, y := a.runs[i].overlap[o]-mx/m, a.rest[i]/a.scale[i]-my/m
 			xx, xy, yy = xx+x*x, xy+x*y, yy+y*y
 		}
 		n += int(m)
@@ -267,7 +270,8 @@ func (a *anatomy) describe(accelerators []string) {
 	for pair, slope := range a.slopes {
 		if math.Abs(slope) > math.Abs(largest) {
 			largest = slope
-			a.text[Interference] = fmt.Sprintf("layers on %s took %+.1f %% of their time more than predicted while %s was busy", accelerators[pair[0]], 100*slope, accelerators[pair[1]])
+			a.text[Interference] = fmt.Sprintf("layers on %s took %+.1f %% of their time more than predicted while %s was "+
+				"busy", accelerators[pair[0]], 100*slope, accelerators[pair[1]])
 		}
 	}
 	moved, sum, level := 0, 0.0, 0.0
@@ -286,8 +290,10 @@ func (a *anatomy) describe(accelerators []string) {
 	for _, runs := range a.cells {
 		off = append(off, math.Abs(a.parts[Bias][runs[0]])/a.scale[runs[0]])
 	}
-	a.text[Bias] = fmt.Sprintf("the median of the median cell is off by %.1f %%, whatever the state of the machine", 100*median(off))
-	a.text[Drift] = fmt.Sprintf("the level of all layers of an accelerator moved by up to %.1f %% over windows of %v", 100*level, (a.end() / windows).Round(time.Millisecond))
+	a.text[Bias] = fmt.Sprintf("the median of the median cell is off by %.1f %%, whatever the state of the machine",
+		100*median(off))
+	a.text[Drift] = fmt.Sprintf("the level of all layers of an accelerator moved by up to %.1f %% over windows of %v",
+		100*level, (a.end() / windows).Round(time.Millisecond))
 }
 
 // level is the median relative error of runs, zero where it may be chance.
@@ -319,8 +325,10 @@ func (a *anatomy) sources() []Source {
 		}
 		total += size[name]
 	}
-	a.text[DispatchCost] = fmt.Sprintf("from decision to start took %+.1f us more than predicted on average", mean[DispatchCost])
-	a.text[ReleaseLag] = fmt.Sprintf("releases went unnoticed while an accelerator was idle for %.1f us per layer run", mean[ReleaseLag])
+	a.text[DispatchCost] = fmt.Sprintf("from decision to start took %+.1f us more than predicted on average",
+		mean[DispatchCost])
+	a.text[ReleaseLag] = fmt.Sprintf("releases went unnoticed while an accelerator was idle for %.1f us per layer run",
+		mean[ReleaseLag])
 	a.text[Noise] = "what no source explains: runs of the same layer differ"
 	var out []Source
 	for _, name := range sourceNames {

@@ -22,16 +22,18 @@ const us = time.Microsecond
 func pairOfModels() sched.System {
 	layer := func(name string, x, y time.Duration) sched.Layer {
 		free := []time.Duration{0, 0}
-		return sched.Layer{Name: name, Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{x, y}}},
+		return sched.Layer{Name: name, Implementations: []sched.Implementation{{Name: "original",
+			Latency: []time.Duration{x, y}}},
 			Handoff: [][]time.Duration{free, free}}
 	}
 	return sched.System{Accelerators: []string{"x", "y"}, Models: []sched.Model{
-		{Name: "a", Deadline: time.Second, Layers: []sched.Layer{layer("a0", 400*us, 700*us), layer("a1", 900*us, 500*us), layer("a2", 300*us, 300*us)}},
+		{Name: "a", Deadline: time.Second, Layers: []sched.Layer{layer("a0", 400*us, 700*us), layer("a1", 900*us, 500*us),
+			layer("a2", 300*us, 300*us)}},
 		{Name: "b", Deadline: time.Second, Layers: []sched.Layer{layer("b0", 800*us, 600*us), layer("b1", 450*us, 500*us)}},
 	}}
 }
 
-// world is what the hardware does beside what is predicted.
+// world is what the hardware does besides what is predicted.
 type world struct {
 	noise        float64
 	durations    func(sim.Durations, *rand.Rand) sim.Durations
@@ -47,7 +49,8 @@ func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Real, Policy: policy, Drop: "none", Queue: 1000, Seed: seed, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
+	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Real, Policy: policy, Drop: "none", Queue: 1000,
+		Seed: seed, System: sys, Rates: traffic.Rates, Duration: traffic.Duration}}
 	var records eventlog.Buffer
 	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
@@ -60,7 +63,8 @@ func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy strin
 	if w.durations != nil {
 		d = w.durations(d, rand.New(rand.NewPCG(seed, 1)))
 	}
-	if _, err := sim.Run(sim.Config{Engine: engine, Arrivals: arrivals, Duration: sim.Delayed(d, w.dispatch), Interference: w.interference}); err != nil {
+	if _, err := sim.Run(sim.Config{Engine: engine, Arrivals: arrivals, Duration: sim.Delayed(d, w.dispatch),
+		Interference: w.interference}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range records {
@@ -80,7 +84,8 @@ func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 2)) }
 // planted are worlds in which one source disagrees with the prediction.
 func planted(r *rand.Rand) map[string]world {
 	strength := 1 + r.Float64()
-	scale := func(f func(d sched.Dispatch, at time.Duration, r *rand.Rand) float64) func(sim.Durations, *rand.Rand) sim.Durations {
+	type factor func(d sched.Dispatch, at time.Duration, r *rand.Rand) float64
+	scale := func(f factor) func(sim.Durations, *rand.Rand) sim.Durations {
 		return func(of sim.Durations, r *rand.Rand) sim.Durations {
 			return func(at time.Duration, d sched.Dispatch) time.Duration {
 				return time.Duration(float64(of(at, d)) * f(d, at, r))
@@ -188,7 +193,8 @@ func TestWrongPrediction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Difference != "" || math.Abs(v.Layers.MAPE-0.5) > 1e-9 || math.Abs(v.Layers.Bias-0.5) > 1e-9 || v.Layers.Within10 != 0 {
+	if v.Difference != "" || math.Abs(v.Layers.MAPE-0.5) > 1e-9 || math.Abs(v.Layers.Bias-0.5) > 1e-9 ||
+		v.Layers.Within10 != 0 {
 		t.Errorf("difference %q, layers %+v", v.Difference, v.Layers)
 	}
 	if v.Sources[0].Name != Bias || v.Sources[0].Share < 0.99 {

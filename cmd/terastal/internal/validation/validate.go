@@ -41,7 +41,8 @@ func Comparable(log *eventlog.Log) error {
 	case log.Header.Driver != eventlog.Real:
 		return errors.New("the log is of a simulation: give a log of `terastal run`, which is held against the simulator")
 	case log.Header.Policy == unscheduled:
-		return errors.New("the run was unscheduled: its requests ran at once on threads of their own, so that there are no decisions to replay and nothing that predicts it; give the log of a policy")
+		return errors.New("the run was unscheduled: its requests ran at once, each on its own thread, so that there are no " +
+			"decisions to replay and nothing that predicts it; give the log of a policy")
 	}
 	return nil
 }
@@ -87,8 +88,9 @@ func (v *Validation) compareLayers(p *Predictor, runs []layerRun, sys *sched.Sys
 	for at, pairs := range cells {
 		m := &sys.Models[at.model]
 		l := &m.Layers[at.layer]
-		c := Cell{Model: m.Name, Layer: l.Name, Implementation: l.Implementations[at.implementation].Name, Accelerator: sys.Accelerators[at.accelerator],
-			Runs: len(pairs), Agreement: agree(pairs)}
+		c := Cell{Model: m.Name, Layer: l.Name, Implementation: l.Implementations[at.implementation].Name,
+			Accelerator: sys.Accelerators[at.accelerator],
+			Runs:        len(pairs), Agreement: agree(pairs)}
 		var predicted, measured []float64
 		for _, x := range pairs {
 			predicted, measured = append(predicted, x.predicted), append(measured, x.measured)
@@ -118,7 +120,8 @@ func (v *Validation) compareJobs(log *eventlog.Log, p *Predictor, runs []layerRu
 	for m := range real {
 		sm := &log.Header.System.Models[m]
 		o := predicted(given[m])
-		v.Models = append(v.Models, Model{Model: sm.Name, Deadline: ms(sm.Deadline), Real: measured(real[m]), Predicted: predicted(byModel[m]), Given: &o, Jobs: matched(real[m], byModel[m])})
+		v.Models = append(v.Models, Model{Model: sm.Name, Deadline: ms(sm.Deadline), Real: measured(real[m]),
+			Predicted: predicted(byModel[m]), Given: &o, Jobs: matched(real[m], byModel[m])})
 	}
 	busy := log.Metrics().Utilization
 	for _, name := range log.Header.System.Accelerators {
@@ -163,7 +166,8 @@ func (v *Validation) check() {
 			{"p99", "ms", func(o *Outcomes) float64 { return o.P99MS }, relative, limitP99},
 			{"miss rate", "points", func(o *Outcomes) float64 { return o.MissRate }, points, limitMiss},
 		} {
-			c := Check{What: m.Model + " " + q.what, Unit: q.unit, Real: q.of(&m.Real), Predicted: q.of(&m.Predicted), Limit: q.limit}
+			c := Check{What: m.Model + " " + q.what, Unit: q.unit, Real: q.of(&m.Real), Predicted: q.of(&m.Predicted),
+				Limit: q.limit}
 			c.Off = q.off(c.Predicted, c.Real)
 			c.OK = c.Holds(c.Off)
 			if m.Given != nil {
@@ -210,7 +214,8 @@ func (v *Validation) judge(log *eventlog.Log) {
 	}
 	lags = append(lags, make([]time.Duration, max(0, releases-len(lags)))...)
 	if lag := stats.Quantile(stats.Sorted(lags), .99); float64(lag) > mostLag*float64(shortest) {
-		v.invalid("releases went unnoticed for up to %.1f ms (p99) while an accelerator was idle, the shortest deadline is %.1f ms: stop what else runs or leave a core free", ms(lag), ms(shortest))
+		v.invalid("releases went unnoticed for up to %.1f ms (p99) while an accelerator was idle, the shortest deadline is "+
+			"%.1f ms: stop what else runs or leave a core free", ms(lag), ms(shortest))
 	}
 	v.Valid = len(v.Reasons) == 0
 }

@@ -133,7 +133,7 @@ type Check struct {
 	Limit float64 `json:"limit"`
 	OK    bool    `json:"ok"`
 	// OffGiven is the error of the simulation at the run's own pace; absent where
-	// there is none. What it is within the limit of, and Off is not, the machine
+	// a file predicted. What it is within the limit of, and Off is not, the machine
 	// was not as profiled.
 	OffGiven *float64 `json:"off_given_pace,omitempty"`
 }

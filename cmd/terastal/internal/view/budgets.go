@@ -37,10 +37,13 @@ func budgets(all []*series) (section, bool) {
 	if x == nil {
 		return s, false
 	}
-	s.Text = []string{"Algorithm 1 divides each deadline among the layers. The steps are the virtual deadlines: the budgets of " +
-		"a layer and those before it. The line is when requests under " + x.label + " had the layer done (median), the band is " +
+	s.Text = []string{"Algorithm 1 divides each deadline among the layers. The steps are the virtual deadlines: the " +
+		"budgets of " +
+		"a layer and those before it. The line is when requests under " + x.label + " had the layer done (median), the " +
+		"band is " +
 		"from the 10th to the 90th percentile, over requests that got so far."}
-	t := table.New("model", ">layer", "name", ">budget", ">virtual deadline", ">p10", ">p50", ">p90", ">requests", ">in time")
+	t := table.New("model", ">layer", "name", ">budget", ">virtual deadline", ">p10", ">p50", ">p90", ">requests",
+		">in time")
 	t.Title = "Time since the scheduled release at which layers were done, under " + x.label
 	t.Folded = "Budgets and progress as a table"
 	sys := &x.logs[0].Header.System
@@ -144,7 +147,8 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 	if len(metric) == 0 {
 		return s, false
 	}
-	s.Text = []string{"Accuracy kept is the mean over finished requests of the accuracy measured for the variants each used, " +
+	s.Text = []string{"Accuracy kept is the mean over finished requests of the accuracy measured for the variants each " +
+		"used, " +
 		"as a share of the original's. The promise is the least that a combination of variants may have."}
 	t := table.New("policy", "model", ">accuracy kept", ">promise", "metric", ">runs of variants", ">as variants",
 		"variants used")

@@ -318,7 +318,8 @@ func bars(title string, rows []row) template.HTML {
 		top = max(top, r.value.value)
 	}
 	f := newFigure(width, float64(len(rows))*h+8, title)
-	f.x = scale{min: 0, max: max(top, 1e-9), from: 10 + charWidth*float64(longest), to: width - 12 - charWidth*float64(text)}
+	f.x = scale{min: 0, max: max(top, 1e-9), from: 10 + charWidth*float64(longest),
+		to: width - 12 - charWidth*float64(text)}
 	for i, r := range rows {
 		y := 4 + h*float64(i)
 		f.text(f.x.from-6, y+15, "row", "end", clip(r.name, 19))

@@ -1,12 +1,16 @@
 package view
 
 import (
+	"encoding/xml"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // TestMissInterval: independent misses give Wilson's interval or close to it,
@@ -54,7 +58,8 @@ func TestMissInterval(t *testing.T) {
 		}
 	}
 	if covered[true] < runs*86/100 || covered[false] > runs*60/100 {
-		t.Errorf("of %d runs the interval held the truth in %d, without regard to clusters in %d", runs, covered[true], covered[false])
+		t.Errorf("of %d runs the interval held the truth in %d, without regard to clusters in %d", runs, covered[true],
+			covered[false])
 	}
 }
 
@@ -82,6 +87,33 @@ func TestScales(t *testing.T) {
 	for x, want := range map[float64]float64{0: 1, .05: .05, .93: 1, 21: 25, 99: 100, math.Inf(1): 1} {
 		if got := niceMax(x); math.Abs(got-want) > 1e-9 {
 			t.Errorf("niceMax(%v) = %v, want %v", x, got, want)
+		}
+	}
+}
+
+// TestFrontier: what is in use is ringed, what was refused hollow, and each layer
+// has its line; a candidate without a time on the accelerator is left out.
+func TestFrontier(t *testing.T) {
+	us := func(x ...time.Duration) []time.Duration {
+		for i := range x {
+			x[i] *= time.Microsecond
+		}
+		return x
+	}
+	v := &plan.Variants{Model: "a <b>", Accelerators: []string{"one", "two"}, Candidates: []plan.Variant{
+		{LayerName: "l", Family: "int8", Original: us(100, 100), Latency: us(50, 90), Error: .01, Frontier: true,
+			Wanted: []string{"one"}},
+		{LayerName: "l", Family: "d2s", Original: us(100, 100), Latency: us(25, 80), Error: .1, Frontier: true},
+		{LayerName: "l", Family: "d2s", Original: us(100, 100), Latency: us(80, 80), Error: .2, Refused: "too slow"},
+		{Layer: 1, LayerName: "k", Family: "d2s", Original: us(100, 100), Latency: us(0, 80), Error: .2}}}
+	svg := drawFrontier(v, 0)
+	if err := xml.Unmarshal([]byte(svg), new(struct{})); err != nil {
+		t.Errorf("not well formed: %v", err)
+	}
+	for text, n := range map[string]int{`r="4"`: 3 + 2, `r="8"`: 1, `fill="none" stroke="#1f77b4"`: 1,
+		`stroke="#bbb"`: 1, "L": 1, "2.00x, error 0.01": 1} {
+		if got := strings.Count(svg, text); got != n {
+			t.Errorf("%q is there %d times, want %d, in\n%s", text, got, n, svg)
 		}
 	}
 }

@@ -195,7 +195,8 @@ func noiseText(c *comparison.Comparison) string {
 		return "A/A: " + c.Baseline + " played twice in every repeat, on too few requests to test it against itself."
 	}
 	m := &c.AA.Miss
-	text := fmt.Sprintf("A/A: between two runs of %s in the same repeat the mean miss rate differs by %s (%s): what is no "+
+	text := fmt.Sprintf("A/A: between two runs of %s in the same repeat the mean miss rate differs by %s (%s): what is "+
+		"no "+
 		"larger is noise of this machine.", c.Baseline, points(*m.Difference), differenceInterval(m, points))
 	if what, tested := c.AA.Differs(); len(what) > 0 {
 		text += fmt.Sprintf(" Of %d quantities %d differ significantly where nothing can: %s.", tested, len(what),

@@ -88,7 +88,8 @@ func sustainedTable(c *comparison.Curves) *table.Table {
 		}
 		t.Add(x.Policy, sustained(x), low+" to "+high, load, optional(x.Exceeds, scale), plot(x, scales, c.Limit))
 	}
-	t.Note("All rates of %s times a scale. Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the mean "+
+	t.Note("All rates of %s times a scale. Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the "+
+		"mean "+
 		"with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above %g %%. "+
 		"Load: demand over the fluid bound, which no schedule exceeds. Interval: below it the intervals of all points are "+
 		"within the limit, beyond it all are above; more seeds and longer runs narrow it.",

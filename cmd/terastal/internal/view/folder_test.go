@@ -42,14 +42,16 @@ func system(first string) sched.System {
 		{Name: "small", Deadline: 6 * msec, Layers: []sched.Layer{layer("only", 800, 700)}},
 	}}
 	s.Models[0].Layers[0].Implementations = append(s.Models[0].Layers[0].Implementations,
-		sched.Implementation{Name: "d2s", Variant: 1, Latency: []time.Duration{800 * time.Microsecond, 1200 * time.Microsecond}})
+		sched.Implementation{Name: "d2s", Variant: 1, Latency: []time.Duration{800 * time.Microsecond,
+			1200 * time.Microsecond}})
 	return s
 }
 
 // simulate is the log of a busy run, said to be of the driver.
 func simulate(t testing.TB, first, policy, driver string, d time.Duration) *eventlog.Log {
 	t.Helper()
-	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7, System: system(first), Rates: []float64{330, 420}, Duration: d}}
+	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7,
+		System: system(first), Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
 	engine, err := l.Header.Engine(&records, nil)
 	if err != nil {
@@ -76,15 +78,23 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 			t.Fatal(err)
 		}
 	}
-	r := result.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", ClockStepNS: 50, Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
-		Accelerators: []runtime.Spec{{Name: "array", Provider: "cpu", Threads: 1, Cores: []int{0}}, {Name: "vector", Provider: "cpu", Options: map[string]string{"b": "2", "a": "1"}}},
-		Traffic:      result.TrafficInfo{Arrivals: "poisson", Phases: "random", DurationS: duration.Seconds(), Seed: 7, Drop: "late", Load: .8}, Valid: true,
-		Models: []result.ModelInfo{{Name: first, Granularity: "block", Layers: 3, RatePerS: 330, DeadlineMS: 10, LatencyMS: map[string]float64{"array": 2.7}, FastestMS: 2.4, Level: 2, Preferred: map[string]int{"array": 2, "vector": 1}},
-			{Name: "small", Granularity: "op", Layers: 1, RatePerS: 420, DeadlineMS: 6, FastestMS: .7, Level: 1, Preferred: map[string]int{"vector": 1}}}}
+	r := result.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", ClockStepNS: 50,
+		Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
+		Accelerators: []runtime.Spec{{Name: "array", Provider: "cpu", Threads: 1, Cores: []int{0}}, {Name: "vector",
+			Provider: "cpu", Options: map[string]string{"b": "2", "a": "1"}}},
+		Traffic: result.TrafficInfo{Arrivals: "poisson", Phases: "random", DurationS: duration.Seconds(), Seed: 7,
+			Drop: "late", Load: .8}, Valid: true,
+		Models: []result.ModelInfo{{Name: first, Granularity: "block", Layers: 3, RatePerS: 330, DeadlineMS: 10,
+			LatencyMS: map[string]float64{"array": 2.7}, FastestMS: 2.4, Level: 2, Preferred: map[string]int{"array": 2,
+				"vector": 1}},
+			{Name: "small", Granularity: "op", Layers: 1, RatePerS: 420, DeadlineMS: 6, FastestMS: .7, Level: 1,
+				Preferred: map[string]int{"vector": 1}}}}
 	for _, policy := range []string{"edf", "terastal"} {
 		l := simulate(t, first, policy, eventlog.Real, duration)
-		r.Policies = append(r.Policies, result.PolicyResult{Metrics: l.Metrics(), Log: "elsewhere/" + policy + ".log.json", DecisionP99NS: 900,
-			Verification: &runtime.Verification{Verified: 8}, Execution: &result.Execution{Preempted: map[string]float64{"array": .01}}})
+		r.Policies = append(r.Policies, result.PolicyResult{Metrics: l.Metrics(), Log: "elsewhere/" + policy + ".log.json",
+			DecisionP99NS: 900,
+			Verification:  &runtime.Verification{Verified: 8},
+			Execution:     &result.Execution{Preempted: map[string]float64{"array": .01}}})
 		write(policy+".log.json", l.Write)
 	}
 	r.Comparison = compared(first)
@@ -133,7 +143,8 @@ func profileOf(s sched.System) *profiler.Profile {
 	}
 	// One place where the accelerator refused.
 	last := &p.Cells[len(p.Cells)-1]
-	*last = profiler.Cell{Model: last.Model, Layer: last.Layer, Implementation: last.Implementation, Accelerator: last.Accelerator, Refused: "no kernel"}
+	*last = profiler.Cell{Model: last.Model, Layer: last.Layer, Implementation: last.Implementation,
+		Accelerator: last.Accelerator, Refused: "no kernel"}
 	return p
 }
 
@@ -141,7 +152,8 @@ func profileOf(s sched.System) *profiler.Profile {
 // predicted.
 func validated(runs ...validation.Validation) *validation.Document {
 	return &validation.Document{Notes: []string{"a doubt about the profile"}, Validations: runs,
-		Order: []validation.Order{{Better: "terastal", Worse: "edf", RealBetter: .061, RealWorse: .11, PredictedBetter: .05, PredictedWorse: .09, Decided: true, Kept: true}}}
+		Order: []validation.Order{{Better: "terastal", Worse: "edf", RealBetter: .061, RealWorse: .11,
+			PredictedBetter: .05, PredictedWorse: .09, Decided: true, Kept: true}}}
 }
 
 func planted(first string) validation.Validation {
@@ -150,13 +162,16 @@ func planted(first string) validation.Validation {
 		Layers: validation.Agreement{N: 4000, MAPE: .06, Bias: -.01, Within5: .6, Within10: .9, Rank: &rank}}
 	for i := range 12 {
 		us := 40 * math.Pow(1.5, float64(i))
-		v.Cells = append(v.Cells, validation.Cell{Model: first, Layer: fmt.Sprintf("layer %d", i), Implementation: "original", Accelerator: []string{"array", "vector"}[i%2], Runs: 300,
+		v.Cells = append(v.Cells, validation.Cell{Model: first, Layer: fmt.Sprintf("layer %d", i),
+			Implementation: "original", Accelerator: []string{"array", "vector"}[i%2], Runs: 300,
 			PredictedUS: us, MeasuredUS: us * (0.9 + .02*float64(i))})
 	}
 	for _, name := range []string{first, "small"} {
 		m := validation.Model{Model: name, Deadline: 10,
-			Real:      validation.Outcomes{Released: 700, Met: 680, Late: 20, MissRate: .029, MissLow: .02, MissHigh: .045, P50MS: 3, P90MS: 7, P99MS: 11},
-			Predicted: validation.Outcomes{Released: 700, Met: 684, Late: 16, MissRate: .023, MissLow: .015, MissHigh: .037, P50MS: 2.9, P90MS: 6.5, P99MS: 10}}
+			Real: validation.Outcomes{Released: 700, Met: 680, Late: 20, MissRate: .029, MissLow: .02, MissHigh: .045,
+				P50MS: 3, P90MS: 7, P99MS: 11},
+			Predicted: validation.Outcomes{Released: 700, Met: 684, Late: 16, MissRate: .023, MissLow: .015, MissHigh: .037,
+				P50MS: 2.9, P90MS: 6.5, P99MS: 10}}
 		for q := 1; q < 100; q++ {
 			x := 12 * -math.Log(1-float64(q)/101)
 			m.Real.Quantiles, m.Predicted.Quantiles = append(m.Real.Quantiles, x), append(m.Predicted.Quantiles, .95*x)
@@ -167,9 +182,12 @@ func planted(first string) validation.Validation {
 		v.Models = append(v.Models, m)
 	}
 	v.Accelerators = []validation.Accelerator{{Accelerator: "array", Real: .8, Predicted: .78}}
-	v.Sources = []validation.Source{{Name: "interference", What: "layers took longer beside busy neighbours", Share: .6, MeanUS: 12}, {Name: "noise", What: "what is left", Share: .4, MeanUS: -1}}
-	v.Checks = []validation.Check{{What: "small p50", Real: 3, Predicted: 2.9, Unit: "ms", Off: .03, Limit: .05, OK: true, OffGiven: &far},
-		{What: "small p99", Real: 11, Predicted: 9, Unit: "ms", Off: -.18, Limit: .1, OffGiven: &near}, {What: "small miss rate", Real: .029, Predicted: .108, Unit: "points", Off: .079, Limit: .02, OffGiven: &near}}
+	v.Sources = []validation.Source{{Name: "interference", What: "layers took longer next to busy neighbours", Share: .6,
+		MeanUS: 12}, {Name: "noise", What: "what is left", Share: .4, MeanUS: -1}}
+	v.Checks = []validation.Check{{What: "small p50", Real: 3, Predicted: 2.9, Unit: "ms", Off: .03, Limit: .05,
+		OK: true, OffGiven: &far},
+		{What: "small p99", Real: 11, Predicted: 9, Unit: "ms", Off: -.18, Limit: .1, OffGiven: &near},
+		{What: "small miss rate", Real: .029, Predicted: .108, Unit: "points", Off: .079, Limit: .02, OffGiven: &near}}
 	return v
 }
 
@@ -180,7 +198,8 @@ func curves() comparison.Curves {
 		for i := range 12 {
 			s := math.Round(5+float64(i)) / 10
 			miss := max(0, math.Pow(s, 3)*.1-.03*float64(n))
-			x.Points = append(x.Points, comparison.Point{Scale: s, Load: .7 * s, Miss: miss, Low: .8 * miss, High: 1.2*miss + .01, Runs: 5})
+			x.Points = append(x.Points, comparison.Point{Scale: s, Load: .7 * s, Miss: miss, Low: .8 * miss,
+				High: 1.2*miss + .01, Runs: 5})
 		}
 		c.Curves = append(c.Curves, x)
 	}
@@ -191,7 +210,8 @@ func curves() comparison.Curves {
 
 func compared(first string) *comparison.Comparison {
 	measure := func(x float64, claimed bool) comparison.Measure {
-		return comparison.Measure{Median: x, Low: .9 * x, High: 1.1 * x, Values: []float64{x, .9 * x, 1.1 * x}, Claimed: claimed}
+		return comparison.Measure{Median: x, Low: .9 * x, High: 1.1 * x, Values: []float64{x, .9 * x, 1.1 * x},
+			Claimed: claimed}
 	}
 	against := func(m comparison.Measure, difference float64, significant bool) comparison.Measure {
 		low, high, p := difference-.011, difference+.012, .008
@@ -200,11 +220,14 @@ func compared(first string) *comparison.Comparison {
 	}
 	ratio := .8
 	base := comparison.Model{Model: first, Miss: measure(.1, true), P50: measure(3, true), P99: measure(9, false)}
-	return &comparison.Comparison{Driver: "real", Repeats: 3, Confidence: .75, Baseline: "edf", Policies: []comparison.Policy{
-		{Policy: "edf", Miss: measure(.1, true), Models: []comparison.Model{base}},
-		{Policy: "terastal", Miss: against(measure(.06, true), -.04, true), Geomean: &ratio,
-			Models: []comparison.Model{{Model: first, Miss: against(measure(.09, true), -.01, false), P50: measure(3, true), P99: measure(9, true)}}}},
-		AA: &comparison.Policy{Policy: "edf", Miss: against(measure(.101, true), .003, false), Models: []comparison.Model{base}}}
+	return &comparison.Comparison{Driver: "real", Repeats: 3, Confidence: .75, Baseline: "edf",
+		Policies: []comparison.Policy{
+			{Policy: "edf", Miss: measure(.1, true), Models: []comparison.Model{base}},
+			{Policy: "terastal", Miss: against(measure(.06, true), -.04, true), Geomean: &ratio,
+				Models: []comparison.Model{{Model: first, Miss: against(measure(.09, true), -.01, false), P50: measure(3, true),
+					P99: measure(9, true)}}}},
+		AA: &comparison.Policy{Policy: "edf", Miss: against(measure(.101, true), .003, false),
+			Models: []comparison.Model{base}}}
 }
 
 func copyFile(t *testing.T, from, to string) {

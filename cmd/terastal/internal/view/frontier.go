@@ -1,10 +1,9 @@
 package view
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
 	"html"
-	"io"
 	"math"
 	"path/filepath"
 	"slices"
@@ -20,12 +19,8 @@ func WriteFrontiers(out string, list []plan.Variants) (paths []string, err error
 	for i := range list {
 		v := &list[i]
 		for k, name := range v.Accelerators {
-			var b bytes.Buffer
-			if err := Frontier(&b, v, k); err != nil {
-				return nil, err
-			}
 			path := filepath.Join(out, "variants", v.Model+"-"+name+".svg")
-			if err := document.WriteFile(path, b.Bytes()); err != nil {
+			if err := document.WriteFile(path, []byte(drawFrontier(v, k))); err != nil {
 				return nil, err
 			}
 			paths = append(paths, path)
@@ -34,19 +29,30 @@ func WriteFrontiers(out string, list []plan.Variants) (paths []string, err error
 	return paths, nil
 }
 
-// Frontier draws, as an SVG image, every candidate of a model on an
-// accelerator: across, how many times faster than the original it is; up, its
-// error, both in logarithms. Those in use for the accelerator are ringed, and
-// each layer's frontier is a line.
-func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
-	const widthInText, height, left, top, right, bottom = 860, 520, 70, 40, 190, 50
-	type dot struct {
-		x, y float64
-		c    *plan.Variant
-	}
-	var dots []dot
-	low, high := math.Inf(1), math.Inf(-1)
-	bottomE, topE := math.Inf(1), math.Inf(-1)
+// frontierColours are those of families; the image is on white.
+var frontierColours = [...]string{"#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#ff7f0e", "#17becf",
+	"#7f7f7f"}
+
+// frontier is the image under construction: across, how many times faster than
+// the original a candidate is, in powers of two; up, its error, in powers of ten.
+type frontier struct {
+	strings.Builder
+	x, y     scale
+	families []string
+}
+
+// candidate is one that has a place in the image.
+type candidate struct {
+	*plan.Variant
+	x, y float64
+}
+
+// drawFrontier draws, as an SVG image, every candidate of a model on an
+// accelerator. Those in use for the accelerator are ringed, and each layer's
+// frontier is a line.
+func drawFrontier(v *plan.Variants, accelerator int) string {
+	f := &frontier{x: scale{min: 0, max: 1, from: 70, to: 670}, y: scale{min: -1, max: 0, from: 470, to: 40}}
+	var all []candidate
 	for i := range v.Candidates {
 		c := &v.Candidates[i]
 		g := c.Gain(accelerator)
@@ -54,72 +60,86 @@ func Frontier(w io.Writer, v *plan.Variants, accelerator int) error {
 			continue
 		}
 		x, y := math.Log2(g), math.Log10(c.Error)
-		dots = append(dots, dot{x, y, c})
-		low, high, bottomE, topE = min(low, x), max(high, x), min(bottomE, y), max(topE, y)
-	}
-	low, high = math.Floor(min(low, 0)), math.Ceil(max(high, 1))
-	bottomE, topE = math.Floor(min(bottomE, -1)), math.Ceil(max(topE, 0))
-	px := func(x float64) float64 { return left + (x-low)/(high-low)*(widthInText-left-right) }
-	py := func(y float64) float64 { return top + (topE-y)/(topE-bottomE)*(height-top-bottom) }
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", widthInText, height)
-	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="%d" y="22" font-size="15">%s on %s: candidates by speed and error</text>`+"\n", left, html.EscapeString(v.Model), html.EscapeString(v.Accelerators[accelerator]))
-	for x := low; x <= high; x++ {
-		fmt.Fprintf(&b, `<path d="M%.1f %dV%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%gx</text>`+"\n", px(x), top, height-bottom, px(x), height-bottom+18, math.Exp2(x))
-	}
-	for y := bottomE; y <= topE; y++ {
-		fmt.Fprintf(&b, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">1e%g</text>`+"\n", left, py(y), widthInText-right, left-8, py(y)+4, y)
-	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">times as fast as the original</text>`+"\n", (left+widthInText-right)/2, height-12)
-	fmt.Fprintf(&b, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle">squared error / variance of the layer's outputs</text>`+"\n", (top+height-bottom)/2)
-	colours := []string{"#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#ff7f0e", "#17becf", "#7f7f7f"}
-	var families []string
-	for _, d := range dots {
-		if !slices.Contains(families, d.c.Family) {
-			families = append(families, d.c.Family)
+		all = append(all, candidate{c, x, y})
+		f.x.min, f.x.max = min(f.x.min, math.Floor(x)), max(f.x.max, math.Ceil(x))
+		f.y.min, f.y.max = min(f.y.min, math.Floor(y)), max(f.y.max, math.Ceil(y))
+		if !slices.Contains(f.families, c.Family) {
+			f.families = append(f.families, c.Family)
 		}
 	}
-	byLayer := map[int][]dot{}
-	for _, d := range dots {
-		if d.c.Frontier && d.c.Refused == "" {
-			byLayer[d.c.Layer] = append(byLayer[d.c.Layer], d)
+	f.frame(v.Model + " on " + v.Accelerators[accelerator])
+	f.lines(all)
+	for _, c := range all {
+		f.dot(c, slices.Contains(c.Wanted, v.Accelerators[accelerator]))
+	}
+	f.legend()
+	return f.String()
+}
+
+func (f *frontier) add(format string, args ...any) { fmt.Fprintf(f, format+"\n", args...) }
+
+// frame draws title, grid and axes.
+func (f *frontier) frame(title string) {
+	f.add(`<svg xmlns="http://www.w3.org/2000/svg" width="860" height="520" font-family="sans-serif" font-size="12">`)
+	f.add(`<rect width="100%%" height="100%%" fill="white"/>`)
+	f.add(`<text x="70" y="22" font-size="15">%s: candidates by speed and error</text>`, html.EscapeString(title))
+	for x := f.x.min; x <= f.x.max; x++ {
+		f.add(`<path d="M%.1f 40V470" stroke="#ddd"/><text x="%.1f" y="488" text-anchor="middle">%gx</text>`, f.x.at(x),
+			f.x.at(x), math.Exp2(x))
+	}
+	for y := f.y.min; y <= f.y.max; y++ {
+		f.add(`<path d="M70 %.1fH670" stroke="#ddd"/><text x="62" y="%.1f" text-anchor="end">1e%g</text>`, f.y.at(y),
+			f.y.at(y)+4, y)
+	}
+	f.add(`<text x="370" y="508" text-anchor="middle">times as fast as the original</text>`)
+	f.add(`<text transform="translate(18 255) rotate(-90)" text-anchor="middle">` +
+		`squared error / variance of the layer's outputs</text>`)
+}
+
+// lines draws the frontier of every layer.
+func (f *frontier) lines(all []candidate) {
+	front := slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return !c.Frontier || c.Refused != "" })
+	slices.SortStableFunc(front, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.Layer, b.Layer),
+			cmp.Compare(a.x, b.x))
+	})
+	for i, c := range front {
+		if i == 0 || front[i-1].Layer != c.Layer {
+			fmt.Fprintf(f, `<path fill="none" stroke="#bbb" d="M%.1f %.1f`, f.x.at(c.x), f.y.at(c.y))
+		} else {
+			fmt.Fprintf(f, "L%.1f %.1f", f.x.at(c.x), f.y.at(c.y))
+		}
+		if i+1 == len(front) || front[i+1].Layer != c.Layer {
+			f.add(`"/>`)
 		}
 	}
-	for l := range len(v.Candidates) {
-		line := byLayer[l]
-		slices.SortFunc(line, func(a, b dot) int {
-			if a.x < b.x {
-				return -1
-			}
-			return 1
-		})
-		for i, d := range line {
-			verb := "L"
-			if i == 0 {
-				verb = `<path fill="none" stroke="#bbb" d="M`
-			}
-			fmt.Fprintf(&b, "%s%.1f %.1f", verb, px(d.x), py(d.y))
-		}
-		if len(line) > 0 {
-			b.WriteString("\"/>\n")
-		}
+}
+
+func (f *frontier) dot(c candidate, ringed bool) {
+	colour := f.colour(c.Family)
+	fill := colour
+	if c.Refused != "" {
+		fill = "none"
 	}
-	for _, d := range dots {
-		colour := colours[slices.Index(families, d.c.Family)%len(colours)]
-		fill, ring := colour, ""
-		if d.c.Refused != "" {
-			fill = "none"
-		}
-		if slices.Contains(d.c.Wanted, v.Accelerators[accelerator]) {
-			ring = fmt.Sprintf(`<circle cx="%.1f" cy="%.1f" r="8" fill="none" stroke="black"/>`, px(d.x), py(d.y))
-		}
-		fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s" stroke="%s"><title>%s</title></circle>%s`+"\n", px(d.x), py(d.y), fill, colour,
-			html.EscapeString(fmt.Sprintf("%s: %s %s, %.2fx, error %.2g", d.c.LayerName, d.c.Family, d.c.Parameters, math.Exp2(d.x), d.c.Error)), ring)
+	title := fmt.Sprintf("%s: %s %s, %.2fx, error %.2g", c.LayerName, c.Family, c.Parameters, math.Exp2(c.x), c.Error)
+	f.add(`<circle cx="%.1f" cy="%.1f" r="4" fill="%s" stroke="%s"><title>%s</title></circle>`, f.x.at(c.x), f.y.at(c.y),
+		fill, colour, html.EscapeString(title))
+	if ringed {
+		f.add(`<circle cx="%.1f" cy="%.1f" r="8" fill="none" stroke="black"/>`, f.x.at(c.x), f.y.at(c.y))
 	}
-	for i, f := range families {
-		fmt.Fprintf(&b, `<circle cx="%d" cy="%d" r="4" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n", widthInText-right+20, top+10+20*i, colours[i%len(colours)], widthInText-right+32, top+14+20*i, html.EscapeString(f))
+}
+
+func (f *frontier) colour(family string) string {
+	return frontierColours[slices.Index(f.families, family)%len(frontierColours)]
+}
+
+func (f *frontier) legend() {
+	y := 50
+	for _, name := range f.families {
+		f.add(`<circle cx="690" cy="%d" r="4" fill="%s"/><text x="702" y="%d">%s</text>`, y, f.colour(name), y+4,
+			html.EscapeString(name))
+		y += 20
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d">ringed: in use</text><text x="%d" y="%d">hollow: refused</text>`+"\n</svg>\n", widthInText-right+12, top+24+20*len(families), widthInText-right+12, top+44+20*len(families))
-	_, err := io.WriteString(w, b.String())
-	return err
+	f.add(`<text x="682" y="%d">ringed: in use</text><text x="682" y="%d">hollow: refused</text>`, y+14, y+34)
+	f.add("</svg>")
 }

@@ -44,7 +44,8 @@ func (p *Page) heat(all []*series) (section, bool) {
 	default:
 		return s, false
 	}
-	s.Text = []string{source + " A cell is a layer, in the order of the model; the stronger its colour, the longer it takes " +
+	s.Text = []string{source + " A cell is a layer, in the order of the model; the stronger its colour, the longer it " +
+		"takes " +
 		"next to the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest variant " +
 		"there, a ring where a run used one."}
 	for i, name := range heatNames {
@@ -204,8 +205,10 @@ func timelineSection(all []*series, t *timeline, note string) (section, bool) {
 	if t == nil {
 		return s, false
 	}
-	s.Text = []string{"Each row is an accelerator, each block a layer in the colour of its model; variants are hatched, and a " +
-		"red edge marks layers of requests that missed. The row below has a mark for every missed request, at its deadline or " +
+	s.Text = []string{"Each row is an accelerator, each block a layer in the colour of its model; variants are hatched, " +
+		"and a " +
+		"red edge marks layers of requests that missed. The row below has a mark for every missed request, at its deadline " +
+		"or " +
 		"where it was dropped. Select a block to follow its request."}
 	if slices.ContainsFunc(all, func(x *series) bool { return len(x.logs) > 1 }) {
 		s.Text = append(s.Text, "Of repeated runs it shows the first.")

@@ -99,7 +99,10 @@ func Open(dir string) (*Page, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(p.Results, func(a, b result.Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
+	slices.SortFunc(p.Results, func(a, b result.Result) int {
+		return cmp.Compare(a.Driver,
+			b.Driver)
+	}) // "real", "simulated"
 	logs, stale := p.current(logs)
 	if err := p.readLogs(dir, logs); err != nil {
 		return nil, err
@@ -109,7 +112,8 @@ func Open(dir string) (*Page, error) {
 		p.Notes = append(p.Notes, "Logs of other runs lie in the folder and are left out: "+strings.Join(stale, ", ")+".")
 	}
 	if len(p.Results) == 0 && len(p.Logs) == 0 && p.Profile == nil && len(p.Validations) == 0 && len(p.Curves) == 0 {
-		return nil, fmt.Errorf("%w: %s holds no result.json, simulated.json, profile.json, event log (*.log.json) or other terastal document; give the folder that `terastal run` or `terastal demo` wrote to", ErrNothing, dir)
+		return nil, fmt.Errorf("%w: %s holds no result.json, simulated.json, profile.json, event log (*.log.json) or other "+
+			"terastal document; give the folder that `terastal run` or `terastal demo` wrote to", ErrNothing, dir)
 	}
 	return p, nil
 }
@@ -123,7 +127,7 @@ func OpenLogs(paths []string) (*Page, error) {
 	return p, p.readLogs("", paths)
 }
 
-// Kinds of files that are no documents with a kind of their own.
+// Kinds of files besides those of documents.
 const (
 	kindResult  = "result"
 	kindUnknown = ""
@@ -256,7 +260,8 @@ func (p *Page) leaveOutOld(stale []string) {
 		})
 		if left := before - len(d.Validations); left > 0 {
 			d.Order = nil // it may be of what is left out
-			p.Notes = append(p.Notes, fmt.Sprintf("Validations of %s are left out, because the folder has other runs by now: `terastal validate` makes them anew.", plural(left, "earlier run")))
+			p.Notes = append(p.Notes, fmt.Sprintf("Validations of %s are left out, because the folder has other runs by now: "+
+				"`terastal validate` makes new ones.", plural(left, "earlier run")))
 		}
 	}
 	p.Validations = slices.DeleteFunc(p.Validations, func(d validation.Document) bool { return len(d.Validations) == 0 })
@@ -266,7 +271,8 @@ func (p *Page) leaveOutOld(stale []string) {
 // it says.
 func isOf(v *validation.Validation, l *eventlog.Log) bool {
 	return slices.EqualFunc(v.Models, l.Metrics().Models, func(a validation.Model, b eventlog.ModelMetrics) bool {
-		return a.Model == b.Model && a.Real.Released == b.Released && a.Real.Met == b.Met && a.Real.Late == b.Late && a.Real.Dropped == b.Dropped && a.Real.Failed == b.Failed
+		return a.Model == b.Model && a.Real.Released == b.Released && a.Real.Met == b.Met && a.Real.Late == b.Late &&
+			a.Real.Dropped == b.Dropped && a.Real.Failed == b.Failed
 	})
 }
 

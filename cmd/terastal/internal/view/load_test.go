@@ -19,13 +19,15 @@ import (
 
 func TestDamaged(t *testing.T) {
 	dir := folder(t, "mobile", 100*msec)
-	for _, name := range []string{"result.json", "profile.json", "plan.json", "edf.log.json", "validation.json", "curves.json"} {
+	for _, name := range []string{"result.json", "profile.json", "plan.json", "edf.log.json", "validation.json",
+		"curves.json"} {
 		path := filepath.Join(dir, name)
 		good, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, bad := range [][]byte{nil, []byte("{"), []byte("no JSON"), good[:len(good)/2], bytes.Replace(good, []byte("10"), []byte("11"), 1)} {
+		for _, bad := range [][]byte{nil, []byte("{"), []byte("no JSON"), good[:len(good)/2], bytes.Replace(good,
+			[]byte("10"), []byte("11"), 1)} {
 			if name == "result.json" && bytes.HasSuffix(bad, []byte("}")) {
 				continue // it has no checksum
 			}
@@ -41,7 +43,8 @@ func TestDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{"other.json": "{}", "list.json": "[]", "cut.json": `{"a":`, "empty.json": "", "kept.json": `{"terastal":"reference","version":9}`,
+	for name, text := range map[string]string{"other.json": "{}", "list.json": "[]", "cut.json": `{"a":`,
+		"empty.json": "", "kept.json": `{"terastal":"reference","version":9}`,
 		"old.profile.json": `{"terastal":"profile","version":1}`, "new.log.json": `{"time": 1, "level": "INFO"}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -65,7 +68,8 @@ func TestDamaged(t *testing.T) {
 func TestOtherRuns(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
 	for _, name := range []string{"edf.2.log.json", "edf.3.log.json", "edf.aa.log.json", "dream.log.json"} {
-		if err := simulate(t, "mobile", strings.Split(name, ".")[0], eventlog.Real, 300*msec).Write(filepath.Join(dir, name)); err != nil {
+		if err := simulate(t, "mobile", strings.Split(name, ".")[0], eventlog.Real, 300*msec).Write(filepath.Join(dir,
+			name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,7 +80,8 @@ func TestOtherRuns(t *testing.T) {
 	}
 	played := func(log string) result.PolicyResult { return result.PolicyResult{Log: "x/" + log} }
 	again := played("edf.aa.log.json")
-	r.Again, r.Later = &again, []result.Repeat{{Policies: []result.PolicyResult{played("edf.2.log.json"), played("terastal.2.log.json")}}}
+	r.Again, r.Later = &again, []result.Repeat{{Policies: []result.PolicyResult{played("edf.2.log.json"),
+		played("terastal.2.log.json")}}}
 	if err := writeJSON(path, r); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +97,8 @@ func TestOtherRuns(t *testing.T) {
 		t.Errorf("logs %v, want %v", files, want)
 	}
 	page := markup(t, p)
-	if !strings.Contains(page, "left out: dream.log.json, edf.3.log.json.") || !strings.Contains(page, "Of repeated runs it shows the first.") {
+	if !strings.Contains(page, "left out: dream.log.json, edf.3.log.json.") || !strings.Contains(page,
+		"Of repeated runs it shows the first.") {
 		t.Error("the page does not say what it leaves out")
 	}
 	all := p.allSeries()
@@ -105,7 +111,8 @@ func TestOtherRuns(t *testing.T) {
 // out, and so is one of a log that no result names.
 func TestEarlierValidations(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
-	if err := simulate(t, "mobile", "dream", eventlog.Real, 300*msec).Write(filepath.Join(dir, "dream.log.json")); err != nil {
+	if err := simulate(t, "mobile", "dream", eventlog.Real, 300*msec).Write(filepath.Join(dir,
+		"dream.log.json")); err != nil {
 		t.Fatal(err)
 	}
 	of := func(policy string) validation.Validation {
@@ -128,7 +135,8 @@ func TestEarlierValidations(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := rendered(t, dir)
-	for text, want := range map[string]bool{"terastal in detail": true, "fcfs in detail": true, "edf in detail": false, "dream in detail": false, "Order of policies": false,
+	for text, want := range map[string]bool{"terastal in detail": true, "fcfs in detail": true, "edf in detail": false,
+		"dream in detail": false, "Order of policies": false,
 		"Validations of 2 earlier runs are left out": true, "How far off each prediction is": true} {
 		if strings.Contains(page, text) != want {
 			t.Errorf("the page says %q: %v, want %v", text, !want, want)
@@ -137,7 +145,8 @@ func TestEarlierValidations(t *testing.T) {
 	if err := validated(replaced).Write(filepath.Join(dir, "validation.json")); err != nil {
 		t.Fatal(err)
 	}
-	if page := rendered(t, dir); slices.Contains(sections(page), "validation") || !strings.Contains(page, "Validations of 1 earlier run are left out") {
+	if page := rendered(t, dir); slices.Contains(sections(page), "validation") || !strings.Contains(page,
+		"Validations of 1 earlier run are left out") {
 		t.Error("the page has a validation of nothing that is there")
 	}
 }
@@ -147,7 +156,8 @@ func TestDistorted(t *testing.T) {
 	l := simulate(t, "mobile", "edf", eventlog.Real, 100*msec)
 	l.Header.Distorted = "a profiler was on"
 	page := markup(t, &Page{Logs: []NamedLog{{"edf.log.json", l}}})
-	if head, _, _ := strings.Cut(page, "<main"); !strings.Contains(head, "DISTORTED") || !strings.Contains(head, "<li>edf.log.json: a profiler was on</li>") {
+	if head, _, _ := strings.Cut(page, "<main"); !strings.Contains(head, "DISTORTED") || !strings.Contains(head,
+		"<li>edf.log.json: a profiler was on</li>") {
 		t.Error("the page does not warn of distorted times")
 	}
 }
@@ -159,7 +169,8 @@ func TestLanes(t *testing.T) {
 	for i := range 30 {
 		m.Utilization[fmt.Sprintf("lane %d", i+1)] = float64(i%2) / 2
 	}
-	page := markup(t, &Page{Results: []result.Result{{Driver: eventlog.Real, Policies: []result.PolicyResult{{Metrics: m}}}}})
+	page := markup(t, &Page{Results: []result.Result{{Driver: eventlog.Real,
+		Policies: []result.PolicyResult{{Metrics: m}}}}})
 	if !strings.Contains(page, ">30 lanes, mean 25.0 %<") || strings.Contains(page, "lane 1 ") {
 		t.Error("the page lists lanes")
 	}
@@ -181,10 +192,12 @@ func TestLogsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := markup(t, p)
-	if got, want := sections(page), []string{"ran", "misses", "responses", "timeline", "layers", "budgets", "accuracy", "provenance", "reading"}; !slices.Equal(got, want) {
+	if got, want := sections(page), []string{"ran", "misses", "responses", "timeline", "layers", "budgets", "accuracy",
+		"provenance", "reading"}; !slices.Equal(got, want) {
 		t.Errorf("sections %v, want %v", got, want)
 	}
-	if !strings.Contains(page, "edf (simulated)") || !strings.Contains(page, "edf missed ") || strings.Contains(page, `class="verdict`) || !strings.Contains(page, "95 % intervals of one run") {
+	if !strings.Contains(page, "edf (simulated)") || !strings.Contains(page, "edf missed ") || strings.Contains(page,
+		`class="verdict`) || !strings.Contains(page, "95 % intervals of one run") {
 		t.Error("the page does not tell the drivers apart, or judges without a result")
 	}
 }

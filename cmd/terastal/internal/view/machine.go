@@ -22,7 +22,8 @@ func Plan(w io.Writer, models []result.ModelInfo, load float64) {
 }
 
 func demand(load float64) string {
-	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals exceeds)",
+	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals "+
+		"exceeds)",
 		load)
 }
 
@@ -49,7 +50,8 @@ func modelTable(models []result.ModelInfo) *table.Table {
 		t.Column(">" + a)
 	}
 	t.Column(">fastest", "+>budget level")
-	t.Explain("fastest", "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each layer "+
+	t.Explain("fastest", "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each "+
+		"layer "+
 		"on its best accelerator")
 	if len(infeasible) > 0 {
 		t.Explain("deadline", "warning: even the fastest accelerators take longer than the deadline of %s",

@@ -122,7 +122,10 @@ func missRates(all []*series) (section, bool) {
 		s.Figures = append(s.Figures, chart{Caption: caption, SVG: intervals(title, rows, top, "miss rate", percentTick)})
 	}
 	if len(names) > 1 {
-		add("Mean over models", "Miss rate by policy, mean over models", func(x *series) (interval, bool) { return x.miss, true })
+		add("Mean over models", "Miss rate by policy, mean over models", func(x *series) (interval, bool) {
+			return x.miss,
+				true
+		})
 	}
 	for _, name := range names {
 		add(name, "Miss rate of "+name+" by policy", func(x *series) (interval, bool) {
@@ -154,13 +157,15 @@ func responses(all []*series) (section, bool) {
 		}
 	}
 	if len(s.Figures) > 0 {
-		s.Text = []string{"Each curve is the share of all released requests that had finished so long after their scheduled " +
+		s.Text = []string{"Each curve is the share of all released requests that had finished so long after their " +
+			"scheduled " +
 			"release. Where it crosses the deadline is the share that met it; what it lacks to 100 % was dropped or failed."}
 		for _, x := range all {
 			s.Legend = append(s.Legend, legend{key(x.number), x.label})
 		}
 	}
-	s.Tables = []*table.Table{outcomeTable(all).Pick("Response times of requests that finished, from their scheduled release",
+	s.Tables = []*table.Table{outcomeTable(all).Pick("Response times of requests that finished, from their scheduled "+
+		"release",
 		0, 1, 9, 10, 11, 12)}
 	return s, len(s.Tables[0].Rows) > 0
 }
@@ -176,7 +181,8 @@ func distribution(all []*series, name string) (template.HTML, bool) {
 	if deadline == 0 {
 		return "", false
 	}
-	f := newFigure(360, 250, "Share of requests of "+name+" that finished within a time, by policy, against the deadline of "+
+	f := newFigure(360, 250, "Share of requests of "+name+" that finished within a time, by policy, against the "+
+		"deadline of "+
 		msText(deadline))
 	f.x.max = max(1.15*deadline, min(1.8*deadline, 1.05*tail))
 	f.axes("ms since the scheduled release", "finished", compact, percentTick)

@@ -47,7 +47,7 @@ func markup(t *testing.T, p *Page) string {
 }
 
 // wellFormed checks that every element is closed where it has to be, that text
-// has no stray markup, and elements no styles or handlers of their own.
+// has no stray markup, and elements neither styles nor handlers.
 func wellFormed(t *testing.T, page string) {
 	t.Helper()
 	// Script and style are not markup.
@@ -84,7 +84,8 @@ func offline(t *testing.T, page string) {
 			t.Errorf("the page refers to %s=%q", m[1], m[2])
 		}
 	}
-	for _, word := range []string{"http:", "https:", "@import", "url(//", "fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "import("} {
+	for _, word := range []string{"http:", "https:", "@import", "url(//", "fetch(", "XMLHttpRequest", "WebSocket",
+		"sendBeacon", "import("} {
 		if strings.Contains(page, word) {
 			t.Errorf("the page has %q", word)
 		}
@@ -126,16 +127,20 @@ func sections(page string) []string {
 func TestWholeFolder(t *testing.T) {
 	dir := folder(t, "mobile", time.Second)
 	page := rendered(t, dir)
-	want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "validation", "sweep", "machine", "provenance", "reading"}
+	want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy",
+		"validation", "sweep", "machine", "provenance", "reading"}
 	if got := sections(page); !slices.Equal(got, want) {
 		t.Errorf("sections %v, want %v", got, want)
 	}
 	for _, text := range []string{
 		"terastal missed the fewest deadlines: 6.0 %. Next is edf with 10.0 %, 4.0 points more.", // from the comparison
 		"<strong>VALID</strong>", "a machine that was planted", "seed 7", "a=1, b=2", "top-1 accuracy", "95.00 %",
-		">−4.00 points<", ">−5.10 to −2.80 points<", "~", ">−2.10 to +0.20 points<", "75 % confidence", "3 repeats are too few",
-		"edf again (A/A)", "A/A: between two runs of edf in the same repeat the mean miss rate differs by +0.30 points (-0.80 to " +
-			"+1.50 points)", "✗ no", "✓ yes", "✓ kept", "interference", ">0.712 to 0.932<", "All rates of planted.yaml", ">0.80x<",
+		">−4.00 points<", ">−5.10 to −2.80 points<", "~", ">−2.10 to +0.20 points<", "75 % confidence",
+		"3 repeats are too few",
+		"edf again (A/A)", "A/A: between two runs of edf in the same repeat the mean miss rate differs by +0.30 points " +
+			"(-0.80 to " +
+			"+1.50 points)", "✗ no", "✓ yes", "✓ kept", "interference", ">0.712 to 0.932<", "All rates of planted.yaml",
+		">0.80x<",
 		"too few requests", "- (1)", "a doubt about the profile", "which no prediction knows",
 		"terastal in detail: 1 of 3 checks held", ">1 of 3<", ">2 of 3<", ">−1.0 %<", ">✗ +25.0 %<", ">−1.0 points<",
 		">✗ +7.9 points<", ">✗ −18.0 %<", ">2.8 %<", "at its pace", "advances in steps of 50 ns",
@@ -166,9 +171,12 @@ func TestSectionsNeedData(t *testing.T) {
 		{[]string{"curves.json"}, []string{"sweep"}},
 		{[]string{"result.json"}, []string{"comparison", "machine"}},
 		{[]string{"edf.log.json", "terastal.log.json"}, []string{"timeline", "budgets"}},
-		{[]string{"edf.log.json", "terastal.log.json", "plan.json", "profile.json"}, []string{"timeline", "budgets", "layers", "accuracy"}},
-		{[]string{"edf.log.json", "terastal.log.json", "result.json"}, []string{"misses", "comparison", "responses", "timeline", "budgets", "accuracy", "machine"}},
-		{[]string{"edf.log.json", "terastal.log.json", "result.json", "profile.json", "plan.json"}, []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "machine"}},
+		{[]string{"edf.log.json", "terastal.log.json", "plan.json", "profile.json"}, []string{"timeline", "budgets",
+			"layers", "accuracy"}},
+		{[]string{"edf.log.json", "terastal.log.json", "result.json"}, []string{"misses", "comparison", "responses",
+			"timeline", "budgets", "accuracy", "machine"}},
+		{[]string{"edf.log.json", "terastal.log.json", "result.json", "profile.json", "plan.json"}, []string{"ran",
+			"misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "machine"}},
 	} {
 		some := t.TempDir()
 		entries, err := os.ReadDir(dir)
@@ -180,7 +188,8 @@ func TestSectionsNeedData(t *testing.T) {
 				copyFile(t, filepath.Join(dir, e.Name()), filepath.Join(some, e.Name()))
 			}
 		}
-		want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "validation", "sweep", "machine", "provenance", "reading"}
+		want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy",
+			"validation", "sweep", "machine", "provenance", "reading"}
 		want = slices.DeleteFunc(want, func(s string) bool { return slices.Contains(c.gone, s) })
 		if got := sections(rendered(t, some)); !slices.Equal(got, want) {
 			t.Errorf("without %v: sections %v, want %v", c.without, got, want)
@@ -228,7 +237,8 @@ func TestInvalid(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := rendered(t, dir)
-	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") || !strings.Contains(page, "<li>terastal: only 30 requests: raise --duration</li>") {
+	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") ||
+		!strings.Contains(page, "<li>terastal: only 30 requests: raise --duration</li>") {
 		t.Error("the page does not say that the run is invalid, and why")
 	}
 	if !strings.Contains(page, ">terastal.2.log.json<") || strings.Count(page, "terastal in detail") != 1 {

@@ -67,7 +67,8 @@ func ProfileTable(w io.Writer, p *profiler.Profile, o ProfileOptions) {
 		left = max(left, without)
 	}
 	if left > 0 {
-		fmt.Fprintf(w, "left out to fit %d characters: %s; --wide shows them\n", tableWidth, strings.Join(giveUp[:left], ", "))
+		fmt.Fprintf(w, "left out to fit %d characters: %s; --wide shows them\n", tableWidth, strings.Join(giveUp[:left],
+			", "))
 	}
 	fmt.Fprintln(w)
 	v.modelTable().Text(w)

@@ -24,7 +24,8 @@ func Refresh(dir string, out, notes io.Writer) {
 		return
 	}
 	if n := logBytes(dir); n > maxRefreshBytes {
-		fmt.Fprintf(notes, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", FileName, n>>20, dir)
+		fmt.Fprintf(notes, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", FileName, n>>20,
+			dir)
 		return
 	}
 	path := filepath.Join(dir, FileName)

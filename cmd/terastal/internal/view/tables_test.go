@@ -240,7 +240,8 @@ func TestMarks(t *testing.T) {
 
 // TestKeep: numbers stay with their units; names are left alone.
 func TestKeep(t *testing.T) {
-	for text, want := range map[string]string{"5.0 % of 3 ms": "5.0\u00a0% of 3\u00a0ms", "2 models": "2 models", "1 s": "1\u00a0s"} {
+	for text, want := range map[string]string{"5.0 % of 3 ms": "5.0\u00a0% of 3\u00a0ms", "2 models": "2 models",
+		"1 s": "1\u00a0s"} {
 		if got := table.Keep(text); got != want {
 			t.Errorf("%q is set as %q, want %q", text, got, want)
 		}

@@ -90,7 +90,8 @@ func newTimeline(all []*series, bound int) (t *timeline, note string) {
 		}
 	}
 	if !whole {
-		note = fmt.Sprintf("The timeline holds the first %s of the run, to keep this file small; everything else on this page is about the whole run.", secondsText(until))
+		note = fmt.Sprintf("The timeline holds the first %s of the run, to keep this file small; everything else on this "+
+			"page is about the whole run.", secondsText(until))
 	}
 	return t, note
 }
@@ -138,9 +139,10 @@ func (t *timeline) system(s *sched.System) int {
 		x.Models = append(x.Models, tm)
 	}
 	same := func(y timelineSystem) bool {
-		return slices.Equal(x.Accelerators, y.Accelerators) && slices.EqualFunc(x.Models, y.Models, func(a, b timelineModel) bool {
+		alike := func(a, b timelineModel) bool {
 			return a.Name == b.Name && slices.EqualFunc(a.Layers, b.Layers, slices.Equal)
-		})
+		}
+		return slices.Equal(x.Accelerators, y.Accelerators) && slices.EqualFunc(x.Models, y.Models, alike)
 	}
 	if i := slices.IndexFunc(t.Systems, same); i >= 0 {
 		return i

@@ -28,8 +28,10 @@ func TestTimeline(t *testing.T) {
 		release += ints.signed()
 		noticed, deadline, outcome := release+ints.unsigned(), release+ints.unsigned(), ints.unsigned()
 		end, detail := noticed+ints.unsigned(), tl.Details[ints.unsigned()]
-		if id != j.id || int(model) != j.model || release != units(j.release) || deadline != units(j.deadline) || sched.Outcome(outcome) != j.outcome || end != units(j.end) || detail != j.detail {
-			t.Fatalf("job %d is %d, model %d, from %d to %d, due %d, outcome %d %q; want %+v", i, id, model, release, end, deadline, outcome, detail, *j)
+		if id != j.id || int(model) != j.model || release != units(j.release) || deadline != units(j.deadline) ||
+			sched.Outcome(outcome) != j.outcome || end != units(j.end) || detail != j.detail {
+			t.Fatalf("job %d is %d, model %d, from %d to %d, due %d, outcome %d %q; want %+v", i, id, model, release, end,
+				deadline, outcome, detail, *j)
 		}
 	}
 	ints.finished()
@@ -44,7 +46,8 @@ func TestTimeline(t *testing.T) {
 		end := start + ints.unsigned()
 		predicted := end + ints.signed()
 		ends[k] = end
-		if int(at) != s.job || int(k) != s.accelerator || int(implementation) != s.implementation || reason != s.reason.String() || layers[at] != s.layer ||
+		if int(at) != s.job || int(k) != s.accelerator || int(implementation) != s.implementation ||
+			reason != s.reason.String() || layers[at] != s.layer ||
 			from != units(s.dispatched) || start != units(s.start) || end != units(s.end) || predicted != units(s.predicted) {
 			t.Fatalf("run %d differs from %+v", i, *s)
 		}
@@ -102,7 +105,8 @@ func TestSizeIsBounded(t *testing.T) {
 		t.Errorf("the page has %d bytes", len(data))
 	}
 	tl, note := newTimeline(p.allSeries(), maxTimeline)
-	if n := tl.Logs[0].NJobs + tl.Logs[0].NRuns; n > maxTimeline || n < maxTimeline-2 || !strings.Contains(note, "The timeline holds the first ") || !strings.Contains(string(data), table.Keep(note)) {
+	if n := tl.Logs[0].NJobs + tl.Logs[0].NRuns; n > maxTimeline || n < maxTimeline-2 || !strings.Contains(note,
+		"The timeline holds the first ") || !strings.Contains(string(data), table.Keep(note)) {
 		t.Errorf("%d entries of %d, %q", n, maxTimeline, note)
 	}
 	released := 0

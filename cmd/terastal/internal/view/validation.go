@@ -109,10 +109,12 @@ func sidesOf(m *validation.Model) []side {
 // requestTable has each model's outcomes, measured, predicted and at the run's own
 // pace, and below each of the latter two what the checks say of it.
 func requestTable(v *validation.Validation) *table.Table {
-	t := table.New("model", "", ">released", ">dropped", ">variants", ">miss rate", "95 % interval", ">p50", ">p90", ">p99",
+	t := table.New("model", "", ">released", ">dropped", ">variants", ">miss rate", "95 % interval", ">p50", ">p90",
+		">p99",
 		">each job")
 	t.Title = "Requests of " + v.Policy
-	t.Explain("each job", "✗: beyond the limit of a check; each job: mean absolute error of response times, matched by release")
+	t.Explain("each job", "✗: beyond the limit of a check; each job: mean absolute error of response times, matched by "+
+		"release")
 	for i := range v.Models {
 		m := &v.Models[i]
 		for _, x := range sidesOf(m) {
@@ -131,7 +133,8 @@ func requestTable(v *validation.Validation) *table.Table {
 				t.Add(m.Model, "  off by", "", "", "", off("miss rate"), "", off("p50"), "", off("p99"))
 			}
 			if x.n == 2 {
-				t.Explain("", "at its pace: simulated with the speed that the accelerators had during the run, which no prediction "+
+				t.Explain("", "at its pace: simulated with the speed that the accelerators had during the run, which no "+
+					"prediction "+
 					"knows: it says how much of a disagreement is the machine's and how much the simulator's")
 			}
 		}
@@ -389,7 +392,8 @@ func scatter(v *validation.Validation) (chart, bool) {
 		return chart{}, false
 	}
 	slices.Sort(accs)
-	f := newFigure(360, 320, "Predicted against measured median latencies of layers, both axes logarithmic; on the diagonal "+
+	f := newFigure(360, 320, "Predicted against measured median latencies of layers, both axes logarithmic; on the "+
+		"diagonal "+
 		"they are equal")
 	f.x.min, f.x.max, f.x.log = low/1.3, high*1.3, true
 	f.y.min, f.y.max, f.y.log = f.x.min, f.x.max, true
@@ -433,7 +437,8 @@ func quantiles(m *validation.Model) (chart, bool) {
 		top = max(top, x.of.Quantiles[n-1])
 	}
 	top = niceMax(1.02 * top)
-	f := newFigure(360, 260, "Quantiles of response times of "+m.Model+", predicted against measured; on the diagonal they are "+
+	f := newFigure(360, 260, "Quantiles of response times of "+m.Model+", predicted against measured; on the diagonal "+
+		"they are "+
 		"equal")
 	f.x.max, f.y.max = top, top
 	f.axes("predicted, ms", "measured, ms", compact, compact)
