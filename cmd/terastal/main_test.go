@@ -137,7 +137,8 @@ func determinant(t *testing.T) []byte {
 func value(name string, kind int32, dims ...int64) *onnxpb.ValueInfoProto {
 	shape := &onnxpb.TensorShapeProto{}
 	for _, d := range dims {
-		shape.Dim = append(shape.Dim, &onnxpb.TensorShapeProto_Dimension{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
+		size := &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: d}
+		shape.Dim = append(shape.Dim, &onnxpb.TensorShapeProto_Dimension{Value: size})
 	}
 	return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
 		TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(kind), Shape: shape}}}}
