@@ -20,10 +20,10 @@ func tiny(edit func(*pb.ModelProto)) []byte {
 		Output:      []*pb.ValueInfoProto{pb.NewValue("y", ort.Float, 1, 4)},
 		Initializer: []*pb.TensorProto{pb.NewTensor("w", ort.Float, make([]byte, 16), 4)},
 		Node: []*pb.NodeProto{
-			pb.NewNode("Relu", []string{"x"}, []string{"a"}), pb.NewNode("Add", []string{"a", "w"}, []string{"y"}),
+			pb.NewNode("Relu", []string{"x"}, []string{"a"}).Named("r"),
+			pb.NewNode("Add", []string{"a", "w"}, []string{"y"}).Named("s"),
 		},
 	}, 17)
-	m.Graph.Node[0].Name, m.Graph.Node[1].Name = proto.String("r"), proto.String("s")
 	if edit != nil {
 		edit(m)
 	}

@@ -28,33 +28,23 @@ func Compare(kind DataType, got, want []byte) (Difference, error) {
 	if bytes.Equal(got, want) {
 		return Difference{Argmax: true}, nil
 	}
-	switch kind {
-	case ort.Float:
-		return compare[float32](got, want), nil
-	case ort.Double:
-		return compare[float64](got, want), nil
-	case ort.Float16:
-		return compare[float64](widen(got, fromHalf), widen(want, fromHalf)), nil
-	case ort.BFloat16:
-		return compare[float64](widen(got, fromBrain), widen(want, fromBrain)), nil
-	case ort.Int8:
-		return compare[int8](got, want), nil
-	case ort.Uint8, ort.Bool:
-		return compare[uint8](got, want), nil
-	case ort.Int16:
-		return compare[int16](got, want), nil
-	case ort.Uint16:
-		return compare[uint16](got, want), nil
-	case ort.Int32:
-		return compare[int32](got, want), nil
-	case ort.Uint32:
-		return compare[uint32](got, want), nil
-	case ort.Int64:
-		return compare[int64](got, want), nil
-	case ort.Uint64:
-		return compare[uint64](got, want), nil
+	if compare, ok := comparisons[kind]; ok {
+		return compare(got, want), nil
 	}
 	return Difference{MaxAbs: math.NaN(), MaxRel: math.NaN()}, nil
+}
+
+// comparisons are of the types of real numbers.
+var comparisons = map[DataType]func(got, want []byte) Difference{
+	ort.Float: compare[float32], ort.Double: compare[float64], ort.Bool: compare[uint8],
+	ort.Int8: compare[int8], ort.Int16: compare[int16], ort.Int32: compare[int32], ort.Int64: compare[int64],
+	ort.Uint8: compare[uint8], ort.Uint16: compare[uint16], ort.Uint32: compare[uint32], ort.Uint64: compare[uint64],
+	ort.Float16: func(got, want []byte) Difference {
+		return compare[float64](widen(got, fromHalf), widen(want, fromHalf))
+	},
+	ort.BFloat16: func(got, want []byte) Difference {
+		return compare[float64](widen(got, fromBrain), widen(want, fromBrain))
+	},
 }
 
 // compare takes infinities of one sign, and NaNs, for equal.

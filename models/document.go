@@ -2,6 +2,7 @@ package models
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -187,11 +188,7 @@ func (d *document) session(most int64, inputs, outputs []string, c ort.Config) (
 		return nil, err
 	}
 	defer weights.Close()
-	data := newDataFile(filepath.Base(weights.Name()), weights, sameMemory)
-	model, err := d.external(data)
-	if err == nil {
-		err = data.flush()
-	}
+	model, err := d.withoutWeights(filepath.Base(weights.Name()), weights)
 	if err == nil {
 		err = os.WriteFile(path, model, 0o600)
 	}
@@ -232,6 +229,13 @@ func (d *document) external(to *dataFile) ([]byte, error) {
 	return marshal(outer.ModelProto)
 }
 
+// withoutWeights is external with a data file for this model alone.
+func (d *document) withoutWeights(location string, weights io.Writer) ([]byte, error) {
+	to := newDataFile(location, weights, sameMemory)
+	model, err := d.external(to)
+	return model, cmp.Or(err, to.flush())
+}
+
 // writeFile writes the model to a file, with its weights in a second one if it
 // exceeds most bytes.
 func (d *document) writeFile(path string, most int64) error {
@@ -247,12 +251,8 @@ func (d *document) writeFile(path string, most int64) error {
 		return err
 	}
 	defer weights.Cleanup()
-	to := newDataFile(filepath.Base(path)+dataSuffix, weights, sameMemory)
-	model, err := d.external(to)
+	model, err := d.withoutWeights(filepath.Base(path)+dataSuffix, weights)
 	if err != nil {
-		return err
-	}
-	if err := to.flush(); err != nil {
 		return err
 	}
 	if err := weights.CloseAtomicallyReplace(); err != nil {

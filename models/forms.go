@@ -21,9 +21,9 @@ type Form struct {
 	Inputs, Outputs []Tensor
 	// Optimized forms are to be loaded with optimisation "none".
 	Optimized bool
-	// InPlace[o] is the input whose memory output o should share, or -1: a
-	// convolution that adds its result to that input else copies it first.
-	// Sharing is allowed where no later layer needs the input.
+	// InPlace[o] is the input whose memory output o should share, or -1. Without
+	// sharing, a convolution that adds its result to that input copies it first.
+	// It is allowed where no later layer needs the input.
 	InPlace []int
 
 	model   func() ([]byte, error)

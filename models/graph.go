@@ -3,6 +3,8 @@ package models
 import (
 	"container/heap"
 	"fmt"
+	"slices"
+	"sort"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
@@ -117,7 +119,7 @@ func topological(nodes []*pb.NodeProto) ([]*pb.NodeProto, *pb.NodeProto) {
 	var ready indexHeap
 	for i := range nodes {
 		if waiting[i] == 0 {
-			ready = append(ready, i)
+			ready.Push(i)
 		}
 	}
 	heap.Init(&ready)
@@ -131,26 +133,17 @@ func topological(nodes []*pb.NodeProto) ([]*pb.NodeProto, *pb.NodeProto) {
 			}
 		}
 	}
-	if len(sorted) == len(nodes) {
-		return sorted, nil
+	if stuck := slices.IndexFunc(waiting, func(n int) bool { return n > 0 }); stuck >= 0 {
+		return nil, nodes[stuck]
 	}
-	for i, n := range nodes {
-		if waiting[i] > 0 {
-			return nil, n
-		}
-	}
-	panic("models: fewer nodes sorted than given, yet none is waiting")
+	return sorted, nil
 }
 
-type indexHeap []int
+type indexHeap struct{ sort.IntSlice }
 
-func (h indexHeap) Len() int           { return len(h) }
-func (h indexHeap) Less(i, j int) bool { return h[i] < h[j] }
-func (h indexHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *indexHeap) Push(x any)        { *h = append(*h, x.(int)) }
+func (h *indexHeap) Push(x any) { h.IntSlice = append(h.IntSlice, x.(int)) }
 func (h *indexHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	*h = old[:len(old)-1]
+	last := h.IntSlice[len(h.IntSlice)-1]
+	h.IntSlice = h.IntSlice[:len(h.IntSlice)-1]
 	return last
 }

@@ -18,26 +18,27 @@ type mapping struct {
 }
 
 // mapFile takes the whole file, and the open file itself.
-func mapFile(f *os.File) (*mapping, error) {
+func mapFile(f *os.File) (m *mapping, err error) {
+	defer func() {
+		if m == nil || m.file == nil {
+			f.Close()
+		}
+	}()
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", filepath.Base(f.Name()))
-	}
 	if err != nil {
-		f.Close()
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", filepath.Base(f.Name()))
 	}
 	data, unmap, err := mapped(f, info.Size())
 	if err != nil {
-		f.Close()
 		return nil, fmt.Errorf("mapping %s: %w", filepath.Base(f.Name()), err)
 	}
-	m := &mapping{data: data}
 	if unmap == nil {
-		f.Close()
-		return m, nil
+		return &mapping{data: data}, nil
 	}
-	m.file, m.info = f, info
+	m = &mapping{data: data, file: f, info: info}
 	runtime.AddCleanup(m, func(f *os.File) {
 		unmap()
 		f.Close()

@@ -66,9 +66,7 @@ func produceOutputs(g *pb.GraphProto) {
 		}
 		constant := name + "/constant"
 		g.Initializer[at].Name = proto.String(constant)
-		n := pb.NewNode("Identity", []string{constant}, []string{name})
-		n.Name = proto.String(constant)
-		g.Node = append(g.Node, n)
+		g.Node = append(g.Node, pb.NewNode("Identity", []string{constant}, []string{name}).Named(constant))
 	}
 }
 

@@ -45,10 +45,10 @@ func ParseGranularity(s string) (Granularity, error) {
 		return Granularity{kind: kind, least: least}, nil
 	case given && kind == "cuts":
 		values := strings.Split(argument, ",")
-		if slices.Contains(values, "") {
-			return Granularity{}, fmt.Errorf("granularity %q: an empty tensor name: %w", s, ErrGranularity)
+		if !slices.Contains(values, "") {
+			return Granularity{kind: kind, values: values}, nil
 		}
-		return Granularity{kind: kind, values: values}, nil
+		return Granularity{}, fmt.Errorf("granularity %q: an empty tensor name: %w", s, ErrGranularity)
 	case given && kind == "nodes":
 		g := Granularity{kind: kind}
 		for field := range strings.SplitSeq(argument, ",") {
@@ -72,11 +72,7 @@ func (g Granularity) String() string {
 	case "cuts":
 		return "cuts:" + strings.Join(g.values, ",")
 	case "nodes":
-		var fields []string
-		for _, n := range g.nodes {
-			fields = append(fields, strconv.Itoa(n))
-		}
-		return "nodes:" + strings.Join(fields, ",")
+		return "nodes:" + strings.ReplaceAll(strings.Trim(fmt.Sprint(g.nodes), "[]"), " ", ",")
 	}
 	return g.kind
 }
@@ -108,38 +104,35 @@ func Cut(layers []Layer) Granularity {
 // and the version of ONNX Runtime alone.
 func (m *Model) Split(g Granularity) ([]Layer, error) {
 	c := m.cutter()
+	var cuts []int
+	var err error
 	switch g.kind {
 	case "model":
-		return m.layers(nil)
 	case "op":
-		return m.layers(c.ops())
+		cuts = c.ops()
 	case "block":
-		return m.layers(c.blocks())
+		cuts = c.blocks()
 	case "auto":
-		fine, err := m.layers(c.ops())
-		if err != nil {
-			return nil, err
+		var fine []Layer
+		if fine, err = m.layers(c.ops()); err == nil {
+			cuts, err = m.costly(fine, g.least)
 		}
-		cuts, err := m.costly(fine, g.least)
-		if err != nil {
-			return nil, err
-		}
-		return m.layers(cuts)
 	case "cuts":
-		cuts, err := c.after(g.values)
-		if err != nil {
-			return nil, err
-		}
-		return m.layers(cuts)
+		cuts, err = c.after(g.values)
 	case "nodes":
-		for _, n := range g.nodes {
+		cuts = g.nodes
+		for _, n := range cuts {
 			if n >= len(c.nodes) || c.blocked[n] > 0 {
-				return nil, fmt.Errorf("model %s: cannot cut before node %d of %d: %w", m.source, n, len(c.nodes), ErrGranularity)
+				err = fmt.Errorf("model %s: cannot cut before node %d of %d: %w", m.source, n, len(c.nodes), ErrGranularity)
 			}
 		}
-		return m.layers(g.nodes)
+	default:
+		err = fmt.Errorf("model %s: no granularity given: %w", m.source, ErrGranularity)
 	}
-	return nil, fmt.Errorf("model %s: no granularity given: %w", m.source, ErrGranularity)
+	if err != nil {
+		return nil, err
+	}
+	return m.layers(cuts)
 }
 
 // cutter knows what a cut before each node would separate. A cut is the index
@@ -197,49 +190,34 @@ func (m *Model) cutter() *cutter {
 	return c
 }
 
-// before is the cut that starts a layer at compute node i, taking along the
-// constants and dequantisers placed right before it.
-func (c *cutter) before(i int) int {
-	for i > 0 && c.late[i-1] {
-		i--
-	}
-	return i
-}
-
+// ops cuts right before every compute node but the first, if it may.
 func (c *cutter) ops() []int {
-	return c.perCompute(func(_, latest int) int {
-		if c.blocked[latest] > 0 {
-			return 0
-		}
-		return latest
-	})
+	return c.perCompute(func(cut, latest int) bool { return cut == latest })
 }
 
+// blocks cuts between compute nodes as late as a single tensor is alive.
 func (c *cutter) blocks() []int {
-	return c.perCompute(func(previous, latest int) int {
-		for cut := latest; cut > previous; cut-- {
-			if c.alive[cut] == 1 && c.blocked[cut] == 0 {
-				return cut
-			}
-		}
-		return 0
-	})
+	return c.perCompute(func(cut, _ int) bool { return c.alive[cut] == 1 })
 }
 
-// perCompute asks for a cut (0: none) between each two consecutive compute
-// nodes: after node previous, and at cut latest or before.
-func (c *cutter) perCompute(choose func(previous, latest int) int) []int {
+// perCompute makes at most one cut between each two consecutive compute nodes:
+// the latest one that is allowed and fits. latest takes along constants and
+// dequantisers placed right before the second node.
+func (c *cutter) perCompute(fits func(cut, latest int) bool) []int {
 	var cuts []int
 	previous := -1
 	for i, n := range c.nodes {
 		if !isCompute(n) {
 			continue
 		}
-		if previous >= 0 {
-			if latest := c.before(i); latest > previous {
-				if cut := choose(previous, latest); cut > 0 {
-					cuts = append(cuts, cut)
-				}
+		latest := i
+		for latest > 0 && c.late[latest-1] {
+			latest--
+		}
+		for cut := latest; previous >= 0 && cut > previous; cut-- {
+			if c.blocked[cut] == 0 && fits(cut, latest) {
+				cuts = append(cuts, cut)
+				break
 			}
 		}
 		previous = i

@@ -45,8 +45,7 @@ func (s *sketch) raw(raw []byte, dims ...int64) string {
 }
 
 func (s *sketch) node(op string, inputs []string, outputs ...string) *pb.NodeProto {
-	n := pb.NewNode(op, inputs, outputs)
-	n.Name = proto.String("n" + fmt.Sprint(len(s.g.Node)))
+	n := pb.NewNode(op, inputs, outputs).Named("n" + fmt.Sprint(len(s.g.Node)))
 	s.g.Node = append(s.g.Node, n)
 	return n
 }

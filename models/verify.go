@@ -76,9 +76,13 @@ func verify(m *Model, layers []Layer, inputs [][]byte, optimization string, time
 	}
 	v := Verification{Identical: true, Argmax: true}
 	for i, t := range m.outputs {
-		if err := v.compare(t.Type, whole.results[i], chained.results[i]); err != nil {
+		d, err := Compare(t.Type, chained.results[i], whole.results[i])
+		if err != nil {
 			return Verification{}, fail(ErrRuntime, m.source, "output %s: %w", t, err)
 		}
+		v.Identical = v.Identical && bytes.Equal(chained.results[i], whole.results[i])
+		v.MaxAbsDiff, v.MaxRelDiff = max(v.MaxAbsDiff, d.MaxAbs), max(v.MaxRelDiff, d.MaxRel)
+		v.Argmax = v.Argmax && d.Argmax
 	}
 	if timed {
 		if err := v.time(whole, chained); err != nil {
@@ -112,21 +116,6 @@ func (v *Verification) time(whole, chained *chain) error {
 func median(times []time.Duration) time.Duration {
 	slices.Sort(times)
 	return times[len(times)/2]
-}
-
-func (v *Verification) compare(kind DataType, whole, chained []byte) error {
-	if bytes.Equal(whole, chained) {
-		return nil
-	}
-	d, err := Compare(kind, chained, whole)
-	if err != nil {
-		return err
-	}
-	v.Identical = false
-	v.MaxAbsDiff = max(v.MaxAbsDiff, d.MaxAbs)
-	v.MaxRelDiff = max(v.MaxRelDiff, d.MaxRel)
-	v.Argmax = v.Argmax && d.Argmax
-	return nil
 }
 
 // chain is a sequence of sessions over fixed buffers: the layers of a model,

@@ -21,20 +21,15 @@ import (
 // tiny is a network of three layers that take about a microsecond each.
 func tiny(t testing.TB, name string) *runtime.Network {
 	t.Helper()
-	value := func(name string) *pb.ValueInfoProto {
-		dim := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 8}}
-		return &pb.ValueInfoProto{Name: proto.String(name),
-			Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{
-				ElemType: proto.Int32(1), Shape: &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{dim}}}}}}
-	}
 	node := func(op, in, out string) *pb.NodeProto {
-		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
+		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x")},
-			Output: []*pb.ValueInfoProto{value("y")},
-			Node:   []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")}}})
+	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+		Name:   proto.String("g"),
+		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 8)},
+		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 8)},
+		Node:   []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")},
+	}, 17))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,23 +47,15 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 // reason that names the node; the layers around it are.
 func TestRefusedLayerOnWebGPU(t *testing.T) {
 	orttest.WebGPU(t)
-	value := func(name string, dims ...int64) *pb.ValueInfoProto {
-		shape := &pb.TensorShapeProto{}
-		for _, d := range dims {
-			shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
-		}
-		return &pb.ValueInfoProto{Name: proto.String(name),
-			Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(1),
-				Shape: shape}}}}
-	}
 	node := func(op, in, out string) *pb.NodeProto {
-		return &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: []string{in}, Output: []string{out}}
+		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Input: []*pb.ValueInfoProto{value("x", 2, 3, 3)},
-			Output: []*pb.ValueInfoProto{value("y", 2)},
-			Node:   []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")}}})
+	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+		Name:   proto.String("g"),
+		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 2, 3, 3)},
+		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 2)},
+		Node:   []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")},
+	}, 17))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func (g graph) storage() (bytes int64) {
 		add(t)
 	}
 	for _, n := range g.GetGraph().GetNode() {
-		if a := attributeOf(n, "value"); n.GetOpType() == "Constant" && a.GetT() != nil {
+		if a := n.Attr("value"); n.GetOpType() == "Constant" && a.GetT() != nil {
 			add(a.GetT())
 		}
 	}

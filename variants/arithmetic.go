@@ -151,7 +151,7 @@ func tryAll(weight int) (wrong []*trial, err error) {
 		in := models.Tensor{Name: fmt.Sprintf("x%d", i), Type: ort.Float, Shape: t.shape}
 		inputs = append(inputs, in)
 		given[in.Name] = raw(slices.Repeat([]float32{255}, int(in.Elements())))
-		g.Input = append(g.Input, described(in.Name, in.Type, in.Shape...))
+		g.Input = append(g.Input, pb.NewValue(in.Name, in.Type, in.Shape...))
 		for s, w := range signs {
 			b.prefix = fmt.Sprintf("t%d/%d", i, s)
 			t.build(&b, in.Name, w)

@@ -32,25 +32,7 @@ func (g graph) bytes() ([]byte, error) {
 }
 
 // stored is the constant of this name, or nil.
-func (g graph) stored(name string) *pb.TensorProto {
-	for _, t := range g.GetGraph().GetInitializer() {
-		if t.GetName() == name {
-			return t
-		}
-	}
-	return nil
-}
-
-// described is an input or output as a model declares it.
-func described(name string, t models.DataType, dims ...int64) *pb.ValueInfoProto {
-	shape := &pb.TensorShapeProto{}
-	for _, d := range dims {
-		size := &pb.TensorShapeProto_Dimension_DimValue{DimValue: d}
-		shape.Dim = append(shape.Dim, &pb.TensorShapeProto_Dimension{Value: size})
-	}
-	return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
-		TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(t)), Shape: shape}}}}
-}
+func (g graph) stored(name string) *pb.TensorProto { return g.GetGraph().Stored(name) }
 
 // expose makes a value of the graph an output too, which it may be already.
 func (g graph) expose(name string) {
@@ -148,22 +130,9 @@ type attribute struct {
 // node adds a node with one output of a new name, and returns that.
 func (b *builder) node(op string, in []string, attributes ...attribute) string {
 	out := b.name()
-	n := &pb.NodeProto{Name: proto.String(out), OpType: proto.String(op), Input: in, Output: []string{out}}
+	n := pb.NewNode(op, in, []string{out}).Named(out)
 	for _, a := range attributes {
-		p := &pb.AttributeProto{Name: proto.String(a.name)}
-		switch v := a.value.(type) {
-		case int64:
-			p.Type, p.I = pb.AttributeProto_INT.Enum(), proto.Int64(v)
-		case []int64:
-			p.Type, p.Ints = pb.AttributeProto_INTS.Enum(), v
-		case float32:
-			p.Type, p.F = pb.AttributeProto_FLOAT.Enum(), proto.Float32(v)
-		case string:
-			p.Type, p.S = pb.AttributeProto_STRING.Enum(), []byte(v)
-		default:
-			panic(fmt.Sprintf("variants: attribute %s of type %T", a.name, a.value))
-		}
-		n.Attribute = append(n.Attribute, p)
+		n.Attribute = append(n.Attribute, pb.NewAttribute(a.name, a.value))
 	}
 	b.nodes = append(b.nodes, n)
 	return out
@@ -193,8 +162,7 @@ func (b *builder) int8s(v []int8, dims ...int64) string {
 // constant stores a tensor; raw may change afterwards.
 func (b *builder) constant(t models.DataType, raw []byte, dims []int64) string {
 	name := b.name()
-	b.stored = append(b.stored, &pb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(t)), Dims: dims,
-		RawData: bytes.Clone(raw)})
+	b.stored = append(b.stored, pb.NewTensor(name, t, bytes.Clone(raw), dims...))
 	return name
 }
 
@@ -221,31 +189,22 @@ func storedFloats(t *pb.TensorProto) []float32 {
 func raw(v []float32) []byte       { return ort.Data(v) }
 func floats(data []byte) []float32 { return ort.Numbers[float32](data) }
 
-func attributeOf(n *pb.NodeProto, name string) *pb.AttributeProto {
-	for _, a := range n.GetAttribute() {
-		if a.GetName() == name {
-			return a
-		}
-	}
-	return nil
-}
-
 func intsOr(n *pb.NodeProto, name string, or []int64) []int64 {
-	if a := attributeOf(n, name); a != nil {
+	if a := n.Attr(name); a != nil {
 		return a.GetInts()
 	}
 	return or
 }
 
 func intOr(n *pb.NodeProto, name string, or int64) int64 {
-	if a := attributeOf(n, name); a != nil {
+	if a := n.Attr(name); a != nil {
 		return a.GetI()
 	}
 	return or
 }
 
 func floatOr(n *pb.NodeProto, name string, or float32) float32 {
-	if a := attributeOf(n, name); a != nil {
+	if a := n.Attr(name); a != nil {
 		return a.GetF()
 	}
 	return or

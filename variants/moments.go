@@ -67,11 +67,11 @@ func newProduct(side int) (*chain.Runner, error) {
 // doubles runs nodes in double precision, the last of which makes a matrix.
 func doubles(nodes []*pb.NodeProto, inputs []models.Tensor, rows, columns int64) (*chain.Runner, error) {
 	nodes[len(nodes)-1].Output[0] = "s"
-	g := graph{&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}},
-		Graph: &pb.GraphProto{Name: proto.String("product"), Node: nodes,
-			Output: []*pb.ValueInfoProto{described("s", ort.Double, rows, columns)}}}}
+	g := graph{pb.NewModel(&pb.GraphProto{
+		Name: proto.String("product"), Node: nodes, Output: []*pb.ValueInfoProto{pb.NewValue("s", ort.Double, rows, columns)},
+	}, 17)}
 	for _, t := range inputs {
-		g.Graph.Input = append(g.Graph.Input, described(t.Name, t.Type, t.Shape...))
+		g.Graph.Input = append(g.Graph.Input, pb.NewValue(t.Name, t.Type, t.Shape...))
 	}
 	return newRunner(g, inputs, []string{"s"}, "all")
 }

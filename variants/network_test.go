@@ -50,7 +50,7 @@ func (n *net) conv(in string, c, k, size, stride, pad, group int, w []float32) s
 
 // value is an input or output; its shape is not known without sizes.
 func value(name string, shape ...int64) *pb.ValueInfoProto {
-	v := described(name, ort.Float, shape...)
+	v := pb.NewValue(name, ort.Float, shape...)
 	if len(shape) == 0 {
 		v.Type.GetTensorType().Shape = nil
 	}
@@ -62,10 +62,10 @@ func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
 	orttest.Start(t)
 	n.result("y")
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8),
-		OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(n.opset)}},
-		Graph: &pb.GraphProto{Name: proto.String("g"), Node: n.nodes, Initializer: n.stored,
-			Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")}}})
+	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+		Name: proto.String("g"), Node: n.nodes, Initializer: n.stored,
+		Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")},
+	}, n.opset))
 	if err != nil {
 		t.Fatal(err)
 	}

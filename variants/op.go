@@ -103,7 +103,7 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 		KernelH: int(d[2]), KernelW: int(d[3]), StrideH: int(strides[0]), StrideW: int(strides[1]),
 		DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
 		Top: int(pads[0]), Left: int(pads[1]), Bottom: int(pads[2]), Right: int(pads[3]), Weight: storedFloats(w)}
-	if a := attributeOf(n, "auto_pad"); a != nil {
+	if a := n.Attr("auto_pad"); a != nil {
 		o.imply(string(a.GetS()))
 	}
 	if in[0] != 1 {
@@ -223,7 +223,7 @@ func clip(g graph, value string) (low, high float32) {
 		return 0, high
 	case "Clip":
 		bound := func(i int, attribute string, or float32) float32 {
-			if a := attributeOf(n, attribute); a != nil {
+			if a := n.Attr(attribute); a != nil {
 				return a.GetF()
 			}
 			if i < len(n.GetInput()) && n.GetInput()[i] != "" {

@@ -96,62 +96,48 @@ func TestScripts(t *testing.T) {
 
 // unknownOperator is a well-formed model with an operator that does not exist.
 func unknownOperator(t *testing.T) []byte {
-	return model(t, &onnxpb.NodeProto{Name: proto.String("first"), OpType: proto.String("Frobnicate"),
-		Input: []string{"x"}, Output: []string{"y"}}, value("x", 1, 4))
+	n := onnxpb.NewNode("Frobnicate", []string{"x"}, []string{"y"}).Named("first")
+	return model(t, n, onnxpb.NewValue("x", ort.Float, 4))
 }
 
 // choice is a model of one If.
 func choice(t *testing.T) []byte {
-	n := &onnxpb.NodeProto{Name: proto.String("either"), OpType: proto.String("If"), Input: []string{"which"},
-		Output: []string{"y"}}
+	n := onnxpb.NewNode("If", []string{"which"}, []string{"y"}).Named("either")
 	for branch, op := range map[string]string{"then_branch": "Neg", "else_branch": "Abs"} {
-		n.Attribute = append(n.Attribute, &onnxpb.AttributeProto{
-			Name: proto.String(branch), Type: onnxpb.AttributeProto_GRAPH.Enum(),
-			G: &onnxpb.GraphProto{Name: proto.String(branch), Output: []*onnxpb.ValueInfoProto{value(op, 1, 4)},
-				Node: []*onnxpb.NodeProto{{OpType: proto.String(op), Input: []string{"x"}, Output: []string{op}}}},
-		})
+		n.Attribute = append(n.Attribute, onnxpb.NewAttribute(branch, &onnxpb.GraphProto{
+			Name: proto.String(branch), Output: []*onnxpb.ValueInfoProto{onnxpb.NewValue(op, ort.Float, 4)},
+			Node: []*onnxpb.NodeProto{onnxpb.NewNode(op, []string{"x"}, []string{op})},
+		}))
 	}
-	return model(t, n, value("x", 1, 4), value("which", 9))
+	return model(t, n, onnxpb.NewValue("x", ort.Float, 4), onnxpb.NewValue("which", ort.Bool))
 }
 
 // determinant is a model of two matrix products and a determinant, which few
 // providers take.
 func determinant(t *testing.T) []byte {
 	node := func(name, op, output string, inputs ...string) *onnxpb.NodeProto {
-		return &onnxpb.NodeProto{Name: proto.String(name), OpType: proto.String(op), Input: inputs, Output: []string{output}}
+		return onnxpb.NewNode(op, inputs, []string{output}).Named(name)
 	}
-	data, err := proto.Marshal(&onnxpb.ModelProto{
-		IrVersion:   proto.Int64(8),
-		OpsetImport: []*onnxpb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: []*onnxpb.ValueInfoProto{value("x", 1, 2, 3, 3)},
-			Output: []*onnxpb.ValueInfoProto{value("y", 1, 2)},
-			Node: []*onnxpb.NodeProto{node("square", "MatMul", "s", "x", "x"), node("cube", "MatMul", "c", "s", "x"),
-				node("volume", "Det", "y", "c")}},
-	})
+	data, err := proto.Marshal(onnxpb.NewModel(&onnxpb.GraphProto{
+		Name:   proto.String("g"),
+		Input:  []*onnxpb.ValueInfoProto{onnxpb.NewValue("x", ort.Float, 2, 3, 3)},
+		Output: []*onnxpb.ValueInfoProto{onnxpb.NewValue("y", ort.Float, 2)},
+		Node: []*onnxpb.NodeProto{
+			node("square", "MatMul", "s", "x", "x"), node("cube", "MatMul", "c", "s", "x"), node("volume", "Det", "y", "c"),
+		},
+	}, 17))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return data
 }
 
-func value(name string, kind int32, dims ...int64) *onnxpb.ValueInfoProto {
-	shape := &onnxpb.TensorShapeProto{}
-	for _, d := range dims {
-		size := &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: d}
-		shape.Dim = append(shape.Dim, &onnxpb.TensorShapeProto_Dimension{Value: size})
-	}
-	return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
-		TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(kind), Shape: shape}}}}
-}
-
 // model is a model of one node, which makes y.
 func model(t *testing.T, n *onnxpb.NodeProto, inputs ...*onnxpb.ValueInfoProto) []byte {
-	data, err := proto.Marshal(&onnxpb.ModelProto{
-		IrVersion:   proto.Int64(8),
-		OpsetImport: []*onnxpb.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
-		Graph: &onnxpb.GraphProto{Name: proto.String("g"), Input: inputs, Output: []*onnxpb.ValueInfoProto{value("y", 1, 4)},
-			Node: []*onnxpb.NodeProto{n}},
-	})
+	data, err := proto.Marshal(onnxpb.NewModel(&onnxpb.GraphProto{
+		Name: proto.String("g"), Node: []*onnxpb.NodeProto{n},
+		Input: inputs, Output: []*onnxpb.ValueInfoProto{onnxpb.NewValue("y", ort.Float, 4)},
+	}, 17))
 	if err != nil {
 		t.Fatal(err)
 	}

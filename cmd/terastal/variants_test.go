@@ -63,20 +63,8 @@ func (l layer) write(path string) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-// stored is a constant's numbers.
-func (l layer) stored(name string) (*onnxpb.TensorProto, []float32) {
-	for _, t := range l.Graph.Initializer {
-		if t.GetName() != name {
-			continue
-		}
-		return t, ort.Numbers[float32](t.RawData)
-	}
-	return nil, nil
-}
-
 func tensor(name string, v []float32, dims ...int64) *onnxpb.TensorProto {
-	return &onnxpb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(ort.Float)), Dims: dims,
-		RawData: ort.Data(v)}
+	return onnxpb.NewTensor(name, ort.Float, ort.Data(v), dims...)
 }
 
 // factor does what factor.py of docs/VARIANTS.md does: the 3x3 convolution
@@ -88,10 +76,10 @@ func (l layer) factor(rank int) error {
 		return fmt.Errorf("the layer has no convolution")
 	}
 	conv := l.Graph.Node[at]
-	w, v := l.stored(conv.Input[1])
+	w := l.Graph.Stored(conv.Input[1])
 	outputs, inputs := int(w.Dims[0]), int(w.Dims[1])
 	m := mat.NewDense(3*inputs, 3*outputs, nil)
-	for i, x := range v {
+	for i, x := range ort.Numbers[float32](w.RawData) {
 		o, c, y, x3 := i/(9*inputs), i/9%inputs, i/3%3, i%3
 		m.Set(3*c+y, 3*o+x3, float64(x))
 	}
@@ -121,19 +109,11 @@ func (l layer) factor(rank int) error {
 }
 
 func padded(in []string, out string, pads ...int64) *onnxpb.NodeProto {
-	n := operator("Conv", out, in...)
-	a := integer("pads", 0)
-	a.Type, a.I, a.Ints = onnxpb.AttributeProto_INTS.Enum(), nil, pads
-	n.Attribute = []*onnxpb.AttributeProto{a}
-	return n
-}
-
-func integer(name string, i int64) *onnxpb.AttributeProto {
-	return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(i)}
+	return onnxpb.NewNode("Conv", in, []string{out}, onnxpb.NewAttribute("pads", pads))
 }
 
 func operator(op, out string, in ...string) *onnxpb.NodeProto {
-	return &onnxpb.NodeProto{OpType: proto.String(op), Input: in, Output: []string{out}}
+	return onnxpb.NewNode(op, in, []string{out})
 }
 
 // last gives the layer's result a new name inside, so that more can be computed
@@ -148,14 +128,9 @@ func (l layer) last() (inner, result string) {
 // fill sets all float constants to a number.
 func (l layer) fill(x float32) {
 	for _, t := range l.Graph.Initializer {
-		if t.GetDataType() != int32(ort.Float) {
-			continue
+		if t.GetDataType() == int32(ort.Float) {
+			t.RawData = ort.Data(slices.Repeat([]float32{x}, len(t.RawData)/4))
 		}
-		_, v := l.stored(t.GetName())
-		for i := range v {
-			v[i] = x
-		}
-		t.RawData = tensor("", v).RawData
 	}
 }
 
@@ -172,20 +147,17 @@ func detour() layer {
 	w := weights(8 * 8 * 9)
 	g := &onnxpb.GraphProto{
 		Name:        proto.String("g"),
-		Input:       []*onnxpb.ValueInfoProto{value("x", int32(ort.Float), 1, 8, 16, 16)},
-		Output:      []*onnxpb.ValueInfoProto{value("y", int32(ort.Float), 1, 8)},
+		Input:       []*onnxpb.ValueInfoProto{onnxpb.NewValue("x", ort.Float, 1, 8, 16, 16)},
+		Output:      []*onnxpb.ValueInfoProto{onnxpb.NewValue("y", ort.Float, 1, 8)},
 		Initializer: []*onnxpb.TensorProto{tensor("w1", w, 8, 8, 3, 3), tensor("w2", w, 8, 8, 3, 3), tensor("b", w[:8], 8)},
-		Node:        []*onnxpb.NodeProto{padded([]string{"x", "w1", "b"}, "n0", 1, 1, 1, 1)},
+		Node:        []*onnxpb.NodeProto{padded([]string{"x", "w1", "b"}, "n0", 1, 1, 1, 1).Named("first")},
 	}
-	g.Node[0].Name = proto.String("first")
 	for i := range 300 {
 		g.Node = append(g.Node, operator("Neg", fmt.Sprint("n", i+1), fmt.Sprint("n", i)))
 	}
-	last := padded([]string{"n300", "w2", "b"}, "c", 1, 1, 1, 1)
-	last.Name = proto.String("second")
+	last := padded([]string{"n300", "w2", "b"}, "c", 1, 1, 1, 1).Named("second")
 	g.Node = append(g.Node, last, operator("GlobalAveragePool", "p", "c"), operator("Flatten", "y", "p"))
-	opset := []*onnxpb.OperatorSetIdProto{{Version: proto.Int64(17)}}
-	return layer{&onnxpb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: opset, Graph: g}}
+	return layer{onnxpb.NewModel(g, 17)}
 }
 
 var variantKinds = map[string]func(layer){
@@ -208,14 +180,14 @@ var variantKinds = map[string]func(layer){
 	"shape": func(l layer) {
 		x, result := l.last()
 		n := operator("Concat", result, x, x)
-		n.Attribute = []*onnxpb.AttributeProto{integer("axis", 1)}
+		n.Attribute = []*onnxpb.AttributeProto{onnxpb.NewAttribute("axis", 1)}
 		l.Graph.Node = append(l.Graph.Node, n)
 		l.Graph.Output[0].Type.GetTensorType().Shape.Dim[1].Value = &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: 64}
 	},
 	"type": func(l layer) {
 		x, result := l.last()
 		n := operator("Cast", result, x)
-		n.Attribute = []*onnxpb.AttributeProto{integer("to", int64(ort.Double))}
+		n.Attribute = []*onnxpb.AttributeProto{onnxpb.NewAttribute("to", int64(ort.Double))}
 		l.Graph.Node = append(l.Graph.Node, n)
 		l.Graph.Output[0].Type.GetTensorType().ElemType = proto.Int32(int32(ort.Double))
 	},
@@ -243,9 +215,9 @@ var variantKinds = map[string]func(layer){
 			}
 		}
 	},
-	"extra-input": func(l layer) { l.Graph.Input = append(l.Graph.Input, value("more", int32(ort.Float), 1)) },
+	"extra-input": func(l layer) { l.Graph.Input = append(l.Graph.Input, onnxpb.NewValue("more", ort.Float, 1)) },
 	"extra-output": func(l layer) {
-		l.Graph.Output = append(l.Graph.Output, value(l.Graph.Node[0].Output[0], int32(ort.Float), 1, 32, 24, 24))
+		l.Graph.Output = append(l.Graph.Output, onnxpb.NewValue(l.Graph.Node[0].Output[0], ort.Float, 1, 32, 24, 24))
 	},
 	"operator": func(l layer) { l.Graph.Node[0].OpType = proto.String("Frobnicate") },
 	"outside": func(l layer) {

@@ -34,6 +34,12 @@ func NewNode(op string, inputs, outputs []string, attributes ...*AttributeProto)
 	return &NodeProto{OpType: proto.String(op), Input: inputs, Output: outputs, Attribute: attributes}
 }
 
+// Named gives a node a name and returns it.
+func (x *NodeProto) Named(name string) *NodeProto {
+	x.Name = proto.String(name)
+	return x
+}
+
 // NewAttribute is a named int, int64, float32, string, []int, []int64 or graph.
 func NewAttribute(name string, value any) *AttributeProto {
 	a := &AttributeProto{Name: proto.String(name)}

@@ -115,11 +115,12 @@ func TestFolderOfImages(t *testing.T) {
 	if got := first(t, s, 0); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	all, err := dataset.Open(dataset.Spec{Source: dir, Pixels: dataset.Pixels{Range: 255}}, model(t, 1, 1, 2, 2, 3))
+	pixels = dataset.Pixels{Range: 255, Mean: []float64{1, 2, 3}}
+	all, err := dataset.Open(dataset.Spec{Source: dir, Pixels: pixels}, model(t, 1, 1, 2, 2, 3))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := first(t, all, 1); all.Len() != 2 || all.Labelled() || fmt.Sprint(got[:6]) != "[10 20 30 10 20 30]" {
+	if got := first(t, all, 1); all.Len() != 2 || all.Labelled() || fmt.Sprint(got[:6]) != "[9 18 27 9 18 27]" {
 		t.Errorf("%d, %v", all.Len(), got)
 	}
 	// From 0 to 1 unless said otherwise; bytes stay bytes, grey is luminance.

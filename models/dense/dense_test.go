@@ -133,6 +133,7 @@ func TestRefused(t *testing.T) {
 		"odd":        {x(ort.Float, 1), make([]byte, 5), "5 bytes of data"},
 		"wraps":      {x(ort.Uint8, 1<<32, 1<<32, 4), make([]byte, 4), "4 bytes of data"},
 		"too few":    {x(ort.Float, 2), make([]byte, 4), "4 bytes of data do not make it"},
+		"too many":   {x(ort.Float, 2, 2), make([]byte, 20), "20 bytes of data do not make it"},
 		"none":       {x(ort.Float, 0, 2), nil, "at least one element"},
 		"not at 4":   {x(ort.Float, 1), make([]byte, 8)[1:5], "aligned to 4 bytes"},
 		"maybe":      {x(ort.Bool, 2), []byte{1, 2}, "neither 0 nor 1"},

@@ -63,10 +63,9 @@ func (n *net) bytes() ([]byte, error) {
 func (n *net) node(op string, inputs []string, attributes ...*pb.AttributeProto) string {
 	name := n.next(op)
 	n.counts[op]++
-	made := pb.NewNode(op, inputs, []string{name + ":0"}, attributes...)
-	made.Name = proto.String(name)
-	n.graph.Node = append(n.graph.Node, made)
-	return made.Output[0]
+	out := name + ":0"
+	n.graph.Node = append(n.graph.Node, pb.NewNode(op, inputs, []string{out}, attributes...).Named(name))
+	return out
 }
 
 // next is the name that node will give the next operator of this type.

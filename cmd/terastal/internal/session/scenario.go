@@ -143,24 +143,20 @@ func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.
 func hollow(m *sched.Model) (*runtime.Network, error) {
 	tensor := func(n int) string { return "t" + strconv.Itoa(n) }
 	info := func(n int) *pb.ValueInfoProto {
-		one := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: 1}}
-		shape := &pb.TensorShapeProto{Dim: []*pb.TensorShapeProto_Dimension{one}}
-		return &pb.ValueInfoProto{Name: proto.String(tensor(n)), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
-			TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(pb.TensorProto_FLOAT)), Shape: shape}}}}
+		return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1)
 	}
 	n := len(m.Layers)
 	g := &pb.GraphProto{Name: proto.String(m.Name), Input: []*pb.ValueInfoProto{info(0)},
 		Output: []*pb.ValueInfoProto{info(n)}}
 	var cuts []string
 	for l := range n {
-		g.Node = append(g.Node, &pb.NodeProto{Name: proto.String(strconv.Itoa(l)), OpType: proto.String("Neg"),
-			Input: []string{tensor(l)}, Output: []string{tensor(l + 1)}})
+		n := pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l))
+		g.Node = append(g.Node, n)
 		if l > 0 {
 			cuts = append(cuts, tensor(l))
 		}
 	}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), Graph: g,
-		OpsetImport: []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}})
+	data, err := proto.Marshal(pb.NewModel(g, 17))
 	if err != nil {
 		return nil, err
 	}
