@@ -71,7 +71,7 @@ var floors = []struct {
 	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "sched/plan", "internal/document",
 		"internal/hostinfo", "cmd/terastal/internal/comparison"}},
 	{"cmd/terastal/internal/session", []string{"models", "models/zoo", "models/dataset", "profiler", "runtime", "variants",
-		"variants/accuracy", "variants/design", "sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim",
+		"variants/accuracy", "variants/design", "sched", "sched/fluid", "sched/traffic", "sched/sim",
 		"sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/config",
 		"cmd/terastal/internal/comparison", "cmd/terastal/internal/result", "cmd/terastal/internal/study",
 		"cmd/terastal/internal/validation", "internal/document", "internal/hostinfo", "internal/numpy",
