@@ -50,7 +50,7 @@ func convert(t *testing.T, from, to Tensor, data []byte) []byte {
 
 // residual is a chain of 3x3 convolutions of the given channels, every second
 // one added to the value before it where that has the same shape.
-func residual(t failer, channels ...int64) *Model {
+func residual(t testkit.T, channels ...int64) *Model {
 	s := &sketch{}
 	x, previous := s.input("x", 1, channels[0], 9, 7), ""
 	for i, out := range channels[1:] {
@@ -134,7 +134,7 @@ func zooModel(t testing.TB, name string) *Model {
 	return testkit.Must(Parse(name, data, Options{}))(t)
 }
 
-func cut(t failer, m *Model, granularity string) []Layer {
+func cut(t testkit.T, m *Model, granularity string) []Layer {
 	t.Helper()
 	g := testkit.Must(ParseGranularity(granularity))(t)
 	return testkit.Must(m.Split(g))(t)

@@ -62,24 +62,18 @@ func (s *sketch) conv(in, out string) {
 	s.node("Conv", []string{in, s.floats(weights, 4, 4, 1, 1)}, out)
 }
 
-func (s *sketch) bytes(t failer) []byte {
+func (s *sketch) bytes(t testkit.T) []byte {
 	s.g.Name = proto.String("sketch")
 	return testkit.Must(marshal(pb.NewModel(&s.g, 17)))(t)
 }
 
-type failer interface {
-	Helper()
-	Fatal(...any)
-	Errorf(string, ...any)
-}
-
-func (s *sketch) parse(t failer) *Model {
+func (s *sketch) parse(t testkit.T) *Model {
 	t.Helper()
 	return testkit.Must(Parse("sketch", s.bytes(t), Options{}))(t)
 }
 
 // exact splits, checks the boundaries and requires bit-identical outputs.
-func exact(t failer, m *Model, granularity string) []Layer {
+func exact(t testkit.T, m *Model, granularity string) []Layer {
 	t.Helper()
 	layers := cut(t, m, granularity)
 	available := make(map[string]bool)

@@ -134,6 +134,8 @@ type Local struct {
 	// Machine is all that an engine depends on besides the model and the
 	// provider: processor, drivers, devices.
 	Machine string `json:"machine,omitempty"`
+	// Table is the file that an emulated accelerator takes its latencies from.
+	Table string `json:"table,omitempty"`
 }
 
 func (s Spec) config() ort.Config {

@@ -1,14 +1,14 @@
 package sched_test
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
@@ -100,10 +100,7 @@ func TestSystemErrors(t *testing.T) {
 	} {
 		sys := valid()
 		c.change(&sys, &sys.Models[0], &sys.Models[0].Layers[0])
-		_, err := sched.Compile(sys)
-		if !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(sched.Compile(sys))(t, sched.ErrInvalidSystem, c.want)
 	}
 }
 
@@ -122,9 +119,7 @@ func TestConfigErrors(t *testing.T) {
 	} {
 		cfg := good
 		c.change(&cfg)
-		if _, err := sched.New(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(sched.New(cfg))(t, c.want)
 	}
 	for _, d := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 		if got, err := sched.ParseDrop(d.String()); err != nil || got != d {
@@ -138,11 +133,7 @@ func TestConfigErrors(t *testing.T) {
 
 func newEngine(t *testing.T, c sched.Config) *sched.Engine {
 	t.Helper()
-	e, err := sched.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return testkit.Must(sched.New(c))(t)
 }
 
 // choosing is a policy that chooses as it is told, against the contract.
@@ -174,13 +165,8 @@ func TestBrokenPolicies(t *testing.T) {
 			Policy: func(sched.Config) (sched.Policy, error) {
 				return late{choosing: c.choices}, nil
 			}})
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 2}); err == nil ||
-			!strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
-		}
+		testkit.Must(step(engine, sched.Event{Kind: sched.Release, Job: 1}))(t)
+		testkit.Refused(step(engine, sched.Event{Kind: sched.Release, Job: 2}))(t, c.want)
 	}
 }
 
@@ -219,9 +205,7 @@ func TestEffectiveRates(t *testing.T) {
 		if want[0] == 'p' {
 			broken.Models[1].Trigger, broken.Models[2].Trigger = nil, trigger
 		}
-		if _, err := sched.Compile(broken); !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
-		}
+		testkit.Refused(sched.Compile(broken))(t, sched.ErrInvalidSystem, want)
 	}
 }
 
@@ -250,10 +234,7 @@ func TestBudgets(t *testing.T) {
 	schedtest.Check(t, func(t *rapid.T) {
 		sys := schedtest.System(t)
 		m := sys.Models[0]
-		b, err := sched.ComputeBudgets(&m)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := testkit.Must(sched.ComputeBudgets(&m))(t)
 		want := schedtest.SelectLevels(m)
 		if !slices.Equal(b.Selected, want) {
 			t.Fatalf("selected %v, want %v", b.Selected, want)
@@ -275,4 +256,63 @@ func TestBudgets(t *testing.T) {
 			t.Fatalf("the shares sum to %v of %v", upTo, m.Deadline)
 		}
 	})
+}
+
+// forgiving is first come, first served, but gives up some jobs.
+type forgiving struct {
+	sched.Policy
+	given map[int64]bool
+}
+
+func (forgiving) Completed(_, _ time.Duration)                  {}
+func (forgiving) Ended(sched.Job, sched.Outcome, time.Duration) {}
+func (p forgiving) GiveUp(s *sched.State, from int) int {
+	for i := from; i < len(s.Jobs); i++ {
+		if s.Jobs[i].Waiting() && p.given[s.Jobs[i].ID] {
+			return i
+		}
+	}
+	return -1
+}
+
+// TestGiveUp: the engine drops the jobs that a policy gives up, these only, and
+// whatever else it drops meanwhile.
+func TestGiveUp(t *testing.T) {
+	given := map[int64]bool{}
+	ended := map[int64]string{}
+	e := newEngine(t, sched.Config{Tables: schedtest.Compile(t, schedtest.Workload(1, 1)), Drop: sched.DropLate,
+		Policy: func(c sched.Config) (sched.Policy, error) {
+			p, err := sched.FCFS(c)
+			return forgiving{p, given}, err
+		},
+		Recorder: recorder(func(r sched.Record) {
+			if r.Kind == sched.Ended {
+				ended[r.Job] = r.Detail
+			}
+		})})
+	for job := range int64(8) {
+		e.Step(sched.Event{Kind: sched.Release, Job: job, Deadline: time.Hour + time.Duration(job%2)*time.Hour})
+	}
+	given[1], given[3], given[4], given[7] = true, true, true, true
+	e.Step(sched.Event{Kind: sched.AcceleratorUp, At: time.Hour + 1})
+	want := map[int64]string{1: sched.DropReasonSmart, 2: sched.DropReasonLate, 3: sched.DropReasonSmart,
+		4: sched.DropReasonLate, 6: sched.DropReasonLate, 7: sched.DropReasonSmart}
+	if !maps.Equal(ended, want) {
+		t.Errorf("dropped %v, want %v", ended, want)
+	}
+}
+
+// TestCopiedState: a copy is equal and shares nothing.
+func TestCopiedState(t *testing.T) {
+	a := sched.State{Now: 1, Jobs: []sched.Job{{ID: 7, On: sched.Idle}}, Accelerators: []sched.Occupancy{{Job: 7}}}
+	var b sched.State
+	b.CopyFrom(&a)
+	a.Jobs[0].ID, a.Accelerators[0].Job, a.Now = 8, 8, 2
+	if b.Now != 1 || b.Jobs[0].ID != 7 || b.Accelerators[0].Job != 7 {
+		t.Errorf("the copy followed the original: %+v", b)
+	}
+	b.CopyFrom(&a)
+	if n := testing.AllocsPerRun(10, func() { b.CopyFrom(&a) }); n != 0 || b.Jobs[0].ID != 8 {
+		t.Errorf("copying again allocates %v times, gives %+v", n, b)
+	}
 }

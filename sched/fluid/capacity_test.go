@@ -18,7 +18,7 @@ import (
 // exactCapacity solves the linear program behind CapacityOf: over the shares
 // x of every layer on every accelerator that can run it, minimise the load z of
 // the busiest; 1/z is the capacity.
-func exactCapacity(t schedtest.T, sys sched.System, rates []float64) float64 {
+func exactCapacity(t testkit.T, sys sched.System, rates []float64) float64 {
 	type share struct {
 		layer, acc int
 		work       float64
@@ -79,7 +79,7 @@ func TestCapacityExact(t *testing.T) {
 
 // checkCertificate checks the two sides' distance and that the prices prove the
 // bound.
-func checkCertificate(t schedtest.T, sys sched.System, rates []float64, c fluid.Capacity) {
+func checkCertificate(t testkit.T, sys sched.System, rates []float64, c fluid.Capacity) {
 	t.Helper()
 	if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.001*(1+1e-12) {
 		t.Fatalf("scale %v and bound %v are not within 0.1 %%", c.Scale, c.Bound)
@@ -112,26 +112,6 @@ func cheapest(sys sched.System, rates, prices []float64) float64 {
 		}
 	}
 	return sum
-}
-
-// TestCapacityGrid: with two accelerators the price is one number, and a fine
-// grid over it gives the bound.
-func TestCapacityGrid(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		sys := sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{
-			schedtest.Model(t, "m", 2, time.Millisecond), schedtest.Model(t, "n", 2, time.Millisecond)}}
-		rates := []float64{30, 10}
-		c := testkit.Must(fluid.CapacityOf(schedtest.Compile(t, sys), rates))(t)
-		best := 0.0
-		for i := range 10001 {
-			p := float64(i) / 10000
-			best = max(best, cheapest(sys, rates, []float64{p, 1 - p}))
-		}
-		if c.Scale > 1/best*(1+1e-9) || c.Bound < 1/best*(1-1e-3) {
-			t.Fatalf("the grid finds %v, not between %v and %v", 1/best, c.Scale, c.Bound)
-		}
-		checkCertificate(t, sys, rates, c)
-	})
 }
 
 func capacitySystem(latencies ...[]time.Duration) sched.System {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
@@ -14,16 +15,13 @@ import (
 )
 
 // detached runs rollouts whose searches each take so long on a spare core.
-func detached(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
+func detached(t testkit.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
 	arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := schedtest.Compile(t, sys)
 	var log records
-	_, err := sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
-		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
+		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}}))(t)
 	return log
 }
 
@@ -46,17 +44,13 @@ func TestNeverWaits(t *testing.T) {
 }
 
 // busyArrivals load a system so that priced EDF misses deadlines.
-func busyArrivals(t schedtest.T, sys *sched.System) []traffic.Arrival {
+func busyArrivals(t testkit.T, sys *sched.System) []traffic.Arrival {
 	t.Helper()
 	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
 		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
 	}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return arrivals
+	return testkit.Must(traffic.Arrivals())(t)
 }
 
 func missedJobs(log records) (n int) {
@@ -173,5 +167,26 @@ func TestSearchStops(t *testing.T) {
 		if n > c.most || c.share == 0 && n < len(arrivals) {
 			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
 		}
+	}
+}
+
+// TestDetachedTables: a detached search rolls by latencies as the engine has
+// corrected them until then.
+func TestDetachedTables(t *testing.T) {
+	tables := schedtest.Compile(t, schedtest.Workload(1, 1))
+	engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Adapt: true})
+	p := engine.Policy().(*rollout)
+	p.Detach(0)
+	d := engine.Step(sched.Event{Kind: sched.Release})[0]
+	for range 3 {
+		at := engine.State().Now + 3*d.Finish
+		d = engine.Step(sched.Event{Kind: sched.Complete, At: at, Start: engine.State().Now})[0]
+	}
+	if !p.Prepare(engine.State()) {
+		t.Fatal("no search is wanted")
+	}
+	m, own := tables.Model(0), p.search.t.Model(0)
+	if got := p.t.Model(0).Remaining(0); own.Remaining(0) != got || got <= m.Remaining(0) {
+		t.Errorf("the layers take %v, as corrected %v, in the search %v", m.Remaining(0), got, own.Remaining(0))
 	}
 }

@@ -150,3 +150,24 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// Flags choose among the accelerators of the file, or name execution providers.
+func TestChoose(t *testing.T) {
+	for names, want := range map[string]string{"": "a/cpu b/webgpu", "auto": "", "b": "b/webgpu",
+		"b,cuda": "b/webgpu cuda/cuda"} {
+		c := config.Config{Accelerators: []config.Accelerator{{Name: "a", Provider: "cpu"}, {Name: "b", Provider: "webgpu"}}}
+		c.ChooseAccelerators(strings.FieldsFunc(names, func(r rune) bool { return r == ',' }))
+		var got []string
+		for _, s := range c.Specs() {
+			got = append(got, s.Name+"/"+s.Provider)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q: %v, want %s", names, got, want)
+		}
+	}
+	var c config.Config
+	testkit.OK(t, errors.Join(c.AddSource("zoo:resnet50", "op"), c.AddSource("sub/net.v2.onnx", "op")))
+	if c.Models[0].Name != "resnet50" || c.Models[1].Name != "net.v2" || !filepath.IsAbs(c.Models[1].Source) {
+		t.Errorf("models %+v", c.Models)
+	}
+}

@@ -33,8 +33,8 @@ func Child(timeout time.Duration,
 
 // InspectChild makes an Options.Inspect that loads libraries in a child process.
 // command is what to run: it writes an Inspection to standard output.
-func InspectChild(timeout time.Duration,
-	command func(library, provider, plugin string) []string) func(context.Context, string, string, string) (Inspection, error) {
+func InspectChild(timeout time.Duration, command func(library, provider, plugin string) []string,
+) func(ctx context.Context, library, provider, plugin string) (Inspection, error) {
 	return func(ctx context.Context, library, provider, plugin string) (Inspection, error) {
 		out, err := output(ctx, timeout, command(library, provider, plugin))
 		if err != nil {

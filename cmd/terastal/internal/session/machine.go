@@ -24,9 +24,6 @@ type Machine struct {
 	Host  hostinfo.Info
 	ORT   ort.Library
 	Specs []runtime.Spec
-	// tables are the files that emulated accelerators take their latencies
-	// from, by accelerator; "" for others.
-	tables []string
 }
 
 // openMachine starts ONNX Runtime and tries the accelerators.
@@ -39,11 +36,10 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	if len(m.Specs) == 0 {
 		m.Specs = o.Auto(m.ORT.Path, m.Host)
 	}
-	m.tables = make([]string, len(m.Specs))
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
-			m.tables[k], err = emulation(s, &c.Accelerators[k], c, o.Root)
+			err = emulation(s, &c.Accelerators[k], c, o.Root)
 		} else if err = m.localize(s, k >= len(c.Accelerators) || c.Accelerators[k].Cache != "off", o.Plugins); err == nil {
 			err = probe(m.ORT.Path, *s, o.Probe)
 		}
@@ -107,21 +103,20 @@ const (
 
 // emulation resolves the table of an emulated accelerator, checks it, and
 // completes the accelerator's options.
-func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (string, error) {
-	path, err := c.Path(a.Table, root)
-	if err != nil {
-		return "", err
+func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (err error) {
+	if s.Local.Table, err = c.Path(a.Table, root); err != nil {
+		return err
 	}
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
-		return "", fmt.Errorf("accelerator %q: %w", s.Name, err)
+		return fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
-	if _, err := readLatencies(s, path); err != nil {
-		return "", err
+	if _, err := readLatencies(s); err != nil {
+		return err
 	}
 	s.Options = map[string]string{optionTable: a.Table, optionSHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
 		optionCompute: fmt.Sprint(a.Compute)}
-	return path, nil
+	return nil
 }
 
 // latencies finds what an emulated accelerator's layers take: in the rows of a
@@ -159,30 +154,29 @@ func names(specs []runtime.Spec) []string {
 }
 
 // readLatencies reads the table of an emulated accelerator.
-func readLatencies(s *runtime.Spec, path string) (func(runtime.Unit) (time.Duration, bool), error) {
-	data, err := os.ReadFile(path)
+func readLatencies(s *runtime.Spec) (func(runtime.Unit) (time.Duration, bool), error) {
+	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
 	latency, err := latencies(data, s)
 	if err != nil {
-		return nil, fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, path, err)
+		return nil, fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, s.Local.Table, err)
 	}
 	return latency, nil
 }
 
-// openAccelerator opens one accelerator for measuring, real or emulated; table
-// is the file of the latter's latencies.
-func openAccelerator(s *runtime.Spec, table string) (runtime.Accelerator, error) {
+// openAccelerator opens one accelerator for measuring, real or emulated.
+func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	if s.Provider != runtime.EmulatedProvider {
-		return runtime.OpenORT(*s)
+		return runtime.OpenORT(s)
 	}
-	latency, err := readLatencies(s, table)
+	latency, err := readLatencies(&s)
 	if err != nil {
 		return nil, err
 	}
 	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
-	if computes(s) {
+	if computes(&s) {
 		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
 		if e.Inner, err = runtime.OpenORT(inner); err != nil {
 			return nil, err
@@ -213,10 +207,10 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
 			out[k].Cache = "off"
 		}
-		if m.tables[k] == "" {
+		if m.Specs[k].Local.Table == "" {
 			continue
 		}
-		latency, err := readLatencies(&m.Specs[k], m.tables[k])
+		latency, err := readLatencies(&m.Specs[k])
 		if err != nil {
 			return nil, err
 		}

@@ -29,17 +29,15 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	orttest.Start(t)
 	onnx := testkit.Must(zoo.Build("glyph_vgg", 0))(t)
 	m := testkit.Must(models.Parse("net", onnx, models.Options{}))(t)
-	op := testkit.Must(models.ParseGranularity("op"))(t)
-	layers := testkit.Must(m.Split(op))(t)
+	n := testkit.Must(runtime.NewNetwork("net", m, "op"))(t)
 	var notes []string
 	c := &config.Config{Out: t.TempDir(), Arithmetic: "saturating", Models: []config.Model{
 		{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}}
 	w := &Workspace{Config: c, stages: stages{open: Discard}, options: Options{Progress: Discard,
 		Note: func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }}}
-	w.Models = []*Model{{Model: &c.Models[0], Network: &runtime.Network{Name: "net", Model: m, Layers: layers,
-		Granularity: "op"}}}
+	w.Models = []*Model{{Model: &c.Models[0], Network: n}}
 	w.Variants = newVariants(w)
-	list, _ := variants.Candidates(&layers[0], true, variants.Exact)
+	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
 	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
 	file := testkit.Must(x.ONNX())(t)
 	text := testkit.Must(json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op",
