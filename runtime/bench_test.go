@@ -399,8 +399,7 @@ func BenchmarkWake(b *testing.B) {
 	}{{"spins", []int{0}}, {"sleeps", nil}} {
 		b.Run(c.name, func(b *testing.B) {
 			orttest.Start(b)
-			a, err := runtime.OpenORT(runtime.Spec{Name: "a", Optimization: "basic", Cores: c.cores})
-			testkit.OK(b, err)
+			a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "a", Optimization: "basic", Cores: c.cores}))(b)
 			x := &bench{accs: []runtime.Accelerator{a}}
 			x.add(b, tiny(b, "tiny"))
 			defer x.programs[0].Close()

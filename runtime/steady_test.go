@@ -64,9 +64,8 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 	e := b.executor(t, b.system(alternate))
 	for _, policy := range []string{"fcfs", "edf", "dream", "terastal", "edf-model"} {
 		run := func(length time.Duration) (objects, layers float64) {
-			r, err := e.Run(context.Background(), runtime.Options{Policy: policy,
-				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}})
-			testkit.OK(t, err)
+			r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: policy,
+				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}}))(t)
 			for _, a := range r.Stats.Accelerators {
 				layers += float64(a.Layers)
 			}

@@ -29,9 +29,8 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 	latency := func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }
 	e := b.executor(t, b.system(latency))
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
-			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
-		testkit.OK(t, err)
+		r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
+			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}}))(t)
 		m := check(t, r)
 		if during := dispatchedDuring(r, 0); during == 0 || m.Failed > 0 || m.Utilization["gpu"] == 0 {
 			t.Errorf("%s: %d layers were dispatched to the CPU while one ran on the device: %+v", policy, during, m)

@@ -116,9 +116,8 @@ func TestAdaptedSums(t *testing.T) {
 // TestRecent: the state remembers how the last ten jobs of each model ended.
 func TestRecent(t *testing.T) {
 	layer := Layer{Implementations: []Implementation{{Latency: []time.Duration{10}}}}
-	tables, err := Compile(System{Accelerators: []string{"x"}, Models: []Model{
-		{Name: "a", Deadline: 100, Layers: []Layer{layer}}, {Name: "b", Deadline: 100, Layers: []Layer{layer}}}})
-	testkit.OK(t, err)
+	tables := testkit.Must(Compile(System{Accelerators: []string{"x"}, Models: []Model{
+		{Name: "a", Deadline: 100, Layers: []Layer{layer}}, {Name: "b", Deadline: 100, Layers: []Layer{layer}}}}))(t)
 	e := testkit.Must(New(Config{Tables: tables, Policy: FCFS, Queue: 1}))(t)
 	job := int64(0)
 	release := func() {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 const module = "github.com/terastal/terastal"
@@ -155,10 +157,7 @@ func TestImports(t *testing.T) {
 // point down its table.
 func TestArchitecture(t *testing.T) {
 	const path = "docs/ARCHITECTURE.md"
-	text, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.Must(os.ReadFile(filepath.Join(root, path)))(t)
 	_, table, _ := strings.Cut(string(text), "\n| package |")
 	table, _, _ = strings.Cut(table, "\n\n")
 	at := map[string]int{} // row, from 1

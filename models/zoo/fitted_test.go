@@ -59,12 +59,9 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 				t.Errorf("the folder has %v, variants.json names %v (%v)", there, files, err)
 			}
 			n := &runtime.Network{Name: a.Name, Model: m, Layers: layers}
-			if err := n.Attach(v.Chosen, func(file string) ([]byte, error) { return fs.ReadFile(folder, file) }); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, n.Attach(v.Chosen, func(file string) ([]byte, error) { return fs.ReadFile(folder, file) }))
 			data := testkit.Must(dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, m))(t)
-			p, err := accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2})
-			testkit.OK(t, err)
+			p := testkit.Must(accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2}))(t)
 			for i, s := range p.Sets {
 				if p.Accuracy[i] < 0.99-1.0/fittedImages {
 					t.Errorf("combination %b keeps %.4f of the accuracy", s, p.Accuracy[i])

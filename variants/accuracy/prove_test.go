@@ -109,8 +109,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 					}
 					v++
 				}
-				run, err := chain.Open(onnx, n.Layers[l].Inputs, chain.Names(n.Layers[l].Outputs), "all")
-				testkit.OK(t, err)
+				run := testkit.Must(chain.Open(onnx, n.Layers[l].Inputs, chain.Names(n.Layers[l].Outputs), "all"))(t)
 				testkit.OK(t, run.Advance(env))
 				run.Close()
 			}
