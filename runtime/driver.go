@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -151,6 +152,16 @@ func (d *driver) begin() error {
 		d.helpers.Go(d.release)
 	}
 	return nil
+}
+
+// wait returns what the run gave once it is over, stopped when ctx ends.
+func (d *driver) wait(ctx context.Context) *Result {
+	unwatch := context.AfterFunc(ctx, d.stop)
+	<-d.done
+	unwatch()
+	r := d.end()
+	r.Interrupted = ctx.Err() != nil
+	return r
 }
 
 // end waits for what begin started, hanging workers excepted, and gives the

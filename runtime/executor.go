@@ -324,10 +324,5 @@ func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	if err := d.begin(); err != nil {
 		return nil, err
 	}
-	unwatch := context.AfterFunc(ctx, d.stop)
-	<-d.done
-	unwatch()
-	r := d.end()
-	r.Interrupted = ctx.Err() != nil
-	return r, nil
+	return d.wait(ctx), nil
 }

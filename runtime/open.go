@@ -235,9 +235,8 @@ func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
 }
 
 // Emulated lists the latencies of an emulated accelerator for a plan.
-func Emulated(networks []*Network,
-	latency func(Unit) (time.Duration, bool)) map[string]map[string]map[string]time.Duration {
-	out := map[string]map[string]map[string]time.Duration{}
+func Emulated(networks []*Network, latency func(Unit) (time.Duration, bool)) plan.Latencies {
+	out := plan.Latencies{}
 	for _, n := range networks {
 		out[n.Name] = map[string]map[string]time.Duration{}
 		for l, layer := range n.Layers {
@@ -264,18 +263,14 @@ func (l *loader) network(m int) (*Network, error) {
 		return nil, fmt.Errorf("%s has SHA-256 %.12s, the plan was made for %.12s; plan again", p.Source, model.SHA256(),
 			p.SHA256)
 	}
-	cut, err := models.ParseGranularity(p.Cut)
+	n, err := NewNetwork(p.Name, model, p.Cut)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := model.Split(cut)
-	if err != nil {
-		return nil, err
+	n.Granularity = p.Granularity
+	if len(n.Layers) != len(s.Layers) {
+		return nil, fmt.Errorf("it splits into %d layers, the plan has %d; plan again", len(n.Layers), len(s.Layers))
 	}
-	if len(layers) != len(s.Layers) {
-		return nil, fmt.Errorf("it splits into %d layers, the plan has %d; plan again", len(layers), len(s.Layers))
-	}
-	n := &Network{Name: p.Name, Model: model, Layers: layers, Granularity: p.Granularity}
 	for i := range l.plan.Variants {
 		if v := &l.plan.Variants[i]; v.Model == p.Name && !v.Off {
 			if err := l.attach(n, v); err != nil {
@@ -291,8 +286,8 @@ func (l *loader) network(m int) (*Network, error) {
 		if !fits {
 			return nil, fmt.Errorf("layer %q: its variants are not the plan's implementations; plan again", layer.Name)
 		}
-		if layer.Name != layers[i].Name {
-			return nil, fmt.Errorf("layer %d is %q, %q in the plan; plan again", i, layers[i].Name, layer.Name)
+		if layer.Name != n.Layers[i].Name {
+			return nil, fmt.Errorf("layer %d is %q, %q in the plan; plan again", i, n.Layers[i].Name, layer.Name)
 		}
 	}
 	// What refused a layer when it was measured is not asked again.

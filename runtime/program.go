@@ -279,9 +279,6 @@ func (p *Program) each(f func(layer, accelerator int, c *cell)) {
 	}
 }
 
-// Accelerators is how many accelerators the program is prepared on.
-func (p *Program) Accelerators() int { return len(p.accs) }
-
 // Runs reports whether an implementation of a layer can run on an accelerator.
 func (p *Program) Runs(layer, implementation, accelerator int) bool {
 	return p.cells[layer][implementation][accelerator].kernel != nil

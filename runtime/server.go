@@ -276,11 +276,7 @@ func (e *Executor) Stop(ctx context.Context) *Result {
 	d.releases.open = false
 	d.settle()
 	d.unlock()
-	unwatch := context.AfterFunc(ctx, d.stop)
-	<-d.done
-	unwatch()
-	r := d.end()
-	r.Interrupted = ctx.Err() != nil
+	r := d.wait(ctx)
 	e.serving.driver.Store(nil)
 	return r
 }

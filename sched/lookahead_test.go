@@ -77,21 +77,28 @@ func TestLookahead(t *testing.T) {
 				Model: schedtest.Number(t, len(sys.Models), "model")})
 		}
 		var seen fates
-		ahead := sched.NewLookahead(cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {
+		see := func(j sched.Job, o sched.Outcome, at time.Duration) {
 			seen = append(seen, fate{j.Model, o, j.Release, at})
-		})
+		}
 		before := fmt.Sprintf("%+v", *engine.State())
 		p, err := policies[name](cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second time from where the first has gone
-			seen = nil
-			ahead.Reset(engine.State())
-			ahead.Decide(p)
-			for k := ahead.Next(end); k >= 0; k = ahead.Next(end) {
-				ahead.Complete(k)
+		// One looks ahead to some instant, another from there to the end.
+		first, ahead := sched.NewLookahead(cfg, see), sched.NewLookahead(cfg, see)
+		from := engine.State()
+		for _, l := range []*sched.Lookahead{first, ahead} {
+			until := end
+			if l == first {
+				until = from.Now + time.Duration(schedtest.Number(t, 8, "first until"))*unit
 			}
+			l.Reset(from)
+			l.Decide(p)
+			for k := l.Next(until); k >= 0; k = l.Next(until) {
+				l.Complete(k)
+			}
+			from = l.State()
 		}
 		if now := ahead.State().Now; now != end {
 			t.Fatalf("the lookahead ends at %v", now)

@@ -3,6 +3,7 @@ package sched_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -275,4 +276,63 @@ func TestBudgets(t *testing.T) {
 			t.Fatalf("the shares sum to %v of %v", upTo, m.Deadline)
 		}
 	})
+}
+
+// forgiving is first come, first served, but gives up some jobs.
+type forgiving struct {
+	sched.Policy
+	given map[int64]bool
+}
+
+func (forgiving) Completed(_, _ time.Duration)                  {}
+func (forgiving) Ended(sched.Job, sched.Outcome, time.Duration) {}
+func (p forgiving) GiveUp(s *sched.State, from int) int {
+	for i := from; i < len(s.Jobs); i++ {
+		if s.Jobs[i].Waiting() && p.given[s.Jobs[i].ID] {
+			return i
+		}
+	}
+	return -1
+}
+
+// TestGiveUp: the engine drops the jobs that a policy gives up, these only, and
+// whatever else it drops meanwhile.
+func TestGiveUp(t *testing.T) {
+	given := map[int64]bool{}
+	ended := map[int64]string{}
+	e := newEngine(t, sched.Config{Tables: schedtest.Compile(t, schedtest.Workload(1, 1)), Drop: sched.DropLate,
+		Policy: func(c sched.Config) (sched.Policy, error) {
+			p, err := sched.FCFS(c)
+			return forgiving{p, given}, err
+		},
+		Recorder: recorder(func(r sched.Record) {
+			if r.Kind == sched.Ended {
+				ended[r.Job] = r.Detail
+			}
+		})})
+	for job := range int64(8) {
+		e.Step(sched.Event{Kind: sched.Release, Job: job, Deadline: time.Hour + time.Duration(job%2)*time.Hour})
+	}
+	given[1], given[3], given[4], given[7] = true, true, true, true
+	e.Step(sched.Event{Kind: sched.AcceleratorUp, At: time.Hour + 1})
+	want := map[int64]string{1: sched.DropReasonSmart, 2: sched.DropReasonLate, 3: sched.DropReasonSmart,
+		4: sched.DropReasonLate, 6: sched.DropReasonLate, 7: sched.DropReasonSmart}
+	if !maps.Equal(ended, want) {
+		t.Errorf("dropped %v, want %v", ended, want)
+	}
+}
+
+// TestCopiedState: a copy is equal and shares nothing.
+func TestCopiedState(t *testing.T) {
+	a := sched.State{Now: 1, Jobs: []sched.Job{{ID: 7, On: sched.Idle}}, Accelerators: []sched.Occupancy{{Job: 7}}}
+	var b sched.State
+	b.CopyFrom(&a)
+	a.Jobs[0].ID, a.Accelerators[0].Job, a.Now = 8, 8, 2
+	if b.Now != 1 || b.Jobs[0].ID != 7 || b.Accelerators[0].Job != 7 {
+		t.Errorf("the copy followed the original: %+v", b)
+	}
+	b.CopyFrom(&a)
+	if n := testing.AllocsPerRun(10, func() { b.CopyFrom(&a) }); n != 0 || b.Jobs[0].ID != 8 {
+		t.Errorf("copying again allocates %v times, gives %+v", n, b)
+	}
 }

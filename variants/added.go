@@ -98,8 +98,8 @@ func (g graph) storage() (bytes int64) {
 	return bytes
 }
 
-// Compare runs the candidate beside the layer's original on what reaches the
-// layer when the network computes each request of the data, without other
+// Compare runs the candidate and the layer's original on what reaches the layer
+// when the network computes each request of the data, without other
 // variants, and sets Error. Only float32 outputs count; elements that are
 // infinite or NaN in the original too are left out. An error matches
 // [ErrNotFinite] when the candidate makes such a value where the original does

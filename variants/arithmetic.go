@@ -22,7 +22,7 @@ const (
 	// Exact: all sums are what integers give.
 	Exact Arithmetic = "exact"
 	// Saturating: sums of two products saturate in 16 bits, but not in depthwise
-	// convolutions, which have kernels of their own.
+	// convolutions, which have special kernels.
 	Saturating Arithmetic = "saturating"
 	// SaturatingThroughout: in depthwise convolutions too. No processor is known
 	// that does; the probe would tell.
@@ -55,7 +55,7 @@ func (a Arithmetic) weightLimit(depthwise bool) int {
 	return reducedWeight
 }
 
-// depthwise reports whether ONNX Runtime has a kernel of its own for it.
+// depthwise reports whether ONNX Runtime has a special kernel for it.
 func (o *Op) depthwise() bool { return !o.linear() && o.Group > 1 && o.C == o.Group && o.K == o.Group }
 
 // trial is an operator on inputs that are all 255, with weights that are all 127
@@ -120,8 +120,8 @@ func (t *trial) build(b *builder, in string, weight int) {
 }
 
 // ProbeArithmetic multiplies numbers whose sums would saturate, through ONNX
-// Runtime's CPU provider on this processor, and says what came of it. It takes
-// some milliseconds; ONNX Runtime has to be started.
+// Runtime's CPU provider on this processor, and reports the result. It takes some
+// milliseconds; ONNX Runtime has to be started.
 func ProbeArithmetic() (Arithmetic, error) {
 	wrong, err := tryAll(fullWeight)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 // Holds reports whether a model computes in this arithmetic what exact integers
 // give: whether no 8-bit weight that it stores can saturate. Weights that are
-// not stored, or unsigned, are taken for such as may.
+// not stored, or are unsigned, count as weights that can.
 func (a Arithmetic) Holds(onnx []byte) (bool, error) {
 	m := new(pb.ModelProto)
 	if err := proto.Unmarshal(onnx, m); err != nil {

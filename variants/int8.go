@@ -400,13 +400,7 @@ func (r *quantised) build(b *builder) {
 func (r *quantised) buildProduct(b *builder) {
 	o := r.op
 	scaleIn, zeroIn := b.scalar(r.in.scale), b.uint8s(r.in.zero)
-	t := make([]int8, len(r.w)) // [C, K]
-	for k := range o.K {
-		for c := range o.C {
-			t[c*o.K+k] = r.w[k*o.C+c]
-		}
-	}
-	w := b.int8s(t, int64(o.C), int64(o.K))
+	w := b.int8s(transposed(r.w, o.K), int64(o.C), int64(o.K))
 	x := o.Input
 	if r.even != nil {
 		x = b.node("Mul", []string{x, b.floats(r.factors(), int64(o.C))})

@@ -52,22 +52,12 @@ func (lowRankFamily) Replacements(o *Op) []Replacement {
 }
 
 type lowRank struct {
-	op            *Op
-	rank          int
-	first, second step
+	pair
+	rank int
 }
 
 func newLowRank(o *Op, rank int) *lowRank {
-	r := &lowRank{op: o, rank: rank, first: o.like(o.C, rank, 1), second: pointwise(rank, o.K)}
-	r.first.w, r.second.w, r.second.bias = o.filler(r.first.weights()), o.filler(r.second.weights()), make([]float32, o.K)
-	return r
-}
-
-func (r *lowRank) Parameters() string { return fmt.Sprintf("rank %d", r.rank) }
-
-func (r *lowRank) Cost() (macs, bytes int64) {
-	n := r.first.weights() + r.second.weights()
-	return int64(n) * int64(r.op.OutH) * int64(r.op.OutW), 4 * int64(n+r.op.K)
+	return &lowRank{newPair(o, fmt.Sprintf("rank %d", rank), o.like(o.C, rank, 1), pointwise(rank, o.K)), rank}
 }
 
 func (r *lowRank) fit(s *statistics) (float64, error) {
@@ -111,8 +101,4 @@ func leading(m *mat.Dense, n int) (*mat.Dense, error) {
 		}
 	}
 	return u, nil
-}
-
-func (r *lowRank) build(b *builder) {
-	b.step(r.op, &r.second, b.step(r.op, &r.first, r.op.Input))
 }

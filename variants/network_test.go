@@ -73,15 +73,11 @@ func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := models.ParseGranularity(granularity)
+	out, err := runtime.NewNetwork("net", m, granularity)
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &runtime.Network{Name: "net", Model: m, Layers: layers}
+	return out
 }
 
 // noise is random inputs, each labelled with its number modulo classes.

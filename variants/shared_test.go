@@ -39,15 +39,11 @@ func TestSharedMNIST(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := models.ParseGranularity("op")
+	n, err := runtime.NewNetwork("mnist", m, "op")
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &runtime.Network{Name: "mnist", Model: m, Layers: layers}
+	layers := n.Layers
 	f, err := variants.NewFitter(n, calibration)
 	if err != nil {
 		t.Fatal(err)

@@ -117,29 +117,6 @@ func cheapest(sys sched.System, rates, prices []float64) float64 {
 	return sum
 }
 
-// TestCapacityGrid: with two accelerators the price is one number, and a fine
-// grid over it gives the bound.
-func TestCapacityGrid(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		sys := sched.System{Accelerators: []string{"a", "b"}, Models: []sched.Model{
-			schedtest.Model(t, "m", 2, time.Millisecond), schedtest.Model(t, "n", 2, time.Millisecond)}}
-		rates := []float64{30, 10}
-		c, err := fluid.CapacityOf(schedtest.Compile(t, sys), rates)
-		if err != nil {
-			t.Fatal(err)
-		}
-		best := 0.0
-		for i := range 10001 {
-			p := float64(i) / 10000
-			best = max(best, cheapest(sys, rates, []float64{p, 1 - p}))
-		}
-		if c.Scale > 1/best*(1+1e-9) || c.Bound < 1/best*(1-1e-3) {
-			t.Fatalf("the grid finds %v, not between %v and %v", 1/best, c.Scale, c.Bound)
-		}
-		checkCertificate(t, sys, rates, c)
-	})
-}
-
 func capacitySystem(latencies ...[]time.Duration) sched.System {
 	m := sched.Model{Name: "m", Deadline: time.Second}
 	for _, l := range latencies {

@@ -49,10 +49,13 @@ type Accelerator struct {
 	LibrarySHA256 string            `json:"library_sha256,omitempty"`
 	// Cache is "off" where compiled engines are not kept from run to run.
 	Cache string `json:"cache,omitempty"`
-	// Emulated are the latencies of an emulated accelerator's layers, by model,
-	// layer and implementation; what is not listed cannot run.
-	Emulated map[string]map[string]map[string]time.Duration `json:"emulated_ns,omitempty"`
+	// Emulated are the latencies of an emulated accelerator.
+	Emulated Latencies `json:"emulated_ns,omitempty"`
 }
+
+// Latencies are those of units by model, layer and implementation; what is not
+// listed cannot run.
+type Latencies map[string]map[string]map[string]time.Duration
 
 // Model is where a model comes from and how it is run.
 type Model struct {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/sched"
@@ -106,36 +105,5 @@ func TestStepAllocations(t *testing.T) {
 				t.Errorf("%s, drop %v: %d steps allocate %v times", name, drop, steps, least)
 			}
 		}
-	}
-}
-
-// BenchmarkDecideTail measures many different decisions one by one, with 64
-// waiting jobs on 4 accelerators with 4 implementations per layer, and reports
-// the 99th percentile.
-func BenchmarkDecideTail(b *testing.B) {
-	sys := schedtest.Workload(4, 4)
-	for _, name := range []string{"edf", "heft", "dream", "terastal"} {
-		b.Run(name, func(b *testing.B) {
-			policy := newPolicy(b, name, schedtest.Compile(b, sys))
-			states := make([]*sched.State, 256)
-			for i := range states {
-				states[i] = readyState(&sys, 64, 1+i%4)
-				for n := range states[i].Jobs {
-					j := &states[i].Jobs[n]
-					j.Layer = (j.Layer + int32(i)) % 20
-					j.Used = sched.VariantSet(i*n) % 8
-					j.Deadline += time.Duration(i%16-8) * time.Millisecond
-				}
-			}
-			var took []time.Duration
-			var out []sched.Choice
-			for i := 0; b.Loop(); i++ {
-				start := time.Now()
-				out = policy.Select(states[i%len(states)], out[:0])
-				took = append(took, time.Since(start))
-			}
-			slices.Sort(took)
-			b.ReportMetric(float64(took[len(took)*99/100]), "p99-ns")
-		})
 	}
 }

@@ -94,17 +94,3 @@ func BenchmarkSearch(b *testing.B) {
 		}
 	}
 }
-
-// BenchmarkCopyState measures copying the state, per active request.
-func BenchmarkCopyState(b *testing.B) {
-	sys := schedtest.Workload(4, 1)
-	for _, jobs := range []int{4, 64} {
-		b.Run(fmt.Sprint("jobs=", jobs), func(b *testing.B) {
-			from := readyState(&sys, jobs, 1)
-			var to sched.State
-			for b.Loop() {
-				to.CopyFrom(from)
-			}
-		})
-	}
-}

@@ -175,3 +175,24 @@ func TestSearchStops(t *testing.T) {
 		}
 	}
 }
+
+// TestDetachedTables: a detached search rolls by latencies as the engine has
+// corrected them until then.
+func TestDetachedTables(t *testing.T) {
+	tables := schedtest.Compile(t, schedtest.Workload(1, 1))
+	engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Adapt: true})
+	p := engine.Policy().(*rollout)
+	p.Detach(0)
+	d := engine.Step(sched.Event{Kind: sched.Release})[0]
+	for range 3 {
+		at := engine.State().Now + 3*d.Finish
+		d = engine.Step(sched.Event{Kind: sched.Complete, At: at, Start: engine.State().Now})[0]
+	}
+	if !p.Prepare(engine.State()) {
+		t.Fatal("no search is wanted")
+	}
+	m, own := tables.Model(0), p.search.t.Model(0)
+	if got := p.t.Model(0).Remaining(0); own.Remaining(0) != got || got <= m.Remaining(0) {
+		t.Errorf("the layers take %v, as corrected %v, in the search %v", m.Remaining(0), got, own.Remaining(0))
+	}
+}

@@ -53,21 +53,6 @@ func (m *treadmill) step() {
 	}
 }
 
-// TestCopiedState: a copy is equal and shares nothing.
-func TestCopiedState(t *testing.T) {
-	a := sched.State{Now: 1, Jobs: []sched.Job{{ID: 7, On: sched.Idle}}, Accelerators: []sched.Occupancy{{Job: 7}}}
-	var b sched.State
-	b.CopyFrom(&a)
-	a.Jobs[0].ID, a.Accelerators[0].Job, a.Now = 8, 8, 2
-	if b.Now != 1 || b.Jobs[0].ID != 7 || b.Accelerators[0].Job != 7 {
-		t.Errorf("the copy followed the original: %+v", b)
-	}
-	b.CopyFrom(&a)
-	if n := testing.AllocsPerRun(10, func() { b.CopyFrom(&a) }); n != 0 || b.Jobs[0].ID != 8 {
-		t.Errorf("copying again allocates %v times, gives %+v", n, b)
-	}
-}
-
 // readyState has the given number of jobs waiting at random layers; all
 // accelerators but the idle ones are busy.
 func readyState(sys *sched.System, ready, idle int) *sched.State {

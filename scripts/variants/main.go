@@ -51,18 +51,16 @@ func command(args []string, w io.Writer) error {
 }
 
 func run(paths []string, w io.Writer) error {
+	list, err := readPlans(paths)
+	if err != nil {
+		return err
+	}
 	var all, d2s []plan.Variants
-	for _, path := range paths {
-		p, _, err := plan.Read(path)
-		if err != nil {
-			return err
-		}
-		for _, v := range p.Variants {
-			if slices.ContainsFunc(v.Candidates, func(c plan.Variant) bool { return c.Family != "d2s" }) {
-				all = append(all, v)
-			} else if len(v.Candidates) > 0 {
-				d2s = append(d2s, v)
-			}
+	for _, v := range list {
+		if !allD2S(&v) {
+			all = append(all, v)
+		} else if len(v.Candidates) > 0 {
+			d2s = append(d2s, v)
 		}
 	}
 	summary(w, all)

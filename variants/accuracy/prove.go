@@ -49,8 +49,8 @@ type Options struct {
 }
 
 // Prove measures the combinations of a network's variants on every request of
-// the data. Combinations share the layers that they have in common: two that
-// differ from some layer on are computed once up to there.
+// the data. What combinations have in common is computed once: two that first
+// differ at some layer share the results up to there.
 func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options) (*plan.Proof, error) {
 	fail := func(err error) (*plan.Proof, error) { return nil, fmt.Errorf("model %q: %w", n.Name, err) }
 	if d == nil || d.Len() == 0 {

@@ -39,15 +39,11 @@ func classifier(t *testing.T) *runtime.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := models.ParseGranularity("op")
+	n, err := runtime.NewNetwork(network, m, "op")
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers, err := m.Split(op)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &runtime.Network{Name: network, Model: m, Layers: layers}
+	return n
 }
 
 // give gives the network variants of three layers, two of the second. They are

@@ -237,21 +237,9 @@ func (d *Designer) added() (map[*Model][]*variants.Candidate, error) {
 	return out, nil
 }
 
-// restore proves the variants that users had added together with those that were
-// designed since. Added ones stay: where all together cost too much, designed
-// ones go, the worst first.
-func (r *run) restore(ctx context.Context, added map[*Model][]*variants.Candidate) error {
-	for _, x := range r.drafts {
-		if len(added[x.Model]) == 0 {
-			continue
-		}
-		if err := r.rejoin(ctx, x, added[x.Model]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// rejoin proves the variants that users had added to a model together with those
+// that were designed since. Added ones stay: where all together cost too much,
+// designed ones go, the worst first.
 func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate) error {
 	v := r.document(x.Model)
 	if x.InUse != nil {

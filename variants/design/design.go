@@ -50,8 +50,8 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	}
 	d.Clear()
 	r := &run{Designer: d, Options: o}
-	for i, m := range d.Models {
-		r.drafts = append(r.drafts, &draft{Model: m, index: i, wanted: map[int]map[int]float64{}})
+	for _, m := range d.Models {
+		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]float64{}})
 	}
 	if err := r.screen(ctx, b); err != nil {
 		return err
@@ -65,15 +65,20 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 			d.note("no variants: %v", x.err)
 			x.note("%v", x.err)
 			x.made, x.chosen = d.document(x.Model), nil
-		} else if len(x.wanted) == 0 {
-			continue
 		}
-		x.made.Notes = x.notes
-		if err := d.put(x.Model, x.made, x.chosen); err != nil {
-			return err
+		if x.err != nil || len(x.wanted) > 0 {
+			x.made.Notes = x.notes
+			if err := d.put(x.Model, x.made, x.chosen); err != nil {
+				return err
+			}
+		}
+		if list := added[x.Model]; len(list) > 0 {
+			if err := r.rejoin(ctx, x, list); err != nil {
+				return err
+			}
 		}
 	}
-	return r.restore(ctx, added)
+	return nil
 }
 
 // put makes variants with their document those in use.
@@ -96,7 +101,6 @@ type run struct {
 // draft is what one model gets.
 type draft struct {
 	*Model
-	index      int
 	wanted     map[int]map[int]float64       // by layer and accelerator: the speed-up
 	originals  map[int][]time.Duration       // by layer and accelerator
 	candidates map[int][]*variants.Candidate // by layer
@@ -128,8 +132,8 @@ func (r *run) screen(ctx context.Context, b Bench) error {
 		return err
 	}
 	r.targets(tables)
-	for _, x := range r.drafts {
-		x.take(profile, x.index)
+	for i, x := range r.drafts {
+		x.take(profile, i)
 		if len(x.wanted) == 0 {
 			continue
 		}

@@ -51,8 +51,8 @@ type Model struct {
 	Theta float64
 	// Off is true where no variants are to be used.
 	Off bool
-	// Calibration is what variants are fitted to, Labelled what accuracy is
-	// measured on: where there are no labelled data, on the former.
+	// Calibration is what variants are fitted to. Labelled is what accuracy is
+	// measured on; without labelled data it is measured on Calibration.
 	Calibration, Labelled Data
 	// Metric is how outputs are judged; nil for what suits, see
 	// [accuracy.Named].
@@ -63,17 +63,18 @@ type Model struct {
 	stale bool // not proven for the arithmetic of this processor
 }
 
-// Data are inputs of a model. Without a source there are none; Open, if not nil,
-// then says so.
+// Data is where inputs of a model come from.
 type Data struct {
-	// Source says where they are from.
+	// Source is the name that documents give it; empty without data.
 	Source string
-	Open   func() (accuracy.Data, error)
+	// Open opens them. Without data it may be nil, or return an error that says
+	// what to do.
+	Open func() (accuracy.Data, error)
 }
 
 // ErrNoData is wrapped by the error about a model that has no inputs to fit to or
 // to judge by.
-var ErrNoData = errors.New("there is none")
+var ErrNoData = errors.New("no data")
 
 // calibration opens the inputs that variants are fitted to.
 func (m *Model) calibration() (accuracy.Data, error) {
@@ -116,8 +117,8 @@ func (d *Designer) accelerators() (names []string) {
 
 // Use makes the variants of an earlier plan those in use. read reads files that
 // the plan names. What the plan has for models that are off, not there or split
-// in another way is kept for [Designer.Documents]. It returns the names of the
-// models whose variants do not fit.
+// in another way is kept for [Designer.Documents]. misfits names the models
+// whose variants are for another model or split.
 func (d *Designer) Use(list []plan.Variants, read func(file string) ([]byte, error)) (misfits []string, err error) {
 	for _, v := range list {
 		i := slices.IndexFunc(d.Models, func(m *Model) bool { return m.Network.Name == v.Model })
@@ -154,7 +155,7 @@ func (m *Model) attach(list []plan.Variant, read func(file string) ([]byte, erro
 	})
 }
 
-// use takes down that the network's variants are these.
+// use records that the network's variants are these.
 func (d *Designer) use(m *Model, v plan.Variants) error {
 	v.Theta = m.Theta // may have changed since
 	m.InUse = &v
@@ -200,7 +201,7 @@ func (d *Designer) Take(m *Model, from fs.FS) error {
 // file is where a variant of the model lies, relative to the plan.
 func (m *Model) file(name string) string { return filepath.Join("variants", m.Network.Name, name) }
 
-// Clear has no variants in use any more.
+// Clear stops using all variants.
 func (d *Designer) Clear() {
 	for _, m := range d.Models {
 		m.Network.Variants, m.InUse, m.stale = nil, nil, false
@@ -215,8 +216,7 @@ func (d *Designer) LeaveOut(m *Model) {
 	m.Network.Variants, m.InUse, m.stale = nil, nil, false
 }
 
-// Allow tells the scheduler which combinations of the variants in use it may
-// run.
+// Allow puts the combinations of variants that may run into the task system.
 func (d *Designer) Allow(s *sched.System) {
 	for i, m := range d.Models {
 		if m.InUse != nil {
@@ -349,7 +349,8 @@ func (m *Model) name(c *variants.Candidate) error {
 	return nil
 }
 
-// Bench is where a design measures.
+// Bench is where a design measures: the machine's accelerators, as a rule in
+// processes that may crash.
 type Bench interface {
 	// Originals is a profile of all models without variants, and the tables with
 	// budgets that follow from it.

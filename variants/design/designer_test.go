@@ -65,15 +65,11 @@ func network(t *testing.T) *runtime.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := models.ParseGranularity("op")
+	n, err := runtime.NewNetwork("net", m, "op")
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers, err := m.Split(op)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &runtime.Network{Name: "net", Model: m, Layers: layers, Granularity: "op"}
+	return n
 }
 
 // designer is one for a network on two accelerators, without data.
@@ -276,7 +272,11 @@ func TestTakenVariantsHaveToFit(t *testing.T) {
 		"a damaged file":      {func(d fstest.MapFS, _ *plan.Variants) { d["v.onnx"].Data[0]++ }, "SHA-256"},
 		"a missing file":      {func(d fstest.MapFS, _ *plan.Variants) { delete(d, "v.onnx") }, "v.onnx"},
 		"a file outside":      {func(_ fstest.MapFS, v *plan.Variants) { v.Chosen[0].File = "../v.onnx" }, "../v.onnx"},
-		"no such layer":       {func(_ fstest.MapFS, v *plan.Variants) { v.Chosen[0].Layer = 77 }, "layer 77"},
+		"another order": {func(_ fstest.MapFS, v *plan.Variants) {
+			v.Chosen = append(v.Chosen, v.Chosen[0])
+			v.Chosen[1].Layer--
+		}, "order of layers"},
+		"no such layer": {func(_ fstest.MapFS, v *plan.Variants) { v.Chosen[0].Layer = 77 }, "layer 77"},
 	} {
 		files, v := folder(t, n, "lowrank", variants.Saturating)
 		c.spoil(files, &v)

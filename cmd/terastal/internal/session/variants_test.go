@@ -34,11 +34,7 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := models.ParseGranularity("op")
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(op)
+	n, err := runtime.NewNetwork("net", m, "op")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +43,9 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 		{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}}
 	w := &Workspace{Config: c, stages: stages{open: Discard}, options: Options{Progress: Discard,
 		Note: func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }}}
-	w.Models = []*Model{{Model: &c.Models[0], Network: &runtime.Network{Name: "net", Model: m, Layers: layers,
-		Granularity: "op"}}}
+	w.Models = []*Model{{Model: &c.Models[0], Network: n}}
 	w.Variants = newVariants(w)
-	list, _ := variants.Candidates(&layers[0], true, variants.Exact)
+	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
 	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
 	file, err := x.ONNX()
 	if err != nil {

@@ -139,7 +139,7 @@ func TestWholeFolder(t *testing.T) {
 		"3 repeats are too few",
 		"edf again (A/A)", "A/A: between two runs of edf in the same repeat the mean miss rate differs by +0.30 points " +
 			"(-0.80 to " +
-			"+1.50 points)", "✗ no", "✓ yes", "✓ kept", "interference", ">0.712 to 0.932<", "All rates of planted.yaml",
+			"+1.50 points)", "✓ kept", "interference", ">0.712 to 0.932<", "All rates of planted.yaml",
 		">0.80x<",
 		"too few requests", "- (1)", "a doubt about the profile", "which no prediction knows",
 		"terastal in detail: 1 of 3 checks held", ">1 of 3<", ">2 of 3<", ">−1.0 %<", ">✗ +25.0 %<", ">−1.0 points<",

@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 )
 
 // example has everything that a profile can hold: three accelerators, a layer
@@ -163,6 +164,28 @@ func TestComparison(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if utf8.RuneCountInString(line) > tableWidth {
 			t.Errorf("too wide: %s", line)
+		}
+	}
+}
+
+// TestSystemProfile: what decisions expect is shown like a profile, with the
+// places where a layer cannot run.
+func TestSystemProfile(t *testing.T) {
+	s := system("mobile")
+	s.Models[0].Layers[1].Implementations[0].Latency[1] = sched.Unavailable
+	v := newProfileView(systemProfile(&s))
+	if d := v.median(0, 0, 0, 0); d != 900*time.Microsecond {
+		t.Errorf("the first layer takes %v, want 900us", d)
+	}
+	layers, _ := v.layerTable(0, ProfileOptions{})
+	text := layers.String()
+	if svg := string(v.heatMap(0, nil)); !strings.Contains(svg, "cell h6") || !strings.Contains(svg,
+		"middle on vector: cannot run") {
+		t.Errorf("the layer that cannot run on vector is not told apart in %s", svg)
+	}
+	for _, want := range []string{"refused", "900.0 us", "as d2s", "array"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
 }

@@ -171,31 +171,8 @@ func offText(c *validation.Check, off float64) string {
 	return signed(off)
 }
 
-// checkTable has a row for every check.
-func checkTable(v *validation.Validation) *table.Table {
-	t := table.New("check", "held", ">measured", ">predicted", ">off by", ">limit", ">off at its pace")
-	t.Title = "Checks of " + v.Policy
-	for i := range v.Checks {
-		c := &v.Checks[i]
-		value := func(x float64) string { return number(x) + " " + c.Unit }
-		switch c.Unit {
-		case "ms":
-			value = msText
-		case "points":
-			value = percent
-		}
-		held := "✓ yes"
-		if !c.OK {
-			held = "✗ no"
-		}
-		t.Add(c.What, held, value(c.Real), value(c.Predicted), offOf(v, c.What, false), offText(c, c.Limit)[1:],
-			offOf(v, c.What, true))
-	}
-	return t.Dense()
-}
-
-// checkMatrix has a row for every check and a column for every policy.
-func checkMatrix(firsts []*validation.Validation) *table.Table {
+// checkTable has a row for every check and a column for every policy.
+func checkTable(firsts []*validation.Validation) *table.Table {
 	t := table.New("check", ">limit")
 	t.Title = "How far off each prediction is, ✗ beyond the limit of the check; in parentheses at the run's own pace"
 	var names []string
@@ -332,11 +309,10 @@ func (p *Page) validated() (section, bool) {
 		return s, false
 	}
 	s.Tables = append(s.Tables, runTable(all, len(firsts) < len(all)))
-	if len(firsts) > 1 {
-		s.Tables = append(s.Tables, checkMatrix(firsts))
-	}
-	if t := orderTable(orders); len(t.Rows) > 0 {
-		s.Tables = append(s.Tables, t)
+	for _, t := range []*table.Table{checkTable(firsts), orderTable(orders)} {
+		if len(t.Rows) > 0 {
+			s.Tables = append(s.Tables, t)
+		}
 	}
 	if len(firsts) < len(all) {
 		s.Text = append(s.Text, "Of repeated runs of a policy the details are those of the first.")
@@ -367,7 +343,7 @@ func detailed(v *validation.Validation) section {
 	add("Miss rates: measured and predicted", c, ok)
 	c, ok = sources(v)
 	add("Where the error of layer times comes from", c, ok)
-	for _, t := range []*table.Table{checkTable(v), requestTable(v), utilisationTable(v), sourceTable(v), cellTable(v)} {
+	for _, t := range []*table.Table{requestTable(v), utilisationTable(v), sourceTable(v), cellTable(v)} {
 		if len(t.Rows) > 0 {
 			s.Tables = append(s.Tables, t)
 		}

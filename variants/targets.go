@@ -24,8 +24,8 @@ type Target struct {
 func (t Target) Speedup() float64 { return float64(t.Latency) / float64(t.Budget) }
 
 // Targets lists the layers and accelerators for which variants are wanted, the
-// greatest need first. Layers whose original fits the budget on an excluded
-// accelerator all the same are left out.
+// greatest need first. Where the original fits the budget on an excluded
+// accelerator, no variant is wanted.
 func Targets(t *sched.Tables) []Target {
 	var out []Target
 	sys := t.System()
