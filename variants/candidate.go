@@ -15,17 +15,13 @@ import (
 	"github.com/terastal/terastal/variants/internal/chain"
 )
 
-// Candidate is an implementation of a layer that is no original: what documents
-// say about it, and the model. Those that [Candidates] lists have replaced the
-// operators that one family applies to; the rest of the layer is as it was.
+// Candidate is an implementation of a layer that is no original: what documents say about it, and the model. Those that
+// [Candidates] lists have replaced the operators that one family applies to; the rest of the layer is as it was.
 type Candidate struct {
-	// Variant is what is known so far. MACs and Bytes are of the replaced
-	// operators. Error is measured on calibration inputs that were not fitted
-	// to: the squared error of the layer's outputs as a share of their variance.
-	// Promise is the squared error of the replaced operators' outputs that the
-	// fit expects, as a share of the same: activations, sums and pooling do not
-	// make it larger. Latency is the median by accelerator, 0 where it was not
-	// measured.
+	// Variant is what is known so far. MACs and Bytes are of the replaced operators. Error is measured on calibration
+	// inputs that were not fitted to: the squared error of the layer's outputs as a share of their variance. Promise is
+	// the squared error of the replaced operators' outputs that the fit expects, as a share of the same: activations,
+	// sums and pooling do not make it larger. Latency is the median by accelerator, 0 where it was not measured.
 	plan.Variant
 	// OriginalMACs and OriginalBytes are of the replaced operators as they were.
 	OriginalMACs, OriginalBytes int64
@@ -40,9 +36,8 @@ type Candidate struct {
 	fitted       bool
 }
 
-// Candidates lists the candidates for a layer, unfitted. notes says why families
-// or operators were left out. cpu is true where all accelerators are on the CPU;
-// a is the arithmetic in which 8-bit products have to be exact.
+// Candidates lists the candidates for a layer, unfitted. notes says why families or operators were left out. cpu is
+// true where all accelerators are on the CPU; a is the arithmetic in which 8-bit products have to be exact.
 func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, notes []error) {
 	fail := func(err error) ([]*Candidate, []error) {
 		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
@@ -160,9 +155,8 @@ var (
 	ErrNotFinite = chain.ErrNotFinite
 )
 
-// judge refuses a candidate that does not keep its promise, give or take a
-// factor of two for the operators behind it and the choice of inputs. What is
-// tiny may differ by more: the noise of quantisation is estimated only.
+// judge refuses a candidate that does not keep its promise, give or take a factor of two for the operators behind it
+// and the choice of inputs. What is tiny may differ by more: the noise of quantisation is estimated only.
 func (c *Candidate) judge() {
 	const slack = 1e-3
 	if c.Refusal == nil && !(c.Error <= 2*c.Promise+slack) {

@@ -10,8 +10,7 @@ import (
 type Family interface {
 	// Name is short and stays the same: it goes into documents.
 	Name() string
-	// Applies is nil if the family has replacements for the operator, else it
-	// says why not.
+	// Applies is nil if the family has replacements for the operator, else it says why not.
 	Applies(*Op) error
 	// Replacements lists them, by parameters.
 	Replacements(*Op) []Replacement
@@ -28,14 +27,12 @@ type Replacement interface {
 	// fit sets the weights and returns the error that is expected of them: the
 	// squared error as a share of the outputs' variance.
 	fit(*statistics) (float64, error)
-	// build adds the nodes that compute the operator's output, the last of which
-	// makes it.
+	// build adds the nodes that compute the operator's output, the last of which makes it.
 	build(b *builder)
 }
 
-// Families are all families, the published one first. Half precision is left out
-// where all accelerators are on the CPU, which gains nothing from it. The weights
-// of the 8-bit families depend on the arithmetic.
+// Families are all families, the published one first. Half precision is left out where all accelerators are on the CPU,
+// which gains nothing from it. The weights of the 8-bit families depend on the arithmetic.
 func Families(cpu bool, a Arithmetic) []Family {
 	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{},
 		int8Family{a}, prunedInt8Family{a}}
@@ -146,9 +143,8 @@ func (o *Op) original() *mat.Dense {
 	return w
 }
 
-// best is the best full replacement of the original's weights, given what
-// arrives: the original's where exactly what it was made for arrives. The
-// moments are those of the operator without groups.
+// best is the best full replacement of the original's weights, given what arrives: the original's where exactly what it
+// was made for arrives. The moments are those of the operator without groups.
 func best(s *statistics) (fit, check centred, w *mat.Dense, err error) {
 	if fit, check, err = s.whole(); err != nil {
 		return fit, check, nil, err

@@ -6,8 +6,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// halfFamily computes in half precision, for accelerators with units for it.
-// Nothing is fitted: weights are rounded.
+// halfFamily computes in half precision, for accelerators with units for it. Nothing is fitted: weights are rounded.
 type halfFamily struct{}
 
 func (halfFamily) Name() string { return "fp16" }

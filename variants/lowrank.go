@@ -7,12 +7,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// lowRankFamily factors an operator over its channels: the same kernel to rank
-// channels, then a 1x1 convolution to all. The factors are those of reduced-rank
-// regression (Izenman, "Reduced-rank regression for the multivariate linear
-// model", 1975): with W the best full weights for what arrives, the second
-// factor is spanned by the leading eigenvectors of the covariance of W p, so
-// that what is left out is what varies least in real outputs, as in Zhang et
+// lowRankFamily factors an operator over its channels: the same kernel to rank channels, then a 1x1 convolution to all.
+// The factors are those of reduced-rank regression (Izenman, "Reduced-rank regression for the multivariate linear
+// model", 1975): with W the best full weights for what arrives, the second factor is spanned by the leading
+// eigenvectors of the covariance of W p, so that what is left out is what varies least in real outputs, as in Zhang et
 // al., "Accelerating Very Deep Convolutional Networks", 2016.
 type lowRankFamily struct{}
 
@@ -78,8 +76,7 @@ func (r *lowRank) fit(s *statistics) (float64, error) {
 	return relative(squaredError(check, product, b), check.variance()), nil
 }
 
-// leading is the eigenvectors of the largest eigenvalues of a symmetric
-// matrix, as columns.
+// leading is the eigenvectors of the largest eigenvalues of a symmetric matrix, as columns.
 func leading(m *mat.Dense, n int) (*mat.Dense, error) {
 	k, _ := m.Dims()
 	sym := mat.NewSymDense(k, nil)

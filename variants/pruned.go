@@ -8,9 +8,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// prunedFamily leaves out input channels and fits the weights of those that are
-// left to the original's outputs by least squares (He et al., "Channel Pruning
-// for Accelerating Very Deep Neural Networks", 2017). Left out are the channels
+// prunedFamily leaves out input channels and fits the weights of those that are left to the original's outputs by least
+// squares (He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", 2017). Left out are the channels
 // whose contribution to the outputs varies least.
 type prunedFamily struct{}
 

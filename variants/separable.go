@@ -6,11 +6,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// separableFamily is a depthwise convolution with a few outputs per channel,
-// then a 1x1 convolution. The kernels of a channel are the leading ones of what
-// the best full weights do with that channel, weighted by how it varies (Guo et
-// al., "Network Decoupling", 2018, find them by an SVD of the weights alone); the
-// 1x1 convolution is fitted by least squares to their real outputs.
+// separableFamily is a depthwise convolution with a few outputs per channel, then a 1x1 convolution. The kernels of a
+// channel are the leading ones of what the best full weights do with that channel, weighted by how it varies (Guo et
+// al., "Network Decoupling", 2018, find them by an SVD of the weights alone); the 1x1 convolution is fitted by least
+// squares to their real outputs.
 type separableFamily struct{}
 
 func (separableFamily) Name() string { return "separable" }

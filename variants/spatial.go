@@ -8,12 +8,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// spatialFamily factors a kernel into a column and a row: a KernelH x 1
-// convolution to rank channels, then a 1 x KernelW one to all (Jaderberg et al.,
-// "Speeding up Convolutional Neural Networks with Low Rank Expansions", 2014).
-// The columns are the leading ones of the best full weights, weighted by how
-// what arrives varies; the rows are then fitted by least squares to the columns'
-// real outputs.
+// spatialFamily factors a kernel into a column and a row: a KernelH x 1 convolution to rank channels, then a 1 x
+// KernelW one to all (Jaderberg et al., "Speeding up Convolutional Neural Networks with Low Rank Expansions", 2014).
+// The columns are the leading ones of the best full weights, weighted by how what arrives varies; the rows are then
+// fitted by least squares to the columns' real outputs.
 type spatialFamily struct{}
 
 func (spatialFamily) Name() string { return "spatial" }

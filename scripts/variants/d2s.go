@@ -291,8 +291,7 @@ func letters(s sched.VariantSet) string {
 	return b.String()
 }
 
-// combinations writes the accuracy of every combination: the first half of its
-// variants by row, the others by column.
+// combinations writes the accuracy of every combination: the first half of its variants by row, the others by column.
 func (t *trained) combinations(w io.Writer) {
 	rows := len(t.Chosen) / 2
 	columns := len(t.Chosen) - rows

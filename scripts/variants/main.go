@@ -1,13 +1,10 @@
-// Command variants writes docs/evaluation/variants.md from plans that
-// `terastal variants design` made: `go run ./scripts/variants out/*/plan.json`.
-// A plan of D2S candidates only gives the table of these.
+// Command variants writes docs/evaluation/variants.md from plans that `terastal variants design` made: `go run
+// ./scripts/variants out/*/plan.json`. A plan of D2S candidates only gives the table of these.
 //
-// With -ship FOLDER it writes the variants of one plan there instead, as package
-// models/zoo embeds them.
+// With -ship FOLDER it writes the variants of one plan there instead, as package models/zoo embeds them.
 //
-// With -d2s it proves and measures the trained D2S variants of the zoo, on two
-// accelerators of this machine, and writes the tables of these; plans give what
-// was fitted for the same layers. It needs ONNX Runtime.
+// With -d2s it proves and measures the trained D2S variants of the zoo, on two accelerators of this machine, and writes
+// the tables of these; plans give what was fitted for the same layers. It needs ONNX Runtime.
 package main
 
 import (

@@ -18,20 +18,17 @@ import (
 
 // Limits say how much accuracy variants may cost, both at most 1-theta.
 type Limits struct {
-	// MaxLoss is how much of the accuracy a variant may cost alone, Together how
-	// much all chosen ones may.
+	// MaxLoss is how much of the accuracy a variant may cost alone, Together how much all chosen ones may.
 	MaxLoss, Together float64
 }
 
 // Options say what variants are wanted.
 type Options struct {
-	// Speedup is how much faster than the original a variant has to be at
-	// least; 0 leaves it to the budgets.
+	// Speedup is how much faster than the original a variant has to be at least; 0 leaves it to the budgets.
 	Speedup float64
-	// All designs variants for every layer on every accelerator where the
-	// original takes longer than on the fastest, not only where a budget is
-	// missed; unless Speedup says otherwise, to be as fast there as the original
-	// on the fastest, which is the published rule for gamma.
+	// All designs variants for every layer on every accelerator where the original takes longer than on the fastest,
+	// not only where a budget is missed; unless Speedup says otherwise, to be as fast there as the original on the
+	// fastest, which is the published rule for gamma.
 	All bool
 	// Families are those to consider; empty for all.
 	Families []string
@@ -39,9 +36,8 @@ type Options struct {
 	Limits
 }
 
-// Design measures, fits and proves variants for the models and makes them those
-// in use. What fails for one layer or model is noted, and the others are
-// designed all the same. Variants that users added stay, and are proven together
+// Design measures, fits and proves variants for the models and makes them those in use. What fails for one layer or
+// model is noted, and the others are designed all the same. Variants that users added stay, and are proven together
 // with the new ones. Nothing is written: see [Designer.Save].
 func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	added, err := d.added()
@@ -124,8 +120,7 @@ func (x *draft) wants(l int) (out []variants.Want) {
 	return out
 }
 
-// screen measures originals, finds where variants are wanted, and measures
-// candidates.
+// screen measures originals, finds where variants are wanted, and measures candidates.
 func (r *run) screen(ctx context.Context, b Bench) error {
 	profile, tables, err := b.Originals(ctx)
 	if err != nil {
@@ -145,8 +140,7 @@ func (r *run) screen(ctx context.Context, b Bench) error {
 	return r.measure(ctx, b)
 }
 
-// take reads what the originals take from a profile, in which the model has this
-// number.
+// take reads what the originals take from a profile, in which the model has this number.
 func (x *draft) take(p *profiler.Profile, model int) {
 	x.originals = map[int][]time.Duration{}
 	for l := range x.Network.Layers {
@@ -190,8 +184,7 @@ func (r *run) targets(t *sched.Tables) {
 	}
 }
 
-// models fits, chooses and proves for all models, as many at a time as there
-// are cores.
+// models fits, chooses and proves for all models, as many at a time as there are cores.
 func (r *run) models(ctx context.Context) {
 	var list []*draft
 	for _, x := range r.drafts {
@@ -224,9 +217,8 @@ func (r *run) models(ctx context.Context) {
 	all.Wait()
 }
 
-// adoptable is the largest error of a variant that the layers behind are fitted
-// to. One above will hardly pass the proof, and what it makes of the activations
-// would spoil the fits of all that come after it.
+// adoptable is the largest error of a variant that the layers behind are fitted to. One above will hardly pass the
+// proof, and what it makes of the activations would spoil the fits of all that come after it.
 const adoptable = 0.3
 
 // model fits the candidates of a model, chooses, and proves.

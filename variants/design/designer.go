@@ -40,22 +40,18 @@ type Designer struct {
 	unused []plan.Variants // of an earlier plan
 }
 
-// Model is a network that variants are for, and what they are fitted to and
-// judged by.
+// Model is a network that variants are for, and what they are fitted to and judged by.
 type Model struct {
-	// Network is split into layers. Its variants are those in use: set them
-	// through the designer.
+	// Network is split into layers. Its variants are those in use: set them through the designer.
 	Network *runtime.Network
-	// Theta is the least share of the accuracy that a combination of variants
-	// has to keep.
+	// Theta is the least share of the accuracy that a combination of variants has to keep.
 	Theta float64
 	// Off is true where no variants are to be used.
 	Off bool
 	// Calibration is what variants are fitted to. Labelled is what accuracy is
 	// measured on; without labelled data it is measured on Calibration.
 	Calibration, Labelled Data
-	// Metric is how outputs are judged; nil for what suits, see
-	// [accuracy.Named].
+	// Metric is how outputs are judged; nil for what suits, see [accuracy.Named].
 	Metric func(labelled bool) (accuracy.Metric, error)
 	// InUse is what documents say about the variants in use; nil without any.
 	InUse *plan.Variants
@@ -67,13 +63,11 @@ type Model struct {
 type Data struct {
 	// Source is the name that documents give it; empty without data.
 	Source string
-	// Open opens them. Without data it may be nil, or return an error that says
-	// what to do.
+	// Open opens them. Without data it may be nil, or return an error that says what to do.
 	Open func() (accuracy.Data, error)
 }
 
-// ErrNoData is wrapped by the error about a model that has no inputs to fit to or
-// to judge by.
+// ErrNoData is wrapped by the error about a model that has no inputs to fit to or to judge by.
 var ErrNoData = errors.New("no data")
 
 // calibration opens the inputs that variants are fitted to.
@@ -115,9 +109,8 @@ func (d *Designer) accelerators() (names []string) {
 	return names
 }
 
-// Use makes the variants of an earlier plan those in use. read reads files that
-// the plan names. What the plan has for models that are off, not there or split
-// in another way is kept for [Designer.Documents]. misfits names the models
+// Use makes the variants of an earlier plan those in use. read reads files that the plan names. What the plan has for
+// models that are off, not there or split in another way is kept for [Designer.Documents]. misfits names the models
 // whose variants are for another model or split.
 func (d *Designer) Use(list []plan.Variants, read func(file string) ([]byte, error)) (misfits []string, err error) {
 	for _, v := range list {
@@ -168,9 +161,8 @@ func (d *Designer) use(m *Model, v plan.Variants) error {
 // FittedFile describes a folder of variants that were fitted elsewhere.
 const FittedFile = "variants.json"
 
-// Take makes variants that were fitted elsewhere a model's, in place of those
-// that it has. They are unproven until [Designer.Prove] has measured their
-// accuracy here.
+// Take makes variants that were fitted elsewhere a model's, in place of those that it has. They are unproven until
+// [Designer.Prove] has measured their accuracy here.
 func (d *Designer) Take(m *Model, from fs.FS) error {
 	fail := func(err error) error { return fmt.Errorf("model %q: fitted variants: %w", m.Network.Name, err) }
 	data, err := fs.ReadFile(from, FittedFile)
@@ -225,9 +217,8 @@ func (d *Designer) Allow(s *sched.System) {
 	}
 }
 
-// Documents are the variants in use and those kept for later, as plans hold
-// them. Variants that were fitted elsewhere get their latencies from the
-// profile.
+// Documents are the variants in use and those kept for later, as plans hold them. Variants that were fitted elsewhere
+// get their latencies from the profile.
 func (d *Designer) Documents(p *profiler.Profile) (list []plan.Variants) {
 	for i, m := range d.Models {
 		if m.InUse == nil {
@@ -242,8 +233,7 @@ func (d *Designer) Documents(p *profiler.Profile) (list []plan.Variants) {
 	return append(list, d.unused...)
 }
 
-// timed fills in what variants of the model with this number in the profile
-// take.
+// timed fills in what variants of the model with this number in the profile take.
 func (d *Designer) timed(v *plan.Variants, p *profiler.Profile, model int) {
 	v.Accelerators, v.Chosen = d.accelerators(), slices.Clone(v.Chosen)
 	for i := range v.Chosen {
@@ -285,8 +275,7 @@ func (d *Designer) Save(folder string) error {
 	return nil
 }
 
-// chosen are the variants in use with their models, in the order in which the
-// scheduler numbers them.
+// chosen are the variants in use with their models, in the order in which the scheduler numbers them.
 func (m *Model) chosen() (list []*variants.Candidate) {
 	if m.InUse == nil {
 		return nil
@@ -322,8 +311,7 @@ func (d *Designer) document(m *Model) plan.Variants {
 		Accelerators: d.accelerators(), Bytes: 4 * n.Model.Parameters(), Chosen: []plan.Variant{}}
 }
 
-// record puts variants and their proof into a model's part of the plan. Variants
-// that have no file yet get one.
+// record puts variants and their proof into a model's part of the plan. Variants that have no file yet get one.
 func (m *Model) record(v *plan.Variants, list []*variants.Candidate, p *plan.Proof) error {
 	v.Proof, v.Chosen = *p, []plan.Variant{}
 	for i, c := range list {
@@ -349,11 +337,9 @@ func (m *Model) name(c *variants.Candidate) error {
 	return nil
 }
 
-// Bench is where a design measures: the machine's accelerators, as a rule in
-// processes that may crash.
+// Bench is where a design measures: the machine's accelerators, as a rule in processes that may crash.
 type Bench interface {
-	// Originals is a profile of all models without variants, and the tables with
-	// budgets that follow from it.
+	// Originals is a profile of all models without variants, and the tables with budgets that follow from it.
 	Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error)
 	// Measure profiles networks with their variants, which are models of the
 	// designer by name. enough may be nil; it is [profiler.Options.Enough].
