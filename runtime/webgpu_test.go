@@ -6,13 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/traffic"
 )
@@ -48,17 +46,13 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	node := func(op, in, out string) *pb.NodeProto {
 		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
-		Name:   proto.String("g"),
+	n := rig.Graph(t, "det", &pb.GraphProto{
 		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 2, 3, 3)},
 		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 2)},
 		Node:   []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")},
-	}, 17)))(t)
-	m := testkit.Must(models.Parse("det", data, models.Options{}))(t)
-	g := testkit.Must(models.ParseGranularity("cuts:a,b"))(t)
-	layers := testkit.Must(m.Split(g))(t)
+	}, 17, "cuts:a,b")
 	b := together(t, webGPU(t, "gpu"), nil)
-	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
+	b.add(t, n)
 	p := b.programs[0]
 	var refused *ort.RefusedError
 	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) ||
