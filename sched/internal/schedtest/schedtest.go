@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
@@ -195,16 +196,13 @@ func Workload(accs, implementations int) sched.System {
 type T interface {
 	Helper()
 	Fatal(args ...any)
+	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
 
 func Compile(t T, sys sched.System) *sched.Tables {
 	t.Helper()
-	tables, err := sched.Compile(sys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tables
+	return testkit.Must(sched.Compile(sys))(t)
 }
 
 // VirtualDeadline is the release plus the shares of the job's window that
