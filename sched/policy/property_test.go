@@ -16,7 +16,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func newEngine(t schedtest.T, cfg sched.Config) *sched.Engine {
+func newEngine(t testkit.T, cfg sched.Config) *sched.Engine {
 	t.Helper()
 	return testkit.Must(sched.New(cfg))(t)
 }
@@ -36,7 +36,7 @@ func (l records) each(change func(*sched.Record)) {
 
 // simulate runs the system and returns everything it recorded. Searches are part
 // of decisions or, with a time, take so long on a spare core.
-func simulate(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival,
+func simulate(t testkit.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival,
 	search time.Duration) records {
 	t.Helper()
 	var log records

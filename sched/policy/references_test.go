@@ -61,7 +61,7 @@ func listedSets(sys sched.System) sched.System {
 
 // against makes a policy that fails at its first decision that is not the plain
 // one's. Both are told how long layers take and how jobs end.
-func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plain) sched.Constructor {
+func against(t testkit.T, sys *sched.System, fast sched.Constructor, slow plain) sched.Constructor {
 	return func(c sched.Config) (sched.Policy, error) {
 		p, err := fast(c)
 		o, _ := p.(sched.Observer)
@@ -71,7 +71,7 @@ func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plai
 
 // compared is a policy that is held against its plain form.
 type compared struct {
-	t        schedtest.T
+	t        testkit.T
 	sys      *sched.System
 	fast     sched.Policy
 	observer sched.Observer // the same, if it is one

@@ -28,7 +28,7 @@ func (w watched) Detach(float64) func() int {
 
 // searches simulates rollouts with every wanted search outside of the engine, taking
 // so long and such a share of the accelerators.
-func searches(t schedtest.T, sys sched.System, arrivals []traffic.Arrival, share float64, took time.Duration,
+func searches(t testkit.T, sys sched.System, arrivals []traffic.Arrival, share float64, took time.Duration,
 	run func(*search) int) {
 	of := func(c sched.Config) (sched.Policy, error) {
 		p, err := newRollout(c, defaultRollout())

@@ -32,7 +32,7 @@ func TestNeverWaits(t *testing.T) {
 }
 
 // busyArrivals load a system so that priced EDF misses deadlines.
-func busyArrivals(t schedtest.T, sys *sched.System) []traffic.Arrival {
+func busyArrivals(t testkit.T, sys *sched.System) []traffic.Arrival {
 	t.Helper()
 	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
