@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestDraw: draws are uniform, and neither jobs, nor models, nor seeds that
@@ -63,10 +65,7 @@ func TestAdaptedSums(t *testing.T) {
 		m.Layers = append(m.Layers, layer)
 	}
 	s.Models = []Model{m}
-	original, err := Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	original := testkit.Must(Compile(s))(t)
 	tables := original.Clone()
 	a := newAdaptation(tables)
 	got := &tables.models[0]
@@ -95,20 +94,14 @@ func TestAdaptedSums(t *testing.T) {
 			}
 			fresh.Layers = append(fresh.Layers, layer)
 		}
-		want, err := Compile(System{Accelerators: s.Accelerators, Models: []Model{fresh}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := testkit.Must(Compile(System{Accelerators: s.Accelerators, Models: []Model{fresh}}))(t)
 		w := &want.models[0]
 		if !slices.Equal(got.remain, w.remain) || !slices.Equal(got.best, w.best) || !slices.Equal(got.mean, w.mean) {
 			t.Fatalf("after row %d: remain %v best %v mean %v, want %v %v %v", row, got.remain, got.best, got.mean, w.remain,
 				w.best, w.mean)
 		}
 	}
-	again, err := Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	again := testkit.Must(Compile(s))(t)
 	if o, w := &original.models[0], &again.models[0]; !slices.Equal(o.latency, w.latency) ||
 		!slices.Equal(o.best, w.best) || !slices.Equal(o.remain, w.remain) || !slices.Equal(o.mean, w.mean) {
 		t.Errorf("adapting a clone changed the original")
@@ -125,13 +118,8 @@ func TestRecent(t *testing.T) {
 	layer := Layer{Implementations: []Implementation{{Latency: []time.Duration{10}}}}
 	tables, err := Compile(System{Accelerators: []string{"x"}, Models: []Model{
 		{Name: "a", Deadline: 100, Layers: []Layer{layer}}, {Name: "b", Deadline: 100, Layers: []Layer{layer}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := New(Config{Tables: tables, Policy: FCFS, Queue: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
+	e := testkit.Must(New(Config{Tables: tables, Policy: FCFS, Queue: 1}))(t)
 	job := int64(0)
 	release := func() {
 		e.Step(Event{Kind: Release, Job: job, Model: 0})

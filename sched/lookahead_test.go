@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
@@ -65,10 +66,7 @@ func TestLookahead(t *testing.T) {
 		// A dropped request's successor comes with the next event; until then the
 		// state does not show it.
 		cfg.ClosedLoop = cfg.Drop == sched.DropNone && schedtest.Chance(t, 40, "closed loop")
-		engine, err := sched.New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		engine := testkit.Must(sched.New(cfg))(t)
 		for n := range 4 + schedtest.Number(t, 20, "releases") {
 			at := time.Duration(n) * unit
 			for complete(engine, at) {
@@ -81,10 +79,7 @@ func TestLookahead(t *testing.T) {
 			seen = append(seen, fate{j.Model, o, j.Release, at})
 		}
 		before := fmt.Sprintf("%+v", *engine.State())
-		p, err := policies[name](cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := testkit.Must(policies[name](cfg))(t)
 		// One looks ahead to some instant, another from there to the end.
 		first, ahead := sched.NewLookahead(cfg, see), sched.NewLookahead(cfg, see)
 		from := engine.State()
@@ -128,10 +123,7 @@ func TestLookaheadSlow(t *testing.T) {
 	ahead := sched.NewLookahead(cfg, func(_ sched.Job, _ sched.Outcome, end time.Duration) { at = append(at, end) })
 	ahead.Reset(engine.State())
 	ahead.Slow(1.5)
-	p, err := sched.FCFS(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(sched.FCFS(cfg))(t)
 	ahead.Decide(p)
 	for k := ahead.Next(time.Second); k >= 0; k = ahead.Next(time.Second) {
 		ahead.Complete(k)

@@ -1,15 +1,14 @@
 package sched_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
@@ -101,10 +100,7 @@ func TestSystemErrors(t *testing.T) {
 	} {
 		sys := valid()
 		c.change(&sys, &sys.Models[0], &sys.Models[0].Layers[0])
-		_, err := sched.Compile(sys)
-		if !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(sched.Compile(sys))(t, sched.ErrInvalidSystem, c.want)
 	}
 }
 
@@ -123,9 +119,7 @@ func TestConfigErrors(t *testing.T) {
 	} {
 		cfg := good
 		c.change(&cfg)
-		if _, err := sched.New(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(sched.New(cfg))(t, c.want)
 	}
 	for _, d := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 		if got, err := sched.ParseDrop(d.String()); err != nil || got != d {
@@ -139,11 +133,7 @@ func TestConfigErrors(t *testing.T) {
 
 func newEngine(t *testing.T, c sched.Config) *sched.Engine {
 	t.Helper()
-	e, err := sched.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return testkit.Must(sched.New(c))(t)
 }
 
 // choosing is a policy that chooses as it is told, against the contract.
@@ -175,13 +165,8 @@ func TestBrokenPolicies(t *testing.T) {
 			Policy: func(sched.Config) (sched.Policy, error) {
 				return late{choosing: c.choices}, nil
 			}})
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 2}); err == nil ||
-			!strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
-		}
+		testkit.Must(step(engine, sched.Event{Kind: sched.Release, Job: 1}))(t)
+		testkit.Refused(step(engine, sched.Event{Kind: sched.Release, Job: 2}))(t, c.want)
 	}
 }
 
@@ -220,9 +205,7 @@ func TestEffectiveRates(t *testing.T) {
 		if want[0] == 'p' {
 			broken.Models[1].Trigger, broken.Models[2].Trigger = nil, trigger
 		}
-		if _, err := sched.Compile(broken); !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
-		}
+		testkit.Refused(sched.Compile(broken))(t, sched.ErrInvalidSystem, want)
 	}
 }
 
@@ -251,10 +234,7 @@ func TestBudgets(t *testing.T) {
 	schedtest.Check(t, func(t *rapid.T) {
 		sys := schedtest.System(t)
 		m := sys.Models[0]
-		b, err := sched.ComputeBudgets(&m)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := testkit.Must(sched.ComputeBudgets(&m))(t)
 		want := schedtest.SelectLevels(m)
 		if !slices.Equal(b.Selected, want) {
 			t.Fatalf("selected %v, want %v", b.Selected, want)

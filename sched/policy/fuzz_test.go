@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
@@ -11,7 +12,7 @@ import (
 
 // anyEngine drives any system under any configuration and policy with any
 // events: nothing panics and the records hold together.
-func anyEngine(t schedtest.T, sys sched.System, p pick) {
+func anyEngine(t testkit.T, sys sched.System, p pick) {
 	tables := schedtest.Compile(t, sys)
 	names := allPolicies()
 	name := names[p(len(names), "policy")]

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/traffic"
@@ -162,7 +163,7 @@ func (s instant) key(k int) string {
 }
 
 // missed is how many jobs a policy misses.
-func missed(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) int {
+func missed(t testkit.T, sys sched.System, policy string, drop sched.DropPolicy, arrivals []traffic.Arrival) int {
 	n := 0
 	for _, r := range simulate(t, sys, policy, drop, arrivals) {
 		if r.Kind == sched.Ended && r.Outcome != sched.Met {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
@@ -14,22 +15,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-func newPolicy(t schedtest.T, name string, tables *sched.Tables) sched.Policy {
+func newPolicy(t testkit.T, name string, tables *sched.Tables) sched.Policy {
 	t.Helper()
-	p, err := Named(name)(sched.Config{Tables: tables, Drop: sched.DropLate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return testkit.Must(Named(name)(sched.Config{Tables: tables, Drop: sched.DropLate}))(t)
 }
 
-func newEngine(t schedtest.T, cfg sched.Config) *sched.Engine {
+func newEngine(t testkit.T, cfg sched.Config) *sched.Engine {
 	t.Helper()
-	e, err := sched.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return testkit.Must(sched.New(cfg))(t)
 }
 
 // records collects what an engine records.
@@ -44,16 +37,13 @@ func (l records) each(change func(sched.Record) sched.Record) {
 }
 
 // simulate runs the system and returns everything it recorded.
-func simulate(t schedtest.T, sys sched.System, policy string, drop sched.DropPolicy,
+func simulate(t testkit.T, sys sched.System, policy string, drop sched.DropPolicy,
 	arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := schedtest.Compile(t, sys)
 	var log records
-	_, err := sim.Run(sim.Config{Arrivals: arrivals,
-		Engine: sched.Config{Tables: tables, Policy: Named(policy), Drop: drop, Recorder: &log}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals,
+		Engine: sched.Config{Tables: tables, Policy: Named(policy), Drop: drop, Recorder: &log}}))(t)
 	return log
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/internal/schedtest"
@@ -30,11 +31,7 @@ func drawPricing(t *rapid.T, sys *sched.System) *sched.Pricing {
 	for range sys.Models {
 		rates = append(rates, float64(uint(1)<<schedtest.Number(t, 10, "rate")))
 	}
-	p, err := fluid.Price(schedtest.Compile(t, *sys), rates)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return testkit.Must(fluid.Price(schedtest.Compile(t, *sys), rates))(t)
 }
 
 // listedSets returns the system with every additive bound written out as the
@@ -64,7 +61,7 @@ func listedSets(sys sched.System) sched.System {
 
 // against makes a policy that fails at its first decision that is not the plain
 // one's, and a recorder that the engine has to have.
-func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plain,
+func against(t testkit.T, sys *sched.System, fast sched.Constructor, slow plain,
 	next sched.Recorder) (sched.Constructor, sched.Recorder) {
 	of := func(c sched.Config) (sched.Policy, error) {
 		p, err := fast(c)
@@ -75,7 +72,7 @@ func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plai
 
 // compared is a policy that is held against its plain form.
 type compared struct {
-	t    schedtest.T
+	t    testkit.T
 	sys  *sched.System
 	fast sched.Policy
 	slow plain
@@ -220,17 +217,12 @@ func TestDREAMTunes(t *testing.T) {
 	for _, name := range []string{"dream", "dream-model"} {
 		traffic := traffic.Config{Rates: []float64{200, 200, 200, 200, 200}, Process: traffic.Poisson,
 			Duration: 3 * time.Second, Seed: 1}
-		arrivals, err := traffic.Arrivals()
-		if err != nil {
-			t.Fatal(err)
-		}
+		arrivals := testkit.Must(traffic.Arrivals())(t)
 		tables := schedtest.Compile(t, sys)
 		slow := newPlain(&sys, name)
 		of, recorder := against(t, &sys, Named(name), slow, nil)
-		if _, err := sim.Run(sim.Config{Arrivals: arrivals,
-			Engine: sched.Config{Tables: tables, Policy: of, Recorder: recorder, Drop: sched.DropLate}}); err != nil {
-			t.Fatal(err)
-		}
+		testkit.Must(sim.Run(sim.Config{Arrivals: arrivals,
+			Engine: sched.Config{Tables: tables, Policy: of, Recorder: recorder, Drop: sched.DropLate}}))(t)
 		if whole, ok := slow.(*plainWhole); ok {
 			slow = whole.inner
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/scenario"
@@ -57,18 +58,12 @@ func BenchmarkSearch(b *testing.B) {
 	for _, name := range []string{"paper/mcv_light", "paper/mcv_heavy", "paper/ar_social@4K"} {
 		for _, scale := range []float64{1, 1.3} {
 			b.Run(fmt.Sprintf("%s/scale=%v", name, scale), func(b *testing.B) {
-				s, err := scenario.Load(name)
-				if err != nil {
-					b.Fatal(err)
-				}
+				s := testkit.Must(scenario.Load(name))(b)
 				for m := range s.Rates {
 					s.Rates[m] *= scale
 				}
 				traffic := traffic.Config{Rates: s.Rates, Process: traffic.Poisson, Duration: time.Second, Seed: 1}
-				arrivals, err := traffic.Arrivals()
-				if err != nil {
-					b.Fatal(err)
-				}
+				arrivals := testkit.Must(traffic.Arrivals())(b)
 				tables := schedtest.Compile(b, s.System)
 				var took []time.Duration
 				events := 0

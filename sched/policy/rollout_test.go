@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
@@ -14,16 +15,13 @@ import (
 )
 
 // detached runs rollouts whose searches each take so long on a spare core.
-func detached(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
+func detached(t testkit.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
 	arrivals []traffic.Arrival) records {
 	t.Helper()
 	tables := schedtest.Compile(t, sys)
 	var log records
-	_, err := sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
-		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
+		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}}))(t)
 	return log
 }
 
@@ -46,17 +44,13 @@ func TestNeverWaits(t *testing.T) {
 }
 
 // busyArrivals load a system so that priced EDF misses deadlines.
-func busyArrivals(t schedtest.T, sys *sched.System) []traffic.Arrival {
+func busyArrivals(t testkit.T, sys *sched.System) []traffic.Arrival {
 	t.Helper()
 	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
 		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
 	}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return arrivals
+	return testkit.Must(traffic.Arrivals())(t)
 }
 
 func missedJobs(log records) (n int) {
