@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
@@ -190,9 +189,7 @@ func TestRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log.json")
 	testkit.OK(t, l.Write(path))
 	got := testkit.Must(Read(path))(t)
-	if diff := cmp.Diff(l, got); diff != "" {
-		t.Errorf("-written +read\n%s", diff)
-	}
+	testkit.Equal(t, l, got)
 	if _, err := Read(path + "x"); err == nil {
 		t.Error("a missing file was read")
 	}
