@@ -176,13 +176,12 @@ func (c checker) attributes(n *pb.NodeProto, scope *values, depth int) error {
 			}
 		}
 	}
-	var fault error
-	subgraphs(n, func(g *pb.GraphProto) {
-		if fault == nil {
-			fault = c.graph(g, scope, depth+1)
+	for _, g := range subgraphs(n) {
+		if err := c.graph(g, scope, depth+1); err != nil {
+			return err
 		}
-	})
-	return fault
+	}
+	return nil
 }
 
 // functions checks the bodies of model-local functions and that none calls itself.
@@ -209,9 +208,9 @@ func (c checker) functions(functions []*pb.FunctionProto) error {
 		}
 		// A call graph is a graph: who is called makes what the caller reads.
 		calls[i] = &pb.NodeProto{Name: f.Name, Output: []string{k}}
-		walkNodes(f.GetNode(), func(n *pb.NodeProto) {
+		for _, n := range withNested(f.GetNode()...) {
 			calls[i].Input = append(calls[i].Input, functionKey(n.GetDomain(), n.GetOpType(), n.GetOverload()))
-		})
+		}
 	}
 	sorted, wrong := topological(calls)
 	for _, f := range sorted {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -311,11 +312,8 @@ func (d *document) savesExternal() bool {
 	if d.size() <= inMemory {
 		return false
 	}
-	nested := false
-	for _, n := range d.GetGraph().GetNode() {
-		subgraphs(n, func(*pb.GraphProto) { nested = true })
-	}
-	return !nested || d.size() > maxProtobufSize-inMemory
+	flat := !slices.ContainsFunc(d.GetGraph().GetNode(), func(n *pb.NodeProto) bool { return len(subgraphs(n)) > 0 })
+	return flat || d.size() > maxProtobufSize-inMemory
 }
 
 // optimise has ONNX Runtime's CPU provider rewrite a model at a level.

@@ -156,7 +156,9 @@ func (m *Model) cutter() *cutter {
 	}
 	last := make(map[string]int)
 	for i, n := range nodes {
-		reads(n, func(name string) { last[name] = i })
+		for _, name := range reads(n) {
+			last[name] = i
+		}
 	}
 	// Counts of open intervals first, summed up below.
 	open := func(count []int, from, to int) {
@@ -253,7 +255,7 @@ func (m *Model) layers(cuts []int) ([]Layer, error) {
 		return nil, fail(ErrUnsupported, m.source, "all outputs are inputs passed through unchanged, so there is nothing "+
 			"to run")
 	}
-	stored := storedNames(g)
+	stored := nameSet(g.GetInitializer())
 	var runs [][]*pb.NodeProto
 	start := 0
 	for _, end := range append(slices.Clone(cuts), len(g.GetNode())) {
@@ -279,12 +281,12 @@ func outside(run []*pb.NodeProto, stored map[string]bool) []string {
 	known := make(map[string]bool)
 	var names []string
 	for _, n := range run {
-		reads(n, func(name string) {
+		for _, name := range reads(n) {
 			if !known[name] && !stored[name] {
 				known[name] = true
 				names = append(names, name)
 			}
-		})
+		}
 		for _, out := range n.GetOutput() {
 			known[out] = true
 		}
