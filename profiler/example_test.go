@@ -27,14 +27,10 @@ func newTask() (profiler.Task, error) {
 	if err != nil {
 		return profiler.Task{}, err
 	}
-	blocks, err := models.ParseGranularity("block")
-	if err != nil {
-		return profiler.Task{}, err
-	}
-	layers, err := model.Split(blocks)
+	network, err := runtime.NewNetwork("kws", model, "block")
 	return profiler.Task{
 		Accelerators: []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}},
-		Networks:     []*runtime.Network{{Name: "kws", Model: model, Layers: layers}},
+		Networks:     []*runtime.Network{network},
 	}, err
 }
 

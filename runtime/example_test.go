@@ -103,11 +103,8 @@ func writePlan(folder string) {
 	must(os.WriteFile(filepath.Join(folder, "kws.onnx"), data, 0o644))
 	model, err := models.Load(filepath.Join(folder, "kws.onnx"), models.Options{})
 	must(err)
-	blocks, err := models.ParseGranularity("block")
+	network, err := runtime.NewNetwork("kws", model, "block")
 	must(err)
-	layers, err := model.Split(blocks)
-	must(err)
-	network := &runtime.Network{Name: "kws", Model: model, Layers: layers}
 
 	specs := []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
 	var planned []plan.Accelerator
@@ -120,7 +117,7 @@ func writePlan(folder string) {
 	system, err := profile.System([]time.Duration{time.Second}, profiler.P50) // one deadline per model
 	must(err)
 	p, _, err := plan.New(system, []plan.Model{{Name: "kws", Source: "kws.onnx", SHA256: model.SHA256(),
-		Granularity: "block", Cut: models.Cut(layers).String(), Rate: 100}}, planned)
+		Granularity: "block", Cut: models.Cut(network.Layers).String(), Rate: 100}}, planned)
 	must(err)
 	must(p.Write(filepath.Join(folder, "plan.json")))
 }

@@ -17,15 +17,13 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenOptions say how a plan is opened, and, with [Options], how the requests
-// of [Executor.Submit] are scheduled.
+// OpenOptions say how a plan is opened, and, with [Options], how the requests of [Executor.Submit] are scheduled.
 type OpenOptions struct {
 	// Options hold from the first request on.
 	Options
 	// Root is a folder that models may be read from, besides the plan's own.
 	Root string
-	// Load opens the sources that are not files, such as zoo:resnet50. Nil
-	// refuses them.
+	// Load opens the sources that are not files, such as zoo:resnet50. Nil refuses them.
 	Load func(source string, o models.Options) (*models.Model, error)
 	// Library is the path of ONNX Runtime's library; empty: see Start.
 	Library string
@@ -34,15 +32,12 @@ type OpenOptions struct {
 	Plugins map[string]string
 	// Engines is the folder that compiled engines are kept in; empty keeps none.
 	Engines string
-	// Arithmetic is what becomes of 8-bit products on this processor, as
-	// package variants finds out. A plan whose variants were proven for another
-	// is refused. Empty: not checked.
+	// Arithmetic is what becomes of 8-bit products on this processor, as package variants finds out. A plan whose
+	// variants were proven for another is refused. Empty: not checked.
 	Arithmetic string
-	// Wrap, if not nil, stands between the accelerators and the executor, as
-	// Drill.Wrap does.
+	// Wrap, if not nil, stands between the accelerators and the executor, as Drill.Wrap does.
 	Wrap func(Accelerator) Accelerator
-	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes
-	// layers take longer.
+	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes layers take longer.
 	Trace *ORTTrace
 	// Loaded, if not nil, is called with how much has been loaded.
 	Loaded func(share float64)
@@ -53,12 +48,10 @@ type OpenOptions struct {
 // ErrPlan is wrapped by errors about a plan that cannot be opened here.
 var ErrPlan = errors.New("the plan does not open")
 
-// Open opens a plan: it starts ONNX Runtime unless that was done, opens the
-// accelerators, loads the models, cuts them as planned, attaches the layer
-// variants and loads every layer on every accelerator. Files that the plan names
-// are read from its folder or from Root only, and models and variants have to be
-// those that were planned. The executor is ready for Submit and Run; Close frees
-// all that was opened.
+// Open opens a plan: it starts ONNX Runtime unless that was done, opens the accelerators, loads the models, cuts them
+// as planned, attaches the layer variants and loads every layer on every accelerator. Files that the plan names are
+// read from its folder or from Root only, and models and variants have to be those that were planned. The executor is
+// ready for Submit and Run; Close frees all that was opened.
 func Open(path string, o OpenOptions) (*Executor, error) {
 	p, tables, err := plan.Read(path)
 	if err != nil {
@@ -198,9 +191,8 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 	return OpenTraced(s, l.Trace)
 }
 
-// Plugin is the library of the accelerator's provider: the given one of its
-// name, "" where ONNX Runtime was built with the provider, else the installed
-// one.
+// Plugin is the library of the accelerator's provider: the given one of its name, "" where ONNX Runtime was built with
+// the provider, else the installed one.
 func (s Spec) Plugin(given map[string]string) (string, error) {
 	provider := ort.ProviderName(s.Provider)
 	if path := given[provider]; path != "" {
@@ -235,9 +227,8 @@ func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
 }
 
 // Emulated lists the latencies of an emulated accelerator for a plan.
-func Emulated(networks []*Network,
-	latency func(Unit) (time.Duration, bool)) map[string]map[string]map[string]time.Duration {
-	out := map[string]map[string]map[string]time.Duration{}
+func Emulated(networks []*Network, latency func(Unit) (time.Duration, bool)) plan.Latencies {
+	out := plan.Latencies{}
 	for _, n := range networks {
 		out[n.Name] = map[string]map[string]time.Duration{}
 		for l, layer := range n.Layers {
@@ -264,18 +255,14 @@ func (l *loader) network(m int) (*Network, error) {
 		return nil, fmt.Errorf("%s has SHA-256 %.12s, the plan was made for %.12s; plan again", p.Source, model.SHA256(),
 			p.SHA256)
 	}
-	cut, err := models.ParseGranularity(p.Cut)
+	n, err := NewNetwork(p.Name, model, p.Cut)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := model.Split(cut)
-	if err != nil {
-		return nil, err
+	n.Granularity = p.Granularity
+	if len(n.Layers) != len(s.Layers) {
+		return nil, fmt.Errorf("it splits into %d layers, the plan has %d; plan again", len(n.Layers), len(s.Layers))
 	}
-	if len(layers) != len(s.Layers) {
-		return nil, fmt.Errorf("it splits into %d layers, the plan has %d; plan again", len(layers), len(s.Layers))
-	}
-	n := &Network{Name: p.Name, Model: model, Layers: layers, Granularity: p.Granularity}
 	for i := range l.plan.Variants {
 		if v := &l.plan.Variants[i]; v.Model == p.Name && !v.Off {
 			if err := l.attach(n, v); err != nil {
@@ -291,8 +278,8 @@ func (l *loader) network(m int) (*Network, error) {
 		if !fits {
 			return nil, fmt.Errorf("layer %q: its variants are not the plan's implementations; plan again", layer.Name)
 		}
-		if layer.Name != layers[i].Name {
-			return nil, fmt.Errorf("layer %d is %q, %q in the plan; plan again", i, layers[i].Name, layer.Name)
+		if layer.Name != n.Layers[i].Name {
+			return nil, fmt.Errorf("layer %d is %q, %q in the plan; plan again", i, n.Layers[i].Name, layer.Name)
 		}
 	}
 	// What refused a layer when it was measured is not asked again.
@@ -323,8 +310,7 @@ func (l *loader) model(p *plan.Model) (*models.Model, error) {
 	return models.Load(path, o)
 }
 
-// find is the path of a file inside one of the folders. Names and links that
-// lead out of them are refused.
+// find is the path of a file inside one of the folders. Names and links that lead out of them are refused.
 func find(name string, folders []string) (string, error) {
 	var last error
 	for _, folder := range folders {
@@ -362,8 +348,7 @@ func (l *loader) attach(n *Network, v *plan.Variants) error {
 	})
 }
 
-// FreeCore reports whether the accelerators leave a core over that this process
-// may use.
+// FreeCore reports whether the accelerators leave a core over that this process may use.
 func FreeCore(specs []Spec) bool {
 	used := map[int]bool{}
 	threads := 0

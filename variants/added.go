@@ -21,12 +21,10 @@ const Added = "added"
 // layer, because its inputs or outputs are not the layer's.
 var ErrBoundary = errors.New("inputs and outputs have to be the layer's")
 
-// New makes a candidate for a layer of a model that was trained or written
-// elsewhere. It has to have the layer's inputs and outputs, in any order: the
-// same names, element types and shapes; otherwise the error matches
-// [ErrBoundary]. name tells apart the layer's candidates of this family, and is
-// the candidate's Parameters. Nothing is known of its error yet: see
-// [Candidate.Compare].
+// New makes a candidate for a layer of a model that was trained or written elsewhere. It has to have the layer's inputs
+// and outputs, in any order: the same names, element types and shapes; otherwise the error matches [ErrBoundary]. name
+// tells apart the layer's candidates of this family, and is the candidate's Parameters. Nothing is known of its error
+// yet: see [Candidate.Compare].
 func New(l *models.Layer, name string, m *models.Model) (*Candidate, error) {
 	fail := func(err error) (*Candidate, error) {
 		return nil, fmt.Errorf("layer %q: %w", l.Name, err)
@@ -50,8 +48,7 @@ func New(l *models.Layer, name string, m *models.Model) (*Candidate, error) {
 		OriginalMACs: l.MACs, OriginalBytes: 4 * l.Parameters, layer: l, base: g, fitted: true}, nil
 }
 
-// sameTensors compares one side of a boundary with the layer's. Names come from
-// a file: they are quoted and kept short.
+// sameTensors compares one side of a boundary with the layer's. Names come from a file: they are quoted and kept short.
 func sameTensors(side string, want, got []models.Tensor) error {
 	var have []string
 	for _, t := range got {
@@ -98,12 +95,10 @@ func (g graph) storage() (bytes int64) {
 	return bytes
 }
 
-// Compare runs the candidate beside the layer's original on what reaches the
-// layer when the network computes each request of the data, without other
-// variants, and sets Error. Only float32 outputs count; elements that are
-// infinite or NaN in the original too are left out. An error matches
-// [ErrNotFinite] when the candidate makes such a value where the original does
-// not. progress, if not nil, is called with the share that is done.
+// Compare runs the candidate and the layer's original on what reaches the layer when the network computes each request
+// of the data, without other variants, and sets Error. Only float32 outputs count; elements that are infinite or NaN in
+// the original too are left out. An error matches [ErrNotFinite] when the candidate makes such a value where the
+// original does not. progress, if not nil, is called with the share that is done.
 func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, progress func(float64)) error {
 	fail := func(err error) error {
 		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c, err)

@@ -12,9 +12,8 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Arithmetic is what becomes of unsigned 8-bit inputs times signed 8-bit weights
-// in ONNX Runtime's CPU provider on a processor. x86 without VNNI adds the
-// products of two neighbouring inputs in 16 bits, with saturation: 2 x 255 x 127
+// Arithmetic is what becomes of unsigned 8-bit inputs times signed 8-bit weights in ONNX Runtime's CPU provider on a
+// processor. x86 without VNNI adds the products of two neighbouring inputs in 16 bits, with saturation: 2 x 255 x 127
 // does not fit.
 type Arithmetic string
 
@@ -22,10 +21,9 @@ const (
 	// Exact: all sums are what integers give.
 	Exact Arithmetic = "exact"
 	// Saturating: sums of two products saturate in 16 bits, but not in depthwise
-	// convolutions, which have kernels of their own.
+	// convolutions, which have special kernels.
 	Saturating Arithmetic = "saturating"
-	// SaturatingThroughout: in depthwise convolutions too. No processor is known
-	// that does; the probe would tell.
+	// SaturatingThroughout: in depthwise convolutions too. No processor is known that does; the probe would tell.
 	SaturatingThroughout Arithmetic = "saturating-throughout"
 )
 
@@ -55,7 +53,7 @@ func (a Arithmetic) weightLimit(depthwise bool) int {
 	return reducedWeight
 }
 
-// depthwise reports whether ONNX Runtime has a kernel of its own for it.
+// depthwise reports whether ONNX Runtime has a special kernel for it.
 func (o *Op) depthwise() bool { return !o.linear() && o.Group > 1 && o.C == o.Group && o.K == o.Group }
 
 // trial is an operator on inputs that are all 255, with weights that are all 127
@@ -91,8 +89,7 @@ func (t *trial) patch() int { return int(t.shape[1]) / t.group * max(1, t.size*t
 // exactly is what every output is.
 func (t *trial) exactly(weight int) float64 { return float64(t.patch() * 255 * weight) }
 
-// build adds the operator on weights that are all the same. Its result is
-// exactly, within a 200th.
+// build adds the operator on weights that are all the same. Its result is exactly, within a 200th.
 func (t *trial) build(b *builder, in string, weight int) {
 	w := make([]int8, t.k*t.patch())
 	for i := range w {
@@ -119,9 +116,8 @@ func (t *trial) build(b *builder, in string, weight int) {
 	b.node("DequantizeLinear", []string{x, step, at})
 }
 
-// ProbeArithmetic multiplies numbers whose sums would saturate, through ONNX
-// Runtime's CPU provider on this processor, and says what came of it. It takes
-// some milliseconds; ONNX Runtime has to be started.
+// ProbeArithmetic multiplies numbers whose sums would saturate, through ONNX Runtime's CPU provider on this processor,
+// and reports the result. It takes some milliseconds; ONNX Runtime has to be started.
 func ProbeArithmetic() (Arithmetic, error) {
 	wrong, err := tryAll(fullWeight)
 	if err != nil {
@@ -137,8 +133,7 @@ func ProbeArithmetic() (Arithmetic, error) {
 	return out, nil
 }
 
-// tryAll returns the trials whose results are wrong, with weights of one size
-// and both signs.
+// tryAll returns the trials whose results are wrong, with weights of one size and both signs.
 func tryAll(weight int) (wrong []*trial, err error) {
 	var b builder
 	g := &pb.GraphProto{Name: proto.String("arithmetic")}

@@ -15,21 +15,17 @@ import (
 	"github.com/terastal/terastal/variants/internal/chain"
 )
 
-// Candidate is an implementation of a layer that is no original: what documents
-// say about it, and the model. Those that [Candidates] lists have replaced the
-// operators that one family applies to; the rest of the layer is as it was.
+// Candidate is an implementation of a layer that is no original: what documents say about it, and the model. Those that
+// [Candidates] lists have replaced the operators that one family applies to; the rest of the layer is as it was.
 type Candidate struct {
-	// Variant is what is known so far. MACs and Bytes are of the replaced
-	// operators. Error is measured on calibration inputs that were not fitted
-	// to: the squared error of the layer's outputs as a share of their variance.
-	// Promise is the squared error of the replaced operators' outputs that the
-	// fit expects, as a share of the same: activations, sums and pooling do not
-	// make it larger. Latency is the median by accelerator, 0 where it was not
-	// measured.
+	// Variant is what is known so far. MACs and Bytes are of the replaced operators. Error is measured on calibration
+	// inputs that were not fitted to: the squared error of the layer's outputs as a share of their variance. Promise is
+	// the squared error of the replaced operators' outputs that the fit expects, as a share of the same: activations,
+	// sums and pooling do not make it larger. Latency is the median by accelerator, 0 where it was not measured.
 	plan.Variant
 	// OriginalMACs and OriginalBytes are of the replaced operators as they were.
 	OriginalMACs, OriginalBytes int64
-	// Refusal says why it may not be used; nil for nothing so far.
+	// Refusal says why it may not be used; nil while nothing speaks against it.
 	Refusal error
 
 	onnx         []byte // of one that is complete; nil where it is made of the rest
@@ -40,9 +36,8 @@ type Candidate struct {
 	fitted       bool
 }
 
-// Candidates lists the candidates for a layer, unfitted. notes says why
-// families or operators were left out. cpu is whether they are for accelerators
-// on the CPU only, a what their 8-bit products are to be exact in.
+// Candidates lists the candidates for a layer, unfitted. notes says why families or operators were left out. cpu is
+// true where all accelerators are on the CPU; a is the arithmetic in which 8-bit products have to be exact.
 func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, notes []error) {
 	fail := func(err error) ([]*Candidate, []error) {
 		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
@@ -85,7 +80,7 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 				if len(choices[i]) == 0 {
 					continue
 				}
-				// Every candidate has replacements of its own: they are fitted.
+				// Candidates share no replacements: each is fitted.
 				r := choices[i][min(n, len(choices[i])-1)]
 				if n >= len(choices[i]) {
 					r = f.Replacements(ops[i])[len(choices[i])-1]
@@ -107,7 +102,7 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 // String is the family with its parameters.
 func (c *Candidate) String() string { return c.Family + " " + c.Parameters }
 
-// Loaded is a variant that is in use, with its ONNX model.
+// Loaded is a variant of a plan with the ONNX model from its file.
 func Loaded(l *models.Layer, v plan.Variant, onnx []byte) *Candidate {
 	return &Candidate{Variant: v, onnx: onnx, layer: l, fitted: true}
 }
@@ -142,14 +137,8 @@ func (c *Candidate) Unit() (runtime.Unit, error) {
 	if err != nil {
 		return runtime.Unit{}, fmt.Errorf("layer %q: %s: %w", c.layer.Name, c, err)
 	}
-	u := NewUnit(c.layer, c.String(), data)
-	u.Name = cmp.Or(c.Name, u.Name)
-	return u, nil
-}
-
-// NewUnit is a variant of a layer, given as an ONNX model.
-func NewUnit(l *models.Layer, name string, onnx []byte) runtime.Unit {
-	return runtime.Unit{Name: name + " " + SHA256(onnx)[:8], ONNX: onnx, Inputs: l.Inputs, Outputs: l.Outputs}
+	name := cmp.Or(c.Name, c.String()+" "+SHA256(data)[:8])
+	return runtime.Unit{Name: name, ONNX: data, Inputs: c.layer.Inputs, Outputs: c.layer.Outputs}, nil
 }
 
 // SHA256 is the hexadecimal checksum of data.
@@ -166,9 +155,8 @@ var (
 	ErrNotFinite = chain.ErrNotFinite
 )
 
-// judge refuses a candidate that does not keep its promise, give or take a
-// factor of two for the operators behind it and the choice of inputs. What is
-// tiny may differ by more: the noise of quantisation is estimated only.
+// judge refuses a candidate that does not keep its promise, give or take a factor of two for the operators behind it
+// and the choice of inputs. What is tiny may differ by more: the noise of quantisation is estimated only.
 func (c *Candidate) judge() {
 	const slack = 1e-3
 	if c.Refusal == nil && !(c.Error <= 2*c.Promise+slack) {

@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/variants/internal/chain"
 )
 
-// measure runs the fitted candidates on the images for checking, behind
-// originals, and compares.
+// measure runs the fitted candidates on the images for checking, behind originals, and compares.
 func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 	if len(list) == 0 {
 		return nil

@@ -8,12 +8,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// d2sFamily is the published variant (arXiv 2606.06818): DepthToSpace(gamma),
-// the same convolution with 1/gamma^2 of the channels on a map that is gamma
-// times as large, SpaceToDepth(gamma). Weights shrink by gamma^4,
-// multiply-accumulates by gamma^2. The inner padding is gamma times the outer
-// one, and the result is cropped to the original's size. Of a matrix product,
-// as of the 1x1 convolution that it is, gamma^2 slices of a row's channels go
+// d2sFamily is the published variant (arXiv 2606.06818): DepthToSpace(gamma), the same convolution with 1/gamma^2 of
+// the channels on a map that is gamma times as large, SpaceToDepth(gamma). Weights shrink by gamma^4,
+// multiply-accumulates by gamma^2. The inner padding is gamma times the outer one, and the result is cropped to the
+// original's size. Of a matrix product, as of the 1x1 convolution that it is, gamma^2 slices of a row's channels go
 // through the same smaller product.
 type d2sFamily struct{}
 
@@ -93,8 +91,7 @@ func (r *d2s) fit(s *statistics) (float64, error) {
 	return relative(error, total), nil
 }
 
-// outputVariance is that of the original's outputs, summed over channels, on
-// the rows for checking.
+// outputVariance is that of the original's outputs, summed over channels, on the rows for checking.
 func (s *statistics) outputVariance() (float64, error) {
 	if s.tooLarge != nil {
 		return 0, s.tooLarge

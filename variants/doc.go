@@ -1,6 +1,5 @@
-// Package variants makes cheaper implementations of layers for the accelerators
-// that suit them badly. A variant has the layer's inputs and outputs, costs less
-// there, and computes nearly the same; how nearly is measured, never assumed.
+// Package variants makes cheaper implementations of layers for the accelerators that suit them badly. A variant has the
+// layer's inputs and outputs, costs less there, and computes nearly the same; how nearly is measured, never assumed.
 //
 // The way of a variant, in the order in which to read the package:
 //
@@ -20,13 +19,11 @@
 //     enough. Implementations that were trained or written elsewhere are candidates
 //     too, see [New].
 //
-// Package accuracy then proves what was chosen: it measures what the network with
-// combinations of variants keeps of its accuracy. Only combinations that keep the
-// promised share may run. Package design goes the whole way for a set of
-// networks, and is what applications and the command line use. Along it a variant has
-// four forms: the [Candidate], the plan.Variant that documents hold of it, the
-// runtime.Unit that accelerators load, and the sched.Implementation that the
-// scheduler picks.
+// Package accuracy then proves what was chosen: it measures what the network with combinations of variants keeps of its
+// accuracy. Only combinations that keep the promised share may run. Package design goes the whole way for a set of
+// networks, and is what applications and the command line use. Along it a variant has four forms: the [Candidate], the
+// plan.Variant that documents hold of it, the runtime.Unit that accelerators load, and the sched.Implementation that
+// the scheduler picks.
 //
 // 8-bit products are not the same numbers on every processor: an [Arithmetic]
 // says what becomes of them, and a proof is for one.

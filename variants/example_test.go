@@ -26,15 +26,11 @@ func ExampleCandidates() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	op, err := models.ParseGranularity("op")
+	n, err := runtime.NewNetwork("kws", m, "op")
 	if err != nil {
 		log.Fatal(err)
 	}
-	layers, err := m.Split(op)
-	if err != nil {
-		log.Fatal(err)
-	}
-	list, _ := variants.Candidates(&layers[0], true, variants.Exact)
+	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
 	for _, c := range list {
 		fmt.Printf("%s: %.2f of the multiply-accumulates\n", c, float64(c.MACs)/float64(c.OriginalMACs))
 	}

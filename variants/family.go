@@ -10,8 +10,7 @@ import (
 type Family interface {
 	// Name is short and stays the same: it goes into documents.
 	Name() string
-	// Applies is nil if the family has replacements for the operator, else it
-	// says why not.
+	// Applies is nil if the family has replacements for the operator, else it says why not.
 	Applies(*Op) error
 	// Replacements lists them, by parameters.
 	Replacements(*Op) []Replacement
@@ -28,14 +27,12 @@ type Replacement interface {
 	// fit sets the weights and returns the error that is expected of them: the
 	// squared error as a share of the outputs' variance.
 	fit(*statistics) (float64, error)
-	// build adds the nodes that compute the operator's output, the last of which
-	// makes it.
+	// build adds the nodes that compute the operator's output, the last of which makes it.
 	build(b *builder)
 }
 
-// Families are all families, the published one first. Accelerators on the CPU
-// do not gain from half precision, so that it is there for others only. What is
-// made of 8 bits depends on the arithmetic.
+// Families are all families, the published one first. Half precision is left out where all accelerators are on the CPU,
+// which gains nothing from it. The weights of the 8-bit families depend on the arithmetic.
 func Families(cpu bool, a Arithmetic) []Family {
 	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{},
 		int8Family{a}, prunedInt8Family{a}}
@@ -88,13 +85,7 @@ func (s *step) weights() int { return s.k * s.c / s.group * s.kh * s.kw }
 // add adds a step that reads a value; linear where o is a matrix product.
 func (b *builder) step(o *Op, s *step, in string) string {
 	if o.linear() {
-		t := make([]float32, len(s.w)) // MatMul takes [c, k]
-		for i := range s.k {
-			for j := range s.c {
-				t[j*s.k+i] = s.w[i*s.c+j]
-			}
-		}
-		out := b.node("MatMul", []string{in, b.floats(t, int64(s.c), int64(s.k))})
+		out := b.node("MatMul", []string{in, b.floats(transposed(s.w, s.k), int64(s.c), int64(s.k))})
 		if s.bias != nil {
 			out = b.node("Add", []string{out, b.floats(s.bias, int64(s.k))})
 		}
@@ -111,6 +102,17 @@ func (b *builder) step(o *Op, s *step, in string) string {
 func (s *step) geometry() []attribute {
 	return []attribute{{"group", int64(s.group)}, {"kernel_shape", []int64{int64(s.kh), int64(s.kw)}},
 		{"strides", s.strides}, {"dilations", s.dilation}, {"pads", s.pads}}
+}
+
+// transposed is a matrix of k rows by columns: MatMul takes weights as [c, k].
+func transposed[T any](w []T, k int) []T {
+	out := make([]T, 0, len(w))
+	for j := range len(w) / k {
+		for i := range k {
+			out = append(out, w[i*len(w)/k+j])
+		}
+	}
+	return out
 }
 
 func toFloat32(m mat.Matrix) []float32 {
@@ -141,9 +143,8 @@ func (o *Op) original() *mat.Dense {
 	return w
 }
 
-// best is the best full replacement of the original's weights, given what
-// arrives: the original's where exactly what it was made for arrives. The
-// moments are those of the operator without groups.
+// best is the best full replacement of the original's weights, given what arrives: the original's where exactly what it
+// was made for arrives. The moments are those of the operator without groups.
 func best(s *statistics) (fit, check centred, w *mat.Dense, err error) {
 	if fit, check, err = s.whole(); err != nil {
 		return fit, check, nil, err

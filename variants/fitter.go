@@ -17,8 +17,7 @@ import (
 // Data is what variants are fitted to.
 type Data interface {
 	Len() int
-	// Inputs is one request: a tensor for each of the model's inputs, in order.
-	// It is not written to.
+	// Inputs is one request: a tensor for each of the model's inputs, in order. It is not written to.
 	Inputs(i int) ([]*tensor.Dense, error)
 }
 
@@ -34,8 +33,7 @@ type Fitter struct {
 	own     *chain.Stream // with the variants that were adopted; clean until there is one
 }
 
-// NewFitter checks that the data are inputs of the network. At least
-// minImages are needed.
+// NewFitter checks that the data are inputs of the network. At least minImages are needed.
 func NewFitter(n *runtime.Network, d Data) (*Fitter, error) {
 	if d == nil || d.Len() < minImages {
 		return nil, fmt.Errorf("model %q: %w: at least %d inputs are needed", n.Name, errNoRows, minImages)
@@ -70,9 +68,8 @@ func (f *Fitter) Close() {
 	f.own.Close()
 }
 
-// images calls visit with what arrives at a layer, and what would if all layers
-// before it were originals. Where variants were adopted before it, every second
-// image is one of the originals', since a request may use any of them.
+// images calls visit with what arrives at a layer, and what would if all layers before it were originals. Where
+// variants were adopted before it, every second image is one of the originals', since a request may use any of them.
 func (f *Fitter) images(ctx context.Context, l int, only func(int) bool,
 	visit func(image int, own, clean map[string][]byte) error) error {
 	for i := range f.data.Len() {
@@ -107,12 +104,10 @@ func (f *Fitter) arriving(l, image int) (own, clean map[string][]byte, err error
 	return own, clean, err
 }
 
-// Fit fits candidates for one layer, those that were not refused, and measures
-// their errors. Layers come in order. What cannot be fitted is refused; an error
-// is about the layer as a whole. Where wants are given, those of 8 bits come
-// first, and what then cannot be chosen any more is refused with ErrUnneeded.
-// progress, if not nil, is called with the share that is done, from any
-// goroutine.
+// Fit fits candidates for one layer, those that were not refused, and measures their errors. Layers come in order. What
+// cannot be fitted is refused; an error is about the layer as a whole. Where wants are given, those of 8 bits come
+// first, and what then cannot be chosen any more is refused with ErrUnneeded. progress, if not nil, is called with the
+// share that is done, from any goroutine.
 func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want, progress func(float64)) error {
 	layer := &f.network.Layers[l]
 	fail := func(err error) error {
@@ -164,8 +159,7 @@ func unfitted(list []*Candidate) []*Candidate {
 	return slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool { return c.fitted || c.Refusal != nil })
 }
 
-// each calls do with 0 to n-1, on as many goroutines as there are workers, and
-// returns the first error.
+// each calls do with 0 to n-1, on as many goroutines as there are workers, and returns the first error.
 func (f *Fitter) each(n int, do func(int) error) error {
 	errs := make([]error, n)
 	var next atomic.Int64

@@ -45,8 +45,7 @@ func (g graph) expose(name string) {
 		Value: &pb.TypeProto_TensorType{TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(int32(ort.Float))}}}})
 }
 
-// replace puts nodes where the node that makes a value was, and drops constants
-// that nothing reads any more.
+// replace puts nodes where the node that makes a value was, and drops constants that nothing reads any more.
 func (g graph) replace(output string, b *builder) {
 	at := slices.IndexFunc(g.Graph.Node, func(n *pb.NodeProto) bool { return slices.Contains(n.GetOutput(), output) })
 	g.Graph.Node = slices.Replace(g.Graph.Node, at, at+1, b.nodes...)
@@ -88,13 +87,11 @@ func (g graph) opset() int64 {
 	return 0
 }
 
-// unchanged are operators that mean the same, as older models write them, in
-// every opset from 7 to qdqOpset.
+// unchanged are operators that mean the same, as older models write them, in every opset from 7 to qdqOpset.
 var unchanged = []string{"Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Mul", "Concat",
 	"Identity", "MatMul", "Gemm", "Sigmoid", "Tanh", "LeakyRelu", "Flatten", "Reshape", "Transpose"}
 
-// raise declares the opset that has quantised operators, where all of an older
-// model's mean the same in it.
+// raise declares the opset that has quantised operators, where all of an older model's mean the same in it.
 func (g graph) raise() {
 	for _, o := range g.GetOpsetImport() {
 		standard := o.GetDomain() == "" || o.GetDomain() == "ai.onnx"
@@ -109,8 +106,7 @@ func (g graph) raise() {
 	}
 }
 
-// builder makes the nodes and constants of a replacement. Names begin with
-// prefix, which has to be unique in the layer.
+// builder makes the nodes and constants of a replacement. Names begin with prefix, which has to be unique in the layer.
 type builder struct {
 	prefix string
 	nodes  []*pb.NodeProto

@@ -7,9 +7,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// groupedFamily lets each output read a part of the input channels only, in
-// groups, each fitted by least squares. Of a matrix product the groups are
-// blocks of the matrix.
+// groupedFamily lets each output read a part of the input channels only, in groups, each fitted by least squares. Of a
+// matrix product the groups are blocks of the matrix.
 type groupedFamily struct{}
 
 func (groupedFamily) Name() string { return "grouped" }

@@ -6,8 +6,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// halfFamily computes in half precision, for accelerators with units for it.
-// Nothing is fitted: weights are rounded.
+// halfFamily computes in half precision, for accelerators with units for it. Nothing is fitted: weights are rounded.
 type halfFamily struct{}
 
 func (halfFamily) Name() string { return "fp16" }
@@ -38,13 +37,7 @@ func (r *half) build(b *builder) {
 	o := r.op
 	x := b.node("Cast", []string{o.Input}, attribute{"to", int64(ort.Float16)})
 	if o.linear() {
-		t := make([]float32, len(o.Weight))
-		for k := range o.K {
-			for c := range o.C {
-				t[c*o.K+k] = o.Weight[k*o.C+c]
-			}
-		}
-		x = b.node("MatMul", []string{x, b.halves(t, int64(o.C), int64(o.K))})
+		x = b.node("MatMul", []string{x, b.halves(transposed(o.Weight, o.K), int64(o.C), int64(o.K))})
 		x = b.node("Add", []string{x, b.halves(o.Bias, int64(o.K))})
 	} else {
 		s := o.like(o.C, o.K, o.Group)

@@ -11,9 +11,8 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// Holds reports whether a model computes in this arithmetic what exact integers
-// give: whether no 8-bit weight that it stores can saturate. Weights that are
-// not stored, or unsigned, are taken for such as may.
+// Holds reports whether a model computes in this arithmetic what exact integers give: whether no 8-bit weight that it
+// stores can saturate. Weights that are not stored, or are unsigned, count as weights that can.
 func (a Arithmetic) Holds(onnx []byte) (bool, error) {
 	m := new(pb.ModelProto)
 	if err := proto.Unmarshal(onnx, m); err != nil {
@@ -30,8 +29,7 @@ func (a Arithmetic) Holds(onnx []byte) (bool, error) {
 	return a.holds(m.GetGraph()), nil
 }
 
-// Same reports whether a model computes the same in both arithmetics. One that
-// is not known, "", may be any.
+// Same reports whether a model computes the same in both arithmetics. One that is not known, "", may be any.
 func Same(onnx []byte, a, b Arithmetic) (bool, error) {
 	if a == b && a != "" {
 		return true, nil

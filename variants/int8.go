@@ -10,23 +10,18 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// int8Family computes in 8 bits: the input and, of convolutions, the output in
-// unsigned numbers of one scale and zero point each, the weights in signed ones
-// with a scale for each output channel. All ranges are those of least squared
-// error on calibration data, which clips outliers; the weights' are found with
-// the inputs' variances as weights. Scales and biases are then corrected so that
-// each output channel has the original's mean, and least squared error.
+// int8Family computes in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and zero
+// point each, the weights in signed ones with a scale for each output channel. All ranges are those of least squared
+// error on calibration data, which clips outliers; the weights' are found with the inputs' variances as weights. Scales
+// and biases are then corrected so that each output channel has the original's mean, and least squared error.
 //
-// In the form "qdq" QuantizeLinear and DequantizeLinear surround the operator,
-// and the execution provider fuses them, which ONNX Runtime's CPU provider does
-// at the levels from "extended" on. In the form "integer" the operators are
-// QLinearConv and MatMulInteger themselves, so that no optimiser is needed. The
-// form "equalised" is "integer" with inputs divided by a number for each channel
-// and weights multiplied by it, so that channels of small numbers keep more of
-// their bits: a little slower, and closer where channels differ.
+// In the form "qdq" QuantizeLinear and DequantizeLinear surround the operator, and the execution provider fuses them,
+// which ONNX Runtime's CPU provider does at the levels from "extended" on. In the form "integer" the operators are
+// QLinearConv and MatMulInteger themselves, so that no optimiser is needed. The form "equalised" is "integer" with
+// inputs divided by a number for each channel and weights multiplied by it, so that channels of small numbers keep more
+// of their bits: a little slower, and closer where channels differ.
 //
-// Where sums of two products saturate in 16 bits, the weights have 7 bits, with
-// which none can.
+// Where sums of two products saturate in 16 bits, the weights have 7 bits, with which none can.
 type int8Family struct{ arithmetic Arithmetic }
 
 func (int8Family) Name() string { return "int8" }
@@ -121,9 +116,8 @@ func (r *quantised) Cost() (macs, bytes int64) {
 	return r.op.MACs(), int64(len(r.w) + 8*r.op.K + 4*len(r.even))
 }
 
-// quantise chooses the weights and their scales. variance weighs the inputs of
-// each output channel; nil takes the range of all weights, which is enough to
-// measure how fast the replacement is.
+// quantise chooses the weights and their scales. variance weighs the inputs of each output channel; nil takes the range
+// of all weights, which is enough to measure how fast the replacement is.
 func (r *quantised) quantise(variance func(group int) []float64) {
 	o := r.op
 	d := o.patch()
@@ -162,8 +156,7 @@ func nearest(x, scale float32, limit int) float64 {
 	return math.Max(-most, math.Min(most, math.RoundToEven(float64(x)/float64(scale))))
 }
 
-// weightScale is the scale of least weighted squared error, or without weights
-// that of the whole range.
+// weightScale is the scale of least weighted squared error, or without weights that of the whole range.
 func weightScale(w []float32, weights []float64, limit int) float32 {
 	most := float32(0)
 	for _, x := range w {
@@ -400,13 +393,7 @@ func (r *quantised) build(b *builder) {
 func (r *quantised) buildProduct(b *builder) {
 	o := r.op
 	scaleIn, zeroIn := b.scalar(r.in.scale), b.uint8s(r.in.zero)
-	t := make([]int8, len(r.w)) // [C, K]
-	for k := range o.K {
-		for c := range o.C {
-			t[c*o.K+k] = r.w[k*o.C+c]
-		}
-	}
-	w := b.int8s(t, int64(o.C), int64(o.K))
+	w := b.int8s(transposed(r.w, o.K), int64(o.C), int64(o.K))
 	x := o.Input
 	if r.even != nil {
 		x = b.node("Mul", []string{x, b.floats(r.factors(), int64(o.C))})

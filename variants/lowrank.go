@@ -7,12 +7,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// lowRankFamily factors an operator over its channels: the same kernel to rank
-// channels, then a 1x1 convolution to all. The factors are those of reduced-rank
-// regression (Izenman, "Reduced-rank regression for the multivariate linear
-// model", 1975): with W the best full weights for what arrives, the second
-// factor is spanned by the leading eigenvectors of the covariance of W p, so
-// that what is left out is what varies least in real outputs, as in Zhang et
+// lowRankFamily factors an operator over its channels: the same kernel to rank channels, then a 1x1 convolution to all.
+// The factors are those of reduced-rank regression (Izenman, "Reduced-rank regression for the multivariate linear
+// model", 1975): with W the best full weights for what arrives, the second factor is spanned by the leading
+// eigenvectors of the covariance of W p, so that what is left out is what varies least in real outputs, as in Zhang et
 // al., "Accelerating Very Deep Convolutional Networks", 2016.
 type lowRankFamily struct{}
 
@@ -52,22 +50,12 @@ func (lowRankFamily) Replacements(o *Op) []Replacement {
 }
 
 type lowRank struct {
-	op            *Op
-	rank          int
-	first, second step
+	pair
+	rank int
 }
 
 func newLowRank(o *Op, rank int) *lowRank {
-	r := &lowRank{op: o, rank: rank, first: o.like(o.C, rank, 1), second: pointwise(rank, o.K)}
-	r.first.w, r.second.w, r.second.bias = o.filler(r.first.weights()), o.filler(r.second.weights()), make([]float32, o.K)
-	return r
-}
-
-func (r *lowRank) Parameters() string { return fmt.Sprintf("rank %d", r.rank) }
-
-func (r *lowRank) Cost() (macs, bytes int64) {
-	n := r.first.weights() + r.second.weights()
-	return int64(n) * int64(r.op.OutH) * int64(r.op.OutW), 4 * int64(n+r.op.K)
+	return &lowRank{newPair(o, fmt.Sprintf("rank %d", rank), o.like(o.C, rank, 1), pointwise(rank, o.K)), rank}
 }
 
 func (r *lowRank) fit(s *statistics) (float64, error) {
@@ -88,8 +76,7 @@ func (r *lowRank) fit(s *statistics) (float64, error) {
 	return relative(squaredError(check, product, b), check.variance()), nil
 }
 
-// leading is the eigenvectors of the largest eigenvalues of a symmetric
-// matrix, as columns.
+// leading is the eigenvectors of the largest eigenvalues of a symmetric matrix, as columns.
 func leading(m *mat.Dense, n int) (*mat.Dense, error) {
 	k, _ := m.Dims()
 	sym := mat.NewSymDense(k, nil)
@@ -111,8 +98,4 @@ func leading(m *mat.Dense, n int) (*mat.Dense, error) {
 		}
 	}
 	return u, nil
-}
-
-func (r *lowRank) build(b *builder) {
-	b.step(r.op, &r.second, b.step(r.op, &r.first, r.op.Input))
 }

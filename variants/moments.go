@@ -15,9 +15,8 @@ import (
 	"github.com/terastal/terastal/variants/internal/chain"
 )
 
-// moments are the sums that a least-squares problem depends on: of products of
-// z = [p, 1, y], where p is what an output reads (d numbers) and y the original's
-// outputs there (k numbers). They take (d+1+k)^2 numbers however many rows are
+// moments are the sums that a least-squares problem depends on: of products of z = [p, 1, y], where p is what an output
+// reads (d numbers) and y the original's outputs there (k numbers). They take (d+1+k)^2 numbers however many rows are
 // added. Rows of the images that are kept for checking go to a second sum.
 type moments struct {
 	d, k       int
@@ -179,9 +178,8 @@ func (m *moments) valid() error {
 	return nil
 }
 
-// centred gives the covariances among features and of features with outputs,
-// and the means. Features are linear combinations of p: the rows of t, or p
-// itself where t is nil; pick chooses some of them, nil all.
+// centred gives the covariances among features and of features with outputs, and the means. Features are linear
+// combinations of p: the rows of t, or p itself where t is nil; pick chooses some of them, nil all.
 type centred struct {
 	xx     *mat.SymDense
 	xy     *mat.Dense // features x outputs
@@ -264,13 +262,11 @@ func upTo(n int) []int {
 	return all
 }
 
-// ridges are the strengths of regularisation that are tried, as a share of the
-// features' mean variance.
+// ridges are the strengths of regularisation that are tried, as a share of the features' mean variance.
 var ridges = []float64{1e-10, 1e-7, 1e-5, 1e-3, 1e-2}
 
-// solve is the W, outputs x features, and the intercepts b that minimise
-// E|y - Wx - b|^2 + lambda |W - W0|^2 over the fitted rows, with the lambda that
-// does best on the rows kept for checking. W0 may be nil for zero.
+// solve is the W, outputs x features, and the intercepts b that minimise E|y - Wx - b|^2 + lambda |W - W0|^2 over the
+// fitted rows, with the lambda that does best on the rows kept for checking. W0 may be nil for zero.
 func solve(fit, check centred, w0 *mat.Dense) (w *mat.Dense, b []float64, err error) {
 	d, k := len(fit.mx), len(fit.my)
 	if w0 == nil {

@@ -9,9 +9,8 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Op is the operator of a layer that a variant replaces: a two-dimensional
-// convolution, or a matrix product with constant weights. The rest of the layer
-// (activation, residual sum, pooling) stays as it is.
+// Op is the operator of a layer that a variant replaces: a two-dimensional convolution, or a matrix product with
+// constant weights. The rest of the layer (activation, residual sum, pooling) stays as it is.
 //
 // A matrix product is described as a 1x1 convolution over its rows: its input
 // of shape [..., C] has H = rows, W = 1 and its channels last.
@@ -238,8 +237,7 @@ func clip(g graph, value string) (low, high float32) {
 	return low, high
 }
 
-// shapesOf runs a layer once on zeros and returns the shapes of the values that
-// the given nodes touch.
+// shapesOf runs a layer once on zeros and returns the shapes of the values that the given nodes touch.
 func shapesOf(g graph, inputs []models.Tensor) (map[string][]int64, error) {
 	all := g.clone()
 	constant := map[string]bool{}

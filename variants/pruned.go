@@ -8,9 +8,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// prunedFamily leaves out input channels and fits the weights of those that are
-// left to the original's outputs by least squares (He et al., "Channel Pruning
-// for Accelerating Very Deep Neural Networks", 2017). Left out are the channels
+// prunedFamily leaves out input channels and fits the weights of those that are left to the original's outputs by least
+// squares (He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", 2017). Left out are the channels
 // whose contribution to the outputs varies least.
 type prunedFamily struct{}
 
@@ -81,11 +80,10 @@ func (r *pruned) fit(s *statistics) (float64, error) {
 	slices.SortStableFunc(channels, func(a, b int) int { return cmp.Compare(weight[b], weight[a]) })
 	channels = channels[:r.conv.c]
 	slices.Sort(channels)
-	var features []int
 	for i, c := range channels {
 		r.keep[i] = int64(c)
-		features = append(features, shifted(area, c*area)...)
 	}
+	features := r.features()
 	part, checked := fit.pick(features, nil), check.pick(features, nil)
 	w0 := mat.NewDense(o.K, len(features), nil)
 	for k := range o.K {
@@ -102,10 +100,27 @@ func (r *pruned) fit(s *statistics) (float64, error) {
 }
 
 func (r *pruned) build(b *builder) {
-	axis := int64(1)
-	if r.op.linear() {
-		axis = int64(len(r.op.InputShape) - 1)
+	b.step(r.op, &r.conv, r.gather(b))
+}
+
+// gather adds the input's channels that are left.
+func (r *pruned) gather(b *builder) string {
+	return b.node("Gather", []string{r.op.Input, b.ints(r.keep)}, attribute{"axis", int64(r.op.channelAxis())})
+}
+
+// channelAxis is the axis of the input that has the channels.
+func (o *Op) channelAxis() int {
+	if o.linear() {
+		return len(o.InputShape) - 1
 	}
-	in := b.node("Gather", []string{r.op.Input, b.ints(r.keep)}, attribute{"axis", axis})
-	b.step(r.op, &r.conv, in)
+	return 1
+}
+
+// features are what the channels that are left have in a patch.
+func (r *pruned) features() (list []int) {
+	area := r.op.KernelH * r.op.KernelW
+	for _, c := range r.keep {
+		list = append(list, shifted(area, int(c)*area)...)
+	}
+	return list
 }

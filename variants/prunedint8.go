@@ -39,11 +39,7 @@ func (r *prunedInt8) derive() {
 	o := *r.pruned.op
 	o.C, o.Weight, o.Bias = r.pruned.conv.c, r.pruned.conv.w, r.pruned.conv.bias
 	o.InputShape = slices.Clone(o.InputShape)
-	axis := 1
-	if o.linear() {
-		axis = len(o.InputShape) - 1
-	}
-	o.InputShape[axis] = int64(o.C)
+	o.InputShape[o.channelAxis()] = int64(o.C)
 	r.op = &o
 }
 
@@ -59,12 +55,7 @@ func (r *prunedInt8) fit(s *statistics) (float64, error) {
 		return 0, err
 	}
 	r.derive()
-	area := r.op.KernelH * r.op.KernelW
-	var features []int
-	for _, c := range r.pruned.keep {
-		features = append(features, shifted(area, int(c)*area)...)
-	}
-	left := &statistics{op: r.op, plain: []*moments{s.plain[0].pick(features)}, in: s.in, out: s.out}
+	left := &statistics{op: r.op, plain: []*moments{s.plain[0].pick(r.pruned.features())}, in: s.in, out: s.out}
 	r.inner = newQuantised(r.op, integerForm, r.inner.limit)
 	return r.inner.fit(left)
 }
@@ -88,12 +79,8 @@ func (m *moments) pick(features []int) *moments {
 }
 
 func (r *prunedInt8) build(b *builder) {
-	axis := int64(1)
-	if r.op.linear() {
-		axis = int64(len(r.op.InputShape) - 1)
-	}
 	o := *r.op
-	o.Input = b.node("Gather", []string{r.pruned.op.Input, b.ints(r.pruned.keep)}, attribute{"axis", axis})
+	o.Input = r.pruned.gather(b)
 	q := *r.inner
 	q.op = &o
 	q.build(b)

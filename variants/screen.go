@@ -14,16 +14,14 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
-// Want is where a variant of a layer is wanted: an accelerator, and how long it
-// may take there at most.
+// Want is where a variant of a layer is wanted: an accelerator, and how long it may take there at most.
 type Want struct {
 	Accelerator int
 	Most        time.Duration
 }
 
-// Lossless is the error up to which a candidate counts as one without any: of
-// several, the fastest is chosen. What an error as small does to the accuracy is
-// measured all the same.
+// Lossless is the error up to which a candidate counts as one without any: of several, the fastest is chosen. What an
+// error as small does to the accuracy is measured all the same.
 const Lossless = 0.002
 
 // Why candidates are left out before they are fitted.
@@ -34,11 +32,9 @@ var (
 	ErrUnneeded = errors.New("one that loses next to nothing is fast enough")
 )
 
-// Least is a lower bound on the time of a candidate on a CPU where the original
-// takes the given time: its share of the multiply-accumulates at a better rate
-// than any that was seen. Of 1598 measured candidates of the trained networks
-// the best had 0.98 of the original's time for each of its multiply-accumulates,
-// 0.31 in 8 bits.
+// Least is a lower bound on the time of a candidate on a CPU where the original takes the given time: its share of the
+// multiply-accumulates at a better rate than any that was seen. Of 1598 measured candidates of the trained networks the
+// best had 0.98 of the original's time for each of its multiply-accumulates, 0.31 in 8 bits.
 func (c *Candidate) Least(original time.Duration) time.Duration {
 	rate := 0.8
 	if strings.Contains(c.Family, "int8") {
@@ -50,9 +46,8 @@ func (c *Candidate) Least(original time.Duration) time.Duration {
 	return time.Duration(rate * float64(original) * float64(c.MACs) / float64(c.OriginalMACs))
 }
 
-// Screen refuses the candidates that are measured and not fast enough on any of
-// the accelerators where they are wanted. With Most as long as the original
-// takes, that is what is no faster.
+// Screen refuses the candidates that are measured and not fast enough on any of the accelerators where they are wanted.
+// With Most as long as the original takes, that is what is no faster.
 func Screen(list []*Candidate, wants []Want) {
 	for _, c := range list {
 		if c.Refusal == nil && !slices.ContainsFunc(wants, func(w Want) bool { return c.fits(w) }) {
@@ -66,8 +61,7 @@ func (c *Candidate) fits(w Want) bool {
 	return t > 0 && t <= w.Most
 }
 
-// settle refuses what is not fitted yet and fast enough only where a lossless
-// candidate is too: it cannot be chosen.
+// settle refuses what is not fitted yet and fast enough only where a lossless candidate is too: it cannot be chosen.
 func settle(list []*Candidate, wants []Want) {
 	left := slices.DeleteFunc(slices.Clone(wants), func(w Want) bool {
 		return slices.ContainsFunc(list, func(c *Candidate) bool {

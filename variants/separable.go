@@ -6,11 +6,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// separableFamily is a depthwise convolution with a few outputs per channel,
-// then a 1x1 convolution. The kernels of a channel are the leading ones of what
-// the best full weights do with that channel, weighted by how it varies (Guo et
-// al., "Network Decoupling", 2018, find them by an SVD of the weights alone); the
-// 1x1 convolution is fitted by least squares to their real outputs.
+// separableFamily is a depthwise convolution with a few outputs per channel, then a 1x1 convolution. The kernels of a
+// channel are the leading ones of what the best full weights do with that channel, weighted by how it varies (Guo et
+// al., "Network Decoupling", 2018, find them by an SVD of the weights alone); the 1x1 convolution is fitted by least
+// squares to their real outputs.
 type separableFamily struct{}
 
 func (separableFamily) Name() string { return "separable" }
@@ -36,22 +35,12 @@ func (separableFamily) Replacements(o *Op) []Replacement {
 }
 
 type separable struct {
-	op         *Op
+	pair       // a depthwise convolution and a mix of channels
 	multiplier int
-	depth, mix step
 }
 
 func newSeparable(o *Op, m int) *separable {
-	r := &separable{op: o, multiplier: m, depth: o.like(o.C, o.C*m, o.C), mix: pointwise(o.C*m, o.K)}
-	r.depth.w, r.mix.w, r.mix.bias = o.filler(r.depth.weights()), o.filler(r.mix.weights()), make([]float32, o.K)
-	return r
-}
-
-func (r *separable) Parameters() string { return fmt.Sprintf("multiplier %d", r.multiplier) }
-
-func (r *separable) Cost() (macs, bytes int64) {
-	n := r.depth.weights() + r.mix.weights()
-	return int64(n) * int64(r.op.OutH) * int64(r.op.OutW), 4 * int64(n+r.op.K)
+	return &separable{newPair(o, fmt.Sprintf("multiplier %d", m), o.like(o.C, o.C*m, o.C), pointwise(o.C*m, o.K)), m}
 }
 
 func (r *separable) fit(s *statistics) (float64, error) {
@@ -78,14 +67,14 @@ func (r *separable) fit(s *statistics) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	r.depth.w = make([]float32, 0, r.depth.weights())
+	r.first.w = make([]float32, 0, r.first.weights())
 	for n := range o.C * r.multiplier {
 		c := n / r.multiplier
 		for i := range area {
-			r.depth.w = append(r.depth.w, float32(t.At(n, c*area+i)))
+			r.first.w = append(r.first.w, float32(t.At(n, c*area+i)))
 		}
 	}
-	r.mix.w, r.mix.bias = toFloat32(mix), narrow(b)
+	r.second.w, r.second.bias = toFloat32(mix), narrow(b)
 	return relative(squaredError(checked, mix, b), check.variance()), nil
 }
 
@@ -93,31 +82,24 @@ func (r *separable) fit(s *statistics) (float64, error) {
 func (r *separable) kernels(fit centred, w *mat.Dense, c, area int) (*mat.Dense, error) {
 	o := r.op
 	a := mat.NewSymDense(area, nil)
-	scale := 0.0
 	for i := range area {
 		for j := i; j < area; j++ {
 			a.SetSym(i, j, fit.xx.At(c*area+i, c*area+j))
 		}
-		scale += a.At(i, i) / float64(area)
 	}
-	for i := range area {
-		a.SetSym(i, i, a.At(i, i)+1e-6*scale+1e-12)
-	}
-	var chol mat.Cholesky
-	if !chol.Factorize(a) {
+	factor, ok := lower(a, 1e-12)
+	if !ok {
 		return nil, fmt.Errorf("input channel %d does not determine its kernel", c)
 	}
-	var lower mat.TriDense
-	chol.LTo(&lower)
 	var weighted, gram mat.Dense
-	weighted.Mul(lower.T(), w.Slice(0, o.K, c*area, (c+1)*area).T())
+	weighted.Mul(factor.T(), w.Slice(0, o.K, c*area, (c+1)*area).T())
 	gram.Mul(&weighted, weighted.T())
 	q, err := leading(&gram, r.multiplier)
 	if err != nil {
 		return nil, err
 	}
 	var v mat.Dense
-	if err := v.Solve(lower.T(), q); err != nil {
+	if err := v.Solve(factor.T(), q); err != nil {
 		return nil, err
 	}
 	// To unit length: a channel that hardly varies would get huge kernels.
@@ -128,8 +110,4 @@ func (r *separable) kernels(fit centred, w *mat.Dense, c, area int) (*mat.Dense,
 		}
 	}
 	return &v, nil
-}
-
-func (r *separable) build(b *builder) {
-	b.step(r.op, &r.mix, b.step(r.op, &r.depth, r.op.Input))
 }

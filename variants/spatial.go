@@ -8,12 +8,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// spatialFamily factors a kernel into a column and a row: a KernelH x 1
-// convolution to rank channels, then a 1 x KernelW one to all (Jaderberg et al.,
-// "Speeding up Convolutional Neural Networks with Low Rank Expansions", 2014).
-// The columns are the leading ones of the best full weights, weighted by how
-// what arrives varies; the rows are then fitted by least squares to the columns'
-// real outputs.
+// spatialFamily factors a kernel into a column and a row: a KernelH x 1 convolution to rank channels, then a 1 x
+// KernelW one to all (Jaderberg et al., "Speeding up Convolutional Neural Networks with Low Rank Expansions", 2014).
+// The columns are the leading ones of the best full weights, weighted by how what arrives varies; the rows are then
+// fitted by least squares to the columns' real outputs.
 type spatialFamily struct{}
 
 func (spatialFamily) Name() string { return "spatial" }
@@ -56,25 +54,17 @@ func (spatialFamily) Replacements(o *Op) []Replacement {
 }
 
 type spatial struct {
-	op          *Op
-	rank        int
-	column, row step
+	pair // a column and a row
+	rank int
 }
 
 func newSpatial(o *Op, rank int) *spatial {
-	r := &spatial{op: o, rank: rank, column: o.like(o.C, rank, 1), row: o.like(rank, o.K, 1)}
-	r.column.kw, r.column.strides[1], r.column.dilation[1], r.column.pads[1], r.column.pads[3] = 1, 1, 1, 0, 0
-	r.row.kh, r.row.strides[0], r.row.dilation[0], r.row.pads[0], r.row.pads[2] = 1, 1, 1, 0, 0
-	r.column.w, r.row.w, r.row.bias = o.filler(r.column.weights()), o.filler(r.row.weights()), make([]float32, o.K)
+	column, row := o.like(o.C, rank, 1), o.like(rank, o.K, 1)
+	column.kw, column.strides[1], column.dilation[1], column.pads[1], column.pads[3] = 1, 1, 1, 0, 0
+	row.kh, row.strides[0], row.dilation[0], row.pads[0], row.pads[2] = 1, 1, 1, 0, 0
+	r := &spatial{newPair(o, fmt.Sprintf("rank %d", rank), column, row), rank}
+	r.columns = o.W
 	return r
-}
-
-func (r *spatial) Parameters() string { return fmt.Sprintf("rank %d", r.rank) }
-
-func (r *spatial) Cost() (macs, bytes int64) {
-	o := r.op
-	return int64(r.column.weights()*o.OutH*o.W + r.row.weights()*o.OutH*o.OutW),
-		4 * int64(r.column.weights()+r.row.weights()+o.K)
 }
 
 func (r *spatial) fit(s *statistics) (float64, error) {
@@ -86,24 +76,17 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 	columns := o.C * o.KernelH
 	// The covariance of columns, averaged over where in the patch they lie.
 	a := mat.NewSymDense(columns, nil)
-	scale := 0.0
 	for i := range columns {
 		for j := i; j < columns; j++ {
 			for x := range o.KernelW {
 				a.SetSym(i, j, a.At(i, j)+fit.xx.At(i*o.KernelW+x, j*o.KernelW+x)/float64(o.KernelW))
 			}
 		}
-		scale += a.At(i, i) / float64(columns)
 	}
-	for i := range columns {
-		a.SetSym(i, i, a.At(i, i)+1e-6*scale+1e-30)
-	}
-	var chol mat.Cholesky
-	if !chol.Factorize(a) {
+	factor, ok := lower(a, 1e-30)
+	if !ok {
 		return 0, errors.New("the calibration activations do not determine the weights")
 	}
-	var lower mat.TriDense
-	chol.LTo(&lower)
 	m := mat.NewDense(columns, o.KernelW*o.K, nil)
 	for k := range o.K {
 		for i := range columns {
@@ -113,14 +96,14 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 		}
 	}
 	q, err := s.cached.basis("spatial", r.rank, func() *mat.Dense {
-		weighted := multiply(lower.T(), m)
+		weighted := multiply(factor.T(), m)
 		return multiply(weighted, weighted.T())
 	})
 	if err != nil {
 		return 0, err
 	}
 	var v mat.Dense // columns x rank
-	if err := v.Solve(lower.T(), q); err != nil {
+	if err := v.Solve(factor.T(), q); err != nil {
 		return 0, err
 	}
 	// What the row convolution reads: every rank at every x of the patch.
@@ -137,10 +120,6 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	r.column.w, r.row.w, r.row.bias = toFloat32(v.T()), toFloat32(h), narrow(b)
+	r.first.w, r.second.w, r.second.bias = toFloat32(v.T()), toFloat32(h), narrow(b)
 	return relative(squaredError(checked, h, b), check.variance()), nil
-}
-
-func (r *spatial) build(b *builder) {
-	b.step(r.op, &r.row, b.step(r.op, &r.column, r.op.Input))
 }

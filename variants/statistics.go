@@ -8,15 +8,13 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// statistics are what the replacements of one operator are fitted to: moments
-// of what it reads in the network with the variants before it, and of what the
-// original makes there.
+// statistics are what the replacements of one operator are fitted to: moments of what it reads in the network with the
+// variants before it, and of what the original makes there.
 type statistics struct {
 	op    *Op
 	plain []*moments       // by group of the operator
 	d2s   map[int]*moments // by gamma
-	// in and out are samples of single numbers read and made, for the ranges of
-	// quantisation.
+	// in and out are samples of single numbers read and made, for the ranges of quantisation.
 	in, out   []float32
 	inChannel []int
 	reasons   map[int]error
@@ -30,8 +28,7 @@ type statistics struct {
 	cached    *wholeFit
 }
 
-// wholeFit is the covariances of an operator without groups and the best full
-// weights for what arrives.
+// wholeFit is the covariances of an operator without groups and the best full weights for what arrives.
 type wholeFit struct {
 	computing  sync.Mutex
 	fit, check centred
@@ -40,8 +37,7 @@ type wholeFit struct {
 	bases      map[string]*mat.Dense // eigenvectors that do not depend on the rank, by family
 }
 
-// basis is the leading eigenvectors, as columns, of a symmetric matrix that is
-// the same for all ranks of a family.
+// basis is the leading eigenvectors, as columns, of a symmetric matrix that is the same for all ranks of a family.
 func (f *wholeFit) basis(family string, n int, matrix func() *mat.Dense) (*mat.Dense, error) {
 	f.computing.Lock()
 	defer f.computing.Unlock()
@@ -90,8 +86,7 @@ func newStatistics(o *Op, gammas []int, images int) *statistics {
 	return s
 }
 
-// add takes one image: what the operator reads, and what the original makes.
-// Every fifth image is kept for checking.
+// add takes one image: what the operator reads, and what the original makes. Every fifth image is kept for checking.
 func (s *statistics) add(image int, in, out []float32) {
 	o := s.op
 	checking := image%checkEvery == checkEvery-1
@@ -190,8 +185,7 @@ func (o *Op) made(out []float32, k, y, x int) float64 {
 	return float64(out[(k*o.OutH+y)*o.OutW+x])
 }
 
-// gather fills a row of moments: what the outputs of a group read at a
-// position, one, and the outputs.
+// gather fills a row of moments: what the outputs of a group read at a position, one, and the outputs.
 func (o *Op) gather(group, position int, in, out []float32, z []float64) {
 	y, x := position/o.OutW, position%o.OutW
 	n, channels := 0, o.C/o.Group

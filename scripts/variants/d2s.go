@@ -49,18 +49,14 @@ func openTrained(name string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	op, err := models.ParseGranularity("op")
-	if err != nil {
-		return nil, err
-	}
-	layers, err := m.Split(op)
+	n, err := runtime.NewNetwork(name, m, "op")
 	if err != nil {
 		return nil, err
 	}
 	v := plan.Variants{Model: name, SHA256: m.SHA256(), Granularity: "op"}
 	files := map[string][]byte{}
 	for _, x := range list {
-		l := slices.IndexFunc(layers, func(l models.Layer) bool { return l.Name == x.Layer })
+		l := slices.IndexFunc(n.Layers, func(l models.Layer) bool { return l.Name == x.Layer })
 		if l < 0 {
 			return nil, fmt.Errorf("network %q has no layer %q", name, x.Layer)
 		}
@@ -69,7 +65,6 @@ func openTrained(name string) (*trained, error) {
 		c.File = c.SHA256
 		files[c.File], v.Chosen = x.ONNX, append(v.Chosen, c)
 	}
-	n := &runtime.Network{Name: name, Model: m, Layers: layers, Granularity: "op"}
 	t := &trained{designer: design.Designer{Models: []*design.Model{{Network: n, Theta: theta}},
 		Accelerators: trainedSpecs}}
 	_, err = t.designer.Use([]plan.Variants{v}, func(file string) ([]byte, error) { return files[file], nil })
@@ -296,8 +291,7 @@ func letters(s sched.VariantSet) string {
 	return b.String()
 }
 
-// combinations writes the accuracy of every combination: the first half of its
-// variants by row, the others by column.
+// combinations writes the accuracy of every combination: the first half of its variants by row, the others by column.
 func (t *trained) combinations(w io.Writer) {
 	rows := len(t.Chosen) / 2
 	columns := len(t.Chosen) - rows

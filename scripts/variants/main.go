@@ -1,13 +1,10 @@
-// Command variants writes docs/evaluation/variants.md from plans that
-// `terastal variants design` made: `go run ./scripts/variants out/*/plan.json`.
-// A plan of D2S candidates only gives the table of these.
+// Command variants writes docs/evaluation/variants.md from plans that `terastal variants design` made: `go run
+// ./scripts/variants out/*/plan.json`. A plan of D2S candidates only gives the table of these.
 //
-// With -ship FOLDER it writes the variants of one plan there instead, as package
-// models/zoo embeds them.
+// With -ship FOLDER it writes the variants of one plan there instead, as package models/zoo embeds them.
 //
-// With -d2s it proves and measures the trained D2S variants of the zoo, on two
-// accelerators of this machine, and writes the tables of these; plans give what
-// was fitted for the same layers. It needs ONNX Runtime.
+// With -d2s it proves and measures the trained D2S variants of the zoo, on two accelerators of this machine, and writes
+// the tables of these; plans give what was fitted for the same layers. It needs ONNX Runtime.
 package main
 
 import (
@@ -51,18 +48,16 @@ func command(args []string, w io.Writer) error {
 }
 
 func run(paths []string, w io.Writer) error {
+	list, err := readPlans(paths)
+	if err != nil {
+		return err
+	}
 	var all, d2s []plan.Variants
-	for _, path := range paths {
-		p, _, err := plan.Read(path)
-		if err != nil {
-			return err
-		}
-		for _, v := range p.Variants {
-			if slices.ContainsFunc(v.Candidates, func(c plan.Variant) bool { return c.Family != "d2s" }) {
-				all = append(all, v)
-			} else if len(v.Candidates) > 0 {
-				d2s = append(d2s, v)
-			}
+	for _, v := range list {
+		if !allD2S(&v) {
+			all = append(all, v)
+		} else if len(v.Candidates) > 0 {
+			d2s = append(d2s, v)
 		}
 	}
 	summary(w, all)

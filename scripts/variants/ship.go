@@ -9,9 +9,8 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// ship writes the variants of a plan to folders that package models/zoo embeds,
-// one a model: what the model is, and which variants there are, without what was
-// measured on this machine.
+// ship writes the variants of a plan to folders that package models/zoo embeds, one a model: what the model is, and
+// which variants there are, without what was measured on this machine.
 func ship(path, folder string) error {
 	p, _, err := plan.Read(path)
 	if err != nil {

@@ -23,8 +23,7 @@ import (
 // Data is what accuracy is measured on.
 type Data interface {
 	Len() int
-	// Inputs is one request: a tensor for each of the model's inputs, in order.
-	// It is not written to.
+	// Inputs is one request: a tensor for each of the model's inputs, in order. It is not written to.
 	Inputs(i int) ([]*tensor.Dense, error)
 	// Label is the class of the request, from 0, or -1 where it has none.
 	Label(i int) int
@@ -43,14 +42,12 @@ type Options struct {
 	// Workers is how many requests are computed at once; 0 is one. The metric is
 	// then called from as many goroutines, the data from one at a time.
 	Workers int
-	// Progress, if not nil, is called with the share that is done, 0 to 1, from
-	// any goroutine.
+	// Progress, if not nil, is called with the share that is done, 0 to 1, from any goroutine.
 	Progress func(float64)
 }
 
-// Prove measures the combinations of a network's variants on every request of
-// the data. Combinations share the layers that they have in common: two that
-// differ from some layer on are computed once up to there.
+// Prove measures the combinations of a network's variants on every request of the data. What combinations have in
+// common is computed once: two that first differ at some layer share the results up to there.
 func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options) (*plan.Proof, error) {
 	fail := func(err error) (*plan.Proof, error) { return nil, fmt.Errorf("model %q: %w", n.Name, err) }
 	if d == nil || d.Len() == 0 {
@@ -86,8 +83,7 @@ type prover struct {
 	last    map[string]int
 	runners map[int]*chain.Runner // -1-layer for originals, else by variant
 	sets    []sched.VariantSet
-	// Of the current request: scores by combination, the outputs without
-	// variants, and the label.
+	// Of the current request: scores by combination, the outputs without variants, and the label.
 	scores    []float64
 	originals [][]float32
 	label     int

@@ -21,11 +21,10 @@ var (
 	ErrLoss   = errors.New("it costs too much accuracy")
 )
 
-// Add checks, proves and measures a variant that was made elsewhere, and makes
-// it one of the model's in use. One that was added under the same name before is
-// replaced. The profile is of all models with the variants that are then in use;
-// it is nil when the layer has this variant already. After an error the variants
-// in use are what they were. Nothing is written: see [Designer.Save].
+// Add checks, proves and measures a variant that was made elsewhere, and makes it one of the model's in use. One that
+// was added under the same name before is replaced. The profile is of all models with the variants that are then in
+// use; it is nil when the layer has this variant already. After an error the variants in use are what they were.
+// Nothing is written: see [Designer.Save].
 func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candidate,
 	o Limits) (*profiler.Profile, error) {
 	if _, err := d.arithmetic(); err != nil {
@@ -135,8 +134,7 @@ func merged(notes, more []string) []string {
 	return notes
 }
 
-// compare measures the candidate's error on calibration inputs, on labelled ones
-// where there are none.
+// compare measures the candidate's error on calibration inputs, on labelled ones where there are none.
 func (d *Designer) compare(ctx context.Context, m *Model, c *variants.Candidate) error {
 	from := &m.Calibration
 	if from.Source == "" {
@@ -165,8 +163,7 @@ func affordable(m *Model, p *plan.Proof, at, count int, o Limits) error {
 	return nil
 }
 
-// time measures all models, one of them with the variants that a new one is
-// among, and says how fast that one is.
+// time measures all models, one of them with the variants that a new one is among, and says how fast that one is.
 func (d *Designer) time(ctx context.Context, b Bench, with *runtime.Network,
 	c *variants.Candidate) (*profiler.Profile, error) {
 	var networks []*runtime.Network
@@ -237,21 +234,8 @@ func (d *Designer) added() (map[*Model][]*variants.Candidate, error) {
 	return out, nil
 }
 
-// restore proves the variants that users had added together with those that were
-// designed since. Added ones stay: where all together cost too much, designed
-// ones go, the worst first.
-func (r *run) restore(ctx context.Context, added map[*Model][]*variants.Candidate) error {
-	for _, x := range r.drafts {
-		if len(added[x.Model]) == 0 {
-			continue
-		}
-		if err := r.rejoin(ctx, x, added[x.Model]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// rejoin proves the variants that users had added to a model together with those that were designed since. Added ones
+// stay: where all together cost too much, designed ones go, the worst first.
 func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate) error {
 	v := r.document(x.Model)
 	if x.InUse != nil {

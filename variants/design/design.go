@@ -18,20 +18,17 @@ import (
 
 // Limits say how much accuracy variants may cost, both at most 1-theta.
 type Limits struct {
-	// MaxLoss is how much of the accuracy a variant may cost alone, Together how
-	// much all chosen ones may.
+	// MaxLoss is how much of the accuracy a variant may cost alone, Together how much all chosen ones may.
 	MaxLoss, Together float64
 }
 
 // Options say what variants are wanted.
 type Options struct {
-	// Speedup is how much faster than the original a variant has to be at
-	// least; 0 leaves it to the budgets.
+	// Speedup is how much faster than the original a variant has to be at least; 0 leaves it to the budgets.
 	Speedup float64
-	// All designs variants for every layer on every accelerator where the
-	// original takes longer than on the fastest, not only where a budget is
-	// missed; unless Speedup says otherwise, to be as fast there as the original
-	// on the fastest, which is the published rule for gamma.
+	// All designs variants for every layer on every accelerator where the original takes longer than on the fastest,
+	// not only where a budget is missed; unless Speedup says otherwise, to be as fast there as the original on the
+	// fastest, which is the published rule for gamma.
 	All bool
 	// Families are those to consider; empty for all.
 	Families []string
@@ -39,9 +36,8 @@ type Options struct {
 	Limits
 }
 
-// Design measures, fits and proves variants for the models and makes them those
-// in use. What fails for one layer or model is noted, and the others are
-// designed all the same. Variants that users added stay, and are proven together
+// Design measures, fits and proves variants for the models and makes them those in use. What fails for one layer or
+// model is noted, and the others are designed all the same. Variants that users added stay, and are proven together
 // with the new ones. Nothing is written: see [Designer.Save].
 func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	added, err := d.added()
@@ -50,8 +46,8 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	}
 	d.Clear()
 	r := &run{Designer: d, Options: o}
-	for i, m := range d.Models {
-		r.drafts = append(r.drafts, &draft{Model: m, index: i, wanted: map[int]map[int]float64{}})
+	for _, m := range d.Models {
+		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]float64{}})
 	}
 	if err := r.screen(ctx, b); err != nil {
 		return err
@@ -65,15 +61,20 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 			d.note("no variants: %v", x.err)
 			x.note("%v", x.err)
 			x.made, x.chosen = d.document(x.Model), nil
-		} else if len(x.wanted) == 0 {
-			continue
 		}
-		x.made.Notes = x.notes
-		if err := d.put(x.Model, x.made, x.chosen); err != nil {
-			return err
+		if x.err != nil || len(x.wanted) > 0 {
+			x.made.Notes = x.notes
+			if err := d.put(x.Model, x.made, x.chosen); err != nil {
+				return err
+			}
+		}
+		if list := added[x.Model]; len(list) > 0 {
+			if err := r.rejoin(ctx, x, list); err != nil {
+				return err
+			}
 		}
 	}
-	return r.restore(ctx, added)
+	return nil
 }
 
 // put makes variants with their document those in use.
@@ -96,7 +97,6 @@ type run struct {
 // draft is what one model gets.
 type draft struct {
 	*Model
-	index      int
 	wanted     map[int]map[int]float64       // by layer and accelerator: the speed-up
 	originals  map[int][]time.Duration       // by layer and accelerator
 	candidates map[int][]*variants.Candidate // by layer
@@ -120,16 +120,15 @@ func (x *draft) wants(l int) (out []variants.Want) {
 	return out
 }
 
-// screen measures originals, finds where variants are wanted, and measures
-// candidates.
+// screen measures originals, finds where variants are wanted, and measures candidates.
 func (r *run) screen(ctx context.Context, b Bench) error {
 	profile, tables, err := b.Originals(ctx)
 	if err != nil {
 		return err
 	}
 	r.targets(tables)
-	for _, x := range r.drafts {
-		x.take(profile, x.index)
+	for i, x := range r.drafts {
+		x.take(profile, i)
 		if len(x.wanted) == 0 {
 			continue
 		}
@@ -141,8 +140,7 @@ func (r *run) screen(ctx context.Context, b Bench) error {
 	return r.measure(ctx, b)
 }
 
-// take reads what the originals take from a profile, in which the model has this
-// number.
+// take reads what the originals take from a profile, in which the model has this number.
 func (x *draft) take(p *profiler.Profile, model int) {
 	x.originals = map[int][]time.Duration{}
 	for l := range x.Network.Layers {
@@ -186,8 +184,7 @@ func (r *run) targets(t *sched.Tables) {
 	}
 }
 
-// models fits, chooses and proves for all models, as many at a time as there
-// are cores.
+// models fits, chooses and proves for all models, as many at a time as there are cores.
 func (r *run) models(ctx context.Context) {
 	var list []*draft
 	for _, x := range r.drafts {
@@ -220,9 +217,8 @@ func (r *run) models(ctx context.Context) {
 	all.Wait()
 }
 
-// adoptable is the largest error of a variant that the layers behind are fitted
-// to. One above will hardly pass the proof, and what it makes of the activations
-// would spoil the fits of all that come after it.
+// adoptable is the largest error of a variant that the layers behind are fitted to. One above will hardly pass the
+// proof, and what it makes of the activations would spoil the fits of all that come after it.
 const adoptable = 0.3
 
 // model fits the candidates of a model, chooses, and proves.

@@ -40,22 +40,18 @@ type Designer struct {
 	unused []plan.Variants // of an earlier plan
 }
 
-// Model is a network that variants are for, and what they are fitted to and
-// judged by.
+// Model is a network that variants are for, and what they are fitted to and judged by.
 type Model struct {
-	// Network is split into layers. Its variants are those in use: set them
-	// through the designer.
+	// Network is split into layers. Its variants are those in use: set them through the designer.
 	Network *runtime.Network
-	// Theta is the least share of the accuracy that a combination of variants
-	// has to keep.
+	// Theta is the least share of the accuracy that a combination of variants has to keep.
 	Theta float64
 	// Off is true where no variants are to be used.
 	Off bool
-	// Calibration is what variants are fitted to, Labelled what accuracy is
-	// measured on: where there are no labelled data, on the former.
+	// Calibration is what variants are fitted to. Labelled is what accuracy is
+	// measured on; without labelled data it is measured on Calibration.
 	Calibration, Labelled Data
-	// Metric is how outputs are judged; nil for what suits, see
-	// [accuracy.Named].
+	// Metric is how outputs are judged; nil for what suits, see [accuracy.Named].
 	Metric func(labelled bool) (accuracy.Metric, error)
 	// InUse is what documents say about the variants in use; nil without any.
 	InUse *plan.Variants
@@ -63,17 +59,16 @@ type Model struct {
 	stale bool // not proven for the arithmetic of this processor
 }
 
-// Data are inputs of a model. Without a source there are none; Open, if not nil,
-// then says so.
+// Data is where inputs of a model come from.
 type Data struct {
-	// Source says where they are from.
+	// Source is the name that documents give it; empty without data.
 	Source string
-	Open   func() (accuracy.Data, error)
+	// Open opens them. Without data it may be nil, or return an error that says what to do.
+	Open func() (accuracy.Data, error)
 }
 
-// ErrNoData is wrapped by the error about a model that has no inputs to fit to or
-// to judge by.
-var ErrNoData = errors.New("there is none")
+// ErrNoData is wrapped by the error about a model that has no inputs to fit to or to judge by.
+var ErrNoData = errors.New("no data")
 
 // calibration opens the inputs that variants are fitted to.
 func (m *Model) calibration() (accuracy.Data, error) {
@@ -114,10 +109,9 @@ func (d *Designer) accelerators() (names []string) {
 	return names
 }
 
-// Use makes the variants of an earlier plan those in use. read reads files that
-// the plan names. What the plan has for models that are off, not there or split
-// in another way is kept for [Designer.Documents]. It returns the names of the
-// models whose variants do not fit.
+// Use makes the variants of an earlier plan those in use. read reads files that the plan names. What the plan has for
+// models that are off, not there or split in another way is kept for [Designer.Documents]. misfits names the models
+// whose variants are for another model or split.
 func (d *Designer) Use(list []plan.Variants, read func(file string) ([]byte, error)) (misfits []string, err error) {
 	for _, v := range list {
 		i := slices.IndexFunc(d.Models, func(m *Model) bool { return m.Network.Name == v.Model })
@@ -154,7 +148,7 @@ func (m *Model) attach(list []plan.Variant, read func(file string) ([]byte, erro
 	})
 }
 
-// use takes down that the network's variants are these.
+// use records that the network's variants are these.
 func (d *Designer) use(m *Model, v plan.Variants) error {
 	v.Theta = m.Theta // may have changed since
 	m.InUse = &v
@@ -167,9 +161,8 @@ func (d *Designer) use(m *Model, v plan.Variants) error {
 // FittedFile describes a folder of variants that were fitted elsewhere.
 const FittedFile = "variants.json"
 
-// Take makes variants that were fitted elsewhere a model's, in place of those
-// that it has. They are unproven until [Designer.Prove] has measured their
-// accuracy here.
+// Take makes variants that were fitted elsewhere a model's, in place of those that it has. They are unproven until
+// [Designer.Prove] has measured their accuracy here.
 func (d *Designer) Take(m *Model, from fs.FS) error {
 	fail := func(err error) error { return fmt.Errorf("model %q: fitted variants: %w", m.Network.Name, err) }
 	data, err := fs.ReadFile(from, FittedFile)
@@ -200,7 +193,7 @@ func (d *Designer) Take(m *Model, from fs.FS) error {
 // file is where a variant of the model lies, relative to the plan.
 func (m *Model) file(name string) string { return filepath.Join("variants", m.Network.Name, name) }
 
-// Clear has no variants in use any more.
+// Clear stops using all variants.
 func (d *Designer) Clear() {
 	for _, m := range d.Models {
 		m.Network.Variants, m.InUse, m.stale = nil, nil, false
@@ -215,8 +208,7 @@ func (d *Designer) LeaveOut(m *Model) {
 	m.Network.Variants, m.InUse, m.stale = nil, nil, false
 }
 
-// Allow tells the scheduler which combinations of the variants in use it may
-// run.
+// Allow puts the combinations of variants that may run into the task system.
 func (d *Designer) Allow(s *sched.System) {
 	for i, m := range d.Models {
 		if m.InUse != nil {
@@ -225,9 +217,8 @@ func (d *Designer) Allow(s *sched.System) {
 	}
 }
 
-// Documents are the variants in use and those kept for later, as plans hold
-// them. Variants that were fitted elsewhere get their latencies from the
-// profile.
+// Documents are the variants in use and those kept for later, as plans hold them. Variants that were fitted elsewhere
+// get their latencies from the profile.
 func (d *Designer) Documents(p *profiler.Profile) (list []plan.Variants) {
 	for i, m := range d.Models {
 		if m.InUse == nil {
@@ -242,8 +233,7 @@ func (d *Designer) Documents(p *profiler.Profile) (list []plan.Variants) {
 	return append(list, d.unused...)
 }
 
-// timed fills in what variants of the model with this number in the profile
-// take.
+// timed fills in what variants of the model with this number in the profile take.
 func (d *Designer) timed(v *plan.Variants, p *profiler.Profile, model int) {
 	v.Accelerators, v.Chosen = d.accelerators(), slices.Clone(v.Chosen)
 	for i := range v.Chosen {
@@ -285,8 +275,7 @@ func (d *Designer) Save(folder string) error {
 	return nil
 }
 
-// chosen are the variants in use with their models, in the order in which the
-// scheduler numbers them.
+// chosen are the variants in use with their models, in the order in which the scheduler numbers them.
 func (m *Model) chosen() (list []*variants.Candidate) {
 	if m.InUse == nil {
 		return nil
@@ -322,8 +311,7 @@ func (d *Designer) document(m *Model) plan.Variants {
 		Accelerators: d.accelerators(), Bytes: 4 * n.Model.Parameters(), Chosen: []plan.Variant{}}
 }
 
-// record puts variants and their proof into a model's part of the plan. Variants
-// that have no file yet get one.
+// record puts variants and their proof into a model's part of the plan. Variants that have no file yet get one.
 func (m *Model) record(v *plan.Variants, list []*variants.Candidate, p *plan.Proof) error {
 	v.Proof, v.Chosen = *p, []plan.Variant{}
 	for i, c := range list {
@@ -349,10 +337,9 @@ func (m *Model) name(c *variants.Candidate) error {
 	return nil
 }
 
-// Bench is where a design measures.
+// Bench is where a design measures: the machine's accelerators, as a rule in processes that may crash.
 type Bench interface {
-	// Originals is a profile of all models without variants, and the tables with
-	// budgets that follow from it.
+	// Originals is a profile of all models without variants, and the tables with budgets that follow from it.
 	Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error)
 	// Measure profiles networks with their variants, which are models of the
 	// designer by name. enough may be nil; it is [profiler.Options.Enough].

@@ -1,11 +1,8 @@
-// Package design designs layer variants for the networks of a system. A
-// [Designer] finds where variants are wanted, has candidates measured on a
-// [Bench], fits those that are fast enough, chooses, proves what it chose, and
-// leaves out what costs too much. It also takes variants that an earlier plan has
-// ([Designer.Use]), that were fitted elsewhere ([Designer.Take]) or that a user
-// brings ([Designer.Add]).
+// Package design designs layer variants for the networks of a system. A [Designer] finds where variants are wanted, has
+// candidates measured on a [Bench], fits those that are fast enough, chooses, proves what it chose, and leaves out what
+// costs too much. It also takes variants that an earlier plan has ([Designer.Use]), that were fitted elsewhere
+// ([Designer.Take]) or that a user brings ([Designer.Add]).
 //
-// After each of these, the networks' variants are those in use, and
-// [Designer.Documents] is what a plan holds of them. Nothing is written before
-// [Designer.Save]. Families, fits and proofs are those of package variants.
+// After each of these, the networks' variants are those in use, and [Designer.Documents] is what a plan holds of them.
+// Nothing is written before [Designer.Save]. Families, fits and proofs are those of package variants.
 package design

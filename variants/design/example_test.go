@@ -69,11 +69,8 @@ func ExampleDesigner_Design() {
 	must(err)
 	model, err := models.Parse("glyphs", onnx, models.Options{})
 	must(err)
-	op, err := models.ParseGranularity("op")
+	network, err := runtime.NewNetwork("glyphs", model, "op")
 	must(err)
-	layers, err := model.Split(op)
-	must(err)
-	network := &runtime.Network{Name: "glyphs", Model: model, Layers: layers, Granularity: "op"}
 
 	data := func(source string, n int) design.Data {
 		return design.Data{Source: source, Open: func() (accuracy.Data, error) {

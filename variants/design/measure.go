@@ -81,8 +81,7 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 	return nil
 }
 
-// read takes what originals and candidates take from a profile in which the
-// trial has this number.
+// read takes what originals and candidates take from a profile in which the trial has this number.
 func (t *trial) read(accelerators []runtime.Spec, p *profiler.Profile, model int) {
 	t.take(p, model)
 	for _, l := range slices.Sorted(maps.Keys(t.by)) {
@@ -105,8 +104,7 @@ func refusal(p *profiler.Profile, model, layer, implementation, accelerator int)
 	return ""
 }
 
-// considered lists the candidates for a layer, of the families that were asked
-// for.
+// considered lists the candidates for a layer, of the families that were asked for.
 func (r *run) considered(x *draft, l int, cpu bool, a variants.Arithmetic) []*variants.Candidate {
 	list, notes := variants.Candidates(&x.Network.Layers[l], cpu, a)
 	if len(list) == 0 { // else some family applies
@@ -130,8 +128,7 @@ func (x *draft) tooSlow(l, accelerator int, fastest time.Duration) bool {
 	return false
 }
 
-// hopeless reports whether a candidate need not be measured: it computes too
-// much to be fast enough where it is wanted.
+// hopeless reports whether a candidate need not be measured: it computes too much to be fast enough where it is wanted.
 func (r *run) hopeless(x *draft, l int, c *variants.Candidate) bool {
 	for _, w := range x.wants(l) {
 		if !r.Accelerators[w.Accelerator].CPU() || c.Least(x.originals[l][w.Accelerator]) <= w.Most {

@@ -13,8 +13,7 @@ import (
 	"github.com/terastal/terastal/variants/accuracy"
 )
 
-// arithmetic is what becomes of 8-bit products on this processor, which is tried
-// once unless it was given.
+// arithmetic is what becomes of 8-bit products on this processor, which is tried once unless it was given.
 func (d *Designer) arithmetic() (variants.Arithmetic, error) {
 	var err error
 	if d.Arithmetic == "" {
@@ -23,8 +22,7 @@ func (d *Designer) arithmetic() (variants.Arithmetic, error) {
 	return d.Arithmetic, err
 }
 
-// provenHere reports whether a model's variants compute here what they did where
-// they were proven.
+// provenHere reports whether a model's variants compute here what they did where they were proven.
 func (d *Designer) provenHere(m *Model) (bool, error) {
 	proven := variants.Arithmetic(m.InUse.Arithmetic)
 	for l := range m.Network.Layers {
@@ -48,9 +46,8 @@ func (d *Designer) provenHere(m *Model) (bool, error) {
 	return true, nil
 }
 
-// Stale are the models whose variants may not be used: they are not proven, or
-// for another 8-bit arithmetic. [Designer.Prove] proves them,
-// [Designer.LeaveOut] does without.
+// Stale are the models whose variants may not be used: they are not proven, or for another 8-bit arithmetic.
+// [Designer.Prove] proves them, [Designer.LeaveOut] does without.
 func (d *Designer) Stale() []*Model {
 	return slices.DeleteFunc(slices.Clone(d.Models), func(m *Model) bool { return !m.stale })
 }
@@ -86,8 +83,7 @@ func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSe
 	return p, nil
 }
 
-// judged opens what a model's accuracy is measured on, labelled data where there
-// are any, and says where they are from.
+// judged opens what a model's accuracy is measured on, labelled data where there are any, and says where they are from.
 func (m *Model) judged() (accuracy.Data, string, error) {
 	from := &m.Labelled
 	if from.Source == "" {
@@ -100,9 +96,8 @@ func (m *Model) judged() (accuracy.Data, string, error) {
 	return data, from.Source, nil
 }
 
-// prove measures the accuracy of a network's variants on all cores; the network
-// is the model's or one with others. notes are what people should know about the
-// proof. progress may be nil.
+// prove measures the accuracy of a network's variants on all cores; the network is the model's or one with others.
+// notes are what people should know about the proof. progress may be nil.
 func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, verify []sched.VariantSet,
 	progress func(float64)) (p *plan.Proof, notes []string, err error) {
 	data, source, err := m.judged()

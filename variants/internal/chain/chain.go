@@ -1,5 +1,4 @@
-// Package chain computes networks layer by layer on one core, to fit and to judge
-// variants. It measures no time.
+// Package chain computes networks layer by layer on one core, to fit and to judge variants. It measures no time.
 package chain
 
 import (
@@ -50,8 +49,7 @@ func finite(raw []byte) bool {
 	return true
 }
 
-// LastReaders is the last layer that reads each tensor; results of the model
-// are read after all layers.
+// LastReaders is the last layer that reads each tensor; results of the model are read after all layers.
 func LastReaders(n *runtime.Network) map[string]int {
 	last := map[string]int{}
 	for i := range n.Layers {
@@ -78,8 +76,7 @@ func Names(ts []models.Tensor) []string {
 // between layers; what exceeds it is computed again.
 const memoryBudget = 256 << 20
 
-// Stream is the network's activations on all calibration inputs: kept at one
-// layer's boundary, computed from there on.
+// Stream is the network's activations on all calibration inputs: kept at one layer's boundary, computed from there on.
 type Stream struct {
 	network *runtime.Network
 	data    Data
@@ -95,8 +92,7 @@ func NewStream(n *runtime.Network, d Data) *Stream {
 	return &Stream{network: n, data: d, last: LastReaders(n), runners: map[int]*Runner{}, adopted: map[int][]byte{}}
 }
 
-// Branch is a stream of its own that begins with what this one has kept, unless
-// that lies behind a layer.
+// Branch is a stream of its own that begins with what this one has kept, unless that lies behind a layer.
 func (s *Stream) Branch(layer int) *Stream {
 	out := NewStream(s.network, s.data)
 	if s.at <= layer {

@@ -20,8 +20,7 @@ type Runner struct {
 	Shapes  [][]int64
 }
 
-// Open opens a model whose inputs have the given shapes, at an optimisation level
-// of ONNX Runtime.
+// Open opens a model whose inputs have the given shapes, at an optimisation level of ONNX Runtime.
 func Open(onnx []byte, inputs []models.Tensor, outputs []string, optimization string) (*Runner, error) {
 	var names []string
 	for _, t := range inputs {
@@ -46,8 +45,7 @@ func Open(onnx []byte, inputs []models.Tensor, outputs []string, optimization st
 	return r, nil
 }
 
-// Run computes the outputs from tensors by name. Results stay valid until the
-// next run.
+// Run computes the outputs from tensors by name. Results stay valid until the next run.
 func (r *Runner) Run(in map[string][]byte) error {
 	for i, t := range r.inputs {
 		if len(in[t.Name]) != len(r.held[i]) {

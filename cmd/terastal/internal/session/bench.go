@@ -86,7 +86,6 @@ type job struct {
 	Library string         `json:"library"` // of ONNX Runtime
 	Specs   []runtime.Spec `json:"accelerators"`
 	Index   int            `json:"index"`
-	Table   string         `json:"table,omitempty"` // of an emulated accelerator
 	Local   runtime.Local  `json:"local"`
 	Models  []source       `json:"models"`
 	Seed    uint64         `json:"seed"`
@@ -95,8 +94,8 @@ type job struct {
 // start starts the worker of an accelerator for these models.
 func (b *bench) start(k int, models []source) (profiler.Conn, error) {
 	m := b.machine
-	line, err := json.Marshal(job{Library: m.ORT.Path, Specs: m.Specs, Index: k, Table: m.tables[k],
-		Local: m.Specs[k].Local, Models: models, Seed: b.config.Traffic.Seed})
+	line, err := json.Marshal(job{Library: m.ORT.Path, Specs: m.Specs, Index: k, Local: m.Specs[k].Local, Models: models,
+		Seed: b.config.Traffic.Seed})
 	if err != nil {
 		return nil, err
 	}
@@ -129,9 +128,7 @@ func Work(in io.Reader, out io.Writer) error {
 	}
 	j.Specs[j.Index].Local = j.Local
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: func(s runtime.Spec) (runtime.Accelerator, error) {
-		return openAccelerator(&s, j.Table)
-	}}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: openAccelerator}
 	for _, m := range j.Models {
 		n, err := m.open(func(string) string { return "" })
 		if err != nil {

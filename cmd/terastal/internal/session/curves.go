@@ -16,11 +16,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/stats"
-	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
-	"github.com/terastal/terastal/sched/fluid"
-	"github.com/terastal/terastal/sched/policy"
-	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -88,40 +84,12 @@ func (s *Session) Curves(ctx context.Context, o CurveOptions) (*comparison.Curve
 // the configuration.
 func ScenarioCurves(ctx context.Context, name string, c *config.Config, progress func(string) Meter,
 	o CurveOptions) (*comparison.Curves, error) {
-	if c.Traffic.Load > 0 {
-		return nil, Usagef("--load is for configurations: the rates of a scenario are given")
-	}
-	s, err := scenario.Load(name)
-	if err != nil {
-		return nil, UsageError{err}
-	}
-	cell := study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
-	if cell.Arrivals, err = traffic.ParseProcess(c.Traffic.Arrivals); err != nil {
-		return nil, err
-	}
-	if cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases); err != nil {
-		return nil, fmt.Errorf("%w: %w", config.ErrInvalid, err)
-	}
-	if cell.Drop, err = sched.ParseDrop(c.Drop); err != nil {
-		return nil, err
-	}
-	t, err := sched.Compile(s.System)
+	d, cell, so, err := ofScenario(name, c)
 	if err != nil {
 		return nil, err
 	}
-	capacity, err := fluid.CapacityOf(t, s.Rates)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range c.Policies {
-		if _, err := policy.Find(p); err != nil {
-			return nil, errUnscheduled()
-		}
-	}
-	so := study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt,
-		Queue:   c.Queue,
-		Systems: map[string]scenario.Scenario{s.Name: *s}}
-	return simulatedCurves(ctx, c, cell, so, c.Traffic.Scale/capacity.Scale, progress, o)
+	so.Seeds = o.Seeds
+	return simulatedCurves(ctx, c, cell, so, c.Traffic.Scale/d.Capacity.Scale, progress, o)
 }
 
 // simulatedCurves looks at scales by simulating; load is that at scale 1.

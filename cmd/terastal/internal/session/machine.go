@@ -24,9 +24,6 @@ type Machine struct {
 	Host  hostinfo.Info
 	ORT   ort.Library
 	Specs []runtime.Spec
-	// tables are the files that emulated accelerators take their latencies
-	// from, by accelerator; "" for others.
-	tables []string
 }
 
 // openMachine starts ONNX Runtime and tries the accelerators.
@@ -39,11 +36,10 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	if len(m.Specs) == 0 {
 		m.Specs = o.Auto(m.ORT.Path, m.Host)
 	}
-	m.tables = make([]string, len(m.Specs))
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
-			m.tables[k], err = emulation(s, &c.Accelerators[k], c, o.Root)
+			err = emulation(s, &c.Accelerators[k], c, o.Root)
 		} else if err = m.localize(s, k >= len(c.Accelerators) || c.Accelerators[k].Cache != "off", o.Plugins); err == nil {
 			err = probe(m.ORT.Path, *s, o.Probe)
 		}
@@ -107,36 +103,38 @@ const (
 
 // emulation resolves the table of an emulated accelerator, checks it, and
 // completes the accelerator's options.
-func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (string, error) {
-	path, err := c.Path(a.Table, root)
-	if err != nil {
-		return "", err
+func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (err error) {
+	if s.Local.Table, err = c.Path(a.Table, root); err != nil {
+		return err
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("accelerator %q: %w", s.Name, err)
-	}
-	if _, err := readLatencies(s, path); err != nil {
-		return "", err
-	}
-	s.Options = map[string]string{optionTable: a.Table, optionSHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
-		optionCompute: fmt.Sprint(a.Compute)}
-	return path, nil
+	_, sum, err := latencies(s)
+	s.Options = map[string]string{optionTable: a.Table, optionSHA256: sum, optionCompute: fmt.Sprint(a.Compute)}
+	return err
 }
 
-// latencies finds what an emulated accelerator's layers take: in the rows of a
-// latency table for the accelerator of its name, or for the only one there is.
-func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration, bool), error) {
-	p, err := profiler.ReadTable(bytes.NewReader(table), profiler.TableOptions{})
+// latencies finds in its table what an emulated accelerator's layers take: in the
+// rows for the accelerator of its name, or for the only one there is. It also
+// returns the table's SHA-256.
+func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sha string, err error) {
+	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
-		return nil, err
+		return nil, "", fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
+	p, err := profiler.ReadTable(bytes.NewReader(data), profiler.TableOptions{})
 	name := s.Name
-	if len(p.Accelerators) == 1 {
-		name = p.Accelerators[0].Name
+	if err == nil {
+		var have []string
+		for _, a := range p.Accelerators {
+			have = append(have, a.Name)
+		}
+		if len(have) == 1 {
+			name = have[0]
+		} else if !slices.Contains(have, name) {
+			err = fmt.Errorf("it has no accelerator %q, but %q", name, have)
+		}
 	}
-	if have := names(p.Accelerators); !slices.Contains(have, name) {
-		return nil, fmt.Errorf("it has no accelerator %q, but %q", s.Name, have)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, s.Local.Table, err)
 	}
 	times := map[profiler.CellName]time.Duration{}
 	for i := range p.Cells {
@@ -147,42 +145,20 @@ func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration
 	return func(u runtime.Unit) (time.Duration, bool) {
 		d, ok := times[profiler.CellName{Model: u.Model, Layer: u.Layer, Implementation: u.Implementation, Accelerator: name}]
 		return d, ok
-	}, nil
+	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-func names(specs []runtime.Spec) []string {
-	var out []string
-	for _, s := range specs {
-		out = append(out, s.Name)
-	}
-	return out
-}
-
-// readLatencies reads the table of an emulated accelerator.
-func readLatencies(s *runtime.Spec, path string) (func(runtime.Unit) (time.Duration, bool), error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
-	}
-	latency, err := latencies(data, s)
-	if err != nil {
-		return nil, fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, path, err)
-	}
-	return latency, nil
-}
-
-// openAccelerator opens one accelerator for measuring, real or emulated; table
-// is the file of the latter's latencies.
-func openAccelerator(s *runtime.Spec, table string) (runtime.Accelerator, error) {
+// openAccelerator opens one accelerator for measuring, real or emulated.
+func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	if s.Provider != runtime.EmulatedProvider {
-		return runtime.OpenORT(*s)
+		return runtime.OpenORT(s)
 	}
-	latency, err := readLatencies(s, table)
+	latency, _, err := latencies(&s)
 	if err != nil {
 		return nil, err
 	}
 	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
-	if computes(s) {
+	if computes(&s) {
 		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
 		if e.Inner, err = runtime.OpenORT(inner); err != nil {
 			return nil, err
@@ -213,10 +189,10 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
 			out[k].Cache = "off"
 		}
-		if m.tables[k] == "" {
+		if m.Specs[k].Local.Table == "" {
 			continue
 		}
-		latency, err := readLatencies(&m.Specs[k], m.tables[k])
+		latency, _, err := latencies(&m.Specs[k])
 		if err != nil {
 			return nil, err
 		}
@@ -227,20 +203,18 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 
 // real is the machine with the accelerators of a plan, as applications find it.
 type real struct {
-	m       Machine
+	Machine
 	folder  string // that models may be read from
 	plugins map[string]string
 }
 
-func (r *real) machine() *Machine        { return &r.m }
-func (r *real) describe() string         { return r.m.describe() }
-func (r *real) header() eventlog.Machine { return r.m.header() }
-
 func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
-	o.Library, o.Root, o.Plugins, o.Engines = r.m.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
+	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
 	e, err := runtime.Open(path, o)
 	return e, func() { e.Close(context.Background()) }, err
 }
+
+func (m *Machine) machine() *Machine { return m }
 
 // describe says in a sentence what was found and what it means.
 func (m *Machine) describe() string {

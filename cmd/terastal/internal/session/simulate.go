@@ -2,11 +2,13 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	goruntime "runtime"
+	"slices"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
@@ -34,64 +36,74 @@ func (o *StudyOptions) Plain() bool { return *o == StudyOptions{Seeds: 1} }
 // of a configuration.
 func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOptions,
 	progress func(string) Meter) (*study.Document, []study.Result, error) {
-	s, err := scenario.Load(name)
-	if err != nil {
-		return nil, nil, UsageError{err}
+	if err := o.Check(); err != nil {
+		return nil, nil, err
 	}
-	cells, err := o.cells(s.Name, c)
+	if o.Durations != "" {
+		return nil, nil, Usagef("--durations is for configurations: a scenario has one latency per layer")
+	}
+	d, cell, so, err := ofScenario(name, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := sched.Compile(s.System)
+	cell.Noise, so.Seeds, so.Interference = o.Noise, o.Seeds, o.Interference
+	results, err := studyPolicies(ctx, cell, so, c.Policies, progress("simulating "+name))
 	if err != nil {
 		return nil, nil, err
 	}
-	capacity, err := fluid.CapacityOf(t, s.Rates)
-	if err != nil {
-		return nil, nil, err
-	}
-	meter := progress("simulating " + name)
-	defer meter.Done()
-	results, err := study.Run(ctx, cells, study.Options{Seeds: o.Seeds, FirstSeed: c.Traffic.Seed,
-		Duration: c.Traffic.Duration, Workers: goruntime.NumCPU(), Interference: o.Interference, Progress: meter.Set})
-	if err != nil {
-		return nil, nil, err
-	}
-	d := &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note, Capacity: capacity}
 	d.Add(results, o.Seeds)
 	return d, results, nil
 }
 
-// cells are the configured traffic under each policy, for a scenario.
-func (o *StudyOptions) cells(name string, c *config.Config) ([]study.Cell, error) {
-	if err := o.Check(); err != nil {
-		return nil, err
+// ofScenario is a published scenario under the traffic of a configuration: a cell
+// without a policy, how to simulate it, and a document of it without results.
+func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Cell, so study.Options, err error) {
+	fail := func(err error) (*study.Document, study.Cell, study.Options, error) {
+		return nil, cell, so, UsageError{err}
 	}
-	cell := study.Cell{Scenario: name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale, Noise: o.Noise}
-	var err error
+	s, err := scenario.Load(name)
+	if err != nil {
+		return fail(err)
+	}
+	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
 	if cell.Arrivals, err = traffic.ParseProcess(c.Traffic.Arrivals); err != nil {
-		return nil, UsageError{err}
+		return fail(err)
 	}
 	if cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases); err != nil {
-		return nil, UsageError{err}
+		return fail(err)
 	}
 	if cell.Drop, err = sched.ParseDrop(c.Drop); err != nil {
-		return nil, UsageError{err}
+		return fail(err)
 	}
 	switch {
 	case cell.Arrivals == traffic.Recorded:
-		return nil, Usagef("a scenario has no recorded arrivals")
+		return fail(errors.New("a scenario has no recorded arrivals"))
 	case c.Traffic.Load > 0:
-		return nil, Usagef("--load is for configurations; use --scale")
-	case o.Durations != "":
-		return nil, Usagef("--durations is for configurations: a scenario has one latency per layer")
+		return fail(errors.New("--load is for configurations; use --scale"))
+	case slices.Contains(c.Policies, runtime.Unscheduled):
+		return fail(errUnscheduled())
 	}
+	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
+	t, err := sched.Compile(s.System)
+	if err == nil {
+		d.Capacity, err = fluid.CapacityOf(t, s.Rates)
+	}
+	so = study.Options{FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,
+		Systems: map[string]scenario.Scenario{s.Name: *s}}
+	return d, cell, so, err
+}
+
+// studyPolicies simulates a cell under every policy.
+func studyPolicies(ctx context.Context, cell study.Cell, so study.Options, policies []string,
+	meter Meter) ([]study.Result, error) {
+	defer meter.Done()
 	var cells []study.Cell
-	for _, p := range c.Policies {
+	for _, p := range policies {
 		cell.Policy = p
 		cells = append(cells, cell)
 	}
-	return cells, nil
+	so.Progress = meter.Set
+	return study.Run(ctx, cells, so)
 }
 
 // ListedScenario is a published scenario.

@@ -30,15 +30,7 @@ func (s *Session) Study(ctx context.Context, o StudyOptions) ([]study.Result, er
 	if err != nil {
 		return nil, err
 	}
-	var cells []study.Cell
-	for _, p := range s.Config.Policies {
-		cell.Policy = p
-		cells = append(cells, cell)
-	}
-	meter := s.options.Progress("simulating")
-	defer meter.Done()
-	so.Progress = meter.Set
-	return study.Run(ctx, cells, so)
+	return studyPolicies(ctx, cell, so, s.Config.Policies, s.options.Progress("simulating"))
 }
 
 // study is the configuration as a cell without a policy, and how to simulate it.

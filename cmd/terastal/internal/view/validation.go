@@ -89,8 +89,7 @@ func validationText(v *validation.Validation) []string {
 	return out
 }
 
-// side is what a model got on the hardware or in a simulation of it; n is its
-// colour.
+// side is what a model got on the hardware or in a simulation of it; n is its colour.
 type side struct {
 	name string
 	n    int
@@ -110,8 +109,7 @@ func sidesOf(m *validation.Model) []side {
 // pace, and below each of the latter two what the checks say of it.
 func requestTable(v *validation.Validation) *table.Table {
 	t := table.New("model", "", ">released", ">dropped", ">variants", ">miss rate", "95 % interval", ">p50", ">p90",
-		">p99",
-		">each job")
+		">p99", ">each job")
 	t.Title = "Requests of " + v.Policy
 	t.Explain("each job", "✗: beyond the limit of a check; each job: mean absolute error of response times, matched by "+
 		"release")
@@ -134,16 +132,14 @@ func requestTable(v *validation.Validation) *table.Table {
 			}
 			if x.n == 2 {
 				t.Explain("", "at its pace: simulated with the speed that the accelerators had during the run, which no "+
-					"prediction "+
-					"knows: it says how much of a disagreement is the machine's and how much the simulator's")
+					"prediction knows: it says how much of a disagreement is the machine's and how much the simulator's")
 			}
 		}
 	}
 	return t
 }
 
-// offOf words the error of a check, of the prediction or at the run's own pace;
-// nothing where it has no such.
+// offOf words the error of a check, of the prediction or at the run's own pace; nothing where it has no such.
 func offOf(v *validation.Validation, what string, given bool) string {
 	n := slices.IndexFunc(v.Checks, func(c validation.Check) bool { return c.What == what })
 	if n < 0 {
@@ -171,31 +167,8 @@ func offText(c *validation.Check, off float64) string {
 	return signed(off)
 }
 
-// checkTable has a row for every check.
-func checkTable(v *validation.Validation) *table.Table {
-	t := table.New("check", "held", ">measured", ">predicted", ">off by", ">limit", ">off at its pace")
-	t.Title = "Checks of " + v.Policy
-	for i := range v.Checks {
-		c := &v.Checks[i]
-		value := func(x float64) string { return number(x) + " " + c.Unit }
-		switch c.Unit {
-		case "ms":
-			value = msText
-		case "points":
-			value = percent
-		}
-		held := "✓ yes"
-		if !c.OK {
-			held = "✗ no"
-		}
-		t.Add(c.What, held, value(c.Real), value(c.Predicted), offOf(v, c.What, false), offText(c, c.Limit)[1:],
-			offOf(v, c.What, true))
-	}
-	return t.Dense()
-}
-
-// checkMatrix has a row for every check and a column for every policy.
-func checkMatrix(firsts []*validation.Validation) *table.Table {
+// checkTable has a row for every check and a column for every policy.
+func checkTable(firsts []*validation.Validation) *table.Table {
 	t := table.New("check", ">limit")
 	t.Title = "How far off each prediction is, ✗ beyond the limit of the check; in parentheses at the run's own pace"
 	var names []string
@@ -220,8 +193,7 @@ func checkMatrix(firsts []*validation.Validation) *table.Table {
 	return t
 }
 
-// runTable has a row for every run, with its log where policies ran more than
-// once.
+// runTable has a row for every run, with its log where policies ran more than once.
 func runTable(all []*validation.Validation, repeated bool) *table.Table {
 	t := table.New("policy", "verdict", ">checks held", ">at its pace", ">error of layer times", ">bias", ">within 10 %",
 		"decisions replayed", "predicted by", "log")
@@ -292,8 +264,7 @@ func cellTable(v *validation.Validation) *table.Table {
 	return t
 }
 
-// orderTable says for pairs of policies whether a prediction orders them as the
-// hardware did.
+// orderTable says for pairs of policies whether a prediction orders them as the hardware did.
 func orderTable(all []validation.Order) *table.Table {
 	t := table.New("fewer misses", "more misses", ">measured", ">predicted", "order")
 	t.Title = "Order of the policies by mean miss rate"
@@ -332,11 +303,10 @@ func (p *Page) validated() (section, bool) {
 		return s, false
 	}
 	s.Tables = append(s.Tables, runTable(all, len(firsts) < len(all)))
-	if len(firsts) > 1 {
-		s.Tables = append(s.Tables, checkMatrix(firsts))
-	}
-	if t := orderTable(orders); len(t.Rows) > 0 {
-		s.Tables = append(s.Tables, t)
+	for _, t := range []*table.Table{checkTable(firsts), orderTable(orders)} {
+		if len(t.Rows) > 0 {
+			s.Tables = append(s.Tables, t)
+		}
 	}
 	if len(firsts) < len(all) {
 		s.Text = append(s.Text, "Of repeated runs of a policy the details are those of the first.")
@@ -367,7 +337,7 @@ func detailed(v *validation.Validation) section {
 	add("Miss rates: measured and predicted", c, ok)
 	c, ok = sources(v)
 	add("Where the error of layer times comes from", c, ok)
-	for _, t := range []*table.Table{checkTable(v), requestTable(v), utilisationTable(v), sourceTable(v), cellTable(v)} {
+	for _, t := range []*table.Table{requestTable(v), utilisationTable(v), sourceTable(v), cellTable(v)} {
 		if len(t.Rows) > 0 {
 			s.Tables = append(s.Tables, t)
 		}
@@ -393,8 +363,7 @@ func scatter(v *validation.Validation) (chart, bool) {
 	}
 	slices.Sort(accs)
 	f := newFigure(360, 320, "Predicted against measured median latencies of layers, both axes logarithmic; on the "+
-		"diagonal "+
-		"they are equal")
+		"diagonal they are equal")
 	f.x.min, f.x.max, f.x.log = low/1.3, high*1.3, true
 	f.y.min, f.y.max, f.y.log = f.x.min, f.x.max, true
 	f.axes("predicted, us", "measured, us", compact, compact)
@@ -422,8 +391,7 @@ func scatter(v *validation.Validation) (chart, bool) {
 	return chart{SVG: f.done(), Legend: l}, true
 }
 
-// quantiles draws quantiles of response times against each other: the
-// prediction's, and those at the run's own pace.
+// quantiles draws quantiles of response times against each other: the prediction's, and those at the run's own pace.
 func quantiles(m *validation.Model) (chart, bool) {
 	n, top := len(m.Real.Quantiles), 0.0
 	sides := slices.DeleteFunc(sidesOf(m), func(x side) bool { return x.n == 2 && len(x.of.Quantiles) == 0 })
@@ -438,8 +406,7 @@ func quantiles(m *validation.Model) (chart, bool) {
 	}
 	top = niceMax(1.02 * top)
 	f := newFigure(360, 260, "Quantiles of response times of "+m.Model+", predicted against measured; on the diagonal "+
-		"they are "+
-		"equal")
+		"they are equal")
 	f.x.max, f.y.max = top, top
 	f.axes("predicted, ms", "measured, ms", compact, compact)
 	f.line([]point{{0, 0}, {top, top}}, "equal", "")

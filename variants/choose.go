@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Frontier is the candidates on an accelerator that no other one beats: sorted
-// by latency, each with less error than all that are faster. Those that were
-// refused or not measured there are left out.
+// Frontier is the candidates on an accelerator that no other one beats: sorted by latency, each with less error than
+// all that are faster. Those that were refused or not measured there are left out.
 func Frontier(list []*Candidate, accelerator int) []*Candidate {
 	var usable []*Candidate
 	for _, c := range list {
@@ -35,9 +34,8 @@ func (c *Candidate) at(accelerator int) time.Duration {
 	return c.Latency[accelerator]
 }
 
-// Choose is the candidate of the frontier with the least error that takes at
-// most the given time on the accelerator, or nil. Of those that are lossless it
-// is the fastest.
+// Choose is the candidate of the frontier with the least error that takes at most the given time on the accelerator, or
+// nil. Of those that are lossless it is the fastest.
 func Choose(list []*Candidate, accelerator int, most time.Duration) *Candidate {
 	var best *Candidate
 	for _, c := range Frontier(list, accelerator) {
