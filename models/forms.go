@@ -398,7 +398,8 @@ func withNCHWc(g *pb.GraphProto) *pb.ModelProto {
 	return pb.NewModel(g, 17, &pb.OperatorSetIdProto{Domain: proto.String(domainNCHWc), Version: proto.Int64(1)})
 }
 
-// blockSize asks ONNX Runtime how many channels a block has on this machine.
+// blockSize asks ONNX Runtime how many channels a block has on this machine: it
+// runs a reorder of zeros.
 func blockSize() (int64, error) {
 	const channels = 4 // the fewest that can be blocked
 	plain := Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, channels, 1, 1}}
@@ -413,28 +414,19 @@ func blockSize() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	shape, err := shapeOf(data, plain)
-	if err == nil && (len(shape) != 4 || shape[1] < 1) {
-		err = fmt.Errorf("ONNX Runtime answered %v", shape)
-	}
+	s, err := ort.NewSession(data, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
 	if err != nil {
 		return 0, fmt.Errorf("asking for the block size: %w", err)
 	}
-	return shape[1], nil
-}
-
-// shapeOf runs a model on zeros and returns the shape of its only output.
-func shapeOf(onnx []byte, input Tensor) ([]int64, error) {
-	s, err := ort.NewSession(onnx, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
-	if err != nil {
-		return nil, err
-	}
 	defer s.Close()
-	out, err := runOnce(s, []Tensor{input}, [][]byte{make([]byte, input.Bytes())}, 1)
+	out, err := runOnce(s, []Tensor{plain}, [][]byte{make([]byte, plain.Bytes())}, 1)
 	if err != nil {
-		return nil, err
+		return 0, fmt.Errorf("asking for the block size: %w", err)
 	}
 	defer destroy(out)
 	_, shape := ort.Info(out[0])
-	return shape, nil
+	if len(shape) != 4 || shape[1] < 1 {
+		return 0, fmt.Errorf("asking for the block size: ONNX Runtime answered %v", shape)
+	}
+	return shape[1], nil
 }

@@ -123,11 +123,11 @@ func (m *Model) Split(g Granularity) ([]Layer, error) {
 		cuts = g.nodes
 		for _, n := range cuts {
 			if n >= len(c.nodes) || c.blocked[n] > 0 {
-				err = fmt.Errorf("model %s: cannot cut before node %d of %d: %w", m.source, n, len(c.nodes), ErrGranularity)
+				err = fail(ErrGranularity, m.source, "cannot cut before node %d of %d", n, len(c.nodes))
 			}
 		}
 	default:
-		err = fmt.Errorf("model %s: no granularity given: %w", m.source, ErrGranularity)
+		err = fail(ErrGranularity, m.source, "no granularity given")
 	}
 	if err != nil {
 		return nil, err
@@ -231,16 +231,18 @@ func (c *cutter) after(values []string) ([]int, error) {
 	at := make(map[int]bool)
 	for _, v := range values {
 		i, ok := c.born[v]
+		why := ""
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("model %s: no node produces tensor %s after simplification; `terastal models inspect` "+
-				"lists the tensors between layers: %w", c.model.source, quote(v), ErrGranularity)
+			why = "no node produces tensor %s after simplification; `terastal models inspect` lists the tensors between layers"
 		case i+1 >= len(c.nodes):
-			return nil, fmt.Errorf("model %s: tensor %s comes out of the last node, nothing is left after it: %w",
-				c.model.source, quote(v), ErrGranularity)
+			why = "tensor %s comes out of the last node, nothing is left after it"
 		case c.blocked[i+1] > 0:
-			return nil, fmt.Errorf("model %s: cannot cut after tensor %s: a quantised operator would be torn apart, or a "+
-				"value alive there holds no numbers or has a data-dependent shape: %w", c.model.source, quote(v), ErrGranularity)
+			why = "cannot cut after tensor %s: a quantised operator would be torn apart, or a value alive there holds no " +
+				"numbers or has a data-dependent shape"
+		}
+		if why != "" {
+			return nil, fail(ErrGranularity, c.model.source, why, quote(v))
 		}
 		at[i+1] = true
 	}
