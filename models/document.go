@@ -336,23 +336,19 @@ func (m *Model) optimise(d *document, level string) (*document, error) {
 		return nil, fail(ErrRuntime, m.source, "%w", err)
 	}
 	session.Close()
-	saved, err := os.Open(file)
+	saved, err := mapModelFile(file)
 	if err != nil {
 		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be read: %w", err)
 	}
-	files := make([]*mapping, 1)
-	if files[0], err = mapFile(saved); err != nil {
-		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be read: %w", err)
+	out, err := unmarshal(saved.data, []*mapping{saved})
+	if err != nil {
+		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be parsed: %w", err)
 	}
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	out, err := unmarshal(files[0].data, files)
-	if err != nil {
-		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be parsed: %w", err)
-	}
 	if err := out.inlineExternal(m.source+" (optimised)", root, io.Discard); err != nil {
 		return nil, err
 	}
