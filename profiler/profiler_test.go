@@ -263,9 +263,7 @@ func TestMeasureCancelled(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "p.json")
 	testkit.OK(t, p.Write(path))
-	if _, err := profiler.Read(path); err != nil {
-		t.Error(err)
-	}
+	testkit.Must(profiler.Read(path))(t)
 	p.Cells[0].N = 0
 	testkit.Refused(p.System([]time.Duration{time.Second}, profiler.P50))(t, profiler.ErrPartial)
 	o.Budget, o.Progress = time.Millisecond, nil

@@ -177,9 +177,7 @@ func TestMetricsOfNothing(t *testing.T) {
 	if m.Released != 0 || m.MeanMissRate != 0 || m.Utilization["x"] != 0 || m.Models[0].P99MS != 0 {
 		t.Errorf("%+v", m)
 	}
-	if _, err := json.Marshal(m); err != nil {
-		t.Error(err)
-	}
+	testkit.Must(json.Marshal(m))(t)
 }
 
 // TestRoundTrip: a log read back is the log written.
@@ -505,10 +503,8 @@ func readAll(t *testing.T, l *Log) {
 	} else {
 		checkTrace(t, l)
 	}
-	if err := errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l),
-		WriteBench(io.Discard, l)); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l),
+		WriteBench(io.Discard, l)))
 	data := testkit.Must(document.Encode("log", 1, l))(t)
 	if _, err := decode(data); err != nil {
 		t.Errorf("after a round trip: %v", err)
