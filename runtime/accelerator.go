@@ -149,11 +149,14 @@ func (s Spec) Probe() error {
 // other providers have layouts of their own and take portable layers.
 func (s Spec) Level() string {
 	// An emulated accelerator that computes does so on the CPU.
-	if !s.CPU() && !s.computes() {
-		return models.Portable
+	if s.CPU() || s.Provider == EmulatedProvider && s.Computes() {
+		return models.FormLevel(s.Optimization)
 	}
-	return models.FormLevel(s.Optimization)
+	return models.Portable
 }
+
+// Computes reports whether the accelerator computes its layers: emulated ones do so only where an option says so.
+func (s Spec) Computes() bool { return s.Provider != EmulatedProvider || s.Options["compute"] == "true" }
 
 // ErrSpec is wrapped by errors about a specification that makes no sense on
 // this machine, whatever the state of its drivers.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,7 +73,7 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
 	e.owned = l.close
-	e.serving.options, e.freeCore = o.Options, FreeCore(l.specs())
+	e.serving.options, e.freeCore = o.Options, FreeCore(l.specs)
 	return e, nil
 }
 
@@ -81,6 +82,7 @@ type loader struct {
 	OpenOptions
 	plan     *plan.Plan
 	folders  []string // files are looked for in each
+	specs    []Spec
 	accs     []Accelerator
 	programs []*Program
 }
@@ -141,20 +143,6 @@ func RoomFor(accelerators int) {
 	}
 }
 
-// specs are the plan's accelerators.
-func (l *loader) specs() []Spec {
-	var out []Spec
-	for i := range l.plan.Accelerators {
-		out = append(out, specOf(&l.plan.Accelerators[i]))
-	}
-	return out
-}
-
-func specOf(a *plan.Accelerator) Spec {
-	return Spec{Name: a.Name, Provider: a.Provider, Options: a.Options, Optimization: a.Optimization,
-		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256}
-}
-
 // Plan is the accelerator as a plan holds it.
 func (s Spec) Plan() plan.Accelerator {
 	return plan.Accelerator{Name: s.Name, Provider: s.Provider, Options: s.Options, Optimization: s.Optimization,
@@ -163,37 +151,57 @@ func (s Spec) Plan() plan.Accelerator {
 
 // accelerator opens one accelerator.
 func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
-	s := specOf(a)
-	switch {
-	case s.Provider == EmulatedProvider:
-		return l.emulated(a, s)
-	case s.CPU():
-		return OpenTraced(s, l.Trace)
+	s := Spec{Name: a.Name, Provider: a.Provider, Options: a.Options, Optimization: a.Optimization,
+		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256}
+	l.specs = append(l.specs, s)
+	if s.Provider == EmulatedProvider {
+		return s.Emulate(func(u Unit) (time.Duration, bool) {
+			d, ok := a.Emulated[u.Model][u.Layer][u.Implementation]
+			return d, ok
+		}, l.Trace)
 	}
-	path, err := s.Plugin(l.Plugins)
-	if err != nil {
+	engines := l.Engines
+	if a.Cache == "off" {
+		engines = ""
+	}
+	if err := s.Localize(l.Plugins, engines); err != nil {
 		return nil, err
 	}
-	s.Local.Library = path
-	if path != "" {
-		sum, err := ort.LibrarySHA256(path)
-		if err != nil {
-			return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
-		}
-		if sum != s.LibrarySHA256 {
-			return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
-				path)
-		}
-	}
-	if l.Engines != "" && a.Cache != "off" {
-		s.Local.Engines, s.Local.Machine = l.Engines, hostinfo.Read(hostinfo.This()).Fingerprint()
+	if s.LibrarySHA256 != a.LibrarySHA256 {
+		return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
+			s.Local.Library)
 	}
 	return OpenTraced(s, l.Trace)
 }
 
-// Plugin is the library of the accelerator's provider: the given one of its name, "" where ONNX Runtime was built with
+// Localize finds what the accelerator needs on this machine: the library of a provider that is a plugin, among those
+// given by provider or where it is installed, and its hash. Compiled engines are kept in the folder engines, if that is
+// not empty.
+func (s *Spec) Localize(plugins map[string]string, engines string) (err error) {
+	if s.CPU() {
+		return nil
+	}
+	s.Provider = ort.ProviderName(s.Provider)
+	if s.Local.Library, err = s.plugin(plugins); err != nil {
+		// What is wrong with the specification comes before what is missing.
+		without := *s
+		without.Device = ""
+		return cmp.Or(without.Validate(), err)
+	}
+	if s.Local.Library != "" {
+		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
+			return fmt.Errorf("accelerator %q: %w", s.Name, err)
+		}
+	}
+	if engines != "" {
+		s.Local.Engines, s.Local.Machine = engines, hostinfo.Read(hostinfo.This()).Fingerprint()
+	}
+	return nil
+}
+
+// plugin is the library of the accelerator's provider: the given one of its name, "" where ONNX Runtime was built with
 // the provider, else the installed one.
-func (s Spec) Plugin(given map[string]string) (string, error) {
+func (s *Spec) plugin(given map[string]string) (string, error) {
 	provider := ort.ProviderName(s.Provider)
 	if path := given[provider]; path != "" {
 		return path, nil
@@ -208,22 +216,6 @@ func (s Spec) Plugin(given map[string]string) (string, error) {
 			"scripts/setup-onnxruntime.sh --with %[2]s does it", s.Name, provider)
 	}
 	return path, nil
-}
-
-// emulated opens an accelerator whose latencies the plan holds.
-func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
-	e := Emulation{Name: s.Name, Cores: s.Cores, Latency: func(u Unit) (time.Duration, bool) {
-		d, ok := a.Emulated[u.Model][u.Layer][u.Implementation]
-		return d, ok
-	}}
-	if s.computes() {
-		var err error
-		inner := Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = OpenTraced(inner, l.Trace); err != nil {
-			return nil, err
-		}
-	}
-	return OpenEmulated(e)
 }
 
 // Emulated lists the latencies of an emulated accelerator for a plan.
@@ -353,7 +345,7 @@ func FreeCore(specs []Spec) bool {
 	used := map[int]bool{}
 	threads := 0
 	for _, s := range specs {
-		if s.Provider == EmulatedProvider && !s.computes() {
+		if !s.Computes() {
 			continue // it sleeps
 		}
 		threads += max(1, s.Threads)
@@ -362,9 +354,4 @@ func FreeCore(specs []Spec) bool {
 		}
 	}
 	return max(len(used), threads) < goruntime.NumCPU()
-}
-
-// computes reports whether an emulated accelerator computes its layers, too.
-func (s Spec) computes() bool {
-	return s.Provider == EmulatedProvider && s.Options["compute"] == "true"
 }

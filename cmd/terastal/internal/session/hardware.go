@@ -62,7 +62,7 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 		return nil, err
 	}
 	h.run = runtime.Options{Drop: drop, Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
-		Retries: c.Retries, Hang: hang(s.Profile), FreeCore: runtime.FreeCore(s.ground.machine().Specs)}
+		Retries: c.Retries, Hang: hang(s.Profile)}
 	path, err := s.WritePlan()
 	if err != nil {
 		return nil, err

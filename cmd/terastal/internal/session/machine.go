@@ -40,7 +40,7 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
 			err = emulation(s, &c.Accelerators[k], c, o.Root)
-		} else if err = m.localize(s, k >= len(c.Accelerators) || c.Accelerators[k].Cache != "off", o.Plugins); err == nil {
+		} else if err = s.Localize(o.Plugins, enginesOf(c, k)); err == nil {
 			err = probe(m.ORT.Path, *s, o.Probe)
 		}
 		if err != nil {
@@ -48,6 +48,15 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		}
 	}
 	return m, nil
+}
+
+// enginesOf is the folder that an accelerator's compiled engines are kept in; "" for none. A configuration does not
+// name it, nor a provider's library: a library is code, and an engine is as good as code.
+func enginesOf(c *config.Config, accelerator int) string {
+	if accelerator < len(c.Accelerators) && c.Accelerators[accelerator].Cache == "off" {
+		return ""
+	}
+	return ort.EnginesDir()
 }
 
 // probe tries an accelerator other than the CPU without risk to this process.
@@ -60,35 +69,6 @@ func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error)
 	}
 	if err := try(library, s); err != nil {
 		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
-	}
-	return nil
-}
-
-// localize finds what an accelerator needs on this machine: the library of a
-// provider that is a plugin, and where its engines are kept. A configuration
-// names neither: a library is code, and an engine is as good as code.
-func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string]string) error {
-	if s.CPU() {
-		return nil
-	}
-	s.Provider = ort.ProviderName(s.Provider)
-	var err error
-	if s.Local.Library, err = s.Plugin(plugins); err != nil {
-		// What is wrong with the configuration comes before what is missing.
-		without := *s
-		without.Device = ""
-		if err := without.Validate(); err != nil {
-			return err
-		}
-		return err
-	}
-	if s.Local.Library != "" {
-		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
-			return fmt.Errorf("accelerator %q: %w", s.Name, err)
-		}
-	}
-	if keepEngines {
-		s.Local.Engines, s.Local.Machine = ort.EnginesDir(), m.Host.Fingerprint()
 	}
 	return nil
 }
@@ -157,19 +137,7 @@ func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
-	if computes(&s) {
-		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = runtime.OpenORT(inner); err != nil {
-			return nil, err
-		}
-	}
-	return runtime.OpenEmulated(e)
-}
-
-// computes reports whether an accelerator computes its layers.
-func computes(s *runtime.Spec) bool {
-	return s.Provider != runtime.EmulatedProvider || s.Options[optionCompute] == "true"
+	return s.Emulate(latency, nil)
 }
 
 // planned are the accelerators as a plan holds them.

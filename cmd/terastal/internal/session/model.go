@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -94,16 +95,15 @@ func (s *source) open(previous func(sha256 string) string) (*runtime.Network, er
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
+	cut := s.Granularity
 	if g.Measures() {
-		if cut, err := models.ParseGranularity(previous(m.SHA256())); err == nil {
-			g = cut
-		}
+		cut = cmp.Or(previous(m.SHA256()), cut)
 	}
-	layers, err := m.Split(g)
+	n, err := runtime.NewNetwork(s.Name, m, cut)
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	n := &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity}
+	n.Granularity = s.Granularity
 	if err := n.Attach(s.Variants, os.ReadFile); err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}

@@ -167,23 +167,20 @@ func hollow(m *sched.Model) (*runtime.Network, error) {
 	if len(cuts) > 0 {
 		how = "cuts:" + strings.Join(cuts, ",")
 	}
-	granularity, err := models.ParseGranularity(how)
+	network, err := runtime.NewNetwork(m.Name, model, how)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := model.Split(granularity)
-	if err != nil {
-		return nil, err
-	}
-	network := &runtime.Network{Name: m.Name, Model: model, Layers: layers, Variants: map[int][]runtime.Unit{}}
+	network.Variants = map[int][]runtime.Unit{}
 	for l := range m.Layers {
+		layer := &network.Layers[l]
 		for _, im := range m.Layers[l].Implementations[1:] {
-			data, err := layers[l].ONNX()
+			data, err := layer.ONNX()
 			if err != nil {
 				return nil, err
 			}
-			network.Variants[l] = append(network.Variants[l], runtime.Unit{Name: im.Name, ONNX: data,
-				Inputs: layers[l].Inputs, Outputs: layers[l].Outputs})
+			network.Variants[l] = append(network.Variants[l],
+				runtime.Unit{Name: im.Name, ONNX: data, Inputs: layer.Inputs, Outputs: layer.Outputs})
 		}
 	}
 	return network, nil
