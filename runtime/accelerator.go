@@ -156,7 +156,9 @@ func (s Spec) Level() string {
 }
 
 // Computes reports whether the accelerator computes its layers: emulated ones do so only where an option says so.
-func (s Spec) Computes() bool { return s.Provider != EmulatedProvider || s.Options["compute"] == "true" }
+func (s Spec) Computes() bool {
+	return s.Provider != EmulatedProvider || s.Options["compute"] == "true"
+}
 
 // ErrSpec is wrapped by errors about a specification that makes no sense on
 // this machine, whatever the state of its drivers.
