@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -62,19 +63,66 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 	if o.Root != "" {
 		l.folders = append(l.folders, o.Root)
 	}
-	programs, err := l.load()
+	var e *Executor
+	if err = l.load(); err == nil {
+		o.FreeCore = o.FreeCore || FreeCore(l.specs)
+		e, err = Assemble(tables, l.networks, l.accs, o)
+	} else {
+		closeAccelerators(l.accs)
+	}
 	if err != nil {
-		l.close()
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
-	e, err := NewExecutor(tables, programs, o.Seed)
-	if err != nil {
-		l.close()
-		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
-	}
-	e.owned = l.close
-	e.serving.options, e.freeCore = o.Options, FreeCore(l.specs)
 	return e, nil
+}
+
+// Assemble is what Open does with the accelerators and networks of a plan: it loads the networks on the accelerators and
+// makes an executor of them for the tables of their system. The executor owns the accelerators and closes them; after
+// an error they are closed. Of the options it takes those about running, Wrap, Loaded and Seed.
+func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOptions) (*Executor, error) {
+	if o.Wrap != nil {
+		accs = slices.Clone(accs)
+		for k, a := range accs {
+			accs[k] = o.Wrap(a)
+		}
+	}
+	RoomFor(len(accs))
+	total, done := 0, 0
+	for _, n := range networks {
+		total += n.units() * len(accs)
+	}
+	var programs []*Program
+	free := func() {
+		for _, p := range programs {
+			p.Close()
+		}
+		closeAccelerators(accs)
+	}
+	for _, n := range networks {
+		p, err := Prepare(n, accs, func() {
+			if done++; o.Loaded != nil {
+				o.Loaded(float64(done) / float64(total))
+			}
+		})
+		if err != nil {
+			free()
+			return nil, err
+		}
+		programs = append(programs, p)
+	}
+	e, err := NewExecutor(t, programs, o.Seed)
+	if err != nil {
+		free()
+		return nil, err
+	}
+	e.owned, e.serving.options, e.freeCore = free, o.Options, o.FreeCore
+	return e, nil
+}
+
+func closeAccelerators(accs []Accelerator) {
+	for _, a := range accs {
+		a.Close()
+	}
 }
 
 // loader opens what a plan names.
@@ -84,55 +132,28 @@ type loader struct {
 	folders  []string // files are looked for in each
 	specs    []Spec
 	accs     []Accelerator
-	programs []*Program
+	networks []*Network
 }
 
-func (l *loader) close() {
-	for _, p := range l.programs {
-		p.Close()
-	}
-	for _, a := range l.accs {
-		a.Close()
-	}
-}
-
-func (l *loader) load() ([]*Program, error) {
+func (l *loader) load() error {
 	if _, err := Start(l.Library); err != nil {
-		return nil, err
+		return err
 	}
 	for k := range l.plan.Accelerators {
 		a, err := l.accelerator(&l.plan.Accelerators[k])
 		if err != nil {
-			return nil, err
-		}
-		if l.Wrap != nil {
-			a = l.Wrap(a)
+			return err
 		}
 		l.accs = append(l.accs, a)
 	}
-	var networks []*Network
-	total, done := 0, 0
 	for m := range l.plan.Models {
 		n, err := l.network(m)
 		if err != nil {
-			return nil, fmt.Errorf("model %q: %w", l.plan.Models[m].Name, err)
+			return fmt.Errorf("model %q: %w", l.plan.Models[m].Name, err)
 		}
-		networks = append(networks, n)
-		total += n.units() * len(l.accs)
+		l.networks = append(l.networks, n)
 	}
-	RoomFor(len(l.accs))
-	for _, n := range networks {
-		p, err := Prepare(n, l.accs, func() {
-			if done++; l.Loaded != nil {
-				l.Loaded(float64(done) / float64(total))
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		l.programs = append(l.programs, p)
-	}
-	return l.programs, nil
+	return nil
 }
 
 // RoomFor gives the Go scheduler processors besides those that the workers of

@@ -32,7 +32,13 @@ type hardware struct {
 	// saves says that the outputs of verified requests are written.
 	saves   bool
 	options *Options
-	closers
+}
+
+func (h *hardware) close() {
+	if h.executor != nil {
+		h.executor.Close(context.Background())
+	}
+	h.traced.close()
 }
 
 // onHardware writes the plan and opens all that it runs on.
@@ -52,7 +58,6 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	if h.traced, err = newTracer(s, o.TraceORT); err != nil {
 		return nil, err
 	}
-	h.closers.add(h.traced.close)
 	t, err := s.Plan.traffic(c, s.options.Root)
 	if err != nil {
 		return nil, err
@@ -68,14 +73,12 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 		return nil, err
 	}
 	meter := s.options.Progress("loading layers")
-	var free func()
-	h.executor, free, err = s.ground.open(path, runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(),
-		Loaded: meter.Set, Seed: t.Seed})
+	h.executor, err = s.ground.open(path,
+		runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(), Loaded: meter.Set, Seed: t.Seed})
 	meter.Done()
 	if err != nil {
 		return nil, err
 	}
-	h.closers.add(free)
 	if h.executor.Computes() {
 		h.run.Samples = samplesPerModel
 	}

@@ -2,7 +2,6 @@ package session
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -176,10 +175,9 @@ type real struct {
 	plugins map[string]string
 }
 
-func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
+func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, error) {
 	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
-	e, err := runtime.Open(path, o)
-	return e, func() { e.Close(context.Background()) }, err
+	return runtime.Open(path, o)
 }
 
 func (m *Machine) machine() *Machine { return m }
