@@ -130,8 +130,8 @@ type Local struct {
 
 func (s Spec) config() ort.Config {
 	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads),
-		Cores:   s.Cores,
-		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}.ForLayers()
+		Cores: s.Cores, Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines,
+		Machine: s.Local.Machine}.ForLayers()
 }
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.

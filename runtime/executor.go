@@ -259,11 +259,6 @@ type Sample struct {
 	Ran     []Ran    // by layer
 }
 
-// variants reports whether a layer was not computed by its original.
-func (s *Sample) variants() bool {
-	return slices.ContainsFunc(s.Ran, func(r Ran) bool { return r.Implementation > 0 })
-}
-
 // Result is what a run gave.
 type Result struct {
 	// Log is nil where none was kept.

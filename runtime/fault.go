@@ -277,10 +277,8 @@ func (x *faulty) hang(length time.Duration) bool {
 		<-x.closed
 		return true
 	}
-	timer := time.NewTimer(length)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(length):
 		return false
 	case <-x.closed:
 		return true

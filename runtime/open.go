@@ -19,6 +19,15 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
+// Library says which ONNX Runtime library is in use, and where it was found.
+type Library = ort.Library
+
+// Start finds and starts ONNX Runtime, with its telemetry off: the library at path if that is not empty, else the one
+// that the environment variable ONNXRUNTIME_LIB names, else one in the user's cache folder (where
+// scripts/setup-onnxruntime.sh puts it) or in the system's library folders. It has to be called before models are
+// loaded or accelerators opened; calling it again does nothing.
+func Start(path string) (Library, error) { return ort.Start(path) }
+
 // OpenOptions say how a plan is opened, and, with [Options], how the requests of [Executor.Submit] are scheduled.
 type OpenOptions struct {
 	// Options hold from the first request on.
@@ -284,11 +293,8 @@ func (l *loader) network(m int) (*Network, error) {
 		}
 	}
 	for i, layer := range s.Layers {
-		fits := len(layer.Implementations) == 1+len(n.Variants[i])
-		for j := 0; fits && j < len(n.Variants[i]); j++ {
-			fits = layer.Implementations[j+1].Name == n.Variants[i][j].Name
-		}
-		if !fits {
+		if !slices.EqualFunc(layer.Implementations[1:], n.Variants[i],
+			func(im sched.Implementation, u Unit) bool { return im.Name == u.Name }) {
 			return nil, fmt.Errorf("layer %q: its variants are not the plan's implementations; plan again", layer.Name)
 		}
 		if layer.Name != n.Layers[i].Name {

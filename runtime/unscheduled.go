@@ -103,18 +103,13 @@ func (u *unscheduled) close() {
 
 // wait sleeps until an instant; false if ctx ended first.
 func (u *unscheduled) wait(ctx context.Context, at time.Duration) bool {
-	left := at - u.since()
-	if left <= 0 {
-		return ctx.Err() == nil
+	if left := at - u.since(); left > 0 {
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+		}
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return ctx.Err() == nil
 }
 
 func (u *unscheduled) progress() {
