@@ -69,8 +69,7 @@ func (o *demoOptions) demo(cmd *cobra.Command) error {
 	return nil
 }
 
-// planDemo measures the demo's networks and variants, and plans. It also names
-// the configuration that it wrote.
+// planDemo measures the demo's networks and variants, and plans. It also names the configuration that it wrote.
 func (o *demoOptions) planDemo(cmd *cobra.Command) (*session.Session, string, error) {
 	ctx := cmd.Context()
 	c, err := config.Load("", cmd.Flags())

@@ -62,8 +62,7 @@ func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
 		"as long as its tables say, in place of a configuration (`terastal simulate --scenario help` lists them)")
 }
 
-// load reads the configuration, and refuses what it cannot be compared with
-// before anything is measured.
+// load reads the configuration, and refuses what it cannot be compared with before anything is measured.
 func (o *playOptions) load(cmd *cobra.Command) (*config.Config, error) {
 	switch {
 	case o.scenario != "" && (o.config != "" || o.profile != ""):

@@ -29,8 +29,7 @@ take the time that its tables say.`,
 	o.flags(cmd, "terastal")
 	o.scenarioFlag(cmd)
 	o.watchFlags(cmd)
-	cmd.Flags().BoolVar(&o.real.TraceORT, "ort-trace", false,
-		"put the nodes that ONNX Runtime's own profiler saw into the traces, "+
-			"below their layers; it makes layers take longer, so that the run is INVALID")
+	cmd.Flags().BoolVar(&o.real.TraceORT, "ort-trace", false, "put the nodes that ONNX Runtime's own profiler saw into "+
+		"the traces, below their layers; it makes layers take longer, so that the run is INVALID")
 	return cmd
 }

@@ -75,9 +75,8 @@ func (o *simulateOptions) studyScenario(cmd *cobra.Command) error {
 		return err
 	}
 	t := &c.Traffic
-	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; "+
-		"seeds: %d of %v; drop: %s",
-		t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
+	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; "+
+		"drop: %s", t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
 	return o.document(d)
 }
 

@@ -33,8 +33,7 @@ func (s *streams) text() io.Writer {
 	return s.out
 }
 
-// document writes v as the single JSON document of --json; without --json it
-// does nothing.
+// document writes v as the single JSON document of --json; without --json it does nothing.
 func (s *streams) document(v any) error {
 	if !s.json {
 		return nil

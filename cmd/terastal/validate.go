@@ -49,8 +49,7 @@ prediction does not pass are reported, and no failure.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json next to each log)")
 	f.StringVar(&o.Layers, "layers", "", "predicted times of layers, a CSV or JSON file, in place of the profile")
-	f.StringVar(&o.Jobs, "jobs", "",
-		"predicted completions of requests, a CSV or JSON file, in place of simulations")
+	f.StringVar(&o.Jobs, "jobs", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
 	f.IntVar(&o.Draws, "draws", validation.DefaultDraws, "how many simulations predict each run")
 	f.StringVar(&o.Write, "write", "", "file for the validation (default: validation.json next to the first log)")
 	return cmd

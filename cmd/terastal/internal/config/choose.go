@@ -21,9 +21,8 @@ func (c *Config) AddSource(source, granularity string) error {
 	return nil
 }
 
-// ChooseAccelerators keeps the accelerators of these names; what is none of
-// theirs is taken for an execution provider. "auto" stands for those that suit
-// the machine, no names for those of the configuration.
+// ChooseAccelerators keeps the accelerators of these names; what is none of theirs is taken for an execution provider.
+// "auto" stands for those that suit the machine, no names for those of the configuration.
 func (c *Config) ChooseAccelerators(names []string) {
 	if len(names) == 0 {
 		return

@@ -25,8 +25,7 @@ import (
 type AddOptions struct {
 	// Model is a model's name, Layer one of its layers by name or number.
 	Model, Layer string
-	// File is the ONNX model, relative to the current folder. It has to lie in
-	// the folder that models are read from.
+	// File is the ONNX model, relative to the current folder. It has to lie in the folder that models are read from.
 	File string
 	// Name tells apart the variants added to a layer; empty for the file's.
 	Name string
@@ -35,17 +34,15 @@ type AddOptions struct {
 
 // Added is what came of adding a variant.
 type Added struct {
-	// New is false when the layer had the variant already, and nothing was
-	// written.
+	// New is false when the layer had the variant already, and nothing was written.
 	New bool
 	// Variants are those of the plan, which lies at Plan.
 	Variants []plan.Variants
 	Plan     string
 }
 
-// Add checks, proves and measures a variant that was made elsewhere, and writes
-// it, the profile and the plan. When it is refused, nothing is written. One that
-// was added under the same name before is replaced.
+// Add checks, proves and measures a variant that was made elsewhere, and writes it, the profile and the plan. When it
+// is refused, nothing is written. One that was added under the same name before is replaced.
 func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
 	old, _, err := plan.Read(PlanPath(v.w.Config))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -77,8 +74,7 @@ func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
 	return v.added(p)
 }
 
-// added plans with a variant that is new, and writes its file, the profile and,
-// last, the plan.
+// added plans with a variant that is new, and writes its file, the profile and, last, the plan.
 func (v *Variants) added(p *profiler.Profile) (*Added, error) {
 	v.w.Profile = p
 	s, err := v.w.Plan()

@@ -116,9 +116,8 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 	return p, r.Interrupted, h.out.log(r.Log, p, &t)
 }
 
-// saveOutputs writes what sampled requests computed, a .npy file for every
-// output: OUT/outputs/POLICY/MODEL-inputN-NAME.npy, of which the latest request
-// with an input stays.
+// saveOutputs writes what sampled requests computed, a .npy file for every output:
+// OUT/outputs/POLICY/MODEL-inputN-NAME.npy, of which the latest request with an input stays.
 func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 	for _, s := range samples {
 		name := h.executor.Models()[s.Model]
@@ -168,8 +167,7 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	return r, p, nil
 }
 
-// hang is how long a layer may run: ten times its 99th percentile, and at
-// least a second.
+// hang is how long a layer may run: ten times its 99th percentile, and at least a second.
 func hang(p *profiler.Profile) func(sched.Dispatch) time.Duration {
 	return func(d sched.Dispatch) time.Duration {
 		if c := p.Cell(d.Model, d.Layer, d.Implementation, d.Accelerator); c != nil {

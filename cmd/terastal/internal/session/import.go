@@ -23,9 +23,8 @@ type ImportOptions struct {
 	Source string
 	// Clock is the frequency that cycles are counted at; empty for none.
 	Clock string
-	// Into is a measured profile to put the accelerators next to. Its layers are
-	// found by Match, "name" or "order", its models by ModelMap, "TABLE=PROFILE"
-	// each, where names differ.
+	// Into is a measured profile to put the accelerators next to. Its layers are found by Match, "name" or "order", its
+	// models by ModelMap, "TABLE=PROFILE" each, where names differ.
 	Into     string
 	Match    string
 	ModelMap []string

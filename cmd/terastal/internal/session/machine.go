@@ -64,9 +64,8 @@ func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error)
 	return nil
 }
 
-// localize finds what an accelerator needs on this machine: the library of a
-// provider that is a plugin, and where its engines are kept. A configuration
-// names neither: a library is code, and an engine is as good as code.
+// localize finds what an accelerator needs on this machine: the library of a provider that is a plugin, and where its
+// engines are kept. A configuration names neither: a library is code, and an engine is as good as code.
 func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string]string) error {
 	if s.CPU() {
 		return nil
@@ -93,16 +92,14 @@ func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string
 	return nil
 }
 
-// Options of an emulated accelerator's Spec. They tell profiles of different
-// tables apart.
+// Options of an emulated accelerator's Spec. They tell profiles of different tables apart.
 const (
 	optionTable   = "table"
 	optionSHA256  = "sha256"
 	optionCompute = "compute"
 )
 
-// emulation resolves the table of an emulated accelerator, checks it, and
-// completes the accelerator's options.
+// emulation resolves the table of an emulated accelerator, checks it, and completes the accelerator's options.
 func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (err error) {
 	if s.Local.Table, err = c.Path(a.Table, root); err != nil {
 		return err
@@ -112,9 +109,8 @@ func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root st
 	return err
 }
 
-// latencies finds in its table what an emulated accelerator's layers take: in the
-// rows for the accelerator of its name, or for the only one there is. It also
-// returns the table's SHA-256.
+// latencies finds in its table what an emulated accelerator's layers take: in the rows for the accelerator of its name,
+// or for the only one there is. It also returns the table's SHA-256.
 func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sha string, err error) {
 	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
@@ -181,8 +177,7 @@ func (m *Machine) planned() []plan.Accelerator {
 	return out
 }
 
-// emulating are the accelerators as a plan holds them that runs: emulated ones
-// with the latencies of these networks.
+// emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.
 func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
 	out := m.planned()
 	for k := range out {

@@ -16,8 +16,7 @@ type output struct {
 	machine eventlog.Machine
 }
 
-// log writes a policy's log, and in the first repeat its trace, and names them
-// in its result.
+// log writes a policy's log, and in the first repeat its trace, and names them in its result.
 func (o *output) log(log *eventlog.Log, p *result.PolicyResult, t *turn) error {
 	if t.unlogged {
 		return nil
@@ -32,8 +31,7 @@ func (o *output) log(log *eventlog.Log, p *result.PolicyResult, t *turn) error {
 	return writeTrace(log, p.Trace)
 }
 
-// writeTrace writes the log's Chrome trace, with what happened inside its
-// layers, to path, atomically.
+// writeTrace writes the log's Chrome trace, with what happened inside its layers, to path, atomically.
 func writeTrace(log *eventlog.Log, path string, inside ...eventlog.Span) error {
 	return document.WriteStream(path, func(w io.Writer) error { return log.WriteTrace(w, inside...) })
 }

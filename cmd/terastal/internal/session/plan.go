@@ -23,10 +23,9 @@ type Planned struct {
 	Load float64
 }
 
-// newPlan sets the rates that a configuration asks for, compiles the system of
-// its profile and computes the budgets. The models and accelerators of the
-// document are given without rates; allow completes the system with the
-// combinations of variants that may be used.
+// newPlan sets the rates that a configuration asks for, compiles the system of its profile and computes the budgets.
+// The models and accelerators of the document are given without rates; allow completes the system with the combinations
+// of variants that may be used.
 func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, accelerators []plan.Accelerator,
 	allow func(*sched.System)) (*Planned, error) {
 	q, err := profiler.ParseQuantile(c.Cost)
@@ -60,8 +59,7 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 	return planAt(c.Traffic.Scale, load, s, models, accelerators)
 }
 
-// demand is the load of the models' rates. Where another is asked for, it scales
-// the rates.
+// demand is the load of the models' rates. Where another is asked for, it scales the rates.
 func demand(s sched.System, models []plan.Model, load float64) (float64, error) {
 	t, err := sched.Compile(s)
 	if err != nil {
@@ -99,8 +97,7 @@ func planAt(scale, load float64, s sched.System, models []plan.Model,
 	return &Planned{document, tables, load * scale}, nil
 }
 
-// traffic is the configuration's traffic at the planned rates. Files are read
-// from root, or the configuration's folder.
+// traffic is the configuration's traffic at the planned rates. Files are read from root, or the configuration's folder.
 func (p *Planned) traffic(c *config.Config, root string) (traffic.Config, error) {
 	o := &c.Traffic
 	t := traffic.Config{Rates: p.Document.Rates(), Jitter: o.Jitter, BurstOn: o.BurstOn, BurstOff: o.BurstOff,

@@ -9,9 +9,8 @@ import (
 	"github.com/terastal/terastal/profiler"
 )
 
-// Prepare plans a configuration with whatever it takes: its profile is used if
-// it fits, else measured. For simulating, a profile of tables will do, and ONNX
-// Runtime is not touched.
+// Prepare plans a configuration with whatever it takes: its profile is used if it fits, else measured. For simulating,
+// a profile of tables will do, and ONNX Runtime is not touched.
 func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (*Session, error) {
 	if s, err := fromTables(c, simulated, o); s != nil || err != nil {
 		return s, err

@@ -22,10 +22,9 @@ import (
 	"github.com/terastal/terastal/sched/scenario"
 )
 
-// OpenScenario opens a published task system for running in real time: every
-// accelerator is emulated and takes as long as the tables say, and the networks
-// compute nothing. Rates and deadlines are the scenario's; the configuration
-// says the rest.
+// OpenScenario opens a published task system for running in real time: every accelerator is emulated and takes as long
+// as the tables say, and the networks compute nothing. Rates and deadlines are the scenario's; the configuration says
+// the rest.
 func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	s, err := scenario.Load(name)
 	if err != nil {
@@ -119,8 +118,7 @@ func (c *closers) close() {
 	}
 }
 
-// scenarioLatency is how long the units of a hollow network take on an
-// accelerator. Its layers are named by index.
+// scenarioLatency is how long the units of a hollow network take on an accelerator. Its layers are named by index.
 func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.Duration, bool) {
 	return func(u runtime.Unit) (time.Duration, bool) {
 		m := slices.IndexFunc(s.Models, func(m sched.Model) bool { return m.Name == u.Model })
@@ -137,13 +135,10 @@ func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.
 	}
 }
 
-// hollow is a network with as many layers and implementations as the model has,
-// none of which is worth computing.
+// hollow is a network with as many layers and implementations as the model has, none of which is worth computing.
 func hollow(m *sched.Model) (*runtime.Network, error) {
 	tensor := func(n int) string { return "t" + strconv.Itoa(n) }
-	info := func(n int) *pb.ValueInfoProto {
-		return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1)
-	}
+	info := func(n int) *pb.ValueInfoProto { return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1) }
 	n := len(m.Layers)
 	g := &pb.GraphProto{Name: proto.String(m.Name), Input: []*pb.ValueInfoProto{info(0)},
 		Output: []*pb.ValueInfoProto{info(n)}}

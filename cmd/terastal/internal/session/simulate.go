@@ -28,12 +28,10 @@ func (o *StudyOptions) Check() error {
 	return nil
 }
 
-// Plain reports whether the options ask for no more than one simulation of what
-// was measured.
+// Plain reports whether the options ask for no more than one simulation of what was measured.
 func (o *StudyOptions) Plain() bool { return *o == StudyOptions{Seeds: 1} }
 
-// StudyScenario simulates a published scenario under the traffic and the policies
-// of a configuration.
+// StudyScenario simulates a published scenario under the traffic and the policies of a configuration.
 func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOptions,
 	progress func(string) Meter) (*study.Document, []study.Result, error) {
 	if err := o.Check(); err != nil {

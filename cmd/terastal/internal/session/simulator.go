@@ -49,9 +49,8 @@ func (s *simulator) play(_ context.Context, t turn) (*result.PolicyResult, bool,
 	}
 	c := s.config
 	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: t.policy, Drop: c.Drop,
-		Queue: c.Queue,
-		Seed:  load.Seed, Adapt: c.Adapt, ClosedLoop: load.Process == traffic.ClosedLoop, Until: load.Duration,
-		System: *s.system, Rates: load.Rates, Duration: load.Duration}}
+		Queue: c.Queue, Seed: load.Seed, Adapt: c.Adapt, ClosedLoop: load.Process == traffic.ClosedLoop,
+		Until: load.Duration, System: *s.system, Rates: load.Rates, Duration: load.Duration}}
 	var records eventlog.Buffer
 	engine, err := log.Header.Engine(&records, nil)
 	if err != nil {
@@ -72,15 +71,13 @@ func (s *simulator) play(_ context.Context, t turn) (*result.PolicyResult, bool,
 
 // Values of StudyOptions.Durations.
 const (
-	// Measured draws from the measured distributions; accelerators slow each
-	// other down as measured.
+	// Measured draws from the measured distributions; accelerators slow each other down as measured.
 	Measured = "measured"
 	// Expected takes what decisions expect.
 	Expected = "expected"
 )
 
-// durations makes the function that says how long layers of a profile take; nil
-// for what decisions expect.
+// durations makes the function that says how long layers of a profile take; nil for what decisions expect.
 func durations(p *profiler.Profile, models []sched.Model, what string) (func(uint64) sim.Durations, error) {
 	switch what {
 	case Expected:

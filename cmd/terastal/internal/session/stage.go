@@ -8,8 +8,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// player plays one policy's turn after the other, on the hardware or in the
-// simulator.
+// player plays one policy's turn after the other, on the hardware or in the simulator.
 type player interface {
 	driver() string
 	play(context.Context, turn) (p *result.PolicyResult, interrupted bool, err error)
@@ -53,8 +52,7 @@ type stage struct {
 	player
 	doc  *result.Result
 	seed uint64
-	// drill says that accelerators are made to fail: it is no doubt then that
-	// one is lost.
+	// drill says that accelerators are made to fail: it is no doubt then that one is lost.
 	drill bool
 }
 

@@ -19,8 +19,7 @@ type StudyOptions struct {
 	Durations string
 	// Noise is the sigma of a lognormal factor on what decisions expect.
 	Noise float64
-	// Interference is how much longer layers take for every other accelerator
-	// that is busy, besides what was measured.
+	// Interference is how much longer layers take for every other accelerator that is busy, besides what was measured.
 	Interference float64
 }
 

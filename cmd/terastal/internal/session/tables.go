@@ -14,11 +14,9 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenProfile plans a configuration from a profile alone, for simulating:
-// accelerators and layers are the profile's, and ONNX Runtime, the accelerators
-// and the model files are not touched. The configuration's models are found in
-// the profile by name; of its accelerators, if it lists any, those names are
-// used and must be in the profile.
+// OpenProfile plans a configuration from a profile alone, for simulating: accelerators and layers are the profile's,
+// and ONNX Runtime, the accelerators and the model files are not touched. The configuration's models are found in the
+// profile by name; of its accelerators, if it lists any, those names are used and must be in the profile.
 func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
@@ -46,8 +44,7 @@ func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, er
 	return &Session{Config: c, Profile: part, Plan: planned, ground: &tables{m}, options: o}, nil
 }
 
-// tables stand in for a machine: latencies that were measured elsewhere, or come
-// from a table. Nothing can run on them.
+// tables stand in for a machine: latencies that were measured elsewhere, or come from a table. Nothing can run on them.
 type tables struct{ Machine }
 
 func (t *tables) header() eventlog.Machine { return eventlog.Machine{} }

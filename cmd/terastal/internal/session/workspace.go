@@ -12,8 +12,7 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// Workspace is a configuration whose accelerators and models are open for
-// measuring, designing and planning.
+// Workspace is a configuration whose accelerators and models are open for measuring, designing and planning.
 type Workspace struct {
 	Config  *config.Config
 	Machine Machine
@@ -128,9 +127,8 @@ func planned(models []*Model, folder string) ([]plan.Model, error) {
 	return out, nil
 }
 
-// EqualShares sets the rates so that every model demands the same share of one
-// accelerator's time at its fastest; with the configuration's load they are
-// scaled together. A demo has no rates to honour.
+// EqualShares sets the rates so that every model demands the same share of one accelerator's time at its fastest; with
+// the configuration's load they are scaled together. A demo has no rates to honour.
 func (w *Workspace) EqualShares() error {
 	for m, model := range w.Models {
 		d, ok := w.Profile.Latency(m, profiler.Fastest)
