@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -199,14 +201,25 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 // real is the machine with the accelerators of a plan, as applications find it.
 type real struct {
 	Machine
-	folder  string // that models may be read from
-	plugins map[string]string
+	w    *Workspace
+	plan *plan.Plan
 }
 
 func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
-	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
+	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
+	o.Load = r.loaded
 	e, err := runtime.Open(path, o)
 	return e, func() { e.Close(context.Background()) }, err
+}
+
+// loaded is the model that a source in the plan stands for, which is loaded already.
+func (r *real) loaded(source string, o models.Options) (*models.Model, error) {
+	for i, m := range r.plan.Models {
+		if m.Source == source && maps.Equal(m.Dims, o.Dims) {
+			return r.w.Models[i].Network.Model, nil
+		}
+	}
+	return nil, nil
 }
 
 func (m *Machine) machine() *Machine { return m }
