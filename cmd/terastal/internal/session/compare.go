@@ -65,7 +65,9 @@ func (s *Session) Compare(ctx context.Context, o CompareOptions) (*result.Result
 	}
 	var p player
 	var err error
+	driver := eventlog.Real
 	if o.Simulated {
+		driver = eventlog.Simulated
 		p, err = s.onSimulator()
 	} else {
 		p, err = s.onHardware(o.Real)
@@ -74,7 +76,7 @@ func (s *Session) Compare(ctx context.Context, o CompareOptions) (*result.Result
 		return nil, err
 	}
 	defer p.close()
-	c := compared{stage: s.stage(p), options: o, policies: s.Config.Policies}
+	c := compared{stage: s.stage(p, driver), options: o, policies: s.Config.Policies}
 	for n := range o.Repeats {
 		interrupted, err := c.repeat(ctx, n)
 		if err != nil {

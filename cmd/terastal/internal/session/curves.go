@@ -141,7 +141,7 @@ func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*c
 		return nil, err
 	}
 	defer h.close()
-	curves, r := newCurves(eventlog.Real, s.Config, &o), realPoints{stage: s.stage(h), seeds: o.Seeds, load: s.Plan.Load}
+	curves, r := newCurves(eventlog.Real, s.Config, &o), realPoints{stage: s.stage(h, eventlog.Real), seeds: o.Seeds, load: s.Plan.Load}
 	err = curves.Find(s.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
 		return r.play(ctx, asks)
 	})

@@ -14,7 +14,6 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // samplesPerModel is how many requests of each model are verified in a run.
@@ -23,22 +22,19 @@ const samplesPerModel = 8
 // hardware plays on accelerators, real or emulated.
 type hardware struct {
 	Real
+	session  *Session
 	executor *runtime.Executor
 	drill    *runtime.Drill
 	// run holds what all runs have in common.
 	run    runtime.Options
-	out    output
 	traced *tracer
-	// saves says that the outputs of verified requests are written.
-	saves   bool
-	options *Options
 	closers
 }
 
 // onHardware writes the plan and opens all that it runs on.
 func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	c := s.Config
-	h := &hardware{Real: o, out: output{c.Out, s.ground.header()}, saves: c.SaveOutputs, options: &s.options}
+	h := &hardware{Real: o, session: s}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -82,8 +78,6 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	return h, h.setInputs(s)
 }
 
-func (h *hardware) driver() string { return eventlog.Real }
-
 // play plays the traffic under one policy and writes its log and trace.
 func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, interrupted bool, err error) {
 	o := h.run
@@ -97,7 +91,7 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 		notes = r.Notes
 	}
 	for _, n := range notes {
-		h.options.Note("%s: %s", t.title, n)
+		h.session.options.Note("%s: %s", t.title, n)
 	}
 	if o.Samples > 0 {
 		v, err := h.executor.Verify(r.Samples)
@@ -105,7 +99,7 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 			return nil, false, err
 		}
 		p.Verification = &v
-		if h.saves && t.first {
+		if h.session.Config.SaveOutputs && t.first {
 			if err := h.saveOutputs(t.policy, r.Samples); err != nil {
 				return nil, false, err
 			}
@@ -113,7 +107,7 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	h.traced.add(r.Log, r.Started, p)
-	return p, r.Interrupted, h.out.log(r.Log, p, &t)
+	return p, r.Interrupted, h.session.log(r.Log, p, &t)
 }
 
 // saveOutputs writes what sampled requests computed, a .npy file for every output:
@@ -127,7 +121,7 @@ func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 			if err != nil {
 				return fmt.Errorf("model %q: output %q: %w", name, t.Name, err)
 			}
-			path := filepath.Join(h.out.folder, "outputs", policy,
+			path := filepath.Join(h.session.Config.Out, "outputs", policy,
 				fmt.Sprintf("%s-input%d-%s.npy", plain(name), s.Input, plain(t.Name)))
 			if err := document.WriteFile(path, file); err != nil {
 				return err
@@ -144,7 +138,7 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	if h.Watch != nil {
 		o.Progress = func(s runtime.Stats) { h.Watch(o.Policy, s, o.Traffic.Duration) }
 	} else {
-		meter = h.options.Progress("running " + title)
+		meter = h.session.options.Progress("running " + title)
 		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
 	}
 	run := h.executor.Run

@@ -124,10 +124,7 @@ func publishedTables(set string) (*profiler.Profile, error) {
 			return nil, err
 		}
 	}
-	var s sched.System
-	for _, a := range accelerators {
-		s.Accelerators = append(s.Accelerators, a.Name)
-	}
+	s := sched.System{Accelerators: mapped(accelerators, func(a scenario.Accelerator) string { return a.Name })}
 	for _, name := range list {
 		m, err := scenario.Model(name, accelerators)
 		if errors.Is(err, scenario.ErrUnknown) {

@@ -121,10 +121,7 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	p, err := profiler.ReadTable(bytes.NewReader(data), profiler.TableOptions{})
 	name := s.Name
 	if err == nil {
-		var have []string
-		for _, a := range p.Accelerators {
-			have = append(have, a.Name)
-		}
+		have := mapped(p.Accelerators, func(s runtime.Spec) string { return s.Name })
 		if len(have) == 1 {
 			name = have[0]
 		} else if !slices.Contains(have, name) {
@@ -170,18 +167,9 @@ func computes(s *runtime.Spec) bool {
 	return s.Provider != runtime.EmulatedProvider || s.Options[optionCompute] == "true"
 }
 
-// planned are the accelerators as a plan holds them.
-func (m *Machine) planned() []plan.Accelerator {
-	var out []plan.Accelerator
-	for _, s := range m.Specs {
-		out = append(out, s.Plan())
-	}
-	return out
-}
-
 // emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.
 func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
-	out := m.planned()
+	out := mapped(m.Specs, runtime.Spec.Plan)
 	for k := range out {
 		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
 			out[k].Cache = "off"

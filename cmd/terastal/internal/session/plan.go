@@ -65,11 +65,7 @@ func demand(s sched.System, models []plan.Model, load float64) (float64, error) 
 	if err != nil {
 		return 0, err
 	}
-	var rates []float64
-	for _, m := range models {
-		rates = append(rates, m.Rate)
-	}
-	capacity, err := fluid.CapacityOf(t, rates)
+	capacity, err := fluid.CapacityOf(t, mapped(models, func(m plan.Model) float64 { return m.Rate }))
 	if err != nil {
 		return 0, err
 	}
@@ -129,15 +125,15 @@ func readTrace(c *config.Config, root string) ([]traffic.Arrival, error) {
 		return nil, fmt.Errorf("arrivals: %w", err)
 	}
 	defer file.Close()
-	var names []string
-	for _, m := range c.Models {
-		names = append(names, m.Name)
-	}
-	out, err := traffic.Read(file, names)
+	out, err := traffic.Read(file, modelNames(c))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return out, nil
+}
+
+func modelNames(c *config.Config) []string {
+	return mapped(c.Models, func(m config.Model) string { return m.Name })
 }
 
 // scaled is traffic at a multiple of its rates, with another seed.

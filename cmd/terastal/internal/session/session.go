@@ -64,7 +64,7 @@ func (s *Session) Run(ctx context.Context, o Real) (*result.Result, error) {
 		return nil, err
 	}
 	defer h.close()
-	doc, err := s.stage(h).all(ctx, s.Config.Policies)
+	doc, err := s.stage(h, eventlog.Real).all(ctx, s.Config.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (s *Session) Simulate() (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, err := s.stage(p).all(context.Background(), s.Config.Policies)
+	doc, err := s.stage(p, eventlog.Simulated).all(context.Background(), s.Config.Policies)
 	if err != nil {
 		return nil, err
 	}

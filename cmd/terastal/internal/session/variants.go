@@ -96,11 +96,8 @@ func (v *Variants) Take(m int, from fs.FS) error {
 }
 
 // FamilyNames are the families that variants can be of.
-func FamilyNames() (out []string) {
-	for _, f := range variants.Families(false, variants.Exact) {
-		out = append(out, f.Name())
-	}
-	return out
+func FamilyNames() []string {
+	return mapped(variants.Families(false, variants.Exact), variants.Family.Name)
 }
 
 // CheckFamilies refuses names that no family has.

@@ -68,21 +68,23 @@ func ownProfile(c *config.Config) string { return filepath.Join(c.Out, "profile.
 // profilePath is where the profile is that is being used or made.
 func (w *Workspace) profilePath() string { return cmp.Or(w.options.Profile, ownProfile(w.Config)) }
 
-func (w *Workspace) networks() []*runtime.Network {
-	var out []*runtime.Network
-	for _, m := range w.Models {
-		out = append(out, m.Network)
+// mapped lists what of says of every element.
+func mapped[E, R any](list []E, of func(E) R) []R {
+	var out []R
+	for _, e := range list {
+		out = append(out, of(e))
 	}
 	return out
 }
 
+func (w *Workspace) networks() []*runtime.Network {
+	return mapped(w.Models, func(m *Model) *runtime.Network { return m.Network })
+}
+
 // bench is what measures.
 func (w *Workspace) bench() *bench {
-	b := &bench{config: w.Config, machine: &w.Machine, worker: w.options.Worker, stages: &w.stages}
-	for _, m := range w.Models {
-		b.sources = append(b.sources, m.source)
-	}
-	return b
+	return &bench{config: w.Config, machine: &w.Machine, worker: w.options.Worker, stages: &w.stages,
+		sources: mapped(w.Models, func(m *Model) source { return m.source })}
 }
 
 // Plan plans from the profile.
