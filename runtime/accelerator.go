@@ -149,7 +149,7 @@ func (s Spec) Probe() error {
 // other providers have layouts of their own and take portable layers.
 func (s Spec) Level() string {
 	// An emulated accelerator that computes does so on the CPU.
-	if !s.CPU() && !s.computes() {
+	if !s.CPU() && (s.Provider != EmulatedProvider || !s.Computes()) {
 		return models.Portable
 	}
 	return models.FormLevel(s.Optimization)

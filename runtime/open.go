@@ -213,14 +213,19 @@ func (s Spec) Plugin(given map[string]string) (string, error) {
 
 // emulated opens an accelerator whose latencies the plan holds.
 func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
-	e := Emulation{Name: s.Name, Cores: s.Cores, Latency: func(u Unit) (time.Duration, bool) {
+	return s.Emulate(func(u Unit) (time.Duration, bool) {
 		d, ok := a.Emulated[u.Model][u.Layer][u.Implementation]
 		return d, ok
-	}}
-	if s.computes() {
+	}, l.Trace)
+}
+
+// Emulate opens an emulated accelerator with these latencies. Trace, if not nil, is of the layers that it computes.
+func (s Spec) Emulate(latency func(Unit) (time.Duration, bool), trace *ORTTrace) (Accelerator, error) {
+	e := Emulation{Name: s.Name, Cores: s.Cores, Latency: latency}
+	if s.Computes() {
 		var err error
 		inner := Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = OpenTraced(inner, l.Trace); err != nil {
+		if e.Inner, err = OpenTraced(inner, trace); err != nil {
 			return nil, err
 		}
 	}
@@ -356,7 +361,7 @@ func FreeCore(specs []Spec) bool {
 	used := map[int]bool{}
 	threads := 0
 	for _, s := range specs {
-		if s.Provider == EmulatedProvider && !s.computes() {
+		if !s.Computes() {
 			continue // it sleeps
 		}
 		threads += max(1, s.Threads)
@@ -367,7 +372,7 @@ func FreeCore(specs []Spec) bool {
 	return max(len(used), threads) < goruntime.NumCPU()
 }
 
-// computes reports whether an emulated accelerator computes its layers, too.
-func (s Spec) computes() bool {
-	return s.Provider == EmulatedProvider && s.Options["compute"] == "true"
+// Computes reports whether the accelerator computes its layers: an emulated one may only take the time.
+func (s Spec) Computes() bool {
+	return s.Provider != EmulatedProvider || s.Options["compute"] == "true"
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Dimensions are the model's symbolic dimensions by name.
@@ -73,6 +75,18 @@ func (c *Config) Specs() []runtime.Spec {
 			Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores, Device: a.Device})
 	}
 	return out
+}
+
+// Process is how requests arrive.
+func (t *Traffic) Process() traffic.Process {
+	p, _ := traffic.ParseProcess(t.Arrivals) // checked by validate
+	return p
+}
+
+// DropRule is when waiting requests are given up.
+func (c *Config) DropRule() sched.DropPolicy {
+	d, _ := sched.ParseDrop(c.Drop) // checked by validate
+	return d
 }
 
 // Folder is the absolute path of the folder that files may be read from: root,

@@ -59,10 +59,7 @@ func (o *CurveOptions) Check(c *config.Config) error {
 		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: "+
 			"the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
 	}
-	switch p, err := traffic.ParseProcess(c.Traffic.Arrivals); {
-	case err != nil:
-		return err
-	case p == traffic.Recorded || p == traffic.ClosedLoop:
+	if p := c.Traffic.Process(); p == traffic.Recorded || p == traffic.ClosedLoop {
 		return fmt.Errorf("%w: arrivals %q have no rates that could be scaled", config.ErrInvalid, c.Traffic.Arrivals)
 	}
 	return nil

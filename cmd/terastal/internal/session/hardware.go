@@ -53,11 +53,7 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	if err != nil {
 		return nil, err
 	}
-	drop, err := sched.ParseDrop(c.Drop)
-	if err != nil {
-		return nil, err
-	}
-	h.run = runtime.Options{Drop: drop, Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
+	h.run = runtime.Options{Drop: c.DropRule(), Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
 		Retries: c.Retries, Hang: hang(s.Profile), FreeCore: runtime.FreeCore(s.ground.machine().Specs)}
 	path, err := s.WritePlan()
 	if err != nil {

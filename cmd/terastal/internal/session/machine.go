@@ -94,12 +94,8 @@ func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string
 	return nil
 }
 
-// Options of an emulated accelerator's Spec. They tell profiles of different tables apart.
-const (
-	optionTable   = "table"
-	optionSHA256  = "sha256"
-	optionCompute = "compute"
-)
+// optionTable is the option of an emulated accelerator's Spec that names its table.
+const optionTable = "table"
 
 // emulation resolves the table of an emulated accelerator, checks it, and completes the accelerator's options.
 func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (err error) {
@@ -107,7 +103,8 @@ func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root st
 		return err
 	}
 	_, sum, err := latencies(s)
-	s.Options = map[string]string{optionTable: a.Table, optionSHA256: sum, optionCompute: fmt.Sprint(a.Compute)}
+	// They tell profiles of different tables apart.
+	s.Options = map[string]string{optionTable: a.Table, "sha256": sum, "compute": fmt.Sprint(a.Compute)}
 	return err
 }
 
@@ -152,19 +149,7 @@ func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
-	if computes(&s) {
-		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = runtime.OpenORT(inner); err != nil {
-			return nil, err
-		}
-	}
-	return runtime.OpenEmulated(e)
-}
-
-// computes reports whether an accelerator computes its layers.
-func computes(s *runtime.Spec) bool {
-	return s.Provider != runtime.EmulatedProvider || s.Options[optionCompute] == "true"
+	return s.Emulate(latency, nil)
 }
 
 // emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -37,12 +38,7 @@ func newTracer(s *Session, wanted bool) (*tracer, error) {
 	if !wanted {
 		return nil, nil
 	}
-	computed := false
-	m := s.ground.machine()
-	for i := range m.Specs {
-		computed = computed || computes(&m.Specs[i])
-	}
-	if !computed {
+	if !slices.ContainsFunc(s.ground.machine().Specs, runtime.Spec.Computes) {
 		return nil, fmt.Errorf("%w: --ort-trace: all accelerators are emulated, ONNX Runtime runs nothing on them: leave "+
 			"it out", config.ErrInvalid)
 	}

@@ -97,11 +97,8 @@ func planAt(scale, load float64, s sched.System, models []plan.Model,
 func (p *Planned) traffic(c *config.Config, root string) (traffic.Config, error) {
 	o := &c.Traffic
 	t := traffic.Config{Rates: p.Document.Rates(), Jitter: o.Jitter, BurstOn: o.BurstOn, BurstOff: o.BurstOff,
-		Duration: o.Duration, Seed: o.Seed}
+		Duration: o.Duration, Seed: o.Seed, Process: o.Process()}
 	var err error
-	if t.Process, err = traffic.ParseProcess(o.Arrivals); err != nil {
-		return t, err
-	}
 	if o.Phases == config.PhasesGiven {
 		for _, m := range c.Models {
 			t.FirstRelease = append(t.FirstRelease, m.Phase)

@@ -38,10 +38,9 @@ func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range s.System.Accelerators {
-		p.Specs = append(p.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider,
-			Options: map[string]string{optionTable: s.Name}})
-	}
+	p.Specs = mapped(s.System.Accelerators, func(name string) runtime.Spec {
+		return runtime.Spec{Name: name, Provider: runtime.EmulatedProvider, Options: map[string]string{optionTable: s.Name}}
+	})
 	var documents []plan.Model
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
@@ -144,11 +143,8 @@ func hollow(m *sched.Model) (*runtime.Network, error) {
 		Output: []*pb.ValueInfoProto{info(n)}}
 	var cuts []string
 	for l := range n {
-		n := pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l))
-		g.Node = append(g.Node, n)
-		if l > 0 {
-			cuts = append(cuts, tensor(l))
-		}
+		cuts = append(cuts, tensor(l))
+		g.Node = append(g.Node, pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l)))
 	}
 	data, err := proto.Marshal(pb.NewModel(g, 17))
 	if err != nil {
@@ -159,26 +155,22 @@ func hollow(m *sched.Model) (*runtime.Network, error) {
 		return nil, err
 	}
 	how := "model"
-	if len(cuts) > 0 {
-		how = "cuts:" + strings.Join(cuts, ",")
+	if n > 1 {
+		how = "cuts:" + strings.Join(cuts[1:], ",")
 	}
-	granularity, err := models.ParseGranularity(how)
+	network, err := runtime.NewNetwork(m.Name, model, how)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := model.Split(granularity)
-	if err != nil {
-		return nil, err
-	}
-	network := &runtime.Network{Name: m.Name, Model: model, Layers: layers, Variants: map[int][]runtime.Unit{}}
-	for l := range m.Layers {
-		for _, im := range m.Layers[l].Implementations[1:] {
-			data, err := layers[l].ONNX()
+	network.Variants = map[int][]runtime.Unit{}
+	for i, l := range network.Layers {
+		for _, im := range m.Layers[i].Implementations[1:] {
+			data, err := l.ONNX()
 			if err != nil {
 				return nil, err
 			}
-			network.Variants[l] = append(network.Variants[l], runtime.Unit{Name: im.Name, ONNX: data,
-				Inputs: layers[l].Inputs, Outputs: layers[l].Outputs})
+			network.Variants[i] = append(network.Variants[i],
+				runtime.Unit{Name: im.Name, ONNX: data, Inputs: l.Inputs, Outputs: l.Outputs})
 		}
 	}
 	return network, nil

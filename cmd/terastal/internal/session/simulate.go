@@ -133,15 +133,11 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 	if err != nil {
 		return cell, so, err
 	}
-	drop, err := sched.ParseDrop(c.Drop)
-	if err != nil {
-		return cell, so, err
-	}
 	if slices.Contains(c.Policies, runtime.Unscheduled) {
 		return cell, so, errUnscheduled()
 	}
 	const name = "configuration"
-	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: drop, Noise: o.Noise}
+	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: c.DropRule(), Noise: o.Noise}
 	system := scenario.Scenario{Name: name, System: *s.Plan.Tables.System(), Rates: t.Rates}
 	so = study.Options{Seeds: o.Seeds, FirstSeed: t.Seed, Duration: t.Duration, Adapt: c.Adapt, Queue: c.Queue,
 		Interference: o.Interference, Systems: map[string]scenario.Scenario{name: system},
@@ -197,30 +193,24 @@ func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOp
 // ofScenario is a published scenario under the traffic of a configuration: a cell
 // without a policy, how to simulate it, and a document of it without results.
 func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Cell, so study.Options, err error) {
-	fail := func(err error) (*study.Document, study.Cell, study.Options, error) {
-		return nil, cell, so, UsageError{err}
-	}
 	s, err := scenario.Load(name)
 	if err != nil {
-		return fail(err)
+		return nil, cell, so, UsageError{err}
 	}
-	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
-	if cell.Arrivals, err = traffic.ParseProcess(c.Traffic.Arrivals); err != nil {
-		return fail(err)
-	}
-	if cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases); err != nil {
-		return fail(err)
-	}
-	if cell.Drop, err = sched.ParseDrop(c.Drop); err != nil {
-		return fail(err)
-	}
+	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale, Drop: c.DropRule(),
+		Arrivals: c.Traffic.Process()}
+	cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases)
 	switch {
+	case err != nil:
 	case cell.Arrivals == traffic.Recorded:
-		return fail(errors.New("a scenario has no recorded arrivals"))
+		err = errors.New("a scenario has no recorded arrivals")
 	case c.Traffic.Load > 0:
-		return fail(errors.New("--load is for configurations; use --scale"))
+		err = errors.New("--load is for configurations; use --scale")
 	case slices.Contains(c.Policies, runtime.Unscheduled):
-		return fail(errUnscheduled())
+		err = errUnscheduled()
+	}
+	if err != nil {
+		return nil, cell, so, UsageError{err}
 	}
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
