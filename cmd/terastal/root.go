@@ -31,6 +31,13 @@ func (e invalidError) Error() string {
 	return "the run is INVALID: " + strings.Join(e.reasons, "; ")
 }
 
+func invalid(reasons []string) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return invalidError{reasons}
+}
+
 func exitCode(err error) int {
 	var usage session.UsageError
 	var invalid invalidError

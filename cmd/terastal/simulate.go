@@ -40,7 +40,7 @@ with 95 % confidence intervals.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case o.name == "help":
-				return scenarios(s)
+				return shows(s, view.Scenarios)(session.Scenarios())
 			case o.name != "":
 				return o.studyScenario(cmd)
 			case !o.Plain():
@@ -103,13 +103,4 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	d := study.Document{Scenario: o.config, Source: "configuration", Capacity: s.Plan.Document.Capacity}
 	d.Add(results, o.Seeds)
 	return o.document(d)
-}
-
-func scenarios(s *streams) error {
-	list, err := session.Scenarios()
-	if err != nil {
-		return err
-	}
-	view.Scenarios(s.text(), list)
-	return s.document(list)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 
@@ -71,14 +72,6 @@ func (o *validateOptions) validate() error {
 	if dir, one := d.Folder(); one && dir == filepath.Dir(path) {
 		o.report(dir)
 	}
-	if err := o.document(d); err != nil {
-		return err
-	}
-	if err := d.Replayed(); err != nil {
-		return err
-	}
-	if ok, reasons := d.Valid(); !ok {
-		return invalidError{reasons}
-	}
-	return nil
+	_, reasons := d.Valid()
+	return cmp.Or(o.document(d), d.Replayed(), invalid(reasons))
 }
