@@ -34,7 +34,8 @@ type OpenOptions struct {
 	Options
 	// Root is a folder that models may be read from, besides the plan's own.
 	Root string
-	// Load opens the sources that are not files, such as zoo:resnet50. Nil refuses them.
+	// Load, if not nil, is asked for every model first: for sources that are not files, such as zoo:resnet50, and for
+	// models that are loaded already. Where it returns nil, the source is a file. The hash is checked in either case.
 	Load func(source string, o models.Options) (*models.Model, error)
 	// Library is the path of ONNX Runtime's library; empty: see Start.
 	Library string
@@ -316,11 +317,13 @@ func (l *loader) model(p *plan.Model) (*models.Model, error) {
 	if p.Source == "" {
 		return nil, errors.New("the plan names no file: it can only be simulated")
 	}
-	if scheme, _, is := strings.Cut(p.Source, ":"); is && !strings.ContainsAny(scheme, `/\.`) {
-		if l.Load == nil {
-			return nil, fmt.Errorf("%s is not a file: OpenOptions.Load has to open it", p.Source)
+	if l.Load != nil {
+		if m, err := l.Load(p.Source, o); m != nil || err != nil {
+			return m, err
 		}
-		return l.Load(p.Source, o)
+	}
+	if scheme, _, is := strings.Cut(p.Source, ":"); is && !strings.ContainsAny(scheme, `/\.`) {
+		return nil, fmt.Errorf("%s is not a file: OpenOptions.Load has to open it", p.Source)
 	}
 	path, err := find(p.Source, l.folders)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -72,28 +74,22 @@ func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error)
 	return nil
 }
 
-// Options of an emulated accelerator's Spec. They tell profiles of different
-// tables apart.
-const (
-	optionTable   = "table"
-	optionSHA256  = "sha256"
-	optionCompute = "compute"
-)
+// optionTable is the option of an emulated accelerator's Spec that names its table.
+const optionTable = "table"
 
-// emulation resolves the table of an emulated accelerator, checks it, and
-// completes the accelerator's options.
+// emulation resolves the table of an emulated accelerator, checks it, and completes the accelerator's options.
 func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (err error) {
 	if s.Local.Table, err = c.Path(a.Table, root); err != nil {
 		return err
 	}
 	_, sum, err := latencies(s)
-	s.Options = map[string]string{optionTable: a.Table, optionSHA256: sum, optionCompute: fmt.Sprint(a.Compute)}
+	// They tell profiles of different tables apart.
+	s.Options = map[string]string{optionTable: a.Table, "sha256": sum, "compute": fmt.Sprint(a.Compute)}
 	return err
 }
 
-// latencies finds in its table what an emulated accelerator's layers take: in the
-// rows for the accelerator of its name, or for the only one there is. It also
-// returns the table's SHA-256.
+// latencies finds in its table what an emulated accelerator's layers take: in the rows for the accelerator of its name,
+// or for the only one there is. It also returns the table's SHA-256.
 func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sha string, err error) {
 	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
@@ -102,10 +98,7 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	p, err := profiler.ReadTable(bytes.NewReader(data), profiler.TableOptions{})
 	name := s.Name
 	if err == nil {
-		var have []string
-		for _, a := range p.Accelerators {
-			have = append(have, a.Name)
-		}
+		have := mapped(p.Accelerators, func(s runtime.Spec) string { return s.Name })
 		if len(have) == 1 {
 			name = have[0]
 		} else if !slices.Contains(have, name) {
@@ -139,19 +132,9 @@ func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	return s.Emulate(latency, nil)
 }
 
-// planned are the accelerators as a plan holds them.
-func (m *Machine) planned() []plan.Accelerator {
-	var out []plan.Accelerator
-	for _, s := range m.Specs {
-		out = append(out, s.Plan())
-	}
-	return out
-}
-
-// emulating are the accelerators as a plan holds them that runs: emulated ones
-// with the latencies of these networks.
+// emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.
 func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
-	out := m.planned()
+	out := mapped(m.Specs, runtime.Spec.Plan)
 	for k := range out {
 		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
 			out[k].Cache = "off"
@@ -171,13 +154,24 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 // real is the machine with the accelerators of a plan, as applications find it.
 type real struct {
 	Machine
-	folder  string // that models may be read from
-	plugins map[string]string
+	w    *Workspace
+	plan *plan.Plan
 }
 
 func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, error) {
-	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
+	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
+	o.Load = r.loaded
 	return runtime.Open(path, o)
+}
+
+// loaded is the model that a source in the plan stands for, which is loaded already.
+func (r *real) loaded(source string, o models.Options) (*models.Model, error) {
+	for i, m := range r.plan.Models {
+		if m.Source == source && maps.Equal(m.Dims, o.Dims) {
+			return r.w.Models[i].Network.Model, nil
+		}
+	}
+	return nil, nil
 }
 
 func (m *Machine) machine() *Machine { return m }

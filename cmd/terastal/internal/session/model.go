@@ -31,8 +31,7 @@ const ZooPrefix = "zoo:"
 // ZooSeed draws the weights of built-in networks that are opened by name.
 const ZooSeed = 1
 
-// OpenModel opens what a user calls a model: "zoo:NAME" or the path of an ONNX
-// file. ONNX Runtime must be started.
+// OpenModel opens what a user calls a model: "zoo:NAME" or the path of an ONNX file. ONNX Runtime must be started.
 func OpenModel(ref string, o models.Options) (*models.Model, error) {
 	name, builtIn := strings.CutPrefix(ref, ZooPrefix)
 	if !builtIn {
@@ -55,8 +54,7 @@ type source struct {
 	Variants []plan.Variant `json:"variants,omitempty"`
 }
 
-// load opens and splits a configured model; profile is where an earlier
-// measurement may have found a cut.
+// load opens and splits a configured model; profile is where an earlier measurement may have found a cut.
 func load(c *config.Config, mc *config.Model, root, profile string) (*Model, error) {
 	if mc.Source == "" {
 		return nil, fmt.Errorf("%w: model %q has no source: name an ONNX file or zoo:NAME "+
@@ -126,8 +124,7 @@ func (s *source) inPlan(folder string) (string, error) {
 	return filepath.ToSlash(rel), nil
 }
 
-// writeBuiltIn writes the file of a built-in network next to the plan that names
-// it, unless it is there.
+// writeBuiltIn writes the file of a built-in network next to the plan that names it, unless it is there.
 func writeBuiltIn(folder string, m *plan.Model) error {
 	name, is := strings.CutPrefix(m.Source, builtIn)
 	if !is {

@@ -21,10 +21,9 @@ import (
 	"github.com/terastal/terastal/sched/scenario"
 )
 
-// OpenScenario opens a published task system for running in real time: every
-// accelerator is emulated and takes as long as the tables say, and the networks
-// compute nothing. Rates and deadlines are the scenario's; the configuration
-// says the rest.
+// OpenScenario opens a published task system for running in real time: every accelerator is emulated and takes as long
+// as the tables say, and the networks compute nothing. Rates and deadlines are the scenario's; the configuration says
+// the rest.
 func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	s, err := scenario.Load(name)
 	if err != nil {
@@ -38,10 +37,9 @@ func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range s.System.Accelerators {
-		p.Specs = append(p.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider,
-			Options: map[string]string{optionTable: s.Name}})
-	}
+	p.Specs = mapped(s.System.Accelerators, func(name string) runtime.Spec {
+		return runtime.Spec{Name: name, Provider: runtime.EmulatedProvider, Options: map[string]string{optionTable: s.Name}}
+	})
 	var documents []plan.Model
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
@@ -86,8 +84,7 @@ func (p *published) open(_ string, o runtime.OpenOptions) (*runtime.Executor, er
 	return runtime.Assemble(p.tables, p.hollow, accelerators, o)
 }
 
-// scenarioLatency is how long the units of a hollow network take on an
-// accelerator. Its layers are named by index.
+// scenarioLatency is how long the units of a hollow network take on an accelerator. Its layers are named by index.
 func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.Duration, bool) {
 	return func(u runtime.Unit) (time.Duration, bool) {
 		m := slices.IndexFunc(s.Models, func(m sched.Model) bool { return m.Name == u.Model })
@@ -104,23 +101,17 @@ func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.
 	}
 }
 
-// hollow is a network with as many layers and implementations as the model has,
-// none of which is worth computing.
+// hollow is a network with as many layers and implementations as the model has, none of which is worth computing.
 func hollow(m *sched.Model) (*runtime.Network, error) {
 	tensor := func(n int) string { return "t" + strconv.Itoa(n) }
-	info := func(n int) *pb.ValueInfoProto {
-		return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1)
-	}
+	info := func(n int) *pb.ValueInfoProto { return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1) }
 	n := len(m.Layers)
 	g := &pb.GraphProto{Name: proto.String(m.Name), Input: []*pb.ValueInfoProto{info(0)},
 		Output: []*pb.ValueInfoProto{info(n)}}
 	var cuts []string
 	for l := range n {
-		n := pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l))
-		g.Node = append(g.Node, n)
-		if l > 0 {
-			cuts = append(cuts, tensor(l))
-		}
+		cuts = append(cuts, tensor(l))
+		g.Node = append(g.Node, pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l)))
 	}
 	data, err := proto.Marshal(pb.NewModel(g, 17))
 	if err != nil {
@@ -131,23 +122,22 @@ func hollow(m *sched.Model) (*runtime.Network, error) {
 		return nil, err
 	}
 	how := "model"
-	if len(cuts) > 0 {
-		how = "cuts:" + strings.Join(cuts, ",")
+	if n > 1 {
+		how = "cuts:" + strings.Join(cuts[1:], ",")
 	}
 	network, err := runtime.NewNetwork(m.Name, model, how)
 	if err != nil {
 		return nil, err
 	}
 	network.Variants = map[int][]runtime.Unit{}
-	for l := range m.Layers {
-		layer := &network.Layers[l]
-		for _, im := range m.Layers[l].Implementations[1:] {
-			data, err := layer.ONNX()
+	for i, l := range network.Layers {
+		for _, im := range m.Layers[i].Implementations[1:] {
+			data, err := l.ONNX()
 			if err != nil {
 				return nil, err
 			}
-			network.Variants[l] = append(network.Variants[l],
-				runtime.Unit{Name: im.Name, ONNX: data, Inputs: layer.Inputs, Outputs: layer.Outputs})
+			network.Variants[i] = append(network.Variants[i],
+				runtime.Unit{Name: im.Name, ONNX: data, Inputs: l.Inputs, Outputs: l.Outputs})
 		}
 	}
 	return network, nil
