@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -172,27 +171,5 @@ func TestInvalid(t *testing.T) {
 		cfg := config(t, two(), "fcfs")
 		c.change(&cfg)
 		testkit.Refused(sim.Run(cfg))(t, c.want)
-	}
-}
-
-// TestSameInputsSameLog: two simulations of the same inputs give the same log,
-// to the byte, whatever the policy and the drop policy.
-func TestSameInputsSameLog(t *testing.T) {
-	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: 2 * time.Second, Seed: 3}
-	for _, p := range policy.All() {
-		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
-			var logs [2]string
-			for i := range logs {
-				arrivals := testkit.Must(traffic.Arrivals())(t)
-				cfg := config(t, two(), p.Name)
-				cfg.Arrivals, cfg.Engine.Drop = arrivals, drop
-				testkit.Must(sim.Run(cfg))(t)
-				data := testkit.Must(json.Marshal(cfg.Engine.Recorder))(t)
-				logs[i] = string(data)
-			}
-			if logs[0] != logs[1] || len(logs[0]) < 1000 {
-				t.Errorf("%s, drop %v: logs of %d and %d bytes differ", p.Name, drop, len(logs[0]), len(logs[1]))
-			}
-		}
 	}
 }

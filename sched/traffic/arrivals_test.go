@@ -99,21 +99,3 @@ func TestOtherProcesses(t *testing.T) {
 		t.Errorf("rate 0 changed the other model's arrivals")
 	}
 }
-
-func TestInvalidProcesses(t *testing.T) {
-	for want, change := range map[string]func(*Config){
-		"bursts of 0s":                    func(t *Config) { t.Process, t.BurstOff = Bursts, 1 },
-		"the second not negative":         func(t *Config) { t.Process, t.BurstOn, t.BurstOff = Bursts, 1, -1 },
-		"too many":                        func(t *Config) { t.Process, t.BurstOn, t.Duration = Bursts, 1, time.Hour },
-		"1 first releases for 2 models":   func(t *Config) { t.FirstRelease = []time.Duration{0} },
-		"first release of model 1 at -1n": func(t *Config) { t.FirstRelease = []time.Duration{0, -1} },
-		"recorded arrival 1":              func(t *Config) { t.Recorded = []Arrival{{At: 2}, {At: 1}} },
-		"recorded arrival 0 of model 2":   func(t *Config) { t.Recorded = []Arrival{{Model: 2}} },
-		"rate -1":                         func(t *Config) { t.Rates[0] = -1 },
-		"too low to have a period":        func(t *Config) { t.Rates[0] = 1e-308 },
-	} {
-		traffic := Config{Rates: []float64{1, 1}, Duration: time.Second}
-		change(&traffic)
-		testkit.Refused(traffic.Arrivals())(t, ErrInvalid, want)
-	}
-}
