@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,12 +32,11 @@ func (d DropPolicy) String() string { return dropNames[d] }
 
 // ParseDrop reads "none", "late", "hopeless" or "smart".
 func ParseDrop(s string) (DropPolicy, error) {
-	for i, n := range dropNames {
-		if s == n {
-			return DropPolicy(i), nil
-		}
+	i := slices.Index(dropNames[:], s)
+	if i < 0 {
+		return 0, fmt.Errorf("unknown drop policy %q, have %s", s, strings.Join(dropNames[:], ", "))
 	}
-	return 0, fmt.Errorf("unknown drop policy %q, have %s", s, strings.Join(dropNames[:], ", "))
+	return DropPolicy(i), nil
 }
 
 // Reasons of drops, as they appear in Record.Detail.

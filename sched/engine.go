@@ -309,8 +309,7 @@ func (e *Engine) complete(ev Event) {
 func (e *Engine) completed(i, k int) {
 	j := &e.state.Jobs[i]
 	m := &e.t.models[j.Model]
-	a := &e.state.Accelerators[k]
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	e.vacate(k)
 	j.On, j.At, j.Ready = Idle, int32(k), e.state.Now
 	j.Layer++
 	if int(j.Layer) < m.layers {
@@ -321,29 +320,32 @@ func (e *Engine) completed(i, k int) {
 			e.due = append(e.due, int32(tr.model))
 		}
 	}
-	if e.state.Now <= j.Deadline {
-		e.end(i, Met, "")
-	} else {
-		e.end(i, Late, "")
+	outcome := Met
+	if e.state.Now > j.Deadline {
+		outcome = Late
 	}
+	e.end(i, outcome, "")
 }
 
 func (e *Engine) fail(ev Event) {
 	i := e.running(ev)
-	a := &e.state.Accelerators[ev.Accelerator]
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	e.vacate(ev.Accelerator)
 	e.end(i, Failed, ev.Detail)
+}
+
+// vacate makes an accelerator idle.
+func (e *Engine) vacate(k int) {
+	a := &e.state.Accelerators[k]
+	*a = Occupancy{Job: Idle, Down: a.Down}
 }
 
 // requeue keeps the tensors where the layer before left them, and a variant
 // that the failed attempt used counted as used.
 func (e *Engine) requeue(ev Event) {
-	i := e.running(ev)
-	a := &e.state.Accelerators[ev.Accelerator]
-	j := &e.state.Jobs[i]
-	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer,
-		Implementation: a.Implementation, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	j := &e.state.Jobs[e.running(ev)]
+	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: int32(ev.Accelerator),
+		Implementation: e.state.Accelerators[ev.Accelerator].Implementation, Detail: ev.Detail})
+	e.vacate(ev.Accelerator)
 	j.On, j.Ready = Idle, ev.At
 }
 
@@ -361,12 +363,11 @@ func (e *Engine) service(ev Event) {
 	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
 		broken("no accelerator %d", ev.Accelerator)
 	}
-	down := ev.Kind == AcceleratorDown
 	kind := Up
-	if down {
+	if ev.Kind == AcceleratorDown {
 		kind = Down
 	}
-	e.state.Accelerators[ev.Accelerator].Down = down
+	e.state.Accelerators[ev.Accelerator].Down = kind == Down
 	e.record(Record{Kind: kind, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 }
 

@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -136,8 +137,8 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 func (m *ModelTable) sumUp(l int) {
 	for ; l >= 0; l-- {
 		lo, hi := int(m.row[l])*m.accs, int(m.row[l+1])*m.accs
-		remain := m.remain[l+1] + smallest(m.latency[lo:lo+m.accs])
-		best := m.best[l+1] + smallest(m.latency[lo:hi])
+		remain := m.remain[l+1] + slices.Min(m.latency[lo:lo+m.accs])
+		best := m.best[l+1] + slices.Min(m.latency[lo:hi])
 		mean := m.mean[l+1] + average(m.latency[lo:lo+m.accs])
 		if remain == m.remain[l] && best == m.best[l] && mean == m.mean[l] {
 			return
@@ -155,14 +156,6 @@ func average(xs []time.Duration) float64 {
 		}
 	}
 	return sum / n
-}
-
-func smallest(xs []time.Duration) time.Duration {
-	low := Never
-	for _, x := range xs {
-		low = min(low, x)
-	}
-	return low
 }
 
 // System returns the system the tables were compiled from. It must not be
@@ -270,7 +263,7 @@ func (t *Tables) Cost(d Dispatch) time.Duration {
 // EffectiveRates are the releases per second of every model when those without
 // a trigger are released at the given rates and every request completes.
 func (t *Tables) EffectiveRates(rates []float64) []float64 {
-	out := append([]float64(nil), rates...)
+	out := slices.Clone(rates)
 	for i := range t.system.Models {
 		if t.system.Models[i].Trigger == nil {
 			continue

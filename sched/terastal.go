@@ -138,8 +138,9 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 // implementation would end first, and when; -1 and at least Never where none can.
 func (p *terastal) earliest(latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
 	at, finish := -1, Never
+	latency, idle := latency[:len(p.free)], p.idle[:len(p.free)] // no checks of bounds below
 	for k, f := range p.free {
-		if onlyIdle && !p.idle[k] {
+		if onlyIdle && !idle[k] {
 			continue
 		}
 		f += latency[k]

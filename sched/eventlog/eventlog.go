@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/document"
@@ -321,15 +320,14 @@ func (c *checker) completed(r *Record, p *progress) error {
 	if c.busy[r.Accelerator] != p || r.Layer != p.layer || r.Implementation != p.impl {
 		return fmt.Errorf("job %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
 	}
+	c.busy[r.Accelerator], p.on = nil, -1
 	if r.Kind == sched.Requeued {
-		c.busy[r.Accelerator], p.on = nil, -1
 		return nil
 	}
 	if r.Start > r.At || r.Start < p.dispatch {
 		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer,
 			r.Start, p.dispatch, r.At)
 	}
-	c.busy[r.Accelerator], p.on = nil, -1
 	p.layer++
 	return nil
 }
@@ -367,9 +365,9 @@ func (b *Buffer) Record(r sched.Record) { *b = append(*b, Record(r)) }
 // label is the text a record is shown by.
 func (l *Log) label(r *Record) string {
 	m := &l.Header.System.Models[r.Model]
-	im := &m.Layers[r.Layer].Implementations[r.Implementation]
-	if im.Variant == 0 {
-		return m.Name + " " + m.Layers[r.Layer].Name
+	layer := &m.Layers[r.Layer]
+	if r.Implementation == 0 {
+		return m.Name + " " + layer.Name
 	}
-	return strings.Join([]string{m.Name, m.Layers[r.Layer].Name, im.Name}, " ")
+	return m.Name + " " + layer.Name + " " + layer.Implementations[r.Implementation].Name
 }

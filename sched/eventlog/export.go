@@ -36,11 +36,14 @@ var jobColumns = []string{"run", "policy", "driver", "model", "job", "release_ns
 //	failed_attempts  runs of layers that failed
 //	variants         the variants used, as LAYER:VARIANT joined by spaces
 //	accelerators     those that completed layers, in order of first use, joined by spaces
-func WriteJobsCSV(w io.Writer, logs ...*Log) error {
+func WriteJobsCSV(w io.Writer, logs ...*Log) error { return writeCSV(w, jobColumns, (*Log).jobs, logs) }
+
+// writeCSV writes the columns' names and the rows that each log calls row with.
+func writeCSV(w io.Writer, columns []string, rows func(l *Log, row func([]string)), logs []*Log) error {
 	out := csv.NewWriter(w)
-	out.Write(jobColumns) // errors stay until Flush
+	out.Write(columns) // errors stay until Flush
 	for run, l := range logs {
-		l.jobs(func(row []string) {
+		rows(l, func(row []string) {
 			out.Write(append([]string{strconv.Itoa(run + 1), l.Header.Policy, l.Header.Driver}, row...))
 		})
 	}
@@ -121,18 +124,7 @@ var layerColumns = []string{"run", "policy", "driver", "model", "job", "layer_in
 //	measured_us                      from start to end; empty where it failed
 //	predicted_handoff_us             the part of the prediction that moving tensors from another accelerator takes
 func WriteLayersCSV(w io.Writer, logs ...*Log) error {
-	out := csv.NewWriter(w)
-	out.Write(layerColumns) // errors stay until Flush
-	for run, l := range logs {
-		l.layerRuns(func(row []string) {
-			out.Write(append([]string{strconv.Itoa(run + 1), l.Header.Policy, l.Header.Driver}, row...))
-		})
-	}
-	out.Flush()
-	if err := out.Error(); err != nil {
-		return fmt.Errorf("write CSV: %w", err)
-	}
-	return nil
+	return writeCSV(w, layerColumns, (*Log).layerRuns, logs)
 }
 
 func (l *Log) layerRuns(row func([]string)) {

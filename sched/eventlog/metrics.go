@@ -205,9 +205,9 @@ func (l *Log) Metrics() Metrics {
 		}
 	}
 	slices.Sort(lags)
+	slices.Sort(idleLags)
 	out.ReleaseLagP50US = stats.Quantile(lags, 0.50).Seconds() * 1e6
 	out.ReleaseLagP99US = stats.Quantile(lags, 0.99).Seconds() * 1e6
-	slices.Sort(idleLags)
 	out.IdleLagP99US = stats.Quantile(idleLags, 0.99).Seconds() * 1e6
 	return out
 }

@@ -45,12 +45,15 @@ func (a Process) String() string { return arrivalNames[a] }
 
 // ParseProcess reads "periodic", "poisson", "bursts", "closed" or "trace".
 func ParseProcess(s string) (Process, error) {
-	for i, n := range arrivalNames {
-		if s == n {
-			return Process(i), nil
-		}
+	return parse[Process]("arrival process", arrivalNames[:], s)
+}
+
+func parse[T ~uint8](what string, names []string, s string) (T, error) {
+	i := slices.Index(names, s)
+	if i < 0 {
+		return 0, fmt.Errorf("unknown %s %q, have %s", what, s, strings.Join(names, ", "))
 	}
-	return 0, fmt.Errorf("unknown arrival process %q, have %s", s, strings.Join(arrivalNames[:], ", "))
+	return T(i), nil
 }
 
 // Phases says when the first job of a periodic stream is released.
@@ -68,14 +71,7 @@ var phaseNames = [...]string{"random", "aligned"}
 func (p Phases) String() string { return phaseNames[p] }
 
 // ParsePhases reads "random" or "aligned".
-func ParsePhases(s string) (Phases, error) {
-	for i, n := range phaseNames {
-		if s == n {
-			return Phases(i), nil
-		}
-	}
-	return 0, fmt.Errorf("unknown phases %q, have %s", s, strings.Join(phaseNames[:], ", "))
-}
+func ParsePhases(s string) (Phases, error) { return parse[Phases]("phases", phaseNames[:], s) }
 
 // Config describes the releases of a run. The same traffic and seed give the
 // same arrivals everywhere.
