@@ -1,7 +1,6 @@
-// Package eventlog keeps what a run did and computes every view of it: job
-// outcomes, miss rates, latencies, utilisation, a Chrome trace, a replay of the
-// decisions. The simulator and the real runtime write the same log, so that
-// everything a user sees is computed in one way.
+// Package eventlog keeps what a run did and computes every view of it: job outcomes, miss rates, latencies,
+// utilisation, a Chrome trace, a replay of the decisions. The simulator and the real runtime write the same log, so
+// that everything a user sees is computed in one way.
 package eventlog
 
 import (
@@ -21,8 +20,7 @@ const (
 	Simulated = "simulated"
 )
 
-// ErrInvalid is wrapped by errors about a log whose records contradict each
-// other or its header.
+// ErrInvalid is wrapped by errors about a log whose records contradict each other or its header.
 var ErrInvalid = errors.New("invalid event log")
 
 // Log is the complete record of one run of one policy.
@@ -42,19 +40,16 @@ type Header struct {
 	Adapt      bool          `json:"adapt,omitempty"`
 	ClosedLoop bool          `json:"closed_loop,omitempty"`
 	Until      time.Duration `json:"until_ns,omitempty"`
-	// SearchBeside says that the driver ran the policy's searches on another
-	// goroutine; see sched.Searcher.
+	// SearchBeside says that the driver ran the policy's searches on another goroutine; see sched.Searcher.
 	SearchBeside bool         `json:"search_beside,omitempty"`
 	System       sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
 	Rates []float64 `json:"rates"`
 	// Duration is how long jobs were released.
 	Duration time.Duration `json:"duration_ns"`
-	// Machine is where the run took place, or where what it simulates was
-	// measured; empty where nobody said.
+	// Machine is where the run took place, or where what it simulates was measured; empty where nobody said.
 	Machine Machine `json:"machine,omitzero"`
-	// Distorted says why the times of the run are not to be trusted; empty if
-	// nothing distorted them on purpose.
+	// Distorted says why the times of the run are not to be trusted; empty if nothing distorted them on purpose.
 	Distorted string `json:"distorted,omitempty"`
 }
 
@@ -67,9 +62,8 @@ type Machine struct {
 	ORT      string `json:"onnxruntime,omitempty"` // version
 }
 
-// Engine is the configuration of an engine that decides as the run's did. of
-// makes the policy, where package policy does not know it by the header's name;
-// nil where it does.
+// Engine is the configuration of an engine that decides as the run's did. of makes the policy, where package policy
+// does not know it by the header's name; nil where it does.
 func (h *Header) Engine(r sched.Recorder, of sched.Constructor) (sched.Config, error) {
 	t, err := sched.Compile(h.System)
 	if err != nil {
@@ -86,12 +80,10 @@ func (h *Header) Engine(r sched.Recorder, of sched.Constructor) (sched.Config, e
 		Seed: h.Seed, Adapt: h.Adapt, ClosedLoop: h.ClosedLoop, Until: h.Until}, nil
 }
 
-// Record is a sched.Record with a compact JSON form; it has only the fields
-// that its kind uses.
+// Record is a sched.Record with a compact JSON form; it has only the fields that its kind uses.
 type Record sched.Record
 
-// recordJSON is the file form of a record. Times are nanoseconds from the start
-// of the run.
+// recordJSON is the file form of a record. Times are nanoseconds from the start of the run.
 type recordJSON struct {
 	Kind           string        `json:"kind"`
 	At             time.Duration `json:"at"`
@@ -178,11 +170,9 @@ func Read(path string) (*Log, error) {
 	return &l, nil
 }
 
-// Validate checks that indices exist, time does not go back, every dispatch is
-// of a released job whose next layer it is on an accelerator that is idle, in
-// service and can run it, every completion or failed attempt ends a dispatch,
-// and every job ends exactly once with the outcome that its layers and deadline
-// say.
+// Validate checks that indices exist, time does not go back, every dispatch is of a released job whose next layer it is
+// on an accelerator that is idle, in service and can run it, every completion or failed attempt ends a dispatch, and
+// every job ends exactly once with the outcome that its layers and deadline say.
 func (l *Log) Validate() error {
 	if err := l.Header.System.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

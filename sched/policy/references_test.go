@@ -34,8 +34,7 @@ func drawPricing(t *rapid.T, sys *sched.System) *sched.Pricing {
 	return testkit.Must(fluid.Price(schedtest.Compile(t, *sys), rates))(t)
 }
 
-// listedSets returns the system with every additive bound written out as the
-// list of the sets that it allows.
+// listedSets returns the system with every additive bound written out as the list of the sets that it allows.
 func listedSets(sys sched.System) sched.System {
 	sys.Models = slices.Clone(sys.Models)
 	for m := range sys.Models {
@@ -189,8 +188,7 @@ func TestAnyEngine(t *testing.T) { schedtest.Check(t, anyEngine) }
 
 func FuzzEngine(f *testing.F) { f.Fuzz(rapid.MakeFuzz(anyEngine)) }
 
-// TestDREAMTunes holds DREAM against its plain form over thousands of requests,
-// in which its weights have to move.
+// TestDREAMTunes holds DREAM against its plain form over thousands of requests, in which its weights have to move.
 func TestDREAMTunes(t *testing.T) {
 	sys := schedtest.Workload(3, 1)
 	rng := rand.New(rand.NewPCG(5, 6))

@@ -15,8 +15,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// TestDefinitions holds the scenarios against the published list, whose models
-// are named in words.
+// TestDefinitions holds the scenarios against the published list, whose models are named in words.
 func TestDefinitions(t *testing.T) {
 	folder := cmp.Or(os.Getenv("TERASTAL_SHARED"), "../../../shared")
 	b, err := os.ReadFile(filepath.Join(folder, "paper", "scenarios.json"))

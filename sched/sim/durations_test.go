@@ -65,8 +65,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
 		c.Interference = [][]float64{{9, 0.25, 0.5}, {0, 9, 0}, {0, 0, 9}} // its own entry says nothing
 	})
-	// y is alone 4 ms long, in which x does 4 / 1.75 of its 4; the rest takes
-	// 12/7 x 1.5.
+	// y is alone 4 ms long, in which x does 4 / 1.75 of its 4; the rest takes 12/7 x 1.5.
 	if want := "6.571429ms complete a#0 layer 0 on x"; !slices.Contains(lines, want) {
 		t.Errorf("no %q in\n%s", want, strings.Join(lines, "\n"))
 	}
@@ -108,8 +107,7 @@ func TestInvalidInterference(t *testing.T) {
 	}
 }
 
-// TestLognormal: the factor has mean 1 and median exp(-sigma^2/2), and depends
-// on the seed only.
+// TestLognormal: the factor has mean 1 and median exp(-sigma^2/2), and depends on the seed only.
 func TestLognormal(t *testing.T) {
 	tables := schedtest.Compile(t, crossed())
 	const n = 100000
@@ -225,8 +223,7 @@ func TestCheckPoints(t *testing.T) {
 	}
 }
 
-// TestAdaptFollows: layers take twice the profile; predictions come to that, and
-// the durations stay what they are.
+// TestAdaptFollows: layers take twice the profile; predictions come to that, and the durations stay what they are.
 func TestAdaptFollows(t *testing.T) {
 	sys := crossed()
 	slow := crossed()
@@ -277,8 +274,7 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
-// TestSameSeedSameLog: with everything drawn at once, the log depends on the
-// seed only, whatever the policy.
+// TestSameSeedSameLog: with everything drawn at once, the log depends on the seed only, whatever the policy.
 func TestSameSeedSameLog(t *testing.T) {
 	for _, p := range policy.All() {
 		log := func(seed uint64) string {

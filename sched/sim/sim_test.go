@@ -17,8 +17,7 @@ import (
 
 const ms = time.Millisecond
 
-// two is a system of two models on two accelerators; model b's second layer
-// cannot run on the second.
+// two is a system of two models on two accelerators; model b's second layer cannot run on the second.
 func two() sched.System {
 	layer := func(name string, latency ...time.Duration) sched.Layer {
 		return sched.Layer{Name: name, Implementations: []sched.Implementation{{Name: "original", Latency: latency}}}
@@ -110,14 +109,12 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// never is a policy that leaves every accelerator idle, as if each were out of
-// service.
+// never is a policy that leaves every accelerator idle, as if each were out of service.
 type never struct{}
 
 func (never) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return out }
 
-// TestDrain: jobs that nothing will serve any more are dropped at the end, so
-// that every job has an outcome.
+// TestDrain: jobs that nothing will serve any more are dropped at the end, so that every job has an outcome.
 func TestDrain(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
 		c.Engine.Policy = func(sched.Config) (sched.Policy, error) { return never{}, nil }

@@ -34,8 +34,7 @@ func TestReadArrivals(t *testing.T) {
 	}
 }
 
-// TestBursts: the mean rate is the given one, all of it in bursts whose lengths
-// and gaps have the given means.
+// TestBursts: the mean rate is the given one, all of it in bursts whose lengths and gaps have the given means.
 func TestBursts(t *testing.T) {
 	const on, off = 200 * time.Millisecond, 600 * time.Millisecond
 	traffic := Config{Rates: []float64{100, 0}, Process: Bursts, BurstOn: on, BurstOff: off, Duration: 4000 * time.Second,
@@ -82,9 +81,8 @@ func TestOtherProcesses(t *testing.T) {
 	if got[0].At = 5; recorded.Recorded[0].At != 1 {
 		t.Errorf("the list shares memory with the recording")
 	}
-	periodic := Config{Rates: []float64{100, 0, 200},
-		FirstRelease: []time.Duration{3 * time.Millisecond, 0, 12 * time.Millisecond}, Duration: 20 * time.Millisecond,
-		Seed: 4}
+	periodic := Config{Rates: []float64{100, 0, 200}, Duration: 20 * time.Millisecond, Seed: 4,
+		FirstRelease: []time.Duration{3 * time.Millisecond, 0, 12 * time.Millisecond}}
 	want := []Arrival{{At: 3 * time.Millisecond}, {At: 12 * time.Millisecond, Model: 2}, {At: 13 * time.Millisecond},
 		{At: 17 * time.Millisecond, Model: 2}}
 	if got := arrivals(t, periodic); !slices.Equal(got, want) {

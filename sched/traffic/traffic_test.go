@@ -92,8 +92,7 @@ func TestTrafficLaws(t *testing.T) {
 	})
 }
 
-// TestPeriodic: gaps of one period, a first release within it, and as many
-// releases as fit.
+// TestPeriodic: gaps of one period, a first release within it, and as many releases as fit.
 func TestPeriodic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		traffic := drawTraffic(t)
@@ -124,8 +123,7 @@ func TestPeriodic(t *testing.T) {
 	})
 }
 
-// TestJitter: every release is late by less than its share of the period, and
-// some by more than half of that.
+// TestJitter: every release is late by less than its share of the period, and some by more than half of that.
 func TestJitter(t *testing.T) {
 	traffic := Config{Rates: []float64{50, 20}, Duration: 20 * time.Second, Seed: 7}
 	plain := arrivals(t, traffic)
@@ -159,8 +157,7 @@ func TestPoisson(t *testing.T) {
 		if math.Abs(float64(len(at))-mean) > 5*math.Sqrt(mean) {
 			t.Errorf("model %d: %d releases, expected %v", m, len(at), mean)
 		}
-		// Of exponential gaps, the variance is the squared mean, and a share 1/e
-		// is longer than the mean.
+		// Of exponential gaps, the variance is the squared mean, and a share 1/e is longer than the mean.
 		var last time.Duration
 		sum, squares, long := 0.0, 0.0, 0.0
 		for _, x := range at {
