@@ -40,7 +40,8 @@ func (p *shortest) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	return out
 }
 
-// A policy is a constructor and a method. The simulator runs it as the real accelerators would.
+// A policy is a constructor and a method. The simulator runs it as the real
+// accelerators would.
 func Example_policy() {
 	const ms = time.Millisecond
 	one := func(name string, latency time.Duration) sched.Model {
@@ -59,5 +60,8 @@ func Example_policy() {
 	}); err != nil {
 		fmt.Println(err)
 	}
-	// Output: job 0: met after 6ms job 2: met after 6ms job 1: late after 13ms
+	// Output:
+	// job 0: met after 6ms
+	// job 2: met after 6ms
+	// job 1: late after 13ms
 }

@@ -29,7 +29,8 @@ var camera = sched.System{
 	}},
 }
 
-// The budgets of Algorithm 1: at level 2 the latencies of 4 and 1 ms fit the deadline of 12 ms.
+// The budgets of Algorithm 1: at level 2 the latencies of 4 and 1 ms fit the
+// deadline of 12 ms.
 func ExampleCompile() {
 	tables, err := sched.Compile(camera)
 	if err != nil {
@@ -38,7 +39,8 @@ func ExampleCompile() {
 	}
 	b := tables.Budgets(0)
 	fmt.Println("level", b.Level, "budgets", b.Layer)
-	// Output: level 2 budgets [9.6ms 2.4ms]
+	// Output:
+	// level 2 budgets [9.6ms 2.4ms]
 }
 
 // An engine is driven by events: here two releases and a completion.
@@ -63,8 +65,10 @@ func ExampleEngine_Step() {
 				d.Job, d.Layer, d.Implementation, camera.Accelerators[d.Accelerator], d.Finish, d.Reason)
 		}
 	}
-	// Output: job 1 layer 0 implementation 0 on npu until 4ms: meets-budget job 2 layer 0 implementation 1 on dsp until
-	// 6ms: variant-meets-budget job 1 layer 1 implementation 0 on npu until 6ms: meets-budget
+	// Output:
+	// job 1 layer 0 implementation 0 on npu until 4ms: meets-budget
+	// job 2 layer 0 implementation 1 on dsp until 6ms: variant-meets-budget
+	// job 1 layer 1 implementation 0 on npu until 6ms: meets-budget
 }
 
 // printer is a Recorder that prints how jobs end.
@@ -93,5 +97,11 @@ func Example_simulate() {
 			fmt.Println(err)
 		}
 	}
-	// Output: edf job 0: met after 6ms job 1: late after 17ms terastal job 0: met after 6ms job 1: met after 7ms
+	// Output:
+	// edf
+	// job 0: met after 6ms
+	// job 1: late after 17ms
+	// terastal
+	// job 0: met after 6ms
+	// job 1: met after 7ms
 }

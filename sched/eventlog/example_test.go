@@ -37,5 +37,6 @@ func ExampleLog_Metrics() {
 	m := log.Metrics().Models[0]
 	fmt.Printf("%d released: %d met, %d late, %d dropped; p50 %v ms, p99 %v ms\n", m.Released, m.Met, m.Late, m.Dropped,
 		m.P50MS, m.P99MS)
-	// Output: 4 released: 2 met, 1 late, 1 dropped; p50 15 ms, p99 25 ms
+	// Output:
+	// 4 released: 2 met, 1 late, 1 dropped; p50 15 ms, p99 25 ms
 }

@@ -28,8 +28,12 @@ func ExampleLoad() {
 			len(m.Valid), m.Variants)
 	}
 	fmt.Printf("at most %.2f times these rates can be sustained without variants\n", capacity.Scale)
-	// Output: [ws2048 os2048a os2048b] mobilenetv2_ssd: 60 per second, 86 layers, 4 valid sets of 4 variants resnet50: 30
-	// per second, 66 layers, 52 valid sets of 7 variants vgg11: 30 per second, 11 layers, 3 valid sets of 4 variants
-	// inceptionv3: 15 per second, 95 layers, 4 valid sets of 3 variants swin_tiny: 30 per second, 77 layers, 16 valid sets
-	// of 4 variants at most 1.27 times these rates can be sustained without variants
+	// Output:
+	// [ws2048 os2048a os2048b]
+	// mobilenetv2_ssd: 60 per second, 86 layers, 4 valid sets of 4 variants
+	// resnet50: 30 per second, 66 layers, 52 valid sets of 7 variants
+	// vgg11: 30 per second, 11 layers, 3 valid sets of 4 variants
+	// inceptionv3: 15 per second, 95 layers, 4 valid sets of 3 variants
+	// swin_tiny: 30 per second, 77 layers, 16 valid sets of 4 variants
+	// at most 1.27 times these rates can be sustained without variants
 }
