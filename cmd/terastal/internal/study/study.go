@@ -3,6 +3,7 @@
 package study
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,10 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -108,26 +109,23 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	workers := o.Workers
-	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
 	out := make([]Result, len(cells))
-	errs := make([]error, len(cells))
-	var next, done atomic.Int64
-	var wg sync.WaitGroup
-	for range min(workers, len(cells)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(cells) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				out[i], errs[i] = run(systems[cells[i].Scenario], cells[i], o)
-				if o.Progress != nil {
-					o.Progress(float64(done.Add(1)) / float64(len(cells)))
-				}
+	var done atomic.Int64
+	var g errgroup.Group
+	g.SetLimit(cmp.Or(o.Workers, runtime.GOMAXPROCS(0)))
+	for i, c := range cells {
+		g.Go(func() (err error) {
+			if ctx.Err() != nil {
+				return nil
 			}
+			out[i], err = run(systems[c.Scenario], c, o)
+			if o.Progress != nil {
+				o.Progress(float64(done.Add(1)) / float64(len(cells)))
+			}
+			return err
 		})
 	}
-	wg.Wait()
-	return out, errors.Join(ctx.Err(), errors.Join(errs...))
+	return out, errors.Join(g.Wait(), ctx.Err())
 }
 
 // prepared is a scenario that all its cells share.
@@ -333,11 +331,7 @@ type count struct {
 }
 
 func (c *count) add(o *count) {
-	c.Released += o.Released
-	c.Met += o.Met
-	c.Late += o.Late
-	c.Dropped += o.Dropped
-	c.Failed += o.Failed
+	c.Totals.Add(o.Totals)
 	c.latency = append(c.latency, o.latency...)
 	c.accuracy += o.accuracy
 	c.variants += o.variants
@@ -382,16 +376,7 @@ func (t *tally) Record(r sched.Record) {
 
 func (t *tally) end(r *sched.Record) {
 	c := &t.models[r.Model]
-	switch r.Outcome {
-	case sched.Met:
-		c.Met++
-	case sched.Late:
-		c.Late++
-	case sched.Dropped:
-		c.Dropped++
-	case sched.Failed:
-		c.Failed++
-	}
+	c.Count(r.Outcome)
 	if r.Outcome == sched.Met || r.Outcome == sched.Late {
 		used := t.used[r.Job]
 		c.latency = append(c.latency, r.At-r.Start)

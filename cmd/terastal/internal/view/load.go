@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
@@ -97,9 +98,7 @@ func Open(dir string) (*Page, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(p.Results, func(a, b result.Result) int {
-		return cmp.Compare(a.Driver, b.Driver)
-	}) // "real", "simulated"
+	slices.SortFunc(p.Results, func(a, b result.Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
 	logs, stale := p.current(logs)
 	if err := p.readLogs(dir, logs); err != nil {
 		return nil, err
@@ -124,11 +123,8 @@ func OpenLogs(paths []string) (*Page, error) {
 	return p, p.readLogs("", paths)
 }
 
-// Kinds of files besides those of documents.
-const (
-	kindResult  = "result"
-	kindUnknown = ""
-)
+// kindResult is the kind of the files that hold results, which are no documents and do not name theirs.
+const kindResult = "result"
 
 // kindOf finds out what a file is from its first key. One that is cut before that is taken for what its name says, so
 // that the damage is noticed; other JSON is of no concern.
@@ -152,7 +148,7 @@ func kindOf(path string) (string, error) {
 	if kind, ok := first[2].(string); ok && first[1] == "terastal" {
 		return kind, nil
 	}
-	return kindUnknown, nil
+	return "", nil
 }
 
 func kindByName(name string) string {
@@ -163,7 +159,7 @@ func kindByName(name string) string {
 	case strings.HasSuffix(stem, ".log"):
 		return "log"
 	}
-	return kindUnknown
+	return ""
 }
 
 // read reads one document other than a log; kinds that are not shown are ignored.
@@ -264,8 +260,7 @@ func (p *Page) leaveOutOld(stale []string) {
 // isOf reports whether a validation can be of a log: whether requests ended as it says.
 func isOf(v *validation.Validation, l *eventlog.Log) bool {
 	return slices.EqualFunc(v.Models, l.Metrics().Models, func(a validation.Model, b eventlog.ModelMetrics) bool {
-		return a.Model == b.Model && a.Real.Released == b.Released && a.Real.Met == b.Met && a.Real.Late == b.Late &&
-			a.Real.Dropped == b.Dropped && a.Real.Failed == b.Failed
+		return a.Model == b.Model && a.Real.Totals == b.Totals
 	})
 }
 
@@ -273,21 +268,19 @@ func isOf(v *validation.Validation, l *eventlog.Log) bool {
 const readers = 4
 
 func (p *Page) readLogs(dir string, names []string) error {
-	logs, errs := make([]*eventlog.Log, len(names)), make([]error, len(names))
-	slots := make(chan struct{}, readers)
-	var wg sync.WaitGroup
+	logs := make([]*eventlog.Log, len(names))
+	var g errgroup.Group
+	g.SetLimit(readers)
 	for i, name := range names {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			logs[i], errs[i] = eventlog.Read(filepath.Join(dir, name))
+		g.Go(func() (err error) {
+			logs[i], err = eventlog.Read(filepath.Join(dir, name))
+			return err
 		})
 	}
-	wg.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
 	for i, name := range names {
-		if errs[i] != nil {
-			return errs[i]
-		}
 		p.Logs = append(p.Logs, NamedLog{filepath.Base(name), logs[i]})
 		p.Files = append(p.Files, filepath.Base(name))
 	}
