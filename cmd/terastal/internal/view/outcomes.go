@@ -41,6 +41,13 @@ func Scenario(w io.Writer, results []study.Result) {
 	}
 }
 
+// Study prints what simulations of a scenario came to, below a line about its traffic.
+func Study(w io.Writer, d *study.Document, results []study.Result, line string) {
+	table.Paragraph(w, strings.TrimSuffix(d.Scenario+": "+d.Note, ": "))
+	fmt.Fprintf(w, "%s\n\n", line)
+	Scenario(w, results)
+}
+
 // outcomeTable is what the requests of every model got under every policy.
 func outcomeTable(all []*series) *table.Table {
 	t := table.New("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", "+>interval",
