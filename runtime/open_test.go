@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -31,10 +30,10 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	folder = t.TempDir()
 	data, err := zoo.Build("ds_cnn_kws", 1)
 	testkit.OK(t, err)
-	write(t, filepath.Join(folder, "models", "kws.onnx"), data)
+	testkit.Write(t, filepath.Join(folder, "models", "kws.onnx"), data)
 	n := rig.Network(t, "ds_cnn_kws", "block")
 	variant := testkit.Must(n.Layers[1].ONNX())(t)
-	write(t, filepath.Join(folder, "variants", "copy.onnx"), variant)
+	testkit.Write(t, filepath.Join(folder, "variants", "copy.onnx"), variant)
 	sum := sha256.Sum256(variant)
 	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy"}}}
 	slow := func(runtime.Unit) (time.Duration, bool) { return time.Millisecond, true }
@@ -60,11 +59,6 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	p.Variants = []plan.Variants{{Model: n.Name, Proof: plan.Proof{Arithmetic: "exact"}, Chosen: []plan.Variant{
 		{Layer: 1, Name: "copy", File: "variants/copy.onnx", SHA256: hex.EncodeToString(sum[:])}}}}
 	return folder, p
-}
-
-func write(t *testing.T, path string, data []byte) {
-	t.Helper()
-	testkit.OK(t, errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)))
 }
 
 // A plan that was written is all that is needed to run: requests by name get
@@ -160,9 +154,9 @@ func TestPlansRefused(t *testing.T) {
 	folder, p := deployed(t)
 	whole := testkit.Must(os.ReadFile(filepath.Join(folder, "models", "kws.onnx")))(t)
 	outside := filepath.Join(t.TempDir(), "kws.onnx")
-	write(t, outside, whole)
+	testkit.Write(t, outside, whole)
 	testkit.OK(t, os.Symlink(outside, filepath.Join(folder, "link.onnx")))
-	write(t, filepath.Join(folder, "variants", "damaged.onnx"), []byte("damaged"))
+	testkit.Write(t, filepath.Join(folder, "variants", "damaged.onnx"), []byte("damaged"))
 	for _, c := range []struct {
 		name, want string
 		spoil      func(m *plan.Model, a []plan.Accelerator, v *plan.Variants)
