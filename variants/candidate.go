@@ -62,28 +62,26 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 	if len(ops) == 0 {
 		return nil, notes
 	}
-	for _, f := range Families(cpu, a) {
+	for _, f := range Families(cpu) {
 		choices, most := make([][]Replacement, len(ops)), 0
 		for i, o := range ops {
-			if err := f.Applies(o); err != nil {
-				notes = append(notes, fmt.Errorf("layer %q: %s does not apply to %s: %w", l.Name, f.Name(), o.Name, err))
-				continue
+			if choices[i], err = f.replace(o, a); err != nil {
+				notes = append(notes, fmt.Errorf("layer %q: %s does not apply to %s: %w", l.Name, f.Name, o.Name, err))
 			}
-			choices[i] = f.Replacements(o)
 			most = max(most, len(choices[i]))
 		}
 		for n := range most {
-			c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name()},
+			c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name},
 				layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
 			var parameters []string
 			for i := range ops {
 				if len(choices[i]) == 0 {
 					continue
 				}
-				// Candidates share no replacements: each is fitted.
 				r := choices[i][min(n, len(choices[i])-1)]
-				if n >= len(choices[i]) {
-					r = f.Replacements(ops[i])[len(choices[i])-1]
+				if n >= len(choices[i]) { // candidates share no replacements: each is fitted
+					again, _ := f.replace(ops[i], a)
+					r = again[len(again)-1]
 				}
 				c.replacements[i] = r
 				macs, bytes := r.Cost()

@@ -208,7 +208,7 @@ func (f *Fitter) collect(ctx context.Context, c *Candidate, op int, gammas []int
 		}
 		defer probe.Close()
 	}
-	s := newStatistics(o, gammas, f.data.Len())
+	s := newCollector(o, gammas, f.data.Len())
 	defer s.finish()
 	err = f.images(ctx, c.Layer, func(int) bool { return true }, func(i int, own, clean map[string][]byte) error {
 		if err := target.Run(clean); err != nil {
@@ -224,7 +224,7 @@ func (f *Fitter) collect(ctx context.Context, c *Candidate, op int, gammas []int
 		s.add(i, floats(in), floats(target.Results[0]))
 		return nil
 	})
-	return s, err
+	return s.statistics, err
 }
 
 // fit sets the weights of a candidate, operator after operator.
@@ -249,11 +249,7 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 			c.Refusal = ErrNotFinite
 			return nil
 		}
-		variance, err := s.outputVariance()
-		if err != nil {
-			variance = 0 // half precision needs no moments
-		}
-		c.Promise += promise * variance * float64(c.ops[i].OutH*c.ops[i].OutW)
+		c.Promise += promise * s.outputVariance() * float64(c.ops[i].OutH*c.ops[i].OutW)
 	}
 	c.fitted = c.Refusal == nil
 	return nil

@@ -5,12 +5,13 @@ import (
 	"math"
 	"slices"
 
+	floats64 "gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// int8Family computes in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and zero
+// int8Replacements compute in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and zero
 // point each, the weights in signed ones with a scale for each output channel. All ranges are those of least squared
 // error on calibration data, which clips outliers; the weights' are found with the inputs' variances as weights. Scales
 // and biases are then corrected so that each output channel has the original's mean, and least squared error.
@@ -22,9 +23,16 @@ import (
 // of their bits: a little slower, and closer where channels differ.
 //
 // Where sums of two products saturate in 16 bits, the weights have 7 bits, with which none can.
-type int8Family struct{ arithmetic Arithmetic }
-
-func (int8Family) Name() string { return "int8" }
+func int8Replacements(o *Op, a Arithmetic) ([]Replacement, error) {
+	if err := errOpset(o); err != nil {
+		return nil, err
+	}
+	list := []Replacement{newInt8(o, integerForm, a), newInt8(o, equalisedForm, a)}
+	if o.Opset >= qdqOpset {
+		list = append(list, newInt8(o, qdqForm, a))
+	}
+	return list, nil
+}
 
 // Opsets from which the operators are there.
 const (
@@ -32,19 +40,11 @@ const (
 	qdqOpset     = 13
 )
 
-func (int8Family) Applies(o *Op) error {
+func errOpset(o *Op) error {
 	if o.Opset < integerOpset {
 		return fmt.Errorf("opset %d has no quantised operators, %d has", o.Opset, integerOpset)
 	}
 	return nil
-}
-
-func (f int8Family) Replacements(o *Op) []Replacement {
-	out := []Replacement{newInt8(o, integerForm, f.arithmetic), newInt8(o, equalisedForm, f.arithmetic)}
-	if o.Opset >= qdqOpset {
-		out = append(out, newInt8(o, qdqForm, f.arithmetic))
-	}
-	return out
 }
 
 const (
@@ -244,9 +244,9 @@ func (r *quantised) rms(s *statistics) []float32 {
 	o := r.op
 	out := make([]float32, o.C)
 	area := o.KernelH * o.KernelW
-	for g, m := range s.plain {
-		for i := range m.d {
-			out[g*(o.C/o.Group)+i/area] += float32(m.fit.s[i*m.side()+i] / m.fit.n / float64(area))
+	for g, p := range s.groups {
+		for i, x := range p.fit.power() {
+			out[g*(o.C/o.Group)+i/area] += float32(x / float64(area))
 		}
 	}
 	for i, x := range out {
@@ -264,77 +264,70 @@ func (r *quantised) fitAs(s *statistics) (float64, error) {
 	if s.tooLarge != nil {
 		return 0, s.tooLarge
 	}
-	for _, x := range append(slices.Clone(s.in), s.out...) {
+	for _, p := range s.groups {
+		if p.err != nil {
+			return 0, p.err
+		}
+	}
+	in, out := slices.Clone(s.in), slices.Clone(s.out)
+	for i, x := range in {
+		if r.even != nil {
+			in[i] = x / r.even[s.inChannel[i]]
+		}
 		if x-x != 0 {
 			return 0, errNaN
 		}
 	}
-	for _, m := range s.plain {
-		if err := m.valid(); err != nil {
-			return 0, err
+	for i, x := range out {
+		out[i] = max(o.Low, min(o.High, x))
+		if x-x != 0 {
+			return 0, errNaN
 		}
 	}
 	var noise, outNoise float64
-	in := slices.Clone(s.in)
-	if r.even != nil {
-		for i, c := range s.inChannel {
-			in[i] /= r.even[c]
-		}
-	}
 	r.in, noise = rangeOf(in)
-	seen := slices.Clone(s.out)
-	for i, x := range seen {
-		seen[i] = max(o.Low, min(o.High, x))
-	}
-	r.out, outNoise = rangeOf(seen)
+	r.out, outNoise = rangeOf(out)
 	if o.linear() {
 		outNoise = 0 // stays in float32
 	}
-	r.quantise(func(g int) []float64 {
-		m := s.plain[g]
-		v := make([]float64, m.d)
-		for i := range v {
-			v[i] = m.fit.s[i*m.side()+i] / m.fit.n
-		}
-		return v
-	})
+	r.quantise(func(g int) []float64 { return s.groups[g].fit.power() })
 	total, variance := 0.0, 0.0
-	for g, m := range s.plain {
-		fit, check := m.centre(&m.fit), m.centre(&m.check)
-		w := mat.NewDense(m.k, m.d, nil)
-		for k := range m.k {
-			channel := g*m.k + k
-			for i, row := 0, w.RawRowView(k); i < m.d; i++ {
-				row[i] = float64(r.w[channel*m.d+i]) * float64(r.scale[channel]) / r.divisor(channel, i)
-			}
-		}
-		wx := multiply(w, fit.xx)
-		for k := range m.k {
-			channel := g*m.k + k
-			row := w.RawRowView(k)
-			// y = a w.p + b of least squares.
-			with, of := 0.0, 0.0
-			for i, x := range row {
-				with += x * fit.xy.At(i, k)
-				of += x * wx.At(k, i)
-			}
-			if a := with / of; a > 0.8 && a < 1.25 {
-				r.scale[channel] *= float32(a)
-				for i := range row {
-					row[i] *= a
-				}
-			}
-		}
-		b := intercept(fit, w)
-		copy(r.bias[g*m.k:], narrow(b))
-		total += squaredError(check, w, b)
-		for i, x := range w.RawMatrix().Data {
-			x *= r.divisor(g*m.k+i/m.d, i%m.d)
-			total += x * x * noise
-		}
-		variance += check.variance()
+	for g, p := range s.groups {
+		total += r.correct(g, p, noise)
+		variance += p.check.variance()
 	}
 	return relative(total+outNoise*float64(o.K), variance), nil
+}
+
+// correct chooses the scales and biases of a group's outputs, and returns the squared error that is expected of them,
+// where every input has noise of this variance.
+func (r *quantised) correct(g int, p problem, noise float64) float64 {
+	k, d := r.op.K/r.op.Group, r.op.patch()
+	w := mat.NewDense(k, d, nil)
+	for i := range k {
+		channel := g*k + i
+		for j := range d {
+			w.Set(i, j, float64(r.w[channel*d+j])*float64(r.scale[channel])/r.divisor(channel, j))
+		}
+	}
+	wx := multiply(w, p.fit.xx)
+	for i := range k {
+		// y = a w.p + b of least squares.
+		row := w.RawRowView(i)
+		with, of := mat.Dot(p.fit.xy.ColView(i), w.RowView(i)), floats64.Dot(row, wx.RawRowView(i))
+		if a := with / of; a > 0.8 && a < 1.25 {
+			r.scale[g*k+i] *= float32(a)
+			floats64.Scale(a, row)
+		}
+	}
+	b := p.fit.intercept(w)
+	copy(r.bias[g*k:], narrow(b))
+	total := p.check.squaredError(w, b)
+	for i, x := range w.RawMatrix().Data {
+		x *= r.divisor(g*k+i/d, i%d)
+		total += x * x * noise
+	}
+	return total
 }
 
 func (b *builder) uint8s(v ...uint8) string {

@@ -98,8 +98,8 @@ func (v *Variants) Take(m int, from fs.FS) error {
 
 // FamilyNames are the families that variants can be of.
 func FamilyNames() (out []string) {
-	for _, f := range variants.Families(false, variants.Exact) {
-		out = append(out, f.Name())
+	for _, f := range variants.Families(false) {
+		out = append(out, f.Name)
 	}
 	return out
 }
