@@ -1,13 +1,13 @@
 package variants
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants/internal/chain"
@@ -161,18 +161,12 @@ func unfitted(list []*Candidate) []*Candidate {
 
 // each calls do with 0 to n-1, on as many goroutines as there are workers, and returns the first error.
 func (f *Fitter) each(n int, do func(int) error) error {
-	errs := make([]error, n)
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range min(n, max(1, f.Workers)) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				errs[i] = do(i)
-			}
-		})
+	var all errgroup.Group
+	all.SetLimit(max(1, f.Workers))
+	for i := range n {
+		all.Go(func() error { return do(i) })
 	}
-	all.Wait()
-	return cmp.Or(errs...)
+	return all.Wait()
 }
 
 func allGammas(list []*Candidate, op int) (gammas []int) {

@@ -163,9 +163,9 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	w := g.stored(n.GetInput()[1])
 	in, out := shape(n.GetInput()[0]), shape(n.GetOutput()[0])
 	alpha, beta := float32(1), float32(1)
-	transposed := false
+	isTransposed := false
 	if n.GetOpType() == "Gemm" {
-		alpha, beta, transposed = floatOr(n, "alpha", 1), floatOr(n, "beta", 1), intOr(n, "transB", 0) != 0
+		alpha, beta, isTransposed = floatOr(n, "alpha", 1), floatOr(n, "beta", 1), intOr(n, "transB", 0) != 0
 	}
 	switch {
 	case w == nil:
@@ -177,7 +177,7 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	}
 	c, k := int(w.GetDims()[0]), int(w.GetDims()[1])
 	values := storedFloats(w)
-	if transposed {
+	if isTransposed {
 		c, k = k, c
 	}
 	rows := 1
@@ -187,18 +187,13 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	o := &Op{Name: n.GetName(), Type: n.GetOpType(), Input: n.GetInput()[0], Output: n.GetOutput()[0],
 		InputShape: in, OutputShape: out, C: c, K: k, H: rows, W: 1, OutH: rows, OutW: 1,
 		KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Group: 1}
-	if values != nil {
-		o.Weight = make([]float32, len(values))
-		for i := range k {
-			for j := range c {
-				if transposed {
-					o.Weight[i*c+j] = alpha * values[i*c+j]
-				} else {
-					o.Weight[i*c+j] = alpha * values[j*k+i]
-				}
-			}
-		}
+	if values != nil && !isTransposed {
+		values = transposed(values, c)
 	}
+	for i := range values {
+		values[i] *= alpha
+	}
+	o.Weight = values
 	return o, o.bias(g, n, beta)
 }
 

@@ -123,20 +123,13 @@ func (s *Stream) Close() {
 	clear(s.runners)
 }
 
-// Open returns the runner of a layer.
-func (s *Stream) Open(l int) (*Runner, error) {
+// open returns the runner of a layer.
+func (s *Stream) open(l int) (*Runner, error) {
 	if s.runners[l] != nil {
 		return s.runners[l], nil
 	}
 	layer := &s.network.Layers[l]
-	data := s.adopted[l]
-	if data == nil {
-		var err error
-		if data, err = layer.ONNX(); err != nil {
-			return nil, err
-		}
-	}
-	r, err := Open(data, layer.Inputs, Names(layer.Outputs), "all")
+	r, err := OpenLayer(layer, s.adopted[l])
 	if err != nil {
 		return nil, fmt.Errorf("layer %q: %w", layer.Name, err)
 	}
@@ -159,7 +152,7 @@ func (s *Stream) Before(l, image int) (map[string][]byte, error) {
 		}
 	}
 	for at := s.at; at < l; at++ {
-		r, err := s.Open(at)
+		r, err := s.open(at)
 		if err != nil {
 			return nil, err
 		}
