@@ -125,13 +125,8 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 // that are left together keep the given share of the accuracy, and returns with
 // each what they left before it went. One after the other, it is the one
 // without which most is left. With a bound, combinations that were not measured
-// count with theirs.
-func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]float64 {
-	return p.PruneOthers(nil, drop, variants, least)
-}
-
-// PruneOthers is Prune, but never leaves out those to keep, whatever is left.
-func (p *Proof) PruneOthers(keep, drop map[int]bool, variants int, least float64) map[int]float64 {
+// count with theirs. Those to keep stay, whatever is left.
+func (p *Proof) Prune(keep, drop map[int]bool, variants int, least float64) map[int]float64 {
 	var all, free sched.VariantSet
 	for i := range variants {
 		if !drop[i] {
