@@ -33,7 +33,6 @@ type Tables struct {
 // Inside, a row is an implementation of a layer; the rows of layer l are row[l]
 // to row[l+1]-1.
 type ModelTable struct {
-	accs     int
 	layers   int
 	deadline time.Duration
 	row      []int32
@@ -50,6 +49,7 @@ type ModelTable struct {
 	maxLoss  float64
 	triggers []trigger // the models that this one's completions release
 	budgets  Budgets
+	accs     int
 }
 
 // trigger is a dependent model and how likely it is released.

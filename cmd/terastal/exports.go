@@ -12,11 +12,11 @@ import (
 
 // exports are files that event logs are written to for other tools; empty paths
 // are left out.
-type exports struct{ trace, jobs, layers, bench string }
+type exports struct{ trace, requests, layers, bench string }
 
 func (e *exports) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&e.trace, "trace", "", "also write the log as a Chrome trace to this file")
-	cmd.Flags().StringVar(&e.jobs, "csv", "", "also write a row per job to this CSV file")
+	cmd.Flags().StringVar(&e.requests, "csv", "", "also write a row per request to this CSV file")
 	cmd.Flags().StringVar(&e.layers, "layers-csv", "", "also write a row per run of a layer to this CSV file")
 	cmd.Flags().StringVar(&e.bench, "bench", "", "also write the metrics as results of Go benchmarks, which benchstat "+
 		"compares, to this file")
@@ -37,7 +37,7 @@ func (e *exports) write(w io.Writer, logs []*eventlog.Log) error {
 		write func(io.Writer) error
 	}{
 		{e.trace, func(w io.Writer) error { return logs[0].WriteTrace(w) }},
-		{e.jobs, func(w io.Writer) error { return eventlog.WriteJobsCSV(w, logs...) }},
+		{e.requests, func(w io.Writer) error { return eventlog.WriteJobsCSV(w, logs...) }},
 		{e.layers, func(w io.Writer) error { return eventlog.WriteLayersCSV(w, logs...) }},
 		{e.bench, func(w io.Writer) error { return eventlog.WriteBench(w, logs...) }},
 	} {

@@ -33,7 +33,7 @@ the figures of every run in either case.
 
 With event logs, real or simulated: computes miss rates, latencies and
 utilisation, and can write a report of them (--html). Of both, it can write a log as
-a trace for ui.perfetto.dev, and logs as tables (a row per job, or per run of a
+a trace for ui.perfetto.dev, and logs as tables (a row per request, or per run of a
 layer) or as results of Go benchmarks for benchstat. docs/FORMATS.md describes the
 files.`,
 		Example: `  terastal report out
@@ -41,7 +41,7 @@ files.`,
   terastal report out/terastal.log.json
   terastal report out/*.log.json --json
   terastal report out/terastal.log.json --trace terastal.trace.json
-  terastal report out/*.log.json --csv jobs.csv --layers-csv layers.csv
+  terastal report out/*.log.json --csv requests.csv --layers-csv layers.csv
   terastal report out --bench runs.txt && benchstat -col /policy runs.txt`,
 		Args: atLeastOne("folder or event log"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.run(args) },

@@ -80,47 +80,51 @@ const (
 	filesName    = "files"
 )
 
+// wrap says where an error comes from.
+func wrap(err *error) {
+	if *err != nil {
+		*err = fmt.Errorf("engine cache: %w", *err)
+	}
+}
+
 // Open finds the entry of a key under root, which is created. Where there is
 // none, or a damaged one, the caller has the provider fill Dir, and then calls
 // Commit or Discard.
-func Open(root string, k Key) (*Entry, error) {
+func Open(root string, k Key) (_ *Entry, err error) {
+	defer wrap(&err)
 	if err := private(root); err != nil {
 		return nil, err
 	}
 	e := &Entry{root: root, final: filepath.Join(root, k.Sum()), key: k}
-	switch err := intact(e.final); {
-	case err == nil:
+	if intact(e.final) == nil {
 		e.Dir, e.Hit = filepath.Join(e.final, filesName), true
 		// What was used last is kept longest.
 		now := time.Now()
 		_ = os.Chtimes(e.final, now, now)
 		return e, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		if err := os.RemoveAll(e.final); err != nil {
-			return nil, fmt.Errorf("removing a damaged engine: %w", err)
-		}
+	}
+	if err := os.RemoveAll(e.final); err != nil { // it is damaged, if it is there
+		return nil, err
 	}
 	temporary, err := os.MkdirTemp(root, temporaryPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("engine cache: %w", err)
+		return nil, err
 	}
 	e.Dir = filepath.Join(temporary, filesName)
-	if err := os.Mkdir(e.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("engine cache: %w", err)
-	}
-	return e, nil
+	return e, os.Mkdir(e.Dir, 0o700)
 }
 
 const temporaryPrefix = ".filling-"
 
 // Check tells whether entries can be kept under a root, which is created.
-func Check(root string) error {
+func Check(root string) (err error) {
+	defer wrap(&err)
 	if err := private(root); err != nil {
 		return err
 	}
 	probe, err := os.MkdirTemp(root, temporaryPrefix)
 	if err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return err
 	}
 	return os.Remove(probe)
 }
@@ -128,47 +132,40 @@ func Check(root string) error {
 // private makes sure that only its owner can write to the root.
 func private(root string) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return err
 	}
 	info, err := os.Stat(root)
-	if err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+	if err == nil && info.Mode().Perm()&0o022 != 0 {
+		err = fmt.Errorf("others may write to %s, and an engine is as good as code: chmod go-w it", root)
 	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("engine cache: others may write to %s, and an engine is as good as code: chmod go-w it", root)
-	}
-	return nil
+	return err
 }
 
 // intact returns nil where a folder holds what its manifest says.
 func intact(folder string) error {
 	data, err := os.ReadFile(filepath.Join(folder, manifestName))
 	if err != nil {
-		if _, missing := os.Stat(folder); errors.Is(missing, fs.ErrNotExist) {
-			return missing
-		}
-		return errors.New("no manifest")
+		return err
 	}
 	var m manifest
 	if err := json.Unmarshal(data, &m); err != nil {
 		return err
 	}
-	if m.Key.Sum() != filepath.Base(folder) {
+	have, err := sums(filepath.Join(folder, filesName))
+	switch {
+	case err != nil:
+		return err
+	case m.Key.Sum() != filepath.Base(folder):
 		return errors.New("it belongs to another key")
-	}
-	have, _, err := sums(filepath.Join(folder, filesName))
-	if err != nil {
-		return fmt.Errorf("its files: %s", err) // not ErrNotExist: the folder is there
-	}
-	if len(have) == 0 || !maps.Equal(have, m.Files) {
+	case len(have) == 0 || !maps.Equal(have, m.Files):
 		return errors.New("its files have changed")
 	}
 	return nil
 }
 
-// sums are the hashes of the files below a folder, by path, and their size.
-func sums(folder string) (map[string]string, int64, error) {
-	out, size := map[string]string{}, int64(0)
+// sums are the hashes of the files below a folder, by path.
+func sums(folder string) (map[string]string, error) {
+	out := map[string]string{}
 	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -176,53 +173,51 @@ func sums(folder string) (map[string]string, int64, error) {
 		if !d.Type().IsRegular() {
 			return fmt.Errorf("%s is no file", d.Name())
 		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		h := sha256.New()
-		n, err := io.Copy(h, f)
-		if err != nil {
-			return err
-		}
 		name, err := filepath.Rel(folder, path)
-		if err != nil {
-			return err
+		if err == nil {
+			out[filepath.ToSlash(name)], err = SHA256(path)
 		}
-		out[filepath.ToSlash(name)] = hex.EncodeToString(h.Sum(nil))
-		size += n
-		return nil
+		return err
 	})
-	return out, size, err
+	return out, err
+}
+
+// SHA256 is the hash of a file, in hexadecimal.
+func SHA256(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // Commit makes what the provider left in Dir the entry of the key, at once. An
 // entry that another process made meanwhile stays; a provider that left nothing
 // makes none. limit bounds the size of all entries in bytes: those used longest
 // ago are removed.
-func (e *Entry) Commit(limit int64) error {
+func (e *Entry) Commit(limit int64) (err error) {
 	if e.Hit {
 		return nil
 	}
+	defer wrap(&err)
 	defer e.Discard()
-	files, _, err := sums(e.Dir)
-	if err != nil {
-		return fmt.Errorf("engine cache: %w", err)
-	}
-	if len(files) == 0 {
-		return nil
+	files, err := sums(e.Dir)
+	if err != nil || len(files) == 0 {
+		return err
 	}
 	data, err := json.MarshalIndent(manifest{Key: e.key, Files: files}, "", "  ")
 	if err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return err
 	}
 	temporary := filepath.Dir(e.Dir)
 	if err := os.WriteFile(filepath.Join(temporary, manifestName), data, 0o600); err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return err
 	}
 	if err := os.Rename(temporary, e.final); err != nil && intact(e.final) != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return err
 	}
 	return prune(e.root, filepath.Base(e.final), limit)
 }
@@ -241,7 +236,7 @@ const abandoned = 24 * time.Hour
 func prune(root, keep string, limit int64) error {
 	entries, err := os.ReadDir(root)
 	if err != nil {
-		return fmt.Errorf("engine cache: %w", err)
+		return err
 	}
 	type known struct {
 		path string
@@ -274,7 +269,7 @@ func prune(root, keep string, limit int64) error {
 			break
 		}
 		if err := os.RemoveAll(k.path); err != nil {
-			return fmt.Errorf("engine cache: %w", err)
+			return err
 		}
 		total -= k.size
 	}
@@ -284,11 +279,10 @@ func prune(root, keep string, limit int64) error {
 // weight is the size of the files below a folder.
 func weight(folder string) (size int64) {
 	_ = filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-			size += info.Size()
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				size += info.Size()
+			}
 		}
 		return nil
 	})

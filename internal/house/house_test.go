@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,11 +40,12 @@ var floors = []struct {
 	{"internal/hostinfo", []string{"internal/nvml"}},
 	{"internal/onnxpb", nil},
 	{"internal/enginecache", nil},
-	{"internal/ort", []string{"internal/enginecache"}},
+	{"internal/ort", []string{"internal/enginecache", "internal/onnxpb"}},
 	{"internal/numpy", []string{"internal/ort"}},
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/sequential", nil},
-	{"sched/internal/schedtest", []string{"sched", "sched/traffic", "internal/sequential"}},
+	{"internal/testkit", nil},
+	{"sched/internal/schedtest", []string{"sched", "sched/traffic", "internal/sequential", "internal/testkit"}},
 	{"internal/house", nil},
 	{"cmd/terastal/internal/table", nil},
 	{"internal/gobench", nil},
@@ -144,6 +148,38 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s is pure but imports %s", pkg, imp)
 			}
 		}
+	}
+}
+
+// TestArchitecture: docs/ARCHITECTURE.md lists every package once, and imports
+// point down its table.
+func TestArchitecture(t *testing.T) {
+	const path = "docs/ARCHITECTURE.md"
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n| package |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	at := map[string]int{} // row, from 1
+	for i, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
+		if at[row[1]] > 0 {
+			t.Errorf("%s lists %s twice", path, row[1])
+		}
+		at[row[1]] = i + 1
+	}
+	for _, row := range floors {
+		if at[row.pkg] == 0 {
+			t.Errorf("%s does not list %s", path, row.pkg)
+		}
+		for _, imp := range row.imports {
+			if at[imp] < at[row.pkg] {
+				t.Errorf("%s lists %s above %s, which imports it", path, imp, row.pkg)
+			}
+		}
+	}
+	if len(at) > len(floors) {
+		t.Errorf("%s lists %d packages, there are %d", path, len(at), len(floors))
 	}
 }
 

@@ -126,15 +126,6 @@ char *terastal_ort_run(void *session,
     (session, NULL, input_names, inputs, input_count, output_names, output_count, outputs));
 }
 
-char *terastal_ort_tensor(void *data, size_t size, const int64_t *shape,
-  size_t rank, int32_t type, void **value) {
-  // Tensors without elements and without dimensions have nothing to point at.
-  static int64_t nothing;
-  return failure(CALL(CreateTensorWithDataAsOrtValue,
-    status_t (*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
-    (cpu_memory, size ? data : &nothing, size, rank ? shape : &nothing, rank, type, value));
-}
-
 char *terastal_ort_value(void *value, terastal_ort_info *info,
   int64_t *dims, size_t cap, void **data) {
   int kind = 0;
@@ -184,10 +175,11 @@ char *terastal_ort_allocate(void *memory, int64_t count, void **value, void **da
 
 char *terastal_ort_view(void *info, void *data, size_t size, const int64_t *shape,
   size_t rank, int32_t type, void **value) {
+  // Tensors without elements and without dimensions have nothing to point at.
   static int64_t nothing;
   return failure(CALL(CreateTensorWithDataAsOrtValue,
     status_t (*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
-    (info, data, size, rank ? shape : &nothing, rank, type, value));
+    (info ? info : cpu_memory, size ? data : &nothing, size, rank ? shape : &nothing, rank, type, value));
 }
 
 // append grows a text by another; NULL when there is no memory.

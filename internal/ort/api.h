@@ -34,9 +34,6 @@ char *terastal_ort_run(void *session,
   const char *const *input_names, void *const *inputs, size_t input_count,
   const char *const *output_names, void **outputs, size_t output_count);
 
-char *terastal_ort_tensor(void *data, size_t size, const int64_t *shape,
-  size_t rank, int32_t type, void **value);
-
 char *terastal_ort_value(void *value, terastal_ort_info *info,
   int64_t *dims, size_t cap, void **data);
 
@@ -53,7 +50,7 @@ void terastal_ort_memory_close(void *info, void *allocator);
 // address or handle, which only the device may know how to use.
 char *terastal_ort_allocate(void *allocator, int64_t count, void **value, void **data);
 
-// terastal_ort_view makes a tensor over data in the memory info.
+// terastal_ort_view makes a tensor over data in the memory info; NULL is the host's.
 char *terastal_ort_view(void *info, void *data, size_t size, const int64_t *shape,
   size_t rank, int32_t type, void **value);
 

@@ -1,12 +1,14 @@
 package ort
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/terastal/terastal/internal/hostinfo"
 	ort "github.com/yalue/onnxruntime_go"
 )
 
@@ -103,27 +105,27 @@ func appendCPU(_ *ort.SessionOptions, options map[string]string) error {
 }
 
 func appendCUDA(o *ort.SessionOptions, options map[string]string) error {
-	cuda, err := ort.NewCUDAProviderOptions()
-	if err != nil {
-		return err
-	}
-	defer cuda.Destroy()
-	if err := cuda.Update(options); err != nil {
-		return err
-	}
-	return o.AppendExecutionProviderCUDA(cuda)
+	return appendUpdated(ort.NewCUDAProviderOptions, o.AppendExecutionProviderCUDA, options)
 }
 
 func appendTensorRT(o *ort.SessionOptions, options map[string]string) error {
-	rt, err := ort.NewTensorRTProviderOptions()
+	return appendUpdated(ort.NewTensorRTProviderOptions, o.AppendExecutionProviderTensorRT, options)
+}
+
+// appendUpdated appends a provider that takes its options as an object.
+func appendUpdated[T interface {
+	Update(map[string]string) error
+	Destroy() error
+}](make func() (T, error), add func(T) error, options map[string]string) error {
+	object, err := make()
 	if err != nil {
 		return err
 	}
-	defer rt.Destroy()
-	if err := rt.Update(options); err != nil {
+	defer object.Destroy()
+	if err := object.Update(options); err != nil {
 		return err
 	}
-	return o.AppendExecutionProviderTensorRT(rt)
+	return add(object)
 }
 
 func appendDirectML(o *ort.SessionOptions, options map[string]string) error {
@@ -144,8 +146,7 @@ func appendDirectML(o *ort.SessionOptions, options map[string]string) error {
 // aliases are other names of providers, after what ProviderName does to them.
 var aliases = map[string]string{
 	"": "cpu", "default": "cpu", "trt": "tensorrt", "dml": "directml", "ov": "openvino",
-	"nvtensorrtrtx": "nvtensorrtrtx", "trtrtx": "nvtensorrtrtx",
-	"tensorrtrtx": "nvtensorrtrtx", "gpucuda": "cuda",
+	"trtrtx": "nvtensorrtrtx", "tensorrtrtx": "nvtensorrtrtx", "gpucuda": "cuda",
 }
 
 // ProviderName is a provider's name as Config and Providers write it: any case,
@@ -191,15 +192,13 @@ func Providers() []string {
 	return list
 }
 
-var optimizations = []struct {
-	name  string
-	level ort.GraphOptimizationLevel
-}{
-	{"none", ort.GraphOptimizationLevelDisableAll},
-	{"basic", ort.GraphOptimizationLevelEnableBasic},
-	{"extended", ort.GraphOptimizationLevelEnableExtended},
-	{"layout", 3}, // ORT_ENABLE_LAYOUT, which the wrapper does not name
-	{"all", ort.GraphOptimizationLevelEnableAll},
+// optimizations are ONNX Runtime's numbers of the levels.
+var optimizations = map[string]ort.GraphOptimizationLevel{
+	"none":     ort.GraphOptimizationLevelDisableAll,
+	"basic":    ort.GraphOptimizationLevelEnableBasic,
+	"extended": ort.GraphOptimizationLevelEnableExtended,
+	"layout":   3, // ORT_ENABLE_LAYOUT, which the wrapper does not name
+	"all":      ort.GraphOptimizationLevelEnableAll,
 }
 
 // useTF32 is CUDA's option that lets float32 convolutions and products lose
@@ -217,14 +216,25 @@ func (c Config) filled() Config {
 		c.Threads = 1
 	}
 	if c.Provider == "cuda" && c.Library == "" && c.Options[useTF32] == "" {
-		c.Options = maps.Clone(c.Options)
-		if c.Options == nil {
-			c.Options = map[string]string{}
-		}
-		c.Options[useTF32] = "0"
+		return c.option(useTF32, "0")
 	}
 	return c
 }
+
+// option is c with one more option.
+func (c Config) option(key, value string) Config {
+	options := map[string]string{key: value}
+	for k, v := range c.Options {
+		if k != key {
+			options[k] = v
+		}
+	}
+	c.Options = options
+	return c
+}
+
+// cores are those that this process may use.
+var cores = hostinfo.Cores()
 
 // Validate checks what can be checked without opening a session. Its errors
 // list the values that would be accepted.
@@ -246,12 +256,8 @@ func (c Config) validate(cores []int) error {
 			return err
 		}
 	}
-	if f.level() < 0 {
-		var list []string
-		for _, o := range optimizations {
-			list = append(list, o.name)
-		}
-		return fmt.Errorf("unknown optimization %q: use one of %s", c.Optimization, strings.Join(list, ", "))
+	if _, ok := optimizations[f.Optimization]; !ok {
+		return fmt.Errorf("unknown optimization %q: use one of none, basic, extended, layout, all", c.Optimization)
 	}
 	if f.Threads < 1 || f.Threads > len(cores) {
 		return fmt.Errorf("threads is %d: use 1 to %d, the number of cores that this process may use", c.Threads, len(cores))
@@ -271,35 +277,14 @@ func (c Config) validate(cores []int) error {
 	return nil
 }
 
-// level is ONNX Runtime's number for the optimisation, -1 for unknown ones.
-func (c Config) level() ort.GraphOptimizationLevel {
-	for _, o := range optimizations {
-		if o.name == c.Optimization {
-			return o.level
-		}
-	}
-	return -1
-}
-
 func joinInts(list []int, sep string) string {
-	var b strings.Builder
-	for i, n := range list {
-		if i > 0 {
-			b.WriteString(sep)
-		}
-		b.WriteString(strconv.Itoa(n))
-	}
-	return b.String()
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(list), "[]"), " ", sep)
 }
 
 // isEntry tells session configuration entries from provider options.
 func isEntry(key string) bool {
-	for _, prefix := range []string{"session.", "ep.", "optimization.", "mlas."} {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return false
+	prefix, _, dotted := strings.Cut(key, ".")
+	return dotted && slices.Contains([]string{"session", "ep", "optimization", "mlas"}, prefix)
 }
 
 // entries are the session configuration entries of a filled Config.
@@ -329,8 +314,7 @@ func (c Config) entries() map[string]string {
 
 // sessionOptions are the wrapper's options; the caller destroys them.
 func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
-	o, err = ort.NewSessionOptions()
-	if err != nil {
+	if o, err = ort.NewSessionOptions(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -338,23 +322,20 @@ func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
 			o.Destroy()
 		}
 	}()
-	set := []func() error{
-		func() error { return o.SetExecutionMode(ort.ExecutionModeSequential) },
-		func() error { return o.SetIntraOpNumThreads(c.Threads) },
-		func() error { return o.SetInterOpNumThreads(1) },
-		func() error { return o.SetGraphOptimizationLevel(c.level()) },
-		func() error { return o.SetLogSeverityLevel(ort.LoggingLevelFatal) },
+	err = errors.Join(
+		o.SetExecutionMode(ort.ExecutionModeSequential),
+		o.SetIntraOpNumThreads(c.Threads),
+		o.SetInterOpNumThreads(1),
+		o.SetGraphOptimizationLevel(optimizations[c.Optimization]),
+		o.SetLogSeverityLevel(ort.LoggingLevelFatal))
+	if err == nil && c.SaveOptimized != "" {
+		err = o.SetOptimizedModelFilePath(c.SaveOptimized)
 	}
-	if c.SaveOptimized != "" {
-		set = append(set, func() error { return o.SetOptimizedModelFilePath(c.SaveOptimized) })
+	if err == nil && c.Profile != "" {
+		err = o.EnableProfiling(c.Profile)
 	}
-	if c.Profile != "" {
-		set = append(set, func() error { return o.EnableProfiling(c.Profile) })
-	}
-	for _, f := range set {
-		if err := f(); err != nil {
-			return o, err
-		}
+	if err != nil {
+		return o, err
 	}
 	entries := c.entries()
 	for _, key := range slices.Sorted(maps.Keys(entries)) {
@@ -362,12 +343,8 @@ func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
 			return o, fmt.Errorf("option %q: %w", key, err)
 		}
 	}
-	options := map[string]string{}
-	for key, value := range c.Options {
-		if !isEntry(key) {
-			options[key] = value
-		}
-	}
+	options := maps.Clone(c.Options)
+	maps.DeleteFunc(options, func(key, _ string) bool { return isEntry(key) })
 	return o, c.append(o, options)
 }
 

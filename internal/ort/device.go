@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"unsafe"
-
-	ort "github.com/yalue/onnxruntime_go"
 )
 
 // ErrNoMemory is what OpenMemory answers for a provider that computes in the
@@ -51,16 +49,12 @@ var layerOptions = []struct{ provider, option, value string }{
 func (c Config) ForLayers() Config {
 	provider := c.filled().Provider
 	for _, o := range layerOptions {
-		if o.provider != provider || slices.ContainsFunc(slices.Collect(maps.Keys(c.Options)), func(key string) bool {
+		own := slices.ContainsFunc(slices.Collect(maps.Keys(c.Options)), func(key string) bool {
 			return key == o.option || strings.HasSuffix(key, "."+o.option)
-		}) {
-			continue
+		})
+		if o.provider == provider && !own {
+			c = c.option(o.option, o.value)
 		}
-		c.Options = maps.Clone(c.Options)
-		if c.Options == nil {
-			c.Options = map[string]string{}
-		}
-		c.Options[o.option] = o.value
 	}
 	return c
 }
@@ -143,15 +137,12 @@ func (m *Memory) open(c Config) (err error) {
 	return err
 }
 
-func (m *Memory) flagBytes() []byte { return m.flag[1][0].(*tensor).data }
+func (m *Memory) flagBytes() []byte { return m.flag[1][0].data }
 
 // Close frees the memory; buffers and tensors on it have to be gone.
 func (m *Memory) Close() error {
-	for _, v := range []Value{m.flag[0][0], m.flag[1][0]} {
-		if v != nil {
-			v.Destroy()
-		}
-	}
+	m.flag[0][0].Destroy()
+	m.flag[1][0].Destroy()
 	m.fence.Close()
 	for _, x := range []nativeMemory{m.device, m.host} {
 		if x.allocator != nil {
@@ -214,7 +205,7 @@ func newBuffer(m nativeMemory, size int) (*Buffer, error) {
 	count := (size + flat.Size() - 1) / flat.Size()
 	value, data, err := m.allocate(count)
 	if err != nil {
-		return nil, fmt.Errorf("%d bytes of device memory: %s", size, oneLine(err.Error()))
+		return nil, fmt.Errorf("%d bytes of device memory: %w", size, err)
 	}
 	return &Buffer{memory: m, value: value, data: data, size: count * flat.Size()}, nil
 }
@@ -233,13 +224,9 @@ func (b *Buffer) NewTensor(t DataType, shape []int64) (Value, error) {
 	if t.Size() == 0 || size == 0 || size > b.size {
 		return nil, fmt.Errorf("tensor of %s and shape %v does not fit into %d bytes of device memory", t, shape, b.size)
 	}
-	v := &tensor{typ: t, shape: slices.Clone(shape), owned: true, away: true}
-	v.Value, err = ort.NewCustomDataTensor(ort.NewShape(1), make([]byte, t.Size()), ort.TensorElementDataType(t.native()))
-	if err == nil {
-		v.value, err = b.memory.view(t, v.shape, b.data, size)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tensor of %s and shape %v in device memory: %s", t, shape, oneLine(err.Error()))
+	v := &Tensor{typ: t, shape: slices.Clone(shape), away: true}
+	if v.value, err = b.memory.view(t, v.shape, b.data, size); err != nil {
+		return nil, fmt.Errorf("tensor of %s and shape %v in device memory: %w", t, shape, err)
 	}
 	return v, nil
 }

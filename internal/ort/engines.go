@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -116,35 +115,26 @@ func (c Config) engine(model []byte) (*enginecache.Entry, error) {
 // file to open in place of the original, if there is one.
 func (c Config) with(e *enginecache.Entry) (told Config, file string) {
 	k, _ := c.keeps()
-	c.Options = maps.Clone(c.Options)
-	if c.Options == nil {
-		c.Options = map[string]string{}
-	}
 	for key, value := range k.options {
-		c.Options[key] = strings.ReplaceAll(value, "{}", e.Dir)
+		c = c.option(key, strings.ReplaceAll(value, "{}", e.Dir))
 	}
-	if k.context {
-		file = filepath.Join(e.Dir, contextFile)
-		if e.Hit {
-			return c, file
-		}
-		c.Options["ep.context_enable"], c.Options["ep.context_embed_mode"], c.Options["ep.context_file_path"] = "1", "1", file
+	if !k.context {
+		return c, ""
 	}
-	return c, ""
+	file = filepath.Join(e.Dir, contextFile)
+	if e.Hit {
+		return c, file
+	}
+	return c.option("ep.context_enable", "1").option("ep.context_embed_mode", "1").option("ep.context_file_path", file), ""
 }
 
 // LibrarySHA256 is the hash of a library's file, in hexadecimal.
 func LibrarySHA256(path string) (string, error) {
-	f, err := os.Open(path)
+	sum, err := enginecache.SHA256(path)
 	if err != nil {
 		return "", fmt.Errorf("the library of a provider: %w", err)
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("the library of a provider: %w", err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return sum, nil
 }
 
 // fingerprints are what fingerprint found: a library in use does not change.

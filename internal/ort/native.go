@@ -19,8 +19,7 @@ import (
 )
 
 // This file is the only one that talks to C. It covers what the wrapper does
-// not: tensors without dimensions or elements, models without inputs,
-// half-precision outputs that ONNX Runtime allocates, a run without garbage.
+// not: tensors, models without inputs, a run without garbage.
 
 // maxRank bounds the dimensions of a tensor; ONNX operators stay far below it.
 const maxRank = 32
@@ -36,8 +35,13 @@ func takeError(message *C.char) error {
 	if message == nil {
 		return nil
 	}
-	defer C.free(unsafe.Pointer(message))
-	return errors.New(oneLine(C.GoString(message)))
+	return errors.New(oneLine(takeText(message)))
+}
+
+// takeText is a text from C, which it frees.
+func takeText(text *C.char) string {
+	defer C.free(unsafe.Pointer(text))
+	return C.GoString(text)
 }
 
 // oneLine puts a message of ONNX Runtime into one line, and leaves out the
@@ -67,8 +71,7 @@ func libraryVersion(path string) (string, error) {
 	if err := takeError(C.terastal_ort_version(cpath, &version)); err != nil {
 		return "", err
 	}
-	defer C.free(unsafe.Pointer(version))
-	return C.GoString(version), nil
+	return takeText(version), nil
 }
 
 // attach reaches the C API of the library that the wrapper has loaded.
@@ -76,39 +79,6 @@ func attach(path string) error {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
 	return takeError(C.terastal_ort_attach(cpath, apiVersion))
-}
-
-// valuePointer is the OrtValue behind one of the wrapper's values. The wrapper
-// keeps it in an unexported field: read by reflection, so that a change of the
-// wrapper is an error here, never a wrong pointer.
-func valuePointer(v Value) (p unsafe.Pointer, err error) {
-	if t, ok := v.(*tensor); ok && t != nil {
-		if t.value == nil {
-			return nil, errDestroyed
-		}
-		return t.value, nil
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			p, err = nil, fmt.Errorf("not a usable value: %v", r)
-		}
-	}()
-	if v == nil {
-		return nil, errors.New("is nil")
-	}
-	p = reflect.ValueOf(v.GetInternals()).Elem().FieldByName("ortValue").UnsafePointer()
-	if p == nil {
-		return nil, errDestroyed
-	}
-	return p, nil
-}
-
-// internals is the wrapper's view of an OrtValue.
-func internals(p unsafe.Pointer) *ort.ValueInternalData {
-	d := new(ort.ValueInternalData)
-	field := reflect.ValueOf(d).Elem().FieldByName("ortValue")
-	*(*unsafe.Pointer)(unsafe.Pointer(field.UnsafeAddr())) = p
-	return d
 }
 
 // sessionPointer is the OrtSession behind one of the wrapper's sessions.
@@ -127,19 +97,13 @@ func sessionValues(session unsafe.Pointer) (inputs, outputs []described, err err
 	if err := takeError(C.terastal_ort_session_counts(session, &nIn, &nOut)); err != nil {
 		return nil, nil, err
 	}
-	for i := range int(nIn) {
-		d, err := sessionValue(session, false, i)
-		if err != nil {
-			return nil, nil, fmt.Errorf("input %d: %w", i, err)
+	inputs, outputs = make([]described, nIn), make([]described, nOut)
+	for side, list := range [][]described{inputs, outputs} {
+		for i := range list {
+			if list[i], err = sessionValue(session, side, i); err != nil {
+				return nil, nil, fmt.Errorf("%s %d: %w", []string{"input", "output"}[side], i, err)
+			}
 		}
-		inputs = append(inputs, d)
-	}
-	for i := range int(nOut) {
-		d, err := sessionValue(session, true, i)
-		if err != nil {
-			return nil, nil, fmt.Errorf("output %d: %w", i, err)
-		}
-		outputs = append(outputs, d)
 	}
 	return inputs, outputs, nil
 }
@@ -150,23 +114,18 @@ type described struct {
 	tensor bool
 }
 
-func sessionValue(session unsafe.Pointer, output bool, index int) (described, error) {
+// sessionValue describes an input (side 0) or an output (1).
+func sessionValue(session unsafe.Pointer, side, index int) (described, error) {
 	var name *C.char
 	var info C.terastal_ort_info
 	var dims [maxRank]C.int64_t
-	side := C.int(0)
-	if output {
-		side = 1
-	}
-	err := takeError(C.terastal_ort_session_value(session, side, C.size_t(index), &name, &info, &dims[0], maxRank))
-	if name != nil {
-		defer C.free(unsafe.Pointer(name))
-	}
+	err := takeError(C.terastal_ort_session_value(session, C.int(side), C.size_t(index), &name, &info, &dims[0], maxRank))
+	text := takeText(name)
 	if err != nil {
 		return described{}, err
 	}
 	return described{
-		TensorInfo: TensorInfo{Name: C.GoString(name), Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])},
+		TensorInfo: TensorInfo{Name: text, Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])},
 		tensor:     info.kind == kindTensor,
 	}, nil
 }
@@ -203,36 +162,21 @@ func runNative(session unsafe.Pointer, inNames names, in []unsafe.Pointer, outNa
 		unsafe.SliceData(outNames), unsafe.SliceData(out), C.size_t(len(out))))
 }
 
-// newValue makes an OrtValue over data, which has to outlive it.
-func newValue(t DataType, shape []int64, data []byte) (unsafe.Pointer, error) {
-	var value unsafe.Pointer
-	err := takeError(C.terastal_ort_tensor(unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data)),
-		(*C.int64_t)(unsafe.SliceData(shape)), C.size_t(len(shape)), C.int32_t(t.native()), &value))
-	return value, err
-}
-
-// viewValue is what an OrtValue holds. bytes is its memory, not a copy; it is
-// nil for what has none: strings, packed types and values that are no tensors.
-func viewValue(value unsafe.Pointer) (d described, bytes []byte, err error) {
+// viewValue is what a tensor holds that ONNX Runtime made. data is its memory,
+// not a copy; it is nil for types that have none: strings and packed ones.
+func viewValue(value unsafe.Pointer) (t DataType, shape []int64, data []byte, err error) {
 	var info C.terastal_ort_info
 	var dims [maxRank]C.int64_t
-	var data unsafe.Pointer
-	if err := takeError(C.terastal_ort_value(value, &info, &dims[0], maxRank, &data)); err != nil {
-		return described{}, nil, err
+	var memory unsafe.Pointer
+	if err := takeError(C.terastal_ort_value(value, &info, &dims[0], maxRank, &memory)); err != nil {
+		return Undefined, nil, nil, err
 	}
-	d = described{TensorInfo: TensorInfo{Type: fromNative(int32(info._type)), Shape: shapeOf(dims[:info.rank])},
-		tensor: info.kind == kindTensor}
-	if !d.tensor || d.Type.Size() == 0 {
-		return d, nil, nil
+	t, shape = fromNative(int32(info._type)), shapeOf(dims[:info.rank])
+	size, err := byteSize(t, shape)
+	if size > 0 {
+		data = unsafe.Slice((*byte)(memory), size)
 	}
-	size, err := byteSize(d.Type, d.Shape)
-	if err != nil {
-		return d, nil, err
-	}
-	if size == 0 {
-		return d, []byte{}, nil
-	}
-	return d, unsafe.Slice((*byte)(data), size), nil
+	return t, shape, data, err
 }
 
 func releaseValue(value unsafe.Pointer) { C.terastal_ort_release(value) }
@@ -258,7 +202,8 @@ func (m nativeMemory) allocate(count int) (value, data unsafe.Pointer, err error
 	return value, data, err
 }
 
-// view makes an OrtValue over the first size bytes at data.
+// view makes an OrtValue over the first size bytes at data, which has to outlive
+// it. The zero nativeMemory is the host's.
 func (m nativeMemory) view(t DataType, shape []int64, data unsafe.Pointer, size int) (value unsafe.Pointer, err error) {
 	err = takeError(C.terastal_ort_view(m.info, data, C.size_t(size),
 		(*C.int64_t)(unsafe.SliceData(shape)), C.size_t(len(shape)), C.int32_t(t.native()), &value))
@@ -273,9 +218,8 @@ func placed(session unsafe.Pointer, provider string) ([]string, error) {
 	if err := takeError(C.terastal_ort_placed(session, cprovider, &text)); err != nil {
 		return nil, err
 	}
-	defer C.free(unsafe.Pointer(text))
 	var nodes []string
-	for line := range strings.Lines(C.GoString(text)) {
+	for line := range strings.Lines(takeText(text)) {
 		name, kind, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		nodes = append(nodes, fmt.Sprintf("%s (%s)", name, kind))
 	}
@@ -290,8 +234,7 @@ func endProfiling(session unsafe.Pointer) (start uint64, file string, err error)
 	if err := takeError(C.terastal_ort_end_profiling(session, &cstart, &cfile)); err != nil {
 		return 0, "", err
 	}
-	defer C.free(unsafe.Pointer(cfile))
-	return uint64(cstart), C.GoString(cfile), nil
+	return uint64(cstart), takeText(cfile), nil
 }
 
 // nativeAvailable and nativeDevice are the texts that api.h describes.
@@ -300,8 +243,7 @@ func nativeAvailable() (string, error) {
 	if err := takeError(C.terastal_ort_available(&list)); err != nil {
 		return "", err
 	}
-	defer C.free(unsafe.Pointer(list))
-	return C.GoString(list), nil
+	return takeText(list), nil
 }
 
 func nativeDevice(device unsafe.Pointer) (string, error) {
@@ -309,8 +251,7 @@ func nativeDevice(device unsafe.Pointer) (string, error) {
 	if err := takeError(C.terastal_ort_device(device, &lines)); err != nil {
 		return "", err
 	}
-	defer C.free(unsafe.Pointer(lines))
-	return C.GoString(lines), nil
+	return takeText(lines), nil
 }
 
 func keepSignals() { C.terastal_signals_keep() }

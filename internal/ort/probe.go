@@ -1,10 +1,14 @@
 package ort
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
 // Probe tells whether a provider really computes on this machine: it opens a
@@ -43,15 +47,9 @@ const probeSize = 4
 
 // closeTo compares float32s; accelerators may round to 16 bits.
 func closeTo(got, want []byte) bool {
-	if len(got) != len(want) {
-		return false
-	}
-	for i, w := range Numbers[float32](want) {
-		if g := Numbers[float32](got)[i]; !(math.Abs(float64(g-w)) <= 0.05*math.Abs(float64(w))) {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(Numbers[float32](got), Numbers[float32](want), func(g, w float32) bool {
+		return math.Abs(float64(g-w)) <= 0.05*math.Abs(float64(w))
+	})
 }
 
 func floats(values ...float32) []byte { return Data(values) }
@@ -71,81 +69,45 @@ func probeModel() []byte {
 	)
 }
 
-// The rest writes the few ONNX messages that the model needs, in protobuf's
-// wire format; the field numbers are those of onnx.proto.
+// graphField adds a field to a graph.
+type graphField func(*pb.GraphProto)
 
-// graphField is an encoded field of GraphProto.
-type graphField []byte
-
+// modelBytes is a model of the latest operators that these fields make up.
 func modelBytes(fields ...graphField) []byte {
-	var graph []byte
-	for _, f := range fields {
-		graph = append(graph, f...)
+	g := &pb.GraphProto{Name: proto.String("graph")}
+	for _, add := range fields {
+		add(g)
 	}
-	graph = append(graph, text(2, "graph")...)
-	var model []byte
-	model = append(model, number(1, 10)...)             // ir_version
-	model = append(model, message(7, graph)...)         // graph
-	model = append(model, message(8, number(2, 21))...) // opset_import
-	return model
+	data, err := proto.Marshal(pb.NewModel(g, 21))
+	if err != nil {
+		panic(fmt.Sprintf("ort: writing a model: %v", err))
+	}
+	return data
 }
 
-func node(op string, inputs, outputs []string, attributes ...[]byte) graphField {
-	var n []byte
-	for _, s := range inputs {
-		n = append(n, text(1, s)...)
-	}
-	for _, s := range outputs {
-		n = append(n, text(2, s)...)
-	}
-	n = append(n, text(4, op)...)
-	for _, a := range attributes {
-		n = append(n, message(5, a)...)
-	}
-	return message(1, n)
+func node(op string, inputs, outputs []string) graphField {
+	return func(g *pb.GraphProto) { g.Node = append(g.Node, pb.NewNode(op, inputs, outputs)) }
 }
 
 func constant(name string, t DataType, shape []int64, data []byte) graphField {
-	var c []byte
-	for _, d := range shape {
-		c = append(c, number(1, uint64(d))...)
-	}
-	c = append(c, number(2, uint64(t))...)
-	c = append(c, text(8, name)...)
-	c = append(c, message(9, data)...)
-	return message(5, c)
+	return func(g *pb.GraphProto) { g.Initializer = append(g.Initializer, pb.NewTensor(name, t, data, shape...)) }
 }
 
 func input(name string, t DataType, shape ...int64) graphField {
-	return message(11, valueInfo(name, t, shape))
+	return func(g *pb.GraphProto) { g.Input = append(g.Input, value(name, t, shape)) }
 }
 
 func output(name string, t DataType, shape ...int64) graphField {
-	return message(12, valueInfo(name, t, shape))
+	return func(g *pb.GraphProto) { g.Output = append(g.Output, value(name, t, shape)) }
 }
 
-// valueInfo encodes a ValueInfoProto; a negative dimension is a dynamic one.
-func valueInfo(name string, t DataType, shape []int64) []byte {
-	var dims []byte
-	for i, d := range shape {
-		dim := number(1, uint64(d))
-		if d < 0 {
-			dim = text(2, fmt.Sprintf("%s_%d", name, i))
+// value describes a tensor; a negative dimension is a dynamic one.
+func value(name string, t DataType, shape []int64) *pb.ValueInfoProto {
+	v := pb.NewValue(name, t, shape...)
+	for i, d := range v.GetType().GetTensorType().GetShape().GetDim() {
+		if shape[i] < 0 {
+			d.Value = &pb.TensorShapeProto_Dimension_DimParam{DimParam: fmt.Sprintf("%s_%d", name, i)}
 		}
-		dims = append(dims, message(1, dim)...)
 	}
-	tensorType := append(number(1, uint64(t)), message(2, dims)...)
-	return append(text(1, name), message(2, message(1, tensorType))...)
+	return v
 }
-
-func number(field int, v uint64) []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(field)<<3), v)
-}
-
-func message(field int, data []byte) []byte {
-	b := binary.AppendUvarint(nil, uint64(field)<<3|2)
-	b = binary.AppendUvarint(b, uint64(len(data)))
-	return append(b, data...)
-}
-
-func text(field int, s string) []byte { return message(field, []byte(s)) }

@@ -2,6 +2,7 @@ package ort
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -116,7 +117,7 @@ func readProfile(r io.Reader, start time.Duration) (*Profile, error) {
 
 // add takes in an event's line; false if it is not readable.
 func (p *Profile) add(line []byte, start time.Duration) bool {
-	line = trimComma(line)
+	line = bytes.TrimRight(line, ",\r\n") // what follows an event in its array
 	var e struct {
 		Name     string `json:"name"`
 		Category string `json:"cat"`
@@ -144,12 +145,4 @@ func (p *Profile) add(line []byte, start time.Duration) bool {
 		p.Nodes = append(p.Nodes, event)
 	}
 	return true
-}
-
-// trimComma cuts off what follows an event in its array.
-func trimComma(line []byte) []byte {
-	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r' || line[len(line)-1] == ',') {
-		line = line[:len(line)-1]
-	}
-	return line
 }

@@ -3,7 +3,6 @@ package ort
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -171,12 +170,7 @@ func leftOver(c Config, open opener) error {
 		return nil
 	}
 	c.AllowFallback, c.SaveOptimized, c.Engines, c.Profile = true, "", "", ""
-	c.Options = maps.Clone(c.Options)
-	if c.Options == nil {
-		c.Options = map[string]string{}
-	}
-	c.Options["session.record_ep_graph_assignment_info"] = "1"
-	session, err := c.openWith(open)
+	session, err := c.option("session.record_ep_graph_assignment_info", "1").openWith(open)
 	if err != nil {
 		return nil
 	}
@@ -304,32 +298,24 @@ func (s *Session) Run(in, out []Value) error {
 func pointers(list []unsafe.Pointer, kind string, values []Value, infos []TensorInfo,
 	allowNil bool) ([]unsafe.Pointer, error) {
 	for i, v := range values {
+		info := infos[i]
 		if v == nil && allowNil {
-			if infos[i].Type.Size() == 0 {
-				return nil, fmt.Errorf("%s %q is a tensor of %s, which is not supported", kind, infos[i].Name, infos[i].Type)
+			if info.Type.Size() == 0 {
+				return nil, fmt.Errorf("%s %q is a tensor of %s, which is not supported", kind, info.Name, info.Type)
 			}
 			list = append(list, nil)
 			continue
 		}
-		p, err := valuePointer(v)
-		if err != nil {
-			return nil, fmt.Errorf("%s %q %w", kind, infos[i].Name, err)
+		if err := v.usable(); err != nil {
+			return nil, fmt.Errorf("%s %q %w", kind, info.Name, err)
 		}
 		// ONNX Runtime trusts the type of the outputs it is given.
-		if t := typeOf(v); t != infos[i].Type {
-			return nil, fmt.Errorf("%s %q is a tensor of %s, got %s", kind, infos[i].Name, infos[i].Type, t)
+		if v.typ != info.Type {
+			return nil, fmt.Errorf("%s %q is a tensor of %s, got %s", kind, info.Name, info.Type, v.typ)
 		}
-		list = append(list, p)
+		list = append(list, v.value)
 	}
 	return list, nil
-}
-
-func typeOf(v Value) DataType {
-	if t, ok := v.(*tensor); ok {
-		return t.typ
-	}
-	t, _ := Info(v)
-	return t
 }
 
 // fill copies what ONNX Runtime allocated into tensors of our own: its memory
@@ -341,10 +327,10 @@ func (s *Session) fill(out []Value, outs []unsafe.Pointer) error {
 		if v != nil {
 			continue
 		}
-		d, data, err := viewValue(outs[i])
+		t, shape, data, err := viewValue(outs[i])
 		var fresh Value
 		if err == nil {
-			fresh, err = NewTensor(d.Type, d.Shape, append(make([]byte, 0, len(data)), data...))
+			fresh, err = NewTensor(t, shape, append(make([]byte, 0, len(data)), data...))
 		}
 		if err != nil {
 			for _, j := range made {
@@ -354,8 +340,7 @@ func (s *Session) fill(out []Value, outs []unsafe.Pointer) error {
 			return fmt.Errorf("output %q: %w", s.outputs[i].Name, err)
 		}
 		releaseValue(outs[i])
-		outs[i] = nil
-		out[i] = fresh
+		outs[i], out[i] = nil, fresh
 		made = append(made, i)
 	}
 	return nil
@@ -364,7 +349,7 @@ func (s *Session) fill(out []Value, outs []unsafe.Pointer) error {
 // release frees the OrtValues that ONNX Runtime allocated for nil outputs.
 func (s *Session) release(out []Value, outs []unsafe.Pointer) {
 	for i, v := range out {
-		if v == nil && outs[i] != nil {
+		if v == nil {
 			releaseValue(outs[i])
 		}
 	}

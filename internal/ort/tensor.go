@@ -5,27 +5,19 @@ import (
 	"fmt"
 	"slices"
 	"unsafe"
-
-	ort "github.com/yalue/onnxruntime_go"
 )
 
-// Value is an input or output of a session. Tensors are made by NewTensor or
-// by Session.Run, and are freed with their Destroy method.
-type Value = ort.Value
+// Value is an input or output of a session. NewTensor, Buffer.NewTensor and
+// Session.Run make them; Destroy frees them.
+type Value = *Tensor
 
-var errDestroyed = errors.New("has been destroyed")
-
-// tensor is a dense tensor over Go memory.
-type tensor struct {
-	// Value knows the element type, in the wrapper's own unexported type. It
-	// is the tensor itself where the wrapper can make one, else a stand-in.
-	ort.Value
-	value unsafe.Pointer // the OrtValue; nil once destroyed
-	owned bool           // value is ours to release, not the embedded Value's
+// Tensor is a dense tensor over Go memory, or over a device's.
+type Tensor struct {
 	typ   DataType
 	shape []int64
 	data  []byte
-	away  bool // in a device's memory: data is nil
+	away  bool           // in a device's memory: data is nil
+	value unsafe.Pointer // the OrtValue; nil once destroyed
 }
 
 // NewTensor wraps data as a tensor, without copying: later writes to data
@@ -54,81 +46,50 @@ func NewTensor(t DataType, shape []int64, data []byte) (Value, error) {
 	if align := uintptr(min(t.Size(), 8)); size > 0 && uintptr(unsafe.Pointer(&data[0]))%align != 0 {
 		return nil, fmt.Errorf("tensor of %s needs data aligned to %d bytes: allocate it on its own", t, align)
 	}
-	v := &tensor{typ: t, shape: slices.Clone(shape), data: data}
-	if len(shape) > 0 && size > 0 {
-		v.Value, err = ort.NewCustomDataTensor(shape, data, ort.TensorElementDataType(t.native()))
-		if err == nil {
-			v.value, err = valuePointer(v.Value)
-		}
-	} else {
-		v.Value, err = ort.NewCustomDataTensor(ort.NewShape(1), make([]byte, t.Size()), ort.TensorElementDataType(t.native()))
-		if err == nil {
-			v.owned = true
-			v.value, err = newValue(t, v.shape, data)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tensor of %s and shape %v: %s", t, shape, oneLine(err.Error()))
+	v := &Tensor{typ: t, shape: slices.Clone(shape), data: data}
+	if v.value, err = (nativeMemory{}).view(t, v.shape, unsafe.Pointer(unsafe.SliceData(data)), size); err != nil {
+		return nil, fmt.Errorf("tensor of %s and shape %v: %w", t, shape, err)
 	}
 	return v, nil
 }
 
-// Destroy frees the tensor, but not the data it wraps. It may be called twice.
-func (t *tensor) Destroy() error {
-	if t.owned && t.value != nil {
+// Destroy frees the tensor, but not the data it wraps. It may be called twice,
+// and of nil.
+func (t *Tensor) Destroy() {
+	if t != nil {
 		releaseValue(t.value)
+		t.value, t.data = nil, nil
 	}
-	t.value, t.data = nil, nil
-	return t.Value.Destroy()
 }
 
-// GetShape is the shape, empty for a tensor without dimensions.
-func (t *tensor) GetShape() ort.Shape { return slices.Clone(t.shape) }
+// usable says why a tensor cannot be used.
+func (t *Tensor) usable() error {
+	switch {
+	case t == nil:
+		return errors.New("is nil")
+	case t.value == nil:
+		return errors.New("has been destroyed")
+	}
+	return nil
+}
 
-// ZeroContents sets every byte to 0.
-func (t *tensor) ZeroContents() { clear(t.data) }
-
-// GetInternals lets the wrapper's own functions use the tensor.
-func (t *tensor) GetInternals() *ort.ValueInternalData { return internals(t.value) }
-
-// Bytes is the memory of a dense CPU tensor, in the machine's byte order. It
+// Bytes is the memory of a tensor on the host, in the machine's byte order. It
 // is not a copy, and is valid until the tensor is destroyed.
 func Bytes(v Value) ([]byte, error) {
-	p, err := valuePointer(v)
-	if err != nil {
+	if err := v.usable(); err != nil {
 		return nil, fmt.Errorf("reading a tensor: it %w", err)
 	}
-	if t, ok := v.(*tensor); ok {
-		if t.away {
-			return nil, errors.New("reading a tensor: it is in a device's memory")
-		}
-		return t.data, nil
+	if v.away {
+		return nil, errors.New("reading a tensor: it is in a device's memory")
 	}
-	d, data, err := viewValue(p)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading a tensor: %w", err)
-	case !d.tensor:
-		return nil, errors.New("reading a tensor: the value is a sequence or a map, not a tensor")
-	case data == nil:
-		return nil, fmt.Errorf("reading a tensor: elements of %s are not whole bytes", d.Type)
-	}
-	return data, nil
+	return v.data, nil
 }
 
-// Info is the element type and shape of a tensor; Undefined and nil for what
-// is no tensor or has been destroyed.
+// Info is the element type and shape of a tensor; Undefined and nil for nil and
+// for one that has been destroyed.
 func Info(v Value) (DataType, []int64) {
-	p, err := valuePointer(v)
-	if err != nil {
+	if v.usable() != nil {
 		return Undefined, nil
 	}
-	if t, ok := v.(*tensor); ok {
-		return t.typ, slices.Clone(t.shape)
-	}
-	d, _, err := viewValue(p)
-	if err != nil || !d.tensor {
-		return Undefined, nil
-	}
-	return d.Type, d.Shape
+	return v.typ, slices.Clone(v.shape)
 }

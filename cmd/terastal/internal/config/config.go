@@ -24,9 +24,9 @@ type Config struct {
 	// towards what layers really take.
 	Cost  string `mapstructure:"cost"`
 	Adapt bool   `mapstructure:"adapt"`
-	// Drop is when waiting jobs are given up: none, late, hopeless or smart.
+	// Drop is when waiting requests are given up: none, late, hopeless or smart.
 	Drop string `mapstructure:"drop"`
-	// Queue bounds the jobs of one model that are in the system at once.
+	// Queue bounds the requests of one model that are in the system at once.
 	Queue int `mapstructure:"queue"`
 	// Realtime is the real-time priority (SCHED_FIFO, 1 to 99) of the threads
 	// that run layers; 0 for none.

@@ -53,7 +53,7 @@ func (o *ValidateOptions) validate() (*validation.Document, error) {
 	var jobs []validation.JobPrediction
 	if o.Jobs != "" {
 		if len(paths) > 1 {
-			return nil, fmt.Errorf("predicted jobs are of one run, and there are %d logs: give one", len(paths))
+			return nil, fmt.Errorf("predicted requests are of one run, and there are %d logs: give one", len(paths))
 		}
 		if jobs, err = readFile(o.Jobs, validation.ReadJobs); err != nil {
 			return nil, err
