@@ -51,11 +51,7 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 		return fail(err)
 	}
 	g.raise()
-	shapes, err := shapesOf(g, l.Inputs)
-	if err != nil {
-		return fail(err)
-	}
-	ops, reasons := findOps(g, func(name string) []int64 { return shapes[name] })
+	ops, reasons := findOps(g, l.Shape)
 	for _, err := range reasons {
 		notes = append(notes, fmt.Errorf("layer %q: %w", l.Name, err))
 	}

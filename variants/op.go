@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
-	"github.com/terastal/terastal/models"
 )
 
 // Op is the operator of a layer that a variant replaces: a two-dimensional convolution, or a matrix product with
@@ -230,51 +229,4 @@ func clip(g graph, value string) (low, high float32) {
 		return bound(1, "min", low), bound(2, "max", high)
 	}
 	return low, high
-}
-
-// shapesOf runs a layer once on zeros and returns the shapes of the values that the given nodes touch.
-func shapesOf(g graph, inputs []models.Tensor) (map[string][]int64, error) {
-	all := g.clone()
-	constant := map[string]bool{}
-	for _, t := range g.GetGraph().GetInitializer() {
-		constant[t.GetName()] = true
-	}
-	shapes := map[string][]int64{}
-	given := map[string]bool{}
-	for _, t := range inputs {
-		shapes[t.Name], given[t.Name] = t.Shape, true
-	}
-	var wanted []string
-	add := func(name string) {
-		if !constant[name] && !given[name] && !slices.Contains(wanted, name) {
-			wanted = append(wanted, name)
-			all.expose(name)
-		}
-	}
-	for _, n := range g.GetGraph().GetNode() {
-		switch n.GetOpType() {
-		case "Conv", "Gemm", "MatMul":
-			add(n.GetInput()[0])
-			add(n.GetOutput()[0])
-		}
-	}
-	if len(wanted) == 0 {
-		return shapes, nil
-	}
-	r, err := newRunner(all, inputs, wanted, "none")
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	in := map[string][]byte{}
-	for _, t := range inputs {
-		in[t.Name] = make([]byte, t.Bytes())
-	}
-	if err := r.Run(in); err != nil {
-		return nil, err
-	}
-	for i, name := range wanted {
-		shapes[name] = r.Shapes[i]
-	}
-	return shapes, nil
 }
