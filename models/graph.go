@@ -22,13 +22,8 @@ func nodeName(n *pb.NodeProto) string {
 
 // subgraphs visits the graphs in a node's attributes (If, Loop, Scan).
 func subgraphs(n *pb.NodeProto, visit func(*pb.GraphProto)) {
-	for _, a := range n.GetAttribute() {
-		if a.GetG() != nil {
-			visit(a.GetG())
-		}
-		for _, g := range a.GetGraphs() {
-			visit(g)
-		}
+	for _, g := range n.Subgraphs() {
+		visit(g)
 	}
 }
 

@@ -3,7 +3,6 @@ package variants
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -136,10 +135,7 @@ func (c *Candidate) Unit() (runtime.Unit, error) {
 }
 
 // SHA256 is the hexadecimal checksum of data.
-func SHA256(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
-}
+func SHA256(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
 // Why candidates are refused.
 var (

@@ -2,8 +2,8 @@ package variants
 
 import "fmt"
 
-// d2sReplacements are the published variant (arXiv 2606.06818): DepthToSpace(gamma), the same convolution with 1/gamma^2
-// of the channels on a map that is gamma times as large, SpaceToDepth(gamma). Weights shrink by gamma^4,
+// d2sReplacements are the published variant (arXiv 2606.06818): DepthToSpace(gamma), the same convolution with
+// 1/gamma^2 of the channels on a map that is gamma times as large, SpaceToDepth(gamma). Weights shrink by gamma^4,
 // multiply-accumulates by gamma^2. The inner padding is gamma times the outer one, and the result is cropped to the
 // original's size. Of a matrix product, as of the 1x1 convolution that it is, gamma^2 slices of a row's channels go
 // through the same smaller product.

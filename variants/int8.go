@@ -1,6 +1,7 @@
 package variants
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -11,10 +12,11 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// int8Replacements compute in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and zero
-// point each, the weights in signed ones with a scale for each output channel. All ranges are those of least squared
-// error on calibration data, which clips outliers; the weights' are found with the inputs' variances as weights. Scales
-// and biases are then corrected so that each output channel has the original's mean, and least squared error.
+// int8Replacements compute in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and
+// zero point each, the weights in signed ones with a scale for each output channel. All ranges are those of least
+// squared error on calibration data, which clips outliers; the weights' are found with the inputs' variances as
+// weights. Scales and biases are then corrected so that each output channel has the original's mean, and least squared
+// error.
 //
 // In the form "qdq" QuantizeLinear and DequantizeLinear surround the operator, and the execution provider fuses them,
 // which ONNX Runtime's CPU provider does at the levels from "extended" on. In the form "integer" the operators are
@@ -355,21 +357,7 @@ func (r *quantised) build(b *builder) {
 	bias := b.int32s(biases, k)
 	s := o.like(o.C, o.K, o.Group)
 	geometry := s.geometry()
-	var x string
-	switch {
-	case r.even == nil:
-		x = b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
-	case o.Opset >= qdqOpset: // a scale for each channel divides on the way
-		each, zeros := make([]float32, o.C), make([]uint8, o.C)
-		for c := range each {
-			each[c], zeros[c] = r.in.scale*r.even[c], r.in.zero
-		}
-		x = b.node("QuantizeLinear", []string{o.Input, b.floats(each, int64(o.C)),
-			b.constant(ort.Uint8, zeros, []int64{int64(o.C)})}, attribute{"axis", int64(1)})
-	default:
-		x = b.node("Mul", []string{o.Input, b.floats(r.factors(), 1, int64(o.C), 1, 1)})
-		x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
-	}
+	x := r.input(b, scaleIn, zeroIn)
 	if r.form != qdqForm {
 		x = b.node("QLinearConv", []string{x, scaleIn, zeroIn, w, scales, zeros, scaleOut, zeroOut, bias}, geometry...)
 	} else {
@@ -387,11 +375,7 @@ func (r *quantised) buildProduct(b *builder) {
 	o := r.op
 	scaleIn, zeroIn := b.scalar(r.in.scale), b.uint8s(r.in.zero)
 	w := b.int8s(transposed(r.w, o.K), int64(o.C), int64(o.K))
-	x := o.Input
-	if r.even != nil {
-		x = b.node("Mul", []string{x, b.floats(r.factors(), int64(o.C))})
-	}
-	x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
+	x := r.input(b, scaleIn, zeroIn)
 	if r.form != qdqForm {
 		combined := make([]float32, o.K)
 		for i, s := range r.scale {
@@ -409,11 +393,25 @@ func (r *quantised) buildProduct(b *builder) {
 	b.node("Add", []string{x, b.floats(r.bias, int64(o.K))})
 }
 
-// factors are what input channels are multiplied by.
-func (r *quantised) factors() []float32 {
-	out := make([]float32, len(r.even))
-	for i, x := range r.even {
-		out[i] = 1 / x
+// input adds the input in 8 bits.
+func (r *quantised) input(b *builder, scale, zero string) string {
+	o, x := r.op, r.op.Input
+	channels := []int64{int64(o.C)}
+	each, factors := make([]float32, len(r.even)), make([]float32, len(r.even))
+	for c, by := range r.even {
+		each[c], factors[c] = r.in.scale*by, 1/by
 	}
-	return out
+	switch {
+	case r.even == nil:
+	case !o.linear() && o.Opset >= qdqOpset: // a scale for each channel divides on the way
+		zeros := bytes.Repeat([]byte{r.in.zero}, o.C)
+		return b.node("QuantizeLinear", []string{x, b.floats(each, channels...), b.constant(ort.Uint8, zeros, channels)},
+			attribute{"axis", int64(1)})
+	case !o.linear():
+		channels = []int64{1, int64(o.C), 1, 1}
+		fallthrough
+	default:
+		x = b.node("Mul", []string{x, b.floats(factors, channels...)})
+	}
+	return b.node("QuantizeLinear", []string{x, scale, zero})
 }

@@ -78,8 +78,8 @@ func settle(list []*Candidate, wants []Want) {
 // bits, which costs next to nothing as a rule.
 func (c *Candidate) precise() bool { return c.Family == "int8" || c.Family == "fp16" }
 
-// Shape is the same for candidates that differ in nothing but names and the values of weights, and so take the same time
-// where the same surrounds them.
+// Shape is the same for candidates that differ in nothing but names and the values of weights, and so take the same
+// time where the same surrounds them.
 func (c *Candidate) Shape() string {
 	g := c.upTo(len(c.ops)).GetGraph()
 	numbers := map[string]string{"": ""}
