@@ -38,16 +38,13 @@ type Candidate struct {
 // Candidates lists the candidates for a layer, unfitted. notes says why families or operators were left out. cpu is
 // true where all accelerators are on the CPU; a is the arithmetic in which 8-bit products have to be exact.
 func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, notes []error) {
-	fail := func(err error) ([]*Candidate, []error) {
-		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
-	}
 	data, err := l.ONNX()
-	if err != nil {
-		return fail(err)
+	var g graph
+	if err == nil {
+		g, err = parseGraph(data)
 	}
-	g, err := parseGraph(data)
 	if err != nil {
-		return fail(err)
+		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
 	}
 	g.raise()
 	ops, reasons := findOps(g, l.Shape)

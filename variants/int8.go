@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // int8Replacements compute in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and
@@ -271,20 +272,17 @@ func (r *quantised) fitAs(s *statistics) (float64, error) {
 			return 0, p.err
 		}
 	}
+	if !chain.Finite(s.in) || !chain.Finite(s.out) {
+		return 0, errNaN
+	}
 	in, out := slices.Clone(s.in), slices.Clone(s.out)
-	for i, x := range in {
-		if r.even != nil {
-			in[i] = x / r.even[s.inChannel[i]]
-		}
-		if x-x != 0 {
-			return 0, errNaN
+	if r.even != nil {
+		for i, c := range s.inChannel {
+			in[i] /= r.even[c]
 		}
 	}
 	for i, x := range out {
 		out[i] = max(o.Low, min(o.High, x))
-		if x-x != 0 {
-			return 0, errNaN
-		}
 	}
 	var noise, outNoise float64
 	r.in, noise = rangeOf(in)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Op is the operator of a layer that a variant replaces: a two-dimensional convolution, or a matrix product with
@@ -98,8 +99,8 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 	d := w.GetDims()
 	o := &Op{Name: n.GetName(), Type: "Conv", Input: n.GetInput()[0], Output: n.GetOutput()[0],
 		InputShape: in, OutputShape: out, C: int(in[1]), K: int(d[0]), H: int(in[2]), W: int(in[3]),
-		OutH: int(out[2]), OutW: int(out[3]), KernelH: int(d[2]), KernelW: int(d[3]), StrideH: int(strides[0]), StrideW: int(strides[1]),
-		DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
+		OutH: int(out[2]), OutW: int(out[3]), KernelH: int(d[2]), KernelW: int(d[3]),
+		StrideH: int(strides[0]), StrideW: int(strides[1]), DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
 		Top: int(pads[0]), Left: int(pads[1]), Bottom: int(pads[2]), Right: int(pads[3]), Weight: storedFloats(w)}
 	if a := n.Attr("auto_pad"); a != nil {
 		o.imply(string(a.GetS()))
@@ -136,10 +137,8 @@ func (o *Op) bias(g graph, n *pb.NodeProto, scale float32) error {
 	if o.Weight == nil {
 		return errors.New("its weights are not float32")
 	}
-	for i := range o.Weight {
-		if x := o.Weight[i]; x-x != 0 {
-			return errors.New("its weights hold NaN or infinity")
-		}
+	if !chain.Finite(o.Weight) {
+		return errors.New("its weights hold NaN or infinity")
 	}
 	o.Bias = make([]float32, o.K)
 	if len(n.GetInput()) < 3 || n.GetInput()[2] == "" {
@@ -151,9 +150,9 @@ func (o *Op) bias(g graph, n *pb.NodeProto, scale float32) error {
 	}
 	for i := range o.Bias {
 		o.Bias[i] = scale * b[i%len(b)]
-		if x := o.Bias[i]; x-x != 0 {
-			return errors.New("its bias holds NaN or infinity")
-		}
+	}
+	if !chain.Finite(o.Bias) {
+		return errors.New("its bias holds NaN or infinity")
 	}
 	return nil
 }

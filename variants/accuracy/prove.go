@@ -305,10 +305,8 @@ func (p *prover) score(env map[string][]byte, list []int) error {
 	var out [][]float32
 	for _, t := range p.network.Model.Outputs() {
 		v := ort.Numbers[float32](env[t.Name])
-		for _, x := range v {
-			if x-x != 0 {
-				return fmt.Errorf("output %q, variants %b: %w", t.Name, p.sets[list[0]], chain.ErrNotFinite)
-			}
+		if !chain.Finite(v) {
+			return fmt.Errorf("output %q, variants %b: %w", t.Name, p.sets[list[0]], chain.ErrNotFinite)
 		}
 		out = append(out, v)
 	}

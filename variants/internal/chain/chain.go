@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -33,20 +34,16 @@ func Read(m *models.Model, d Data, i int) ([][]byte, error) {
 		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
 	for n, t := range m.Inputs() {
-		if t.Type == ort.Float && !finite(in[n]) {
+		if t.Type == ort.Float && !Finite(ort.Numbers[float32](in[n])) {
 			return nil, fmt.Errorf("input %d: tensor %s holds NaN or infinity", i, t)
 		}
 	}
 	return in, nil
 }
 
-func finite(raw []byte) bool {
-	for _, x := range ort.Numbers[float32](raw) {
-		if x-x != 0 {
-			return false
-		}
-	}
-	return true
+// Finite reports whether no number is NaN or infinite.
+func Finite(v []float32) bool {
+	return !slices.ContainsFunc(v, func(x float32) bool { return x-x != 0 })
 }
 
 // LastReaders is the last layer that reads each tensor; results of the model are read after all layers.
