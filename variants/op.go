@@ -100,7 +100,8 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 	o := &Op{Name: n.GetName(), Type: "Conv", Input: n.GetInput()[0], Output: n.GetOutput()[0],
 		InputShape: in, OutputShape: out, C: int(in[1]), K: int(d[0]), H: int(in[2]), W: int(in[3]),
 		OutH: int(out[2]), OutW: int(out[3]), KernelH: int(d[2]), KernelW: int(d[3]),
-		StrideH: int(strides[0]), StrideW: int(strides[1]), DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
+		StrideH: int(strides[0]), StrideW: int(strides[1]), DilationH: int(dilations[0]),
+		DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
 		Top: int(pads[0]), Left: int(pads[1]), Bottom: int(pads[2]), Right: int(pads[3]), Weight: storedFloats(w)}
 	if a := n.Attr("auto_pad"); a != nil {
 		o.imply(string(a.GetS()))
