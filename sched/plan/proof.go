@@ -115,10 +115,9 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	return &out
 }
 
-// Prune chooses variants to leave out, besides those dropped already, until all that are left together keep the given
-// share of the accuracy, and returns with each what they left before it went. One after the other, it is the one
-// without which most is left. With a bound, combinations that were not measured count with theirs. Those to keep stay,
-// whatever is left.
+// Prune chooses variants to leave out, besides those dropped already and never those to keep, until all that are left
+// together keep the given share of the accuracy, and returns with each what they left before it went. One after the
+// other, it is the one without which most is left. With a bound, combinations that were not measured count with theirs.
 func (p *Proof) Prune(keep, drop map[int]bool, variants int, least float64) map[int]float64 {
 	var all, free sched.VariantSet
 	for i := range variants {
