@@ -29,7 +29,8 @@ func (t Totals) MissRate() float64 {
 // Balanced reports whether every released job has exactly one outcome.
 func (t Totals) Balanced() bool { return t.Released == t.Met+t.Late+t.Dropped+t.Failed }
 
-func (t *Totals) count(o sched.Outcome) {
+// Count counts the outcome of a job.
+func (t *Totals) Count(o sched.Outcome) {
 	switch o {
 	case sched.Met:
 		t.Met++
@@ -40,6 +41,12 @@ func (t *Totals) count(o sched.Outcome) {
 	case sched.Failed:
 		t.Failed++
 	}
+}
+
+// Add adds those of other jobs.
+func (t *Totals) Add(o Totals) {
+	t.Released, t.Met, t.Late = t.Released+o.Released, t.Met+o.Met, t.Late+o.Late
+	t.Dropped, t.Failed = t.Dropped+o.Dropped, t.Failed+o.Failed
 }
 
 // ModelMetrics is what one model's requests got. Latencies are from the
@@ -159,7 +166,7 @@ func (l *Log) Metrics() Metrics {
 			}
 		case sched.Ended:
 			m := &out.Models[r.Model]
-			m.count(r.Outcome)
+			m.Count(r.Outcome)
 			if r.Outcome == sched.Met || r.Outcome == sched.Late {
 				latency[r.Model] = append(latency[r.Model], r.At-r.Start)
 				m.LayersRun += len(sys.Models[r.Model].Layers)
@@ -188,11 +195,7 @@ func (l *Log) Metrics() Metrics {
 		m.Variants = variantUses(&sys.Models[i], uses[i])
 		m.NormalizedAccuracy = mean(accuracy[i], m.Met+m.Late)
 		out.MeanMissRate += m.MissRate / float64(len(out.Models))
-		out.Released += m.Released
-		out.Met += m.Met
-		out.Late += m.Late
-		out.Dropped += m.Dropped
-		out.Failed += m.Failed
+		out.Totals.Add(m.Totals)
 	}
 	for k, name := range sys.Accelerators {
 		out.Utilization[name] = 0
