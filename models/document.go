@@ -168,6 +168,11 @@ func (d *document) unchanged() error {
 	return nil
 }
 
+// Session opens the whole model, not in layers, in ONNX Runtime.
+func (m *Model) Session(c ort.Config) (*ort.Session, error) {
+	return m.whole.session(inMemory, names(m.inputs), names(m.outputs), c)
+}
+
 // session opens the model in ONNX Runtime: from memory if it has most bytes or
 // fewer, else through files.
 func (d *document) session(most int64, inputs, outputs []string, c ort.Config) (*ort.Session, error) {
