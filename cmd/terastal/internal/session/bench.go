@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -21,49 +19,40 @@ import (
 	"github.com/terastal/terastal/variants"
 )
 
-// bench measures the layers of networks, every accelerator in another process.
-type bench struct {
-	config  *config.Config
-	machine *Machine
-	sources []source // of the networks, by name
-	worker  func() *exec.Cmd
-	stages  *stages
-}
-
 // task is to measure these networks on all accelerators.
-func (b *bench) task(networks []*runtime.Network) profiler.Task {
-	return profiler.Task{Accelerators: b.machine.Specs, Networks: networks, Seed: b.config.Traffic.Seed}
+func (w *Workspace) task(networks []*runtime.Network) profiler.Task {
+	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed}
 }
 
-// matches returns nil when a profile is of these networks, here.
-func (b *bench) matches(p *profiler.Profile, networks []*runtime.Network) error {
-	return p.Matches(b.machine.Host, b.task(networks))
+// matches returns nil when a profile is of the models, here.
+func (w *Workspace) matches(p *profiler.Profile) error {
+	return p.Matches(w.Machine.Host, w.task(w.networks()))
 }
 
-// measure measures networks and shows how far it is. budget is the share of the
+// measure measures networks, every accelerator in another process, and shows how far it is. budget is the share of the
 // configuration's to take; journal may be empty; enough is [profiler.Options]'s.
-func (b *bench) measure(ctx context.Context, networks []*runtime.Network, budget float64, journal string,
+func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, budget float64, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
 	folder, err := os.MkdirTemp("", "terastal-variants-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(folder)
-	t := b.task(networks)
+	t := w.task(networks)
 	var sources []source
 	for m, n := range networks {
-		i := slices.IndexFunc(b.sources, func(s source) bool { return s.Name == n.Name })
-		s := b.sources[i]
+		i := slices.IndexFunc(w.Models, func(x *Model) bool { return x.Name == n.Name })
+		s := w.Models[i].source
 		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
 			return nil, err
 		}
 		sources = append(sources, s)
 	}
-	t.Start = func(k int) (profiler.Conn, error) { return b.start(k, sources) }
-	defer b.stages.done()
-	c := &b.config.Profile
-	return profiler.Measure(ctx, t, profiler.Options{Precision: c.Precision, Host: b.machine.Host,
-		Budget: time.Duration(budget * float64(c.Budget)), Journal: journal, Enough: enough, Progress: b.stages.show})
+	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
+	defer w.stages.done()
+	c := &w.Config.Profile
+	return profiler.Measure(ctx, t, profiler.Options{Precision: c.Precision, Host: w.Machine.Host,
+		Budget: time.Duration(budget * float64(c.Budget)), Journal: journal, Enough: enough, Progress: w.stages.show})
 }
 
 // written writes a network's variants to files that workers load.
@@ -92,14 +81,14 @@ type job struct {
 }
 
 // start starts the worker of an accelerator for these models.
-func (b *bench) start(k int, models []source) (profiler.Conn, error) {
-	m := b.machine
+func (w *Workspace) start(k int, models []source) (profiler.Conn, error) {
+	m := &w.Machine
 	line, err := json.Marshal(job{Library: m.ORT.Path, Specs: m.Specs, Index: k, Local: m.Specs[k].Local, Models: models,
-		Seed: b.config.Traffic.Seed})
+		Seed: w.Config.Traffic.Seed})
 	if err != nil {
 		return nil, err
 	}
-	c, err := profiler.Start(b.worker())
+	c, err := profiler.Start(w.options.Worker())
 	if err != nil {
 		return nil, err
 	}
@@ -152,9 +141,8 @@ type stages struct {
 func (s *stages) show(what string, share float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.meter != nil && s.what != what {
-		s.meter.Done()
-		s.meter = nil
+	if s.what != what {
+		s.end()
 	}
 	if s.meter == nil {
 		s.what, s.meter = what, s.open(what)
@@ -166,6 +154,10 @@ func (s *stages) show(what string, share float64) {
 func (s *stages) done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.end()
+}
+
+func (s *stages) end() {
 	if s.meter != nil {
 		s.meter.Done()
 	}

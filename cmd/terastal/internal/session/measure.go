@@ -40,7 +40,7 @@ func (w *Workspace) measureTo(ctx context.Context, path string, in InTheWay) err
 	} else if err := w.clear(path, in); err != nil {
 		return err
 	}
-	p, err := w.bench().measure(ctx, w.networks(), 1, journal(path), nil)
+	p, err := w.measure(ctx, w.networks(), 1, journal(path), nil)
 	switch {
 	case errors.Is(err, profiler.ErrJournal) && in == MoveAside:
 		w.options.Note("starting over: %v", err)
@@ -64,7 +64,7 @@ func (w *Workspace) clear(path string, in InTheWay) error {
 		return nil
 	}
 	if err == nil {
-		if err = w.bench().matches(p, w.networks()); err == nil {
+		if err = w.matches(p); err == nil {
 			return nil
 		}
 		err = fmt.Errorf("%s: %w", path, err)
@@ -110,7 +110,7 @@ func (w *Workspace) loadProfile(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.bench().matches(p, w.networks()); err != nil {
+	if err := w.matches(p); err != nil {
 		return fmt.Errorf("%s: %w: measure again with `terastal profile`", path, err)
 	}
 	if p.Partial {

@@ -97,12 +97,11 @@ func (s *source) open(previous func(sha256 string) string) (*runtime.Network, er
 			g = cut
 		}
 	}
-	layers, err := m.Split(g)
-	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	n := &runtime.Network{Name: s.Name, Model: m, Granularity: s.Granularity}
+	if n.Layers, err = m.Split(g); err == nil {
+		err = n.Attach(s.Variants, os.ReadFile)
 	}
-	n := &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity}
-	if err := n.Attach(s.Variants, os.ReadFile); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
 	return n, nil
