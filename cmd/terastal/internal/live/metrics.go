@@ -2,6 +2,7 @@ package live
 
 import (
 	"bufio"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -10,16 +11,21 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"text/template"
 	"time"
 
 	"github.com/terastal/terastal/runtime"
 )
+
+//go:embed metrics.tmpl
+var metrics string
 
 // Exporter serves the latest statistics to Prometheus, at /metrics.
 type Exporter struct {
 	server http.Server
 	addr   string
 	done   chan struct{}
+	format *template.Template
 
 	mu     sync.Mutex
 	policy string
@@ -31,15 +37,21 @@ func Export(addr string) (*Exporter, error) {
 	if strings.HasPrefix(addr, ":") {
 		addr = "127.0.0.1" + addr
 	}
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	format, err := template.New("metrics").Funcs(template.FuncMap{
+		"quote": func(s string) string { return `"` + quote.Replace(s) + `"` }}).Parse(metrics)
+	if err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
-	e := &Exporter{addr: l.Addr().String(), done: make(chan struct{})}
+	e := &Exporter{addr: l.Addr().String(), done: make(chan struct{}), format: format}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		e.write(w)
+		e.write(w) // an error is the client's: it has gone
 	})
 	e.server = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
@@ -72,70 +84,17 @@ func (e *Exporter) Update(policy string, s runtime.Stats) {
 }
 
 // write writes Prometheus's text format.
-func (e *Exporter) write(out io.Writer) {
+func (e *Exporter) write(out io.Writer) error {
 	e.mu.Lock()
-	policy, s := e.policy, e.stats
-	s.Models, s.Accelerators = slices.Clone(s.Models), slices.Clone(s.Accelerators)
+	s := struct {
+		Policy       string
+		Models       []runtime.ModelStats
+		Accelerators []runtime.AcceleratorStats
+	}{e.policy, slices.Clone(e.stats.Models), slices.Clone(e.stats.Accelerators)}
 	e.mu.Unlock()
 	w := bufio.NewWriter(out)
-	defer w.Flush()
-	head := func(name, kind, help string) { fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind) }
-	quote := func(s string) string {
-		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
+	if err := e.format.Execute(w, s); err != nil {
+		return err
 	}
-	model := func(m *runtime.ModelStats) string {
-		return fmt.Sprintf("policy=%s,model=%s", quote(policy), quote(m.Name))
-	}
-	head("terastal_requests_released_total", "counter", "Requests released.")
-	for i := range s.Models {
-		fmt.Fprintf(w, "terastal_requests_released_total{%s} %d\n", model(&s.Models[i]), s.Models[i].Released)
-	}
-	head("terastal_requests_ended_total", "counter", "Requests ended, by outcome.")
-	for i := range s.Models {
-		m := &s.Models[i]
-		for _, x := range []struct {
-			outcome string
-			n       int
-		}{{"met", m.Met}, {"late", m.Late}, {"dropped", m.Dropped}, {"failed", m.Failed}} {
-			fmt.Fprintf(w, "terastal_requests_ended_total{%s,outcome=%q} %d\n", model(m), x.outcome, x.n)
-		}
-	}
-	head("terastal_requests_active", "gauge", "Requests in the system.")
-	for i := range s.Models {
-		fmt.Fprintf(w, "terastal_requests_active{%s} %d\n", model(&s.Models[i]), s.Models[i].Active)
-	}
-	head("terastal_variant_layers_total", "counter", "Layers that ran as a variant.")
-	for i := range s.Models {
-		fmt.Fprintf(w, "terastal_variant_layers_total{%s} %d\n", model(&s.Models[i]), s.Models[i].Variants)
-	}
-	head("terastal_latency_seconds", "summary", "Time from the scheduled release to the end of finished requests.")
-	for i := range s.Models {
-		m := &s.Models[i]
-		for _, q := range []float64{.5, .9, .99} {
-			fmt.Fprintf(w, "terastal_latency_seconds{%s,quantile=\"%g\"} %g\n", model(m), q, m.Latency.Quantile(q).Seconds())
-		}
-		fmt.Fprintf(w, "terastal_latency_seconds_sum{%s} %g\nterastal_latency_seconds_count{%s} %d\n", model(m),
-			m.Latency.Sum().Seconds(), model(m), m.Latency.N())
-	}
-	accelerator := func(a *runtime.AcceleratorStats) string {
-		return "policy=" + quote(policy) + ",accelerator=" + quote(a.Name)
-	}
-	head("terastal_accelerator_busy_seconds_total", "counter", "Time that layers ran.")
-	for i := range s.Accelerators {
-		fmt.Fprintf(w, "terastal_accelerator_busy_seconds_total{%s} %g\n", accelerator(&s.Accelerators[i]),
-			s.Accelerators[i].Busy.Seconds())
-	}
-	head("terastal_accelerator_layers_total", "counter", "Layers run.")
-	for i := range s.Accelerators {
-		fmt.Fprintf(w, "terastal_accelerator_layers_total{%s} %d\n", accelerator(&s.Accelerators[i]),
-			s.Accelerators[i].Layers)
-	}
-	head("terastal_accelerator_up", "gauge", "1 in service, 0 out of service.")
-	for i := range s.Accelerators {
-		up := 1
-		if s.Accelerators[i].Down {
-			up = 0
-		}
-		fmt.Fprintf(w, "terastal_accelerator_up{%s} %d\n", accelerator(&s.Accelerators[i]), up)
-	}
+	return w.Flush()
 }

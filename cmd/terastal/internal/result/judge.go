@@ -78,6 +78,11 @@ func (r *Result) MachineOnly() bool {
 	return !slices.ContainsFunc(r.doubts, func(d Doubt) bool { return !d.Machine })
 }
 
+// machine doubts the result for what the machine did, or because the run was short.
+func (r *Result) machine(about string, worst float64, format string, args ...any) {
+	r.Doubt(Doubt{About: about, Worst: worst, Machine: true, Text: fmt.Sprintf(format, args...)})
+}
+
 // Judge marks the result invalid where a policy's run cannot support it.
 func (r *Result) Judge(p *PolicyResult) {
 	shortest := slices.MinFunc(p.Models, func(a, b eventlog.ModelMetrics) int {
@@ -85,49 +90,37 @@ func (r *Result) Judge(p *PolicyResult) {
 	}).DeadlineMS
 	for _, m := range p.Models {
 		if least := comparison.MinMissJobs(); m.Released < least {
-			r.Doubt(Doubt{About: "few " + m.Model, Worst: float64(-m.Released), Machine: true,
-				Text: fmt.Sprintf("%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released,
-					m.Model, least)})
+			r.machine("few "+m.Model, float64(-m.Released),
+				"%d requests of %s were released, a miss rate needs at least %d: raise --duration", m.Released, m.Model, least)
 		}
 	}
 	// Without a scheduler, noticing releases late is what is being measured.
 	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && p.Policy != runtime.Unscheduled {
-		r.Doubt(Doubt{About: "lag", Worst: lag, Machine: true, Text: fmt.Sprintf("%s noticed releases up to %.1f ms late "+
-			"(p99) while an accelerator was idle, the shortest deadline is %.1f ms: stop what else runs, leave a core free "+
-			"for the scheduler or lower the rates", p.Policy, lag, shortest)})
+		r.machine("lag", lag, "%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest "+
+			"deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag,
+			shortest)
 	}
 	if !p.Balanced() {
 		r.Doubt(Doubt{About: "balance", Text: fmt.Sprintf("%s: the totals do not balance", p.Policy)})
 	}
 	if step := time.Duration(r.ClockStepNS); step.Seconds()*1e3 > maxClockShare*shortest {
-		r.Doubt(Doubt{About: "clock", Machine: true, Text: fmt.Sprintf("the clock advances in steps of %v, the shortest "+
-			"deadline is %.1f ms: use a finer clock source of the system", step, shortest)})
+		r.machine("clock", 0, "the clock advances in steps of %v, the shortest deadline is %.1f ms: use a finer clock source "+
+			"of the system", step, shortest)
 	}
-	r.judgeOutputs(p)
-	r.judgeMachine(p)
-}
-
-func (r *Result) judgeOutputs(p *PolicyResult) {
-	v := p.Verification
-	if v == nil {
-		return
-	}
-	if v.Wrong > 0 {
+	if v := p.Verification; v != nil && v.Wrong > 0 {
 		r.Doubt(Doubt{About: "wrong", Worst: float64(v.Wrong), Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from "+
 			"the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)})
+	} else if v != nil && v.Verified == 0 {
+		r.machine("unverified", 0, "%s finished none of the sampled requests, so that no output was verified: lower --load",
+			p.Policy)
 	}
-	if v.Verified+v.Wrong == 0 {
-		r.Doubt(Doubt{About: "unverified", Machine: true, Text: fmt.Sprintf("%s finished none of the sampled requests, so "+
-			"that no output was verified: lower --load", p.Policy)})
+	if p.Execution != nil {
+		r.judgeMachine(p.Policy, p.Execution)
 	}
 }
 
 // judgeMachine looks at what else the machine did.
-func (r *Result) judgeMachine(p *PolicyResult) {
-	e := p.Execution
-	if e == nil {
-		return
-	}
+func (r *Result) judgeMachine(policy string, e *Execution) {
 	worst, share := "", 0.0
 	for k, x := range e.Preempted {
 		if x > share || x == share && k < worst {
@@ -135,24 +128,22 @@ func (r *Result) judgeMachine(p *PolicyResult) {
 		}
 	}
 	if share > maxPreempted {
-		r.Doubt(Doubt{About: "preempted", Worst: share, Machine: true,
-			Text: fmt.Sprintf("%s: other threads and processes took %.0f %% of the processor time of accelerator %q, at most "+
-				"%.0f %% may be: stop what else runs, use fewer accelerators than cores, or give them real-time priority "+
-				"(--realtime)", p.Policy, 100*share, worst, 100*maxPreempted)})
+		r.machine("preempted", share, "%s: other threads and processes took %.0f %% of the processor time of accelerator %q, "+
+			"at most %.0f %% may be: stop what else runs, use fewer accelerators than cores, or give them real-time priority "+
+			"(--realtime)", policy, 100*share, worst, 100*maxPreempted)
 	}
-	if m := &e.Machine; m.Throttles > 0 {
-		r.Doubt(Doubt{About: "hot", Worst: float64(m.Throttles), Machine: true, Text: fmt.Sprintf("%s: the processor was "+
-			"slowed down %d times because it was too hot: let it cool, or lower the load", p.Policy, m.Throttles)})
+	m := &e.Machine
+	if m.Throttles > 0 {
+		r.machine("hot", float64(m.Throttles), "%s: the processor was slowed down %d times because it was too hot: let it "+
+			"cool, or lower the load", policy, m.Throttles)
 	}
-	if share := ratio(e.Machine.Throttled, time.Duration(e.ElapsedNS)); share > maxThrottled {
-		r.Doubt(Doubt{About: "quota", Worst: share, Machine: true,
-			Text: fmt.Sprintf("%s: the control group of this process used up its quota and stood still for %v: raise the CPU "+
-				"limit of the container, or use fewer accelerators", p.Policy, e.Machine.Throttled.Round(time.Millisecond))})
+	if share := ratio(m.Throttled, time.Duration(e.ElapsedNS)); share > maxThrottled {
+		r.machine("quota", share, "%s: the control group of this process used up its quota and stood still for %v: raise the "+
+			"CPU limit of the container, or use fewer accelerators", policy, m.Throttled.Round(time.Millisecond))
 	}
-	if share := ratio(e.Machine.Steal, e.Machine.Busy+e.Machine.Steal); share > maxStolen {
-		r.Doubt(Doubt{About: "steal", Worst: share, Machine: true,
-			Text: fmt.Sprintf("%s: the hypervisor gave %.0f %% of the processor time to other virtual machines, at most %.0f "+
-				"%% may be: run where cores are your own", p.Policy, 100*share, 100*maxStolen)})
+	if share := ratio(m.Steal, m.Busy+m.Steal); share > maxStolen {
+		r.machine("steal", share, "%s: the hypervisor gave %.0f %% of the processor time to other virtual machines, at most "+
+			"%.0f %% may be: run where cores are your own", policy, 100*share, 100*maxStolen)
 	}
 }
 
@@ -165,13 +156,11 @@ func ratio(a, b time.Duration) float64 {
 
 // JudgeAA doubts a comparison whose baseline differs from itself.
 func (r *Result) JudgeAA() {
-	aa := r.Comparison.AA
-	if aa == nil || !aa.Miss.Significant {
-		return
+	if aa := r.Comparison.AA; aa != nil && aa.Miss.Significant {
+		r.machine("a/a", 0, "%s differs from itself: its mean miss rate by %+.2f points between two runs of each repeat "+
+			"(p=%.3f): the machine changes while it runs; stop what else runs and compare again", aa.Policy,
+			100**aa.Miss.Difference, *aa.Miss.P)
 	}
-	r.Doubt(Doubt{About: "a/a", Machine: true, Text: fmt.Sprintf("%s differs from itself: its mean miss rate by %+.2f "+
-		"points between two runs of each repeat (p=%.3f): the machine changes while it runs; stop what else runs and "+
-		"compare again", aa.Policy, 100**aa.Miss.Difference, *aa.Miss.P)})
 }
 
 // ClockStep is the smallest step that the clock was seen to make: its resolution, or the time that it takes to read it.

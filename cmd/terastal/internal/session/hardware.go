@@ -28,7 +28,13 @@ type hardware struct {
 	// run holds what all runs have in common.
 	run    runtime.Options
 	traced *tracer
-	closers
+}
+
+func (h *hardware) close() {
+	if h.executor != nil {
+		h.executor.Close(context.Background())
+	}
+	h.traced.close()
 }
 
 // onHardware writes the plan and opens all that it runs on.
@@ -48,26 +54,23 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	if h.traced, err = newTracer(s, o.TraceORT); err != nil {
 		return nil, err
 	}
-	h.closers.add(h.traced.close)
 	t, err := s.Plan.traffic(c, s.options.Root)
 	if err != nil {
 		return nil, err
 	}
 	h.run = runtime.Options{Drop: c.DropRule(), Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
-		Retries: c.Retries, Hang: hang(s.Profile), FreeCore: runtime.FreeCore(s.ground.machine().Specs)}
+		Retries: c.Retries, Hang: hang(s.Profile)}
 	path, err := s.WritePlan()
 	if err != nil {
 		return nil, err
 	}
 	meter := s.options.Progress("loading layers")
-	var free func()
-	h.executor, free, err = s.ground.open(path, runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(),
-		Loaded: meter.Set, Seed: t.Seed})
+	h.executor, err = s.ground.open(path,
+		runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(), Loaded: meter.Set, Seed: t.Seed})
 	meter.Done()
 	if err != nil {
 		return nil, err
 	}
-	h.closers.add(free)
 	if h.executor.Computes() {
 		h.run.Samples = samplesPerModel
 	}

@@ -2,7 +2,6 @@ package session
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -42,7 +41,7 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
 			err = emulation(s, &c.Accelerators[k], c, o.Root)
-		} else if err = m.localize(s, k >= len(c.Accelerators) || c.Accelerators[k].Cache != "off", o.Plugins); err == nil {
+		} else if err = s.Localize(o.Plugins, enginesOf(c, k)); err == nil {
 			err = probe(m.ORT.Path, *s, o.Probe)
 		}
 		if err != nil {
@@ -50,6 +49,15 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		}
 	}
 	return m, nil
+}
+
+// enginesOf is the folder that an accelerator's compiled engines are kept in; "" for none. A configuration does not
+// name it, nor a provider's library: a library is code, and an engine is as good as code.
+func enginesOf(c *config.Config, accelerator int) string {
+	if accelerator < len(c.Accelerators) && c.Accelerators[accelerator].Cache == "off" {
+		return ""
+	}
+	return ort.EnginesDir()
 }
 
 // probe tries an accelerator other than the CPU without risk to this process.
@@ -62,34 +70,6 @@ func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error)
 	}
 	if err := try(library, s); err != nil {
 		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
-	}
-	return nil
-}
-
-// localize finds what an accelerator needs on this machine: the library of a provider that is a plugin, and where its
-// engines are kept. A configuration names neither: a library is code, and an engine is as good as code.
-func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string]string) error {
-	if s.CPU() {
-		return nil
-	}
-	s.Provider = ort.ProviderName(s.Provider)
-	var err error
-	if s.Local.Library, err = s.Plugin(plugins); err != nil {
-		// What is wrong with the configuration comes before what is missing.
-		without := *s
-		without.Device = ""
-		if err := without.Validate(); err != nil {
-			return err
-		}
-		return err
-	}
-	if s.Local.Library != "" {
-		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
-			return fmt.Errorf("accelerator %q: %w", s.Name, err)
-		}
-	}
-	if keepEngines {
-		s.Local.Engines, s.Local.Machine = ort.EnginesDir(), m.Host.Fingerprint()
 	}
 	return nil
 }
@@ -178,11 +158,10 @@ type real struct {
 	plan *plan.Plan
 }
 
-func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
+func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, error) {
 	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
 	o.Load = r.loaded
-	e, err := runtime.Open(path, o)
-	return e, func() { e.Close(context.Background()) }, err
+	return runtime.Open(path, o)
 }
 
 // loaded is the model that a source in the plan stands for, which is loaded already.

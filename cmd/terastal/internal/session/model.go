@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -92,13 +93,13 @@ func (s *source) open(previous func(sha256 string) string) (*runtime.Network, er
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
+	cut := s.Granularity
 	if g.Measures() {
-		if cut, err := models.ParseGranularity(previous(m.SHA256())); err == nil {
-			g = cut
-		}
+		cut = cmp.Or(previous(m.SHA256()), cut)
 	}
-	n := &runtime.Network{Name: s.Name, Model: m, Granularity: s.Granularity}
-	if n.Layers, err = m.Split(g); err == nil {
+	n, err := runtime.NewNetwork(s.Name, m, cut)
+	if err == nil {
+		n.Granularity = s.Granularity
 		err = n.Attach(s.Variants, os.ReadFile)
 	}
 	if err != nil {

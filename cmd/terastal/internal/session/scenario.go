@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -72,49 +71,17 @@ type published struct {
 }
 
 // open makes the executor of hollow networks, which no file holds.
-func (p *published) open(_ string, o runtime.OpenOptions) (e *runtime.Executor, free func(), err error) {
-	var closers closers
-	defer func() {
-		if err != nil {
-			closers.close()
-		}
-	}()
+func (p *published) open(_ string, o runtime.OpenOptions) (*runtime.Executor, error) {
 	var accelerators []runtime.Accelerator
 	for k, s := range p.Specs {
-		a, err := runtime.OpenEmulated(runtime.Emulation{Name: s.Name, Latency: scenarioLatency(p.tables.System(), k)})
+		a, err := s.Emulate(scenarioLatency(p.tables.System(), k), nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		a = o.Wrap(a)
-		closers.add(func() { a.Close() })
 		accelerators = append(accelerators, a)
 	}
-	runtime.RoomFor(len(accelerators))
-	var programs []*runtime.Program
-	for _, n := range p.hollow {
-		program, err := runtime.Prepare(n, accelerators, nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		closers.add(program.Close)
-		programs = append(programs, program)
-	}
-	if e, err = runtime.NewExecutor(p.tables, programs, o.Seed); err != nil {
-		return nil, nil, err
-	}
-	closers.add(func() { e.Close(context.Background()) })
-	return e, closers.close, nil
-}
-
-// closers free what was opened, the latest first.
-type closers []func()
-
-func (c *closers) add(f func()) { *c = append(*c, f) }
-
-func (c *closers) close() {
-	for _, f := range slices.Backward(*c) {
-		f()
-	}
+	o.FreeCore = true // they sleep
+	return runtime.Assemble(p.tables, p.hollow, accelerators, o)
 }
 
 // scenarioLatency is how long the units of a hollow network take on an accelerator. Its layers are named by index.

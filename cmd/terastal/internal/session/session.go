@@ -31,8 +31,8 @@ type ground interface {
 	describe() string
 	// header says in event logs what runs compute on.
 	header() eventlog.Machine
-	// open opens the plan that lies at path; close frees all of it.
-	open(path string, o runtime.OpenOptions) (e *runtime.Executor, close func(), err error)
+	// open opens the plan that lies at path.
+	open(path string, o runtime.OpenOptions) (*runtime.Executor, error)
 }
 
 // WritePlan writes the plan to the output folder, with the built-in networks that it names, and says where.

@@ -44,8 +44,8 @@ type tables struct{ Machine }
 
 func (t *tables) header() eventlog.Machine { return eventlog.Machine{} }
 
-func (t *tables) open(string, runtime.OpenOptions) (*runtime.Executor, func(), error) {
-	return nil, nil, errors.New("nothing can run on a profile alone")
+func (t *tables) open(string, runtime.OpenOptions) (*runtime.Executor, error) {
+	return nil, errors.New("nothing can run on a profile alone")
 }
 
 // describe says what stands in for hardware.

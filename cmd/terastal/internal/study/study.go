@@ -3,6 +3,7 @@
 package study
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,10 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -108,26 +109,23 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	workers := o.Workers
-	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
 	out := make([]Result, len(cells))
-	errs := make([]error, len(cells))
-	var next, done atomic.Int64
-	var wg sync.WaitGroup
-	for range min(workers, len(cells)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(cells) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				out[i], errs[i] = run(systems[cells[i].Scenario], cells[i], o)
-				if o.Progress != nil {
-					o.Progress(float64(done.Add(1)) / float64(len(cells)))
-				}
+	var done atomic.Int64
+	var g errgroup.Group
+	g.SetLimit(cmp.Or(o.Workers, runtime.GOMAXPROCS(0)))
+	for i, c := range cells {
+		g.Go(func() (err error) {
+			if ctx.Err() != nil {
+				return nil
 			}
+			out[i], err = run(systems[c.Scenario], c, o)
+			if o.Progress != nil {
+				o.Progress(float64(done.Add(1)) / float64(len(cells)))
+			}
+			return err
 		})
 	}
-	wg.Wait()
-	return out, errors.Join(ctx.Err(), errors.Join(errs...))
+	return out, errors.Join(g.Wait(), ctx.Err())
 }
 
 // prepared is a scenario that all its cells share.
@@ -219,6 +217,24 @@ func Interval(xs []float64) (mean, low, high float64) {
 	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(len(xs) - 1)}.Quantile(0.975)
 	half := t * sd / math.Sqrt(float64(len(xs)))
 	return mean, mean - half, mean + half
+}
+
+// Paired compares the mean miss rates of a and b over the same seeds: the p value of a two-sided paired t test, and 1
+// where fewer than two seeds or no differences leave nothing to test.
+func Paired(a, b []float64) (p float64) {
+	d := make([]float64, min(len(a), len(b)))
+	for i := range d {
+		d[i] = a[i] - b[i]
+	}
+	mean, sd := stat.MeanStdDev(d, nil)
+	switch {
+	case len(d) < 2 || (sd == 0 && mean == 0):
+		return 1
+	case sd == 0:
+		return 0
+	}
+	t := math.Abs(mean) / (sd / math.Sqrt(float64(len(d))))
+	return 2 * distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(len(d) - 1)}.Survival(t)
 }
 
 // simulate runs one seed.
@@ -333,11 +349,7 @@ type count struct {
 }
 
 func (c *count) add(o *count) {
-	c.Released += o.Released
-	c.Met += o.Met
-	c.Late += o.Late
-	c.Dropped += o.Dropped
-	c.Failed += o.Failed
+	c.Totals.Add(o.Totals)
 	c.latency = append(c.latency, o.latency...)
 	c.accuracy += o.accuracy
 	c.variants += o.variants
@@ -382,16 +394,7 @@ func (t *tally) Record(r sched.Record) {
 
 func (t *tally) end(r *sched.Record) {
 	c := &t.models[r.Model]
-	switch r.Outcome {
-	case sched.Met:
-		c.Met++
-	case sched.Late:
-		c.Late++
-	case sched.Dropped:
-		c.Dropped++
-	case sched.Failed:
-		c.Failed++
-	}
+	c.Count(r.Outcome)
 	if r.Outcome == sched.Met || r.Outcome == sched.Late {
 		used := t.used[r.Job]
 		c.latency = append(c.latency, r.At-r.Start)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/stat"
+
 	"github.com/terastal/terastal/internal/stats"
 )
 
@@ -55,17 +57,10 @@ func rank(pairs []pair) *float64 {
 	}
 	x := ranks(pairs, func(p pair) float64 { return p.predicted })
 	y := ranks(pairs, func(p pair) float64 { return p.measured })
-	mean := float64(len(pairs)-1) / 2
-	var xy, xx, yy float64
-	for i := range x {
-		xy += (x[i] - mean) * (y[i] - mean)
-		xx += (x[i] - mean) * (x[i] - mean)
-		yy += (y[i] - mean) * (y[i] - mean)
-	}
-	if xx == 0 || yy == 0 {
+	r := max(-1, min(1, stat.Correlation(x, y, nil)))
+	if math.IsNaN(r) {
 		return nil
 	}
-	r := max(-1, min(1, xy/math.Sqrt(xx*yy)))
 	return &r
 }
 
@@ -94,11 +89,8 @@ func ranks(pairs []pair, value func(pair) float64) []float64 {
 func median(xs []float64) float64 {
 	slices.Sort(xs)
 	n := len(xs)
-	switch {
-	case n == 0:
+	if n == 0 {
 		return 0
-	case n%2 == 1:
-		return xs[n/2]
 	}
-	return (xs[n/2-1] + xs[n/2]) / 2
+	return (xs[(n-1)/2] + xs[n/2]) / 2
 }

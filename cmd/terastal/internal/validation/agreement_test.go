@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -102,14 +103,14 @@ func TestMissInterval(t *testing.T) {
 		if o.MissLow <= truth && truth <= o.MissHigh {
 			covered++
 		}
-		if low, high := wilson(o.Dropped, o.Released); low <= truth && truth <= high {
+		if low, high := stats.Wilson(float64(o.Dropped)/float64(o.Released), float64(o.Released)); low <= truth && truth <= high {
 			wilsons++
 		}
 	}
 	if covered < runs*85/100 || wilsons > runs*50/100 {
 		t.Errorf("covered %d of %d, Wilson's %d", covered, runs, wilsons)
 	}
-	if low, high := wilson(0, 100); low != 0 || math.Abs(high-0.037) > 0.0005 {
+	if low, high := stats.Wilson(0, 100); low != 0 || math.Abs(high-0.037) > 0.0005 {
 		t.Errorf("0 of 100: %v to %v", low, high)
 	}
 }

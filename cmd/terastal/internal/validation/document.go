@@ -3,6 +3,7 @@ package validation
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/terastal/terastal/internal/document"
@@ -130,4 +131,26 @@ func (d *Document) Note(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); !slices.Contains(d.Notes, text) {
 		d.Notes = append(d.Notes, text)
 	}
+}
+
+// Folder is the folder of the logs, if all lie in one.
+func (d *Document) Folder() (dir string, one bool) {
+	for i := range d.Validations {
+		next := filepath.Dir(d.Validations[i].Log)
+		if i > 0 && next != dir {
+			return "", false
+		}
+		dir = next
+	}
+	return dir, true
+}
+
+// Replayed returns an error if a replayed decision was another than the recorded one.
+func (d *Document) Replayed() error {
+	for i := range d.Validations {
+		if v := &d.Validations[i]; v.Difference != "" {
+			return fmt.Errorf("%s: a replayed decision differs: %s", v.Log, v.Difference)
+		}
+	}
+	return nil
 }

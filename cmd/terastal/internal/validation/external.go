@@ -65,18 +65,15 @@ func ReadLayers(name string, r io.Reader) ([]LayerPrediction, error) {
 	}
 	var out []LayerPrediction
 	for _, x := range rows {
-		p := LayerPrediction{Model: x.values["model"], Layer: x.values["layer"],
-			Implementation: x.values["implementation"], Accelerator: x.values["accelerator"], at: x.at}
-		if p.Implementation == "" {
-			p.Implementation = "original"
-		}
-		var ok bool
-		if p.Latency, ok, err = x.time("latency_us", time.Microsecond); err != nil {
+		latency, ok, err := x.time("latency_us", time.Microsecond)
+		if err != nil {
 			return nil, err
-		} else if !ok || p.Latency <= 0 {
-			return nil, x.wrong("latency_us is missing or not above 0")
 		}
-		out = append(out, p)
+		if !ok || latency <= 0 {
+			return nil, wrong(x.at, "latency_us is missing or not above 0")
+		}
+		out = append(out, LayerPrediction{x.values["model"], x.values["layer"],
+			cmp.Or(x.values["implementation"], "original"), x.values["accelerator"], latency, x.at})
 	}
 	return out, nil
 }
@@ -106,14 +103,14 @@ func (x *row) job() (p JobPrediction, err error) {
 	var released, responded, ended bool
 	if s := x.values["job"]; s != "" {
 		if p.Job, err = strconv.Atoi(s); err != nil || p.Job < 0 {
-			return p, x.wrong("job %q is not a whole number from 0", s)
+			return p, wrong(x.at, "job %q is not a whole number from 0", s)
 		}
 	}
 	if p.Release, released, err = x.time("release_us", time.Microsecond); err != nil {
 		return p, err
 	}
 	if released == (p.Job >= 0) {
-		return p, x.wrong("it needs either job or release_us to say which request it is about")
+		return p, wrong(x.at, "it needs either job or release_us to say which request it is about")
 	}
 	if p.Response, responded, err = x.time("response_ms", time.Millisecond); err != nil {
 		return p, err
@@ -124,7 +121,7 @@ func (x *row) job() (p JobPrediction, err error) {
 		}
 		p.Ends = ended
 	} else if x.values["completion_us"] != "" {
-		return p, x.wrong("it has both response_ms and completion_us: leave one out")
+		return p, wrong(x.at, "it has both response_ms and completion_us: leave one out")
 	}
 	return p, x.outcome(&p, responded || ended)
 }
@@ -140,17 +137,18 @@ func (x *row) outcome(p *JobPrediction, finishes bool) error {
 	done := p.Outcome == sched.Met || p.Outcome == sched.Late
 	switch {
 	case s != "" && p.Outcome == sched.Pending:
-		return x.wrong("outcome %q, can be met, late, dropped or failed", s)
+		return wrong(x.at, "outcome %q, can be met, late, dropped or failed", s)
 	case finishes && s != "" && !done:
-		return x.wrong("it is %s, and has a time at which it completes", s)
+		return wrong(x.at, "it is %s, and has a time at which it completes", s)
 	case !finishes && (s == "" || done):
-		return x.wrong("it needs response_ms or completion_us, or outcome dropped or failed")
+		return wrong(x.at, "it needs response_ms or completion_us, or outcome dropped or failed")
 	}
 	return nil
 }
 
-func (x *row) wrong(format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", ErrExternal, x.at, fmt.Sprintf(format, args...))
+// wrong is an error about a place in a file.
+func wrong(at, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %w", ErrExternal, at, fmt.Errorf(format, args...))
 }
 
 // time reads a time in a unit; false if it is missing.
@@ -161,7 +159,7 @@ func (x *row) time(column string, unit time.Duration) (time.Duration, bool, erro
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(f >= 0) || f*float64(unit) > maxTime {
-		return 0, false, x.wrong("%s %q is not a number from 0 to a day", column, s)
+		return 0, false, wrong(x.at, "%s %q is not a number from 0 to a day", column, s)
 	}
 	return time.Duration(math.Round(f * float64(unit))), true, nil
 }
@@ -170,10 +168,10 @@ func (x *row) time(column string, unit time.Duration) (time.Duration, bool, erro
 func readRows(name string, r io.Reader, list string, columns []string) ([]row, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrExternal, name, err)
+		return nil, wrong(name, "%w", err)
 	}
 	if len(data) > maxBytes {
-		return nil, fmt.Errorf("%w: %s: larger than %d bytes", ErrExternal, name, maxBytes)
+		return nil, wrong(name, "larger than %d bytes", maxBytes)
 	}
 	text := strings.TrimPrefix(string(data), "\ufeff")
 	var rows []row
@@ -186,7 +184,7 @@ func readRows(name string, r io.Reader, list string, columns []string) ([]row, e
 		return nil, err
 	}
 	if len(rows) == 0 {
-		return nil, fmt.Errorf("%w: %s: it predicts nothing: need %s", ErrExternal, name, strings.Join(columns, ", "))
+		return nil, wrong(name, "it predicts nothing: need %s", strings.Join(columns, ", "))
 	}
 	return rows, nil
 }
@@ -195,7 +193,7 @@ func csvRows(name, text string, columns []string) ([]row, error) {
 	c := csv.NewReader(strings.NewReader(text))
 	c.Comment, c.TrimLeadingSpace = '#', true
 	fail := func(line int, format string, args ...any) error {
-		return fmt.Errorf("%w: %s:%d: %s", ErrExternal, name, line, fmt.Sprintf(format, args...))
+		return wrong(fmt.Sprintf("%s:%d", name, line), format, args...)
 	}
 	var header []string
 	var rows []row
@@ -260,10 +258,10 @@ func checkKey(key string, columns []string) error {
 func jsonRows(name, text, list string, columns []string) ([]row, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
-	fail := func(format string, args ...any) error {
-		at := min(int(d.InputOffset()), len(text))
-		return fmt.Errorf("%w: %s:%d: %s", ErrExternal, name, 1+strings.Count(text[:at], "\n"), fmt.Sprintf(format, args...))
+	at := func() string {
+		return fmt.Sprintf("%s:%d", name, 1+strings.Count(text[:min(int(d.InputOffset()), len(text))], "\n"))
 	}
+	fail := func(format string, args ...any) error { return wrong(at(), format, args...) }
 	for _, want := range []json.Token{json.Delim('{'), list, json.Delim('[')} {
 		if got, err := d.Token(); err != nil || got != want {
 			return nil, fail("it has to be {%q: [...]}", list)
@@ -292,7 +290,7 @@ func jsonRows(name, text, list string, columns []string) ([]row, error) {
 				return nil, fail("%s is neither text nor a number", key)
 			}
 		}
-		x.at = fmt.Sprintf("%s:%d", name, 1+strings.Count(text[:min(int(d.InputOffset()), len(text))], "\n"))
+		x.at = at()
 		rows = append(rows, x)
 	}
 	for _, want := range []json.Token{json.Delim(']'), json.Delim('}')} {
@@ -320,8 +318,7 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 			return nil, err
 		}
 		if given[at] {
-			return nil, fmt.Errorf("%w: %s: layer %q of %q on %q is there twice", ErrExternal, x.at, x.Layer, x.Model,
-				x.Accelerator)
+			return nil, wrong(x.at, "layer %q of %q on %q is there twice", x.Layer, x.Model, x.Accelerator)
 		}
 		given[at] = true
 		p.alone[at.model][at.layer][at.implementation][at.accelerator] = x.Latency
@@ -329,9 +326,8 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 	for _, r := range layerRuns(log) {
 		if !given[r.place] {
 			l := &sys.Models[r.model].Layers[r.layer]
-			return nil, fmt.Errorf("%w: %s: nothing about layer %q of %q, implementation %q, on %q, which the log ran",
-				ErrExternal, name, l.Name, sys.Models[r.model].Name, l.Implementations[r.implementation].Name,
-				sys.Accelerators[r.accelerator])
+			return nil, wrong(name, "nothing about layer %q of %q, implementation %q, on %q, which the log ran", l.Name,
+				sys.Models[r.model].Name, l.Implementations[r.implementation].Name, sys.Accelerators[r.accelerator])
 		}
 	}
 	// What the file says of a run is all of it.
@@ -343,44 +339,38 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 
 // find is where a prediction belongs.
 func find(sys *sched.System, x *LayerPrediction) (at place, err error) {
-	no := func(what, name string, have []string) (place, error) {
-		return place{}, fmt.Errorf("%w: %s: the log has no %s %q, it has %s", ErrExternal, x.at, what, name,
-			strings.Join(have[:min(len(have), 12)], ", "))
-	}
-	k := slices.Index(sys.Accelerators, x.Accelerator)
-	if k < 0 {
-		return no("accelerator", x.Accelerator, sys.Accelerators)
-	}
-	m := slices.IndexFunc(sys.Models, func(m sched.Model) bool { return m.Name == x.Model })
-	if m < 0 {
-		return no("model", x.Model, modelNames(sys))
-	}
-	layers := sys.Models[m].Layers
-	l := slices.IndexFunc(layers, func(l sched.Layer) bool { return l.Name == x.Layer })
-	if l < 0 {
-		var have []string
-		for _, l := range layers {
-			have = append(have, l.Name)
+	index := func(what, name string, have []string) int32 {
+		n := slices.Index(have, name)
+		if n < 0 && err == nil {
+			err = wrong(x.at, "the log has no %s %q, it has %s", what, name, strings.Join(have[:min(len(have), 12)], ", "))
 		}
-		return no("layer", x.Layer, have)
+		return int32(n)
 	}
-	i := slices.IndexFunc(layers[l].Implementations,
-		func(im sched.Implementation) bool { return im.Name == x.Implementation })
-	if i < 0 {
-		var have []string
-		for _, im := range layers[l].Implementations {
-			have = append(have, im.Name)
-		}
-		return no("implementation", x.Implementation, have)
+	at.accelerator = index("accelerator", x.Accelerator, sys.Accelerators)
+	if at.model = index("model", x.Model, modelNames(sys)); err != nil {
+		return at, err
 	}
-	return place{int32(m), int32(l), int32(i), int32(k)}, nil
+	layers := sys.Models[at.model].Layers
+	if at.layer = index("layer", x.Layer, names(layers, func(l sched.Layer) string { return l.Name })); err != nil {
+		return at, err
+	}
+	at.implementation = index("implementation", x.Implementation, implementationNames(&layers[at.layer]))
+	return at, err
 }
 
-func modelNames(sys *sched.System) (out []string) {
-	for _, m := range sys.Models {
-		out = append(out, m.Name)
+func names[T any](list []T, of func(T) string) (out []string) {
+	for _, x := range list {
+		out = append(out, of(x))
 	}
 	return out
+}
+
+func modelNames(sys *sched.System) []string {
+	return names(sys.Models, func(m sched.Model) string { return m.Name })
+}
+
+func implementationNames(l *sched.Layer) []string {
+	return names(l.Implementations, func(im sched.Implementation) string { return im.Name })
 }
 
 // compareGivenJobs fills in Models from somebody else's predictions.
@@ -410,25 +400,23 @@ func locate(sys *sched.System, real [][]ending, list []JobPrediction) ([][]endin
 		x := &list[i]
 		m := slices.Index(modelNames(sys), x.Model)
 		if m < 0 {
-			return nil, fmt.Errorf("%w: %s: the log has no model %q, it has %s", ErrExternal, x.at, x.Model,
-				strings.Join(modelNames(sys), ", "))
+			return nil, wrong(x.at, "the log has no model %q, it has %s", x.Model, strings.Join(modelNames(sys), ", "))
 		}
 		n := x.Job
 		if n < 0 {
 			n = nearest(real[m], x.Release)
 		}
 		if n < 0 || n >= len(real[m]) {
-			return nil, fmt.Errorf("%w: %s: the log has no such request of %q: it has %d, from 0, and releases match to 1 us",
-				ErrExternal, x.at, x.Model, len(real[m]))
+			return nil, wrong(x.at, "the log has no such request of %q: it has %d, from 0, and releases match to 1 us", x.Model, len(real[m]))
 		}
 		e := ending{job: real[m][n].job, release: real[m][n].release, response: x.Response, outcome: x.Outcome}
 		if before := seen[e.job]; before != "" {
-			return nil, fmt.Errorf("%w: %s: the request is there already, at %s", ErrExternal, x.at, before)
+			return nil, wrong(x.at, "the request is there already, at %s", before)
 		}
 		seen[e.job] = x.at
 		if x.Ends {
 			if e.response -= e.release; e.response < 0 {
-				return nil, fmt.Errorf("%w: %s: it completes before its release at %v", ErrExternal, x.at, e.release)
+				return nil, wrong(x.at, "it completes before its release at %v", e.release)
 			}
 		}
 		if e.outcome == sched.Pending {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/terastal/terastal/internal/stats"
@@ -62,27 +63,16 @@ func endingsByModel(logs []*eventlog.Log) (out [][][]ending) {
 
 // outcomes summarises jobs without the interval of the miss rate.
 func outcomes(jobs []ending) Outcomes {
-	o := Outcomes{Released: len(jobs)}
+	o := Outcomes{Totals: eventlog.Totals{Released: len(jobs)}}
 	var responses []float64
 	for i := range jobs {
-		switch jobs[i].outcome {
-		case sched.Met:
-			o.Met++
-		case sched.Late:
-			o.Late++
-		case sched.Dropped:
-			o.Dropped++
-		case sched.Failed:
-			o.Failed++
-		}
+		o.Count(jobs[i].outcome)
 		o.VariantsUsed += jobs[i].variants
 		if jobs[i].finished() {
 			responses = append(responses, ms(jobs[i].response))
 		}
 	}
-	if o.Released > 0 {
-		o.MissRate = 1 - float64(o.Met)/float64(o.Released)
-	}
+	o.MissRate = o.Totals.MissRate()
 	o.quantiles(responses)
 	return o
 }
@@ -108,7 +98,7 @@ const blocks = 20
 // releases, which does not as long as bursts are short next to a block.
 func measured(jobs []ending) Outcomes {
 	o := outcomes(jobs)
-	o.MissLow, o.MissHigh = wilson(o.Released-o.Met, o.Released)
+	o.MissLow, o.MissHigh = stats.Wilson(o.MissRate, float64(o.Released))
 	if len(jobs) < 5*blocks {
 		return o
 	}
@@ -128,33 +118,13 @@ func measured(jobs []ending) Outcomes {
 	return o
 }
 
-// wilson is the 95 % score interval of a share.
-func wilson(k, n int) (low, high float64) {
-	if n == 0 {
-		return 0, 1
-	}
-	const z = 1.959964
-	p, m := float64(k)/float64(n), float64(n)
-	middle, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
-	low, high = (middle-half)/(1+z*z/m), (middle+half)/(1+z*z/m)
-	return max(0, min(low, p)), min(1, max(high, p))
-}
-
 // student is half the width of the 95 % interval that a single value is expected
 // in, but for what is not known of the mean.
 func student(xs []float64) float64 {
-	n := float64(len(xs))
-	if n < 2 {
+	if len(xs) < 2 {
 		return 0
 	}
-	mean, sum := 0.0, 0.0
-	for _, x := range xs {
-		mean += x / n
-	}
-	for _, x := range xs {
-		sum += (x - mean) * (x - mean)
-	}
-	return math.Sqrt(sum/(n-1)) * distuv.StudentsT{Sigma: 1, Nu: n - 1}.Quantile(.975)
+	return stat.StdDev(xs, nil) * distuv.StudentsT{Sigma: 1, Nu: float64(len(xs) - 1)}.Quantile(.975)
 }
 
 // predicted summarises the same model's jobs over simulations: counts are means per simulation, quantiles of all
@@ -165,8 +135,8 @@ func predicted(draws [][]ending) Outcomes {
 	for _, jobs := range draws {
 		x := outcomes(jobs)
 		rates = append(rates, x.MissRate)
-		sum.Released, sum.Late, sum.Dropped, sum.Failed, sum.VariantsUsed = sum.Released+x.Released, sum.Late+x.Late,
-			sum.Dropped+x.Dropped, sum.Failed+x.Failed, sum.VariantsUsed+x.VariantsUsed
+		sum.Totals.Add(x.Totals)
+		sum.VariantsUsed += x.VariantsUsed
 		o.MissRate += x.MissRate / float64(len(draws))
 		for i := range jobs {
 			if jobs[i].finished() {

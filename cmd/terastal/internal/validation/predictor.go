@@ -144,10 +144,7 @@ func matchesModel(have *profiler.Model, want *sched.Model) error {
 	}
 	for l := range want.Layers {
 		x, y := &have.Layers[l], &want.Layers[l]
-		var impls []string
-		for _, im := range y.Implementations {
-			impls = append(impls, im.Name)
-		}
+		impls := implementationNames(y)
 		if x.Name != y.Name || !slices.Equal(x.Implementations, impls) {
 			return fmt.Errorf("layer %q of %q with implementations %q, the log has %q with %q", x.Name, want.Name,
 				x.Implementations, y.Name, impls)

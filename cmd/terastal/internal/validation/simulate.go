@@ -5,8 +5,9 @@ import (
 	"fmt"
 	goruntime "runtime"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
@@ -55,26 +56,18 @@ func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, err
 	if p.draws == nil {
 		draws = 1
 	}
-	out, errs := make([]*eventlog.Log, draws), make([]error, draws)
+	out := make([]*eventlog.Log, draws)
 	arrivals, jobs := replayed(log)
-	next := make(chan int)
-	var all sync.WaitGroup
-	for range min(draws, goruntime.GOMAXPROCS(0)) {
-		all.Go(func() {
-			for i := range next {
-				out[i], errs[i] = p.draw(log, arrivals, jobs, uint64(i+1))
-			}
+	var g errgroup.Group
+	g.SetLimit(goruntime.GOMAXPROCS(0))
+	for i := range out {
+		g.Go(func() (err error) {
+			out[i], err = p.draw(log, arrivals, jobs, uint64(i+1))
+			return err
 		})
 	}
-	for i := range out {
-		next <- i
-	}
-	close(next)
-	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("simulate: %w", err)
-		}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("simulate: %w", err)
 	}
 	return out, nil
 }

@@ -2,7 +2,11 @@
 // hardware did: layer by layer, job by job, and decision by decision; and says what the two disagree about and why.
 package validation
 
-import "math"
+import (
+	"math"
+
+	"github.com/terastal/terastal/sched/eventlog"
+)
 
 // Validation is one real run held against a prediction of it.
 type Validation struct {
@@ -78,11 +82,7 @@ type Model struct {
 // Outcomes is what one model's jobs got. Response times are from the scheduled release, in milliseconds; Quantiles
 // holds those at 1 to 99 %, in steps of one, over jobs that finished.
 type Outcomes struct {
-	Released     int       `json:"released"`
-	Met          int       `json:"met"`
-	Late         int       `json:"late"`
-	Dropped      int       `json:"dropped"`
-	Failed       int       `json:"failed"`
+	eventlog.Totals
 	MissRate     float64   `json:"miss_rate"`
 	MissLow      float64   `json:"miss_rate_low"` // 95 % interval
 	MissHigh     float64   `json:"miss_rate_high"`

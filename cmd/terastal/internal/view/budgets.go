@@ -30,11 +30,11 @@ func focal(all []*series) *series {
 }
 
 // budgets holds virtual budgets against when layers were really done.
-func budgets(all []*series) (section, bool) {
+func budgets(all []*series) section {
 	x := focal(all)
 	s := section{ID: "budgets", Title: "Virtual budgets against progress"}
 	if x == nil {
-		return s, false
+		return s
 	}
 	s.Text = []string{"Algorithm 1 divides each deadline among the layers. The steps are the virtual deadlines: the " +
 		"budgets of a layer and those before it. The line is when requests under " + x.label + " had the layer done " +
@@ -53,7 +53,7 @@ func budgets(all []*series) (section, bool) {
 			SVG: budgetChart(&sys.Models[m], b, x.progress(m, len(b.Layer)), t)})
 	}
 	s.Tables = []*table.Table{t}
-	return s, len(t.Rows) > 0
+	return s
 }
 
 // progress is, by layer of a model, when requests had it done, in ms since their release, sorted.
@@ -121,7 +121,7 @@ func budgetChart(m *sched.Model, b sched.Budgets, progress [][]float64, t *table
 }
 
 // accuracy says what accuracy was delivered; only models with variants are of interest.
-func (p *Page) accuracy(all []*series) (section, bool) {
+func (p *Page) accuracy(all []*series) section {
 	s := section{ID: "accuracy", Title: "Accuracy delivered", Wide: true}
 	metric, theta := map[string]string{}, map[string]float64{}
 	if p.Plan != nil {
@@ -140,7 +140,7 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 		}
 	}
 	if len(metric) == 0 {
-		return s, false
+		return s
 	}
 	s.Text = []string{"Accuracy kept is the mean over finished requests of the accuracy measured for the variants each " +
 		"used, as a share of the original's. The promise is the least that a combination of variants may have."}
@@ -170,5 +170,5 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 			s.Text = append(s.Text, text)
 		}
 	}
-	return s, len(t.Rows) > 0
+	return s
 }

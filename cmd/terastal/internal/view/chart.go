@@ -277,16 +277,25 @@ type row struct {
 	text  string
 }
 
-// intervals draws values with their intervals, one per row, on a scale from 0 to top.
-func intervals(title string, rows []row, top float64, axis string, format func(float64) string) template.HTML {
-	const h, width, most = 22.0, 360.0, 19
-	longest, text := 0, 0
+// rowName is how many characters of the name of a row are shown.
+const rowName = 19
+
+// rowFigure begins a chart with a row for each of a list, with room for names, texts and so much below; from 0 to top.
+func rowFigure(title string, rows []row, height, below, top float64) *figure {
+	const width = 360.0
+	names, texts := 0, 0
 	for _, r := range rows {
-		longest = max(longest, len([]rune(clip(r.name, most))))
-		text = max(text, len([]rune(r.text)))
+		names, texts = max(names, len([]rune(clip(r.name, rowName)))), max(texts, len([]rune(r.text)))
 	}
-	f := newFigure(width, float64(len(rows))*h+44, title)
-	f.x = scale{min: 0, max: top, from: 10 + charWidth*float64(longest), to: width - 12 - charWidth*float64(text)}
+	f := newFigure(width, float64(len(rows))*height+below, title)
+	f.x = scale{min: 0, max: top, from: 10 + charWidth*float64(names), to: width - 12 - charWidth*float64(texts)}
+	return f
+}
+
+// intervals draws miss rates with their intervals, one per row, on a scale from 0 to about top.
+func intervals(title string, rows []row, top float64, axis string) template.HTML {
+	const h = 22.0
+	f := rowFigure(title, rows, h, 44, min(1, niceMax(top)))
 	f.y = scale{min: 0, max: 1, from: float64(len(rows))*h + 8, to: 6}
 	for _, v := range f.x.ticks(6) {
 		f.segment(f.x.at(v), f.y.from, f.x.at(v), f.y.to, "grid")
@@ -294,36 +303,30 @@ func intervals(title string, rows []row, top float64, axis string, format func(f
 	for i, r := range rows {
 		y := 8 + h*(float64(i)+.5)
 		at := func(v float64) float64 { return f.x.at(f.x.inside(v)) }
-		whole := fmt.Sprintf("%s: %s", r.name, r.text)
-		f.text(f.x.from-6, y+4, "row", "end", clip(r.name, most))
+		f.text(f.x.from-6, y+4, "row", "end", clip(r.name, rowName))
 		low, high := px(at(r.value.low)), px(at(r.value.high))
 		fmt.Fprintf(&f.b, `<path d="M%s %sH%sM%s %sv8M%s %sv8" class="whisker s%d"/>`, low, px(y), high, low, px(y-4), high,
 			px(y-4), r.n%colours)
-		f.shape(at(r.value.value), y, r.n, whole)
-		f.text(width-4, y+4, "value", "end", r.text)
+		f.shape(at(r.value.value), y, r.n, r.name+": "+r.text)
+		f.text(f.w-4, y+4, "value", "end", r.text)
 	}
-	f.xAxis(axis, format)
+	f.xAxis(axis, percentTick)
 	return f.done()
 }
 
 // bars draws shares of a whole, one per row, with text at their ends.
 func bars(title string, rows []row) template.HTML {
-	const h, width = 24.0, 360.0
-	longest, text := 0, 0
-	top := 0.0
+	const h = 24.0
+	top := 1e-9
 	for _, r := range rows {
-		longest = max(longest, len([]rune(clip(r.name, 19))))
-		text = max(text, len([]rune(r.text)))
 		top = max(top, r.value.value)
 	}
-	f := newFigure(width, float64(len(rows))*h+8, title)
-	f.x = scale{min: 0, max: max(top, 1e-9), from: 10 + charWidth*float64(longest),
-		to: width - 12 - charWidth*float64(text)}
+	f := rowFigure(title, rows, h, 8, top)
 	for i, r := range rows {
-		y := 4 + h*float64(i)
-		f.text(f.x.from-6, y+15, "row", "end", clip(r.name, 19))
-		f.rect(f.x.from, y+4, f.x.at(max(0, r.value.value))-f.x.from, h-9, "bar", r.name+": "+r.text)
-		f.text(f.x.at(max(0, r.value.value))+5, y+15, "value", "start", r.text)
+		y, end := 4+h*float64(i), f.x.at(max(0, r.value.value))
+		f.text(f.x.from-6, y+15, "row", "end", clip(r.name, rowName))
+		f.rect(f.x.from, y+4, end-f.x.from, h-9, "bar", r.name+": "+r.text)
+		f.text(end+5, y+15, "value", "start", r.text)
 	}
 	return f.done()
 }

@@ -49,7 +49,7 @@ func TestMissInterval(t *testing.T) {
 				total++
 			}
 		}
-		clustered, plain := missInterval(missed), wilson(total, n)
+		clustered, plain := missInterval(missed), wilson(float64(total)/n, n)
 		if clustered.low <= p && p <= clustered.high {
 			covered[true]++
 		}

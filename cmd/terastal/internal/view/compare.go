@@ -24,7 +24,7 @@ func PoliciesCompared(w io.Writer, r *result.Result) {
 }
 
 // compared shows comparisons over repeats.
-func (p *Page) compared() (section, bool) {
+func (p *Page) compared() section {
 	s := section{ID: "comparison", Title: "Policies compared", Wide: true}
 	for i := range p.Results {
 		if r := &p.Results[i]; r.Comparison != nil && len(r.Comparison.Policies) > 0 {
@@ -34,7 +34,7 @@ func (p *Page) compared() (section, bool) {
 				t.Pick("Response times by model, of requests that finished"+driver, 0, 1, 6, 7, 8, 9, 10, 11))
 		}
 	}
-	return s, len(s.Tables) > 0
+	return s
 }
 
 // meansTable has a row per policy.
@@ -115,9 +115,8 @@ func comparisonByModel(c *comparison.Comparison) *table.Table {
 				t.Explain("p99", "%s", few)
 			}
 			rate := fmt.Sprintf("%s ± %s %%%s", hundredths(x.Miss.Median), hundredths(reach(&x.Miss)), star(&x.Miss))
-			t.Add(shorten(b.Model, 24), name, rate,
-				difference(&x.Miss, points), differenceInterval(&x.Miss, points), pValue(x.Miss.P),
-				latency(&x.P50), difference(&x.P50, relative(&b.P50)), differenceInterval(&x.P50, signedMS),
+			t.Add(shorten(b.Model, 24), name, rate, difference(&x.Miss, points), differenceInterval(&x.Miss, points),
+				pValue(x.Miss.P), latency(&x.P50), difference(&x.P50, relative(&b.P50)), differenceInterval(&x.P50, signedMS),
 				latency(&x.P99), difference(&x.P99, relative(&b.P99)), differenceInterval(&x.P99, signedMS))
 		}
 		for i := range c.Policies {

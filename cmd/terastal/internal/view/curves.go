@@ -168,12 +168,12 @@ func plot(c *comparison.Curve, scales []float64, limit float64) string {
 }
 
 // swept shows how miss rates grow with the rates.
-func (p *Page) swept() (section, bool) {
+func (p *Page) swept() section {
 	s := section{ID: "sweep", Title: "Miss rates as rates grow"}
 	for i := range p.Curves {
 		c := &p.Curves[i]
-		f, ok := sweepChart(c)
-		if !ok {
+		f := sweepChart(c)
+		if f == "" {
 			continue
 		}
 		s.Wide = true
@@ -185,10 +185,10 @@ func (p *Page) swept() (section, bool) {
 		}
 		s.Tables = append(s.Tables, sustainedTable(c), scaleTable(c))
 	}
-	return s, len(s.Figures) > 0
+	return s
 }
 
-func sweepChart(c *comparison.Curves) (template.HTML, bool) {
+func sweepChart(c *comparison.Curves) template.HTML {
 	low, high, top := math.Inf(1), math.Inf(-1), c.Limit
 	for _, x := range c.Curves {
 		for _, q := range x.Points {
@@ -196,7 +196,7 @@ func sweepChart(c *comparison.Curves) (template.HTML, bool) {
 		}
 	}
 	if math.IsInf(low, 0) {
-		return "", false
+		return ""
 	}
 	f := newFigure(680, 320, "Mean miss rate by scale of the rates, by policy")
 	f.x.min, f.x.max = low, high
@@ -219,5 +219,5 @@ func sweepChart(c *comparison.Curves) (template.HTML, bool) {
 			f.marker(p, n, fmt.Sprintf("%s, scale %s, load %.2f, %s %%", x.Policy, number(q.Scale), q.Load, hundredths(q.Miss)))
 		}
 	}
-	return f.done(), true
+	return f.done()
 }

@@ -157,9 +157,11 @@ func planted(first string) validation.Validation {
 	}
 	for _, name := range []string{first, "small"} {
 		m := validation.Model{Model: name, Deadline: 10,
-			Real: validation.Outcomes{Released: 700, Met: 680, Late: 20, MissRate: .029, MissLow: .02, MissHigh: .045,
+			Real: validation.Outcomes{Totals: eventlog.Totals{Released: 700, Met: 680, Late: 20},
+				MissRate: .029, MissLow: .02, MissHigh: .045,
 				P50MS: 3, P90MS: 7, P99MS: 11},
-			Predicted: validation.Outcomes{Released: 700, Met: 684, Late: 16, MissRate: .023, MissLow: .015, MissHigh: .037,
+			Predicted: validation.Outcomes{Totals: eventlog.Totals{Released: 700, Met: 684, Late: 16},
+				MissRate: .023, MissLow: .015, MissHigh: .037,
 				P50MS: 2.9, P90MS: 6.5, P99MS: 10}}
 		for q := 1; q < 100; q++ {
 			x := 12 * -math.Log(1-float64(q)/101)

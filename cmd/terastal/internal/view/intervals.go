@@ -2,6 +2,8 @@ package view
 
 import (
 	"math"
+
+	"github.com/terastal/terastal/internal/stats"
 )
 
 // interval is a quantity with its 95 % interval.
@@ -18,29 +20,18 @@ func (i interval) percent() string {
 	return between(percent(i.low), percent(i.high))
 }
 
-// z is the normal quantile of a 95 % interval.
-const z = 1.959964
-
 // wilson is the score interval of a share of n, which need not be whole.
-func wilson(misses int, n float64) interval {
-	if n == 0 {
-		return interval{0, 0, 1}
-	}
-	return wilsonOf(float64(misses)/n, n)
-}
-
-func wilsonOf(p, n float64) interval {
-	d := 1 + z*z/n
-	mid := (p + z*z/(2*n)) / d
-	half := z / d * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return interval{p, min(p, max(0, mid-half)), max(p, min(1, mid+half))}
+func wilson(p, n float64) interval {
+	low, high := stats.Wilson(p, n)
+	return interval{p, low, high}
 }
 
 // blocks is how many parts of a run the clustering of misses is measured from.
 const blocks = 20
 
-// tBlocks is the quantile of Student's t of a 95 % interval from a variance between so many blocks.
-const tBlocks = 2.093024
+// tWider is by how much a 95 % interval from a variance between so many blocks is wider than one from a known
+// variance: the quantile of Student's t over the normal one.
+const tWider = 2.093024 / 1.959964
 
 // missInterval is the miss rate of requests in order of release. Misses come in clusters, so that n requests say less
 // than n independent ones: the variance of the rate between blocks of the run, over that of independent requests, is
@@ -55,7 +46,7 @@ func missInterval(missed []bool) interval {
 		}
 	}
 	if n < 2*blocks || total == 0 || total == n {
-		return wilson(total, float64(n))
+		return wilson(float64(total)/max(1, float64(n)), float64(n))
 	}
 	p := float64(total) / float64(n)
 	between := 0.0
@@ -71,8 +62,8 @@ func missInterval(missed []bool) interval {
 		between += d * d
 	}
 	between /= blocks - 1
-	effect := max(1, between/(p*(1-p)/(float64(n)/blocks))*(tBlocks/z)*(tBlocks/z))
-	return wilsonOf(p, float64(n)/effect)
+	effect := max(1, between/(p*(1-p)/(float64(n)/blocks))*tWider*tWider)
+	return wilson(p, float64(n)/effect)
 }
 
 // meanOf is the mean of the models' miss rates; its interval adds the distances of theirs in quadrature.

@@ -31,7 +31,7 @@ func usesOf(all []*series) map[use]int {
 }
 
 // heat shows which layers like which accelerator.
-func (p *Page) heat(all []*series) (section, bool) {
+func (p *Page) heat(all []*series) section {
 	s := section{ID: "layers", Title: "Layers on accelerators"}
 	x, source := p.Profile, "Medians of layers that run alone, from the profile."
 	switch {
@@ -41,7 +41,7 @@ func (p *Page) heat(all []*series) (section, bool) {
 	case len(p.Logs) > 0:
 		x, source = systemProfile(&p.Logs[0].Header.System), "What decisions expected layers to take, from the log."
 	default:
-		return s, false
+		return s
 	}
 	s.Text = []string{source + " A cell is a layer, in the order of the model; the stronger its colour, the longer it " +
 		"takes next to the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest " +
@@ -57,7 +57,7 @@ func (p *Page) heat(all []*series) (section, bool) {
 		s.Figures = append(s.Figures, chart{Caption: x.Models[m].Name, SVG: v.heatMap(m, used)})
 		s.Tables = append(s.Tables, v.usedTable(m, used))
 	}
-	return s, true
+	return s
 }
 
 // usedTable is the profile's table of a model's layers, with how often runs used each variant.
@@ -197,10 +197,10 @@ func (f *figure) variantCell(v *profileView, at [3]int, x, y, width float64, use
 // missedShown is how many missed requests are listed per policy.
 const missedShown = 20
 
-func timelineSection(all []*series, t *timeline, note string) (section, bool) {
-	s := section{ID: "timeline", Title: "Timeline", Timeline: true, Wide: true}
+func timelineSection(all []*series, t *timeline, note string) section {
+	s := section{ID: "timeline", Title: "Timeline", Timeline: t != nil, Wide: true}
 	if t == nil {
-		return s, false
+		return s
 	}
 	s.Text = []string{"Each row is an accelerator, each block a layer in the colour of its model; variants are hatched, " +
 		"and a red edge marks layers of requests that missed. The row below has a mark for every missed request, at its " +
@@ -213,12 +213,10 @@ func timelineSection(all []*series, t *timeline, note string) (section, bool) {
 	}
 	for _, x := range all {
 		if len(x.logs) > 0 {
-			if t := missedTable(x); len(t.Rows) > 0 {
-				s.Tables = append(s.Tables, t)
-			}
+			s.Tables = append(s.Tables, missedTable(x))
 		}
 	}
-	return s, true
+	return s
 }
 
 // missedTable lists the first missed requests of a series, and where their time went.

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
@@ -97,9 +100,7 @@ func Open(dir string) (*Page, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(p.Results, func(a, b result.Result) int {
-		return cmp.Compare(a.Driver, b.Driver)
-	}) // "real", "simulated"
+	slices.SortFunc(p.Results, func(a, b result.Result) int { return cmp.Compare(a.Driver, b.Driver) }) // "real", "simulated"
 	logs, stale := p.current(logs)
 	if err := p.readLogs(dir, logs); err != nil {
 		return nil, err
@@ -124,11 +125,8 @@ func OpenLogs(paths []string) (*Page, error) {
 	return p, p.readLogs("", paths)
 }
 
-// Kinds of files besides those of documents.
-const (
-	kindResult  = "result"
-	kindUnknown = ""
-)
+// kindResult is the kind of the files that hold results, which are no documents and do not name theirs.
+const kindResult = "result"
 
 // kindOf finds out what a file is from its first key. One that is cut before that is taken for what its name says, so
 // that the damage is noticed; other JSON is of no concern.
@@ -152,7 +150,7 @@ func kindOf(path string) (string, error) {
 	if kind, ok := first[2].(string); ok && first[1] == "terastal" {
 		return kind, nil
 	}
-	return kindUnknown, nil
+	return "", nil
 }
 
 func kindByName(name string) string {
@@ -163,7 +161,7 @@ func kindByName(name string) string {
 	case strings.HasSuffix(stem, ".log"):
 		return "log"
 	}
-	return kindUnknown
+	return ""
 }
 
 // read reads one document other than a log; kinds that are not shown are ignored.
@@ -264,8 +262,7 @@ func (p *Page) leaveOutOld(stale []string) {
 // isOf reports whether a validation can be of a log: whether requests ended as it says.
 func isOf(v *validation.Validation, l *eventlog.Log) bool {
 	return slices.EqualFunc(v.Models, l.Metrics().Models, func(a validation.Model, b eventlog.ModelMetrics) bool {
-		return a.Model == b.Model && a.Real.Released == b.Released && a.Real.Met == b.Met && a.Real.Late == b.Late &&
-			a.Real.Dropped == b.Dropped && a.Real.Failed == b.Failed
+		return a.Model == b.Model && a.Real.Totals == b.Totals
 	})
 }
 
@@ -273,21 +270,19 @@ func isOf(v *validation.Validation, l *eventlog.Log) bool {
 const readers = 4
 
 func (p *Page) readLogs(dir string, names []string) error {
-	logs, errs := make([]*eventlog.Log, len(names)), make([]error, len(names))
-	slots := make(chan struct{}, readers)
-	var wg sync.WaitGroup
+	logs := make([]*eventlog.Log, len(names))
+	var g errgroup.Group
+	g.SetLimit(readers)
 	for i, name := range names {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			logs[i], errs[i] = eventlog.Read(filepath.Join(dir, name))
+		g.Go(func() (err error) {
+			logs[i], err = eventlog.Read(filepath.Join(dir, name))
+			return err
 		})
 	}
-	wg.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
 	for i, name := range names {
-		if errs[i] != nil {
-			return errs[i]
-		}
 		p.Logs = append(p.Logs, NamedLog{filepath.Base(name), logs[i]})
 		p.Files = append(p.Files, filepath.Base(name))
 	}
@@ -301,4 +296,55 @@ func (p *Page) Metrics() []eventlog.Metrics {
 		out = append(out, l.Metrics())
 	}
 	return out
+}
+
+// maxRefreshBytes bounds the logs from which a verb that plays traffic makes the report by itself: reading them back
+// takes a second per 20 MB or so, and several times their size in memory.
+const maxRefreshBytes = 400 << 20
+
+// Refresh makes the report of a folder, if it has results, and says so on out.
+// What it cannot show is no fault of the run; notes says why.
+func Refresh(dir string, out, notes io.Writer) {
+	if !hasResult(dir) {
+		return
+	}
+	if n := logBytes(dir); n > maxRefreshBytes {
+		fmt.Fprintf(notes, "no %s was made, because the logs take %d MB: `terastal report %s` makes it\n", FileName, n>>20,
+			dir)
+		return
+	}
+	path := filepath.Join(dir, FileName)
+	p, err := Open(dir)
+	if err == nil {
+		err = p.Write(path)
+	}
+	if err != nil {
+		fmt.Fprintf(notes, "no %s was made: %v\n", FileName, err)
+		return
+	}
+	fmt.Fprintf(out, "report: %s (open it in a browser)\n", path)
+}
+
+func hasResult(dir string) bool {
+	for _, r := range []result.Result{{Driver: eventlog.Real}, {Driver: eventlog.Simulated}} {
+		if _, err := os.Stat(filepath.Join(dir, r.FileName())); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// logBytes is the size of a folder's event logs.
+func logBytes(dir string) (n int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		var info fs.FileInfo
+		if info, err = e.Info(); err == nil && strings.HasSuffix(e.Name(), ".log.json") {
+			n += info.Size()
+		}
+	}
+	return n
 }

@@ -148,7 +148,7 @@ func shares(of map[string]float64) string {
 }
 
 // machine says how well the machine carried the runs out.
-func (p *Page) machine() (section, bool) {
+func (p *Page) machine() section {
 	s := section{ID: "machine", Title: "How the machine and the scheduler did", Wide: true}
 	t := executionTable(p.Results)
 	notes := table.New("policy", "doubt")
@@ -169,11 +169,11 @@ func (p *Page) machine() (section, bool) {
 		notes.Folded = plural(n, "doubt") + " about the runs"
 		s.Tables = append(s.Tables, notes)
 	}
-	return s, len(t.Rows) > 0
+	return s
 }
 
 // ran says what was run on what.
-func (p *Page) ran() (section, bool) {
+func (p *Page) ran() section {
 	s := section{ID: "ran", Title: "What was run on what", Wide: true}
 	switch {
 	case len(p.Results) > 0:
@@ -199,9 +199,9 @@ func (p *Page) ran() (section, bool) {
 		}
 		s.Tables = append(s.Tables, modelTable(models), Accelerators(p.Profile.Accelerators))
 	default:
-		return s, false
+		return s
 	}
-	return s, true
+	return s
 }
 
 func processor(name string) string { return cmp.Or(name, "an unnamed processor") }
@@ -216,7 +216,7 @@ func trafficText(driver string, t *result.TrafficInfo) string {
 }
 
 // provenance lists settings, seeds, versions and files.
-func (p *Page) provenance() (section, bool) {
+func (p *Page) provenance() section {
 	s := section{ID: "provenance", Title: "Settings and provenance", Wide: true, Text: p.Notes}
 	g := table.New("what", "value")
 	g.Title = "Settings"
@@ -270,5 +270,5 @@ func (p *Page) provenance() (section, bool) {
 	}
 	add("files read", strings.Join(p.Files, ", "))
 	s.Tables = []*table.Table{g}
-	return s, len(g.Rows) > 0
+	return s
 }

@@ -41,6 +41,13 @@ func Scenario(w io.Writer, results []study.Result) {
 	}
 }
 
+// Study prints what simulations of a scenario came to, below a line about its traffic.
+func Study(w io.Writer, d *study.Document, results []study.Result, line string) {
+	table.Paragraph(w, strings.TrimSuffix(d.Scenario+": "+d.Note, ": "))
+	fmt.Fprintf(w, "%s\n\n", line)
+	Scenario(w, results)
+}
+
 // outcomeTable is what the requests of every model got under every policy.
 func outcomeTable(all []*series) *table.Table {
 	t := table.New("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", "+>interval",
@@ -88,10 +95,10 @@ func variantsUsed(policy string, x *eventlog.ModelMetrics) string {
 }
 
 // missRates shows how many deadlines each policy missed.
-func missRates(all []*series) (section, bool) {
+func missRates(all []*series) section {
 	s := section{ID: "misses", Title: "Miss rates"}
 	if len(ranked(all)) == 0 {
-		return s, false
+		return s
 	}
 	repeated := slices.ContainsFunc(all, func(x *series) bool { return x.compare != nil })
 	s.Text = []string{"The share of released requests that did not meet their deadline: late, dropped or failed."}
@@ -109,7 +116,6 @@ func missRates(all []*series) (section, bool) {
 			top = max(top, m.miss.high)
 		}
 	}
-	top = min(1, niceMax(top))
 	names := modelNames(all)
 	add := func(caption, title string, of func(*series) (interval, bool)) {
 		var rows []row
@@ -118,12 +124,11 @@ func missRates(all []*series) (section, bool) {
 				rows = append(rows, row{x.label, i, x.number, percent(i.value)})
 			}
 		}
-		s.Figures = append(s.Figures, chart{Caption: caption, SVG: intervals(title, rows, top, "miss rate", percentTick)})
+		s.Figures = append(s.Figures, chart{Caption: caption, SVG: intervals(title, rows, top, "miss rate")})
 	}
 	if len(names) > 1 {
-		add("Mean over models", "Miss rate by policy, mean over models", func(x *series) (interval, bool) {
-			return x.miss, true
-		})
+		add("Mean over models", "Miss rate by policy, mean over models",
+			func(x *series) (interval, bool) { return x.miss, true })
 	}
 	for _, name := range names {
 		add(name, "Miss rate of "+name+" by policy", func(x *series) (interval, bool) {
@@ -140,17 +145,17 @@ func missRates(all []*series) (section, bool) {
 		columns = append(columns, at)
 	}
 	s.Tables = []*table.Table{t.Pick("Requests by outcome", columns...)}
-	return s, true
+	return s
 }
 
 // curvePoints is how many points a distribution is drawn with.
 const curvePoints = 100
 
 // responses shows how long requests took.
-func responses(all []*series) (section, bool) {
+func responses(all []*series) section {
 	s := section{ID: "responses", Title: "Response times"}
 	for _, name := range modelNames(all) {
-		if f, ok := distribution(all, name); ok {
+		if f := distribution(all, name); f != "" {
 			s.Figures = append(s.Figures, chart{Caption: name, SVG: f})
 		}
 	}
@@ -164,11 +169,11 @@ func responses(all []*series) (section, bool) {
 	}
 	s.Tables = []*table.Table{outcomeTable(all).Pick("Response times of requests that finished, from their scheduled "+
 		"release", 0, 1, 9, 10, 11, 12)}
-	return s, len(s.Tables[0].Rows) > 0
+	return s
 }
 
 // distribution draws the response times of a model under every series.
-func distribution(all []*series, name string) (template.HTML, bool) {
+func distribution(all []*series, name string) template.HTML {
 	deadline, tail := 0.0, 0.0
 	for _, x := range all {
 		if m := x.model(name); m != nil && len(m.responses) > 0 {
@@ -176,7 +181,7 @@ func distribution(all []*series, name string) (template.HTML, bool) {
 		}
 	}
 	if deadline == 0 {
-		return "", false
+		return ""
 	}
 	f := newFigure(360, 250, "Share of requests of "+name+" that finished within a time, by policy, against the "+
 		"deadline of "+msText(deadline))
@@ -208,5 +213,5 @@ func distribution(all []*series, name string) (template.HTML, bool) {
 		f.marker(point{deadline, within(deadline)}, x.number, title)
 		f.marker(point{m.P50MS, within(m.P50MS)}, x.number, title)
 	}
-	return f.done(), true
+	return f.done()
 }

@@ -83,7 +83,7 @@ type view struct {
 	Timeline  *timeline
 }
 
-// section is one part of the page; only those with something to show are made.
+// section is one part of the page; only those with a figure or a table are shown.
 type section struct {
 	ID, Title string
 	Text      []string
@@ -120,26 +120,24 @@ func (p *Page) view() *view {
 		v.judge(len(p.Curves[i].Reasons) == 0, p.Curves[i].Reasons)
 	}
 	v.Distorted = p.distorted()
-	add := func(s section, ok bool) {
-		if ok {
+	t, note := newTimeline(all, maxTimeline)
+	v.Timeline = t
+	for _, s := range []section{p.ran(), missRates(all), p.compared(), responses(all), timelineSection(all, t, note),
+		p.heat(all), budgets(all), p.accuracy(all), p.validated(), p.swept(), p.machine(), p.provenance()} {
+		if s.trim(); s.Timeline || len(s.Figures)+len(s.Tables) > 0 {
 			v.Sections = append(v.Sections, s)
 		}
 	}
-	add(p.ran())
-	add(missRates(all))
-	add(p.compared())
-	add(responses(all))
-	t, note := newTimeline(all, maxTimeline)
-	v.Timeline = t
-	add(timelineSection(all, t, note))
-	add(p.heat(all))
-	add(budgets(all))
-	add(p.accuracy(all))
-	add(p.validated())
-	add(p.swept())
-	add(p.machine())
-	add(p.provenance())
 	return v
+}
+
+// trim leaves out figures and tables that show nothing.
+func (s *section) trim() {
+	s.Figures = slices.DeleteFunc(s.Figures, func(c chart) bool { return c.SVG == "" })
+	s.Tables = slices.DeleteFunc(s.Tables, func(t *table.Table) bool { return len(t.Rows) == 0 })
+	for i := range s.Groups {
+		s.Groups[i].trim()
+	}
 }
 
 // distorted says which logs are of runs whose times were distorted on purpose.

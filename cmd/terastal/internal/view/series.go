@@ -102,7 +102,7 @@ func seriesOver(results []study.Result) []*series {
 		s.fromMetrics(eventlog.Metrics{Policy: r.Policy, Models: r.Models})
 		for m := range s.models { // whose seeds are not known one by one
 			s.models[m].miss = interval{r.Models[m].MissRate, math.NaN(), math.NaN()}
-			addTotals(&s.all.Totals, r.Models[m].Totals)
+			s.all.Totals.Add(r.Models[m].Totals)
 		}
 		out = append(out, s)
 	}
@@ -113,7 +113,7 @@ func (s *series) fromMetrics(m eventlog.Metrics) {
 	s.all = m
 	for i := range m.Models {
 		x := &m.Models[i]
-		s.models = append(s.models, outcomes{ModelMetrics: x, miss: wilson(x.Released-x.Met, float64(x.Released))})
+		s.models = append(s.models, outcomes{ModelMetrics: x, miss: wilson(x.Totals.MissRate(), float64(x.Released))})
 	}
 }
 
@@ -145,7 +145,7 @@ func (s *series) fromLogs() {
 			}
 		}
 		if n > 0 {
-			addTotals(&s.all.Totals, metrics.Totals)
+			s.all.Totals.Add(metrics.Totals)
 		}
 		for i := range h.jobs {
 			j := &h.jobs[i]
@@ -170,7 +170,7 @@ func (s *series) fromLogs() {
 
 // addTo adds what can be added of a repeat.
 func addTo(o, x *eventlog.ModelMetrics) {
-	addTotals(&o.Totals, x.Totals)
+	o.Totals.Add(x.Totals)
 	o.VariantsUsed += x.VariantsUsed
 	o.LayersRun += x.LayersRun
 	for _, u := range x.Variants {
@@ -181,14 +181,6 @@ func addTo(o, x *eventlog.ModelMetrics) {
 			o.Variants = append(o.Variants, u)
 		}
 	}
-}
-
-func addTotals(t *eventlog.Totals, x eventlog.Totals) {
-	t.Released += x.Released
-	t.Met += x.Met
-	t.Late += x.Late
-	t.Dropped += x.Dropped
-	t.Failed += x.Failed
 }
 
 // compared takes miss rates from a comparison over repeats, whose intervals hold what differs from run to run too.

@@ -111,13 +111,13 @@ func window(logs []shown, bound int) (until time.Duration, whole bool) {
 }
 
 // indexOf is where text is in the list, which it is added to if it is not there.
-func indexOf(list *[]string, s string) uint64 {
+func indexOf(list *[]string, s string) int64 {
 	i := slices.Index(*list, s)
 	if i < 0 {
 		i = len(*list)
 		*list = append(*list, s)
 	}
-	return uint64(i)
+	return int64(i)
 }
 
 func (t *timeline) system(s *sched.System) int {
@@ -146,6 +146,14 @@ func (t *timeline) system(s *sched.System) int {
 	return len(t.Systems) - 1
 }
 
+// unsigned appends integers that are not negative.
+func unsigned(to []byte, of ...int64) []byte {
+	for _, x := range of {
+		to = binary.AppendUvarint(to, uint64(x))
+	}
+	return to
+}
+
 func (t *timeline) encode(l shown, until time.Duration) timelineLog {
 	out := timelineLog{Label: l.label, System: t.system(&l.Header.System), Outages: [][3]int64{}}
 	var jobs, runs []byte
@@ -156,15 +164,10 @@ func (t *timeline) encode(l shown, until time.Duration) timelineLog {
 		if j.noticed > until {
 			continue
 		}
-		at := units(j.release)
-		jobs = binary.AppendVarint(jobs, j.id-id-1)
-		jobs = binary.AppendUvarint(jobs, uint64(j.model))
-		jobs = binary.AppendVarint(jobs, at-release)
-		jobs = binary.AppendUvarint(jobs, uint64(max(0, units(j.noticed)-at)))
-		jobs = binary.AppendUvarint(jobs, uint64(units(j.deadline)-at))
-		jobs = binary.AppendUvarint(jobs, uint64(j.outcome))
-		jobs = binary.AppendUvarint(jobs, uint64(units(j.end)-units(j.noticed)))
-		jobs = binary.AppendUvarint(jobs, indexOf(&t.Details, j.detail))
+		at, noticed := units(j.release), units(j.noticed)
+		jobs = unsigned(binary.AppendVarint(jobs, j.id-id-1), int64(j.model))
+		jobs = unsigned(binary.AppendVarint(jobs, at-release), max(0, noticed-at), units(j.deadline)-at, int64(j.outcome),
+			units(j.end)-noticed, indexOf(&t.Details, j.detail))
 		id, release = j.id, at
 		out.End = max(out.End, units(min(j.end, until)))
 		out.NJobs++
@@ -176,13 +179,9 @@ func (t *timeline) encode(l shown, until time.Duration) timelineLog {
 			break
 		}
 		from, start, end := units(s.dispatched), units(s.start), units(s.end)
-		runs = binary.AppendVarint(runs, int64(s.job-before))
-		runs = binary.AppendUvarint(runs, uint64(s.accelerator))
-		runs = binary.AppendUvarint(runs, uint64(s.implementation))
-		runs = binary.AppendUvarint(runs, indexOf(&t.Reasons, s.reason.String()))
-		runs = binary.AppendVarint(runs, from-ends[s.accelerator])
-		runs = binary.AppendUvarint(runs, uint64(start-from))
-		runs = binary.AppendUvarint(runs, uint64(end-start))
+		runs = unsigned(binary.AppendVarint(runs, int64(s.job-before)), int64(s.accelerator), int64(s.implementation),
+			indexOf(&t.Reasons, s.reason.String()))
+		runs = unsigned(binary.AppendVarint(runs, from-ends[s.accelerator]), start-from, end-start)
 		runs = binary.AppendVarint(runs, units(s.predicted)-end)
 		before, ends[s.accelerator] = s.job, end
 		out.NRuns++

@@ -284,7 +284,7 @@ func orderTable(all []validation.Order) *table.Table {
 
 // validated holds predictions against what the hardware did. Figures and tables
 // in detail are those of the first run of every policy.
-func (p *Page) validated() (section, bool) {
+func (p *Page) validated() section {
 	s := section{ID: "validation", Title: "Predicted against measured", Wide: true}
 	var all, firsts []*validation.Validation
 	var orders []validation.Order
@@ -300,53 +300,33 @@ func (p *Page) validated() (section, bool) {
 		}
 	}
 	if len(all) == 0 {
-		return s, false
+		return s
 	}
-	s.Tables = append(s.Tables, runTable(all, len(firsts) < len(all)))
-	for _, t := range []*table.Table{checkTable(firsts), orderTable(orders)} {
-		if len(t.Rows) > 0 {
-			s.Tables = append(s.Tables, t)
-		}
-	}
+	s.Tables = append(s.Tables, runTable(all, len(firsts) < len(all)), checkTable(firsts), orderTable(orders))
 	if len(firsts) < len(all) {
 		s.Text = append(s.Text, "Of repeated runs of a policy the details are those of the first.")
 	}
 	for _, v := range firsts {
 		s.Groups = append(s.Groups, detailed(v))
 	}
-	return s, true
+	return s
 }
 
 // detailed is one run in detail.
 func detailed(v *validation.Validation) section {
 	held, _ := v.Held()
 	s := section{Title: fmt.Sprintf("%s in detail: %d of %d checks held", v.Policy, held, len(v.Checks)),
-		Text: validationText(v)}
-	add := func(caption string, c chart, ok bool) {
-		if c.Caption = caption; ok {
-			s.Figures = append(s.Figures, c)
-		}
-	}
-	c, ok := scatter(v)
-	add("Layers: predicted and measured medians", c, ok)
+		Text: validationText(v), Figures: []chart{scatter(v)}, Tables: []*table.Table{requestTable(v),
+			utilisationTable(v), sourceTable(v), cellTable(v)}}
 	for m := range v.Models {
-		c, ok = quantiles(&v.Models[m])
-		add(v.Models[m].Model+": response times, quantile by quantile", c, ok)
+		s.Figures = append(s.Figures, quantiles(&v.Models[m]))
 	}
-	c, ok = missPairs(v)
-	add("Miss rates: measured and predicted", c, ok)
-	c, ok = sources(v)
-	add("Where the error of layer times comes from", c, ok)
-	for _, t := range []*table.Table{requestTable(v), utilisationTable(v), sourceTable(v), cellTable(v)} {
-		if len(t.Rows) > 0 {
-			s.Tables = append(s.Tables, t)
-		}
-	}
+	s.Figures = append(s.Figures, missPairs(v), sources(v))
 	return s
 }
 
 // scatter draws predicted against measured medians of layers.
-func scatter(v *validation.Validation) (chart, bool) {
+func scatter(v *validation.Validation) chart {
 	low, high := math.Inf(1), 0.0
 	var accs []string
 	cells := slices.DeleteFunc(slices.Clone(v.Cells), func(c validation.Cell) bool {
@@ -359,7 +339,7 @@ func scatter(v *validation.Validation) (chart, bool) {
 		}
 	}
 	if high == 0 {
-		return chart{}, false
+		return chart{}
 	}
 	slices.Sort(accs)
 	f := newFigure(360, 320, "Predicted against measured median latencies of layers, both axes logarithmic; on the "+
@@ -388,18 +368,18 @@ func scatter(v *validation.Validation) (chart, bool) {
 	for n, a := range accs {
 		l = append(l, legend{markKey(n), a})
 	}
-	return chart{SVG: f.done(), Legend: l}, true
+	return chart{Caption: "Layers: predicted and measured medians", SVG: f.done(), Legend: l}
 }
 
 // quantiles draws quantiles of response times against each other: the prediction's, and those at the run's own pace.
-func quantiles(m *validation.Model) (chart, bool) {
+func quantiles(m *validation.Model) chart {
 	n, top := len(m.Real.Quantiles), 0.0
 	sides := slices.DeleteFunc(sidesOf(m), func(x side) bool { return x.n == 2 && len(x.of.Quantiles) == 0 })
 	for _, x := range sides {
 		n = min(n, len(x.of.Quantiles))
 	}
 	if n == 0 {
-		return chart{}, false
+		return chart{}
 	}
 	for _, x := range sides {
 		top = max(top, x.of.Quantiles[n-1])
@@ -429,11 +409,11 @@ func quantiles(m *validation.Model) (chart, bool) {
 			}
 		}
 	}
-	return chart{SVG: f.done(), Legend: l}, true
+	return chart{Caption: m.Model + ": response times, quantile by quantile", SVG: f.done(), Legend: l}
 }
 
 // missPairs draws measured and predicted miss rates of each model.
-func missPairs(v *validation.Validation) (chart, bool) {
+func missPairs(v *validation.Validation) chart {
 	var rows []row
 	top := 0.05
 	for i := range v.Models {
@@ -453,16 +433,20 @@ func missPairs(v *validation.Validation) (chart, bool) {
 		}
 	}
 	if len(rows) == 0 {
-		return chart{}, false
+		return chart{}
 	}
-	return chart{SVG: intervals("Miss rates by model, measured, predicted and at the run's own pace", rows,
-		min(1, niceMax(top)), "miss rate", percentTick)}, true
+	title := "Miss rates by model, measured, predicted and at the run's own pace"
+	return chart{Caption: "Miss rates: measured and predicted", SVG: intervals(title, rows, top, "miss rate")}
 }
 
-func sources(v *validation.Validation) (chart, bool) {
+func sources(v *validation.Validation) chart {
 	var rows []row
 	for _, s := range v.Sources {
 		rows = append(rows, row{name: s.Name, value: interval{value: s.Share}, text: percent(s.Share)})
 	}
-	return chart{SVG: bars("Share of the error of layer times by source", rows)}, len(rows) > 0
+	if len(rows) == 0 {
+		return chart{}
+	}
+	return chart{Caption: "Where the error of layer times comes from",
+		SVG: bars("Share of the error of layer times by source", rows)}
 }
