@@ -165,7 +165,7 @@ func (b *designBench) Originals(ctx context.Context) (*profiler.Profile, *sched.
 // Measure measures networks with their variants.
 func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
 	enough design.Enough) (*profiler.Profile, error) {
-	p, err := b.bench().measure(ctx, networks, b.budget, "", enough)
+	p, err := b.measure(ctx, networks, b.budget, "", enough)
 	if err == nil && b.folder != "" {
 		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
 	}
