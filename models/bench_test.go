@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models/zoo"
 )
 
@@ -29,15 +30,9 @@ func splitOverhead(b *testing.B, m *Model, granularity string) {
 	defer runtime.UnlockOSThread()
 	layers := cut(b, m, granularity)
 	inputs := RandomInputs(m, 1)
-	whole, err := newWhole(m, inputs, "all")
-	if err != nil {
-		b.Fatal(err)
-	}
+	whole := testkit.Must(newWhole(m, inputs, "all"))(b)
 	defer whole.close()
-	chained, err := newChain(m, layers, inputs, "all")
-	if err != nil {
-		b.Fatal(err)
-	}
+	chained := testkit.Must(newChain(m, layers, inputs, "all"))(b)
 	defer chained.close()
 	sides := []*chain{whole, chained}
 	times := make([][]time.Duration, len(sides))
@@ -45,9 +40,7 @@ func splitOverhead(b *testing.B, m *Model, granularity string) {
 	for round := -2; round < b.N; round++ {
 		for side := range sides { // strictly in turn: each finds the other's data in the caches
 			start := time.Now()
-			if err := sides[side].run(nil); err != nil {
-				b.Fatal(err)
-			}
+			testkit.OK(b, sides[side].run(nil))
 			if round >= 0 {
 				times[side] = append(times[side], time.Since(start))
 			}

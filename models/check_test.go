@@ -2,7 +2,6 @@ package models
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // tiny is x -> Relu -> Add(w) -> y, changed by edit.
@@ -107,19 +107,14 @@ func TestBrokenModelsAreNamed(t *testing.T) {
 	for _, test := range broken {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse("tiny", tiny(test.edit), Options{})
-			if !errors.Is(err, test.class) || !strings.Contains(err.Error(), test.says) ||
-				!strings.Contains(err.Error(), "tiny") {
-				t.Errorf("got %v\nwant one that matches %q and says %s", err, test.class, test.says)
-			}
+			testkit.Fails(t, err, test.class, test.says, "tiny")
 			if err != nil && strings.Contains(err.Error(), "\n") {
 				t.Errorf("more than one line: %q", err)
 			}
 		})
 	}
 	for _, data := range [][]byte{[]byte("not a model"), tiny(nil)[:40]} {
-		if _, err := Parse("tiny", data, Options{}); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%q: got %v, want ErrCorrupt", data, err)
-		}
+		testkit.Refused(Parse("tiny", data, Options{}))(t, ErrCorrupt)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func TestCompare(t *testing.T) {
@@ -22,10 +23,7 @@ func TestCompare(t *testing.T) {
 		{"NaNs and infinities agree", []float32{nan, inf, 1}, []float32{nan, inf, 2}, 1, 0.5, true},
 		{"zeros of both signs agree", []float32{0}, []float32{float32(math.Copysign(0, -1))}, 0, 0, true},
 	} {
-		d, err := Compare(ort.Float, ort.Data(test.got), ort.Data(test.want))
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := testkit.Must(Compare(ort.Float, ort.Data(test.got), ort.Data(test.want)))(t)
 		same := func(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) }
 		if !same(d.MaxAbs, test.abs) || !same(d.MaxRel, test.rel) {
 			t.Errorf("%s: got %+v, want %g and %g", test.name, d, test.abs, test.rel)

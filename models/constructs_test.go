@@ -1,7 +1,6 @@
 package models
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func (s *sketch) constant(name string, kind DataType, dims []int64, raw ...byte) string {
@@ -155,10 +155,7 @@ func TestConstructsSplitExactly(t *testing.T) {
 					}
 				}
 			}
-			v, err := Verify(m, layers, RandomInputs(m, 11), "all")
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := testkit.Must(Verify(m, layers, RandomInputs(m, 11), "all"))(t)
 			if !v.Holds("all") {
 				t.Errorf("at full optimisation: %+v", v)
 			}
@@ -174,9 +171,7 @@ func TestNothingToRun(t *testing.T) {
 	m := s.parse(t)
 	for _, granularity := range []string{"op", "block", "model"} {
 		g, _ := ParseGranularity(granularity)
-		if _, err := m.Split(g); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "nothing to run") {
-			t.Errorf("%s: got %v", granularity, err)
-		}
+		testkit.Refused(m.Split(g))(t, ErrUnsupported, "nothing to run")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -11,23 +12,11 @@ import (
 // Cut makes the same layers again, whatever made them first.
 func TestCut(t *testing.T) {
 	orttest.Start(t)
-	data, err := zoo.Build("glyph_vit", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("vit", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(zoo.Build("glyph_vit", 1))(t)
+	m := testkit.Must(models.Parse("vit", data, models.Options{}))(t)
 	for _, how := range []string{"op", "block", "model", "auto:100us"} {
-		g, err := models.ParseGranularity(how)
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers, err := m.Split(g)
-		if err != nil {
-			t.Fatal(err)
-		}
+		g := testkit.Must(models.ParseGranularity(how))(t)
+		layers := testkit.Must(m.Split(g))(t)
 		text := models.Cut(layers).String()
 		again, err := models.ParseGranularity(text)
 		if err != nil || again.Measures() || again.String() != text {
@@ -48,10 +37,7 @@ func TestCut(t *testing.T) {
 			t.Errorf("%s is taken", bad)
 		}
 	}
-	g, err := models.ParseGranularity("nodes:100000")
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := testkit.Must(models.ParseGranularity("nodes:100000"))(t)
 	if _, err := m.Split(g); err == nil {
 		t.Error("cut before a node that does not exist")
 	}

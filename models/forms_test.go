@@ -9,6 +9,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models/zoo"
 )
 
@@ -16,10 +17,7 @@ import (
 // that a boundary tensor can have.
 func TestReorderRoundTrip(t *testing.T) {
 	orttest.Start(t)
-	block, err := blockSize()
-	if err != nil {
-		t.Fatal(err)
-	}
+	block := testkit.Must(blockSize())(t)
 	for _, channels := range []int64{1, 2, 3, 4, 5, 8, 24, 30, 64, 65} {
 		plain := Tensor{Name: "x", Type: ort.Float, Shape: []int64{2, channels, 3, 5}}
 		blocked := plain
@@ -35,29 +33,14 @@ func TestReorderRoundTrip(t *testing.T) {
 
 func convert(t *testing.T, from, to Tensor, data []byte) []byte {
 	t.Helper()
-	f, err := Reorder(from, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := f.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ort.NewSession(model, nil, nil, ort.Config{Optimization: "none"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(Reorder(from, to))(t)
+	model := testkit.Must(f.ONNX())(t)
+	s := testkit.Must(ort.NewSession(model, nil, nil, ort.Config{Optimization: "none"}))(t)
 	defer s.Close()
-	in, err := ort.NewTensor(from.Type, from.Stored(), data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(ort.NewTensor(from.Type, from.Stored(), data))(t)
 	defer in.Destroy()
 	result := aligned(to.Bytes())
-	out, err := ort.NewTensor(to.Type, to.Stored(), result)
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := testkit.Must(ort.NewTensor(to.Type, to.Stored(), result))(t)
 	defer out.Destroy()
 	if err := s.Run([]ort.Value{in}, []ort.Value{out}); err != nil {
 		t.Errorf("%v to %v: %v", from, to, err)
@@ -67,7 +50,7 @@ func convert(t *testing.T, from, to Tensor, data []byte) []byte {
 
 // residual is a chain of 3x3 convolutions of the given channels, every second
 // one added to the value before it where that has the same shape.
-func residual(t failer, channels ...int64) *Model {
+func residual(t testkit.T, channels ...int64) *Model {
 	s := &sketch{}
 	x, previous := s.input("x", 1, channels[0], 9, 7), ""
 	for i, out := range channels[1:] {
@@ -97,10 +80,7 @@ func TestOptimizedFormsOfOddChannels(t *testing.T) {
 	orttest.Start(t)
 	m := residual(t, 3, 24, 28, 28, 28, 28, 36, 20, 6)
 	layers := exact(t, m, "op")
-	forms, err := m.Forms(layers, "all")
-	if err != nil {
-		t.Fatal(err)
-	}
+	forms := testkit.Must(m.Forms(layers, "all"))(t)
 	blocked, inPlace := 0, 0
 	for _, f := range forms {
 		if !f.Optimized {
@@ -120,10 +100,7 @@ func TestOptimizedFormsOfOddChannels(t *testing.T) {
 	if blocked < 4 || inPlace < 2 {
 		t.Errorf("%d blocked outputs, %d computed in place", blocked, inPlace)
 	}
-	v, err := VerifyOutputs(m, layers, RandomInputs(m, 1), "all")
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(VerifyOutputs(m, layers, RandomInputs(m, 1), "all"))(t)
 	if !v.Holds("all") {
 		t.Errorf("%+v", v)
 	}
@@ -140,17 +117,11 @@ func TestZooHasOptimizedForms(t *testing.T) {
 	for _, name := range []string{"inceptionv3", "mobilenetv2_ssdlite", "resnet18"} {
 		m := zooModel(t, name)
 		layers := cut(t, m, "op")
-		forms, err := m.Forms(layers, "all")
-		if err != nil {
-			t.Fatal(err)
-		}
+		forms := testkit.Must(m.Forms(layers, "all"))(t)
 		if !forms[0].Optimized {
 			t.Errorf("%s: its optimised form could not be cut", name)
 		}
-		v, err := VerifyOutputs(m, layers, RandomInputs(m, 1), "all")
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := testkit.Must(VerifyOutputs(m, layers, RandomInputs(m, 1), "all"))(t)
 		if !v.Holds("all") {
 			t.Errorf("%s: %+v", name, v)
 		}
@@ -159,28 +130,14 @@ func TestZooHasOptimizedForms(t *testing.T) {
 
 func zooModel(t testing.TB, name string) *Model {
 	t.Helper()
-	data, err := zoo.Build(name, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := Parse(name, data, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	data := testkit.Must(zoo.Build(name, 1))(t)
+	return testkit.Must(Parse(name, data, Options{}))(t)
 }
 
-func cut(t failer, m *Model, granularity string) []Layer {
+func cut(t testkit.T, m *Model, granularity string) []Layer {
 	t.Helper()
-	g, err := ParseGranularity(granularity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return layers
+	g := testkit.Must(ParseGranularity(granularity))(t)
+	return testkit.Must(m.Split(g))(t)
 }
 
 // Memory is shared in place only if every form of the layer may overwrite it.

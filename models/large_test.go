@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // memory is a figure of /proc in bytes; 0 if it is missing.
@@ -47,23 +48,16 @@ func TestModelBeyondTwoGiB(t *testing.T) {
 	const wide, narrow, layers = 1 << 14, 3 << 12, 3
 	const bytesEach = wide * narrow * 4
 	folder := t.TempDir()
-	weights, err := os.Create(filepath.Join(folder, "w.bin"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	weights := testkit.Must(os.Create(filepath.Join(folder, "w.bin")))(t)
 	defer weights.Close()
-	if err := weights.Truncate(layers * bytesEach); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, weights.Truncate(layers*bytesEach))
 	s := &sketch{}
 	value := s.input("x", 1, wide)
 	rows, columns := int64(wide), int64(narrow)
 	for i := range layers {
 		for j := range 64 { // one weight for each of some inputs, on their way to the same outputs
 			at := int64(i*bytesEach) + 4*(int64(j)*columns+int64(j))
-			if _, err := weights.WriteAt(ort.Data([]float32{1.5 + float32(j)/8}), at); err != nil {
-				t.Fatal(err)
-			}
+			testkit.Must(weights.WriteAt(ort.Data([]float32{1.5 + float32(j)/8}), at))(t)
 		}
 		name := s.external(fmt.Sprint("w", i), "w.bin", int64(i*bytesEach), rows, columns)
 		rows, columns = columns, rows
@@ -72,27 +66,16 @@ func TestModelBeyondTwoGiB(t *testing.T) {
 	}
 	s.output(value)
 	file := filepath.Join(folder, "large.onnx")
-	if err := os.WriteFile(file, s.bytes(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m, err := Load(file, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(file, s.bytes(t), 0o600))
+	m := testkit.Must(Load(file, Options{}))(t)
 	status := func(field string) int64 { return memory("/proc/self/status", field) >> 20 }
 	t.Logf("loaded: %d MiB resident, %d at most, %d of the heap", status("VmRSS"), status("VmHWM"), status("RssAnon"))
 	wantOps(t, exact(t, m, "op"), "MatMul", "MatMul", "MatMul")
 	t.Logf("verified: %d MiB resident, %d at most", status("VmRSS"), status("VmHWM"))
 
-	if _, err := m.ONNX(); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "WriteFile") {
-		t.Errorf("the whole model as bytes: got %v, want an error that names WriteFile", err)
-	}
+	testkit.Refused(m.ONNX())(t, ErrUnsupported, "WriteFile")
 	g, _ := ParseGranularity("model")
-	_, err = m.Split(g)
-	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "layer 0") ||
-		!strings.Contains(err.Error(), "2 GiB") {
-		t.Errorf("one layer beyond 2 GiB: got %v", err)
-	}
+	testkit.Refused(m.Split(g))(t, ErrUnsupported, "layer 0", "2 GiB")
 }
 
 // external is a tensor of floats in another file.
@@ -161,36 +144,20 @@ func TestWriteFileWithDataBesideIt(t *testing.T) {
 	m := heavy(128).parse(t)
 	folder := t.TempDir()
 	together, apart := filepath.Join(folder, "together.onnx"), filepath.Join(folder, "apart.onnx")
-	if err := m.WriteFile(together); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.whole.writeFile(apart, 0); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, m.WriteFile(together))
+	testkit.OK(t, m.whole.writeFile(apart, 0))
 	if info, err := os.Stat(apart + ".data"); err != nil || info.Size() != 3*64<<10 {
 		t.Errorf("data file: %v, %v; want three tensors of 64 KiB", info, err)
 	}
-	want, err := m.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := testkit.Must(m.ONNX())(t)
 	for _, file := range []string{together, apart} {
-		again, err := Load(file, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := again.ONNX()
-		if err != nil {
-			t.Fatal(err)
-		}
+		again := testkit.Must(Load(file, Options{}))(t)
+		got := testkit.Must(again.ONNX())(t)
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s holds another model", file)
 		}
 		exact(t, again, "op")
-		s, err := ort.NewSessionFromFile(file, nil, nil, ort.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := testkit.Must(ort.NewSessionFromFile(file, nil, nil, ort.Config{}))(t)
 		s.Close()
 	}
 }
@@ -243,9 +210,7 @@ func TestLargeModelsGoThroughFiles(t *testing.T) {
 func TestWeightsOutliveTheModel(t *testing.T) {
 	orttest.Start(t)
 	file := filepath.Join(t.TempDir(), "m.onnx")
-	if err := os.WriteFile(file, heavy(128).bytes(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(file, heavy(128).bytes(t), 0o600))
 	var weights string // the unlinked file
 	mapped := func() bool {
 		maps, err := os.ReadFile("/proc/self/maps")
@@ -255,10 +220,7 @@ func TestWeightsOutliveTheModel(t *testing.T) {
 		return strings.Contains(string(maps), weights)
 	}
 	layer := func() *Layer {
-		m, err := Load(file, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testkit.Must(Load(file, Options{}))(t)
 		weights = m.graph.files[0].file.Name()
 		return &exact(t, m, "op")[1]
 	}()
@@ -285,39 +247,26 @@ func TestWeightsOutliveTheModel(t *testing.T) {
 func TestChangedFileIsRefused(t *testing.T) {
 	orttest.Start(t)
 	file := filepath.Join(t.TempDir(), "m.onnx")
-	if err := os.WriteFile(file, heavy(128).bytes(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m, err := Load(file, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(file, heavy(128).bytes(t), 0o600))
+	m := testkit.Must(Load(file, Options{}))(t)
 	if m.whole.files[0].file == nil {
 		t.Skip("files are not mapped here")
 	}
-	if err := os.Truncate(file, 100); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.ONNX(); err == nil || !strings.Contains(err.Error(), "m.onnx was changed") {
-		t.Errorf("got %v", err)
-	}
+	testkit.OK(t, os.Truncate(file, 100))
+	testkit.Refused(m.ONNX())(t, "m.onnx was changed")
 }
 
 func TestOverlappingExternalData(t *testing.T) {
 	orttest.Start(t)
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "w.bin"), make([]byte, 96), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(filepath.Join(folder, "w.bin"), make([]byte, 96), 0o600))
 	for offset, says := range map[int64]string{0: "", 64: "has 96 bytes", 32: `"w1" and "w2" overlap at byte 32`} {
 		s := &sketch{}
 		s.node("Conv", []string{s.input("x", 1, 4, 6, 6), s.external("w1", "w.bin", 0, 4, 4, 1, 1)}, "a")
 		s.node("Conv", []string{"a", s.external("w2", "./w.bin", offset, 4, 4, 1, 1)}, "y")
 		s.output("y")
 		file := filepath.Join(folder, "m.onnx")
-		if err := os.WriteFile(file, s.bytes(t), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(file, s.bytes(t), 0o600))
 		m, err := Load(file, Options{})
 		switch {
 		case says == "" && err != nil:

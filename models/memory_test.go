@@ -11,6 +11,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // sideVariable makes the test binary load one side of the comparison and print
@@ -62,16 +63,11 @@ func printResident(t *testing.T, side string) {
 	orttest.Start(t)
 	c := open(t, side)
 	for range 3 {
-		if err := c.run(nil); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, c.run(nil))
 	}
 	for range 1000 { // the model's mapped files go some time after the model
 		debug.FreeOSMemory()
-		maps, err := os.ReadFile("/proc/self/maps")
-		if err != nil {
-			t.Fatal(err)
-		}
+		maps := testkit.Must(os.ReadFile("/proc/self/maps"))(t)
 		if !strings.Contains(string(maps), "terastal-optimise-") && !strings.Contains(string(maps), "terastal-model-") {
 			break
 		}
@@ -80,10 +76,7 @@ func printResident(t *testing.T, side string) {
 	for range 3 {
 		debug.FreeOSMemory()
 	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
+	status := testkit.Must(os.ReadFile("/proc/self/status"))(t)
 	_, text, _ := strings.Cut(string(status), "VmRSS:")
 	fmt.Println("resident KiB", strings.Fields(text)[0])
 	c.close()
@@ -94,15 +87,7 @@ func open(t *testing.T, side string) *chain {
 	m := zooModel(t, "resnet50")
 	inputs := RandomInputs(m, 1)
 	if side == "whole" {
-		c, err := newWhole(m, inputs, "all")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
+		return testkit.Must(newWhole(m, inputs, "all"))(t)
 	}
-	c, err := newChain(m, cut(t, m, side), inputs, "all")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return testkit.Must(newChain(m, cut(t, m, side), inputs, "all"))(t)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 )
 
@@ -27,15 +28,8 @@ func sharedModels(t *testing.T) []string {
 
 func split(t *testing.T, m *models.Model, granularity string) []models.Layer {
 	t.Helper()
-	g, err := models.ParseGranularity(granularity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return layers
+	g := testkit.Must(models.ParseGranularity(granularity))(t)
+	return testkit.Must(m.Split(g))(t)
 }
 
 func TestSharedModelsChainBitIdentical(t *testing.T) {
@@ -49,10 +43,7 @@ func TestSharedModelsChainBitIdentical(t *testing.T) {
 			if speech {
 				options.Dims = map[string]int64{"sequence": 576}
 			}
-			m, err := models.Load(file, options)
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := testkit.Must(models.Load(file, options))(t)
 			inputs := models.RandomInputs(m, 7)
 			for i, in := range m.Inputs() {
 				if speech && in.Name == "sr" {
@@ -61,18 +52,12 @@ func TestSharedModelsChainBitIdentical(t *testing.T) {
 			}
 			for _, granularity := range []string{"op", "block", "model"} {
 				layers := split(t, m, granularity)
-				v, err := models.VerifyOutputs(m, layers, inputs, "none")
-				if err != nil {
-					t.Fatal(err)
-				}
+				v := testkit.Must(models.VerifyOutputs(m, layers, inputs, "none"))(t)
 				t.Logf("%-6s %3d layers, %d parameters, %d MACs, %+v", granularity, len(layers), m.Parameters(), m.MACs(), v)
 				if !v.Identical {
 					t.Errorf("%s: outputs differ by %g", granularity, v.MaxAbsDiff)
 				}
-				v, err = models.VerifyOutputs(m, layers, inputs, "all")
-				if err != nil {
-					t.Fatal(err)
-				}
+				v = testkit.Must(models.VerifyOutputs(m, layers, inputs, "all"))(t)
 				t.Logf("%-6s all: %+v", granularity, v)
 				if !v.Holds("all") {
 					t.Errorf("%s: with full optimisation outputs differ by %g, relative %g", granularity, v.MaxAbsDiff, v.MaxRelDiff)

@@ -15,6 +15,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // sketch builds small test models: values of shape [1, 4, 6, 6] unless said otherwise.
@@ -61,32 +62,18 @@ func (s *sketch) conv(in, out string) {
 	s.node("Conv", []string{in, s.floats(weights, 4, 4, 1, 1)}, out)
 }
 
-func (s *sketch) bytes(t failer) []byte {
+func (s *sketch) bytes(t testkit.T) []byte {
 	s.g.Name = proto.String("sketch")
-	data, err := marshal(pb.NewModel(&s.g, 17))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return testkit.Must(marshal(pb.NewModel(&s.g, 17)))(t)
 }
 
-type failer interface {
-	Helper()
-	Fatal(...any)
-	Errorf(string, ...any)
-}
-
-func (s *sketch) parse(t failer) *Model {
+func (s *sketch) parse(t testkit.T) *Model {
 	t.Helper()
-	m, err := Parse("sketch", s.bytes(t), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return testkit.Must(Parse("sketch", s.bytes(t), Options{}))(t)
 }
 
 // exact splits, checks the boundaries and requires bit-identical outputs.
-func exact(t failer, m *Model, granularity string) []Layer {
+func exact(t testkit.T, m *Model, granularity string) []Layer {
 	t.Helper()
 	layers := cut(t, m, granularity)
 	available := make(map[string]bool)
@@ -111,10 +98,7 @@ func exact(t failer, m *Model, granularity string) []Layer {
 	if nodes != len(m.graph.GetGraph().GetNode()) {
 		t.Errorf("%s: layers hold %d nodes, the model has %d", granularity, nodes, len(m.graph.GetGraph().GetNode()))
 	}
-	v, err := VerifyOutputs(m, layers, RandomInputs(m, 11), "none")
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(VerifyOutputs(m, layers, RandomInputs(m, 11), "none"))(t)
 	if !v.Identical {
 		t.Errorf("%s: outputs differ by %g", granularity, v.MaxAbsDiff)
 	}
@@ -157,9 +141,7 @@ func TestResidualBlockStaysWhole(t *testing.T) {
 	}
 	for _, cuts := range []string{"cuts:nowhere", "cuts:y"} {
 		g, _ := ParseGranularity(cuts)
-		if _, err := m.Split(g); !errors.Is(err, ErrGranularity) {
-			t.Errorf("%s: got %v, want ErrGranularity", cuts, err)
-		}
+		testkit.Refused(m.Split(g))(t, ErrGranularity)
 	}
 }
 
@@ -193,9 +175,7 @@ func TestQuantizedOperatorsStayWhole(t *testing.T) {
 		t.Errorf("the boundary carries %s, want uint8", got)
 	}
 	g, _ := ParseGranularity("cuts:d1")
-	if _, err := m.Split(g); !errors.Is(err, ErrGranularity) {
-		t.Errorf("a cut between DequantizeLinear and Conv: got %v, want ErrGranularity", err)
-	}
+	testkit.Refused(m.Split(g))(t, ErrGranularity)
 }
 
 func TestSubgraphCapturesBecomeInputs(t *testing.T) {
@@ -251,9 +231,7 @@ func TestFoldedOutputAndDataDependentShapes(t *testing.T) {
 	s = &sketch{}
 	s.node("NonZero", []string{s.input("x", 1, 4)}, "y")
 	s.output("y")
-	if _, err := Parse("sketch", s.bytes(t), Options{}); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("an output of data-dependent shape: got %v, want ErrUnsupported", err)
-	}
+	testkit.Refused(Parse("sketch", s.bytes(t), Options{}))(t, ErrUnsupported)
 }
 
 // TestAnyGraphSplitsExactly: random graphs with shared, unused and long-lived
@@ -291,10 +269,7 @@ func TestAnyGraphSplitsExactly(t *testing.T) {
 		if also := rapid.SampledFrom(made).Draw(t, "second output"); also != made[len(made)-1] {
 			s.output(also)
 		}
-		m, err := Parse("sketch", s.bytes(t), Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testkit.Must(Parse("sketch", s.bytes(t), Options{}))(t)
 		exact(t, m, "op")
 		exact(t, m, "block")
 		var cuts []string
@@ -393,9 +368,7 @@ func TestGranularityForms(t *testing.T) {
 		}
 	}
 	for _, s := range []string{"", "ops", "op:1", "auto", "auto:", "auto:0s", "auto:-1ms", "cuts", "cuts:", "cuts:a,,b"} {
-		if _, err := ParseGranularity(s); !errors.Is(err, ErrGranularity) {
-			t.Errorf("%s: got %v, want ErrGranularity", s, err)
-		}
+		testkit.Refused(ParseGranularity(s))(t, ErrGranularity)
 	}
 }
 
@@ -407,32 +380,22 @@ func TestDimensionsAreBound(t *testing.T) {
 	dims := s.g.Input[0].GetType().GetTensorType().GetShape().GetDim()
 	dims[0].Value = &pb.TensorShapeProto_Dimension_DimParam{DimParam: "batch"}
 	dims[3].Value = nil
-	m, err := Parse("sketch", s.bytes(t), Options{Dims: map[string]int64{"batch": 3}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := testkit.Must(Parse("sketch", s.bytes(t), Options{Dims: map[string]int64{"batch": 3}}))(t)
 	if got := m.Outputs()[0].Shape; !slices.Equal(got, []int64{3, 4, 6, 1}) {
 		t.Errorf("output shape %v, want [3 4 6 1]", got)
 	}
 	if m.MACs() != 3*4*6*4 {
 		t.Errorf("%d MACs, want %d", m.MACs(), 3*4*6*4)
 	}
-	_, err = Parse("sketch", s.bytes(t), Options{Dims: map[string]int64{"bach": 3}})
-	if !errors.Is(err, ErrDims) || !strings.Contains(err.Error(), `"bach"`) {
-		t.Errorf("an unknown dimension: got %v", err)
-	}
+	testkit.Refused(Parse("sketch", s.bytes(t), Options{Dims: map[string]int64{"bach": 3}}))(t, ErrDims, `"bach"`)
 }
 
 func TestExternalDataStaysInTheFolder(t *testing.T) {
 	orttest.Start(t)
 	outside := filepath.Join(t.TempDir(), "secret.bin")
-	if err := os.WriteFile(outside, make([]byte, 4096), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(outside, make([]byte, 4096), 0o600))
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "w.bin"), make([]byte, 72), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(filepath.Join(folder, "w.bin"), make([]byte, 72), 0o600))
 	if err := os.Symlink(outside, filepath.Join(folder, "link.bin")); err != nil {
 		t.Skip(err)
 	}
@@ -459,9 +422,7 @@ func TestExternalDataStaysInTheFolder(t *testing.T) {
 			}
 		}
 		file := filepath.Join(folder, "m.onnx")
-		if err := os.WriteFile(file, s.bytes(t), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(file, s.bytes(t), 0o600))
 		m, err := Load(file, Options{})
 		switch {
 		case test.says == "" && err != nil:
@@ -490,15 +451,9 @@ func TestFunctionsAreInlined(t *testing.T) {
 			pb.NewNode("Relu", []string{"r"}, []string{"q"}),
 		},
 	}}
-	data, err := marshal(twice)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(marshal(twice))(t)
 	s.g.Name = proto.String("functions")
-	m, err := Parse("functions", data, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := testkit.Must(Parse("functions", data, Options{}))(t)
 	wantOps(t, exact(t, m, "op"), "Conv Add Relu", "Conv")
 }
 
@@ -509,14 +464,9 @@ func TestLayersKeepOpsetAndIR(t *testing.T) {
 	s.conv("a", "y")
 	s.output("y")
 	for _, l := range exact(t, s.parse(t), "op") {
-		data, err := l.ONNX()
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(l.ONNX())(t)
 		var m pb.ModelProto
-		if err := proto.Unmarshal(data, &m); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, proto.Unmarshal(data, &m))
 		if len(m.OpsetImport) != 1 || m.OpsetImport[0].GetVersion() != 17 || m.GetIrVersion() != 8 {
 			t.Errorf("layer %d imports %v at IR %d, want opset 17 at IR 8", l.Index, m.OpsetImport, m.GetIrVersion())
 		}

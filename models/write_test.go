@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -14,6 +13,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestWrittenLayersShareWeights: the files run in ONNX Runtime as they are,
@@ -25,10 +25,7 @@ func TestWrittenLayersShareWeights(t *testing.T) {
 	m := s.parse(t)
 	layers := exact(t, m, "op")
 	folder := filepath.Join(t.TempDir(), "new")
-	files, err := WriteLayers(folder, layers)
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := testkit.Must(WriteLayers(folder, layers))(t)
 	entries, _ := os.ReadDir(folder)
 	var names []string
 	for _, e := range entries {
@@ -42,14 +39,8 @@ func TestWrittenLayersShareWeights(t *testing.T) {
 	}
 	values := map[string][]byte{"x": RandomInputs(m, 3)[0]}
 	for i, l := range layers {
-		session, err := ort.NewSessionFromFile(files[i], nil, nil, ort.Config{Optimization: "none"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := runOnce(session, l.Inputs, [][]byte{values[l.Inputs[0].Name]}, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		session := testkit.Must(ort.NewSessionFromFile(files[i], nil, nil, ort.Config{Optimization: "none"}))(t)
+		out := testkit.Must(runOnce(session, l.Inputs, [][]byte{values[l.Inputs[0].Name]}, 1))(t)
 		data, _ := ort.Bytes(out[0])
 		values[l.Outputs[0].Name] = bytes.Clone(data)
 		destroy(out)
@@ -57,9 +48,7 @@ func TestWrittenLayersShareWeights(t *testing.T) {
 
 		raw, _ := os.ReadFile(files[i])
 		var written pb.ModelProto
-		if err := proto.Unmarshal(raw, &written); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, proto.Unmarshal(raw, &written))
 		for _, w := range written.GetGraph().GetInitializer() {
 			for _, e := range w.GetExternalData() {
 				if e.GetKey() == "offset" && e.GetValue() != "0" && e.GetValue() != fmt.Sprint(17*page) {
@@ -68,15 +57,9 @@ func TestWrittenLayersShareWeights(t *testing.T) {
 			}
 		}
 	}
-	whole, err := m.whole.session(inMemory, nil, nil, ort.Config{Optimization: basic})
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole := testkit.Must(m.whole.session(inMemory, nil, nil, ort.Config{Optimization: basic}))(t)
 	defer whole.Close()
-	out, err := runOnce(whole, m.inputs, [][]byte{values["x"]}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := testkit.Must(runOnce(whole, m.inputs, [][]byte{values["x"]}, 1))(t)
 	defer destroy(out)
 	if want, _ := ort.Bytes(out[0]); !bytes.Equal(values[m.outputs[0].Name], want) {
 		t.Error("the chain of the files is not the whole model")
@@ -85,8 +68,5 @@ func TestWrittenLayersShareWeights(t *testing.T) {
 	if again, err := WriteLayers(folder, layers); err != nil || !slices.Equal(again, files) {
 		t.Errorf("writing again: %v", err)
 	}
-	_, err = WriteLayers(folder, layers[:2])
-	if err == nil || !strings.Contains(err.Error(), "002.onnx is a layer of another split") {
-		t.Errorf("fewer layers over more: got %v", err)
-	}
+	testkit.Refused(WriteLayers(folder, layers[:2]))(t, "002.onnx is a layer of another split")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -53,10 +54,7 @@ func BenchmarkResNet50(b *testing.B) {
 	if len(profiler.ThisHost().AllowedCores) < 2 {
 		b.Skip("it takes two cores")
 	}
-	n, err := resnet50()
-	if err != nil {
-		b.Fatal(err)
-	}
+	n := testkit.Must(resnet50())(b)
 	task := profiler.Task{Accelerators: twoCores, Networks: []*runtime.Network{n},
 		Start: func(k int) (profiler.Conn, error) {
 			return profiler.Start(as("bench", benchAccelerator+"="+strconv.Itoa(k)))
@@ -66,10 +64,7 @@ func BenchmarkResNet50(b *testing.B) {
 		var longest time.Duration
 		for range 2 {
 			begin := time.Now()
-			p, err := profiler.Measure(context.Background(), task, options(0))
-			if err != nil {
-				b.Fatal(err)
-			}
+			p := testkit.Must(profiler.Measure(context.Background(), task, options(0)))(b)
 			longest = max(longest, time.Since(begin))
 			ps = append(ps, p)
 		}

@@ -1,17 +1,16 @@
 package profiler_test
 
 import (
-	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -56,18 +55,12 @@ func flat(l, k int) float64 { return 1e6 }
 // has.
 func TestCompareSame(t *testing.T) {
 	a := synthetic(24, 64, noisy(1, flat))
-	c, err := profiler.Compare(a, a)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Must(profiler.Compare(a, a))(t)
 	if c.Summary != (profiler.Agreement{Cells: 48}) || len(c.Differences) != 0 || len(c.Accelerators) != 2 ||
 		math.Abs(c.Accelerators[1].All.Change) > 1e-12 {
 		t.Errorf("with itself: %+v", c)
 	}
-	c, err = profiler.Compare(a, synthetic(24, 64, noisy(2, flat)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c = testkit.Must(profiler.Compare(a, synthetic(24, 64, noisy(2, flat))))(t)
 	if s := c.Summary; s.Cells != 48 || s.MedianChange > 0.003 || s.Beyond != 0 || s.Significant > 0.2 {
 		t.Errorf("repeated: %+v", s)
 	}
@@ -88,10 +81,7 @@ func TestCompareChange(t *testing.T) {
 				a.Cells[i].Samples = a.Cells[i].Samples[:5]
 			}
 		}
-		c, err := profiler.Compare(a, b)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := testkit.Must(profiler.Compare(a, b))(t)
 		for _, acc := range c.Accelerators {
 			for l, x := range acc.Cells {
 				changed := acc.Accelerator == "b" && l == 3
@@ -115,10 +105,7 @@ func TestCompareChange(t *testing.T) {
 // Two accelerators of one profile: sums, the best of both, who is faster where.
 func TestCompareAccelerators(t *testing.T) {
 	p := synthetic(4, 32, noisy(1, func(l, k int) float64 { return []float64{1e6, 2e6}[(l+k)%2] }))
-	c, err := profiler.CompareAccelerators(p, "b", "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Must(profiler.CompareAccelerators(p, "b", "a"))(t)
 	if c.A != "b" || len(c.Accelerators) != 1 || c.Accelerators[0].Accelerator != "b against a" {
 		t.Fatalf("%+v", c)
 	}
@@ -144,10 +131,7 @@ func TestCompareParts(t *testing.T) {
 	a, b := synthetic(3, 16, noisy(1, flat)), synthetic(4, 16, noisy(2, flat))
 	b.Accelerators[1].Name = "c"
 	b.Cells[0] = profiler.Cell{Refused: "no"}
-	c, err := profiler.Compare(a, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Must(profiler.Compare(a, b))(t)
 	if len(c.OnlyA) != 3 || len(c.OnlyB) != 5 || len(c.Unmeasured) != 1 || c.Summary.Cells != 2 {
 		t.Errorf("%+v", c)
 	}
@@ -156,10 +140,7 @@ func TestCompareParts(t *testing.T) {
 		t.Errorf("only in B: %v", c.OnlyB)
 	}
 	b.Models[0].Name = "other"
-	if _, err := profiler.Compare(a, b); !errors.Is(err, profiler.ErrNothingInCommon) ||
-		!strings.Contains(err.Error(), `"other"`) {
-		t.Errorf("nothing in common: %v", err)
-	}
+	testkit.Refused(profiler.Compare(a, b))(t, profiler.ErrNothingInCommon, `"other"`)
 }
 
 // Layers may share a name; each is compared with the one in its turn.
@@ -185,10 +166,7 @@ func TestCompareProvenance(t *testing.T) {
 	b.ORT, b.Host.CPU = "1.30.0", "other"
 	b.Accelerators[0].Options = map[string]string{"x": "y"}
 	b.Models[0].SHA256 = "ff"
-	c, err := profiler.Compare(a, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testkit.Must(profiler.Compare(a, b))(t)
 	want := []profiler.Difference{{What: "processor", A: "test", B: "other"}, {What: "ONNX Runtime", A: "1.29.0",
 		B: "1.30.0"}, {What: "governor", A: "powersave", B: "performance"},
 		{What: "accelerator a", A: "cpu, optimization all, threads 1", B: "cpu, x=y, optimization all, threads 1"},

@@ -8,16 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
 
 // docs/FORMATS.md names every field of the document, every column of the CSV files and every code of a warning.
 func TestDocumented(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "docs", "FORMATS.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(os.ReadFile(filepath.Join("..", "docs", "FORMATS.md")))(t)
 	text := string(data)
 	named := func(what, name string) {
 		if !strings.Contains(text, "`"+name+"`") {
@@ -35,13 +33,11 @@ func TestDocumented(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := (&profiler.Profile{}).WriteCSV(&b); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, (&profiler.Profile{}).WriteCSV(&b))
 	for name := range strings.SplitSeq(strings.TrimSpace(b.String()), ",") {
 		named("CSV column", name)
 	}
-	_, err = profiler.ReadTable(strings.NewReader("nonsense\n"), profiler.TableOptions{})
+	_, err := profiler.ReadTable(strings.NewReader("nonsense\n"), profiler.TableOptions{})
 	list, _, _ := strings.Cut(strings.SplitN(err.Error(), "can be ", 2)[1], ", or x_")
 	for name := range strings.SplitSeq(list, ", ") {
 		named("table column", name)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -14,10 +15,7 @@ import (
 func TestEnough(t *testing.T) {
 	tk := task(t)
 	n := tk.Networks[0]
-	data, err := n.Layers[0].ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(n.Layers[0].ONNX())(t)
 	n.Variants = map[int][]runtime.Unit{0: {{Name: "again", ONNX: data, Inputs: n.Layers[0].Inputs,
 		Outputs: n.Layers[0].Outputs}}}
 	o := options(300 * time.Millisecond)
@@ -32,10 +30,7 @@ func TestEnough(t *testing.T) {
 		}
 		return accelerator == 0
 	}
-	p, err := profiler.Measure(t.Context(), tk, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.Measure(t.Context(), tk, o))(t)
 	count := map[[2]int]int{} // by implementation and accelerator, of the first layer
 	for _, c := range p.Cells {
 		if c.Layer == 0 {

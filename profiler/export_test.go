@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/perf/benchfmt"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 )
 
@@ -21,13 +22,8 @@ func TestWriteCSV(t *testing.T) {
 	*last = profiler.Cell{Layer: 2, Accelerator: 1, Refused: "no kernel, \"really\"\nnot"}
 	p.Cells[0].Load, p.Cells[0].Memory = 5, 6
 	var b bytes.Buffer
-	if err := p.WriteCSV(&b); err != nil {
-		t.Fatal(err)
-	}
-	rows, err := csv.NewReader(&b).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.WriteCSV(&b))
+	rows := testkit.Must(csv.NewReader(&b).ReadAll())(t)
 	if len(rows) != 1+len(p.Cells) {
 		t.Fatalf("%d rows", len(rows))
 	}
@@ -78,9 +74,7 @@ func TestWriteBenchfmt(t *testing.T) {
 	p.Cells[3].Samples = nil
 	p.Cells[2].Refused = "no"
 	var b bytes.Buffer
-	if err := p.WriteBenchfmt(&b); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.WriteBenchfmt(&b))
 	r := benchfmt.NewReader(bytes.NewReader(b.Bytes()), "test")
 	count := map[string]int{}
 	var sum time.Duration
@@ -109,9 +103,7 @@ func TestWriteBenchfmt(t *testing.T) {
 		}
 		sum += time.Duration(v + .5)
 	}
-	if err := r.Err(); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, r.Err())
 	want := map[string]int{}
 	var total time.Duration
 	for _, i := range []int{0, 1} {

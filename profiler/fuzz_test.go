@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 )
 
@@ -63,8 +64,6 @@ func readBody(t testing.TB, body string) (*profiler.Profile, error) {
 		return nil, err
 	}
 	path := filepath.Join(t.TempDir(), "p.json")
-	if err := document.WriteFile(path, data); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, document.WriteFile(path, data))
 	return profiler.Read(path)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -116,10 +117,7 @@ func serveFaulty() error {
 
 func faultyTask(t *testing.T, env ...string) profiler.Task {
 	orttest.Start(t)
-	n, err := network()
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := testkit.Must(network())(t)
 	return profiler.Task{Accelerators: specs[1:], Networks: []*runtime.Network{n},
 		Start: func(int) (profiler.Conn, error) { return profiler.Start(as("process", env...)) }}
 }
@@ -138,10 +136,7 @@ func TestFaults(t *testing.T) {
 				}
 				o := options(time.Millisecond)
 				o.Timeout = 2 * time.Second
-				p, err := profiler.Measure(context.Background(), faultyTask(t, env...), o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				p := testkit.Must(profiler.Measure(context.Background(), faultyTask(t, env...), o))(t)
 				for _, c := range p.Cells {
 					switch {
 					case c.Layer == 2 && !once:
@@ -202,9 +197,7 @@ func TestKilled(t *testing.T) {
 	var before []byte
 	for n := range 3 {
 		cmd := as("measure", journalPath+"="+path)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, cmd.Start())
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		// Killed when the journal has grown by some, at no particular place.
@@ -220,10 +213,7 @@ func TestKilled(t *testing.T) {
 		}
 		cmd.Process.Kill()
 		<-ended
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(os.ReadFile(path))(t)
 		whole := before[:bytes.LastIndexByte(before, '\n')+1]
 		if !bytes.HasPrefix(data, whole) {
 			t.Fatal("what was there before was not kept")
@@ -233,10 +223,7 @@ func TestKilled(t *testing.T) {
 	lines := bytes.Count(before, []byte("\n"))
 	o := options(time.Millisecond)
 	o.Journal = path
-	p, err := profiler.Measure(context.Background(), tk, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
 	// Most lines are rounds, each of which has a time of every cell.
 	if got := p.Cells[0].N; got < 12 || got < lines-60 {
 		t.Errorf("%d samples of a cell after a journal of %d lines", got, lines)
@@ -250,22 +237,12 @@ func TestJournalRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p.journal")
 	o := options(time.Millisecond)
 	o.Journal = path
-	if _, err := profiler.Measure(context.Background(), tk, o); err != nil {
-		t.Fatal(err)
-	}
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
+	good := testkit.Must(os.ReadFile(path))(t)
 	refused := func(o profiler.Options, content []byte, want string) {
 		t.Helper()
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := profiler.Measure(context.Background(), tk, o); !errors.Is(err, profiler.ErrJournal) ||
-			!strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want ErrJournal with %q", err, want)
-		}
+		testkit.OK(t, os.WriteFile(path, content, 0o644))
+		testkit.Refused(profiler.Measure(context.Background(), tk, o))(t, profiler.ErrJournal, want)
 		if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {
 			t.Error("it was changed")
 		}
@@ -275,9 +252,7 @@ func TestJournalRefused(t *testing.T) {
 	tk.Seed = 0
 	refused(o, bytes.Replace(good, []byte(`"times_ns":"`), []byte(`"times_ns":"1`), 1), "damaged")
 	refused(o, []byte("notes of mine\n"), "line 1 is damaged")
-	if err := os.WriteFile(path, good[:len(good)-5], 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(path, good[:len(good)-5], 0o644))
 	if _, err := profiler.Measure(context.Background(), tk, o); err != nil {
 		t.Errorf("a cut last line: %v", err)
 	}
@@ -299,10 +274,7 @@ func TestRenewed(t *testing.T) {
 	}
 	o := options(time.Hour)
 	o.Precision = 1000
-	p, err := profiler.Measure(context.Background(), tk, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
 	if started != 2 {
 		t.Errorf("%d processes, want 2", started)
 	}

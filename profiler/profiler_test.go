@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
@@ -61,10 +62,7 @@ func split(model, name, granularity string) (*runtime.Network, error) {
 func task(t *testing.T) profiler.Task {
 	t.Helper()
 	orttest.Start(t)
-	n, err := network()
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := testkit.Must(network())(t)
 	return profiler.Task{Accelerators: specs, Networks: []*runtime.Network{n},
 		Open: func(s runtime.Spec) (runtime.Accelerator, error) {
 			a, err := runtime.OpenORT(s)
@@ -83,11 +81,7 @@ func options(budget time.Duration) profiler.Options {
 
 func measure(t *testing.T, budget time.Duration) *profiler.Profile {
 	t.Helper()
-	p, err := profiler.Measure(context.Background(), task(t), options(budget))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return testkit.Must(profiler.Measure(context.Background(), task(t), options(budget)))(t)
 }
 
 // Every cell is there with plausible order statistics, or says why not; so is what is measured in between; the document
@@ -131,13 +125,8 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("noise %+v", p.Noise)
 	}
 	path := filepath.Join(t.TempDir(), "new", "profile.json")
-	if err := p.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	back, err := profiler.Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.Write(path))
+	back := testkit.Must(profiler.Read(path))(t)
 	if d := cmp.Diff(p, back, ignoreIndex); d != "" {
 		t.Errorf("round trip: %s", d)
 	}
@@ -171,9 +160,7 @@ func TestSystem(t *testing.T) {
 		{Accelerator: 1, Busy: 0, Slowdown: -0.5}}
 	p.Dispatches = []profiler.Dispatch{{Accelerator: 0, N: 1, P50: time.Millisecond}}
 	sys, err := p.System([]time.Duration{time.Minute}, profiler.P50)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	for l, layer := range sys.Models[0].Layers {
 		want := []time.Duration{1251 * time.Millisecond, time.Second}
 		if l == 2 {
@@ -183,10 +170,7 @@ func TestSystem(t *testing.T) {
 			t.Errorf("layer %d takes %v, want %v", l, got, want)
 		}
 	}
-	durations, err := p.Durations(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	durations := testkit.Must(p.Durations(1))(t)
 	for k, want := range []time.Duration{1001 * time.Millisecond, time.Second} {
 		if took := durations(0, sched.Dispatch{Layer: 1, Accelerator: k, From: sched.Idle}); took != want {
 			t.Errorf("drawn on %d: %v, want %v", k, took, want)
@@ -239,9 +223,7 @@ func TestMatches(t *testing.T) {
 		if want == "" && err == nil {
 			continue
 		}
-		if !errors.Is(err, profiler.ErrStale) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want ErrStale with %q", err, want)
-		}
+		testkit.Fails(t, err, profiler.ErrStale, want)
 	}
 }
 
@@ -250,20 +232,13 @@ func TestReadRefuses(t *testing.T) {
 	p := measure(t, time.Millisecond)
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good.json")
-	if err := p.Write(good); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(good)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.Write(good))
+	data := testkit.Must(os.ReadFile(good))(t)
 	write := func(name string, change func(*profiler.Profile)) {
 		changed := *p
 		changed.Cells, changed.Interference = slices.Clone(p.Cells), slices.Clone(p.Interference)
 		change(&changed)
-		if err := changed.Write(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, changed.Write(filepath.Join(dir, name)))
 	}
 	write("incomplete.json", func(p *profiler.Profile) { p.Cells = p.Cells[1:] })
 	write("double.json", func(p *profiler.Profile) { p.Cells = append(p.Cells, p.Cells[0]) })
@@ -273,16 +248,12 @@ func TestReadRefuses(t *testing.T) {
 		"cut.json":     data[:len(data)/2],
 		"altered.json": bytes.Replace(data, []byte(`"logical_cores": 2`), []byte(`"logical_cores": 3`), 1),
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
 	}
 	for name, want := range map[string]string{"cut.json": "damaged", "altered.json": "checksum",
 		"incomplete.json": "cells are there", "double.json": "twice",
 		"unmeasured.json": "not marked partial", "busy.json": "interference 0", "none.json": "no such file"} {
-		if _, err := profiler.Read(filepath.Join(dir, name)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", name, err, want)
-		}
+		testkit.Refused(profiler.Read(filepath.Join(dir, name)))(t, want)
 	}
 }
 
@@ -312,21 +283,14 @@ func TestMeasureCancelled(t *testing.T) {
 		t.Fatalf("%+v, %v: want a partial profile", p, err)
 	}
 	path := filepath.Join(t.TempDir(), "p.json")
-	if err := p.Write(path); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.Write(path))
 	if _, err := profiler.Read(path); err != nil {
 		t.Error(err)
 	}
 	p.Cells[0].N = 0
-	if _, err := p.System([]time.Duration{time.Second}, profiler.P50); !errors.Is(err, profiler.ErrPartial) {
-		t.Errorf("planned with a partial profile: %v", err)
-	}
+	testkit.Refused(p.System([]time.Duration{time.Second}, profiler.P50))(t, profiler.ErrPartial)
 	o.Budget, o.Progress = time.Millisecond, nil
-	whole, err := profiler.Measure(context.Background(), tk, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
 	for i, c := range p.Cells {
 		if len(c.Samples) > 0 && !slices.Equal(c.Samples, whole.Cells[i].Samples[:len(c.Samples)]) {
 			t.Fatalf("cell %d begins with %v, was %v before the interrupt", i, whole.Cells[i].Samples, c.Samples)
@@ -352,18 +316,12 @@ func TestHandoffs(t *testing.T) {
 	if there == 0 || back == 0 {
 		t.Fatalf("no handoff into layer 1, or only one way: %v", at)
 	}
-	system, err := p.System([]time.Duration{time.Second}, profiler.P50)
-	if err != nil {
-		t.Fatal(err)
-	}
+	system := testkit.Must(p.System([]time.Duration{time.Second}, profiler.P50))(t)
 	if h := system.Models[0].Layers[1].Handoff; h[0][1] != there || h[1][0] != back || h[0][0] != 0 {
 		t.Errorf("the system's handoffs are %v, measured %v and %v", h, there, back)
 	}
 	plain(p, time.Second)
-	durations, err := p.Durations(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	durations := testkit.Must(p.Durations(1))(t)
 	for from, want := range map[int]time.Duration{sched.Idle: 0, 0: there, 1: 0} {
 		if took := durations(0, sched.Dispatch{Layer: 1, Accelerator: 1, From: from}); took != time.Second+want {
 			t.Errorf("from accelerator %d the layer takes %v, want a second and %v", from, took, want)
@@ -371,10 +329,6 @@ func TestHandoffs(t *testing.T) {
 	}
 	p.Handoffs[0].To = 2
 	path := filepath.Join(t.TempDir(), "profile.json")
-	if err := p.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := profiler.Read(path); err == nil || !strings.Contains(err.Error(), "handoff 0") {
-		t.Errorf("a handoff to no accelerator: %v", err)
-	}
+	testkit.OK(t, p.Write(path))
+	testkit.Refused(profiler.Read(path))(t, "handoff 0")
 }

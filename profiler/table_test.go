@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
 )
@@ -29,10 +30,7 @@ kws,in,dsp,,0.0001,,,,,,
 
 func readTable(t *testing.T, text string, o profiler.TableOptions) *profiler.Profile {
 	t.Helper()
-	p, err := profiler.ReadTable(strings.NewReader(text), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.ReadTable(strings.NewReader(text), o))(t)
 	return roundTrip(t, p)
 }
 
@@ -43,13 +41,8 @@ var ignoreIndex = cmpopts.IgnoreUnexported(profiler.Profile{})
 func roundTrip(t *testing.T, p *profiler.Profile) *profiler.Profile {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "p.json")
-	if err := p.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	back, err := profiler.Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.Write(path))
+	back := testkit.Must(profiler.Read(path))(t)
 	if d := cmp.Diff(p, back, ignoreIndex); d != "" {
 		t.Fatalf("round trip: %s", d)
 	}
@@ -141,9 +134,7 @@ func TestReadTableRefuses(t *testing.T) {
 		{text: "model,layer,accelerator,cycles,clock_hz\nm,l,a,2,x\n", says: "clock_hz"},
 	} {
 		_, err := profiler.ReadTable(strings.NewReader(c.text), profiler.TableOptions{Clock: c.clock})
-		if !errors.Is(err, profiler.ErrTable) || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%q: error %v, want %q", c.text, err, c.says)
-		}
+		testkit.Fails(t, err, profiler.ErrTable, c.says)
 	}
 	// So is the file, although it is one comment.
 	if _, err := profiler.ReadTable(io.LimitReader(endless{}, 1<<30), profiler.TableOptions{}); err == nil ||
@@ -156,10 +147,7 @@ func TestReadTableRefuses(t *testing.T) {
 	for i := range 70 {
 		b.WriteString("m,l,a" + strings.Repeat("x", i) + ",1\n")
 	}
-	if _, err := profiler.ReadTable(&b, profiler.TableOptions{}); err == nil ||
-		!strings.Contains(err.Error(), "more than 64 accelerators") {
-		t.Errorf("70 accelerators: %v", err)
-	}
+	testkit.Refused(profiler.ReadTable(&b, profiler.TableOptions{}))(t, "more than 64 accelerators")
 }
 
 // endless is a comment without an end.
@@ -180,9 +168,7 @@ func FuzzReadTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, clock float64) {
 		p, err := profiler.ReadTable(bytes.NewReader(data), profiler.TableOptions{Source: "fuzz", Clock: clock})
 		if err != nil {
-			if !errors.Is(err, profiler.ErrTable) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %q", err)
-			}
+			testkit.Fails(t, err, profiler.ErrTable)
 			return
 		}
 		p = roundTrip(t, p)
@@ -210,22 +196,14 @@ func TestFromSystem(t *testing.T) {
 			{Name: "k", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{7, 8}},
 				{Name: "v", Variant: 1, Latency: []time.Duration{sched.Unavailable, 3}}}},
 		}}}}
-	p, err := profiler.FromSystem(&s, profiler.TableOptions{Source: "paper:m"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.FromSystem(&s, profiler.TableOptions{Source: "paper:m"}))(t)
 	p = roundTrip(t, p)
-	back, err := p.System([]time.Duration{time.Second}, profiler.P50)
-	if err != nil {
-		t.Fatal(err)
-	}
+	back := testkit.Must(p.System([]time.Duration{time.Second}, profiler.P50))(t)
 	if d := cmp.Diff(s, back); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 	s.Models[0].Layers = nil
-	if _, err := profiler.FromSystem(&s, profiler.TableOptions{}); !errors.Is(err, profiler.ErrTable) {
-		t.Errorf("a model without layers: %v", err)
-	}
+	testkit.Refused(profiler.FromSystem(&s, profiler.TableOptions{}))(t, profiler.ErrTable)
 }
 
 const added = `model,layer,accelerator,implementation,latency_us
@@ -237,15 +215,9 @@ net,/block/conva,npu,fast,5
 // merged adds a table to the profile and plans with the result.
 func merged(t *testing.T, p *profiler.Profile, table string, o profiler.MergeOptions) (*profiler.Profile, sched.System) {
 	t.Helper()
-	got, err := p.Merge(readTable(t, table, profiler.TableOptions{Source: "npu.csv"}), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := testkit.Must(p.Merge(readTable(t, table, profiler.TableOptions{Source: "npu.csv"}), o))(t)
 	got = roundTrip(t, got)
-	s, err := got.System(slices.Repeat([]time.Duration{time.Second}, len(got.Models)), profiler.P50)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(got.System(slices.Repeat([]time.Duration{time.Second}, len(got.Models)), profiler.P50))(t)
 	return got, s
 }
 
@@ -328,10 +300,7 @@ func TestMergeRefuses(t *testing.T) {
 		{"two to one", strings.ReplaceAll(added, "net,/block/convb", "x,/block/convb"),
 			profiler.MergeOptions{ByOrder: true, Models: map[string]string{"x": "net"}}, "layers in the table"},
 	} {
-		if _, err := p.Merge(readTable(t, c.table, profiler.TableOptions{}), c.o); !errors.Is(err, profiler.ErrMatch) ||
-			!strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.says)
-		}
+		testkit.Refused(p.Merge(readTable(t, c.table, profiler.TableOptions{}), c.o))(t, profiler.ErrMatch, c.says)
 	}
 }
 
@@ -351,15 +320,9 @@ func TestSelect(t *testing.T) {
 	p.Dispatches = []profiler.Dispatch{{Accelerator: 0, N: 1, P50: 3, P99: 4}, {Accelerator: 1, N: 1, P50: 5, P99: 6}}
 	p.Chains = []profiler.Chain{{Model: 1, Accelerator: 1, N: 1, Sum: 1, Chained: 2}}
 	p.Peaks = []profiler.Peak{{Accelerator: 1, GMACs: 3}}
-	got, err := p.Select([]string{"two"}, []string{"b", "a"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := testkit.Must(p.Select([]string{"two"}, []string{"b", "a"}))(t)
 	roundTrip(t, got)
-	s, err := got.System([]time.Duration{time.Second}, profiler.P50)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(got.System([]time.Duration{time.Second}, profiler.P50))(t)
 	l := s.Models[0].Layers[1]
 	// b is the first now; a is slowed down by it, and each has its dispatch.
 	if l.Implementations[0].Latency[0] != second.Cells[3].P50+5 ||
@@ -377,9 +340,7 @@ func TestSelect(t *testing.T) {
 	}
 	roundTrip(t, one)
 	for _, names := range [][2]string{{"x", "a"}, {"net", "x"}} {
-		if _, err := p.Select(names[:1], names[1:]); err == nil || !strings.Contains(err.Error(), `"x"`) {
-			t.Errorf("%v: %v", names, err)
-		}
+		testkit.Refused(p.Select(names[:1], names[1:]))(t, `"x"`)
 	}
 	if _, err := p.Select([]string{"net", "net"}, nil); err == nil {
 		t.Error("a model twice")

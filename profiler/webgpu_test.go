@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -14,16 +15,10 @@ import (
 // both directions at every cut, and the chain of the GPU's layers and the whole model.
 func TestMeasureWebGPU(t *testing.T) {
 	orttest.WebGPU(t)
-	n, err := network()
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := testkit.Must(network())(t)
 	tk := profiler.Task{Networks: []*runtime.Network{n},
 		Accelerators: []runtime.Spec{{Name: "cpu", Optimization: "basic"}, {Name: "gpu", Provider: "webgpu"}}}
-	p, err := profiler.Measure(context.Background(), tk, options(time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.Measure(context.Background(), tk, options(time.Second)))(t)
 	layers := len(p.Models[0].Layers)
 	if len(p.Cells) != 2*layers {
 		t.Fatalf("%d cells", len(p.Cells))

@@ -12,8 +12,7 @@ import (
 type Tensor struct {
 	models.Tensor
 	Data []byte // nil in an accelerator's memory
-	// Handle is what the accelerator's Buffer set, for its kernels; nil in host
-	// memory.
+	// Handle is what the accelerator's Buffer set, for its kernels; nil in host memory.
 	Handle any
 	value  ort.Value
 	arg    [1]ort.Value // value again, as an argument of one
@@ -21,8 +20,7 @@ type Tensor struct {
 	memory Memory       // of the accelerator that has it; nil in host memory
 }
 
-// NewTensor wraps data, which must hold exactly the tensor's bytes, without
-// copying it.
+// NewTensor wraps data, which must hold exactly the tensor's bytes, without copying it.
 func NewTensor(info models.Tensor, data []byte) (*Tensor, error) {
 	if int64(len(data)) != info.Bytes() {
 		return nil, fmt.Errorf("tensor %q: %d bytes of data, its shape %v of %s needs %d",
@@ -68,20 +66,17 @@ type Unit struct {
 	Optimized bool
 }
 
-// Accelerator prepares units and runs them. Prepare may be called from any
-// goroutine; the kernels of one accelerator are run by one goroutine at a time,
-// on a thread pinned to Cores.
+// Accelerator prepares units and runs them. Prepare may be called from any goroutine; the kernels of one accelerator
+// are run by one goroutine at a time, on a thread pinned to Cores.
 type Accelerator interface {
 	// Name is unique among the accelerators of a system.
 	Name() string
 	// Cores are the processors its kernels run on; empty for any.
 	Cores() []int
-	// Level is ONNX Runtime's optimisation level at which whole models are
-	// optimised before they are cut into the layers that this accelerator gets,
-	// as models.Model.Forms takes it; "none" for portable layers.
+	// Level is ONNX Runtime's optimisation level at which whole models are optimised before they are cut into the
+	// layers that this accelerator gets, as models.Model.Forms takes it; "none" for portable layers.
 	Level() string
-	// Prepare makes a unit ready to run. An error says why the accelerator
-	// cannot run it.
+	// Prepare makes a unit ready to run. An error says why the accelerator cannot run it.
 	Prepare(Unit) (Kernel, error)
 	// Close frees the accelerator; its kernels must be closed before.
 	Close() error
@@ -95,27 +90,23 @@ type Kernel interface {
 	Close() error
 }
 
-// Spec describes an accelerator: an execution provider (EP) of ONNX Runtime
-// with its settings. The zero values mean the CPU, all graph optimisations, one
-// thread, any core.
+// Spec describes an accelerator: an execution provider (EP) of ONNX Runtime with its settings. The zero values mean the
+// CPU, all graph optimisations, one thread, any core.
 type Spec struct {
 	Name string `json:"name"`
 	// Provider is the EP, such as "cpu", "webgpu" or "cuda".
 	Provider string `json:"provider,omitempty"`
-	// Options are passed to the EP as they are. WebGPU gets preferredLayout NCHW
-	// unless they say otherwise: in its other layout it transposes the inputs and
-	// outputs of every layer.
+	// Options are passed to the EP as they are. WebGPU gets preferredLayout NCHW unless they say otherwise: in its
+	// other layout it transposes the inputs and outputs of every layer.
 	Options map[string]string `json:"options,omitempty"`
-	// Optimization is ORT's graph optimisation level for the layers: "none",
-	// "basic", "extended" or "all". It changes which kernels run, and so which
-	// layers are fast.
+	// Optimization is ORT's graph optimisation level for the layers: "none", "basic", "extended" or "all". It changes
+	// which kernels run, and so which layers are fast.
 	Optimization string `json:"optimization,omitempty"`
 	// Threads is the number of intra-op threads, the calling one included.
 	Threads int `json:"threads,omitempty"`
 	// Cores are the processors to pin to, one per thread.
 	Cores []int `json:"cores,omitempty"`
-	// Device chooses among the devices of a provider that is a plugin; see
-	// ort.Config.
+	// Device chooses among the devices of a provider that is a plugin; see ort.Config.
 	Device string `json:"device,omitempty"`
 	// LibrarySHA256 tells the plugin's library from others.
 	LibrarySHA256 string `json:"library_sha256,omitempty"`
@@ -131,8 +122,7 @@ type Local struct {
 	Library string `json:"library,omitempty"`
 	// Engines is the folder that compiled engines are kept in; "" for none.
 	Engines string `json:"engines,omitempty"`
-	// Machine is all that an engine depends on besides the model and the
-	// provider: processor, drivers, devices.
+	// Machine is all that an engine depends on besides the model and the provider: processor, drivers, devices.
 	Machine string `json:"machine,omitempty"`
 	// Table is the file that an emulated accelerator takes its latencies from.
 	Table string `json:"table,omitempty"`
@@ -155,9 +145,8 @@ func (s Spec) Probe() error {
 	return ort.Probe(s.config())
 }
 
-// Level is the Level of the accelerator that OpenORT makes. It is that of the
-// CPU provider where it changes layouts; other providers have layouts of their
-// own and take portable layers.
+// Level is the Level of the accelerator that OpenORT makes. It is that of the CPU provider where it changes layouts;
+// other providers have layouts of their own and take portable layers.
 func (s Spec) Level() string {
 	// An emulated accelerator that computes does so on the CPU.
 	if !s.CPU() && !s.computes() {
@@ -182,13 +171,11 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// OpenORT opens an execution provider of ONNX Runtime as an accelerator. It
-// really runs a small model on it, so that a provider that is listed but does
-// not work is refused here.
+// OpenORT opens an execution provider of ONNX Runtime as an accelerator. It really runs a small model on it, so that a
+// provider that is listed but does not work is refused here.
 func OpenORT(s Spec) (Accelerator, error) { return OpenTraced(s, nil) }
 
-// OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take
-// longer, where trace is not nil.
+// OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take longer, where trace is not nil.
 func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err

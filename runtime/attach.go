@@ -9,8 +9,7 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// NewNetwork splits a model into layers at a granularity that
-// models.ParseGranularity takes, such as "op".
+// NewNetwork splits a model into layers at a granularity that models.ParseGranularity takes, such as "op".
 func NewNetwork(name string, m *models.Model, granularity string) (*Network, error) {
 	g, err := models.ParseGranularity(granularity)
 	if err != nil {
@@ -23,11 +22,9 @@ func NewNetwork(name string, m *models.Model, granularity string) (*Network, err
 	return &Network{Name: name, Model: m, Layers: layers, Granularity: granularity}, nil
 }
 
-// Attach makes the variants of a plan, which come in the order of layers,
-// implementations of the network's layers, after the originals and in place of
-// the variants that it had. read reads a file that the plan names. The error
-// wraps document.ErrDamaged where a file is not the plan's. After an error the
-// network is as it was.
+// Attach makes the variants of a plan, which come in the order of layers, implementations of the network's layers,
+// after the originals and in place of the variants that it had. read reads a file that the plan names. The error wraps
+// document.ErrDamaged where a file is not the plan's. After an error the network is as it was.
 func (n *Network) Attach(list []plan.Variant, read func(file string) ([]byte, error)) error {
 	out := map[int][]Unit{}
 	for i, v := range list {

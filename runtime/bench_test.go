@@ -12,6 +12,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -44,10 +45,7 @@ func pinned(b *testing.B, n int) []runtime.Accelerator {
 	}
 	var accs []runtime.Accelerator
 	for k := range n {
-		a, err := runtime.OpenORT(runtime.Spec{Name: fmt.Sprint("core", k), Cores: []int{k}})
-		if err != nil {
-			b.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: fmt.Sprint("core", k), Cores: []int{k}}))(b)
 		accs = append(accs, a)
 	}
 	return accs
@@ -79,10 +77,7 @@ func saturate(b *testing.B, e *runtime.Executor, o runtime.Options, models int, 
 		o.Policy = "fcfs"
 	}
 	o.Traffic = traffic.Config{Rates: slices.Repeat([]float64{1}, models), Process: traffic.ClosedLoop, Duration: length}
-	r, err := e.Run(context.Background(), o)
-	if err != nil {
-		b.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), o))(b)
 	if len(r.Notes) > 0 {
 		b.Skip(r.Notes)
 	}
@@ -114,19 +109,12 @@ func BenchmarkGap(b *testing.B) {
 func BenchmarkAllocs(b *testing.B) {
 	accs := pinned(b, 1)
 	_, e := rig(b, accs, "op", "ds_cnn_kws", "glyph_mobile")
-	if err := e.Serve(runtime.Options{Policy: "terastal"}); err != nil {
-		b.Fatal(err)
-	}
+	testkit.OK(b, e.Serve(runtime.Options{Policy: "terastal"}))
 	defer e.Stop(context.Background())
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := e.Submit(context.Background(), "ds_cnn_kws", nil, runtime.RequestOptions{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := p.Wait(context.Background()); err != nil {
-			b.Fatal(err)
-		}
+		p := testkit.Must(e.Submit(context.Background(), "ds_cnn_kws", nil, runtime.RequestOptions{}))(b)
+		testkit.Must(p.Wait(context.Background()))(b)
 	}
 }
 
@@ -147,13 +135,8 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	accs := pinned(b, 1)
 	x, e := rig(b, accs, granularity, net)
 	o.Policy = "edf"
-	if err := e.Serve(o); err != nil {
-		b.Fatal(err)
-	}
-	in, err := x.networks[0].Inputs(7)
-	if err != nil {
-		b.Fatal(err)
-	}
+	testkit.OK(b, e.Serve(o))
+	in := testkit.Must(x.networks[0].Inputs(7))(b)
 	whole := newWholeSession(b, x.networks[0], in)
 	defer whole.close()
 	inputs := byName(b, in)
@@ -161,10 +144,7 @@ func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	var through, direct []time.Duration
 	for n := -3; n < 300; n++ {
 		t := whole.run(o.Realtime)
-		p, err := e.Submit(context.Background(), net, inputs, out)
-		if err != nil {
-			b.Fatal(err)
-		}
+		p := testkit.Must(e.Submit(context.Background(), net, inputs, out))(b)
 		r, err := p.Wait(context.Background())
 		if err != nil || r.Outcome != sched.Met && r.Outcome != sched.Late {
 			b.Fatal(r, err)
@@ -219,33 +199,19 @@ type wholeSession struct {
 func newWholeSession(b *testing.B, n *runtime.Network, in []*runtime.Tensor) *wholeSession {
 	b.Helper()
 	dir := b.TempDir()
-	if err := n.Model.WriteFile(dir + "/m.onnx"); err != nil {
-		b.Fatal(err)
-	}
-	s, err := ort.NewSessionFromFile(dir+"/m.onnx", nil, nil, ort.Config{Threads: 1})
-	if err != nil {
-		b.Fatal(err)
-	}
+	testkit.OK(b, n.Model.WriteFile(dir+"/m.onnx"))
+	s := testkit.Must(ort.NewSessionFromFile(dir+"/m.onnx", nil, nil, ort.Config{Threads: 1}))(b)
 	var ins, outs []ort.Value
 	for _, t := range in {
-		v, err := ort.NewTensor(t.Type, t.Shape, t.Data)
-		if err != nil {
-			b.Fatal(err)
-		}
+		v := testkit.Must(ort.NewTensor(t.Type, t.Shape, t.Data))(b)
 		ins = append(ins, v)
 	}
 	w := &wholeSession{ask: make(chan int), took: make(chan time.Duration)}
 	for _, info := range n.Model.Outputs() {
 		data := make([]byte, info.Bytes())
-		v, err := ort.NewTensor(info.Type, info.Shape, data)
-		if err != nil {
-			b.Fatal(err)
-		}
+		v := testkit.Must(ort.NewTensor(info.Type, info.Shape, data))(b)
 		outs = append(outs, v)
-		t, err := runtime.NewTensor(info, data)
-		if err != nil {
-			b.Fatal(err)
-		}
+		t := testkit.Must(runtime.NewTensor(info, data))(b)
 		w.tensors = append(w.tensors, t)
 	}
 	go func() {
@@ -350,10 +316,7 @@ func interference(b *testing.B, accs []runtime.Accelerator, nets []string, prior
 	b.Helper()
 	var programs []*runtime.Program
 	for _, n := range nets {
-		p, err := runtime.Prepare(zooNetwork(b, n, "block"), accs, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
+		p := testkit.Must(runtime.Prepare(zooNetwork(b, n, "block"), accs, nil))(b)
 		defer p.Close()
 		programs = append(programs, p)
 	}
@@ -413,10 +376,7 @@ func BenchmarkReleaseLag(b *testing.B) {
 		var p50, p99, idle []float64
 		for n := range rounds {
 			o.Traffic.Seed = uint64(n)
-			r, err := e.Run(context.Background(), o)
-			if err != nil {
-				b.Fatal(err)
-			}
+			r := testkit.Must(e.Run(context.Background(), o))(b)
 			m := r.Log.Metrics()
 			p50, p99, idle = append(p50, m.ReleaseLagP50US), append(p99, m.ReleaseLagP99US), append(idle, m.IdleLagP99US)
 		}
@@ -440,27 +400,17 @@ func BenchmarkWake(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			orttest.Start(b)
 			a, err := runtime.OpenORT(runtime.Spec{Name: "a", Optimization: "basic", Cores: c.cores})
-			if err != nil {
-				b.Fatal(err)
-			}
+			testkit.OK(b, err)
 			x := &bench{accs: []runtime.Accelerator{a}}
 			x.add(b, tiny(b, "tiny"))
 			defer x.programs[0].Close()
 			e := x.executor(b, x.system(alternate))
-			if err := e.Serve(runtime.Options{Policy: "fcfs", Quiet: true}); err != nil {
-				b.Fatal(err)
-			}
-			out, err := runtime.NewTensor(x.networks[0].Model.Outputs()[0], make([]byte, 32))
-			if err != nil {
-				b.Fatal(err)
-			}
+			testkit.OK(b, e.Serve(runtime.Options{Policy: "fcfs", Quiet: true}))
+			out := testkit.Must(runtime.NewTensor(x.networks[0].Model.Outputs()[0], make([]byte, 32)))(b)
 			defer out.Close()
 			into := runtime.RequestOptions{Outputs: byName(b, []*runtime.Tensor{out})}
 			for range max(b.N, 3000) {
-				p, err := e.Submit(context.Background(), "tiny", nil, into)
-				if err != nil {
-					b.Fatal(err)
-				}
+				p := testkit.Must(e.Submit(context.Background(), "tiny", nil, into))(b)
 				<-p.Done()
 			}
 			h := &e.Stop(context.Background()).Stats.Models[0].Latency

@@ -8,8 +8,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// device says which tensors of a program stay in an accelerator's memory, and
-// in which buffers.
+// device says which tensors of a program stay in an accelerator's memory, and in which buffers.
 type device struct {
 	memory  Memory
 	tensors []placed
@@ -73,8 +72,7 @@ func (p *Program) newDevice(k int, m Memory) *device {
 	return d
 }
 
-// closer reports whether size a suits n bytes better than size b: the smallest
-// that is large enough, else the largest.
+// closer reports whether size a suits n bytes better than size b: the smallest that is large enough, else the largest.
 func closer(n, a, b int) bool {
 	if (a >= n) != (b >= n) {
 		return a >= n
@@ -85,9 +83,8 @@ func closer(n, a, b int) bool {
 	return a > b
 }
 
-// Moves lists what has to be done when a layer runs on accelerator to and those
-// before it ran on accelerator from: the tensors to copy from the memory of the
-// one to host memory, to convert there, and to copy to the memory of the other,
+// Moves lists what has to be done when a layer runs on accelerator to and those before it ran on accelerator from: the
+// tensors to copy from the memory of the one to host memory, to convert there, and to copy to the memory of the other,
 // as Slot.Download, Convert and Upload take them.
 func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 	if from == to {
@@ -125,9 +122,8 @@ func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 	return download, convert, upload
 }
 
-// warm runs everything once on the accelerators that have memories of their
-// own: such providers compile a kernel when it first runs, which can take longer
-// than a layer may. What fails now fails again when it is needed.
+// warm runs everything once on the accelerators that have memories of their own: such providers compile a kernel when
+// it first runs, which can take longer than a layer may. What fails now fails again when it is needed.
 func (p *Program) warm(s *Slot, in []*Tensor) {
 	for k, d := range p.devices {
 		if d == nil {
@@ -152,8 +148,7 @@ type deviceTensors struct {
 	valid   []bool    // by tensor: it holds the request's data
 }
 
-// addDevices prepares a slot for the accelerators that have memories of their
-// own.
+// addDevices prepares a slot for the accelerators that have memories of their own.
 func (s *Slot) addDevices() error {
 	if s.program.devices == nil {
 		return nil
@@ -173,8 +168,7 @@ func (s *Slot) addDevices() error {
 	return nil
 }
 
-// open allocates in the accelerator's memory, once. With spread no tensors share
-// a buffer.
+// open allocates in the accelerator's memory, once. With spread no tensors share a buffer.
 func (d *deviceTensors) open(p *Program, spread bool) error {
 	if d.tensors != nil {
 		return nil
@@ -218,9 +212,8 @@ func (d *deviceTensors) close() {
 	d.tensors, d.buffers = nil, nil
 }
 
-// begin gets the slot ready for a layer on an accelerator: it waits until the
-// worker that ran the layer before has copied the tensors home, and copies them
-// to the accelerator's memory.
+// begin gets the slot ready for a layer on an accelerator: it waits until the worker that ran the layer before has
+// copied the tensors home, and copies them to the accelerator's memory.
 func (s *Slot) begin(layer, accelerator int) error {
 	s.moving.Lock()
 	fresh := s.fresh
@@ -269,8 +262,7 @@ func (s *Slot) begin(layer, accelerator int) error {
 	return nil
 }
 
-// copyHome copies the tensors that layer next and later ones need to host
-// memory, and says how many.
+// copyHome copies the tensors that layer next and later ones need to host memory, and says how many.
 func (s *Slot) copyHome(next int) (n int, err error) {
 	from := s.at
 	if from == nil {
@@ -293,9 +285,8 @@ func (s *Slot) copyHome(next int) (n int, err error) {
 	return n, nil
 }
 
-// Upload copies a tensor to the memory of an accelerator, complete when it
-// returns, and Download one from there. For measuring: a request's own runs do
-// this where it is needed.
+// Upload copies a tensor to the memory of an accelerator, complete when it returns, and Download one from there. For
+// measuring: a request's own runs do this where it is needed.
 func (s *Slot) Upload(tensor, accelerator int) error {
 	d := s.devices[accelerator]
 	if err := d.open(s.program, s.spread); err != nil {

@@ -2,7 +2,6 @@ package runtime_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -28,10 +28,7 @@ func TestScheduleWithDevice(t *testing.T) {
 			for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate} {
 				o := runtime.Options{Policy: policy, Drop: drop, Hang: patient, Traffic: released(2), Samples: 5, Queue: 1000}
 				o.Traffic.Rates = []float64{100, 100}
-				r, err := e.Run(context.Background(), o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := testkit.Must(e.Run(context.Background(), o))(t)
 				m := check(t, r)
 				if m.Failed > 0 || m.Utilization["gpu"] == 0 || m.Utilization["all"]+m.Utilization["basic"] == 0 {
 					t.Errorf("%s: %+v", policy, m)
@@ -59,10 +56,7 @@ func TestDeviceUnderOverload(t *testing.T) {
 	e := b.executor(t, s)
 	o := runtime.Options{Policy: "edf", Drop: sched.DropLate, Traffic: released(2), Samples: 20, Queue: 20}
 	o.Traffic.Rates = []float64{3000, 3000}
-	r, err := e.Run(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), o))(t)
 	if m := check(t, r); m.Dropped == 0 || m.Failed > 0 || d.shared.Load() {
 		t.Errorf("%+v", m)
 	}
@@ -136,10 +130,7 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 	g := &gated{Accelerator: d, memory: d.Memory(), elapsed: layers.Load}
 	b := &bench{accs: []runtime.Accelerator{g}}
 	for _, name := range []string{"first", "second"} {
-		a, err := runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"}))(t)
 		b.accs = append(b.accs, &counting{a, &layers})
 	}
 	b.add(t, network(t, "block"))
@@ -150,11 +141,8 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 	defer b.programs[1].Close()
 	e := b.executor(t, b.system(alternate))
 	g.left.Store(10)
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: patient,
-		Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: patient,
+		Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}}))(t)
 	check(t, r)
 	if d.shared.Load() {
 		t.Error("two threads used the device at once")
@@ -198,10 +186,7 @@ func lossy(t *testing.T, d *device, faults ...string) *bench {
 	t.Helper()
 	var fs []runtime.Fault
 	for _, text := range faults {
-		f, err := runtime.ParseFault(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := testkit.Must(runtime.ParseFault(text))(t)
 		fs = append(fs, f)
 	}
 	drill := runtime.NewDrill(fs, 9)
@@ -230,10 +215,7 @@ func TestDeviceLost(t *testing.T) {
 		}))
 		o := runtime.Options{Policy: "edf", Traffic: released(2), Samples: 4, Queue: 1000, Retries: 1, Hang: patient}
 		o.Traffic.Rates[0] = 40 // few: those that come too late are tried in vain
-		r, err := e.Run(context.Background(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := testkit.Must(e.Run(context.Background(), o))(t)
 		m := check(t, r)
 		if m.Failed == 0 || m.Met+m.Late+m.Failed+m.Dropped != m.Released ||
 			m.Models[1].Met+m.Models[1].Late != m.Models[1].Released {
@@ -276,25 +258,15 @@ func TestDeviceLost(t *testing.T) {
 func TestTensorsLost(t *testing.T) {
 	d := pretended(t, "gpu")
 	b := together(t, d, nil, "block")
-	in, err := b.networks[0].Inputs(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slot, err := b.programs[0].NewSlot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(b.networks[0].Inputs(3))(t)
+	slot := testkit.Must(b.programs[0].NewSlot())(t)
 	defer slot.Close()
 	for range 2 {
 		slot.SetInputs(in)
-		if err := slot.Run(0, 0, 0); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, slot.Run(0, 0, 0))
 		d.broken.Store(true)
 		for _, k := range []int{2, 0, 1} {
-			if err := slot.Run(1, 0, k); !errors.Is(err, runtime.ErrTensorsLost) || !errors.Is(err, errBroken) {
-				t.Errorf("accelerator %d: %v", k, err)
-			}
+			testkit.Fails(t, slot.Run(1, 0, k), runtime.ErrTensorsLost, errBroken)
 		}
 		d.broken.Store(false)
 	}

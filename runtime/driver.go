@@ -16,9 +16,8 @@ import (
 // ErrBusy is what an executor answers that already runs or serves.
 var ErrBusy = errors.New("the executor is in use")
 
-// driver steps one engine in real time, for a run of traffic or for requests
-// as they are submitted. Its parts have a file each. From begin on, the lock
-// guards all that changes in them; each step of the engine is made under it.
+// driver steps one engine in real time, for a run of traffic or for requests as they are submitted. Its parts have a
+// file each. From begin on, the lock guards all that changes in them; each step of the engine is made under it.
 type driver struct {
 	*Executor
 	clock
@@ -164,8 +163,7 @@ func (d *driver) wait(ctx context.Context) *Result {
 	return r
 }
 
-// end waits for what begin started, hanging workers excepted, and gives the
-// executor back.
+// end waits for what begin started, hanging workers excepted, and gives the executor back.
 func (d *driver) end() *Result {
 	for _, w := range d.crew.all {
 		d.mu.Lock()
@@ -211,9 +209,8 @@ func (d *driver) stop() {
 	d.settle()
 }
 
-// step gives the engine an event, hands the dispatches to the workers, and
-// returns the one for accelerator own. An event that another thread's has
-// overtaken happens with it. The caller holds the lock.
+// step gives the engine an event, hands the dispatches to the workers, and returns the one for accelerator own. An
+// event that another thread's has overtaken happens with it. The caller holds the lock.
 func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 	ev.At = max(ev.At, d.now)
 	d.now = ev.At
@@ -242,8 +239,7 @@ func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 	return mine, ok
 }
 
-// assign completes a dispatch with the request's tensors; without, when none
-// are left.
+// assign completes a dispatch with the request's tensors; without, when none are left.
 func (d *driver) assign(x sched.Dispatch) assignment {
 	a := assignment{Dispatch: x, slot: d.slots.of(x.Job)}
 	if a.slot == nil {
@@ -255,8 +251,7 @@ func (d *driver) assign(x sched.Dispatch) assignment {
 	return a
 }
 
-// settle ends the run when no job is left, and drops what no accelerator will
-// ever serve.
+// settle ends the run when no job is left, and drops what no accelerator will ever serve.
 func (d *driver) settle() {
 	if d.over || d.releases.expected() || d.crew.running > 0 {
 		return

@@ -7,29 +7,23 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// EmulatedProvider is the Provider of an emulated accelerator's Spec. OpenORT
-// does not open it: OpenEmulated does.
+// EmulatedProvider is the Provider of an emulated accelerator's Spec. OpenORT does not open it: OpenEmulated does.
 const EmulatedProvider = "emulated"
 
-// Emulation describes an accelerator that is not here: its kernels take as
-// long as a table says.
+// Emulation describes an accelerator that is not here: its kernels take as long as a table says.
 type Emulation struct {
 	Name string
-	// Latency is how long a unit takes, above zero; false where the accelerator
-	// cannot run it.
+	// Latency is how long a unit takes, above zero; false where the accelerator cannot run it.
 	Latency func(Unit) (time.Duration, bool)
-	// Inner, if not nil, really computes the layers, so that outputs mean
-	// something. A layer takes the longer of the two times. Without it outputs
-	// hold anything.
+	// Inner, if not nil, really computes the layers, so that outputs mean something. A layer takes the longer of the
+	// two times. Without it outputs hold anything.
 	Inner Accelerator
-	// Cores are what the waiting thread is pinned to, without Inner; empty for
-	// any.
+	// Cores are what the waiting thread is pinned to, without Inner; empty for any.
 	Cores []int
 }
 
-// OpenEmulated makes the accelerator. Its thread sleeps through most of a
-// layer's latency and spins through the last tenth of a millisecond, so that
-// several fit on a core while their layers are longer than that.
+// OpenEmulated makes the accelerator. Its thread sleeps through most of a layer's latency and spins through the last
+// tenth of a millisecond, so that several fit on a core while their layers are longer than that.
 func OpenEmulated(e Emulation) (Accelerator, error) {
 	if e.Name == "" || e.Latency == nil {
 		return nil, fmt.Errorf("%w: an emulated accelerator needs a name and latencies", ErrSpec)
@@ -106,8 +100,7 @@ func (k *emulatedKernel) Close() error {
 	return nil
 }
 
-// computes reports whether an accelerator's outputs mean something: those of
-// any that does not say otherwise.
+// computes reports whether an accelerator's outputs mean something: those of any that does not say otherwise.
 func computes(a Accelerator) bool {
 	c, says := a.(interface{ Computes() bool })
 	return !says || c.Computes()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -26,25 +27,16 @@ func TestEmulated(t *testing.T) {
 	}
 	b := &bench{}
 	cpu := func(name string) runtime.Accelerator {
-		a, err := runtime.OpenORT(runtime.Spec{Name: name})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
+		return testkit.Must(runtime.OpenORT(runtime.Spec{Name: name}))(t)
 	}
-	ws, err := runtime.OpenEmulated(runtime.Emulation{Name: "ws", Latency: table(2 * time.Millisecond),
-		Inner: cpu("inner")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ws := testkit.Must(runtime.OpenEmulated(runtime.Emulation{Name: "ws", Latency: table(2 * time.Millisecond),
+		Inner: cpu("inner")}))(t)
 	b.accs = []runtime.Accelerator{cpu("cpu"), ws}
 	b.add(t, network(t, "block"))
 	defer b.programs[0].Close()
 	e := b.executor(t, b.system(alternate))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 5, Queue: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	check(t, r)
 	if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 || v.Verified == 0 || !e.Computes() {
 		t.Errorf("%+v %v", v, err)
@@ -69,16 +61,11 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	orttest.Start(t)
 	n := network(t, "block")
 	missing := n.Layers[1].Name
-	cpu, err := runtime.OpenORT(runtime.Spec{Name: "cpu"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cpu := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "cpu"}))(t)
 	os, err := runtime.OpenEmulated(runtime.Emulation{Name: "os", Latency: func(u runtime.Unit) (time.Duration, bool) {
 		return time.Millisecond, u.Layer != missing
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	b := &bench{accs: []runtime.Accelerator{cpu, os}}
 	b.add(t, n)
 	defer b.programs[0].Close()
@@ -90,10 +77,7 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	if e.Computes() {
 		t.Error("the executor says that all outputs mean something")
 	}
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1), Queue: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1), Queue: 1000}))(t)
 	if m := check(t, r); m.Met+m.Late != m.Released {
 		t.Errorf("totals %+v", m.Totals)
 	}
@@ -114,9 +98,7 @@ func TestIdleWorkerTakesOver(t *testing.T) {
 			}
 			return time.Millisecond, true
 		}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, err)
 		b.accs = append(b.accs, a)
 	}
 	b.add(t, network(t, "model"))
@@ -132,10 +114,7 @@ func TestIdleWorkerTakesOver(t *testing.T) {
 			}
 			return time.Millisecond
 		}))
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: tr})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: tr}))(t)
 		check(t, r)
 		var noticed time.Duration // when the last release was
 		for _, rec := range r.Log.Records {

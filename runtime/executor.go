@@ -16,8 +16,7 @@ import (
 // DefaultPolicy schedules where no other policy is named.
 const DefaultPolicy = "terastal"
 
-// inputSets is how many different random inputs each model's requests cycle
-// through.
+// inputSets is how many different random inputs each model's requests cycle through.
 const inputSets = 4
 
 // Executor runs requests on real accelerators: recorded or generated traffic
@@ -47,11 +46,10 @@ func (m *loaded) set(job int64) int { return int(job % int64(len(m.sets))) }
 // last reports whether a layer is the model's last.
 func (m *loaded) last(layer int) bool { return layer == len(m.Network.Layers)-1 }
 
-// NewExecutor checks that the programs fit the system the tables were compiled
-// from: same models, layers and implementations, all prepared on the system's
-// accelerators, wherever the tables say they run. seed determines the input
-// data of requests that bring none. Programs and accelerators stay the
-// caller's; [Open] makes an executor that owns them.
+// NewExecutor checks that the programs fit the system the tables were compiled from: same models, layers and
+// implementations, all prepared on the system's accelerators, wherever the tables say they run. seed determines the
+// input data of requests that bring none. Programs and accelerators stay the caller's; [Open] makes an executor that
+// owns them.
 func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
 	e := &Executor{tables: t}
 	for _, p := range programs {
@@ -146,8 +144,7 @@ func (e *Executor) Models() []string {
 	return out
 }
 
-// Model is the model of this name, which tells its inputs and outputs; nil for
-// other names.
+// Model is the model of this name, which tells its inputs and outputs; nil for other names.
 func (e *Executor) Model(name string) *models.Model {
 	if m := e.index(name); m >= 0 {
 		return e.models[m].Network.Model
@@ -183,9 +180,8 @@ func (e *Executor) index(model string) int {
 	return slices.IndexFunc(e.models, func(m *loaded) bool { return m.Network.Name == model })
 }
 
-// Close stops serving (see Stop) and frees the executor's tensors, and what
-// [Open] opened. Tensors that a hanging accelerator may still touch are left as
-// they are.
+// Close stops serving (see Stop) and frees the executor's tensors, and what [Open] opened. Tensors that a hanging
+// accelerator may still touch are left as they are.
 func (e *Executor) Close(ctx context.Context) {
 	e.Stop(ctx)
 	e.release()
@@ -222,42 +218,34 @@ func closeAll(sets [][]*Tensor) {
 type Options struct {
 	// Policy is a policy's name; empty means DefaultPolicy.
 	Policy string
-	// NewPolicy, if not nil, makes a policy that package policy does not know;
-	// Policy is then what the log calls it.
+	// NewPolicy, if not nil, makes a policy that package policy does not know; Policy is then what the log calls it.
 	NewPolicy sched.Constructor
 	Drop      sched.DropPolicy
 	Queue     int // see sched.Config
 	// Adapt corrects predictions while running; see sched.Config.
 	Adapt bool
-	// Traffic is played from its first arrival to its last; Serve uses its seed
-	// only.
+	// Traffic is played from its first arrival to its last; Serve uses its seed only.
 	Traffic traffic.Config
-	// Samples is how many finished requests of each model keep their outputs
-	// for verification, spread over the run.
+	// Samples is how many finished requests of each model keep their outputs for verification, spread over the run.
 	Samples int
-	// FreeCore says that the accelerators leave a core over; what Open opened
-	// knows by itself. Another thread then notices releases on time even while
-	// all accelerators are busy. Without one, releases are noticed at the ends of
+	// FreeCore says that the accelerators leave a core over; what Open opened knows by itself. Another thread then
+	// notices releases on time even while all accelerators are busy. Without one, releases are noticed at the ends of
 	// layers and by idle workers.
 	FreeCore bool
-	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to
-	// 99) for the workers. Where it is refused the run does without, and a
-	// note says so.
+	// Realtime, if positive, asks for this real-time priority (SCHED_FIFO, 1 to 99) for the workers. Where it is
+	// refused the run does without, and a note says so.
 	Realtime int
-	// Quiet prepares the process for the run and undoes it afterwards: the
-	// garbage collector rests (up to half a gigabyte of garbage), and threads
-	// other than the workers no longer interrupt them (SCHED_BATCH).
+	// Quiet prepares the process for the run and undoes it afterwards: the garbage collector rests (up to half a
+	// gigabyte of garbage), and threads other than the workers no longer interrupt them (SCHED_BATCH).
 	Quiet bool
-	// Retries is how often a layer that fails is run again before its request
-	// fails, elsewhere if another accelerator can: the one it failed on is out of
-	// service for 10 ms, twice as long each time. A layer whose result overwrites
+	// Retries is how often a layer that fails is run again before its request fails, elsewhere if another accelerator
+	// can: the one it failed on is out of service for 10 ms, twice as long each time. A layer whose result overwrites
 	// its own input is not run again.
 	Retries int
 	// Hang is how long a layer may run before its accelerator is given up; nil
 	// means the larger of 1 s and ten times its latency in the tables.
 	Hang func(sched.Dispatch) time.Duration
-	// Progress, if not nil, is called ten times a second with how the run stands.
-	// It must not keep the slices.
+	// Progress, if not nil, is called ten times a second with how the run stands. It must not keep the slices.
 	Progress func(Stats)
 	// Log keeps every record for Result.Log; Run always does, Serve only if
 	// this is set: some 90 bytes per record, two records per layer and request.
@@ -297,20 +285,17 @@ type Result struct {
 	Workers []WorkerStats
 	// GC is what the garbage collector did during the run.
 	GC GCStats
-	// LateSlots is how many requests found no tensors set aside for them, so
-	// that they were allocated on the way.
+	// LateSlots is how many requests found no tensors set aside for them, so that they were allocated on the way.
 	LateSlots int
 	// Lost are the accelerators that a hanging layer took out of service.
 	Lost []string
-	// Notes are doubts about the run, such as a refused real-time priority or an
-	// accelerator that was lost.
+	// Notes are doubts about the run, such as a refused real-time priority or an accelerator that was lost.
 	Notes []string
 }
 
-// Run plays the traffic under the policy until every job has its outcome.
-// When ctx ends first, running layers finish, everything else is dropped, and
-// the result is complete all the same. A layer that hangs takes its accelerator
-// out of service; Run returns without waiting for it.
+// Run plays the traffic under the policy until every job has its outcome. When ctx ends first, running layers finish,
+// everything else is dropped, and the result is complete all the same. A layer that hangs takes its accelerator out of
+// service; Run returns without waiting for it.
 func (e *Executor) Run(ctx context.Context, o Options) (*Result, error) {
 	arrivals, err := o.Traffic.Arrivals()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -36,10 +37,7 @@ func open(t *testing.T, wrap func(runtime.Accelerator) runtime.Accelerator, gran
 	orttest.Start(t)
 	b := &bench{}
 	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
-		a, err := runtime.OpenORT(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(s))(t)
 		if wrap != nil {
 			a = wrap(a)
 		}
@@ -61,10 +59,7 @@ func open(t *testing.T, wrap func(runtime.Accelerator) runtime.Accelerator, gran
 
 func (b *bench) add(t testing.TB, n *runtime.Network) {
 	t.Helper()
-	p, err := runtime.Prepare(n, b.accs, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(runtime.Prepare(n, b.accs, nil))(t)
 	b.networks, b.programs = append(b.networks, n), append(b.programs, p)
 }
 
@@ -114,14 +109,8 @@ func alternate(_, layer, _, accelerator int) time.Duration {
 
 func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	t.Helper()
-	tables, err := sched.Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := runtime.NewExecutor(tables, b.programs, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tables := testkit.Must(sched.Compile(s))(t)
+	e := testkit.Must(runtime.NewExecutor(tables, b.programs, 7))(t)
 	t.Cleanup(func() { e.Close(context.Background()) })
 	return e
 }
@@ -137,9 +126,7 @@ func released(n int) traffic.Config {
 // check asserts what has to hold of every run.
 func check(t *testing.T, r *runtime.Result) eventlog.Metrics {
 	t.Helper()
-	if err := r.Log.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, r.Log.Validate())
 	m := r.Log.Metrics()
 	if !m.Balanced() || m.Released == 0 {
 		t.Errorf("totals %+v do not balance", m.Totals)
@@ -163,9 +150,7 @@ func TestRun(t *testing.T) {
 	for _, p := range policy.All() {
 		t.Run(p.Name, func(t *testing.T) {
 			r, err := e.Run(context.Background(), runtime.Options{Policy: p.Name, Traffic: released(2), Samples: 5, Queue: 1000})
-			if err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, err)
 			m := check(t, r)
 			if m.Dropped+m.Failed > 0 || m.Utilization["all"] == 0 || m.Utilization["basic"] == 0 {
 				t.Errorf("metrics %+v", m)
@@ -177,10 +162,7 @@ func TestRun(t *testing.T) {
 			if latest < int64(m.Released/2) {
 				t.Errorf("the latest sample is job %d of %d: samples are to be spread over the run", latest, m.Released)
 			}
-			v, err := e.Verify(r.Samples)
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := testkit.Must(e.Verify(r.Samples))(t)
 			if v.Verified != 10 || v.Wrong != 0 || !(v.MaxRelDiff < 1e-5) {
 				t.Errorf("verification %+v", v)
 			}
@@ -193,16 +175,10 @@ func TestRun(t *testing.T) {
 func TestVerifyFindsWrongOutputs(t *testing.T) {
 	b := open(t, nil, "block")
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 4}))(t)
 	s := r.Samples[1]
 	s.Outputs[0][3] ^= 0x40 // the sign or exponent of one element
-	v, err := e.Verify(r.Samples)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(e.Verify(r.Samples))(t)
 	if v.Wrong != 1 || v.Verified != 3 {
 		t.Errorf("verification %+v, want one wrong and three right", v)
 	}
@@ -213,10 +189,7 @@ func TestVerifyFindsWrongOutputs(t *testing.T) {
 func TestVariantsRun(t *testing.T) {
 	b := open(t, nil)
 	n := network(t, "block")
-	data, err := n.Layers[1].ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(n.Layers[1].ONNX())(t)
 	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy", ONNX: data, Inputs: n.Layers[1].Inputs,
 		Outputs: n.Layers[1].Outputs}}}
 	b.add(t, n)
@@ -229,9 +202,7 @@ func TestVariantsRun(t *testing.T) {
 	s.Models[0].Valid = []sched.VariantSet{1}
 	e := b.executor(t, s)
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: released(1), Samples: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	m := check(t, r)
 	if m.Models[0].VariantsUsed != m.Released {
 		t.Errorf("%d of %d requests used the variant", m.Models[0].VariantsUsed, m.Released)
@@ -278,10 +249,7 @@ func TestFailingLayer(t *testing.T) {
 		return a
 	}, "block", "model")
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(2), Samples: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(2), Samples: 4}))(t)
 	m := check(t, r)
 	if m.Failed == 0 || m.Met == 0 {
 		t.Errorf("%d failed and %d met, want some of both", m.Failed, m.Met)
@@ -311,10 +279,7 @@ func TestRefusedLayer(t *testing.T) {
 		t.Fatal("the refusal is not recorded")
 	}
 	e := b.executor(t, b.system(alternate))
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1)}))(t)
 	check(t, r)
 	for _, rec := range r.Log.Records {
 		if rec.Kind == sched.Dispatched && rec.Layer == 0 && rec.Accelerator == 0 {
@@ -324,22 +289,13 @@ func TestRefusedLayer(t *testing.T) {
 
 	all := []runtime.Accelerator{faulty{Accelerator: b.accs[0], refuse: first},
 		faulty{Accelerator: b.accs[1], refuse: first}}
-	if _, err := runtime.Prepare(n, all, nil); err == nil ||
-		!strings.Contains(err.Error(), "runs on no accelerator: refused by the test") {
-		t.Errorf("prepare: %v", err)
-	}
+	testkit.Refused(runtime.Prepare(n, all, nil))(t, "runs on no accelerator: refused by the test")
 
 	// Tables that send the layer where it was refused do not fit the programs.
 	s := b.system(alternate)
 	s.Models[0].Layers[0].Implementations[0].Latency[0] = time.Millisecond
-	tables, err := sched.Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := runtime.NewExecutor(tables, b.programs, 1); err == nil ||
-		!strings.Contains(err.Error(), "refused by the test") {
-		t.Errorf("new executor: %v", err)
-	}
+	tables := testkit.Must(sched.Compile(s))(t)
+	testkit.Refused(runtime.NewExecutor(tables, b.programs, 1))(t, "refused by the test")
 }
 
 // Cancelling ends the run early with a log that is complete all the same.
@@ -351,14 +307,11 @@ func TestCancel(t *testing.T) {
 	tr.Rates[0] = 200
 	ctx, cancel := context.WithCancel(context.Background())
 	leaks := goleak.IgnoreCurrent()
-	r, err := e.Run(ctx, runtime.Options{Policy: "fcfs", Traffic: tr, Progress: func(s runtime.Stats) {
+	r := testkit.Must(e.Run(ctx, runtime.Options{Policy: "fcfs", Traffic: tr, Progress: func(s runtime.Stats) {
 		if s.At > 100*time.Millisecond {
 			cancel()
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}}))(t)
 	check(t, r)
 	if !r.Interrupted {
 		t.Error("the run does not say that it was interrupted")
@@ -372,10 +325,7 @@ func TestOverload(t *testing.T) {
 	b := open(t, nil, "op")
 	e := b.executor(t, b.system(alternate))
 	tr := traffic.Config{Rates: []float64{20000}, Phases: traffic.AlignedPhases, Duration: 100 * time.Millisecond}
-	r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr, Queue: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr, Queue: 3}))(t)
 	m := check(t, r)
 	if m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 {
 		t.Errorf("no job was dropped for a full queue: %+v", m.Totals)
@@ -393,10 +343,7 @@ func TestOpenRefuses(t *testing.T) {
 		{runtime.Spec{Name: "a", Optimization: "turbo"}, `unknown optimization "turbo"`},
 		{runtime.Spec{Name: "a", Cores: []int{1 << 20}}, "core 1048576"},
 	} {
-		_, err := runtime.OpenORT(c.spec)
-		if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, runtime.ErrSpec) {
-			t.Errorf("%+v: %v, want an ErrSpec with %q", c.spec, err, c.want)
-		}
+		testkit.Refused(runtime.OpenORT(c.spec))(t, c.want, runtime.ErrSpec)
 	}
 	if _, err := runtime.OpenORT(runtime.Spec{Name: "a", Provider: "qnn"}); err == nil || errors.Is(err, runtime.ErrSpec) {
 		t.Errorf("qnn: %v, want an error that is no ErrSpec", err)
@@ -407,10 +354,7 @@ func TestNewTensorRefusesWrongSize(t *testing.T) {
 	orttest.Start(t)
 	n := network(t, "model")
 	info := n.Model.Inputs()[0]
-	if _, err := runtime.NewTensor(info, make([]byte, info.Bytes()-1)); err == nil ||
-		!strings.Contains(err.Error(), info.Name) {
-		t.Errorf("%v, want an error that names %s", err, info.Name)
-	}
+	testkit.Refused(runtime.NewTensor(info, make([]byte, info.Bytes()-1)))(t, info.Name)
 }
 
 // Requests that run at the same time share no memory: with one slot
@@ -421,29 +365,18 @@ func TestSlotsAreIndependent(t *testing.T) {
 	var slots []*runtime.Slot
 	var inputs [][]*runtime.Tensor
 	for seed := range uint64(2) {
-		s, err := p.NewSlot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := testkit.Must(p.NewSlot())(t)
 		defer s.Close()
-		in, err := b.networks[0].Inputs(seed)
-		if err != nil {
-			t.Fatal(err)
-		}
+		in := testkit.Must(b.networks[0].Inputs(seed))(t)
 		s.SetInputs(in)
 		slots, inputs = append(slots, s), append(inputs, in)
 	}
 	for l := range b.networks[0].Layers {
 		for n, s := range slots {
-			if err := s.Run(l, 0, (l+n)%2); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, s.Run(l, 0, (l+n)%2))
 		}
 	}
-	want, err := b.networks[0].Reference(inputs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := testkit.Must(b.networks[0].Reference(inputs))(t)
 	for n, s := range slots {
 		out := s.Outputs()[0]
 		d, err := models.Compare(out.Type, out.Data, want[n][0])
@@ -460,26 +393,15 @@ func TestSlotsAreIndependent(t *testing.T) {
 // order compute what they computed before.
 func TestSpreadSlot(t *testing.T) {
 	b := open(t, nil, "op")
-	s, err := b.programs[0].NewSpreadSlot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(b.programs[0].NewSpreadSlot())(t)
 	defer s.Close()
-	in, err := b.networks[0].Inputs(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(b.networks[0].Inputs(1))(t)
 	s.SetInputs(in)
 	layers := len(b.networks[0].Layers)
 	for n := range 2 * layers { // forwards, then backwards
-		if err := s.Run(min(n, 2*layers-1-n), 0, 0); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, s.Run(min(n, 2*layers-1-n), 0, 0))
 	}
-	want, err := b.networks[0].Reference([][]*runtime.Tensor{in})
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := testkit.Must(b.networks[0].Reference([][]*runtime.Tensor{in}))(t)
 	out := s.Outputs()[0]
 	if d, err := models.Compare(out.Type, out.Data, want[0][0]); err != nil || !(d.MaxRel < runtime.Tolerance) {
 		t.Errorf("%+v %v", d, err)
@@ -494,9 +416,7 @@ func TestSearchBeside(t *testing.T) {
 	for _, free := range []bool{false, true} {
 		r, err := e.Run(context.Background(), runtime.Options{Policy: "rollout", Traffic: released(2), Queue: 1000,
 			FreeCore: free})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, err)
 		m := check(t, r)
 		found := 0
 		for i := range r.Log.Records {
@@ -516,14 +436,9 @@ func TestForeignPolicy(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	o := runtime.Options{Policy: "ours", Traffic: released(2), Queue: 1000}
-	if _, err := e.Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), `unknown policy "ours"`) {
-		t.Errorf("without a constructor: %v", err)
-	}
+	testkit.Refused(e.Run(context.Background(), o))(t, `unknown policy "ours"`)
 	o.NewPolicy = sched.LLF
-	r, err := e.Run(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), o))(t)
 	n, difference, err := r.Log.Replay(sched.LLF)
 	if err != nil || difference != "" || n < 100 || r.Log.Header.Policy != "ours" {
 		t.Errorf("%d decisions of %s compared, %s, %v", n, r.Log.Header.Policy, difference, err)

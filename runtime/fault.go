@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// Fault is one way in which an accelerator is made to misbehave, for tests and
-// drills; see ParseFault.
+// Fault is one way in which an accelerator is made to misbehave, for tests and drills; see ParseFault.
 type Fault struct {
 	// Kind is "error", "hang", "slow", "nan", "panic" or "lost".
 	Kind string
@@ -21,8 +20,7 @@ type Fault struct {
 	Accelerator, Model, Layer string
 	// P is the probability with which a run of a layer is hit.
 	P float64
-	// After spares the first runs, Times bounds how often it strikes; zero
-	// Times means without bound.
+	// After spares the first runs, Times bounds how often it strikes; zero Times means without bound.
 	After, Times int
 	// For is how long a hang lasts; zero means until the accelerator is closed.
 	For time.Duration
@@ -94,8 +92,7 @@ type Drill struct {
 	n      uint64 // accelerators wrapped
 }
 
-// NewDrill makes a drill of faults; the seed determines which runs of layers
-// they hit.
+// NewDrill makes a drill of faults; the seed determines which runs of layers they hit.
 func NewDrill(faults []Fault, seed uint64) *Drill { return &Drill{faults: faults, seed: seed} }
 
 // Begin arms the faults, as if they had never struck: runs on the same
@@ -137,8 +134,7 @@ type faulty struct {
 	lost   bool // whatever is asked of it fails
 }
 
-// follow makes counts and draws those of the drill's current time; false while
-// it is not on.
+// follow makes counts and draws those of the drill's current time; false while it is not on.
 func (x *faulty) follow() bool {
 	now := x.drill.on.Load()
 	if now != 0 && now != x.time {

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 )
@@ -24,10 +25,7 @@ func TestParseFault(t *testing.T) {
 		"": "starts with one of error, hang", "burn": "starts with", "error x=1": `unknown key "x"`, "error p=much": "no value",
 		"error p=0": "p is above 0", "error p=2": "p is above 0", "slow by=0.5": "by is 1", "hang for=-1s": "not negative", "error after=-1": "not negative",
 	} {
-		if _, err := runtime.ParseFault(text); err == nil || !strings.Contains(err.Error(), want) ||
-			!strings.Contains(err.Error(), text) {
-			t.Errorf("%q: %v, want %q", text, err, want)
-		}
+		testkit.Refused(runtime.ParseFault(text))(t, want, text)
 	}
 }
 
@@ -46,10 +44,7 @@ func drill(t *testing.T, faults ...string) *bench {
 	t.Helper()
 	var fs []runtime.Fault
 	for _, text := range faults {
-		f, err := runtime.ParseFault(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := testkit.Must(runtime.ParseFault(text))(t)
 		fs = append(fs, f)
 	}
 	d := runtime.NewDrill(fs, 9)
@@ -62,10 +57,7 @@ func play(t *testing.T, b *bench, o runtime.Options) (*runtime.Executor, *runtim
 	t.Helper()
 	e := b.executor(t, b.system(alternate))
 	o.Policy, o.Traffic, o.Samples, o.Queue = "fcfs", released(2), 4, 1000
-	r, err := e.Run(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.Run(context.Background(), o))(t)
 	return e, r
 }
 
@@ -159,9 +151,7 @@ func TestHang(t *testing.T) {
 	}
 	// While it hangs, further runs do without.
 	again, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(2), Queue: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if m := check(t, again); m.Utilization["basic"] != 0 || m.Met != m.Released {
 		t.Errorf("the second run: %+v", m)
 	}
@@ -207,22 +197,13 @@ func TestNaN(t *testing.T) {
 // The same faults strike the same runs of layers each time a drill begins, and
 // none when it is over.
 func TestFaultsAreSeeded(t *testing.T) {
-	f, err := runtime.ParseFault("error p=0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(runtime.ParseFault("error p=0.1"))(t)
 	d := runtime.NewDrill([]runtime.Fault{f}, 9)
 	b := open(t, d.Wrap, "model")
 	failures := func() (out []int) {
-		s, err := b.programs[0].NewSlot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := testkit.Must(b.programs[0].NewSlot())(t)
 		defer s.Close()
-		in, err := b.networks[0].Inputs(1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		in := testkit.Must(b.networks[0].Inputs(1))(t)
 		s.SetInputs(in)
 		for n := range 200 {
 			if s.Run(0, 0, 0) != nil {

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Histogram counts durations in buckets that are at most 3 % wide. The zero
-// value is empty; adding never allocates.
+// Histogram counts durations in buckets that are at most 3 % wide. The zero value is empty; adding never allocates.
 type Histogram struct {
 	counts [histogramBuckets]uint32
 	n      uint64
@@ -43,8 +42,7 @@ func (h *Histogram) Sum() time.Duration { return h.sum }
 // Max is the longest.
 func (h *Histogram) Max() time.Duration { return h.most }
 
-// Quantile is the duration that a share q of those counted does not exceed; 0
-// of none.
+// Quantile is the duration that a share q of those counted does not exceed; 0 of none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.n))
 	var seen uint64

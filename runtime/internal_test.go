@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/sched"
@@ -78,34 +79,16 @@ func TestLock(t *testing.T) {
 // A layer may be run again exactly where no output lies in an input's memory.
 func TestIntact(t *testing.T) {
 	orttest.Start(t)
-	data, err := zoo.Build("glyph_resnet", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("net", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := models.ParseGranularity("op")
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(zoo.Build("glyph_resnet", 1))(t)
+	m := testkit.Must(models.Parse("net", data, models.Options{}))(t)
+	g := testkit.Must(models.ParseGranularity("op"))(t)
+	layers := testkit.Must(m.Split(g))(t)
 	var accs []Accelerator
 	for _, level := range []string{"all", "basic"} {
-		a, err := OpenORT(Spec{Name: level, Optimization: level})
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(OpenORT(Spec{Name: level, Optimization: level}))(t)
 		accs = append(accs, a)
 	}
-	p, err := Prepare(&Network{Name: "net", Model: m, Layers: layers}, accs, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(Prepare(&Network{Name: "net", Model: m, Layers: layers}, accs, nil))(t)
 	defer p.Close()
 	overwritten := 0
 	for l := range layers {

@@ -79,9 +79,8 @@ type sampler struct {
 	kept []Sample
 }
 
-// plan spreads n samples over each model's jobs: from each of these on, the
-// first that gets to its end is kept. A closed loop and triggers release more
-// jobs than the arrivals tell; any of them will do.
+// plan spreads n samples over each model's jobs: from each of these on, the first that gets to its end is kept. A
+// closed loop and triggers release more jobs than the arrivals tell; any of them will do.
 func (s *sampler) plan(arrivals []traffic.Arrival, models, n int) {
 	byModel := make([][]int64, models)
 	for i, a := range arrivals {

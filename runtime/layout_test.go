@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
@@ -18,10 +19,7 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 	orttest.Start(t)
 	var accs []runtime.Accelerator
 	for _, level := range []string{"all", "basic", "layout", "extended"} {
-		a, err := runtime.OpenORT(runtime.Spec{Name: level, Optimization: level})
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: level, Optimization: level}))(t)
 		accs = append(accs, a)
 	}
 	sequences := 12
@@ -33,23 +31,11 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 				t.Skip("large")
 			}
 			n := zooNetwork(t, c.net, c.granularity)
-			p, err := runtime.Prepare(n, accs, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := testkit.Must(runtime.Prepare(n, accs, nil))(t)
 			defer p.Close()
-			in, err := n.Inputs(3)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := n.Reference([][]*runtime.Tensor{in})
-			if err != nil {
-				t.Fatal(err)
-			}
-			slot, err := p.NewSlot()
-			if err != nil {
-				t.Fatal(err)
-			}
+			in := testkit.Must(n.Inputs(3))(t)
+			want := testkit.Must(n.Reference([][]*runtime.Tensor{in}))(t)
+			slot := testkit.Must(p.NewSlot())(t)
 			defer slot.Close()
 			rng := rand.New(rand.NewPCG(1, 2))
 			converted := 0
@@ -66,15 +52,10 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 						}
 					}
 					text += fmt.Sprint(at)
-					if err := slot.Run(l, 0, at); err != nil {
-						t.Fatal(err)
-					}
+					testkit.OK(t, slot.Run(l, 0, at))
 				}
 				for i, out := range slot.Outputs() {
-					d, err := models.Compare(out.Type, out.Data, want[0][i])
-					if err != nil {
-						t.Fatal(err)
-					}
+					d := testkit.Must(models.Compare(out.Type, out.Data, want[0][i]))(t)
 					if !(d.MaxRel <= runtime.Tolerance) {
 						t.Errorf("sequence %d (%s): output %d differs by %g of its largest magnitude", s, text, i, d.MaxRel)
 					}
@@ -89,22 +70,10 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 
 func zooNetwork(t testing.TB, name, granularity string) *runtime.Network {
 	t.Helper()
-	data, err := zoo.Build(name, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse(name, data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := models.ParseGranularity(granularity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(zoo.Build(name, 1))(t)
+	m := testkit.Must(models.Parse(name, data, models.Options{}))(t)
+	g := testkit.Must(models.ParseGranularity(granularity))(t)
+	layers := testkit.Must(m.Split(g))(t)
 	return &runtime.Network{Name: name, Model: m, Layers: layers}
 }
 
@@ -112,45 +81,25 @@ func zooNetwork(t testing.TB, name, granularity string) *runtime.Network {
 // leaves what these would have left, in their layout.
 func TestRunBetween(t *testing.T) {
 	orttest.Start(t)
-	a, err := runtime.OpenORT(runtime.Spec{Name: "all"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "all"}))(t)
 	n := zooNetwork(t, "ds_cnn_kws", "op")
 	n.Variants = map[int][]runtime.Unit{}
 	for l := range n.Layers {
-		data, err := n.Layers[l].ONNX()
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(n.Layers[l].ONNX())(t)
 		n.Variants[l] = []runtime.Unit{{Name: "copy", ONNX: data, Inputs: n.Layers[l].Inputs, Outputs: n.Layers[l].Outputs}}
 	}
-	p, err := runtime.Prepare(n, []runtime.Accelerator{a}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(runtime.Prepare(n, []runtime.Accelerator{a}, nil))(t)
 	defer p.Close()
-	slot, err := p.NewSpreadSlot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	slot := testkit.Must(p.NewSpreadSlot())(t)
 	defer slot.Close()
 	for seed := range uint64(2) {
-		in, err := n.Inputs(seed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := n.Reference([][]*runtime.Tensor{in})
-		if err != nil {
-			t.Fatal(err)
-		}
+		in := testkit.Must(n.Inputs(seed))(t)
+		want := testkit.Must(n.Reference([][]*runtime.Tensor{in}))(t)
 		if seed == 0 { // everything is computed once, as the profiler does
 			slot.SetInputs(in)
 			for l := range n.Layers {
 				for i := range 2 {
-					if err := slot.Run(l, i, 0); err != nil {
-						t.Fatal(err)
-					}
+					testkit.OK(t, slot.Run(l, i, 0))
 				}
 			}
 			continue
@@ -161,9 +110,7 @@ func TestRunBetween(t *testing.T) {
 			if l%2 == 1 {
 				run = slot.RunBetween
 			}
-			if err := run(l, l%2, 0); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, run(l, l%2, 0))
 		}
 		d, err := models.Compare(slot.Outputs()[0].Type, slot.Outputs()[0].Data, want[0][0])
 		if err != nil || !(d.MaxRel <= runtime.Tolerance) {

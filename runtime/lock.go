@@ -1,8 +1,7 @@
 package runtime
 
-// lock is a mutual exclusion for threads that hold it for a microsecond or
-// two: who finds it taken spins for about as long, then sleeps. Unlike
-// sync.Mutex it wakes a sleeper without the Go scheduler.
+// lock is a mutual exclusion for threads that hold it for a microsecond or two: who finds it taken spins for about as
+// long, then sleeps. Unlike sync.Mutex it wakes a sleeper without the Go scheduler.
 type lock struct{ state word }
 
 const (
@@ -10,8 +9,7 @@ const (
 	locked    = 1
 	contended = 2 // locked, and somebody may sleep
 
-	// lockSpins is how often a taken lock is looked at before sleeping: some
-	// 2 us.
+	// lockSpins is how often a taken lock is looked at before sleeping: some 2 us.
 	lockSpins = 2000
 )
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -76,10 +77,7 @@ func (c *counted) Copy(from, to *runtime.Tensor) error {
 func pretended(t *testing.T, name string) *device {
 	t.Helper()
 	orttest.Start(t)
-	a, err := runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"}))(t)
 	return &device{Accelerator: &elsewhere{a}, memory: heap{}}
 }
 
@@ -143,10 +141,7 @@ func (heapBuffer) Close() {}
 func webGPU(t *testing.T, name string) *device {
 	t.Helper()
 	orttest.WebGPU(t)
-	a, err := runtime.OpenORT(runtime.Spec{Name: name, Provider: "webgpu"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Provider: "webgpu"}))(t)
 	t.Cleanup(func() { a.Close() })
 	return &device{Accelerator: a, memory: a.(interface{ Memory() runtime.Memory }).Memory()}
 }
@@ -167,10 +162,7 @@ func together(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Ac
 		b.accs[0] = wrap(d)
 	}
 	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
-		a, err := runtime.OpenORT(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(s))(t)
 		b.accs = append(b.accs, a)
 	}
 	t.Cleanup(func() {
@@ -192,18 +184,9 @@ func TestAnySequenceOfMemories(t *testing.T) {
 		d := open(t, "gpu")
 		b := together(t, d, nil, "block")
 		n, p := b.networks[0], b.programs[0]
-		in, err := n.Inputs(3)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := n.Reference([][]*runtime.Tensor{in})
-		if err != nil {
-			t.Fatal(err)
-		}
-		slot, err := p.NewSlot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		in := testkit.Must(n.Inputs(3))(t)
+		want := testkit.Must(n.Reference([][]*runtime.Tensor{in}))(t)
+		slot := testkit.Must(p.NewSlot())(t)
 		defer slot.Close()
 		layers := len(n.Layers)
 		play := func(at []int) {
@@ -214,10 +197,7 @@ func TestAnySequenceOfMemories(t *testing.T) {
 				}
 			}
 			for i, out := range slot.Outputs() {
-				c, err := models.Compare(out.Type, out.Data, want[0][i])
-				if err != nil {
-					t.Fatal(err)
-				}
+				c := testkit.Must(models.Compare(out.Type, out.Data, want[0][i]))(t)
 				if !(c.MaxRel <= runtime.Tolerance) {
 					t.Errorf("%v: output %d differs by %g of its largest magnitude", at, i, c.MaxRel)
 				}
@@ -257,9 +237,7 @@ func TestTwoMemories(t *testing.T) {
 	defer b.programs[0].Close()
 	e := b.executor(t, b.system(alternate))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 5, Queue: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if m := check(t, r); m.Met != m.Released || m.Utilization["one"] == 0 || m.Utilization["two"] == 0 {
 		t.Errorf("%+v", m)
 	}
@@ -274,20 +252,12 @@ func TestCopies(t *testing.T) {
 	d := pretended(t, "gpu")
 	b := together(t, d, nil, "op")
 	n, p := b.networks[0], b.programs[0]
-	in, err := n.Inputs(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slot, err := p.NewSlot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(n.Inputs(3))(t)
+	slot := testkit.Must(p.NewSlot())(t)
 	defer slot.Close()
 	run := func(l, k int) int {
 		before := d.copies.Load()
-		if err := slot.Run(l, 0, k); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, slot.Run(l, 0, k))
 		return int(d.copies.Load() - before)
 	}
 	slot.SetInputs(in)
@@ -324,14 +294,8 @@ func TestMovesAllocateNothing(t *testing.T) {
 	d := pretended(t, "gpu")
 	b := together(t, d, nil, "block")
 	n := b.networks[0]
-	in, err := n.Inputs(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slot, err := b.programs[0].NewSlot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(n.Inputs(3))(t)
+	slot := testkit.Must(b.programs[0].NewSlot())(t)
 	defer slot.Close()
 	var failed error
 	chain := func() {
@@ -351,10 +315,7 @@ func TestOneQueueOneAccelerator(t *testing.T) {
 		b := &bench{accs: []runtime.Accelerator{open(t, "one"), open(t, "two")}}
 		b.add(t, network(t, "model"))
 		defer b.programs[0].Close()
-		tables, err := sched.Compile(b.system(alternate))
-		if err != nil {
-			t.Fatal(err)
-		}
+		tables := testkit.Must(sched.Compile(b.system(alternate)))(t)
 		e, err := runtime.NewExecutor(tables, b.programs, 1)
 		if shared := b.accs[0].(*device).memory.Queue() != ""; shared != (err != nil) {
 			t.Errorf("%v, on one queue: %v", err, shared)

@@ -15,15 +15,13 @@ type Network struct {
 	Name   string
 	Model  *models.Model
 	Layers []models.Layer
-	// Granularity names how the layers were cut, for documents; empty stands for
-	// the cut itself ([models.Cut]).
+	// Granularity names how the layers were cut, for documents; empty stands for the cut itself ([models.Cut]).
 	Granularity string
 	// Variants[l] are further implementations of layer l, after the original:
 	// ONNX models with the same inputs and outputs.
 	Variants map[int][]Unit
-	// Skip, if not nil, is asked before each implementation of a layer is loaded
-	// on an accelerator, all by index, in that order: where it returns an error
-	// it is not loaded, as if the accelerator had refused it.
+	// Skip, if not nil, is asked before each implementation of a layer is loaded on an accelerator, all by index, in
+	// that order: where it returns an error it is not loaded, as if the accelerator had refused it.
 	Skip func(layer, implementation, accelerator int) error
 }
 
@@ -60,8 +58,7 @@ func (n *Network) units() int {
 	return sum
 }
 
-// Inputs makes a deterministic set of input tensors for the network: random
-// values in a range that suits each type.
+// Inputs makes a deterministic set of input tensors for the network: random values in a range that suits each type.
 func (n *Network) Inputs(seed uint64) ([]*Tensor, error) {
 	data := models.RandomInputs(n.Model, seed)
 	var out []*Tensor
@@ -93,8 +90,7 @@ func (n *Network) whole(threads int) (*ort.Session, error) {
 	return s, nil
 }
 
-// Reference computes the whole model, not in layers, in an ordinary session and
-// returns copies of its outputs.
+// Reference computes the whole model, not in layers, in an ordinary session and returns copies of its outputs.
 func (n *Network) Reference(inputs [][]*Tensor) ([][][]byte, error) {
 	s, err := n.whole(1)
 	if err != nil {

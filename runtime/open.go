@@ -17,15 +17,13 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenOptions say how a plan is opened, and, with [Options], how the requests
-// of [Executor.Submit] are scheduled.
+// OpenOptions say how a plan is opened, and, with [Options], how the requests of [Executor.Submit] are scheduled.
 type OpenOptions struct {
 	// Options hold from the first request on.
 	Options
 	// Root is a folder that models may be read from, besides the plan's own.
 	Root string
-	// Load opens the sources that are not files, such as zoo:resnet50. Nil
-	// refuses them.
+	// Load opens the sources that are not files, such as zoo:resnet50. Nil refuses them.
 	Load func(source string, o models.Options) (*models.Model, error)
 	// Library is the path of ONNX Runtime's library; empty: see Start.
 	Library string
@@ -34,15 +32,12 @@ type OpenOptions struct {
 	Plugins map[string]string
 	// Engines is the folder that compiled engines are kept in; empty keeps none.
 	Engines string
-	// Arithmetic is what becomes of 8-bit products on this processor, as
-	// package variants finds out. A plan whose variants were proven for another
-	// is refused. Empty: not checked.
+	// Arithmetic is what becomes of 8-bit products on this processor, as package variants finds out. A plan whose
+	// variants were proven for another is refused. Empty: not checked.
 	Arithmetic string
-	// Wrap, if not nil, stands between the accelerators and the executor, as
-	// Drill.Wrap does.
+	// Wrap, if not nil, stands between the accelerators and the executor, as Drill.Wrap does.
 	Wrap func(Accelerator) Accelerator
-	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes
-	// layers take longer.
+	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes layers take longer.
 	Trace *ORTTrace
 	// Loaded, if not nil, is called with how much has been loaded.
 	Loaded func(share float64)
@@ -53,12 +48,10 @@ type OpenOptions struct {
 // ErrPlan is wrapped by errors about a plan that cannot be opened here.
 var ErrPlan = errors.New("the plan does not open")
 
-// Open opens a plan: it starts ONNX Runtime unless that was done, opens the
-// accelerators, loads the models, cuts them as planned, attaches the layer
-// variants and loads every layer on every accelerator. Files that the plan names
-// are read from its folder or from Root only, and models and variants have to be
-// those that were planned. The executor is ready for Submit and Run; Close frees
-// all that was opened.
+// Open opens a plan: it starts ONNX Runtime unless that was done, opens the accelerators, loads the models, cuts them
+// as planned, attaches the layer variants and loads every layer on every accelerator. Files that the plan names are
+// read from its folder or from Root only, and models and variants have to be those that were planned. The executor is
+// ready for Submit and Run; Close frees all that was opened.
 func Open(path string, o OpenOptions) (*Executor, error) {
 	p, tables, err := plan.Read(path)
 	if err != nil {
@@ -198,9 +191,8 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 	return OpenTraced(s, l.Trace)
 }
 
-// Plugin is the library of the accelerator's provider: the given one of its
-// name, "" where ONNX Runtime was built with the provider, else the installed
-// one.
+// Plugin is the library of the accelerator's provider: the given one of its name, "" where ONNX Runtime was built with
+// the provider, else the installed one.
 func (s Spec) Plugin(given map[string]string) (string, error) {
 	provider := ort.ProviderName(s.Provider)
 	if path := given[provider]; path != "" {
@@ -318,8 +310,7 @@ func (l *loader) model(p *plan.Model) (*models.Model, error) {
 	return models.Load(path, o)
 }
 
-// find is the path of a file inside one of the folders. Names and links that
-// lead out of them are refused.
+// find is the path of a file inside one of the folders. Names and links that lead out of them are refused.
 func find(name string, folders []string) (string, error) {
 	var last error
 	for _, folder := range folders {
@@ -357,8 +348,7 @@ func (l *loader) attach(n *Network, v *plan.Variants) error {
 	})
 }
 
-// FreeCore reports whether the accelerators leave a core over that this process
-// may use.
+// FreeCore reports whether the accelerators leave a core over that this process may use.
 func FreeCore(specs []Spec) bool {
 	used := map[int]bool{}
 	threads := 0

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/models/zoo"
@@ -30,15 +31,10 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	orttest.Start(t)
 	folder = t.TempDir()
 	data, err := zoo.Build("ds_cnn_kws", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	write(t, filepath.Join(folder, "models", "kws.onnx"), data)
 	n := zooNetwork(t, "ds_cnn_kws", "block")
-	variant, err := n.Layers[1].ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	variant := testkit.Must(n.Layers[1].ONNX())(t)
 	write(t, filepath.Join(folder, "variants", "copy.onnx"), variant)
 	sum := sha256.Sum256(variant)
 	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy"}}}
@@ -61,9 +57,7 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 			Cut: models.Cut(n.Layers).String(), Rate: 10}},
 		[]plan.Accelerator{{Name: "cpu", Optimization: "basic"},
 			{Name: "array", Provider: runtime.EmulatedProvider, Options: map[string]string{"compute": "true"}, Emulated: times}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	p.Variants = []plan.Variants{{Model: n.Name, Proof: plan.Proof{Arithmetic: "exact"}, Chosen: []plan.Variant{
 		{Layer: 1, Name: "copy", File: "variants/copy.onnx", SHA256: hex.EncodeToString(sum[:])}}}}
 	return folder, p
@@ -71,9 +65,7 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 
 func write(t *testing.T, path string, data []byte) {
 	t.Helper()
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)))
 }
 
 // A plan that was written is all that is needed to run: requests by name get
@@ -81,41 +73,24 @@ func write(t *testing.T, path string, data []byte) {
 func TestOpen(t *testing.T) {
 	folder, p := deployed(t)
 	path := filepath.Join(folder, "plan.json")
-	if err := p.Write(path); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.Write(path))
 	loaded := 0.0
-	e, err := runtime.Open(path, runtime.OpenOptions{Arithmetic: "exact", Seed: 5,
-		Loaded: func(share float64) { loaded = share }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := testkit.Must(runtime.Open(path, runtime.OpenOptions{Arithmetic: "exact", Seed: 5,
+		Loaded: func(share float64) { loaded = share }}))(t)
 	ctx := context.Background()
 	defer e.Close(ctx)
 	if loaded != 1 {
 		t.Errorf("%v of the layers were loaded", loaded)
 	}
 	n := zooNetwork(t, "ds_cnn_kws", "block")
-	in, err := n.Inputs(9)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := n.Reference([][]*runtime.Tensor{in})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pending, err := e.Submit(ctx, "ds_cnn_kws", byName(t, in), runtime.RequestOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(n.Inputs(9))(t)
+	want := testkit.Must(n.Reference([][]*runtime.Tensor{in}))(t)
+	pending := testkit.Must(e.Submit(ctx, "ds_cnn_kws", byName(t, in), runtime.RequestOptions{}))(t)
 	r, err := pending.Wait(ctx)
 	if err != nil || r.Outcome != sched.Met {
 		t.Fatal(r, err)
 	}
-	got, err := dense.Bytes(r.Outputs["output"])
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := testkit.Must(dense.Bytes(r.Outputs["output"]))(t)
 	if d, err := models.Compare(n.Model.Outputs()[0].Type, got, want[0][0]); err != nil ||
 		!(d.MaxRel <= runtime.Tolerance) {
 		t.Errorf("outputs differ: %+v %v", d, err)
@@ -125,25 +100,18 @@ func TestOpen(t *testing.T) {
 	}
 	o := runtime.Options{Policy: "terastal", Traffic: traffic.Config{Rates: []float64{50},
 		Duration: 200 * time.Millisecond}, Samples: 2}
-	if _, err := e.Run(ctx, o); !errors.Is(err, runtime.ErrBusy) {
-		t.Errorf("it runs while it serves: %v", err)
-	}
+	testkit.Refused(e.Run(ctx, o))(t, runtime.ErrBusy)
 	if r := e.Stop(ctx); r == nil || r.Stats.Models[0].Met != 1 {
 		t.Errorf("served %+v", r)
 	}
-	if err := e.SetInputs(n.Name, []runtime.Tensors{byName(t, in)}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, e.SetInputs(n.Name, []runtime.Tensors{byName(t, in)}))
 	for _, err := range []error{e.SetInputs("other", []runtime.Tensors{{}}), e.SetInputs(n.Name, nil),
 		e.SetInputs(n.Name, []runtime.Tensors{{}})} {
 		if err == nil {
 			t.Error("inputs that do not fit are taken")
 		}
 	}
-	run, err := e.Run(ctx, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	run := testkit.Must(e.Run(ctx, o))(t)
 	check(t, run)
 	for _, s := range run.Samples {
 		if d, err := models.Compare(n.Model.Outputs()[0].Type, s.Outputs[0], want[0][0]); err != nil ||
@@ -167,9 +135,7 @@ func TestOpenSources(t *testing.T) {
 		if err == nil {
 			err = planned.Write(path)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, err)
 		e, err := runtime.Open(path, runtime.OpenOptions{Root: root,
 			Load: func(source string, o models.Options) (*models.Model, error) {
 				data, err := zoo.Build(strings.TrimPrefix(source, "zoo:"), 1)
@@ -189,15 +155,10 @@ func TestOpenSources(t *testing.T) {
 // that says what to do.
 func TestPlansRefused(t *testing.T) {
 	folder, p := deployed(t)
-	whole, err := os.ReadFile(filepath.Join(folder, "models", "kws.onnx"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole := testkit.Must(os.ReadFile(filepath.Join(folder, "models", "kws.onnx")))(t)
 	outside := filepath.Join(t.TempDir(), "kws.onnx")
 	write(t, outside, whole)
-	if err := os.Symlink(outside, filepath.Join(folder, "link.onnx")); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.Symlink(outside, filepath.Join(folder, "link.onnx")))
 	write(t, filepath.Join(folder, "variants", "damaged.onnx"), []byte("damaged"))
 	for _, c := range []struct {
 		name, want string
@@ -245,18 +206,13 @@ func TestPlansRefused(t *testing.T) {
 			x.Variants[0].Chosen = append([]plan.Variant(nil), p.Variants[0].Chosen...)
 			c.spoil(&x.Models[0], x.Accelerators, &x.Variants[0])
 			path := filepath.Join(folder, "plan.json")
-			if err := x.Write(path); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, x.Write(path))
 			e, err := runtime.Open(path, runtime.OpenOptions{Arithmetic: "exact"})
 			if err == nil {
 				e.Close(context.Background())
 				t.Fatal("it opens")
 			}
-			if !errors.Is(err, runtime.ErrPlan) || !strings.Contains(err.Error(), c.want) ||
-				strings.Contains(err.Error(), "\n") {
-				t.Errorf("%v, want %q in one line", err, c.want)
-			}
+			testkit.Fails(t, err, runtime.ErrPlan, c.want)
 		})
 	}
 }

@@ -14,10 +14,9 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// ORTTrace collects what ONNX Runtime's own profiler says of the layers that run
-// on accelerators opened with [OpenTraced]: which nodes ran when. The profiler
-// makes layers take longer, and keeps every event in memory until the trace is
-// read: it is for looking into short runs, not for measuring.
+// ORTTrace collects what ONNX Runtime's own profiler says of the layers that run on accelerators opened with
+// [OpenTraced]: which nodes ran when. The profiler makes layers take longer, and keeps every event in memory until the
+// trace is read: it is for looking into short runs, not for measuring.
 //
 // A nil trace records nothing.
 type ORTTrace struct {
@@ -97,9 +96,8 @@ type Traced struct {
 // may lie before the run of a layer that they are in.
 const slack = 2 * time.Microsecond
 
-// Spans ends the recording and finds what happened in the layers of a run that
-// started then; Result.Started says when. Sessions serve several runs: what lies
-// in no layer of this one belongs to another, or to none.
+// Spans ends the recording and finds what happened in the layers of a run that started then; Result.Started says when.
+// Sessions serve several runs: what lies in no layer of this one belongs to another, or to none.
 func (t *ORTTrace) Spans(l *eventlog.Log, started time.Time) *Traced {
 	t.finish()
 	sys := &l.Header.System

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -19,16 +20,10 @@ import (
 func TestORTTrace(t *testing.T) {
 	orttest.Start(t)
 	t.Setenv("TMPDIR", t.TempDir())
-	trace, err := runtime.NewORTTrace()
-	if err != nil {
-		t.Fatal(err)
-	}
+	trace := testkit.Must(runtime.NewORTTrace())(t)
 	b := &bench{}
 	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
-		a, err := runtime.OpenTraced(s, trace)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenTraced(s, trace))(t)
 		b.accs = append(b.accs, a)
 	}
 	b.add(t, network(t, "op"))
@@ -47,10 +42,7 @@ func TestORTTrace(t *testing.T) {
 	var runs []*runtime.Result
 	for seed := range uint64(2) {
 		tr := traffic.Config{Rates: []float64{200}, Duration: 100 * time.Millisecond, Seed: seed}
-		r, err := e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: tr}))(t)
 		runs = append(runs, r)
 	}
 	if files, _ := os.ReadDir(os.Getenv("TMPDIR")); len(files) != 1 {

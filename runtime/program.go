@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// alignment of tensors in an arena: a cache line, and enough for any vector
-// load.
+// alignment of tensors in an arena: a cache line, and enough for any vector load.
 const alignment = 64
 
 // Program is a network prepared on a set of accelerators.
@@ -49,9 +48,8 @@ type boundary struct {
 	last    int          // the last layer that reads it
 }
 
-// Prepare loads every implementation of every layer on every accelerator, the
-// original in the form that suits it. progress, if not nil, is called after
-// each.
+// Prepare loads every implementation of every layer on every accelerator, the original in the form that suits it.
+// progress, if not nil, is called after each.
 func Prepare(n *Network, accs []Accelerator, progress func()) (*Program, error) {
 	if progress == nil {
 		progress = func() {}
@@ -153,8 +151,7 @@ func (b *builder) indices(ts []models.Tensor) []int {
 	return out
 }
 
-// chain is every form that may run as each layer. Variants have the portable
-// form's tensors.
+// chain is every form that may run as each layer. Variants have the portable form's tensors.
 func (b *builder) chain() [][]models.Form {
 	chain := make([][]models.Form, len(b.Network.Layers))
 	for l := range chain {
@@ -284,8 +281,7 @@ func (p *Program) Runs(layer, implementation, accelerator int) bool {
 	return p.cells[layer][implementation][accelerator].kernel != nil
 }
 
-// Refused says why an implementation of a layer cannot run on an accelerator;
-// nil where it can.
+// Refused says why an implementation of a layer cannot run on an accelerator; nil where it can.
 func (p *Program) Refused(layer, implementation, accelerator int) error {
 	return p.cells[layer][implementation][accelerator].refused
 }
@@ -298,9 +294,8 @@ func (p *Program) at(d *sched.Dispatch) *cell {
 	return &p.cells[d.Layer][d.Implementation][d.Accelerator]
 }
 
-// intact reports whether the inputs of a layer are as they were when an
-// attempt to run it has failed: where it computes an output in the memory of
-// an input they are not.
+// intact reports whether the inputs of a layer are as they were when an attempt to run it has failed: where it computes
+// an output in the memory of an input they are not.
 func (p *Program) intact(d *sched.Dispatch) bool {
 	c := p.at(d)
 	for _, o := range c.out {
@@ -311,8 +306,7 @@ func (p *Program) intact(d *sched.Dispatch) bool {
 	return true
 }
 
-// hang notes that a kernel hangs, or no longer does; one that outlived the
-// program is then closed.
+// hang notes that a kernel hangs, or no longer does; one that outlived the program is then closed.
 func (p *Program) hang(k Kernel, hangs bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -329,8 +323,7 @@ func (p *Program) hang(k Kernel, hangs bool) {
 	}
 }
 
-// Close frees all kernels but those that hang. The lists stay: a kernel that
-// hangs may still need them.
+// Close frees all kernels but those that hang. The lists stay: a kernel that hangs may still need them.
 func (p *Program) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

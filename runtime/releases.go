@@ -11,8 +11,7 @@ import (
 // forever is later than any instant.
 const forever = time.Duration(math.MaxInt64)
 
-// releases are the requests to come: those of the traffic, and those that
-// will be submitted.
+// releases are the requests to come: those of the traffic, and those that will be submitted.
 type releases struct {
 	arrivals []traffic.Arrival
 	next     int                // the first arrival that has not been released
@@ -36,9 +35,8 @@ func (r *releases) expected() bool { return r.open || r.next < len(r.arrivals) }
 // end lets no more come.
 func (r *releases) end() { r.next, r.open = len(r.arrivals), false }
 
-// due releases every arrival up to now, and returns the layer that accelerator
-// own is given. Workers call it before they report a completion, idle ones when
-// it is time: no other thread is needed for a release to be acted on.
+// due releases every arrival up to now, and returns the layer that accelerator own is given. Workers call it before
+// they report a completion, idle ones when it is time: no other thread is needed for a release to be acted on.
 func (d *driver) due(now time.Duration, own int) (mine assignment, ok bool) {
 	r := &d.releases
 	for ; r.at() <= now; r.next++ {
@@ -109,6 +107,5 @@ func (d *driver) release() {
 	}
 }
 
-// releaseSpin is how long before an arrival the release thread stops sleeping:
-// sleeps end late by up to some 50 us.
+// releaseSpin is how long before an arrival the release thread stops sleeping: sleeps end late by up to some 50 us.
 const releaseSpin = 100 * time.Microsecond

@@ -6,8 +6,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// seeker is the thread that searches for a better schedule next to the engine,
-// if the policy does that.
+// seeker is the thread that searches for a better schedule next to the engine, if the policy does that.
 type seeker struct {
 	policy  sched.Searcher
 	search  func() int // nil for policies that do not

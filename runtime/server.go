@@ -19,17 +19,15 @@ import (
 // ErrStopped is what Submit answers once the executor stops serving.
 var ErrStopped = errors.New("the executor takes no more requests")
 
-// Tensors are a model's inputs or outputs by name. Their memory is what the
-// kernels read and what the executor has written the results to: nothing is
-// converted. float16 and bfloat16 are carried as uint16.
+// Tensors are a model's inputs or outputs by name. Their memory is what the kernels read and what the executor has
+// written the results to: nothing is converted. float16 and bfloat16 are carried as uint16.
 type Tensors map[string]*tensor.Dense
 
 // RequestOptions is what a request may say besides its inputs.
 type RequestOptions struct {
 	// Deadline is from the submission; zero means the model's.
 	Deadline time.Duration
-	// Outputs, if not nil, are the tensors that the results are copied to, one
-	// for every output of the model.
+	// Outputs, if not nil, are the tensors that the results are copied to, one for every output of the model.
 	Outputs Tensors
 }
 
@@ -38,8 +36,7 @@ type Response struct {
 	Outcome sched.Outcome
 	// Reason says why a request was dropped or failed.
 	Reason string
-	// Latency is from the submission to the end of the last layer, or to when
-	// the request was given up.
+	// Latency is from the submission to the end of the last layer, or to when the request was given up.
 	Latency time.Duration
 	// Outputs are the caller's: those of RequestOptions, or new ones that no
 	// other request shares. Nil unless Outcome is Met or Late.
@@ -65,9 +62,8 @@ type serving struct {
 	start   sync.Mutex
 }
 
-// Serve starts the workers, so that requests can be submitted until Stop.
-// Options.Traffic and Samples do not apply. Without Serve the first Submit
-// does it, under the options of Open, unless Stop was called.
+// Serve starts the workers, so that requests can be submitted until Stop. Options.Traffic and Samples do not apply.
+// Without Serve the first Submit does it, under the options of Open, unless Stop was called.
 func (e *Executor) Serve(o Options) error {
 	o.Samples, o.Traffic = 0, traffic.Config{Seed: o.Traffic.Seed}
 	d, err := e.newDriver(o, nil, true)
@@ -100,13 +96,11 @@ func (e *Executor) server() (*driver, error) {
 	return e.serving.driver.Load(), nil
 }
 
-// Submit hands a request to a model, by name, and returns at once; any number
-// of goroutines may call it. Without inputs (nil) the executor's own are used.
-// Inputs are read where they are: they must not change before the request has
-// ended. A request that the queue has no room for, or that is dropped or fails
-// later, has a response all the same: its outcome says so. Errors are requests
-// that do not fit their model, ErrStopped, ErrBusy while Run is under way, and
-// ctx's if it has ended.
+// Submit hands a request to a model, by name, and returns at once; any number of goroutines may call it. Without inputs
+// (nil) the executor's own are used. Inputs are read where they are: they must not change before the request has ended.
+// A request that the queue has no room for, or that is dropped or fails later, has a response all the same: its outcome
+// says so. Errors are requests that do not fit their model, ErrStopped, ErrBusy while Run is under way, and ctx's if it
+// has ended.
 func (e *Executor) Submit(ctx context.Context, model string, inputs Tensors, o RequestOptions) (*Pending, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
@@ -160,8 +154,7 @@ func (p *Pending) free() {
 	p.inputs = nil
 }
 
-// wrap makes tensors over the same memory, in a model's order, for kernels. The
-// caller closes them.
+// wrap makes tensors over the same memory, in a model's order, for kernels. The caller closes them.
 func (ts Tensors) wrap(want []models.Tensor) (out []*Tensor, err error) {
 	data, err := ts.memory(want)
 	for i := 0; err == nil && i < len(want); i++ {
@@ -199,8 +192,7 @@ func (ts Tensors) memory(want []models.Tensor) ([][]byte, error) {
 	return out, nil
 }
 
-// Wait returns the response once there is one, or ctx's error when ctx ends
-// first; the request continues all the same.
+// Wait returns the response once there is one, or ctx's error when ctx ends first; the request continues all the same.
 func (p *Pending) Wait(ctx context.Context) (Response, error) {
 	select {
 	case <-p.done:
@@ -262,9 +254,8 @@ func (e *Executor) Stats() Stats {
 	return out
 }
 
-// Stop takes no more requests, waits for those submitted to end, and returns
-// what was done since Serve; nil if the executor does not serve. When ctx ends
-// first, those that wait are dropped. Afterwards the executor can Run, or Serve
+// Stop takes no more requests, waits for those submitted to end, and returns what was done since Serve; nil if the
+// executor does not serve. When ctx ends first, those that wait are dropped. Afterwards the executor can Run, or Serve
 // again.
 func (e *Executor) Stop(ctx context.Context) *Result {
 	e.serving.stopped.Store(true)

@@ -2,8 +2,6 @@ package runtime_test
 
 import (
 	"context"
-	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +10,7 @@ import (
 
 	"gorgonia.org/tensor"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
@@ -25,12 +24,8 @@ func TestServer(t *testing.T) {
 	e := b.executor(t, b.system(alternate))
 	ctx := context.Background()
 	leaks := goleak.IgnoreCurrent()
-	if err := e.Serve(runtime.Options{Policy: "terastal", Log: true}); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Serve(runtime.Options{Policy: "edf"}); !errors.Is(err, runtime.ErrBusy) {
-		t.Errorf("a second server: %v", err)
-	}
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "terastal", Log: true}))
+	testkit.Fails(t, e.Serve(runtime.Options{Policy: "edf"}), runtime.ErrBusy)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -77,9 +72,7 @@ func TestServer(t *testing.T) {
 	if m := check(t, r); m.Met != 80 {
 		t.Errorf("totals %+v", m.Totals)
 	}
-	if _, err := e.Submit(ctx, b.networks[0].Name, nil, runtime.RequestOptions{}); !errors.Is(err, runtime.ErrStopped) {
-		t.Errorf("submit after stop: %v", err)
-	}
+	testkit.Refused(e.Submit(ctx, b.networks[0].Name, nil, runtime.RequestOptions{}))(t, runtime.ErrStopped)
 	goleak.VerifyNone(t, leaks)
 }
 
@@ -88,10 +81,7 @@ func byName(t testing.TB, list []*runtime.Tensor) runtime.Tensors {
 	t.Helper()
 	out := runtime.Tensors{}
 	for _, x := range list {
-		d, err := dense.Of(x.Tensor, x.Data)
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := testkit.Must(dense.Of(x.Tensor, x.Data))(t)
 		out[x.Name] = d
 	}
 	return out
@@ -100,24 +90,15 @@ func byName(t testing.TB, list []*runtime.Tensor) runtime.Tensors {
 // submit is a request with inputs of the executor.
 func submit(t testing.TB, e *runtime.Executor, model string) *runtime.Pending {
 	t.Helper()
-	p, err := e.Submit(context.Background(), model, nil, runtime.RequestOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return testkit.Must(e.Submit(context.Background(), model, nil, runtime.RequestOptions{}))(t)
 }
 
 // What does not fit is refused; what the queue has no room for is answered.
 func TestSubmitRefuses(t *testing.T) {
 	b := open(t, nil, "model")
 	e := b.executor(t, b.system(alternate))
-	if err := e.Serve(runtime.Options{Policy: "fcfs", Queue: 2}); err != nil {
-		t.Fatal(err)
-	}
-	in, err := b.networks[0].Inputs(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "fcfs", Queue: 2}))
+	in := testkit.Must(b.networks[0].Inputs(1))(t)
 	for _, t := range in {
 		defer t.Close()
 	}
@@ -138,26 +119,18 @@ func TestSubmitRefuses(t *testing.T) {
 		{name, inputs, runtime.RequestOptions{Outputs: inputs}, `outputs: there is no tensor "output"`},
 		{name, nil, runtime.RequestOptions{Outputs: runtime.Tensors{"output": other}}, `outputs: "output"`},
 	} {
-		if _, err := e.Submit(context.Background(), c.model, c.inputs, c.o); err == nil ||
-			!strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %q", c, err, c.want)
-		}
+		testkit.Refused(e.Submit(context.Background(), c.model, c.inputs, c.o))(t, c.want)
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := e.Submit(ended, name, nil, runtime.RequestOptions{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("submitted when the context had ended: %v", err)
-	}
+	testkit.Refused(e.Submit(ended, name, nil, runtime.RequestOptions{}))(t, context.Canceled)
 	full := 0
 	var ps []*runtime.Pending
 	for range 50 {
 		ps = append(ps, submit(t, e, b.networks[0].Name))
 	}
 	for _, p := range ps {
-		r, err := p.Wait(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := testkit.Must(p.Wait(context.Background()))(t)
 		if r.Outcome == sched.Dropped && r.Reason == sched.DropReasonQueueFull && r.Outputs == nil {
 			full++
 		}
@@ -195,9 +168,7 @@ func TestServerStops(t *testing.T) {
 	dropped := make(chan struct{})
 	b := open(t, func(a runtime.Accelerator) runtime.Accelerator { return &held{a, dropped} }, "op")
 	e := b.executor(t, b.system(alternate))
-	if err := e.Serve(runtime.Options{Policy: "fcfs", Log: true}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "fcfs", Log: true}))
 	var ps []*runtime.Pending
 	for range 60 {
 		ps = append(ps, submit(t, e, b.networks[0].Name))
@@ -228,13 +199,9 @@ func TestServerTriggers(t *testing.T) {
 	sys := b.system(alternate)
 	sys.Models[1].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 1}
 	e := b.executor(t, sys)
-	if err := e.Serve(runtime.Options{Policy: "edf", Log: true}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "edf", Log: true}))
 	for range 5 {
-		if _, err := submit(t, e, b.networks[0].Name).Wait(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		testkit.Must(submit(t, e, b.networks[0].Name).Wait(context.Background()))(t)
 	}
 	if m := check(t, e.Stop(context.Background())); m.Models[0].Released != 5 || m.Models[1].Released != 5 {
 		t.Errorf("%+v", m.Models)

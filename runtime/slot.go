@@ -19,8 +19,7 @@ type Slot struct {
 	bound
 }
 
-// away is what a slot has in programs with accelerators that have memories of
-// their own.
+// away is what a slot has in programs with accelerators that have memories of their own.
 type away struct {
 	devices []*deviceTensors // by accelerator; nil for those that compute in host memory
 	at      *deviceTensors   // where the tensors are; nil for host memory
@@ -44,16 +43,14 @@ type bound struct {
 // Ran is what computed a layer of a request, by index.
 type Ran struct{ Implementation, Accelerator int }
 
-// NewSlot allocates the tensors of one request; tensors whose lifetimes do not
-// overlap share memory.
+// NewSlot allocates the tensors of one request; tensors whose lifetimes do not overlap share memory.
 func (p *Program) NewSlot() (*Slot, error) {
 	return p.newSlot(func(i int) int64 { return p.tensors[i].place }, p.size, false)
 }
 
-// NewSpreadSlot allocates tensors that share no memory, but those that a layer
-// computes in place: once all layers have run in order, they can be run again
-// in any order, in the time that they always take. What they compute then
-// means nothing.
+// NewSpreadSlot allocates tensors that share no memory, but those that a layer computes in place: once all layers have
+// run in order, they can be run again in any order, in the time that they always take. What they compute then means
+// nothing.
 func (p *Program) NewSpreadSlot() (*Slot, error) {
 	place, size := make([]int64, len(p.tensors)), int64(0)
 	for i := range p.tensors {
@@ -84,8 +81,7 @@ func (p *Program) newSlot(place func(tensor int) int64, size int64, spread bool)
 	return s, nil
 }
 
-// allocate makes the tensors in an arena, which is in pinned memory where an
-// accelerator wants that.
+// allocate makes the tensors in an arena, which is in pinned memory where an accelerator wants that.
 func (s *Slot) allocate(place func(tensor int) int64, size int64) (err error) {
 	for _, d := range s.program.devices {
 		if d == nil || size == 0 || s.arena != nil {
@@ -117,8 +113,7 @@ func align(raw []byte) []byte { return raw[(alignment-address(raw)%alignment)%al
 // by page when the first request writes there.
 func (s *Slot) touch() { clear(s.arena) }
 
-// prefault is touch for the memories of accelerators too. None of their kernels
-// may run meanwhile.
+// prefault is touch for the memories of accelerators too. None of their kernels may run meanwhile.
 func (s *Slot) prefault() error {
 	s.touch()
 	for _, d := range s.devices {
@@ -155,9 +150,8 @@ func (s *Slot) restart() {
 	s.at, s.lost, s.inputs, s.fresh = nil, nil, nil, false
 }
 
-// Run computes one layer of the request on one accelerator. Inputs that an
-// earlier layer left in another layout or another memory are converted and
-// copied first, on the calling thread.
+// Run computes one layer of the request on one accelerator. Inputs that an earlier layer left in another layout or
+// another memory are converted and copied first, on the calling thread.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	c := &s.program.cells[layer][implementation][accelerator]
 	s.kernel, s.in, s.out, s.handing = c.kernel, s.in[:0], s.out[:0], 0
@@ -203,10 +197,9 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	return nil
 }
 
-// RunBetween is Run of a variant with the conversions that it causes between
-// originals on the same accelerator: of inputs that these leave in another
-// layout, and of outputs that these read in another. For measuring; the tensors
-// must have been computed before.
+// RunBetween is Run of a variant with the conversions that it causes between originals on the same accelerator: of
+// inputs that these leave in another layout, and of outputs that these read in another. For measuring; the tensors must
+// have been computed before.
 func (s *Slot) RunBetween(layer, implementation, accelerator int) error {
 	p := s.program
 	variant, original := &p.cells[layer][implementation][accelerator], &p.cells[layer][0][accelerator]
@@ -240,8 +233,7 @@ func (s *Slot) Convert(tensor int) error {
 	return nil
 }
 
-// Outputs returns the tensors that hold the model's outputs after its last
-// layer.
+// Outputs returns the tensors that hold the model's outputs after its last layer.
 func (s *Slot) Outputs() []*Tensor {
 	out := make([]*Tensor, 0, len(s.program.outputs))
 	for _, i := range s.program.outputs {

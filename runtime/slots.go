@@ -37,9 +37,8 @@ func (m *loaded) stock(n int) error {
 	return nil
 }
 
-// stock sets aside what a run with the given bound on requests in the system
-// will need in all likelihood: two requests more than can run at once, and as
-// many as fit in slotMemory.
+// stock sets aside what a run with the given bound on requests in the system will need in all likelihood: two requests
+// more than can run at once, and as many as fit in slotMemory.
 func (s *slots) stock(e *Executor, queue int) error {
 	*s = slots{models: e.models, queue: queue, wanted: make(chan int, len(e.models)),
 		bound: make([]*Slot, 0, queue*len(e.models))}
@@ -91,8 +90,7 @@ func (s *slots) take(model int) *Slot {
 	return x
 }
 
-// bind gives a starting request its tensors; pending is nil for one of the
-// traffic.
+// bind gives a starting request its tensors; pending is nil for one of the traffic.
 func (s *slots) bind(x *Slot, a *assignment, pending *Pending) {
 	a.slot = x
 	x.job, x.attempts, x.pending = a.Job, 0, pending

@@ -39,8 +39,7 @@ func (m *ModelStats) MissRate() float64 {
 type AcceleratorStats struct {
 	Name   string
 	Layers int
-	// Busy is the time its kernels ran; with the time of the run it gives the
-	// utilisation.
+	// Busy is the time its kernels ran; with the time of the run it gives the utilisation.
 	Busy time.Duration
 	Down bool
 }
@@ -48,15 +47,12 @@ type AcceleratorStats struct {
 // WorkerStats is what an accelerator's thread did.
 type WorkerStats struct {
 	Accelerator string
-	// Ran is the time its thread had a processor, Waited the time it was ready
-	// to run and had none: what other threads took from it. Zero where the
-	// system does not count them.
+	// Ran is the time its thread had a processor, Waited the time it was ready to run and had none: what other threads
+	// took from it. Zero where the system does not count them.
 	Ran, Waited time.Duration
-	// Gaps are the times between the end of a layer and the start of the next
-	// one on a saturated accelerator.
+	// Gaps are the times between the end of a layer and the start of the next one on a saturated accelerator.
 	Gaps Histogram
-	// Handoffs are the conversions of tensors to the accelerator's layout, and
-	// their copies to and from its own memory.
+	// Handoffs are the conversions of tensors to the accelerator's layout, and their copies to and from its own memory.
 	Handoffs Histogram
 }
 

@@ -12,6 +12,7 @@ import (
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -24,27 +25,15 @@ func tiny(t testing.TB, name string) *runtime.Network {
 	node := func(op, in, out string) *pb.NodeProto {
 		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
 		Name:   proto.String("g"),
 		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 8)},
 		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 8)},
 		Node:   []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")},
-	}, 17))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse(name, data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := models.ParseGranularity("cuts:a,b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, 17)))(t)
+	m := testkit.Must(models.Parse(name, data, models.Options{}))(t)
+	g := testkit.Must(models.ParseGranularity("cuts:a,b"))(t)
+	layers := testkit.Must(m.Split(g))(t)
 	return &runtime.Network{Name: name, Model: m, Layers: layers}
 }
 
@@ -54,10 +43,7 @@ func tinyBench(t testing.TB, n int) *bench {
 	orttest.Start(t)
 	b := &bench{}
 	for _, name := range []string{"first", "second"} {
-		a, err := runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"}))(t)
 		b.accs = append(b.accs, a)
 	}
 	for i := range n {
@@ -80,9 +66,7 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 		run := func(length time.Duration) (objects, layers float64) {
 			r, err := e.Run(context.Background(), runtime.Options{Policy: policy,
 				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, err)
 			for _, a := range r.Stats.Accelerators {
 				layers += float64(a.Layers)
 			}
@@ -113,9 +97,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 	b := tinyBench(t, 2)
 	e := b.executor(t, b.system(alternate))
-	if err := e.Serve(runtime.Options{Policy: "edf"}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "edf"}))
 	serve := func(n int) {
 		for range n {
 			var ps [2]*runtime.Pending
@@ -181,12 +163,8 @@ func TestNothingIsLeft(t *testing.T) {
 		o := runtime.Options{Policy: "fcfs", Traffic: released(2), Queue: 1000, Quiet: true, FreeCore: true,
 			Hang: func(sched.Dispatch) time.Duration { return 200 * time.Millisecond }}
 		o.Traffic.Duration = 20 * time.Millisecond
-		if _, err := e.Run(context.Background(), o); err != nil {
-			t.Fatal(err)
-		}
-		if err := e.Serve(runtime.Options{Policy: "edf"}); err != nil {
-			t.Fatal(err)
-		}
+		testkit.Must(e.Run(context.Background(), o))(t)
+		testkit.OK(t, e.Serve(runtime.Options{Policy: "edf"}))
 		e.Stop(context.Background())
 	}
 	run()

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pin restricts the calling OS thread to the given processors; none means no
-// restriction is made. The caller has to have locked its goroutine to the
-// thread, and to end the goroutine without unlocking it, so that no other
-// goroutine inherits the restriction.
+// Pin restricts the calling OS thread to the given processors; none means no restriction is made. The caller has to
+// have locked its goroutine to the thread, and to end the goroutine without unlocking it, so that no other goroutine
+// inherits the restriction.
 func Pin(cores []int) error {
 	if len(cores) == 0 {
 		return nil
@@ -29,8 +28,7 @@ func Pin(cores []int) error {
 	return nil
 }
 
-// realtime gives the calling thread a real-time priority, 1 to 99, that
-// threads it makes do not inherit.
+// realtime gives the calling thread a real-time priority, 1 to 99, that threads it makes do not inherit.
 func realtime(priority int) error {
 	const resetOnFork = 1
 	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority), Flags: resetOnFork},
@@ -42,9 +40,8 @@ func realtime(priority int) error {
 	return nil
 }
 
-// threadTimes are what the calling thread has had so far: time on a processor,
-// and time ready to run with no processor to run on. Zero where the kernel
-// does not count them.
+// threadTimes are what the calling thread has had so far: time on a processor, and time ready to run with no processor
+// to run on. Zero where the kernel does not count them.
 func threadTimes() (ran, waited time.Duration) {
 	data, err := os.ReadFile("/proc/thread-self/schedstat")
 	if err != nil {
@@ -61,11 +58,10 @@ func threadTimes() (ran, waited time.Duration) {
 
 func threadID() int { return unix.Gettid() }
 
-// quieten keeps this process's other threads from interrupting the workers: as
-// SCHED_BATCH they no longer preempt what runs when they wake up. Go's monitor
-// thread alone wakes up thousands of times a second while goroutines that are
-// locked to their threads compute in C. Threads that are pinned compute
-// themselves and are left alone. The function returned undoes it.
+// quieten keeps this process's other threads from interrupting the workers: as SCHED_BATCH they no longer preempt what
+// runs when they wake up. Go's monitor thread alone wakes up thousands of times a second while goroutines that are
+// locked to their threads compute in C. Threads that are pinned compute themselves and are left alone. The function
+// returned undoes it.
 func quieten(workers []int) (undo func()) {
 	var all unix.CPUSet
 	if unix.SchedGetaffinity(os.Getpid(), &all) != nil {

@@ -20,14 +20,11 @@ import (
 // Unscheduled is the name of the baseline that RunUnscheduled plays.
 const Unscheduled = "unscheduled"
 
-// RunUnscheduled plays the traffic as there is no scheduler: an ordinary
-// session per model on the CPU with a thread for every core, each request
-// started at its release by another goroutine, nothing dropped but what
-// the queue has no room for. In the log a request is one layer, and the
-// accelerators are as many lanes as requests ran at once, up to the most that
-// a log can have; what finds no lane is dropped like what finds the queue full.
-// The options Policy, Drop, Adapt, FreeCore, Realtime, Retries and Hang do not
-// apply.
+// RunUnscheduled plays the traffic as there is no scheduler: an ordinary session per model on the CPU with a thread for
+// every core, each request started at its release by another goroutine, nothing dropped but what the queue has no room
+// for. In the log a request is one layer, and the accelerators are as many lanes as requests ran at once, up to the
+// most that a log can have; what finds no lane is dropped like what finds the queue full. The options Policy, Drop,
+// Adapt, FreeCore, Realtime, Retries and Hang do not apply.
 func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, error) {
 	if !e.busy.CompareAndSwap(false, true) {
 		return nil, ErrBusy
@@ -121,8 +118,7 @@ func (u *unscheduled) wait(ctx context.Context, at time.Duration) bool {
 	}
 }
 
-// stopAt keeps completions from releasing more once releases are over or ctx
-// has ended.
+// stopAt keeps completions from releasing more once releases are over or ctx has ended.
 func (u *unscheduled) stopAt(ctx context.Context) {
 	if u.opts.Traffic.Process == traffic.ClosedLoop {
 		u.wait(ctx, u.opts.Traffic.Duration)
@@ -143,16 +139,14 @@ func (u *unscheduled) progress() {
 	u.opts.Progress(s)
 }
 
-// record keeps a record at the current time, which never goes back. The caller
-// holds the mutex.
+// record keeps a record at the current time, which never goes back. The caller holds the mutex.
 func (u *unscheduled) record(r sched.Record) {
 	u.now = max(u.now, u.since())
 	r.At = u.now
 	u.journal.add(&r)
 }
 
-// release starts a request, or drops it where there is no room. The caller
-// holds the mutex.
+// release starts a request, or drops it where there is no room. The caller holds the mutex.
 func (u *unscheduled) release(job int64, model int, at time.Duration) {
 	r := sched.Record{Kind: sched.Released, Job: job, Model: int32(model), Accelerator: sched.Idle, Start: at,
 		Until: at + u.tables.System().Models[model].Deadline}

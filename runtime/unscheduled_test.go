@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -22,13 +23,8 @@ func TestUnscheduled(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	tr := released(2)
 	tr.Rates[1] = 0
-	r, err := e.RunUnscheduled(context.Background(), runtime.Options{Traffic: tr, Samples: 3, Queue: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Log.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(e.RunUnscheduled(context.Background(), runtime.Options{Traffic: tr, Samples: 3, Queue: 1000}))(t)
+	testkit.OK(t, r.Log.Validate())
 	m := r.Log.Metrics()
 	if m.Met+m.Late+m.Dropped != m.Released || m.Met == 0 || m.Models[1].Released == 0 ||
 		m.Models[1].Released >= m.Models[0].Released {
@@ -50,9 +46,7 @@ func TestUnscheduledBounds(t *testing.T) {
 	e := b.executor(t, b.system(alternate))
 	burst := traffic.Config{Rates: []float64{20000}, Phases: traffic.AlignedPhases, Duration: 50 * time.Millisecond}
 	r, err := e.RunUnscheduled(context.Background(), runtime.Options{Traffic: burst, Queue: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if m := r.Log.Metrics(); r.Log.Validate() != nil || m.Models[0].DropReasons[sched.DropReasonQueueFull] == 0 ||
 		len(r.Log.Header.System.Accelerators) != 2 {
 		t.Errorf("%v: %+v", r.Log.Validate(), m)

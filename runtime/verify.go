@@ -9,16 +9,14 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Tolerance of verification: outputs may differ from the whole model's by this
-// share of the largest magnitude of the tensor. Cutting keeps ORT from fusing
-// across layers, so that sums are rounded differently.
+// Tolerance of verification: outputs may differ from the whole model's by this share of the largest magnitude of the
+// tensor. Cutting keeps ORT from fusing across layers, so that sums are rounded differently.
 const Tolerance = 1e-4
 
 // Verification is the outcome of holding sampled requests, computed layer by
 // layer under the schedule, against the whole model computed at once.
 type Verification struct {
-	// Verified is how many requests had outputs within Tolerance, Wrong how
-	// many had not.
+	// Verified is how many requests had outputs within Tolerance, Wrong how many had not.
 	Verified int `json:"outputs_verified"`
 	Wrong    int `json:"outputs_wrong"`
 	// NotFinite is how many of the wrong had a difference that is not a number or
@@ -34,10 +32,9 @@ type Verification struct {
 	WithVariants int `json:"outputs_with_variants,omitempty"`
 }
 
-// Verify computes every model whole on the inputs of the samples and compares.
-// What used variants is held against the same implementations, run again one
-// after the other: that the schedule moved the right tensors, not that variants
-// are accurate, which was measured when they were designed.
+// Verify computes every model whole on the inputs of the samples and compares. What used variants is held against the
+// same implementations, run again one after the other: that the schedule moved the right tensors, not that variants are
+// accurate, which was measured when they were designed.
 func (e *Executor) Verify(samples []Sample) (Verification, error) {
 	var v Verification
 	references, err := e.references(samples)
@@ -85,8 +82,7 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 	return v, nil
 }
 
-// references are the whole models' outputs for the inputs that samples have, by
-// model and input set.
+// references are the whole models' outputs for the inputs that samples have, by model and input set.
 func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
 	used := make([][]int, len(e.models))
 	for _, s := range samples {
@@ -116,8 +112,7 @@ func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
 
 func bounded(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// again computes a sample as it was computed, in the layers' order, on the
-// calling thread.
+// again computes a sample as it was computed, in the layers' order, on the calling thread.
 func (e *Executor) again(s Sample) ([][]byte, error) {
 	slot, err := e.models[s.Model].NewSlot()
 	if err != nil {

@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The Go scheduler wakes a goroutine that is locked to its thread through
-// another thread, which has to find a core first. Workers therefore wait for
-// each other with futexes: one system call by the waker, none of a third.
+// The Go scheduler wakes a goroutine that is locked to its thread through another thread, which has to find a core
+// first. Workers therefore wait for each other with futexes: one system call by the waker, none of a third.
 
 // word is 32 bits that threads can wait on.
 type word struct{ v atomic.Uint32 }

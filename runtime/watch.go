@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	// watchEvery is how often layers that run too long are looked for, and
-	// progress is reported.
+	// watchEvery is how often layers that run too long are looked for, and progress is reported.
 	watchEvery = 100 * time.Millisecond
 	// tooMany failed layers in a row take an accelerator out of service for a
 	// while: one whose device is gone fails fast and would attract all work.
@@ -52,9 +51,8 @@ func (d *driver) watch() {
 	}
 }
 
-// checkHang gives up an accelerator whose layer runs far too long: it is out of
-// service until that layer returns, at least until the run is over,
-// and the request fails.
+// checkHang gives up an accelerator whose layer runs far too long: it is out of service until that layer returns, at
+// least until the run is over, and the request fails.
 func (w *worker) checkHang() {
 	d := w.d
 	limit := d.opts.Hang(w.dispatch)
@@ -93,9 +91,8 @@ func (w *worker) returned(a *assignment) {
 	d.lost[w.k].Store(false)
 }
 
-// failed takes in a layer's error: its request fails, or waits to try again.
-// The accelerator rests after an error that is to be retried, so that another
-// one gets the layer if it can, and after too many errors.
+// failed takes in a layer's error: its request fails, or waits to try again. The accelerator rests after an error that
+// is to be retried, so that another one gets the layer if it can, and after too many errors.
 func (w *worker) failed(a *assignment, ev sched.Event, err error) (assignment, bool) {
 	d := w.d
 	ev.Kind, ev.Detail = sched.Fail, err.Error()

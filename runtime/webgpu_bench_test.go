@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -28,11 +29,8 @@ func deviceChain(b *testing.B, net string) {
 	var names []string
 	var ways []func() time.Duration
 	for _, layout := range []string{"NCHW", "NHWC"} {
-		a, err := runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu",
-			Options: map[string]string{"preferredLayout": layout}})
-		if err != nil {
-			b.Fatal(err)
-		}
+		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu",
+			Options: map[string]string{"preferredLayout": layout}}))(b)
 		defer a.Close()
 		for _, c := range []struct {
 			name        string
@@ -40,28 +38,17 @@ func deviceChain(b *testing.B, net string) {
 			granularity string
 		}{{"chain", a, "block"}, {"through-host", inHostMemory{a}, "block"}, {"whole", a, "model"}} {
 			n := zooNetwork(b, net, c.granularity)
-			p, err := runtime.Prepare(n, []runtime.Accelerator{c.accelerator}, nil)
-			if err != nil {
-				b.Fatal(err)
-			}
+			p := testkit.Must(runtime.Prepare(n, []runtime.Accelerator{c.accelerator}, nil))(b)
 			defer p.Close()
-			s, err := p.NewSlot()
-			if err != nil {
-				b.Fatal(err)
-			}
+			s := testkit.Must(p.NewSlot())(b)
 			defer s.Close()
-			in, err := n.Inputs(1)
-			if err != nil {
-				b.Fatal(err)
-			}
+			in := testkit.Must(n.Inputs(1))(b)
 			names = append(names, c.name+"-"+layout)
 			ways = append(ways, func() time.Duration {
 				s.SetInputs(in)
 				start := time.Now()
 				for l := range n.Layers {
-					if err := s.Run(l, 0, 0); err != nil {
-						b.Fatal(err)
-					}
+					testkit.OK(b, s.Run(l, 0, 0))
 				}
 				return time.Since(start)
 			})

@@ -11,6 +11,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/traffic"
@@ -30,9 +31,7 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
 		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
 			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, err)
 		m := check(t, r)
 		if during := dispatchedDuring(r, 0); during == 0 || m.Failed > 0 || m.Utilization["gpu"] == 0 {
 			t.Errorf("%s: %d layers were dispatched to the CPU while one ran on the device: %+v", policy, during, m)
@@ -50,27 +49,15 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	node := func(op, in, out string) *pb.NodeProto {
 		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
 		Name:   proto.String("g"),
 		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 2, 3, 3)},
 		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 2)},
 		Node:   []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")},
-	}, 17))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("det", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := models.ParseGranularity("cuts:a,b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(g)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, 17)))(t)
+	m := testkit.Must(models.Parse("det", data, models.Options{}))(t)
+	g := testkit.Must(models.ParseGranularity("cuts:a,b"))(t)
+	layers := testkit.Must(m.Split(g))(t)
 	b := together(t, webGPU(t, "gpu"), nil)
 	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
 	p := b.programs[0]
@@ -81,9 +68,7 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	}
 	e := b.executor(t, b.system(func(_, _, _, k int) time.Duration { return time.Duration(1+k) * 100 * time.Microsecond }))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 3, Queue: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if m := check(t, r); m.Met != m.Released || m.Utilization["gpu"] == 0 {
 		t.Errorf("%+v", m)
 	}

@@ -77,12 +77,10 @@ const (
 // before it sleeps: about as long as waking it takes.
 const spinFor = 50 * time.Microsecond
 
-// wakeEarly is how long before an arrival a worker that waits for it stops
-// sleeping.
+// wakeEarly is how long before an arrival a worker that waits for it stops sleeping.
 const wakeEarly = 80 * time.Microsecond
 
-// spins is how long the worker of an accelerator may spin: not at all where it
-// would take its core from another.
+// spins is how long the worker of an accelerator may spin: not at all where it would take its core from another.
 func spins(accs []Accelerator, k int, freeCore bool) time.Duration {
 	cores := accs[k].Cores()
 	if freeCore {
@@ -99,8 +97,7 @@ func spins(accs []Accelerator, k int, freeCore bool) time.Duration {
 	return spinFor
 }
 
-// lockThread ties the goroutine to its thread for ever: the thread, which may
-// be pinned, ends with it.
+// lockThread ties the goroutine to its thread for ever: the thread, which may be pinned, ends with it.
 func lockThread() { goruntime.LockOSThread() }
 
 // work runs the layers dispatched to one accelerator.
@@ -140,17 +137,14 @@ func (w *worker) work(ready chan<- error) {
 	d.unlock()
 }
 
-// execute runs one layer, reports its end, and returns the accelerator's next
-// layer if the engine has one. What the layer left in the accelerator's own
-// memory is copied home before another request's layer runs there: so no other
-// thread has to use the accelerator, or waits for it, to continue with the
-// request.
+// execute runs one layer, reports its end, and returns the accelerator's next layer if the engine has one. What the
+// layer left in the accelerator's own memory is copied home before another request's layer runs there: so no other
+// thread has to use the accelerator, or waits for it, to continue with the request.
 func (w *worker) execute(a *assignment) (assignment, bool) {
 	d := w.d
 	if a.slot == nil {
 		if err := w.lateSlot(a); err != nil {
-			// The same tensors were made when the executor was: only memory
-			// can be missing.
+			// The same tensors were made when the executor was: only memory can be missing.
 			panic(fmt.Sprintf("runtime: %v", err))
 		}
 	}
@@ -187,8 +181,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	return next, ok
 }
 
-// lateSlot makes a slot for a request that found none. Called without the lock:
-// only this request waits.
+// lateSlot makes a slot for a request that found none. Called without the lock: only this request waits.
 func (w *worker) lateSlot(a *assignment) error {
 	d := w.d
 	s, err := d.models[a.Model].NewSlot()
@@ -259,9 +252,8 @@ func compute(a *assignment) (err error) {
 	return a.slot.Run(a.Layer, a.Implementation, a.Accelerator)
 }
 
-// idle waits for the worker's next layer; false when there will be none. One
-// idle worker waits for the next arrival, releases it, and takes the layer
-// itself where the policy gives it to its accelerator.
+// idle waits for the worker's next layer; false when there will be none. One idle worker waits for the next arrival,
+// releases it, and takes the layer itself where the policy gives it to its accelerator.
 func (w *worker) idle() (assignment, bool) {
 	d := w.d
 	w.last = 0

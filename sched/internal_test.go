@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestDraw: draws are uniform, and neither jobs, nor models, nor seeds that
@@ -63,10 +65,7 @@ func TestAdaptedSums(t *testing.T) {
 		m.Layers = append(m.Layers, layer)
 	}
 	s.Models = []Model{m}
-	original, err := Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	original := testkit.Must(Compile(s))(t)
 	tables := original.Clone()
 	a := newAdaptation(tables)
 	got := &tables.models[0]
@@ -95,22 +94,14 @@ func TestAdaptedSums(t *testing.T) {
 			}
 			fresh.Layers = append(fresh.Layers, layer)
 		}
-		want, err := Compile(System{Accelerators: s.Accelerators, Models: []Model{fresh}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := &want.models[0]
-		if !slices.Equal(got.remain, w.remain) || !slices.Equal(got.best, w.best) || !slices.Equal(got.mean, w.mean) {
-			t.Fatalf("after row %d: remain %v best %v mean %v, want %v %v %v", row, got.remain, got.best, got.mean, w.remain,
-				w.best, w.mean)
+		want := testkit.Must(Compile(System{Accelerators: s.Accelerators, Models: []Model{fresh}}))(t)
+		if got, want := sums(tables), sums(want); !slices.Equal(got, want) {
+			t.Fatalf("after row %d: sums %v, want %v", row, got, want)
 		}
 	}
-	again, err := Compile(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o, w := &original.models[0], &again.models[0]; !slices.Equal(o.latency, w.latency) ||
-		!slices.Equal(o.best, w.best) || !slices.Equal(o.remain, w.remain) || !slices.Equal(o.mean, w.mean) {
+	again := testkit.Must(Compile(s))(t)
+	if !slices.Equal(original.models[0].latency, again.models[0].latency) ||
+		!slices.Equal(sums(original), sums(again)) {
 		t.Errorf("adapting a clone changed the original")
 	}
 	for i, c := range got.latency {
@@ -120,27 +111,29 @@ func TestAdaptedSums(t *testing.T) {
 	}
 }
 
+// sums are those over remaining layers, of the first model.
+func sums(t *Tables) (out []float64) {
+	m := &t.models[0]
+	for l := range m.mean {
+		out = append(out, float64(m.remain[l]), float64(m.best[l]), m.mean[l])
+	}
+	return out
+}
+
 // TestRecent: the state remembers how the last ten jobs of each model ended.
 func TestRecent(t *testing.T) {
 	layer := Layer{Implementations: []Implementation{{Latency: []time.Duration{10}}}}
-	tables, err := Compile(System{Accelerators: []string{"x"}, Models: []Model{
-		{Name: "a", Deadline: 100, Layers: []Layer{layer}}, {Name: "b", Deadline: 100, Layers: []Layer{layer}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := New(Config{Tables: tables, Policy: FCFS, Queue: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tables := testkit.Must(Compile(System{Accelerators: []string{"x"}, Models: []Model{
+		{Name: "a", Deadline: 100, Layers: []Layer{layer}}, {Name: "b", Deadline: 100, Layers: []Layer{layer}}}}))(t)
+	e := testkit.Must(New(Config{Tables: tables, Policy: FCFS, Queue: 1}))(t)
 	job := int64(0)
-	release := func() {
-		e.Step(Event{Kind: Release, Job: job, Model: 0})
-		job++
+	release := func(n int) { // all but the first are dropped: the queue is full
+		for range n {
+			e.Step(Event{Kind: Release, Job: job})
+			job++
+		}
 	}
-	release()
-	for range 3 { // dropped: the queue is full
-		release()
-	}
+	release(4)
 	if got := e.state.Recent; got[0] != 0b111 || got[1] != 0 {
 		t.Errorf("after three drops it is %b", got)
 	}
@@ -148,10 +141,7 @@ func TestRecent(t *testing.T) {
 	if got := e.state.Recent[0]; got != 0b1110 {
 		t.Errorf("after a job that met its deadline it is %b", got)
 	}
-	release()
-	for range 12 {
-		release()
-	}
+	release(13)
 	if got := e.state.Recent[0]; got != 1<<10-1 {
 		t.Errorf("after twelve drops it is %b", got)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestInvariants: every way to break the state is found at the next step.
@@ -35,14 +37,7 @@ func TestInvariants(t *testing.T) {
 			"runs implementation 1"},
 		{"moved without a completion", func(e *Engine) { e.state.Jobs[2].At = 1 }, "without a completion"},
 	} {
-		tables, err := Compile(system)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := New(Config{Tables: tables, Policy: FCFS})
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := testkit.Must(New(Config{Tables: testkit.Must(Compile(system))(t), Policy: FCFS}))(t)
 		for job := range int64(4) {
 			e.Step(Event{Kind: Release, Job: job})
 		}

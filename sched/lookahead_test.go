@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
@@ -46,8 +47,7 @@ func complete(e *sched.Engine, until time.Duration) bool {
 // TestLookahead: from any state a lookahead proceeds as the engine does if nothing
 // arrives and layers take what was predicted.
 func TestLookahead(t *testing.T) {
-	policies := map[string]sched.Constructor{"fcfs": sched.FCFS, "edf": sched.EDF, "llf": sched.LLF, "heft": sched.HEFT,
-		"terastal": sched.Terastal}
+	policies := []sched.Constructor{sched.FCFS, sched.EDF, sched.LLF, sched.HEFT, sched.Terastal}
 	schedtest.CheckSome(t, 2, func(t *rapid.T) {
 		sys := schedtest.RichSystem(t)
 		for m := range sys.Models {
@@ -55,20 +55,17 @@ func TestLookahead(t *testing.T) {
 				sys.Models[m].Trigger.Probability = 1 // others are drawn by job
 			}
 		}
-		name := rapid.SampledFrom([]string{"fcfs", "edf", "llf", "heft", "terastal"}).Draw(t, "policy")
+		number := schedtest.Number(t, len(policies), "policy")
 		unit := sys.Models[0].Deadline / 4
 		const end = time.Hour
 		var real fates
-		cfg := sched.Config{Tables: schedtest.Compile(t, sys), Policy: policies[name], Recorder: &real,
+		cfg := sched.Config{Tables: schedtest.Compile(t, sys), Policy: policies[number], Recorder: &real,
 			Queue: 1 + schedtest.Number(t, 8, "queue"),
 			Drop:  sched.DropPolicy(schedtest.Number(t, 4, "drop")), Until: 20 * unit}
 		// A dropped request's successor comes with the next event; until then the
 		// state does not show it.
 		cfg.ClosedLoop = cfg.Drop == sched.DropNone && schedtest.Chance(t, 40, "closed loop")
-		engine, err := sched.New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		engine := testkit.Must(sched.New(cfg))(t)
 		for n := range 4 + schedtest.Number(t, 20, "releases") {
 			at := time.Duration(n) * unit
 			for complete(engine, at) {
@@ -81,10 +78,7 @@ func TestLookahead(t *testing.T) {
 			seen = append(seen, fate{j.Model, o, j.Release, at})
 		}
 		before := fmt.Sprintf("%+v", *engine.State())
-		p, err := policies[name](cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := testkit.Must(policies[number](cfg))(t)
 		// One looks ahead to some instant, another from there to the end.
 		first, ahead := sched.NewLookahead(cfg, see), sched.NewLookahead(cfg, see)
 		from := engine.State()
@@ -110,7 +104,7 @@ func TestLookahead(t *testing.T) {
 		for complete(engine, end) {
 		}
 		if !slices.Equal(seen, real) {
-			t.Fatalf("%s, system %+v\nthe lookahead sees\n%+v\nthe engine\n%+v", name, sys, seen, real)
+			t.Fatalf("policy %d, system %+v\nthe lookahead sees\n%+v\nthe engine\n%+v", number, sys, seen, real)
 		}
 	})
 }
@@ -128,11 +122,7 @@ func TestLookaheadSlow(t *testing.T) {
 	ahead := sched.NewLookahead(cfg, func(_ sched.Job, _ sched.Outcome, end time.Duration) { at = append(at, end) })
 	ahead.Reset(engine.State())
 	ahead.Slow(1.5)
-	p, err := sched.FCFS(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ahead.Decide(p)
+	ahead.Decide(testkit.Must(sched.FCFS(cfg))(t))
 	for k := ahead.Next(time.Second); k >= 0; k = ahead.Next(time.Second) {
 		ahead.Complete(k)
 	}

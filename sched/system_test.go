@@ -1,15 +1,14 @@
 package sched_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
@@ -31,105 +30,69 @@ func valid() sched.System {
 	}}}
 }
 
+// parts are a system, its first model and that one's first layer.
+type parts struct {
+	*sched.System
+	m *sched.Model
+	l *sched.Layer
+}
+
 func TestSystemErrors(t *testing.T) {
-	if sys := valid(); sys.Validate() != nil {
-		t.Fatal(sys.Validate())
-	}
-	for _, c := range []struct {
-		name   string
-		change func(s *sched.System, m *sched.Model, l *sched.Layer)
-		want   string
-	}{
-		{"no accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators = nil },
-			"0 accelerators, need 1 to 64"},
-		{"too many accelerators", func(s *sched.System, _ *sched.Model, _ *sched.Layer) {
+	sound := valid()
+	testkit.OK(t, sound.Validate())
+	for want, spoil := range map[string]func(parts){
+		"0 accelerators, need 1 to 64": func(p parts) { p.Accelerators = nil },
+		"66 accelerators": func(p parts) {
 			for i := range 64 {
-				s.Accelerators = append(s.Accelerators, fmt.Sprint(i))
+				p.Accelerators = append(p.Accelerators, fmt.Sprint(i))
 			}
-		}, "66 accelerators"},
-		{"no models", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = nil }, "0 models"},
-		{"an accelerator twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "x" },
-			`two accelerators are named "x"`},
-		{"a nameless accelerator", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Accelerators[1] = "" },
-			"one of the accelerators has no name"},
-		{"a model twice", func(s *sched.System, _ *sched.Model, _ *sched.Layer) { s.Models = append(s.Models, s.Models[0]) },
-			`two models are named "m"`},
-		{"a nameless model", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Name = "" },
-			"one of the models has no name"},
-		{"no deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = 0 }, `model "m": deadline 0s`},
-		{"a negative deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = -1 }, "deadline -1ns"},
-		{"an endless deadline", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Deadline = 1<<63 - 1 }, "at most"},
-		{"no layers", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Layers = nil }, "0 layers"},
-		{"too many variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Variants = 21 }, "at most 20"},
-		{"negative variants", func(_ *sched.System, m *sched.Model, _ *sched.Layer) { m.Variants = -1 }, "-1 variants"},
-		{"a set of unknown variants", func(_ *sched.System, m *sched.Model,
-			_ *sched.Layer) {
-			m.Valid = []sched.VariantSet{2}
-		}, "0x2 names a variant above 1"},
-		{"no implementations", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations = nil },
-			`layer 0 "l": 0 implementations`},
-		{"a missing latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) {
-			l.Implementations[0].Latency = []time.Duration{1}
-		}, `"original" has 1 latencies for 2 accelerators`},
-		{"a variant first", func(_ *sched.System, _ *sched.Model,
-			l *sched.Layer) {
-			l.Implementations = l.Implementations[1:]
-		}, "the original comes first"},
-		{"two originals", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 0 },
-			"only it has variant 0"},
-		{"an unknown variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = 2 },
-			"variant 2 of 1"},
-		{"a negative variant", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[1].Variant = -1 },
-			"variant -1 of 1"},
-		{"no time at all", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = 0 },
-			"latency 0s on accelerator 0"},
-		{"a negative latency", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Implementations[0].Latency[0] = -2 },
-			"latency -2ns"},
-		{"an endless latency", func(_ *sched.System, _ *sched.Model,
-			l *sched.Layer) {
-			l.Implementations[0].Latency[0] = 1 << 60
-		}, "at most"},
-		{"a layer for no accelerator", func(_ *sched.System, _ *sched.Model, l *sched.Layer) {
-			l.Implementations[0].Latency[0] = sched.Unavailable
-		}, "runs on no accelerator"},
-		{"handoffs from too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff = l.Handoff[:1] },
-			"handoffs from 1 accelerators, want 2"},
-		{"handoffs to too few", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[1] = l.Handoff[1][:1] },
-			"from accelerator 1 to 1 accelerators"},
-		{"a negative handoff", func(_ *sched.System, _ *sched.Model, l *sched.Layer) { l.Handoff[0][1] = -1 },
-			"handoff -1ns from accelerator 0 to 1"},
+		},
+		"0 models":                                      func(p parts) { p.Models = nil },
+		`two accelerators are named "x"`:                func(p parts) { p.Accelerators[1] = "x" },
+		"one of the accelerators has no name":           func(p parts) { p.Accelerators[1] = "" },
+		`two models are named "m"`:                      func(p parts) { p.Models = append(p.Models, p.Models[0]) },
+		"one of the models has no name":                 func(p parts) { p.m.Name = "" },
+		`model "m": deadline 0s`:                        func(p parts) { p.m.Deadline = 0 },
+		"deadline -1ns":                                 func(p parts) { p.m.Deadline = -1 },
+		"deadline 2562047h47m16.854775807s, must":       func(p parts) { p.m.Deadline = 1<<63 - 1 },
+		"0 layers":                                      func(p parts) { p.m.Layers = nil },
+		"21 variants, at most 20":                       func(p parts) { p.m.Variants = 21 },
+		"-1 variants":                                   func(p parts) { p.m.Variants = -1 },
+		"0x2 names a variant above 1":                   func(p parts) { p.m.Valid = []sched.VariantSet{2} },
+		`layer 0 "l": 0 implementations`:                func(p parts) { p.l.Implementations = nil },
+		`"original" has 1 latencies for 2 accelerators`: func(p parts) { p.l.Implementations[0].Latency = []time.Duration{1} },
+		"the original comes first":                      func(p parts) { p.l.Implementations = p.l.Implementations[1:] },
+		"only it has variant 0":                         func(p parts) { p.l.Implementations[1].Variant = 0 },
+		"variant 2 of 1":                                func(p parts) { p.l.Implementations[1].Variant = 2 },
+		"variant -1 of 1":                               func(p parts) { p.l.Implementations[1].Variant = -1 },
+		"latency 0s on accelerator 0":                   func(p parts) { p.l.Implementations[0].Latency[0] = 0 },
+		"latency -2ns":                                  func(p parts) { p.l.Implementations[0].Latency[0] = -2 },
+		"latency 320255h58m24.606846976s":               func(p parts) { p.l.Implementations[0].Latency[0] = 1 << 60 },
+		"runs on no accelerator":                        func(p parts) { p.l.Implementations[0].Latency[0] = sched.Unavailable },
+		"handoffs from 1 accelerators, want 2":          func(p parts) { p.l.Handoff = p.l.Handoff[:1] },
+		"from accelerator 1 to 1 accelerators":          func(p parts) { p.l.Handoff[1] = p.l.Handoff[1][:1] },
+		"handoff -1ns from accelerator 0 to 1":          func(p parts) { p.l.Handoff[0][1] = -1 },
 	} {
 		sys := valid()
-		c.change(&sys, &sys.Models[0], &sys.Models[0].Layers[0])
-		_, err := sched.Compile(sys)
-		if !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		spoil(parts{&sys, &sys.Models[0], &sys.Models[0].Layers[0]})
+		testkit.Refused(sched.Compile(sys))(t, sched.ErrInvalidSystem, want)
 	}
 }
 
 func TestConfigErrors(t *testing.T) {
-	tables := schedtest.Compile(t, valid())
-	good := sched.Config{Tables: tables, Policy: sched.FCFS}
-	for _, c := range []struct {
-		name   string
-		change func(*sched.Config)
-		want   string
-	}{
-		{"no tables", func(c *sched.Config) { c.Tables = nil }, "no tables: compile a system first"},
-		{"no policy", func(c *sched.Config) { c.Policy = nil }, "no policy"},
-		{"a negative queue", func(c *sched.Config) { c.Queue = -1 }, "queue bound -1"},
-		{"no such drop policy", func(c *sched.Config) { c.Drop = 7 }, "drop policy 7"},
+	for want, spoil := range map[string]func(*sched.Config){
+		"no tables: compile a system first": func(c *sched.Config) { c.Tables = nil },
+		"no policy":                         func(c *sched.Config) { c.Policy = nil },
+		"queue bound -1":                    func(c *sched.Config) { c.Queue = -1 },
+		"drop policy 7":                     func(c *sched.Config) { c.Drop = 7 },
 	} {
-		cfg := good
-		c.change(&cfg)
-		if _, err := sched.New(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		cfg := sched.Config{Tables: schedtest.Compile(t, valid()), Policy: sched.FCFS}
+		spoil(&cfg)
+		testkit.Refused(sched.New(cfg))(t, want)
 	}
-	for _, d := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
-		if got, err := sched.ParseDrop(d.String()); err != nil || got != d {
-			t.Errorf("%v parses as %v, %v", d, got, err)
+	for _, d := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless, sched.DropSmart} {
+		if got := testkit.Must(sched.ParseDrop(d.String()))(t); got != d {
+			t.Errorf("%v parses as %v", d, got)
 		}
 	}
 	if got := sched.Reason(200).String(); got != "reason-200" {
@@ -139,60 +102,40 @@ func TestConfigErrors(t *testing.T) {
 
 func newEngine(t *testing.T, c sched.Config) *sched.Engine {
 	t.Helper()
-	e, err := sched.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return testkit.Must(sched.New(c))(t)
 }
 
-// choosing is a policy that chooses as it is told, against the contract.
+// choosing is a policy that chooses as it is told, against the contract, once two
+// jobs are there.
 type choosing []sched.Choice
 
-func (c choosing) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return append(out, c...) }
+func (c choosing) Select(s *sched.State, out []sched.Choice) []sched.Choice {
+	if len(s.Jobs) < 2 {
+		return out
+	}
+	return append(out, c...)
+}
 
 // TestBrokenPolicies: choices against the contract of Policy.Select panic, and
 // say what is wrong with them.
 func TestBrokenPolicies(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		choices choosing
-		want    string
-	}{
-		{"a job twice", choosing{{}, {Accelerator: 1, Implementation: 1}}, "which runs on accelerator 0"},
-		{"an accelerator twice", choosing{{}, {Job: 1}}, "accelerator 0, which is not idle"},
-		{"no such implementation", choosing{{Implementation: 2}}, "has no implementation 2"},
-		{"a negative implementation", choosing{{Implementation: -1}}, "has no implementation -1"},
-		{"cannot run there", choosing{{Accelerator: 1}}, "does not run on accelerator 1"},
-		{"not a valid set", choosing{{Implementation: 1}}, "not a valid set"},
+	for want, choices := range map[string]choosing{
+		"which runs on accelerator 0":      {{}, {Accelerator: 1, Implementation: 1}},
+		"accelerator 0, which is not idle": {{}, {Job: 1}},
+		"has no implementation 2":          {{Implementation: 2}},
+		"has no implementation -1":         {{Implementation: -1}},
+		"does not run on accelerator 1":    {{Accelerator: 1}},
+		"not a valid set":                  {{Implementation: 1}},
 	} {
 		sys := valid()
-		sys.Models[0].Valid = nil
-		if c.name == "a job twice" {
-			sys.Models[0].Valid = []sched.VariantSet{1}
+		if len(choices) < 2 {
+			sys.Models[0].Valid = nil
 		}
 		engine := newEngine(t, sched.Config{Tables: schedtest.Compile(t, sys),
-			Policy: func(sched.Config) (sched.Policy, error) {
-				return late{choosing: c.choices}, nil
-			}})
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 1}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := step(engine, sched.Event{Kind: sched.Release, Job: 2}); err == nil ||
-			!strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
-		}
+			Policy: func(sched.Config) (sched.Policy, error) { return choices, nil }})
+		testkit.Must(step(engine, sched.Event{Kind: sched.Release, Job: 1}))(t)
+		testkit.Refused(step(engine, sched.Event{Kind: sched.Release, Job: 2}))(t, want)
 	}
-}
-
-// late chooses only once two jobs are there.
-type late struct{ choosing }
-
-func (l late) Select(s *sched.State, out []sched.Choice) []sched.Choice {
-	if len(s.Jobs) < 2 {
-		return out
-	}
-	return l.choosing.Select(s, out)
 }
 
 // TestEffectiveRates: along a chain of triggers probabilities multiply.
@@ -220,9 +163,7 @@ func TestEffectiveRates(t *testing.T) {
 		if want[0] == 'p' {
 			broken.Models[1].Trigger, broken.Models[2].Trigger = nil, trigger
 		}
-		if _, err := sched.Compile(broken); !errors.Is(err, sched.ErrInvalidSystem) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
-		}
+		testkit.Refused(sched.Compile(broken))(t, sched.ErrInvalidSystem, want)
 	}
 }
 
@@ -251,10 +192,7 @@ func TestBudgets(t *testing.T) {
 	schedtest.Check(t, func(t *rapid.T) {
 		sys := schedtest.System(t)
 		m := sys.Models[0]
-		b, err := sched.ComputeBudgets(&m)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := testkit.Must(sched.ComputeBudgets(&m))(t)
 		want := schedtest.SelectLevels(m)
 		if !slices.Equal(b.Selected, want) {
 			t.Fatalf("selected %v, want %v", b.Selected, want)
@@ -282,10 +220,15 @@ func TestBudgets(t *testing.T) {
 type forgiving struct {
 	sched.Policy
 	given map[int64]bool
+	told  map[string]bool
 }
 
-func (forgiving) Completed(_, _ time.Duration)                  {}
-func (forgiving) Ended(sched.Job, sched.Outcome, time.Duration) {}
+func (p forgiving) Completed(predicted, took time.Duration) {
+	p.told[fmt.Sprint(predicted, " ", took)] = true
+}
+func (p forgiving) Ended(j sched.Job, o sched.Outcome, at time.Duration) {
+	p.told[fmt.Sprintf("%d %v %d", j.ID, o, at)] = true
+}
 func (p forgiving) GiveUp(s *sched.State, from int) int {
 	for i := from; i < len(s.Jobs); i++ {
 		if s.Jobs[i].Waiting() && p.given[s.Jobs[i].ID] {
@@ -295,23 +238,24 @@ func (p forgiving) GiveUp(s *sched.State, from int) int {
 	return -1
 }
 
-// TestGiveUp: the engine drops the jobs that a policy gives up, these only, and
-// whatever else it drops meanwhile.
-func TestGiveUp(t *testing.T) {
-	given := map[int64]bool{}
+// TestObserver: the engine drops the jobs that a policy gives up, these only, and
+// whatever else it drops meanwhile. It tells how layers and jobs ended.
+func TestObserver(t *testing.T) {
+	given, told := map[int64]bool{}, map[string]bool{}
 	ended := map[int64]string{}
 	e := newEngine(t, sched.Config{Tables: schedtest.Compile(t, schedtest.Workload(1, 1)), Drop: sched.DropLate,
 		Policy: func(c sched.Config) (sched.Policy, error) {
 			p, err := sched.FCFS(c)
-			return forgiving{p, given}, err
+			return forgiving{p, given, told}, err
 		},
 		Recorder: recorder(func(r sched.Record) {
 			if r.Kind == sched.Ended {
 				ended[r.Job] = r.Detail
 			}
 		})})
-	for job := range int64(8) {
-		e.Step(sched.Event{Kind: sched.Release, Job: job, Deadline: time.Hour + time.Duration(job%2)*time.Hour})
+	predicted := e.Step(sched.Event{Kind: sched.Release, Deadline: time.Hour})[0].Finish
+	for job := range int64(7) {
+		e.Step(sched.Event{Kind: sched.Release, Job: job + 1, Deadline: time.Hour + time.Duration((job+1)%2)*time.Hour})
 	}
 	given[1], given[3], given[4], given[7] = true, true, true, true
 	e.Step(sched.Event{Kind: sched.AcceleratorUp, At: time.Hour + 1})
@@ -319,6 +263,10 @@ func TestGiveUp(t *testing.T) {
 		4: sched.DropReasonLate, 6: sched.DropReasonLate, 7: sched.DropReasonSmart}
 	if !maps.Equal(ended, want) {
 		t.Errorf("dropped %v, want %v", ended, want)
+	}
+	e.Step(sched.Event{Kind: sched.Complete, At: time.Hour + 2, Start: time.Hour})
+	if len(told) != 8 || !told["3 dropped 3600000000001"] || !told[fmt.Sprint(predicted, " ", time.Hour+2)] {
+		t.Errorf("told %v", told)
 	}
 }
 

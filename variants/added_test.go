@@ -11,6 +11,7 @@ import (
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
@@ -61,15 +62,8 @@ func own(t *testing.T, l *models.Layer, f func(b *builder) string) *models.Model
 		g.Input = append(g.Input, value(in.Name, in.Shape...))
 	}
 	opset := []*pb.OperatorSetIdProto{{Version: proto.Int64(17)}}
-	data, err := proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: opset, Graph: g})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("own", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	data := testkit.Must(proto.Marshal(&pb.ModelProto{IrVersion: proto.Int64(8), OpsetImport: opset, Graph: g}))(t)
+	return testkit.Must(models.Parse("own", data, models.Options{}))(t)
 }
 
 // Compared is what reaches the layer in the network, and the error is what it
@@ -82,20 +76,12 @@ func TestCompare(t *testing.T) {
 	last := &n.Layers[len(n.Layers)-1]
 	data := noise{n: 7, size: 128}.of(n)
 	// What the layer makes of its input, by the model as a whole.
-	onnx, err := n.Model.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole, err := chain.Open(onnx, n.Model.Inputs(), []string{"y"}, "all")
-	if err != nil {
-		t.Fatal(err)
-	}
+	onnx := testkit.Must(n.Model.ONNX())(t)
+	whole := testkit.Must(chain.Open(onnx, n.Model.Inputs(), []string{"y"}, "all"))(t)
 	defer whole.Close()
 	var outputs []float64
 	for i := range data.n {
-		if err := whole.Run(map[string][]byte{"x": raw(data.numbers(i))}); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, whole.Run(map[string][]byte{"x": raw(data.numbers(i))}))
 		for _, x := range floats(whole.Results[0]) {
 			outputs = append(outputs, float64(x))
 		}
@@ -110,14 +96,8 @@ func TestCompare(t *testing.T) {
 	}
 	conv := func(b *builder, scale float32) string {
 		w := n.Layers[len(n.Layers)-1]
-		data, err := w.ONNX()
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, err := parseGraph(data)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(w.ONNX())(t)
+		g := testkit.Must(parseGraph(data))(t)
 		b.stored = append(b.stored, g.Graph.Initializer...)
 		b.nodes = append(b.nodes, g.Graph.Node...)
 		return b.node("Mul", []string{b.nodes[len(b.nodes)-1].Output[0] + "/own", b.floats([]float32{scale}, 1)})
@@ -131,23 +111,16 @@ func TestCompare(t *testing.T) {
 			b.nodes[len(b.nodes)-2].Output[0] += "/own"
 			return out
 		})
-		x, err := New(last, "scaled", m)
-		if err != nil {
-			t.Fatal(err)
-		}
+		x := testkit.Must(New(last, "scaled", m))(t)
 		shares := 0
-		if err := x.Compare(t.Context(), n, data, func(float64) { shares++ }); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, x.Compare(t.Context(), n, data, func(float64) { shares++ }))
 		if math.Abs(x.Error-c.want) > 1e-4*(1+c.want) || shares != data.n {
 			t.Errorf("scaled by %v: error %v, want %v; %d calls", c.scale, x.Error, c.want, shares)
 		}
 		if x.String() != "added scaled" || x.Bytes != 4*(16+4+1) || x.MACs != last.MACs || x.Layer != last.Index {
 			t.Errorf("%+v", x)
 		}
-		if err := x.Compare(t.Context(), n, noise{}, nil); !errors.Is(err, errNoRows) {
-			t.Errorf("compared on nothing: %v", err)
-		}
+		testkit.Fails(t, x.Compare(t.Context(), n, noise{}, nil), errNoRows)
 	}
 }
 
@@ -158,37 +131,20 @@ func TestCompareNotFinite(t *testing.T) {
 	n := b.network(t, "model")
 	l := &n.Layers[0]
 	data := noise{n: 3, size: 64}.of(n) // half of it negative: the logarithm is NaN there
-	same, err := l.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("same", same, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := New(l, "same", m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	same := testkit.Must(l.ONNX())(t)
+	m := testkit.Must(models.Parse("same", same, models.Options{}))(t)
+	c := testkit.Must(New(l, "same", m))(t)
 	if err := c.Compare(t.Context(), n, data, nil); err != nil || c.Error != 0 {
 		t.Errorf("the original itself: error %v, %v", c.Error, err)
 	}
 	// The square root of x-100 is nowhere a number.
-	c, err = New(l, "nan", own(t, l, func(b *builder) string {
+	c = testkit.Must(New(l, "nan", own(t, l, func(b *builder) string {
 		return b.node("Sqrt", []string{b.node("Add", []string{"x", b.floats([]float32{-100}, 1)})})
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = c.Compare(t.Context(), n, data, nil)
-	if !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), `output "y"`) {
-		t.Errorf("NaN: %v", err)
-	}
+	})))(t)
+	testkit.Fails(t, c.Compare(t.Context(), n, data, nil), ErrNotFinite, `output "y"`)
 	other := &models.Layer{Inputs: []models.Tensor{{Name: "x", Shape: []int64{1, 3, 4, 4}}}, Outputs: l.Outputs}
 	m = own(t, other, func(b *builder) string { return b.node("Sqrt", []string{"x"}) })
-	if _, err := New(l, "of another", m); !errors.Is(err, ErrBoundary) {
-		t.Errorf("a model of other shapes: %v", err)
-	}
+	testkit.Refused(New(l, "of another", m))(t, ErrBoundary)
 }
 
 func TestPruneOthers(t *testing.T) {

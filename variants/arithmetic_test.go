@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants/internal/chain"
 )
@@ -137,15 +138,9 @@ func (r *quantised) want(x []uint8, pair func(x0, x1 uint8, w0, w1 int8) int) []
 func compute(t *testing.T, n *runtime.Network, c *Candidate, level string, inputs ...[]uint8) (out [][]float64) {
 	t.Helper()
 	r := c.replacements[0].(*quantised)
-	data, err := c.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(c.ONNX())(t)
 	l := &n.Layers[0]
-	run, err := chain.Open(data, l.Inputs, chain.Names(l.Outputs), level)
-	if err != nil {
-		t.Fatal(err)
-	}
+	run := testkit.Must(chain.Open(data, l.Inputs, chain.Names(l.Outputs), level))(t)
 	defer run.Close()
 	o := r.op
 	for _, x := range inputs {
@@ -156,9 +151,7 @@ func compute(t *testing.T, n *runtime.Network, c *Candidate, level string, input
 				in[i] *= r.even[o.channel(i)]
 			}
 		}
-		if err := run.Run(map[string][]byte{"x": raw(in)}); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, run.Run(map[string][]byte{"x": raw(in)}))
 		var y []float64
 		for _, v := range floats(run.Results[0]) {
 			y = append(y, float64(v))
@@ -327,10 +320,7 @@ func TestHolds(t *testing.T) {
 					want[Saturating] = made != Exact || depthwise
 					want[SaturatingThroughout] = made == SaturatingThroughout || made == Saturating && !depthwise
 				}
-				data, err := c.ONNX()
-				if err != nil {
-					t.Fatal(err)
-				}
+				data := testkit.Must(c.ONNX())(t)
 				for a, want := range want {
 					if got, err := a.Holds(data); got != want || err != nil {
 						t.Errorf("%s: %s, made for %s, holds in %s: %v, %v", k.name, c.String(), made, a, got, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // Full factorisations hold every operator, so that what a fit leaves is rounding
@@ -173,19 +174,14 @@ func TestInt8IsClose(t *testing.T) {
 	x = b.node("Reshape", []string{x, b.ints([]int64{16, 64})})
 	b.node("MatMul", []string{x, b.floats(b.random(64*8, 0.1), 64, 8)})
 	n := b.network(t, "op")
-	f, err := NewFitter(n, noise{n: 60, size: 512}.of(n))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(NewFitter(n, noise{n: 60, size: 512}.of(n)))(t)
 	defer f.Close()
 	for l := range n.Layers {
 		list := slices.DeleteFunc(candidates(t, &n.Layers[l]), func(c *Candidate) bool { return c.Family != "int8" })
 		if len(list) != 3 {
 			t.Fatalf("layer %d has %d candidates in 8 bits", l, len(list))
 		}
-		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, f.Fit(t.Context(), l, list, nil, nil))
 		for _, c := range list {
 			if c.Refusal != nil || !(c.Error < 1e-3) || c.Error == 0 {
 				t.Errorf("layer %d: %s: error %.3g, %v", l, c.String(), c.Error, c.Refusal)
@@ -333,10 +329,7 @@ func TestFitsAreRepeatable(t *testing.T) {
 		list := candidates(t, &n.Layers[0])
 		fitted(t, n, 0, noise{n: 40, size: 1024}, list)
 		for i, c := range list {
-			data, err := c.ONNX()
-			if err != nil {
-				t.Fatal(err)
-			}
+			data := testkit.Must(c.ONNX())(t)
 			if run == 0 {
 				first = append(first, data)
 			} else if !bytes.Equal(first[i], data) {

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -27,19 +27,11 @@ func TestFitToDataThatDoNotFit(t *testing.T) {
 		want string
 	}{{"none", nil, "no calibration data"}, {"few", noise{n: 3, size: 576}.of(n), "at least 10"},
 		{"too large", noise{n: 20, size: 577}.of(n), "float32[577] is given"}} {
-		if _, err := NewFitter(n, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(NewFitter(n, c.data))(t, c.want)
 	}
-	f, err := NewFitter(n, noise{n: 20, size: 576, spoil: nan}.of(n))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(NewFitter(n, noise{n: 20, size: 576, spoil: nan}.of(n)))(t)
 	defer f.Close()
-	if err := f.Fit(t.Context(), 0, candidates(t, &n.Layers[0]), nil, nil); err == nil ||
-		!strings.Contains(err.Error(), "NaN") {
-		t.Errorf("calibration with NaN: %v", err)
-	}
+	testkit.Fails(t, f.Fit(t.Context(), 0, candidates(t, &n.Layers[0]), nil, nil), "NaN")
 }
 
 // Activations that overflow make no variant.
@@ -49,14 +41,9 @@ func TestActivationsThatOverflow(t *testing.T) {
 	b.conv(b.node("Mul", []string{x, b.floats([]float32{10}, 1)}), 8, 8, 3, 1, 1, 1, nil)
 	n := b.network(t, "op")
 	list := candidates(t, &n.Layers[len(n.Layers)-1])
-	f, err := NewFitter(n, noise{n: 20, size: 128}.of(n))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(NewFitter(n, noise{n: 20, size: 128}.of(n)))(t)
 	defer f.Close()
-	if err := f.Fit(t.Context(), len(n.Layers)-1, list, nil, nil); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, f.Fit(t.Context(), len(n.Layers)-1, list, nil, nil))
 	for _, c := range list {
 		if c.Refusal == nil {
 			t.Errorf("%s was not refused", c.String())

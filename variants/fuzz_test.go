@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // FuzzHolds: no file that a plan names brings the check of its weights down, and
@@ -15,9 +16,7 @@ func FuzzHolds(f *testing.F) {
 		for inputs := range 5 {
 			n := &pb.NodeProto{OpType: proto.String(op), Input: []string{"a", "b", "c", "d"}[:min(inputs, 4)]}
 			data, err := proto.Marshal(&pb.ModelProto{Graph: &pb.GraphProto{Node: []*pb.NodeProto{n}}})
-			if err != nil {
-				f.Fatal(err)
-			}
+			testkit.OK(f, err)
 			f.Add(data)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/variants/internal/chain"
 )
 
@@ -16,10 +17,7 @@ import (
 func TestMomentsAgainstTheRows(t *testing.T) {
 	orttest.Start(t)
 	for _, c := range []struct{ d, k, rows int }{{3, 2, 700}, {60, 5, 1200}, {60, 5, 40}} {
-		m, err := newMoments(c.d, c.k)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testkit.Must(newMoments(c.d, c.k))(t)
 		rng := rand.New(rand.NewPCG(1, 1))
 		w := mat.NewDense(c.k, c.d, nil)
 		for i := range w.RawMatrix().Data {
@@ -55,10 +53,7 @@ func TestMomentsAgainstTheRows(t *testing.T) {
 		}
 		// The fit of rows that are exactly linear is exact.
 		fit := m.centre(&m.fit)
-		exact, bias, err := solve(fit, m.centre(&m.check), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		exact, bias := testkit.Must2(solve(fit, m.centre(&m.check), nil))(t)
 		if e, v := squaredError(fit, exact, bias), fit.variance(); e > v {
 			t.Errorf("%+v: a fit is worse than the mean: %v of %v", c, e, v)
 		}
@@ -76,20 +71,11 @@ func TestErrorIsWhatRunningShows(t *testing.T) {
 	d := noise{n: 50, size: 288}.of(n)
 	c := candidate(t, &n.Layers[0], func(o *Op) Replacement { return newLowRank(o, 3) })
 	fitted(t, n, 0, d, one(c))
-	data, err := c.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	original, err := n.Layers[0].ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(c.ONNX())(t)
+	original := testkit.Must(n.Layers[0].ONNX())(t)
 	var runs []*chain.Runner
 	for _, onnx := range [][]byte{original, data} {
-		r, err := chain.Open(onnx, n.Layers[0].Inputs, chain.Names(n.Layers[0].Outputs), "none")
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := testkit.Must(chain.Open(onnx, n.Layers[0].Inputs, chain.Names(n.Layers[0].Outputs), "none"))(t)
 		defer r.Close()
 		runs = append(runs, r)
 	}
@@ -97,9 +83,7 @@ func TestErrorIsWhatRunningShows(t *testing.T) {
 	for i := checkEvery - 1; i < d.n; i += checkEvery {
 		in := raw(d.numbers(i))
 		for _, r := range runs {
-			if err := r.Run(map[string][]byte{"x": in}); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, r.Run(map[string][]byte{"x": in}))
 		}
 		got := floats(runs[1].Results[0])
 		for j, y := range floats(runs[0].Results[0]) {

@@ -12,6 +12,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 )
@@ -62,22 +63,12 @@ func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
 	orttest.Start(t)
 	n.result("y")
-	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
 		Name: proto.String("g"), Node: n.nodes, Initializer: n.stored,
 		Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")},
-	}, n.opset))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("net", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := runtime.NewNetwork("net", m, granularity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	}, n.opset)))(t)
+	m := testkit.Must(models.Parse("net", data, models.Options{}))(t)
+	return testkit.Must(runtime.NewNetwork("net", m, granularity))(t)
 }
 
 // noise is random inputs, each labelled with its number modulo classes.
@@ -130,14 +121,9 @@ func (d noise) Label(i int) int {
 // fitted fits the candidates of a layer.
 func fitted(t *testing.T, n *runtime.Network, layer int, d noise, list []*Candidate) {
 	t.Helper()
-	f, err := NewFitter(n, d.of(n))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(NewFitter(n, d.of(n)))(t)
 	defer f.Close()
-	if err := f.Fit(t.Context(), layer, list, nil, nil); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, f.Fit(t.Context(), layer, list, nil, nil))
 }
 
 // probed is this processor's arithmetic.
@@ -146,11 +132,7 @@ var probed = sync.OnceValues(ProbeArithmetic)
 func arithmetic(t *testing.T) Arithmetic {
 	t.Helper()
 	orttest.Start(t)
-	a, err := probed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
+	return testkit.Must(probed())(t)
 }
 
 // candidates are those of a layer for this processor.

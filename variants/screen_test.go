@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -35,20 +36,13 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 			}
 			all[i].Latency = x.Latency
 		}
-		f, err := NewFitter(n, noise{n: 40, size: 1024}.of(n))
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := testkit.Must(NewFitter(n, noise{n: 40, size: 1024}.of(n)))(t)
 		defer f.Close()
 		f.Workers = 3
 		Screen(list, wants)
-		if err := f.Fit(t.Context(), 0, list, wants, nil); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, f.Fit(t.Context(), 0, list, wants, nil))
 		f.Workers = 0
-		if err := f.Fit(t.Context(), 0, all, nil, nil); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, f.Fit(t.Context(), 0, all, nil, nil))
 		for i, x := range list {
 			if x.fitted != c.want(x) || !x.fitted && !errors.Is(x.Refusal, ErrUnneeded) {
 				t.Errorf("%s: %s: fitted %v, %v", name, x.String(), x.fitted, x.Refusal)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/runtime"
@@ -31,37 +32,20 @@ func TestSharedMNIST(t *testing.T) {
 	images, labels := filepath.Join(folder, "data", "mnist", "t10k-images-idx3-ubyte.gz"),
 		filepath.Join(folder, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
 	raw := dataset.Pixels{Range: 255} // as the network was trained
-	calibration, err := dataset.Open(dataset.Spec{Source: images, Pixels: raw, First: 9000, Count: 100}, m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	judged, err := dataset.Open(dataset.Spec{Source: images, Pixels: raw, Labels: labels, Count: 300}, m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := runtime.NewNetwork("mnist", m, "op")
-	if err != nil {
-		t.Fatal(err)
-	}
+	calibration := testkit.Must(dataset.Open(dataset.Spec{Source: images, Pixels: raw, First: 9000, Count: 100}, m))(t)
+	judged := testkit.Must(dataset.Open(dataset.Spec{Source: images, Pixels: raw, Labels: labels, Count: 300}, m))(t)
+	n := testkit.Must(runtime.NewNetwork("mnist", m, "op"))(t)
 	layers := n.Layers
-	f, err := variants.NewFitter(n, calibration)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := testkit.Must(variants.NewFitter(n, calibration))(t)
 	defer f.Close()
-	arithmetic, err := variants.ProbeArithmetic()
-	if err != nil {
-		t.Fatal(err)
-	}
+	arithmetic := testkit.Must(variants.ProbeArithmetic())(t)
 	n.Variants = map[int][]runtime.Unit{}
 	for l := range layers {
 		list, _ := variants.Candidates(&layers[l], true, arithmetic)
 		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool {
 			return c.Family == "int8" || 2*c.MACs > c.OriginalMACs
 		})
-		if err := f.Fit(t.Context(), l, list, nil, nil); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, f.Fit(t.Context(), l, list, nil, nil))
 		var best *variants.Candidate
 		for _, c := range list {
 			if c.Refusal == nil && (best == nil || c.Error < best.Error) {
@@ -72,19 +56,11 @@ func TestSharedMNIST(t *testing.T) {
 			continue
 		}
 		t.Logf("%s: %s, error %.3g", layers[l].Name, best.String(), best.Error)
-		if err := f.Adopt(best); err != nil {
-			t.Fatal(err)
-		}
-		u, err := best.Unit()
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, f.Adopt(best))
+		u := testkit.Must(best.Unit())(t)
 		n.Variants[l] = append(n.Variants[l], u)
 	}
-	p, err := accuracy.Prove(t.Context(), n, judged, accuracy.Top(1), accuracy.Options{Workers: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(accuracy.Prove(t.Context(), n, judged, accuracy.Top(1), accuracy.Options{Workers: 2}))(t)
 	t.Logf("top-1 %.3f, normalised: %v of %v", p.Baseline, p.Accuracy, p.Sets)
 	if p.Baseline < 0.95 || len(n.Variants) < 2 || slices.Min(p.Accuracy) < 0.95 {
 		t.Errorf("%d variants, baseline %v, the worst combination keeps %v", len(n.Variants), p.Baseline,

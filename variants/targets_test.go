@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/variants"
 )
@@ -23,9 +24,7 @@ func TestTargets(t *testing.T) {
 		// Level 3 (1 + 1 of 3): on slow and slowest both layers exceed 1.5 ms.
 		{Name: "hard", Deadline: 3 * ms, Layers: []sched.Layer{layer(1*ms, 3*ms, 9*ms), layer(1*ms, 2*ms, 6*ms)}},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	want := []variants.Target{ // by speedup: 6, 4, 2, 1.5, 1.33
 		{Model: 2, Layer: 0, Accelerator: 2, Latency: 9 * ms, Selected: ms, Budget: 1500 * time.Microsecond},
 		{Model: 2, Layer: 1, Accelerator: 2, Latency: 6 * ms, Selected: ms, Budget: 1500 * time.Microsecond},

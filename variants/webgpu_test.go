@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 )
@@ -14,10 +15,7 @@ import (
 // compute nearly the same; on a device without half precision they are refused.
 func TestHalfOnWebGPU(t *testing.T) {
 	orttest.WebGPU(t)
-	a, err := runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: "webgpu"}))(t)
 	defer a.Close()
 	b := newNet(1, 8, 8, 8)
 	x := b.conv("x", 8, 8, 3, 1, 1, 1, nil)
@@ -31,30 +29,15 @@ func TestHalfOnWebGPU(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("layer %d has no half-precision candidate", l)
 		}
-		u, err := list[i].Unit()
-		if err != nil {
-			t.Fatal(err)
-		}
+		u := testkit.Must(list[i].Unit())(t)
 		n.Variants[l] = []runtime.Unit{u}
 	}
-	p, err := runtime.Prepare(n, []runtime.Accelerator{a}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(runtime.Prepare(n, []runtime.Accelerator{a}, nil))(t)
 	defer p.Close()
-	slot, err := p.NewSlot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	slot := testkit.Must(p.NewSlot())(t)
 	defer slot.Close()
-	in, err := n.Inputs(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := n.Reference([][]*runtime.Tensor{in})
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(n.Inputs(1))(t)
+	want := testkit.Must(n.Reference([][]*runtime.Tensor{in}))(t)
 	for bits := range 1 << len(n.Layers) {
 		slot.SetInputs(in)
 		for l := range n.Layers {
@@ -65,15 +48,10 @@ func TestHalfOnWebGPU(t *testing.T) {
 				}
 				t.Fatalf("layer %d implementation %d: %v", l, i, p.Refused(l, i, 0))
 			}
-			if err := slot.Run(l, i, 0); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, slot.Run(l, i, 0))
 		}
 		out := slot.Outputs()[0]
-		d, err := models.Compare(out.Type, out.Data, want[0][0])
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := testkit.Must(models.Compare(out.Type, out.Data, want[0][0]))(t)
 		if limit := 1e-2; bits == 0 && !(d.MaxRel <= runtime.Tolerance) || !(d.MaxRel <= limit) {
 			t.Errorf("variants %b: differs by %g of the largest magnitude", bits, d.MaxRel)
 		} else if bits > 0 && d.MaxRel <= 1e-6 {

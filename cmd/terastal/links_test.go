@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // root is the repository's folder.
@@ -34,9 +36,7 @@ func documents(t *testing.T) map[string]string {
 		out[path] = string(text)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if len(out) < 8 {
 		t.Fatalf("%d documents were found", len(out))
 	}
@@ -150,16 +150,10 @@ func TestNamesInMethod(t *testing.T) {
 // constants and variables.
 func declared(t *testing.T, dir string) map[string]bool {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := testkit.Must(filepath.Glob(filepath.Join(dir, "*.go")))(t)
 	out := map[string]bool{}
 	for _, path := range files {
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := testkit.Must(parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution))(t)
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.FuncDecl:

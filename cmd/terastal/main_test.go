@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // The scripts run the real binary, which starts itself again to probe
@@ -40,10 +41,7 @@ func TestMain(m *testing.M) {
 // TestScripts plays what users do, and what they do wrong, at the command line.
 func TestScripts(t *testing.T) {
 	orttest.Start(t)
-	library, err := ort.Locate("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	library := testkit.Must(ort.Locate(""))(t)
 	openvino := ort.Installed("openvino")
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -126,20 +124,14 @@ func determinant(t *testing.T) []byte {
 			node("square", "MatMul", "s", "x", "x"), node("cube", "MatMul", "c", "s", "x"), node("volume", "Det", "y", "c"),
 		},
 	}, 17))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	return data
 }
 
 // model is a model of one node, which makes y.
 func model(t *testing.T, n *onnxpb.NodeProto, inputs ...*onnxpb.ValueInfoProto) []byte {
-	data, err := proto.Marshal(onnxpb.NewModel(&onnxpb.GraphProto{
+	return testkit.Must(proto.Marshal(onnxpb.NewModel(&onnxpb.GraphProto{
 		Name: proto.String("g"), Node: []*onnxpb.NodeProto{n},
 		Input: inputs, Output: []*onnxpb.ValueInfoProto{onnxpb.NewValue("y", ort.Float, 4)},
-	}, 17))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	}, 17)))(t)
 }

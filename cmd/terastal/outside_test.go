@@ -14,6 +14,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // A module that is not ours opens a plan that the command line wrote, submits
@@ -24,10 +25,7 @@ func TestOutside(t *testing.T) {
 		t.Skip("it builds programs")
 	}
 	orttest.Start(t)
-	library, err := ort.Locate("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	library := testkit.Must(ort.Locate(""))(t)
 	dir := t.TempDir()
 	run := func(name string, args ...string) string {
 		t.Helper()
@@ -44,9 +42,7 @@ func TestOutside(t *testing.T) {
 	run(terastal, "models", "build", "glyph_mobile", "--out", "glyphs.onnx")
 	put := func(name, text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	put("my.yaml", `
 accelerators: [{name: all}, {name: basic, optimization: basic}]
@@ -56,21 +52,12 @@ models:
 `)
 	run(terastal, "plan", "--config", "my.yaml", "--budget", "200ms")
 
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := testkit.Must(filepath.Abs("../.."))(t)
 	for _, name := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(os.ReadFile(filepath.Join(root, name)))(t)
 		put(name, string(data))
 	}
-	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	mod := testkit.Must(os.ReadFile(filepath.Join(dir, "go.mod")))(t)
 	const ours = "github.com/terastal/terastal"
 	put("go.mod", regexp.MustCompile(`(?m)^module .*$`).ReplaceAllString(string(mod), "module example.com/outside")+
 		"\nrequire "+ours+" v0.0.0\nreplace "+ours+" => "+root+"\n")
@@ -81,9 +68,7 @@ models:
 		if err == nil {
 			err = os.Mkdir(filepath.Join(dir, p.name), 0o755)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, err)
 		put(filepath.Join(p.name, "main.go"), string(program))
 	}
 	run("go", "build", "-o", "bin/", "./...")
@@ -103,9 +88,7 @@ func serve(t *testing.T, cmd *exec.Cmd, library string) {
 	if err == nil {
 		err = cmd.Start()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	defer func() {
 		cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil {
@@ -118,9 +101,7 @@ func serve(t *testing.T, cmd *exec.Cmd, library string) {
 		if found := at.FindStringSubmatch(lines.Text()); found != nil {
 			for model, size := range map[string]int{"kws": 4 * 490, "detector": 4 * 48 * 48, "other": 0} {
 				r, err := http.Post("http://"+found[1]+"/"+model, "", bytes.NewReader(make([]byte, size)))
-				if err != nil {
-					t.Fatal(err)
-				}
+				testkit.OK(t, err)
 				text, err := io.ReadAll(r.Body)
 				r.Body.Close()
 				if err != nil || strings.Contains(string(text), `"outcome":"met"`) != (model != "other") {

@@ -86,7 +86,7 @@ func (o *playOptions) planned(cmd *cobra.Command, c *config.Config) (*session.Se
 		return nil, err
 	}
 	if o.scenario != "" {
-		return session.PrepareScenario(c, o.scenario, so)
+		return session.OpenScenario(c, o.scenario, so)
 	}
 	return session.Prepare(cmd.Context(), c, o.simulated, so)
 }

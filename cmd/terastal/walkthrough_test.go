@@ -12,6 +12,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestWalkthrough does what the documents that walk a reader through tell them
@@ -26,10 +27,7 @@ func TestWalkthrough(t *testing.T) {
 		t.Skip("it measures and runs for some seconds")
 	}
 	orttest.Start(t)
-	library, err := ort.Locate("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	library := testkit.Must(ort.Locate(""))(t)
 	for _, document := range []struct {
 		name     string
 		section  string // the heading of the only one that is run; all without
@@ -41,10 +39,7 @@ func TestWalkthrough(t *testing.T) {
 		t.Run(document.name, func(t *testing.T) {
 			t.Parallel() // they mostly wait; what they measure here is not looked at
 			w := walk{dir: t.TempDir(), library: library.Path}
-			text, err := os.ReadFile(filepath.Join("..", "..", "docs", document.name))
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := testkit.Must(os.ReadFile(filepath.Join("..", "..", "docs", document.name)))(t)
 			part := "\n" + string(text)
 			if document.section != "" {
 				_, part, _ = strings.Cut(part, "\n## "+document.section+"\n")
@@ -80,9 +75,7 @@ func (w *walk) block(t *testing.T, kind, body string) {
 		if !named || strings.ContainsAny(name, " /") {
 			t.Fatalf("a %s block begins with %q, not with a comment that names its file", kind, first)
 		}
-		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(body+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(w.dir, name), []byte(body+"\n"), 0o644))
 	case "sh":
 		if command := strings.Fields(body); command[0] == "python" {
 			w.python(t, command[1:])
@@ -105,10 +98,7 @@ func (w *walk) python(t *testing.T, args []string) {
 	if len(args) != 4 || args[0] != "factor.py" {
 		t.Fatalf("the document runs `python %v`, which is not known here", args)
 	}
-	l, err := openLayer(filepath.Join(w.dir, args[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := testkit.Must(openLayer(filepath.Join(w.dir, args[1])))(t)
 	rank, err := strconv.Atoi(args[2])
 	if err == nil {
 		err = l.factor(rank)
@@ -116,9 +106,7 @@ func (w *walk) python(t *testing.T, args []string) {
 	if err == nil {
 		err = l.write(filepath.Join(w.dir, args[3]))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 }
 
 var (

@@ -35,21 +35,14 @@ type envelope struct {
 }
 
 // Encode returns the document that holds v, indented, with its checksum.
-func Encode(kind string, version int, v any) ([]byte, error) {
+func Encode(kind string, version int, v any) (_ []byte, err error) {
+	defer wrap(&err, "encode %s", kind)
 	body, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", kind, err)
+		return nil, err
 	}
-	compact, err := json.Marshal(envelope{kind, version, checksum(body), body})
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", kind, err)
-	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, compact, "", " "); err != nil {
-		return nil, fmt.Errorf("encode %s: %w", kind, err)
-	}
-	out.WriteByte('\n')
-	return out.Bytes(), nil
+	data, err := json.MarshalIndent(envelope{kind, version, checksum(body), body}, "", " ")
+	return append(data, '\n'), err
 }
 
 // Decode checks data and fills v from it. Keys that v does not have are errors.
@@ -107,51 +100,51 @@ func Write(path, kind string, version int, v any) error {
 // WriteFile writes any file atomically, making the folder it lies in if need
 // be.
 func WriteFile(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := renameio.WriteFile(path, data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return WriteStream(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
 // WriteStream writes any file atomically as write gives it, making the folder it
 // lies in if need be. After an error the file is as it was.
-func WriteStream(path string, write func(io.Writer) error) error {
+func WriteStream(path string, write func(io.Writer) error) (err error) {
+	defer wrap(&err, "write %s", path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return err
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return err
 	}
 	defer f.Cleanup()
 	if err := write(f); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return err
 	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	return f.CloseAtomicallyReplace()
+}
+
+// wrap says what was being done when an error came.
+func wrap(err *error, format string, args ...any) {
+	if *err != nil {
+		*err = fmt.Errorf(format+": %w", append(args, *err)...)
 	}
-	return nil
 }
 
 // Read fills v from the document at path; see Decode.
-func Read(path, kind string, version int, v any) error {
+func Read(path, kind string, version int, v any) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", kind, err)
 	}
 	defer f.Close()
+	defer wrap(&err, "read %s %s", kind, path)
 	data, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
 	if err != nil {
-		return fmt.Errorf("read %s %s: %w", kind, path, err)
+		return err
 	}
 	if len(data) > MaxBytes {
-		return fmt.Errorf("read %s %s: larger than %d bytes", kind, path, MaxBytes)
+		return fmt.Errorf("larger than %d bytes", MaxBytes)
 	}
-	if err := Decode(data, kind, version, v); err != nil {
-		return fmt.Errorf("read %s %s: %w", kind, path, err)
-	}
-	return nil
+	return Decode(data, kind, version, v)
 }

@@ -3,13 +3,14 @@ package document
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 type thing struct {
@@ -25,14 +26,9 @@ var example = thing{Name: "<a & b>\u2028\n\t\"\\ \ufffd é", Ratio: 0.1, Parts: 
 	More: map[string]any{"deep": map[string]any{"list": []any{1.5, "x", nil, true}}}}
 
 func TestRoundTrip(t *testing.T) {
-	data, err := Encode("thing", 3, example)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(Encode("thing", 3, example))(t)
 	var got thing
-	if err := Decode(data, "thing", 3, &got); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, Decode(data, "thing", 3, &got))
 	if !reflect.DeepEqual(got, example) {
 		t.Errorf("got %+v, want %+v", got, example)
 	}
@@ -53,10 +49,7 @@ func TestLayoutIsFree(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	data, err := Encode("thing", 1, example)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(Encode("thing", 1, example))(t)
 	good := string(data)
 	changed := func(from, to string) string {
 		if !strings.Contains(good, from) {
@@ -82,16 +75,11 @@ func TestRefused(t *testing.T) {
 		{"another version", changed(`"version": 1`, `"version": 2`), ErrVersion, "schema version 2, this terastal reads 1"},
 	} {
 		var got thing
-		err := Decode([]byte(c.data), "thing", 1, &got)
-		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: error %v, want %v saying %q", c.name, err, c.want, c.says)
-		}
+		testkit.Fails(t, Decode([]byte(c.data), "thing", 1, &got), c.want, c.says)
 	}
 	// A key that the reader does not know is refused although the checksum fits.
 	data, _ = Encode("thing", 1, map[string]int{"name ": 1})
-	if err := Decode(data, "thing", 1, &thing{}); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "unknown field") {
-		t.Errorf("unknown key: %v", err)
-	}
+	testkit.Fails(t, Decode(data, "thing", 1, &thing{}), ErrDamaged, "unknown field")
 	if _, err := Encode("thing", 1, math.Inf(1)); err == nil {
 		t.Error("infinity was encoded")
 	}
@@ -118,19 +106,13 @@ func TestEveryByteCounts(t *testing.T) {
 
 func TestFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "folder", "thing.json")
-	if err := Write(path, "thing", 1, example); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, Write(path, "thing", 1, example))
 	var got thing
 	if err := Read(path, "thing", 1, &got); err != nil || !reflect.DeepEqual(got, example) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if err := Read(path, "other", 1, &got); !errors.Is(err, ErrKind) || !strings.Contains(err.Error(), path) {
-		t.Errorf("another kind: %v, want the path in it", err)
-	}
-	if err := Read(path+"x", "thing", 1, &got); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing file: %v", err)
-	}
+	testkit.Fails(t, Read(path, "other", 1, &got), ErrKind, path)
+	testkit.Fails(t, Read(path+"x", "thing", 1, &got), os.ErrNotExist)
 	// A write that fails leaves the old file and nothing beside it.
 	if err := Write(path, "thing", 1, math.NaN()); err == nil {
 		t.Error("NaN was written")
@@ -151,10 +133,7 @@ func TestFiles(t *testing.T) {
 // right checksum, Decode returns; what it accepts survives a round trip.
 func FuzzDecode(f *testing.F) {
 	for _, v := range []any{example, thing{}, nil, 1} {
-		data, err := Encode("thing", 1, v)
-		if err != nil {
-			f.Fatal(err)
-		}
+		data := testkit.Must(Encode("thing", 1, v))(f)
 		f.Add(data)
 	}
 	f.Add([]byte(`{"terastal":"thing","version":1,"sha256":"","body":{}}`))
@@ -172,10 +151,7 @@ func decodeTwice(t *testing.T, data []byte) {
 	if err := Decode(data, "thing", 1, &got); err != nil {
 		return
 	}
-	first, err := Encode("thing", 1, got)
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := testkit.Must(Encode("thing", 1, got))(t)
 	if err := Decode(first, "thing", 1, &again); err != nil {
 		t.Fatalf("%s is refused: %v", first, err)
 	}

@@ -5,8 +5,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestWriteStream: a file is there as a whole or as it was, and nothing beside
@@ -20,12 +21,8 @@ func TestWriteStream(t *testing.T) {
 			return errors.Join(e, err)
 		})
 	}
-	if err := write("first", nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := write("half", errors.New("disk full")); err == nil || !strings.Contains(err.Error(), "disk full") || !strings.Contains(err.Error(), path) {
-		t.Errorf("%v", err)
-	}
+	testkit.OK(t, write("first", nil))
+	testkit.Fails(t, write("half", errors.New("disk full")), "disk full", path)
 	if data, err := os.ReadFile(path); err != nil || string(data) != "first" {
 		t.Errorf("%q, %v", data, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"pgregory.net/rapid"
 )
 
@@ -60,11 +61,7 @@ const plenty = 1 << 30
 
 func open(t *testing.T, root string, k Key) *Entry {
 	t.Helper()
-	e, err := Open(root, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return testkit.Must(Open(root, k))(t)
 }
 
 // fill makes the entry of a key as a provider would.
@@ -74,12 +71,8 @@ func fill(t *testing.T, root string, k Key, limit int64) *Entry {
 	if e.Hit {
 		t.Fatalf("%+v is there already", k)
 	}
-	if err := os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine of "+k.Model), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Commit(limit); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine of "+k.Model), 0o600))
+	testkit.OK(t, e.Commit(limit))
 	return e
 }
 
@@ -136,9 +129,7 @@ func TestDamaged(t *testing.T) {
 			root := t.TempDir()
 			fill(t, root, Key{Model: "other"}, plenty)
 			fill(t, root, k, plenty)
-			if err := damage(filepath.Join(root, k.Sum(), filesName)); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, damage(filepath.Join(root, k.Sum(), filesName)))
 			e := open(t, root, k)
 			if e.Hit {
 				t.Fatal("a damaged engine is used")
@@ -161,9 +152,7 @@ func TestTwoFill(t *testing.T) {
 		t.Fatalf("%+v and %+v", a, b)
 	}
 	for _, e := range []*Entry{a, b} {
-		if err := os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine"), 0o600))
 	}
 	for _, e := range []*Entry{a, b} {
 		if err := e.Commit(plenty); err != nil {
@@ -181,9 +170,7 @@ func TestTwoFill(t *testing.T) {
 func TestNothingLeft(t *testing.T) {
 	root := t.TempDir()
 	e := open(t, root, Key{Model: "m"})
-	if err := e.Commit(plenty); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, e.Commit(plenty))
 	if entries, _ := os.ReadDir(root); len(entries) != 0 {
 		t.Errorf("a provider that left nothing made %v", entries)
 	}
@@ -196,20 +183,14 @@ func TestBound(t *testing.T) {
 	fill(t, root, Key{Model: "used"}, plenty)
 	for i, k := range []Key{{Model: "old"}, {Model: "used"}} {
 		at := long.Add(time.Duration(i) * time.Minute)
-		if err := os.Chtimes(filepath.Join(root, k.Sum()), at, at); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.Chtimes(filepath.Join(root, k.Sum()), at, at))
 	}
 	if !open(t, root, Key{Model: "old"}).Hit { // used now, so that it is the newer one
 		t.Fatal("not there")
 	}
 	left := filepath.Join(root, temporaryPrefix+"1")
-	if err := os.Mkdir(left, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(left, long, long); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.Mkdir(left, 0o700))
+	testkit.OK(t, os.Chtimes(left, long, long))
 	size := weight(filepath.Join(root, Key{Model: "old"}.Sum()))
 	fill(t, root, Key{Model: "new"}, 2*size+size/2)
 	for model, want := range map[string]bool{"old": true, "used": false, "new": true} {
@@ -229,29 +210,19 @@ func TestBound(t *testing.T) {
 
 func TestOthersMayWrite(t *testing.T) {
 	root := t.TempDir()
-	if err := os.Chmod(root, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(root, Key{}); err == nil || !strings.Contains(err.Error(), "chmod") {
-		t.Errorf("%v, want a refusal", err)
-	}
-	if err := Check(root); err == nil || !strings.Contains(err.Error(), "chmod") {
-		t.Errorf("%v, want a refusal", err)
-	}
+	testkit.OK(t, os.Chmod(root, 0o777))
+	testkit.Refused(Open(root, Key{}))(t, "chmod")
+	testkit.Fails(t, Check(root), "chmod")
 }
 
 func TestCheck(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a", "b")
-	if err := Check(root); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, Check(root))
 	if entries, err := os.ReadDir(root); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v: want an empty folder", entries, err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(file, nil, 0o600))
 	if err := Check(filepath.Join(file, "engines")); err == nil {
 		t.Error("a folder below a file passes")
 	}
@@ -266,20 +237,11 @@ func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		root := t.TempDir()
 		folder := filepath.Join(root, k.Sum())
-		if err := os.MkdirAll(filepath.Join(folder, filesName), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, manifestName), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, filesName, "blob"), []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.MkdirAll(filepath.Join(folder, filesName), 0o700))
+		testkit.OK(t, os.WriteFile(filepath.Join(folder, manifestName), data, 0o600))
+		testkit.OK(t, os.WriteFile(filepath.Join(folder, filesName, "blob"), []byte("x"), 0o600))
 		const sum = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
-		e, err := Open(root, k)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := testkit.Must(Open(root, k))(t)
 		if e.Hit && !strings.Contains(string(data), sum) {
 			t.Errorf("%q passes", data)
 		}

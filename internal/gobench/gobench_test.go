@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"golang.org/x/perf/benchfmt"
 )
 
@@ -16,9 +17,7 @@ func TestWriter(t *testing.T) {
 	w.Config(Fact{"cpu", "A  very\nlong name"}, Fact{"governor", ""})
 	w.Unit("miss-rate", Lower)
 	w.Result("Run", []Part{{"model", "a/b 100% c"}, {"policy", "edf-2"}}, 7, Value{0.25, "miss-rate"}, Value{3, "p50-ns"})
-	if err := w.Err(); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, w.Err())
 	r := benchfmt.NewReader(strings.NewReader(b.String()), "test")
 	results := 0
 	for r.Scan() {
@@ -53,7 +52,5 @@ func TestWriterKeepsTheError(t *testing.T) {
 	w := NewWriter(broken{})
 	w.Unit("x", Higher)
 	w.Result("Run", nil, 1, Value{1, "x"})
-	if err := w.Err(); err == nil || !strings.Contains(err.Error(), "disk full") {
-		t.Errorf("%v", err)
-	}
+	testkit.Fails(t, w.Err(), "disk full")
 }

@@ -1,7 +1,6 @@
 package hostinfo
 
 import (
-	"bufio"
 	"fmt"
 	"io/fs"
 	"path"
@@ -128,25 +127,16 @@ func (m Machine) throttled() time.Duration {
 const tick = 10 * time.Millisecond
 
 func (m Machine) coreTimes() (busy, steal time.Duration) {
-	f, err := m.Root.Open("proc/stat")
-	if err != nil {
+	// cpu user nice system idle iowait irq softirq steal ...; guests' time is in user and nice.
+	fields := strings.Fields(m.field("proc/stat", " ", "cpu"))
+	if len(fields) < 7 {
 		return 0, 0
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		// cpu user nice system idle iowait irq softirq steal ...; guests' time is in user and nice.
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 8 || fields[0] != "cpu" {
-			continue
-		}
-		for _, i := range []int{1, 2, 3, 6, 7} {
-			busy += tick * time.Duration(natural(fields[i]))
-		}
-		if len(fields) > 8 {
-			steal = tick * time.Duration(natural(fields[8]))
-		}
-		break
+	for _, i := range []int{0, 1, 2, 5, 6} {
+		busy += tick * time.Duration(natural(fields[i]))
+	}
+	if len(fields) > 7 {
+		steal = tick * time.Duration(natural(fields[7]))
 	}
 	return busy, steal
 }

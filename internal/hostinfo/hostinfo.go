@@ -4,11 +4,12 @@
 package hostinfo
 
 import (
-	"bufio"
+	"cmp"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,33 +148,22 @@ func (m Machine) sysctl(name string) string {
 	if m.Sysctl == nil {
 		return ""
 	}
-	value, err := m.Sysctl(name)
-	if err != nil {
-		return ""
-	}
+	value, _ := m.Sysctl(name)
 	return value
 }
 
 // line is the first line of a file, "" if it is missing.
 func (m Machine) line(name string) string {
-	data, err := fs.ReadFile(m.Root, name)
-	if err != nil {
-		return ""
-	}
+	data, _ := fs.ReadFile(m.Root, name)
 	first, _, _ := strings.Cut(string(data), "\n")
 	return strings.TrimSpace(first)
 }
 
 // field is the first value of a key in a file of "key: value" lines, "" if it is missing.
 func (m Machine) field(name, sep string, keys ...string) string {
-	f, err := m.Root.Open(name)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		key, value, ok := strings.Cut(lines.Text(), sep)
+	data, _ := fs.ReadFile(m.Root, name)
+	for line := range strings.Lines(string(data)) {
+		key, value, ok := strings.Cut(line, sep)
 		if ok && slices.Contains(keys, strings.TrimSpace(key)) {
 			return strings.TrimSpace(value)
 		}
@@ -182,14 +172,10 @@ func (m Machine) field(name, sep string, keys ...string) string {
 }
 
 func (m Machine) cpu() string {
-	for _, name := range []string{
-		m.field("proc/cpuinfo", ":", "model name", "Hardware", "Model"),
-		strings.TrimRight(m.line("proc/device-tree/model"), "\x00"),
-		m.sysctl("machdep.cpu.brand_string"),
-	} {
-		if name != "" {
-			return strings.Join(strings.Fields(name), " ")
-		}
+	name := cmp.Or(m.field("proc/cpuinfo", ":", "model name", "Hardware", "Model"),
+		strings.TrimRight(m.line("proc/device-tree/model"), "\x00"), m.sysctl("machdep.cpu.brand_string"))
+	if name != "" {
+		return strings.Join(strings.Fields(name), " ")
 	}
 	// Most ARM processors only give numbers; they still tell machines apart.
 	if part := m.field("proc/cpuinfo", ":", "CPU part"); part != "" {
@@ -215,26 +201,19 @@ func (m Machine) cpuFlags() []string {
 
 // online counts the cores in a list like "0-3,8".
 func (m Machine) online() int {
-	list := m.line("sys/devices/system/cpu/online")
 	n := 0
-	for part := range strings.SplitSeq(list, ",") {
+	for part := range strings.SplitSeq(m.line("sys/devices/system/cpu/online"), ",") {
 		from, to, isRange := strings.Cut(part, "-")
-		first, err := strconv.Atoi(from)
-		if err != nil {
-			continue
+		if !isRange {
+			to = from
 		}
-		last := first
-		if isRange {
-			if last, err = strconv.Atoi(to); err != nil {
-				continue
-			}
+		first, err1 := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+		if err1 == nil && err2 == nil {
+			n += max(0, last-first+1)
 		}
-		n += max(0, last-first+1)
 	}
-	if n == 0 {
-		return len(m.Cores)
-	}
-	return n
+	return cmp.Or(n, len(m.Cores))
 }
 
 // quota is the limit of the control group, in cores.
@@ -331,10 +310,7 @@ func (m Machine) nvidia() []nvml.Device {
 	if m.NVML == nil {
 		return nil
 	}
-	list, err := m.NVML()
-	if err != nil {
-		return nil
-	}
+	list, _ := m.NVML()
 	return list
 }
 
@@ -385,17 +361,8 @@ func (m Machine) renderNodes() []string {
 // loader's documentation says.
 func (m Machine) icds() []string {
 	var found []string
-	for _, variable := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
-		list := m.Getenv(variable)
-		if list == "" {
-			continue
-		}
-		for _, file := range filepath.SplitList(list) {
-			if m.exists(file) {
-				found = append(found, file)
-			}
-		}
-		return found
+	if list := cmp.Or(m.Getenv("VK_DRIVER_FILES"), m.Getenv("VK_ICD_FILENAMES")); list != "" {
+		return slices.DeleteFunc(filepath.SplitList(list), func(file string) bool { return !m.exists(file) })
 	}
 	for _, dir := range []string{"etc/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "usr/share/vulkan/icd.d"} {
 		files, _ := fs.Glob(m.Root, dir+"/*.json")
@@ -436,10 +403,7 @@ func (m Machine) loaderDirs() []string {
 	var dirs []string
 	files, _ := fs.Glob(m.Root, "etc/ld.so.conf.d/*.conf")
 	for _, file := range files {
-		data, err := fs.ReadFile(m.Root, file)
-		if err != nil {
-			continue
-		}
+		data, _ := fs.ReadFile(m.Root, file)
 		for line := range strings.Lines(string(data)) {
 			if dir := strings.TrimSpace(line); path.IsAbs(dir) {
 				dirs = append(dirs, dir)
@@ -490,5 +454,20 @@ func (m Machine) nvidiaDriver() string {
 	return ""
 }
 
-// Root is the file system of this machine, for Machine.
-func Root() fs.FS { return os.DirFS("/") }
+// This is the machine that the program runs on.
+func This() Machine {
+	return Machine{Root: os.DirFS("/"), Getenv: os.Getenv, OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: Cores(),
+		Sysctl: sysctl, NVML: func() ([]nvml.Device, error) { return nvml.Read("") }}
+}
+
+// Cores are those that this process may use, in ascending order.
+func Cores() []int {
+	if list := affinity(); len(list) > 0 {
+		return list
+	}
+	list := make([]int, runtime.NumCPU())
+	for core := range list {
+		list[core] = core
+	}
+	return list
+}

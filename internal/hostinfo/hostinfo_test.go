@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/terastal/terastal/internal/nvml"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func files(pairs ...string) fstest.MapFS {
@@ -175,10 +176,7 @@ func TestThisMachine(t *testing.T) {
 	if runtime.GOOS == "linux" && (got.MemoryBytes <= 0 || got.Kernel == "") {
 		t.Errorf("memory %d, kernel %q", got.MemoryBytes, got.Kernel)
 	}
-	text, err := json.Marshal(got)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.Must(json.Marshal(got))(t)
 	host, _ := os.Hostname()
 	names := []string{host}
 	if u, err := user.Current(); err == nil && u.Username != "root" {

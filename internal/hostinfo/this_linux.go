@@ -1,26 +1,23 @@
 package hostinfo
 
 import (
+	"errors"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/terastal/terastal/internal/nvml"
 )
 
-// This is the machine that the program runs on.
-func This() Machine {
-	m := Machine{Root: Root(), Getenv: os.Getenv, OS: runtime.GOOS, Arch: runtime.GOARCH,
-		NVML: func() ([]nvml.Device, error) { return nvml.Read("") }}
-	// The first thread's affinity: the calling one may be pinned to a core.
+func sysctl(string) (string, error) { return "", errors.ErrUnsupported }
+
+// affinity is the first thread's: the calling one may be pinned to a core.
+func affinity() (list []int) {
 	var set unix.CPUSet
 	if unix.SchedGetaffinity(os.Getpid(), &set) == nil {
 		for core := range len(set) * 64 {
 			if set.IsSet(core) {
-				m.Cores = append(m.Cores, core)
+				list = append(list, core)
 			}
 		}
 	}
-	return m
+	return list
 }

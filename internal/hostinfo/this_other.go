@@ -2,16 +2,8 @@
 
 package hostinfo
 
-import (
-	"os"
-	"runtime"
-)
+import "errors"
 
-// This is the machine that the program runs on.
-func This() Machine {
-	m := Machine{Root: Root(), Getenv: os.Getenv, OS: runtime.GOOS, Arch: runtime.GOARCH}
-	for core := range runtime.NumCPU() {
-		m.Cores = append(m.Cores, core)
-	}
-	return m
-}
+func sysctl(string) (string, error) { return "", errors.ErrUnsupported }
+
+func affinity() []int { return nil }

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // Limits of size. What is longer is two things.
@@ -37,10 +39,7 @@ func TestSizes(t *testing.T) {
 			core += n
 		}
 		set := token.NewFileSet()
-		file, err := parser.ParseFile(set, path, text, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
+		file := testkit.Must(parser.ParseFile(set, path, text, parser.SkipObjectResolution))(t)
 		for _, d := range file.Decls {
 			f, is := d.(*ast.FuncDecl)
 			if !is {
@@ -126,9 +125,7 @@ func files(t *testing.T, ext string) map[string]string {
 		out[filepath.ToSlash(rel)] = string(data)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if len(out) == 0 {
 		t.Fatalf("no %s files", ext)
 	}

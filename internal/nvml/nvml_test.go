@@ -1,16 +1,15 @@
 package nvml
 
 import (
-	"errors"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func TestReasons(t *testing.T) {
@@ -51,10 +50,7 @@ func fake(t *testing.T, flags ...string) string {
 // Two generations of the library, which name a function differently.
 func TestRead(t *testing.T) {
 	for _, flags := range [][]string{nil, {"-DOLD"}} {
-		got, err := Read(fake(t, flags...))
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := testkit.Must(Read(fake(t, flags...)))(t)
 		want := []Device{{Bus: "0000:3b:00.0", Name: "NVIDIA Fake", ClockMHz: 1200, MaxClockMHz: 2000, MemoryClockMHz: 8000, MaxMemoryClockMHz: 9000,
 			PowerW: 71.5, TemperatureC: 83, Limits: 0x21, PowerLimited: 5 * time.Second, ThermalLimited: 7 * time.Second}}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -65,10 +61,6 @@ func TestRead(t *testing.T) {
 
 func TestReadFails(t *testing.T) {
 	t.Setenv("FAKE_NVML_FAILS", "1")
-	if _, err := Read(fake(t)); err == nil || !strings.Contains(err.Error(), "18") {
-		t.Errorf("%v, want NVML's code", err)
-	}
-	if _, err := Read(filepath.Join(t.TempDir(), "libgone.so")); !errors.Is(err, ErrNone) {
-		t.Errorf("%v, want ErrNone", err)
-	}
+	testkit.Refused(Read(fake(t)))(t, "18")
+	testkit.Refused(Read(filepath.Join(t.TempDir(), "libgone.so")))(t, ErrNone)
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/terastal/terastal/internal/hostinfo"
 	ort "github.com/yalue/onnxruntime_go"
 )
 
@@ -231,6 +232,9 @@ func (c Config) option(key, value string) Config {
 	c.Options = options
 	return c
 }
+
+// cores are those that this process may use.
+var cores = hostinfo.Cores()
 
 // Validate checks what can be checked without opening a session. Its errors
 // list the values that would be accepted.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestThreadsArePinned looks for the thread that a session of two threads adds.
@@ -17,10 +19,7 @@ func TestThreadsArePinned(t *testing.T) {
 	last := cores[len(cores)-1]
 	pinned := func() int {
 		n := 0
-		files, err := filepath.Glob("/proc/self/task/*/status")
-		if err != nil {
-			t.Fatal(err)
-		}
+		files := testkit.Must(filepath.Glob("/proc/self/task/*/status"))(t)
 		for _, f := range files {
 			status, _ := os.ReadFile(f) // the thread may be gone
 			if strings.Contains(string(status), fmt.Sprintf("\nCpus_allowed_list:\t%d\n", last)) {

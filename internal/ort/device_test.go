@@ -6,6 +6,8 @@ import (
 	"maps"
 	"os"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // devices are the configurations of devices to test: the CPU, whose memory is
@@ -28,10 +30,7 @@ func devices(t *testing.T, each func(t *testing.T, c Config)) {
 
 func memory(t *testing.T, c Config) *Memory {
 	t.Helper()
-	m, err := OpenMemory(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := testkit.Must(OpenMemory(c))(t)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
@@ -42,20 +41,14 @@ func memory(t *testing.T, c Config) *Memory {
 
 func buffer(t *testing.T, m *Memory, size int) *Buffer {
 	t.Helper()
-	b, err := m.NewBuffer(size)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := testkit.Must(m.NewBuffer(size))(t)
 	t.Cleanup(b.Close)
 	return b
 }
 
 func onDevice(t *testing.T, b *Buffer, typ DataType, shape ...int64) Value {
 	t.Helper()
-	v, err := b.NewTensor(typ, shape)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(b.NewTensor(typ, shape))(t)
 	t.Cleanup(func() { v.Destroy() })
 	return v
 }
@@ -76,16 +69,12 @@ func TestMemory(t *testing.T) {
 		for n := range 3 {
 			v := float32(n)
 			copy(host, floats(v, 2, -3))
-			if err := m.Copy([]Value{flatHost}, []Value{flatA}); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, m.Copy([]Value{flatHost}, []Value{flatA}))
 			clear(host) // it may be changed at once
 			if err := errors.Join(first.Run([]Value{x}, []Value{y}), second.Run([]Value{y}, []Value{x}), m.Wait()); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Copy([]Value{flatA}, []Value{flatHost}); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, m.Copy([]Value{flatA}, []Value{flatHost}))
 			if want := floats(4*v, 8, -12); !bytes.Equal(host, want) {
 				t.Errorf("run %d: %v, want %v", n, host, want)
 			}
@@ -116,10 +105,7 @@ func TestPinnedMemory(t *testing.T) {
 	if m.host, err = openMemory(m.session.native, "Cpu", 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	b, err := m.NewPinned(64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := testkit.Must(m.NewPinned(64))(t)
 	defer b.Close()
 	if len(b.Bytes()) != 64 {
 		t.Errorf("%d bytes", len(b.Bytes()))
@@ -134,9 +120,7 @@ func TestPinnedMemory(t *testing.T) {
 
 func TestNoMemory(t *testing.T) {
 	start(t)
-	if _, err := OpenMemory(Config{Provider: "coreml"}); !errors.Is(err, ErrNoMemory) {
-		t.Errorf("%v, want ErrNoMemory", err)
-	}
+	testkit.Refused(OpenMemory(Config{Provider: "coreml"}))(t, ErrNoMemory)
 	if _, err := OpenMemory(Config{Options: map[string]string{"speed": "9"}}); err == nil || errors.Is(err, ErrNoMemory) {
 		t.Errorf("%v, want what is wrong with the options", err)
 	}

@@ -10,23 +10,21 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/enginecache"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // contents are the files below a folder, with their times.
 func contents(t *testing.T, root string) map[string]time.Time {
 	t.Helper()
 	out := map[string]time.Time{}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	testkit.OK(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := d.Info()
 		out[path] = info.ModTime()
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	return out
 }
 
@@ -49,10 +47,7 @@ func TestOpenVINOKeepsEngines(t *testing.T) {
 		}
 	}
 	entries := func() int {
-		list, err := os.ReadDir(root)
-		if err != nil {
-			t.Fatal(err)
-		}
+		list := testkit.Must(os.ReadDir(root))(t)
 		return len(list)
 	}
 	open(3, c)
@@ -94,9 +89,7 @@ func TestOpenVINOKeepsEngines(t *testing.T) {
 	// An engine that was damaged is replaced, not used.
 	for name := range kept {
 		if strings.HasSuffix(name, ".blob") {
-			if err := os.Truncate(name, 10); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, os.Truncate(name, 10))
 		}
 	}
 	open(3, c)
@@ -160,22 +153,14 @@ func TestFingerprint(t *testing.T) {
 		dir := t.TempDir()
 		for i, name := range append([]string{"liba.so"}, files...) {
 			file := filepath.Join(dir, name)
-			if err := os.WriteFile(file, []byte(name), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, os.WriteFile(file, []byte(name), 0o600))
 			at := time.Unix(int64(i), 0)
-			if err := os.Chtimes(file, at, at); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, os.Chtimes(file, at, at))
 		}
 		return filepath.Join(dir, "liba.so")
 	}
 	print := func(path string) string {
-		f, err := fingerprint(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
+		return testkit.Must(fingerprint(path))(t)
 	}
 	alone := print(make())
 	if print(make()) != alone || print(make("notes.txt")) != alone {

@@ -31,12 +31,7 @@ type Library struct {
 // A path that somebody gave has to be right; a wrong one is an error, not a
 // reason to look further. Errors match ErrNotFound or ErrVersion.
 func Locate(explicit string) (Library, error) {
-	home, _ := os.UserHomeDir()
-	return search{
-		getenv: os.Getenv,
-		home:   home,
-		dirs:   systemDirs(runtime.GOOS, runtime.GOARCH),
-	}.locate(explicit)
+	return here().locate(explicit)
 }
 
 // search is where Locate looks.
@@ -44,6 +39,12 @@ type search struct {
 	getenv func(string) string
 	home   string
 	dirs   []string // of installed libraries
+}
+
+// here is where this process looks.
+func here() search {
+	home, _ := os.UserHomeDir()
+	return search{getenv: os.Getenv, home: home, dirs: systemDirs(runtime.GOOS, runtime.GOARCH)}
 }
 
 func (s search) locate(explicit string) (Library, error) {
@@ -55,7 +56,7 @@ func (s search) locate(explicit string) (Library, error) {
 	}
 	var wrong error // the first library that was there, but of no use
 	try := func(path, source string) (Library, bool) {
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		if !isFile(path) {
 			return Library{}, false
 		}
 		lib, err := check(path, source)
@@ -64,7 +65,7 @@ func (s search) locate(explicit string) (Library, error) {
 		}
 		return lib, err == nil
 	}
-	if dir := s.cache(); dir != "" {
+	if dir := s.cached("onnxruntime", Version); dir != "" { // that scripts/setup-onnxruntime.sh downloads to
 		// The build with CUDA is there because somebody asked for it.
 		for _, dir := range []string{dir + "-cuda", dir} {
 			if lib, ok := try(filepath.Join(dir, fileNames(runtime.GOOS)[0]), "cache"); ok {
@@ -74,10 +75,10 @@ func (s search) locate(explicit string) (Library, error) {
 	}
 	dirs := append(filepath.SplitList(s.getenv("LD_LIBRARY_PATH")), s.dirs...)
 	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
 		for _, name := range fileNames(runtime.GOOS) {
-			if dir == "" {
-				continue
-			}
 			if lib, ok := try(filepath.Join(dir, name), "system"); ok {
 				return lib, nil
 			}
@@ -89,24 +90,17 @@ func (s search) locate(explicit string) (Library, error) {
 	return Library{}, ErrNotFound
 }
 
-// cache is the folder that scripts/setup-onnxruntime.sh downloads to.
-func (s search) cache() string {
+// EnginesDir is the folder in the user's cache that engines are kept in: see
+// Config.Engines. It is "" where there is no cache folder.
+func EnginesDir() string { return here().cached("engines") }
+
+// cached is a path below base, "" where there is none.
+func (s search) cached(path ...string) string {
 	base := s.base()
 	if base == "" {
 		return ""
 	}
-	return filepath.Join(base, "onnxruntime", Version)
-}
-
-// EnginesDir is the folder in the user's cache that engines are kept in: see
-// Config.Engines. It is "" where there is no cache folder.
-func EnginesDir() string {
-	home, _ := os.UserHomeDir()
-	base := search{getenv: os.Getenv, home: home}.base()
-	if base == "" {
-		return ""
-	}
-	return filepath.Join(base, "engines")
+	return filepath.Join(base, filepath.Join(path...))
 }
 
 // base is the user's cache folder for everything of ours, "" where there is
@@ -124,10 +118,14 @@ func (s search) base() string {
 	return ""
 }
 
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
 // given checks a library that somebody named.
 func given(path, source, setting string) (Library, error) {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
+	if !isFile(path) {
 		return Library{}, fmt.Errorf("%s names %s, which is not a file: correct it, or leave it out (%w)", setting, path,
 			ErrNotFound)
 	}

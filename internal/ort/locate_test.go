@@ -2,7 +2,6 @@ package ort
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,14 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // library builds a shared library that says it is ONNX Runtime of a version.
 func library(t *testing.T, path, version string) string {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	source := filepath.Join(t.TempDir(), "lib.c")
 	code := fmt.Sprintf(`
 static const char *version(void) { return %q; }
@@ -29,9 +28,7 @@ const void *OrtGetApiBase(void) { return &base; }
 	if version == "none" {
 		code = "int unrelated;"
 	}
-	if err := os.WriteFile(source, []byte(code), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(source, []byte(code), 0o644))
 	cc := os.Getenv("CC")
 	if cc == "" {
 		cc = "cc"
@@ -53,18 +50,11 @@ func TestLocate(t *testing.T) {
 	library(t, at("home", ".cache", "terastal", "onnxruntime", Version, name), Version)
 	library(t, at("cuda", "onnxruntime", Version, name), Version)
 	library(t, at("cuda", "onnxruntime", Version+"-cuda", name), Version)
-	whole, err := os.ReadFile(right)
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole := testkit.Must(os.ReadFile(right))(t)
 	short := at("short.so")
-	if err := os.WriteFile(short, whole[:len(whole)/2], 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(short, whole[:len(whole)/2], 0o644))
 	garbage := at("garbage.so")
-	if err := os.WriteFile(garbage, []byte("not a library"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(garbage, []byte("not a library"), 0o644))
 	t.Chdir(dir)
 
 	for _, c := range []struct {
@@ -110,9 +100,7 @@ func TestLocate(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(err, c.is) {
-				t.Fatalf("got %+v, %v; want an error that is %v", lib, err, c.is)
-			}
+			testkit.Fails(t, err, c.is)
 			saysInOneLine(t, err.Error()+"\n", c.says...)
 		})
 	}
@@ -126,17 +114,11 @@ func TestFunctionTable(t *testing.T) {
 		t.Skipf("the wrapper's source is not at hand: %v", err)
 	}
 	folder := strings.TrimSpace(string(out))
-	header, err := os.ReadFile(filepath.Join(folder, "onnxruntime_c_api.h"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	header := testkit.Must(os.ReadFile(filepath.Join(folder, "onnxruntime_c_api.h")))(t)
 	if want := fmt.Sprintf("#define ORT_API_VERSION %d\n", apiVersion); !strings.Contains(string(header), want) {
 		t.Errorf("the wrapper's header has no %q", want)
 	}
-	ours, err := os.ReadFile("api.h")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours := testkit.Must(os.ReadFile("api.h"))(t)
 	numbers := map[string]int{}
 	for line := range strings.Lines(string(ours)) {
 		var function string
@@ -150,10 +132,7 @@ func TestFunctionTable(t *testing.T) {
 		t.Errorf("only %d functions found in api.h", len(numbers))
 	}
 	// The library that stands in front of OpenVINO's plugin has a few, too.
-	front, err := os.ReadFile(filepath.Join("..", "..", "scripts", "openvino", "any-cpu.c"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	front := testkit.Must(os.ReadFile(filepath.Join("..", "..", "scripts", "openvino", "any-cpu.c")))(t)
 	var fronts int
 	for line := range strings.Lines(string(front)) {
 		var function string
@@ -194,24 +173,17 @@ func offsets(t *testing.T, folder string, functions []string) map[string]int {
 	}
 	program.WriteString("  return 0;\n}\n")
 	source, binary := filepath.Join(dir, "numbers.c"), filepath.Join(dir, "numbers")
-	if err := os.WriteFile(source, []byte(program.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(source, []byte(program.String()), 0o644))
 	if out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-I"+folder, "-o", binary,
 		source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	out, err := exec.Command(binary).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := testkit.Must(exec.Command(binary).Output())(t)
 	numbers := map[string]int{}
 	for line := range strings.Lines(string(out)) {
 		var function string
 		var number int
-		if _, err := fmt.Sscanf(line, "%s %d", &function, &number); err != nil {
-			t.Fatal(err)
-		}
+		testkit.Must(fmt.Sscanf(line, "%s %d", &function, &number))(t)
 		numbers[function] = number
 	}
 	return numbers

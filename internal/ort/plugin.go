@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -36,10 +35,10 @@ type Device struct {
 
 // plugins are the libraries that this process has loaded. They stay until it
 // ends: sessions may use them.
-var plugins struct {
+var plugins = struct {
 	sync.Mutex
 	devices map[string][]Device // by path
-}
+}{devices: map[string][]Device{}}
 
 // Devices loads a plugin, once, and lists its devices in its order. name is what
 // ONNX Runtime is told to call it.
@@ -79,9 +78,6 @@ func Devices(name, path string) ([]Device, error) {
 			return nil, err
 		}
 		list = append(list, device)
-	}
-	if plugins.devices == nil {
-		plugins.devices = map[string][]Device{}
 	}
 	plugins.devices[path] = list
 	return list, nil
@@ -171,11 +167,8 @@ func pick(devices []Device, wanted string) (Device, error) {
 		return devices[n], nil
 	}
 	rules := []func(Device) bool{
-		func(d Device) bool { return d.named(wanted) },
+		func(d Device) bool { return wanted == "" || d.named(wanted) },
 		func(d Device) bool { return strings.EqualFold(d.Type, wanted) },
-	}
-	if wanted == "" {
-		rules = []func(Device) bool{func(Device) bool { return true }}
 	}
 	for _, rule := range rules {
 		fits := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !rule(d) })
@@ -198,15 +191,12 @@ func pick(devices []Device, wanted string) (Device, error) {
 
 // Installed is the plugin for a provider that scripts/setup-onnxruntime.sh
 // --with PROVIDER installed in the cache folder; "" where it is not.
-func Installed(provider string) string {
-	home, _ := os.UserHomeDir()
-	return search{getenv: os.Getenv, home: home}.installed(ProviderName(provider))
-}
+func Installed(provider string) string { return here().installed(ProviderName(provider)) }
 
 func (s search) installed(provider string) string {
 	version, known := pluginVersions[provider]
-	base := s.base()
-	if !known || base == "" {
+	folder := s.cached("plugins", provider, version)
+	if !known || folder == "" {
 		return ""
 	}
 	ext := ".so"
@@ -214,10 +204,9 @@ func (s search) installed(provider string) string {
 		ext = ".dylib"
 	}
 	// What the script put in front of a plugin comes first.
-	for _, name := range []string{"libterastal_" + provider + "_any_cpu", "libonnxruntime_providers_" + provider +
-		"_plugin"} {
-		file := filepath.Join(base, "plugins", provider, version, name+ext)
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+	for _, name := range []string{"libterastal_" + provider + "_any_cpu",
+		"libonnxruntime_providers_" + provider + "_plugin"} {
+		if file := filepath.Join(folder, name+ext); isFile(file) {
 			return file
 		}
 	}
@@ -287,14 +276,10 @@ func (c Config) openVINO(device string, options map[string]string) (map[string]s
 				"such as {\"%s\":{\"NUM_STREAMS\":\"1\"}}: %w", device, err)
 		}
 	}
-	if all == nil { // null
-		all = map[string]map[string]any{}
-	}
 	own := all[device]
 	if own == nil {
 		own = map[string]any{}
 	}
-	kept := map[string]string{}
 	for key, value := range options {
 		switch {
 		case key == "load_config":
@@ -305,27 +290,22 @@ func (c Config) openVINO(device string, options map[string]string) (map[string]s
 				"such as INFERENCE_PRECISION_HINT=f32", key)
 		}
 	}
-	add := func(key, value string) {
+	kind, _, _ := strings.Cut(device, ".")
+	add := map[string]map[string]string{
+		// The cores are those of the thread that runs, not of OpenVINO's choice.
+		"CPU": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": strconv.Itoa(c.Threads), "NUM_STREAMS": "1",
+			"ENABLE_CPU_PINNING": "NO"},
+		"GPU": {"INFERENCE_PRECISION_HINT": "f32"},
+	}
+	for key, value := range add[kind] {
 		if _, set := own[key]; !set {
 			own[key] = value
 		}
 	}
-	kind, _, _ := strings.Cut(device, ".")
-	switch kind {
-	case "CPU":
-		add("INFERENCE_PRECISION_HINT", "f32")
-		add("INFERENCE_NUM_THREADS", strconv.Itoa(c.Threads))
-		add("NUM_STREAMS", "1")
-		// The cores are those of the thread that runs, not of OpenVINO's choice.
-		add("ENABLE_CPU_PINNING", "NO")
-	case "GPU":
-		add("INFERENCE_PRECISION_HINT", "f32")
+	if all == nil { // null
+		all = map[string]map[string]any{}
 	}
 	all[device] = own
 	text, err := json.Marshal(all)
-	if err != nil {
-		return nil, err
-	}
-	kept["load_config"] = string(text)
-	return kept, nil
+	return map[string]string{"load_config": string(text)}, err
 }

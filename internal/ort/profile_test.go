@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // TestProfile: a session that is profiled says what ran when, on our clock, and
@@ -20,18 +22,13 @@ func TestProfile(t *testing.T) {
 	for range 5 {
 		out := []Value{nil, nil}
 		from := time.Now()
-		if err := s.Run(in, out); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, s.Run(in, out))
 		to := time.Now()
 		out[0].Destroy()
 		out[1].Destroy()
 		ours = append(ours, span{time.Duration(from.UnixNano()), time.Duration(to.UnixNano())})
 	}
-	p, err := s.EndProfiling()
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(s.EndProfiling())(t)
 	if len(p.Runs) != len(ours) || len(p.Nodes) < 2*len(ours) || p.Unreadable != 0 || p.Full {
 		t.Fatalf("%d runs, %d nodes, %d unreadable", len(p.Runs), len(p.Nodes), p.Unreadable)
 	}
@@ -65,10 +62,7 @@ func TestProfile(t *testing.T) {
 	if _, err := s.EndProfiling(); err != ErrClosed {
 		t.Errorf("after Close: %v", err)
 	}
-	if _, err := open(t, twoByTwo(), nil, nil, Config{}).EndProfiling(); err == nil ||
-		!strings.Contains(err.Error(), "Config.Profile") {
-		t.Errorf("without a profile: %v", err)
-	}
+	testkit.Refused(open(t, twoByTwo(), nil, nil, Config{}).EndProfiling())(t, "Config.Profile")
 }
 
 const smallProfile = `[
@@ -100,10 +94,7 @@ func FuzzReadProfile(f *testing.F) {
 	f.Add(smallProfile)
 	f.Add(`{"cat":"Node","ts":9223372036854775807,"dur":1,"args":{"op_name":[1]}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := readProfile(strings.NewReader(text), time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := testkit.Must(readProfile(strings.NewReader(text), time.Hour))(t)
 		for _, e := range append(p.Runs, p.Nodes...) {
 			if e.Start < time.Hour || e.Length < 0 || e.Start+e.Length < e.Start {
 				t.Errorf("%+v", e)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // setup runs scripts/setup-onnxruntime.sh with only the named tools in PATH,
@@ -25,9 +27,7 @@ func setup(t *testing.T, cache, env string, args ...string) (stdout, stderr stri
 	for _, tool := range []string{"bash", "uname", "sed", "head", "grep", "tr", "cut", "sha256sum", "shasum", "mktemp",
 		"mkdir", "rm", "mv", "chmod", "dirname", "basename"} {
 		if path, err := exec.LookPath(tool); err == nil {
-			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, os.Symlink(path, filepath.Join(bin, tool)))
 		}
 	}
 	cmd := exec.Command(bash, append([]string{filepath.Join("..", "..", "scripts", "setup-onnxruntime.sh")}, args...)...)
@@ -146,14 +146,10 @@ func TestSetupScriptPlugin(t *testing.T) {
 	// As the script leaves it: files with their checksums, which it holds them against.
 	cache := t.TempDir()
 	folder := filepath.Join(cache, "plugins", "openvino", pluginVersions["openvino"])
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.MkdirAll(folder, 0o755))
 	sum := sha256.Sum256([]byte("library"))
 	for name, text := range map[string]string{"libx.so": "library", "SUMS": hex.EncodeToString(sum[:]) + "  libx.so\n"} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
 	}
 	custom := library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version)
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
@@ -163,9 +159,7 @@ func TestSetupScriptPlugin(t *testing.T) {
 	if err != nil || stdout != custom+"\n" || !strings.Contains(stderr, folder) {
 		t.Errorf("got %q, %q, %v", stdout, stderr, err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "libx.so"), []byte("damaged"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(filepath.Join(folder, "libx.so"), []byte("damaged"), 0o600))
 	if stdout, _, err := setup(t, cache, "", "--with", "openvino", custom); err == nil {
 		t.Errorf("a damaged plugin is taken: %q", stdout)
 	}
@@ -177,24 +171,15 @@ func TestSetupScriptCache(t *testing.T) {
 	lib := cached(t)
 	cache := t.TempDir()
 	copied := filepath.Join(cache, "onnxruntime", Version, filepath.Base(lib))
-	if err := os.MkdirAll(filepath.Dir(copied), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(lib)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(copied, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.MkdirAll(filepath.Dir(copied), 0o755))
+	data := testkit.Must(os.ReadFile(lib))(t)
+	testkit.OK(t, os.WriteFile(copied, data, 0o644))
 	stdout, stderr, err := setup(t, cache, "")
 	if err != nil || stdout != copied+"\n" || stderr != "" {
 		t.Errorf("whole: got %q, %q, %v", stdout, stderr, err)
 	}
 	data[len(data)/2]++
-	if err := os.WriteFile(copied, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(copied, data, 0o644))
 	stdout, stderr, err = setup(t, cache, "")
 	if err == nil {
 		t.Fatalf("a damaged library was taken: %q", stdout)

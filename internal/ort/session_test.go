@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	ort "github.com/yalue/onnxruntime_go"
 )
 
@@ -29,30 +29,21 @@ func start(t testing.TB) {
 
 func open(t testing.TB, model []byte, inputs, outputs []string, c Config) *Session {
 	t.Helper()
-	s, err := NewSession(model, inputs, outputs, c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(NewSession(model, inputs, outputs, c))(t)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
 func newTensor(t testing.TB, typ DataType, shape []int64, data []byte) Value {
 	t.Helper()
-	v, err := NewTensor(typ, shape, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(NewTensor(typ, shape, data))(t)
 	t.Cleanup(func() { v.Destroy() })
 	return v
 }
 
 func bytesOf(t testing.TB, v Value) []byte {
 	t.Helper()
-	b, err := Bytes(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := testkit.Must(Bytes(v))(t)
 	return b
 }
 
@@ -85,10 +76,7 @@ func TestIdentity(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer s.Close()
-				size, err := byteSize(typ, shape)
-				if err != nil {
-					t.Fatal(err)
-				}
+				size := testkit.Must(byteSize(typ, shape))(t)
 				data := make([]byte, size)
 				for i := range data {
 					data[i] = byte(i & 1)
@@ -96,9 +84,7 @@ func TestIdentity(t *testing.T) {
 				x, y := newTensor(t, typ, shape, data), newTensor(t, typ, shape, make([]byte, size))
 				fresh := []Value{nil}
 				for _, out := range [][]Value{{y}, fresh} {
-					if err := s.Run([]Value{x}, out); err != nil {
-						t.Fatal(err)
-					}
+					testkit.OK(t, s.Run([]Value{x}, out))
 					if got := bytesOf(t, out[0]); !bytes.Equal(got, data) {
 						t.Errorf("got %v, want %v", got, data)
 					}
@@ -119,9 +105,7 @@ func TestNewTensorWrapsItsData(t *testing.T) {
 	in, out := floats(1, 2), make([]byte, 8)
 	x, y := newTensor(t, Float, []int64{2}, in), newTensor(t, Float, []int64{2}, out)
 	copy(in, floats(5, 6))
-	if err := s.Run([]Value{x}, []Value{y}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, s.Run([]Value{x}, []Value{y}))
 	if !bytes.Equal(out, floats(5, 6)) {
 		t.Errorf("got %v: the data was copied", out)
 	}
@@ -154,13 +138,9 @@ func TestModelWithoutInputs(t *testing.T) {
 		data := make([]byte, 12)
 		given := newTensor(t, Float, []int64{3}, data)
 		fresh := []Value{nil}
-		if err := errors.Join(s.Run(nil, []Value{given}), s.Run([]Value{}, fresh)); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, errors.Join(s.Run(nil, []Value{given}), s.Run([]Value{}, fresh)))
 		// What a run gave has to outlive the session it came from.
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, s.Close())
 		if want := floats(7, 8, 9); !bytes.Equal(data, want) || !bytes.Equal(bytesOf(t, fresh[0]), want) {
 			t.Errorf("%s: got %v and %v", level, data, bytesOf(t, fresh[0]))
 		}
@@ -191,9 +171,7 @@ func TestChoiceAndOrder(t *testing.T) {
 	}
 	a, b := newTensor(t, Float, []int64{2}, floats(2, 3)), newTensor(t, Float, []int64{2}, floats(5, 7))
 	out := []Value{nil}
-	if err := s.Run([]Value{b, a}, out); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, s.Run([]Value{b, a}, out))
 	defer out[0].Destroy()
 	if got := bytesOf(t, out[0]); !bytes.Equal(got, floats(10, 21)) {
 		t.Errorf("got %v", got)
@@ -226,15 +204,10 @@ func TestNewSessionErrors(t *testing.T) {
 				s.Close()
 				t.Fatal("opened")
 			}
-			if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %q does not say %q in one line", err, c.says)
-			}
+			testkit.Fails(t, err, c.says)
 		})
 	}
-	if _, err := NewSessionFromFile(filepath.Join(t.TempDir(), "gone.onnx"), nil, nil, Config{}); err == nil ||
-		!strings.Contains(err.Error(), "gone.onnx") {
-		t.Errorf("a missing file gave %v", err)
-	}
+	testkit.Refused(NewSessionFromFile(filepath.Join(t.TempDir(), "gone.onnx"), nil, nil, Config{}))(t, "gone.onnx")
 }
 
 func TestRunErrors(t *testing.T) {
@@ -264,9 +237,7 @@ func TestRunErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := s.Run(c.in, c.out)
-			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %v does not say %q in one line", err, c.says)
-			}
+			testkit.Fails(t, err, c.says)
 			if len(c.out) == 2 && c.out[0] != gone && c.out[0] != nil {
 				t.Error("an output was replaced by a run that failed")
 			}
@@ -275,9 +246,7 @@ func TestRunErrors(t *testing.T) {
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}
-	if err := s.Run([]Value{a, a}, []Value{nil, nil}); !errors.Is(err, ErrClosed) {
-		t.Errorf("running a closed session: %v", err)
-	}
+	testkit.Fails(t, s.Run([]Value{a, a}, []Value{nil, nil}), ErrClosed)
 }
 
 func TestNewTensorErrors(t *testing.T) {
@@ -300,9 +269,7 @@ func TestNewTensorErrors(t *testing.T) {
 		{Double, []int64{1}, make([]byte, 16)[1:9], "aligned"},
 	} {
 		v, err := NewTensor(c.typ, c.shape, c.data)
-		if err == nil || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("NewTensor(%s, %v, %d bytes) = %v, want an error that says %q", c.typ, c.shape, len(c.data), err, c.says)
-		}
+		testkit.Fails(t, err, c.says)
 		if v != nil {
 			v.Destroy()
 		}
@@ -319,10 +286,7 @@ func TestSaveOptimized(t *testing.T) {
 	start(t)
 	path := filepath.Join(t.TempDir(), "optimised.onnx")
 	open(t, twoByTwo(), nil, nil, Config{SaveOptimized: path})
-	s, err := NewSessionFromFile(path, nil, nil, Config{Optimization: "none"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(NewSessionFromFile(path, nil, nil, Config{Optimization: "none"}))(t)
 	defer s.Close()
 	if len(s.Inputs()) != 2 || len(s.Outputs()) != 2 {
 		t.Errorf("got %v, %v", s.Inputs(), s.Outputs())
@@ -365,9 +329,7 @@ func TestRunMakesNoGarbage(t *testing.T) {
 	in := []Value{newTensor(t, Float, []int64{2}, floats(1, 2)), newTensor(t, Float, []int64{2}, floats(1, 2))}
 	out := []Value{newTensor(t, Float, []int64{2}, make([]byte, 8)), newTensor(t, Float, []int64{2}, make([]byte, 8))}
 	n := testing.AllocsPerRun(100, func() {
-		if err := s.Run(in, out); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, s.Run(in, out))
 	})
 	if n != 0 {
 		t.Errorf("a run makes %v allocations", n)
@@ -381,9 +343,7 @@ func BenchmarkRun(b *testing.B) {
 	out := []Value{newTensor(b, Float, []int64{2}, make([]byte, 8)), newTensor(b, Float, []int64{2}, make([]byte, 8))}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.Run(in, out); err != nil {
-			b.Fatal(err)
-		}
+		testkit.OK(b, s.Run(in, out))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 )
 
 // ClaimConfidence is the confidence with which percentiles are claimed, that of
@@ -26,15 +27,7 @@ func MinJobs(q, confidence float64, over int) int {
 	for !enough(high) {
 		high *= 2
 	}
-	low := high / 2 // is not enough, or over
-	for low+1 < high {
-		if mid := (low + high) / 2; enough(mid) {
-			high = mid
-		} else {
-			low = mid
-		}
-	}
-	return high
+	return sort.Search(high, enough)
 }
 
 // tail is the probability of at most `most` successes in n trials that succeed

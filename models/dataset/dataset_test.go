@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"image"
@@ -15,7 +14,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -24,6 +22,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
 )
@@ -40,26 +39,17 @@ func model(t testing.TB, kind int32, dims ...int64) *models.Model {
 func parse(t testing.TB, n *pb.NodeProto, inputs ...*pb.ValueInfoProto) *models.Model {
 	t.Helper()
 	orttest.Start(t)
-	data, err := proto.Marshal(pb.NewModel(&pb.GraphProto{
+	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
 		Name: proto.String("g"), Node: []*pb.NodeProto{n}, Input: inputs,
 		Output: []*pb.ValueInfoProto{{Name: proto.String("z")}},
-	}, 17))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("m", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	}, 17)))(t)
+	return testkit.Must(models.Parse("m", data, models.Options{}))(t)
 }
 
 func write(t testing.TB, dir, name string, data []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(path, data, 0o644))
 	return path
 }
 
@@ -79,10 +69,7 @@ func npy(descr, shape string, data []byte) []byte {
 
 func first(t *testing.T, s *dataset.Set, i int) []float32 {
 	t.Helper()
-	in, err := s.Inputs(i)
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(s.Inputs(i))(t)
 	return in[0].Float32s()
 }
 
@@ -95,19 +82,14 @@ func TestFolderOfImages(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := png.Encode(&b, img); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, png.Encode(&b, img))
 	write(t, dir, "a.png", b.Bytes())
 	write(t, dir, "b.png", b.Bytes())
 	write(t, dir, "notes.txt", nil)
 	labels := write(t, dir, "labels.csv", []byte("file,class\na.png,7\nb.png,3\na.png,1\n"))
 	m := model(t, 1, 1, 3, 2, 2)
 	pixels := dataset.Pixels{Range: 255, Mean: []float64{10, 10, 10}, Std: []float64{10, 5, 2}, BGR: true}
-	s, err := dataset.Open(dataset.Spec{Source: dir, Labels: labels, First: 1, Pixels: pixels}, m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(dataset.Open(dataset.Spec{Source: dir, Labels: labels, First: 1, Pixels: pixels}, m))(t)
 	if s.Len() != 2 || s.Label(0) != 3 || s.Label(1) != 1 || !s.Labelled() {
 		t.Errorf("%d with labels %d, %d", s.Len(), s.Label(0), s.Label(1))
 	}
@@ -116,27 +98,18 @@ func TestFolderOfImages(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	pixels = dataset.Pixels{Range: 255, Mean: []float64{1, 2, 3}}
-	all, err := dataset.Open(dataset.Spec{Source: dir, Pixels: pixels}, model(t, 1, 1, 2, 2, 3))
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := testkit.Must(dataset.Open(dataset.Spec{Source: dir, Pixels: pixels}, model(t, 1, 1, 2, 2, 3)))(t)
 	if got := first(t, all, 1); all.Len() != 2 || all.Labelled() || fmt.Sprint(got[:6]) != "[9 18 27 9 18 27]" {
 		t.Errorf("%d, %v", all.Len(), got)
 	}
 	// From 0 to 1 unless said otherwise; bytes stay bytes, grey is luminance.
 	pixels = dataset.Pixels{Mean: []float64{0, 20. / 255, 0}, Std: []float64{2, 1, 1}}
-	one, err := dataset.Open(dataset.Spec{Source: dir, Pixels: pixels}, m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := testkit.Must(dataset.Open(dataset.Spec{Source: dir, Pixels: pixels}, m))(t)
 	if got := first(t, one, 0); !near(got[0], 10./255/2) || !near(got[4], 0) || !near(got[8], 30./255) {
 		t.Errorf("from 0 to 1: %v", got)
 	}
 	for channels, want := range map[int64]string{3: "[10 20 30]", 1: "[18]"} { // (299*10 + 587*20 + 114*30) / 1000
-		s, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 2, 1, channels, 1, 1))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := testkit.Must(dataset.Open(dataset.Spec{Source: dir}, model(t, 2, 1, channels, 1, 1)))(t)
 		if in, err := s.Inputs(0); err != nil || fmt.Sprint(in[0].Uint8s()) != want {
 			t.Errorf("%d channels of bytes: %v %v, want %s", channels, in, err, want)
 		}
@@ -154,9 +127,7 @@ func TestLayouts(t *testing.T) {
 		hwc, chw = append(hwc, byte(10*i)), append(chw, byte(10*(i%6*3+i/6)))
 	}
 	var b bytes.Buffer
-	if err := png.Encode(&b, img); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, png.Encode(&b, img))
 	write(t, dir, "a.png", b.Bytes())
 	for shape, c := range map[string]struct {
 		dims  []int64
@@ -167,13 +138,8 @@ func TestLayouts(t *testing.T) {
 		for name, source := range map[string]string{"image": dir, "array": array} {
 			for _, kind := range []int32{1, 2} {
 				s, err := dataset.Open(dataset.Spec{Source: source, Pixels: dataset.Pixels{Range: 255}}, model(t, kind, c.dims...))
-				if err != nil {
-					t.Fatal(err)
-				}
-				in, err := s.Inputs(0)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testkit.OK(t, err)
+				in := testkit.Must(s.Inputs(0))(t)
 				if got := fmt.Sprint(in[0].Data()); got != fmt.Sprint(c.want) {
 					t.Errorf("%s of type %d, %s: got %v, want %v", name, kind, shape, got, c.want)
 				}
@@ -187,19 +153,14 @@ func near(a float32, b float64) bool { return math.Abs(float64(a)-b) < 1e-6 }
 // TestHugeImage: a file of a few bytes can say that it is huge.
 func TestHugeImage(t *testing.T) {
 	var b bytes.Buffer
-	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, png.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1))))
 	data := b.Bytes()
 	binary.BigEndian.PutUint32(data[16:], 1<<20) // the header's width, height and checksum
 	binary.BigEndian.PutUint32(data[20:], 1<<20)
 	binary.BigEndian.PutUint32(data[29:], crc32.ChecksumIEEE(data[12:29]))
 	dir := t.TempDir()
 	write(t, dir, "a.png", data)
-	_, err := dataset.Open(dataset.Spec{Source: dir}, model(t, 1, 1, 1, 2, 2))
-	if err == nil || !strings.Contains(err.Error(), "too many") {
-		t.Errorf("%v", err)
-	}
+	testkit.Refused(dataset.Open(dataset.Spec{Source: dir}, model(t, 1, 1, 1, 2, 2)))(t, "too many")
 }
 
 // TestSeveralInputs: a .npz file holds an array for each, by name.
@@ -217,20 +178,14 @@ func TestSeveralInputs(t *testing.T) {
 	}
 	x, y := npy("|u1", "2, 1, 3", []byte{1, 2, 3, 4, 5, 6}), npy("|u1", "2, 2", []byte{7, 8, 9, 10})
 	m := models2(t)
-	s, err := dataset.Open(dataset.Spec{Source: archive("both.npz", map[string][]byte{"x": x, "y": y})}, m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := s.Inputs(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(dataset.Open(dataset.Spec{Source: archive("both.npz", map[string][]byte{"x": x, "y": y})}, m))(t)
+	in := testkit.Must(s.Inputs(1))(t)
 	got := fmt.Sprint(in[0].Uint8s(), in[0].Shape(), in[1].Uint8s(), in[1].Shape())
 	if got != "[4 5 6] (1, 3) [9 10] (1, 2)" || s.Len() != 2 || s.Labelled() { // y is an input here
 		t.Errorf("%v, %d labelled %v", got, s.Len(), s.Labelled())
 	}
 	three, wide := npy("|u1", "3, 2", make([]byte, 6)), npy("|u1", "2, 1, 4", make([]byte, 8))
-	for name, c := range map[string]struct {
+	for _, c := range map[string]struct {
 		source, want string
 	}{
 		"one missing":   {archive("one.npz", map[string][]byte{"x": x}), `no array "y"`},
@@ -240,10 +195,7 @@ func TestSeveralInputs(t *testing.T) {
 		"images":        {t.TempDir(), "use a .npz file"},
 		"another shape": {archive("s.npz", map[string][]byte{"x": wide, "y": y}), "the model takes"},
 	} {
-		_, err := dataset.Open(dataset.Spec{Source: c.source}, m)
-		if !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+		testkit.Refused(dataset.Open(dataset.Spec{Source: c.source}, m))(t, dataset.ErrInvalid, c.want)
 	}
 }
 
@@ -297,7 +249,7 @@ func TestUnusable(t *testing.T) {
 	labelled := func(labels string) dataset.Spec {
 		return dataset.Spec{Source: filepath.Join(dir, "x.npy"), Labels: labels}
 	}
-	for name, c := range map[string]struct {
+	for _, c := range map[string]struct {
 		o    dataset.Spec
 		want string
 	}{
@@ -321,31 +273,20 @@ func TestUnusable(t *testing.T) {
 		"a range":              {dataset.Spec{Source: dir, Pixels: dataset.Pixels{Range: 2}}, "1 or 255"},
 		"an empty folder":      {dataset.Spec{Source: t.TempDir()}, "nothing is there"},
 	} {
-		if _, err := dataset.Open(c.o, m); !errors.Is(err, dataset.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+		testkit.Refused(dataset.Open(c.o, m))(t, dataset.ErrInvalid, c.want)
 	}
-	if _, err := dataset.Open(dataset.Spec{Source: filepath.Join(dir, "nope.npy")}, m); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
-	}
+	testkit.Refused(dataset.Open(dataset.Spec{Source: filepath.Join(dir, "nope.npy")}, m))(t, fs.ErrNotExist)
 	bad := write(t, dir, "bad.csv", []byte("a.png,1\nb.png,x\n"))
 	_, err := dataset.Open(dataset.Spec{Source: dir, Labels: bad}, m)
-	if err == nil || !strings.Contains(err.Error(), "line 2") {
-		t.Errorf("a label that is no number: %v", err)
-	}
+	testkit.Fails(t, err, "line 2")
 	up := write(t, dir, "up.csv", []byte("../a.png,1\n"))
 	_, err = dataset.Open(dataset.Spec{Source: dir, Labels: up}, m)
-	if err == nil || !strings.Contains(err.Error(), "outside") {
-		t.Errorf("a file outside: %v", err)
-	}
+	testkit.Fails(t, err, "outside")
 }
 
 func TestGlyphsAndRandom(t *testing.T) {
 	m := model(t, 1, 1, 1, glyphs.Size, glyphs.Size)
-	s, err := dataset.Open(dataset.Spec{Source: "glyphs:test", First: 5, Count: 3}, m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(dataset.Open(dataset.Spec{Source: "glyphs:test", First: 5, Count: 3}, m))(t)
 	pixels, label := glyphs.Image(glyphs.Test, 7)
 	if got := first(t, s, 2); s.Len() != 3 || s.Label(2) != label || fmt.Sprint(got) != fmt.Sprint(glyphs.Tensor(pixels)) {
 		t.Errorf("%d, label %d, want %d", s.Len(), s.Label(2), label)

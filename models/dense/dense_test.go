@@ -3,12 +3,12 @@ package dense
 import (
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 
 	"gorgonia.org/tensor"
 
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 )
 
@@ -56,10 +56,7 @@ func TestSharesMemory(t *testing.T) {
 func vector(t *testing.T, shape ...int64) *tensor.Dense {
 	t.Helper()
 	info := models.Tensor{Name: "x", Type: ort.Float, Shape: shape}
-	d, err := Of(info, make([]byte, info.Bytes()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := testkit.Must(Of(info, make([]byte, info.Bytes())))(t)
 	for i, v := 0, d.Float32s(); i < len(v); i++ {
 		v[i] = float32(i)
 	}
@@ -70,39 +67,24 @@ func vector(t *testing.T, shape ...int64) *tensor.Dense {
 // refused until it is copied.
 func TestViews(t *testing.T) {
 	d := vector(t, 2, 3, 4)
-	batch, err := d.Slice(tensor.S(1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	batch := testkit.Must(d.Slice(tensor.S(1)))(t)
 	if b, err := Bytes(batch.(*tensor.Dense)); err != nil || len(b) != 48 || &b[0] != &d.Raw[48] {
 		t.Errorf("%d bytes of the second of a batch: %v", len(b), err)
 	}
-	one, err := d.Slice(tensor.S(1), tensor.S(2), tensor.S(3))
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := testkit.Must(d.Slice(tensor.S(1), tensor.S(2), tensor.S(3)))(t)
 	if b, err := Bytes(one.(*tensor.Dense)); err != nil || &b[0] != &d.Raw[92] {
 		t.Errorf("the last element: %v", err)
 	}
-	rows, err := d.Slice(nil, tensor.S(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Bytes(rows.(*tensor.Dense)); err == nil || !strings.Contains(err.Error(), "Materialize") {
-		t.Errorf("a slice of another dimension: %v", err)
-	}
+	rows := testkit.Must(d.Slice(nil, tensor.S(1)))(t)
+	testkit.Refused(Bytes(rows.(*tensor.Dense)))(t, "Materialize")
 	if b, err := Bytes(rows.Materialize().(*tensor.Dense)); err != nil || len(b) != 32 {
 		t.Errorf("its copy: %d bytes, %v", len(b), err)
 	}
-	if err := d.T(2, 0, 1); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, d.T(2, 0, 1))
 	if _, err := Bytes(d); err == nil {
 		t.Error("a transposed view was taken for the data")
 	}
-	if err := d.Transpose(); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, d.Transpose())
 	if _, err := Bytes(d); err != nil || d.Float32s()[1] != 4 || d.Float32s()[6] != 1 {
 		t.Errorf("transposed: %v, %v", d.Float32s(), err)
 	}
@@ -122,7 +104,7 @@ func TestRefused(t *testing.T) {
 	}
 	blocked := x(ort.Float, 1, 8, 2, 2)
 	blocked.Block = 8
-	for what, c := range map[string]struct {
+	for _, c := range map[string]struct {
 		t    models.Tensor
 		data []byte
 		want string
@@ -138,9 +120,7 @@ func TestRefused(t *testing.T) {
 		"not at 4":   {x(ort.Float, 1), make([]byte, 8)[1:5], "aligned to 4 bytes"},
 		"maybe":      {x(ort.Bool, 2), []byte{1, 2}, "neither 0 nor 1"},
 	} {
-		if _, err := Of(c.t, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", what, err, c.want)
-		}
+		testkit.Refused(Of(c.t, c.data))(t, c.want)
 	}
 	d := vector(t, 1, 2)
 	for what, info := range map[string]models.Tensor{
@@ -158,21 +138,13 @@ func TestAll(t *testing.T) {
 		{Name: "a", Type: ort.Float, Shape: []int64{2}}, {Name: "b", Type: ort.Uint8, Shape: []int64{1}},
 	}
 	data := [][]byte{make([]byte, 8), {7}}
-	all, err := All(infos, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := testkit.Must(All(infos, data))(t)
 	if back, err := Data(all, infos); err != nil || &back[0][0] != &data[0][0] || &back[1][0] != &data[1][0] {
 		t.Errorf("%v come back: %v", back, err)
 	}
-	if _, err := Data(all[:1], infos); err == nil || !strings.Contains(err.Error(), "1 tensors are given, 2 are wanted") {
-		t.Errorf("one of two: %v", err)
-	}
+	testkit.Refused(Data(all[:1], infos))(t, "1 tensors are given, 2 are wanted")
 	slices.Reverse(all)
-	_, err = Data(all, infos)
-	if err == nil || !strings.Contains(err.Error(), "a float32[2] is needed, uint8[1] is given") {
-		t.Errorf("in another order: %v", err)
-	}
+	testkit.Refused(Data(all, infos))(t, "a float32[2] is needed, uint8[1] is given")
 	if _, err := All(infos, [][]byte{data[0], {7, 7}}); err == nil {
 		t.Error("too many bytes became a tensor")
 	}

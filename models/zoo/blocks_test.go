@@ -7,6 +7,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 )
 
@@ -18,22 +19,10 @@ func TestSSDLiteOf91ClassesMeetsPublishedCounts(t *testing.T) {
 	orttest.Start(t)
 	n := newNet("ssdlite", 1)
 	ssdLite(91)(n, n.input(3, 300, 300))
-	data, err := n.bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("ssdlite", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole, err := models.ParseGranularity("model")
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := m.Split(whole)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(n.bytes())(t)
+	m := testkit.Must(models.Parse("ssdlite", data, models.Options{}))(t)
+	whole := testkit.Must(models.ParseGranularity("model"))(t)
+	layers := testkit.Must(m.Split(whole))(t)
 	t.Logf("%d parameters after folding, %d MACs", layers[0].Parameters, m.MACs())
 	if off := math.Abs(float64(layers[0].Parameters)/4.475e6 - 1); off > 0.0005 {
 		t.Errorf("%d parameters, %.3f %% off the published 4.475 M", layers[0].Parameters, off*100)

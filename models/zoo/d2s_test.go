@@ -14,6 +14,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -22,19 +23,10 @@ import (
 // operator of 1/gamma^2 of the channels between two that move them.
 func TestD2SVariantsAreOfTheirLayers(t *testing.T) {
 	orttest.Start(t)
-	op, err := models.ParseGranularity("op")
-	if err != nil {
-		t.Fatal(err)
-	}
+	op := testkit.Must(models.ParseGranularity("op"))(t)
 	for _, a := range trainedNetworks(t) {
-		list, err := zoo.D2S(a.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers, err := load(t, a.Name).Split(op)
-		if err != nil {
-			t.Fatal(err)
-		}
+		list := testkit.Must(zoo.D2S(a.Name))(t)
+		layers := testkit.Must(load(t, a.Name).Split(op))(t)
 		at := -1
 		for _, v := range list {
 			t.Run(a.Name+"/"+v.Layer, func(t *testing.T) {
@@ -51,26 +43,17 @@ func TestD2SVariantsAreOfTheirLayers(t *testing.T) {
 
 func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
 	t.Helper()
-	m, err := models.Parse(v.Layer, v.ONNX, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := testkit.Must(models.Parse(v.Layer, v.ONNX, models.Options{}))(t)
 	if diff := cmp.Diff(layer.Inputs, m.Inputs()); diff != "" {
 		t.Errorf("inputs (-layer +variant):\n%s", diff)
 	}
 	if diff := cmp.Diff(layer.Outputs, m.Outputs()); diff != "" {
 		t.Errorf("outputs (-layer +variant):\n%s", diff)
 	}
-	session, err := ort.NewSession(v.ONNX, nil, nil, ort.Config{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := testkit.Must(ort.NewSession(v.ONNX, nil, nil, ort.Config{Threads: 1}))(t)
 	session.Close()
 
-	original, err := layer.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	original := testkit.Must(layer.ONNX())(t)
 	nodes, weights := operators(t, original)
 	variant, smaller := operators(t, v.ONNX)
 	first, last := "DepthToSpace", "SpaceToDepth"
@@ -98,9 +81,7 @@ func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
 func operators(t *testing.T, onnx []byte) (types []string, weights []int64) {
 	t.Helper()
 	m := new(pb.ModelProto)
-	if err := proto.Unmarshal(onnx, m); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, proto.Unmarshal(onnx, m))
 	for _, n := range m.GetGraph().GetNode() {
 		types = append(types, n.GetOpType())
 		if weights == nil && (n.GetOpType() == "Conv" || n.GetOpType() == "Gemm") {
@@ -118,10 +99,7 @@ func operators(t *testing.T, onnx []byte) (types []string, weights []int64) {
 func TestD2SFilesAreListedAndSmall(t *testing.T) {
 	listed, bytes := 0, 0
 	for _, name := range zoo.Names() {
-		list, err := zoo.D2S(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		list := testkit.Must(zoo.D2S(name))(t)
 		for _, v := range list {
 			listed, bytes = listed+1, bytes+len(v.ONNX)
 		}
@@ -143,7 +121,5 @@ func TestD2SFilesAreListedAndSmall(t *testing.T) {
 	if bytes > 1e6 {
 		t.Errorf("%d bytes of D2S variants, want 1 MB at most", bytes)
 	}
-	if _, err := zoo.D2S("nothing"); !errors.Is(err, zoo.ErrUnknown) {
-		t.Errorf("a network that does not exist: %v, want %v", err, zoo.ErrUnknown)
-	}
+	testkit.Refused(zoo.D2S("nothing"))(t, zoo.ErrUnknown)
 }

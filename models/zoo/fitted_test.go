@@ -8,6 +8,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/models/zoo"
@@ -32,32 +33,18 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 			if folder == nil {
 				t.Fatal("there are none")
 			}
-			text, err := fs.ReadFile(folder, "variants.json")
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := testkit.Must(fs.ReadFile(folder, "variants.json"))(t)
 			var v plan.Variants
-			if err := json.Unmarshal(text, &v); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, json.Unmarshal(text, &v))
 			m := load(t, a.Name)
-			g, err := models.ParseGranularity(zoo.FittedGranularity)
-			if err != nil {
-				t.Fatal(err)
-			}
-			layers, err := m.Split(g)
-			if err != nil {
-				t.Fatal(err)
-			}
+			g := testkit.Must(models.ParseGranularity(zoo.FittedGranularity))(t)
+			layers := testkit.Must(m.Split(g))(t)
 			if v.SHA256 != m.SHA256() || v.Granularity != zoo.FittedGranularity || len(v.Chosen) == 0 {
 				t.Fatalf("%d variants of another model or granularity %s: run `make variants`", len(v.Chosen), v.Granularity)
 			}
 			files := []string{"variants.json"}
 			for _, c := range v.Chosen {
-				data, err := fs.ReadFile(folder, c.File)
-				if err != nil {
-					t.Fatal(err)
-				}
+				data := testkit.Must(fs.ReadFile(folder, c.File))(t)
 				if layers[c.Layer].Name != c.LayerName {
 					t.Errorf("%s is not of layer %q, as variants.json says", c.File, layers[c.Layer].Name)
 				}
@@ -75,14 +62,9 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 			if err := n.Attach(v.Chosen, func(file string) ([]byte, error) { return fs.ReadFile(folder, file) }); err != nil {
 				t.Fatal(err)
 			}
-			data, err := dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, m)
-			if err != nil {
-				t.Fatal(err)
-			}
+			data := testkit.Must(dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, m))(t)
 			p, err := accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2})
-			if err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, err)
 			for i, s := range p.Sets {
 				if p.Accuracy[i] < 0.99-1.0/fittedImages {
 					t.Errorf("combination %b keeps %.4f of the accuracy", s, p.Accuracy[i])

@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -53,14 +54,8 @@ func TestTrainedNetworksNameGlyphs(t *testing.T) {
 // accuracy is the share of inputs whose largest score is their label's.
 func accuracyOf(t *testing.T, m *models.Model, inputs [][]float32, labels []int) float64 {
 	t.Helper()
-	data, err := m.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	session, err := ort.NewSession(data, nil, nil, ort.Config{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(m.ONNX())(t)
+	session := testkit.Must(ort.NewSession(data, nil, nil, ort.Config{Threads: 1}))(t)
 	defer session.Close()
 	if out := m.Outputs(); len(out) != 1 || out[0].Bytes() != int64(4*len(glyphs.Classes)) {
 		t.Fatalf("outputs %v, want the scores of %d classes", out, len(glyphs.Classes))
@@ -76,20 +71,12 @@ func accuracyOf(t *testing.T, m *models.Model, inputs [][]float32, labels []int)
 
 func run(t *testing.T, m *models.Model, session *ort.Session, input []float32) []float32 {
 	t.Helper()
-	in, err := ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, ort.Data(input))
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, ort.Data(input)))(t)
 	defer in.Destroy()
 	out := make([]ort.Value, 1)
-	if err := session.Run([]ort.Value{in}, out); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, session.Run([]ort.Value{in}, out))
 	defer out[0].Destroy()
-	data, err := ort.Bytes(out[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(ort.Bytes(out[0]))(t)
 	return slices.Clone(ort.Numbers[float32](data))
 }
 
@@ -107,10 +94,7 @@ func trainedNetworks(t *testing.T) []zoo.Architecture {
 	t.Helper()
 	var list []zoo.Architecture
 	for _, name := range zoo.Names() {
-		a, err := zoo.Info(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := testkit.Must(zoo.Info(name))(t)
 		if a.Trained {
 			list = append(list, a)
 		}
@@ -122,10 +106,7 @@ func trainedNetworks(t *testing.T) []zoo.Architecture {
 func TestTrainedNetworksAreSmallAndIgnoreTheSeed(t *testing.T) {
 	total := 0
 	for _, a := range trainedNetworks(t) {
-		data, err := zoo.Build(a.Name, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(zoo.Build(a.Name, 1))(t)
 		total += len(data)
 		t.Logf("%s: %d bytes", a.Name, len(data))
 		other, _ := zoo.Build(a.Name, 2)

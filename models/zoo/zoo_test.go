@@ -2,7 +2,6 @@ package zoo_test
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 )
@@ -18,10 +18,7 @@ func TestCounts(t *testing.T) {
 	orttest.Start(t)
 	for _, name := range zoo.Names() {
 		t.Run(name, func(t *testing.T) {
-			a, err := zoo.Info(name)
-			if err != nil {
-				t.Fatal(err)
-			}
+			a := testkit.Must(zoo.Info(name))(t)
 			if testing.Short() && a.Parameters > 30e6 {
 				t.Skip("large network; run without -short")
 			}
@@ -48,14 +45,8 @@ func TestCounts(t *testing.T) {
 // differ, and that depend on the input.
 func spread(t *testing.T, m *models.Model) {
 	t.Helper()
-	data, err := m.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	session, err := ort.NewSession(data, nil, nil, ort.Config{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(m.ONNX())(t)
+	session := testkit.Must(ort.NewSession(data, nil, nil, ort.Config{Threads: 1}))(t)
 	defer session.Close()
 	first, second := results(t, m, session, 3), results(t, m, session, 4)
 	for i, out := range m.Outputs() {
@@ -77,22 +68,14 @@ func spread(t *testing.T, m *models.Model) {
 // results runs a session on random inputs and returns the elements of each output.
 func results(t *testing.T, m *models.Model, session *ort.Session, seed uint64) [][]float64 {
 	t.Helper()
-	in, err := ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, models.RandomInputs(m, seed)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := testkit.Must(ort.NewTensor(m.Inputs()[0].Type, m.Inputs()[0].Shape, models.RandomInputs(m, seed)[0]))(t)
 	defer in.Destroy()
 	out := make([]ort.Value, len(m.Outputs()))
-	if err := session.Run([]ort.Value{in}, out); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, session.Run([]ort.Value{in}, out))
 	list := make([][]float64, len(out))
 	for i, v := range out {
 		defer v.Destroy()
-		data, err := ort.Bytes(v)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := testkit.Must(ort.Bytes(v))(t)
 		for _, x := range ort.Numbers[float32](data) {
 			list[i] = append(list[i], float64(x))
 		}
@@ -102,15 +85,8 @@ func results(t *testing.T, m *models.Model, session *ort.Session, seed uint64) [
 
 func load(t *testing.T, name string) *models.Model {
 	t.Helper()
-	data, err := zoo.Build(name, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse(name, data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	data := testkit.Must(zoo.Build(name, 1))(t)
+	return testkit.Must(models.Parse(name, data, models.Options{}))(t)
 }
 
 func TestBuildIsDeterministic(t *testing.T) {
@@ -131,10 +107,7 @@ func TestBuildIsDeterministic(t *testing.T) {
 }
 
 func TestUnknownNameListsNames(t *testing.T) {
-	_, err := zoo.Build("resnet49", 1)
-	if !errors.Is(err, zoo.ErrUnknown) {
-		t.Fatalf("got %v, want ErrUnknown", err)
-	}
+	testkit.Refused(zoo.Build("resnet49", 1))(t, zoo.ErrUnknown)
 }
 
 func TestSplitsAreExact(t *testing.T) {
@@ -167,18 +140,9 @@ func TestSplitsAreExact(t *testing.T) {
 				if testing.Short() && !slices.Contains(c.short, form) {
 					continue
 				}
-				g, err := models.ParseGranularity(form)
-				if err != nil {
-					t.Fatal(err)
-				}
-				layers, err := m.Split(g)
-				if err != nil {
-					t.Fatal(err)
-				}
-				v, err := models.VerifyOutputs(m, layers, models.RandomInputs(m, 5), "none")
-				if err != nil {
-					t.Fatal(err)
-				}
+				g := testkit.Must(models.ParseGranularity(form))(t)
+				layers := testkit.Must(m.Split(g))(t)
+				v := testkit.Must(models.VerifyOutputs(m, layers, models.RandomInputs(m, 5), "none"))(t)
 				t.Logf("%s: %d layers, %+v", form, len(layers), v)
 				if !v.Identical {
 					t.Errorf("%s: outputs differ by %g", form, v.MaxAbsDiff)

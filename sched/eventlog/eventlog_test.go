@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/sim"
@@ -104,9 +105,7 @@ func handMade() *Log {
 
 func TestMetricsByHand(t *testing.T) {
 	l := handMade()
-	if err := l.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, l.Validate())
 	m := l.Metrics()
 	if m.Policy != "terastal" || m.Driver != Simulated {
 		t.Errorf("policy %q, driver %q", m.Policy, m.Driver)
@@ -189,13 +188,8 @@ func TestRoundTrip(t *testing.T) {
 	l := handMade()
 	l.Records[0].Job = 0 // the zero ID is an ID
 	path := filepath.Join(t.TempDir(), "log.json")
-	if err := l.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	got, err := Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, l.Write(path))
+	got := testkit.Must(Read(path))(t)
 	if diff := cmp.Diff(l, got); diff != "" {
 		t.Errorf("-written +read\n%s", diff)
 	}
@@ -208,18 +202,10 @@ func TestDecodeRefuses(t *testing.T) {
 	encode := func(kind string, version int, change func(*Log)) []byte {
 		l := handMade()
 		change(l)
-		data, err := document.Encode(kind, version, l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
+		return testkit.Must(document.Encode(kind, version, l))(t)
 	}
 	text := func(body string) []byte {
-		data, err := document.Encode("log", 1, json.RawMessage(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
+		return testkit.Must(document.Encode("log", 1, json.RawMessage(body)))(t)
 	}
 	for _, c := range []struct {
 		name string
@@ -236,9 +222,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a record that is none", text(`{"records":[7]}`), document.ErrDamaged, "number"},
 		{"no system", text(`{}`), ErrInvalid, "accelerators"},
 	} {
-		if _, err := decode(c.data); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: error %v, want %v saying %q", c.name, err, c.want, c.says)
-		}
+		testkit.Refused(decode(c.data))(t, c.want, c.says)
 	}
 }
 
@@ -307,9 +291,7 @@ func TestValidate(t *testing.T) {
 	} {
 		l := handMade()
 		c.change(l)
-		if err := l.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Fails(t, l.Validate(), ErrInvalid, c.want)
 	}
 }
 
@@ -317,22 +299,14 @@ func TestValidate(t *testing.T) {
 func simulated(t testing.TB, name string, drop sched.DropPolicy, duration time.Duration) *Log {
 	t.Helper()
 	sys := small()
-	tables, err := sched.Compile(sys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tables := testkit.Must(sched.Compile(sys))(t)
 	traffic := traffic.Config{Rates: []float64{150, 100}, Process: traffic.Poisson, Duration: duration, Seed: 11}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
+	arrivals := testkit.Must(traffic.Arrivals())(t)
 	l := &Log{Header: Header{Driver: Simulated, Policy: name, Drop: drop.String(), Queue: 4, Seed: 11, System: sys,
 		Rates: traffic.Rates, Duration: traffic.Duration}}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals,
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals,
 		Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: drop, Queue: 4,
-			Recorder: (*Buffer)(&l.Records)}}); err != nil {
-		t.Fatal(err)
-	}
+			Recorder: (*Buffer)(&l.Records)}}))(t)
 	return l
 }
 
@@ -363,9 +337,7 @@ func TestReplay(t *testing.T) {
 func TestReplayForeignPolicy(t *testing.T) {
 	l := simulated(t, "edf", sched.DropLate, time.Second)
 	l.Header.Policy = "ours"
-	if _, _, err := l.Replay(nil); err == nil || !strings.Contains(err.Error(), `unknown policy "ours"`) {
-		t.Errorf("without a constructor: %v", err)
-	}
+	testkit.Refused2(l.Replay(nil))(t, `unknown policy "ours"`)
 	if n, difference, err := l.Replay(sched.EDF); err != nil || difference != "" || n < 100 {
 		t.Errorf("%d decisions, %s, %v", n, difference, err)
 	}
@@ -428,9 +400,7 @@ func TestReplayDifference(t *testing.T) {
 	} {
 		l := simulated(t, "terastal", sched.DropLate, time.Second)
 		c.change(&l.Header)
-		if _, _, err := l.Replay(nil); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused2(l.Replay(nil))(t, c.want)
 	}
 }
 
@@ -447,9 +417,7 @@ func (w *failing) Write(p []byte) (int, error) {
 func TestTraceWriteError(t *testing.T) {
 	l := simulated(t, "fcfs", sched.DropNone, time.Second)
 	for _, n := range []int{0, 1, 10000} {
-		if err := l.WriteTrace(&failing{n}); err == nil || !strings.Contains(err.Error(), "disk full") {
-			t.Errorf("after %d bytes: %v", n, err)
-		}
+		testkit.Fails(t, l.WriteTrace(&failing{n}), "disk full")
 	}
 }
 
@@ -458,20 +426,14 @@ func TestTraceWriteError(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, l := range []*Log{handMade(), {Header: Header{Policy: "edf", Drop: "none", System: small(),
 		Rates: []float64{1, 1}}}} {
-		data, err := json.Marshal(l)
-		if err != nil {
-			f.Fatal(err)
-		}
+		data := testkit.Must(json.Marshal(l))(f)
 		f.Add(data)
 	}
 	for _, p := range []string{"fcfs", "edf", "terastal"} {
 		l := simulated(f, p, sched.DropLate, 80*msec)
 		end := slices.IndexFunc(l.Records[20:], func(r Record) bool { return r.Kind == sched.Released }) + 20
 		l.Records = l.Records[:end]
-		data, err := json.Marshal(l)
-		if err != nil {
-			f.Fatal(err)
-		}
+		data := testkit.Must(json.Marshal(l))(f)
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -550,10 +512,7 @@ func readAll(t *testing.T, l *Log) {
 		WriteBench(io.Discard, l)); err != nil {
 		t.Error(err)
 	}
-	data, err := document.Encode("log", 1, l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(document.Encode("log", 1, l))(t)
 	if _, err := decode(data); err != nil {
 		t.Errorf("after a round trip: %v", err)
 	}

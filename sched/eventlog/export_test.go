@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 )
 
@@ -18,9 +19,7 @@ func TestJobsCSVByHand(t *testing.T) {
 	l := handMade()
 	l.Header.Policy = "a, b" // is quoted
 	var b strings.Builder
-	if err := WriteJobsCSV(&b, l, requeuing()); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, WriteJobsCSV(&b, l, requeuing()))
 	want := `run,policy,driver,model,job,release_ns,noticed_ns,deadline_ns,outcome,reason,end_ns,response_ms,layers,failed_attempts,variants,accelerators
 1,"a, b",simulated,one,1,0,1000000,4000000,late,,5000000,5,1,0,,x
 1,"a, b",simulated,two,0,0,0,20000000,met,,9000000,9,2,0,conv:d2s,y x
@@ -43,9 +42,7 @@ func TestLayersCSVByHand(t *testing.T) {
 	moved.Records = moved.Records[:8]
 	moved.Records = append(moved.Records, handMade().Records[9])
 	var b strings.Builder
-	if err := WriteLayersCSV(&b, l, moved); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, WriteLayersCSV(&b, l, moved))
 	want := `run,policy,driver,model,job,layer_index,layer,implementation,accelerator,from,reason,outcome,dispatch_ns,start_ns,end_ns,predicted_us,measured_us,predicted_handoff_us
 1,terastal,simulated,two,0,0,conv,original,x,,meets-budget,requeued,0,,3000000,2000,,0
 1,terastal,simulated,two,0,0,conv,d2s,y,,meets-budget,completed,5000000,6000000,9000000,3000,3000,0
@@ -71,9 +68,7 @@ func TestCSVOfARun(t *testing.T) {
 		}
 	}
 	var jobs, layers strings.Builder
-	if err := errors.Join(WriteJobsCSV(&jobs, l), WriteLayersCSV(&layers, l)); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, errors.Join(WriteJobsCSV(&jobs, l), WriteLayersCSV(&layers, l)))
 	for _, c := range []struct {
 		text string
 		rows int
@@ -83,12 +78,8 @@ func TestCSVOfARun(t *testing.T) {
 			t.Errorf("%d rows, want %d and the columns: %v", len(rows), c.rows, err)
 		}
 	}
-	if err := WriteJobsCSV(&failing{100}, l); err == nil || !strings.Contains(err.Error(), "disk full") {
-		t.Errorf("%v", err)
-	}
-	if err := WriteLayersCSV(&failing{100}, l); err == nil || !strings.Contains(err.Error(), "disk full") {
-		t.Errorf("%v", err)
-	}
+	testkit.Fails(t, WriteJobsCSV(&failing{100}, l), "disk full")
+	testkit.Fails(t, WriteLayersCSV(&failing{100}, l), "disk full")
 }
 
 func TestBenchByHand(t *testing.T) {
@@ -98,9 +89,7 @@ func TestBenchByHand(t *testing.T) {
 	empty.Header.Machine = l.Header.Machine
 	empty.Records = nil
 	var b strings.Builder
-	if err := WriteBench(&b, l, empty); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, WriteBench(&b, l, empty))
 	want := `Unit miss-rate better=lower
 Unit p50-ns better=lower
 Unit p90-ns better=lower
@@ -123,18 +112,13 @@ BenchmarkAccelerator/acc=y/policy=terastal-1 5 0.3 utilization
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if err := WriteBench(&failing{10}, l); err == nil || !strings.Contains(err.Error(), "disk full") {
-		t.Errorf("%v", err)
-	}
+	testkit.Fails(t, WriteBench(&failing{10}, l), "disk full")
 }
 
 // TestFormatsAreDocumented: docs/FORMATS.md names every field of a record, every
 // column, unit and kind.
 func TestFormatsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../docs/FORMATS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.Must(os.ReadFile("../../docs/FORMATS.md"))(t)
 	names := slices.Concat(jobColumns, layerColumns,
 		[]string{catRequest, catDispatch, catFailed, catInside, catMiss, catDeadline, catService, catSearch})
 	for f := range reflect.TypeFor[recordJSON]().Fields() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
 )
@@ -35,9 +36,7 @@ func (e *parsedEvent) track() track { return track{e.PID, e.TID} }
 func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 	t.Helper()
 	var out bytes.Buffer
-	if err := l.WriteTrace(&out, inside...); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, l.WriteTrace(&out, inside...))
 	var trace struct {
 		DisplayTimeUnit string
 		OtherData       map[string]any
@@ -45,9 +44,7 @@ func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 	}
 	d := json.NewDecoder(&out)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&trace); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, d.Decode(&trace))
 	// Viewers sort by time and keep the order of what happens at once.
 	slices.SortStableFunc(trace.TraceEvents, func(a, b parsedEvent) int {
 		if (a.Ph == "M") != (b.Ph == "M") {
@@ -224,9 +221,7 @@ func requeuing() *Log {
 // TestTraceByHand: what a small log's trace says, line by line.
 func TestTraceByHand(t *testing.T) {
 	l := requeuing()
-	if err := l.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, l.Validate())
 	var got []string
 	for _, e := range checkTrace(t, l) {
 		if e.Ph == "M" || e.Ph == "C" && !strings.HasPrefix(e.Name, "two requests") {

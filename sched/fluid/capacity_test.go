@@ -2,11 +2,11 @@ package fluid_test
 
 import (
 	"math"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/internal/schedtest"
@@ -18,7 +18,7 @@ import (
 // exactCapacity solves the linear program behind CapacityOf: over the shares
 // x of every layer on every accelerator that can run it, minimise the load z of
 // the busiest; 1/z is the capacity.
-func exactCapacity(t schedtest.T, sys sched.System, rates []float64) float64 {
+func exactCapacity(t testkit.T, sys sched.System, rates []float64) float64 {
 	type share struct {
 		layer, acc int
 		work       float64
@@ -68,10 +68,7 @@ func TestCapacityExact(t *testing.T) {
 		for m := range rates {
 			rates[m] = rapid.Float64Range(1, 100).Draw(t, "rate")
 		}
-		got, err := fluid.CapacityOf(schedtest.Compile(t, sys), rates)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := testkit.Must(fluid.CapacityOf(schedtest.Compile(t, sys), rates))(t)
 		want := exactCapacity(t, sys, rates)
 		if got.Scale > want*(1+1e-9) || got.Bound < want*(1-1e-9) {
 			t.Fatalf("capacity %v is not between the certificates %v and %v", want, got.Scale, got.Bound)
@@ -82,7 +79,7 @@ func TestCapacityExact(t *testing.T) {
 
 // checkCertificate checks the two sides' distance and that the prices prove the
 // bound.
-func checkCertificate(t schedtest.T, sys sched.System, rates []float64, c fluid.Capacity) {
+func checkCertificate(t testkit.T, sys sched.System, rates []float64, c fluid.Capacity) {
 	t.Helper()
 	if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.001*(1+1e-12) {
 		t.Fatalf("scale %v and bound %v are not within 0.1 %%", c.Scale, c.Bound)
@@ -146,10 +143,7 @@ func TestCapacityByHand(t *testing.T) {
 		{"each can run one layer only", capacitySystem([]time.Duration{ms, none}, []time.Duration{none, 2 * ms}), 100, 5},
 		{"an accelerator that can run nothing", capacitySystem([]time.Duration{5 * ms, none}), 100, 2},
 	} {
-		got, err := fluid.CapacityOf(schedtest.Compile(t, c.sys), []float64{c.rate})
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := testkit.Must(fluid.CapacityOf(schedtest.Compile(t, c.sys), []float64{c.rate}))(t)
 		if got.Scale > c.scale*(1+1e-9) || got.Scale < c.scale*(1-1e-3) {
 			t.Errorf("%s: scale %v, want %v", c.name, got.Scale, c.scale)
 		}
@@ -163,10 +157,7 @@ func TestCapacityLarge(t *testing.T) {
 		for _, rate := range []float64{1e-6, 1, 1e6} {
 			sys := schedtest.Workload(accs, 1)
 			rates := []float64{rate, 2 * rate, 3 * rate, 4 * rate, 5 * rate}
-			c, err := fluid.CapacityOf(schedtest.Compile(t, sys), rates)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := testkit.Must(fluid.CapacityOf(schedtest.Compile(t, sys), rates))(t)
 			checkCertificate(t, sys, rates, c)
 		}
 	}
@@ -184,9 +175,7 @@ func TestCapacityErrors(t *testing.T) {
 		{[]float64{math.NaN()}, "must be positive"},
 		{[]float64{math.Inf(1)}, "must be positive"},
 	} {
-		if _, err := fluid.CapacityOf(tables, c.rates); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("rates %v: error %v, want %q", c.rates, err, c.want)
-		}
+		testkit.Refused(fluid.CapacityOf(tables, c.rates))(t, c.want)
 	}
 }
 
@@ -194,8 +183,6 @@ func TestCapacityErrors(t *testing.T) {
 func BenchmarkCapacity(b *testing.B) {
 	tables := schedtest.Compile(b, schedtest.Workload(4, 1))
 	for b.Loop() {
-		if _, err := fluid.CapacityOf(tables, []float64{10, 20, 30, 40, 50}); err != nil {
-			b.Fatal(err)
-		}
+		testkit.Must(fluid.CapacityOf(tables, []float64{10, 20, 30, 40, 50}))(b)
 	}
 }

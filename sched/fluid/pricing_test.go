@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/internal/schedtest"
@@ -22,14 +23,8 @@ func TestPrices(t *testing.T) {
 		for range sys.Models {
 			rates = append(rates, float64(1+schedtest.Number(t, 50, "rate")))
 		}
-		p, err := fluid.Price(tables, rates)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := fluid.CapacityOf(tables, rates)
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := testkit.Must(fluid.Price(tables, rates))(t)
+		c := testkit.Must(fluid.CapacityOf(tables, rates))(t)
 		sys.Pricing = p
 		schedtest.Compile(t, sys)
 		g := 0.0
@@ -57,14 +52,8 @@ func TestPublishedPrices(t *testing.T) {
 	for name, want := range map[string][]float64{
 		"paper/mcv_light": {.52, .24, .24}, "paper/mcv_heavy": {.47, .27, .27}, "paper/ar_social@4K": {.51, .25, .25},
 		"paper/ar_social@6K": {.47, .26, .26}} {
-		s, err := scenario.Load(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := fluid.Price(schedtest.Compile(t, s.System), s.Rates)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := testkit.Must(scenario.Load(name))(t)
+		p := testkit.Must(fluid.Price(schedtest.Compile(t, s.System), s.Rates))(t)
 		for k, x := range p.Prices {
 			if math.Abs(x-want[k]) > .011 {
 				t.Errorf("%s: prices %.3f, want %v", name, p.Prices, want)
@@ -76,10 +65,7 @@ func TestPublishedPrices(t *testing.T) {
 // TestPricingRefused: what does not fit the system does not compile.
 func TestPricingRefused(t *testing.T) {
 	sys := schedtest.Workload(2, 1)
-	good, err := fluid.Price(schedtest.Compile(t, sys), []float64{1, 1, 1, 1, 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := testkit.Must(fluid.Price(schedtest.Compile(t, sys), []float64{1, 1, 1, 1, 1}))(t)
 	for name, change := range map[string]func(p *sched.Pricing){
 		"a rate too few":        func(p *sched.Pricing) { p.Rates = p.Rates[1:] },
 		"a price too many":      func(p *sched.Pricing) { p.Prices = append(p.Prices, 0) },

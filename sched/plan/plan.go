@@ -1,8 +1,6 @@
-// Package plan is the document between planning and running. A plan is all that
-// is needed to run: the accelerators with their settings, the models with their
-// files, cuts and rates, and the task system with deadlines, latencies, budgets
-// and layer variants. The command line and applications open the same file;
-// runtime.Open does it.
+// Package plan is the document between planning and running. A plan is all that is needed to run: the accelerators with
+// their settings, the models with their files, cuts and rates, and the task system with deadlines, latencies, budgets
+// and layer variants. The command line and applications open the same file; runtime.Open does it.
 package plan
 
 import (
@@ -24,18 +22,15 @@ type Plan struct {
 	Models []Model `json:"models"`
 	// System holds deadlines, triggers, implementations and latencies.
 	System sched.System `json:"system"`
-	// Capacity is the fluid bound at the models' rates. The prices that policies
-	// use are those of System.Pricing, which leave out accelerators that nothing
-	// runs on.
+	// Capacity is the fluid bound at the models' rates. The prices that policies use are those of System.Pricing, which
+	// leave out accelerators that nothing runs on.
 	Capacity fluid.Capacity `json:"capacity"`
-	// Variants are the layer variants that the system's implementations are, by
-	// model that has any. Models that the plan does not run may have some that
-	// are kept for later; these are off.
+	// Variants are the layer variants that the system's implementations are, by model that has any. Models that the
+	// plan does not run may have some that are kept for later; these are off.
 	Variants []Variants `json:"variants,omitempty"`
 }
 
-// Accelerator is an accelerator with its settings: the fields of runtime.Spec
-// that documents hold.
+// Accelerator is an accelerator with its settings: the fields of runtime.Spec that documents hold.
 type Accelerator struct {
 	Name string `json:"name"`
 	// Provider is empty for the CPU. The accelerators of a plan that was made
@@ -53,27 +48,23 @@ type Accelerator struct {
 	Emulated Latencies `json:"emulated_ns,omitempty"`
 }
 
-// Latencies are those of units by model, layer and implementation; what is not
-// listed cannot run.
+// Latencies are those of units by model, layer and implementation; what is not listed cannot run.
 type Latencies map[string]map[string]map[string]time.Duration
 
 // Model is where a model comes from and how it is run.
 type Model struct {
 	Name string `json:"name"`
-	// Source is the ONNX file, relative to the plan's folder or to the folder
-	// that models may be read from, or SCHEME:NAME for one that is made, such as
-	// zoo:resnet50. It is empty in plans that can only be simulated.
+	// Source is the ONNX file, relative to the plan's folder or to the folder that models may be read from, or
+	// SCHEME:NAME for one that is made, such as zoo:resnet50. It is empty in plans that can only be simulated.
 	Source string `json:"source,omitempty"`
 	SHA256 string `json:"sha256,omitempty"`
-	// Granularity is how the model was asked to be split, Cut what gives the
-	// same layers again.
+	// Granularity is how the model was asked to be split, Cut what gives the same layers again.
 	Granularity string           `json:"granularity,omitempty"`
 	Cut         string           `json:"cut,omitempty"`
 	Dims        map[string]int64 `json:"dims,omitempty"` // sizes of symbolic dimensions
 	// Rate is the releases per second that the plan was made for.
 	Rate float64 `json:"rate_per_s"`
-	// Budgets are Algorithm 1's. They follow from the system and are here for
-	// readers.
+	// Budgets are Algorithm 1's. They follow from the system and are here for readers.
 	Budgets sched.Budgets `json:"budgets"`
 }
 
@@ -156,8 +147,7 @@ const (
 // Write writes the plan to a file, atomically.
 func (p *Plan) Write(path string) error { return document.Write(path, kind, version, p) }
 
-// ErrStale is wrapped by the error about a plan whose prices are not those of its
-// system and rates.
+// ErrStale is wrapped by the error about a plan whose prices are not those of its system and rates.
 var ErrStale = errors.New("stale plan")
 
 // Read reads a plan and checks that its system compiles, and that the prices

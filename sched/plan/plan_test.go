@@ -1,14 +1,13 @@
 package plan
 
 import (
-	"errors"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 )
 
@@ -21,10 +20,7 @@ func system() sched.System {
 }
 
 func TestRoundTrip(t *testing.T) {
-	p, _, err := New(system(), []Model{{Rate: 100}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, _ := testkit.Must2(New(system(), []Model{{Rate: 100}}, nil))(t)
 	// One layer of 2 ms, 100 times a second, on the one accelerator that can.
 	if c := p.Capacity; c.Scale < 5*(1-1e-3) || c.Scale > 5*(1+1e-9) ||
 		p.Models[0].Budgets.Layer[0] != 10*time.Millisecond {
@@ -39,13 +35,8 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("overhead %v, gains %v, %v", v.Overhead(), v.Chosen[0].Gain(0), v.Chosen[0].Gain(1))
 	}
 	path := filepath.Join(t.TempDir(), "plan.json")
-	if err := p.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	got, tables, err := Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, p.Write(path))
+	got, tables := testkit.Must2(Read(path))(t)
 	if diff := cmp.Diff(p, got); diff != "" {
 		t.Errorf("-written +read\n%s", diff)
 	}
@@ -56,10 +47,7 @@ func TestRoundTrip(t *testing.T) {
 
 // priced is the system with prices for this rate.
 func priced(t *testing.T, rate float64) sched.System {
-	p, _, err := New(system(), []Model{{Rate: rate}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, _ := testkit.Must2(New(system(), []Model{{Rate: rate}}, nil))(t)
 	return p.System
 }
 
@@ -67,17 +55,9 @@ func TestRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	bad := system()
 	bad.Models = nil
-	if _, _, err := New(bad, nil, nil); !errors.Is(err, sched.ErrInvalidSystem) {
-		t.Errorf("planned without models: %v", err)
-	}
-	if _, _, err := New(system(), []Model{{}, {}}, nil); err == nil ||
-		!strings.Contains(err.Error(), "2 models and 2 accelerators for a system of 1 and 2") {
-		t.Errorf("planned with a model too many: %v", err)
-	}
-	if _, _, err := New(system(), []Model{{Name: "other"}}, nil); err == nil ||
-		!strings.Contains(err.Error(), `model "other" is called "m"`) {
-		t.Errorf("planned with another model: %v", err)
-	}
+	testkit.Refused2(New(bad, nil, nil))(t, sched.ErrInvalidSystem)
+	testkit.Refused2(New(system(), []Model{{}, {}}, nil))(t, "2 models and 2 accelerators for a system of 1 and 2")
+	testkit.Refused2(New(system(), []Model{{Name: "other"}}, nil))(t, `model "other" is called "m"`)
 	at100, both := []Model{{Rate: 100}}, make([]Accelerator, 2)
 	for _, c := range []struct {
 		name string
@@ -89,24 +69,11 @@ func TestRefused(t *testing.T) {
 		{"no prices", Plan{System: system(), Models: at100, Accelerators: both}, "stale plan"},
 		{"prices of other rates", Plan{System: priced(t, 50), Models: at100, Accelerators: both}, "stale plan"},
 	} {
-		if err := c.plan.Write(path); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := Read(path); err == nil || !strings.Contains(err.Error(), c.want) ||
-			!strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v, want %q and the path", c.name, err, c.want)
-		}
+		testkit.OK(t, c.plan.Write(path))
+		testkit.Refused2(Read(path))(t, c.want, path)
 	}
-	if err := document.Write(path, "log", 1, system()); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := Read(path); !errors.Is(err, document.ErrKind) {
-		t.Errorf("a log was read as a plan: %v", err)
-	}
-	if err := document.Write(path, kind, version-1, system()); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := Read(path); !errors.Is(err, document.ErrVersion) || !strings.Contains(err.Error(), "plan again") {
-		t.Errorf("an old plan: %v", err)
-	}
+	testkit.OK(t, document.Write(path, "log", 1, system()))
+	testkit.Refused2(Read(path))(t, document.ErrKind)
+	testkit.OK(t, document.Write(path, kind, version-1, system()))
+	testkit.Refused2(Read(path))(t, document.ErrVersion, "plan again")
 }

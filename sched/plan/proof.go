@@ -6,13 +6,11 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// Proof is the accuracy of combinations of a model's variants, on some data.
-// Variants are numbered as the scheduler does: in the order of layers, and of the
-// variants of a layer.
+// Proof is the accuracy of combinations of a model's variants, on some data. Variants are numbered as the scheduler
+// does: in the order of layers, and of the variants of a layer.
 type Proof struct {
-	// Arithmetic is what became of 8-bit products where accuracy was measured:
-	// exact or saturating, see variants.Arithmetic. Absent where nothing was
-	// measured, or it was not known.
+	// Arithmetic is what became of 8-bit products where accuracy was measured: exact or saturating, see
+	// variants.Arithmetic. Absent where nothing was measured, or it was not known.
 	Arithmetic string `json:"arithmetic,omitempty"`
 	// Metric is what accuracy means; Data what it was measured on.
 	Metric   string `json:"metric"`
@@ -25,15 +23,13 @@ type Proof struct {
 	Sets       []sched.VariantSet `json:"sets,omitempty"`
 	Accuracy   []float64          `json:"accuracy,omitempty"`
 	Exhaustive bool               `json:"exhaustive,omitempty"`
-	// Loss is, where not all were measured, what each variant costs at most:
-	// the losses of the variants of every combination that was measured sum to
-	// at least what it lost.
+	// Loss is, where not all were measured, what each variant costs at most: the losses of the variants of every
+	// combination that was measured sum to at least what it lost.
 	Loss []float64 `json:"loss,omitempty"`
 }
 
-// BoundLosses makes each variant's loss so large that no measured combination lost
-// more than the sum of its variants' losses: the loss alone, then shares of what
-// a combination lost beyond, the smallest combinations first.
+// BoundLosses makes each variant's loss so large that no measured combination lost more than the sum of its variants'
+// losses: the loss alone, then shares of what a combination lost beyond, the smallest combinations first.
 func (p *Proof) BoundLosses(variants int) {
 	p.Loss = make([]float64, variants)
 	order := make([]int, len(p.Sets))
@@ -66,8 +62,7 @@ func (p *Proof) Bound(s sched.VariantSet) float64 {
 	return sum
 }
 
-// Of is the normalised accuracy that was measured for a combination; false if
-// it was not.
+// Of is the normalised accuracy that was measured for a combination; false if it was not.
 func (p *Proof) Of(s sched.VariantSet) (float64, bool) {
 	if i := slices.Index(p.Sets, s); i >= 0 {
 		return p.Accuracy[i], true
@@ -93,8 +88,7 @@ func (p *Proof) Allow(m *sched.Model, theta float64) {
 	}
 }
 
-// Without leaves out variants, by index, and the combinations that use them;
-// the others are numbered again.
+// Without leaves out variants, by index, and the combinations that use them; the others are numbered again.
 func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	out := *p
 	out.Sets, out.Accuracy, out.Loss = nil, nil, nil
@@ -121,11 +115,9 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	return &out
 }
 
-// Prune chooses variants to leave out, besides those dropped already, until all
-// that are left together keep the given share of the accuracy, and returns with
-// each what they left before it went. One after the other, it is the one
-// without which most is left. With a bound, combinations that were not measured
-// count with theirs.
+// Prune chooses variants to leave out, besides those dropped already, until all that are left together keep the given
+// share of the accuracy, and returns with each what they left before it went. One after the other, it is the one
+// without which most is left. With a bound, combinations that were not measured count with theirs.
 func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]float64 {
 	return p.PruneOthers(nil, drop, variants, least)
 }
@@ -155,9 +147,8 @@ func (p *Proof) PruneOthers(keep, drop map[int]bool, variants int, least float64
 	return out
 }
 
-// Together is the least accuracy of the combinations out of s that use most of
-// its variants, of which a layer can have one: that of s itself where it has no
-// two of a layer. Where not all were measured, it is what the bound allows.
+// Together is the least accuracy of the combinations out of s that use most of its variants, of which a layer can have
+// one: that of s itself where it has no two of a layer. Where not all were measured, it is what the bound allows.
 func (p *Proof) Together(s sched.VariantSet) float64 {
 	if a, measured := p.Of(s); measured {
 		return a

@@ -11,8 +11,7 @@ type Variants struct {
 	// SHA256 and Granularity say which model and layers they are for.
 	SHA256      string `json:"sha256"`
 	Granularity string `json:"granularity"`
-	// Off is true when the plan does not use them: they are kept for one that
-	// may.
+	// Off is true when the plan does not use them: they are kept for one that may.
 	Off bool `json:"off,omitempty"`
 	// Accelerators names the columns of latencies.
 	Accelerators []string `json:"accelerators"`
@@ -20,13 +19,11 @@ type Variants struct {
 	Theta float64 `json:"theta"`
 	// Proof is the accuracy of the combinations of the chosen variants.
 	Proof
-	// Chosen are the variants in use, in order of layers: variant i+1 is the
-	// i-th.
+	// Chosen are the variants in use, in order of layers: variant i+1 is the i-th.
 	Chosen []Variant `json:"chosen"`
 	// Candidates are all that were considered, those in use among them.
 	Candidates []Variant `json:"candidates,omitempty"`
-	// Bytes is the size of the model's weights, against which that of the
-	// chosen variants is overhead.
+	// Bytes is the size of the model's weights, against which that of the chosen variants is overhead.
 	Bytes int64 `json:"model_bytes"`
 	// Notes say where no variant could be had, and why.
 	Notes []string `json:"notes,omitempty"`
@@ -52,14 +49,12 @@ type Variant struct {
 	Error   float64 `json:"error,omitempty"`
 	// Alone is the normalised accuracy of the model with this variant only.
 	Alone float64 `json:"accuracy_alone,omitempty"`
-	// Latency and Original are the medians by accelerator, measured in turn; 0
-	// where it cannot run.
+	// Latency and Original are the medians by accelerator, measured in turn; 0 where it cannot run.
 	Latency  []time.Duration `json:"latency_ns"`
 	Original []time.Duration `json:"original_ns"`
 	// Wanted are the accelerators that it was chosen for.
 	Wanted []string `json:"wanted,omitempty"`
-	// Frontier is true where no other candidate is both faster and closer, on
-	// an accelerator where variants are wanted.
+	// Frontier is true where no other candidate is both faster and closer, on an accelerator where variants are wanted.
 	Frontier bool `json:"frontier,omitempty"`
 	// Refused says why it must not be used.
 	Refused string `json:"refused,omitempty"`
@@ -77,8 +72,7 @@ func (v *Variants) Overhead() float64 {
 	return float64(sum) / float64(v.Bytes)
 }
 
-// Gain is how many times faster than the original it is on an accelerator; 0
-// where one of the two was not measured.
+// Gain is how many times faster than the original it is on an accelerator; 0 where one of the two was not measured.
 func (x *Variant) Gain(accelerator int) float64 {
 	if accelerator >= len(x.Latency) || accelerator >= len(x.Original) || x.Latency[accelerator] <= 0 {
 		return 0

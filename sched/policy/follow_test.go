@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/internal/schedtest"
 )
 
 // follower follows the records of an engine with its own state and fails at the
 // first that breaks an invariant.
 type follower struct {
-	t      schedtest.T
+	t      testkit.T
 	sys    *sched.System
 	cfg    sched.Config
 	now    time.Duration
@@ -31,7 +31,7 @@ type followed struct {
 
 // check follows all records, at whose end no job is left. Sets of variants have
 // to be listed.
-func (l records) check(t schedtest.T, sys *sched.System, cfg sched.Config) {
+func (l records) check(t testkit.T, sys *sched.System, cfg sched.Config) {
 	f := follower{t, sys, cfg, 0, map[int64]*followed{}, map[int32]*followed{}, map[int32]bool{}, map[int32]int{}}
 	for n, r := range l {
 		if what := f.follow(r); what != "" {

@@ -47,32 +47,28 @@ func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
 
 // newPlainRule takes the system's prices, or those for one release of every
 // model per deadline.
-func newPlainRule(sys *sched.System, o ruleOptions) *plainRule {
-	tables, err := sched.Compile(*sys)
-	if err != nil {
-		panic(err)
-	}
+func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config) *plainRule {
 	var rates []float64
 	for _, m := range sys.Models {
 		rates = append(rates, 1/m.Deadline.Seconds())
 	}
-	p, err := fluid.Price(tables, rates)
+	p, err := fluid.Price(compiled(sys), rates)
 	if err != nil {
 		panic(err)
 	}
 	if sys.Pricing != nil {
 		p = sys.Pricing
 	}
-	return &plainRule{reference{sys, ""}, o, p.Prices, p.Rates, false, plainPace{}}
+	lost := c.Drop == sched.DropNone || c.Drop == sched.DropSmart
+	return &plainRule{reference{sys: sys}, o, p.Prices, p.Rates, lost, plainPace{}}
 }
 
-func (p *plainRule) configure(cfg sched.Config) {
-	p.lost = cfg.Drop == sched.DropNone || cfg.Drop == sched.DropSmart
-}
 func (p *plainRule) drops(*sched.State, int) bool     { return false }
 func (p *plainRule) ended(model int, o sched.Outcome) {}
 func (p *plainRule) latest(j sched.Job) time.Duration { return fastest(p.left(j)) }
 func (p *plainRule) weight(model int32) float64       { return weightOf(p.rates, model) }
+
+// weightOf is the weight of a miss: inverse to the model's rate, 1 on average.
 func weightOf(rates []float64, model int32) (w float64) {
 	sum := 0.0
 	for _, r := range rates {

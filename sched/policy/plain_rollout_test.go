@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -11,16 +10,15 @@ import (
 // plainRollout is the policy once more: every rule is a plain one, and what
 // schedules cost is added up from the system alone.
 type plainRollout struct {
-	sys    *sched.System
-	tables *sched.Tables
-	cfg    sched.Config
-	o      rolloutOptions
-	rates  []float64
-	rules  []plain
-	cur    int
-	next   int
-	since  int
-	alarm  bool
+	sys   *sched.System
+	cfg   sched.Config
+	o     rolloutOptions
+	rates []float64
+	rules []plain
+	cur   int
+	next  int
+	since int
+	alarm bool
 	plainPace
 }
 
@@ -28,9 +26,7 @@ type plainRollout struct {
 func (p *plainRollout) paced(predicted, took time.Duration) {
 	p.plainPace.paced(predicted, took)
 	for _, r := range p.rules {
-		if c, ok := r.(pacer); ok {
-			c.paced(predicted, took)
-		}
+		r.paced(predicted, took)
 	}
 }
 
@@ -42,31 +38,18 @@ func (p *plainRollout) longer(x time.Duration) time.Duration {
 	return time.Duration(p.slow() * float64(x))
 }
 
-func newPlainRollout(sys *sched.System) *plainRollout {
-	tables, err := sched.Compile(*sys)
-	if err != nil {
-		panic(err)
-	}
-	p := &plainRollout{sys: sys, tables: tables, o: defaultRollout()}
+func newPlainRollout(sys *sched.System, o rolloutOptions, c sched.Config) *plainRollout {
+	c.Tables = compiled(sys) // for lookaheads
+	p := &plainRollout{sys: sys, cfg: c, o: o}
 	for _, o := range portfolioRules() {
-		p.rules = append(p.rules, newPlainRule(sys, o))
+		p.rules = append(p.rules, newPlainRule(sys, o, c))
 	}
 	p.rates = p.rules[0].(*plainRule).rates
 	for _, laxity := range []float64{0, 1, 0.5} {
-		r := reference{sys, fmt.Sprint(laxityName, laxity)}
-		p.rules = append(p.rules, memoryless{r, r.terastal})
+		p.rules = append(p.rules, memoryless(reference{sys, sched.TerastalOptions{Laxity: laxity}}.terastal))
 	}
-	p.rules = append(p.rules, newPlain(sys, "fcfs"), newPlain(sys, "edf"))
+	p.rules = append(p.rules, newPlain(sys, "fcfs", c), newPlain(sys, "edf", c))
 	return p
-}
-
-func (p *plainRollout) configure(cfg sched.Config) {
-	p.cfg = cfg
-	for _, r := range p.rules {
-		if c, ok := r.(configured); ok {
-			c.configure(cfg)
-		}
-	}
 }
 
 func (p *plainRollout) drops(*sched.State, int) bool { return false }
@@ -172,9 +155,7 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 			cost += p.weight(j.Model)
 		}
 	}
-	cfg := p.cfg
-	cfg.Tables = p.tables
-	ahead := sched.NewLookahead(cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {
+	ahead := sched.NewLookahead(p.cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {
 		if o == sched.Met {
 			cost += p.risk(j, j.Deadline-at)
 		} else {

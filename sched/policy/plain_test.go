@@ -9,16 +9,14 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// plain is any policy written as plainly as possible. It may learn from how jobs
-// end, and give up jobs by its own rule.
+// plain is any policy written as plainly as possible. It may learn from how long
+// layers take and how jobs end, and give up jobs by its own rule.
 type plain interface {
 	choices(s *sched.State) []sched.Choice
 	drops(s *sched.State, job int) bool
 	ended(model int, o sched.Outcome)
+	paced(predicted, took time.Duration)
 }
-
-// configured is a plain policy that wants to know the engine's configuration.
-type configured interface{ configure(sched.Config) }
 
 // boundedRollout is rollout with searches that long queues end early.
 const boundedRollout = "bounded rollout"
@@ -29,44 +27,55 @@ func bounded() rolloutOptions {
 	return o
 }
 
-// newPlain returns the plain form of any policy that Find knows.
-func newPlain(sys *sched.System, name string) plain {
-	r := reference{sys, name}
-	if base, whole := strings.CutSuffix(name, "-model"); whole {
-		return &plainWhole{r, newPlain(wholeModels(sys), base)}
+// newPlain returns the plain form of any policy that Find knows, for an engine
+// with this configuration.
+func newPlain(sys *sched.System, name string, c sched.Config) plain {
+	r := reference{sys: sys}
+	if base, whole := strings.CutSuffix(name, wholeSuffix); whole {
+		return &plainWhole{r, newPlain(wholeModels(sys), base, c)}
 	}
 	switch name {
-	case "pedf":
-		return newPlainRule(sys, pricedEDF())
-	case "rollout":
-		return newPlainRollout(sys)
-	case boundedRollout:
-		p := newPlainRollout(sys)
-		p.o = bounded()
-		return p
+	case "fcfs":
+		return memoryless(r.fcfs)
+	case "edf":
+		return memoryless(r.edf)
 	case "llf":
-		return memoryless{r, r.llf}
+		return memoryless(r.llf)
 	case "heft":
-		return memoryless{r, r.heft}
+		return memoryless(r.heft)
 	case "dream":
 		return newPlainDREAM(sys)
+	case "terastal":
+		return memoryless(r.terastal)
 	case "terastal-novariants":
-		return memoryless{r, reference{withoutVariants(sys), name}.terastal}
+		return memoryless(reference{sys, sched.TerastalOptions{Originals: true}}.terastal)
 	case "terastal-nobudgets":
-		return memoryless{r, r.terastal}
+		return memoryless(reference{sys, sched.TerastalOptions{Deadlines: true}}.terastal)
+	case "pedf":
+		return newPlainRule(sys, pricedEDF(), c)
+	case "rollout":
+		return newPlainRollout(sys, defaultRollout(), c)
+	case boundedRollout:
+		return newPlainRollout(sys, bounded(), c)
 	}
-	return memoryless{r, r.choices}
+	panic("no reference for policy " + name)
+}
+
+func compiled(sys *sched.System) *sched.Tables {
+	t, err := sched.Compile(*sys)
+	if err != nil {
+		panic(err)
+	}
+	return t
 }
 
 // memoryless is a reference that learns nothing and drops nothing.
-type memoryless struct {
-	reference
-	choose func(*sched.State) []sched.Choice
-}
+type memoryless func(*sched.State) []sched.Choice
 
-func (m memoryless) choices(s *sched.State) []sched.Choice { return m.choose(s) }
+func (m memoryless) choices(s *sched.State) []sched.Choice { return m(s) }
 func (memoryless) drops(*sched.State, int) bool            { return false }
 func (memoryless) ended(int, sched.Outcome)                {}
+func (memoryless) paced(_, _ time.Duration)                {}
 
 // usable lists where a layer's original runs, and how long it takes there.
 func usable(l sched.Layer) map[int]time.Duration {
@@ -113,6 +122,14 @@ func meanLatency(l sched.Layer) float64 {
 // left are the layers that the job has not ended.
 func (r reference) left(j sched.Job) []sched.Layer { return r.sys.Models[j.Model].Layers[j.Layer:] }
 
+func (r reference) fcfs(s *sched.State) []sched.Choice {
+	return r.listed(s, func(j sched.Job) time.Duration { return j.Release })
+}
+
+func (r reference) edf(s *sched.State) []sched.Choice {
+	return r.listed(s, func(j sched.Job) time.Duration { return j.Deadline })
+}
+
 func (r reference) llf(s *sched.State) []sched.Choice {
 	return r.listed(s, func(j sched.Job) time.Duration { return j.Deadline - s.Now - fastest(r.left(j)) })
 }
@@ -137,19 +154,6 @@ func (r reference) heft(s *sched.State) []sched.Choice {
 	return out
 }
 
-func withoutVariants(sys *sched.System) *sched.System {
-	out := *sys
-	out.Models = slices.Clone(sys.Models)
-	for m := range out.Models {
-		out.Models[m].Layers = slices.Clone(out.Models[m].Layers)
-		for l := range out.Models[m].Layers {
-			layer := &out.Models[m].Layers[l]
-			layer.Implementations = layer.Implementations[:1]
-		}
-	}
-	return &out
-}
-
 // plainDREAM keeps what it saw: the history of every model for the smart drop,
 // the ended jobs and energies of the current window for the tuner.
 type plainDREAM struct {
@@ -170,9 +174,8 @@ type ending struct {
 }
 
 func newPlainDREAM(sys *sched.System) *plainDREAM {
-	return &plainDREAM{reference: reference{sys, "dream"}, history: map[int][]sched.Outcome{}, centre: [2]float64{1, 1},
-		step:  0.5,
-		spent: map[int]float64{}, least: map[int]float64{}}
+	return &plainDREAM{reference: reference{sys: sys}, history: map[int][]sched.Outcome{}, centre: [2]float64{1, 1},
+		step: 0.5, spent: map[int]float64{}, least: map[int]float64{}}
 }
 
 // candidates are the alpha and beta to try: the centre, and a step down and up
@@ -279,6 +282,8 @@ func (p *plainDREAM) drops(s *sched.State, job int) bool {
 	}
 	return misses(j) && missing > 1 && dropped < 2
 }
+
+func (*plainDREAM) paced(_, _ time.Duration) {}
 
 func (p *plainDREAM) ended(model int, o sched.Outcome) {
 	p.history[model] = append(p.history[model], o)
@@ -395,18 +400,6 @@ func (p *plainWhole) view(s *sched.State) (view sched.State, at []int, out []sch
 	return view, at, out
 }
 
-func (p *plainWhole) configure(cfg sched.Config) {
-	if c, ok := p.inner.(configured); ok {
-		c.configure(cfg)
-	}
-}
-
-func (p *plainWhole) paced(predicted, took time.Duration) {
-	if c, ok := p.inner.(pacer); ok {
-		c.paced(predicted, took)
-	}
-}
-
 func (p *plainWhole) choices(s *sched.State) []sched.Choice {
 	view, at, out := p.view(s)
 	for _, c := range p.inner.choices(&view) {
@@ -423,3 +416,5 @@ func (p *plainWhole) drops(s *sched.State, job int) bool {
 }
 
 func (p *plainWhole) ended(model int, o sched.Outcome) { p.inner.ended(model, o) }
+
+func (p *plainWhole) paced(predicted, took time.Duration) { p.inner.paced(predicted, took) }

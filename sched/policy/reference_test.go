@@ -3,32 +3,18 @@ package policy
 import (
 	"slices"
 	"sort"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 )
 
-// reference is every policy once more, written from the paper as plainly as
-// possible: slow, and obviously right. It reads the system itself, never the
-// compiled tables.
+// reference is the policies of package sched once more, written from the paper as
+// plainly as possible: slow, and obviously right. It reads the system itself, never
+// the compiled tables.
 type reference struct {
-	sys  *sched.System
-	name string
-}
-
-func (r reference) choices(s *sched.State) []sched.Choice {
-	switch r.name {
-	case "fcfs":
-		return r.listed(s, func(j sched.Job) time.Duration { return j.Release })
-	case "edf":
-		return r.listed(s, func(j sched.Job) time.Duration { return j.Deadline })
-	case "terastal":
-		return r.terastal(s)
-	}
-	panic("no reference for policy " + r.name)
+	sys *sched.System
+	sched.TerastalOptions
 }
 
 // option is one way to run a job's next layer.
@@ -44,7 +30,7 @@ func (r reference) options(j sched.Job, free map[int]time.Duration) []option {
 	layer := model.Layers[j.Layer]
 	var out []option
 	for i, im := range layer.Implementations {
-		if i > 0 && !isValid(model, j.Used|1<<(im.Variant-1)) {
+		if i > 0 && (r.Originals || !isValid(model, j.Used|1<<(im.Variant-1))) {
 			continue
 		}
 		for k := range r.sys.Accelerators {
@@ -193,20 +179,10 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 // virtualDeadline is the release plus the shares of the job's window that
 // Algorithm 1 gives the layers up to the current one; some policies have another.
 func (r reference) virtualDeadline(j sched.Job) time.Duration {
-	if r.name == "terastal-nobudgets" {
+	if r.Deadlines {
 		return j.Deadline
 	}
 	budget := schedtest.VirtualDeadline(r.sys, j)
-	laxity := j.Deadline - fastest(r.sys.Models[j.Model].Layers[j.Layer+1:])
-	if share, ok := strings.CutPrefix(r.name, laxityName); ok {
-		x, err := strconv.ParseFloat(share, 64)
-		if err != nil {
-			panic(err)
-		}
-		return budget + time.Duration(x*float64(laxity-budget))
-	}
-	return budget
+	laxity := j.Deadline - fastest(r.left(j)[1:])
+	return budget + time.Duration(r.Laxity*float64(laxity-budget))
 }
-
-// laxityName and a number name terastal with that share of laxity.
-const laxityName = "laxity="

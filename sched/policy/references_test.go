@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/internal/schedtest"
@@ -30,11 +31,7 @@ func drawPricing(t *rapid.T, sys *sched.System) *sched.Pricing {
 	for range sys.Models {
 		rates = append(rates, float64(uint(1)<<schedtest.Number(t, 10, "rate")))
 	}
-	p, err := fluid.Price(schedtest.Compile(t, *sys), rates)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return testkit.Must(fluid.Price(schedtest.Compile(t, *sys), rates))(t)
 }
 
 // listedSets returns the system with every additive bound written out as the
@@ -63,22 +60,22 @@ func listedSets(sys sched.System) sched.System {
 }
 
 // against makes a policy that fails at its first decision that is not the plain
-// one's, and a recorder that the engine has to have.
-func against(t schedtest.T, sys *sched.System, fast sched.Constructor, slow plain,
-	next sched.Recorder) (sched.Constructor, sched.Recorder) {
-	of := func(c sched.Config) (sched.Policy, error) {
+// one's. Both are told how long layers take and how jobs end.
+func against(t testkit.T, sys *sched.System, fast sched.Constructor, slow plain) sched.Constructor {
+	return func(c sched.Config) (sched.Policy, error) {
 		p, err := fast(c)
-		return compared{t, sys, p, slow}, err
+		o, _ := p.(sched.Observer)
+		return compared{t, sys, p, o, slow}, err
 	}
-	return of, teacher{slow, next, map[int32]sched.Record{}}
 }
 
 // compared is a policy that is held against its plain form.
 type compared struct {
-	t    schedtest.T
-	sys  *sched.System
-	fast sched.Policy
-	slow plain
+	t        testkit.T
+	sys      *sched.System
+	fast     sched.Policy
+	observer sched.Observer // the same, if it is one
+	slow     plain
 }
 
 func (c compared) Select(s *sched.State, out []sched.Choice) []sched.Choice {
@@ -95,21 +92,23 @@ func (c compared) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 }
 
 func (c compared) Completed(predicted, took time.Duration) {
-	if o, ok := c.fast.(sched.Observer); ok {
-		o.Completed(predicted, took)
+	c.slow.paced(predicted, took)
+	if c.observer != nil {
+		c.observer.Completed(predicted, took)
 	}
 }
 
 func (c compared) Ended(j sched.Job, o sched.Outcome, at time.Duration) {
-	if f, ok := c.fast.(sched.Observer); ok {
-		f.Ended(j, o, at)
+	c.slow.ended(int(j.Model), o)
+	if c.observer != nil {
+		c.observer.Ended(j, o, at)
 	}
 }
 
 func (c compared) GiveUp(s *sched.State, from int) int {
 	got, want := -1, -1
-	if o, ok := c.fast.(sched.Observer); ok {
-		got = o.GiveUp(s, from)
+	if c.observer != nil {
+		got = c.observer.GiveUp(s, from)
 	}
 	for i := from; i < len(s.Jobs) && want < 0; i++ {
 		if s.Jobs[i].Waiting() && c.slow.drops(s, i) {
@@ -122,40 +121,23 @@ func (c compared) GiveUp(s *sched.State, from int) int {
 	return got
 }
 
-// teacher tells the plain policy how jobs end and how long layers take.
-type teacher struct {
-	plain
-	next    sched.Recorder
-	started map[int32]sched.Record // by accelerator
-}
-
-// pacer is a plain policy that wants to know how long layers take.
-type pacer interface {
-	paced(predicted, took time.Duration)
-}
-
-func (r teacher) Record(rec sched.Record) {
-	switch rec.Kind {
-	case sched.Dispatched:
-		r.started[rec.Accelerator] = rec
-	case sched.Completed:
-		if p, ok := r.plain.(pacer); ok {
-			d := r.started[rec.Accelerator]
-			p.paced(d.Until-d.At, rec.At-d.At)
-		}
-	case sched.Ended:
-		r.ended(int(rec.Model), rec.Outcome)
-	}
-	if r.next != nil {
-		r.next.Record(rec)
-	}
-}
-
 // exists reports whether there is such a policy for the system: one that
 // schedules whole models needs every one to run somewhere as a whole.
 func exists(name string, tables *sched.Tables) bool {
 	_, err := Named(name)(sched.Config{Tables: tables})
 	return err == nil
+}
+
+// hold drives a policy and its plain form, which reads the sets of variants from
+// lists, through random events, and checks the records.
+func hold(t *rapid.T, sys sched.System, fast sched.Constructor, slow func(*sched.System, sched.Config) plain) {
+	listed := listedSets(sys)
+	var log records
+	cfg := drawConfig(t)
+	cfg.Tables, cfg.Recorder, cfg.Adapt = schedtest.Compile(t, sys), &log, false
+	cfg.Policy = against(t, &sys, fast, slow(&listed, cfg))
+	drive(t, &sys, newEngine(t, cfg))
+	log.check(t, &listed, cfg)
 }
 
 // TestReferences holds every policy against its plain form, one drawn policy per
@@ -169,29 +151,14 @@ func TestReferences(t *testing.T) {
 			sys.Pricing = drawPricing(t, &sys)
 		}
 		name := rapid.SampledFrom(names).Draw(t, "policy")
-		tables := schedtest.Compile(t, sys)
 		fast := Named(name)
 		if name == boundedRollout {
 			fast = func(c sched.Config) (sched.Policy, error) { return newRollout(c, bounded()) }
-		} else if !exists(name, tables) {
+		} else if !exists(name, schedtest.Compile(t, sys)) {
 			return
 		}
 		ran[name]++
-		listed := listedSets(sys)
-		var log records
-		cfg := drawConfig(drawn(t))
-		cfg.Tables, cfg.Adapt = tables, false
-		slow := newPlain(&listed, name)
-		if c, ok := slow.(configured); ok {
-			c.configure(cfg)
-		}
-		cfg.Policy, cfg.Recorder = against(t, &sys, fast, slow, &log)
-		engine := newEngine(t, cfg)
-		drive(drawn(t), &sys, engine)
-		if n := engine.Active(); n != 0 {
-			t.Fatalf("%d jobs are left after the end", n)
-		}
-		log.check(t, &listed, cfg)
+		hold(t, sys, fast, func(sys *sched.System, c sched.Config) plain { return newPlain(sys, name, c) })
 	})
 	t.Logf("decisions checked on systems, by policy: %v", ran)
 	for _, name := range names {
@@ -200,6 +167,27 @@ func TestReferences(t *testing.T) {
 		}
 	}
 }
+
+// anyEngine drives any system under any configuration and policy with any
+// events: nothing panics and the records hold together.
+func anyEngine(t *rapid.T) {
+	sys := schedtest.RichSystem(t)
+	tables := schedtest.Compile(t, sys)
+	name := rapid.SampledFrom(allPolicies()).Draw(t, "policy")
+	if !exists(name, tables) {
+		return
+	}
+	cfg := drawConfig(t)
+	var log records
+	cfg.Tables, cfg.Policy, cfg.Recorder = tables, Named(name), &log
+	drive(t, &sys, newEngine(t, cfg))
+	listed := listedSets(sys)
+	log.check(t, &listed, cfg)
+}
+
+func TestAnyEngine(t *testing.T) { schedtest.Check(t, anyEngine) }
+
+func FuzzEngine(f *testing.F) { f.Fuzz(rapid.MakeFuzz(anyEngine)) }
 
 // TestDREAMTunes holds DREAM against its plain form over thousands of requests,
 // in which its weights have to move.
@@ -220,17 +208,11 @@ func TestDREAMTunes(t *testing.T) {
 	for _, name := range []string{"dream", "dream-model"} {
 		traffic := traffic.Config{Rates: []float64{200, 200, 200, 200, 200}, Process: traffic.Poisson,
 			Duration: 3 * time.Second, Seed: 1}
-		arrivals, err := traffic.Arrivals()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tables := schedtest.Compile(t, sys)
-		slow := newPlain(&sys, name)
-		of, recorder := against(t, &sys, Named(name), slow, nil)
-		if _, err := sim.Run(sim.Config{Arrivals: arrivals,
-			Engine: sched.Config{Tables: tables, Policy: of, Recorder: recorder, Drop: sched.DropLate}}); err != nil {
-			t.Fatal(err)
-		}
+		arrivals := testkit.Must(traffic.Arrivals())(t)
+		slow := newPlain(&sys, name, sched.Config{})
+		of := against(t, &sys, Named(name), slow)
+		testkit.Must(sim.Run(sim.Config{Arrivals: arrivals,
+			Engine: sched.Config{Tables: schedtest.Compile(t, sys), Policy: of, Drop: sched.DropLate}}))(t)
 		if whole, ok := slow.(*plainWhole); ok {
 			slow = whole.inner
 		}
@@ -245,23 +227,12 @@ func TestDREAMTunes(t *testing.T) {
 func TestPricedRules(t *testing.T) {
 	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
 		sys := schedtest.RichSystem(t)
-		tables := schedtest.Compile(t, sys)
 		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")),
 			caution:   float64(schedtest.Number(t, 3, "caution")) / 2,
 			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}
-		listed := listedSets(sys)
-		cfg := drawConfig(drawn(t))
-		cfg.Tables, cfg.Adapt = tables, false
-		slow := newPlainRule(&listed, o)
-		slow.configure(cfg)
-		rule := func(c sched.Config) (sched.Policy, error) {
+		hold(t, sys, func(c sched.Config) (sched.Policy, error) {
 			p, err := newPriced(c.Tables)
 			return pedf{newPricedRule(p, &c, o)}, err
-		}
-		var log records
-		cfg.Policy, cfg.Recorder = against(t, &sys, rule, slow, &log)
-		engine := newEngine(t, cfg)
-		drive(drawn(t), &sys, engine)
-		log.check(t, &listed, cfg)
+		}, func(sys *sched.System, c sched.Config) plain { return newPlainRule(sys, o, c) })
 	})
 }

@@ -6,49 +6,36 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// searches runs the engine over the arrivals with predicted durations, with
-// every wanted search outside of it, as if it had begun so long ago, and tells of
-// each around its run.
-func searches(engine *sched.Engine, arrivals []traffic.Arrival, accs int, share float64, age time.Duration,
+// watched is a rollout that tells of each search around its run.
+type watched struct {
+	*rollout
+	share float64
+	run   func(*search) int
+}
+
+func (w watched) Detach(float64) func() int {
+	w.rollout.Detach(w.share)
+	return func() int { return w.run(w.search) }
+}
+
+// searches simulates rollouts with every wanted search outside of the engine, taking
+// so long and such a share of the accelerators.
+func searches(t testkit.T, sys sched.System, arrivals []traffic.Arrival, share float64, took time.Duration,
 	run func(*search) int) {
-	p := engine.Policy().(*rollout)
-	p.Detach(share)
-	ends := make([]time.Duration, accs)
-	step := func(ev sched.Event) {
-		for _, d := range engine.Step(ev) {
-			ends[d.Accelerator] = d.Finish
-		}
+	of := func(c sched.Config) (sched.Policy, error) {
+		p, err := newRollout(c, defaultRollout())
+		return watched{p, share, run}, err
 	}
-	for next := 0; ; {
-		ev := sched.Event{Kind: sched.Release, At: 1 << 62}
-		if next < len(arrivals) {
-			a := arrivals[next]
-			ev = sched.Event{Kind: sched.Release, At: a.At, Start: a.At, Job: int64(next), Model: a.Model}
-		}
-		for k, end := range ends {
-			if end > 0 && end <= ev.At {
-				ev = sched.Event{Kind: sched.Complete, At: end, Accelerator: k}
-			}
-		}
-		switch {
-		case ev.At == 1<<62:
-			return
-		case ev.Kind == sched.Release:
-			next++
-		default:
-			ends[ev.Accelerator] = 0
-		}
-		step(ev)
-		if p.Prepare(engine.State()) {
-			step(sched.Event{Kind: sched.Searched, At: ev.At, Start: ev.At - age, Found: run(p.search)})
-		}
-	}
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
+		Engine: sched.Config{Tables: schedtest.Compile(t, sys), Policy: of, Drop: sched.DropLate}}))(t)
 }
 
 // BenchmarkSearch measures every search of a published scenario under Poisson
@@ -57,24 +44,16 @@ func BenchmarkSearch(b *testing.B) {
 	for _, name := range []string{"paper/mcv_light", "paper/mcv_heavy", "paper/ar_social@4K"} {
 		for _, scale := range []float64{1, 1.3} {
 			b.Run(fmt.Sprintf("%s/scale=%v", name, scale), func(b *testing.B) {
-				s, err := scenario.Load(name)
-				if err != nil {
-					b.Fatal(err)
-				}
+				s := testkit.Must(scenario.Load(name))(b)
 				for m := range s.Rates {
 					s.Rates[m] *= scale
 				}
 				traffic := traffic.Config{Rates: s.Rates, Process: traffic.Poisson, Duration: time.Second, Seed: 1}
-				arrivals, err := traffic.Arrivals()
-				if err != nil {
-					b.Fatal(err)
-				}
-				tables := schedtest.Compile(b, s.System)
+				arrivals := testkit.Must(traffic.Arrivals())(b)
 				var took []time.Duration
 				events := 0
 				for b.Loop() {
-					engine := newEngine(b, sched.Config{Tables: tables, Policy: Named("rollout"), Drop: sched.DropLate})
-					searches(engine, arrivals, len(s.System.Accelerators), 0, 0, func(s *search) int {
+					searches(b, s.System, arrivals, 0, 1, func(s *search) int {
 						start := time.Now()
 						found := s.run()
 						took = append(took, time.Since(start))

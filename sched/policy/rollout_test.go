@@ -6,26 +6,12 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
-	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
 )
-
-// detached runs rollouts whose searches each take so long on a spare core.
-func detached(t schedtest.T, sys sched.System, took time.Duration, drop sched.DropPolicy,
-	arrivals []traffic.Arrival) records {
-	t.Helper()
-	tables := schedtest.Compile(t, sys)
-	var log records
-	_, err := sim.Run(sim.Config{Arrivals: arrivals, SearchTime: took,
-		Engine: sched.Config{Tables: tables, Policy: Named("rollout"), Drop: drop, Recorder: &log}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return log
-}
 
 // TestNeverWaits: a search that never ends leaves priced EDF.
 func TestNeverWaits(t *testing.T) {
@@ -33,8 +19,8 @@ func TestNeverWaits(t *testing.T) {
 		sys := schedtest.System(t)
 		arrivals := schedtest.Arrivals(t, &sys)
 		drop := sched.DropPolicy(schedtest.Number(t, 3, "drop"))
-		want := simulate(t, sys, "pedf", drop, arrivals)
-		got := detached(t, sys, time.Hour, drop, arrivals)
+		want := simulate(t, sys, "pedf", drop, arrivals, 0)
+		got := simulate(t, sys, "rollout", drop, arrivals, time.Hour)
 		if at := slices.IndexFunc(got, func(r sched.Record) bool { return r.Kind == sched.RuleFound }); at >= 0 {
 			got = got[:at]
 			want = want[:at]
@@ -46,17 +32,13 @@ func TestNeverWaits(t *testing.T) {
 }
 
 // busyArrivals load a system so that priced EDF misses deadlines.
-func busyArrivals(t schedtest.T, sys *sched.System) []traffic.Arrival {
+func busyArrivals(t testkit.T, sys *sched.System) []traffic.Arrival {
 	t.Helper()
 	traffic := traffic.Config{Process: traffic.Poisson, Duration: 300 * time.Millisecond, Seed: 3}
 	for m := range sys.Models {
 		traffic.Rates = append(traffic.Rates, 2.2/sys.Models[m].Deadline.Seconds())
 	}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return arrivals
+	return testkit.Must(traffic.Arrivals())(t)
 }
 
 func missedJobs(log records) (n int) {
@@ -74,9 +56,9 @@ func TestSearchHelps(t *testing.T) {
 	sequential.Skip(t)
 	sys := schedtest.Workload(4, 3)
 	arrivals := busyArrivals(t, &sys)
-	plain := missedJobs(simulate(t, sys, "pedf", sched.DropLate, arrivals))
-	in := missedJobs(simulate(t, sys, "rollout", sched.DropLate, arrivals))
-	soon := missedJobs(detached(t, sys, 100*time.Microsecond, sched.DropLate, arrivals))
+	plain := missedJobs(simulate(t, sys, "pedf", sched.DropLate, arrivals, 0))
+	in := missedJobs(simulate(t, sys, "rollout", sched.DropLate, arrivals, 0))
+	soon := missedJobs(simulate(t, sys, "rollout", sched.DropLate, arrivals, 100*time.Microsecond))
 	t.Logf("%d requests; missed: pedf %d, rollout %d, 100 us late %d", len(arrivals), plain, in, soon)
 	if in >= plain || soon >= plain {
 		t.Errorf("missed: pedf %d, rollout %d, 100 us late %d", plain, in, soon)
@@ -164,11 +146,8 @@ func TestSearchStops(t *testing.T) {
 		share float64
 		most  int
 	}{{0, 1 << 30}, {1000, len(arrivals) / 2}} {
-		tables := schedtest.Compile(t, sys)
 		n := 0
-		engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Drop: sched.DropLate})
-		searches(engine, arrivals, len(sys.Accelerators), c.share, time.Millisecond,
-			func(s *search) int { n++; return s.run() })
+		searches(t, sys, arrivals, c.share, time.Millisecond, func(s *search) int { n++; return s.run() })
 		t.Logf("share %v: %d searches for %d requests", c.share, n, len(arrivals))
 		if n > c.most || c.share == 0 && n < len(arrivals) {
 			t.Errorf("share %v: %d searches for %d requests", c.share, n, len(arrivals))

@@ -2,11 +2,15 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 )
@@ -88,7 +92,7 @@ func BenchmarkDecide(b *testing.B) {
 			}
 			for _, idle := range []int{1, size.accs} {
 				b.Run(fmt.Sprintf("%s/idle=%d", name, idle), func(b *testing.B) {
-					policy := newPolicy(b, p.Name, schedtest.Compile(b, sys))
+					policy := testkit.Must(p.New(sched.Config{Tables: schedtest.Compile(b, sys), Drop: sched.DropLate}))(b)
 					s := readyState(&sys, size.ready, idle)
 					var out []sched.Choice
 					b.ReportAllocs()
@@ -113,6 +117,59 @@ func BenchmarkStep(b *testing.B) {
 					m.step()
 				}
 			})
+		}
+	}
+}
+
+// TestStepAllocations: a step of an engine that has seen its load allocates
+// nothing, whatever the policy, with energies, triggers, a closed loop, bounds and
+// adaptation, and without.
+func TestStepAllocations(t *testing.T) {
+	sequential.Skip(t)
+	sys := schedtest.Workload(4, 3)
+	for m := range sys.Models {
+		model := &sys.Models[m]
+		for range model.Layers {
+			model.Energy = append(model.Energy, []float64{1, 2, 3, 4})
+		}
+		if m%2 == 0 {
+			model.Valid, model.Loss, model.MaxLoss = nil, make([]float64, model.Variants), 1
+		}
+	}
+	sys.Models[4].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 0.5}
+	for _, name := range allPolicies() {
+		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
+			if testing.Short() && drop != sched.DropLate {
+				continue
+			}
+			tables := schedtest.Compile(t, sys)
+			cfg := sched.Config{Tables: tables, Policy: Named(name), Drop: drop, Queue: 8, Adapt: true, ClosedLoop: true}
+			if drop == sched.DropHopeless {
+				cfg.Queue, cfg.Adapt, cfg.ClosedLoop = 0, false, false
+			}
+			m := newTreadmill(t, sys, name, drop, 32)
+			m.engine = newEngine(t, cfg)
+			warm, steps := 4000, 2000
+			if strings.HasPrefix(name, "rollout") { // thousands of rolled steps each
+				warm, steps = 500, 15
+			}
+			for range warm {
+				m.step()
+			}
+			// One run of many steps, since AllocsPerRun rounds the mean down. It
+			// counts what the runtime allocates meanwhile, too, so that one run
+			// of three has to be free of allocations.
+			least := math.Inf(1)
+			for range 3 {
+				least = min(least, testing.AllocsPerRun(1, func() {
+					for range steps {
+						m.step()
+					}
+				}))
+			}
+			if least != 0 {
+				t.Errorf("%s, drop %v: %d steps allocate %v times", name, drop, steps, least)
+			}
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the embedded tables again from the published ones")
@@ -52,10 +54,7 @@ type record map[string]string
 
 func readTable(t *testing.T, path string) []record {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := testkit.Must(os.ReadFile(path))(t)
 	rows, err := csv.NewReader(strings.NewReader(string(b))).ReadAll()
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
@@ -209,9 +208,7 @@ func TestEmbeddedData(t *testing.T) {
 		{"data/accuracy.csv", accuracyCSV, accuracy},
 	} {
 		if *rewrite {
-			if err := os.WriteFile(f.path, []byte(f.want), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, os.WriteFile(f.path, []byte(f.want), 0o644))
 			continue
 		}
 		if f.have != f.want {
@@ -224,10 +221,7 @@ func TestEmbeddedData(t *testing.T) {
 // TestDefinitions holds the scenarios against the published list, whose models
 // are named in words.
 func TestDefinitions(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join(published(t), "scenarios.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := testkit.Must(os.ReadFile(filepath.Join(published(t), "scenarios.json")))(t)
 	var doc struct {
 		Paper map[string]struct {
 			Hardware []string `json:"hw"`
@@ -235,9 +229,7 @@ func TestDefinitions(t *testing.T) {
 		} `json:"terastal_table2"`
 		XRBench map[string]map[string]float64 `json:"xrbench_repo"`
 	}
-	if err := json.Unmarshal(b, &doc); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, json.Unmarshal(b, &doc))
 	table := map[string]string{"FBNet-C": "GE_FBNet_C", "Hand S/P": "HT_hand_graph_cnn_half", "Sp2Dense*": "sp2dense",
 		"MobileNetV2-SSD*": "mobilenetv2_ssd", "ResNet50*": "resnet50", "VGG11*": "vgg11", "InceptionV3*": "inceptionv3",
 		"Swin-Tiny*": "swin_tiny"}

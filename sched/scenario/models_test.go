@@ -1,12 +1,11 @@
 package scenario_test
 
 import (
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
 )
@@ -14,10 +13,7 @@ import (
 // Every published model has a latency on every kind of accelerator, and those
 // of the scenarios are the same.
 func TestModels(t *testing.T) {
-	names, err := scenario.Models()
-	if err != nil {
-		t.Fatal(err)
-	}
+	names := testkit.Must(scenario.Models())(t)
 	if len(names) < 17 || !slices.Contains(names, "resnet50") || !slices.IsSorted(names) {
 		t.Errorf("models %v", names)
 	}
@@ -26,20 +22,14 @@ func TestModels(t *testing.T) {
 		s.Accelerators = append(s.Accelerators, k.Name)
 	}
 	for _, name := range names {
-		m, err := scenario.Model(name, scenario.Kinds())
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := testkit.Must(scenario.Model(name, scenario.Kinds()))(t)
 		m.Deadline = time.Second
 		s.Models = append(s.Models, m)
 	}
 	if err := s.Validate(); err != nil {
 		t.Error(err)
 	}
-	heavy, err := scenario.Load("paper/mcv_heavy")
-	if err != nil {
-		t.Fatal(err)
-	}
+	heavy := testkit.Must(scenario.Load("paper/mcv_heavy"))(t)
 	i := slices.Index(names, "resnet50")
 	j := slices.IndexFunc(heavy.System.Models, func(m sched.Model) bool { return m.Name == "resnet50" })
 	for l, layer := range heavy.System.Models[j].Layers {
@@ -50,8 +40,5 @@ func TestModels(t *testing.T) {
 			}
 		}
 	}
-	if _, err := scenario.Model("nothing", scenario.Kinds()); !errors.Is(err, scenario.ErrUnknown) ||
-		!strings.Contains(err.Error(), "resnet50") {
-		t.Errorf("unknown model: %v", err)
-	}
+	testkit.Refused(scenario.Model("nothing", scenario.Kinds()))(t, scenario.ErrUnknown, "resnet50")
 }

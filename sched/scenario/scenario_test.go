@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/traffic"
@@ -16,20 +16,12 @@ import (
 
 func load(t *testing.T, name string) *Scenario {
 	t.Helper()
-	s, err := Load(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return testkit.Must(Load(name))(t)
 }
 
 func compile(t *testing.T, s *Scenario) *sched.Tables {
 	t.Helper()
-	tables, err := sched.Compile(s.System)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tables
+	return testkit.Must(sched.Compile(s.System))(t)
 }
 
 func model(t *testing.T, s *Scenario, name string) *sched.Model {
@@ -223,10 +215,7 @@ func TestTheta(t *testing.T) {
 		}
 	}
 	sets := func(theta float64, name string) []sched.VariantSet {
-		s, err := LoadTheta("paper/mcv_heavy", theta)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := testkit.Must(LoadTheta("paper/mcv_heavy", theta))(t)
 		compile(t, s)
 		return model(t, s, name).Valid
 	}
@@ -268,10 +257,7 @@ func TestCapacity(t *testing.T) {
 		{"paper/ar_social@6K", [3]float64{.47, .26, .26}, 1.86},
 	} {
 		s := load(t, c.name)
-		capacity, err := fluid.CapacityOf(compile(t, s), s.Rates)
-		if err != nil {
-			t.Fatal(err)
-		}
+		capacity := testkit.Must(fluid.CapacityOf(compile(t, s), s.Rates))(t)
 		if math.Abs(capacity.Scale-c.scale) > 0.01 {
 			t.Errorf("%s sustains %.4f times its rates, want %v", c.name, capacity.Scale, c.scale)
 		}
@@ -306,10 +292,7 @@ func TestInfeasible(t *testing.T) {
 		if !slices.Equal(infeasible, want[name]) {
 			t.Errorf("%s: infeasible are %v, want %v", name, infeasible, want[name])
 		}
-		capacity, err := fluid.CapacityOf(tables, tables.EffectiveRates(s.Rates))
-		if err != nil {
-			t.Fatal(err)
-		}
+		capacity := testkit.Must(fluid.CapacityOf(tables, tables.EffectiveRates(s.Rates)))(t)
 		if overload := strings.HasPrefix(name, "xrbench/AR_"); (capacity.Scale < 1) != overload {
 			t.Errorf("%s sustains %.3f times its rates", name, capacity.Scale)
 		}
@@ -346,15 +329,10 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "mcv_heavy", "paper/mcv_heavy@8K", "paper/mcv_heavy@", "paper/MCV_heavy"} {
-		_, err := Load(name)
-		if !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "paper/mcv_heavy@4K, ") {
-			t.Errorf("%q: %v", name, err)
-		}
+		testkit.Refused(Load(name))(t, ErrUnknown, "paper/mcv_heavy@4K, ")
 	}
 	for _, o := range Missing() {
-		if _, err := Load(o.Name); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), o.Reason) {
-			t.Errorf("%v", err)
-		}
+		testkit.Refused(Load(o.Name))(t, ErrUnknown, o.Reason)
 	}
 }
 
@@ -384,10 +362,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, n := range networks {
-			m, err := n.model(Hardware()[0].Accelerators, theta)
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := testkit.Must(n.model(Hardware()[0].Accelerators, theta))(t)
 			for _, v := range m.Valid {
 				if v>>n.variants != 0 {
 					t.Errorf("%b of %d variants is valid", v, n.variants)

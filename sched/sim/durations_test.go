@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
@@ -16,11 +17,7 @@ import (
 
 func tablesOf(t *testing.T, sys sched.System) *sched.Tables {
 	t.Helper()
-	tables, err := sched.Compile(sys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tables
+	return testkit.Must(sched.Compile(sys))(t)
 }
 
 // crossed is a model for each of two accelerators, 4 ms on its own one.
@@ -89,10 +86,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 // TestNoInterference: zeros are as none.
 func TestNoInterference(t *testing.T) {
 	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: time.Second, Seed: 3}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
+	arrivals := testkit.Must(traffic.Arrivals())(t)
 	var logs [2][]string
 	for i, x := range [][][]float64{nil, {{0, 0}, {0, 0}}} {
 		logs[i], _ = run(t, two(), "terastal", func(c *sim.Config) { c.Arrivals, c.Interference = arrivals, x })
@@ -113,9 +107,7 @@ func TestInvalidInterference(t *testing.T) {
 	} {
 		cfg := config(t, two(), "fcfs")
 		cfg.Interference = c.x
-		if _, err := sim.Run(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v: error %v, want %q", c.x, err, c.want)
-		}
+		testkit.Refused(sim.Run(cfg))(t, c.want)
 	}
 }
 
@@ -248,9 +240,7 @@ func TestAdaptFollows(t *testing.T) {
 	}
 	cfg.Engine.Adapt = true
 	cfg.Duration = sim.Exactly(tablesOf(t, slow))
-	if _, err := sim.Run(cfg); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(sim.Run(cfg))(t)
 	var predicted time.Duration
 	for _, r := range *cfg.Engine.Recorder.(*eventlog.Buffer) {
 		switch r.Kind {
@@ -279,10 +269,7 @@ func TestAdaptFollows(t *testing.T) {
 // TestClosedLoop: one request follows the other until the end of the traffic.
 func TestClosedLoop(t *testing.T) {
 	traffic := traffic.Config{Rates: []float64{1, 0}, Process: traffic.ClosedLoop, Duration: 10 * ms}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
+	arrivals := testkit.Must(traffic.Arrivals())(t)
 	lines, end := run(t, crossed(), "fcfs", func(c *sim.Config) {
 		c.Arrivals, c.Engine.ClosedLoop, c.Engine.Until = arrivals, true, traffic.Duration
 	})
@@ -306,13 +293,8 @@ func TestSameSeedSameLog(t *testing.T) {
 		cfg.Engine.Adapt = true
 		cfg.Duration = sim.Lognormal(0.5, tables, seed)
 		cfg.Interference = [][]float64{{0, 0.2}, {0.3, 0}}
-		if _, err := sim.Run(cfg); err != nil {
-			t.Fatal(err)
-		}
-		data, err := json.Marshal(cfg.Engine.Recorder)
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.Must(sim.Run(cfg))(t)
+		data := testkit.Must(json.Marshal(cfg.Engine.Recorder))(t)
 		return string(data)
 	}
 	if a, b := log(1), log(1); a != b || len(a) < 10000 {

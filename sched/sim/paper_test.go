@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
@@ -33,28 +34,17 @@ func (o *outcomes) Record(r sched.Record) {
 func play(t testing.TB, s *scenario.Scenario, tables *sched.Tables, name string, seed uint64) *outcomes {
 	t.Helper()
 	traffic := traffic.Config{Rates: s.Rates, Duration: 2 * time.Second, Seed: seed}
-	arrivals, err := traffic.Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
+	arrivals := testkit.Must(traffic.Arrivals())(t)
 	o := &outcomes{released: make([]float64, len(s.Rates)), missed: make([]float64, len(s.Rates))}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals,
-		Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: sched.DropLate, Recorder: o}}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals,
+		Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: sched.DropLate, Recorder: o}}))(t)
 	return o
 }
 
 func heavy(t testing.TB) (*scenario.Scenario, *sched.Tables) {
 	t.Helper()
-	s, err := scenario.Load("paper/mcv_heavy")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tables, err := sched.Compile(s.System)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := testkit.Must(scenario.Load("paper/mcv_heavy"))(t)
+	tables := testkit.Must(sched.Compile(s.System))(t)
 	return s, tables
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/scenario"
@@ -17,9 +18,7 @@ import (
 func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	t.Helper()
 	s, err := scenario.Load("paper/mcv_heavy")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	for m := range s.Rates {
 		s.Rates[m] *= 1.3
 	}
@@ -30,9 +29,7 @@ func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	}
 	cfg.Engine.Drop = sched.DropLate
 	cfg.SearchTime = took
-	if _, err := sim.Run(cfg); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(sim.Run(cfg))(t)
 	return &eventlog.Log{Records: *cfg.Engine.Recorder.(*eventlog.Buffer),
 		Header: eventlog.Header{Driver: eventlog.Simulated, Policy: "rollout",
 			Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchBeside: took > 0}}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/policy"
@@ -34,10 +35,7 @@ func run(t *testing.T, sys sched.System, policy string, change func(*sim.Config)
 	t.Helper()
 	cfg := config(t, sys, policy)
 	change(&cfg)
-	end, err := sim.Run(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := testkit.Must(sim.Run(cfg))(t)
 	var lines []string
 	for _, r := range *cfg.Engine.Recorder.(*eventlog.Buffer) {
 		lines = append(lines, line(&sys, r))
@@ -47,10 +45,7 @@ func run(t *testing.T, sys sched.System, policy string, change func(*sim.Config)
 
 func config(t *testing.T, sys sched.System, name string) sim.Config {
 	t.Helper()
-	tables, err := sched.Compile(sys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tables := testkit.Must(sched.Compile(sys))(t)
 	return sim.Config{Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Recorder: &eventlog.Buffer{}}}
 }
 
@@ -176,9 +171,7 @@ func TestInvalid(t *testing.T) {
 	} {
 		cfg := config(t, two(), "fcfs")
 		c.change(&cfg)
-		if _, err := sim.Run(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(sim.Run(cfg))(t, c.want)
 	}
 }
 
@@ -190,19 +183,11 @@ func TestSameInputsSameLog(t *testing.T) {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			var logs [2]string
 			for i := range logs {
-				arrivals, err := traffic.Arrivals()
-				if err != nil {
-					t.Fatal(err)
-				}
+				arrivals := testkit.Must(traffic.Arrivals())(t)
 				cfg := config(t, two(), p.Name)
 				cfg.Arrivals, cfg.Engine.Drop = arrivals, drop
-				if _, err := sim.Run(cfg); err != nil {
-					t.Fatal(err)
-				}
-				data, err := json.Marshal(cfg.Engine.Recorder)
-				if err != nil {
-					t.Fatal(err)
-				}
+				testkit.Must(sim.Run(cfg))(t)
+				data := testkit.Must(json.Marshal(cfg.Engine.Recorder))(t)
 				logs[i] = string(data)
 			}
 			if logs[0] != logs[1] || len(logs[0]) < 1000 {

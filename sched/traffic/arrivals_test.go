@@ -1,12 +1,13 @@
 package traffic
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func TestReadArrivals(t *testing.T) {
@@ -29,10 +30,7 @@ func TestReadArrivals(t *testing.T) {
 		"model,release_us\na,1,2\n":   "wrong number of fields",
 		"model,release_us\n\"a,1\n\n": "quote",
 	} {
-		if _, err := Read(strings.NewReader(text), []string{"a", "b"}); !errors.Is(err, ErrInvalid) ||
-			!strings.Contains(err.Error(), want) {
-			t.Errorf("%q: error %v, want %q", text, err, want)
-		}
+		testkit.Refused(Read(strings.NewReader(text), []string{"a", "b"}))(t, ErrInvalid, want)
 	}
 }
 
@@ -116,8 +114,6 @@ func TestInvalidProcesses(t *testing.T) {
 	} {
 		traffic := Config{Rates: []float64{1, 1}, Duration: time.Second}
 		change(&traffic)
-		if _, err := traffic.Arrivals(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
-		}
+		testkit.Refused(traffic.Arrivals())(t, ErrInvalid, want)
 	}
 }

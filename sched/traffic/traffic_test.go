@@ -1,13 +1,13 @@
 package traffic
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"pgregory.net/rapid"
 )
 
@@ -230,10 +230,7 @@ func TestTrafficErrors(t *testing.T) {
 	} {
 		traffic := good
 		c.change(&traffic)
-		list, err := traffic.Arrivals()
-		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %d arrivals, error %v, want one with %q", c.name, len(list), err, c.want)
-		}
+		testkit.Refused(traffic.Arrivals())(t, ErrInvalid, c.want)
 	}
 	// Very low rates are fine: no release, or one.
 	for _, jitter := range []float64{0, 1} {
@@ -257,12 +254,8 @@ func TestParseTraffic(t *testing.T) {
 			t.Errorf("%v parses as %v, %v", p, got, err)
 		}
 	}
-	if _, err := ParseProcess("now and then"); err == nil || !strings.Contains(err.Error(), "periodic, poisson") {
-		t.Errorf("an unknown process: %v", err)
-	}
-	if _, err := ParsePhases("lunar"); err == nil || !strings.Contains(err.Error(), "random, aligned") {
-		t.Errorf("unknown phases: %v", err)
-	}
+	testkit.Refused(ParseProcess("now and then"))(t, "periodic, poisson")
+	testkit.Refused(ParsePhases("lunar"))(t, "random, aligned")
 }
 
 func FuzzRead(f *testing.F) {
@@ -278,9 +271,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		arrivals, err := Read(strings.NewReader(text), []string{"a", "b"})
 		if err != nil {
-			if !errors.Is(err, ErrInvalid) {
-				t.Fatalf("error %v", err)
-			}
+			testkit.Fails(t, err, ErrInvalid)
 			return
 		}
 		if !slices.IsSortedFunc(arrivals, func(a, b Arrival) int { return int(max(-1, min(1, a.At-b.At))) }) {

@@ -11,14 +11,13 @@ import (
 
 	"github.com/terastal/terastal/internal/glyphs"
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func TestArraysHoldTheImages(t *testing.T) {
 	const n = 57
 	dir := filepath.Join(t.TempDir(), "test")
-	if err := run([]string{"-split", "test", "-n", "57", "-out", dir, "-workers", "3"}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, run([]string{"-split", "test", "-n", "57", "-out", dir, "-workers", "3"}, io.Discard))
 	images, labels := array(t, filepath.Join(dir, "images.npy"), "(57, 48, 48, )"), array(t, filepath.Join(dir, "labels.npy"), "(57, )")
 	const pixels = glyphs.Size * glyphs.Size
 	if len(images) != n*pixels || len(labels) != n {
@@ -36,10 +35,7 @@ func TestArraysHoldTheImages(t *testing.T) {
 // of format version 1.0.
 func array(t *testing.T, file, shape string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(os.ReadFile(file))(t)
 	if !bytes.HasPrefix(data, []byte("\x93NUMPY\x01\x00")) {
 		t.Fatalf("%s begins with %q", file, data[:8])
 	}
@@ -54,13 +50,8 @@ func array(t *testing.T, file, shape string) []byte {
 func TestSheetHasAColumnPerClass(t *testing.T) {
 	sequential.Skip(t)
 	file := filepath.Join(t.TempDir(), "sheet.png")
-	if err := run([]string{"-sheet", file}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, run([]string{"-sheet", file}, io.Discard))
+	data := testkit.Must(os.ReadFile(file))(t)
 	config, err := png.DecodeConfig(bytes.NewReader(data))
 	if err != nil || config.Width != 50*len(glyphs.Classes) {
 		t.Errorf("%v, %v", config, err)
@@ -75,8 +66,6 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"-out x -workers 0":      "-workers 0",
 		"-out x -n 99999999":     "99999999",
 	} {
-		if err := run(strings.Fields(args), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", args, err, want)
-		}
+		testkit.Fails(t, run(strings.Fields(args), io.Discard), want)
 	}
 }

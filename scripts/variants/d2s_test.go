@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/sched"
 )
@@ -35,10 +36,7 @@ const rightOf = 200
 func TestTrainedD2SKeepTheirAccuracy(t *testing.T) {
 	orttest.Start(t)
 	for _, name := range zoo.Names() {
-		n, err := openTrained(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		n := testkit.Must(openTrained(name))(t)
 		if n == nil {
 			if right[name] != nil {
 				t.Errorf("%s has no variants", name)
@@ -47,9 +45,7 @@ func TestTrainedD2SKeepTheirAccuracy(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if err := n.prove(t.Context(), rightOf); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, n.prove(t.Context(), rightOf))
 			want := right[name]
 			if !n.Exhaustive || len(n.Sets) != 1<<len(n.Chosen) || len(want) != len(n.Sets) {
 				t.Errorf("%d combinations of %d variants, %d are known", len(n.Sets), len(n.Chosen), len(want))
@@ -72,16 +68,9 @@ func TestTrainedD2SKeepTheirAccuracy(t *testing.T) {
 
 func TestTrainedTables(t *testing.T) {
 	orttest.Start(t)
-	n, err := openTrained("glyph_vit")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.prove(t.Context(), 20); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.measure(t.Context(), time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
+	n := testkit.Must(openTrained("glyph_vit"))(t)
+	testkit.OK(t, n.prove(t.Context(), 20))
+	testkit.OK(t, n.measure(t.Context(), time.Millisecond))
 	var all sched.VariantSet = 1<<len(n.Chosen) - 1
 	if n.runs == 0 || n.with(0, 0) <= 0 || n.with(1, all) <= 0 || n.gain(0, 0) != 1 {
 		t.Errorf("%d runs, layers take %v, with all variants %v", n.runs, n.with(0, 0), n.with(1, all))

@@ -1,17 +1,16 @@
 package accuracy
 
 import (
-	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"gorgonia.org/tensor"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
@@ -31,19 +30,9 @@ const (
 func classifier(t *testing.T) *runtime.Network {
 	t.Helper()
 	orttest.Start(t)
-	data, err := zoo.Build(network, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse(network, data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := runtime.NewNetwork(network, m, "op")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	data := testkit.Must(zoo.Build(network, 1))(t)
+	m := testkit.Must(models.Parse(network, data, models.Options{}))(t)
+	return testkit.Must(runtime.NewNetwork(network, m, "op"))(t)
 }
 
 // give gives the network variants of three layers, two of the second. They are
@@ -54,10 +43,7 @@ func give(t *testing.T, n *runtime.Network) {
 	for l, take := range map[int][]int{0: {1}, 2: {0, 2}, 4: {1}} {
 		list, _ := variants.Candidates(&n.Layers[l], true, variants.Exact)
 		for _, i := range take {
-			u, err := list[i].Unit()
-			if err != nil {
-				t.Fatal(err)
-			}
+			u := testkit.Must(list[i].Unit())(t)
 			n.Variants[l] = append(n.Variants[l], u)
 		}
 	}
@@ -102,10 +88,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 	data := noise{n: 30, size: size, classes: classes}
 	// A metric that tells apart any two outputs.
 	sum := Metric{Name: "sum", Score: func(out, _ [][]float32, label int) float64 { return float64(out[0][label]) + 10 }}
-	p, err := Prove(t.Context(), n, data, sum, Options{Workers: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(Prove(t.Context(), n, data, sum, Options{Workers: 3}))(t)
 	if len(p.Sets) != 2*3*2 || !p.Exhaustive || p.Sets[0] != 0 || p.Accuracy[0] != 1 {
 		t.Fatalf("%d sets %v, exhaustive %v", len(p.Sets), p.Sets, p.Exhaustive)
 	}
@@ -115,17 +98,11 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 		}
 		total := 0.0
 		for r := range data.n {
-			in, err := chain.Read(n.Model, data, r)
-			if err != nil {
-				t.Fatal(err)
-			}
+			in := testkit.Must(chain.Read(n.Model, data, r))(t)
 			env := map[string][]byte{n.Model.Inputs()[0].Name: in[0]}
 			v := 0
 			for l := range n.Layers {
-				onnx, err := n.Layers[l].ONNX()
-				if err != nil {
-					t.Fatal(err)
-				}
+				onnx := testkit.Must(n.Layers[l].ONNX())(t)
 				for _, u := range n.Variants[l] {
 					if s>>v&1 != 0 {
 						onnx = u.ONNX
@@ -133,12 +110,8 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 					v++
 				}
 				run, err := chain.Open(onnx, n.Layers[l].Inputs, chain.Names(n.Layers[l].Outputs), "all")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := run.Advance(env); err != nil {
-					t.Fatal(err)
-				}
+				testkit.OK(t, err)
+				testkit.OK(t, run.Advance(env))
 				run.Close()
 			}
 			total += sum.Score([][]float32{ort.Numbers[float32](env[n.Model.Outputs()[0].Name])}, nil, data.Label(r))
@@ -217,10 +190,7 @@ func TestDataThatDoNotFit(t *testing.T) {
 		{"no labels", noise{n: 20, size: size}, "label -1"},
 		{"NaN", noise{n: 20, size: size, classes: classes, spoil: nan}, "input 13"},
 	} {
-		_, err := Prove(t.Context(), n, c.data, Top(1), Options{})
-		if !errors.Is(err, ErrData) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
-		}
+		testkit.Refused(Prove(t.Context(), n, c.data, Top(1), Options{}))(t, ErrData, c.want)
 	}
 	if _, err := Prove(t.Context(), n, good, Top(1), Options{}); err != nil {
 		t.Error(err)

@@ -2,7 +2,6 @@ package design
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/models/zoo"
@@ -57,19 +57,9 @@ func (d noise) Inputs(i int) ([]*tensor.Dense, error) {
 func network(t *testing.T) *runtime.Network {
 	t.Helper()
 	orttest.Start(t)
-	data, err := zoo.Build("glyph_vgg", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("net", data, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := runtime.NewNetwork("net", m, "op")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	data := testkit.Must(zoo.Build("glyph_vgg", 0))(t)
+	m := testkit.Must(models.Parse("net", data, models.Options{}))(t)
+	return testkit.Must(runtime.NewNetwork("net", m, "op"))(t)
 }
 
 // designer is one for a network on two accelerators, without data.
@@ -95,10 +85,7 @@ func folder(t *testing.T, n *runtime.Network, family string, made variants.Arith
 	if i < 0 {
 		t.Fatalf("no %s", family)
 	}
-	data, err := list[i].ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(list[i].ONNX())(t)
 	v := plan.Variants{Model: "net", SHA256: n.Model.SHA256(), Granularity: "op", Proof: plan.Proof{Metric: "error"},
 		Chosen: []plan.Variant{{Layer: varied, Name: list[i].String(), File: "v.onnx", SHA256: variants.SHA256(data),
 			Alone: 2}}}
@@ -162,16 +149,10 @@ func TestProveAgainOrLeaveOut(t *testing.T) {
 	d, m := designer(network(t), variants.Saturating)
 	files, v := folder(t, m.Network, "int8", variants.Exact)
 	v.Arithmetic = "exact"
-	if _, err := d.Use([]plan.Variants{v}, reader(files)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Prove(t.Context(), m, nil); !errors.Is(err, ErrNoData) {
-		t.Errorf("proven on nothing: %v", err)
-	}
+	testkit.Must(d.Use([]plan.Variants{v}, reader(files)))(t)
+	testkit.Refused(d.Prove(t.Context(), m, nil))(t, ErrNoData)
 	m.Calibration = inputs(m.Network, 8)
-	if _, err := d.Prove(t.Context(), m, nil); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(d.Prove(t.Context(), m, nil))(t)
 	if v := m.InUse; len(d.Stale()) > 0 || v.Arithmetic != "saturating" || v.Requests != 8 || v.Data != "noise" ||
 		len(v.Sets) != 2 || v.Chosen[0].Alone == 2 {
 		t.Errorf("proven again: %+v, stale %v", v, d.Stale())
@@ -202,10 +183,7 @@ func TestUseKeepsWhatItCannotUse(t *testing.T) {
 
 func describe(t *testing.T, files fstest.MapFS, v plan.Variants) {
 	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.Must(json.Marshal(v))(t)
 	files[FittedFile] = &fstest.MapFile{Data: text}
 }
 
@@ -216,16 +194,12 @@ func TestTake(t *testing.T) {
 	files, v := folder(t, m.Network, "lowrank", variants.Exact)
 	v.Model, v.Metric = "other name", ""
 	describe(t, files, v)
-	if err := d.Take(m, files); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, d.Take(m, files))
 	if len(d.Stale()) != 1 || !strings.Contains(d.WhyStale(m), "not proven") {
 		t.Error("unproven variants may be used")
 	}
 	out := t.TempDir()
-	if err := d.Save(out); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, d.Save(out))
 	data, err := os.ReadFile(filepath.Join(out, "variants", "net", "v.onnx"))
 	if err != nil || variants.SHA256(data) != v.Chosen[0].SHA256 || len(m.Network.Variants[varied]) != 1 {
 		t.Errorf("%v, variants %v", err, m.Network.Variants)
@@ -243,9 +217,7 @@ func TestTake(t *testing.T) {
 		Models: []sched.Model{{Name: "net", Deadline: us, Variants: 1,
 			Layers: []sched.Layer{{Name: "0", Implementations: []sched.Implementation{of(0, 1, 1)}},
 				{Name: "1", Implementations: []sched.Implementation{of(0, 50, 20), of(1, 10, 40)}}}}}}, profiler.TableOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	list := d.Documents(profile)
 	if c := &list[0].Chosen[0]; c.Gain(0) != 5 || c.Gain(1) != 0.5 || len(c.Wanted) != 1 || c.Wanted[0] != "a" {
 		t.Errorf("timed: %+v", c)

@@ -1,5 +1,4 @@
-// Serve answers HTTP requests with the models of a plan, each within its
-// deadline or not at all:
+// Serve answers HTTP requests with the models of a plan, each within its deadline or not at all:
 //
 //	serve out/plan.json FOLDER-OF-MODELS localhost:8080
 //	curl --data-binary @image.raw localhost:8080/detector

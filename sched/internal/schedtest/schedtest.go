@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
 	"pgregory.net/rapid"
@@ -30,9 +31,7 @@ func CheckN(t *testing.T, n int, property func(*rapid.T)) {
 	}
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
-	if err := checks.Value.Set(strconv.Itoa(max(1, n))); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, checks.Value.Set(strconv.Itoa(max(1, n))))
 	defer checks.Value.Set(before)
 	rapid.Check(t, property)
 }
@@ -191,20 +190,9 @@ func Workload(accs, implementations int) sched.System {
 	return sys
 }
 
-// T is what *testing.T, *testing.B and *rapid.T have in common.
-type T interface {
-	Helper()
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-}
-
-func Compile(t T, sys sched.System) *sched.Tables {
+func Compile(t testkit.T, sys sched.System) *sched.Tables {
 	t.Helper()
-	tables, err := sched.Compile(sys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tables
+	return testkit.Must(sched.Compile(sys))(t)
 }
 
 // VirtualDeadline is the release plus the shares of the job's window that

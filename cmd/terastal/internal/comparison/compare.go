@@ -15,29 +15,24 @@ type Runs struct {
 	Repeats []eventlog.Metrics
 }
 
-// level is the probability of a false alarm below which a difference is
-// significant. Each test stands for itself: of 20 differences that are not
-// there, one is found.
+// level is the probability of a false alarm below which a difference is significant. Each test stands for itself: of 20
+// differences that are not there, one is found.
 const level = 0.05
 
-// intervalConfidence is that of the intervals wherever there are enough
-// repeats.
+// intervalConfidence is that of the intervals wherever there are enough repeats.
 const intervalConfidence = 0.95
 
 // Enough is how many repeats it takes for an interval with 95 % confidence, and
 // for a difference to be significant at all.
 const Enough = 6
 
-// MinMissJobs is how many requests have to be released before a miss rate is
-// claimed: with so many of which none misses, fewer than 10 % miss, with 95 %
-// confidence.
+// MinMissJobs is how many requests have to be released before a miss rate is claimed: with so many of which none
+// misses, fewer than 10 % miss, with 95 % confidence.
 func MinMissJobs() int { return stats.MinJobs(0.9, intervalConfidence, 0) }
 
-// Compare holds policies against the baseline, which is one of them. All have
-// played the same repeats, and repeat n of each had the same arrivals: what is
-// tested are the differences within repeats, so that what makes a whole repeat
-// harder does not count. again, if not nil, are further runs of the baseline in
-// the same repeats, for [Comparison.AA].
+// Compare holds policies against the baseline, which is one of them. All have played the same repeats, and repeat n of
+// each had the same arrivals: what is tested are the differences within repeats, so that what makes a whole repeat
+// harder does not count. again, if not nil, are further runs of the baseline in the same repeats, for [Comparison.AA].
 func Compare(runs []Runs, baseline string, again []eventlog.Metrics) (*Comparison, error) {
 	if err := check(runs, again); err != nil {
 		return nil, err
@@ -124,9 +119,8 @@ func compare(r, base *Runs) Policy {
 	return p
 }
 
-// measure summarises one quantity of a policy, and tests it against base's. of
-// returns the quantity in one repeat, NaN where it is missing, and whether it
-// can be claimed.
+// measure summarises one quantity of a policy, and tests it against base's. of returns the quantity in one repeat, NaN
+// where it is missing, and whether it can be claimed.
 func measure(r, base *Runs, of func(*eventlog.Metrics) (float64, bool)) Measure {
 	values, claimed := series(r, of)
 	if values == nil {
@@ -173,8 +167,7 @@ func middle(values []float64) (median, low, high float64) {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2, low, high
 }
 
-// geomean is the geometric mean over models of the ratio of the median P50s;
-// nil where no model has both.
+// geomean is the geometric mean over models of the ratio of the median P50s; nil where no model has both.
 func geomean(p, base *Policy) *float64 {
 	sum, n := 0.0, 0
 	for i := range p.Models {

@@ -1,13 +1,11 @@
-// Package comparison holds policies side by side: repeated runs on the same
-// traffic with medians, intervals and tests, and how miss rates grow with the
-// rates. It computes; it neither runs nor prints.
+// Package comparison holds policies side by side: repeated runs on the same traffic with medians, intervals and tests,
+// and how miss rates grow with the rates. It computes; it neither runs nor prints.
 package comparison
 
 // Comparison is several policies on the same seeded traffic, repeated.
 type Comparison struct {
 	Driver string `json:"driver"` // "real" or "simulated"
-	// Repeats is how often each policy played; all policies of a repeat got the
-	// same arrivals.
+	// Repeats is how often each policy played; all policies of a repeat got the same arrivals.
 	Repeats int `json:"repeats"`
 	// Order is, by repeat, the policies as they played one after the other.
 	Order [][]string `json:"order"`
@@ -42,22 +40,19 @@ type Model struct {
 
 // Measure is a quantity over repeats.
 type Measure struct {
-	// Median of the repeats, with an interval that covers it with 95 %
-	// confidence, or, with too few repeats for that, from the lowest to the
-	// highest; Values are those of the repeats in their order. There are none
-	// for response times if in some repeat no request finished.
+	// Median of the repeats, with an interval that covers it with 95 % confidence, or, with too few repeats for that, from
+	// the lowest to the highest; Values are those of the repeats in their order. There are none for response times if in
+	// some repeat no request finished.
 	Median float64   `json:"median"`
 	Low    float64   `json:"low"`
 	High   float64   `json:"high"`
 	Values []float64 `json:"values"`
-	// Claimed is false where, in some repeat, too few requests finished to say
-	// this at all: [stats.Claimable] for response times, [MinMissJobs] for miss
-	// rates.
+	// Claimed is false where, in some repeat, too few requests finished to say this at all: [stats.Claimable] for response
+	// times, [MinMissJobs] for miss rates.
 	Claimed bool `json:"claimed"`
-	// Against the baseline: the median over repeats of the difference, with its
-	// interval, the p value of Wilcoxon's signed-rank test, which is two-sided,
-	// and whether it is significant at 5 %. Absent for the baseline, and where
-	// this or the baseline's is not claimed.
+	// Against the baseline: the median over repeats of the difference, with its interval, the p value of Wilcoxon's
+	// signed-rank test, which is two-sided, and whether it is significant at 5 %. Absent for the baseline, and where this
+	// or the baseline's is not claimed.
 	Difference     *float64 `json:"difference,omitempty"`
 	DifferenceLow  *float64 `json:"difference_low,omitempty"`
 	DifferenceHigh *float64 `json:"difference_high,omitempty"`

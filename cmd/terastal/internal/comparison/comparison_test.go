@@ -5,12 +5,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
@@ -55,9 +55,7 @@ func TestPlanted(t *testing.T) {
 	hard := hardness(rng, 8)
 	c, err := Compare([]Runs{noisy("fcfs", rng, hard, 0.2, 10), noisy("edf", rng, hard, 0.25, 8)}, "fcfs", noisy("fcfs",
 		rng, hard, 0.2, 10).Repeats)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	edf := &c.Policies[1]
 	if d := edf.Miss; !d.Significant || math.Abs(*d.Difference-0.05) > 0.004 || *d.DifferenceLow > 0.05 ||
 		*d.DifferenceHigh < 0.045 || *d.P > 0.01 {
@@ -89,9 +87,7 @@ func TestAA(t *testing.T) {
 		for range runs {
 			hard := hardness(rng, n)
 			c, err := Compare([]Runs{noisy("a", rng, hard, 0.2, 10)}, "a", noisy("a", rng, hard, 0.2, 10).Repeats)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, err)
 			if c.AA.Miss.Significant {
 				found++
 			}
@@ -113,10 +109,7 @@ func TestMeasure(t *testing.T) {
 		for _, x := range values {
 			r.Repeats = append(r.Repeats, run("a", 1000, []float64{x}, []float64{1}))
 		}
-		c, err := Compare([]Runs{r}, "a", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := testkit.Must(Compare([]Runs{r}, "a", nil))(t)
 		sorted := slices.Clone(values)
 		slices.Sort(sorted)
 		n := len(sorted)
@@ -193,10 +186,7 @@ func TestUnclaimed(t *testing.T) {
 		miss, p50, p99 bool
 	}{{459, true, true, true}, {458, true, true, false}, {29, true, true, false}, {28, false, true, false}, {7, false,
 		true, false}, {6, false, false, false}} {
-		x, err := Compare([]Runs{with(1000)}, "a", with(c.requests).Repeats)
-		if err != nil {
-			t.Fatal(err)
-		}
+		x := testkit.Must(Compare([]Runs{with(1000)}, "a", with(c.requests).Repeats))(t)
 		m := x.AA.Models[0]
 		if m.Miss.Claimed != c.miss || m.P50.Claimed != c.p50 || m.P99.Claimed != c.p99 || (m.P99.P != nil) != c.p99 ||
 			x.AA.Miss.Claimed != c.miss {
@@ -212,10 +202,7 @@ func TestUnclaimed(t *testing.T) {
 	none := with(1000)
 	none.Repeats[3].Models[0].Totals = eventlog.Totals{Released: 1000, Dropped: 1000}
 	none.Repeats[3].Models[0].P50MS = 0
-	x, err := Compare([]Runs{with(1000), none}, "a", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	x := testkit.Must(Compare([]Runs{with(1000), none}, "a", nil))(t)
 	if m := x.Policies[1].Models[0]; m.P50.Values != nil || m.P50.Claimed || m.P50.P != nil || !m.Miss.Claimed ||
 		x.Policies[1].Geomean != nil {
 		t.Errorf("nothing finished in one repeat: %+v", m)
@@ -242,9 +229,7 @@ func TestCompareRefuses(t *testing.T) {
 	other := Runs{"c", []eventlog.Metrics{run("c", 9, []float64{0}, []float64{1}), {}, {}}}
 	for want, runs := range map[string][]Runs{"nothing": nil, "b has 2 repeats, a 3": {a, b}, "other models": {a,
 		other}, `baseline "a" is not among`: {b}} {
-		if _, err := Compare(runs, "a", nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q, got %v", want, err)
-		}
+		testkit.Refused(Compare(runs, "a", nil))(t, want)
 	}
 	if _, err := Compare([]Runs{a}, "a", b.Repeats); err == nil {
 		t.Error("an A/A run of other repeats was taken")
@@ -275,9 +260,7 @@ func TestFind(t *testing.T) {
 			}
 			return out, nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, err)
 		a, b := c.Curves[0], c.Curves[1]
 		if b.SurelyNot != nil || *b.Surely != 1.6 || b.Exceeds != nil || *b.Sustains != 1.6 || len(b.Points) != 12 {
 			t.Fatalf("a policy that never misses: %+v", b)

@@ -23,8 +23,7 @@ type Curves struct {
 	// Limit is the mean miss rate that a policy may have to sustain a scale.
 	Limit  float64 `json:"limit"`
 	Curves []Curve `json:"curves"`
-	// Reasons say why the curves cannot support what they show, and what to
-	// change; none if they can.
+	// Reasons say why the curves cannot support what they show, and what to change; none if they can.
 	Reasons []string `json:"invalid_reasons,omitempty"`
 }
 
@@ -36,10 +35,9 @@ type Curve struct {
 	// nil if none is; Sustains is the largest below that, nil if no point is.
 	Sustains *float64 `json:"sustains,omitempty"`
 	Exceeds  *float64 `json:"exceeds,omitempty"`
-	// Surely is the largest scale up to which the intervals of all points lie
-	// within the limit, SurelyNot the smallest from which on all lie above it:
-	// what the policy sustains lies between them. Nil where no point is; a
-	// point of one run has no interval.
+	// Surely is the largest scale up to which the intervals of all points lie within the limit, SurelyNot the smallest
+	// from which on all lie above it: what the policy sustains lies between them. Nil where no point is; a point of one
+	// run has no interval.
 	Surely    *float64 `json:"surely,omitempty"`
 	SurelyNot *float64 `json:"surely_not,omitempty"`
 }
@@ -87,14 +85,12 @@ const (
 // round cuts off what floating point adds: scales are for people, too.
 func round(x float64) float64 { return math.Round(x*1e6) / 1e6 }
 
-// Find fills in the curves of the policies: their points at all scales, and
-// between the last scale that each sustains and the first that it does not by
-// halving, until these are no further apart than the resolution. look measures
+// Find fills in the curves of the policies: their points at all scales, and between the last scale that each sustains
+// and the first that it does not by halving, until these are no further apart than the resolution. look measures
 // points, in the order asked for.
 //
-// Halving takes miss rates to grow with the scale. They do so in the mean, not
-// in every run: with other arrivals the scale comes out a little different, by
-// as much as the intervals of the points around it suggest. Where a curve
+// Halving takes miss rates to grow with the scale. They do so in the mean, not in every run: with other arrivals the
+// scale comes out a little different, by as much as the intervals of the points around it suggest. Where a curve
 // crosses the limit more than once the first crossing counts.
 func (c *Curves) Find(policies []string, scales []float64, resolution float64, look func([]Ask) ([]Point,
 	error)) error {
@@ -129,8 +125,7 @@ func (c *Curves) Find(policies []string, scales []float64, resolution float64, l
 	return nil
 }
 
-// bracket sorts the points and finds the first crossing of the limit, and where
-// it may lie.
+// bracket sorts the points and finds the first crossing of the limit, and where it may lie.
 func (c *Curve) bracket(limit float64) {
 	slices.SortFunc(c.Points, func(a, b Point) int { return cmp.Compare(a.Scale, b.Scale) })
 	*c = Curve{Policy: c.Policy, Points: c.Points}

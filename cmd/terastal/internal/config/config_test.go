@@ -11,24 +11,21 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 func flags(t testing.TB, args ...string) *pflag.FlagSet {
 	t.Helper()
 	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(f, "duration", "seed", "policies", "drop")
-	if err := f.Parse(args); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, f.Parse(args))
 	return f
 }
 
 func write(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "test.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(path, []byte(text), 0o644))
 	return path
 }
 
@@ -56,10 +53,7 @@ func TestPrecedence(t *testing.T) {
 		if c.file != "" {
 			path = write(t, c.file)
 		}
-		got, err := config.Load(path, flags(t, c.args...))
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := testkit.Must(config.Load(path, flags(t, c.args...)))(t)
 		if got.Traffic.Duration != c.want {
 			t.Errorf("file %q, environment %q, flags %v: %v, want %v", c.file, c.env, c.args, got.Traffic.Duration, c.want)
 		}
@@ -73,32 +67,25 @@ func TestSetDefault(t *testing.T) {
 	config.SetDefault(f, "policies", "terastal")
 	config.SetDefault(f, "duration", "7s")
 	c, err := config.Load("", f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	if len(c.Policies) != 1 || c.Policies[0] != "terastal" || c.Traffic.Duration != 7*time.Second {
 		t.Errorf("policies %v, duration %v", c.Policies, c.Traffic.Duration)
 	}
 	f = pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(f, "policies")
 	config.SetDefault(f, "policies", "terastal")
-	if err := f.Parse([]string{"--policies", "edf,fcfs"}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, f.Parse([]string{"--policies", "edf,fcfs"}))
 	if c, err = config.Load("", f); err != nil || strings.Join(c.Policies, " ") != "edf fcfs" {
 		t.Errorf("policies %v, %v", c.Policies, err)
 	}
 }
 
 func TestModelDefaults(t *testing.T) {
-	c, err := config.Load(write(t, `models:
+	c := testkit.Must(config.Load(write(t, `models:
   - {source: "sub/net.v2.onnx", rate: 5, dims: ["N=2", "T = 7"]}
   - {source: "zoo:resnet50", rate: 5}
 accelerators: auto
-`), flags(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+`), flags(t)))(t)
 	if c.Models[0].Name != "net.v2" || c.Models[1].Name != "resnet50" ||
 		c.Models[0].Granularity != config.DefaultGranularity {
 		t.Errorf("models %+v", c.Models)
@@ -116,29 +103,18 @@ func TestPath(t *testing.T) {
 	root := t.TempDir()
 	inside, outside := filepath.Join(root, "in"), filepath.Join(root, "out")
 	for _, dir := range []string{filepath.Join(inside, "sub"), outside} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.MkdirAll(dir, 0o755))
 	}
 	for _, f := range []string{"in/a.onnx", "in/sub/b.onnx", "out/c.onnx"} {
-		if err := os.WriteFile(filepath.Join(root, f), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(root, f), nil, 0o644))
 	}
 	links := map[string]string{"good": "a.onnx", "bad": filepath.Join(outside, "c.onnx"), "sub/up": "../../out/c.onnx"}
 	for link, to := range links {
-		if err := os.Symlink(to, filepath.Join(inside, link)); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.Symlink(to, filepath.Join(inside, link)))
 	}
 	file := filepath.Join(inside, "test.yaml")
-	if err := os.WriteFile(file, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(file, flags(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(file, nil, 0o644))
+	c := testkit.Must(config.Load(file, flags(t)))(t)
 	for source, ok := range map[string]bool{
 		"a.onnx": true, "./sub/../a.onnx": true, "sub/b.onnx": true, "good": true,
 		filepath.Join(inside, "a.onnx"): true, filepath.Join(outside, "c.onnx"): false,
@@ -190,9 +166,7 @@ func TestChoose(t *testing.T) {
 		}
 	}
 	var c config.Config
-	if err := errors.Join(c.AddSource("zoo:resnet50", "op"), c.AddSource("sub/net.v2.onnx", "op")); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, errors.Join(c.AddSource("zoo:resnet50", "op"), c.AddSource("sub/net.v2.onnx", "op")))
 	if c.Models[0].Name != "resnet50" || c.Models[1].Name != "net.v2" || !filepath.IsAbs(c.Models[1].Source) {
 		t.Errorf("models %+v", c.Models)
 	}

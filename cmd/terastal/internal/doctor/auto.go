@@ -13,12 +13,10 @@ var gpuProviders = []string{"cuda", "webgpu", "coreml", "directml"}
 
 // Auto chooses accelerators for a machine on which the given providers open.
 //
-// The CPU becomes two accelerators that differ in their optimisation level:
-// with the blocked layout ("all") 3x3 and depthwise convolutions are faster,
-// without it ("basic") many 1x1 ones. Each has half of the allowed cores, after
-// one is kept free for the scheduler; with two cores each has one, and one
-// core is a single accelerator. A GPU becomes another one; a software Vulkan
-// driver does not, since it computes on the same cores, slowly.
+// The CPU becomes two accelerators that differ in their optimisation level: with the blocked layout ("all") 3x3 and
+// depthwise convolutions are faster, without it ("basic") many 1x1 ones. Each has half of the allowed cores, after one
+// is kept free for the scheduler; with two cores each has one, and one core is a single accelerator. A GPU becomes
+// another one; a software Vulkan driver does not, since it computes on the same cores, slowly.
 func Auto(info hostinfo.Info, open []string) []runtime.Spec {
 	specs := []runtime.Spec{}
 	if slices.Contains(open, "cpu") {

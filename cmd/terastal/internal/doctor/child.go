@@ -19,10 +19,9 @@ import (
 // ProbeTimeout is how long a provider may take to open.
 const ProbeTimeout = 20 * time.Second
 
-// Child makes an Options.Probe that probes in a child process, because a
-// broken driver can crash the process or hang it. command is what to run for
-// a library and an accelerator: it exits with 0 when the accelerator opens, else
-// it writes the reason as its last line of standard error.
+// Child makes an Options.Probe that probes in a child process, because a broken driver can crash the process or hang
+// it. command is what to run for a library and an accelerator: it exits with 0 when the accelerator opens, else it
+// writes the reason as its last line of standard error.
 func Child(timeout time.Duration,
 	command func(library string, s runtime.Spec) []string) func(context.Context, string, runtime.Spec) error {
 	return func(ctx context.Context, library string, s runtime.Spec) error {
@@ -88,8 +87,7 @@ type probed struct {
 	Local runtime.Local `json:"local"`
 }
 
-// Program is this very program's file, which is started again for what may
-// crash.
+// Program is this very program's file, which is started again for what may crash.
 func Program() string {
 	exe, err := os.Executable()
 	if err != nil {
@@ -98,8 +96,7 @@ func Program() string {
 	return exe
 }
 
-// Self is the command that probes with this very program: its hidden
-// subcommand `doctor probe`, which calls Serve.
+// Self is the command that probes with this very program: its hidden subcommand `doctor probe`, which calls Serve.
 func Self(library string, s runtime.Spec) []string {
 	text, err := json.Marshal(probed{s, s.Local})
 	if err != nil {
@@ -108,8 +105,7 @@ func Self(library string, s runtime.Spec) []string {
 	return []string{Program(), "--ort", library, "doctor", "probe", string(text)}
 }
 
-// SelfInspect is the command that inspects with this very program: its hidden
-// subcommand `doctor inspect`.
+// SelfInspect is the command that inspects with this very program: its hidden subcommand `doctor inspect`.
 func SelfInspect(library, provider, plugin string) []string {
 	return []string{Program(), "--ort", library, "doctor", "inspect", provider, plugin}
 }

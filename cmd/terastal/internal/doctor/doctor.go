@@ -1,6 +1,5 @@
-// Package doctor finds out whether this machine can run terastal: which ONNX
-// Runtime there is, which execution providers really open, what the hardware
-// offers, and which command fixes what is missing. It is for `terastal doctor`
+// Package doctor finds out whether this machine can run terastal: which ONNX Runtime there is, which execution
+// providers really open, what the hardware offers, and which command fixes what is missing. It is for `terastal doctor`
 // and for configurations that ask for the accelerators "auto".
 package doctor
 
@@ -29,8 +28,7 @@ type Options struct {
 	// Host is the machine.
 	Host hostinfo.Info
 
-	// Probe tells whether an accelerator opens, by running it; Child makes one
-	// that survives a provider that crashes.
+	// Probe tells whether an accelerator opens, by running it; Child makes one that survives a provider that crashes.
 	Probe func(ctx context.Context, library string, s runtime.Spec) error
 
 	// Inspect says what a library was built with and what a plugin, if one is
@@ -87,8 +85,7 @@ type Fix struct {
 	Command string `json:"command"`
 }
 
-// Check looks at everything. Only ctx ends it early; what goes wrong is in the
-// report.
+// Check looks at everything. Only ctx ends it early; what goes wrong is in the report.
 func Check(ctx context.Context, o Options) Report {
 	r := Report{ONNXRuntime: Runtime{Needed: ort.Version}, Host: o.Host, Providers: []Provider{}, Fixes: []Fix{}}
 	library, err := ort.Locate(o.Library)
@@ -239,9 +236,8 @@ func (r *Report) advise(open []string) {
 	}
 }
 
-// adviseNVIDIA adds what the CUDA and TensorRT providers lack on an NVIDIA GPU,
-// the first thing first: each is only known to be enough once those before it are
-// there.
+// adviseNVIDIA adds what the CUDA and TensorRT providers lack on an NVIDIA GPU, the first thing first: each is only
+// known to be enough once those before it are there.
 func (r *Report) adviseNVIDIA(open []string) {
 	h := r.Host
 	nvidia := slices.ContainsFunc(h.GPUs, func(g hostinfo.GPU) bool { return g.Vendor == "NVIDIA" })
@@ -276,8 +272,7 @@ func (r *Report) adviseNVIDIA(open []string) {
 	}
 }
 
-// cudaBuild reports whether the CUDA provider's library lies next to ONNX
-// Runtime's.
+// cudaBuild reports whether the CUDA provider's library lies next to ONNX Runtime's.
 func (r *Report) cudaBuild() bool {
 	_, err := os.Stat(filepath.Join(filepath.Dir(r.ONNXRuntime.Path), "libonnxruntime_providers_cuda.so"))
 	return err == nil

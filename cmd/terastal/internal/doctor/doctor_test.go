@@ -19,6 +19,7 @@ import (
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -68,11 +69,7 @@ func inChild(what, library string, args []string) {
 
 func executable(t *testing.T) string {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exe
+	return testkit.Must(os.Executable())(t)
 }
 
 func childOf(t *testing.T, what string) func(string, runtime.Spec) []string {
@@ -112,14 +109,9 @@ func TestChild(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: got %v", err)
-	}
+	testkit.Fails(t, Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec), context.Canceled)
 	gone := func(string, runtime.Spec) []string { return []string{"/no/such/program"} }
-	if err := Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec); err == nil ||
-		!strings.Contains(err.Error(), "could not be probed") {
-		t.Errorf("missing program: got %v", err)
-	}
+	testkit.Fails(t, Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec), "could not be probed")
 }
 
 // TestCheck probes the real ONNX Runtime, in children.
@@ -140,9 +132,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	var text strings.Builder
-	if err := r.Write(&text); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, r.Write(&text))
 	for _, s := range []string{"Ready: ", r.ONNXRuntime.Path, "cpu1-basic", "4 online, allowed 0-3", "8.0 GiB"} {
 		if !strings.Contains(text.String(), s) {
 			t.Errorf("the text does not say %q:\n%s", s, text.String())
@@ -153,14 +143,9 @@ func TestCheck(t *testing.T) {
 			t.Errorf("trailing space: %q", line)
 		}
 	}
-	data, err := json.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(json.Marshal(r))(t)
 	var back Report
-	if err := json.Unmarshal(data, &back); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, json.Unmarshal(data, &back))
 	if diff := cmp.Diff(r, back, cmpopts.IgnoreUnexported(ort.Device{})); diff != "" {
 		t.Errorf("the report changes on its way through JSON:\n%s", diff)
 	}
@@ -237,9 +222,7 @@ func TestAdvise(t *testing.T) {
 // The libraries of the CUDA provider are named once its own is there.
 func TestAdviseLibraries(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "libonnxruntime_providers_cuda.so"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(filepath.Join(dir, "libonnxruntime_providers_cuda.so"), nil, 0o600))
 	host := hostinfo.Info{OS: "linux", GPUs: []hostinfo.GPU{{Vendor: "NVIDIA"}}, CUDA: hostinfo.CUDA{Driver: "580.82"}}
 	for _, name := range []string{"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"} {
 		host.CUDA.Libraries = append(host.CUDA.Libraries, "/usr/local/cuda/lib64/"+name)

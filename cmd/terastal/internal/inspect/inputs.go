@@ -12,9 +12,8 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// inputData is data for every input of a model: of the arrays in the files
-// that refs name (NAME=FILE.npy, or FILE.npy where there is one input), random
-// where none is named.
+// inputData is data for every input of a model: of the arrays in the files that refs name (NAME=FILE.npy, or FILE.npy
+// where there is one input), random where none is named.
 func (s *Split) inputData(refs []string, seed uint64) ([][]byte, error) {
 	data := models.RandomInputs(s.Model, seed)
 	given := make([]bool, len(data))
@@ -35,8 +34,7 @@ func (s *Split) inputData(refs []string, seed uint64) ([][]byte, error) {
 	return data, nil
 }
 
-// readTensor reads a .npy file, which has to be exactly of t's type and shape.
-// Errors do not name the file.
+// readTensor reads a .npy file, which has to be exactly of t's type and shape. Errors do not name the file.
 func readTensor(path string, t models.Tensor) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

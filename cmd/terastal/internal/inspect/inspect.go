@@ -1,6 +1,5 @@
-// Package inspect lists the built-in networks, describes models and their
-// layers, and splits models into files: what the models verb of the command line
-// shows.
+// Package inspect lists the built-in networks, describes models and their layers, and splits models into files: what
+// the models verb of the command line shows.
 package inspect
 
 import (
@@ -77,8 +76,7 @@ func Build(name string, seed uint64, path string) (*Built, error) {
 	return &Built{path, len(data), seed}, nil
 }
 
-// cacheFolder is where built models are kept: $TERASTAL_CACHE, or terastal in
-// the user's cache folder.
+// cacheFolder is where built models are kept: $TERASTAL_CACHE, or terastal in the user's cache folder.
 func cacheFolder() (string, error) {
 	if dir := os.Getenv("TERASTAL_CACHE"); dir != "" {
 		return dir, nil
@@ -240,9 +238,8 @@ func (o *SplitOptions) Check() error {
 	return nil
 }
 
-// Write writes the layers to files and verifies them, as far as the options ask
-// for it. Where the chain of layers is not the whole model, it returns the
-// result, and an error.
+// Write writes the layers to files and verifies them, as far as the options ask for it. Where the chain of layers is
+// not the whole model, it returns the result, and an error.
 func (s *Split) Write(o SplitOptions) (*Result, error) {
 	inputs, err := s.inputData(o.Inputs, o.Seed)
 	if err != nil {
@@ -265,9 +262,9 @@ func (s *Split) Write(o SplitOptions) (*Result, error) {
 	r.MaxAbsDiff, r.MaxRelDiff = finite(v.MaxAbsDiff), finite(v.MaxRelDiff)
 	r.WholeMS, r.ChainedMS, r.Ratio = v.WholeMS, v.ChainedMS, v.Ratio
 	if !v.Holds(o.Optimization) {
-		return r, fmt.Errorf("model %s: the chain of %d layers is not the whole model: "+
-			"outputs differ by %.3g (relative %.3g)",
-			s.Name(), len(s.Layers), v.MaxAbsDiff, v.MaxRelDiff)
+		return r,
+			fmt.Errorf("model %s: the chain of %d layers is not the whole model: outputs differ by %.3g (relative %.3g)",
+				s.Name(), len(s.Layers), v.MaxAbsDiff, v.MaxRelDiff)
 	}
 	return r, nil
 }

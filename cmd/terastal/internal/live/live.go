@@ -1,6 +1,5 @@
-// Package live shows how a run stands while it runs: a view for terminals,
-// metrics for Prometheus, structured log lines. It only reads the statistics
-// that the runtime hands out ten times a second, on the thread that does so;
+// Package live shows how a run stands while it runs: a view for terminals, metrics for Prometheus, structured log
+// lines. It only reads the statistics that the runtime hands out ten times a second, on the thread that does so;
 // nothing here is on the way of a dispatch.
 package live
 
@@ -28,8 +27,7 @@ func NewView(w io.Writer) *View { return &View{w: w} }
 // redrawEvery is how often a person wants new numbers.
 const redrawEvery = 500 * time.Millisecond
 
-// Update redraws the view when it is time. total is how long requests are
-// released.
+// Update redraws the view when it is time. total is how long requests are released.
 func (v *View) Update(policy string, s runtime.Stats, total time.Duration) {
 	if s.At < v.drawn { // another run
 		v.drawn, v.busy = 0, nil

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -62,19 +63,13 @@ func TestView(t *testing.T) {
 // closed.
 func TestExporter(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	e, err := Export(":0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := testkit.Must(Export(":0"))(t)
 	if !strings.HasPrefix(e.Addr(), "127.0.0.1:") {
 		t.Errorf("it listens at %s", e.Addr())
 	}
 	e.Update("edf", stats(time.Second))
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := client.Get("http://" + e.Addr() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(client.Get("http://" + e.Addr() + "/metrics"))(t)
 	body, err := io.ReadAll(r.Body)
 	r.Body.Close()
 	if err != nil || r.StatusCode != http.StatusOK {

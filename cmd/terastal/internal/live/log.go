@@ -7,9 +7,8 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// Logger writes how a run stands as structured log lines: every second a line
-// per model, and a line whenever an accelerator leaves or re-enters service. It
-// is for one goroutine.
+// Logger writes how a run stands as structured log lines: every second a line per model, and a line whenever an
+// accelerator leaves or re-enters service. It is for one goroutine.
 type Logger struct {
 	log    *slog.Logger
 	last   time.Duration // when models were logged
@@ -46,8 +45,7 @@ func (l *Logger) Update(policy string, s runtime.Stats) {
 	for i := range s.Models {
 		m := &s.Models[i]
 		l.log.Info("model", "policy", policy, "name", m.Name, "at_s", s.At.Seconds(), "released", m.Released, "met", m.Met,
-			"late", m.Late,
-			"dropped", m.Dropped, "failed", m.Failed, "active", m.Active, "variants", m.Variants,
-			"p50_ms", m.Latency.Quantile(.5).Seconds()*1e3, "p99_ms", m.Latency.Quantile(.99).Seconds()*1e3)
+			"late", m.Late, "dropped", m.Dropped, "failed", m.Failed, "active", m.Active, "variants", m.Variants, "p50_ms",
+			m.Latency.Quantile(.5).Seconds()*1e3, "p99_ms", m.Latency.Quantile(.99).Seconds()*1e3)
 	}
 }

@@ -26,8 +26,7 @@ type Exporter struct {
 	stats  runtime.Stats
 }
 
-// Export listens at an address, host and port; without a host only this machine
-// can connect. Close has to be called.
+// Export listens at an address, host and port; without a host only this machine can connect. Close has to be called.
 func Export(addr string) (*Exporter, error) {
 	if strings.HasPrefix(addr, ":") {
 		addr = "127.0.0.1" + addr

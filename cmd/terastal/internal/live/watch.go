@@ -17,21 +17,18 @@ import (
 type Options struct {
 	// Metrics is the address to serve Prometheus metrics at; empty for none.
 	Metrics string
-	// Log is the file for structured log lines, - for standard error; empty for
-	// none.
+	// Log is the file for structured log lines, - for standard error; empty for none.
 	Log string
 }
 
-// Update tells how a run of a policy stands, and how long requests are released
-// in all.
+// Update tells how a run of a policy stands, and how long requests are released in all.
 type Update func(policy string, s runtime.Stats, total time.Duration)
 
 // ErrAddress is wrapped by errors about the address of the metrics.
 var ErrAddress = errors.New("metrics")
 
-// Watch opens what the options ask for, and a live view where stderr is a
-// terminal. It returns what is to be called while a run is under way, nil where
-// nobody watches, and what closes it.
+// Watch opens what the options ask for, and a live view where stderr is a terminal. It returns what is to be called
+// while a run is under way, nil where nobody watches, and what closes it.
 func Watch(o Options, stderr io.Writer) (update Update, done func() error, err error) {
 	var updates []Update
 	var closers []func() error

@@ -8,9 +8,8 @@ const (
 	withoutVariants = "terastal-novariants"
 )
 
-// Bought says in plain words what layer variants bought: the published policy
-// with them against the same policy without, on the same arrivals. It is empty
-// where one of the two was not run, or there are no variants.
+// Bought says in plain words what layer variants bought: the published policy with them against the same policy
+// without, on the same arrivals. It is empty where one of the two was not run, or there are no variants.
 func (r *Result) Bought() string {
 	var with, without *PolicyResult
 	for i := range r.Policies {
@@ -35,9 +34,8 @@ func (r *Result) Bought() string {
 		"(%s); variants ran %.1f %% of its layers", withVariants, 100*missed, 100*missedWithout, fewer(missed, missedWithout),
 		100*with.VariantShare())
 	if kept := with.AccuracyKept(); kept != nil {
-		text += fmt.Sprintf(", and finished requests kept %.2f %% of the accuracy (%s, "+
-			"measured here on %d inputs of each model)",
-			100**kept, metric, requests)
+		text += fmt.Sprintf(", and finished requests kept %.2f %% of the accuracy (%s, measured here on %d inputs of each "+
+			"model)", 100**kept, metric, requests)
 	}
 	if r.Comparison == nil || r.Comparison.Repeats < 2 {
 		text += ". One run each: `terastal compare` tells a difference from chance"
@@ -45,8 +43,7 @@ func (r *Result) Bought() string {
 	return text + "."
 }
 
-// missRate is a policy's mean miss rate, the median of repeats where there are
-// any.
+// missRate is a policy's mean miss rate, the median of repeats where there are any.
 func (r *Result) missRate(p *PolicyResult) float64 {
 	if r.Comparison != nil {
 		for i := range r.Comparison.Policies {

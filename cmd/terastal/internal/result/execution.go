@@ -8,22 +8,18 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// notePreempted is the share of its processor time above which an accelerator
-// that does not get it is worth a note.
+// notePreempted is the share of its processor time above which an accelerator that does not get it is worth a note.
 const notePreempted = 0.05
 
-// Execution says how well the machine and the executor carried the schedule
-// out.
+// Execution says how well the machine and the executor carried the schedule out.
 type Execution struct {
 	// Gaps are the times between two layers of a saturated accelerator.
 	GapP50NS int64 `json:"gap_ns_p50"`
 	GapP99NS int64 `json:"gap_ns_p99"`
-	// Preempted is, by accelerator, the share of the time its thread wanted a
-	// processor, or its layers ran elsewhere meanwhile, in which it had none:
-	// what other threads and processes took.
+	// Preempted is, by accelerator, the share of the time its thread wanted a processor, or its layers ran elsewhere
+	// meanwhile, in which it had none: what other threads and processes took.
 	Preempted map[string]float64 `json:"preempted,omitempty"`
-	// Machine is by how much the counters of the machine grew during the run,
-	// and ElapsedNS how long it took.
+	// Machine is by how much the counters of the machine grew during the run, and ElapsedNS how long it took.
 	Machine   hostinfo.Counters `json:"machine"`
 	ElapsedNS int64             `json:"elapsed_ns"`
 	// Searches are those of a policy that searches next to the engine.
@@ -45,8 +41,7 @@ type Execution struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// NewExecution is what a run and the counters of the machine, by how much they
-// grew, come to.
+// NewExecution is what a run and the counters of the machine, by how much they grew, come to.
 func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 	busy := map[string]time.Duration{}
 	for _, a := range r.Stats.Accelerators {

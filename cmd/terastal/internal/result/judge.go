@@ -14,37 +14,30 @@ import (
 
 // Limits beyond which a run says nothing about the schedule.
 const (
-	// A release that goes unnoticed for longer than this share of the shortest
-	// deadline, in the 99th percentile, while an accelerator is idle, is a fault
-	// of the machine that the policies pay for.
+	// A release that goes unnoticed for longer than this share of the shortest deadline, in the 99th percentile, while an
+	// accelerator is idle, is a fault of the machine that the policies pay for.
 	maxLagShare = 0.25
-	// With a tenth of an accelerator's processor time gone, a load of 0.9 is one
-	// of 1.0: the run shows another system than the one that was planned. On the
-	// machine of docs/MEASURED.md policies changed places between runs that lost
-	// up to 3 % and runs that lost 8 to 15 %.
+	// With a tenth of an accelerator's processor time gone, a load of 0.9 is one of 1.0: the run shows another system than
+	// the one that was planned. On the machine of docs/MEASURED.md policies changed places between runs that lost up to 3
+	// % and runs that lost 8 to 15 %.
 	maxPreempted = 0.10
-	// The same for what a hypervisor took of all processor time that the machine
-	// wanted.
+	// The same for what a hypervisor took of all processor time that the machine wanted.
 	maxStolen = 0.10
-	// A control group that used up its quota stands still, for some ten
-	// milliseconds at a time. At 1 % of the time every 99th percentile shows the
-	// quota.
+	// A control group that used up its quota stands still, for some ten milliseconds at a time. At 1 % of the time every
+	// 99th percentile shows the quota.
 	maxThrottled = 0.01
-	// A clock that advances in steps larger than this share of the shortest
-	// deadline cannot tell met from late.
+	// A clock that advances in steps larger than this share of the shortest deadline cannot tell met from late.
 	maxClockShare = 0.01
 )
 
-// Doubt is why a result is not valid. Where several runs give rise to the same
-// one, the worst is told.
+// Doubt is why a result is not valid. Where several runs give rise to the same one, the worst is told.
 type Doubt struct {
 	// About tells doubts apart: the same one of another run has the same.
 	About string
 	// Worst grows with how bad it is.
 	Worst float64
 	Text  string
-	// Machine says that the machine is to blame, or that the run was short:
-	// nothing is wrong with what was computed.
+	// Machine says that the machine is to blame, or that the run was short: nothing is wrong with what was computed.
 	Machine bool
 	runs    int
 }
@@ -79,9 +72,8 @@ func (r *Result) Conclude() {
 	}
 }
 
-// MachineOnly reports whether all reasons why the result is not valid lie with
-// the machine, or with how short the run was: what was computed is right, it
-// only is no measurement.
+// MachineOnly reports whether all reasons why the result is not valid lie with the machine, or with how short the run
+// was: what was computed is right, it only is no measurement.
 func (r *Result) MachineOnly() bool {
 	return !slices.ContainsFunc(r.doubts, func(d Doubt) bool { return !d.Machine })
 }
@@ -100,18 +92,16 @@ func (r *Result) Judge(p *PolicyResult) {
 	}
 	// Without a scheduler, noticing releases late is what is being measured.
 	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && p.Policy != runtime.Unscheduled {
-		r.Doubt(Doubt{About: "lag", Worst: lag, Machine: true,
-			Text: fmt.Sprintf("%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest "+
-				"deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag,
-				shortest)})
+		r.Doubt(Doubt{About: "lag", Worst: lag, Machine: true, Text: fmt.Sprintf("%s noticed releases up to %.1f ms late "+
+			"(p99) while an accelerator was idle, the shortest deadline is %.1f ms: stop what else runs, leave a core free "+
+			"for the scheduler or lower the rates", p.Policy, lag, shortest)})
 	}
 	if !p.Balanced() {
 		r.Doubt(Doubt{About: "balance", Text: fmt.Sprintf("%s: the totals do not balance", p.Policy)})
 	}
 	if step := time.Duration(r.ClockStepNS); step.Seconds()*1e3 > maxClockShare*shortest {
-		r.Doubt(Doubt{About: "clock", Machine: true,
-			Text: fmt.Sprintf("the clock advances in steps of %v, the shortest deadline is %.1f ms: use a finer clock source "+
-				"of the system", step, shortest)})
+		r.Doubt(Doubt{About: "clock", Machine: true, Text: fmt.Sprintf("the clock advances in steps of %v, the shortest "+
+			"deadline is %.1f ms: use a finer clock source of the system", step, shortest)})
 	}
 	r.judgeOutputs(p)
 	r.judgeMachine(p)
@@ -123,14 +113,12 @@ func (r *Result) judgeOutputs(p *PolicyResult) {
 		return
 	}
 	if v.Wrong > 0 {
-		r.Doubt(Doubt{About: "wrong", Worst: float64(v.Wrong),
-			Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from the whole model's by more than %.0e of their size",
-				p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)})
+		r.Doubt(Doubt{About: "wrong", Worst: float64(v.Wrong), Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from "+
+			"the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, runtime.Tolerance)})
 	}
 	if v.Verified+v.Wrong == 0 {
-		r.Doubt(Doubt{About: "unverified", Machine: true,
-			Text: fmt.Sprintf("%s finished none of the sampled requests, so that no output was verified: lower --load",
-				p.Policy)})
+		r.Doubt(Doubt{About: "unverified", Machine: true, Text: fmt.Sprintf("%s finished none of the sampled requests, so "+
+			"that no output was verified: lower --load", p.Policy)})
 	}
 }
 
@@ -153,9 +141,8 @@ func (r *Result) judgeMachine(p *PolicyResult) {
 				"(--realtime)", p.Policy, 100*share, worst, 100*maxPreempted)})
 	}
 	if m := &e.Machine; m.Throttles > 0 {
-		r.Doubt(Doubt{About: "hot", Worst: float64(m.Throttles), Machine: true,
-			Text: fmt.Sprintf("%s: the processor was slowed down %d times because it was too hot: let it cool, or lower the "+
-				"load", p.Policy, m.Throttles)})
+		r.Doubt(Doubt{About: "hot", Worst: float64(m.Throttles), Machine: true, Text: fmt.Sprintf("%s: the processor was "+
+			"slowed down %d times because it was too hot: let it cool, or lower the load", p.Policy, m.Throttles)})
 	}
 	if share := ratio(e.Machine.Throttled, time.Duration(e.ElapsedNS)); share > maxThrottled {
 		r.Doubt(Doubt{About: "quota", Worst: share, Machine: true,
@@ -182,14 +169,12 @@ func (r *Result) JudgeAA() {
 	if aa == nil || !aa.Miss.Significant {
 		return
 	}
-	r.Doubt(Doubt{About: "a/a", Machine: true,
-		Text: fmt.Sprintf("%s differs from itself: its mean miss rate by %+.2f points between two runs of each repeat "+
-			"(p=%.3f): the machine changes while it runs; stop what else runs and compare again", aa.Policy,
-			100**aa.Miss.Difference, *aa.Miss.P)})
+	r.Doubt(Doubt{About: "a/a", Machine: true, Text: fmt.Sprintf("%s differs from itself: its mean miss rate by %+.2f "+
+		"points between two runs of each repeat (p=%.3f): the machine changes while it runs; stop what else runs and "+
+		"compare again", aa.Policy, 100**aa.Miss.Difference, *aa.Miss.P)})
 }
 
-// ClockStep is the smallest step that the clock was seen to make: its
-// resolution, or the time that it takes to read it.
+// ClockStep is the smallest step that the clock was seen to make: its resolution, or the time that it takes to read it.
 func ClockStep() time.Duration {
 	least := time.Duration(1<<63 - 1)
 	for range 100 {

@@ -1,6 +1,5 @@
-// Package result has the documents of runs and simulations, and judges whether a
-// run supports what it says. Sessions write them, views read them; it knows
-// neither.
+// Package result has the documents of runs and simulations, and judges whether a run supports what it says. Sessions
+// write them, views read them; it knows neither.
 package result
 
 import (
@@ -26,20 +25,17 @@ type Result struct {
 	Accelerators []runtime.Spec `json:"accelerators"`
 	Traffic      TrafficInfo    `json:"traffic"`
 	Models       []ModelInfo    `json:"models"`
-	// ClockStepNS is the step in which the clock that everything is timed by
-	// advances; 0 in simulations.
+	// ClockStepNS is the step in which the clock that everything is timed by advances; 0 in simulations.
 	ClockStepNS int64 `json:"clock_step_ns,omitempty"`
-	// Policies are the runs of every policy, in the order of the configuration;
-	// of several repeats, the first. Again is then the baseline's second run, if
-	// an A/A comparison was asked for, and Later holds the other repeats.
+	// Policies are the runs of every policy, in the order of the configuration; of several repeats, the first. Again is
+	// then the baseline's second run, if an A/A comparison was asked for, and Later holds the other repeats.
 	Policies []PolicyResult `json:"policies"`
 	Again    *PolicyResult  `json:"a_a,omitempty"`
 	Later    []Repeat       `json:"later_repeats,omitempty"`
 	// Comparison holds the policies against each other, over all repeats that
 	// are whole; nil where policies were not compared or no repeat is whole.
 	Comparison *comparison.Comparison `json:"comparison,omitempty"`
-	// Valid is false when the run cannot support what it says; Reasons say why
-	// and what to change.
+	// Valid is false when the run cannot support what it says; Reasons say why and what to change.
 	Valid   bool     `json:"valid"`
 	Reasons []string `json:"invalid_reasons,omitempty"`
 
@@ -61,8 +57,7 @@ type TrafficInfo struct {
 	DurationS float64 `json:"duration_s"`
 	Seed      uint64  `json:"seed"`
 	Drop      string  `json:"drop"`
-	// Load is the demand as a share of the measured capacity: the fluid bound,
-	// which no schedule exceeds.
+	// Load is the demand as a share of the measured capacity: the fluid bound, which no schedule exceeds.
 	Load float64 `json:"load"`
 }
 
@@ -77,14 +72,12 @@ type ModelInfo struct {
 	// all layers run there; FastestMS with each layer where it is fastest.
 	LatencyMS map[string]float64 `json:"latency_ms"`
 	FastestMS float64            `json:"fastest_ms"`
-	// Level and Infeasible are Algorithm 1's; Preferred counts the layers that
-	// are fastest on each accelerator.
+	// Level and Infeasible are Algorithm 1's; Preferred counts the layers that are fastest on each accelerator.
 	Level      int            `json:"budget_level"`
 	Infeasible bool           `json:"infeasible,omitempty"`
 	Preferred  map[string]int `json:"preferred_layers"`
-	// Variants counts the layer variants that the plan has; their accuracy was
-	// measured as AccuracyMetric, on AccuracyRequests inputs, on which the
-	// original's is AccuracyOriginal.
+	// Variants counts the layer variants that the plan has; their accuracy was measured as AccuracyMetric, on
+	// AccuracyRequests inputs, on which the original's is AccuracyOriginal.
 	Variants         int     `json:"variants_planned,omitempty"`
 	AccuracyMetric   string  `json:"accuracy_metric,omitempty"`
 	AccuracyRequests int     `json:"accuracy_requests,omitempty"`
@@ -102,9 +95,8 @@ type PolicyResult struct {
 	Trace string `json:"trace,omitempty"`
 }
 
-// Lanes are, under the policy that schedules nothing, how many requests ran at
-// once at most, each in its lane, and how busy lanes were on average; 0
-// for other policies, whose utilization is that of accelerators.
+// Lanes are, under the policy that schedules nothing, how many requests ran at once at most, each in its lane, and how
+// busy lanes were on average; 0 for other policies, whose utilization is that of accelerators.
 func (p *PolicyResult) Lanes() (n int, mean float64) {
 	if p.Policy != runtime.Unscheduled {
 		return 0, 0
@@ -118,9 +110,8 @@ func (p *PolicyResult) Lanes() (n int, mean float64) {
 // Accuracy is what the combinations of a model's variants keep.
 type Accuracy struct {
 	plan.Variants
-	// Delivered is the mean normalised accuracy of the requests that a run
-	// finished, every combination that they used measured; Finished how many
-	// these were. Absent without a run.
+	// Delivered is the mean normalised accuracy of the requests that a run finished, every combination that they used
+	// measured; Finished how many these were. Absent without a run.
 	Delivered *float64 `json:"delivered,omitempty"`
 	Finished  int      `json:"finished,omitempty"`
 }

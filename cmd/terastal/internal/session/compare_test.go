@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -106,9 +107,7 @@ func TestCompareRepeats(t *testing.T) {
 			t.Fatal(interrupted, err)
 		}
 	}
-	if err := concluding(c); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, concluding(c))
 	slices.Sort(stems)
 	if want := len(stems); want != 18 || len(slices.Compact(slices.Clone(stems))) != want || stems[0] != "edf" ||
 		!slices.Contains(stems, "fcfs.aa.2") || !slices.Contains(stems, "fcfs.6") {
@@ -151,9 +150,7 @@ func TestCompareInterrupted(t *testing.T) {
 			break
 		}
 	}
-	if err := concluding(c); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, concluding(c))
 	if x := c.doc.Comparison; n != 2 || x == nil || x.Repeats != 2 || len(x.Order) != 2 || len(c.doc.Later) != 2 ||
 		len(c.doc.Later[1].Policies) != 1 {
 		t.Errorf("interrupted in repeat %d: %+v", n+1, c.doc)
@@ -178,9 +175,7 @@ func TestAADiffers(t *testing.T) {
 	})
 	c := comparing(s, CompareOptions{Repeats: 6, Baseline: "fcfs", AA: true})
 	for n := range 6 {
-		if _, err := c.repeat(context.Background(), n); err != nil {
-			t.Fatal(err)
-		}
+		testkit.Must(c.repeat(context.Background(), n))(t)
 	}
 	if err := concluding(c); err != nil || c.doc.Valid || !c.doc.MachineOnly() ||
 		!strings.Contains(c.doc.Reasons[0], "fcfs differs from itself: its mean miss rate by +1.00 points") {

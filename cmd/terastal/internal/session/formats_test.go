@@ -8,6 +8,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
@@ -36,10 +37,7 @@ func fields(t reflect.Type, seen map[reflect.Type]bool, names map[string]bool) {
 // TestFormatsAreDocumented: docs/FORMATS.md names every field of logs, plans and
 // results.
 func TestFormatsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../../../docs/FORMATS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.Must(os.ReadFile("../../../../docs/FORMATS.md"))(t)
 	names := map[string]bool{}
 	// What is another document, or a policy's: its fields are not here.
 	seen := map[reflect.Type]bool{reflect.TypeFor[sched.Pricing](): true, reflect.TypeFor[fluid.Capacity](): true,

@@ -107,31 +107,34 @@ func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root st
 	if s.Local.Table, err = c.Path(a.Table, root); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(s.Local.Table)
-	if err != nil {
-		return fmt.Errorf("accelerator %q: %w", s.Name, err)
-	}
-	if _, err := readLatencies(s); err != nil {
-		return err
-	}
-	s.Options = map[string]string{optionTable: a.Table, optionSHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
-		optionCompute: fmt.Sprint(a.Compute)}
-	return nil
+	_, sum, err := latencies(s)
+	s.Options = map[string]string{optionTable: a.Table, optionSHA256: sum, optionCompute: fmt.Sprint(a.Compute)}
+	return err
 }
 
-// latencies finds what an emulated accelerator's layers take: in the rows of a
-// latency table for the accelerator of its name, or for the only one there is.
-func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration, bool), error) {
-	p, err := profiler.ReadTable(bytes.NewReader(table), profiler.TableOptions{})
+// latencies finds in its table what an emulated accelerator's layers take: in the
+// rows for the accelerator of its name, or for the only one there is. It also
+// returns the table's SHA-256.
+func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sha string, err error) {
+	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
-		return nil, err
+		return nil, "", fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
+	p, err := profiler.ReadTable(bytes.NewReader(data), profiler.TableOptions{})
 	name := s.Name
-	if len(p.Accelerators) == 1 {
-		name = p.Accelerators[0].Name
+	if err == nil {
+		var have []string
+		for _, a := range p.Accelerators {
+			have = append(have, a.Name)
+		}
+		if len(have) == 1 {
+			name = have[0]
+		} else if !slices.Contains(have, name) {
+			err = fmt.Errorf("it has no accelerator %q, but %q", name, have)
+		}
 	}
-	if have := names(p.Accelerators); !slices.Contains(have, name) {
-		return nil, fmt.Errorf("it has no accelerator %q, but %q", s.Name, have)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, s.Local.Table, err)
 	}
 	times := map[profiler.CellName]time.Duration{}
 	for i := range p.Cells {
@@ -142,28 +145,7 @@ func latencies(table []byte, s *runtime.Spec) (func(runtime.Unit) (time.Duration
 	return func(u runtime.Unit) (time.Duration, bool) {
 		d, ok := times[profiler.CellName{Model: u.Model, Layer: u.Layer, Implementation: u.Implementation, Accelerator: name}]
 		return d, ok
-	}, nil
-}
-
-func names(specs []runtime.Spec) []string {
-	var out []string
-	for _, s := range specs {
-		out = append(out, s.Name)
-	}
-	return out
-}
-
-// readLatencies reads the table of an emulated accelerator.
-func readLatencies(s *runtime.Spec) (func(runtime.Unit) (time.Duration, bool), error) {
-	data, err := os.ReadFile(s.Local.Table)
-	if err != nil {
-		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
-	}
-	latency, err := latencies(data, s)
-	if err != nil {
-		return nil, fmt.Errorf("%w: accelerator %q: %s: %w", config.ErrInvalid, s.Name, s.Local.Table, err)
-	}
-	return latency, nil
+	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
 // openAccelerator opens one accelerator for measuring, real or emulated.
@@ -171,7 +153,7 @@ func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	if s.Provider != runtime.EmulatedProvider {
 		return runtime.OpenORT(s)
 	}
-	latency, err := readLatencies(&s)
+	latency, _, err := latencies(&s)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +192,7 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 		if m.Specs[k].Local.Table == "" {
 			continue
 		}
-		latency, err := readLatencies(&m.Specs[k])
+		latency, _, err := latencies(&m.Specs[k])
 		if err != nil {
 			return nil, err
 		}
@@ -221,20 +203,18 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 
 // real is the machine with the accelerators of a plan, as applications find it.
 type real struct {
-	m       Machine
+	Machine
 	folder  string // that models may be read from
 	plugins map[string]string
 }
 
-func (r *real) machine() *Machine        { return &r.m }
-func (r *real) describe() string         { return r.m.describe() }
-func (r *real) header() eventlog.Machine { return r.m.header() }
-
 func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
-	o.Library, o.Root, o.Plugins, o.Engines = r.m.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
+	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
 	e, err := runtime.Open(path, o)
 	return e, func() { e.Close(context.Background()) }, err
 }
+
+func (m *Machine) machine() *Machine { return m }
 
 // describe says in a sentence what was found and what it means.
 func (m *Machine) describe() string {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
@@ -22,19 +23,14 @@ func TestSourcesInPlan(t *testing.T) {
 	if name != "models/zoo/glyph_vgg.onnx" || err != nil {
 		t.Fatalf("%q, %v", name, err)
 	}
-	data, err := zoo.Build("glyph_vgg", ZooSeed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(zoo.Build("glyph_vgg", ZooSeed))(t)
 	out := t.TempDir()
 	m := plan.Model{Source: name, SHA256: variants.SHA256(data)}
 	path := filepath.Join(out, name)
 	write := func(want bool) {
 		t.Helper()
 		before, _ := os.Stat(path)
-		if err := writeBuiltIn(out, &m); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, writeBuiltIn(out, &m))
 		after, err := os.Stat(path)
 		if err != nil || os.SameFile(before, after) == want {
 			t.Errorf("written is %t, want %t, %v", !want, want, err)
@@ -45,9 +41,7 @@ func TestSourcesInPlan(t *testing.T) {
 	}
 	write(true)
 	write(false)
-	if err := os.WriteFile(path, data[1:], 0o644); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(path, data[1:], 0o644))
 	write(true)
 	if err := writeBuiltIn(out, &plan.Model{Source: "vision/net.onnx"}); err != nil {
 		t.Errorf("a file of the user's: %v", err)

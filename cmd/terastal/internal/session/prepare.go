@@ -7,7 +7,6 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/profiler"
-	"github.com/terastal/terastal/sched/scenario"
 )
 
 // Prepare plans a configuration with whatever it takes: its profile is used if
@@ -49,13 +48,4 @@ func fromTables(c *config.Config, simulated bool, o Options) (*Session, error) {
 	}
 	o.Note("using the profile %s: %s; ONNX Runtime is not needed", path, why)
 	return s, nil
-}
-
-// PrepareScenario plans a published scenario on emulated accelerators.
-func PrepareScenario(c *config.Config, name string, o Options) (*Session, error) {
-	s, err := scenario.Load(name)
-	if err != nil {
-		return nil, UsageError{err}
-	}
-	return OpenScenario(c, s, o)
 }

@@ -18,18 +18,21 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/scenario"
 )
 
-// OpenScenario opens a task system from tables for running in real time: every
+// OpenScenario opens a published task system for running in real time: every
 // accelerator is emulated and takes as long as the tables say, and the networks
 // compute nothing. Rates and deadlines are the scenario's; the configuration
 // says the rest.
-func OpenScenario(c *config.Config, s *scenario.Scenario, o Options) (_ *Session, err error) {
-	p := &published{m: Machine{Host: hostinfo.Read(hostinfo.This())}}
-	if p.m.ORT, err = ort.Start(o.ORT); err != nil {
+func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
+	s, err := scenario.Load(name)
+	if err != nil {
+		return nil, UsageError{err}
+	}
+	p := &published{Machine: Machine{Host: hostinfo.Read(hostinfo.This())}}
+	if p.ORT, err = ort.Start(o.ORT); err != nil {
 		return nil, err
 	}
 	profile, err := profiler.FromSystem(&s.System, profiler.TableOptions{Source: s.Name})
@@ -37,7 +40,7 @@ func OpenScenario(c *config.Config, s *scenario.Scenario, o Options) (_ *Session
 		return nil, err
 	}
 	for _, name := range s.System.Accelerators {
-		p.m.Specs = append(p.m.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider,
+		p.Specs = append(p.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider,
 			Options: map[string]string{optionTable: s.Name}})
 	}
 	var documents []plan.Model
@@ -65,14 +68,10 @@ func OpenScenario(c *config.Config, s *scenario.Scenario, o Options) (_ *Session
 
 // published is a task system on emulated accelerators.
 type published struct {
+	Machine
 	tables *sched.Tables
-	m      Machine
 	hollow []*runtime.Network
 }
-
-func (p *published) machine() *Machine        { return &p.m }
-func (p *published) describe() string         { return p.m.describe() }
-func (p *published) header() eventlog.Machine { return p.m.header() }
 
 // open makes the executor of hollow networks, which no file holds.
 func (p *published) open(_ string, o runtime.OpenOptions) (e *runtime.Executor, free func(), err error) {
@@ -83,7 +82,7 @@ func (p *published) open(_ string, o runtime.OpenOptions) (e *runtime.Executor, 
 		}
 	}()
 	var accelerators []runtime.Accelerator
-	for k, s := range p.m.Specs {
+	for k, s := range p.Specs {
 		a, err := runtime.OpenEmulated(runtime.Emulation{Name: s.Name, Latency: scenarioLatency(p.tables.System(), k)})
 		if err != nil {
 			return nil, nil, err

@@ -48,9 +48,8 @@ func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, er
 
 // tables stand in for a machine: latencies that were measured elsewhere, or come
 // from a table. Nothing can run on them.
-type tables struct{ m Machine }
+type tables struct{ Machine }
 
-func (t *tables) machine() *Machine        { return &t.m }
 func (t *tables) header() eventlog.Machine { return eventlog.Machine{} }
 
 func (t *tables) open(string, runtime.OpenOptions) (*runtime.Executor, func(), error) {
@@ -61,8 +60,8 @@ func (t *tables) open(string, runtime.OpenOptions) (*runtime.Executor, func(), e
 func (t *tables) describe() string {
 	names := map[string][]string{} // of accelerators, by where their latencies come from
 	var order []string
-	for _, s := range t.m.Specs {
-		from := "measured on " + t.m.Host.CPU
+	for _, s := range t.Specs {
+		from := "measured on " + t.Host.CPU
 		if s.Provider == profiler.TableProvider {
 			from = "from " + s.Options["source"]
 		}

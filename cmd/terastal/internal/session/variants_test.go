@@ -12,6 +12,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/ort/orttest"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
@@ -26,18 +27,9 @@ import (
 func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	t.Helper()
 	orttest.Start(t)
-	onnx, err := zoo.Build("glyph_vgg", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := models.Parse("net", onnx, models.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := runtime.NewNetwork("net", m, "op")
-	if err != nil {
-		t.Fatal(err)
-	}
+	onnx := testkit.Must(zoo.Build("glyph_vgg", 0))(t)
+	m := testkit.Must(models.Parse("net", onnx, models.Options{}))(t)
+	n := testkit.Must(runtime.NewNetwork("net", m, "op"))(t)
 	var notes []string
 	c := &config.Config{Out: t.TempDir(), Arithmetic: "saturating", Models: []config.Model{
 		{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}}
@@ -47,19 +39,11 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	w.Variants = newVariants(w)
 	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
 	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
-	file, err := x.ONNX()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op",
+	file := testkit.Must(x.ONNX())(t)
+	text := testkit.Must(json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op",
 		Proof:  plan.Proof{Metric: "error", Arithmetic: "exact"},
-		Chosen: []plan.Variant{{Name: x.String(), File: "v.onnx", SHA256: variants.SHA256(file)}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Variants.Take(0, fstest.MapFS{design.FittedFile: {Data: text}, "v.onnx": {Data: file}}); err != nil {
-		t.Fatal(err)
-	}
+		Chosen: []plan.Variant{{Name: x.String(), File: "v.onnx", SHA256: variants.SHA256(file)}}}))(t)
+	testkit.OK(t, w.Variants.Take(0, fstest.MapFS{design.FittedFile: {Data: text}, "v.onnx": {Data: file}}))
 	return w.Variants, &notes
 }
 
@@ -67,15 +51,11 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 // nothing is planned.
 func TestProveAgain(t *testing.T) {
 	v, notes := taken(t, config.Data{Source: "random", Count: 8})
-	if _, err := v.w.Plan(); err == nil || !strings.Contains(err.Error(), "terastal variants accuracy") {
-		t.Errorf("planned with variants of another arithmetic: %v", err)
-	}
+	testkit.Refused(v.w.Plan())(t, "terastal variants accuracy")
 	if _, err := os.Stat(filepath.Join(v.w.Config.Out, "variants", "net", "v.onnx")); err != nil {
 		t.Error(err)
 	}
-	if err := v.ProveAgain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, v.ProveAgain(t.Context()))
 	if u := v.designer.Models[0].InUse; u.Arithmetic != "saturating" || u.Requests != 8 || u.Data != "random" ||
 		len(v.designer.Stale()) > 0 {
 		t.Errorf("proven again: %+v", v.designer.Models[0].InUse)
@@ -93,9 +73,7 @@ func TestProveAgain(t *testing.T) {
 // Without data the variants are left out, in one line, and stay in the plan.
 func TestProofsOfAnotherArithmeticAreRefused(t *testing.T) {
 	v, notes := taken(t, config.Data{})
-	if err := v.ProveAgain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, v.ProveAgain(t.Context()))
 	if list := v.designer.Documents(nil); v.designer.Models[0].InUse != nil || v.w.Models[0].Network.Variants != nil ||
 		len(list) != 1 || !list[0].Off {
 		t.Errorf("in use %+v, documents %+v", v.designer.Models[0].InUse, list)
@@ -106,8 +84,5 @@ func TestProofsOfAnotherArithmeticAreRefused(t *testing.T) {
 	}
 	// Data that are not there are an error, with what to do.
 	v, _ = taken(t, config.Data{Source: "nowhere.npy"})
-	if err := v.ProveAgain(t.Context()); err == nil || !strings.Contains(err.Error(), "`variants: off`") ||
-		strings.Contains(err.Error(), "\n") {
-		t.Errorf("proven again on nothing: %v", err)
-	}
+	testkit.Fails(t, v.ProveAgain(t.Context()), "`variants: off`")
 }

@@ -107,7 +107,7 @@ func (w *Workspace) Plan() (*Session, error) {
 	}
 	p.Document.Variants = d.Documents(w.Profile)
 	return &Session{Config: w.Config, Profile: w.Profile, Plan: p, options: w.options,
-		ground: &real{m: w.Machine, folder: w.folder, plugins: w.options.Plugins}}, nil
+		ground: &real{w.Machine, w.folder, w.options.Plugins}}, nil
 }
 
 // planned are models as a plan holds them, their rates left out.

@@ -7,9 +7,8 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// Paired compares the mean miss rates of a and b over the same seeds: the p
-// value of a two-sided paired t test, and 1 where fewer than two seeds or no
-// differences leave nothing to test.
+// Paired compares the mean miss rates of a and b over the same seeds: the p value of a two-sided paired t test, and 1
+// where fewer than two seeds or no differences leave nothing to test.
 func Paired(a, b []float64) (p float64) {
 	d := make([]float64, min(len(a), len(b)))
 	for i := range d {

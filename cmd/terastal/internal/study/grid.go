@@ -117,8 +117,7 @@ func Shard(cells []Cell, i, n, policies int) []Cell {
 
 // header are the columns of the CSV file, which scripts/evaluation.py reads.
 var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low",
-	"high",
-	"miss_bound", "normalized_accuracy", "by_model", "by_seed"}
+	"high", "miss_bound", "normalized_accuracy", "by_model", "by_seed"}
 
 // WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy
 // with names escaped as in a URL, by_seed the mean miss rate of every seed.

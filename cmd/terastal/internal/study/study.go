@@ -44,20 +44,16 @@ type Options struct {
 	Seeds int
 	// Systems are further scenarios by name, besides the published ones.
 	Systems map[string]scenario.Scenario
-	// Policies are further policies by name, besides those that package policy
-	// knows.
+	// Policies are further policies by name, besides those that package policy knows.
 	Policies map[string]sched.Constructor
-	// Durations, if not nil, says how long layers take, by seed; the cells'
-	// Noise then has to be zero.
+	// Durations, if not nil, says how long layers take, by seed; the cells' Noise then has to be zero.
 	Durations func(seed uint64) sim.Durations
 	// Interference is how much longer layers take for every other accelerator
 	// that is busy: 0.1 means 10 %. See sim.Config.
 	Interference float64
-	// Slowdowns, if not nil, says so for every pair, and is added to it; see
-	// sim.Config.Interference.
+	// Slowdowns, if not nil, says so for every pair, and is added to it; see sim.Config.Interference.
 	Slowdowns [][]float64
-	// Drift is how much slower accelerators become and recover from, over
-	// DriftPeriod; see sim.Drifting.
+	// Drift is how much slower accelerators become and recover from, over DriftPeriod; see sim.Drifting.
 	Drift float64
 	// Overhead is added to every layer's time, unpredicted.
 	Overhead time.Duration
@@ -68,15 +64,13 @@ type Options struct {
 	Adapt bool
 	// Queue bounds the jobs of one model in the system; see sched.Config.
 	Queue int
-	// Traffic, if not nil, makes a cell's traffic, at its scale, instead of the
-	// cell itself.
+	// Traffic, if not nil, makes a cell's traffic, at its scale, instead of the cell itself.
 	Traffic func(c *Cell, seed uint64) traffic.Config
 	// FirstSeed is the first of them; zero means 1.
 	FirstSeed uint64
 	Duration  time.Duration
 	Workers   int // zero means one per processor
-	// Progress, if not nil, is called from several goroutines with the share
-	// done.
+	// Progress, if not nil, is called from several goroutines with the share done.
 	Progress func(float64)
 }
 
@@ -87,8 +81,7 @@ type Result struct {
 	// Miss is the mean over seeds of the mean over models of the miss rate; Low
 	// and High enclose it with 95 % confidence (Student's t over seeds).
 	Miss, Low, High float64
-	// Bound is the least mean miss rate of any schedule at these mean rates: the
-	// fluid bound of sched.Tables.MissBound.
+	// Bound is the least mean miss rate of any schedule at these mean rates: the fluid bound of sched.Tables.MissBound.
 	Bound float64
 	// BySeed holds the mean over models per seed, for paired comparisons.
 	BySeed []float64
@@ -97,8 +90,7 @@ type Result struct {
 
 // Summary is what a cell's requests got over all seeds.
 type Summary struct {
-	// Models holds, over all seeds together, what each model's requests got; its
-	// miss rates are means over seeds.
+	// Models holds, over all seeds together, what each model's requests got; its miss rates are means over seeds.
 	Models []eventlog.ModelMetrics `json:"models"`
 	// Accuracy is the mean normalised accuracy of finished requests over models;
 	// nil when that of a variant set that was used is unknown.
@@ -218,8 +210,7 @@ func meanAccuracy(models []eventlog.ModelMetrics) *float64 {
 	return &mean
 }
 
-// Interval returns the mean and its 95 % confidence interval by Student's t. Of
-// one value it is that value.
+// Interval returns the mean and its 95 % confidence interval by Student's t. Of one value it is that value.
 func Interval(xs []float64) (mean, low, high float64) {
 	mean, sd := stat.MeanStdDev(xs, nil)
 	if len(xs) < 2 {
@@ -305,9 +296,8 @@ func scaled(base []float64, scale float64) []float64 {
 	return rates
 }
 
-// aligned are the first releases of streams that all begin at once: within a
-// microsecond, in an order that the seed draws. Exactly at once, the run would
-// be one trajectory that hangs on how ties are broken.
+// aligned are the first releases of streams that all begin at once: within a microsecond, in an order that the seed
+// draws. Exactly at once, the run would be one trajectory that hangs on how ties are broken.
 func aligned(c Cell, models int, seed uint64) []time.Duration {
 	if c.Arrivals != traffic.Periodic || c.Phases != traffic.AlignedPhases {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
@@ -43,20 +44,12 @@ func options() study.Options {
 
 func cells(t *testing.T, g study.Grid) []study.Cell {
 	t.Helper()
-	out, err := g.Cells()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return testkit.Must(g.Cells())(t)
 }
 
 func run(t *testing.T, cells []study.Cell, o study.Options) []study.Result {
 	t.Helper()
-	out, err := study.Run(context.Background(), cells, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return testkit.Must(study.Run(context.Background(), cells, o))(t)
 }
 
 var small = study.Grid{Scenarios: []string{"own", "paper/mcv_heavy"}, Traffics: []string{"periodic", "poisson",
@@ -119,19 +112,13 @@ func TestRunIsDeterministic(t *testing.T) {
 
 func TestRunErrors(t *testing.T) {
 	o := options()
-	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "nowhere", Policy: "edf", Scale: 1}},
-		o); !errors.Is(err, scenario.ErrUnknown) {
-		t.Errorf("unknown scenario: %v", err)
-	}
-	if _, err := study.Run(context.Background(), []study.Cell{{Scenario: "own", Policy: "best", Scale: 1}},
-		o); err == nil || !strings.Contains(err.Error(), `unknown policy "best"`) {
-		t.Errorf("unknown policy: %v", err)
-	}
+	testkit.Refused(study.Run(context.Background(), []study.Cell{{Scenario: "nowhere", Policy: "edf", Scale: 1}},
+		o))(t, scenario.ErrUnknown)
+	testkit.Refused(study.Run(context.Background(), []study.Cell{{Scenario: "own", Policy: "best", Scale: 1}},
+		o))(t, `unknown policy "best"`)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := study.Run(ctx, few(t), o); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
+	testkit.Refused(study.Run(ctx, few(t), o))(t, context.Canceled)
 	o.Seeds = 0
 	if _, err := study.Run(context.Background(), few(t), o); err == nil {
 		t.Errorf("no seeds: no error")
@@ -188,9 +175,7 @@ func TestGrid(t *testing.T) {
 	} {
 		g := small
 		c.change(&g)
-		if _, err := g.Cells(); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("error %v, want %q", err, c.want)
-		}
+		testkit.Refused(g.Cells())(t, c.want)
 	}
 }
 
@@ -227,9 +212,7 @@ func TestShards(t *testing.T) {
 func TestCSV(t *testing.T) {
 	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf"}}, options())
 	var b bytes.Buffer
-	if err := study.WriteCSV(&b, results); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, study.WriteCSV(&b, results))
 	want := "scenario,traffic,scale,noise,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
 		"by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
 	if b.String() != want {
@@ -260,9 +243,7 @@ func TestEvaluation(t *testing.T) {
 		var b bytes.Buffer
 		path := filepath.Join(dir, name)
 		err := study.WriteCSV(&b, run(t, cells, options()))
-		if err := errors.Join(err, os.WriteFile(path, b.Bytes(), 0o666)); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, errors.Join(err, os.WriteFile(path, b.Bytes(), 0o666)))
 		return path
 	}
 	script := func(args ...string) string {
@@ -287,16 +268,11 @@ func TestEvaluation(t *testing.T) {
 	for _, name := range strings.Fields("size reductions policies grid losses") {
 		text += "<!-- table " + name + " -->\nold\n<!-- end " + name + " -->\n"
 	}
-	if err := os.WriteFile(document, []byte(text), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, os.WriteFile(document, []byte(text), 0o666))
 	if out := script("published", "--into", document, whole); out != "" {
 		t.Fatal(out)
 	}
-	filled, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
+	filled := testkit.Must(os.ReadFile(document))(t)
 	for _, want := range []string{"Words.\n<!-- table size -->\n20 combinations", "| own | periodic | 0.",
 		"| terastal | 0."} {
 		if !strings.Contains(string(filled), want) || strings.Contains(string(filled), "old") {
@@ -362,9 +338,7 @@ func TestUnknownAccuracy(t *testing.T) {
 		t.Errorf("accuracy %v, of the models %+v", r.Accuracy, r.Models)
 	}
 	var b bytes.Buffer
-	if err := study.WriteCSV(&b, results); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, study.WriteCSV(&b, results))
 	if text := b.String(); !strings.Contains(text, ",unknown,") || !strings.Contains(text, "/unknown b") {
 		t.Errorf("wrote %s", text)
 	}

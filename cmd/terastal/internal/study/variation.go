@@ -27,9 +27,8 @@ func Variations() []Variation {
 	}
 }
 
-// Vary returns the scenario, which it changes, with the named variation, under
-// its own name. Rates change by the factor by which the variation changes the
-// fluid capacity, and deadlines by its inverse, so that the load stays.
+// Vary returns the scenario, which it changes, with the named variation, under its own name. Rates change by the factor
+// by which the variation changes the fluid capacity, and deadlines by its inverse, so that the load stays.
 func Vary(s *scenario.Scenario, name string) (*scenario.Scenario, error) {
 	var names []string
 	for _, v := range Variations() {

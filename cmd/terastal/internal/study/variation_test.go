@@ -2,10 +2,10 @@ package study_test
 
 import (
 	"math"
-	"strings"
 	"testing"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
@@ -17,13 +17,8 @@ func TestVary(t *testing.T) {
 	for _, name := range scenario.Names() {
 		for _, v := range study.Variations() {
 			before, err := scenario.Load(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := scenario.Load(name)
-			if err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, err)
+			s := testkit.Must(scenario.Load(name))(t)
 			if s, err = study.Vary(s, v.Name); err != nil {
 				t.Fatalf("%s, %s: %v", name, v.Name, err)
 			}
@@ -57,26 +52,15 @@ func TestVary(t *testing.T) {
 			}
 		}
 	}
-	s, err := scenario.Load("paper/mcv_light")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := study.Vary(s, "none"); err == nil || !strings.Contains(err.Error(), "have originals, one-accelerator, "+
-		"skewed") {
-		t.Errorf("an unknown variation: %v", err)
-	}
+	s := testkit.Must(scenario.Load("paper/mcv_light"))(t)
+	testkit.Refused(study.Vary(s, "none"))(t, "have originals, one-accelerator, "+
+		"skewed")
 }
 
 // scale is the factor by which a scenario's rates can grow.
 func scale(t *testing.T, s *scenario.Scenario) float64 {
 	t.Helper()
-	tables, err := sched.Compile(s.System)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := fluid.CapacityOf(tables, s.Rates)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tables := testkit.Must(sched.Compile(s.System))(t)
+	c := testkit.Must(fluid.CapacityOf(tables, s.Rates))(t)
 	return c.Scale
 }

@@ -1,6 +1,5 @@
-// Package table is the one model of everything that the command line shows in
-// rows and columns. A table is computed once; [Table.Text] lays it out for a
-// terminal and [Table.HTML] for a page. Words, figures and marks are in the cells,
+// Package table is the one model of everything that the command line shows in rows and columns. A table is computed
+// once; [Table.Text] lays it out for a terminal and [Table.HTML] for a page. Words, figures and marks are in the cells,
 // so that the two cannot say different things.
 package table
 
@@ -79,8 +78,7 @@ func (t *Table) Note(format string, args ...any) {
 	t.Notes = append(t.Notes, fmt.Sprintf(format, args...))
 }
 
-// Pick is a table of some of the columns, under another title, without the rows
-// that have no numbers in them.
+// Pick is a table of some of the columns, under another title, without the rows that have no numbers in them.
 func (t *Table) Pick(title string, columns ...int) *Table {
 	out := &Table{Title: title}
 	for _, at := range columns {

@@ -14,8 +14,7 @@ type pair struct{ predicted, measured float64 }
 // errorQuantiles are the shares of Agreement.Errors.
 var errorQuantiles = [...]float64{.01, .05, .25, .50, .75, .95, .99}
 
-// agree summarises pairs. Those measured as zero or less have no relative error
-// and are left out.
+// agree summarises pairs. Those measured as zero or less have no relative error and are left out.
 func agree(pairs []pair) Agreement {
 	var errs []float64
 	var a Agreement

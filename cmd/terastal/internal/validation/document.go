@@ -9,8 +9,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// Document is what `terastal validate` writes: one validation per log, and what
-// several logs say together.
+// Document is what `terastal validate` writes: one validation per log, and what several logs say together.
 type Document struct {
 	// Profile is the file that predicted, if any; Notes are doubts about it.
 	Profile     string       `json:"profile,omitempty"`
@@ -30,8 +29,7 @@ type Order struct {
 	RealWorse       float64 `json:"real_worse"`
 	PredictedBetter float64 `json:"predicted_better"`
 	PredictedWorse  float64 `json:"predicted_worse"`
-	// Decided is false where the intervals of the hardware overlap: there is no
-	// order to keep then.
+	// Decided is false where the intervals of the hardware overlap: there is no order to keep then.
 	Decided bool `json:"decided"`
 	Kept    bool `json:"kept"`
 }
@@ -53,8 +51,7 @@ func Read(path string) (*Document, error) {
 	return &d, nil
 }
 
-// Valid reports whether all runs can support their checks; the reasons are
-// those that cannot.
+// Valid reports whether all runs can support their checks; the reasons are those that cannot.
 func (d *Document) Valid() (bool, []string) {
 	var reasons []string
 	for i := range d.Validations {
@@ -69,8 +66,7 @@ func (d *Document) Valid() (bool, []string) {
 	return len(reasons) == 0, reasons
 }
 
-// Held counts the checks that hold over all runs, those that hold at the runs'
-// own pace, and all.
+// Held counts the checks that hold over all runs, those that hold at the runs' own pace, and all.
 func (d *Document) Held() (held, given, checks int) {
 	for i := range d.Validations {
 		h, g := d.Validations[i].Held()

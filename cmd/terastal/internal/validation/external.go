@@ -41,9 +41,8 @@ type JobPrediction struct {
 	// their scheduled releases from 0; -1 where Release names it.
 	Job     int
 	Release time.Duration // scheduled, from the start of the run
-	// Response is from the scheduled release to the end; of those that finish.
-	// Where the file has an end instead, Ends is true and it counts from the
-	// start of the run.
+	// Response is from the scheduled release to the end; of those that finish. Where the file has an end instead, Ends is
+	// true and it counts from the start of the run.
 	Response time.Duration
 	Ends     bool
 	// Outcome is sched.Pending where the deadline decides.
@@ -167,8 +166,7 @@ func (x *row) time(column string, unit time.Duration) (time.Duration, bool, erro
 	return time.Duration(math.Round(f * float64(unit))), true, nil
 }
 
-// readRows reads a table with a line of column names, or a JSON object with one
-// list of objects.
+// readRows reads a table with a line of column names, or a JSON object with one list of objects.
 func readRows(name string, r io.Reader, list string, columns []string) ([]row, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
@@ -231,8 +229,7 @@ func csvRows(name, text string, columns []string) ([]row, error) {
 	}
 }
 
-// checkHeader refuses columns that nobody reads, as those of other files; names
-// that begin with x_ are anybody's.
+// checkHeader refuses columns that nobody reads, as those of other files; names that begin with x_ are anybody's.
 func checkHeader(header, columns []string) error {
 	seen := map[string]bool{}
 	for _, c := range header {
@@ -447,8 +444,7 @@ func locate(sys *sched.System, real [][]ending, list []JobPrediction) ([][]endin
 	return out, nil
 }
 
-// nearest is the job released closest to an instant, within a microsecond; -1
-// if no job is.
+// nearest is the job released closest to an instant, within a microsecond; -1 if no job is.
 func nearest(jobs []ending, release time.Duration) int {
 	order := func(e ending, t time.Duration) int { return cmp.Compare(e.release, t) }
 	n, _ := slices.BinarySearchFunc(jobs, release-time.Microsecond, order)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -18,10 +19,7 @@ func TestLayersBothFormats(t *testing.T) {
 	list := `{"layers": [{"model": "a", "layer": "a0", "accelerator": "x", "latency_us": 400.5},
 	{"model": "a", "layer": "a1", "implementation": "original", "accelerator": "y", "latency_us": "1000"}]}`
 	for _, text := range []string{table, list} {
-		got, err := ReadLayers("f", strings.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := testkit.Must(ReadLayers("f", strings.NewReader(text)))(t)
 		if len(got) != 2 || got[0].Latency != 400500 || got[1].Latency != time.Millisecond ||
 			got[0].Implementation != "original" || got[1].Accelerator != "y" {
 			t.Errorf("%+v", got)
@@ -64,10 +62,7 @@ func TestExternalErrors(t *testing.T) {
 		} else {
 			_, err = ReadJobs("f", strings.NewReader(c.text))
 		}
-		if err == nil || !errors.Is(err, ErrExternal) || !strings.Contains(err.Error(), c.want) ||
-			strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s %q: error %v, want %q", c.kind, c.text, err, c.want)
-		}
+		testkit.Fails(t, err, ErrExternal, c.want)
 	}
 }
 
@@ -94,10 +89,7 @@ func TestOthersPredictions(t *testing.T) {
 		}
 	}
 	for _, text := range []string{jobs, byRelease} {
-		v, err := validateWith(t, log, layers, text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := testkit.Must(validateWith(t, log, layers, text))(t)
 		if !v.Valid || v.Draws != 0 || v.Layers.MAPE > 1e-9 {
 			t.Errorf("reasons %q, draws %d, layers %+v", v.Reasons, v.Draws, v.Layers)
 		}
@@ -124,9 +116,7 @@ func TestOthersPredictions(t *testing.T) {
 		{layers, "model,job,completion_us\na,5,1\n", "f:2: it completes before its release"},
 		{layers, "model,job,response_ms\nz,5,1\n", `f:2: the log has no model "z"`},
 	} {
-		if _, err := validateWith(t, log, c.layers, c.jobs); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("error %v, want %q", err, c.want)
-		}
+		testkit.Refused(validateWith(t, log, c.layers, c.jobs))(t, c.want)
 	}
 }
 
@@ -164,9 +154,7 @@ func checkExternal(t *testing.T, n int, err error) {
 func validateWith(t *testing.T, log *eventlog.Log, layers, jobs string) (*Validation, error) {
 	t.Helper()
 	list, err := ReadLayers("f", strings.NewReader(layers))
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
 	in := Input{Log: log}
 	if in.Predictor, err = FromLayers("f", list, log); err != nil {
 		return nil, err

@@ -17,8 +17,7 @@ func (d *Document) Folder() (dir string, one bool) {
 	return dir, true
 }
 
-// Replayed returns an error if a replayed decision was another than the recorded
-// one.
+// Replayed returns an error if a replayed decision was another than the recorded one.
 func (d *Document) Replayed() error {
 	for i := range d.Validations {
 		if v := &d.Validations[i]; v.Difference != "" {

@@ -17,11 +17,9 @@ type pace struct {
 	predictor *Predictor
 	// factor is the median of measured over predicted times, by cell.
 	factor map[place]float64
-	// speed is by accelerator and window: work done, with the factors, over time
-	// busy.
+	// speed is by accelerator and window: work done, with the factors, over time busy.
 	speed [][]float64
-	// spread is, by cell, what runs took over what they would have at this pace:
-	// the noise that speed averages over.
+	// spread is, by cell, what runs took over what they would have at this pace: the noise that speed averages over.
 	spread map[place][]float64
 }
 
@@ -104,8 +102,7 @@ func (c *pace) durations(seed uint64) (sim.Durations, error) {
 	}, nil
 }
 
-// takes is how long so much work, in nanoseconds at speed 1, takes from an
-// instant on.
+// takes is how long so much work, in nanoseconds at speed 1, takes from an instant on.
 func (c *pace) takes(at time.Duration, accelerator int, work float64) time.Duration {
 	speed := c.speed[accelerator]
 	begin := at

@@ -100,15 +100,12 @@ func (o *Outcomes) quantiles(responses []float64) {
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// blocks is into how many stretches of equally many releases a run is cut for
-// the interval of its miss rate.
+// blocks is into how many stretches of equally many releases a run is cut for the interval of its miss rate.
 const blocks = 20
 
-// measured summarises the jobs of a real run. Misses come in bursts: one late
-// job makes the next late. The interval is the wider of Wilson's, which takes
-// them as independent, and Student's over the miss rates of blocks of
-// consecutive releases, which does not as long as bursts are short next to a
-// block.
+// measured summarises the jobs of a real run. Misses come in bursts: one late job makes the next late. The interval is
+// the wider of Wilson's, which takes them as independent, and Student's over the miss rates of blocks of consecutive
+// releases, which does not as long as bursts are short next to a block.
 func measured(jobs []ending) Outcomes {
 	o := outcomes(jobs)
 	o.MissLow, o.MissHigh = wilson(o.Released-o.Met, o.Released)
@@ -160,9 +157,8 @@ func student(xs []float64) float64 {
 	return math.Sqrt(sum/(n-1)) * distuv.StudentsT{Sigma: 1, Nu: n - 1}.Quantile(.975)
 }
 
-// predicted summarises the same model's jobs over simulations: counts are means
-// per simulation, quantiles of all responses together, and the interval is where
-// a single run is expected.
+// predicted summarises the same model's jobs over simulations: counts are means per simulation, quantiles of all
+// responses together, and the interval is where a single run is expected.
 func predicted(draws [][]ending) Outcomes {
 	var sum, o Outcomes
 	var rates, responses []float64

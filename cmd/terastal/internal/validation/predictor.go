@@ -13,8 +13,7 @@ import (
 	"github.com/terastal/terastal/sched/sim"
 )
 
-// ErrMismatch is wrapped when what predicts is of other layers or accelerators
-// than what was run.
+// ErrMismatch is wrapped when what predicts is of other layers or accelerators than what was run.
 var ErrMismatch = errors.New("it is of something else than the log")
 
 // Predictor says how long layers take, from what was known before the run.
@@ -31,8 +30,7 @@ type Predictor struct {
 	// slow is how much longer a layer takes while another accelerator is busy,
 	// by accelerator and other; nil means not at all.
 	slow [][]float64
-	// draws makes the durations of a simulation, by seed; nil means that layers
-	// take what alone says, every time.
+	// draws makes the durations of a simulation, by seed; nil means that layers take what alone says, every time.
 	draws func(seed uint64) (sim.Durations, error)
 }
 
@@ -86,9 +84,8 @@ func FromProfile(profile *profiler.Profile, sys *sched.System) (*Predictor, erro
 	return p, nil
 }
 
-// leveled draws from the profile's distributions, at a level of each accelerator
-// that is drawn once per simulation: a profile does not know it better than two
-// measurements of the same thing agree.
+// leveled draws from the profile's distributions, at a level of each accelerator that is drawn once per simulation: a
+// profile does not know it better than two measurements of the same thing agree.
 func leveled(profile *profiler.Profile) func(seed uint64) (sim.Durations, error) {
 	return func(seed uint64) (sim.Durations, error) {
 		drawn, err := profile.Durations(seed)
@@ -159,9 +156,8 @@ func matchesModel(have *profiler.Model, want *sched.Model) error {
 	return nil
 }
 
-// SameProfile reports whether the run was planned with this very profile: some
-// statistic of it gives the latencies in the log. Another one of the same
-// layers predicts too, but what decisions expected is then not what it says.
+// SameProfile reports whether the run was planned with this very profile: some statistic of it gives the latencies in
+// the log. Another one of the same layers predicts too, but what decisions expected is then not what it says.
 func SameProfile(p *profiler.Profile, sys *sched.System) bool {
 	var deadlines []time.Duration
 	for _, m := range sys.Models {
@@ -190,9 +186,8 @@ func sameLatencies(a, b *sched.System) bool {
 	return true
 }
 
-// expected is what the predictor says of a run in the state that it met: the
-// layer alone and the conversion before it, stretched by the accelerators that
-// ran at the same time.
+// expected is what the predictor says of a run in the state that it met: the layer alone and the conversion before it,
+// stretched by the accelerators that ran at the same time.
 type expected struct{ alone, handoff, interference, dispatch time.Duration }
 
 func (e expected) total() time.Duration { return e.alone + e.handoff + e.interference + e.dispatch }

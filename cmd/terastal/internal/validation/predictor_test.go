@@ -1,14 +1,13 @@
 package validation
 
 import (
-	"errors"
 	"math"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
 )
@@ -17,10 +16,7 @@ import (
 // dispatch time.
 func profiled(t *testing.T, sys sched.System) *profiler.Profile {
 	t.Helper()
-	p, err := profiler.FromSystem(&sys, profiler.TableOptions{Source: "test", Now: time.Unix(0, 0)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(profiler.FromSystem(&sys, profiler.TableOptions{Source: "test", Now: time.Unix(0, 0)}))(t)
 	p.Interference = []profiler.Interference{{Accelerator: 0, Busy: 1, Slowdown: .5, N: 1}}
 	p.Handoffs = []profiler.Handoff{{Model: 0, Layer: 1, From: 1, To: 0, Tensors: 1, P50: 100 * us}}
 	p.Dispatches = []profiler.Dispatch{{Accelerator: 0, N: 1, P50: 2 * us}, {Accelerator: 1, N: 1, P50: 3 * us}}
@@ -30,10 +26,7 @@ func profiled(t *testing.T, sys sched.System) *profiler.Profile {
 // TestFromProfile: what is predicted for a run follows from the state it met.
 func TestFromProfile(t *testing.T) {
 	sys := pairOfModels()
-	p, err := FromProfile(profiled(t, sys), &sys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(FromProfile(profiled(t, sys), &sys))(t)
 	for _, c := range []struct {
 		run  layerRun
 		want time.Duration
@@ -66,9 +59,7 @@ func TestFromOtherProfile(t *testing.T) {
 		sys := pairOfModels()
 		p := profiled(t, sys)
 		change(p)
-		if _, err := FromProfile(p, &sys); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
-		}
+		testkit.Refused(FromProfile(p, &sys))(t, ErrMismatch, want)
 	}
 }
 
@@ -76,10 +67,7 @@ func TestFromOtherProfile(t *testing.T) {
 func TestSameProfile(t *testing.T) {
 	sys := pairOfModels()
 	p := profiled(t, sys)
-	planned, err := p.System([]time.Duration{time.Second, time.Second}, profiler.P95)
-	if err != nil {
-		t.Fatal(err)
-	}
+	planned := testkit.Must(p.System([]time.Duration{time.Second, time.Second}, profiler.P95))(t)
 	if !SameProfile(p, &planned) {
 		t.Errorf("the profile is not known again")
 	}
@@ -98,10 +86,7 @@ func TestLevels(t *testing.T) {
 	p.Noise = &profiler.Noise{Median: .0954}
 	var logs []float64
 	for seed := range uint64(2000) {
-		d, err := leveled(p)(seed)
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := testkit.Must(leveled(p)(seed))(t)
 		a, b := d(0, sched.Dispatch{From: sched.Idle}), d(0, sched.Dispatch{From: sched.Idle, Layer: 1})
 		x, y := math.Log(float64(a)/float64(402*us)), math.Log(float64(b)/float64(902*us))
 		if math.Abs(x-y) > 1e-4 {
@@ -127,10 +112,7 @@ func TestAtPace(t *testing.T) {
 			}
 		}
 	}
-	v, err := Validate(Input{Log: log, Predictor: FromSystem(&slow)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(Validate(Input{Log: log, Predictor: FromSystem(&slow)}))(t)
 	for _, c := range v.Checks {
 		if c.OffGiven == nil || math.Abs(*c.OffGiven) > c.Limit {
 			t.Errorf("at its pace: %+v", c)
@@ -144,22 +126,14 @@ func TestAtPace(t *testing.T) {
 // TestDocument: what is written is read again.
 func TestDocument(t *testing.T) {
 	log := world{}.play(t, pairOfModels(), "edf", 1)
-	v, err := Validate(Input{Log: log, Path: "edf.log.json", Predictor: FromSystem(&log.Header.System)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(Validate(Input{Log: log, Path: "edf.log.json", Predictor: FromSystem(&log.Header.System)}))(t)
 	var d Document
 	d.Add(v, log)
 	d.Note("a note")
 	d.Note("a note")
 	path := filepath.Join(t.TempDir(), "validation.json")
-	if err := d.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	got, err := Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, d.Write(path))
+	got := testkit.Must(Read(path))(t)
 	if len(got.Notes) != 1 || len(got.Validations) != 1 || got.Validations[0].Log != "edf.log.json" ||
 		got.Validations[0].Decisions != v.Decisions || len(got.Validations[0].Sources) != len(sourceNames) {
 		t.Errorf("%+v", got)

@@ -10,20 +10,17 @@ import (
 // place is an implementation of a layer on an accelerator, by index.
 type place struct{ model, layer, implementation, accelerator int32 }
 
-// layerRun is one layer that ran to its end, with the state of the machine that
-// it met.
+// layerRun is one layer that ran to its end, with the state of the machine that it met.
 type layerRun struct {
 	place
 	job  int64
 	from int32 // the accelerator of the layer before, sched.Idle for the first
-	// Dispatched is when the policy decided, started when the kernel or the
-	// conversion before it began.
+	// Dispatched is when the policy decided, started when the kernel or the conversion before it began.
 	dispatched, started, ended time.Duration
 	// Beside is the share of the time from started to ended during which each
 	// accelerator ran something else; its own entry is zero.
 	overlap []float64
-	// Lag is how long the job's release went unnoticed while an accelerator was
-	// idle; of first layers only.
+	// Lag is how long the job's release went unnoticed while an accelerator was idle; of first layers only.
 	lag time.Duration
 }
 
@@ -64,8 +61,7 @@ func layerRuns(log *eventlog.Log) []layerRun {
 
 type span struct{ from, to time.Duration }
 
-// overlaps fills in what else ran during each run. Spans of an accelerator are
-// in order and apart.
+// overlaps fills in what else ran during each run. Spans of an accelerator are in order and apart.
 func overlaps(runs []layerRun, busy [][]span) {
 	accs := len(busy)
 	shares := make([]float64, len(runs)*accs)

@@ -49,9 +49,8 @@ func searchTime(log *eventlog.Log) time.Duration {
 	return max(1, stats.Quantile(took, .5))
 }
 
-// draws simulates the arrivals of a log so many times, with seeds from 1 on.
-// The jobs of the simulated logs are those of the log, those that engines
-// released by themselves excepted.
+// draws simulates the arrivals of a log so many times, with seeds from 1 on. The jobs of the simulated logs are those
+// of the log, those that engines released by themselves excepted.
 func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, error) {
 	if p.draws == nil {
 		draws = 1

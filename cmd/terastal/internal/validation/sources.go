@@ -32,9 +32,8 @@ const rounds = 8
 // fewest is how many runs say something about an effect on a group.
 const fewest = 8
 
-// anatomy splits the error of every layer run into one part per source. The
-// parts of a run add up to its error, so that the shares of the sources, taken
-// over the absolute values of all parts, add up to one.
+// anatomy splits the error of every layer run into one part per source. The parts of a run add up to its error, so that
+// the shares of the sources, taken over the absolute values of all parts, add up to one.
 type anatomy struct {
 	predictor *Predictor
 	runs      []layerRun
@@ -50,9 +49,8 @@ type anatomy struct {
 // dissect finds the sources of the errors of runs.
 func dissect(p *Predictor, runs []layerRun, accelerators []string) []Source {
 	a := &anatomy{predictor: p, runs: runs, cells: map[place][]int{}, scale: make([]float64, len(runs)),
-		rest:    make([]float64, len(runs)),
-		outlier: make([]bool, len(runs)), parts: map[string][]float64{}, slopes: map[[2]int]float64{},
-		text: map[string]string{}}
+		rest: make([]float64, len(runs)), outlier: make([]bool, len(runs)), parts: map[string][]float64{},
+		slopes: map[[2]int]float64{}, text: map[string]string{}}
 	for _, name := range sourceNames {
 		a.parts[name] = make([]float64, len(runs))
 	}
@@ -66,9 +64,8 @@ func dissect(p *Predictor, runs []layerRun, accelerators []string) []Source {
 		a.take(DispatchCost, i, float64(r.started-r.dispatched-e.dispatch))
 	}
 	a.outliers()
-	// What hangs together in a run, such as moved requests and idle
-	// accelerators, comes apart when every effect is fitted again to what the
-	// others leave.
+	// What hangs together in a run, such as moved requests and idle accelerators, comes apart when every effect is fitted
+	// again to what the others leave.
 	for range rounds {
 		a.interference(accelerators)
 		a.handoffs()
@@ -88,9 +85,8 @@ func (a *anatomy) take(source string, run int, part float64) {
 	a.rest[run] -= part
 }
 
-// outliers are runs beyond the third quartile of their cell's errors by more
-// than three interquartile ranges, as profiles count them. What lies above the
-// cell's median is their part.
+// outliers are runs beyond the third quartile of their cell's errors by more than three interquartile ranges, as
+// profiles count them. What lies above the cell's median is their part.
 func (a *anatomy) outliers() {
 	n := 0
 	for _, runs := range a.cells {
@@ -115,9 +111,8 @@ func (a *anatomy) outliers() {
 		"interquartile ranges", percent(n, len(a.runs)))
 }
 
-// interference is what the measured slowdowns do not say: by how much longer
-// layers took on an accelerator for the share of the time that another one ran
-// as well, within cells, by least squares; one pair after the other. Slopes
+// interference is what the measured slowdowns do not say: by how much longer layers took on an accelerator for the
+// share of the time that another one ran as well, within cells, by least squares; one pair after the other. Slopes
 // within two standard errors of zero are left out.
 func (a *anatomy) interference(accelerators []string) {
 	for k := range accelerators {
@@ -139,8 +134,7 @@ func (a *anatomy) interference(accelerators []string) {
 	}
 }
 
-// leastVaried is the variance of the overlap, as a share of a run, from which
-// on interference can be seen.
+// leastVaried is the variance of the overlap, as a share of a run, from which on interference can be seen.
 const leastVaried = 0.02
 
 // slope is the change of the relative error on accelerator k with the share of
@@ -170,8 +164,7 @@ func (a *anatomy) slope(k, o int) float64 {
 		}
 		n += int(m)
 	}
-	// Where accelerators are always busy together, or never, their interference
-	// cannot be told from the cells' bias.
+	// Where accelerators are always busy together, or never, their interference cannot be told from the cells' bias.
 	if n == 0 || xx/float64(n) < leastVaried {
 		return 0
 	}
@@ -227,15 +220,13 @@ func (a *anatomy) bias() {
 	}
 }
 
-// windows is into how many stretches of time the run is cut to see the level
-// drift; one needs enough runs.
+// windows is into how many stretches of time the run is cut to see the level drift; one needs enough runs.
 const (
 	windows   = 40
 	leastRuns = 20
 )
 
-// drift is the median relative error of what ran on an accelerator in a window
-// of time, where that is more than chance.
+// drift is the median relative error of what ran on an accelerator in a window of time, where that is more than chance.
 func (a *anatomy) drift(accelerators []string) {
 	for k := range accelerators {
 		byWindow := make([][]int, windows)
@@ -270,8 +261,8 @@ func (a *anatomy) describe(accelerators []string) {
 	for pair, slope := range a.slopes {
 		if math.Abs(slope) > math.Abs(largest) {
 			largest = slope
-			a.text[Interference] = fmt.Sprintf("layers on %s took %+.1f %% of their time more than predicted while %s was "+
-				"busy", accelerators[pair[0]], 100*slope, accelerators[pair[1]])
+			a.text[Interference] = fmt.Sprintf("layers on %s took %+.1f %% of their time more than predicted while %s was busy",
+				accelerators[pair[0]], 100*slope, accelerators[pair[1]])
 		}
 	}
 	moved, sum, level := 0, 0.0, 0.0

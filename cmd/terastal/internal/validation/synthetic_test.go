@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/terastal/terastal/internal/sequential"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/sim"
@@ -157,10 +158,7 @@ func TestPlantedSources(t *testing.T) {
 func TestPerfectPrediction(t *testing.T) {
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
 		log := world{}.play(t, pairOfModels(), policy, 7)
-		v, err := Validate(Input{Log: log, Path: "x", Predictor: FromSystem(&log.Header.System)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := testkit.Must(Validate(Input{Log: log, Path: "x", Predictor: FromSystem(&log.Header.System)}))(t)
 		if v.Difference != "" || !v.Valid || v.Layers.MAPE != 0 || v.Layers.Within5 != 1 || v.Draws != 1 {
 			t.Errorf("%s: difference %q, reasons %q, layers %+v", policy, v.Difference, v.Reasons, v.Layers)
 		}
@@ -189,10 +187,7 @@ func TestWrongPrediction(t *testing.T) {
 		return func(at time.Duration, d sched.Dispatch) time.Duration { return 2 * of(at, d) }
 	}}
 	log := w.play(t, pairOfModels(), "fcfs", 7)
-	v, err := Validate(Input{Log: log, Predictor: FromSystem(&log.Header.System)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(Validate(Input{Log: log, Predictor: FromSystem(&log.Header.System)}))(t)
 	if v.Difference != "" || math.Abs(v.Layers.MAPE-0.5) > 1e-9 || math.Abs(v.Layers.Bias-0.5) > 1e-9 ||
 		v.Layers.Within10 != 0 {
 		t.Errorf("difference %q, layers %+v", v.Difference, v.Layers)
@@ -209,10 +204,7 @@ func TestWrongPrediction(t *testing.T) {
 func TestShortRun(t *testing.T) {
 	log := world{}.play(t, pairOfModels(), "fcfs", 7)
 	log.Records = firstJobs(log, 100)
-	v, err := Validate(Input{Log: log, Predictor: FromSystem(&log.Header.System)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := testkit.Must(Validate(Input{Log: log, Predictor: FromSystem(&log.Header.System)}))(t)
 	if v.Valid || len(v.Reasons) != 2 {
 		t.Errorf("valid %v, reasons %q", v.Valid, v.Reasons)
 	}

@@ -20,22 +20,19 @@ type Input struct {
 	Path string
 	// Predictor says how long layers take.
 	Predictor *Predictor
-	// Jobs, if not nil, are somebody else's predictions of every job, in place of
-	// simulations.
+	// Jobs, if not nil, are somebody else's predictions of every job, in place of simulations.
 	Jobs []JobPrediction
 	// Draws is how many simulations predict; zero means DefaultDraws.
 	Draws int
 }
 
-// DefaultDraws is how many simulations, with other draws of the durations,
-// predict a run.
+// DefaultDraws is how many simulations, with other draws of the durations, predict a run.
 const DefaultDraws = 10
 
 // unscheduled is the policy of runs without a scheduler.
 const unscheduled = "unscheduled"
 
-// Comparable returns an error unless a log is of a run that can be validated: a real
-// one, of a policy.
+// Comparable returns an error unless a log is of a run that can be validated: a real one, of a policy.
 func Comparable(log *eventlog.Log) error {
 	switch {
 	case log.Header.Driver != eventlog.Real:
@@ -89,8 +86,7 @@ func (v *Validation) compareLayers(p *Predictor, runs []layerRun, sys *sched.Sys
 		m := &sys.Models[at.model]
 		l := &m.Layers[at.layer]
 		c := Cell{Model: m.Name, Layer: l.Name, Implementation: l.Implementations[at.implementation].Name,
-			Accelerator: sys.Accelerators[at.accelerator],
-			Runs:        len(pairs), Agreement: agree(pairs)}
+			Accelerator: sys.Accelerators[at.accelerator], Runs: len(pairs), Agreement: agree(pairs)}
 		var predicted, measured []float64
 		for _, x := range pairs {
 			predicted, measured = append(predicted, x.predicted), append(measured, x.measured)
@@ -134,9 +130,8 @@ func (v *Validation) compareJobs(log *eventlog.Log, p *Predictor, runs []layerRu
 	return nil
 }
 
-// Limits that a good prediction stays within, and how many jobs it takes to say
-// so: with 662, of which one may be above, a 99th percentile holds with 99 %
-// confidence (MLPerf LoadGen).
+// Limits that a good prediction stays within, and how many jobs it takes to say so: with 662, of which one may be
+// above, a 99th percentile holds with 99 % confidence (MLPerf LoadGen).
 const (
 	limitP50  = 0.05
 	limitP99  = 0.10

@@ -1,6 +1,5 @@
-// Package validation holds predictions of a run, by this project's simulator or
-// by somebody else's, against what the hardware did: layer by layer, job by
-// job, and decision by decision; and says what the two disagree about and why.
+// Package validation holds predictions of a run, by this project's simulator or by somebody else's, against what the
+// hardware did: layer by layer, job by job, and decision by decision; and says what the two disagree about and why.
 package validation
 
 import "math"
@@ -14,26 +13,22 @@ type Validation struct {
 	Predictor string `json:"predictor"`
 	// Draws is how many simulations predicted the jobs; 0 where a file did.
 	Draws int `json:"draws"`
-	// Decisions is how many recorded decisions were replayed through the
-	// engine with the run's own durations; Difference describes the first that
-	// came out otherwise.
+	// Decisions is how many recorded decisions were replayed through the engine with the run's own durations; Difference
+	// describes the first that came out otherwise.
 	Decisions  int    `json:"decisions_replayed"`
 	Difference string `json:"first_difference,omitempty"`
-	// Layers holds all layer runs against what was predicted for each in the
-	// state of the machine that it met; Cells the same by layer, implementation
-	// and accelerator, those with most disagreement in total first.
+	// Layers holds all layer runs against what was predicted for each in the state of the machine that it met; Cells the
+	// same by layer, implementation and accelerator, those with most disagreement in total first.
 	Layers Agreement `json:"layers"`
 	Cells  []Cell    `json:"cells"`
 	// Models compares jobs, by model; Accelerators utilisation.
 	Models       []Model       `json:"models"`
 	Accelerators []Accelerator `json:"accelerators"`
-	// Sources are what prediction and hardware disagree about, the largest
-	// first.
+	// Sources are what prediction and hardware disagree about, the largest first.
 	Sources []Source `json:"sources"`
 	// Checks are what a good prediction has to hold, with the limit of each.
 	Checks []Check `json:"checks"`
-	// Valid is false when the run is too short or too disturbed for its claims;
-	// Reasons say why and what to change.
+	// Valid is false when the run is too short or too disturbed for its claims; Reasons say why and what to change.
 	Valid   bool     `json:"valid"`
 	Reasons []string `json:"invalid_reasons,omitempty"`
 
@@ -72,20 +67,16 @@ type Model struct {
 	Deadline  float64  `json:"deadline_ms"`
 	Real      Outcomes `json:"real"`
 	Predicted Outcomes `json:"predicted"`
-	// Given is simulated at the pace that the machine had during the run: with the
-	// layers' medians of the run, the speed of every accelerator from moment to
-	// moment, and the noise around it. It knows what no prediction can, and says
-	// how much of a disagreement is the machine's and how much the simulator's.
-	// Absent where a file predicted.
+	// Given is simulated at the pace that the machine had during the run: with the layers' medians of the run, the speed
+	// of every accelerator from moment to moment, and the noise around it. It knows what no prediction can, and says how
+	// much of a disagreement is the machine's and how much the simulator's. Absent where a file predicted.
 	Given *Outcomes `json:"given_pace,omitempty"`
-	// Jobs matches the response times of jobs that finished in both, release by
-	// release.
+	// Jobs matches the response times of jobs that finished in both, release by release.
 	Jobs Agreement `json:"jobs"`
 }
 
-// Outcomes is what one model's jobs got. Response times are from the scheduled
-// release, in milliseconds; Quantiles holds those at 1 to 99 %, in steps of one,
-// over jobs that finished.
+// Outcomes is what one model's jobs got. Response times are from the scheduled release, in milliseconds; Quantiles
+// holds those at 1 to 99 %, in steps of one, over jobs that finished.
 type Outcomes struct {
 	Released     int       `json:"released"`
 	Met          int       `json:"met"`
@@ -111,8 +102,7 @@ type Accelerator struct {
 
 // Source is one cause of disagreement.
 type Source struct {
-	// Name is a short key: interference, handoff, dispatch, release-lag, drift,
-	// outliers, bias, noise.
+	// Name is a short key: interference, handoff, dispatch, release-lag, drift, outliers, bias, noise.
 	Name string `json:"name"`
 	What string `json:"what"` // one sentence with the figures
 	// Share is its part of all absolute error of layer times, 0 to 1; MeanUS
@@ -127,14 +117,12 @@ type Check struct {
 	Real      float64 `json:"real"`
 	Predicted float64 `json:"predicted"`
 	Unit      string  `json:"unit"`
-	// Off is the error, as a share of the real value or in the unit's own
-	// points; Limit is what it may be.
+	// Off is the error, as a share of the real value or in the unit's own points; Limit is what it may be.
 	Off   float64 `json:"off"`
 	Limit float64 `json:"limit"`
 	OK    bool    `json:"ok"`
-	// OffGiven is the error of the simulation at the run's own pace; absent where
-	// a file predicted. What it is within the limit of, and Off is not, the machine
-	// was not as profiled.
+	// OffGiven is the error of the simulation at the run's own pace; absent where a file predicted. What it is within the
+	// limit of, and Off is not, the machine was not as profiled.
 	OffGiven *float64 `json:"off_given_pace,omitempty"`
 }
 

@@ -12,8 +12,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// focal is the series that budgets are shown for: the policy that works by
-// them, else the one with the fewest misses.
+// focal is the series that budgets are shown for: the policy that works by them, else the one with the fewest misses.
 func focal(all []*series) *series {
 	var best *series
 	for _, x := range ranked(all) {
@@ -38,10 +37,8 @@ func budgets(all []*series) (section, bool) {
 		return s, false
 	}
 	s.Text = []string{"Algorithm 1 divides each deadline among the layers. The steps are the virtual deadlines: the " +
-		"budgets of " +
-		"a layer and those before it. The line is when requests under " + x.label + " had the layer done (median), the " +
-		"band is " +
-		"from the 10th to the 90th percentile, over requests that got so far."}
+		"budgets of a layer and those before it. The line is when requests under " + x.label + " had the layer done " +
+		"(median), the band is from the 10th to the 90th percentile, over requests that got so far."}
 	t := table.New("model", ">layer", "name", ">budget", ">virtual deadline", ">p10", ">p50", ">p90", ">requests",
 		">in time")
 	t.Title = "Time since the scheduled release at which layers were done, under " + x.label
@@ -59,8 +56,7 @@ func budgets(all []*series) (section, bool) {
 	return s, len(t.Rows) > 0
 }
 
-// progress is, by layer of a model, when requests had it done, in ms since
-// their release, sorted.
+// progress is, by layer of a model, when requests had it done, in ms since their release, sorted.
 func (s *series) progress(model, layers int) [][]float64 {
 	out := make([][]float64, layers)
 	for _, h := range s.logs {
@@ -124,8 +120,7 @@ func budgetChart(m *sched.Model, b sched.Budgets, progress [][]float64, t *table
 	return f.done()
 }
 
-// accuracy says what accuracy was delivered; only models with variants are of
-// interest.
+// accuracy says what accuracy was delivered; only models with variants are of interest.
 func (p *Page) accuracy(all []*series) (section, bool) {
 	s := section{ID: "accuracy", Title: "Accuracy delivered", Wide: true}
 	metric, theta := map[string]string{}, map[string]float64{}
@@ -148,8 +143,7 @@ func (p *Page) accuracy(all []*series) (section, bool) {
 		return s, false
 	}
 	s.Text = []string{"Accuracy kept is the mean over finished requests of the accuracy measured for the variants each " +
-		"used, " +
-		"as a share of the original's. The promise is the least that a combination of variants may have."}
+		"used, as a share of the original's. The promise is the least that a combination of variants may have."}
 	t := table.New("policy", "model", ">accuracy kept", ">promise", "metric", ">runs of variants", ">as variants",
 		"variants used")
 	t.Title = "Accuracy by policy"

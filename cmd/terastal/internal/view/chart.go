@@ -277,8 +277,7 @@ type row struct {
 	text  string
 }
 
-// intervals draws values with their intervals, one per row, on a scale from 0 to
-// top.
+// intervals draws values with their intervals, one per row, on a scale from 0 to top.
 func intervals(title string, rows []row, top float64, axis string, format func(float64) string) template.HTML {
 	const h, width, most = 22.0, 360.0, 19
 	longest, text := 0, 0

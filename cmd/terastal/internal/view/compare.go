@@ -12,8 +12,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// PoliciesCompared prints policies side by side: medians over repeats, and what
-// differs from the baseline.
+// PoliciesCompared prints policies side by side: medians over repeats, and what differs from the baseline.
 func PoliciesCompared(w io.Writer, r *result.Result) {
 	meansTable(r).Text(w)
 	fmt.Fprintln(w)
@@ -115,8 +114,8 @@ func comparisonByModel(c *comparison.Comparison) *table.Table {
 				t.Explain("miss rate", "%s", few)
 				t.Explain("p99", "%s", few)
 			}
-			t.Add(shorten(base.Models[m].Model, 24), name,
-				fmt.Sprintf("%s ± %s %%%s", hundredths(x.Miss.Median), hundredths(reach(&x.Miss)), star(&x.Miss)),
+			rate := fmt.Sprintf("%s ± %s %%%s", hundredths(x.Miss.Median), hundredths(reach(&x.Miss)), star(&x.Miss))
+			t.Add(shorten(b.Model, 24), name, rate,
 				difference(&x.Miss, points), differenceInterval(&x.Miss, points), pValue(x.Miss.P),
 				latency(&x.P50), difference(&x.P50, relative(&b.P50)), differenceInterval(&x.P50, signedMS),
 				latency(&x.P99), difference(&x.P99, relative(&b.P99)), differenceInterval(&x.P99, signedMS))
@@ -165,8 +164,8 @@ func comparisonText(r *result.Result) []string {
 	}
 	for _, p := range r.Policies {
 		if p.VariantShare() > 0 {
-			add("In the first repeat, %s had variants run %s of the layers of finished requests, which kept %s of the "+
-				"accuracy.", p.Policy, percent(p.VariantShare()), optional(p.AccuracyKept(), kept))
+			add("In the first repeat, %s had variants run %s of the layers of finished requests, which kept %s of the accuracy.",
+				p.Policy, percent(p.VariantShare()), optional(p.AccuracyKept(), kept))
 		}
 	}
 	verified, wrong, all := 0, 0, r.Policies
@@ -196,8 +195,7 @@ func noiseText(c *comparison.Comparison) string {
 	}
 	m := &c.AA.Miss
 	text := fmt.Sprintf("A/A: between two runs of %s in the same repeat the mean miss rate differs by %s (%s): what is "+
-		"no "+
-		"larger is noise of this machine.", c.Baseline, points(*m.Difference), differenceInterval(m, points))
+		"no larger is noise of this machine.", c.Baseline, points(*m.Difference), differenceInterval(m, points))
 	if what, tested := c.AA.Differs(); len(what) > 0 {
 		text += fmt.Sprintf(" Of %d quantities %d differ significantly where nothing can: %s.", tested, len(what),
 			strings.Join(what, ", "))
@@ -249,8 +247,7 @@ func difference(m *comparison.Measure, word func(float64) string) string {
 	return word(*m.Difference)
 }
 
-// differenceInterval words the interval of the difference, whether it is
-// significant or not.
+// differenceInterval words the interval of the difference, whether it is significant or not.
 func differenceInterval(m *comparison.Measure, word func(float64) string) string {
 	if m.DifferenceLow == nil || m.DifferenceHigh == nil {
 		return ""

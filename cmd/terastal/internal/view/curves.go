@@ -89,10 +89,9 @@ func sustainedTable(c *comparison.Curves) *table.Table {
 		t.Add(x.Policy, sustained(x), low+" to "+high, load, optional(x.Exceeds, scale), plot(x, scales, c.Limit))
 	}
 	t.Note("All rates of %s times a scale. Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the "+
-		"mean "+
-		"with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above %g %%. "+
-		"Load: demand over the fluid bound, which no schedule exceeds. Interval: below it the intervals of all points are "+
-		"within the limit, beyond it all are above; more seeds and longer runs narrow it.",
+		"mean with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above "+
+		"%g %%. Load: demand over the fluid bound, which no schedule exceeds. Interval: below it the intervals of all "+
+		"points are within the limit, beyond it all are above; more seeds and longer runs narrow it.",
 		cmp.Or(c.Source, "the configuration"), runsOf(c), c.DurationS, c.Driver, 100*c.Limit)
 	t.Note("plot: %c is within the limit, %c below 12.5 %%, %c below 25 %%, and so on to %c", within, firstBar, firstBar+1,
 		firstBar+7)

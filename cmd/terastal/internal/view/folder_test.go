@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/hostinfo"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -53,17 +54,10 @@ func simulate(t testing.TB, first, policy, driver string, d time.Duration) *even
 	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7,
 		System: system(first), Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
-	engine, err := l.Header.Engine(&records, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := testkit.Must(l.Header.Engine(&records, nil))(t)
 	arrivals, err := (&traffic.Config{Rates: l.Header.Rates, Process: traffic.Poisson, Duration: d, Seed: 7}).Arrivals()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, err)
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals, Engine: engine}))(t)
 	l.Records = records
 	return l
 }
@@ -74,9 +68,7 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name string, f func(path string) error) {
-		if err := f(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, f(filepath.Join(dir, name)))
 	}
 	r := result.Result{Driver: eventlog.Real, Hardware: "a machine that was planted", ClockStepNS: 50,
 		Host: hostinfo.Info{OS: "linux", CPU: "planted processor", LogicalCores: 4}, ORT: "1.29.0",
@@ -99,10 +91,7 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	}
 	r.Comparison = compared(first)
 	write("result.json", func(path string) error { return writeJSON(path, r) })
-	p, _, err := plan.New(system(first), []plan.Model{{Rate: 330}, {Rate: 420}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, _ := testkit.Must2(plan.New(system(first), []plan.Model{{Rate: 330}, {Rate: 420}}, nil))(t)
 	p.Variants = []plan.Variants{{Model: first, Proof: plan.Proof{Metric: "top-1 accuracy"}, Theta: .95,
 		Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
@@ -232,11 +221,6 @@ func compared(first string) *comparison.Comparison {
 
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(os.ReadFile(from))(t)
+	testkit.OK(t, os.WriteFile(to, data, 0o644))
 }

@@ -47,9 +47,8 @@ type candidate struct {
 	x, y float64
 }
 
-// drawFrontier draws, as an SVG image, every candidate of a model on an
-// accelerator. Those in use for the accelerator are ringed, and each layer's
-// frontier is a line.
+// drawFrontier draws, as an SVG image, every candidate of a model on an accelerator. Those in use for the accelerator
+// are ringed, and each layer's frontier is a line.
 func drawFrontier(v *plan.Variants, accelerator int) string {
 	f := &frontier{x: scale{min: 0, max: 1, from: 70, to: 670}, y: scale{min: -1, max: 0, from: 470, to: 40}}
 	var all []candidate
@@ -100,8 +99,7 @@ func (f *frontier) frame(title string) {
 func (f *frontier) lines(all []candidate) {
 	front := slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return !c.Frontier || c.Refused != "" })
 	slices.SortStableFunc(front, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.Layer, b.Layer),
-			cmp.Compare(a.x, b.x))
+		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.x, b.x))
 	})
 	for i, c := range front {
 		if i == 0 || front[i-1].Layer != c.Layer {

@@ -41,8 +41,7 @@ type outage struct {
 	from, to    time.Duration
 }
 
-// history is a log by requests: jobs in order of their release records, spans in
-// order of their ends.
+// history is a log by requests: jobs in order of their release records, spans in order of their ends.
 type history struct {
 	*eventlog.Log
 	jobs    []job
@@ -62,8 +61,7 @@ func newHistory(l *eventlog.Log) *history {
 		switch r.Kind {
 		case sched.Released:
 			index[r.Job] = len(h.jobs)
-			h.jobs = append(h.jobs, job{id: r.Job, model: int(r.Model), release: r.Start, noticed: r.At,
-				deadline: r.Until})
+			h.jobs = append(h.jobs, job{id: r.Job, model: int(r.Model), release: r.Start, noticed: r.At, deadline: r.Until})
 		case sched.Dispatched:
 			running[r.Job] = r
 		case sched.Completed:

@@ -39,16 +39,13 @@ func wilsonOf(p, n float64) interval {
 // blocks is how many parts of a run the clustering of misses is measured from.
 const blocks = 20
 
-// tBlocks is the quantile of Student's t of a 95 % interval from a variance
-// between so many blocks.
+// tBlocks is the quantile of Student's t of a 95 % interval from a variance between so many blocks.
 const tBlocks = 2.093024
 
-// missInterval is the miss rate of requests in order of release. Misses come in
-// clusters, so that n requests say less than n independent ones: the variance
-// of the rate between blocks of the run, over that of independent requests, is
-// the factor by which n counts less in Wilson's interval (the effective sample
-// size of survey statistics as in Korn and Graubard, 1998, with the variance of
-// batch means).
+// missInterval is the miss rate of requests in order of release. Misses come in clusters, so that n requests say less
+// than n independent ones: the variance of the rate between blocks of the run, over that of independent requests, is
+// the factor by which n counts less in Wilson's interval (the effective sample size of survey statistics as in Korn and
+// Graubard, 1998, with the variance of batch means).
 func missInterval(missed []bool) interval {
 	n := len(missed)
 	total := 0
@@ -78,8 +75,7 @@ func missInterval(missed []bool) interval {
 	return wilsonOf(p, float64(n)/effect)
 }
 
-// meanOf is the mean of the models' miss rates; its interval adds the distances
-// of theirs in quadrature.
+// meanOf is the mean of the models' miss rates; its interval adds the distances of theirs in quadrature.
 func meanOf(models []outcomes) interval {
 	n := float64(len(models))
 	if n == 0 {

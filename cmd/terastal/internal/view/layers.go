@@ -23,8 +23,7 @@ func usesOf(all []*series) map[use]int {
 				}
 				m := &h.Header.System.Models[h.jobs[s.job].model]
 				l := &m.Layers[s.layer]
-				out[use{m.Name, l.Name, l.Implementations[s.implementation].Name,
-					h.Header.System.Accelerators[s.accelerator]}]++
+				out[use{m.Name, l.Name, l.Implementations[s.implementation].Name, h.Header.System.Accelerators[s.accelerator]}]++
 			}
 		}
 	}
@@ -45,9 +44,8 @@ func (p *Page) heat(all []*series) (section, bool) {
 		return s, false
 	}
 	s.Text = []string{source + " A cell is a layer, in the order of the model; the stronger its colour, the longer it " +
-		"takes " +
-		"next to the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest variant " +
-		"there, a ring where a run used one."}
+		"takes next to the accelerator that is fastest for it, which the dot marks. Rows of variants show the fastest " +
+		"variant there, a ring where a run used one."}
 	for i, name := range heatNames {
 		key := fmt.Sprintf(`<rect x="0.5" y="0.5" width="13" height="13" class="cell h%d"/>`, i)
 		s.Legend = append(s.Legend, legend{keySVG(14, key), name})
@@ -62,8 +60,7 @@ func (p *Page) heat(all []*series) (section, bool) {
 	return s, true
 }
 
-// usedTable is the profile's table of a model's layers, with how often runs used
-// each variant.
+// usedTable is the profile's table of a model's layers, with how often runs used each variant.
 func (v *profileView) usedTable(m int, used map[use]int) *table.Table {
 	t, _ := v.layerTable(m, ProfileOptions{Wide: true})
 	model := &v.p.Models[m]
@@ -206,10 +203,8 @@ func timelineSection(all []*series, t *timeline, note string) (section, bool) {
 		return s, false
 	}
 	s.Text = []string{"Each row is an accelerator, each block a layer in the colour of its model; variants are hatched, " +
-		"and a " +
-		"red edge marks layers of requests that missed. The row below has a mark for every missed request, at its deadline " +
-		"or " +
-		"where it was dropped. Select a block to follow its request."}
+		"and a red edge marks layers of requests that missed. The row below has a mark for every missed request, at its " +
+		"deadline or where it was dropped. Select a block to follow its request."}
 	if slices.ContainsFunc(all, func(x *series) bool { return len(x.logs) > 1 }) {
 		s.Text = append(s.Text, "Of repeated runs it shows the first.")
 	}
@@ -226,8 +221,7 @@ func timelineSection(all []*series, t *timeline, note string) (section, bool) {
 	return s, true
 }
 
-// missedTable lists the first missed requests of a series, and where their time
-// went.
+// missedTable lists the first missed requests of a series, and where their time went.
 func missedTable(x *series) *table.Table {
 	h := x.logs[0]
 	t := table.New(">request", "model", ">released at", ">deadline", "outcome", ">after", ">running", ">waiting", "reason")

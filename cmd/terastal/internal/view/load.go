@@ -38,9 +38,8 @@ type Page struct {
 	Notes []string
 }
 
-// logsOf are the names of a result's logs: those that are shown, a policy's
-// repeats one after the other, and those of runs of the baseline against itself,
-// which are not.
+// logsOf are the names of a result's logs: those that are shown, a policy's repeats one after the other, and those of
+// runs of the baseline against itself, which are not.
 func logsOf(r *result.Result) (shown, aside []string) {
 	again := []*result.PolicyResult{r.Again}
 	for n := range r.Policies {
@@ -68,9 +67,8 @@ type NamedLog struct {
 	*eventlog.Log
 }
 
-// Open reads what run, simulate, compare, demo, validate and sweep leave in a
-// folder. Of logs it takes those that the folder's results name, so that those
-// of earlier runs stay out; all, where there is no result. Other files are
+// Open reads what run, simulate, compare, demo, validate and sweep leave in a folder. Of logs it takes those that the
+// folder's results name, so that those of earlier runs stay out; all, where there is no result. Other files are
 // ignored; a document that is damaged is an error that names it.
 func Open(dir string) (*Page, error) {
 	entries, err := os.ReadDir(dir)
@@ -100,8 +98,7 @@ func Open(dir string) (*Page, error) {
 		}
 	}
 	slices.SortFunc(p.Results, func(a, b result.Result) int {
-		return cmp.Compare(a.Driver,
-			b.Driver)
+		return cmp.Compare(a.Driver, b.Driver)
 	}) // "real", "simulated"
 	logs, stale := p.current(logs)
 	if err := p.readLogs(dir, logs); err != nil {
@@ -133,9 +130,8 @@ const (
 	kindUnknown = ""
 )
 
-// kindOf finds out what a file is from its first key. One that is cut before
-// that is taken for what its name says, so that the damage is noticed; other
-// JSON is of no concern.
+// kindOf finds out what a file is from its first key. One that is cut before that is taken for what its name says, so
+// that the damage is noticed; other JSON is of no concern.
 func kindOf(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -170,8 +166,7 @@ func kindByName(name string) string {
 	return kindUnknown
 }
 
-// read reads one document other than a log; kinds that are not shown are
-// ignored.
+// read reads one document other than a log; kinds that are not shown are ignored.
 func (p *Page) read(kind, dir, name string) (err error) {
 	path := filepath.Join(dir, name)
 	switch kind {
@@ -223,8 +218,7 @@ func readResult(path string) (*result.Result, error) {
 	return &r, nil
 }
 
-// current sorts log files by the results that name them; those that no result
-// names are of other runs.
+// current sorts log files by the results that name them; those that no result names are of other runs.
 func (p *Page) current(names []string) (used, stale []string) {
 	if len(p.Results) == 0 {
 		return names, nil
@@ -267,8 +261,7 @@ func (p *Page) leaveOutOld(stale []string) {
 	p.Validations = slices.DeleteFunc(p.Validations, func(d validation.Document) bool { return len(d.Validations) == 0 })
 }
 
-// isOf reports whether a validation can be of a log: whether requests ended as
-// it says.
+// isOf reports whether a validation can be of a log: whether requests ended as it says.
 func isOf(v *validation.Validation, l *eventlog.Log) bool {
 	return slices.EqualFunc(v.Models, l.Metrics().Models, func(a validation.Model, b eventlog.ModelMetrics) bool {
 		return a.Model == b.Model && a.Real.Released == b.Released && a.Real.Met == b.Met && a.Real.Late == b.Late &&

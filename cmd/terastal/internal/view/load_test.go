@@ -2,7 +2,6 @@ package view
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -22,46 +22,28 @@ func TestDamaged(t *testing.T) {
 	for _, name := range []string{"result.json", "profile.json", "plan.json", "edf.log.json", "validation.json",
 		"curves.json"} {
 		path := filepath.Join(dir, name)
-		good, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		good := testkit.Must(os.ReadFile(path))(t)
 		for _, bad := range [][]byte{nil, []byte("{"), []byte("no JSON"), good[:len(good)/2], bytes.Replace(good,
 			[]byte("10"), []byte("11"), 1)} {
 			if name == "result.json" && bytes.HasSuffix(bad, []byte("}")) {
 				continue // it has no checksum
 			}
-			if err := os.WriteFile(path, bad, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			_, err := Open(dir)
-			if !errors.Is(err, document.ErrDamaged) || !strings.Contains(err.Error(), path) {
-				t.Errorf("%s as %.20q: error %v", name, bad, err)
-			}
+			testkit.OK(t, os.WriteFile(path, bad, 0o644))
+			testkit.Refused(Open(dir))(t, document.ErrDamaged, path)
 		}
-		if err := os.WriteFile(path, good, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(path, good, 0o644))
 	}
 	for name, text := range map[string]string{"other.json": "{}", "list.json": "[]", "cut.json": `{"a":`,
 		"empty.json": "", "kept.json": `{"terastal":"reference","version":9}`,
 		"old.profile.json": `{"terastal":"profile","version":1}`, "new.log.json": `{"time": 1, "level": "INFO"}`} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	if _, err := Open(dir); err != nil {
 		t.Errorf("a file of no concern is in the way: %v", err)
 	}
-	if _, err := Open(t.TempDir()); !errors.Is(err, ErrNothing) {
-		t.Errorf("an empty folder: %v", err)
-	}
-	if _, err := Open(filepath.Join(dir, "nowhere")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no folder: %v", err)
-	}
-	if _, err := OpenLogs([]string{filepath.Join(dir, "plan.json")}); !errors.Is(err, document.ErrKind) {
-		t.Errorf("a plan as a log: %v", err)
-	}
+	testkit.Refused(Open(t.TempDir()))(t, ErrNothing)
+	testkit.Refused(Open(filepath.Join(dir, "nowhere")))(t, os.ErrNotExist)
+	testkit.Refused(OpenLogs([]string{filepath.Join(dir, "plan.json")}))(t, document.ErrKind)
 }
 
 // TestOtherRuns: logs that the result does not name stay out, repeats come in.
@@ -74,21 +56,13 @@ func TestOtherRuns(t *testing.T) {
 		}
 	}
 	path := filepath.Join(dir, "result.json")
-	r, err := readResult(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(readResult(path))(t)
 	played := func(log string) result.PolicyResult { return result.PolicyResult{Log: "x/" + log} }
 	again := played("edf.aa.log.json")
 	r.Again, r.Later = &again, []result.Repeat{{Policies: []result.PolicyResult{played("edf.2.log.json"),
 		played("terastal.2.log.json")}}}
-	if err := writeJSON(path, r); err != nil {
-		t.Fatal(err)
-	}
-	p, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, writeJSON(path, r))
+	p := testkit.Must(Open(dir))(t)
 	var files []string
 	for _, l := range p.Logs {
 		files = append(files, l.File)
@@ -111,17 +85,12 @@ func TestOtherRuns(t *testing.T) {
 // out, and so is one of a log that no result names.
 func TestEarlierValidations(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
-	if err := simulate(t, "mobile", "dream", eventlog.Real, 300*msec).Write(filepath.Join(dir,
-		"dream.log.json")); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, simulate(t, "mobile", "dream", eventlog.Real, 300*msec).Write(filepath.Join(dir,
+		"dream.log.json")))
 	of := func(policy string) validation.Validation {
 		v := planted("mobile")
 		v.Policy, v.Log = policy, "x/"+policy+".log.json"
-		l, err := eventlog.Read(filepath.Join(dir, policy+".log.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := testkit.Must(eventlog.Read(filepath.Join(dir, policy+".log.json")))(t)
 		for m, x := range l.Metrics().Models {
 			o := &v.Models[m].Real
 			o.Released, o.Met, o.Late, o.Dropped, o.Failed = x.Released, x.Met, x.Late, x.Dropped, x.Failed
@@ -131,9 +100,7 @@ func TestEarlierValidations(t *testing.T) {
 	current, replaced, other, elsewhere := of("terastal"), of("edf"), of("dream"), planted("mobile")
 	replaced.Models[1].Real.Late++
 	elsewhere.Policy, elsewhere.Log = "fcfs", "fcfs.log.json"
-	if err := validated(current, replaced, other, elsewhere).Write(filepath.Join(dir, "validation.json")); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, validated(current, replaced, other, elsewhere).Write(filepath.Join(dir, "validation.json")))
 	page := rendered(t, dir)
 	for text, want := range map[string]bool{"terastal in detail": true, "fcfs in detail": true, "edf in detail": false,
 		"dream in detail": false, "Order of policies": false,
@@ -142,9 +109,7 @@ func TestEarlierValidations(t *testing.T) {
 			t.Errorf("the page says %q: %v, want %v", text, !want, want)
 		}
 	}
-	if err := validated(replaced).Write(filepath.Join(dir, "validation.json")); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, validated(replaced).Write(filepath.Join(dir, "validation.json")))
 	if page := rendered(t, dir); slices.Contains(sections(page), "validation") || !strings.Contains(page,
 		"Validations of 1 earlier run are left out") {
 		t.Error("the page has a validation of nothing that is there")
@@ -182,15 +147,10 @@ func TestLogsAlone(t *testing.T) {
 	var paths []string
 	for _, driver := range []string{eventlog.Simulated, eventlog.Real} {
 		path := filepath.Join(dir, driver+".log.json")
-		if err := simulate(t, "mobile", "edf", driver, 300*msec).Write(path); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, simulate(t, "mobile", "edf", driver, 300*msec).Write(path))
 		paths = append(paths, path)
 	}
-	p, err := OpenLogs(paths)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(OpenLogs(paths))(t)
 	page := markup(t, p)
 	if got, want := sections(page), []string{"ran", "misses", "responses", "timeline", "layers", "budgets", "accuracy",
 		"provenance", "reading"}; !slices.Equal(got, want) {

@@ -23,8 +23,7 @@ func Plan(w io.Writer, models []result.ModelInfo, load float64) {
 
 func demand(load float64) string {
 	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals "+
-		"exceeds)",
-		load)
+		"exceeds)", load)
 }
 
 func modelTable(models []result.ModelInfo) *table.Table {
@@ -51,8 +50,7 @@ func modelTable(models []result.ModelInfo) *table.Table {
 	}
 	t.Column(">fastest", "+>budget level")
 	t.Explain("fastest", "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each "+
-		"layer "+
-		"on its best accelerator")
+		"layer on its best accelerator")
 	if len(infeasible) > 0 {
 		t.Explain("deadline", "warning: even the fastest accelerators take longer than the deadline of %s",
 			strings.Join(infeasible, ", "))
@@ -101,14 +99,12 @@ func Accelerators(specs []runtime.Spec) *table.Table {
 	return t.Dense()
 }
 
-// Verification prints what was verified and how much the machine got in the
-// way, a line per policy.
+// Verification prints what was verified and how much the machine got in the way, a line per policy.
 func Verification(w io.Writer, policies []result.PolicyResult) {
 	executionTable([]result.Result{{Driver: eventlog.Real, Policies: policies}}).Text(w)
 }
 
-// executionTable says how well runs were carried out; what no simulation has is
-// empty there.
+// executionTable says how well runs were carried out; what no simulation has is empty there.
 func executionTable(results []result.Result) *table.Table {
 	t := table.New("policy", ">verified", ">largest difference", ">decision p50", ">p99", ">release lag p50", ">p99",
 		">while idle p99", "utilization", "+taken by other processes")

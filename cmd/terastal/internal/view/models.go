@@ -101,8 +101,7 @@ func shapeList(tensors []inspect.Tensor) string {
 	return strings.Join(list, " ")
 }
 
-// tally writes operators in order of first use, with how often each occurs:
-// Conv Relu*2.
+// tally writes operators in order of first use, with how often each occurs: Conv Relu*2.
 func tally(ops []string) string {
 	times := make(map[string]int)
 	var order []string

@@ -73,8 +73,7 @@ func outcomeTable(all []*series) *table.Table {
 	return t
 }
 
-// variantsUsed says which variants finished requests used, and what accuracy
-// that left.
+// variantsUsed says which variants finished requests used, and what accuracy that left.
 func variantsUsed(policy string, x *eventlog.ModelMetrics) string {
 	var parts []string
 	for _, u := range x.Variants {
@@ -123,8 +122,7 @@ func missRates(all []*series) (section, bool) {
 	}
 	if len(names) > 1 {
 		add("Mean over models", "Miss rate by policy, mean over models", func(x *series) (interval, bool) {
-			return x.miss,
-				true
+			return x.miss, true
 		})
 	}
 	for _, name := range names {
@@ -165,8 +163,7 @@ func responses(all []*series) (section, bool) {
 		}
 	}
 	s.Tables = []*table.Table{outcomeTable(all).Pick("Response times of requests that finished, from their scheduled "+
-		"release",
-		0, 1, 9, 10, 11, 12)}
+		"release", 0, 1, 9, 10, 11, 12)}
 	return s, len(s.Tables[0].Rows) > 0
 }
 
@@ -182,8 +179,7 @@ func distribution(all []*series, name string) (template.HTML, bool) {
 		return "", false
 	}
 	f := newFigure(360, 250, "Share of requests of "+name+" that finished within a time, by policy, against the "+
-		"deadline of "+
-		msText(deadline))
+		"deadline of "+msText(deadline))
 	f.x.max = max(1.15*deadline, min(1.8*deadline, 1.05*tail))
 	f.axes("ms since the scheduled release", "finished", compact, percentTick)
 	f.across(deadline, "deadline", "deadline")

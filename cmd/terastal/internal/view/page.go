@@ -1,15 +1,12 @@
-// Package view shows results to people: tables for a terminal, and the report of
-// a folder of results as one HTML file. Both come from the same tables, which are
-// computed once for each subject, so that their words, figures and marks are the
-// same.
+// Package view shows results to people: tables for a terminal, and the report of a folder of results as one HTML file.
+// Both come from the same tables, which are computed once for each subject, so that their words, figures and marks are
+// the same.
 //
-// The HTML file needs nothing else: it loads nothing from a network (its own
-// policy forbids it to), opens from disk, prints, and follows the reader's light
-// or dark theme. The same documents give the same bytes. [Open] and [OpenLogs]
-// read documents, [Page.Write] writes the file. The charts are SVG drawn here; the
-// timeline is drawn by the script in page.js from data that the file carries.
-// Names in documents are the user's: they reach the page through html/template,
-// or through the escaping of package table and of chart.go.
+// The HTML file needs nothing else: it loads nothing from a network (its own policy forbids it to), opens from disk,
+// prints, and follows the reader's light or dark theme. The same documents give the same bytes. [Open] and [OpenLogs]
+// read documents, [Page.Write] writes the file. The charts are SVG drawn here; the timeline is drawn by the script in
+// page.js from data that the file carries. Names in documents are the user's: they reach the page through
+// html/template, or through the escaping of package table and of chart.go.
 package view
 
 import (
@@ -60,8 +57,7 @@ func (p *Page) HTML() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// policy is the page's Content-Security-Policy: nothing may be loaded, and only
-// this very script and style apply.
+// policy is the page's Content-Security-Policy: nothing may be loaded, and only this very script and style apply.
 func policy() string {
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))

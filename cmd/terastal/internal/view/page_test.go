@@ -14,28 +14,21 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // render makes the report of a folder and checks what holds for every report.
 func rendered(t *testing.T, dir string) string {
 	t.Helper()
-	p, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(Open(dir))(t)
 	return markup(t, p)
 }
 
 func markup(t *testing.T, p *Page) string {
 	t.Helper()
-	data, err := p.HTML()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := p.HTML()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(p.HTML())(t)
+	again := testkit.Must(p.HTML())(t)
 	if !bytes.Equal(data, again) {
 		t.Error("the same documents gave different bytes")
 	}
@@ -154,9 +147,7 @@ func TestWholeFolder(t *testing.T) {
 		t.Error("the page doubts times that nothing distorted")
 	}
 	if save := os.Getenv("TERASTAL_PAGE"); save != "" { // to look at it
-		if err := os.WriteFile(save, []byte(page), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testkit.OK(t, os.WriteFile(save, []byte(page), 0o644))
 	}
 }
 
@@ -179,10 +170,7 @@ func TestSectionsNeedData(t *testing.T) {
 			"misses", "comparison", "responses", "timeline", "layers", "budgets", "accuracy", "machine"}},
 	} {
 		some := t.TempDir()
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		entries := testkit.Must(os.ReadDir(dir))(t)
 		for _, e := range entries {
 			if !slices.Contains(c.without, e.Name()) {
 				copyFile(t, filepath.Join(dir, e.Name()), filepath.Join(some, e.Name()))
@@ -212,9 +200,7 @@ func TestEscapes(t *testing.T) {
 		t.Error("the name is not there as text")
 	}
 	var data timeline
-	if err := json.Unmarshal([]byte(between2(page, `id="timeline-data">`, "</script>")), &data); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, json.Unmarshal([]byte(between2(page, `id="timeline-data">`, "</script>")), &data))
 	if got := data.Systems[0].Models[0].Name; got != name {
 		t.Errorf("the timeline has the name %q", got)
 	}
@@ -233,9 +219,7 @@ func TestInvalid(t *testing.T) {
 	v := planted("mobile")
 	v.Log = "x/terastal.2.log.json"
 	v.Valid, v.Reasons = false, []string{"only 30 requests: raise --duration"}
-	if err := validated(planted("mobile"), v).Write(filepath.Join(dir, "validation.json")); err != nil {
-		t.Fatal(err)
-	}
+	testkit.OK(t, validated(planted("mobile"), v).Write(filepath.Join(dir, "validation.json")))
 	page := rendered(t, dir)
 	if !strings.Contains(page, "<strong>INVALID</strong>") || strings.Contains(page, "<strong>VALID</strong>") ||
 		!strings.Contains(page, "<li>terastal: only 30 requests: raise --duration</li>") {

@@ -24,12 +24,10 @@ type ProfileOptions struct {
 // tableWidth is what a profile's table may need unless asked for more.
 const tableWidth = 120
 
-// giveUp lists the columns that can be chosen in the order in which they are left
-// out where a table gets too wide.
+// giveUp lists the columns that can be chosen in the order in which they are left out where a table gets too wide.
 var giveUp = [...]string{"memory", "load", "peak", "parameters", "shape", "gmacs", "ops", "p99", "share", "macs"}
 
-// ProfileColumns are the names that ProfileOptions.Columns takes, in the order of
-// the table.
+// ProfileColumns are the names that ProfileOptions.Columns takes, in the order of the table.
 func ProfileColumns() []string {
 	return []string{"ops", "shape", "macs", "parameters", "p99", "share", "gmacs", "peak", "load", "memory"}
 }
@@ -44,8 +42,7 @@ func (o ProfileOptions) Check() error {
 	return nil
 }
 
-// Profile prints a profile: every model's layers with their medians on every
-// accelerator, and what else was measured.
+// Profile prints a profile: every model's layers with their medians on every accelerator, and what else was measured.
 func Profile(w io.Writer, p *profiler.Profile) { ProfileTable(w, p, ProfileOptions{}) }
 
 // ProfileTable is Profile with other columns.
@@ -138,12 +135,9 @@ func systemProfile(s *sched.System) *profiler.Profile {
 }
 
 // median of a layer on an accelerator; 0 where it was not measured.
-func (v *profileView) median(m, l, i, k int) time.Duration {
-	return v.p.Medians(m, l, i)[k]
-}
+func (v *profileView) median(m, l, i, k int) time.Duration { return v.p.Medians(m, l, i)[k] }
 
-// extremes are the accelerators on which an implementation is fastest and
-// slowest; -1 where it runs on none.
+// extremes are the accelerators on which an implementation is fastest and slowest; -1 where it runs on none.
 func (v *profileView) extremes(m, l, i int) (best, worst int) {
 	best, worst = -1, -1
 	for k := range v.p.Accelerators {
@@ -158,9 +152,8 @@ func (v *profileView) extremes(m, l, i int) (best, worst int) {
 	return best, worst
 }
 
-// layerTable has a row for every layer and implementation of a model, and the
-// columns of which anything is known; keys are their names, of those that can be
-// chosen.
+// layerTable has a row for every layer and implementation of a model, and the columns of which anything is known; keys
+// are their names, of those that can be chosen.
 func (v *profileView) layerTable(m int, o ProfileOptions) (t *table.Table, keys []string) {
 	t = table.New("layer")
 	keys = []string{""}
@@ -462,8 +455,7 @@ func (v *profileView) handoffs(model int) string {
 		for to, b := range v.p.Accelerators {
 			if c := costs[[2]int{from, to}]; len(c) > 0 {
 				slices.Sort(c)
-				parts = append(parts, fmt.Sprintf("%s to %s %s, at most %s", a.Name, b.Name, took(c[len(c)/2]),
-					took(c[len(c)-1])))
+				parts = append(parts, fmt.Sprintf("%s to %s %s, at most %s", a.Name, b.Name, took(c[len(c)/2]), took(c[len(c)-1])))
 			}
 		}
 	}

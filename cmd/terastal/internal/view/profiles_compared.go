@@ -104,8 +104,7 @@ func medianText(m profiler.Median) string {
 	return fmt.Sprintf("%s ± %3.1f %%", took(m.P50), 100*m.Within())
 }
 
-// testText is how a difference was judged: p and n of the U test, or that
-// intervals were compared.
+// testText is how a difference was judged: p and n of the U test, or that intervals were compared.
 func testText(c *profiler.CellComparison) string {
 	n := fmt.Sprintf("n=%d+%d", c.A.N, c.B.N)
 	if c.A.N == c.B.N {

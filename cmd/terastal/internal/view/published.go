@@ -42,8 +42,7 @@ func Scenarios(w io.Writer, list []session.ListedScenario) {
 	t.Text(w)
 }
 
-// Study prints what simulations of a scenario came to, below a line about its
-// traffic.
+// Study prints what simulations of a scenario came to, below a line about its traffic.
 func Study(w io.Writer, d *study.Document, results []study.Result, line string) {
 	table.Paragraph(w, strings.TrimSuffix(d.Scenario+": "+d.Note, ": "))
 	fmt.Fprintf(w, "%s\n\n", line)

@@ -12,9 +12,8 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// maxRefreshBytes bounds the logs from which a verb that plays traffic makes the
-// report by itself: reading them back takes a second per 20 MB or so, and several
-// times their size in memory.
+// maxRefreshBytes bounds the logs from which a verb that plays traffic makes the report by itself: reading them back
+// takes a second per 20 MB or so, and several times their size in memory.
 const maxRefreshBytes = 400 << 20
 
 // Refresh makes the report of a folder, if it has results, and says so on out.

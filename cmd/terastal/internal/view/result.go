@@ -9,8 +9,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// Result prints what a run or simulation of several policies gave; file is where
-// it was written.
+// Result prints what a run or simulation of several policies gave; file is where it was written.
 func Result(w io.Writer, r *result.Result, file string) {
 	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
@@ -41,9 +40,8 @@ func Result(w io.Writer, r *result.Result, file string) {
 	fmt.Fprintln(w)
 }
 
-// Text prints what a report is of: the comparison of a result that has one, and
-// a table of the logs that no comparison is of; a line for what else was found
-// out about them.
+// Text prints what a report is of: the comparison of a result that has one, and a table of the logs that no comparison
+// is of; a line for what else was found out about them.
 func (p *Page) Text(w io.Writer) {
 	first := true
 	next := func() { // block of text

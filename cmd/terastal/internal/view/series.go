@@ -191,8 +191,7 @@ func addTotals(t *eventlog.Totals, x eventlog.Totals) {
 	t.Failed += x.Failed
 }
 
-// compared takes miss rates from a comparison over repeats, whose intervals hold
-// what differs from run to run too.
+// compared takes miss rates from a comparison over repeats, whose intervals hold what differs from run to run too.
 func (s *series) compared(c *comparison.Comparison) {
 	if c.Driver != s.driver {
 		return

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 // grid is a table as a reader finds it: a header and rows of cells.
@@ -178,14 +179,8 @@ func hold(t *testing.T, text grid, page []grid) (cells int) {
 func TestTextIsHTML(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
 	compared := pageGrids(rendered(t, dir))
-	r, err := readResult(filepath.Join(dir, "result.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testkit.Must(readResult(filepath.Join(dir, "result.json")))(t)
+	p := testkit.Must(Open(dir))(t)
 	p.Results[0].Comparison = nil
 	alone := pageGrids(markup(t, p))
 	for _, c := range []struct {
@@ -225,10 +220,7 @@ func TestTextIsHTML(t *testing.T) {
 func TestMarks(t *testing.T) {
 	dir := folder(t, "mobile", 100*msec)
 	page := strings.ReplaceAll(rendered(t, dir), "\u00a0", " ")
-	p, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testkit.Must(Open(dir))(t)
 	var text bytes.Buffer
 	Policies(&text, p.Metrics())
 	for where, s := range map[string]string{"terminal": text.String(), "page": page} {

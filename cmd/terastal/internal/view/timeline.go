@@ -14,8 +14,7 @@ import (
 // logs: each takes some 12 to 16 bytes of the file.
 const maxTimeline = 200_000
 
-// timeline is the data that the script draws from. Times are in units of 100 ns
-// from the start of the run.
+// timeline is the data that the script draws from. Times are in units of 100 ns from the start of the run.
 type timeline struct {
 	Unit    int64            `json:"unit_ns"`
 	Systems []timelineSystem `json:"systems"`
@@ -36,14 +35,11 @@ type timelineModel struct {
 	Layers [][]string `json:"layers"` // name, then the names of the implementations
 }
 
-// timelineLog is one run. Jobs and runs are variable-length integers (as
-// encoding/binary's; those marked ± zigzag) in base64. Per job, in order of
-// release records: ±id - (id before + 1), model, ±release - the one before,
-// noticed - release, deadline - release, outcome, end - noticed, detail. Per layer
-// run, in order of ends: ±job - the one before, accelerator, implementation,
-// reason, ±dispatch - end before on that accelerator, start - dispatch, end -
-// start, ±predicted finish - end. The layer is the number of runs of the job so
-// far.
+// timelineLog is one run. Jobs and runs are variable-length integers (as encoding/binary's; those marked ± zigzag) in
+// base64. Per job, in order of release records: ±id - (id before + 1), model, ±release - the one before, noticed -
+// release, deadline - release, outcome, end - noticed, detail. Per layer run, in order of ends: ±job - the one before,
+// accelerator, implementation, reason, ±dispatch - end before on that accelerator, start - dispatch, end - start,
+// ±predicted finish - end. The layer is the number of runs of the job so far.
 type timelineLog struct {
 	Label   string     `json:"label"`
 	System  int        `json:"system"`
@@ -96,8 +92,7 @@ func newTimeline(all []*series, bound int) (t *timeline, note string) {
 	return t, note
 }
 
-// window is the instant up to which the logs have no more layer runs and
-// requests than the bound.
+// window is the instant up to which the logs have no more layer runs and requests than the bound.
 func window(logs []shown, bound int) (until time.Duration, whole bool) {
 	var at []time.Duration
 	for _, l := range logs {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -63,10 +64,7 @@ type ints struct {
 }
 
 func decoder(t *testing.T, text string) *ints {
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(base64.StdEncoding.DecodeString(text))(t)
 	return &ints{t, data}
 }
 
@@ -97,10 +95,7 @@ func (d *ints) finished() {
 func TestSizeIsBounded(t *testing.T) {
 	l := simulate(t, "mobile", "terastal", eventlog.Real, 150*time.Second)
 	p := &Page{Logs: []NamedLog{{"a", l}}}
-	data, err := p.HTML()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := testkit.Must(p.HTML())(t)
 	if len(data) > 5e6 || len(data) < 2e6 {
 		t.Errorf("the page has %d bytes", len(data))
 	}

@@ -89,8 +89,7 @@ func validationText(v *validation.Validation) []string {
 	return out
 }
 
-// side is what a model got on the hardware or in a simulation of it; n is its
-// colour.
+// side is what a model got on the hardware or in a simulation of it; n is its colour.
 type side struct {
 	name string
 	n    int
@@ -110,8 +109,7 @@ func sidesOf(m *validation.Model) []side {
 // pace, and below each of the latter two what the checks say of it.
 func requestTable(v *validation.Validation) *table.Table {
 	t := table.New("model", "", ">released", ">dropped", ">variants", ">miss rate", "95 % interval", ">p50", ">p90",
-		">p99",
-		">each job")
+		">p99", ">each job")
 	t.Title = "Requests of " + v.Policy
 	t.Explain("each job", "✗: beyond the limit of a check; each job: mean absolute error of response times, matched by "+
 		"release")
@@ -134,16 +132,14 @@ func requestTable(v *validation.Validation) *table.Table {
 			}
 			if x.n == 2 {
 				t.Explain("", "at its pace: simulated with the speed that the accelerators had during the run, which no "+
-					"prediction "+
-					"knows: it says how much of a disagreement is the machine's and how much the simulator's")
+					"prediction knows: it says how much of a disagreement is the machine's and how much the simulator's")
 			}
 		}
 	}
 	return t
 }
 
-// offOf words the error of a check, of the prediction or at the run's own pace;
-// nothing where it has no such.
+// offOf words the error of a check, of the prediction or at the run's own pace; nothing where it has no such.
 func offOf(v *validation.Validation, what string, given bool) string {
 	n := slices.IndexFunc(v.Checks, func(c validation.Check) bool { return c.What == what })
 	if n < 0 {
@@ -197,8 +193,7 @@ func checkTable(firsts []*validation.Validation) *table.Table {
 	return t
 }
 
-// runTable has a row for every run, with its log where policies ran more than
-// once.
+// runTable has a row for every run, with its log where policies ran more than once.
 func runTable(all []*validation.Validation, repeated bool) *table.Table {
 	t := table.New("policy", "verdict", ">checks held", ">at its pace", ">error of layer times", ">bias", ">within 10 %",
 		"decisions replayed", "predicted by", "log")
@@ -269,8 +264,7 @@ func cellTable(v *validation.Validation) *table.Table {
 	return t
 }
 
-// orderTable says for pairs of policies whether a prediction orders them as the
-// hardware did.
+// orderTable says for pairs of policies whether a prediction orders them as the hardware did.
 func orderTable(all []validation.Order) *table.Table {
 	t := table.New("fewer misses", "more misses", ">measured", ">predicted", "order")
 	t.Title = "Order of the policies by mean miss rate"
@@ -369,8 +363,7 @@ func scatter(v *validation.Validation) (chart, bool) {
 	}
 	slices.Sort(accs)
 	f := newFigure(360, 320, "Predicted against measured median latencies of layers, both axes logarithmic; on the "+
-		"diagonal "+
-		"they are equal")
+		"diagonal they are equal")
 	f.x.min, f.x.max, f.x.log = low/1.3, high*1.3, true
 	f.y.min, f.y.max, f.y.log = f.x.min, f.x.max, true
 	f.axes("predicted, us", "measured, us", compact, compact)
@@ -398,8 +391,7 @@ func scatter(v *validation.Validation) (chart, bool) {
 	return chart{SVG: f.done(), Legend: l}, true
 }
 
-// quantiles draws quantiles of response times against each other: the
-// prediction's, and those at the run's own pace.
+// quantiles draws quantiles of response times against each other: the prediction's, and those at the run's own pace.
 func quantiles(m *validation.Model) (chart, bool) {
 	n, top := len(m.Real.Quantiles), 0.0
 	sides := slices.DeleteFunc(sidesOf(m), func(x side) bool { return x.n == 2 && len(x.of.Quantiles) == 0 })
@@ -414,8 +406,7 @@ func quantiles(m *validation.Model) (chart, bool) {
 	}
 	top = niceMax(1.02 * top)
 	f := newFigure(360, 260, "Quantiles of response times of "+m.Model+", predicted against measured; on the diagonal "+
-		"they are "+
-		"equal")
+		"they are equal")
 	f.x.max, f.y.max = top, top
 	f.axes("predicted, ms", "measured, ms", compact, compact)
 	f.line([]point{{0, 0}, {top, top}}, "equal", "")

@@ -49,8 +49,7 @@ func Targets(w io.Writer, targets []Target) {
 	t.Text(w)
 }
 
-// Variants prints what was designed for each model: a line per variant in use,
-// or per candidate with all.
+// Variants prints what was designed for each model: a line per variant in use, or per candidate with all.
 func Variants(w io.Writer, list []plan.Variants, all bool) {
 	if len(list) == 0 {
 		fmt.Fprintln(w, "no variants: `terastal variants design --config FILE` makes them")

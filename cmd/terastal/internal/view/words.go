@@ -138,8 +138,7 @@ func verdict(valid bool) string {
 	return "INVALID"
 }
 
-// shorten keeps the end of a long name, which tells layers apart; clip keeps its
-// beginning.
+// shorten keeps the end of a long name, which tells layers apart; clip keeps its beginning.
 func shorten(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return "…" + string(r[len(r)-n+1:])
