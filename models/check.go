@@ -83,23 +83,16 @@ func (c checker) graph(g *pb.GraphProto, outer *values, depth int) error {
 	}
 	scope := &values{own: make(map[string]bool), outer: outer}
 	for _, v := range g.GetInput() {
-		if v.GetName() == "" {
-			return fail(ErrCorrupt, c.name, "graph %s has an input without a name", quote(g.GetName()))
+		if err := c.declare(scope.own, g, "input", v.GetName()); err != nil {
+			return err
 		}
-		if scope.own[v.GetName()] {
-			return fail(ErrCorrupt, c.name, "input %s is declared twice", quote(v.GetName()))
-		}
-		scope.own[v.GetName()] = true
 	}
 	stored := make(map[string]bool)
 	for _, t := range g.GetInitializer() {
-		if t.GetName() == "" {
-			return fail(ErrCorrupt, c.name, "graph %s has an initializer without a name", quote(g.GetName()))
+		if err := c.declare(stored, g, "initializer", t.GetName()); err != nil {
+			return err
 		}
-		if stored[t.GetName()] {
-			return fail(ErrCorrupt, c.name, "initializer %s is stored twice", quote(t.GetName()))
-		}
-		stored[t.GetName()], scope.own[t.GetName()] = true, true
+		scope.own[t.GetName()] = true
 		if err := c.tensor(t, "initializer "+quote(t.GetName())); err != nil {
 			return err
 		}
@@ -109,19 +102,31 @@ func (c checker) graph(g *pb.GraphProto, outer *values, depth int) error {
 	}
 	seen := make(map[string]bool)
 	for _, v := range g.GetOutput() {
-		switch {
-		case v.GetName() == "":
-			return fail(ErrCorrupt, c.name, "graph %s has an output without a name", quote(g.GetName()))
-		case seen[v.GetName()] && depth == 0:
-			return fail(ErrCorrupt, c.name, "output %s is declared twice", quote(v.GetName()))
-		case !scope.has(v.GetName()):
+		if depth > 0 {
+			clear(seen) // a subgraph may give a value more than once
+		}
+		if err := c.declare(seen, g, "output", v.GetName()); err != nil {
+			return err
+		}
+		if !scope.has(v.GetName()) {
 			return fail(ErrCorrupt, c.name, "output %s is produced by no node", quote(v.GetName()))
 		}
-		seen[v.GetName()] = true
 	}
 	if len(g.GetOutput()) == 0 {
 		return fail(ErrCorrupt, c.name, "graph %s has no outputs", quote(g.GetName()))
 	}
+	return nil
+}
+
+// declare adds a name to those that a graph declares as what.
+func (c checker) declare(names map[string]bool, g *pb.GraphProto, what, name string) error {
+	if name == "" {
+		return fail(ErrCorrupt, c.name, "graph %s has an %s without a name", quote(g.GetName()), what)
+	}
+	if names[name] {
+		return fail(ErrCorrupt, c.name, "%s %s is declared twice", what, quote(name))
+	}
+	names[name] = true
 	return nil
 }
 
@@ -176,13 +181,12 @@ func (c checker) attributes(n *pb.NodeProto, scope *values, depth int) error {
 			}
 		}
 	}
-	var fault error
-	subgraphs(n, func(g *pb.GraphProto) {
-		if fault == nil {
-			fault = c.graph(g, scope, depth+1)
+	for _, g := range subgraphs(n) {
+		if err := c.graph(g, scope, depth+1); err != nil {
+			return err
 		}
-	})
-	return fault
+	}
+	return nil
 }
 
 // functions checks the bodies of model-local functions and that none calls itself.
@@ -209,9 +213,9 @@ func (c checker) functions(functions []*pb.FunctionProto) error {
 		}
 		// A call graph is a graph: who is called makes what the caller reads.
 		calls[i] = &pb.NodeProto{Name: f.Name, Output: []string{k}}
-		walkNodes(f.GetNode(), func(n *pb.NodeProto) {
+		for _, n := range withNested(f.GetNode()...) {
 			calls[i].Input = append(calls[i].Input, functionKey(n.GetDomain(), n.GetOpType(), n.GetOverload()))
-		})
+		}
 	}
 	sorted, wrong := topological(calls)
 	for _, f := range sorted {

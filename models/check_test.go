@@ -62,7 +62,7 @@ var broken = []struct {
 		`value "a" is already defined`},
 	{"duplicate initializer", func(m *pb.ModelProto) {
 		m.Graph.Initializer = append(m.Graph.Initializer, m.Graph.Initializer[0])
-	}, ErrCorrupt, `initializer "w" is stored twice`},
+	}, ErrCorrupt, `initializer "w" is declared twice`},
 	{"short weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].RawData = make([]byte, 15) }, ErrCorrupt,
 		`initializer "w"`},
 	{"negative weights", func(m *pb.ModelProto) { m.Graph.Initializer[0].Dims[0] = -4 }, ErrCorrupt,

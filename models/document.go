@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -311,11 +312,8 @@ func (d *document) savesExternal() bool {
 	if d.size() <= inMemory {
 		return false
 	}
-	nested := false
-	for _, n := range d.GetGraph().GetNode() {
-		subgraphs(n, func(*pb.GraphProto) { nested = true })
-	}
-	return !nested || d.size() > maxProtobufSize-inMemory
+	flat := !slices.ContainsFunc(d.GetGraph().GetNode(), func(n *pb.NodeProto) bool { return len(subgraphs(n)) > 0 })
+	return flat || d.size() > maxProtobufSize-inMemory
 }
 
 // optimise has ONNX Runtime's CPU provider rewrite a model at a level.
@@ -338,23 +336,19 @@ func (m *Model) optimise(d *document, level string) (*document, error) {
 		return nil, fail(ErrRuntime, m.source, "%w", err)
 	}
 	session.Close()
-	saved, err := os.Open(file)
+	saved, err := mapModelFile(file)
 	if err != nil {
 		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be read: %w", err)
 	}
-	files := make([]*mapping, 1)
-	if files[0], err = mapFile(saved); err != nil {
-		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be read: %w", err)
+	out, err := unmarshal(saved.data, []*mapping{saved})
+	if err != nil {
+		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be parsed: %w", err)
 	}
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	out, err := unmarshal(files[0].data, files)
-	if err != nil {
-		return nil, fail(ErrRuntime, m.source, "the optimised model cannot be parsed: %w", err)
-	}
 	if err := out.inlineExternal(m.source+" (optimised)", root, io.Discard); err != nil {
 		return nil, err
 	}

@@ -141,7 +141,7 @@ func (m *Model) formCutter(whole *document, layers []Layer) (*formCutter, error)
 	c := &formCutter{
 		model: m, whole: whole, nodes: nodes, by: producers(nodes),
 		born: make(map[string]int), twins: make(map[string]Tensor), twinOf: make(map[string]string),
-		stored: storedNames(whole.GetGraph()),
+		stored: nameSet(whole.GetGraph().GetInitializer()),
 	}
 	for _, t := range m.inputs {
 		c.born[t.Name] = -1
@@ -241,9 +241,7 @@ func (c *formCutter) collect(p *piece, layer int, value string) bool {
 		return true
 	}
 	p.nodes[n] = true
-	sound := true
-	reads(c.nodes[n], func(name string) { sound = sound && c.collect(p, layer, name) })
-	return sound
+	return !slices.ContainsFunc(reads(c.nodes[n]), func(name string) bool { return !c.collect(p, layer, name) })
 }
 
 // tensor is the boundary tensor that a value of the optimised graph is.
@@ -312,30 +310,22 @@ func (c *formCutter) inPlace(nodes []*pb.NodeProto, f Form) []int {
 // lastReader tells whether the node at index at reads a value once, and every
 // other node that reads it has run before, because that one depends on it.
 func (c *formCutter) lastReader(nodes []*pb.NodeProto, at int, value string) bool {
-	count := func(n *pb.NodeProto) (times int) {
-		reads(n, func(name string) {
-			if name == value {
-				times++
-			}
-		})
-		return times
-	}
-	if count(nodes[at]) != 1 {
-		return false
-	}
-	for _, n := range nodes[at+1:] {
-		if count(n) > 0 {
-			return false
+	reader := func(n *pb.NodeProto) bool { return slices.Contains(reads(n), value) }
+	needed := make(map[string]int) // how often by the node at index at, directly or not
+	need := func(n *pb.NodeProto) {
+		for _, name := range reads(n) {
+			needed[name]++
 		}
 	}
-	needed := make(map[string]bool) // by the node at index at, directly or not
-	need := func(name string) { needed[name] = true }
-	reads(nodes[at], need)
+	need(nodes[at])
+	if needed[value] != 1 || slices.ContainsFunc(nodes[at+1:], reader) {
+		return false
+	}
 	for _, n := range slices.Backward(nodes[:at]) {
 		switch {
-		case slices.ContainsFunc(n.GetOutput(), func(out string) bool { return needed[out] }):
-			reads(n, need)
-		case count(n) > 0:
+		case slices.ContainsFunc(n.GetOutput(), func(out string) bool { return needed[out] > 0 }):
+			need(n)
+		case reader(n):
 			return false
 		}
 	}
@@ -351,7 +341,9 @@ func (c *formCutter) onnx(name string, nodes []*pb.NodeProto, f Form) ([]byte, e
 	}
 	for _, n := range nodes {
 		n = proto.CloneOf(n)
-		c.rename(n)
+		for _, inner := range withNested(n) {
+			c.rename(inner)
+		}
 		g.Node = append(g.Node, n)
 	}
 	d := c.whole.with(g)
@@ -363,7 +355,7 @@ func (c *formCutter) onnx(name string, nodes []*pb.NodeProto, f Form) ([]byte, e
 	return data, nil
 }
 
-// rename calls blocked boundary tensors by their IDs, in subgraphs too.
+// rename calls blocked boundary tensors by their IDs.
 func (c *formCutter) rename(n *pb.NodeProto) {
 	for _, list := range [][]string{n.Input, n.Output} {
 		for i, v := range list {
@@ -372,11 +364,6 @@ func (c *formCutter) rename(n *pb.NodeProto) {
 			}
 		}
 	}
-	subgraphs(n, func(g *pb.GraphProto) {
-		for _, inner := range g.GetNode() {
-			c.rename(inner)
-		}
-	})
 }
 
 // Reorder is the model that converts a tensor between its plain and its
@@ -411,7 +398,8 @@ func withNCHWc(g *pb.GraphProto) *pb.ModelProto {
 	return pb.NewModel(g, 17, &pb.OperatorSetIdProto{Domain: proto.String(domainNCHWc), Version: proto.Int64(1)})
 }
 
-// blockSize asks ONNX Runtime how many channels a block has on this machine.
+// blockSize asks ONNX Runtime how many channels a block has on this machine: it
+// runs a reorder of zeros.
 func blockSize() (int64, error) {
 	const channels = 4 // the fewest that can be blocked
 	plain := Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, channels, 1, 1}}
@@ -426,28 +414,19 @@ func blockSize() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	shape, err := shapeOf(data, plain)
-	if err == nil && (len(shape) != 4 || shape[1] < 1) {
-		err = fmt.Errorf("ONNX Runtime answered %v", shape)
-	}
+	s, err := ort.NewSession(data, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
 	if err != nil {
 		return 0, fmt.Errorf("asking for the block size: %w", err)
 	}
-	return shape[1], nil
-}
-
-// shapeOf runs a model on zeros and returns the shape of its only output.
-func shapeOf(onnx []byte, input Tensor) ([]int64, error) {
-	s, err := ort.NewSession(onnx, nil, nil, ort.Config{Provider: "CPU", Optimization: "none", Threads: 1})
-	if err != nil {
-		return nil, err
-	}
 	defer s.Close()
-	out, err := runOnce(s, []Tensor{input}, [][]byte{make([]byte, input.Bytes())}, 1)
+	out, err := runOnce(s, []Tensor{plain}, [][]byte{make([]byte, plain.Bytes())}, 1)
 	if err != nil {
-		return nil, err
+		return 0, fmt.Errorf("asking for the block size: %w", err)
 	}
 	defer destroy(out)
 	_, shape := ort.Info(out[0])
-	return shape, nil
+	if len(shape) != 4 || shape[1] < 1 {
+		return 0, fmt.Errorf("asking for the block size: ONNX Runtime answered %v", shape)
+	}
+	return shape[1], nil
 }

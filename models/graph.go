@@ -3,6 +3,7 @@ package models
 import (
 	"container/heap"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 
@@ -20,72 +21,75 @@ func nodeName(n *pb.NodeProto) string {
 	return fmt.Sprintf("a node of type %s", quote(n.GetOpType()))
 }
 
-// subgraphs visits the graphs in a node's attributes (If, Loop, Scan).
-func subgraphs(n *pb.NodeProto, visit func(*pb.GraphProto)) {
+// subgraphs are the graphs in a node's attributes (If, Loop, Scan).
+func subgraphs(n *pb.NodeProto) (list []*pb.GraphProto) {
 	for _, a := range n.GetAttribute() {
 		if a.GetG() != nil {
-			visit(a.GetG())
+			list = append(list, a.GetG())
 		}
-		for _, g := range a.GetGraphs() {
-			visit(g)
-		}
+		list = append(list, a.GetGraphs()...)
 	}
+	return list
 }
 
-// reads visits every value of the enclosing graph that a node reads: its
-// inputs, and what its subgraphs capture at any depth. Optional inputs left
-// empty are skipped; a value read twice is visited twice.
-func reads(n *pb.NodeProto, visit func(string)) {
+// reads are the values of the enclosing graph that a node reads: its inputs,
+// and what its subgraphs capture at any depth. Optional inputs left empty are
+// skipped; a value read twice is there twice.
+func reads(n *pb.NodeProto) (names []string) {
 	for _, name := range n.GetInput() {
 		if name != "" {
-			visit(name)
+			names = append(names, name)
 		}
 	}
-	subgraphs(n, func(g *pb.GraphProto) { captures(g, visit) })
+	for _, g := range subgraphs(n) {
+		names = append(names, captures(g)...)
+	}
+	return names
 }
 
-// captures visits the names that a subgraph uses and does not define.
-func captures(g *pb.GraphProto, visit func(string)) {
-	own := make(map[string]bool)
-	for _, v := range g.GetInput() {
-		own[v.GetName()] = true
-	}
-	for _, t := range g.GetInitializer() {
-		own[t.GetName()] = true
-	}
+// captures are the names that a subgraph uses and does not define.
+func captures(g *pb.GraphProto) (used []string) {
+	own := nameSet(g.GetInput())
+	maps.Copy(own, nameSet(g.GetInitializer()))
 	for _, n := range g.GetNode() {
+		used = append(used, reads(n)...)
 		for _, name := range n.GetOutput() {
 			own[name] = true
 		}
 	}
-	outer := func(name string) {
-		if !own[name] {
-			visit(name)
+	for _, v := range g.GetOutput() {
+		used = append(used, v.GetName())
+	}
+	return slices.DeleteFunc(used, func(name string) bool { return own[name] })
+}
+
+// withNested are nodes and all nodes of their subgraphs.
+func withNested(nodes ...*pb.NodeProto) (list []*pb.NodeProto) {
+	for _, n := range nodes {
+		list = append(list, n)
+		for _, g := range subgraphs(n) {
+			list = append(list, withNested(g.GetNode()...)...)
 		}
 	}
-	for _, n := range g.GetNode() {
-		reads(n, outer)
-	}
-	for _, v := range g.GetOutput() {
-		outer(v.GetName())
-	}
+	return list
 }
 
-// walkNodes visits nodes and all nodes of their subgraphs.
-func walkNodes(nodes []*pb.NodeProto, visit func(*pb.NodeProto)) {
-	for _, n := range nodes {
-		visit(n)
-		subgraphs(n, func(g *pb.GraphProto) { walkNodes(g.GetNode(), visit) })
+// everyNode are all nodes of a model, those of subgraphs and functions too.
+func everyNode(m *pb.ModelProto) []*pb.NodeProto {
+	list := withNested(m.GetGraph().GetNode()...)
+	for _, f := range m.GetFunctions() {
+		list = append(list, withNested(f.GetNode()...)...)
 	}
+	return list
 }
 
-// storedNames is the set of a graph's initialisers.
-func storedNames(g *pb.GraphProto) map[string]bool {
-	stored := make(map[string]bool)
-	for _, t := range g.GetInitializer() {
-		stored[t.GetName()] = true
+// nameSet is the set of the names of a graph's inputs, outputs or initialisers.
+func nameSet[T interface{ GetName() string }](list []T) map[string]bool {
+	set := make(map[string]bool)
+	for _, x := range list {
+		set[x.GetName()] = true
 	}
-	return stored
+	return set
 }
 
 // producers maps each value to the index of the node that makes it.
@@ -109,12 +113,12 @@ func topological(nodes []*pb.NodeProto) ([]*pb.NodeProto, *pb.NodeProto) {
 	waiting := make([]int, len(nodes))
 	consumers := make([][]int32, len(nodes))
 	for i, n := range nodes {
-		reads(n, func(name string) {
+		for _, name := range reads(n) {
 			if p, ok := by[name]; ok {
 				consumers[p] = append(consumers[p], int32(i))
 				waiting[i]++
 			}
-		})
+		}
 	}
 	var ready indexHeap
 	for i := range nodes {

@@ -58,15 +58,11 @@ func (l *Layer) document() *document {
 func initializersOf(g *pb.GraphProto, nodes []*pb.NodeProto) []*pb.TensorProto {
 	read := make(map[string]bool)
 	for _, n := range nodes {
-		reads(n, func(name string) { read[name] = true })
-	}
-	var list []*pb.TensorProto
-	for _, t := range g.GetInitializer() {
-		if read[t.GetName()] {
-			list = append(list, t)
+		for _, name := range reads(n) {
+			read[name] = true
 		}
 	}
-	return list
+	return slices.DeleteFunc(slices.Clone(g.GetInitializer()), func(t *pb.TensorProto) bool { return !read[t.GetName()] })
 }
 
 // opsets keeps the imports of the domains that the nodes use, and the default
@@ -76,7 +72,9 @@ func opsets(m *pb.ModelProto, nodes []*pb.NodeProto) []*pb.OperatorSetIdProto {
 		return m.GetOpsetImport()
 	}
 	used := map[string]bool{"": true}
-	walkNodes(nodes, func(n *pb.NodeProto) { used[canonicalDomain(n.GetDomain())] = true })
+	for _, n := range withNested(nodes...) {
+		used[canonicalDomain(n.GetDomain())] = true
+	}
 	return slices.DeleteFunc(slices.Clone(m.GetOpsetImport()), func(o *pb.OperatorSetIdProto) bool {
 		return !used[canonicalDomain(o.GetDomain())]
 	})

@@ -120,24 +120,23 @@ func Load(path string, o Options) (*Model, error) {
 	return m, nil
 }
 
-func mapModelFile(path string) (*mapping, error) {
+func mapModelFile(path string) (m *mapping, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("model %s: %w; check the path", path, fs.ErrNotExist)
+		err = fmt.Errorf("%w; check the path", fs.ErrNotExist)
 	case err != nil:
-		return nil, fmt.Errorf("model %s: %w", path, err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("model %s: not a file; name the .onnx file itself", path)
+		err = errors.New("not a file; name the .onnx file itself")
 	case info.Size() > maxProtobufSize:
 		return nil, fail(ErrUnsupported, path, "the file is larger than 2 GiB, the limit of its format; store the weights "+
 			"as external data")
+	default:
+		var f *os.File
+		if f, err = os.Open(path); err == nil {
+			m, err = mapFile(f)
+		}
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", path, err)
-	}
-	m, err := mapFile(f)
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}
@@ -203,27 +202,19 @@ func marshal(m *pb.ModelProto) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
-// allTensors visits every stored tensor: initialisers and attributes, in
-// subgraphs and functions too.
-func allTensors(m *pb.ModelProto, visit func(*pb.TensorProto)) {
-	stored := func(g *pb.GraphProto) {
-		for _, t := range g.GetInitializer() {
-			visit(t)
-		}
-	}
-	node := func(n *pb.NodeProto) {
+// everyTensor are all stored tensors: initialisers and attributes, in subgraphs
+// and functions too.
+func everyTensor(m *pb.ModelProto) []*pb.TensorProto {
+	list := slices.Clone(m.GetGraph().GetInitializer())
+	for _, n := range everyNode(m) {
 		for _, a := range n.GetAttribute() {
-			for _, t := range tensorsOf(a) {
-				visit(t)
-			}
+			list = append(list, tensorsOf(a)...)
 		}
-		subgraphs(n, stored)
+		for _, g := range subgraphs(n) {
+			list = append(list, g.GetInitializer()...)
+		}
 	}
-	stored(m.GetGraph())
-	walkNodes(m.GetGraph().GetNode(), node)
-	for _, f := range m.GetFunctions() {
-		walkNodes(f.GetNode(), node)
-	}
+	return list
 }
 
 // tensorsOf lists the tensors of an attribute.
@@ -237,39 +228,35 @@ func tensorsOf(a *pb.AttributeProto) []*pb.TensorProto {
 // inlineExternal maps the external tensor data in folder, and makes each
 // tensor's part of it the tensor's own.
 func (d *document) inlineExternal(name string, folder *os.Root, sum io.Writer) error {
-	var fault error
 	files := make(map[string]*externalFile)
-	allTensors(d.ModelProto, func(t *pb.TensorProto) {
-		if fault != nil || t.GetDataLocation() != pb.TensorProto_EXTERNAL {
-			return
+	for _, t := range everyTensor(d.ModelProto) {
+		if t.GetDataLocation() != pb.TensorProto_EXTERNAL {
+			continue
 		}
 		what := "tensor " + quote(t.GetName())
 		if folder == nil {
-			fault = fail(ErrExternalData, name, "%s lies in another file, which a model in memory cannot have", what)
-			return
+			return fail(ErrExternalData, name, "%s lies in another file, which a model in memory cannot have", what)
 		}
 		bits, _ := elementBits(t.GetDataType())
 		if bits == 0 {
-			fault = fail(ErrUnsupported, name, "%s: external data holds strings", what)
-			return
+			return fail(ErrUnsupported, name, "%s: external data holds strings", what)
 		}
 		n, _ := elements(t.GetDims())
 		data, err := readExternal(folder, files, t, packedBytes(n, bits))
 		if err != nil {
-			fault = fail(ErrExternalData, name, "%s: %w", what, err)
-			return
+			return fail(ErrExternalData, name, "%s: %w", what, err)
 		}
 		sum.Write(data)
 		t.RawData, t.ExternalData, t.DataLocation = data, nil, nil
-	})
+	}
 	for _, location := range slices.Sorted(maps.Keys(files)) {
 		f := files[location]
 		d.files = append(d.files, f.mapping)
-		if err := f.overlap(); fault == nil && err != nil {
-			fault = fail(ErrExternalData, name, "file %s: %w", quote(location), err)
+		if err := f.overlap(); err != nil {
+			return fail(ErrExternalData, name, "file %s: %w", quote(location), err)
 		}
 	}
-	return fault
+	return nil
 }
 
 // externalFile is a file of tensor data and the parts of it that tensors use.
@@ -349,7 +336,7 @@ func readExternal(folder *os.Root, files map[string]*externalFile, t *pb.TensorP
 // input; without the list they must call themselves IR 4.
 func dropStoredInputs(m *pb.ModelProto) {
 	g := m.GetGraph()
-	stored := storedNames(g)
+	stored := nameSet(g.GetInitializer())
 	g.Input = slices.DeleteFunc(g.Input, func(v *pb.ValueInfoProto) bool { return stored[v.GetName()] })
 	if m.GetIrVersion() < 4 {
 		m.IrVersion = proto.Int64(4)

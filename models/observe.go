@@ -168,8 +168,6 @@ func runOnce(s *ort.Session, inputs []Tensor, data [][]byte, outputs int) ([]ort
 
 func destroy(values []ort.Value) {
 	for _, v := range values {
-		if v != nil {
-			v.Destroy()
-		}
+		v.Destroy()
 	}
 }

@@ -42,8 +42,7 @@ func (m *Model) Note() string {
 	total, most, in := 0, 0, (*pb.NodeProto)(nil)
 	nodes := m.graph.GetGraph().GetNode()
 	for _, n := range nodes {
-		size := 0
-		walkNodes([]*pb.NodeProto{n}, func(*pb.NodeProto) { size++ })
+		size := len(withNested(n))
 		total += size
 		if size > max(1, most) {
 			most, in = size, n
@@ -71,7 +70,9 @@ func parameters(g *pb.GraphProto) int64 {
 		if n.GetOpType() == "Constant" {
 			total += weights(n.Attr("value").GetT())
 		}
-		subgraphs(n, func(g *pb.GraphProto) { total += parameters(g) })
+		for _, g := range subgraphs(n) {
+			total += parameters(g)
+		}
 	}
 	for _, t := range g.GetInitializer() {
 		if !statistics[t.GetName()] {

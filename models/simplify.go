@@ -38,19 +38,17 @@ func (m *Model) simplify() error {
 }
 
 // foreign finds a node in a domain that no node of the given model is in.
-func foreign(simple, given *pb.ModelProto) (found *pb.NodeProto) {
+func foreign(simple, given *pb.ModelProto) *pb.NodeProto {
 	known := map[string]bool{"": true}
-	note := func(n *pb.NodeProto) { known[canonicalDomain(n.GetDomain())] = true }
-	walkNodes(given.GetGraph().GetNode(), note)
-	for _, f := range given.GetFunctions() {
-		walkNodes(f.GetNode(), note)
+	for _, n := range everyNode(given) {
+		known[canonicalDomain(n.GetDomain())] = true
 	}
-	walkNodes(simple.GetGraph().GetNode(), func(n *pb.NodeProto) {
+	for _, n := range withNested(simple.GetGraph().GetNode()...) {
 		if !known[canonicalDomain(n.GetDomain())] {
-			found = n
+			return n
 		}
-	})
-	return found
+	}
+	return nil
 }
 
 // produceOutputs gives every graph output that was folded into a constant a
@@ -76,16 +74,15 @@ func alive(g *pb.GraphProto) []*pb.NodeProto {
 	if stuck != nil {
 		panic(fmt.Sprintf("models: %s in a cycle after check", nodeName(stuck)))
 	}
-	needed := make(map[string]bool)
-	for _, v := range g.GetOutput() {
-		needed[v.GetName()] = true
-	}
+	needed := nameSet(g.GetOutput())
 	var kept []*pb.NodeProto
 	for _, n := range slices.Backward(nodes) {
 		if !slices.ContainsFunc(n.GetOutput(), func(out string) bool { return out != "" && needed[out] }) {
 			continue
 		}
-		reads(n, func(name string) { needed[name] = true })
+		for _, name := range reads(n) {
+			needed[name] = true
+		}
 		kept = append(kept, n)
 	}
 	slices.Reverse(kept)
@@ -106,11 +103,11 @@ func order(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []*pb.NodeProto {
 		}
 		p, ok := by[n.GetInput()[0]]
 		produced := 0
-		reads(n, func(name string) {
+		for _, name := range reads(n) {
 			if _, ok := by[name]; ok {
 				produced++
 			}
-		})
+		}
 		if ok && produced == 1 && !late[i] {
 			quantizers[p] = append(quantizers[p], i)
 		}
@@ -123,11 +120,11 @@ func order(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []*pb.NodeProto {
 			return
 		}
 		done[i] = true
-		reads(nodes[i], func(name string) {
+		for _, name := range reads(nodes[i]) {
 			if p, ok := by[name]; ok {
 				emit(p)
 			}
-		})
+		}
 		sorted = append(sorted, nodes[i])
 		for _, q := range quantizers[i] {
 			emit(q)
@@ -146,14 +143,10 @@ func order(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []*pb.NodeProto {
 
 // lateNodes marks the nodes that order moves down.
 func lateNodes(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []bool {
-	varying := make(map[string]bool)
-	for _, v := range inputs {
-		varying[v.GetName()] = true
-	}
+	varying := nameSet(inputs)
 	late := make([]bool, len(nodes))
 	for i, n := range nodes {
-		constant := true
-		reads(n, func(name string) { constant = constant && !varying[name] })
+		constant := !slices.ContainsFunc(reads(n), func(name string) bool { return varying[name] })
 		late[i] = constant || isDequantize(n)
 		if !constant {
 			for _, out := range n.GetOutput() {

@@ -123,11 +123,11 @@ func (m *Model) Split(g Granularity) ([]Layer, error) {
 		cuts = g.nodes
 		for _, n := range cuts {
 			if n >= len(c.nodes) || c.blocked[n] > 0 {
-				err = fmt.Errorf("model %s: cannot cut before node %d of %d: %w", m.source, n, len(c.nodes), ErrGranularity)
+				err = fail(ErrGranularity, m.source, "cannot cut before node %d of %d", n, len(c.nodes))
 			}
 		}
 	default:
-		err = fmt.Errorf("model %s: no granularity given: %w", m.source, ErrGranularity)
+		err = fail(ErrGranularity, m.source, "no granularity given")
 	}
 	if err != nil {
 		return nil, err
@@ -156,7 +156,9 @@ func (m *Model) cutter() *cutter {
 	}
 	last := make(map[string]int)
 	for i, n := range nodes {
-		reads(n, func(name string) { last[name] = i })
+		for _, name := range reads(n) {
+			last[name] = i
+		}
 	}
 	// Counts of open intervals first, summed up below.
 	open := func(count []int, from, to int) {
@@ -229,16 +231,18 @@ func (c *cutter) after(values []string) ([]int, error) {
 	at := make(map[int]bool)
 	for _, v := range values {
 		i, ok := c.born[v]
+		why := ""
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("model %s: no node produces tensor %s after simplification; `terastal models inspect` "+
-				"lists the tensors between layers: %w", c.model.source, quote(v), ErrGranularity)
+			why = "no node produces tensor %s after simplification; `terastal models inspect` lists the tensors between layers"
 		case i+1 >= len(c.nodes):
-			return nil, fmt.Errorf("model %s: tensor %s comes out of the last node, nothing is left after it: %w",
-				c.model.source, quote(v), ErrGranularity)
+			why = "tensor %s comes out of the last node, nothing is left after it"
 		case c.blocked[i+1] > 0:
-			return nil, fmt.Errorf("model %s: cannot cut after tensor %s: a quantised operator would be torn apart, or a "+
-				"value alive there holds no numbers or has a data-dependent shape: %w", c.model.source, quote(v), ErrGranularity)
+			why = "cannot cut after tensor %s: a quantised operator would be torn apart, or a value alive there holds no " +
+				"numbers or has a data-dependent shape"
+		}
+		if why != "" {
+			return nil, fail(ErrGranularity, c.model.source, why, quote(v))
 		}
 		at[i+1] = true
 	}
@@ -253,7 +257,7 @@ func (m *Model) layers(cuts []int) ([]Layer, error) {
 		return nil, fail(ErrUnsupported, m.source, "all outputs are inputs passed through unchanged, so there is nothing "+
 			"to run")
 	}
-	stored := storedNames(g)
+	stored := nameSet(g.GetInitializer())
 	var runs [][]*pb.NodeProto
 	start := 0
 	for _, end := range append(slices.Clone(cuts), len(g.GetNode())) {
@@ -279,12 +283,12 @@ func outside(run []*pb.NodeProto, stored map[string]bool) []string {
 	known := make(map[string]bool)
 	var names []string
 	for _, n := range run {
-		reads(n, func(name string) {
+		for _, name := range reads(n) {
 			if !known[name] && !stored[name] {
 				known[name] = true
 				names = append(names, name)
 			}
-		})
+		}
 		for _, out := range n.GetOutput() {
 			known[out] = true
 		}

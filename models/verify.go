@@ -66,11 +66,8 @@ func verify(m *Model, layers []Layer, inputs [][]byte, optimization string, time
 		return Verification{}, err
 	}
 	defer chained.close()
-	for range 2 { // the second run is the first in steady state
-		if err := whole.run(nil); err != nil {
-			return Verification{}, fail(ErrRuntime, m.source, "%w", err)
-		}
-		if err := chained.run(nil); err != nil {
+	for _, c := range []*chain{whole, chained, whole, chained} { // the second run is the first in steady state
+		if err := c.run(nil); err != nil {
 			return Verification{}, fail(ErrRuntime, m.source, "%w", err)
 		}
 	}
@@ -94,21 +91,17 @@ func verify(m *Model, layers []Layer, inputs [][]byte, optimization string, time
 
 // time runs both sides in turn and keeps their medians.
 func (v *Verification) time(whole, chained *chain) error {
-	var wholeTimes, chainedTimes []time.Duration
-	for begin := time.Now(); len(wholeTimes) == 0 || len(wholeTimes) < verifyRuns && time.Since(begin) < verifyBudget; {
-		for _, side := range []struct {
-			c     *chain
-			times *[]time.Duration
-		}{{whole, &wholeTimes}, {chained, &chainedTimes}} {
+	var times [2][]time.Duration
+	for begin := time.Now(); len(times[0]) == 0 || len(times[0]) < verifyRuns && time.Since(begin) < verifyBudget; {
+		for i, side := range []*chain{whole, chained} {
 			start := time.Now()
-			if err := side.c.run(nil); err != nil {
+			if err := side.run(nil); err != nil {
 				return err
 			}
-			*side.times = append(*side.times, time.Since(start))
+			times[i] = append(times[i], time.Since(start))
 		}
 	}
-	v.WholeMS = median(wholeTimes).Seconds() * 1e3
-	v.ChainedMS = median(chainedTimes).Seconds() * 1e3
+	v.WholeMS, v.ChainedMS = median(times[0]).Seconds()*1e3, median(times[1]).Seconds()*1e3
 	v.Ratio = v.ChainedMS / v.WholeMS
 	return nil
 }
@@ -137,22 +130,14 @@ func newWhole(m *Model, inputs [][]byte, optimization string) (*chain, error) {
 	if optimization == "none" {
 		optimization = basic
 	}
-	arena := make(map[string][]byte)
+	buffers := make(map[string][]byte)
 	for _, t := range m.outputs {
-		arena[t.Name] = aligned(t.Bytes())
-	}
-	c, err := m.emptyChain(inputs, arena)
-	if err != nil {
-		return nil, err
+		buffers[t.Name] = aligned(t.Bytes())
 	}
 	open := func(inputs, outputs []string, c ort.Config) (*ort.Session, error) {
 		return m.whole.session(maxProtobufSize, inputs, outputs, c) // from memory, as the layers are
 	}
-	if err := c.add("the whole model", open, m.inputs, m.outputs, optimization); err != nil {
-		c.close()
-		return nil, fail(ErrRuntime, m.source, "%w", err)
-	}
-	return c, nil
+	return m.chain(inputs, buffers, []part{{"the whole model", open, m.inputs, m.outputs, optimization}})
 }
 
 func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*chain, error) {
@@ -163,38 +148,38 @@ func newChain(m *Model, layers []Layer, inputs [][]byte, optimization string) (*
 	offsets, size := Buffers(Chain(forms), arenaAlign)
 	arena := aligned(size)
 	buffers := make(map[string][]byte)
-	for _, f := range forms {
+	parts := make([]part, len(forms))
+	for i, f := range forms {
 		for _, t := range f.Outputs {
 			at, n := offsets[t.ID()], t.Bytes()
 			buffers[t.ID()] = arena[at : at+n : at+n]
 		}
-	}
-	c, err := m.emptyChain(inputs, buffers)
-	if err != nil {
-		return nil, err
-	}
-	for i, f := range forms {
-		data, err := f.ONNX()
-		if err == nil {
-			open := func(inputs, outputs []string, c ort.Config) (*ort.Session, error) {
-				return ort.NewSession(data, inputs, outputs, c)
+		open := func(inputs, outputs []string, c ort.Config) (*ort.Session, error) {
+			data, err := f.ONNX()
+			if err != nil {
+				return nil, err
 			}
-			level := optimization
-			if f.Optimized {
-				level = "none"
-			}
-			err = c.add(fmt.Sprintf("layer %d (%s)", i, layers[i].Name), open, f.Inputs, f.Outputs, level)
+			return ort.NewSession(data, inputs, outputs, c)
 		}
-		if err != nil {
-			c.close()
-			return nil, fail(ErrRuntime, m.source, "%w", err)
+		level := optimization
+		if f.Optimized {
+			level = "none"
 		}
+		parts[i] = part{fmt.Sprintf("layer %d (%s)", i, layers[i].Name), open, f.Inputs, f.Outputs, level}
 	}
-	return c, nil
+	return m.chain(inputs, buffers, parts)
 }
 
-// emptyChain holds the model's inputs and the given buffers, and runs nothing yet.
-func (m *Model) emptyChain(inputs [][]byte, buffers map[string][]byte) (*chain, error) {
+// part is what becomes a step of a chain.
+type part struct {
+	what            string
+	open            func(inputs, outputs []string, c ort.Config) (*ort.Session, error)
+	inputs, outputs []Tensor
+	optimization    string
+}
+
+// chain opens the parts on the given buffers and the model's inputs.
+func (m *Model) chain(inputs [][]byte, buffers map[string][]byte, parts []part) (*chain, error) {
 	if len(inputs) != len(m.inputs) {
 		return nil, fail(ErrInput, m.source, "%d inputs given, it takes %d", len(inputs), len(m.inputs))
 	}
@@ -209,46 +194,44 @@ func (m *Model) emptyChain(inputs [][]byte, buffers map[string][]byte) (*chain, 
 	for _, t := range m.outputs {
 		c.results = append(c.results, c.buffers[t.Name])
 	}
+	for _, p := range parts {
+		if err := c.add(p); err != nil {
+			c.close()
+			return nil, fail(ErrRuntime, m.source, "%s: %w", p.what, err)
+		}
+	}
 	return c, nil
 }
 
-// opener opens a model with the given inputs and outputs.
-type opener func(inputs, outputs []string, c ort.Config) (*ort.Session, error)
-
-func (c *chain) add(what string, open opener, inputs, outputs []Tensor, optimization string) error {
-	s := step{what: what}
-	for _, side := range []struct {
-		tensors []Tensor
-		values  *[]ort.Value
-	}{{inputs, &s.in}, {outputs, &s.out}} {
-		for _, t := range side.tensors {
-			v, err := c.value(t)
-			if err != nil {
-				return fmt.Errorf("%s: %w", what, err)
-			}
-			*side.values = append(*side.values, v)
-		}
+func (c *chain) add(p part) (err error) {
+	s := step{what: p.what}
+	if s.in, err = c.bind(p.inputs); err != nil {
+		return err
 	}
-	var err error
-	config := ort.Config{Provider: "CPU", Optimization: optimization, Threads: 1}
-	s.session, err = open(names(inputs), names(outputs), config)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+	if s.out, err = c.bind(p.outputs); err != nil {
+		return err
+	}
+	config := ort.Config{Provider: "CPU", Optimization: p.optimization, Threads: 1}
+	if s.session, err = p.open(names(p.inputs), names(p.outputs), config); err != nil {
+		return err
 	}
 	c.steps = append(c.steps, s)
 	return nil
 }
 
-func (c *chain) value(t Tensor) (ort.Value, error) {
-	if v, ok := c.values[t.ID()]; ok {
-		return v, nil
+// bind makes the values of tensors, once each.
+func (c *chain) bind(tensors []Tensor) (list []ort.Value, err error) {
+	for _, t := range tensors {
+		v, ok := c.values[t.ID()]
+		if !ok {
+			if v, err = ort.NewTensor(t.Type, t.Stored(), c.buffers[t.ID()]); err != nil {
+				return nil, fmt.Errorf("tensor %s: %w", t, err)
+			}
+			c.values[t.ID()] = v
+		}
+		list = append(list, v)
 	}
-	v, err := ort.NewTensor(t.Type, t.Stored(), c.buffers[t.ID()])
-	if err != nil {
-		return nil, fmt.Errorf("tensor %s: %w", t, err)
-	}
-	c.values[t.ID()] = v
-	return v, nil
+	return list, nil
 }
 
 // run runs the steps in order and, where times is given, adds each step's duration.

@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 )
@@ -19,7 +20,7 @@ import (
 // twoCores are two CPU accelerators, each on one core.
 var twoCores = []runtime.Spec{{Name: "all", Cores: []int{0}}, {Name: "basic", Optimization: "basic", Cores: []int{1}}}
 
-func resnet50() (*runtime.Network, error) { return split("resnet50", "resnet50", "op") }
+func resnet50() (*runtime.Network, error) { return rig.Build("resnet50", "op") }
 
 const benchAccelerator = "PROFILER_BENCH_ACCELERATOR"
 

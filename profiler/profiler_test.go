@@ -15,8 +15,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -38,25 +37,7 @@ func (r refusing) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 var specs = []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
 
 // network is a small one in blocks.
-func network() (*runtime.Network, error) { return split("ds_cnn_kws", "kws", "block") }
-
-// split makes a network of a model of the zoo.
-func split(model, name, granularity string) (*runtime.Network, error) {
-	data, err := zoo.Build(model, 1)
-	if err != nil {
-		return nil, err
-	}
-	m, err := models.Parse(name, data, models.Options{})
-	if err != nil {
-		return nil, err
-	}
-	g, err := models.ParseGranularity(granularity)
-	if err != nil {
-		return nil, err
-	}
-	layers, err := m.Split(g)
-	return &runtime.Network{Name: name, Model: m, Layers: layers, Granularity: granularity}, err
-}
+func network() (*runtime.Network, error) { return rig.Build("ds_cnn_kws", "block") }
 
 // task measures the network on two accelerators in this process, the second of which refuses the third layer.
 func task(t *testing.T) profiler.Task {
@@ -208,8 +189,8 @@ func TestMatches(t *testing.T) {
 		"1 models, there are 2 and 2": func(s *state) { s.task.Networks = append(s.task.Networks, s.net) },
 		`accelerator "basic"`:         func(s *state) { s.task.Accelerators[1].Threads = 2 },
 		`accelerator "renamed"`:       func(s *state) { s.task.Accelerators[0].Name = "renamed" },
-		`model "kws" has changed`:     func(s *state) { s.net.Granularity = "op" },
-		`of model "kws" has changed`:  func(s *state) { s.net.Layers[3].SHA256 = "0" },
+		`model "ds_cnn_kws" has changed`:     func(s *state) { s.net.Granularity = "op" },
+		`of model "ds_cnn_kws" has changed`:  func(s *state) { s.net.Layers[3].SHA256 = "0" },
 		`implementations "original", "v", measured were "original"`: func(s *state) {
 			s.net.Variants = map[int][]runtime.Unit{1: {{Name: "v"}}}
 		},

@@ -43,14 +43,9 @@ func (t *Tensor) flatten() (err error) {
 
 // Close releases the native value; the data stays the caller's.
 func (t *Tensor) Close() {
-	if t.value != nil {
-		t.value.Destroy()
-		t.value, t.arg[0] = nil, nil
-	}
-	if t.flat[0] != nil {
-		t.flat[0].Destroy()
-		t.flat[0] = nil
-	}
+	t.value.Destroy()
+	t.flat[0].Destroy()
+	t.value, t.arg[0], t.flat[0] = nil, nil, nil
 }
 
 // Unit is what an accelerator prepares: one implementation of one layer.

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort"
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -39,20 +39,18 @@ const rounds = 5
 // and skips where there are not enough cores.
 func pinned(b *testing.B, n int) []runtime.Accelerator {
 	b.Helper()
-	orttest.Start(b)
 	if goruntime.NumCPU() < n {
 		b.Skipf("needs %d cores", n)
 	}
-	var accs []runtime.Accelerator
+	var specs []runtime.Spec
 	for k := range n {
-		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: fmt.Sprint("core", k), Cores: []int{k}}))(b)
-		accs = append(accs, a)
+		specs = append(specs, runtime.Spec{Name: fmt.Sprint("core", k), Cores: []int{k}})
 	}
-	return accs
+	return rig.Accelerators(b, specs...)
 }
 
-// rig is networks loaded on accelerators, with made-up latencies.
-func rig(b *testing.B, accs []runtime.Accelerator, granularity string, nets ...string) (*bench, *runtime.Executor) {
+// loaded is networks loaded on accelerators, with made-up latencies.
+func loaded(b *testing.B, accs []runtime.Accelerator, granularity string, nets ...string) (*bench, *runtime.Executor) {
 	b.Helper()
 	if old := goruntime.GOMAXPROCS(0); old < len(accs)+2 {
 		goruntime.GOMAXPROCS(len(accs) + 2)
@@ -60,13 +58,8 @@ func rig(b *testing.B, accs []runtime.Accelerator, granularity string, nets ...s
 	}
 	x := &bench{accs: accs}
 	for _, n := range nets {
-		x.add(b, zooNetwork(b, n, granularity))
+		x.add(b, rig.Network(b, n, granularity))
 	}
-	b.Cleanup(func() {
-		for _, p := range x.programs {
-			p.Close()
-		}
-	})
 	return x, x.executor(b, x.system(func(_, _, _, _ int) time.Duration { return 200 * time.Microsecond }))
 }
 
@@ -88,7 +81,7 @@ func saturate(b *testing.B, e *runtime.Executor, o runtime.Options, models int, 
 // the end of a kernel to the start of the next one, the engine's step included.
 func BenchmarkGap(b *testing.B) {
 	accs := pinned(b, 1)
-	_, e := rig(b, accs, "op", "ds_cnn_kws", "glyph_mobile", "glyph_resnet")
+	_, e := loaded(b, accs, "op", "ds_cnn_kws", "glyph_mobile", "glyph_resnet")
 	benchmarkEach(b, func(b *testing.B, o runtime.Options) {
 		var gaps runtime.Histogram
 		layers := 0
@@ -108,7 +101,7 @@ func BenchmarkGap(b *testing.B) {
 // process.
 func BenchmarkAllocs(b *testing.B) {
 	accs := pinned(b, 1)
-	_, e := rig(b, accs, "op", "ds_cnn_kws", "glyph_mobile")
+	_, e := loaded(b, accs, "op", "ds_cnn_kws", "glyph_mobile")
 	testkit.OK(b, e.Serve(runtime.Options{Policy: "terastal"}))
 	defer e.Stop(context.Background())
 	b.ReportAllocs()
@@ -133,7 +126,7 @@ func BenchmarkSingleModel(b *testing.B) {
 
 func singleModel(b *testing.B, o runtime.Options, net, granularity string) {
 	accs := pinned(b, 1)
-	x, e := rig(b, accs, granularity, net)
+	x, e := loaded(b, accs, granularity, net)
 	o.Policy = "edf"
 	testkit.OK(b, e.Serve(o))
 	in := testkit.Must(x.networks[0].Inputs(7))(b)
@@ -256,10 +249,10 @@ func twoAccelerators(b *testing.B, policy string) {
 	benchmarkEach(b, func(b *testing.B, o runtime.Options) {
 		o.Policy = policy
 		accs := pinned(b, 2)
-		_, both := rig(b, accs, "block", nets...)
+		_, both := loaded(b, accs, "block", nets...)
 		var alone []*runtime.Executor
 		for k := range 2 {
-			_, e := rig(b, accs[k:k+1], "block", nets...)
+			_, e := loaded(b, accs[k:k+1], "block", nets...)
 			alone = append(alone, e)
 		}
 		var ratios, busy []float64
@@ -316,7 +309,7 @@ func interference(b *testing.B, accs []runtime.Accelerator, nets []string, prior
 	b.Helper()
 	var programs []*runtime.Program
 	for _, n := range nets {
-		p := testkit.Must(runtime.Prepare(zooNetwork(b, n, "block"), accs, nil))(b)
+		p := testkit.Must(runtime.Prepare(rig.Network(b, n, "block"), accs, nil))(b)
 		defer p.Close()
 		programs = append(programs, p)
 	}
@@ -369,7 +362,7 @@ func interference(b *testing.B, accs []runtime.Accelerator, nets []string, prior
 // busy 70 % of the time and a core is free.
 func BenchmarkReleaseLag(b *testing.B) {
 	accs := pinned(b, 2)[:1]
-	_, e := rig(b, accs, "block", "ds_cnn_kws", "glyph_resnet")
+	_, e := loaded(b, accs, "block", "ds_cnn_kws", "glyph_resnet")
 	benchmarkEach(b, func(b *testing.B, o runtime.Options) {
 		o.Policy, o.FreeCore = "edf", true
 		o.Traffic = traffic.Config{Rates: []float64{400, 400}, Process: traffic.Poisson, Duration: time.Second}
@@ -398,12 +391,8 @@ func BenchmarkWake(b *testing.B) {
 		cores []int
 	}{{"spins", []int{0}}, {"sleeps", nil}} {
 		b.Run(c.name, func(b *testing.B) {
-			orttest.Start(b)
-			a, err := runtime.OpenORT(runtime.Spec{Name: "a", Optimization: "basic", Cores: c.cores})
-			testkit.OK(b, err)
-			x := &bench{accs: []runtime.Accelerator{a}}
+			x := &bench{accs: rig.Accelerators(b, runtime.Spec{Name: "a", Optimization: "basic", Cores: c.cores})}
 			x.add(b, tiny(b, "tiny"))
-			defer x.programs[0].Close()
 			e := x.executor(b, x.system(alternate))
 			testkit.OK(b, e.Serve(runtime.Options{Policy: "fcfs", Quiet: true}))
 			out := testkit.Must(runtime.NewTensor(x.networks[0].Model.Outputs()[0], make([]byte, 32)))(b)

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -129,16 +130,13 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 	d := pretended(t, "gpu")
 	g := &gated{Accelerator: d, memory: d.Memory(), elapsed: layers.Load}
 	b := &bench{accs: []runtime.Accelerator{g}}
-	for _, name := range []string{"first", "second"} {
-		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"}))(t)
+	for _, a := range rig.Accelerators(t, plain...) {
 		b.accs = append(b.accs, &counting{a, &layers})
 	}
 	b.add(t, network(t, "block"))
 	n := network(t, "block")
 	n.Name = "other"
 	b.add(t, n)
-	defer b.programs[0].Close()
-	defer b.programs[1].Close()
 	e := b.executor(t, b.system(alternate))
 	g.left.Store(10)
 	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Samples: 10, Hang: patient,

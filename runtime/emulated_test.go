@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -16,7 +16,6 @@ import (
 // Emulated accelerators run next to a real one; those that compute give the
 // right outputs, and no layer is shorter than its table says.
 func TestEmulated(t *testing.T) {
-	orttest.Start(t)
 	table := func(by time.Duration) func(u runtime.Unit) (time.Duration, bool) {
 		return func(u runtime.Unit) (time.Duration, bool) {
 			if u.Model == "" || u.Layer == "" || u.Implementation != runtime.Original {
@@ -26,14 +25,11 @@ func TestEmulated(t *testing.T) {
 		}
 	}
 	b := &bench{}
-	cpu := func(name string) runtime.Accelerator {
-		return testkit.Must(runtime.OpenORT(runtime.Spec{Name: name}))(t)
-	}
+	accs := rig.Accelerators(t, runtime.Spec{Name: "cpu"}, runtime.Spec{Name: "inner"})
 	ws := testkit.Must(runtime.OpenEmulated(runtime.Emulation{Name: "ws", Latency: table(2 * time.Millisecond),
-		Inner: cpu("inner")}))(t)
-	b.accs = []runtime.Accelerator{cpu("cpu"), ws}
+		Inner: accs[1]}))(t)
+	b.accs = []runtime.Accelerator{accs[0], ws}
 	b.add(t, network(t, "block"))
-	defer b.programs[0].Close()
 	e := b.executor(t, b.system(alternate))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 5, Queue: 1000})
 	testkit.OK(t, err)
@@ -58,17 +54,15 @@ func TestEmulated(t *testing.T) {
 // An accelerator without an inner one says that its outputs mean nothing, and
 // refuses what its table does not have.
 func TestEmulatedWithoutComputing(t *testing.T) {
-	orttest.Start(t)
 	n := network(t, "block")
 	missing := n.Layers[1].Name
-	cpu := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "cpu"}))(t)
+	cpu := rig.Accelerators(t, runtime.Spec{Name: "cpu"})[0]
 	os, err := runtime.OpenEmulated(runtime.Emulation{Name: "os", Latency: func(u runtime.Unit) (time.Duration, bool) {
 		return time.Millisecond, u.Layer != missing
 	}})
 	testkit.OK(t, err)
 	b := &bench{accs: []runtime.Accelerator{cpu, os}}
 	b.add(t, n)
-	defer b.programs[0].Close()
 	if b.programs[0].Runs(1, 0, 1) || !b.programs[0].Runs(0, 0, 1) ||
 		!strings.Contains(b.programs[0].Refused(1, 0, 1).Error(), missing) {
 		t.Errorf("refused: %v", b.programs[0].Refused(1, 0, 1))
@@ -89,7 +83,6 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 // While the worker that waited for arrivals computes, another one that is idle
 // waits for the next: it is noticed before the layer that runs has ended.
 func TestIdleWorkerTakesOver(t *testing.T) {
-	orttest.Start(t)
 	b := &bench{}
 	for _, name := range []string{"a", "b"} {
 		a, err := runtime.OpenEmulated(runtime.Emulation{Name: name, Latency: func(u runtime.Unit) (time.Duration, bool) {

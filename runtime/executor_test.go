@@ -13,6 +13,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -30,14 +31,18 @@ type bench struct {
 	programs []*runtime.Program
 }
 
+// levels are two accelerators of one processor.
+var levels = []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}}
+
+// plain are two that compute alike.
+var plain = []runtime.Spec{{Name: "first", Optimization: "basic"}, {Name: "second", Optimization: "basic"}}
+
 // open loads the keyword-spotting network, once per granularity, on the
 // accelerators; wrap, if not nil, stands between them and the runtime.
 func open(t *testing.T, wrap func(runtime.Accelerator) runtime.Accelerator, granularities ...string) *bench {
 	t.Helper()
-	orttest.Start(t)
 	b := &bench{}
-	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
-		a := testkit.Must(runtime.OpenORT(s))(t)
+	for _, a := range rig.Accelerators(t, levels...) {
 		if wrap != nil {
 			a = wrap(a)
 		}
@@ -46,26 +51,19 @@ func open(t *testing.T, wrap func(runtime.Accelerator) runtime.Accelerator, gran
 	for _, g := range granularities {
 		b.add(t, network(t, g))
 	}
-	t.Cleanup(func() {
-		for _, p := range b.programs {
-			p.Close()
-		}
-		for _, a := range b.accs {
-			a.Close()
-		}
-	})
 	return b
 }
 
 func (b *bench) add(t testing.TB, n *runtime.Network) {
 	t.Helper()
 	p := testkit.Must(runtime.Prepare(n, b.accs, nil))(t)
+	t.Cleanup(func() { p.Close() })
 	b.networks, b.programs = append(b.networks, n), append(b.programs, p)
 }
 
 func network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
-	n := zooNetwork(t, "ds_cnn_kws", granularity)
+	n := rig.Network(t, "ds_cnn_kws", granularity)
 	n.Name = "kws-" + granularity
 	return n
 }
@@ -333,7 +331,6 @@ func TestOverload(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	orttest.Start(t)
 	for _, c := range []struct {
 		spec runtime.Spec
 		want string
@@ -351,7 +348,6 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestNewTensorRefusesWrongSize(t *testing.T) {
-	orttest.Start(t)
 	n := network(t, "model")
 	info := n.Model.Inputs()[0]
 	testkit.Refused(runtime.NewTensor(info, make([]byte, info.Bytes()-1)))(t, info.Name)

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/zoo"
@@ -78,20 +77,18 @@ func TestLock(t *testing.T) {
 
 // A layer may be run again exactly where no output lies in an input's memory.
 func TestIntact(t *testing.T) {
-	orttest.Start(t)
 	data := testkit.Must(zoo.Build("glyph_resnet", 1))(t)
 	m := testkit.Must(models.Parse("net", data, models.Options{}))(t)
-	g := testkit.Must(models.ParseGranularity("op"))(t)
-	layers := testkit.Must(m.Split(g))(t)
+	n := testkit.Must(NewNetwork("net", m, "op"))(t)
 	var accs []Accelerator
 	for _, level := range []string{"all", "basic"} {
 		a := testkit.Must(OpenORT(Spec{Name: level, Optimization: level}))(t)
 		accs = append(accs, a)
 	}
-	p := testkit.Must(Prepare(&Network{Name: "net", Model: m, Layers: layers}, accs, nil))(t)
+	p := testkit.Must(Prepare(n, accs, nil))(t)
 	defer p.Close()
 	overwritten := 0
-	for l := range layers {
+	for l := range n.Layers {
 		for k := range accs {
 			overlap := false
 			for _, i := range p.cells[l][0][k].in {

@@ -5,10 +5,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -16,12 +15,8 @@ import (
 // layouts, the outputs are the whole model's. The slot is used again and again,
 // as requests do.
 func TestAnySequenceOfAccelerators(t *testing.T) {
-	orttest.Start(t)
-	var accs []runtime.Accelerator
-	for _, level := range []string{"all", "basic", "layout", "extended"} {
-		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: level, Optimization: level}))(t)
-		accs = append(accs, a)
-	}
+	accs := rig.Accelerators(t, append([]runtime.Spec{{Name: "layout", Optimization: "layout"},
+		{Name: "extended", Optimization: "extended"}}, levels...)...)
 	sequences := 12
 	for _, c := range []struct{ net, granularity string }{
 		{"ds_cnn_kws", "op"}, {"mobilenetv2_ssdlite", "op"}, {"fbnetc", "block"}, {"resnet18", "op"}, {"sp2dense", "block"},
@@ -30,7 +25,7 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 			if testing.Short() && c.net != "ds_cnn_kws" {
 				t.Skip("large")
 			}
-			n := zooNetwork(t, c.net, c.granularity)
+			n := rig.Network(t, c.net, c.granularity)
 			p := testkit.Must(runtime.Prepare(n, accs, nil))(t)
 			defer p.Close()
 			in := testkit.Must(n.Inputs(3))(t)
@@ -68,21 +63,11 @@ func TestAnySequenceOfAccelerators(t *testing.T) {
 	}
 }
 
-func zooNetwork(t testing.TB, name, granularity string) *runtime.Network {
-	t.Helper()
-	data := testkit.Must(zoo.Build(name, 1))(t)
-	m := testkit.Must(models.Parse(name, data, models.Options{}))(t)
-	g := testkit.Must(models.ParseGranularity(granularity))(t)
-	layers := testkit.Must(m.Split(g))(t)
-	return &runtime.Network{Name: name, Model: m, Layers: layers}
-}
-
 // A variant that runs between originals on an accelerator with blocked layouts
 // leaves what these would have left, in their layout.
 func TestRunBetween(t *testing.T) {
-	orttest.Start(t)
-	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: "all"}))(t)
-	n := zooNetwork(t, "ds_cnn_kws", "op")
+	a := rig.Accelerators(t, runtime.Spec{Name: "all"})[0]
+	n := rig.Network(t, "ds_cnn_kws", "op")
 	n.Variants = map[int][]runtime.Unit{}
 	for l := range n.Layers {
 		data := testkit.Must(n.Layers[l].ONNX())(t)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -76,8 +77,7 @@ func (c *counted) Copy(from, to *runtime.Tensor) error {
 // pretended opens a device that is none.
 func pretended(t *testing.T, name string) *device {
 	t.Helper()
-	orttest.Start(t)
-	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"}))(t)
+	a := rig.Accelerators(t, runtime.Spec{Name: name, Optimization: "basic"})[0]
 	return &device{Accelerator: &elsewhere{a}, memory: heap{}}
 }
 
@@ -141,8 +141,7 @@ func (heapBuffer) Close() {}
 func webGPU(t *testing.T, name string) *device {
 	t.Helper()
 	orttest.WebGPU(t)
-	a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Provider: "webgpu"}))(t)
-	t.Cleanup(func() { a.Close() })
+	a := rig.Accelerators(t, runtime.Spec{Name: name, Provider: "webgpu"})[0]
 	return &device{Accelerator: a, memory: a.(interface{ Memory() runtime.Memory }).Memory()}
 }
 
@@ -161,15 +160,7 @@ func together(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Ac
 	if wrap != nil {
 		b.accs[0] = wrap(d)
 	}
-	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
-		a := testkit.Must(runtime.OpenORT(s))(t)
-		b.accs = append(b.accs, a)
-	}
-	t.Cleanup(func() {
-		for _, p := range b.programs {
-			p.Close()
-		}
-	})
+	b.accs = append(b.accs, rig.Accelerators(t, levels...)...)
 	for _, g := range granularities {
 		b.add(t, network(t, g))
 	}
@@ -234,7 +225,6 @@ func TestAnySequenceOfMemories(t *testing.T) {
 func TestTwoMemories(t *testing.T) {
 	b := &bench{accs: []runtime.Accelerator{pretended(t, "one"), pretended(t, "two")}}
 	b.add(t, network(t, "op"))
-	defer b.programs[0].Close()
 	e := b.executor(t, b.system(alternate))
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 5, Queue: 1000})
 	testkit.OK(t, err)
@@ -314,7 +304,6 @@ func TestOneQueueOneAccelerator(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		b := &bench{accs: []runtime.Accelerator{open(t, "one"), open(t, "two")}}
 		b.add(t, network(t, "model"))
-		defer b.programs[0].Close()
 		tables := testkit.Must(sched.Compile(b.system(alternate)))(t)
 		e, err := runtime.NewExecutor(tables, b.programs, 1)
 		if shared := b.accs[0].(*device).memory.Queue() != ""; shared != (err != nil) {

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/models/zoo"
@@ -28,12 +28,11 @@ import (
 // layer 1 that computes what the original does.
 func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	t.Helper()
-	orttest.Start(t)
 	folder = t.TempDir()
 	data, err := zoo.Build("ds_cnn_kws", 1)
 	testkit.OK(t, err)
 	write(t, filepath.Join(folder, "models", "kws.onnx"), data)
-	n := zooNetwork(t, "ds_cnn_kws", "block")
+	n := rig.Network(t, "ds_cnn_kws", "block")
 	variant := testkit.Must(n.Layers[1].ONNX())(t)
 	write(t, filepath.Join(folder, "variants", "copy.onnx"), variant)
 	sum := sha256.Sum256(variant)
@@ -82,7 +81,7 @@ func TestOpen(t *testing.T) {
 	if loaded != 1 {
 		t.Errorf("%v of the layers were loaded", loaded)
 	}
-	n := zooNetwork(t, "ds_cnn_kws", "block")
+	n := rig.Network(t, "ds_cnn_kws", "block")
 	in := testkit.Must(n.Inputs(9))(t)
 	want := testkit.Must(n.Reference([][]*runtime.Tensor{in}))(t)
 	pending := testkit.Must(e.Submit(ctx, "ds_cnn_kws", byName(t, in), runtime.RequestOptions{}))(t)

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -18,21 +17,15 @@ import (
 // TestORTTrace: what ONNX Runtime says it ran lies inside the layers that ran it,
 // in every one of them, for each of several runs on the same sessions.
 func TestORTTrace(t *testing.T) {
-	orttest.Start(t)
 	t.Setenv("TMPDIR", t.TempDir())
 	trace := testkit.Must(runtime.NewORTTrace())(t)
 	b := &bench{}
-	for _, s := range []runtime.Spec{{Name: "all"}, {Name: "basic", Optimization: "basic"}} {
+	for _, s := range levels {
 		a := testkit.Must(runtime.OpenTraced(s, trace))(t)
+		t.Cleanup(func() { a.Close() })
 		b.accs = append(b.accs, a)
 	}
 	b.add(t, network(t, "op"))
-	defer func() {
-		b.programs[0].Close()
-		for _, a := range b.accs {
-			a.Close()
-		}
-	}()
 	s := b.system(alternate)
 	for l := range s.Models[0].Layers { // as a plan names them
 		s.Models[0].Layers[l].Name = b.networks[0].Layers[l].Name

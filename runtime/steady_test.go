@@ -8,12 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	pb "github.com/terastal/terastal/internal/onnxpb"
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -25,35 +22,20 @@ func tiny(t testing.TB, name string) *runtime.Network {
 	node := func(op, in, out string) *pb.NodeProto {
 		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
-		Name:   proto.String("g"),
+	return rig.Graph(t, name, &pb.GraphProto{
 		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 8)},
 		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 8)},
 		Node:   []*pb.NodeProto{node("Exp", "x", "a"), node("Sigmoid", "a", "b"), node("Tanh", "b", "y")},
-	}, 17)))(t)
-	m := testkit.Must(models.Parse(name, data, models.Options{}))(t)
-	g := testkit.Must(models.ParseGranularity("cuts:a,b"))(t)
-	layers := testkit.Must(m.Split(g))(t)
-	return &runtime.Network{Name: name, Model: m, Layers: layers}
+	}, 17, "cuts:a,b")
 }
 
 // tinyBench is n tiny networks on two accelerators.
 func tinyBench(t testing.TB, n int) *bench {
 	t.Helper()
-	orttest.Start(t)
-	b := &bench{}
-	for _, name := range []string{"first", "second"} {
-		a := testkit.Must(runtime.OpenORT(runtime.Spec{Name: name, Optimization: "basic"}))(t)
-		b.accs = append(b.accs, a)
-	}
+	b := &bench{accs: rig.Accelerators(t, plain...)}
 	for i := range n {
 		b.add(t, tiny(t, "tiny"+string(rune('a'+i))))
 	}
-	t.Cleanup(func() {
-		for _, p := range b.programs {
-			p.Close()
-		}
-	})
 	return b
 }
 
@@ -64,9 +46,8 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 	e := b.executor(t, b.system(alternate))
 	for _, policy := range []string{"fcfs", "edf", "dream", "terastal", "edf-model"} {
 		run := func(length time.Duration) (objects, layers float64) {
-			r, err := e.Run(context.Background(), runtime.Options{Policy: policy,
-				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}})
-			testkit.OK(t, err)
+			r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: policy,
+				Traffic: traffic.Config{Rates: []float64{1, 1, 1}, Process: traffic.ClosedLoop, Duration: length}}))(t)
 			for _, a := range r.Stats.Accelerators {
 				layers += float64(a.Layers)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -37,7 +38,7 @@ func deviceChain(b *testing.B, net string) {
 			accelerator runtime.Accelerator
 			granularity string
 		}{{"chain", a, "block"}, {"through-host", inHostMemory{a}, "block"}, {"whole", a, "model"}} {
-			n := zooNetwork(b, net, c.granularity)
+			n := rig.Network(b, net, c.granularity)
 			p := testkit.Must(runtime.Prepare(n, []runtime.Accelerator{c.accelerator}, nil))(b)
 			defer p.Close()
 			s := testkit.Must(p.NewSlot())(b)

@@ -6,13 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/traffic"
 )
@@ -29,9 +27,8 @@ func TestMixedScheduleOnWebGPU(t *testing.T) {
 	latency := func(_, _, _, k int) time.Duration { return time.Duration(1+min(k, 1)) * 100 * time.Microsecond }
 	e := b.executor(t, b.system(latency))
 	for _, policy := range []string{"fcfs", "edf", "terastal"} {
-		r, err := e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
-			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}})
-		testkit.OK(t, err)
+		r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: policy, Samples: 10, Hang: patient,
+			Traffic: traffic.Config{Rates: []float64{1, 1}, Process: traffic.ClosedLoop, Duration: time.Second}}))(t)
 		m := check(t, r)
 		if during := dispatchedDuring(r, 0); during == 0 || m.Failed > 0 || m.Utilization["gpu"] == 0 {
 			t.Errorf("%s: %d layers were dispatched to the CPU while one ran on the device: %+v", policy, during, m)
@@ -49,17 +46,13 @@ func TestRefusedLayerOnWebGPU(t *testing.T) {
 	node := func(op, in, out string) *pb.NodeProto {
 		return pb.NewNode(op, []string{in}, []string{out}).Named(out)
 	}
-	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
-		Name:   proto.String("g"),
+	n := rig.Graph(t, "det", &pb.GraphProto{
 		Input:  []*pb.ValueInfoProto{pb.NewValue("x", pb.TensorProto_FLOAT, 2, 3, 3)},
 		Output: []*pb.ValueInfoProto{pb.NewValue("y", pb.TensorProto_FLOAT, 2)},
 		Node:   []*pb.NodeProto{node("Sigmoid", "x", "a"), node("Det", "a", "b"), node("Tanh", "b", "y")},
-	}, 17)))(t)
-	m := testkit.Must(models.Parse("det", data, models.Options{}))(t)
-	g := testkit.Must(models.ParseGranularity("cuts:a,b"))(t)
-	layers := testkit.Must(m.Split(g))(t)
+	}, 17, "cuts:a,b")
 	b := together(t, webGPU(t, "gpu"), nil)
-	b.add(t, &runtime.Network{Name: "det", Model: m, Layers: layers})
+	b.add(t, n)
 	p := b.programs[0]
 	var refused *ort.RefusedError
 	if !p.Runs(0, 0, 0) || p.Runs(1, 0, 0) || !p.Runs(2, 0, 0) || !p.Runs(1, 0, 1) ||

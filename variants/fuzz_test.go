@@ -15,8 +15,7 @@ func FuzzHolds(f *testing.F) {
 	for _, op := range []string{"DequantizeLinear", "MatMul", "QLinearConv", "MatMulInteger", "QGemm"} {
 		for inputs := range 5 {
 			n := &pb.NodeProto{OpType: proto.String(op), Input: []string{"a", "b", "c", "d"}[:min(inputs, 4)]}
-			data, err := proto.Marshal(&pb.ModelProto{Graph: &pb.GraphProto{Node: []*pb.NodeProto{n}}})
-			testkit.OK(f, err)
+			data := testkit.Must(proto.Marshal(&pb.ModelProto{Graph: &pb.GraphProto{Node: []*pb.NodeProto{n}}}))(f)
 			f.Add(data)
 		}
 	}

@@ -6,13 +6,13 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
 	"gorgonia.org/tensor"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 )
@@ -61,14 +61,9 @@ func value(name string, shape ...int64) *pb.ValueInfoProto {
 // network is what the net makes, cut at every operator.
 func (n *net) network(t *testing.T, granularity string) *runtime.Network {
 	t.Helper()
-	orttest.Start(t)
 	n.result("y")
-	data := testkit.Must(proto.Marshal(pb.NewModel(&pb.GraphProto{
-		Name: proto.String("g"), Node: n.nodes, Initializer: n.stored,
-		Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")},
-	}, n.opset)))(t)
-	m := testkit.Must(models.Parse("net", data, models.Options{}))(t)
-	return testkit.Must(runtime.NewNetwork("net", m, granularity))(t)
+	return rig.Graph(t, "net", &pb.GraphProto{Node: n.nodes, Initializer: n.stored,
+		Input: []*pb.ValueInfoProto{value("x", n.in...)}, Output: []*pb.ValueInfoProto{value("y")}}, n.opset, granularity)
 }
 
 // noise is random inputs, each labelled with its number modulo classes.

@@ -22,7 +22,7 @@ var root = filepath.Join("..", "..")
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	err := fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
+	testkit.OK(t, fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -35,8 +35,7 @@ func documents(t *testing.T) map[string]string {
 		text, err := os.ReadFile(filepath.Join(root, path))
 		out[path] = string(text)
 		return err
-	})
-	testkit.OK(t, err)
+	}))
 	if len(out) < 8 {
 		t.Fatalf("%d documents were found", len(out))
 	}

@@ -100,8 +100,7 @@ func serve(t *testing.T, cmd *exec.Cmd, library string) {
 	for lines.Scan() {
 		if found := at.FindStringSubmatch(lines.Text()); found != nil {
 			for model, size := range map[string]int{"kws": 4 * 490, "detector": 4 * 48 * 48, "other": 0} {
-				r, err := http.Post("http://"+found[1]+"/"+model, "", bytes.NewReader(make([]byte, size)))
-				testkit.OK(t, err)
+				r := testkit.Must(http.Post("http://"+found[1]+"/"+model, "", bytes.NewReader(make([]byte, size))))(t)
 				text, err := io.ReadAll(r.Body)
 				r.Body.Close()
 				if err != nil || strings.Contains(string(text), `"outcome":"met"`) != (model != "other") {

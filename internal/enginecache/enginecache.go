@@ -16,7 +16,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"maps"
@@ -42,19 +41,14 @@ type Key struct {
 // share one.
 func (k Key) Sum() string {
 	h := sha256.New()
-	for _, part := range []string{"terastal engine 1", k.Model, k.Provider, k.Library, k.Runtime, k.Device, k.Machine} {
-		write(h, part)
-	}
+	parts := []string{"terastal engine 1", k.Model, k.Provider, k.Library, k.Runtime, k.Device, k.Machine}
 	for _, key := range slices.Sorted(maps.Keys(k.Options)) {
-		write(h, key)
-		write(h, k.Options[key])
+		parts = append(parts, key, k.Options[key])
+	}
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-func write(h hash.Hash, part string) {
-	fmt.Fprintf(h, "%d:", len(part))
-	io.WriteString(h, part)
 }
 
 // Entry is the folder of a key.

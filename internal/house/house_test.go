@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/terastal/terastal/internal/testkit"
 )
 
 const module = "github.com/terastal/terastal"
@@ -58,6 +60,7 @@ var floors = []struct {
 	{"models/dense", []string{"models"}},
 	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
 	{"runtime", []string{"models", "models/dense", "sched", "sched/policy", "sched/traffic", "sched/eventlog", "sched/plan", "internal/document", "internal/hostinfo", "internal/ort"}},
+	{"internal/testkit/rig", []string{"models", "models/zoo", "runtime", "internal/onnxpb", "internal/ort/orttest", "internal/testkit"}},
 	{"profiler", []string{"models", "runtime", "sched", "sched/traffic", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants/internal/chain", []string{"models", "models/dense", "runtime", "internal/ort"}},
 	{"variants/accuracy", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/ort"}},
@@ -155,10 +158,7 @@ func TestImports(t *testing.T) {
 // point down its table.
 func TestArchitecture(t *testing.T) {
 	const path = "docs/ARCHITECTURE.md"
-	text, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.Must(os.ReadFile(filepath.Join(root, path)))(t)
 	_, table, _ := strings.Cut(string(text), "\n| package |")
 	table, _, _ = strings.Cut(table, "\n\n")
 	at := map[string]int{} // row, from 1

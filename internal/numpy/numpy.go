@@ -16,16 +16,10 @@ import (
 
 // Array is a whole array in memory, its elements row by row as stored.
 type Array struct {
-	Header
-	Data []byte
-}
-
-// Header says what a .npy file holds.
-type Header struct {
-	Type    ort.DataType // Undefined for elements that are not a tensor's
-	Descr   string       // NumPy's own name of the type, such as "<f4"
-	Shape   []int64
-	Fortran bool // in columns
+	Type  ort.DataType
+	Descr string // NumPy's own name of the type, such as "<f4"
+	Shape []int64
+	Data  []byte
 }
 
 // types are NumPy's names of element types. bfloat16 has none.
@@ -40,31 +34,25 @@ const maxData = 4 << 30
 
 // Read reads an array. Its elements have to be those of a tensor, and all there.
 func Read(r io.Reader) (*Array, error) {
-	h, err := readHeader(r)
-	switch {
-	case err != nil:
+	a, err := readHeader(r)
+	if err != nil {
 		return nil, err
-	case h.Type == ort.Undefined:
-		return nil, fmt.Errorf("holds elements of type %s, which are not those of a tensor in little-endian order", h.Descr)
-	case h.Fortran:
-		return nil, errors.New("is in Fortran order; save numpy.ascontiguousarray of it")
 	}
-	want := int64(h.Type.Size())
-	for _, n := range h.Shape {
+	want := int64(a.Type.Size())
+	for _, n := range a.Shape {
 		if n < 0 || n > 0 && want > maxData/n {
-			return nil, fmt.Errorf("says that it has the shape %v, more than %d GiB", h.Shape, maxData>>30)
+			return nil, fmt.Errorf("says that it has the shape %v, more than %d GiB", a.Shape, maxData>>30)
 		}
 		want *= n
 	}
 	// Its size is what the header says, which is not to be trusted with memory.
-	data, err := io.ReadAll(io.LimitReader(r, want))
-	if err != nil {
+	if a.Data, err = io.ReadAll(io.LimitReader(r, want)); err != nil {
 		return nil, err
 	}
-	if int64(len(data)) < want {
-		return nil, fmt.Errorf("ends after %d of the %d bytes of %s%v", len(data), want, h.Type, h.Shape)
+	if int64(len(a.Data)) < want {
+		return nil, fmt.Errorf("ends after %d of the %d bytes of %s%v", len(a.Data), want, a.Type, a.Shape)
 	}
-	return &Array{h, data}, nil
+	return a, nil
 }
 
 // Encode is an array as a .npy file.
@@ -96,7 +84,7 @@ func Encode(t ort.DataType, shape []int64, data []byte) ([]byte, error) {
 
 // readHeader reads up to the array's data. The elements are left to the caller,
 // as bytes: the library takes short files for arrays that end in zeros.
-func readHeader(f io.Reader) (h Header, err error) {
+func readHeader(f io.Reader) (a *Array, err error) {
 	defer func() {
 		if recover() != nil { // it trusts what the header says about itself
 			err = errors.New("is no .npy file: its header is damaged")
@@ -104,12 +92,18 @@ func readHeader(f io.Reader) (h Header, err error) {
 	}()
 	r, err := npy.NewReader(f)
 	if err != nil {
-		return h, fmt.Errorf("is no .npy file: %w", err)
+		return nil, fmt.Errorf("is no .npy file: %w", err)
 	}
 	d := r.Header.Descr
-	h = Header{Type: types[strings.TrimLeft(d.Type, "<|=")], Descr: d.Type, Shape: []int64{}, Fortran: d.Fortran}
-	for _, n := range d.Shape {
-		h.Shape = append(h.Shape, int64(n))
+	a = &Array{Type: types[strings.TrimLeft(d.Type, "<|=")], Descr: d.Type, Shape: []int64{}}
+	switch {
+	case a.Type == ort.Undefined:
+		return nil, fmt.Errorf("holds elements of type %s, which are not those of a tensor in little-endian order", d.Type)
+	case d.Fortran:
+		return nil, errors.New("is in Fortran order; save numpy.ascontiguousarray of it")
 	}
-	return h, nil
+	for _, n := range d.Shape {
+		a.Shape = append(a.Shape, int64(n))
+	}
+	return a, nil
 }

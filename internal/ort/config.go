@@ -1,6 +1,7 @@
 package ort
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -69,12 +70,6 @@ type Config struct {
 	picked Device // of the plugin
 }
 
-// provider is an execution provider that Config accepts.
-type provider struct {
-	name   string
-	append func(*ort.SessionOptions, map[string]string) error
-}
-
 // named appends a provider that ONNX Runtime knows by name.
 func named(name string) func(*ort.SessionOptions, map[string]string) error {
 	return func(o *ort.SessionOptions, options map[string]string) error {
@@ -82,7 +77,11 @@ func named(name string) func(*ort.SessionOptions, map[string]string) error {
 	}
 }
 
-var providers = []provider{
+// providers are the execution providers that Config accepts.
+var providers = []struct {
+	name   string
+	append func(*ort.SessionOptions, map[string]string) error
+}{
 	{"cpu", appendCPU},
 	{"webgpu", named("WebGPU")},
 	{"cuda", appendCUDA},
@@ -153,12 +152,8 @@ var aliases = map[string]string{
 // ONNX Runtime's own name (CUDAExecutionProvider) and the usual short ones
 // (trt, dml) are understood.
 func ProviderName(name string) string {
-	name = strings.ToLower(name)
-	name = strings.TrimSuffix(name, "executionprovider")
-	if long, ok := aliases[name]; ok {
-		return long
-	}
-	return name
+	name = strings.TrimSuffix(strings.ToLower(name), "executionprovider")
+	return cmp.Or(aliases[name], name)
 }
 
 // harmless refuses options by which a document could run code or write to
@@ -208,13 +203,8 @@ const useTF32 = "use_tf32"
 // filled is c with its defaults written out and its names in lower case.
 func (c Config) filled() Config {
 	c.Provider = ProviderName(c.Provider)
-	c.Optimization = strings.ToLower(c.Optimization)
-	if c.Optimization == "" {
-		c.Optimization = "all"
-	}
-	if c.Threads == 0 {
-		c.Threads = 1
-	}
+	c.Optimization = cmp.Or(strings.ToLower(c.Optimization), "all")
+	c.Threads = cmp.Or(c.Threads, 1)
 	if c.Provider == "cuda" && c.Library == "" && c.Options[useTF32] == "" {
 		return c.option(useTF32, "0")
 	}

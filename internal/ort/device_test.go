@@ -71,9 +71,7 @@ func TestMemory(t *testing.T) {
 			copy(host, floats(v, 2, -3))
 			testkit.OK(t, m.Copy([]Value{flatHost}, []Value{flatA}))
 			clear(host) // it may be changed at once
-			if err := errors.Join(first.Run([]Value{x}, []Value{y}), second.Run([]Value{y}, []Value{x}), m.Wait()); err != nil {
-				t.Fatal(err)
-			}
+			testkit.OK(t, errors.Join(first.Run([]Value{x}, []Value{y}), second.Run([]Value{y}, []Value{x}), m.Wait()))
 			testkit.OK(t, m.Copy([]Value{flatA}, []Value{flatHost}))
 			if want := floats(4*v, 8, -12); !bytes.Equal(host, want) {
 				t.Errorf("run %d: %v, want %v", n, host, want)

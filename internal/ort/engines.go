@@ -137,20 +137,16 @@ func LibrarySHA256(path string) (string, error) {
 	return sum, nil
 }
 
-// fingerprints are what fingerprint found: a library in use does not change.
-var fingerprints struct {
-	sync.Mutex
-	known map[string]string
-}
+// fingerprints are what fingerprint found, by path: a library in use does not
+// change.
+var fingerprints sync.Map
 
 // fingerprint tells a library from others, and from itself with other libraries
 // around it, which it loads: its hash, and the names, sizes and times of those in
 // its folder.
 func fingerprint(path string) (string, error) {
-	fingerprints.Lock()
-	defer fingerprints.Unlock()
-	if known, ok := fingerprints.known[path]; ok {
-		return known, nil
+	if known, ok := fingerprints.Load(path); ok {
+		return known.(string), nil
 	}
 	own, err := LibrarySHA256(path)
 	if err != nil {
@@ -177,9 +173,7 @@ func fingerprint(path string) (string, error) {
 		}
 		fmt.Fprintf(h, "%q %d %d\n", d.Name(), info.Size(), info.ModTime().UnixNano())
 	}
-	if fingerprints.known == nil {
-		fingerprints.known = map[string]string{}
-	}
-	fingerprints.known[path] = hex.EncodeToString(h.Sum(nil))
-	return fingerprints.known[path], nil
+	sum := hex.EncodeToString(h.Sum(nil))
+	fingerprints.Store(path, sum)
+	return sum, nil
 }

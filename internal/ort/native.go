@@ -63,15 +63,20 @@ func oneLine(s string) string {
 	return s
 }
 
+// madeText is a text that a function of api.h makes.
+func madeText(call func(text **C.char) *C.char) (string, error) {
+	var text *C.char
+	if err := takeError(call(&text)); err != nil {
+		return "", err
+	}
+	return takeText(text), nil
+}
+
 // libraryVersion loads a library just long enough to ask for its version.
 func libraryVersion(path string) (string, error) {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	var version *C.char
-	if err := takeError(C.terastal_ort_version(cpath, &version)); err != nil {
-		return "", err
-	}
-	return takeText(version), nil
+	return madeText(func(text **C.char) *C.char { return C.terastal_ort_version(cpath, text) })
 }
 
 // attach reaches the C API of the library that the wrapper has loaded.
@@ -214,12 +219,12 @@ func (m nativeMemory) view(t DataType, shape []int64, data unsafe.Pointer, size 
 func placed(session unsafe.Pointer, provider string) ([]string, error) {
 	cprovider := C.CString(provider)
 	defer C.free(unsafe.Pointer(cprovider))
-	var text *C.char
-	if err := takeError(C.terastal_ort_placed(session, cprovider, &text)); err != nil {
+	text, err := madeText(func(text **C.char) *C.char { return C.terastal_ort_placed(session, cprovider, text) })
+	if err != nil {
 		return nil, err
 	}
 	var nodes []string
-	for line := range strings.Lines(takeText(text)) {
+	for line := range strings.Lines(text) {
 		name, kind, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		nodes = append(nodes, fmt.Sprintf("%s (%s)", name, kind))
 	}
@@ -239,19 +244,11 @@ func endProfiling(session unsafe.Pointer) (start uint64, file string, err error)
 
 // nativeAvailable and nativeDevice are the texts that api.h describes.
 func nativeAvailable() (string, error) {
-	var list *C.char
-	if err := takeError(C.terastal_ort_available(&list)); err != nil {
-		return "", err
-	}
-	return takeText(list), nil
+	return madeText(func(text **C.char) *C.char { return C.terastal_ort_available(text) })
 }
 
 func nativeDevice(device unsafe.Pointer) (string, error) {
-	var lines *C.char
-	if err := takeError(C.terastal_ort_device(device, &lines)); err != nil {
-		return "", err
-	}
-	return takeText(lines), nil
+	return madeText(func(text **C.char) *C.char { return C.terastal_ort_device(device, text) })
 }
 
 func keepSignals() { C.terastal_signals_keep() }

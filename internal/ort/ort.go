@@ -12,7 +12,7 @@ package ort
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -69,16 +69,9 @@ func Start(explicit string) (Library, error) {
 	return library, nil
 }
 
-// samePath tells whether two paths name one file.
+// samePath tells whether two paths lead to one file.
 func samePath(a, b string) bool {
-	resolve := func(p string) string {
-		if abs, err := filepath.Abs(p); err == nil {
-			p = abs
-		}
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			p = real
-		}
-		return p
-	}
-	return resolve(a) == resolve(b)
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }

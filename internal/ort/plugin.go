@@ -232,8 +232,8 @@ func Available() ([]string, error) {
 		return nil, err
 	}
 	var list []string
-	for name := range strings.Lines(text) {
-		list = append(list, ProviderName(strings.TrimSuffix(name, "\n")))
+	for name := range strings.FieldsSeq(text) {
+		list = append(list, ProviderName(name))
 	}
 	return list, nil
 }

@@ -51,9 +51,14 @@ const wallClock = uint64(1e18)
 // EndProfiling ends the profile of a session that was opened with Config.Profile,
 // reads it and removes its file. It can be done once, while the session does not
 // run; runs after it are not recorded.
-func (s *Session) EndProfiling() (*Profile, error) {
+func (s *Session) EndProfiling() (p *Profile, err error) {
+	defer func() {
+		if err != nil && !errors.Is(err, ErrClosed) {
+			err = fmt.Errorf("ending a profile: %w", err)
+		}
+	}()
 	if !s.mu.TryLock() { // it may hang
-		return nil, errors.New("ending a profile: the session is running")
+		return nil, errors.New("the session is running")
 	}
 	defer s.mu.Unlock()
 	if s.session == nil {
@@ -61,26 +66,22 @@ func (s *Session) EndProfiling() (*Profile, error) {
 	}
 	start, file, err := endProfiling(s.native)
 	if err != nil {
-		return nil, fmt.Errorf("ending a profile: %w", err)
+		return nil, err
 	}
 	if file == "" {
-		return nil, errors.New("ending a profile: the session has none: open it with Config.Profile")
+		return nil, errors.New("the session has none: open it with Config.Profile")
 	}
 	defer os.Remove(file)
 	if start < wallClock {
-		return nil, errors.New("ending a profile: ONNX Runtime's profiler uses a clock here whose start is not known, " +
+		return nil, errors.New("ONNX Runtime's profiler uses a clock here whose start is not known, " +
 			"so that its times cannot be placed: leave ONNX Runtime's spans out on this system")
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading a profile: %w", err)
+		return nil, err
 	}
 	defer f.Close()
-	p, err := readProfile(f, time.Duration(start))
-	if err != nil {
-		return nil, fmt.Errorf("reading a profile: %w", err)
-	}
-	return p, nil
+	return readProfile(f, time.Duration(start))
 }
 
 // profileRun is the name of the event of a whole run.

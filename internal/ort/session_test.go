@@ -43,8 +43,7 @@ func newTensor(t testing.TB, typ DataType, shape []int64, data []byte) Value {
 
 func bytesOf(t testing.TB, v Value) []byte {
 	t.Helper()
-	b := testkit.Must(Bytes(v))(t)
-	return b
+	return testkit.Must(Bytes(v))(t)
 }
 
 // identity is y = x for one type; negative dimensions are dynamic.
@@ -236,8 +235,7 @@ func TestRunErrors(t *testing.T) {
 		{"output shape", []Value{a, a}, []Value{nil, long}, "running a session: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := s.Run(c.in, c.out)
-			testkit.Fails(t, err, c.says)
+			testkit.Fails(t, s.Run(c.in, c.out), c.says)
 			if len(c.out) == 2 && c.out[0] != gone && c.out[0] != nil {
 				t.Error("an output was replaced by a run that failed")
 			}

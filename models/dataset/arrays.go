@@ -254,7 +254,7 @@ func readIDX(path string) (*numpy.Array, error) {
 	if len(data) < 4 || !bytes.Equal(data[:3], []byte{0, 0, 8}) || len(data) < 4+4*int(data[3]) {
 		return nil, bad
 	}
-	a := &numpy.Array{Header: numpy.Header{Type: ort.Uint8, Descr: "|u1"}}
+	a := &numpy.Array{Type: ort.Uint8, Descr: "|u1"}
 	size := int64(1)
 	for i := range int(data[3]) {
 		d := int64(binary.BigEndian.Uint32(data[4+4*i:]))

@@ -7,6 +7,7 @@
 package dataset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -73,30 +74,32 @@ func unlabelled(int) int { return -1 }
 
 // Open opens data for a model. Errors wrap ErrInvalid or are of the file
 // system.
-func Open(o Spec, m *models.Model) (*Set, error) {
-	s, err := open(o, m)
+func Open(o Spec, m *models.Model) (_ *Set, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("data %s: %w", o.Source, err)
+		}
+	}()
+	all, err := open(o, m)
 	if err != nil {
-		return nil, fmt.Errorf("data %s: %w", o.Source, err)
+		return nil, err
 	}
+	n := all.n - o.First
 	switch {
 	case o.First < 0 || o.Count < 0:
-		return nil, fmt.Errorf("data %s: %w: first and count must not be negative", o.Source, ErrInvalid)
-	case o.First >= s.n && s.n > 0 || o.Count > s.n-o.First:
-		return nil, fmt.Errorf("data %s: %w: there are %d, %d from number %d on are wanted",
-			o.Source, ErrInvalid, s.n, o.Count, o.First)
+		return nil, fmt.Errorf("%w: first and count must not be negative", ErrInvalid)
+	case all.n == 0:
+		return nil, fmt.Errorf("%w: nothing is there", ErrInvalid)
+	case n < 1 || o.Count > n:
+		return nil, fmt.Errorf("%w: there are %d, %d from number %d on are wanted", ErrInvalid, all.n, o.Count, o.First)
 	}
-	all := *s
-	s.n -= o.First
-	if o.Count > 0 {
-		s.n = o.Count
-	}
-	s.inputs = func(i int) ([]*tensor.Dense, error) { return all.inputs(o.First + i) }
-	s.label = func(i int) int { return all.label(o.First + i) }
-	if s.n == 0 {
-		return nil, fmt.Errorf("data %s: %w: nothing is there", o.Source, ErrInvalid)
+	s := &Set{
+		n:      cmp.Or(o.Count, n),
+		inputs: func(i int) ([]*tensor.Dense, error) { return all.inputs(o.First + i) },
+		label:  func(i int) int { return all.label(o.First + i) },
 	}
 	if _, err := s.Inputs(0); err != nil {
-		return nil, fmt.Errorf("data %s: %w", o.Source, err)
+		return nil, err
 	}
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -43,24 +44,20 @@ func newPicture(o Pixels, t models.Tensor) (*picture, error) {
 	default:
 		return nil, fmt.Errorf("%w: the model takes %v, which is no image of 1 or 3 channels", ErrInvalid, t)
 	}
-	if t.Type != ort.Float && t.Type != ort.Uint8 {
-		return nil, fmt.Errorf("%w: the model takes %v; images become float32 or uint8", ErrInvalid, t)
-	}
 	for what, list := range map[string][]float64{"mean": o.Mean, "std": o.Std} {
 		if len(list) > 1 && len(list) != p.channels {
 			return nil, fmt.Errorf("%w: %s has %d values for %d channels", ErrInvalid, what, len(list), p.channels)
 		}
 	}
-	if p.Range == 0 {
-		p.Range = 1
-	}
-	if p.Range != 1 && p.Range != 255 {
+	p.Range = cmp.Or(p.Range, 1)
+	switch {
+	case t.Type != ort.Float && t.Type != ort.Uint8:
+		return nil, fmt.Errorf("%w: the model takes %v; images become float32 or uint8", ErrInvalid, t)
+	case p.Range != 1 && p.Range != 255:
 		return nil, fmt.Errorf("%w: the range of pixels is %v, must be 1 or 255", ErrInvalid, o.Range)
-	}
-	if slices.Contains(o.Std, 0) {
+	case slices.Contains(o.Std, 0):
 		return nil, fmt.Errorf("%w: std is 0", ErrInvalid)
-	}
-	if t.Type == ort.Uint8 && len(o.Mean)+len(o.Std) > 0 {
+	case t.Type == ort.Uint8 && len(o.Mean)+len(o.Std) > 0:
 		return nil, fmt.Errorf("%w: mean and std are for float32, the model takes %v", ErrInvalid, t)
 	}
 	return p, nil

@@ -9,10 +9,9 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/models/zoo"
-	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 	"github.com/terastal/terastal/variants/accuracy"
@@ -36,17 +35,15 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 			text := testkit.Must(fs.ReadFile(folder, "variants.json"))(t)
 			var v plan.Variants
 			testkit.OK(t, json.Unmarshal(text, &v))
-			m := load(t, a.Name)
-			g := testkit.Must(models.ParseGranularity(zoo.FittedGranularity))(t)
-			layers := testkit.Must(m.Split(g))(t)
-			if v.SHA256 != m.SHA256() || v.Granularity != zoo.FittedGranularity || len(v.Chosen) == 0 {
+			n := rig.Network(t, a.Name, zoo.FittedGranularity)
+			if v.SHA256 != n.Model.SHA256() || v.Granularity != zoo.FittedGranularity || len(v.Chosen) == 0 {
 				t.Fatalf("%d variants of another model or granularity %s: run `make variants`", len(v.Chosen), v.Granularity)
 			}
 			files := []string{"variants.json"}
 			for _, c := range v.Chosen {
 				data := testkit.Must(fs.ReadFile(folder, c.File))(t)
-				if layers[c.Layer].Name != c.LayerName {
-					t.Errorf("%s is not of layer %q, as variants.json says", c.File, layers[c.Layer].Name)
+				if n.Layers[c.Layer].Name != c.LayerName {
+					t.Errorf("%s is not of layer %q, as variants.json says", c.File, n.Layers[c.Layer].Name)
 				}
 				if same, err := variants.Same(data, variants.Exact, variants.Saturating); !same || err != nil {
 					t.Errorf("%s saturates on some processors: %v", c.File, err)
@@ -58,13 +55,9 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 			if err != nil || !slices.Equal(there, files) { // both sorted
 				t.Errorf("the folder has %v, variants.json names %v (%v)", there, files, err)
 			}
-			n := &runtime.Network{Name: a.Name, Model: m, Layers: layers}
-			if err := n.Attach(v.Chosen, func(file string) ([]byte, error) { return fs.ReadFile(folder, file) }); err != nil {
-				t.Fatal(err)
-			}
-			data := testkit.Must(dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, m))(t)
-			p, err := accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2})
-			testkit.OK(t, err)
+			testkit.OK(t, n.Attach(v.Chosen, func(file string) ([]byte, error) { return fs.ReadFile(folder, file) }))
+			data := testkit.Must(dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, n.Model))(t)
+			p := testkit.Must(accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2}))(t)
 			for i, s := range p.Sets {
 				if p.Accuracy[i] < 0.99-1.0/fittedImages {
 					t.Errorf("combination %b keeps %.4f of the accuracy", s, p.Accuracy[i])

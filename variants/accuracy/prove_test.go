@@ -9,10 +9,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/terastal/terastal/internal/ort"
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/models/zoo"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/variants"
@@ -25,15 +23,6 @@ const (
 	size    = 490
 	classes = 12
 )
-
-// classifier is the network in layers.
-func classifier(t *testing.T) *runtime.Network {
-	t.Helper()
-	orttest.Start(t)
-	data := testkit.Must(zoo.Build(network, 1))(t)
-	m := testkit.Must(models.Parse(network, data, models.Options{}))(t)
-	return testkit.Must(runtime.NewNetwork(network, m, "op"))(t)
-}
 
 // give gives the network variants of three layers, two of the second. They are
 // not fitted: that they compute something else is all that matters here.
@@ -83,7 +72,7 @@ func (d noise) Label(i int) int {
 // Combinations measured with shared prefixes are what each gives when the
 // whole chain runs for it alone.
 func TestProveAgainstEveryChainAlone(t *testing.T) {
-	n := classifier(t)
+	n := rig.Network(t, network, "op")
 	give(t, n)
 	data := noise{n: 30, size: size, classes: classes}
 	// A metric that tells apart any two outputs.
@@ -109,8 +98,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 					}
 					v++
 				}
-				run, err := chain.Open(onnx, n.Layers[l].Inputs, chain.Names(n.Layers[l].Outputs), "all")
-				testkit.OK(t, err)
+				run := testkit.Must(chain.Open(onnx, n.Layers[l].Inputs, chain.Names(n.Layers[l].Outputs), "all"))(t)
 				testkit.OK(t, run.Advance(env))
 				run.Close()
 			}
@@ -134,7 +122,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 // Beyond 2^10 combinations singles, pairs, a sample, those asked for and all at
 // once are measured.
 func TestCombinationsBeyondThousand(t *testing.T) {
-	n := *classifier(t)
+	n := *rig.Network(t, network, "op")
 	n.Layers, n.Variants = slices.Repeat(n.Layers, 4), map[int][]runtime.Unit{}
 	for l := range 12 {
 		n.Variants[l] = make([]runtime.Unit, 1)
@@ -171,7 +159,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestDataThatDoNotFit(t *testing.T) {
-	n := classifier(t)
+	n := rig.Network(t, network, "op")
 	good := noise{n: 20, size: size, classes: classes}
 	nan := func(i int, v []float32) {
 		if i == 13 {

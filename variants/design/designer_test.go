@@ -17,11 +17,10 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/terastal/terastal/internal/ort"
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/models/dense"
-	"github.com/terastal/terastal/models/zoo"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -56,10 +55,9 @@ func (d noise) Inputs(i int) ([]*tensor.Dense, error) {
 // network is a small network in layers.
 func network(t *testing.T) *runtime.Network {
 	t.Helper()
-	orttest.Start(t)
-	data := testkit.Must(zoo.Build("glyph_vgg", 0))(t)
-	m := testkit.Must(models.Parse("net", data, models.Options{}))(t)
-	return testkit.Must(runtime.NewNetwork("net", m, "op"))(t)
+	n := rig.Network(t, "glyph_vgg", "op")
+	n.Name = "net"
+	return n
 }
 
 // designer is one for a network on two accelerators, without data.

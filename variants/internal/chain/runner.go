@@ -74,9 +74,7 @@ func (r *Runner) Run(in map[string][]byte) error {
 func (r *Runner) Close() {
 	r.session.Close()
 	for _, v := range slices.Concat(r.in, r.out) {
-		if v != nil {
-			v.Destroy()
-		}
+		v.Destroy()
 	}
 }
 

@@ -248,7 +248,7 @@ func TestFind(t *testing.T) {
 		}
 		asked := 0
 		c := Curves{Limit: 0.01}
-		err = c.Find([]string{"a", "b"}, scales, resolution, func(asks []Ask) ([]Point, error) {
+		testkit.OK(t, c.Find([]string{"a", "b"}, scales, resolution, func(asks []Ask) ([]Point, error) {
 			var out []Point
 			for _, a := range asks {
 				miss := 0.0
@@ -259,8 +259,7 @@ func TestFind(t *testing.T) {
 				out = append(out, Point{Scale: a.Scale, Miss: miss, Low: max(0, miss-0.05), High: miss + 0.0001, Runs: 2})
 			}
 			return out, nil
-		})
-		testkit.OK(t, err)
+		}))
 		a, b := c.Curves[0], c.Curves[1]
 		if b.SurelyNot != nil || *b.Surely != 1.6 || b.Exceeds != nil || *b.Sustains != 1.6 || len(b.Points) != 12 {
 			t.Fatalf("a policy that never misses: %+v", b)

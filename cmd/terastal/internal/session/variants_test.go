@@ -11,11 +11,8 @@ import (
 	"testing/fstest"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
-	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
-	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/models/zoo"
-	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 	"github.com/terastal/terastal/variants/design"
@@ -26,10 +23,8 @@ import (
 // no data but those given.
 func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	t.Helper()
-	orttest.Start(t)
-	onnx := testkit.Must(zoo.Build("glyph_vgg", 0))(t)
-	m := testkit.Must(models.Parse("net", onnx, models.Options{}))(t)
-	n := testkit.Must(runtime.NewNetwork("net", m, "op"))(t)
+	n := rig.Network(t, "glyph_vgg", "op")
+	n.Name = "net"
 	var notes []string
 	c := &config.Config{Out: t.TempDir(), Arithmetic: "saturating", Models: []config.Model{
 		{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: data}}}
@@ -40,7 +35,7 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
 	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
 	file := testkit.Must(x.ONNX())(t)
-	text := testkit.Must(json.Marshal(plan.Variants{SHA256: m.SHA256(), Granularity: "op",
+	text := testkit.Must(json.Marshal(plan.Variants{SHA256: n.Model.SHA256(), Granularity: "op",
 		Proof:  plan.Proof{Metric: "error", Arithmetic: "exact"},
 		Chosen: []plan.Variant{{Name: x.String(), File: "v.onnx", SHA256: variants.SHA256(file)}}}))(t)
 	testkit.OK(t, w.Variants.Take(0, fstest.MapFS{design.FittedFile: {Data: text}, "v.onnx": {Data: file}}))
