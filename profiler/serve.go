@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/ort"
-	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/traffic"
@@ -278,15 +277,10 @@ func (s *server) loadWhole(i int, o *observed) error {
 	if weights > maxWhole || o.skipped(place{Do: wholeRun, Model: i}) != nil {
 		return nil
 	}
-	uncut, err := models.ParseGranularity("model")
+	whole, err := runtime.NewNetwork(n.Name, n.Model, "model")
 	if err != nil {
 		return err
 	}
-	layers, err := n.Model.Split(uncut)
-	if err != nil {
-		return err
-	}
-	whole := &runtime.Network{Name: n.Name, Model: n.Model, Layers: layers}
 	if m.uncut, err = runtime.Prepare(whole, []runtime.Accelerator{o}, nil); err != nil {
 		m.uncut = nil
 		return nil // refused: then there is nothing to compare with

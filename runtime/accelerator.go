@@ -125,8 +125,8 @@ type Local struct {
 
 func (s Spec) config() ort.Config {
 	return ort.Config{Provider: s.Provider, Options: s.Options, Optimization: s.Optimization, Threads: max(1, s.Threads),
-		Cores:   s.Cores,
-		Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines, Machine: s.Local.Machine}.ForLayers()
+		Cores: s.Cores, Library: s.Local.Library, Device: s.Device, Engines: s.Local.Engines,
+		Machine: s.Local.Machine}.ForLayers()
 }
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.
@@ -144,10 +144,15 @@ func (s Spec) Probe() error {
 // other providers have layouts of their own and take portable layers.
 func (s Spec) Level() string {
 	// An emulated accelerator that computes does so on the CPU.
-	if !s.CPU() && !s.computes() {
-		return models.Portable
+	if s.CPU() || s.Provider == EmulatedProvider && s.Computes() {
+		return models.FormLevel(s.Optimization)
 	}
-	return models.FormLevel(s.Optimization)
+	return models.Portable
+}
+
+// Computes reports whether the accelerator computes its layers: emulated ones do so only where an option says so.
+func (s Spec) Computes() bool {
+	return s.Provider != EmulatedProvider || s.Options["compute"] == "true"
 }
 
 // ErrSpec is wrapped by errors about a specification that makes no sense on

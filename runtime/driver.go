@@ -79,21 +79,18 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if err := d.slots.stock(e, cmp.Or(o.Queue, sched.DefaultQueue)); err != nil {
 		return nil, err
 	}
-	closed := !open && o.Traffic.Process == traffic.ClosedLoop
-	until, rates := o.Traffic.Duration, o.Traffic.Rates
-	if open {
-		until, rates = 0, make([]float64, len(e.models))
-	}
+	tr := &o.Traffic
+	closed := tr.Process == traffic.ClosedLoop
 	var err error
 	d.engine, err = sched.New(sched.Config{Tables: e.tables, Policy: of, Drop: o.Drop, Queue: o.Queue, Recorder: d,
-		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until})
+		Seed: tr.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: tr.Duration})
 	if err != nil {
 		return nil, err
 	}
 	d.seeker.use(d.engine.Policy(), o.FreeCore, len(e.accs))
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.slots.queue,
-		Seed: o.Traffic.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: until, System: *e.tables.System(), Rates: rates,
-		Duration: o.Traffic.Duration, SearchBeside: d.seeker.search != nil}
+		Seed: tr.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: tr.Duration, System: *e.tables.System(), Rates: tr.Rates,
+		Duration: tr.Duration, SearchBeside: d.seeker.search != nil}
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}

@@ -28,77 +28,74 @@ func OpenEmulated(e Emulation) (Accelerator, error) {
 	if e.Name == "" || e.Latency == nil {
 		return nil, fmt.Errorf("%w: an emulated accelerator needs a name and latencies", ErrSpec)
 	}
-	return &emulated{e}, nil
+	inner := e.Inner
+	if inner == nil {
+		inner = nothing{e.Cores}
+	}
+	return &emulated{inner, e.Name, e.Latency}, nil
 }
 
-type emulated struct{ Emulation }
-
-func (a *emulated) Name() string { return a.Emulation.Name }
-
-func (a *emulated) Cores() []int {
-	if a.Inner != nil {
-		return a.Inner.Cores()
-	}
-	return a.Emulation.Cores
-}
-
-func (a *emulated) Level() string {
-	if a.Inner != nil {
-		return a.Inner.Level()
-	}
-	return models.Portable
-}
-
-// Computes reports whether outputs mean something.
-func (a *emulated) Computes() bool { return a.Inner != nil && computes(a.Inner) }
-
-func (a *emulated) Prepare(u Unit) (Kernel, error) {
-	latency, ok := a.Latency(u)
-	if !ok {
-		return nil, fmt.Errorf("accelerator %q has no latency for %s", a.Name(), u.Name)
-	}
-	if latency <= 0 {
-		return nil, fmt.Errorf("accelerator %q: the latency of %s is %v, must be positive", a.Name(), u.Name, latency)
-	}
-	k := &emulatedKernel{latency: latency}
-	if a.Inner != nil {
+// Emulate opens an emulated accelerator with these latencies, which computes on the CPU where its options say so.
+func (s Spec) Emulate(latency func(Unit) (time.Duration, bool), trace *ORTTrace) (Accelerator, error) {
+	e := Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
+	if s.Computes() {
 		var err error
-		if k.inner, err = a.Inner.Prepare(u); err != nil {
+		inner := Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
+		if e.Inner, err = OpenTraced(inner, trace); err != nil {
 			return nil, err
 		}
 	}
-	return k, nil
+	return OpenEmulated(e)
 }
 
-func (a *emulated) Close() error {
-	if a.Inner != nil {
-		return a.Inner.Close()
+// emulated takes as long as a table says, whatever the accelerator takes that it stands for.
+type emulated struct {
+	Accelerator
+	name    string
+	latency func(Unit) (time.Duration, bool)
+}
+
+func (a *emulated) Name() string { return a.name }
+
+// Computes reports whether outputs mean something.
+func (a *emulated) Computes() bool { return computes(a.Accelerator) }
+
+func (a *emulated) Prepare(u Unit) (Kernel, error) {
+	latency, ok := a.latency(u)
+	if !ok {
+		return nil, fmt.Errorf("accelerator %q has no latency for %s", a.name, u.Name)
 	}
-	return nil
+	if latency <= 0 {
+		return nil, fmt.Errorf("accelerator %q: the latency of %s is %v, must be positive", a.name, u.Name, latency)
+	}
+	k, err := a.Accelerator.Prepare(u)
+	return &emulatedKernel{k, latency}, err
 }
 
 type emulatedKernel struct {
+	Kernel
 	latency time.Duration
-	inner   Kernel // or nil
 }
 
 func (k *emulatedKernel) Run(in, out []*Tensor) error {
 	start := time.Now()
-	if k.inner != nil {
-		if err := k.inner.Run(in, out); err != nil {
-			return err
-		}
+	if err := k.Kernel.Run(in, out); err != nil {
+		return err
 	}
 	waitUntil(start, k.latency)
 	return nil
 }
 
-func (k *emulatedKernel) Close() error {
-	if k.inner != nil {
-		return k.inner.Close()
-	}
-	return nil
-}
+// nothing is an accelerator that computes nothing, in no time.
+type nothing struct{ cores []int }
+
+func (nothing) Name() string                 { return "" }
+func (n nothing) Cores() []int               { return n.cores }
+func (nothing) Level() string                { return models.Portable }
+func (nothing) Computes() bool               { return false }
+func (nothing) Prepare(Unit) (Kernel, error) { return nothing{}, nil }
+func (nothing) Run(in, out []*Tensor) error  { return nil }
+func (nothing) Close() error                 { return nil }
 
 // computes reports whether an accelerator's outputs mean something: those of any that does not say otherwise.
 func computes(a Accelerator) bool {

@@ -165,12 +165,12 @@ func (e *Executor) SetInputs(model string, sets []Tensors) error {
 	for _, set := range sets {
 		ts, err := set.wrap(e.models[m].Network.Model.Inputs())
 		if err != nil {
-			closeAll(wrapped)
+			closeAll(slices.Concat(wrapped...))
 			return fmt.Errorf("inputs of model %q: %w", model, err)
 		}
 		wrapped = append(wrapped, ts)
 	}
-	closeAll(e.models[m].sets)
+	closeAll(slices.Concat(e.models[m].sets...))
 	e.models[m].sets = wrapped
 	return nil
 }
@@ -200,17 +200,15 @@ func (e *Executor) release() {
 			s.Close()
 		}
 		if !hangs {
-			closeAll(m.sets)
+			closeAll(slices.Concat(m.sets...))
 		}
 		m.free, m.sets = nil, nil // the rest is for a worker that hangs
 	}
 }
 
-func closeAll(sets [][]*Tensor) {
-	for _, set := range sets {
-		for _, t := range set {
-			t.Close()
-		}
+func closeAll(tensors []*Tensor) {
+	for _, t := range tensors {
+		t.Close()
 	}
 }
 
@@ -259,11 +257,6 @@ type Sample struct {
 	Input   int      // index of its input set
 	Outputs [][]byte // by model output
 	Ran     []Ran    // by layer
-}
-
-// variants reports whether a layer was not computed by its original.
-func (s *Sample) variants() bool {
-	return slices.ContainsFunc(s.Ran, func(r Ran) bool { return r.Implementation > 0 })
 }
 
 // Result is what a run gave.

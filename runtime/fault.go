@@ -1,11 +1,12 @@
 package runtime
 
 import (
+	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,32 +48,23 @@ func ParseFault(text string) (Fault, error) {
 	if len(words) == 0 || !slices.Contains(faultKinds, words[0]) {
 		return Fault{}, fmt.Errorf("fault %q: it starts with one of %s", text, strings.Join(faultKinds, ", "))
 	}
-	f := Fault{Kind: words[0], P: 1, By: 2}
+	f := Fault{Kind: words[0]}
+	keys := flag.NewFlagSet("fault", flag.ContinueOnError)
+	keys.StringVar(&f.Accelerator, "accelerator", "", "")
+	keys.StringVar(&f.Model, "model", "", "")
+	keys.StringVar(&f.Layer, "layer", "", "")
+	keys.Float64Var(&f.P, "p", 1, "")
+	keys.IntVar(&f.After, "after", 0, "")
+	keys.IntVar(&f.Times, "times", 0, "")
+	keys.DurationVar(&f.For, "for", 0, "")
+	keys.Float64Var(&f.By, "by", 2, "")
 	for _, w := range words[1:] {
 		key, value, _ := strings.Cut(w, "=")
-		var err error
-		switch key {
-		case "accelerator":
-			f.Accelerator = value
-		case "model":
-			f.Model = value
-		case "layer":
-			f.Layer = value
-		case "p":
-			f.P, err = strconv.ParseFloat(value, 64)
-		case "after":
-			f.After, err = strconv.Atoi(value)
-		case "times":
-			f.Times, err = strconv.Atoi(value)
-		case "for":
-			f.For, err = time.ParseDuration(value)
-		case "by":
-			f.By, err = strconv.ParseFloat(value, 64)
-		default:
+		if keys.Lookup(key) == nil {
 			return Fault{}, fmt.Errorf("fault %q: unknown key %q, have accelerator, model, layer, p, after, times, for, by",
 				text, key)
 		}
-		if err != nil {
+		if keys.Set(key, value) != nil {
 			return Fault{}, fmt.Errorf("fault %q: %s: %q is no value of it", text, key, value)
 		}
 	}
@@ -266,17 +258,12 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 
 // spoil sets all bits, which is not a number in every float format.
 func (t *Tensor) spoil() error {
-	data := t.Data
-	if t.memory != nil {
-		data = make([]byte, t.Bytes())
-	}
-	for i := range data {
-		data[i] = 0xff
-	}
+	ones := bytes.Repeat([]byte{0xff}, int(t.Bytes()))
 	if t.memory == nil {
+		copy(t.Data, ones)
 		return nil
 	}
-	bad, err := NewTensor(t.Tensor, data)
+	bad, err := NewTensor(t.Tensor, ones)
 	if err != nil {
 		return err
 	}
@@ -290,10 +277,8 @@ func (x *faulty) hang(length time.Duration) bool {
 		<-x.closed
 		return true
 	}
-	timer := time.NewTimer(length)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(length):
 		return false
 	case <-x.closed:
 		return true

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -113,11 +114,9 @@ func (s *sampler) due(model int, job int64) bool {
 func (e *Executor) expectedRecords(arrivals []traffic.Arrival) int {
 	n := 0
 	for _, a := range arrivals {
-		if n += 2 * (1 + len(e.models[a.Model].Network.Layers)); n > firstRecords {
-			return firstRecords
-		}
+		n += 2 * (1 + len(e.models[a.Model].Network.Layers))
 	}
-	return n
+	return min(n, firstRecords)
 }
 
 const (
@@ -183,13 +182,5 @@ func (r *recording) all() eventlog.Buffer {
 	if len(r.full) == 0 {
 		return r.now
 	}
-	n := len(r.now)
-	for _, c := range r.full {
-		n += len(c)
-	}
-	out := make(eventlog.Buffer, 0, n)
-	for _, c := range r.full {
-		out = append(out, c...)
-	}
-	return append(out, r.now...)
+	return slices.Concat(append(r.full, r.now)...)
 }

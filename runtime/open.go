@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,8 +15,18 @@ import (
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 )
+
+// Library says which ONNX Runtime library is in use, and where it was found.
+type Library = ort.Library
+
+// Start finds and starts ONNX Runtime, with its telemetry off: the library at path if that is not empty, else the one
+// that the environment variable ONNXRUNTIME_LIB names, else one in the user's cache folder (where
+// scripts/setup-onnxruntime.sh puts it) or in the system's library folders. It has to be called before models are
+// loaded or accelerators opened; calling it again does nothing.
+func Start(path string) (Library, error) { return ort.Start(path) }
 
 // OpenOptions say how a plan is opened, and, with [Options], how the requests of [Executor.Submit] are scheduled.
 type OpenOptions struct {
@@ -23,7 +34,8 @@ type OpenOptions struct {
 	Options
 	// Root is a folder that models may be read from, besides the plan's own.
 	Root string
-	// Load opens the sources that are not files, such as zoo:resnet50. Nil refuses them.
+	// Load, if not nil, is asked for every model first: for sources that are not files, such as zoo:resnet50, and for
+	// models that are loaded already. Where it returns nil, the source is a file. The hash is checked in either case.
 	Load func(source string, o models.Options) (*models.Model, error)
 	// Library is the path of ONNX Runtime's library; empty: see Start.
 	Library string
@@ -61,19 +73,66 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 	if o.Root != "" {
 		l.folders = append(l.folders, o.Root)
 	}
-	programs, err := l.load()
+	var e *Executor
+	if err = l.load(); err == nil {
+		o.FreeCore = o.FreeCore || FreeCore(l.specs)
+		e, err = Assemble(tables, l.networks, l.accs, o)
+	} else {
+		closeAccelerators(l.accs)
+	}
 	if err != nil {
-		l.close()
 		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
 	}
-	e, err := NewExecutor(tables, programs, o.Seed)
-	if err != nil {
-		l.close()
-		return nil, fmt.Errorf("%w: %s: %w", ErrPlan, path, err)
-	}
-	e.owned = l.close
-	e.serving.options, e.freeCore = o.Options, FreeCore(l.specs())
 	return e, nil
+}
+
+// Assemble is what Open does with the accelerators and networks of a plan: it loads the networks on the accelerators and
+// makes an executor of them for the tables of their system. The executor owns the accelerators and closes them; after
+// an error they are closed. Of the options it takes those about running, Wrap, Loaded and Seed.
+func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOptions) (*Executor, error) {
+	if o.Wrap != nil {
+		accs = slices.Clone(accs)
+		for k, a := range accs {
+			accs[k] = o.Wrap(a)
+		}
+	}
+	RoomFor(len(accs))
+	total, done := 0, 0
+	for _, n := range networks {
+		total += n.units() * len(accs)
+	}
+	var programs []*Program
+	free := func() {
+		for _, p := range programs {
+			p.Close()
+		}
+		closeAccelerators(accs)
+	}
+	for _, n := range networks {
+		p, err := Prepare(n, accs, func() {
+			if done++; o.Loaded != nil {
+				o.Loaded(float64(done) / float64(total))
+			}
+		})
+		if err != nil {
+			free()
+			return nil, err
+		}
+		programs = append(programs, p)
+	}
+	e, err := NewExecutor(t, programs, o.Seed)
+	if err != nil {
+		free()
+		return nil, err
+	}
+	e.owned, e.serving.options, e.freeCore = free, o.Options, o.FreeCore
+	return e, nil
+}
+
+func closeAccelerators(accs []Accelerator) {
+	for _, a := range accs {
+		a.Close()
+	}
 }
 
 // loader opens what a plan names.
@@ -81,56 +140,30 @@ type loader struct {
 	OpenOptions
 	plan     *plan.Plan
 	folders  []string // files are looked for in each
+	specs    []Spec
 	accs     []Accelerator
-	programs []*Program
+	networks []*Network
 }
 
-func (l *loader) close() {
-	for _, p := range l.programs {
-		p.Close()
-	}
-	for _, a := range l.accs {
-		a.Close()
-	}
-}
-
-func (l *loader) load() ([]*Program, error) {
+func (l *loader) load() error {
 	if _, err := Start(l.Library); err != nil {
-		return nil, err
+		return err
 	}
 	for k := range l.plan.Accelerators {
 		a, err := l.accelerator(&l.plan.Accelerators[k])
 		if err != nil {
-			return nil, err
-		}
-		if l.Wrap != nil {
-			a = l.Wrap(a)
+			return err
 		}
 		l.accs = append(l.accs, a)
 	}
-	var networks []*Network
-	total, done := 0, 0
 	for m := range l.plan.Models {
 		n, err := l.network(m)
 		if err != nil {
-			return nil, fmt.Errorf("model %q: %w", l.plan.Models[m].Name, err)
+			return fmt.Errorf("model %q: %w", l.plan.Models[m].Name, err)
 		}
-		networks = append(networks, n)
-		total += n.units() * len(l.accs)
+		l.networks = append(l.networks, n)
 	}
-	RoomFor(len(l.accs))
-	for _, n := range networks {
-		p, err := Prepare(n, l.accs, func() {
-			if done++; l.Loaded != nil {
-				l.Loaded(float64(done) / float64(total))
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		l.programs = append(l.programs, p)
-	}
-	return l.programs, nil
+	return nil
 }
 
 // RoomFor gives the Go scheduler processors besides those that the workers of
@@ -141,20 +174,6 @@ func RoomFor(accelerators int) {
 	}
 }
 
-// specs are the plan's accelerators.
-func (l *loader) specs() []Spec {
-	var out []Spec
-	for i := range l.plan.Accelerators {
-		out = append(out, specOf(&l.plan.Accelerators[i]))
-	}
-	return out
-}
-
-func specOf(a *plan.Accelerator) Spec {
-	return Spec{Name: a.Name, Provider: a.Provider, Options: a.Options, Optimization: a.Optimization,
-		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256}
-}
-
 // Plan is the accelerator as a plan holds it.
 func (s Spec) Plan() plan.Accelerator {
 	return plan.Accelerator{Name: s.Name, Provider: s.Provider, Options: s.Options, Optimization: s.Optimization,
@@ -163,37 +182,57 @@ func (s Spec) Plan() plan.Accelerator {
 
 // accelerator opens one accelerator.
 func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
-	s := specOf(a)
-	switch {
-	case s.Provider == EmulatedProvider:
-		return l.emulated(a, s)
-	case s.CPU():
-		return OpenTraced(s, l.Trace)
+	s := Spec{Name: a.Name, Provider: a.Provider, Options: a.Options, Optimization: a.Optimization,
+		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256}
+	l.specs = append(l.specs, s)
+	if s.Provider == EmulatedProvider {
+		return s.Emulate(func(u Unit) (time.Duration, bool) {
+			d, ok := a.Emulated[u.Model][u.Layer][u.Implementation]
+			return d, ok
+		}, l.Trace)
 	}
-	path, err := s.Plugin(l.Plugins)
-	if err != nil {
+	engines := l.Engines
+	if a.Cache == "off" {
+		engines = ""
+	}
+	if err := s.Localize(l.Plugins, engines); err != nil {
 		return nil, err
 	}
-	s.Local.Library = path
-	if path != "" {
-		sum, err := ort.LibrarySHA256(path)
-		if err != nil {
-			return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
-		}
-		if sum != s.LibrarySHA256 {
-			return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
-				path)
-		}
-	}
-	if l.Engines != "" && a.Cache != "off" {
-		s.Local.Engines, s.Local.Machine = l.Engines, hostinfo.Read(hostinfo.This()).Fingerprint()
+	if s.LibrarySHA256 != a.LibrarySHA256 {
+		return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
+			s.Local.Library)
 	}
 	return OpenTraced(s, l.Trace)
 }
 
-// Plugin is the library of the accelerator's provider: the given one of its name, "" where ONNX Runtime was built with
+// Localize finds what the accelerator needs on this machine: the library of a provider that is a plugin, among those
+// given by provider or where it is installed, and its hash. Compiled engines are kept in the folder engines, if that is
+// not empty.
+func (s *Spec) Localize(plugins map[string]string, engines string) (err error) {
+	if s.CPU() {
+		return nil
+	}
+	s.Provider = ort.ProviderName(s.Provider)
+	if s.Local.Library, err = s.plugin(plugins); err != nil {
+		// What is wrong with the specification comes before what is missing.
+		without := *s
+		without.Device = ""
+		return cmp.Or(without.Validate(), err)
+	}
+	if s.Local.Library != "" {
+		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
+			return fmt.Errorf("accelerator %q: %w", s.Name, err)
+		}
+	}
+	if engines != "" {
+		s.Local.Engines, s.Local.Machine = engines, hostinfo.Read(hostinfo.This()).Fingerprint()
+	}
+	return nil
+}
+
+// plugin is the library of the accelerator's provider: the given one of its name, "" where ONNX Runtime was built with
 // the provider, else the installed one.
-func (s Spec) Plugin(given map[string]string) (string, error) {
+func (s *Spec) plugin(given map[string]string) (string, error) {
 	provider := ort.ProviderName(s.Provider)
 	if path := given[provider]; path != "" {
 		return path, nil
@@ -208,22 +247,6 @@ func (s Spec) Plugin(given map[string]string) (string, error) {
 			"scripts/setup-onnxruntime.sh --with %[2]s does it", s.Name, provider)
 	}
 	return path, nil
-}
-
-// emulated opens an accelerator whose latencies the plan holds.
-func (l *loader) emulated(a *plan.Accelerator, s Spec) (Accelerator, error) {
-	e := Emulation{Name: s.Name, Cores: s.Cores, Latency: func(u Unit) (time.Duration, bool) {
-		d, ok := a.Emulated[u.Model][u.Layer][u.Implementation]
-		return d, ok
-	}}
-	if s.computes() {
-		var err error
-		inner := Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = OpenTraced(inner, l.Trace); err != nil {
-			return nil, err
-		}
-	}
-	return OpenEmulated(e)
 }
 
 // Emulated lists the latencies of an emulated accelerator for a plan.
@@ -271,11 +294,8 @@ func (l *loader) network(m int) (*Network, error) {
 		}
 	}
 	for i, layer := range s.Layers {
-		fits := len(layer.Implementations) == 1+len(n.Variants[i])
-		for j := 0; fits && j < len(n.Variants[i]); j++ {
-			fits = layer.Implementations[j+1].Name == n.Variants[i][j].Name
-		}
-		if !fits {
+		if !slices.EqualFunc(layer.Implementations[1:], n.Variants[i],
+			func(im sched.Implementation, u Unit) bool { return im.Name == u.Name }) {
 			return nil, fmt.Errorf("layer %q: its variants are not the plan's implementations; plan again", layer.Name)
 		}
 		if layer.Name != n.Layers[i].Name {
@@ -297,11 +317,13 @@ func (l *loader) model(p *plan.Model) (*models.Model, error) {
 	if p.Source == "" {
 		return nil, errors.New("the plan names no file: it can only be simulated")
 	}
-	if scheme, _, is := strings.Cut(p.Source, ":"); is && !strings.ContainsAny(scheme, `/\.`) {
-		if l.Load == nil {
-			return nil, fmt.Errorf("%s is not a file: OpenOptions.Load has to open it", p.Source)
+	if l.Load != nil {
+		if m, err := l.Load(p.Source, o); m != nil || err != nil {
+			return m, err
 		}
-		return l.Load(p.Source, o)
+	}
+	if scheme, _, is := strings.Cut(p.Source, ":"); is && !strings.ContainsAny(scheme, `/\.`) {
+		return nil, fmt.Errorf("%s is not a file: OpenOptions.Load has to open it", p.Source)
 	}
 	path, err := find(p.Source, l.folders)
 	if err != nil {
@@ -353,7 +375,7 @@ func FreeCore(specs []Spec) bool {
 	used := map[int]bool{}
 	threads := 0
 	for _, s := range specs {
-		if s.Provider == EmulatedProvider && !s.computes() {
+		if !s.Computes() {
 			continue // it sleeps
 		}
 		threads += max(1, s.Threads)
@@ -362,9 +384,4 @@ func FreeCore(specs []Spec) bool {
 		}
 	}
 	return max(len(used), threads) < goruntime.NumCPU()
-}
-
-// computes reports whether an emulated accelerator computes its layers, too.
-func (s Spec) computes() bool {
-	return s.Provider == EmulatedProvider && s.Options["compute"] == "true"
 }

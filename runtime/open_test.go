@@ -137,7 +137,11 @@ func TestOpenSources(t *testing.T) {
 		testkit.OK(t, err)
 		e, err := runtime.Open(path, runtime.OpenOptions{Root: root,
 			Load: func(source string, o models.Options) (*models.Model, error) {
-				data, err := zoo.Build(strings.TrimPrefix(source, "zoo:"), 1)
+				name, built := strings.CutPrefix(source, "zoo:")
+				if !built {
+					return nil, nil
+				}
+				data, err := zoo.Build(name, 1)
 				if err != nil {
 					return nil, err
 				}

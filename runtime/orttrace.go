@@ -24,14 +24,15 @@ type ORTTrace struct {
 
 	mu       sync.Mutex
 	sessions []tracedSession
-	profiles []*ort.Profile // of the sessions, once they have ended
-	errors   []error        // why it is missing
+	finished bool
 }
 
 type tracedSession struct {
 	accelerator string
 	unit        Unit // without its model
 	session     *ort.Session
+	profile     *ort.Profile // once it has ended
+	err         error        // why it is missing
 }
 
 // NewORTTrace makes a trace, which has to be closed.
@@ -63,22 +64,21 @@ func (t *ORTTrace) add(accelerator string, u Unit, s *ort.Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	u.ONNX = nil
-	t.sessions = append(t.sessions, tracedSession{accelerator, u, s})
+	t.sessions = append(t.sessions, tracedSession{accelerator: accelerator, unit: u, session: s})
 }
 
 // finish ends all profiles, once: what runs later is not recorded.
 func (t *ORTTrace) finish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.profiles != nil {
-		return
-	}
-	t.profiles, t.errors = make([]*ort.Profile, len(t.sessions)), make([]error, len(t.sessions))
-	for i, s := range t.sessions {
-		if t.profiles[i], t.errors[i] = s.session.EndProfiling(); t.errors[i] != nil {
-			t.profiles[i] = &ort.Profile{}
+	for i := range t.sessions {
+		if s := &t.sessions[i]; !t.finished {
+			if s.profile, s.err = s.session.EndProfiling(); s.err != nil {
+				s.profile = &ort.Profile{}
+			}
 		}
 	}
+	t.finished = true
 }
 
 // Traced says how much of a run a trace knows.
@@ -113,17 +113,17 @@ func (t *ORTTrace) Spans(l *eventlog.Log, started time.Time) *Traced {
 	}
 	zero := time.Duration(started.UnixNano())
 	out := &Traced{}
-	for i, s := range t.sessions {
+	for _, s := range t.sessions {
 		u := &s.unit
 		layers := runs[place{s.accelerator, u.Model, u.Layer, u.Implementation}]
 		if len(layers) == 0 {
 			continue
 		}
-		p := t.profiles[i]
+		p := s.profile
 		out.Layers += len(layers)
-		switch err := t.errors[i]; {
-		case err != nil:
-			out.note("some layers have no spans of ONNX Runtime: %v", err)
+		switch {
+		case s.err != nil:
+			out.note("some layers have no spans of ONNX Runtime: %v", s.err)
 		case p.Full:
 			out.note("ONNX Runtime keeps a million events of a session, and some layers had more, " +
 				"which the trace lacks: run for a shorter time")

@@ -248,7 +248,8 @@ func (b *builder) lives() {
 	first, last := map[string]int{}, map[string]int{}
 	b.each(func(l, _ int, c *cell) {
 		for _, o := range c.out {
-			if name := b.tensors[o].Name; !has(first, name) {
+			name := b.tensors[o].Name
+			if _, made := first[name]; !made {
 				first[name], last[name] = l, l
 			}
 		}
@@ -262,8 +263,6 @@ func (b *builder) lives() {
 		t.first, t.last = first[t.Name], last[t.Name]
 	}
 }
-
-func has(m map[string]int, key string) bool { _, ok := m[key]; return ok }
 
 // each calls f with every implementation of every layer on every accelerator.
 func (p *Program) each(f func(layer, accelerator int, c *cell)) {

@@ -65,7 +65,7 @@ type serving struct {
 // Serve starts the workers, so that requests can be submitted until Stop. Options.Traffic and Samples do not apply.
 // Without Serve the first Submit does it, under the options of Open, unless Stop was called.
 func (e *Executor) Serve(o Options) error {
-	o.Samples, o.Traffic = 0, traffic.Config{Seed: o.Traffic.Seed}
+	o.Samples, o.Traffic = 0, traffic.Config{Seed: o.Traffic.Seed, Rates: make([]float64, len(e.models))}
 	d, err := e.newDriver(o, nil, true)
 	if err != nil {
 		return err
@@ -128,44 +128,40 @@ func (e *Executor) Submit(ctx context.Context, model string, inputs Tensors, o R
 }
 
 // take checks the request's tensors and wraps them.
-func (p *Pending) take(inputs Tensors) error {
+func (p *Pending) take(inputs Tensors) (err error) {
 	m := p.program.Network.Model
 	if p.outputs != nil {
-		out, err := p.outputs.memory(m.Outputs())
-		if err != nil {
+		if p.out, err = p.outputs.memory(m.Outputs()); err != nil {
 			return fmt.Errorf("outputs: %w", err)
 		}
-		p.out = out
 	}
-	if inputs == nil {
-		return nil
+	if inputs != nil {
+		if p.inputs, err = inputs.wrap(m.Inputs()); err != nil {
+			return fmt.Errorf("inputs: %w", err)
+		}
 	}
-	ts, err := inputs.wrap(m.Inputs())
-	if err != nil {
-		return fmt.Errorf("inputs: %w", err)
-	}
-	p.inputs = ts
 	return nil
 }
 
 // free gives the wrapping of the inputs back.
 func (p *Pending) free() {
-	closeAll([][]*Tensor{p.inputs})
+	closeAll(p.inputs)
 	p.inputs = nil
 }
 
 // wrap makes tensors over the same memory, in a model's order, for kernels. The caller closes them.
-func (ts Tensors) wrap(want []models.Tensor) (out []*Tensor, err error) {
+func (ts Tensors) wrap(want []models.Tensor) (out []*Tensor, _ error) {
 	data, err := ts.memory(want)
-	for i := 0; err == nil && i < len(want); i++ {
-		var t *Tensor
-		if t, err = NewTensor(want[i], data[i]); err == nil {
-			out = append(out, t)
-		}
-	}
 	if err != nil {
-		closeAll([][]*Tensor{out})
 		return nil, err
+	}
+	for i, info := range want {
+		t, err := NewTensor(info, data[i])
+		if err != nil {
+			closeAll(out)
+			return nil, err
+		}
+		out = append(out, t)
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unsafe"
 )
 
 // Slot holds the boundary tensors of one request.
@@ -107,7 +108,10 @@ func (s *Slot) allocate(place func(tensor int) int64, size int64) (err error) {
 }
 
 // align is raw from the first multiple of the alignment on.
-func align(raw []byte) []byte { return raw[(alignment-address(raw)%alignment)%alignment:] }
+func align(raw []byte) []byte {
+	at := int(uintptr(unsafe.Pointer(unsafe.SliceData(raw))))
+	return raw[(alignment-at%alignment)%alignment:]
+}
 
 // touch makes the system provide the slot's memory. Otherwise it does so page
 // by page when the first request writes there.

@@ -105,25 +105,25 @@ func (s *slots) bind(x *Slot, a *assignment, pending *Pending) {
 
 // of is the slot of a request that has started, or nil.
 func (s *slots) of(job int64) *Slot {
-	for _, x := range s.bound {
-		if x.job == job {
-			return x
-		}
+	if i := s.index(job); i >= 0 {
+		return s.bound[i]
 	}
 	return nil
 }
 
 // unbind takes a request's slot back; nil if it has none.
 func (s *slots) unbind(job int64) *Slot {
-	for i, x := range s.bound {
-		if x.job == job {
-			last := len(s.bound) - 1
-			s.bound[i] = s.bound[last]
-			s.bound[last] = nil
-			s.bound = s.bound[:last]
-			x.pending = nil
-			return x
-		}
+	i := s.index(job)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	x, last := s.bound[i], len(s.bound)-1
+	s.bound[i], s.bound[last] = s.bound[last], nil
+	s.bound = s.bound[:last]
+	x.pending = nil
+	return x
+}
+
+func (s *slots) index(job int64) int {
+	return slices.IndexFunc(s.bound, func(x *Slot) bool { return x.job == job })
 }

@@ -151,20 +151,20 @@ func calm() (undo func()) {
 
 const calmHeap = 512 << 20
 
-// gcMeter measures what the garbage collector does from its making on.
-type gcMeter struct{ before goruntime.MemStats }
+// gcMeter is the memory's state before a run.
+type gcMeter goruntime.MemStats
 
 func newGCMeter() *gcMeter {
-	var g gcMeter
-	goruntime.ReadMemStats(&g.before)
-	return &g
-}
-
-func (g *gcMeter) read() GCStats {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
-	s := GCStats{Collections: int(m.NumGC - g.before.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.before.PauseTotalNs),
-		Objects: m.Mallocs - g.before.Mallocs, Bytes: m.TotalAlloc - g.before.TotalAlloc}
+	return (*gcMeter)(&m)
+}
+
+// read is what the garbage collector has done since.
+func (g *gcMeter) read() GCStats {
+	m := newGCMeter()
+	s := GCStats{Collections: int(m.NumGC - g.NumGC), Pauses: time.Duration(m.PauseTotalNs - g.PauseTotalNs),
+		Objects: m.Mallocs - g.Mallocs, Bytes: m.TotalAlloc - g.TotalAlloc}
 	// The last 256 pauses are kept.
 	for n := range min(s.Collections, len(m.PauseNs)) {
 		s.Longest = max(s.Longest, time.Duration(m.PauseNs[(int(m.NumGC)-1-n)%len(m.PauseNs)]))

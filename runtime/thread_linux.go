@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,17 +42,10 @@ func realtime(priority int) error {
 // threadTimes are what the calling thread has had so far: time on a processor, and time ready to run with no processor
 // to run on. Zero where the kernel does not count them.
 func threadTimes() (ran, waited time.Duration) {
-	data, err := os.ReadFile("/proc/thread-self/schedstat")
-	if err != nil {
-		return 0, 0
+	if data, err := os.ReadFile("/proc/thread-self/schedstat"); err == nil {
+		fmt.Sscan(string(data), &ran, &waited)
 	}
-	f := strings.Fields(string(data))
-	if len(f) < 2 {
-		return 0, 0
-	}
-	r, _ := strconv.ParseInt(f[0], 10, 64)
-	w, _ := strconv.ParseInt(f[1], 10, 64)
-	return time.Duration(r), time.Duration(w)
+	return ran, waited
 }
 
 func threadID() int { return unix.Gettid() }

@@ -35,9 +35,10 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 		return nil, err
 	}
 	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
-		journal: journal{log: newRecording(0), stats: e.newStats()},
-		taken:   make([]int, len(e.models)), lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+		journal: journal{log: newRecording(0), stats: e.newStats()}, stopped: func() bool { return ctx.Err() != nil },
+		lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
+	u.journal.samples.plan(arrivals, len(e.models), o.Samples)
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
 	defer u.close()
@@ -57,7 +58,6 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 			u.progress()
 		}
 	}
-	u.stopAt(ctx)
 	u.requests.Wait()
 	r := &Result{Log: u.log(), Started: u.start, Stats: u.journal.stats, Samples: u.journal.samples.kept,
 		Interrupted: ctx.Err() != nil, GC: meter.read()}
@@ -71,15 +71,14 @@ type unscheduled struct {
 	opts     Options
 	sessions []*ort.Session
 	requests sync.WaitGroup
+	stopped  func() bool // ends of requests release no more
 
 	mu sync.Mutex // guards all below
 	clock
 	journal journal
-	taken   []int  // samples, by model
 	lanes   []bool // in use
 	most    int    // lanes in use at once
 	own     int64
-	stopped bool
 	rng     *rand.Rand
 	failed  error
 }
@@ -104,30 +103,13 @@ func (u *unscheduled) close() {
 
 // wait sleeps until an instant; false if ctx ended first.
 func (u *unscheduled) wait(ctx context.Context, at time.Duration) bool {
-	left := at - u.since()
-	if left <= 0 {
-		return ctx.Err() == nil
+	if left := at - u.since(); left > 0 {
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+		}
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// stopAt keeps completions from releasing more once releases are over or ctx has ended.
-func (u *unscheduled) stopAt(ctx context.Context) {
-	if u.opts.Traffic.Process == traffic.ClosedLoop {
-		u.wait(ctx, u.opts.Traffic.Duration)
-	}
-	if ctx.Err() != nil {
-		u.mu.Lock()
-		u.stopped = true
-		u.mu.Unlock()
-	}
+	return ctx.Err() == nil
 }
 
 func (u *unscheduled) progress() {
@@ -192,7 +174,7 @@ func (u *unscheduled) request(r sched.Record, lane int) {
 // follow releases what the end of a request does.
 func (u *unscheduled) follow(model int, completed bool) {
 	t := &u.opts.Traffic
-	if u.stopped || u.now >= t.Duration {
+	if u.stopped() || u.now >= t.Duration {
 		return
 	}
 	sys := u.tables.System()
@@ -211,14 +193,10 @@ func (u *unscheduled) follow(model int, completed bool) {
 
 // sample keeps the outputs of a request every now and then, and frees them.
 func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
-	every := max(1, int(u.opts.Traffic.Rates[model]*u.opts.Traffic.Duration.Seconds())/max(1, u.opts.Samples))
-	done := u.journal.stats.Models[model].Met + u.journal.stats.Models[model].Late
 	data, err := take(out)
 	u.failed = errors.Join(u.failed, err)
-	if u.taken[model] < u.opts.Samples && done >= u.taken[model]*every {
-		u.taken[model]++
-		u.journal.samples.kept = append(u.journal.samples.kept, Sample{Model: model, Job: job,
-			Input: u.models[model].set(job), Outputs: data})
+	if s := &u.journal.samples; s.due(model, job) {
+		s.kept = append(s.kept, Sample{Model: model, Job: job, Input: u.models[model].set(job), Outputs: data})
 	}
 }
 

@@ -30,11 +30,9 @@ func (w *word) wait(old uint32, most time.Duration) {
 		<-w.ring()
 		return
 	}
-	timer := time.NewTimer(most)
-	defer timer.Stop()
 	select {
 	case <-w.ring():
-	case <-timer.C:
+	case <-time.After(most):
 	}
 }
 

@@ -97,6 +97,11 @@ func spins(accs []Accelerator, k int, freeCore bool) time.Duration {
 	return spinFor
 }
 
+// Quieten keeps the other threads of this process from interrupting the calling one, to which its goroutine must be
+// locked, where the system can: Go's own threads wake up thousands of times a second while it computes. The function
+// returned undoes it.
+func Quieten() (undo func()) { return quieten([]int{threadID()}) }
+
 // lockThread ties the goroutine to its thread for ever: the thread, which may be pinned, ends with it.
 func lockThread() { goruntime.LockOSThread() }
 

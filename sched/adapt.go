@@ -13,8 +13,7 @@ const (
 	adaptHigh  = 4  // and below it multiplied by this
 )
 
-// adaptation keeps the tables' latencies near the last runs' durations, and the
-// sums over remaining layers with them.
+// adaptation keeps the tables' latencies near the last runs' durations, and the sums over remaining layers with them.
 type adaptation struct {
 	t       *Tables
 	profile [][]time.Duration // by model: the latencies measured offline
@@ -28,8 +27,7 @@ func newAdaptation(t *Tables) *adaptation {
 	return a
 }
 
-// observe takes in how long the job's current layer took on an accelerator,
-// handoff included.
+// observe takes in how long the job's current layer took on an accelerator, handoff included.
 func (a *adaptation) observe(j *Job, row, k int, took time.Duration) {
 	m := &a.t.models[j.Model]
 	at := row*m.accs + k

@@ -9,27 +9,22 @@ import (
 
 // Budgets is the result of Algorithm 1 for one model.
 type Budgets struct {
-	// Layer is each layer's share of the relative deadline. The shares sum to
-	// the deadline.
+	// Layer is each layer's share of the relative deadline. The shares sum to the deadline.
 	Layer []time.Duration `json:"layer_ns"`
-	// Selected is the latency level each share is proportional to; an
-	// accelerator on which the original takes longer is excluded: variants are
-	// designed for it.
+	// Selected is the latency level each share is proportional to; an accelerator on which the original takes longer is
+	// excluded: variants are designed for it.
 	Selected []time.Duration `json:"selected_ns"`
-	// Level is rho, the constraint level at which the levels fit the deadline,
-	// counted from 1.
+	// Level is rho, the constraint level at which the levels fit the deadline, counted from 1.
 	Level int `json:"level"`
-	// Infeasible is true when even the fastest accelerator for every layer
-	// takes longer than the deadline; the shares are then proportional to the
-	// fastest latencies.
+	// Infeasible is true when even the fastest accelerator for every layer takes longer than the deadline; the shares are
+	// then proportional to the fastest latencies.
 	Infeasible bool `json:"infeasible,omitempty"`
 }
 
-// ComputeBudgets splits a model's relative deadline over its layers: Algorithm
-// 1 of arXiv 2606.06818. With c(l,1) > c(l,2) > ... the distinct latencies of
-// the original of layer l over the accelerators, it takes the smallest level
-// rho for which sum over l of c(l, min(rho, levels of l)) is at most the
-// deadline D, and gives layer l the budget D c(l,rho) / sum.
+// ComputeBudgets splits a model's relative deadline over its layers: Algorithm 1 of arXiv 2606.06818. With c(l,1) >
+// c(l,2) > ... the distinct latencies of the original of layer l over the accelerators, it takes the smallest level rho
+// for which sum over l of c(l, min(rho, levels of l)) is at most the deadline D, and gives layer l the budget D
+// c(l,rho) / sum.
 func ComputeBudgets(m *Model) (Budgets, error) {
 	levels := make([][]time.Duration, len(m.Layers))
 	deepest := 1
@@ -77,9 +72,8 @@ func share(total time.Duration, parts []time.Duration, sum time.Duration) []time
 	return out
 }
 
-// proportion is total * part / sum, rounded down, for 0 <= part <= sum and
-// 0 <= total. It is exact: floating point would end up a nanosecond short of a
-// budget that a layer fills to the last one, and refuse it.
+// proportion is total * part / sum, rounded down, for 0 <= part <= sum and 0 <= total. It is exact: floating point
+// would end up a nanosecond short of a budget that a layer fills to the last one, and refuse it.
 func proportion(total, part, sum time.Duration) time.Duration {
 	hi, lo := bits.Mul64(uint64(total), uint64(part))
 	q, _ := bits.Div64(hi, lo, uint64(sum))

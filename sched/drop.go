@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,10 +19,9 @@ const (
 	// DropHopeless drops a waiting job that would miss its deadline even if
 	// every remaining layer started at once on its best accelerator.
 	DropHopeless
-	// DropSmart is DREAM's smart frame drop: a waiting job that would miss its
-	// deadline even at its fastest is dropped when more than one job is
-	// predicted to miss, nothing depends on its model, and fewer than 2 of the
-	// model's last 10 jobs were dropped.
+	// DropSmart is DREAM's smart frame drop: a waiting job that would miss its deadline even at its fastest is dropped
+	// when more than one job is predicted to miss, nothing depends on its model, and fewer than 2 of the model's last 10
+	// jobs were dropped.
 	DropSmart
 )
 
@@ -31,12 +31,11 @@ func (d DropPolicy) String() string { return dropNames[d] }
 
 // ParseDrop reads "none", "late", "hopeless" or "smart".
 func ParseDrop(s string) (DropPolicy, error) {
-	for i, n := range dropNames {
-		if s == n {
-			return DropPolicy(i), nil
-		}
+	i := slices.Index(dropNames[:], s)
+	if i < 0 {
+		return 0, fmt.Errorf("unknown drop policy %q, have %s", s, strings.Join(dropNames[:], ", "))
 	}
-	return 0, fmt.Errorf("unknown drop policy %q, have %s", s, strings.Join(dropNames[:], ", "))
+	return DropPolicy(i), nil
 }
 
 // Reasons of drops, as they appear in Record.Detail.
@@ -48,8 +47,7 @@ const (
 	DropReasonSmart     = "smart drop" // also where a policy gives up a job
 )
 
-// drop gives up the waiting jobs that the drop policy, the scheduling policy or
-// a stop says to.
+// drop gives up the waiting jobs that the drop policy, the scheduling policy or a stop says to.
 func (e *Engine) drop() {
 	given := -1
 	if e.observer != nil {
@@ -93,10 +91,9 @@ func (e *Engine) dropReason(i int, given bool) string {
 	return ""
 }
 
-// SmartDrop is DREAM's rule for giving up a waiting request: its minimal
-// remaining time exceeds its slack, more than one request is predicted to miss,
-// nothing depends on its model, and fewer than 2 of the model's last 10
-// requests were dropped.
+// SmartDrop is DREAM's rule for giving up a waiting request: its minimal remaining time exceeds its slack, more than
+// one request is predicted to miss, nothing depends on its model, and fewer than 2 of the model's last 10 requests were
+// dropped.
 func (t *Tables) SmartDrop(s *State, job int) bool {
 	j := &s.Jobs[job]
 	m := &t.models[j.Model]

@@ -21,9 +21,8 @@ type Config struct {
 	Queue int
 	// Recorder receives every record; nil for none.
 	Recorder Recorder
-	// Seed draws whether a completion releases a dependent model's request,
-	// where that has a probability below 1. The draw depends on the seed and
-	// the parent's job only.
+	// Seed draws whether a completion releases a dependent model's request, where that has a probability below 1. The draw
+	// depends on the seed and the parent's job only.
 	Seed uint64
 	// ClosedLoop releases a request of a model whenever one of it ends; models
 	// with a trigger excepted, and requests that found the queue full.
@@ -31,10 +30,9 @@ type Config struct {
 	// Until is the instant from which on the engine releases nothing by itself,
 	// neither for triggers nor for the closed loop; zero means no such instant.
 	Until time.Duration
-	// Adapt corrects the tables' latencies towards what completions report, so
-	// that predictions follow a machine that becomes slower or faster: a moving
-	// average over about 16 runs, kept between half and four times the profile.
-	// The engine and its policy then work on a copy of the tables.
+	// Adapt corrects the tables' latencies towards what completions report, so that predictions follow a machine that
+	// becomes slower or faster: a moving average over about 16 runs, kept between half and four times the profile. The
+	// engine and its policy then work on a copy of the tables.
 	Adapt bool
 }
 
@@ -66,19 +64,15 @@ const (
 	Complete
 	// Fail: the layer on Accelerator failed; its job is failed with Detail.
 	Fail
-	// AcceleratorDown: Accelerator takes no more layers. Whatever runs there
-	// has to be failed or completed on its own.
+	// AcceleratorDown: Accelerator takes no more layers. Whatever runs there has to be failed or completed on its own.
 	AcceleratorDown
 	// AcceleratorUp: Accelerator is back.
 	AcceleratorUp
-	// Stop: waiting jobs are dropped, running ones after their layer, and so is
-	// every later release.
+	// Stop: waiting jobs are dropped, running ones after their layer, and so is every later release.
 	Stop
-	// Searched: the search that began at Start with the state of that instant
-	// came to Found. See Searcher.
+	// Searched: the search that began at Start with the state of that instant came to Found. See Searcher.
 	Searched
-	// Requeue: the layer on Accelerator failed with Detail, and its job waits
-	// for the same layer again.
+	// Requeue: the layer on Accelerator failed with Detail, and its job waits for the same layer again.
 	Requeue
 )
 
@@ -87,18 +81,15 @@ type Event struct {
 	Kind EventKind
 	// At is when it happened; events never go back in time.
 	At time.Duration
-	// Job and Model name the job of a Release; job IDs must be unique and not
-	// negative.
+	// Job and Model name the job of a Release; job IDs must be unique and not negative.
 	Job   int64
 	Model int
 	// Start is, for a Release, the scheduled release from which the deadline
 	// counts; for a Complete, when the layer really began.
 	Start time.Duration
-	// Deadline is the absolute deadline of a Release; zero means Start plus the
-	// model's.
+	// Deadline is the absolute deadline of a Release; zero means Start plus the model's.
 	Deadline time.Duration
-	// Accelerator is the one a Complete, Fail, Requeue, AcceleratorDown or
-	// AcceleratorUp is about.
+	// Accelerator is the one a Complete, Fail, Requeue, AcceleratorDown or AcceleratorUp is about.
 	Accelerator int
 	// Detail is the reason of a Fail, Requeue or AcceleratorDown.
 	Detail string
@@ -137,8 +128,7 @@ type Engine struct {
 	adapt      *adaptation
 	choices    []Choice
 	dispatches []Dispatch
-	// In a lookahead: who is told how jobs end, and how much longer layers take
-	// than the tables say.
+	// In a lookahead: who is told how jobs end, and how much longer layers take than the tables say.
 	ended func(j Job, o Outcome, at time.Duration)
 	slow  float64
 }
@@ -192,10 +182,8 @@ func (e *Engine) State() *State { return &e.state }
 // Active is how many jobs are released and have not ended.
 func (e *Engine) Active() int { return len(e.state.Jobs) }
 
-// Step takes one event and returns what to start now. The slice is valid until
-// the next call. An event that contradicts the state (time going back, a
-// completion on an idle accelerator) is a broken invariant of the driver and
-// panics.
+// Step takes one event and returns what to start now. The slice is valid until the next call. An event that contradicts
+// the state (time going back, a completion on an idle accelerator) is a broken invariant of the driver and panics.
 func (e *Engine) Step(ev Event) []Dispatch {
 	if ev.At < e.state.Now {
 		broken("event at %v after one at %v", ev.At, e.state.Now)
@@ -227,9 +215,8 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	return e.dispatches
 }
 
-// releaseOwn releases what the event caused. What is dropped later in the same
-// step comes back, in a closed loop, with the next event, so that a job without
-// hope cannot keep the step from ending.
+// releaseOwn releases what the event caused. What is dropped later in the same step comes back, in a closed loop, with
+// the next event, so that a job without hope cannot keep the step from ending.
 func (e *Engine) releaseOwn() {
 	for _, m := range e.due {
 		if e.stopped || (e.cfg.Until > 0 && e.state.Now >= e.cfg.Until) {
@@ -309,8 +296,7 @@ func (e *Engine) complete(ev Event) {
 func (e *Engine) completed(i, k int) {
 	j := &e.state.Jobs[i]
 	m := &e.t.models[j.Model]
-	a := &e.state.Accelerators[k]
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	e.vacate(k)
 	j.On, j.At, j.Ready = Idle, int32(k), e.state.Now
 	j.Layer++
 	if int(j.Layer) < m.layers {
@@ -321,29 +307,32 @@ func (e *Engine) completed(i, k int) {
 			e.due = append(e.due, int32(tr.model))
 		}
 	}
-	if e.state.Now <= j.Deadline {
-		e.end(i, Met, "")
-	} else {
-		e.end(i, Late, "")
+	outcome := Met
+	if e.state.Now > j.Deadline {
+		outcome = Late
 	}
+	e.end(i, outcome, "")
 }
 
 func (e *Engine) fail(ev Event) {
 	i := e.running(ev)
-	a := &e.state.Accelerators[ev.Accelerator]
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	e.vacate(ev.Accelerator)
 	e.end(i, Failed, ev.Detail)
+}
+
+// vacate makes an accelerator idle.
+func (e *Engine) vacate(k int) {
+	a := &e.state.Accelerators[k]
+	*a = Occupancy{Job: Idle, Down: a.Down}
 }
 
 // requeue keeps the tensors where the layer before left them, and a variant
 // that the failed attempt used counted as used.
 func (e *Engine) requeue(ev Event) {
-	i := e.running(ev)
-	a := &e.state.Accelerators[ev.Accelerator]
-	j := &e.state.Jobs[i]
-	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer,
-		Implementation: a.Implementation, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	j := &e.state.Jobs[e.running(ev)]
+	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: int32(ev.Accelerator),
+		Implementation: e.state.Accelerators[ev.Accelerator].Implementation, Detail: ev.Detail})
+	e.vacate(ev.Accelerator)
 	j.On, j.Ready = Idle, ev.At
 }
 
@@ -361,12 +350,11 @@ func (e *Engine) service(ev Event) {
 	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
 		broken("no accelerator %d", ev.Accelerator)
 	}
-	down := ev.Kind == AcceleratorDown
 	kind := Up
-	if down {
+	if ev.Kind == AcceleratorDown {
 		kind = Down
 	}
-	e.state.Accelerators[ev.Accelerator].Down = down
+	e.state.Accelerators[ev.Accelerator].Down = kind == Down
 	e.record(Record{Kind: kind, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 }
 
@@ -382,8 +370,7 @@ func (e *Engine) dispatch() {
 	}
 }
 
-// occupy applies one choice of the policy, which has to keep the contract of
-// Policy.Select.
+// occupy applies one choice of the policy, which has to keep the contract of Policy.Select.
 func (e *Engine) occupy(c *Choice) {
 	j := &e.state.Jobs[c.Job]
 	m := &e.t.models[j.Model]
@@ -459,8 +446,7 @@ func b2u(b bool) uint16 {
 	return 0
 }
 
-// draw is a number from 0 up to 1 that depends on its arguments only
-// (SplitMix64's finaliser over their mixture).
+// draw is a number from 0 up to 1 that depends on its arguments only (SplitMix64's finaliser over their mixture).
 func draw(seed uint64, job int64, model int) float64 {
 	x := seed ^ uint64(job)*0x9e3779b97f4a7c15 ^ uint64(model+1)*0xbf58476d1ce4e5b9
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -475,9 +461,8 @@ func (e *Engine) record(r Record) {
 	}
 }
 
-// broken panics: an invariant is violated, which is a bug in a driver or a
-// policy, never bad input. Callers test first, so that formatting costs nothing
-// while the invariant holds.
+// broken panics: an invariant is violated, which is a bug in a driver or a policy, never bad input. Callers test first,
+// so that formatting costs nothing while the invariant holds.
 func broken(format string, args ...any) {
 	panic("sched: " + fmt.Sprintf(format, args...))
 }

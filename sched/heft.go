@@ -2,11 +2,9 @@ package sched
 
 import "time"
 
-// HEFT assigns by earliest finish time, after HEFT (Topcuoglu et al., TPDS
-// 2002): waiting layers in falling order of upward rank (the mean latency of
-// all layers left), each to the accelerator where it ends first, busy ones
-// included. A layer whose best accelerator is busy waits for it and keeps it
-// reserved against those of lower rank.
+// HEFT assigns by earliest finish time, after HEFT (Topcuoglu et al., TPDS 2002): waiting layers in falling order of
+// upward rank (the mean latency of all layers left), each to the accelerator where it ends first, busy ones included. A
+// layer whose best accelerator is busy waits for it and keeps it reserved against those of lower rank.
 func HEFT(c Config) (Policy, error) { return &heft{t: c.Tables}, nil }
 
 type heft struct {

@@ -11,8 +11,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// TestDraw: draws are uniform, and neither jobs, nor models, nor seeds that
-// follow each other make them alike.
+// TestDraw: draws are uniform, and neither jobs, nor models, nor seeds that follow each other make them alike.
 func TestDraw(t *testing.T) {
 	const n = 20000
 	for name, f := range map[string]func(i int) float64{
@@ -46,9 +45,8 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// TestAdaptedSums: after any run the sums over remaining layers are those of
-// tables compiled from the adapted latencies; the tables it was cloned from
-// stay as they were.
+// TestAdaptedSums: after any run the sums over remaining layers are those of tables compiled from the adapted
+// latencies; the tables it was cloned from stay as they were.
 func TestAdaptedSums(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var s System
@@ -100,8 +98,7 @@ func TestAdaptedSums(t *testing.T) {
 		}
 	}
 	again := testkit.Must(Compile(s))(t)
-	if !slices.Equal(original.models[0].latency, again.models[0].latency) ||
-		!slices.Equal(sums(original), sums(again)) {
+	if !slices.Equal(original.models[0].latency, again.models[0].latency) || !slices.Equal(sums(original), sums(again)) {
 		t.Errorf("adapting a clone changed the original")
 	}
 	for i, c := range got.latency {

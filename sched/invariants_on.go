@@ -2,9 +2,8 @@
 
 package sched
 
-// invariants checks, after every step, that the engine's state is one that it
-// may be in and that it follows from the state before. It is there in builds
-// with the tag "invariants" and under the race detector only.
+// invariants checks, after every step, that the engine's state is one that it may be in and that it follows from the
+// state before. It is there in builds with the tag "invariants" and under the race detector only.
 type invariants struct {
 	before State
 }

@@ -2,10 +2,8 @@ package sched
 
 import "time"
 
-// listed serves waiting jobs in the order of a key, each on the idle
-// accelerator that is fastest for its next layer, originals only. Work
-// conserving: an accelerator stays idle only when no waiting layer can run on
-// it.
+// listed serves waiting jobs in the order of a key, each on the idle accelerator that is fastest for its next layer,
+// originals only. Work conserving: an accelerator stays idle only when no waiting layer can run on it.
 type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
@@ -13,14 +11,12 @@ type listed struct {
 	idle  []bool // by accelerator, with what was decided so far
 }
 
-// FCFS is the first-come-first-served baseline: by release, each on the fastest
-// idle accelerator.
+// FCFS is the first-come-first-served baseline: by release, each on the fastest idle accelerator.
 func FCFS(c Config) (Policy, error) {
 	return &listed{t: c.Tables, key: func(j *Job) time.Duration { return j.Release }}, nil
 }
 
-// EDF is the earliest-deadline-first baseline: by absolute deadline, each on the
-// fastest idle accelerator.
+// EDF is the earliest-deadline-first baseline: by absolute deadline, each on the fastest idle accelerator.
 func EDF(c Config) (Policy, error) {
 	return &listed{t: c.Tables, key: func(j *Job) time.Duration { return j.Deadline }}, nil
 }
@@ -85,9 +81,8 @@ type ready[K time.Duration | float64] struct {
 	job int32
 }
 
-// sortReady sorts by key, stably, so that ties keep the order of arrival.
-// Insertion sort: the lists are short and nearly sorted, and nothing is
-// allocated.
+// sortReady sorts by key, stably, so that ties keep the order of arrival. Insertion sort: the lists are short and
+// nearly sorted, and nothing is allocated.
 func sortReady[K time.Duration | float64](xs []ready[K]) {
 	for i := 1; i < len(xs); i++ {
 		x, at := xs[i], i

@@ -5,11 +5,9 @@ import (
 	"time"
 )
 
-// Lookahead is an engine that runs ahead of the real one, from a copy of its
-// state, so that a policy can see what would come of a decision. Nothing arrives
-// but what completions release by themselves, layers take as long as the tables
-// say, nothing is recorded and no [Observer] is told anything. It allocates
-// nothing once it has seen as many jobs.
+// Lookahead is an engine that runs ahead of the real one, from a copy of its state, so that a policy can see what would
+// come of a decision. Nothing arrives but what completions release by themselves, layers take as long as the tables
+// say, nothing is recorded and no [Observer] is told anything. It allocates nothing once it has seen as many jobs.
 //
 //	ahead := sched.NewLookahead(cfg, ended) // in the constructor
 //	...
@@ -29,8 +27,7 @@ const (
 // maxReserved bounds the jobs that memory is kept for from the start.
 const maxReserved = 1024
 
-// NewLookahead returns a lookahead for an engine with this configuration. ended
-// is told how every job ends.
+// NewLookahead returns a lookahead for an engine with this configuration. ended is told how every job ends.
 func NewLookahead(c Config, ended func(j Job, o Outcome, at time.Duration)) *Lookahead {
 	c.Recorder, c.Adapt, c.Seed = nil, false, c.Seed^aheadSeed
 	c.Queue = cmp.Or(c.Queue, DefaultQueue)
@@ -87,9 +84,8 @@ func (l *Lookahead) Decide(p Policy) {
 	l.e.dispatch()
 }
 
-// Next returns the accelerator that completes its layer next, the lowest of
-// several at one instant. If none does up to an instant, time moves to there
-// and Next returns -1.
+// Next returns the accelerator that completes its layer next, the lowest of several at one instant. If none does up to
+// an instant, time moves to there and Next returns -1.
 func (l *Lookahead) Next(until time.Duration) int {
 	s := &l.e.state
 	next, at := -1, until+1

@@ -60,10 +60,8 @@ func TestLookahead(t *testing.T) {
 		const end = time.Hour
 		var real fates
 		cfg := sched.Config{Tables: schedtest.Compile(t, sys), Policy: policies[number], Recorder: &real,
-			Queue: 1 + schedtest.Number(t, 8, "queue"),
-			Drop:  sched.DropPolicy(schedtest.Number(t, 4, "drop")), Until: 20 * unit}
-		// A dropped request's successor comes with the next event; until then the
-		// state does not show it.
+			Queue: 1 + schedtest.Number(t, 8, "queue"), Drop: sched.DropPolicy(schedtest.Number(t, 4, "drop")), Until: 20 * unit}
+		// A dropped request's successor comes with the next event; until then the state does not show it.
 		cfg.ClosedLoop = cfg.Drop == sched.DropNone && schedtest.Chance(t, 40, "closed loop")
 		engine := testkit.Must(sched.New(cfg))(t)
 		for n := range 4 + schedtest.Number(t, 20, "releases") {
@@ -109,8 +107,7 @@ func TestLookahead(t *testing.T) {
 	})
 }
 
-// TestLookaheadSlow: layers that run and layers to come take longer, from their
-// start.
+// TestLookaheadSlow: layers that run and layers to come take longer, from their start.
 func TestLookaheadSlow(t *testing.T) {
 	tables := schedtest.Compile(t, valid())
 	cfg := sched.Config{Tables: tables, Policy: sched.FCFS}

@@ -5,15 +5,13 @@ import (
 	"math"
 )
 
-// Pricing is what policies that weigh accelerators and models against each other
-// know of the traffic. It is computed offline, as part of a plan; without it
-// they assume that every model is released once per relative deadline.
+// Pricing is what policies that weigh accelerators and models against each other know of the traffic. It is computed
+// offline, as part of a plan; without it they assume that every model is released once per relative deadline.
 type Pricing struct {
 	// Rates are the releases per second of each model; of triggered ones, what
 	// their parents cause. Only their ratios matter.
 	Rates []float64 `json:"rates_per_s"`
-	// Prices are the accelerators' shadow prices at these rates; they sum to 1.
-	// Package sched/fluid computes them.
+	// Prices are the accelerators' shadow prices at these rates; they sum to 1. Package sched/fluid computes them.
 	Prices []float64 `json:"prices"`
 }
 

@@ -21,30 +21,25 @@ func (o Outcome) String() string { return outcomeNames[o] }
 type RecordKind uint8
 
 const (
-	// Released: a job arrived. At is when the driver noticed, Start the
-	// scheduled release that the deadline counts from, Until the absolute
-	// deadline.
+	// Released: a job arrived. At is when the driver noticed, Start the scheduled release that the deadline counts from,
+	// Until the absolute deadline.
 	Released RecordKind = iota
 	// Dispatched: a layer was given to an accelerator. At is the decision,
 	// Until the predicted finish, Reason the policy's.
 	Dispatched
-	// Completed: a layer ended. Start is when it really began, At when it
-	// ended.
+	// Completed: a layer ended. Start is when it really began, At when it ended.
 	Completed
-	// Ended: a job got its outcome. Start is its scheduled release, Until its
-	// deadline, Detail the reason of a drop or failure; Accelerator is the one
-	// on which it failed.
+	// Ended: a job got its outcome. Start is its scheduled release, Until its deadline, Detail the reason of a drop or
+	// failure; Accelerator is the one on which it failed.
 	Ended
 	// Down and Up: an accelerator left or re-entered service.
 	Down
 	Up
 	// Stopped: the driver ended the run early.
 	Stopped
-	// RuleFound: a search that began at Start ended, and Implementation is the
-	// number of the rule that it found.
+	// RuleFound: a search that began at Start ended, and Implementation is the number of the rule that it found.
 	RuleFound
-	// Requeued: a layer failed on Accelerator, Detail says why, and its job
-	// waits to run it again.
+	// Requeued: a layer failed on Accelerator, Detail says why, and its job waits to run it again.
 	Requeued
 )
 
@@ -52,8 +47,7 @@ var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", 
 
 func (k RecordKind) String() string { return recordNames[k] }
 
-// Record is one entry of the event log. Fields that do not apply to the kind
-// are zero, Accelerator -1.
+// Record is one entry of the event log. Fields that do not apply to the kind are zero, Accelerator -1.
 type Record struct {
 	Kind           RecordKind
 	Outcome        Outcome
@@ -69,8 +63,7 @@ type Record struct {
 	Detail         string
 }
 
-// Recorder receives every record of an engine, in order. It is called inside
-// Step and must be quick.
+// Recorder receives every record of an engine, in order. It is called inside Step and must be quick.
 type Recorder interface {
 	Record(Record)
 }

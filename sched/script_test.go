@@ -278,8 +278,7 @@ func (s *script) event(t *testing.T, out *strings.Builder, words []string) error
 		dispatches = dispatches[1:]
 		s.started[d.Accelerator] = r.At
 		if d.Job != r.Job || d.Model != int(r.Model) || d.Layer != int(r.Layer) ||
-			d.Implementation != int(r.Implementation) ||
-			d.Accelerator != int(r.Accelerator) || d.Finish != r.Until || d.Reason != r.Reason {
+			d.Implementation != int(r.Implementation) || d.Accelerator != int(r.Accelerator) || d.Finish != r.Until || d.Reason != r.Reason {
 			t.Errorf("dispatch %+v was recorded as %+v", d, r)
 		}
 	}

@@ -16,8 +16,7 @@ type Job struct {
 	Used  VariantSet
 	// Release is the scheduled release; Deadline is absolute.
 	Release, Deadline time.Duration
-	// Ready is when the current layer became ready: the release, or the end of
-	// the layer before.
+	// Ready is when the current layer became ready: the release, or the end of the layer before.
 	Ready time.Duration
 }
 
@@ -40,8 +39,7 @@ type State struct {
 	Now          time.Duration
 	Jobs         []Job // in order of arrival
 	Accelerators []Occupancy
-	// Recent holds, by model, the last ten jobs that ended, the latest in the
-	// lowest bit: 1 if it was dropped.
+	// Recent holds, by model, the last ten jobs that ended, the latest in the lowest bit: 1 if it was dropped.
 	Recent []uint16
 }
 
@@ -57,9 +55,7 @@ func (s *State) CopyFrom(o *State) {
 }
 
 // Idle reports whether accelerator k can take a layer now.
-func (s *State) Idle(k int) bool {
-	return s.Accelerators[k].Job == Idle && !s.Accelerators[k].Down
-}
+func (s *State) Idle(k int) bool { return s.Accelerators[k].Job == Idle && !s.Accelerators[k].Down }
 
 // Free is when accelerator k is predicted to be able to start a layer: [Never] if
 // it is down. One that runs longer than predicted is expected to end now.

@@ -9,12 +9,10 @@ import (
 	"time"
 )
 
-// Unavailable as a latency says that the accelerator cannot run the
-// implementation.
+// Unavailable as a latency says that the accelerator cannot run the implementation.
 const Unavailable time.Duration = -1
 
-// Bounds of a system. They keep state small enough to copy and every loop
-// bounded; no workstation comes near them.
+// Bounds of a system. They keep state small enough to copy and every loop bounded; no workstation comes near them.
 const (
 	MaxAccelerators    = 64
 	MaxModels          = 1024
@@ -24,8 +22,7 @@ const (
 	MaxBoundedVariants = 64      // of one model with an additive accuracy bound
 )
 
-// ErrInvalidSystem is wrapped by every error about a System that makes no
-// sense.
+// ErrInvalidSystem is wrapped by every error about a System that makes no sense.
 var ErrInvalidSystem = errors.New("invalid task system")
 
 // VariantSet is a set of the layer variants of one model: bit i is variant i+1.
@@ -36,8 +33,7 @@ func (s VariantSet) Len() int { return bits.OnesCount64(uint64(s)) }
 
 // System is everything the scheduler knows before the first release.
 type System struct {
-	// Accelerators are the names of the accelerators; everywhere else they are
-	// named by their index here.
+	// Accelerators are the names of the accelerators; everywhere else they are named by their index here.
 	Accelerators []string `json:"accelerators"`
 	Models       []Model  `json:"models"`
 	// Pricing is what was computed offline for policies that use it; nil if it
@@ -51,20 +47,16 @@ type Model struct {
 	// Deadline is relative to the scheduled release.
 	Deadline time.Duration `json:"deadline_ns"`
 	Layers   []Layer       `json:"layers"`
-	// Variants is how many layer variants the model has; implementations name
-	// them by the numbers 1 to Variants.
+	// Variants is how many layer variants the model has; implementations name them by the numbers 1 to Variants.
 	Variants int `json:"variants,omitempty"`
-	// Valid lists the sets of variants that one request may use together
-	// without breaking the accuracy promise. The empty set is always valid. It
-	// need not be monotone: a subset of a valid set may be invalid.
+	// Valid lists the sets of variants that one request may use together without breaking the accuracy promise. The empty
+	// set is always valid. It need not be monotone: a subset of a valid set may be invalid.
 	Valid []VariantSet `json:"valid,omitempty"`
-	// Loss, if not nil, replaces Valid by an additive bound, for models with too
-	// many variants to measure every set: a set is valid when the losses of its
-	// variants sum to at most MaxLoss.
+	// Loss, if not nil, replaces Valid by an additive bound, for models with too many variants to measure every set: a set
+	// is valid when the losses of its variants sum to at most MaxLoss.
 	Loss    []float64 `json:"loss,omitempty"`
 	MaxLoss float64   `json:"max_loss,omitempty"`
-	// Trigger, if set, makes the model depend on another: it has no releases of
-	// its own.
+	// Trigger, if set, makes the model depend on another: it has no releases of its own.
 	Trigger *Trigger `json:"trigger,omitempty"`
 	// Energy[l][k] is the energy of layer l's original on accelerator k, in any
 	// unit; nil when unknown. Only DREAM reads it.
@@ -74,10 +66,9 @@ type Model struct {
 	Accuracy []float64 `json:"accuracy,omitempty"`
 }
 
-// Trigger is a dependency between models, as in XRBench: whenever a request of
-// Parent completes, a request of the dependent model is released at that
-// instant, with its own relative deadline, with the given probability: 1 for a
-// data dependency, less for a control dependency.
+// Trigger is a dependency between models, as in XRBench: whenever a request of Parent completes, a request of the
+// dependent model is released at that instant, with its own relative deadline, with the given probability: 1 for a data
+// dependency, less for a control dependency.
 type Trigger struct {
 	Parent      string  `json:"parent"`
 	Probability float64 `json:"probability"`
@@ -86,8 +77,7 @@ type Trigger struct {
 // Layer is one step of a model.
 type Layer struct {
 	Name string `json:"name"`
-	// Implementations are what can run for the layer: the original first, then
-	// its variants.
+	// Implementations are what can run for the layer: the original first, then its variants.
 	Implementations []Implementation `json:"implementations"`
 	// Handoff[from][to] is the time to make the layer's inputs, left by
 	// accelerator from, usable on accelerator to. Nil: free everywhere.
@@ -97,16 +87,14 @@ type Layer struct {
 // Implementation is one way to compute a layer.
 type Implementation struct {
 	Name string `json:"name"`
-	// Variant is 0 for the original, else the number of the layer variant in
-	// its model, counted from 1.
+	// Variant is 0 for the original, else the number of the layer variant in its model, counted from 1.
 	Variant int `json:"variant,omitempty"`
 	// Latency is indexed by accelerator; [Unavailable] where it cannot run.
 	Latency []time.Duration `json:"latency_ns"`
 }
 
-// AccuracyOf is the normalised accuracy of a request that used these variants:
-// measured, or, with an additive bound, what the bound leaves. It is 1 for the
-// empty set and NaN when it is unknown.
+// AccuracyOf is the normalised accuracy of a request that used these variants: measured, or, with an additive bound,
+// what the bound leaves. It is 1 for the empty set and NaN when it is unknown.
 func (m *Model) AccuracyOf(used VariantSet) float64 {
 	switch {
 	case used == 0:
@@ -126,8 +114,7 @@ func (m *Model) AccuracyOf(used VariantSet) float64 {
 	return math.NaN()
 }
 
-// Validate returns the first thing wrong with the system, wrapped around
-// [ErrInvalidSystem], or nil.
+// Validate returns the first thing wrong with the system, wrapped around [ErrInvalidSystem], or nil.
 func (s *System) Validate() error {
 	if err := s.validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidSystem, err)

@@ -105,8 +105,7 @@ func newEngine(t *testing.T, c sched.Config) *sched.Engine {
 	return testkit.Must(sched.New(c))(t)
 }
 
-// choosing is a policy that chooses as it is told, against the contract, once two
-// jobs are there.
+// choosing is a policy that chooses as it is told, against the contract, once two jobs are there.
 type choosing []sched.Choice
 
 func (c choosing) Select(s *sched.State, out []sched.Choice) []sched.Choice {
@@ -116,8 +115,7 @@ func (c choosing) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	return append(out, c...)
 }
 
-// TestBrokenPolicies: choices against the contract of Policy.Select panic, and
-// say what is wrong with them.
+// TestBrokenPolicies: choices against the contract of Policy.Select panic, and say what is wrong with them.
 func TestBrokenPolicies(t *testing.T) {
 	for want, choices := range map[string]choosing{
 		"which runs on accelerator 0":      {{}, {Accelerator: 1, Implementation: 1}},

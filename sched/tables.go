@@ -3,19 +3,17 @@ package sched
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 )
 
 const (
-	// Never as a latency or a cost in tables says that the accelerator cannot run
-	// the implementation: it is far above every real time, and a few can be added
-	// without an overflow.
+	// Never as a latency or a cost in tables says that the accelerator cannot run the implementation: it is far above
+	// every real time, and a few can be added without an overflow.
 	Never = time.Duration(1) << 60
-	// maxLatency bounds a single latency (2.4 hours) so that sums over the layers
-	// of a model cannot reach Never.
+	// maxLatency bounds a single latency (2.4 hours) so that sums over the layers of a model cannot reach Never.
 	maxLatency = time.Duration(1) << 43
-	// maxDeadline bounds a relative deadline (9 years) so that instants plus it
-	// cannot overflow.
+	// maxDeadline bounds a relative deadline (9 years) so that instants plus it cannot overflow.
 	maxDeadline = Never / 4
 )
 
@@ -30,8 +28,7 @@ type Tables struct {
 // ModelTable holds one model, for policies to look up. Layers and
 // implementations are indices, the original is implementation 0.
 //
-// Inside, a row is an implementation of a layer; the rows of layer l are row[l]
-// to row[l+1]-1.
+// Inside, a row is an implementation of a layer; the rows of layer l are row[l] to row[l+1]-1.
 type ModelTable struct {
 	layers   int
 	deadline time.Duration
@@ -58,8 +55,7 @@ type trigger struct {
 	probability float64
 }
 
-// Compile validates the system and builds its tables, Algorithm 1's budgets
-// included.
+// Compile validates the system and builds its tables, Algorithm 1's budgets included.
 func Compile(s System) (*Tables, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -131,13 +127,12 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 	return nil
 }
 
-// sumUp computes the sums over remaining layers from layer l down to the first,
-// or to where they no longer change.
+// sumUp computes the sums over remaining layers from layer l down to the first, or to where they no longer change.
 func (m *ModelTable) sumUp(l int) {
 	for ; l >= 0; l-- {
 		lo, hi := int(m.row[l])*m.accs, int(m.row[l+1])*m.accs
-		remain := m.remain[l+1] + smallest(m.latency[lo:lo+m.accs])
-		best := m.best[l+1] + smallest(m.latency[lo:hi])
+		remain := m.remain[l+1] + slices.Min(m.latency[lo:lo+m.accs])
+		best := m.best[l+1] + slices.Min(m.latency[lo:hi])
 		mean := m.mean[l+1] + average(m.latency[lo:lo+m.accs])
 		if remain == m.remain[l] && best == m.best[l] && mean == m.mean[l] {
 			return
@@ -157,16 +152,7 @@ func average(xs []time.Duration) float64 {
 	return sum / n
 }
 
-func smallest(xs []time.Duration) time.Duration {
-	low := Never
-	for _, x := range xs {
-		low = min(low, x)
-	}
-	return low
-}
-
-// System returns the system the tables were compiled from. It must not be
-// changed.
+// System returns the system the tables were compiled from. It must not be changed.
 func (t *Tables) System() *System { return &t.system }
 
 // Budgets returns the result of Algorithm 1 for a model.
@@ -181,18 +167,15 @@ func (m *ModelTable) Layers() int { return m.layers }
 // Deadline is the model's relative deadline.
 func (m *ModelTable) Deadline() time.Duration { return m.deadline }
 
-// Implementations is how many implementations a layer has, the original
-// included.
+// Implementations is how many implementations a layer has, the original included.
 func (m *ModelTable) Implementations(layer int32) int32 { return m.row[layer+1] - m.row[layer] }
 
-// Variant is the set of the one variant that an implementation is; it is empty
-// for the original.
+// Variant is the set of the one variant that an implementation is; it is empty for the original.
 func (m *ModelTable) Variant(layer, implementation int32) VariantSet {
 	return m.bit[m.row[layer]+implementation]
 }
 
-// Allowed reports whether a request that has used the given variants, a valid
-// set, may also use this one.
+// Allowed reports whether a request that has used the given variants, a valid set, may also use this one.
 func (m *ModelTable) Allowed(used, variant VariantSet) bool {
 	if variant == 0 {
 		return true // the original uses no variant, and used is valid already
@@ -228,9 +211,8 @@ func (m *ModelTable) Handoff(j *Job) []time.Duration {
 	return m.handoff[(int(j.Layer)*m.accs+int(j.At))*m.accs:][:m.accs]
 }
 
-// Cost is the time from the start of an implementation of a job's current layer
-// on accelerator k to its end: handoff plus latency. It is at least [Never] where
-// it cannot run.
+// Cost is the time from the start of an implementation of a job's current layer on accelerator k to its end: handoff
+// plus latency. It is at least [Never] where it cannot run.
 func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
 	cost := m.latency[int(m.row[j.Layer]+implementation)*m.accs+k]
 	if handoff := m.Handoff(j); handoff != nil {
@@ -239,8 +221,7 @@ func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
 	return cost
 }
 
-// Remaining is how long the layers from this one on take at the least, by their
-// originals.
+// Remaining is how long the layers from this one on take at the least, by their originals.
 func (m *ModelTable) Remaining(layer int32) time.Duration { return m.remain[layer] }
 
 // LeastRemaining is Remaining with whatever variants: a lower bound.
@@ -260,8 +241,7 @@ func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
 	return j.Release + v
 }
 
-// Cost is how long the tables say that a dispatched layer takes, handoff
-// included.
+// Cost is how long the tables say that a dispatched layer takes, handoff included.
 func (t *Tables) Cost(d Dispatch) time.Duration {
 	j := Job{Layer: int32(d.Layer), At: int32(d.From)}
 	return t.models[d.Model].Cost(&j, int32(d.Implementation), d.Accelerator)
@@ -270,7 +250,7 @@ func (t *Tables) Cost(d Dispatch) time.Duration {
 // EffectiveRates are the releases per second of every model when those without
 // a trigger are released at the given rates and every request completes.
 func (t *Tables) EffectiveRates(rates []float64) []float64 {
-	out := append([]float64(nil), rates...)
+	out := slices.Clone(rates)
 	for i := range t.system.Models {
 		if t.system.Models[i].Trigger == nil {
 			continue

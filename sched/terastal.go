@@ -2,22 +2,19 @@ package sched
 
 import "time"
 
-// Terastal is Algorithm 2 of arXiv 2606.06818: waiting layers in order of their
-// best-case slack against the virtual deadline; stage 1 gives each an idle
-// accelerator on which the original stays within the budget, else one on which
-// an allowed variant does; stage 2 fills the accelerators that are left. The
-// published sources do not give stage 2's rule; ours takes the assignment that
-// gains most against waiting for the best busy accelerator, and leaves an
-// accelerator idle rather than lose by it.
+// Terastal is Algorithm 2 of arXiv 2606.06818: waiting layers in order of their best-case slack against the virtual
+// deadline; stage 1 gives each an idle accelerator on which the original stays within the budget, else one on which an
+// allowed variant does; stage 2 fills the accelerators that are left. The published sources do not give stage 2's rule;
+// ours takes the assignment that gains most against waiting for the best busy accelerator, and leaves an accelerator
+// idle rather than lose by it.
 func Terastal(c Config) (Policy, error) { return TerastalOptions{}.New(c) }
 
 // TerastalOptions switch parts of the method off or change them.
 type TerastalOptions struct {
 	Originals bool // never use variants
 	Deadlines bool // no budgets: every layer is due at the request's deadline
-	// Laxity is the share of the laxity-based virtual deadline (the request's
-	// deadline minus the fastest time for the layers after) in the virtual
-	// deadline; the rest comes from the budgets.
+	// Laxity is the share of the laxity-based virtual deadline (the request's deadline minus the fastest time for the
+	// layers after) in the virtual deadline; the rest comes from the budgets.
 	Laxity float64
 }
 
@@ -138,8 +135,9 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 // implementation would end first, and when; -1 and at least Never where none can.
 func (p *terastal) earliest(latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
 	at, finish := -1, Never
+	latency, idle := latency[:len(p.free)], p.idle[:len(p.free)] // no checks of bounds below
 	for k, f := range p.free {
-		if onlyIdle && !p.idle[k] {
+		if onlyIdle && !idle[k] {
 			continue
 		}
 		f += latency[k]
@@ -153,9 +151,8 @@ func (p *terastal) earliest(latency, handoff []time.Duration, onlyIdle bool) (in
 	return at, finish
 }
 
-// withinBudget is stage 1 for one layer: the original if it meets the virtual
-// deadline on an idle accelerator, else the allowed variant that meets it and
-// ends first.
+// withinBudget is stage 1 for one layer: the original if it meets the virtual deadline on an idle accelerator, else the
+// allowed variant that meets it and ends first.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
 	v, handoff := p.due(m, j), m.Handoff(j)
@@ -174,10 +171,9 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	return best, low < Never
 }
 
-// largestGain is one step of stage 2: over pending layers, allowed
-// implementations and idle accelerators, the choice that ends earliest compared
-// with waiting for the best busy accelerator, if that is a gain at all. It also
-// returns the choice's place in the pending list.
+// largestGain is one step of stage 2: over pending layers, allowed implementations and idle accelerators, the choice
+// that ends earliest compared with waiting for the best busy accelerator, if that is a gain at all. It also returns the
+// choice's place in the pending list.
 func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	at, best, gain := -1, Choice{Reason: Backfill}, time.Duration(0)
 	for n, r := range p.pending {

@@ -147,7 +147,7 @@ func TestCompareNotFinite(t *testing.T) {
 	testkit.Refused(New(l, "of another", m))(t, ErrBoundary)
 }
 
-func TestPruneOthers(t *testing.T) {
+func TestPruneKeeps(t *testing.T) {
 	// All three keep 0.7; without 0, 0.75; without 1, 0.95; without 2, 0.9.
 	p := &plan.Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 3, 4, 5, 6, 7},
 		Accuracy: []float64{1, .96, .8, .9, .99, .95, .75, .7}}
@@ -168,7 +168,7 @@ func TestPruneOthers(t *testing.T) {
 			keep[i] = true
 		}
 		var got []int
-		for i := range p.PruneOthers(keep, nil, 3, c.least) {
+		for i := range p.Prune(keep, nil, 3, c.least) {
 			got = append(got, i)
 		}
 		slices.Sort(got)

@@ -13,10 +13,8 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 )
 
-type demoOptions struct{ playOptions }
-
 func newDemo(s *streams) *cobra.Command {
-	o := demoOptions{playOptions{streams: s}}
+	o := playOptions{streams: s}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show every step on trained networks, layer variants included, in a minute",
@@ -49,7 +47,7 @@ and the plan to OUT/plan.json, which applications open.`,
 	return cmd
 }
 
-func (o *demoOptions) demo(cmd *cobra.Command) error {
+func (o *playOptions) demo(cmd *cobra.Command) error {
 	begin := time.Now()
 	s, path, err := o.planDemo(cmd)
 	if err != nil {
@@ -69,9 +67,8 @@ func (o *demoOptions) demo(cmd *cobra.Command) error {
 	return nil
 }
 
-// planDemo measures the demo's networks and variants, and plans. It also names
-// the configuration that it wrote.
-func (o *demoOptions) planDemo(cmd *cobra.Command) (*session.Session, string, error) {
+// planDemo measures the demo's networks and variants, and plans. It also names the configuration that it wrote.
+func (o *playOptions) planDemo(cmd *cobra.Command) (*session.Session, string, error) {
 	ctx := cmd.Context()
 	c, err := config.Load("", cmd.Flags())
 	if err != nil {
@@ -108,7 +105,7 @@ func (o *demoOptions) planDemo(cmd *cobra.Command) (*session.Session, string, er
 
 // shown lets a demo on a busy machine end well: it shows all the steps and claims
 // no figures. What is wrong with its outputs remains an error.
-func (o *demoOptions) shown(r *result.Result, err error) error {
+func (o *playOptions) shown(r *result.Result, err error) error {
 	var invalid invalidError
 	if !errors.As(err, &invalid) || !r.MachineOnly() {
 		return err

@@ -53,17 +53,14 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 	return cmd
 }
 
-// newDoctorProbe is what doctor runs in another process for each provider
-// and device.
+// newDoctorProbe is what doctor runs in another process for each provider and device.
 func newDoctorProbe(s *streams) *cobra.Command {
 	return &cobra.Command{
 		Use:    "probe ACCELERATOR",
 		Short:  "Open one accelerator, given as JSON, or fail with the reason",
 		Hidden: true,
 		Args:   exactArgs("ACCELERATOR"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return doctor.Serve(s.ort, args[0])
-		},
+		RunE:   func(_ *cobra.Command, args []string) error { return doctor.Serve(s.ort, args[0]) },
 	}
 }
 

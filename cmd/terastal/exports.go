@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// exports are files that event logs are written to for other tools; empty paths
-// are left out.
+// exports are files that event logs are written to for other tools; empty paths are left out.
 type exports struct{ trace, requests, layers, bench string }
 
 func (e *exports) flags(cmd *cobra.Command) {

@@ -1,6 +1,5 @@
-// Command terastal runs several neural networks at once, each with a rate and
-// a deadline, layer by layer on the accelerators of a workstation. See
-// `terastal --help`.
+// Command terastal runs several neural networks at once, each with a rate and a deadline, layer by layer on the
+// accelerators of a workstation. See `terastal --help`.
 package main
 
 import (
@@ -30,8 +29,7 @@ func main() {
 // abortAfter is how many interrupts end the program at once.
 const abortAfter = 3
 
-// interrupts asks the program to finish what it is at and stop; more of them
-// end it.
+// interrupts asks the program to finish what it is at and stop; more of them end it.
 func interrupts(stop func()) {
 	asked := make(chan os.Signal, abortAfter)
 	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)

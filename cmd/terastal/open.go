@@ -23,8 +23,7 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "config", "", "YAML file that names accelerators, models and traffic")
 }
 
-// open opens what a configuration names; profile is where its profile is or will
-// be, if not in its output folder.
+// open opens what a configuration names; profile is where its profile is or will be, if not in its output folder.
 func (s *streams) open(cmd *cobra.Command, c *config.Config, profile string) (*session.Workspace, error) {
 	o, err := s.options(cmd.Context(), profile)
 	if err != nil {
@@ -45,8 +44,7 @@ func (s *streams) openConfig(cmd *cobra.Command, file string) (*session.Workspac
 	return s.open(cmd, c, "")
 }
 
-// options connect a session with this program: its flags, its terminal, and
-// itself as the program of other processes.
+// options connect a session with this program: its flags, its terminal, and itself as the program of other processes.
 func (s *streams) options(ctx context.Context, profile string) (session.Options, error) {
 	plugins, err := s.plugins()
 	return session.Options{

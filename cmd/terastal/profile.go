@@ -52,9 +52,8 @@ same command continues from there; Ctrl-C three times ends at once.`,
 		"ONNX file or zoo:NAME to measure instead of the configuration's models (repeatable)")
 	f.StringVar(&o.granularity, "granularity", config.DefaultGranularity,
 		"how --model is split: op, block, model, auto:TIME, cuts:TENSOR,...")
-	f.StringSliceVar(&o.accelerators, "accelerators", nil,
-		"names of the configuration's accelerators or of execution providers, "+
-			"or auto for those that suit the machine (default: the configuration's)")
+	f.StringSliceVar(&o.accelerators, "accelerators", nil, "names of the configuration's accelerators or of execution "+
+		"providers, or auto for those that suit the machine (default: the configuration's)")
 	f.StringVar(&o.file, "out", "", "where to write the profile (default: profile.json in the configuration's output "+
 		"folder)")
 	f.BoolVar(&o.force, "force", false, "replace what lies at --out even if it is something else, and start over")

@@ -33,7 +33,7 @@ the table alone.`,
 		Args: exactArgs("FILE.csv, paper:SET or help"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if o.Source = args[0]; o.Source == "help" {
-				return publishedTables(s)
+				return shows(s, view.PublishedTables)(session.PublishedTables())
 			}
 			if out == "" {
 				return usagef("name the profile to write with --out FILE")
@@ -57,13 +57,4 @@ the table alone.`,
 	f.StringSliceVar(&o.ModelMap, "model-map", nil,
 		"TABLE=PROFILE: the table's model is that of the profile under another name (repeatable)")
 	return cmd
-}
-
-func publishedTables(s *streams) error {
-	list, err := session.PublishedTables()
-	if err != nil {
-		return err
-	}
-	view.PublishedTables(s.text(), list)
-	return s.document(list)
 }

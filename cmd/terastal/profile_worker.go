@@ -14,8 +14,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 )
 
-// newProfileWorker is what measures one accelerator, for this program's own
-// use.
+// newProfileWorker is what measures one accelerator, for this program's own use.
 func newProfileWorker() *cobra.Command {
 	return &cobra.Command{
 		Use:    "worker",
@@ -34,8 +33,7 @@ func newProfileWorker() *cobra.Command {
 	}
 }
 
-// lifeline ends the process some time after the one that asks has gone, whatever
-// native code is doing.
+// lifeline ends the process some time after the one that asks has gone, whatever native code is doing.
 type lifeline struct{ io.Reader }
 
 // lastWords is how long a worker may take to end by itself.

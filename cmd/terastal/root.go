@@ -21,8 +21,7 @@ const (
 	exitInvalid = 3
 )
 
-// usagef formats an error of the command line: the user can fix it by editing
-// what they typed.
+// usagef formats an error of the command line: the user can fix it by editing what they typed.
 func usagef(format string, args ...any) error { return session.Usagef(format, args...) }
 
 // invalidError marks a run that finished but cannot support its claim.
@@ -30,6 +29,13 @@ type invalidError struct{ reasons []string }
 
 func (e invalidError) Error() string {
 	return "the run is INVALID: " + strings.Join(e.reasons, "; ")
+}
+
+func invalid(reasons []string) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return invalidError{reasons}
 }
 
 func exitCode(err error) int {
@@ -72,9 +78,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
-		},
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "write one JSON document to stdout; human text goes to stderr")

@@ -40,7 +40,7 @@ with 95 % confidence intervals.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case o.name == "help":
-				return scenarios(s)
+				return shows(s, view.Scenarios)(session.Scenarios())
 			case o.name != "":
 				return o.studyScenario(cmd)
 			case !o.Plain():
@@ -75,9 +75,8 @@ func (o *simulateOptions) studyScenario(cmd *cobra.Command) error {
 		return err
 	}
 	t := &c.Traffic
-	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; "+
-		"seeds: %d of %v; drop: %s",
-		t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
+	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; "+
+		"drop: %s", t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
 	return o.document(d)
 }
 
@@ -104,13 +103,4 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	d := study.Document{Scenario: o.config, Source: "configuration", Capacity: s.Plan.Document.Capacity}
 	d.Add(results, o.Seeds)
 	return o.document(d)
-}
-
-func scenarios(s *streams) error {
-	list, err := session.Scenarios()
-	if err != nil {
-		return err
-	}
-	view.Scenarios(s.text(), list)
-	return s.document(list)
 }

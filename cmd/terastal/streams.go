@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,8 +34,7 @@ func (s *streams) text() io.Writer {
 	return s.out
 }
 
-// document writes v as the single JSON document of --json; without --json it
-// does nothing.
+// document writes v as the single JSON document of --json; without --json it does nothing.
 func (s *streams) document(v any) error {
 	if !s.json {
 		return nil
@@ -44,12 +44,21 @@ func (s *streams) document(v any) error {
 	return enc.Encode(v)
 }
 
+// shows is what prints a result, and writes it as the document.
+func shows[T any](s *streams, text func(io.Writer, T)) func(T, error) error {
+	return func(v T, err error) error {
+		if err != nil {
+			return err
+		}
+		text(s.text(), v)
+		return s.document(v)
+	}
+}
+
 // said prints a line, and writes v as the document.
 func (s *streams) said(v any, line string) error {
-	if _, err := fmt.Fprintln(s.text(), line); err != nil {
-		return err
-	}
-	return s.document(v)
+	_, err := fmt.Fprintln(s.text(), line)
+	return cmp.Or(err, s.document(v))
 }
 
 // written names files that were written, and writes v as the document.
@@ -59,13 +68,7 @@ func (s *streams) written(v any, files ...string) error {
 
 // concluded writes v as the document. Reasons why it is INVALID become an error.
 func (s *streams) concluded(v any, reasons []string) error {
-	if err := s.document(v); err != nil {
-		return err
-	}
-	if len(reasons) > 0 {
-		return invalidError{reasons}
-	}
-	return nil
+	return cmp.Or(s.document(v), invalid(reasons))
 }
 
 // report makes the report of a folder that results were just written to.

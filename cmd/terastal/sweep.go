@@ -100,8 +100,7 @@ func (o *sweepOptions) run(cmd *cobra.Command) error {
 	return o.write(results)
 }
 
-// write writes results as CSV to a file, or to standard output; with --json they
-// are the document too.
+// write writes results as CSV to a file, or to standard output; with --json they are the document too.
 func (o *sweepOptions) write(results []study.Result) error {
 	var b bytes.Buffer
 	if err := study.WriteCSV(&b, results); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 
@@ -49,8 +50,7 @@ prediction does not pass are reported, and no failure.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json next to each log)")
 	f.StringVar(&o.Layers, "layers", "", "predicted times of layers, a CSV or JSON file, in place of the profile")
-	f.StringVar(&o.Jobs, "jobs", "",
-		"predicted completions of requests, a CSV or JSON file, in place of simulations")
+	f.StringVar(&o.Jobs, "jobs", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
 	f.IntVar(&o.Draws, "draws", validation.DefaultDraws, "how many simulations predict each run")
 	f.StringVar(&o.Write, "write", "", "file for the validation (default: validation.json next to the first log)")
 	return cmd
@@ -72,14 +72,6 @@ func (o *validateOptions) validate() error {
 	if dir, one := d.Folder(); one && dir == filepath.Dir(path) {
 		o.report(dir)
 	}
-	if err := o.document(d); err != nil {
-		return err
-	}
-	if err := d.Replayed(); err != nil {
-		return err
-	}
-	if ok, reasons := d.Valid(); !ok {
-		return invalidError{reasons}
-	}
-	return nil
+	_, reasons := d.Valid()
+	return cmp.Or(o.document(d), d.Replayed(), invalid(reasons))
 }

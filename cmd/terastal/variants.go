@@ -4,6 +4,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
 	"github.com/terastal/terastal/variants/design"
 )
 
@@ -39,4 +42,78 @@ func lossLimits(l design.Limits) error {
 		}
 	}
 	return nil
+}
+
+func newVariantsTargets(s *streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "targets PLAN",
+		Short: "List layers that miss their budget on an accelerator, the greatest need first",
+		Long: `Lists, from a plan, the layers and accelerators that Algorithm 1 excludes and on
+which the original does not fit the layer's virtual budget: where a cheaper
+implementation would let the scheduler use the accelerator.`,
+		Example: `  terastal plan --config my.yaml
+  terastal variants targets out/plan.json`,
+		Args: exactArgs("PLAN"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			_, t, err := plan.Read(args[0])
+			if err != nil {
+				return err
+			}
+			targets := view.Named(t.System(), variants.Targets(t))
+			view.Targets(s.text(), targets)
+			return s.document(targets)
+		},
+	}
+}
+
+func newVariantsShow(s *streams) *cobra.Command {
+	all := false
+	cmd := &cobra.Command{
+		Use:   "show PLAN",
+		Short: "Print the variants of a plan as a table",
+		Example: `  terastal variants show out/plan.json
+  terastal variants show out/plan.json --all`,
+		Args: exactArgs("PLAN"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, _, err := plan.Read(args[0])
+			if err != nil {
+				return err
+			}
+			view.Variants(s.text(), p.Variants, all)
+			return s.document(p.Variants)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "show all candidates, with the reasons why they are not in use")
+	return cmd
+}
+
+func newVariantsAccuracy(s *streams) *cobra.Command {
+	var file, log string
+	cmd := &cobra.Command{
+		Use:   "accuracy --config FILE",
+		Short: "Measure the accuracy of the combinations of variants again",
+		Long: `Measures every combination of the variants that lie in the output folder, on the
+labelled data of the configuration (without: agreement with the original on the
+calibration inputs), and writes the result into plan.json. With the log of a
+run, also the combinations that its requests used, and the accuracy that the run
+delivered.`,
+		Example: `  terastal variants accuracy --config my.yaml
+  terastal variants accuracy --config my.yaml --log out/terastal.log.json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, err := s.openConfig(cmd, file)
+			if err != nil {
+				return err
+			}
+			list, path, err := w.Variants.Accuracy(cmd.Context(), log)
+			if err != nil {
+				return err
+			}
+			view.Combinations(s.text(), list)
+			return s.written(list, path)
+		},
+	}
+	variantFlags(cmd, &file)
+	cmd.Flags().StringVar(&log, "log", "", "event log of a run with these variants")
+	return cmd
 }

@@ -2,8 +2,7 @@ package eventlog
 
 import "github.com/terastal/terastal/sched"
 
-// Combinations counts, by model, the finished jobs by the set of variants that
-// each used.
+// Combinations counts, by model, the finished jobs by the set of variants that each used.
 func (l *Log) Combinations() []map[sched.VariantSet]int {
 	models := l.Header.System.Models
 	out := make([]map[sched.VariantSet]int, len(models))

@@ -1,14 +1,12 @@
-// Package eventlog keeps what a run did and computes every view of it: job
-// outcomes, miss rates, latencies, utilisation, a Chrome trace, a replay of the
-// decisions. The simulator and the real runtime write the same log, so that
-// everything a user sees is computed in one way.
+// Package eventlog keeps what a run did and computes every view of it: job outcomes, miss rates, latencies,
+// utilisation, a Chrome trace, a replay of the decisions. The simulator and the real runtime write the same log, so
+// that everything a user sees is computed in one way.
 package eventlog
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/document"
@@ -22,8 +20,7 @@ const (
 	Simulated = "simulated"
 )
 
-// ErrInvalid is wrapped by errors about a log whose records contradict each
-// other or its header.
+// ErrInvalid is wrapped by errors about a log whose records contradict each other or its header.
 var ErrInvalid = errors.New("invalid event log")
 
 // Log is the complete record of one run of one policy.
@@ -43,19 +40,16 @@ type Header struct {
 	Adapt      bool          `json:"adapt,omitempty"`
 	ClosedLoop bool          `json:"closed_loop,omitempty"`
 	Until      time.Duration `json:"until_ns,omitempty"`
-	// SearchBeside says that the driver ran the policy's searches on another
-	// goroutine; see sched.Searcher.
+	// SearchBeside says that the driver ran the policy's searches on another goroutine; see sched.Searcher.
 	SearchBeside bool         `json:"search_beside,omitempty"`
 	System       sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
 	Rates []float64 `json:"rates"`
 	// Duration is how long jobs were released.
 	Duration time.Duration `json:"duration_ns"`
-	// Machine is where the run took place, or where what it simulates was
-	// measured; empty where nobody said.
+	// Machine is where the run took place, or where what it simulates was measured; empty where nobody said.
 	Machine Machine `json:"machine,omitzero"`
-	// Distorted says why the times of the run are not to be trusted; empty if
-	// nothing distorted them on purpose.
+	// Distorted says why the times of the run are not to be trusted; empty if nothing distorted them on purpose.
 	Distorted string `json:"distorted,omitempty"`
 }
 
@@ -68,9 +62,8 @@ type Machine struct {
 	ORT      string `json:"onnxruntime,omitempty"` // version
 }
 
-// Engine is the configuration of an engine that decides as the run's did. of
-// makes the policy, where package policy does not know it by the header's name;
-// nil where it does.
+// Engine is the configuration of an engine that decides as the run's did. of makes the policy, where package policy
+// does not know it by the header's name; nil where it does.
 func (h *Header) Engine(r sched.Recorder, of sched.Constructor) (sched.Config, error) {
 	t, err := sched.Compile(h.System)
 	if err != nil {
@@ -87,12 +80,10 @@ func (h *Header) Engine(r sched.Recorder, of sched.Constructor) (sched.Config, e
 		Seed: h.Seed, Adapt: h.Adapt, ClosedLoop: h.ClosedLoop, Until: h.Until}, nil
 }
 
-// Record is a sched.Record with a compact JSON form; it has only the fields
-// that its kind uses.
+// Record is a sched.Record with a compact JSON form; it has only the fields that its kind uses.
 type Record sched.Record
 
-// recordJSON is the file form of a record. Times are nanoseconds from the start
-// of the run.
+// recordJSON is the file form of a record. Times are nanoseconds from the start of the run.
 type recordJSON struct {
 	Kind           string        `json:"kind"`
 	At             time.Duration `json:"at"`
@@ -179,11 +170,9 @@ func Read(path string) (*Log, error) {
 	return &l, nil
 }
 
-// Validate checks that indices exist, time does not go back, every dispatch is
-// of a released job whose next layer it is on an accelerator that is idle, in
-// service and can run it, every completion or failed attempt ends a dispatch,
-// and every job ends exactly once with the outcome that its layers and deadline
-// say.
+// Validate checks that indices exist, time does not go back, every dispatch is of a released job whose next layer it is
+// on an accelerator that is idle, in service and can run it, every completion or failed attempt ends a dispatch, and
+// every job ends exactly once with the outcome that its layers and deadline say.
 func (l *Log) Validate() error {
 	if err := l.Header.System.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -321,15 +310,14 @@ func (c *checker) completed(r *Record, p *progress) error {
 	if c.busy[r.Accelerator] != p || r.Layer != p.layer || r.Implementation != p.impl {
 		return fmt.Errorf("job %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
 	}
+	c.busy[r.Accelerator], p.on = nil, -1
 	if r.Kind == sched.Requeued {
-		c.busy[r.Accelerator], p.on = nil, -1
 		return nil
 	}
 	if r.Start > r.At || r.Start < p.dispatch {
 		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer,
 			r.Start, p.dispatch, r.At)
 	}
-	c.busy[r.Accelerator], p.on = nil, -1
 	p.layer++
 	return nil
 }
@@ -367,9 +355,9 @@ func (b *Buffer) Record(r sched.Record) { *b = append(*b, Record(r)) }
 // label is the text a record is shown by.
 func (l *Log) label(r *Record) string {
 	m := &l.Header.System.Models[r.Model]
-	im := &m.Layers[r.Layer].Implementations[r.Implementation]
-	if im.Variant == 0 {
-		return m.Name + " " + m.Layers[r.Layer].Name
+	layer := &m.Layers[r.Layer]
+	if r.Implementation == 0 {
+		return m.Name + " " + layer.Name
 	}
-	return strings.Join([]string{m.Name, m.Layers[r.Layer].Name, im.Name}, " ")
+	return m.Name + " " + layer.Name + " " + layer.Implementations[r.Implementation].Name
 }

@@ -41,8 +41,7 @@ func small() sched.System {
 // Shorthands for hand-made records; times are milliseconds.
 func released(at, start, job, model, until int) Record {
 	return Record{Kind: sched.Released, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job),
-		Model: int32(model),
-		Until: time.Duration(until) * msec, Accelerator: -1}
+		Model: int32(model), Until: time.Duration(until) * msec, Accelerator: -1}
 }
 
 func dispatched(at, job, model, layer, impl, acc, until int) Record {
@@ -53,8 +52,7 @@ func dispatched(at, job, model, layer, impl, acc, until int) Record {
 
 func completed(at, start, job, model, layer, impl, acc int) Record {
 	return Record{Kind: sched.Completed, At: time.Duration(at) * msec, Start: time.Duration(start) * msec, Job: int64(job),
-		Model: int32(model),
-		Layer: int32(layer), Implementation: int32(impl), Accelerator: int32(acc)}
+		Model: int32(model), Layer: int32(layer), Implementation: int32(impl), Accelerator: int32(acc)}
 }
 
 func ended(at, job, model, layer int, o sched.Outcome, acc, start, until int, detail string) Record {
@@ -204,9 +202,7 @@ func TestDecodeRefuses(t *testing.T) {
 		change(l)
 		return testkit.Must(document.Encode(kind, version, l))(t)
 	}
-	text := func(body string) []byte {
-		return testkit.Must(document.Encode("log", 1, json.RawMessage(body)))(t)
-	}
+	text := func(body string) []byte { return testkit.Must(document.Encode("log", 1, json.RawMessage(body)))(t) }
 	for _, c := range []struct {
 		name string
 		data []byte
@@ -226,15 +222,10 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestValidate takes the hand-made log and breaks it in every way that Validate
-// knows.
+// TestValidate takes the hand-made log and breaks it in every way that Validate knows.
 func TestValidate(t *testing.T) {
-	at := func(i int, change func(*Record)) func(*Log) {
-		return func(l *Log) { change(&l.Records[i]) }
-	}
-	without := func(i int) func(*Log) {
-		return func(l *Log) { l.Records = slices.Delete(l.Records, i, i+1) }
-	}
+	at := func(i int, change func(*Record)) func(*Log) { return func(l *Log) { change(&l.Records[i]) } }
+	without := func(i int) func(*Log) { return func(l *Log) { l.Records = slices.Delete(l.Records, i, i+1) } }
 	for _, c := range []struct {
 		name   string
 		change func(*Log)
@@ -304,9 +295,8 @@ func simulated(t testing.TB, name string, drop sched.DropPolicy, duration time.D
 	arrivals := testkit.Must(traffic.Arrivals())(t)
 	l := &Log{Header: Header{Driver: Simulated, Policy: name, Drop: drop.String(), Queue: 4, Seed: 11, System: sys,
 		Rates: traffic.Rates, Duration: traffic.Duration}}
-	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals,
-		Engine: sched.Config{Tables: tables, Policy: policy.Named(name), Drop: drop, Queue: 4,
-			Recorder: (*Buffer)(&l.Records)}}))(t)
+	testkit.Must(sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: tables, Policy: policy.Named(name),
+		Drop: drop, Queue: 4, Recorder: (*Buffer)(&l.Records)}}))(t)
 	return l
 }
 
@@ -332,8 +322,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestReplayForeignPolicy: a log of a policy that no name finds replays with its
-// constructor, and with no other.
+// TestReplayForeignPolicy: a log of a policy that no name finds replays with its constructor, and with no other.
 func TestReplayForeignPolicy(t *testing.T) {
 	l := simulated(t, "edf", sched.DropLate, time.Second)
 	l.Header.Policy = "ours"
@@ -447,8 +436,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzRecords: the same for logs whose records were changed. Every five bytes
-// of edits change one field of one record.
+// FuzzRecords: the same for logs whose records were changed. Every five bytes of edits change one field of one record.
 func FuzzRecords(f *testing.F) {
 	f.Add(false, []byte{})
 	f.Add(true, []byte{1, 0, 0, 0, 2, 30, 7, 0, 0, 9})

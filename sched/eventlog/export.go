@@ -16,8 +16,7 @@ import (
 
 // jobColumns are the columns of WriteJobsCSV.
 var jobColumns = []string{"run", "policy", "driver", "model", "job", "release_ns", "noticed_ns", "deadline_ns",
-	"outcome", "reason",
-	"end_ns", "response_ms", "layers", "failed_attempts", "variants", "accelerators"}
+	"outcome", "reason", "end_ns", "response_ms", "layers", "failed_attempts", "variants", "accelerators"}
 
 // WriteJobsCSV writes a row per job of every log, in the order in which the jobs
 // ended, after a line that names the columns:
@@ -36,11 +35,14 @@ var jobColumns = []string{"run", "policy", "driver", "model", "job", "release_ns
 //	failed_attempts  runs of layers that failed
 //	variants         the variants used, as LAYER:VARIANT joined by spaces
 //	accelerators     those that completed layers, in order of first use, joined by spaces
-func WriteJobsCSV(w io.Writer, logs ...*Log) error {
+func WriteJobsCSV(w io.Writer, logs ...*Log) error { return writeCSV(w, jobColumns, (*Log).jobs, logs) }
+
+// writeCSV writes the columns' names and the rows that each log calls row with.
+func writeCSV(w io.Writer, columns []string, rows func(l *Log, row func([]string)), logs []*Log) error {
 	out := csv.NewWriter(w)
-	out.Write(jobColumns) // errors stay until Flush
+	out.Write(columns) // errors stay until Flush
 	for run, l := range logs {
-		l.jobs(func(row []string) {
+		rows(l, func(row []string) {
 			out.Write(append([]string{strconv.Itoa(run + 1), l.Header.Policy, l.Header.Driver}, row...))
 		})
 	}
@@ -91,9 +93,8 @@ func (l *Log) jobs(row func([]string)) {
 				response = decimal(ms(r.At - r.Start))
 			}
 			row([]string{sys.Models[r.Model].Name, strconv.FormatInt(r.Job, 10), whole(r.Start), whole(j.noticed),
-				whole(r.Until), r.Outcome.String(), r.Detail,
-				whole(r.At), response, strconv.Itoa(j.layers), strconv.Itoa(j.failed), strings.Join(j.variants, " "),
-				strings.Join(j.accelerator, " ")})
+				whole(r.Until), r.Outcome.String(), r.Detail, whole(r.At), response, strconv.Itoa(j.layers), strconv.Itoa(j.failed),
+				strings.Join(j.variants, " "), strings.Join(j.accelerator, " ")})
 			delete(jobs, r.Job)
 		}
 	}
@@ -121,18 +122,7 @@ var layerColumns = []string{"run", "policy", "driver", "model", "job", "layer_in
 //	measured_us                      from start to end; empty where it failed
 //	predicted_handoff_us             the part of the prediction that moving tensors from another accelerator takes
 func WriteLayersCSV(w io.Writer, logs ...*Log) error {
-	out := csv.NewWriter(w)
-	out.Write(layerColumns) // errors stay until Flush
-	for run, l := range logs {
-		l.layerRuns(func(row []string) {
-			out.Write(append([]string{strconv.Itoa(run + 1), l.Header.Policy, l.Header.Driver}, row...))
-		})
-	}
-	out.Flush()
-	if err := out.Error(); err != nil {
-		return fmt.Errorf("write CSV: %w", err)
-	}
-	return nil
+	return writeCSV(w, layerColumns, (*Log).layerRuns, logs)
 }
 
 func (l *Log) layerRuns(row func([]string)) {
@@ -195,17 +185,15 @@ var benchUnits = []struct{ unit, better string }{
 	{"release-lag-p99-ns", gobench.Lower},
 }
 
-// WriteBench writes the metrics of every log as results of Go benchmarks, which
-// benchstat compares: benchstat -col /policy FILE. Several logs of a policy are
-// several samples. The lines are
+// WriteBench writes the metrics of every log as results of Go benchmarks, which benchstat compares: benchstat -col
+// /policy FILE. Several logs of a policy are several samples. The lines are
 //
 //	BenchmarkModel/model=M/policy=P-1        N  miss-rate p50-ns p90-ns p99-ns accuracy
 //	BenchmarkPolicy/policy=P-1               N  mean-miss-rate release-lag-p99-ns
 //	BenchmarkAccelerator/acc=A/policy=P-1    N  utilization
 //
-// where N is how many jobs they are of. Percentiles are of the response times of
-// jobs that finished, and missing where none did; accuracy is missing where it
-// was never measured. Results of different drivers, machines or versions of ONNX
+// where N is how many jobs they are of. Percentiles are of the response times of jobs that finished, and missing where
+// none did; accuracy is missing where it was never measured. Results of different drivers, machines or versions of ONNX
 // Runtime, and those of distorted runs, are set apart.
 func WriteBench(w io.Writer, logs ...*Log) error {
 	out := gobench.NewWriter(w)

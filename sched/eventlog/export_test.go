@@ -56,8 +56,7 @@ func TestLayersCSVByHand(t *testing.T) {
 	}
 }
 
-// TestCSVOfARun: the rows are as many as the metrics count, and as wide as the
-// columns.
+// TestCSVOfARun: the rows are as many as the metrics count, and as wide as the columns.
 func TestCSVOfARun(t *testing.T) {
 	l := simulated(t, "terastal", sched.DropLate, time.Second)
 	m := l.Metrics()
@@ -115,8 +114,7 @@ BenchmarkAccelerator/acc=y/policy=terastal-1 5 0.3 utilization
 	testkit.Fails(t, WriteBench(&failing{10}, l), "disk full")
 }
 
-// TestFormatsAreDocumented: docs/FORMATS.md names every field of a record, every
-// column, unit and kind.
+// TestFormatsAreDocumented: docs/FORMATS.md names every field of a record, every column, unit and kind.
 func TestFormatsAreDocumented(t *testing.T) {
 	text := testkit.Must(os.ReadFile("../../docs/FORMATS.md"))(t)
 	names := slices.Concat(jobColumns, layerColumns,

@@ -53,15 +53,13 @@ type ModelMetrics struct {
 	P50MS      float64 `json:"p50_ms"`
 	P90MS      float64 `json:"p90_ms"`
 	P99MS      float64 `json:"p99_ms"`
-	// LayersRun counts the layers of finished jobs, VariantsUsed those of them
-	// that a variant ran.
+	// LayersRun counts the layers of finished jobs, VariantsUsed those of them that a variant ran.
 	LayersRun    int `json:"layers_run"`
 	VariantsUsed int `json:"variants_used"`
 	// Variants are the same by variant, those that were used.
 	Variants []VariantUse `json:"variants,omitempty"`
-	// NormalizedAccuracy is the mean over finished jobs of the accuracy that was
-	// measured for the variants each used; 1 without variants, absent when it
-	// was never measured.
+	// NormalizedAccuracy is the mean over finished jobs of the accuracy that was measured for the variants each used; 1
+	// without variants, absent when it was never measured.
 	NormalizedAccuracy *float64 `json:"normalized_accuracy,omitempty"`
 	// DropReasons counts dropped and failed jobs by reason.
 	DropReasons map[string]int `json:"drop_reasons,omitempty"`
@@ -119,15 +117,13 @@ type Metrics struct {
 	// MeanMissRate is the mean of the models' miss rates.
 	MeanMissRate float64        `json:"mean_miss_rate"`
 	Models       []ModelMetrics `json:"models"`
-	// Utilization is the share of the time up to the last event during which
-	// each accelerator ran a layer.
+	// Utilization is the share of the time up to the last event during which each accelerator ran a layer.
 	Utilization map[string]float64 `json:"utilization"`
 	// Release lag is how long after its scheduled time a release was noticed.
 	ReleaseLagP50US float64 `json:"release_lag_p50_us"`
 	ReleaseLagP99US float64 `json:"release_lag_p99_us"`
-	// IdleLagP99US is the 99th percentile of the part of the lag during which
-	// an accelerator was idle. The rest changes nothing: what is released while
-	// all accelerators are busy could not start anyway.
+	// IdleLagP99US is the 99th percentile of the part of the lag during which an accelerator was idle. The rest changes
+	// nothing: what is released while all accelerators are busy could not start anyway.
 	IdleLagP99US float64 `json:"idle_lag_p99_us"`
 }
 
@@ -205,9 +201,9 @@ func (l *Log) Metrics() Metrics {
 		}
 	}
 	slices.Sort(lags)
+	slices.Sort(idleLags)
 	out.ReleaseLagP50US = stats.Quantile(lags, 0.50).Seconds() * 1e6
 	out.ReleaseLagP99US = stats.Quantile(lags, 0.99).Seconds() * 1e6
-	slices.Sort(idleLags)
 	out.IdleLagP99US = stats.Quantile(idleLags, 0.99).Seconds() * 1e6
 	return out
 }
@@ -285,8 +281,7 @@ func (s *idleness) follow(r *Record) {
 	}
 }
 
-// within is how long, from one instant to another not after the last record
-// followed, an accelerator was idle.
+// within is how long, from one instant to another not after the last record followed, an accelerator was idle.
 func (s *idleness) within(from, to time.Duration) time.Duration {
 	idle := to - from
 	for i := len(s.saturated) - 1; i >= 0 && s.saturated[i].to > from; i-- {

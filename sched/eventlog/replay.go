@@ -6,12 +6,10 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// Replay feeds the log's events, at their recorded times, to a new engine with
-// the same policy and compares its decisions with the recorded ones. It
-// returns how many decisions were compared and the first that differs, if any.
-// The engine being deterministic, a difference means that the log does not
-// come from this engine, system and policy. of makes the policy if package policy
-// does not know it by the header's name; else it is nil.
+// Replay feeds the log's events, at their recorded times, to a new engine with the same policy and compares its
+// decisions with the recorded ones. It returns how many decisions were compared and the first that differs, if any. The
+// engine being deterministic, a difference means that the log does not come from this engine, system and policy. of
+// makes the policy if package policy does not know it by the header's name; else it is nil.
 func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err error) {
 	var again Buffer
 	cfg, err := l.Header.Engine(&again, of)
@@ -25,8 +23,7 @@ func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err
 	if p, ok := engine.Policy().(sched.Searcher); ok && l.Header.SearchBeside {
 		p.Detach(0) // what searches found is in the log
 	}
-	// Decisions follow from the events before them, so that the replayed
-	// records have to equal the log at every point.
+	// Decisions follow from the events before them, so that the replayed records have to equal the log at every point.
 	for i := 0; i < len(l.Records); {
 		ev, ok := event(&l.Records[i])
 		if !ok {

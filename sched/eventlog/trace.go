@@ -39,8 +39,7 @@ type traceEvent struct {
 	Args map[string]any `json:"args,omitempty"`
 }
 
-// Process numbers of the trace, in the order in which they are shown. Tracks of a
-// process are numbered from 1.
+// Process numbers of the trace, in the order in which they are shown. Tracks of a process are numbered from 1.
 const (
 	tracePIDModels       = 1 // a track per model
 	tracePIDAccelerators = 2 // a track per accelerator
@@ -74,13 +73,11 @@ const (
 //   - scheduler: counters of each model's waiting and running requests and misses
 //     and of the busy accelerators; the searches of a policy that searches.
 //
-// Spans that happened inside layers are drawn below them, cut to the layer. Those
-// that lie in no layer are left out.
+// Spans that happened inside layers are drawn below them, cut to the layer. Those that lie in no layer are left out.
 func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	b := bufio.NewWriter(w)
 	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), running: map[int64]*Record{}, last: map[int64]int32{},
-		layers: map[int64]int{},
-		down:   make([]bool, len(l.Header.System.Accelerators)), inside: l.nest(inside)}
+		layers: map[int64]int{}, down: make([]bool, len(l.Header.System.Accelerators)), inside: l.nest(inside)}
 	t.counters.of = make([]modelCounts, len(l.Header.System.Models))
 	t.start()
 	for i := range l.Records {
@@ -212,8 +209,7 @@ func (t *tracer) record(r *Record) {
 		from := min(max(r.Start, t.searched), r.At)
 		t.searched = r.At
 		t.span(traceEvent{Name: fmt.Sprintf("rule %d", r.Implementation), Cat: catSearch, PID: tracePIDScheduler,
-			TID:  traceTIDSearches,
-			Args: map[string]any{"rule": r.Implementation}}, from, r.At)
+			TID: traceTIDSearches, Args: map[string]any{"rule": r.Implementation}}, from, r.At)
 	case sched.Stopped:
 		t.add(traceEvent{Name: "stopped", Ph: "i", S: "g", TS: us(r.At), PID: tracePIDScheduler, TID: traceTIDSearches})
 	}
@@ -225,8 +221,7 @@ func (t *tracer) request(r *Record, ph string, at time.Duration, args map[string
 		PID: tracePIDModels, TID: int(r.Model) + 1, ID: traceID(r.Job), Args: args})
 }
 
-// ended closes a request's span; one that missed leaves marks on its model's
-// track.
+// ended closes a request's span; one that missed leaves marks on its model's track.
 func (t *tracer) ended(r *Record) {
 	if t.running[r.Job] != nil {
 		t.attempt(r)
@@ -256,14 +251,12 @@ func (t *tracer) service(ph string, k int32, args map[string]any) {
 		PID: tracePIDAccelerators, TID: int(k) + 1, ID: traceID(int64(k)), Args: args})
 }
 
-// attempt writes a run of a layer that failed: the log says when it was
-// dispatched, not when it began.
+// attempt writes a run of a layer that failed: the log says when it was dispatched, not when it began.
 func (t *tracer) attempt(r *Record) {
 	d := t.running[r.Job]
 	delete(t.running, r.Job)
 	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators,
-		TID:  int(d.Accelerator) + 1,
-		Args: map[string]any{"job": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
+		TID: int(d.Accelerator) + 1, Args: map[string]any{"job": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
 }
 
 // layer writes the span of one layer, what happened in it, and the flow that
@@ -292,8 +285,7 @@ func (t *tracer) layer(r *Record) {
 	t.within(r, e)
 }
 
-// flow binds to the span just written: flows start at a request's first layer
-// and finish at the last that it completes.
+// flow binds to the span just written: flows start at a request's first layer and finish at the last that it completes.
 func (t *tracer) flow(r *Record, e traceEvent) {
 	n := t.layers[r.Job]
 	if n < 2 {
@@ -311,9 +303,8 @@ func (t *tracer) flow(r *Record, e traceEvent) {
 	t.add(e)
 }
 
-// within writes the spans that happened in a layer. Spans of a track nest or
-// follow each other; clocks and rounding may say otherwise by a little, and are
-// overruled.
+// within writes the spans that happened in a layer. Spans of a track nest or follow each other; clocks and rounding may
+// say otherwise by a little, and are overruled.
 func (t *tracer) within(r *Record, e traceEvent) {
 	list := t.inside[r.Accelerator]
 	open := []time.Duration{r.At} // ends of the spans around
@@ -357,8 +348,7 @@ func (l *Log) nest(spans []Span) [][]Span {
 	}
 	for _, list := range out {
 		slices.SortStableFunc(list, func(a, b Span) int {
-			return cmp.Or(cmp.Compare(a.Start, b.Start),
-				cmp.Compare(b.End, a.End))
+			return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End))
 		})
 	}
 	return out
@@ -376,8 +366,7 @@ type modelCounts struct {
 	changed, more            bool // the first two; missed
 }
 
-// count follows a record, having written what was counted up to the instant
-// before it.
+// count follows a record, having written what was counted up to the instant before it.
 func (t *tracer) count(r *Record) {
 	if r.At != t.now {
 		t.counters.write(t, false)
@@ -435,13 +424,11 @@ func (t *tracer) counter(name string, values map[string]any) {
 	t.add(traceEvent{Name: name, Ph: "C", TS: us(t.now), PID: tracePIDScheduler, Args: values})
 }
 
-// traceID is an identifier as every viewer reads it: Perfetto takes digits for
-// hexadecimal.
+// traceID is an identifier as every viewer reads it: Perfetto takes digits for hexadecimal.
 func traceID(n int64) string { return "0x" + strconv.FormatInt(n, 16) }
 
-// us is an instant or duration in microseconds, such that a viewer that makes
-// whole nanoseconds of it by cutting off the rest gets the same again: spans that
-// touch must not overlap by one.
+// us is an instant or duration in microseconds, such that a viewer that makes whole nanoseconds of it by cutting off
+// the rest gets the same again: spans that touch must not overlap by one.
 func us(d time.Duration) float64 {
 	x := float64(d) / 1e3
 	if time.Duration(x*1e3) < d {

@@ -16,8 +16,7 @@ import (
 	"github.com/terastal/terastal/sched/policy"
 )
 
-// parsedEvent is a trace event as a viewer reads it: instants and durations are
-// whole nanoseconds, the rest cut off.
+// parsedEvent is a trace event as a viewer reads it: instants and durations are whole nanoseconds, the rest cut off.
 type parsedEvent struct {
 	Name, Ph, Cat, ID, S, BP string
 	TS                       float64
@@ -55,9 +54,8 @@ func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 	return trace.TraceEvents
 }
 
-// checkTrace holds a trace against the format: spans of a track nest or follow
-// each other, asynchronous spans open and close, flows start, step and finish in
-// order and bind to spans of their request, counters are never negative and the
+// checkTrace holds a trace against the format: spans of a track nest or follow each other, asynchronous spans open and
+// close, flows start, step and finish in order and bind to spans of their request, counters are never negative and the
 // level ones end at zero, every track has a name and a place.
 func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 	t.Helper()
@@ -198,8 +196,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// requeuing is a log with a failed attempt, a rule found, and an accelerator
-// that is still out of service at the end.
+// requeuing is a log with a failed attempt, a rule found, and an accelerator that is still out of service at the end.
 func requeuing() *Log {
 	l := handMade()
 	l.Records = []Record{
@@ -262,8 +259,7 @@ func TestTraceByHand(t *testing.T) {
 	}
 }
 
-// TestTraceInside: what happened inside layers lies below them whatever the
-// clocks say.
+// TestTraceInside: what happened inside layers lies below them whatever the clocks say.
 func TestTraceInside(t *testing.T) {
 	const us = time.Microsecond
 	l := requeuing()
@@ -296,8 +292,7 @@ func TestTraceInside(t *testing.T) {
 	}
 }
 
-// TestTraceTimesAreExact: whoever multiplies by a thousand and cuts off the rest
-// gets the nanoseconds back.
+// TestTraceTimesAreExact: whoever multiplies by a thousand and cuts off the rest gets the nanoseconds back.
 func TestTraceTimesAreExact(t *testing.T) {
 	for i := range 1_000_000 {
 		d := time.Duration(i * 104729 % 3_600_000_000_000)

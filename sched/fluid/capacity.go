@@ -1,8 +1,6 @@
-// Package fluid bounds what any schedule can do by linear programs in which work
-// is a fluid: every layer may be split over the accelerators in any proportion,
-// and nothing ever waits. It computes capacities, the shadow prices of
-// accelerators that policies use, and the least share of requests that has to
-// miss.
+// Package fluid bounds what any schedule can do by linear programs in which work is a fluid: every layer may be split
+// over the accelerators in any proportion, and nothing ever waits. It computes capacities, the shadow prices of
+// accelerators that policies use, and the least share of requests that has to miss.
 package fluid
 
 import (
@@ -13,36 +11,31 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// Capacity is how much traffic a system can sustain when every layer may be
-// split over the accelerators in any proportion and nothing ever waits: the
-// fluid bound. Real schedules stay below it.
+// Capacity is how much traffic a system can sustain when every layer may be split over the accelerators in any
+// proportion and nothing ever waits: the fluid bound. Real schedules stay below it.
 type Capacity struct {
-	// Scale is the largest factor by which all rates can be multiplied. It is
-	// certified from both sides: a feasible placement reaches Scale, none
-	// exceeds Bound.
+	// Scale is the largest factor by which all rates can be multiplied. It is certified from both sides: a feasible
+	// placement reaches Scale, none exceeds Bound.
 	Scale float64 `json:"scale"`
 	Bound float64 `json:"bound"`
-	// Prices are the accelerators' shadow prices; they sum to 1. The bound is
-	// 1 / sum over models of rate times sum over layers of the cheapest
-	// price-weighted latency.
+	// Prices are the accelerators' shadow prices; they sum to 1. The bound is 1 / sum over models of rate times sum over
+	// layers of the cheapest price-weighted latency.
 	Prices []float64 `json:"prices"`
 }
 
-// capacityGap is the relative gap between the two sides at which the search
-// stops; capacityRounds bounds it (8 accelerators take about 50, 64 about 4000).
-// capacityStay is how close to the best prices known a search stays; without
-// that it takes several times as many rounds.
+// capacityGap is the relative gap between the two sides at which the search stops; capacityRounds bounds it (8
+// accelerators take about 50, 64 about 4000). capacityStay is how close to the best prices known a search stays;
+// without that it takes several times as many rounds.
 const (
 	capacityGap    = 1e-6
 	capacityRounds = 20_000
 	capacityStay   = 0.8
 )
 
-// CapacityOf computes the capacity of a system for the given rates (releases per
-// second of each model; of triggered ones, what their parents cause) with
-// original implementations and free handoffs. It is a linear program over
-// mixtures of placements of all layers, solved by column generation: the shadow
-// prices of the best mixture so far say which placement would improve it most.
+// CapacityOf computes the capacity of a system for the given rates (releases per second of each model; of triggered
+// ones, what their parents cause) with original implementations and free handoffs. It is a linear program over mixtures
+// of placements of all layers, solved by column generation: the shadow prices of the best mixture so far say which
+// placement would improve it most.
 func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 	work, err := workOf(t, rates)
 	if err != nil {
@@ -57,8 +50,7 @@ func solve(work [][]float64, accs int) Capacity {
 	for k := range price {
 		price[k] = 1 / float64(accs)
 	}
-	// In units of the first placement's busiest load, so that what counts as
-	// zero does not hang on the rates.
+	// In units of the first placement's busiest load, so that what counts as zero does not hang on the rates.
 	load, _ := cheapestPlacement(work, price)
 	unit := slices.Max(load)
 	for _, on := range work {
@@ -150,8 +142,7 @@ func cheapestPlacement(work [][]float64, price []float64) (load []float64, cost 
 	return load, cost
 }
 
-// mixture is the best mixture of the placements entered so far: shares s >= 0
-// that sum to 1 and minimise z, with
+// mixture is the best mixture of the placements entered so far: shares s >= 0 that sum to 1 and minimise z, with
 //
 //	sum over placements of s * load[k] + slack[k] = z for every accelerator k.
 //
@@ -163,8 +154,7 @@ type mixture struct {
 	z       int // the row in which z is basic; it never leaves
 }
 
-// mixed is a variable: the share of a placement with this load, or, without
-// one, the slack of an accelerator.
+// mixed is a variable: the share of a placement with this load, or, without one, the slack of an accelerator.
 type mixed struct {
 	load  []float64
 	slack int
@@ -210,9 +200,8 @@ func (m *mixture) busiest() float64 {
 	return slices.Max(loads) / shares
 }
 
-// prices sets price to the shadow prices, which sum to 1, and returns -1. If an
-// accelerator's price is negative, it returns that one instead: its slack wants
-// to grow.
+// prices sets price to the shadow prices, which sum to 1, and returns -1. If an accelerator's price is negative, it
+// returns that one instead: its slack wants to grow.
 func (m *mixture) prices(price []float64) int {
 	const zero = 1e-12
 	lowest, sum := 0, 0.0
@@ -235,8 +224,7 @@ func (m *mixture) prices(price []float64) int {
 	return -1
 }
 
-// improvedBy reports whether a placement costs less at the shadow prices than
-// the mixture.
+// improvedBy reports whether a placement costs less at the shadow prices than the mixture.
 func (m *mixture) improvedBy(load, price []float64) bool {
 	cost := 0.0
 	for k, x := range load {
@@ -245,8 +233,7 @@ func (m *mixture) improvedBy(load, price []float64) bool {
 	return cost < m.inverse[m.z][len(load)]*(1-1e-9)
 }
 
-// enter brings a variable into the basis in place of the one that reaches zero
-// first.
+// enter brings a variable into the basis in place of the one that reaches zero first.
 func (m *mixture) enter(v mixed) {
 	n := len(m.basis) - 1
 	change := make([]float64, n+1)

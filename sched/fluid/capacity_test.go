@@ -15,9 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// exactCapacity solves the linear program behind CapacityOf: over the shares
-// x of every layer on every accelerator that can run it, minimise the load z of
-// the busiest; 1/z is the capacity.
+// exactCapacity solves the linear program behind CapacityOf: over the shares x of every layer on every accelerator that
+// can run it, minimise the load z of the busiest; 1/z is the capacity.
 func exactCapacity(t testkit.T, sys sched.System, rates []float64) float64 {
 	type share struct {
 		layer, acc int
@@ -77,8 +76,7 @@ func TestCapacityExact(t *testing.T) {
 	})
 }
 
-// checkCertificate checks the two sides' distance and that the prices prove the
-// bound.
+// checkCertificate checks the two sides' distance and that the prices prove the bound.
 func checkCertificate(t testkit.T, sys sched.System, rates []float64, c fluid.Capacity) {
 	t.Helper()
 	if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.001*(1+1e-12) {
@@ -96,8 +94,7 @@ func checkCertificate(t testkit.T, sys sched.System, rates []float64, c fluid.Ca
 	}
 }
 
-// cheapest is the price-weighted work per second when every layer runs where it
-// costs least.
+// cheapest is the price-weighted work per second when every layer runs where it costs least.
 func cheapest(sys sched.System, rates, prices []float64) float64 {
 	sum := 0.0
 	for m, model := range sys.Models {

@@ -6,13 +6,11 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// priceStep is what prices are rounded to, so that rounding errors in the
-// search for them decide nothing.
+// priceStep is what prices are rounded to, so that rounding errors in the search for them decide nothing.
 const priceStep = 1e-4
 
-// Price computes prices for the given rates (releases per second of each model;
-// those of triggered models follow from their parents'): the dual of the fluid
-// linear program that splits layers over accelerators, which maximises
+// Price computes prices for the given rates (releases per second of each model; those of triggered models follow from
+// their parents'): the dual of the fluid linear program that splits layers over accelerators, which maximises
 //
 //	g(price) = sum over models of rate * sum over layers of min over k of price[k] * latency[k].
 //
@@ -63,8 +61,7 @@ func Useful(t *sched.Tables) []int {
 	return out
 }
 
-// PricesOf are the system's own prices; without any, those for every model once
-// per relative deadline.
+// PricesOf are the system's own prices; without any, those for every model once per relative deadline.
 func PricesOf(t *sched.Tables) (*sched.Pricing, error) {
 	sys := t.System()
 	if sys.Pricing != nil {
@@ -77,9 +74,8 @@ func PricesOf(t *sched.Tables) (*sched.Pricing, error) {
 	return Price(t, rates)
 }
 
-// MissBound is a lower bound on the mean over models of their miss rates, in the
-// long run, when requests come at the given rates: the dual of the fluid linear
-// program that serves as many requests of each model as fit the accelerators,
+// MissBound is a lower bound on the mean over models of their miss rates, in the long run, when requests come at the
+// given rates: the dual of the fluid linear program that serves as many requests of each model as fit the accelerators,
 //
 //	max over mu of  sum over models of min(1 / models, rate * cost at prices mu * price) - mu,
 //

@@ -9,7 +9,6 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/internal/schedtest"
-	"github.com/terastal/terastal/sched/scenario"
 	"pgregory.net/rapid"
 )
 
@@ -27,39 +26,10 @@ func TestPrices(t *testing.T) {
 		c := testkit.Must(fluid.CapacityOf(tables, rates))(t)
 		sys.Pricing = p
 		schedtest.Compile(t, sys)
-		g := 0.0
-		for m, model := range sys.Models {
-			for _, l := range model.Layers {
-				low := math.Inf(1)
-				for k, c := range l.Implementations[0].Latency {
-					if c == sched.Unavailable {
-						continue
-					}
-					low = min(low, p.Prices[k]*c.Seconds())
-				}
-				g += rates[m] * low
-			}
-		}
-		if bound := 1 / g; bound < c.Scale*(1-1e-9) || bound > c.Bound*1.01 {
+		if bound := 1 / cheapest(sys, rates, p.Prices); bound < c.Scale*(1-1e-9) || bound > c.Bound*1.01 {
 			t.Fatalf("prices %v prove %v, the capacity is %v to %v", p.Prices, bound, c.Scale, c.Bound)
 		}
 	})
-}
-
-// TestPublishedPrices are those of ROLLOUT's first table: weight-stationary, then
-// output-stationary twice.
-func TestPublishedPrices(t *testing.T) {
-	for name, want := range map[string][]float64{
-		"paper/mcv_light": {.52, .24, .24}, "paper/mcv_heavy": {.47, .27, .27}, "paper/ar_social@4K": {.51, .25, .25},
-		"paper/ar_social@6K": {.47, .26, .26}} {
-		s := testkit.Must(scenario.Load(name))(t)
-		p := testkit.Must(fluid.Price(schedtest.Compile(t, s.System), s.Rates))(t)
-		for k, x := range p.Prices {
-			if math.Abs(x-want[k]) > .011 {
-				t.Errorf("%s: prices %.3f, want %v", name, p.Prices, want)
-			}
-		}
-	}
 }
 
 // TestPricingRefused: what does not fit the system does not compile.

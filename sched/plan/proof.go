@@ -115,15 +115,10 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	return &out
 }
 
-// Prune chooses variants to leave out, besides those dropped already, until all that are left together keep the given
-// share of the accuracy, and returns with each what they left before it went. One after the other, it is the one
-// without which most is left. With a bound, combinations that were not measured count with theirs.
-func (p *Proof) Prune(drop map[int]bool, variants int, least float64) map[int]float64 {
-	return p.PruneOthers(nil, drop, variants, least)
-}
-
-// PruneOthers is Prune, but never leaves out those to keep, whatever is left.
-func (p *Proof) PruneOthers(keep, drop map[int]bool, variants int, least float64) map[int]float64 {
+// Prune chooses variants to leave out, besides those dropped already and never those to keep, until all that are left
+// together keep the given share of the accuracy, and returns with each what they left before it went. One after the
+// other, it is the one without which most is left. With a bound, combinations that were not measured count with theirs.
+func (p *Proof) Prune(keep, drop map[int]bool, variants int, least float64) map[int]float64 {
 	var all, free sched.VariantSet
 	for i := range variants {
 		if !drop[i] {

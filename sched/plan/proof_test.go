@@ -33,7 +33,7 @@ func TestBound(t *testing.T) {
 func TestPruneAndWithout(t *testing.T) {
 	p := &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 4, 3, 5, 6, 7},
 		Accuracy: []float64{1, .99, .999, .99, .98, .7, .985, .6}}
-	out := p.Prune(nil, 3, .97)
+	out := p.Prune(nil, nil, 3, .97)
 	if len(out) != 1 || out[0] != .6 {
 		t.Fatalf("left out %v, want the first: without it .985 is left", out)
 	}
@@ -44,7 +44,7 @@ func TestPruneAndWithout(t *testing.T) {
 	// Two variants of one layer are never together.
 	p = &Proof{Exhaustive: true, Sets: []sched.VariantSet{0, 1, 2, 4, 5, 6},
 		Accuracy: []float64{1, .99, .98, .99, .985, .9}}
-	if out := p.Prune(nil, 3, .95); len(out) != 1 || out[1] != .9 {
+	if out := p.Prune(nil, nil, 3, .95); len(out) != 1 || out[1] != .9 {
 		t.Errorf("left out %v, want the second, without which .985 is left", out)
 	}
 }

@@ -7,9 +7,8 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// DREAM is the baseline of that name (ASPLOS 2023) as its formulas are publicly
-// recalled; neither its text nor its code was at hand, and only the urgency and
-// starvation terms are corroborated by public derivatives:
+// DREAM is the baseline of that name (ASPLOS 2023) as its formulas are publicly recalled; neither its text nor its code
+// was at hand, and only the urgency and starvation terms are corroborated by public derivatives:
 //
 //	Urgency       = ToGo / Slack
 //	ToGo          = latency of all layers left, averaged over accelerators
@@ -19,13 +18,11 @@ import (
 //	Energy(k)     = sum over k' of energy(k') / energy(k)
 //	MapScore      = Urgency * LatPref + alpha * Starvation + beta * Energy
 //
-// The pair of waiting layer and idle accelerator with the highest score is
-// dispatched, again and again. alpha and beta, from 0 to 2, are tuned online by
-// a shrinking coordinate search on UXCost, the product of the models' summed
+// The pair of waiting layer and idle accelerator with the highest score is dispatched, again and again. alpha and beta,
+// from 0 to 2, are tuned online by a shrinking coordinate search on UXCost, the product of the models' summed
 // deadline-violation rates and summed normalised energies.
 //
-// Its smart frame drop, which other policies can have as DropSmart, comes with
-// it whatever the drop policy.
+// Its smart frame drop, which other policies can have as DropSmart, comes with it whatever the drop policy.
 func DREAM(c sched.Config) (sched.Policy, error) {
 	return &dream{t: c.Tables, tuner: newTuner(c.Tables)}, nil
 }
@@ -63,8 +60,7 @@ func (p *dream) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	}
 }
 
-// mostUrgent bounds DREAM's urgency, which grows without bound towards the
-// deadline and changes its sign there.
+// mostUrgent bounds DREAM's urgency, which grows without bound towards the deadline and changes its sign there.
 const mostUrgent = 1000
 
 // score is MapScore, or below zero where the layer cannot run.
@@ -121,9 +117,8 @@ func (p *dream) GiveUp(s *sched.State, from int) int {
 	return -1
 }
 
-// tuner searches alpha and beta by coordinates: each candidate is used for a
-// window of ended jobs, the best becomes the centre, and the step is halved when
-// the centre was best.
+// tuner searches alpha and beta by coordinates: each candidate is used for a window of ended jobs, the best becomes the
+// centre, and the step is halved when the centre was best.
 type tuner struct {
 	t           *sched.Tables
 	alpha, beta float64
@@ -224,8 +219,7 @@ func (u *tuner) move() {
 	u.centre = u.neighbour(best - 1)
 }
 
-// uxCost is the product of summed violation rates and summed normalised
-// energies in this window.
+// uxCost is the product of summed violation rates and summed normalised energies in this window.
 func (u *tuner) uxCost() float64 {
 	violations, energy := 0.0, 0.0
 	for m := range u.seen {

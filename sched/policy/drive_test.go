@@ -8,17 +8,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawConfig draws every switch of an engine; tables, policy and recorder are
-// the caller's.
+// drawConfig draws every switch of an engine; tables, policy and recorder are the caller's.
 func drawConfig(t *rapid.T) sched.Config {
 	return sched.Config{Drop: sched.DropPolicy(schedtest.Number(t, 3, "drop")), Queue: 1 + schedtest.Number(t, 8, "queue"),
 		Seed: uint64(schedtest.Number(t, 4, "seed")), ClosedLoop: schedtest.Chance(t, 20, "closed loop"),
 		Until: time.Duration(schedtest.Number(t, 3, "until")) * 20 * time.Millisecond, Adapt: schedtest.Chance(t, 50, "adapt")}
 }
 
-// drive sends an engine random events that respect its contract, in any order
-// that the state allows, and then stops it: no job is left. Layers take any time,
-// more or less than predicted.
+// drive sends an engine random events that respect its contract, in any order that the state allows, and then stops it:
+// no job is left. Layers take any time, more or less than predicted.
 func drive(t *rapid.T, sys *sched.System, engine *sched.Engine) {
 	unit := max(1, sys.Models[0].Deadline/8)
 	busy := map[int]time.Duration{} // since when

@@ -8,8 +8,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// follower follows the records of an engine with its own state and fails at the
-// first that breaks an invariant.
+// follower follows the records of an engine with its own state and fails at the first that breaks an invariant.
 type follower struct {
 	t      testkit.T
 	sys    *sched.System
@@ -29,8 +28,7 @@ type followed struct {
 	ended    bool
 }
 
-// check follows all records, at whose end no job is left. Sets of variants have
-// to be listed.
+// check follows all records, at whose end no job is left. Sets of variants have to be listed.
 func (l records) check(t testkit.T, sys *sched.System, cfg sched.Config) {
 	f := follower{t, sys, cfg, 0, map[int64]*followed{}, map[int32]*followed{}, map[int32]bool{}, map[int32]int{}}
 	for n, r := range l {

@@ -11,8 +11,7 @@ import (
 	"github.com/terastal/terastal/sched/fluid"
 )
 
-// plainRule is a priced rule written as plainly as possible, from the comment of
-// the fast one.
+// plainRule is a priced rule written as plainly as possible, from the comment of the fast one.
 type plainRule struct {
 	reference
 	ruleOptions
@@ -45,8 +44,7 @@ func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
 	return time.Duration(float64(j.Deadline-s.Now) / p.slow())
 }
 
-// newPlainRule takes the system's prices, or those for one release of every
-// model per deadline.
+// newPlainRule takes the system's prices, or those for one release of every model per deadline.
 func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config) *plainRule {
 	var rates []float64
 	for _, m := range sys.Models {

@@ -27,8 +27,7 @@ func bounded() rolloutOptions {
 	return o
 }
 
-// newPlain returns the plain form of any policy that Find knows, for an engine
-// with this configuration.
+// newPlain returns the plain form of any policy that Find knows, for an engine with this configuration.
 func newPlain(sys *sched.System, name string, c sched.Config) plain {
 	r := reference{sys: sys}
 	if base, whole := strings.CutSuffix(name, wholeSuffix); whole {
@@ -178,8 +177,7 @@ func newPlainDREAM(sys *sched.System) *plainDREAM {
 		step: 0.5, spent: map[int]float64{}, least: map[int]float64{}}
 }
 
-// candidates are the alpha and beta to try: the centre, and a step down and up
-// in each.
+// candidates are the alpha and beta to try: the centre, and a step down and up in each.
 func (p *plainDREAM) candidates() [][2]float64 {
 	a, b := p.centre[0], p.centre[1]
 	low := func(x float64) float64 { return max(0, x-p.step) }
@@ -371,8 +369,7 @@ func wholeModels(sys *sched.System) *sched.System {
 	return out
 }
 
-// view is what the inner policy sees, the places of its jobs in the real state,
-// and the choices that are made already.
+// view is what the inner policy sees, the places of its jobs in the real state, and the choices that are made already.
 func (p *plainWhole) view(s *sched.State) (view sched.State, at []int, out []sched.Choice) {
 	view.CopyFrom(s)
 	view.Jobs = nil

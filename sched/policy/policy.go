@@ -1,11 +1,9 @@
-// Package policy holds scheduling policies besides the published ones of package
-// sched, and finds all of them by name. They use nothing of sched that a policy
-// from anywhere else could not use.
+// Package policy holds scheduling policies besides the published ones of package sched, and finds all of them by name.
+// They use nothing of sched that a policy from anywhere else could not use.
 //
-// Two are our own. Priced EDF ([PEDF]) weighs accelerators by the shadow prices
-// of the fluid linear program (package sched/fluid) and admits requests by Moore
-// and Hodgson's rule. Rollouts ([Rollout]) simulate many rules ahead on copies of
-// the engine's state and dispatch by the best.
+// Two are our own. Priced EDF ([PEDF]) weighs accelerators by the shadow prices of the fluid linear program (package
+// sched/fluid) and admits requests by Moore and Hodgson's rule. Rollouts ([Rollout]) simulate many rules ahead on
+// copies of the engine's state and dispatch by the best.
 package policy
 
 import (

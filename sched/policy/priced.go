@@ -7,9 +7,8 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// PEDF is priced EDF: earliest deadline first among the requests that admission
-// lets in, each on the accelerator where finish time and price-weighted latency
-// together are least; see pricedRule.
+// PEDF is priced EDF: earliest deadline first among the requests that admission lets in, each on the accelerator where
+// finish time and price-weighted latency together are least; see pricedRule.
 func PEDF(c sched.Config) (sched.Policy, error) {
 	p, err := newPriced(c.Tables)
 	if err != nil {
@@ -30,9 +29,8 @@ func pricedEDF() ruleOptions {
 	return ruleOptions{order: byDeadline, gain: 2, admission: true, dynamic: true}
 }
 
-// pricedRule is a family of dispatch rules of our own. With k over
-// accelerators, A of them, free[k] when each is free, D a request's deadline,
-// left the fastest and mean the average latency of its layers from the next on:
+// pricedRule is a family of dispatch rules of our own. With k over accelerators, A of them, free[k] when each is free,
+// D a request's deadline, left the fastest and mean the average latency of its layers from the next on:
 //
 //  1. With admission, Moore and Hodgson's rule over all requests by deadline (J.
 //     M. Moore, "An n job, one machine sequencing algorithm for minimizing the
@@ -51,8 +49,7 @@ func pricedEDF() ruleOptions {
 //     busy accelerator is waited for, and kept from those that come after,
 //     unless the request is deferred.
 //
-// Prices are those of Pricing. Time per decision grows with the active requests
-// times those that are let in.
+// Prices are those of Pricing. Time per decision grows with the active requests times those that are let in.
 type pricedRule struct {
 	*priced
 	ruleOptions
@@ -70,8 +67,7 @@ type ruleOptions struct {
 	gain  float64 // weight of prices against finish times
 	// admission defers requests that would make others miss.
 	admission bool
-	// dynamic multiplies the gain by the request's laxity in units of left, at
-	// most 3.
+	// dynamic multiplies the gain by the request's laxity in units of left, at most 3.
 	dynamic bool
 	// caution is the share of the mean latency, rather than the fastest, in
 	// what the layers after the next are expected to take.

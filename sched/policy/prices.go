@@ -17,10 +17,9 @@ type priced struct {
 	pace   pace
 }
 
-// pace is how long layers have taken lately against what was predicted, all
-// together: what drift, interference and the overhead of dispatching have in
-// common. Corrections of single latencies (Config.Adapt) make accelerators that
-// are seldom used look better than they are, because nothing corrects them.
+// pace is how long layers have taken lately against what was predicted, all together: what drift, interference and the
+// overhead of dispatching have in common. Corrections of single latencies (Config.Adapt) make accelerators that are
+// seldom used look better than they are, because nothing corrects them.
 type pace struct{ predicted, took float64 }
 
 // paceShare is the share of the last layer in the pace.
@@ -42,8 +41,7 @@ func (p *pace) slow() float64 {
 	return max(0.5, min(4, p.took/p.predicted))
 }
 
-// due is the time from now to the job's deadline, as long as layers would take
-// that run as predicted.
+// due is the time from now to the job's deadline, as long as layers would take that run as predicted.
 func (p *priced) due(s *sched.State, j *sched.Job) time.Duration {
 	due := j.Deadline - s.Now
 	if p.pace.took == p.pace.predicted {
@@ -58,9 +56,8 @@ type pricedModel struct {
 	period float64       // in nanoseconds, between releases
 	work   []float64     // by layer: price-weighted latency from it on, 0 at the end
 	whole  time.Duration // what the latencies were then: remain[0]
-	// saving is, by set of variants used and layer, how much less than remain
-	// the rest of a request can take with the variants that it may still use;
-	// nil with too many sets.
+	// saving is, by set of variants used and layer, how much less than remain the rest of a request can take with the
+	// variants that it may still use; nil with too many sets.
 	saving []time.Duration
 }
 
@@ -105,9 +102,8 @@ func pricedWork(m *sched.ModelTable, prices []float64) []float64 {
 	return out
 }
 
-// savings computes pricedModel.saving, from the last layer back: the rest of a
-// request that used a set takes the least, over what layer l may run, of that
-// and the rest after it.
+// savings computes pricedModel.saving, from the last layer back: the rest of a request that used a set takes the least,
+// over what layer l may run, of that and the rest after it.
 func savings(m *sched.ModelTable, variants int) []time.Duration {
 	if variants == 0 || variants > maxSavingVariants {
 		return nil
@@ -129,8 +125,7 @@ func savings(m *sched.ModelTable, variants int) []time.Duration {
 	return out
 }
 
-// least is the least that a request can still take from layer l on, when it used
-// these variants.
+// least is the least that a request can still take from layer l on, when it used these variants.
 func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duration {
 	m := p.t.Model(model)
 	if saving := p.models[model].saving; saving != nil {
@@ -139,8 +134,7 @@ func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duratio
 	return m.LeastRemaining(l)
 }
 
-// stretch is how much longer the model takes now than when its work was
-// computed.
+// stretch is how much longer the model takes now than when its work was computed.
 func (p *priced) stretch(model int32) float64 {
 	if now, then := p.t.Model(model).Remaining(0), p.models[model].whole; now != then {
 		return float64(now) / float64(then)

@@ -54,16 +54,14 @@ type law struct {
 	drops int
 	// change changes the input, of which it gets a copy.
 	change func(*rapid.T, *sched.System, []traffic.Arrival)
-	// expect turns a record of the original run into that of the changed run;
-	// nil when they are the same.
+	// expect turns a record of the original run into that of the changed run; nil when they are the same.
 	expect func(*sched.Record)
 	// compare reduces a record to what the law is about; nil for all of it.
 	compare func(*sched.Record)
 }
 
 var laws = []law{{
-	// Budgets are rounded to the nanosecond. In units of a millisecond no
-	// comparison hangs on that.
+	// Budgets are rounded to the nanosecond. In units of a millisecond no comparison hangs on that.
 	name: "twice the times, twice the schedule", drops: 3,
 	change: func(_ *rapid.T, sys *sched.System, arrivals []traffic.Arrival) {
 		*sys = changed(*sys, func(d time.Duration) time.Duration { return 2 * d })
@@ -179,8 +177,7 @@ func changed(sys sched.System, change func(time.Duration) time.Duration) sched.S
 	return sys
 }
 
-// TestLaws checks, on random systems, that a change of the input changes the
-// schedule in the way it has to.
+// TestLaws checks, on random systems, that a change of the input changes the schedule in the way it has to.
 func TestLaws(t *testing.T) {
 	for _, law := range laws {
 		t.Run(law.name, func(t *testing.T) {

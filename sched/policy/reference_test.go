@@ -9,9 +9,8 @@ import (
 	"github.com/terastal/terastal/sched/internal/schedtest"
 )
 
-// reference is the policies of package sched once more, written from the paper as
-// plainly as possible: slow, and obviously right. It reads the system itself, never
-// the compiled tables.
+// reference is the policies of package sched once more, written from the paper as plainly as possible: slow, and
+// obviously right. It reads the system itself, never the compiled tables.
 type reference struct {
 	sys *sched.System
 	sched.TerastalOptions
@@ -154,8 +153,7 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 			all := r.options(s.Jobs[i], free)
 			busy := keep(all, func(o option) bool { return !idle[o.accelerator] && o.implementation == 0 })
 			for _, o := range keep(all, func(o option) bool { return idle[o.accelerator] }) {
-				// Without anything to wait for, every option gains; the earliest
-				// most.
+				// Without anything to wait for, every option gains; the earliest most.
 				g := gain{i: i, o: o, size: -o.finish}
 				if len(busy) > 0 {
 					g.finite, g.size = true, earliest(busy).finish-o.finish

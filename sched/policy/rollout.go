@@ -7,21 +7,16 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// Rollout dispatches by one of many rules and looks for the best one, again and
-// again, by short simulations ahead of every rule from the current state. It
-// searches when a request arrives, after one missed its deadline or was dropped,
-// and after a number of other events. Dispatching goes first, by the rule that
-// was best so far; accelerators that this leaves idle are offered to the one
-// found.
+// Rollout dispatches by one of many rules and looks for the best one, again and again, by short simulations ahead of
+// every rule from the current state. It searches when a request arrives, after one missed its deadline or was dropped,
+// and after a number of other events. Dispatching goes first, by the rule that was best so far; accelerators that this
+// leaves idle are offered to the one found.
 //
-// Searches can run on another goroutine: it is a [sched.Searcher]. A search then
-// models its own delay: until it is expected to be over, schedules are rolled by
-// the rule that dispatches meanwhile. A rule that was found holds for some
-// decisions; without a later result the policy is priced EDF again, the first
-// rule. It searches one time in probing only while searches do not pay for their
-// time: when the mean gain of one, in weighted misses, is below the misses that
-// the accelerators could have prevented in the share of their time that a search
-// takes from them:
+// Searches can run on another goroutine: it is a [sched.Searcher]. A search then models its own delay: until it is
+// expected to be over, schedules are rolled by the rule that dispatches meanwhile. A rule that was found holds for some
+// decisions; without a later result the policy is priced EDF again, the first rule. It searches one time in probing
+// only while searches do not pay for their time: when the mean gain of one, in weighted misses, is below the misses
+// that the accelerators could have prevented in the share of their time that a search takes from them:
 //
 //	gain < share * duration * sum(weight * rate) / sum(rate * work)
 func Rollout(c sched.Config) (sched.Policy, error) { return newRollout(c, defaultRollout()) }
@@ -61,9 +56,8 @@ func defaultRollout() rolloutOptions {
 const (
 	// smoothing is the share of the last search in the means over searches.
 	smoothing = 1.0 / 16
-	// probing is how many due searches a policy that does not search skips. On
-	// two cores without a spare one, 64 cost 2 to 3 % of their time, which under
-	// overload is worth more than what the searches found.
+	// probing is how many due searches a policy that does not search skips. On two cores without a spare one, 64 cost 2 to
+	// 3 % of their time, which under overload is worth more than what the searches found.
 	probing = 1024
 	// holding is for how many decisions a rule holds that was found on another
 	// goroutine: what it was found for is over then.
@@ -175,8 +169,7 @@ func (p *rollout) Ended(_ sched.Job, o sched.Outcome, _ time.Duration) {
 
 func (*rollout) GiveUp(*sched.State, int) int { return -1 }
 
-// Detach gives the search its own memory, tables included where the engine adapts
-// them.
+// Detach gives the search its own memory, tables included where the engine adapts them.
 func (p *rollout) Detach(share float64) func() int {
 	own := *p.priced // the pace is copied with each state
 	c := p.cfg

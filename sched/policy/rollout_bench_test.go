@@ -38,8 +38,7 @@ func searches(t testkit.T, sys sched.System, arrivals []traffic.Arrival, share f
 		Engine: sched.Config{Tables: schedtest.Compile(t, sys), Policy: of, Drop: sched.DropLate}}))(t)
 }
 
-// BenchmarkSearch measures every search of a published scenario under Poisson
-// traffic, for a second of it.
+// BenchmarkSearch measures every search of a published scenario under Poisson traffic, for a second of it.
 func BenchmarkSearch(b *testing.B) {
 	for _, name := range []string{"paper/mcv_light", "paper/mcv_heavy", "paper/ar_social@4K"} {
 		for _, scale := range []float64{1, 1.3} {

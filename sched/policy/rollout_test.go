@@ -65,8 +65,7 @@ func TestSearchHelps(t *testing.T) {
 	}
 }
 
-// TestSearchAllocations: a search outside of the engine allocates nothing, once it
-// has seen the load.
+// TestSearchAllocations: a search outside of the engine allocates nothing, once it has seen the load.
 func TestSearchAllocations(t *testing.T) {
 	sequential.Skip(t)
 	sys := schedtest.Workload(4, 3)
@@ -102,8 +101,7 @@ func TestSearchAllocations(t *testing.T) {
 func TestFoundRuleHolds(t *testing.T) {
 	const fcfs = 12 // of the portfolio
 	sys := schedtest.Workload(4, 3)
-	// drive lets so many jobs pass one at a time after a result, and records
-	// what is dispatched under load then.
+	// drive lets so many jobs pass one at a time after a result, and records what is dispatched under load then.
 	drive := func(policy string, alone int) (out []sched.Dispatch) {
 		m := newTreadmill(t, sys, policy, sched.DropNone, 1)
 		if p, ok := m.engine.Policy().(sched.Searcher); ok {
@@ -137,8 +135,7 @@ func TestFoundRuleHolds(t *testing.T) {
 	}
 }
 
-// TestSearchStops: where a search takes more from the accelerators than it
-// gives, most are not made.
+// TestSearchStops: where a search takes more from the accelerators than it gives, most are not made.
 func TestSearchStops(t *testing.T) {
 	sys := schedtest.Workload(4, 1)
 	arrivals := busyArrivals(t, &sys)
@@ -155,8 +152,7 @@ func TestSearchStops(t *testing.T) {
 	}
 }
 
-// TestDetachedTables: a detached search rolls by latencies as the engine has
-// corrected them until then.
+// TestDetachedTables: a detached search rolls by latencies as the engine has corrected them until then.
 func TestDetachedTables(t *testing.T) {
 	tables := schedtest.Compile(t, schedtest.Workload(1, 1))
 	engine := newEngine(t, sched.Config{Tables: tables, Policy: Rollout, Adapt: true})

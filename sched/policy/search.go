@@ -8,9 +8,8 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// search looks for the rule that should dispatch from a state on, by rolling
-// every one ahead. It has its own memory, so that it can run while the engine
-// works.
+// search looks for the rule that should dispatch from a state on, by rolling every one ahead. It has its own memory, so
+// that it can run while the engine works.
 type search struct {
 	*priced
 	searchOptions
@@ -35,9 +34,8 @@ type searchOptions struct {
 	margin  float64 // by which a rule has to be better than that which dispatches
 }
 
-// fallback is the rule that dispatches while queues are so long that a search
-// is over before one rule was rolled to the horizon: priced EDF. The rule that
-// was best while queues were short would otherwise stay.
+// fallback is the rule that dispatches while queues are so long that a search is over before one rule was rolled to the
+// horizon: priced EDF. The rule that was best while queues were short would otherwise stay.
 const fallback = 0
 
 func newSearch(p *priced, c sched.Config, o rolloutOptions) (*search, error) {
@@ -104,8 +102,7 @@ func (s *search) run() int {
 	return found
 }
 
-// roller simulates ahead from a state by one rule, and says what the schedule
-// costs.
+// roller simulates ahead from a state by one rule, and says what the schedule costs.
 type roller struct {
 	*priced
 	rollOptions
@@ -156,17 +153,15 @@ func (r *roller) ended(j sched.Job, o sched.Outcome, at time.Duration) {
 	r.cost += r.risk(&j, j.Deadline-at)
 }
 
-// miss adds the cost of a job that missed its deadline, or will, unless nothing
-// could have saved it: rules are told apart sooner without what is the same for
-// all.
+// miss adds the cost of a job that missed its deadline, or will, unless nothing could have saved it: rules are told
+// apart sooner without what is the same for all.
 func (r *roller) miss(j *sched.Job) {
 	if !slices.Contains(r.lost, j.ID) {
 		r.cost += r.models[j.Model].weight
 	}
 }
 
-// risk is the cost of a job that ends, or can end, this much before its
-// deadline.
+// risk is the cost of a job that ends, or can end, this much before its deadline.
 func (r *roller) risk(j *sched.Job, laxity time.Duration) float64 {
 	x := r.variant * float64(j.Used.Len())
 	if r.tight > 0 {

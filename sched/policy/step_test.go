@@ -57,8 +57,7 @@ func (m *treadmill) step() {
 	}
 }
 
-// readyState has the given number of jobs waiting at random layers; all
-// accelerators but the idle ones are busy.
+// readyState has the given number of jobs waiting at random layers; all accelerators but the idle ones are busy.
 func readyState(sys *sched.System, ready, idle int) *sched.State {
 	rng := rand.New(rand.NewPCG(3, 4))
 	s := &sched.State{Now: time.Second}
@@ -79,9 +78,8 @@ func readyState(sys *sched.System, ready, idle int) *sched.State {
 	return s
 }
 
-// BenchmarkDecide measures one decision with <ready> waiting jobs on
-// <accelerators> with <implementations> per layer: after a completion (one
-// accelerator idle) and with all of them idle.
+// BenchmarkDecide measures one decision with <ready> waiting jobs on <accelerators> with <implementations> per layer:
+// after a completion (one accelerator idle) and with all of them idle.
 func BenchmarkDecide(b *testing.B) {
 	for _, p := range All() {
 		for _, size := range []struct{ ready, accs, implementations int }{{8, 3, 1}, {64, 4, 4}} {
@@ -121,9 +119,8 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// TestStepAllocations: a step of an engine that has seen its load allocates
-// nothing, whatever the policy, with energies, triggers, a closed loop, bounds and
-// adaptation, and without.
+// TestStepAllocations: a step of an engine that has seen its load allocates nothing, whatever the policy, with
+// energies, triggers, a closed loop, bounds and adaptation, and without.
 func TestStepAllocations(t *testing.T) {
 	sequential.Skip(t)
 	sys := schedtest.Workload(4, 3)
@@ -156,9 +153,8 @@ func TestStepAllocations(t *testing.T) {
 			for range warm {
 				m.step()
 			}
-			// One run of many steps, since AllocsPerRun rounds the mean down. It
-			// counts what the runtime allocates meanwhile, too, so that one run
-			// of three has to be free of allocations.
+			// One run of many steps, since AllocsPerRun rounds the mean down. It counts what the runtime allocates meanwhile,
+			// too, so that one run of three has to be free of allocations.
 			least := math.Inf(1)
 			for range 3 {
 				least = min(least, testing.AllocsPerRun(1, func() {

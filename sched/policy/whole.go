@@ -17,11 +17,9 @@ type wholeModel struct {
 	chosen   []sched.Choice
 }
 
-// Whole makes another policy schedule whole models instead of layers: it decides
-// where a request runs when it starts, and all of its layers run there, one
-// right after the other. Originals only. It is what systems do that cannot split
-// models. Where Config.Adapt corrects the tables, the inner policy still sees the
-// profile's.
+// Whole makes another policy schedule whole models instead of layers: it decides where a request runs when it starts,
+// and all of its layers run there, one right after the other. Originals only. It is what systems do that cannot split
+// models. Where Config.Adapt corrects the tables, the inner policy still sees the profile's.
 func Whole(of sched.Constructor) sched.Constructor {
 	return func(c sched.Config) (sched.Policy, error) {
 		merged, err := merge(c.Tables)
@@ -38,8 +36,7 @@ func Whole(of sched.Constructor) sched.Constructor {
 	}
 }
 
-// merge returns tables with every model in one layer, its latency and energy
-// the sum of the originals'.
+// merge returns tables with every model in one layer, its latency and energy the sum of the originals'.
 func merge(t *sched.Tables) (*sched.Tables, error) {
 	sys := t.System()
 	out := sched.System{Accelerators: sys.Accelerators}
@@ -80,9 +77,8 @@ func (p *wholeModel) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	return out
 }
 
-// look makes the state that the inner policy sees: requests that have not
-// started, and accelerators that are busy until the end of a whole model. It
-// appends the next layers of those that have started.
+// look makes the state that the inner policy sees: requests that have not started, and accelerators that are busy until
+// the end of a whole model. It appends the next layers of those that have started.
 func (p *wholeModel) look(s *sched.State, out []sched.Choice) []sched.Choice {
 	p.state.Now = s.Now
 	p.state.Accelerators = append(p.state.Accelerators[:0], s.Accelerators...)
@@ -93,8 +89,7 @@ func (p *wholeModel) look(s *sched.State, out []sched.Choice) []sched.Choice {
 		m := p.t.Model(j.Model)
 		switch {
 		case j.Waiting() && j.Layer > 0:
-			// It belongs to the accelerator that ran the layer before, which
-			// has nothing else to do unless it is down.
+			// It belongs to the accelerator that ran the layer before, which has nothing else to do unless it is down.
 			if k := int(j.At); s.Idle(k) {
 				out = append(out, sched.Choice{Job: int32(i), Accelerator: j.At, Reason: sched.SameAccelerator})
 				p.occupy(k, j, s.Now+p.left(m, k, j.Layer))
@@ -126,8 +121,7 @@ func (p *wholeModel) left(m *sched.ModelTable, k int, from int32) time.Duration 
 	return sum
 }
 
-// Completed, Ended and GiveUp pass on what the inner policy may want to know and
-// says.
+// Completed, Ended and GiveUp pass on what the inner policy may want to know and says.
 func (p *wholeModel) Completed(predicted, took time.Duration) {
 	if p.observer != nil {
 		p.observer.Completed(predicted, took)

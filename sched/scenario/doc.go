@@ -1,7 +1,6 @@
-// Package scenario holds the task systems of published evaluations, ready to
-// be scheduled: the multi-camera-vision and AR scenarios that layer variants
-// and virtual budgets were evaluated on (arXiv 2606.06818), and those of
-// XRBench. It needs no files at run time and runs nothing itself.
+// Package scenario holds the task systems of published evaluations, ready to be scheduled: the multi-camera-vision and
+// AR scenarios that layer variants and virtual budgets were evaluated on (arXiv 2606.06818), and those of XRBench. It
+// needs no files at run time and runs nothing itself.
 //
 //	s, err := scenario.Load("paper/mcv_heavy")
 //	tables, err := sched.Compile(s.System)
@@ -40,7 +39,6 @@
 //
 // # What the numbers do not mean
 //
-// The cost model ignores stride, padding and batch. Branches are a chain in the
-// order of export. Reshaping for a variant and handing tensors from one
-// accelerator to another cost nothing. Real hardware differs most there.
+// The cost model ignores stride, padding and batch. Branches are a chain in the order of export. Reshaping for a
+// variant and handing tensors from one accelerator to another cost nothing. Real hardware differs most there.
 package scenario

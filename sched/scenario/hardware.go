@@ -25,9 +25,8 @@ const (
 	OutputStationary Dataflow = "OS"
 )
 
-// Hardware returns the platforms of the published evaluation: 4K has one
-// weight-stationary array of 2048 processing elements and two output-stationary
-// ones of 1024, 6K the same with 2048 each.
+// Hardware returns the platforms of the published evaluation: 4K has one weight-stationary array of 2048 processing
+// elements and two output-stationary ones of 1024, 6K the same with 2048 each.
 func Hardware() []Platform {
 	return []Platform{
 		{"4K", []Accelerator{{"ws2048", WeightStationary, 2048}, {"os1024a", OutputStationary, 1024},

@@ -28,9 +28,8 @@ func Kinds() []Accelerator {
 		{"os2048", OutputStationary, 2048}}
 }
 
-// Model returns a model with embedded latencies on the accelerators, under its
-// name, without a deadline; with all combinations of variants that were
-// measured. The error about an unknown name lists the names.
+// Model returns a model with embedded latencies on the accelerators, under its name, without a deadline; with all
+// combinations of variants that were measured. The error about an unknown name lists the names.
 func Model(name string, accelerators []Accelerator) (sched.Model, error) {
 	networks, err := embedded()
 	if err != nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/sched/scenario"
 )
 
-// Every published model has a latency on every kind of accelerator, and those
-// of the scenarios are the same.
+// Every published model has a latency on every kind of accelerator, and those of the scenarios are the same.
 func TestModels(t *testing.T) {
 	names := testkit.Must(scenario.Models())(t)
 	if len(names) < 17 || !slices.Contains(names, "resnet50") || !slices.IsSorted(names) {

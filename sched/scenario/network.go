@@ -20,13 +20,11 @@ var layersCSV string
 //go:embed data/accuracy.csv
 var accuracyCSV string
 
-// kinds are the kinds of accelerators in the embedded tables, in the order of
-// their columns.
+// kinds are the kinds of accelerators in the embedded tables, in the order of their columns.
 var kinds = [...]string{"WS2048", "OS1024", "OS2048"}
 
-// Columns of the two embedded tables. A layer's variants follow its original in
-// the order of rows; only originals have energies. The variants of a combination
-// are joined by +.
+// Columns of the two embedded tables. A layer's variants follow its original in the order of rows; only originals have
+// energies. The variants of a combination are joined by +.
 var (
 	layerColumns = []string{"model", "layer", "variant", "gamma", "ws2048_ns", "os1024_ns", "os2048_ns",
 		"ws2048_energy", "os1024_energy", "os2048_energy"}
@@ -58,9 +56,7 @@ type combination struct {
 }
 
 // embedded parses the embedded tables.
-func embedded() (map[string]*network, error) {
-	return parse(layersCSV, accuracyCSV)
-}
+func embedded() (map[string]*network, error) { return parse(layersCSV, accuracyCSV) }
 
 func parse(layers, accuracy string) (map[string]*network, error) {
 	networks := map[string]*network{}
@@ -74,8 +70,7 @@ func parse(layers, accuracy string) (map[string]*network, error) {
 	return networks, nil
 }
 
-// eachRow calls f for every row of a CSV table with these columns; lines that
-// start with # are comments.
+// eachRow calls f for every row of a CSV table with these columns; lines that start with # are comments.
 func eachRow(table string, columns []string, f func([]string) error) error {
 	r := csv.NewReader(strings.NewReader(table))
 	r.Comment, r.FieldsPerRecord, r.ReuseRecord = '#', len(columns), true

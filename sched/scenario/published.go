@@ -3,8 +3,7 @@ package scenario
 // definition is a scenario before it is put on hardware.
 type definition struct {
 	name string
-	// published names the hardware it was published for; none for XRBench's,
-	// which do not fix it.
+	// published names the hardware it was published for; none for XRBench's, which do not fix it.
 	published []string
 	// usual is the hardware of the name without one.
 	usual        string
@@ -12,8 +11,7 @@ type definition struct {
 	tasks        []task
 }
 
-// task is a model at a rate. With a parent, the rate is nominal: it gives the
-// deadline only.
+// task is a model at a rate. With a parent, the rate is nominal: it gives the deadline only.
 type task struct {
 	model       string
 	rate        float64 // per second
@@ -106,8 +104,7 @@ type Omission struct {
 	Reason string `json:"reason"`
 }
 
-// Missing returns the published scenarios left out. All of XRBench's are here:
-// every model of theirs is in the tables.
+// Missing returns the published scenarios left out. All of XRBench's are here: every model of theirs is in the tables.
 func Missing() []Omission {
 	const reason = "its models and rates are in no source we have"
 	return []Omission{

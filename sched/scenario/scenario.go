@@ -31,9 +31,8 @@ type Scenario struct {
 	Rates []float64 `json:"rates"`
 }
 
-// Names returns the name of every scenario on every hardware, sorted, each once.
-// A scenario published for one hardware has its bare name there and carries the
-// hardware on the other; all others carry it always.
+// Names returns the name of every scenario on every hardware, sorted, each once. A scenario published for one hardware
+// has its bare name there and carries the hardware on the other; all others carry it always.
 func Names() []string {
 	var names []string
 	for _, d := range definitions() {
@@ -53,16 +52,13 @@ func (d *definition) on(hardware string) string {
 	return d.name + "@" + hardware
 }
 
-// Load returns the scenario of this name with the published accuracy promise.
-// Any scenario may be named with or without its hardware: paper/mcv_heavy and
-// paper/mcv_heavy@6K are one. Without it, those published for one hardware get
-// that and the others 6K. The error lists the names. The result shares nothing
-// with that of another call.
+// Load returns the scenario of this name with the published accuracy promise. Any scenario may be named with or without
+// its hardware: paper/mcv_heavy and paper/mcv_heavy@6K are one. Without it, those published for one hardware get that
+// and the others 6K. The error lists the names. The result shares nothing with that of another call.
 func Load(name string) (*Scenario, error) { return LoadTheta(name, DefaultTheta) }
 
-// LoadTheta is [Load] with another accuracy promise, 0 to 1. With 0 every
-// combination of variants is valid. The sets need not be monotone: between 0.942
-// and 0.948, Swin-Tiny's variants 1 and 3 are valid together with 2 only.
+// LoadTheta is [Load] with another accuracy promise, 0 to 1. With 0 every combination of variants is valid. The sets
+// need not be monotone: between 0.942 and 0.948, Swin-Tiny's variants 1 and 3 are valid together with 2 only.
 func LoadTheta(name string, theta float64) (*Scenario, error) {
 	d, p, err := find(name)
 	if err != nil {

@@ -128,9 +128,8 @@ func TestSums(t *testing.T) {
 	}
 }
 
-// TestPenalty is the published observation that variants were made for:
-// output-stationary arrays take 2 to 8 times as long for the late layers of
-// VGG-11.
+// TestPenalty is the published observation that variants were made for: output-stationary arrays take 2 to 8 times as
+// long for the late layers of VGG-11.
 func TestPenalty(t *testing.T) {
 	for _, name := range []string{"paper/mcv_light", "paper/mcv_heavy"} {
 		vgg := model(t, load(t, name), "vgg11")
@@ -222,8 +221,7 @@ func TestTheta(t *testing.T) {
 	if all, none := sets(0, "resnet50"), sets(1, "resnet50"); len(all) != 128 || len(none) != 1 {
 		t.Errorf("resnet50: %d sets are valid at 0 and %d at 1, want 128 and 1", len(all), len(none))
 	}
-	// At 0.948 Swin-Tiny's variants 1 and 3 need the company of 2: 0.94138 alone,
-	// 0.94809 together.
+	// At 0.948 Swin-Tiny's variants 1 and 3 need the company of 2: 0.94138 alone, 0.94809 together.
 	swin := sets(0.948, "swin_tiny")
 	if slices.Contains(swin, 0b101) || !slices.Contains(swin, 0b111) {
 		t.Errorf("swin_tiny at 0.948: %b", swin)

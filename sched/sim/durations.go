@@ -13,16 +13,14 @@ import (
 // called once per dispatch, in the order of the simulation.
 type Durations func(at time.Duration, d sched.Dispatch) time.Duration
 
-// Exactly takes as long as the tables say, whatever an engine that adapts its own
-// predicts.
+// Exactly takes as long as the tables say, whatever an engine that adapts its own predicts.
 func Exactly(truth *sched.Tables) Durations {
 	return func(_ time.Duration, d sched.Dispatch) time.Duration { return truth.Cost(d) }
 }
 
-// Lognormal multiplies every layer's latency in the tables, handoff included, by
-// a factor drawn from the lognormal distribution of mean 1 with this sigma. The
-// tables are those of the truth: where the engine adapts its own, it follows
-// the durations and not the other way round.
+// Lognormal multiplies every layer's latency in the tables, handoff included, by a factor drawn from the lognormal
+// distribution of mean 1 with this sigma. The tables are those of the truth: where the engine adapts its own, it
+// follows the durations and not the other way round.
 func Lognormal(sigma float64, truth *sched.Tables, seed uint64) Durations {
 	rng := rand.New(rand.NewPCG(seed, 0x6c6f676e))
 	return func(_ time.Duration, d sched.Dispatch) time.Duration {
@@ -31,11 +29,9 @@ func Lognormal(sigma float64, truth *sched.Tables, seed uint64) Durations {
 	}
 }
 
-// Drifting makes another Durations' layers longer on accelerators that become
-// slower and faster again, each by itself: by a factor that swings between 1 and
-// 1 + depth with the given period, from a phase that the seed draws for each of
-// accs accelerators. Errors of predictions are then alike for all that runs on
-// one at a time.
+// Drifting makes another Durations' layers longer on accelerators that become slower and faster again, each by itself:
+// by a factor that swings between 1 and 1 + depth with the given period, from a phase that the seed draws for each of
+// accs accelerators. Errors of predictions are then alike for all that runs on one at a time.
 func Drifting(of Durations, depth float64, period time.Duration, accs int, seed uint64) Durations {
 	rng := rand.New(rand.NewPCG(seed, 0x64726966))
 	phase := make([]float64, accs)
@@ -49,22 +45,19 @@ func Drifting(of Durations, depth float64, period time.Duration, accs int, seed 
 	}
 }
 
-// Delayed adds a time to every layer's, as dispatching does where nothing
-// predicts it.
+// Delayed adds a time to every layer's, as dispatching does where nothing predicts it.
 func Delayed(of Durations, by time.Duration) Durations {
 	return func(at time.Duration, d sched.Dispatch) time.Duration { return of(at, d) + by }
 }
 
-// Point is a quantile of a measured distribution: a share of Share of all runs
-// took at most Time.
+// Point is a quantile of a measured distribution: a share of Share of all runs took at most Time.
 type Point struct {
 	Share float64
 	Time  time.Duration
 }
 
-// Measured draws durations from measured distributions, by the inverse of the
-// distribution function that is linear between the given points. points returns
-// those of a layer run, in rising order, the first with share 0 and the last
+// Measured draws durations from measured distributions, by the inverse of the distribution function that is linear
+// between the given points. points returns those of a layer run, in rising order, the first with share 0 and the last
 // with share 1; where it returns none the prediction is taken.
 func Measured(points func(sched.Dispatch) []Point, seed uint64) Durations {
 	rng := rand.New(rand.NewPCG(seed, 0x6d656173))
@@ -84,8 +77,7 @@ func Measured(points func(sched.Dispatch) []Point, seed uint64) Durations {
 	}
 }
 
-// CheckPoints returns an error unless the points are a distribution that
-// Measured can draw from.
+// CheckPoints returns an error unless the points are a distribution that Measured can draw from.
 func CheckPoints(ps []Point) error {
 	if len(ps) < 2 || ps[0].Share != 0 || ps[len(ps)-1].Share != 1 {
 		return fmt.Errorf("points must begin with share 0 and end with share 1")

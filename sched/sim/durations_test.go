@@ -11,14 +11,11 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 )
-
-func tablesOf(t *testing.T, sys sched.System) *sched.Tables {
-	t.Helper()
-	return testkit.Must(sched.Compile(sys))(t)
-}
 
 // crossed is a model for each of two accelerators, 4 ms on its own one.
 func crossed() sched.System {
@@ -68,8 +65,7 @@ func TestInterferenceAddsUp(t *testing.T) {
 		c.Arrivals = []traffic.Arrival{{Model: 0}, {Model: 1}, {Model: 2}}
 		c.Interference = [][]float64{{9, 0.25, 0.5}, {0, 9, 0}, {0, 0, 9}} // its own entry says nothing
 	})
-	// y is alone 4 ms long, in which x does 4 / 1.75 of its 4; the rest takes
-	// 12/7 x 1.5.
+	// y is alone 4 ms long, in which x does 4 / 1.75 of its 4; the rest takes 12/7 x 1.5.
 	if want := "6.571429ms complete a#0 layer 0 on x"; !slices.Contains(lines, want) {
 		t.Errorf("no %q in\n%s", want, strings.Join(lines, "\n"))
 	}
@@ -111,10 +107,9 @@ func TestInvalidInterference(t *testing.T) {
 	}
 }
 
-// TestLognormal: the factor has mean 1 and median exp(-sigma^2/2), and depends
-// on the seed only.
+// TestLognormal: the factor has mean 1 and median exp(-sigma^2/2), and depends on the seed only.
 func TestLognormal(t *testing.T) {
-	tables := tablesOf(t, crossed())
+	tables := schedtest.Compile(t, crossed())
 	const n = 100000
 	draw := func(sigma float64, seed uint64) []float64 {
 		f := sim.Lognormal(sigma, tables, seed)
@@ -149,7 +144,7 @@ func TestLognormal(t *testing.T) {
 	}
 	long := crossed()
 	long.Models[0].Layers[0].Implementations[0].Latency[0] = 1 << 43
-	f := sim.Lognormal(3, tablesOf(t, long), 1) // of 2.4 hours, by up to e^5
+	f := sim.Lognormal(3, schedtest.Compile(t, long), 1) // of 2.4 hours, by up to e^5
 	for range 1000 {
 		if d := f(0, sched.Dispatch{}); d < 0 || d > 10*time.Hour {
 			t.Fatalf("a duration of %v", d)
@@ -228,8 +223,7 @@ func TestCheckPoints(t *testing.T) {
 	}
 }
 
-// TestAdaptFollows: layers take twice the profile; predictions come to that, and
-// the durations stay what they are.
+// TestAdaptFollows: layers take twice the profile; predictions come to that, and the durations stay what they are.
 func TestAdaptFollows(t *testing.T) {
 	sys := crossed()
 	slow := crossed()
@@ -239,7 +233,7 @@ func TestAdaptFollows(t *testing.T) {
 		cfg.Arrivals = append(cfg.Arrivals, traffic.Arrival{At: time.Duration(i) * 20 * ms})
 	}
 	cfg.Engine.Adapt = true
-	cfg.Duration = sim.Exactly(tablesOf(t, slow))
+	cfg.Duration = sim.Exactly(schedtest.Compile(t, slow))
 	testkit.Must(sim.Run(cfg))(t)
 	var predicted time.Duration
 	for _, r := range *cfg.Engine.Recorder.(*eventlog.Buffer) {
@@ -280,27 +274,26 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
-// TestSameSeedSameLog: with everything drawn at once, the log depends on the
-// seed only.
+// TestSameSeedSameLog: with everything drawn at once, the log depends on the seed only, whatever the policy.
 func TestSameSeedSameLog(t *testing.T) {
-	log := func(seed uint64) string {
-		sys := two()
-		sys.Models[0].Trigger = &sched.Trigger{Parent: "b", Probability: 0.5}
-		tables := tablesOf(t, sys)
-		cfg := config(t, sys, "dream")
-		cfg.Arrivals = []traffic.Arrival{{At: 0, Model: 1}, {At: 0, Model: 1}, {At: ms, Model: 0}}
-		cfg.Engine.ClosedLoop, cfg.Engine.Until, cfg.Engine.Seed, cfg.Engine.Drop = true, time.Second, seed, sched.DropLate
-		cfg.Engine.Adapt = true
-		cfg.Duration = sim.Lognormal(0.5, tables, seed)
-		cfg.Interference = [][]float64{{0, 0.2}, {0.3, 0}}
-		testkit.Must(sim.Run(cfg))(t)
-		data := testkit.Must(json.Marshal(cfg.Engine.Recorder))(t)
-		return string(data)
-	}
-	if a, b := log(1), log(1); a != b || len(a) < 10000 {
-		t.Errorf("logs of %d and %d bytes differ", len(a), len(b))
-	}
-	if log(1) == log(2) {
-		t.Errorf("two seeds give the same log")
+	for _, p := range policy.All() {
+		log := func(seed uint64) string {
+			sys := two()
+			sys.Models[0].Trigger = &sched.Trigger{Parent: "b", Probability: 0.5}
+			cfg := config(t, sys, p.Name)
+			cfg.Arrivals = []traffic.Arrival{{At: 0, Model: 1}, {At: 0, Model: 1}, {At: ms, Model: 0}}
+			cfg.Engine.ClosedLoop, cfg.Engine.Until, cfg.Engine.Seed, cfg.Engine.Drop = true, time.Second, seed, sched.DropLate
+			cfg.Engine.Adapt = true
+			cfg.Duration = sim.Lognormal(0.5, cfg.Engine.Tables, seed)
+			cfg.Interference = [][]float64{{0, 0.2}, {0.3, 0}}
+			testkit.Must(sim.Run(cfg))(t)
+			return string(testkit.Must(json.Marshal(cfg.Engine.Recorder))(t))
+		}
+		if a, b := log(1), log(1); a != b || len(a) < 10000 {
+			t.Errorf("%s: logs of %d and %d bytes differ", p.Name, len(a), len(b))
+		}
+		if log(1) == log(2) {
+			t.Errorf("%s: two seeds give the same log", p.Name)
+		}
 	}
 }

@@ -48,11 +48,9 @@ func heavy(t testing.TB) (*scenario.Scenario, *sched.Tables) {
 	return s, tables
 }
 
-// On the published mcv_heavy, periodic with random phases, Terastal misses at
-// least 60, 50 and 60 % less than FCFS, EDF and DREAM, and less than .02, over the
-// seeds 1 to 24; they give 82, 70 and 78 % and .0145. The mean of 24 seeds has a
-// standard error of about .007: over 240 they are 67, 59 and 59.5 % and .0251,
-// which the second half pins.
+// On the published mcv_heavy, periodic with random phases, Terastal misses at least 60, 50 and 60 % less than FCFS, EDF
+// and DREAM, and less than .02, over the seeds 1 to 24; they give 82, 70 and 78 % and .0145. The mean of 24 seeds has a
+// standard error of about .007: over 240 they are 67, 59 and 59.5 % and .0251, which the second half pins.
 func TestPaper(t *testing.T) {
 	sequential.Skip(t)
 	s, tables := heavy(t)
@@ -91,8 +89,7 @@ func TestPaper(t *testing.T) {
 	}
 }
 
-// BenchmarkSimulate reports layers/s, simulated layer runs per second on one
-// core, counted by a recorder.
+// BenchmarkSimulate reports layers/s, simulated layer runs per second on one core, counted by a recorder.
 func BenchmarkSimulate(b *testing.B) {
 	s, tables := heavy(b)
 	for _, p := range policy.All() {

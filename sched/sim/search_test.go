@@ -8,6 +8,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -17,16 +18,13 @@ import (
 // spare core for so long; zero means in no time, in decisions.
 func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	t.Helper()
-	s, err := scenario.Load("paper/mcv_heavy")
-	testkit.OK(t, err)
+	s := testkit.Must(scenario.Load("paper/mcv_heavy"))(t)
 	for m := range s.Rates {
 		s.Rates[m] *= 1.3
 	}
 	traffic := traffic.Config{Rates: s.Rates, Process: traffic.Poisson, Duration: 300 * ms, Seed: 4}
 	cfg := config(t, s.System, "rollout")
-	if cfg.Arrivals, err = traffic.Arrivals(); err != nil {
-		t.Fatal(err)
-	}
+	cfg.Arrivals = testkit.Must(traffic.Arrivals())(t)
 	cfg.Engine.Drop = sched.DropLate
 	cfg.SearchTime = took
 	testkit.Must(sim.Run(cfg))(t)
@@ -63,7 +61,7 @@ func TestSearchTime(t *testing.T) {
 // TestDrifting: layers take up to 1.5 times as long, each accelerator in its own
 // rhythm and all that runs at one time on one alike.
 func TestDrifting(t *testing.T) {
-	tables := tablesOf(t, crossed())
+	tables := schedtest.Compile(t, crossed())
 	d := sim.Delayed(sim.Drifting(sim.Exactly(tables), 0.5, 100*ms, 2, 7), time.Microsecond)
 	var took [2][]time.Duration
 	for at := time.Duration(0); at < 100*ms; at += ms {

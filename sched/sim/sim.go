@@ -1,8 +1,6 @@
-// Package sim drives the scheduling engine of package sched in virtual time: a
-// discrete-event simulator. Layers take the time that the profile predicts, or
-// what a [Durations] function draws, stretched where accelerators slow each
-// other down. The same inputs give the same records, to the byte; nothing
-// waits, and no clock is read.
+// Package sim drives the scheduling engine of package sched in virtual time: a discrete-event simulator. Layers take
+// the time that the profile predicts, or what a [Durations] function draws, stretched where accelerators slow each
+// other down. The same inputs give the same records, to the byte; nothing waits, and no clock is read.
 package sim
 
 import (
@@ -20,22 +18,18 @@ type Config struct {
 	Engine sched.Config
 	// Arrivals are the releases, in order of time.
 	Arrivals []traffic.Arrival
-	// Duration says how long a dispatched layer takes; nil means as long as
-	// predicted.
+	// Duration says how long a dispatched layer takes; nil means as long as predicted.
 	Duration Durations
-	// Interference[k][o] is how much longer a layer takes on accelerator k while
-	// accelerator o is busy too: 0.1 means 10 %. Several add up. Nil means none.
-	// Predictions leave it out, as the scheduler does.
+	// Interference[k][o] is how much longer a layer takes on accelerator k while accelerator o is busy too: 0.1 means 10
+	// %. Several add up. Nil means none. Predictions leave it out, as the scheduler does.
 	Interference [][]float64
-	// SearchTime, if positive, is how long a search of a [sched.Searcher] takes on
-	// a spare core; what it finds arrives then. Zero means that searches are
-	// part of decisions, which take no time.
+	// SearchTime, if positive, is how long a search of a [sched.Searcher] takes on a spare core; what it finds arrives
+	// then. Zero means that searches are part of decisions, which take no time.
 	SearchTime time.Duration
 }
 
-// Run simulates all arrivals to the end of the last job and returns the
-// instant of the last event. Jobs that no accelerator can serve any more are
-// dropped at the end.
+// Run simulates all arrivals to the end of the last job and returns the instant of the last event. Jobs that no
+// accelerator can serve any more are dropped at the end.
 func Run(cfg Config) (time.Duration, error) {
 	engine, err := sched.New(cfg.Engine)
 	if err != nil {
@@ -183,8 +177,7 @@ func (s *machine) start(k int, length time.Duration) {
 
 func (s *machine) finish(k int, at time.Duration) { s.running[k] = span{start: at, end: forever} }
 
-// stretch moves the ends of running layers to where they come with the
-// accelerators that are busy from now on.
+// stretch moves the ends of running layers to where they come with the accelerators that are busy from now on.
 func (s *machine) stretch() {
 	for k := range s.running {
 		r := &s.running[k]

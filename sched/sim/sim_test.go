@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,8 +17,7 @@ import (
 
 const ms = time.Millisecond
 
-// two is a system of two models on two accelerators; model b's second layer
-// cannot run on the second.
+// two is a system of two models on two accelerators; model b's second layer cannot run on the second.
 func two() sched.System {
 	layer := func(name string, latency ...time.Duration) sched.Layer {
 		return sched.Layer{Name: name, Implementations: []sched.Implementation{{Name: "original", Latency: latency}}}
@@ -111,14 +109,12 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// never is a policy that leaves every accelerator idle, as if each were out of
-// service.
+// never is a policy that leaves every accelerator idle, as if each were out of service.
 type never struct{}
 
 func (never) Select(_ *sched.State, out []sched.Choice) []sched.Choice { return out }
 
-// TestDrain: jobs that nothing will serve any more are dropped at the end, so
-// that every job has an outcome.
+// TestDrain: jobs that nothing will serve any more are dropped at the end, so that every job has an outcome.
 func TestDrain(t *testing.T) {
 	lines, end := run(t, two(), "fcfs", func(c *sim.Config) {
 		c.Engine.Policy = func(sched.Config) (sched.Policy, error) { return never{}, nil }
@@ -172,27 +168,5 @@ func TestInvalid(t *testing.T) {
 		cfg := config(t, two(), "fcfs")
 		c.change(&cfg)
 		testkit.Refused(sim.Run(cfg))(t, c.want)
-	}
-}
-
-// TestSameInputsSameLog: two simulations of the same inputs give the same log,
-// to the byte, whatever the policy and the drop policy.
-func TestSameInputsSameLog(t *testing.T) {
-	traffic := traffic.Config{Rates: []float64{120, 60}, Process: traffic.Poisson, Duration: 2 * time.Second, Seed: 3}
-	for _, p := range policy.All() {
-		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
-			var logs [2]string
-			for i := range logs {
-				arrivals := testkit.Must(traffic.Arrivals())(t)
-				cfg := config(t, two(), p.Name)
-				cfg.Arrivals, cfg.Engine.Drop = arrivals, drop
-				testkit.Must(sim.Run(cfg))(t)
-				data := testkit.Must(json.Marshal(cfg.Engine.Recorder))(t)
-				logs[i] = string(data)
-			}
-			if logs[0] != logs[1] || len(logs[0]) < 1000 {
-				t.Errorf("%s, drop %v: logs of %d and %d bytes differ", p.Name, drop, len(logs[0]), len(logs[1]))
-			}
-		}
 	}
 }

@@ -34,8 +34,7 @@ func TestReadArrivals(t *testing.T) {
 	}
 }
 
-// TestBursts: the mean rate is the given one, all of it in bursts whose lengths
-// and gaps have the given means.
+// TestBursts: the mean rate is the given one, all of it in bursts whose lengths and gaps have the given means.
 func TestBursts(t *testing.T) {
 	const on, off = 200 * time.Millisecond, 600 * time.Millisecond
 	traffic := Config{Rates: []float64{100, 0}, Process: Bursts, BurstOn: on, BurstOff: off, Duration: 4000 * time.Second,
@@ -82,9 +81,8 @@ func TestOtherProcesses(t *testing.T) {
 	if got[0].At = 5; recorded.Recorded[0].At != 1 {
 		t.Errorf("the list shares memory with the recording")
 	}
-	periodic := Config{Rates: []float64{100, 0, 200},
-		FirstRelease: []time.Duration{3 * time.Millisecond, 0, 12 * time.Millisecond}, Duration: 20 * time.Millisecond,
-		Seed: 4}
+	periodic := Config{Rates: []float64{100, 0, 200}, Duration: 20 * time.Millisecond, Seed: 4,
+		FirstRelease: []time.Duration{3 * time.Millisecond, 0, 12 * time.Millisecond}}
 	want := []Arrival{{At: 3 * time.Millisecond}, {At: 12 * time.Millisecond, Model: 2}, {At: 13 * time.Millisecond},
 		{At: 17 * time.Millisecond, Model: 2}}
 	if got := arrivals(t, periodic); !slices.Equal(got, want) {
@@ -97,23 +95,5 @@ func TestOtherProcesses(t *testing.T) {
 	only := slices.DeleteFunc(arrivals(t, with), func(a Arrival) bool { return a.Model == 0 })
 	if got := arrivals(t, without); !slices.Equal(got, only) {
 		t.Errorf("rate 0 changed the other model's arrivals")
-	}
-}
-
-func TestInvalidProcesses(t *testing.T) {
-	for want, change := range map[string]func(*Config){
-		"bursts of 0s":                    func(t *Config) { t.Process, t.BurstOff = Bursts, 1 },
-		"the second not negative":         func(t *Config) { t.Process, t.BurstOn, t.BurstOff = Bursts, 1, -1 },
-		"too many":                        func(t *Config) { t.Process, t.BurstOn, t.Duration = Bursts, 1, time.Hour },
-		"1 first releases for 2 models":   func(t *Config) { t.FirstRelease = []time.Duration{0} },
-		"first release of model 1 at -1n": func(t *Config) { t.FirstRelease = []time.Duration{0, -1} },
-		"recorded arrival 1":              func(t *Config) { t.Recorded = []Arrival{{At: 2}, {At: 1}} },
-		"recorded arrival 0 of model 2":   func(t *Config) { t.Recorded = []Arrival{{Model: 2}} },
-		"rate -1":                         func(t *Config) { t.Rates[0] = -1 },
-		"too low to have a period":        func(t *Config) { t.Rates[0] = 1e-308 },
-	} {
-		traffic := Config{Rates: []float64{1, 1}, Duration: time.Second}
-		change(&traffic)
-		testkit.Refused(traffic.Arrivals())(t, ErrInvalid, want)
 	}
 }

@@ -15,10 +15,9 @@ import (
 // latest bounds a recorded release (2.4 hours).
 const latest = time.Duration(1) << 43
 
-// Read reads recorded arrivals from CSV with the header
-// "model,release_us": a model's name and the release in microseconds from the
-// start, which may have decimals. Rows may be in any order; simultaneous
-// releases keep theirs. models gives the names, in the order of the system.
+// Read reads recorded arrivals from CSV with the header "model,release_us": a model's name and the release in
+// microseconds from the start, which may have decimals. Rows may be in any order; simultaneous releases keep theirs.
+// models gives the names, in the order of the system.
 func Read(r io.Reader, models []string) ([]Arrival, error) {
 	in := csv.NewReader(r)
 	in.FieldsPerRecord = 2

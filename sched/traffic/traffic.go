@@ -1,7 +1,6 @@
-// Package traffic makes the releases of a run: periodic streams, Poisson
-// arrivals, bursts, or what was recorded. The same [Config] gives the same
-// arrivals everywhere, to the byte; package sim plays them in virtual time,
-// package runtime in real time.
+// Package traffic makes the releases of a run: periodic streams, Poisson arrivals, bursts, or what was recorded. The
+// same [Config] gives the same arrivals everywhere, to the byte; package sim plays them in virtual time, package
+// runtime in real time.
 package traffic
 
 import (
@@ -14,8 +13,7 @@ import (
 	"time"
 )
 
-// ErrInvalid is wrapped by every error about traffic that makes no
-// sense.
+// ErrInvalid is wrapped by every error about traffic that makes no sense.
 var ErrInvalid = errors.New("invalid traffic")
 
 // Process says how the releases of a model are spaced.
@@ -24,16 +22,13 @@ type Process uint8
 const (
 	// Periodic releases one job per period.
 	Periodic Process = iota
-	// Poisson releases jobs at independent, exponentially distributed
-	// intervals.
+	// Poisson releases jobs at independent, exponentially distributed intervals.
 	Poisson
-	// Bursts alternates between on and off phases of exponentially distributed
-	// lengths; while on, jobs come as by Poisson, as much faster as it takes for
-	// the mean rate.
+	// Bursts alternates between on and off phases of exponentially distributed lengths; while on, jobs come as by Poisson,
+	// as much faster as it takes for the mean rate.
 	Bursts
-	// ClosedLoop has one request of each model in the system: the next is
-	// released when it ends. Rates say nothing about it. The engine makes the
-	// releases after the first; see sched.Config.Until.
+	// ClosedLoop has one request of each model in the system: the next is released when it ends. Rates say nothing about
+	// it. The engine makes the releases after the first; see sched.Config.Until.
 	ClosedLoop
 	// Recorded plays Config.Recorded.
 	Recorded
@@ -45,12 +40,15 @@ func (a Process) String() string { return arrivalNames[a] }
 
 // ParseProcess reads "periodic", "poisson", "bursts", "closed" or "trace".
 func ParseProcess(s string) (Process, error) {
-	for i, n := range arrivalNames {
-		if s == n {
-			return Process(i), nil
-		}
+	return parse[Process]("arrival process", arrivalNames[:], s)
+}
+
+func parse[T ~uint8](what string, names []string, s string) (T, error) {
+	i := slices.Index(names, s)
+	if i < 0 {
+		return 0, fmt.Errorf("unknown %s %q, have %s", what, s, strings.Join(names, ", "))
 	}
-	return 0, fmt.Errorf("unknown arrival process %q, have %s", s, strings.Join(arrivalNames[:], ", "))
+	return T(i), nil
 }
 
 // Phases says when the first job of a periodic stream is released.
@@ -68,25 +66,15 @@ var phaseNames = [...]string{"random", "aligned"}
 func (p Phases) String() string { return phaseNames[p] }
 
 // ParsePhases reads "random" or "aligned".
-func ParsePhases(s string) (Phases, error) {
-	for i, n := range phaseNames {
-		if s == n {
-			return Phases(i), nil
-		}
-	}
-	return 0, fmt.Errorf("unknown phases %q, have %s", s, strings.Join(phaseNames[:], ", "))
-}
+func ParsePhases(s string) (Phases, error) { return parse[Phases]("phases", phaseNames[:], s) }
 
-// Config describes the releases of a run. The same traffic and seed give the
-// same arrivals everywhere.
+// Config describes the releases of a run. The same traffic and seed give the same arrivals everywhere.
 type Config struct {
-	// Rates holds the mean releases per second of each model.
-	// A model with rate zero has no releases.
+	// Rates holds the mean releases per second of each model. A model with rate zero has no releases.
 	Rates   []float64
 	Process Process
 	Phases  Phases
-	// FirstRelease, if not nil, gives each periodic stream's phase and beats
-	// Phases.
+	// FirstRelease, if not nil, gives each periodic stream's phase and beats Phases.
 	FirstRelease []time.Duration
 	Jitter       float64 // of periodic streams: each release is late by up to this share of its period
 	// BurstOn and BurstOff are the mean lengths of the phases of Bursts.
@@ -106,10 +94,9 @@ type Arrival struct {
 // MaxArrivals bounds a generated list, about 400 MB.
 const MaxArrivals = 1 << 24
 
-// Arrivals generates the releases from time zero up to, not including,
-// Duration, in order of time; simultaneous ones in order of model. Every model
-// has its own generator, so that changing one model leaves the
-// others' arrivals as they were.
+// Arrivals generates the releases from time zero up to, not including, Duration, in order of time; simultaneous ones in
+// order of model. Every model has its own generator, so that changing one model leaves the others' arrivals as they
+// were.
 func (t *Config) Arrivals() ([]Arrival, error) {
 	if err := t.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -161,8 +148,7 @@ func (t *Config) periodic(out []Arrival, m int, rng *rand.Rand) []Arrival {
 		if base >= float64(t.Duration) {
 			return out
 		}
-		// The draw is made without jitter too, so that jitter does not change
-		// what follows it.
+		// The draw is made without jitter too, so that jitter does not change what follows it.
 		if at := base + rng.Float64()*t.Jitter*period; at < float64(t.Duration) {
 			out = append(out, Arrival{time.Duration(at), m})
 		}

@@ -92,8 +92,7 @@ func TestTrafficLaws(t *testing.T) {
 	})
 }
 
-// TestPeriodic: gaps of one period, a first release within it, and as many
-// releases as fit.
+// TestPeriodic: gaps of one period, a first release within it, and as many releases as fit.
 func TestPeriodic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		traffic := drawTraffic(t)
@@ -124,8 +123,7 @@ func TestPeriodic(t *testing.T) {
 	})
 }
 
-// TestJitter: every release is late by less than its share of the period, and
-// some by more than half of that.
+// TestJitter: every release is late by less than its share of the period, and some by more than half of that.
 func TestJitter(t *testing.T) {
 	traffic := Config{Rates: []float64{50, 20}, Duration: 20 * time.Second, Seed: 7}
 	plain := arrivals(t, traffic)
@@ -159,8 +157,7 @@ func TestPoisson(t *testing.T) {
 		if math.Abs(float64(len(at))-mean) > 5*math.Sqrt(mean) {
 			t.Errorf("model %d: %d releases, expected %v", m, len(at), mean)
 		}
-		// Of exponential gaps, the variance is the squared mean, and a share 1/e
-		// is longer than the mean.
+		// Of exponential gaps, the variance is the squared mean, and a share 1/e is longer than the mean.
 		var last time.Duration
 		sum, squares, long := 0.0, 0.0, 0.0
 		for _, x := range at {
@@ -208,29 +205,31 @@ func TestPhases(t *testing.T) {
 	}
 }
 
-func TestTrafficErrors(t *testing.T) {
-	good := Config{Rates: []float64{10}, Duration: time.Second}
-	for _, c := range []struct {
-		name   string
-		change func(*Config)
-		want   string
-	}{
-		{"no rates", func(t *Config) { t.Rates = nil }, "no rates"},
-		{"no time", func(t *Config) { t.Duration = 0 }, "duration 0s"},
-		{"negative rate", func(t *Config) { t.Rates = []float64{1, -1} }, "rate -1 of model 1"},
-		{"rate NaN", func(t *Config) { t.Rates = []float64{math.NaN()} }, "rate NaN"},
-		{"infinite rate", func(t *Config) { t.Rates = []float64{math.Inf(1)} }, "rate +Inf"},
-		{"rate too low for a period", func(t *Config) { t.Rates = []float64{1e-300} }, "too low"},
-		{"negative jitter", func(t *Config) { t.Jitter = -0.1 }, "jitter"},
-		{"jitter above 1", func(t *Config) { t.Jitter = 1.1 }, "jitter"},
-		{"jitter NaN", func(t *Config) { t.Jitter = math.NaN() }, "jitter"},
-		{"too many", func(t *Config) { t.Rates = []float64{1e9} }, "lower the rates"},
-		{"no such process", func(t *Config) { t.Process = 9 }, "process"},
-		{"no such phases", func(t *Config) { t.Phases = 9 }, "phases"},
+func TestErrors(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"no rates":                        func(t *Config) { t.Rates = nil },
+		"duration 0s":                     func(t *Config) { t.Duration = 0 },
+		"rate -1 of model 1":              func(t *Config) { t.Rates[1] = -1 },
+		"rate NaN":                        func(t *Config) { t.Rates[0] = math.NaN() },
+		"rate +Inf":                       func(t *Config) { t.Rates[0] = math.Inf(1) },
+		"too low to have a period":        func(t *Config) { t.Rates[0] = 1e-308 },
+		"jitter -0.1":                     func(t *Config) { t.Jitter = -0.1 },
+		"jitter 1.1":                      func(t *Config) { t.Jitter = 1.1 },
+		"jitter NaN":                      func(t *Config) { t.Jitter = math.NaN() },
+		"lower the rates":                 func(t *Config) { t.Rates[0] = 1e9 },
+		"arrival process 9":               func(t *Config) { t.Process = 9 },
+		"phases 9":                        func(t *Config) { t.Phases = 9 },
+		"bursts of 0s":                    func(t *Config) { t.Process, t.BurstOff = Bursts, 1 },
+		"the second not negative":         func(t *Config) { t.Process, t.BurstOn, t.BurstOff = Bursts, 1, -1 },
+		"too many":                        func(t *Config) { t.Process, t.BurstOn, t.Duration = Bursts, 1, time.Hour },
+		"1 first releases for 2 models":   func(t *Config) { t.FirstRelease = []time.Duration{0} },
+		"first release of model 1 at -1n": func(t *Config) { t.FirstRelease = []time.Duration{0, -1} },
+		"recorded arrival 1":              func(t *Config) { t.Recorded = []Arrival{{At: 2}, {At: 1}} },
+		"recorded arrival 0 of model 2":   func(t *Config) { t.Recorded = []Arrival{{Model: 2}} },
 	} {
-		traffic := good
-		c.change(&traffic)
-		testkit.Refused(traffic.Arrivals())(t, ErrInvalid, c.want)
+		traffic := Config{Rates: []float64{1, 1}, Duration: time.Second}
+		change(&traffic)
+		testkit.Refused(traffic.Arrivals())(t, ErrInvalid, want)
 	}
 	// Very low rates are fine: no release, or one.
 	for _, jitter := range []float64{0, 1} {

@@ -263,7 +263,7 @@ func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate)
 	for i, c := range list {
 		keep[i] = isAdded(&c.Variant)
 	}
-	for i, left := range proof.PruneOthers(keep, drop, len(list), max(v.Theta, 1-r.Together)) {
+	for i, left := range proof.Prune(keep, drop, len(list), max(v.Theta, 1-r.Together)) {
 		drop[i] = true
 		x.note("layer %q: %s is not used: with it and the added ones, the variants together leave %.4f of the %s",
 			list[i].LayerName, list[i], left, proof.Metric)

@@ -328,7 +328,7 @@ func (r *run) proveDraft(ctx context.Context, x *draft, progress func(float64)) 
 			drop[i] = true
 		}
 	}
-	for i, left := range proof.Prune(drop, len(x.chosen), max(x.Theta, 1-r.Together)) {
+	for i, left := range proof.Prune(nil, drop, len(x.chosen), max(x.Theta, 1-r.Together)) {
 		x.chosen[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
 		drop[i] = true
 	}

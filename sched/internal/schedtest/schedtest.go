@@ -53,9 +53,7 @@ func CheckSome(t *testing.T, in int, property func(*rapid.T)) {
 }
 
 // Number draws an integer from 0 to n-1.
-func Number(t *rapid.T, n int, label string) int {
-	return rapid.IntRange(0, n-1).Draw(t, label)
-}
+func Number(t *rapid.T, n int, label string) int { return rapid.IntRange(0, n-1).Draw(t, label) }
 
 // Chance draws true with probability percent/100.
 func Chance(t *rapid.T, percent int, label string) bool {
@@ -131,8 +129,7 @@ func Arrivals(t *rapid.T, sys *sched.System) []traffic.Arrival {
 	return out
 }
 
-// RichSystem draws a system that may have energies, triggers and additive
-// accuracy bounds, too.
+// RichSystem draws a system that may have energies, triggers and additive accuracy bounds, too.
 func RichSystem(t *rapid.T) sched.System {
 	sys := System(t)
 	for m := range sys.Models {
@@ -160,8 +157,7 @@ func RichSystem(t *rapid.T) sched.System {
 	return sys
 }
 
-// Workload is a system of several models with the given numbers of accelerators
-// and implementations, from a fixed seed.
+// Workload is a system of several models with the given numbers of accelerators and implementations, from a fixed seed.
 func Workload(accs, implementations int) sched.System {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var sys sched.System
@@ -211,9 +207,8 @@ func VirtualDeadline(sys *sched.System, j sched.Job) time.Duration {
 	return j.Release + time.Duration(share.Int64())
 }
 
-// SelectLevels is Algorithm 1 up to the division: the latency of each layer's
-// original at the first level at which their sum fits the deadline, or at the
-// last.
+// SelectLevels is Algorithm 1 up to the division: the latency of each layer's original at the first level at which
+// their sum fits the deadline, or at the last.
 func SelectLevels(m sched.Model) []time.Duration {
 	for rho := 1; ; rho++ {
 		var selected []time.Duration

@@ -1,6 +1,5 @@
-// Package config reads Terastal's configuration: a YAML file, TERASTAL_*
-// environment variables and command-line flags, in rising precedence. Unknown
-// keys, missing values and values out of range are errors that name the key.
+// Package config reads Terastal's configuration: a YAML file, TERASTAL_* environment variables and command-line flags,
+// in rising precedence. Unknown keys, missing values and values out of range are errors that name the key.
 package config
 
 import (
@@ -19,28 +18,24 @@ type Config struct {
 	Traffic      Traffic       `mapstructure:"traffic"`
 	Profile      Profile       `mapstructure:"profile"`
 	Policies     []string      `mapstructure:"policies"`
-	// Cost is the quantile of the measured latencies that decisions are based
-	// on: min, mean, p50, p90, p95 or p99. Adapt corrects it while running
-	// towards what layers really take.
+	// Cost is the quantile of the measured latencies that decisions are based on: min, mean, p50, p90, p95 or p99. Adapt
+	// corrects it while running towards what layers really take.
 	Cost  string `mapstructure:"cost"`
 	Adapt bool   `mapstructure:"adapt"`
 	// Drop is when waiting requests are given up: none, late, hopeless or smart.
 	Drop string `mapstructure:"drop"`
 	// Queue bounds the requests of one model that are in the system at once.
 	Queue int `mapstructure:"queue"`
-	// Realtime is the real-time priority (SCHED_FIFO, 1 to 99) of the threads
-	// that run layers; 0 for none.
+	// Realtime is the real-time priority (SCHED_FIFO, 1 to 99) of the threads that run layers; 0 for none.
 	Realtime int `mapstructure:"realtime"`
-	// Retries is how often a layer that fails is run again before its request
-	// fails.
+	// Retries is how often a layer that fails is run again before its request fails.
 	Retries int `mapstructure:"retries"`
 	// Faults make accelerators misbehave, as drills; see runtime.ParseFault.
 	Faults []string `mapstructure:"faults"`
 	// SaveOutputs writes the outputs of the verified requests as .npy files.
 	SaveOutputs bool `mapstructure:"save_outputs"`
-	// Arithmetic is what becomes of 8-bit products on this processor: exact,
-	// saturating or saturating-throughout, see variants.Arithmetic, or
-	// AutoArithmetic (the default) to try.
+	// Arithmetic is what becomes of 8-bit products on this processor: exact, saturating or saturating-throughout, see
+	// variants.Arithmetic, or AutoArithmetic (the default) to try.
 	Arithmetic string `mapstructure:"arithmetic"`
 	// Out is the folder that results are written to.
 	Out string `mapstructure:"out"`
@@ -57,9 +52,8 @@ type Accelerator struct {
 	Optimization string   `mapstructure:"optimization"`
 	Threads      int      `mapstructure:"threads"`
 	Cores        []int    `mapstructure:"cores"`
-	// Device chooses among the devices of a provider that is a plugin. Cache is
-	// "on" (the default) where engines that the provider compiles are kept from
-	// run to run, else "off".
+	// Device chooses among the devices of a provider that is a plugin. Cache is "on" (the default) where engines that the
+	// provider compiles are kept from run to run, else "off".
 	Device string `mapstructure:"device"`
 	Cache  string `mapstructure:"cache"`
 	// Table is the CSV file of an emulated accelerator's latencies, relative to
@@ -72,9 +66,8 @@ type Accelerator struct {
 type Model struct {
 	// Name defaults to the file's or zoo network's name.
 	Name string `mapstructure:"name"`
-	// Source is an ONNX file, relative to the configuration's folder, or
-	// "zoo:NAME". A named model without one can only be simulated, from a
-	// profile of latency tables.
+	// Source is an ONNX file, relative to the configuration's folder, or "zoo:NAME". A named model without one can only be
+	// simulated, from a profile of latency tables.
 	Source string `mapstructure:"source"`
 	// Rate is in releases per second.
 	Rate float64 `mapstructure:"rate"`
@@ -95,16 +88,13 @@ type Model struct {
 	Pixels Pixels `mapstructure:"pixels"`
 	// Dims binds symbolic dimensions, each "name=value".
 	Dims []string `mapstructure:"dims"`
-	// Variants is "on" (the default) where the model's layer variants may be
-	// designed and used, else "off".
+	// Variants is "on" (the default) where the model's layer variants may be designed and used, else "off".
 	Variants string `mapstructure:"variants"`
-	// Theta is the least normalised accuracy that a combination of variants must
-	// keep; 0 is DefaultTheta. Metric is what accuracy is: top-1, top-5,
-	// agreement or error, or empty for what suits the data.
+	// Theta is the least normalised accuracy that a combination of variants must keep; 0 is DefaultTheta. Metric is what
+	// accuracy is: top-1, top-5, agreement or error, or empty for what suits the data.
 	Theta  float64 `mapstructure:"theta"`
 	Metric string  `mapstructure:"metric"`
-	// Calibration are inputs to fit variants to, Labelled ones to measure their
-	// accuracy on.
+	// Calibration are inputs to fit variants to, Labelled ones to measure their accuracy on.
 	Calibration Data `mapstructure:"calibration"`
 	Labelled    Data `mapstructure:"labelled"`
 }
@@ -149,11 +139,9 @@ type Traffic struct {
 	// BurstOn and BurstOff are the mean lengths of the phases of "bursts".
 	BurstOn  time.Duration `mapstructure:"burst_on"`
 	BurstOff time.Duration `mapstructure:"burst_off"`
-	// Trace is the CSV file that arrivals "trace" plays, relative to the
-	// configuration's folder.
+	// Trace is the CSV file that arrivals "trace" plays, relative to the configuration's folder.
 	Trace string `mapstructure:"trace"`
-	// Load, if positive, scales all rates so that the demand is this share of
-	// the measured capacity.
+	// Load, if positive, scales all rates so that the demand is this share of the measured capacity.
 	Load float64 `mapstructure:"load"`
 }
 

@@ -21,8 +21,7 @@ type flag struct {
 	usage     string
 }
 
-// repeated is the default of a flag that may be repeated and whose values may
-// hold commas.
+// repeated is the default of a flag that may be repeated and whose values may hold commas.
 type repeated []string
 
 // flags are all flags that AddFlags can define.
@@ -53,8 +52,7 @@ func flags() []flag {
 		{"retries", "retries", 0, "how often a layer that fails is run again before its request fails"},
 		{"faults", "faults", repeated(nil), "drill: make accelerators misbehave, such as " +
 			`"error accelerator=gpu p=0.01" or "hang after=500 times=1" (may be repeated)`},
-		{"save-outputs", "save_outputs", false,
-			"write the outputs of the verified requests to OUT/outputs, as .npy files"},
+		{"save-outputs", "save_outputs", false, "write the outputs of the verified requests to OUT/outputs, as .npy files"},
 		{"out", "out", "out", "folder that results are written to"},
 		{"budget", "profile.budget", 20 * time.Second, "time to measure layers for"},
 		{"precision", "profile.precision", 0.02,
@@ -101,8 +99,7 @@ func (x *flag) add(f *pflag.FlagSet) {
 	f.SetAnnotation(x.name, ofConfig, nil)
 }
 
-// ofConfig marks the flags that AddFlags defines: a verb may use the same name
-// for something else.
+// ofConfig marks the flags that AddFlags defines: a verb may use the same name for something else.
 const ofConfig = "terastal-config"
 
 func annotated(f *pflag.Flag) bool {

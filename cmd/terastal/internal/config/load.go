@@ -13,8 +13,7 @@ import (
 	"github.com/spf13/viper"
 )
 
-// Load reads the file (none if empty), the environment and the flags, fills in
-// defaults and checks everything.
+// Load reads the file (none if empty), the environment and the flags, fills in defaults and checks everything.
 func Load(file string, fs *pflag.FlagSet) (*Config, error) {
 	v := viper.New()
 	defaults := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -83,8 +82,7 @@ func decode(v *viper.Viper, c *Config) error {
 	return nil
 }
 
-// duration reads a duration, and refuses a number without a unit: 10 could mean
-// anything.
+// duration reads a duration, and refuses a number without a unit: 10 could mean anything.
 func duration(from, to reflect.Type, value any) (any, error) {
 	if to != reflect.TypeFor[time.Duration]() || from == to {
 		return value, nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Dimensions are the model's symbolic dimensions by name.
@@ -75,6 +77,18 @@ func (c *Config) Specs() []runtime.Spec {
 	return out
 }
 
+// Process is how requests arrive.
+func (t *Traffic) Process() traffic.Process {
+	p, _ := traffic.ParseProcess(t.Arrivals) // checked by validate
+	return p
+}
+
+// DropRule is when waiting requests are given up.
+func (c *Config) DropRule() sched.DropPolicy {
+	d, _ := sched.ParseDrop(c.Drop) // checked by validate
+	return d
+}
+
 // Folder is the absolute path of the folder that files may be read from: root,
 // or the configuration's folder if root is empty.
 func (c *Config) Folder(root string) (string, error) {
@@ -124,4 +138,39 @@ func (c *Config) Path(source, root string) (string, error) {
 		return "", outside
 	}
 	return path, nil
+}
+
+// AddSource adds a model that was named on the command line: an ONNX file,
+// which is trusted where it lies, or a built-in network.
+func (c *Config) AddSource(source, granularity string) error {
+	name := strings.TrimPrefix(source, "zoo:")
+	if name == source {
+		name = strings.TrimSuffix(filepath.Base(source), filepath.Ext(source))
+		var err error
+		if source, err = filepath.Abs(source); err != nil {
+			return err
+		}
+	}
+	c.Models = append(c.Models, Model{Name: name, Source: source, Rate: 1, Granularity: granularity})
+	return nil
+}
+
+// ChooseAccelerators keeps the accelerators of these names; what is none of theirs is taken for an execution provider.
+// "auto" stands for those that suit the machine, no names for those of the configuration.
+func (c *Config) ChooseAccelerators(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	var chosen []Accelerator
+	for _, name := range names {
+		a := Accelerator{Name: name, Provider: name}
+		if i := slices.IndexFunc(c.Accelerators, func(a Accelerator) bool { return a.Name == name }); i >= 0 {
+			a = c.Accelerators[i]
+		}
+		chosen = append(chosen, a)
+	}
+	if slices.Equal(names, []string{"auto"}) {
+		chosen = nil
+	}
+	c.Accelerators = chosen
 }

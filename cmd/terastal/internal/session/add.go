@@ -25,8 +25,7 @@ import (
 type AddOptions struct {
 	// Model is a model's name, Layer one of its layers by name or number.
 	Model, Layer string
-	// File is the ONNX model, relative to the current folder. It has to lie in
-	// the folder that models are read from.
+	// File is the ONNX model, relative to the current folder. It has to lie in the folder that models are read from.
 	File string
 	// Name tells apart the variants added to a layer; empty for the file's.
 	Name string
@@ -35,17 +34,15 @@ type AddOptions struct {
 
 // Added is what came of adding a variant.
 type Added struct {
-	// New is false when the layer had the variant already, and nothing was
-	// written.
+	// New is false when the layer had the variant already, and nothing was written.
 	New bool
 	// Variants are those of the plan, which lies at Plan.
 	Variants []plan.Variants
 	Plan     string
 }
 
-// Add checks, proves and measures a variant that was made elsewhere, and writes
-// it, the profile and the plan. When it is refused, nothing is written. One that
-// was added under the same name before is replaced.
+// Add checks, proves and measures a variant that was made elsewhere, and writes it, the profile and the plan. When it
+// is refused, nothing is written. One that was added under the same name before is replaced.
 func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
 	old, _, err := plan.Read(PlanPath(v.w.Config))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -77,8 +74,7 @@ func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
 	return v.added(p)
 }
 
-// added plans with a variant that is new, and writes its file, the profile and,
-// last, the plan.
+// added plans with a variant that is new, and writes its file, the profile and, last, the plan.
 func (v *Variants) added(p *profiler.Profile) (*Added, error) {
 	v.w.Profile = p
 	s, err := v.w.Plan()
@@ -101,11 +97,8 @@ func (v *Variants) added(p *profiler.Profile) (*Added, error) {
 
 // find finds a model by name and a layer of it by name or number.
 func find(list []*Model, model, layer string) (m, l int, err error) {
-	var names []string
-	for _, x := range list {
-		names = append(names, strconv.Quote(x.Name))
-	}
 	if m = slices.IndexFunc(list, func(x *Model) bool { return x.Name == model }); m < 0 {
+		names := mapped(list, func(x *Model) string { return strconv.Quote(x.Name) })
 		return 0, 0, Usagef("there is no model %q: the configuration has %s", model, strings.Join(names, ", "))
 	}
 	x := list[m]
@@ -122,18 +115,11 @@ func find(list []*Model, model, layer string) (m, l int, err error) {
 
 // findLayer prefers names to numbers, since a layer may be called 7.
 func findLayer(layers []models.Layer, name string) (int, error) {
-	var names []string
-	found := -1
-	for i := range layers {
-		if layers[i].Name == name && found >= 0 {
-			return 0, fmt.Errorf("layers %d and %d are called %q: give the number", found, i, name)
+	names := mapped(layers, func(l models.Layer) string { return l.Name })
+	if found := slices.Index(names, name); found >= 0 {
+		if again := slices.Index(names[found+1:], name); again >= 0 {
+			return 0, fmt.Errorf("layers %d and %d are called %q: give the number", found, found+1+again, name)
 		}
-		if layers[i].Name == name {
-			found = i
-		}
-		names = append(names, layers[i].Name)
-	}
-	if found >= 0 {
 		return found, nil
 	}
 	if n, err := strconv.Atoi(name); err == nil {
@@ -142,10 +128,7 @@ func findLayer(layers []models.Layer, name string) (int, error) {
 		}
 		return 0, fmt.Errorf("there is no layer %d: they are 0 to %d", n, len(layers)-1)
 	}
-	var near []string
-	for _, n := range nearest(name, names, 3) {
-		near = append(near, fmt.Sprintf("%.80q", n))
-	}
+	near := mapped(nearest(name, names, 3), func(n string) string { return fmt.Sprintf("%.80q", n) })
 	return 0, fmt.Errorf("there is no layer %q: the nearest names are %s", name, strings.Join(near, ", "))
 }
 

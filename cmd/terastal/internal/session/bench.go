@@ -148,8 +148,7 @@ type stages struct {
 	meter Meter // nil between pieces
 }
 
-// show shows how far a piece of work is, which ends the one before. It may be
-// called from any goroutine.
+// show shows how far a piece of work is, which ends the one before. It may be called from any goroutine.
 func (s *stages) show(what string, share float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

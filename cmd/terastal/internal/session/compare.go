@@ -17,14 +17,11 @@ import (
 type CompareOptions struct {
 	Real      // unless Simulated
 	Simulated bool
-	// Repeats is how often every policy plays: with the configuration's seed,
-	// the one after it, and so on.
+	// Repeats is how often every policy plays: with the configuration's seed, the one after it, and so on.
 	Repeats int
-	// Baseline is the policy that the others are held against; empty means the
-	// first.
+	// Baseline is the policy that the others are held against; empty means the first.
 	Baseline string
-	// AA lets the baseline play twice in every repeat, to be held against
-	// itself.
+	// AA lets the baseline play twice in every repeat, to be held against itself.
 	AA bool
 }
 
@@ -59,17 +56,18 @@ func (o *CompareOptions) Announce(c *config.Config) string {
 		o.Repeats, turns, c.Traffic.Duration, total.Round(time.Second))
 }
 
-// Compare plays the same traffic under every policy, repeatedly, each repeat
-// with other arrivals that all policies get, and holds the policies against each
-// other. In every repeat they play in another order. An interrupt ends it with
-// what there is.
+// Compare plays the same traffic under every policy, repeatedly, each repeat with other arrivals that all policies get,
+// and holds the policies against each other. In every repeat they play in another order. An interrupt ends it with what
+// there is.
 func (s *Session) Compare(ctx context.Context, o CompareOptions) (*result.Result, error) {
 	if err := o.Check(s.Config); err != nil {
 		return nil, err
 	}
 	var p player
 	var err error
+	driver := eventlog.Real
 	if o.Simulated {
+		driver = eventlog.Simulated
 		p, err = s.onSimulator()
 	} else {
 		p, err = s.onHardware(o.Real)
@@ -78,7 +76,7 @@ func (s *Session) Compare(ctx context.Context, o CompareOptions) (*result.Result
 		return nil, err
 	}
 	defer p.close()
-	c := compared{stage: s.stage(p), options: o, policies: s.Config.Policies}
+	c := compared{stage: s.stage(p, driver), options: o, policies: s.Config.Policies}
 	for n := range o.Repeats {
 		interrupted, err := c.repeat(ctx, n)
 		if err != nil {
@@ -101,15 +99,13 @@ type compared struct {
 	*stage
 	options  CompareOptions
 	policies []string
-	// Whole repeats: by policy, of the baseline's second turns, and the order of
-	// the turns.
+	// Whole repeats: by policy, of the baseline's second turns, and the order of the turns.
 	runs  []comparison.Runs
 	again []eventlog.Metrics
 	order [][]string
 }
 
-// repeat lets every policy have its turn. The baseline's second one is the last
-// of the turns that are ordered.
+// repeat lets every policy have its turn. The baseline's second one is the last of the turns that are ordered.
 func (c *compared) repeat(ctx context.Context, n int) (interrupted bool, err error) {
 	o := &c.options
 	turns := len(c.policies)
@@ -190,9 +186,8 @@ func (c *compared) compare() (err error) {
 	return nil
 }
 
-// turnOrder is the order in which n play in a repeat, counted from 0. Over n
-// repeats each has every place once, so that a machine that slows down from turn
-// to turn favours none; who follows whom is then drawn again.
+// turnOrder is the order in which n play in a repeat, counted from 0. Over n repeats each has every place once, so that
+// a machine that slows down from turn to turn favours none; who follows whom is then drawn again.
 func turnOrder(n, repeat int, seed uint64) []int {
 	order := rand.New(rand.NewPCG(seed, uint64(repeat/n))).Perm(n)
 	return slices.Concat(order[repeat%n:], order[:repeat%n])

@@ -63,8 +63,7 @@ func TestTurnOrder(t *testing.T) {
 // scripted plays what a function says, without hardware.
 type scripted func(turn) (*result.PolicyResult, bool)
 
-func (s scripted) driver() string { return eventlog.Real }
-func (s scripted) close()         {}
+func (s scripted) close() {}
 
 func (s scripted) play(_ context.Context, t turn) (*result.PolicyResult, bool, error) {
 	p, interrupted := s(t)

@@ -30,8 +30,7 @@ type CurveOptions struct {
 	Resolution float64
 	// Limit is the mean miss rate up to which a policy sustains a scale.
 	Limit float64
-	// Seeds is how many runs there are of each policy at each scale, all scales
-	// with the same seeds.
+	// Seeds is how many runs there are of each policy at each scale, all scales with the same seeds.
 	Seeds int
 }
 
@@ -46,9 +45,8 @@ func CurveSeeds(onHardware bool) int {
 // Announce says what curves on hardware will take, and how to cut it short.
 func (o *CurveOptions) Announce(c *config.Config) string {
 	runs := o.Seeds * len(o.Scales) * len(c.Policies)
-	return fmt.Sprintf("%d runs of %v: %v in all, and some more to find what is sustained; "+
-		"an interrupt ends it with the runs that there are",
-		runs, c.Traffic.Duration, (time.Duration(runs) * c.Traffic.Duration).Round(time.Second))
+	return fmt.Sprintf("%d runs of %v: %v in all, and some more to find what is sustained; an interrupt ends it with "+
+		"the runs that there are", runs, c.Traffic.Duration, (time.Duration(runs) * c.Traffic.Duration).Round(time.Second))
 }
 
 // Check refuses options that nothing can be found with.
@@ -61,17 +59,13 @@ func (o *CurveOptions) Check(c *config.Config) error {
 		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: "+
 			"the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
 	}
-	switch p, err := traffic.ParseProcess(c.Traffic.Arrivals); {
-	case err != nil:
-		return err
-	case p == traffic.Recorded || p == traffic.ClosedLoop:
+	if p := c.Traffic.Process(); p == traffic.Recorded || p == traffic.ClosedLoop {
 		return fmt.Errorf("%w: arrivals %q have no rates that could be scaled", config.ErrInvalid, c.Traffic.Arrivals)
 	}
 	return nil
 }
 
-// Curves simulates the configuration at every scale, and between them where
-// policies begin to miss more than the limit.
+// Curves simulates the configuration at every scale, and between them where policies begin to miss more than the limit.
 func (s *Session) Curves(ctx context.Context, o CurveOptions) (*comparison.Curves, error) {
 	cell, so, err := s.study(StudyOptions{Seeds: o.Seeds})
 	if err != nil {
@@ -80,8 +74,7 @@ func (s *Session) Curves(ctx context.Context, o CurveOptions) (*comparison.Curve
 	return simulatedCurves(ctx, s.Config, cell, so, s.Plan.Load, s.options.Progress, o)
 }
 
-// ScenarioCurves is [Session.Curves] for a published scenario under the traffic of
-// the configuration.
+// ScenarioCurves is [Session.Curves] for a published scenario under the traffic of the configuration.
 func ScenarioCurves(ctx context.Context, name string, c *config.Config, progress func(string) Meter,
 	o CurveOptions) (*comparison.Curves, error) {
 	d, cell, so, err := ofScenario(name, c)
@@ -136,9 +129,8 @@ func point(scale, load float64, misses []float64) comparison.Point {
 	return p
 }
 
-// RealCurves plays the configuration on the real accelerators at every scale,
-// and between them where policies begin to miss more than the limit. The prices
-// and budgets that policies go by are those of the plan at scale 1. An interrupt
+// RealCurves plays the configuration on the real accelerators at every scale, and between them where policies begin to
+// miss more than the limit. The prices and budgets that policies go by are those of the plan at scale 1. An interrupt
 // ends it with the runs that there are.
 func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*comparison.Curves, error) {
 	h, err := s.onHardware(real)
@@ -146,7 +138,7 @@ func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*c
 		return nil, err
 	}
 	defer h.close()
-	curves, r := newCurves(eventlog.Real, s.Config, &o), realPoints{stage: s.stage(h), seeds: o.Seeds, load: s.Plan.Load}
+	curves, r := newCurves(eventlog.Real, s.Config, &o), realPoints{stage: s.stage(h, eventlog.Real), seeds: o.Seeds, load: s.Plan.Load}
 	err = curves.Find(s.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
 		return r.play(ctx, asks)
 	})
@@ -169,9 +161,8 @@ type realPoints struct {
 	few   fewest
 }
 
-// play plays the points asked for. A point's runs lie apart, so that what
-// disturbs the machine for a while does not fall on one. When it is interrupted
-// it returns what there is so far.
+// play plays the points asked for. A point's runs lie apart, so that what disturbs the machine for a while does not
+// fall on one. When it is interrupted it returns what there is so far.
 func (r *realPoints) play(ctx context.Context, asks []comparison.Ask) ([]comparison.Point, error) {
 	misses, counts := make([][]float64, len(asks)), make([][]eventlog.ModelMetrics, len(asks))
 	var err error
@@ -232,8 +223,7 @@ func (w *fewest) see(models []eventlog.ModelMetrics, scale float64) {
 	}
 }
 
-// curveConfidence is that with which a point without a miss has to show that
-// the miss rate is within the limit.
+// curveConfidence is that with which a point without a miss has to show that the miss rate is within the limit.
 const curveConfidence = 0.95
 
 // doubt adds a reason where so few requests cannot show what the limit asks.

@@ -12,9 +12,8 @@ import (
 	"github.com/terastal/terastal/models/zoo"
 )
 
-// DemoImages is how many labelled glyphs the accuracy of the demo's variants is
-// measured on; demoCalibration how many others there are to design from the
-// written configuration.
+// DemoImages is how many labelled glyphs the accuracy of the demo's variants is measured on; demoCalibration how many
+// others there are to design from the written configuration.
 const (
 	DemoImages      = 500
 	demoCalibration = 200
@@ -32,8 +31,7 @@ func DemoModels() (out []config.Model) {
 	return out
 }
 
-// TakeFitted gives built-in networks the variants that were fitted for them, in
-// place of any others.
+// TakeFitted gives built-in networks the variants that were fitted for them, in place of any others.
 func (v *Variants) TakeFitted() error {
 	v.designer.Clear()
 	for i, m := range v.w.Models {
@@ -44,8 +42,7 @@ func (v *Variants) TakeFitted() error {
 	return nil
 }
 
-// WriteDemo writes the demo's models and traffic as a configuration, and says
-// where.
+// WriteDemo writes the demo's models and traffic as a configuration, and says where.
 func WriteDemo(s *Session) (path string, err error) {
 	c := s.Config
 	var b bytes.Buffer

@@ -14,7 +14,6 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/eventlog"
 )
 
 // samplesPerModel is how many requests of each model are verified in a run.
@@ -23,22 +22,25 @@ const samplesPerModel = 8
 // hardware plays on accelerators, real or emulated.
 type hardware struct {
 	Real
+	session  *Session
 	executor *runtime.Executor
 	drill    *runtime.Drill
 	// run holds what all runs have in common.
 	run    runtime.Options
-	out    output
 	traced *tracer
-	// saves says that the outputs of verified requests are written.
-	saves   bool
-	options *Options
-	closers
+}
+
+func (h *hardware) close() {
+	if h.executor != nil {
+		h.executor.Close(context.Background())
+	}
+	h.traced.close()
 }
 
 // onHardware writes the plan and opens all that it runs on.
 func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	c := s.Config
-	h := &hardware{Real: o, out: output{c.Out, s.ground.header()}, saves: c.SaveOutputs, options: &s.options}
+	h := &hardware{Real: o, session: s}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -52,37 +54,28 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	if h.traced, err = newTracer(s, o.TraceORT); err != nil {
 		return nil, err
 	}
-	h.closers.add(h.traced.close)
 	t, err := s.Plan.traffic(c, s.options.Root)
 	if err != nil {
 		return nil, err
 	}
-	drop, err := sched.ParseDrop(c.Drop)
-	if err != nil {
-		return nil, err
-	}
-	h.run = runtime.Options{Drop: drop, Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
-		Retries: c.Retries, Hang: hang(s.Profile), FreeCore: runtime.FreeCore(s.ground.machine().Specs)}
+	h.run = runtime.Options{Drop: c.DropRule(), Queue: c.Queue, Adapt: c.Adapt, Traffic: t, Quiet: true, Realtime: c.Realtime,
+		Retries: c.Retries, Hang: hang(s.Profile)}
 	path, err := s.WritePlan()
 	if err != nil {
 		return nil, err
 	}
 	meter := s.options.Progress("loading layers")
-	var free func()
-	h.executor, free, err = s.ground.open(path, runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(),
-		Loaded: meter.Set, Seed: t.Seed})
+	h.executor, err = s.ground.open(path,
+		runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(), Loaded: meter.Set, Seed: t.Seed})
 	meter.Done()
 	if err != nil {
 		return nil, err
 	}
-	h.closers.add(free)
 	if h.executor.Computes() {
 		h.run.Samples = samplesPerModel
 	}
 	return h, h.setInputs(s)
 }
-
-func (h *hardware) driver() string { return eventlog.Real }
 
 // play plays the traffic under one policy and writes its log and trace.
 func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, interrupted bool, err error) {
@@ -97,7 +90,7 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 		notes = r.Notes
 	}
 	for _, n := range notes {
-		h.options.Note("%s: %s", t.title, n)
+		h.session.options.Note("%s: %s", t.title, n)
 	}
 	if o.Samples > 0 {
 		v, err := h.executor.Verify(r.Samples)
@@ -105,7 +98,7 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 			return nil, false, err
 		}
 		p.Verification = &v
-		if h.saves && t.first {
+		if h.session.Config.SaveOutputs && t.first {
 			if err := h.saveOutputs(t.policy, r.Samples); err != nil {
 				return nil, false, err
 			}
@@ -113,12 +106,11 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	h.traced.add(r.Log, r.Started, p)
-	return p, r.Interrupted, h.out.log(r.Log, p, &t)
+	return p, r.Interrupted, h.session.log(r.Log, p, &t)
 }
 
-// saveOutputs writes what sampled requests computed, a .npy file for every
-// output: OUT/outputs/POLICY/MODEL-inputN-NAME.npy, of which the latest request
-// with an input stays.
+// saveOutputs writes what sampled requests computed, a .npy file for every output:
+// OUT/outputs/POLICY/MODEL-inputN-NAME.npy, of which the latest request with an input stays.
 func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 	for _, s := range samples {
 		name := h.executor.Models()[s.Model]
@@ -128,7 +120,7 @@ func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 			if err != nil {
 				return fmt.Errorf("model %q: output %q: %w", name, t.Name, err)
 			}
-			path := filepath.Join(h.out.folder, "outputs", policy,
+			path := filepath.Join(h.session.Config.Out, "outputs", policy,
 				fmt.Sprintf("%s-input%d-%s.npy", plain(name), s.Input, plain(t.Name)))
 			if err := document.WriteFile(path, file); err != nil {
 				return err
@@ -145,7 +137,7 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	if h.Watch != nil {
 		o.Progress = func(s runtime.Stats) { h.Watch(o.Policy, s, o.Traffic.Duration) }
 	} else {
-		meter = h.options.Progress("running " + title)
+		meter = h.session.options.Progress("running " + title)
 		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
 	}
 	run := h.executor.Run
@@ -168,8 +160,7 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	return r, p, nil
 }
 
-// hang is how long a layer may run: ten times its 99th percentile, and at
-// least a second.
+// hang is how long a layer may run: ten times its 99th percentile, and at least a second.
 func hang(p *profiler.Profile) func(sched.Dispatch) time.Duration {
 	return func(d sched.Dispatch) time.Duration {
 		if c := p.Cell(d.Model, d.Layer, d.Implementation, d.Accelerator); c != nil {

@@ -23,9 +23,8 @@ type ImportOptions struct {
 	Source string
 	// Clock is the frequency that cycles are counted at; empty for none.
 	Clock string
-	// Into is a measured profile to put the accelerators next to. Its layers are
-	// found by Match, "name" or "order", its models by ModelMap, "TABLE=PROFILE"
-	// each, where names differ.
+	// Into is a measured profile to put the accelerators next to. Its layers are found by Match, "name" or "order", its
+	// models by ModelMap, "TABLE=PROFILE" each, where names differ.
 	Into     string
 	Match    string
 	ModelMap []string
@@ -125,10 +124,7 @@ func publishedTables(set string) (*profiler.Profile, error) {
 			return nil, err
 		}
 	}
-	var s sched.System
-	for _, a := range accelerators {
-		s.Accelerators = append(s.Accelerators, a.Name)
-	}
+	s := sched.System{Accelerators: mapped(accelerators, func(a scenario.Accelerator) string { return a.Name })}
 	for _, name := range list {
 		m, err := scenario.Model(name, accelerators)
 		if errors.Is(err, scenario.ErrUnknown) {

@@ -2,9 +2,9 @@ package session
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -40,7 +41,7 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
 			err = emulation(s, &c.Accelerators[k], c, o.Root)
-		} else if err = m.localize(s, k >= len(c.Accelerators) || c.Accelerators[k].Cache != "off", o.Plugins); err == nil {
+		} else if err = s.Localize(o.Plugins, enginesOf(c, k)); err == nil {
 			err = probe(m.ORT.Path, *s, o.Probe)
 		}
 		if err != nil {
@@ -48,6 +49,15 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		}
 	}
 	return m, nil
+}
+
+// enginesOf is the folder that an accelerator's compiled engines are kept in; "" for none. A configuration does not
+// name it, nor a provider's library: a library is code, and an engine is as good as code.
+func enginesOf(c *config.Config, accelerator int) string {
+	if accelerator < len(c.Accelerators) && c.Accelerators[accelerator].Cache == "off" {
+		return ""
+	}
+	return ort.EnginesDir()
 }
 
 // probe tries an accelerator other than the CPU without risk to this process.
@@ -64,57 +74,22 @@ func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error)
 	return nil
 }
 
-// localize finds what an accelerator needs on this machine: the library of a
-// provider that is a plugin, and where its engines are kept. A configuration
-// names neither: a library is code, and an engine is as good as code.
-func (m *Machine) localize(s *runtime.Spec, keepEngines bool, plugins map[string]string) error {
-	if s.CPU() {
-		return nil
-	}
-	s.Provider = ort.ProviderName(s.Provider)
-	var err error
-	if s.Local.Library, err = s.Plugin(plugins); err != nil {
-		// What is wrong with the configuration comes before what is missing.
-		without := *s
-		without.Device = ""
-		if err := without.Validate(); err != nil {
-			return err
-		}
-		return err
-	}
-	if s.Local.Library != "" {
-		if s.LibrarySHA256, err = ort.LibrarySHA256(s.Local.Library); err != nil {
-			return fmt.Errorf("accelerator %q: %w", s.Name, err)
-		}
-	}
-	if keepEngines {
-		s.Local.Engines, s.Local.Machine = ort.EnginesDir(), m.Host.Fingerprint()
-	}
-	return nil
-}
+// optionTable is the option of an emulated accelerator's Spec that names its table.
+const optionTable = "table"
 
-// Options of an emulated accelerator's Spec. They tell profiles of different
-// tables apart.
-const (
-	optionTable   = "table"
-	optionSHA256  = "sha256"
-	optionCompute = "compute"
-)
-
-// emulation resolves the table of an emulated accelerator, checks it, and
-// completes the accelerator's options.
+// emulation resolves the table of an emulated accelerator, checks it, and completes the accelerator's options.
 func emulation(s *runtime.Spec, a *config.Accelerator, c *config.Config, root string) (err error) {
 	if s.Local.Table, err = c.Path(a.Table, root); err != nil {
 		return err
 	}
 	_, sum, err := latencies(s)
-	s.Options = map[string]string{optionTable: a.Table, optionSHA256: sum, optionCompute: fmt.Sprint(a.Compute)}
+	// They tell profiles of different tables apart.
+	s.Options = map[string]string{optionTable: a.Table, "sha256": sum, "compute": fmt.Sprint(a.Compute)}
 	return err
 }
 
-// latencies finds in its table what an emulated accelerator's layers take: in the
-// rows for the accelerator of its name, or for the only one there is. It also
-// returns the table's SHA-256.
+// latencies finds in its table what an emulated accelerator's layers take: in the rows for the accelerator of its name,
+// or for the only one there is. It also returns the table's SHA-256.
 func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sha string, err error) {
 	data, err := os.ReadFile(s.Local.Table)
 	if err != nil {
@@ -123,10 +98,7 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	p, err := profiler.ReadTable(bytes.NewReader(data), profiler.TableOptions{})
 	name := s.Name
 	if err == nil {
-		var have []string
-		for _, a := range p.Accelerators {
-			have = append(have, a.Name)
-		}
+		have := mapped(p.Accelerators, func(s runtime.Spec) string { return s.Name })
 		if len(have) == 1 {
 			name = have[0]
 		} else if !slices.Contains(have, name) {
@@ -157,34 +129,12 @@ func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := runtime.Emulation{Name: s.Name, Latency: latency, Cores: s.Cores}
-	if computes(&s) {
-		inner := runtime.Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = runtime.OpenORT(inner); err != nil {
-			return nil, err
-		}
-	}
-	return runtime.OpenEmulated(e)
+	return s.Emulate(latency, nil)
 }
 
-// computes reports whether an accelerator computes its layers.
-func computes(s *runtime.Spec) bool {
-	return s.Provider != runtime.EmulatedProvider || s.Options[optionCompute] == "true"
-}
-
-// planned are the accelerators as a plan holds them.
-func (m *Machine) planned() []plan.Accelerator {
-	var out []plan.Accelerator
-	for _, s := range m.Specs {
-		out = append(out, s.Plan())
-	}
-	return out
-}
-
-// emulating are the accelerators as a plan holds them that runs: emulated ones
-// with the latencies of these networks.
+// emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.
 func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
-	out := m.planned()
+	out := mapped(m.Specs, runtime.Spec.Plan)
 	for k := range out {
 		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
 			out[k].Cache = "off"
@@ -204,14 +154,24 @@ func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]pl
 // real is the machine with the accelerators of a plan, as applications find it.
 type real struct {
 	Machine
-	folder  string // that models may be read from
-	plugins map[string]string
+	w    *Workspace
+	plan *plan.Plan
 }
 
-func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, func(), error) {
-	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.folder, r.plugins, ort.EnginesDir()
-	e, err := runtime.Open(path, o)
-	return e, func() { e.Close(context.Background()) }, err
+func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, error) {
+	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
+	o.Load = r.loaded
+	return runtime.Open(path, o)
+}
+
+// loaded is the model that a source in the plan stands for, which is loaded already.
+func (r *real) loaded(source string, o models.Options) (*models.Model, error) {
+	for i, m := range r.plan.Models {
+		if m.Source == source && maps.Equal(m.Dims, o.Dims) {
+			return r.w.Models[i].Network.Model, nil
+		}
+	}
+	return nil, nil
 }
 
 func (m *Machine) machine() *Machine { return m }

@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 )
 
-// InTheWay says what to do with a profile of something else that lies where a
-// new one goes.
+// InTheWay says what to do with a profile of something else that lies where a new one goes.
 type InTheWay int
 
 const (
@@ -23,13 +22,11 @@ const (
 	Replace
 )
 
-// ErrInTheWay is wrapped when a file would have to be overwritten that holds
-// something else.
+// ErrInTheWay is wrapped when a file would have to be overwritten that holds something else.
 var ErrInTheWay = errors.New("it is not overwritten")
 
-// Measure profiles all layers and writes the profile to its file, which it
-// names. It continues a measurement that was not finished. When ctx ends, what
-// there is is written, and the error says so.
+// Measure profiles all layers and writes the profile to its file, which it names. It continues a measurement that was
+// not finished. When ctx ends, what there is is written, and the error says so.
 func (w *Workspace) Measure(ctx context.Context, in InTheWay) (path string, err error) {
 	path = w.profilePath()
 	return path, w.measureTo(ctx, path, in)
@@ -123,9 +120,8 @@ func (w *Workspace) loadProfile(path string) error {
 	return nil
 }
 
-// EnsureProfile uses the profile of the options or of the output folder, or
-// measures one and writes it there if the file does not exist. One that is stale,
-// damaged or partial is refused when the options named it; one that an earlier
+// EnsureProfile uses the profile of the options or of the output folder, or measures one and writes it there if the
+// file does not exist. One that is stale, damaged or partial is refused when the options named it; one that an earlier
 // run left is moved aside, or completed.
 func (w *Workspace) EnsureProfile(ctx context.Context) error {
 	return w.ensureProfile(ctx, w.profilePath(), w.options.Profile != "")

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -30,8 +31,7 @@ const ZooPrefix = "zoo:"
 // ZooSeed draws the weights of built-in networks that are opened by name.
 const ZooSeed = 1
 
-// OpenModel opens what a user calls a model: "zoo:NAME" or the path of an ONNX
-// file. ONNX Runtime must be started.
+// OpenModel opens what a user calls a model: "zoo:NAME" or the path of an ONNX file. ONNX Runtime must be started.
 func OpenModel(ref string, o models.Options) (*models.Model, error) {
 	name, builtIn := strings.CutPrefix(ref, ZooPrefix)
 	if !builtIn {
@@ -54,8 +54,7 @@ type source struct {
 	Variants []plan.Variant `json:"variants,omitempty"`
 }
 
-// load opens and splits a configured model; profile is where an earlier
-// measurement may have found a cut.
+// load opens and splits a configured model; profile is where an earlier measurement may have found a cut.
 func load(c *config.Config, mc *config.Model, root, profile string) (*Model, error) {
 	if mc.Source == "" {
 		return nil, fmt.Errorf("%w: model %q has no source: name an ONNX file or zoo:NAME "+
@@ -94,16 +93,15 @@ func (s *source) open(previous func(sha256 string) string) (*runtime.Network, er
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
+	cut := s.Granularity
 	if g.Measures() {
-		if cut, err := models.ParseGranularity(previous(m.SHA256())); err == nil {
-			g = cut
-		}
+		cut = cmp.Or(previous(m.SHA256()), cut)
 	}
-	layers, err := m.Split(g)
+	n, err := runtime.NewNetwork(s.Name, m, cut)
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
-	n := &runtime.Network{Name: s.Name, Model: m, Layers: layers, Granularity: s.Granularity}
+	n.Granularity = s.Granularity
 	if err := n.Attach(s.Variants, os.ReadFile); err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
@@ -126,8 +124,7 @@ func (s *source) inPlan(folder string) (string, error) {
 	return filepath.ToSlash(rel), nil
 }
 
-// writeBuiltIn writes the file of a built-in network next to the plan that names
-// it, unless it is there.
+// writeBuiltIn writes the file of a built-in network next to the plan that names it, unless it is there.
 func writeBuiltIn(folder string, m *plan.Model) error {
 	name, is := strings.CutPrefix(m.Source, builtIn)
 	if !is {

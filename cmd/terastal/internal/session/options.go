@@ -1,10 +1,8 @@
-// Package session is the path that the verbs of the command line share: from a
-// configuration to accelerators, layers, a profile, a plan, runs and their
-// results. The public packages do the work; this one connects them.
+// Package session is the path that the verbs of the command line share: from a configuration to accelerators, layers, a
+// profile, a plan, runs and their results. The public packages do the work; this one connects them.
 //
-// [Open] makes a [Workspace] of a configuration: the machine and the models,
-// which are measured and get layer variants. Its plan is a [Session], which
-// plays traffic on the accelerators or in the simulator. [OpenProfile] and
+// [Open] makes a [Workspace] of a configuration: the machine and the models, which are measured and get layer variants.
+// Its plan is a [Session], which plays traffic on the accelerators or in the simulator. [OpenProfile] and
 // [OpenScenario] make sessions without a workspace, of latencies from tables.
 package session
 
@@ -20,8 +18,7 @@ import (
 // Options say where a session gets what the configuration does not name.
 type Options struct {
 	ORT string // explicit path of the ONNX Runtime library
-	// Root is the folder that files may be read from; empty means the
-	// configuration's.
+	// Root is the folder that files may be read from; empty means the configuration's.
 	Root string
 	// Auto proposes accelerators for the machine.
 	Auto func(library string, host hostinfo.Info) []runtime.Spec
@@ -30,11 +27,9 @@ type Options struct {
 	// Probe opens an accelerator in another process, so that a provider that
 	// crashes or writes to the terminal harms nothing here.
 	Probe func(library string, s runtime.Spec) error
-	// Worker makes the command that calls [Work] with its standard input and
-	// [profiler.Output].
+	// Worker makes the command that calls [Work] with its standard input and [profiler.Output].
 	Worker func() *exec.Cmd
-	// Profile is where the profile is or will be, if not in the configuration's
-	// output folder.
+	// Profile is where the profile is or will be, if not in the configuration's output folder.
 	Profile string
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
@@ -59,3 +54,12 @@ func (nothing) Done()       {}
 func NoteTo(w io.Writer) func(string, ...any) {
 	return func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 }
+
+// UsageError is an error that users fix by changing what they typed.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+func (e UsageError) Unwrap() error { return e.Err }
+
+// Usagef formats a UsageError.
+func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }

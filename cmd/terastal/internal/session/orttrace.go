@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -10,17 +11,15 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// distortedByTrace says why the times of a run are not to be trusted that was
-// traced with ONNX Runtime's profiler.
+// distortedByTrace says why the times of a run are not to be trusted that was traced with ONNX Runtime's profiler.
 const distortedByTrace = "ONNX Runtime's profiler was on, which makes layers take longer"
 
 // maxTracedLayers bounds the runs of layers that are traced: ONNX Runtime keeps
 // some hundred bytes for every node of each until the end.
 const maxTracedLayers = 500_000
 
-// tracer puts what ONNX Runtime's profiler saw into the traces of runs. Sessions
-// serve all policies, and tell what they did when all is over. A nil tracer
-// traces nothing.
+// tracer puts what ONNX Runtime's profiler saw into the traces of runs. Sessions serve all policies, and tell what they
+// did when all is over. A nil tracer traces nothing.
 type tracer struct {
 	*runtime.ORTTrace
 	runs []tracedRun
@@ -39,15 +38,9 @@ func newTracer(s *Session, wanted bool) (*tracer, error) {
 	if !wanted {
 		return nil, nil
 	}
-	computed := false
-	m := s.ground.machine()
-	for i := range m.Specs {
-		computed = computed || computes(&m.Specs[i])
-	}
-	if !computed {
-		return nil, fmt.Errorf("%w: --ort-trace: all accelerators are emulated, "+
-			"ONNX Runtime runs nothing on them: leave it out",
-			config.ErrInvalid)
+	if !slices.ContainsFunc(s.ground.machine().Specs, runtime.Spec.Computes) {
+		return nil, fmt.Errorf("%w: --ort-trace: all accelerators are emulated, ONNX Runtime runs nothing on them: leave "+
+			"it out", config.ErrInvalid)
 	}
 	runs := 0.0
 	for m, model := range s.Plan.Tables.System().Models {

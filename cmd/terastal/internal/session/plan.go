@@ -23,10 +23,9 @@ type Planned struct {
 	Load float64
 }
 
-// newPlan sets the rates that a configuration asks for, compiles the system of
-// its profile and computes the budgets. The models and accelerators of the
-// document are given without rates; allow completes the system with the
-// combinations of variants that may be used.
+// newPlan sets the rates that a configuration asks for, compiles the system of its profile and computes the budgets.
+// The models and accelerators of the document are given without rates; allow completes the system with the combinations
+// of variants that may be used.
 func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, accelerators []plan.Accelerator,
 	allow func(*sched.System)) (*Planned, error) {
 	q, err := profiler.ParseQuantile(c.Cost)
@@ -60,18 +59,13 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 	return planAt(c.Traffic.Scale, load, s, models, accelerators)
 }
 
-// demand is the load of the models' rates. Where another is asked for, it scales
-// the rates.
+// demand is the load of the models' rates. Where another is asked for, it scales the rates.
 func demand(s sched.System, models []plan.Model, load float64) (float64, error) {
 	t, err := sched.Compile(s)
 	if err != nil {
 		return 0, err
 	}
-	var rates []float64
-	for _, m := range models {
-		rates = append(rates, m.Rate)
-	}
-	capacity, err := fluid.CapacityOf(t, rates)
+	capacity, err := fluid.CapacityOf(t, mapped(models, func(m plan.Model) float64 { return m.Rate }))
 	if err != nil {
 		return 0, err
 	}
@@ -99,16 +93,12 @@ func planAt(scale, load float64, s sched.System, models []plan.Model,
 	return &Planned{document, tables, load * scale}, nil
 }
 
-// traffic is the configuration's traffic at the planned rates. Files are read
-// from root, or the configuration's folder.
+// traffic is the configuration's traffic at the planned rates. Files are read from root, or the configuration's folder.
 func (p *Planned) traffic(c *config.Config, root string) (traffic.Config, error) {
 	o := &c.Traffic
 	t := traffic.Config{Rates: p.Document.Rates(), Jitter: o.Jitter, BurstOn: o.BurstOn, BurstOff: o.BurstOff,
-		Duration: o.Duration, Seed: o.Seed}
+		Duration: o.Duration, Seed: o.Seed, Process: o.Process()}
 	var err error
-	if t.Process, err = traffic.ParseProcess(o.Arrivals); err != nil {
-		return t, err
-	}
 	if o.Phases == config.PhasesGiven {
 		for _, m := range c.Models {
 			t.FirstRelease = append(t.FirstRelease, m.Phase)
@@ -132,15 +122,15 @@ func readTrace(c *config.Config, root string) ([]traffic.Arrival, error) {
 		return nil, fmt.Errorf("arrivals: %w", err)
 	}
 	defer file.Close()
-	var names []string
-	for _, m := range c.Models {
-		names = append(names, m.Name)
-	}
-	out, err := traffic.Read(file, names)
+	out, err := traffic.Read(file, modelNames(c))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return out, nil
+}
+
+func modelNames(c *config.Config) []string {
+	return mapped(c.Models, func(m config.Model) string { return m.Name })
 }
 
 // scaled is traffic at a multiple of its rates, with another seed.

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -22,10 +21,9 @@ import (
 	"github.com/terastal/terastal/sched/scenario"
 )
 
-// OpenScenario opens a published task system for running in real time: every
-// accelerator is emulated and takes as long as the tables say, and the networks
-// compute nothing. Rates and deadlines are the scenario's; the configuration
-// says the rest.
+// OpenScenario opens a published task system for running in real time: every accelerator is emulated and takes as long
+// as the tables say, and the networks compute nothing. Rates and deadlines are the scenario's; the configuration says
+// the rest.
 func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	s, err := scenario.Load(name)
 	if err != nil {
@@ -39,10 +37,9 @@ func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range s.System.Accelerators {
-		p.Specs = append(p.Specs, runtime.Spec{Name: name, Provider: runtime.EmulatedProvider,
-			Options: map[string]string{optionTable: s.Name}})
-	}
+	p.Specs = mapped(s.System.Accelerators, func(name string) runtime.Spec {
+		return runtime.Spec{Name: name, Provider: runtime.EmulatedProvider, Options: map[string]string{optionTable: s.Name}}
+	})
 	var documents []plan.Model
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
@@ -74,53 +71,20 @@ type published struct {
 }
 
 // open makes the executor of hollow networks, which no file holds.
-func (p *published) open(_ string, o runtime.OpenOptions) (e *runtime.Executor, free func(), err error) {
-	var closers closers
-	defer func() {
-		if err != nil {
-			closers.close()
-		}
-	}()
+func (p *published) open(_ string, o runtime.OpenOptions) (*runtime.Executor, error) {
 	var accelerators []runtime.Accelerator
 	for k, s := range p.Specs {
-		a, err := runtime.OpenEmulated(runtime.Emulation{Name: s.Name, Latency: scenarioLatency(p.tables.System(), k)})
+		a, err := s.Emulate(scenarioLatency(p.tables.System(), k), nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		a = o.Wrap(a)
-		closers.add(func() { a.Close() })
 		accelerators = append(accelerators, a)
 	}
-	runtime.RoomFor(len(accelerators))
-	var programs []*runtime.Program
-	for _, n := range p.hollow {
-		program, err := runtime.Prepare(n, accelerators, nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		closers.add(program.Close)
-		programs = append(programs, program)
-	}
-	if e, err = runtime.NewExecutor(p.tables, programs, o.Seed); err != nil {
-		return nil, nil, err
-	}
-	closers.add(func() { e.Close(context.Background()) })
-	return e, closers.close, nil
+	o.FreeCore = true // they sleep
+	return runtime.Assemble(p.tables, p.hollow, accelerators, o)
 }
 
-// closers free what was opened, the latest first.
-type closers []func()
-
-func (c *closers) add(f func()) { *c = append(*c, f) }
-
-func (c *closers) close() {
-	for _, f := range slices.Backward(*c) {
-		f()
-	}
-}
-
-// scenarioLatency is how long the units of a hollow network take on an
-// accelerator. Its layers are named by index.
+// scenarioLatency is how long the units of a hollow network take on an accelerator. Its layers are named by index.
 func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.Duration, bool) {
 	return func(u runtime.Unit) (time.Duration, bool) {
 		m := slices.IndexFunc(s.Models, func(m sched.Model) bool { return m.Name == u.Model })
@@ -137,23 +101,17 @@ func scenarioLatency(s *sched.System, accelerator int) func(runtime.Unit) (time.
 	}
 }
 
-// hollow is a network with as many layers and implementations as the model has,
-// none of which is worth computing.
+// hollow is a network with as many layers and implementations as the model has, none of which is worth computing.
 func hollow(m *sched.Model) (*runtime.Network, error) {
 	tensor := func(n int) string { return "t" + strconv.Itoa(n) }
-	info := func(n int) *pb.ValueInfoProto {
-		return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1)
-	}
+	info := func(n int) *pb.ValueInfoProto { return pb.NewValue(tensor(n), pb.TensorProto_FLOAT, 1) }
 	n := len(m.Layers)
 	g := &pb.GraphProto{Name: proto.String(m.Name), Input: []*pb.ValueInfoProto{info(0)},
 		Output: []*pb.ValueInfoProto{info(n)}}
 	var cuts []string
 	for l := range n {
-		n := pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l))
-		g.Node = append(g.Node, n)
-		if l > 0 {
-			cuts = append(cuts, tensor(l))
-		}
+		cuts = append(cuts, tensor(l))
+		g.Node = append(g.Node, pb.NewNode("Neg", []string{tensor(l)}, []string{tensor(l + 1)}).Named(strconv.Itoa(l)))
 	}
 	data, err := proto.Marshal(pb.NewModel(g, 17))
 	if err != nil {
@@ -164,26 +122,22 @@ func hollow(m *sched.Model) (*runtime.Network, error) {
 		return nil, err
 	}
 	how := "model"
-	if len(cuts) > 0 {
-		how = "cuts:" + strings.Join(cuts, ",")
+	if n > 1 {
+		how = "cuts:" + strings.Join(cuts[1:], ",")
 	}
-	granularity, err := models.ParseGranularity(how)
+	network, err := runtime.NewNetwork(m.Name, model, how)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := model.Split(granularity)
-	if err != nil {
-		return nil, err
-	}
-	network := &runtime.Network{Name: m.Name, Model: model, Layers: layers, Variants: map[int][]runtime.Unit{}}
-	for l := range m.Layers {
-		for _, im := range m.Layers[l].Implementations[1:] {
-			data, err := layers[l].ONNX()
+	network.Variants = map[int][]runtime.Unit{}
+	for i, l := range network.Layers {
+		for _, im := range m.Layers[i].Implementations[1:] {
+			data, err := l.ONNX()
 			if err != nil {
 				return nil, err
 			}
-			network.Variants[l] = append(network.Variants[l], runtime.Unit{Name: im.Name, ONNX: data,
-				Inputs: layers[l].Inputs, Outputs: layers[l].Outputs})
+			network.Variants[i] = append(network.Variants[i],
+				runtime.Unit{Name: im.Name, ONNX: data, Inputs: l.Inputs, Outputs: l.Outputs})
 		}
 	}
 	return network, nil

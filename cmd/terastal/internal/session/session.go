@@ -23,8 +23,7 @@ type Session struct {
 	options Options
 }
 
-// ground is what a session stands on: a machine with models, emulated
-// accelerators, or tables alone.
+// ground is what a session stands on: a machine with models, emulated accelerators, or tables alone.
 type ground interface {
 	// machine is what latencies are of.
 	machine() *Machine
@@ -32,12 +31,11 @@ type ground interface {
 	describe() string
 	// header says in event logs what runs compute on.
 	header() eventlog.Machine
-	// open opens the plan that lies at path; close frees all of it.
-	open(path string, o runtime.OpenOptions) (e *runtime.Executor, close func(), err error)
+	// open opens the plan that lies at path.
+	open(path string, o runtime.OpenOptions) (*runtime.Executor, error)
 }
 
-// WritePlan writes the plan to the output folder, with the built-in networks
-// that it names, and says where.
+// WritePlan writes the plan to the output folder, with the built-in networks that it names, and says where.
 func (s *Session) WritePlan() (path string, err error) {
 	for i := range s.Plan.Document.Models {
 		if err := writeBuiltIn(s.Config.Out, &s.Plan.Document.Models[i]); err != nil {
@@ -50,25 +48,23 @@ func (s *Session) WritePlan() (path string, err error) {
 
 // Real says how runs on accelerators are watched.
 type Real struct {
-	// Watch is told how a run stands, ten times a second, with how long requests
-	// are released; a progress bar is then not shown. It is called on a goroutine
-	// of the run and must not keep the statistics' slices. It may be nil.
+	// Watch is told how a run stands, ten times a second, with how long requests are released; a progress bar is then not
+	// shown. It is called on a goroutine of the run and must not keep the statistics' slices. It may be nil.
 	Watch func(policy string, s runtime.Stats, total time.Duration)
 	// TraceORT puts what ONNX Runtime's profiler saw into the traces. Its times
 	// are then distorted, and the result is INVALID.
 	TraceORT bool
 }
 
-// Run plays the same traffic under every policy on the real accelerators,
-// verifies sampled outputs and writes logs, traces and result.json to the
-// configuration's folder.
+// Run plays the same traffic under every policy on the real accelerators, verifies sampled outputs and writes logs,
+// traces and result.json to the configuration's folder.
 func (s *Session) Run(ctx context.Context, o Real) (*result.Result, error) {
 	h, err := s.onHardware(o)
 	if err != nil {
 		return nil, err
 	}
 	defer h.close()
-	doc, err := s.stage(h).all(ctx, s.Config.Policies)
+	doc, err := s.stage(h, eventlog.Real).all(ctx, s.Config.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +81,7 @@ func (s *Session) Simulate() (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, err := s.stage(p).all(context.Background(), s.Config.Policies)
+	doc, err := s.stage(p, eventlog.Simulated).all(context.Background(), s.Config.Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +102,7 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 		b, model := s.Plan.Tables.Budgets(m), &sys.Models[m]
 		info := result.ModelInfo{Name: model.Name, Granularity: s.Config.Models[m].Granularity, Layers: len(model.Layers),
 			RatePerS: s.Plan.Document.Models[m].Rate, DeadlineMS: model.Deadline.Seconds() * 1e3,
-			LatencyMS: map[string]float64{},
-			Level:     b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
+			LatencyMS: map[string]float64{}, Level: b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
 		for k, name := range sys.Accelerators {
 			if d, ok := s.Profile.Latency(m, k); ok {
 				info.LatencyMS[name] = d.Seconds() * 1e3

@@ -5,15 +5,152 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
+	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 )
+
+// simulator plays in virtual time.
+type simulator struct {
+	*Session
+	traffic traffic.Config
+}
+
+func (s *Session) onSimulator() (*simulator, error) {
+	t, err := s.Plan.traffic(s.Config, s.options.Root)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(s.Config.Policies, runtime.Unscheduled) {
+		return nil, errUnscheduled()
+	}
+	return &simulator{s, t}, nil
+}
+
+func (s *simulator) close() {}
+
+// play simulates one policy and writes its log and trace.
+func (s *simulator) play(_ context.Context, t turn) (*result.PolicyResult, bool, error) {
+	load := scaled(s.traffic, t.scale, t.seed)
+	arrivals, err := load.Arrivals()
+	if err != nil {
+		return nil, false, err
+	}
+	c := s.Config
+	log := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: t.policy, Drop: c.Drop,
+		Queue: c.Queue, Seed: load.Seed, Adapt: c.Adapt, ClosedLoop: load.Process == traffic.ClosedLoop,
+		Until: load.Duration, System: *s.Plan.Tables.System(), Rates: load.Rates, Duration: load.Duration}}
+	var records eventlog.Buffer
+	engine, err := log.Header.Engine(&records, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	drawn, err := s.Profile.Durations(load.Seed)
+	if err != nil {
+		return nil, false, err
+	}
+	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: drawn,
+		Interference: s.Profile.Slowdowns()}); err != nil {
+		return nil, false, err
+	}
+	log.Records = records
+	p := &result.PolicyResult{Metrics: log.Metrics()}
+	return p, false, s.log(log, p, &t)
+}
+
+// Values of StudyOptions.Durations.
+const (
+	// Measured draws from the measured distributions; accelerators slow each other down as measured.
+	Measured = "measured"
+	// Expected takes what decisions expect.
+	Expected = "expected"
+)
+
+// durations makes the function that says how long layers of a profile take; nil for what decisions expect.
+func durations(p *profiler.Profile, models []sched.Model, what string) (func(uint64) sim.Durations, error) {
+	switch what {
+	case Expected:
+		return nil, nil
+	case Measured, "":
+		if _, err := p.Durations(1); err != nil {
+			return nil, err
+		}
+		return func(seed uint64) sim.Durations {
+			d, _ := p.Durations(seed) // checked above
+			return d
+		}, nil
+	}
+	q, err := profiler.ParseQuantile(what)
+	if err != nil {
+		return nil, fmt.Errorf("%w: durations: %w, or %s or %s", config.ErrInvalid, err, Measured, Expected)
+	}
+	system, err := p.System(mapped(models, func(m sched.Model) time.Duration { return m.Deadline }), q)
+	if err != nil {
+		return nil, err
+	}
+	truth, err := sched.Compile(system)
+	if err != nil {
+		return nil, err
+	}
+	return func(uint64) sim.Durations { return sim.Exactly(truth) }, nil
+}
+
+// StudyOptions are what a study of the configuration varies.
+type StudyOptions struct {
+	Seeds int
+	// Durations says what layers take: Measured, Expected or a statistic of the
+	// profile. Empty is Measured, or Expected if there is Noise.
+	Durations string
+	// Noise is the sigma of a lognormal factor on what decisions expect.
+	Noise float64
+	// Interference is how much longer layers take for every other accelerator that is busy, besides what was measured.
+	Interference float64
+}
+
+// Study simulates the configuration under every policy over several seeds.
+func (s *Session) Study(ctx context.Context, o StudyOptions) ([]study.Result, error) {
+	cell, so, err := s.study(o)
+	if err != nil {
+		return nil, err
+	}
+	return studyPolicies(ctx, cell, so, s.Config.Policies, s.options.Progress("simulating"))
+}
+
+// study is the configuration as a cell without a policy, and how to simulate it.
+func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err error) {
+	c := s.Config
+	t, err := s.Plan.traffic(c, s.options.Root)
+	if err != nil {
+		return cell, so, err
+	}
+	if slices.Contains(c.Policies, runtime.Unscheduled) {
+		return cell, so, errUnscheduled()
+	}
+	const name = "configuration"
+	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: c.DropRule(), Noise: o.Noise}
+	system := scenario.Scenario{Name: name, System: *s.Plan.Tables.System(), Rates: t.Rates}
+	so = study.Options{Seeds: o.Seeds, FirstSeed: t.Seed, Duration: t.Duration, Adapt: c.Adapt, Queue: c.Queue,
+		Interference: o.Interference, Systems: map[string]scenario.Scenario{name: system},
+		Traffic: func(c *study.Cell, seed uint64) traffic.Config { return scaled(t, c.Scale, seed) }}
+	if o.Durations == "" && o.Noise > 0 {
+		o.Durations = Expected
+	}
+	if o.Durations == "" || o.Durations == Measured {
+		so.Slowdowns = s.Profile.Slowdowns()
+	}
+	so.Durations, err = durations(s.Profile, system.System.Models, o.Durations)
+	return cell, so, err
+}
 
 // Check refuses numbers that nothing can be simulated with.
 func (o *StudyOptions) Check() error {
@@ -28,12 +165,10 @@ func (o *StudyOptions) Check() error {
 	return nil
 }
 
-// Plain reports whether the options ask for no more than one simulation of what
-// was measured.
+// Plain reports whether the options ask for no more than one simulation of what was measured.
 func (o *StudyOptions) Plain() bool { return *o == StudyOptions{Seeds: 1} }
 
-// StudyScenario simulates a published scenario under the traffic and the policies
-// of a configuration.
+// StudyScenario simulates a published scenario under the traffic and the policies of a configuration.
 func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOptions,
 	progress func(string) Meter) (*study.Document, []study.Result, error) {
 	if err := o.Check(); err != nil {
@@ -58,30 +193,24 @@ func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOp
 // ofScenario is a published scenario under the traffic of a configuration: a cell
 // without a policy, how to simulate it, and a document of it without results.
 func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Cell, so study.Options, err error) {
-	fail := func(err error) (*study.Document, study.Cell, study.Options, error) {
-		return nil, cell, so, UsageError{err}
-	}
 	s, err := scenario.Load(name)
 	if err != nil {
-		return fail(err)
+		return nil, cell, so, UsageError{err}
 	}
-	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale}
-	if cell.Arrivals, err = traffic.ParseProcess(c.Traffic.Arrivals); err != nil {
-		return fail(err)
-	}
-	if cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases); err != nil {
-		return fail(err)
-	}
-	if cell.Drop, err = sched.ParseDrop(c.Drop); err != nil {
-		return fail(err)
-	}
+	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale, Drop: c.DropRule(),
+		Arrivals: c.Traffic.Process()}
+	cell.Phases, err = traffic.ParsePhases(c.Traffic.Phases)
 	switch {
+	case err != nil:
 	case cell.Arrivals == traffic.Recorded:
-		return fail(errors.New("a scenario has no recorded arrivals"))
+		err = errors.New("a scenario has no recorded arrivals")
 	case c.Traffic.Load > 0:
-		return fail(errors.New("--load is for configurations; use --scale"))
+		err = errors.New("--load is for configurations; use --scale")
 	case slices.Contains(c.Policies, runtime.Unscheduled):
-		return fail(errUnscheduled())
+		err = errUnscheduled()
+	}
+	if err != nil {
+		return nil, cell, so, UsageError{err}
 	}
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
@@ -97,13 +226,11 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 func studyPolicies(ctx context.Context, cell study.Cell, so study.Options, policies []string,
 	meter Meter) ([]study.Result, error) {
 	defer meter.Done()
-	var cells []study.Cell
-	for _, p := range policies {
-		cell.Policy = p
-		cells = append(cells, cell)
-	}
 	so.Progress = meter.Set
-	return study.Run(ctx, cells, so)
+	return study.Run(ctx, mapped(policies, func(p string) study.Cell {
+		cell.Policy = p
+		return cell
+	}), so)
 }
 
 // ListedScenario is a published scenario.

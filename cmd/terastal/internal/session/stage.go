@@ -3,15 +3,17 @@ package session
 import (
 	"context"
 	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// player plays one policy's turn after the other, on the hardware or in the
-// simulator.
+// player plays one policy's turn after the other, on the hardware or in the simulator.
 type player interface {
-	driver() string
 	play(context.Context, turn) (p *result.PolicyResult, interrupted bool, err error)
 	close()
 }
@@ -53,19 +55,18 @@ type stage struct {
 	player
 	doc  *result.Result
 	seed uint64
-	// drill says that accelerators are made to fail: it is no doubt then that
-	// one is lost.
+	// drill says that accelerators are made to fail: it is no doubt then that one is lost.
 	drill bool
 }
 
-// stage is the session's, for a player; the document describes the plan.
-func (s *Session) stage(p player) *stage {
+// stage is the session's, for a player that drives the engine; the document describes the plan.
+func (s *Session) stage(p player, driver string) *stage {
 	c, m := &s.Config.Traffic, s.ground.machine()
-	doc := &result.Result{Driver: p.driver(), Hardware: s.ground.describe(), Host: m.Host, ORT: m.ORT.Version,
+	doc := &result.Result{Driver: driver, Hardware: s.ground.describe(), Host: m.Host, ORT: m.ORT.Version,
 		Accelerators: m.Specs, Models: s.ModelInfos(), Valid: true,
 		Traffic: result.TrafficInfo{Arrivals: c.Arrivals, Phases: c.Phases, Jitter: c.Jitter,
 			DurationS: c.Duration.Seconds(), Seed: c.Seed, Drop: s.Config.Drop, Load: s.Plan.Load}}
-	if p.driver() == eventlog.Real {
+	if driver == eventlog.Real {
 		doc.ClockStepNS = int64(result.ClockStep())
 	}
 	return &stage{player: p, doc: doc, seed: c.Seed, drill: len(s.Config.Faults) > 0}
@@ -99,4 +100,34 @@ func (s *stage) all(ctx context.Context, policies []string) (*result.Result, err
 		}
 	}
 	return s.doc, nil
+}
+
+// log writes a policy's log, and in the first repeat its trace, and names them in its result.
+func (s *Session) log(log *eventlog.Log, p *result.PolicyResult, t *turn) error {
+	if t.unlogged {
+		return nil
+	}
+	stem := filepath.Join(s.Config.Out, t.stem(log.Header.Driver))
+	p.Log = stem + ".log.json"
+	log.Header.Machine = s.ground.header()
+	if err := log.Write(p.Log); err != nil || !t.first {
+		return err
+	}
+	p.Trace = stem + ".trace.json"
+	return writeTrace(log, p.Trace)
+}
+
+// writeTrace writes the log's Chrome trace, with what happened inside its layers, to path, atomically.
+func writeTrace(log *eventlog.Log, path string, inside ...eventlog.Span) error {
+	return document.WriteStream(path, func(w io.Writer) error { return log.WriteTrace(w, inside...) })
+}
+
+// plain makes a file's name of a name.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\:*?"<>|`, r) || r < ' ' {
+			return '_'
+		}
+		return r
+	}, name)
 }

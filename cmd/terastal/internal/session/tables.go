@@ -1,6 +1,8 @@
 package session
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,46 +16,36 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenProfile plans a configuration from a profile alone, for simulating:
-// accelerators and layers are the profile's, and ONNX Runtime, the accelerators
-// and the model files are not touched. The configuration's models are found in
-// the profile by name; of its accelerators, if it lists any, those names are
-// used and must be in the profile.
+// OpenProfile plans a configuration from a profile alone, for simulating: accelerators and layers are the profile's,
+// and ONNX Runtime, the accelerators and the model files are not touched. The configuration's models are found in the
+// profile by name; of its accelerators, if it lists any, those names are used and must be in the profile.
 func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
-	var models, accelerators []string
-	for _, m := range c.Models {
-		models = append(models, m.Name)
-	}
-	for _, a := range c.Accelerators {
-		accelerators = append(accelerators, a.Name)
-	}
-	part, err := p.Select(models, accelerators)
+	accelerators := mapped(c.Accelerators, func(a config.Accelerator) string { return a.Name })
+	part, err := p.Select(modelNames(c), accelerators)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrInvalid, err)
 	}
 	for i := range c.Models {
 		c.Models[i].Granularity = part.Models[i].Granularity
 	}
-	documents := make([]plan.Model, len(c.Models))
 	m := Machine{Host: part.Host, ORT: ort.Library{Version: part.ORT}, Specs: part.Accelerators}
-	planned, err := newPlan(c, part, documents, m.planned(), func(*sched.System) {})
+	planned, err := newPlan(c, part, make([]plan.Model, len(c.Models)), mapped(m.Specs, runtime.Spec.Plan), func(*sched.System) {})
 	if err != nil {
 		return nil, err
 	}
 	return &Session{Config: c, Profile: part, Plan: planned, ground: &tables{m}, options: o}, nil
 }
 
-// tables stand in for a machine: latencies that were measured elsewhere, or come
-// from a table. Nothing can run on them.
+// tables stand in for a machine: latencies that were measured elsewhere, or come from a table. Nothing can run on them.
 type tables struct{ Machine }
 
 func (t *tables) header() eventlog.Machine { return eventlog.Machine{} }
 
-func (t *tables) open(string, runtime.OpenOptions) (*runtime.Executor, func(), error) {
-	return nil, nil, errors.New("nothing can run on a profile alone")
+func (t *tables) open(string, runtime.OpenOptions) (*runtime.Executor, error) {
+	return nil, errors.New("nothing can run on a profile alone")
 }
 
 // describe says what stands in for hardware.
@@ -75,4 +67,44 @@ func (t *tables) describe() string {
 		parts = append(parts, strings.Join(names[from], ", ")+" "+from)
 	}
 	return "No hardware: latencies are those of " + strings.Join(parts, "; ") + "."
+}
+
+// Prepare plans a configuration with whatever it takes: its profile is used if it fits, else measured. For simulating,
+// a profile of tables will do, and ONNX Runtime is not touched.
+func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (*Session, error) {
+	if s, err := fromTables(c, simulated, o); s != nil || err != nil {
+		return s, err
+	}
+	w, err := Open(c, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.EnsureProfile(ctx); err != nil {
+		return nil, err
+	}
+	return w.Plan()
+}
+
+// fromTables plans from a profile that only the simulator can use. It returns
+// nil where the profile is another one, or not there.
+func fromTables(c *config.Config, simulated bool, o Options) (*Session, error) {
+	path := cmp.Or(o.Profile, ownProfile(c))
+	p, err := profiler.Read(path)
+	if err != nil {
+		return nil, nil // what follows says so, or measures one
+	}
+	measurable, why := p.Measurable()
+	switch {
+	case measurable:
+		return nil, nil
+	case !simulated:
+		return nil, Usagef("%s: %s, so that nothing can run on it: `terastal simulate` can use this profile, "+
+			"others need one that `terastal profile` measured (--profile FILE or another --out)", path, why)
+	}
+	s, err := OpenProfile(c, p, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	o.Note("using the profile %s: %s; ONNX Runtime is not needed", path, why)
+	return s, nil
 }

@@ -27,15 +27,13 @@ type ValidateOptions struct {
 	Layers, Jobs string
 	// Draws is how many simulations predict each run; zero is the default.
 	Draws int
-	// Write is where the validation goes; empty means validation.json next to the
-	// first log.
+	// Write is where the validation goes; empty means validation.json next to the first log.
 	Write string
 	// Progress shows long work.
 	Progress func(what string) Meter
 }
 
-// Validate holds real runs against predictions of them, and writes what came of
-// it to a file, which it names.
+// Validate holds real runs against predictions of them, and writes what came of it to a file, which it names.
 func Validate(o ValidateOptions) (*validation.Document, string, error) {
 	d, err := o.validate()
 	if err != nil {
@@ -132,8 +130,7 @@ func readFile[T any](path string, parse func(string, io.Reader) ([]T, error)) ([
 	return parse(path, f)
 }
 
-// realLogs replaces folders by the logs in them, those of simulations and of
-// unscheduled runs left out.
+// realLogs replaces folders by the logs in them, those of simulations and of unscheduled runs left out.
 func realLogs(paths []string) ([]string, error) {
 	var out []string
 	for _, path := range paths {
@@ -155,8 +152,8 @@ func realLogs(paths []string) ([]string, error) {
 			}
 		}
 		if len(out) == n {
-			return nil, fmt.Errorf("folder %s has no log of a real run (POLICY.log.json): "+
-				"make one with `terastal run --out %s`", path, path)
+			return nil, fmt.Errorf("folder %s has no log of a real run (POLICY.log.json): make one with `terastal run --out %s`",
+				path, path)
 		}
 	}
 	return out, nil

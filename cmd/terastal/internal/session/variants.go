@@ -86,9 +86,8 @@ func (v *Variants) attach() error {
 	return nil
 }
 
-// Take makes variants that were fitted elsewhere a model's, and writes
-// their files. They are unproven, and Plan refuses them, until Prove has measured
-// their accuracy here.
+// Take makes variants that were fitted elsewhere a model's, and writes their files. They are unproven, and Plan refuses
+// them, until Prove has measured their accuracy here.
 func (v *Variants) Take(m int, from fs.FS) error {
 	if err := v.designer.Take(v.designer.Models[m], from); err != nil {
 		return err
@@ -97,11 +96,8 @@ func (v *Variants) Take(m int, from fs.FS) error {
 }
 
 // FamilyNames are the families that variants can be of.
-func FamilyNames() (out []string) {
-	for _, f := range variants.Families(false, variants.Exact) {
-		out = append(out, f.Name())
-	}
-	return out
+func FamilyNames() []string {
+	return mapped(variants.Families(false, variants.Exact), variants.Family.Name)
 }
 
 // CheckFamilies refuses names that no family has.
@@ -114,9 +110,8 @@ func CheckFamilies(names []string) error {
 	return nil
 }
 
-// Design designs variants for the configured models, as package design does,
-// writes their files, measures the models with them, and writes the plan, which
-// it names.
+// Design designs variants for the configured models, as package design does, writes their files, measures the models
+// with them, and writes the plan, which it names.
 func (v *Variants) Design(ctx context.Context, o design.Options) (s *Session, path string, err error) {
 	defer v.w.stages.done()
 	b := &designBench{v.w, screened, filepath.Join(v.w.Config.Out, "variants")}
@@ -142,9 +137,8 @@ func (v *Variants) replan(ctx context.Context) (s *Session, path string, err err
 	return s, path, err
 }
 
-// screened is the share of the budget that originals, and then candidates, are
-// measured for to find those that are fast enough. What is chosen is measured
-// with all of it, as a part of the profile that plans are made from.
+// screened is the share of the budget that originals, and then candidates, are measured for to find those that are fast
+// enough. What is chosen is measured with all of it, as a part of the profile that plans are made from.
 const screened = 0.25
 
 // designBench measures for the designer.
@@ -154,8 +148,7 @@ type designBench struct {
 	folder string  // to keep profiles in; "" keeps none
 }
 
-// Originals measures all layers without variants, unless that has been done, and
-// computes budgets.
+// Originals measures all layers without variants, unless that has been done, and computes budgets.
 func (b *designBench) Originals(ctx context.Context) (*profiler.Profile, *sched.Tables, error) {
 	if b.loadProfile(ownProfile(b.Config)) != nil { // of the same accelerators, without variants
 		if err := b.ensureProfile(ctx, filepath.Join(b.folder, "originals.profile.json"), false); err != nil {
@@ -179,9 +172,8 @@ func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
 	return p, err
 }
 
-// ProveAgain proves the variants that a plan holds for another 8-bit arithmetic
-// than this processor's, or leaves them out where there is nothing to prove them
-// on. Without it, Plan fails where there are such.
+// ProveAgain proves the variants that a plan holds for another 8-bit arithmetic than this processor's, or leaves them
+// out where there is nothing to prove them on. Without it, Plan fails where there are such.
 func (v *Variants) ProveAgain(ctx context.Context) error {
 	d := &v.designer
 	defer v.w.stages.done()
@@ -208,8 +200,7 @@ const (
 	defaultLabelled    = 1000
 )
 
-// openData opens data of a model, at most count unless the configuration says how
-// many.
+// openData opens data of a model, at most count unless the configuration says how many.
 func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data, count int,
 	root string) (*dataset.Set, error) {
 	if d.Source == "" {
@@ -239,9 +230,8 @@ func openData(c *config.Config, mc *config.Model, m *models.Model, d config.Data
 	return set, err
 }
 
-// Prove measures the accuracy of the models' combinations again, on labelled
-// data where there are any. With the log of a run, the combinations that its
-// requests used are among those measured.
+// Prove measures the accuracy of the models' combinations again, on labelled data where there are any. With the log of
+// a run, the combinations that its requests used are among those measured.
 func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accuracy, error) {
 	defer v.w.stages.done()
 	var out []result.Accuracy
@@ -273,8 +263,7 @@ func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accur
 	return out, nil
 }
 
-// Accuracy is Prove with the log of a run, if its file is given, and writes the
-// plan, which it names.
+// Accuracy is Prove with the log of a run, if its file is given, and writes the plan, which it names.
 func (v *Variants) Accuracy(ctx context.Context, file string) (list []result.Accuracy, path string, err error) {
 	var log *eventlog.Log
 	if file != "" {
@@ -292,8 +281,7 @@ func (v *Variants) Accuracy(ctx context.Context, file string) (list []result.Acc
 	return list, path, err
 }
 
-// usedIn counts the combinations that a run's requests of a model used; nil
-// without a log.
+// usedIn counts the combinations that a run's requests of a model used; nil without a log.
 func usedIn(log *eventlog.Log, v *plan.Variants) (map[sched.VariantSet]int, error) {
 	if log == nil {
 		return nil, nil

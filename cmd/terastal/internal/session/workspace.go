@@ -12,8 +12,7 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// Workspace is a configuration whose accelerators and models are open for
-// measuring, designing and planning.
+// Workspace is a configuration whose accelerators and models are open for measuring, designing and planning.
 type Workspace struct {
 	Config  *config.Config
 	Machine Machine
@@ -69,21 +68,23 @@ func ownProfile(c *config.Config) string { return filepath.Join(c.Out, "profile.
 // profilePath is where the profile is that is being used or made.
 func (w *Workspace) profilePath() string { return cmp.Or(w.options.Profile, ownProfile(w.Config)) }
 
-func (w *Workspace) networks() []*runtime.Network {
-	var out []*runtime.Network
-	for _, m := range w.Models {
-		out = append(out, m.Network)
+// mapped lists what of says of every element.
+func mapped[E, R any](list []E, of func(E) R) []R {
+	var out []R
+	for _, e := range list {
+		out = append(out, of(e))
 	}
 	return out
 }
 
+func (w *Workspace) networks() []*runtime.Network {
+	return mapped(w.Models, func(m *Model) *runtime.Network { return m.Network })
+}
+
 // bench is what measures.
 func (w *Workspace) bench() *bench {
-	b := &bench{config: w.Config, machine: &w.Machine, worker: w.options.Worker, stages: &w.stages}
-	for _, m := range w.Models {
-		b.sources = append(b.sources, m.source)
-	}
-	return b
+	return &bench{config: w.Config, machine: &w.Machine, worker: w.options.Worker, stages: &w.stages,
+		sources: mapped(w.Models, func(m *Model) source { return m.source })}
 }
 
 // Plan plans from the profile.
@@ -107,7 +108,7 @@ func (w *Workspace) Plan() (*Session, error) {
 	}
 	p.Document.Variants = d.Documents(w.Profile)
 	return &Session{Config: w.Config, Profile: w.Profile, Plan: p, options: w.options,
-		ground: &real{w.Machine, w.folder, w.options.Plugins}}, nil
+		ground: &real{w.Machine, w, p.Document}}, nil
 }
 
 // planned are models as a plan holds them, their rates left out.
@@ -128,9 +129,8 @@ func planned(models []*Model, folder string) ([]plan.Model, error) {
 	return out, nil
 }
 
-// EqualShares sets the rates so that every model demands the same share of one
-// accelerator's time at its fastest; with the configuration's load they are
-// scaled together. A demo has no rates to honour.
+// EqualShares sets the rates so that every model demands the same share of one accelerator's time at its fastest; with
+// the configuration's load they are scaled together. A demo has no rates to honour.
 func (w *Workspace) EqualShares() error {
 	for m, model := range w.Models {
 		d, ok := w.Profile.Latency(m, profiler.Fastest)
