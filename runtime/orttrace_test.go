@@ -55,8 +55,7 @@ func TestORTTrace(t *testing.T) {
 	}
 }
 
-// insideLayers asserts that spans lie in the layers that ran, and every layer has
-// some.
+// insideLayers asserts that spans lie in the layers that ran, and every layer has some.
 func insideLayers(t *testing.T, r *runtime.Result, got *runtime.Traced) {
 	t.Helper()
 	layers := map[int][]eventlog.Record{} // by accelerator
