@@ -243,7 +243,8 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	}
 	t := newTally(&p.System)
 	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
-		Queue: o.Queue, Recorder: t, Seed: seed, ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
+		Queue: o.Queue, Recorder: t, Seed: seed,
+		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = o.interference(len(p.System.Accelerators))
 	}
