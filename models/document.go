@@ -168,6 +168,11 @@ func (d *document) unchanged() error {
 	return nil
 }
 
+// Session opens the whole model, not in layers, in ONNX Runtime.
+func (m *Model) Session(c ort.Config) (*ort.Session, error) {
+	return m.whole.session(inMemory, names(m.inputs), names(m.outputs), c)
+}
+
 // session opens the model in ONNX Runtime: from memory if it has most bytes or
 // fewer, else through files.
 func (d *document) session(most int64, inputs, outputs []string, c ort.Config) (*ort.Session, error) {
@@ -312,7 +317,7 @@ func (d *document) savesExternal() bool {
 	if d.size() <= inMemory {
 		return false
 	}
-	flat := !slices.ContainsFunc(d.GetGraph().GetNode(), func(n *pb.NodeProto) bool { return len(subgraphs(n)) > 0 })
+	flat := !slices.ContainsFunc(d.GetGraph().GetNode(), func(n *pb.NodeProto) bool { return len(n.Subgraphs()) > 0 })
 	return flat || d.size() > maxProtobufSize-inMemory
 }
 

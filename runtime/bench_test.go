@@ -35,8 +35,7 @@ func benchmarkEach(b *testing.B, f func(b *testing.B, o runtime.Options)) {
 // b.N: their results are ratios and quantiles.
 const rounds = 5
 
-// pinned opens accelerators at full optimisation, each on another core,
-// and skips where there are not enough cores.
+// pinned opens accelerators at full optimisation, each on another core, and skips where there are not enough cores.
 func pinned(b *testing.B, n int) []runtime.Accelerator {
 	b.Helper()
 	if goruntime.NumCPU() < n {
@@ -97,8 +96,7 @@ func BenchmarkGap(b *testing.B) {
 	})
 }
 
-// BenchmarkAllocs is what a dispatch allocates, measured over the whole
-// process.
+// BenchmarkAllocs is what a dispatch allocates, measured over the whole process.
 func BenchmarkAllocs(b *testing.B) {
 	accs := pinned(b, 1)
 	_, e := loaded(b, accs, "op", "ds_cnn_kws", "glyph_mobile")
@@ -111,9 +109,8 @@ func BenchmarkAllocs(b *testing.B) {
 	}
 }
 
-// BenchmarkSingleModel runs a network through the executor and as a whole in
-// an ordinary session on the same core, in turn, and reports the ratio of the
-// medians and of the 99th percentiles.
+// BenchmarkSingleModel runs a network through the executor and as a whole in an ordinary session on the same core, in
+// turn, and reports the ratio of the medians and of the 99th percentiles.
 func BenchmarkSingleModel(b *testing.B) {
 	for _, net := range []string{"ds_cnn_kws", "glyph_resnet", "mobilenetv2"} {
 		for _, granularity := range []string{"model", "block"} {
@@ -181,8 +178,7 @@ func saturatedRatio(b *testing.B, e *runtime.Executor, o runtime.Options, whole 
 	return float64(through[len(through)/2]) / float64(direct[len(direct)/2])
 }
 
-// wholeSession is a model in an ordinary session, run on a thread pinned to
-// core 0.
+// wholeSession is a model in an ordinary session, run on a thread pinned to core 0.
 type wholeSession struct {
 	tensors []*runtime.Tensor
 	ask     chan int
@@ -233,11 +229,9 @@ func (w *wholeSession) run(priority int) time.Duration {
 
 func (w *wholeSession) close() { close(w.ask) }
 
-// BenchmarkTwoAccelerators saturates two accelerators with several models and
-// reports the layers they get done against what each gets done alone, corrected
-// by how much two bare sessions on the same cores slow each other down. Under
-// fcfs requests move between the cores, whose caches then lack their tensors;
-// under fcfs-model they stay where they started.
+// BenchmarkTwoAccelerators saturates two accelerators with several models and reports the layers they get done against
+// what each gets done alone, corrected by how much two bare sessions on the same cores slow each other down. Under fcfs
+// requests move between the cores, whose caches then lack their tensors; under fcfs-model they stay where they started.
 func BenchmarkTwoAccelerators(b *testing.B) {
 	for _, policy := range []string{"fcfs-model", "fcfs"} {
 		b.Run(policy, func(b *testing.B) { twoAccelerators(b, policy) })

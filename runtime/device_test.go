@@ -16,9 +16,8 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// Devices take part in schedules: whatever the policy, requests finish with the
-// right outputs, with the device's tensors copied home when others continue with
-// them, and nothing is left running.
+// Devices take part in schedules: whatever the policy, requests finish with the right outputs, with the device's
+// tensors copied home when others continue with them, and nothing is left running.
 func TestScheduleWithDevice(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		d := open(t, "gpu")
@@ -66,8 +65,7 @@ func TestDeviceUnderOverload(t *testing.T) {
 	}
 }
 
-// gated is an accelerator whose first layers do not end before the others have
-// ended some.
+// gated is an accelerator whose first layers do not end before the others have ended some.
 type gated struct {
 	runtime.Accelerator
 	memory  runtime.Memory
@@ -156,8 +154,7 @@ func TestDeviceDoesNotStallOthers(t *testing.T) {
 	}
 }
 
-// dispatchedDuring counts the layers that other accelerators were given while
-// one ran on accelerator k.
+// dispatchedDuring counts the layers that other accelerators were given while one ran on accelerator k.
 func dispatchedDuring(r *runtime.Result, k int32) int {
 	n, since := 0, 0
 	busy := false
@@ -175,8 +172,7 @@ func dispatchedDuring(r *runtime.Result, k int32) int {
 	return n
 }
 
-// patient gives up no accelerator: a software device on a busy machine can take
-// long.
+// patient gives up no accelerator: a software device on a busy machine can take long.
 func patient(sched.Dispatch) time.Duration { return time.Minute }
 
 // lossy opens the bench with a device that faults.
@@ -200,8 +196,7 @@ func TestDeviceLost(t *testing.T) {
 		d := open(t, "gpu")
 		b := lossy(t, d, "lost accelerator=gpu after=3 model=kws-block layer="+network(t, "block").Layers[at].Name)
 		leaks := goleak.IgnoreCurrent()
-		// One layer runs on the device only, which is then the best place for the
-		// next one, where it is lost.
+		// One layer runs on the device only, which is then the best place for the next one, where it is lost.
 		e := b.executor(t, b.system(func(m, l, _, k int) time.Duration {
 			switch {
 			case m == 0 && l == only && k > 0:
@@ -270,8 +265,7 @@ func TestTensorsLost(t *testing.T) {
 	}
 }
 
-// A layer that fails on a device whose memory still works runs again elsewhere
-// with the inputs that it left there.
+// A layer that fails on a device whose memory still works runs again elsewhere with the inputs that it left there.
 func TestDeviceErrorsAreRetried(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		b := lossy(t, open(t, "gpu"), "error accelerator=gpu p=0.2")

@@ -51,8 +51,7 @@ func TestEmulated(t *testing.T) {
 	}
 }
 
-// An accelerator without an inner one says that its outputs mean nothing, and
-// refuses what its table does not have.
+// An accelerator without an inner one says that its outputs mean nothing, and refuses what its table does not have.
 func TestEmulatedWithoutComputing(t *testing.T) {
 	n := network(t, "block")
 	missing := n.Layers[1].Name

@@ -19,8 +19,7 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// An application opens a plan, submits requests to its models by name, and
-// waits for the answers.
+// An application opens a plan, submits requests to its models by name, and waits for the answers.
 func Example() {
 	folder, err := os.MkdirTemp("", "example-")
 	if err != nil {
@@ -51,13 +50,10 @@ func Example() {
 		fmt.Println(r.Outcome, r.Outputs["output"].Shape())
 	}
 	// Output:
-	// met (1, 12)
-	// met (1, 12)
-	// met (1, 12)
+	// met (1, 12) met (1, 12) met (1, 12)
 }
 
-// A run plays traffic under a policy, and verifies that the schedule moved the
-// right tensors.
+// A run plays traffic under a policy, and verifies that the schedule moved the right tensors.
 func ExampleExecutor_Run() {
 	folder, err := os.MkdirTemp("", "example-")
 	if err != nil {
@@ -122,8 +118,7 @@ func writePlan(folder string) {
 	must(p.Write(filepath.Join(folder, "plan.json")))
 }
 
-// An accelerator that is not here: its layers take as long as a function says,
-// and the CPU computes their values.
+// An accelerator that is not here: its layers take as long as a function says, and the CPU computes their values.
 func ExampleOpenEmulated() {
 	if _, err := runtime.Start(""); err != nil {
 		log.Fatal(err)

@@ -138,9 +138,8 @@ func check(t *testing.T, r *runtime.Result) eventlog.Metrics {
 	return m
 }
 
-// Every policy runs every layer for real: all requests finish, their outputs
-// are the whole model's, the log is consistent and replays, and nothing is left
-// running.
+// Every policy runs every layer for real: all requests finish, their outputs are the whole model's, the log is
+// consistent and replays, and nothing is left running.
 func TestRun(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
@@ -214,8 +213,7 @@ func TestVariantsRun(t *testing.T) {
 	}
 }
 
-// faulty makes runs of one layer fail, and refuses to prepare another: the
-// accelerator behind it is real.
+// faulty makes runs of one layer fail, and refuses to prepare another: the accelerator behind it is real.
 type faulty struct {
 	runtime.Accelerator
 	fail, refuse string // parts of unit names
@@ -262,8 +260,7 @@ func TestFailingLayer(t *testing.T) {
 	}
 }
 
-// A layer that one accelerator refuses runs on the others; one that all refuse
-// is an error that names it.
+// A layer that one accelerator refuses runs on the others; one that all refuse is an error that names it.
 func TestRefusedLayer(t *testing.T) {
 	n := network(t, "block")
 	first := fmt.Sprintf("layer %q", n.Layers[0].Name)
@@ -317,8 +314,7 @@ func TestCancel(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-// Bounds of the queue are kept: what is released beyond them is dropped, with
-// the reason, and the totals balance.
+// Bounds of the queue are kept: what is released beyond them is dropped, with the reason, and the totals balance.
 func TestOverload(t *testing.T) {
 	b := open(t, nil, "op")
 	e := b.executor(t, b.system(alternate))
@@ -353,8 +349,7 @@ func TestNewTensorRefusesWrongSize(t *testing.T) {
 	testkit.Refused(runtime.NewTensor(info, make([]byte, info.Bytes()-1)))(t, info.Name)
 }
 
-// Requests that run at the same time share no memory: with one slot
-// shared by mistake, outputs would mix.
+// Requests that run at the same time share no memory: with one slot shared by mistake, outputs would mix.
 func TestSlotsAreIndependent(t *testing.T) {
 	b := open(t, nil, "op")
 	p := b.programs[0]
@@ -385,8 +380,7 @@ func TestSlotsAreIndependent(t *testing.T) {
 	}
 }
 
-// The tensors of a spread slot keep what they hold: layers run again in any
-// order compute what they computed before.
+// The tensors of a spread slot keep what they hold: layers run again in any order compute what they computed before.
 func TestSpreadSlot(t *testing.T) {
 	b := open(t, nil, "op")
 	s := testkit.Must(b.programs[0].NewSpreadSlot())(t)
@@ -426,8 +420,7 @@ func TestSearchBeside(t *testing.T) {
 	}
 }
 
-// A policy that no name finds runs by its constructor, and the log is replayed
-// with it.
+// A policy that no name finds runs by its constructor, and the log is replayed with it.
 func TestForeignPolicy(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))

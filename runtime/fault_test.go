@@ -61,8 +61,7 @@ func play(t *testing.T, b *bench, o runtime.Options) (*runtime.Executor, *runtim
 	return e, r
 }
 
-// Errors and panics fail the requests they hit, for the reason they give, and
-// the outputs of the others are right.
+// Errors and panics fail the requests they hit, for the reason they give, and the outputs of the others are right.
 func TestInjectedErrors(t *testing.T) {
 	for _, kind := range []string{"error", "panic"} {
 		t.Run(kind, func(t *testing.T) {
@@ -121,8 +120,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// An accelerator whose every layer fails does not attract all the work: it
-// rests most of the time.
+// An accelerator whose every layer fails does not attract all the work: it rests most of the time.
 func TestDeadAcceleratorRests(t *testing.T) {
 	b := drill(t, "error accelerator=basic")
 	_, r := play(t, b, runtime.Options{})
@@ -194,8 +192,7 @@ func TestNaN(t *testing.T) {
 	}
 }
 
-// The same faults strike the same runs of layers each time a drill begins, and
-// none when it is over.
+// The same faults strike the same runs of layers each time a drill begins, and none when it is over.
 func TestFaultsAreSeeded(t *testing.T) {
 	f := testkit.Must(runtime.ParseFault("error p=0.1"))(t)
 	d := runtime.NewDrill([]runtime.Fault{f}, 9)

@@ -11,9 +11,8 @@ import (
 	"github.com/terastal/terastal/runtime"
 )
 
-// Whatever accelerators the layers of a request run on, in blocked or plain
-// layouts, the outputs are the whole model's. The slot is used again and again,
-// as requests do.
+// Whatever accelerators the layers of a request run on, in blocked or plain layouts, the outputs are the whole model's.
+// The slot is used again and again, as requests do.
 func TestAnySequenceOfAccelerators(t *testing.T) {
 	accs := rig.Accelerators(t, append([]runtime.Spec{{Name: "layout", Optimization: "layout"},
 		{Name: "extended", Optimization: "extended"}}, levels...)...)

@@ -16,8 +16,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// device is an accelerator that has a memory and counts the copies to and from
-// it.
+// device is an accelerator that has a memory and counts the copies to and from it.
 type device struct {
 	runtime.Accelerator
 	memory runtime.Memory
@@ -167,9 +166,8 @@ func together(t *testing.T, d *device, wrap func(runtime.Accelerator) runtime.Ac
 	return b
 }
 
-// Whatever accelerators the layers of a request run on, in host memory or in
-// their own, the outputs are the whole model's. Every order of device and CPU is
-// tried over the last layers, and random ones over all.
+// Whatever accelerators the layers of a request run on, in host memory or in their own, the outputs are the whole
+// model's. Every order of device and CPU is tried over the last layers, and random ones over all.
 func TestAnySequenceOfMemories(t *testing.T) {
 	kinds(t, func(t *testing.T, open func(*testing.T, string) *device) {
 		d := open(t, "gpu")
@@ -236,8 +234,7 @@ func TestTwoMemories(t *testing.T) {
 	}
 }
 
-// Tensors are copied where a request moves, once, and nowhere else; Moves tells
-// which.
+// Tensors are copied where a request moves, once, and nowhere else; Moves tells which.
 func TestCopies(t *testing.T) {
 	d := pretended(t, "gpu")
 	b := together(t, d, nil, "op")

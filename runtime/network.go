@@ -3,8 +3,6 @@ package runtime
 import (
 	"crypto/sha256"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/terastal/terastal/internal/document"
@@ -116,16 +114,7 @@ func (n *Network) Inputs(seed uint64) ([]*Tensor, error) {
 
 // whole loads the whole model into an ordinary session on the CPU.
 func (n *Network) whole(threads int) (*ort.Session, error) {
-	folder, err := os.MkdirTemp("", "terastal-whole-")
-	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", n.Name, err)
-	}
-	defer os.RemoveAll(folder)
-	file := filepath.Join(folder, "model.onnx")
-	if err := n.Model.WriteFile(file); err != nil {
-		return nil, err
-	}
-	s, err := ort.NewSessionFromFile(file, names(n.Model.Inputs()), names(n.Model.Outputs()), ort.Config{Threads: threads})
+	s, err := n.Model.Session(ort.Config{Threads: threads})
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}

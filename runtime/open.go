@@ -86,9 +86,9 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 	return e, nil
 }
 
-// Assemble is what Open does with the accelerators and networks of a plan: it loads the networks on the accelerators and
-// makes an executor of them for the tables of their system. The executor owns the accelerators and closes them; after
-// an error they are closed. Of the options it takes those about running, Wrap, Loaded and Seed.
+// Assemble is what Open does with the accelerators and networks of a plan: it loads the networks on the accelerators
+// and makes an executor of them for the tables of their system. The executor owns the accelerators and closes them;
+// after an error they are closed. Of the options it takes those about running, Wrap, Loaded and Seed.
 func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOptions) (*Executor, error) {
 	if o.Wrap != nil {
 		accs = slices.Clone(accs)

@@ -23,9 +23,8 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// deployed is a folder with a plan of the keyword-spotting network in blocks:
-// on the CPU and on an emulated accelerator that computes, with a variant of
-// layer 1 that computes what the original does.
+// deployed is a folder with a plan of the keyword-spotting network in blocks: on the CPU and on an emulated accelerator
+// that computes, with a variant of layer 1 that computes what the original does.
 func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	t.Helper()
 	folder = t.TempDir()
@@ -157,8 +156,7 @@ func TestOpenSources(t *testing.T) {
 		Load: func(string, models.Options) (*models.Model, error) { return other, nil }}))(t, "plan again")
 }
 
-// What does not fit the plan, or leads out of its folder, is refused with a line
-// that says what to do.
+// What does not fit the plan, or leads out of its folder, is refused with a line that says what to do.
 func TestPlansRefused(t *testing.T) {
 	folder, p := deployed(t)
 	whole := testkit.Must(os.ReadFile(filepath.Join(folder, "models", "kws.onnx")))(t)
@@ -166,51 +164,40 @@ func TestPlansRefused(t *testing.T) {
 	write(t, outside, whole)
 	testkit.OK(t, os.Symlink(outside, filepath.Join(folder, "link.onnx")))
 	write(t, filepath.Join(folder, "variants", "damaged.onnx"), []byte("damaged"))
+	type parts struct {
+		m *plan.Model
+		a []plan.Accelerator
+		v *plan.Variants
+	}
 	for _, c := range []struct {
 		name, want string
-		spoil      func(m *plan.Model, a []plan.Accelerator, v *plan.Variants)
+		spoil      func(x *parts)
 	}{
-		{"no file", "can only be simulated", func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Source = "" }},
-		{"a missing file", "there is no file models/none.onnx",
-			func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Source = "models/none.onnx" }},
-		{"a file outside", "escapes",
-			func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Source = "../kws.onnx" }},
-		{"an absolute path", "escapes", func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Source = outside }},
-		{"a link that leads outside", "escapes",
-			func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Source = "link.onnx" }},
-		{"another model", "plan again",
-			func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.SHA256 = strings.Repeat("0", 64) }},
-		{"a source that nobody opens", "OpenOptions.Load",
-			func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Source = "zoo:ds_cnn_kws" }},
-		{"another cut", "it splits into 1 layers",
-			func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Cut = "model" }},
-		{"no cut", "granularity", func(m *plan.Model, _ []plan.Accelerator, _ *plan.Variants) { m.Cut = "" }},
-		{"a damaged variant", "its SHA-256 is not the plan's", func(_ *plan.Model, _ []plan.Accelerator, v *plan.Variants) {
-			v.Chosen[0].File = "variants/damaged.onnx"
-		}},
-		{"a variant outside", "escapes",
-			func(_ *plan.Model, _ []plan.Accelerator, v *plan.Variants) { v.Chosen[0].File = "../copy.onnx" }},
-		{"a variant of no layer", "is of layer 99",
-			func(_ *plan.Model, _ []plan.Accelerator, v *plan.Variants) { v.Chosen[0].Layer = 99 }},
-		{"a variant that is not the system's", "not the plan's implementations",
-			func(_ *plan.Model, _ []plan.Accelerator, v *plan.Variants) { v.Chosen[0].Name = "other" }},
-		{"variants that are off", "not the plan's implementations",
-			func(_ *plan.Model, _ []plan.Accelerator, v *plan.Variants) { v.Off = true }},
-		{"another arithmetic", "prove them again",
-			func(_ *plan.Model, _ []plan.Accelerator, v *plan.Variants) { v.Arithmetic = "saturating" }},
-		{"a provider that is not there", "nonesuch",
-			func(_ *plan.Model, a []plan.Accelerator, _ *plan.Variants) { a[0].Provider = "nonesuch" }},
-		{"latencies of a table", "table",
-			func(_ *plan.Model, a []plan.Accelerator, _ *plan.Variants) { a[0].Provider = "table" }},
-		{"no latency", "has no latency for",
-			func(_ *plan.Model, a []plan.Accelerator, _ *plan.Variants) { a[1].Emulated = nil }},
+		{"no file", "can only be simulated", func(x *parts) { x.m.Source = "" }},
+		{"a missing file", "there is no file models/none.onnx", func(x *parts) { x.m.Source = "models/none.onnx" }},
+		{"a file outside", "escapes", func(x *parts) { x.m.Source = "../kws.onnx" }},
+		{"an absolute path", "escapes", func(x *parts) { x.m.Source = outside }},
+		{"a link that leads outside", "escapes", func(x *parts) { x.m.Source = "link.onnx" }},
+		{"another model", "plan again", func(x *parts) { x.m.SHA256 = strings.Repeat("0", 64) }},
+		{"a source that nobody opens", "OpenOptions.Load", func(x *parts) { x.m.Source = "zoo:ds_cnn_kws" }},
+		{"another cut", "it splits into 1 layers", func(x *parts) { x.m.Cut = "model" }},
+		{"no cut", "granularity", func(x *parts) { x.m.Cut = "" }},
+		{"a damaged variant", "its SHA-256 is not the plan's", func(x *parts) { x.v.Chosen[0].File = "variants/damaged.onnx" }},
+		{"a variant outside", "escapes", func(x *parts) { x.v.Chosen[0].File = "../copy.onnx" }},
+		{"a variant of no layer", "is of layer 99", func(x *parts) { x.v.Chosen[0].Layer = 99 }},
+		{"a variant that is not the system's", "not the plan's implementations", func(x *parts) { x.v.Chosen[0].Name = "other" }},
+		{"variants that are off", "not the plan's implementations", func(x *parts) { x.v.Off = true }},
+		{"another arithmetic", "prove them again", func(x *parts) { x.v.Arithmetic = "saturating" }},
+		{"a provider that is not there", "nonesuch", func(x *parts) { x.a[0].Provider = "nonesuch" }},
+		{"latencies of a table", "table", func(x *parts) { x.a[0].Provider = "table" }},
+		{"no latency", "has no latency for", func(x *parts) { x.a[1].Emulated = nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := *p
 			x.Models, x.Accelerators = []plan.Model{p.Models[0]}, append([]plan.Accelerator(nil), p.Accelerators...)
 			x.Variants = []plan.Variants{p.Variants[0]}
 			x.Variants[0].Chosen = append([]plan.Variant(nil), p.Variants[0].Chosen...)
-			c.spoil(&x.Models[0], x.Accelerators, &x.Variants[0])
+			c.spoil(&parts{&x.Models[0], x.Accelerators, &x.Variants[0]})
 			path := filepath.Join(folder, "plan.json")
 			testkit.OK(t, x.Write(path))
 			e, err := runtime.Open(path, runtime.OpenOptions{Arithmetic: "exact"})

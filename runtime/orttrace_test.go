@@ -49,16 +49,13 @@ func TestORTTrace(t *testing.T) {
 		len(got.Notes) != 1 {
 		t.Errorf("an hour off, %d layers are found, notes %v", got.Found, got.Notes)
 	}
-	if err := trace.Close(); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, trace.Close())
 	if files, _ := os.ReadDir(os.Getenv("TMPDIR")); len(files) != 0 {
 		t.Errorf("left behind: %v", files)
 	}
 }
 
-// insideLayers asserts that spans lie in the layers that ran, and every layer has
-// some.
+// insideLayers asserts that spans lie in the layers that ran, and every layer has some.
 func insideLayers(t *testing.T, r *runtime.Result, got *runtime.Traced) {
 	t.Helper()
 	layers := map[int][]eventlog.Record{} // by accelerator

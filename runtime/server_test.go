@@ -17,8 +17,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// Requests submitted from many goroutines get the outputs of their own inputs,
-// and the log is one that replays.
+// Requests submitted from many goroutines get the outputs of their own inputs, and the log is one that replays.
 func TestServer(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
@@ -161,8 +160,7 @@ func (k *heldKernel) Run(in, out []*runtime.Tensor) error {
 	return k.Kernel.Run(in, out)
 }
 
-// Closing with a context that has ended drops what waits, and every request is
-// answered all the same.
+// Closing with a context that has ended drops what waits, and every request is answered all the same.
 func TestServerStops(t *testing.T) {
 	// Layers under way last until a request has been dropped.
 	dropped := make(chan struct{})
@@ -192,8 +190,7 @@ func TestServerStops(t *testing.T) {
 	}
 }
 
-// Dependent models are released by the engine and run with inputs of the
-// executor.
+// Dependent models are released by the engine and run with inputs of the executor.
 func TestServerTriggers(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	sys := b.system(alternate)

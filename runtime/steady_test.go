@@ -70,8 +70,7 @@ func TestDispatchAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Serving a hundred thousand requests leaves the process as large as serving
-// the first tenth of them.
+// Serving a hundred thousand requests leaves the process as large as serving the first tenth of them.
 func TestMemoryIsFlat(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long")
@@ -128,8 +127,7 @@ func resident(t *testing.T) int {
 	return 0
 }
 
-// Runs and servers, one of them with a hang, leave no threads and no files
-// behind.
+// Runs and servers, one of them with a hang, leave no threads and no files behind.
 func TestNothingIsLeft(t *testing.T) {
 	count := func(what string) int {
 		entries, err := os.ReadDir("/proc/self/" + what)

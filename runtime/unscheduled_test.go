@@ -13,8 +13,7 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// The baseline plays the same traffic, its log is consistent, and its outputs
-// are the whole model's.
+// The baseline plays the same traffic, its log is consistent, and its outputs are the whole model's.
 func TestUnscheduled(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	sys := b.system(alternate)
@@ -39,8 +38,7 @@ func TestUnscheduled(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-// A full queue drops, a context that ends stops it, and a closed loop continues
-// until the end of the traffic.
+// A full queue drops, a context that ends stops it, and a closed loop continues until the end of the traffic.
 func TestUnscheduledBounds(t *testing.T) {
 	b := open(t, nil, "model")
 	e := b.executor(t, b.system(alternate))

@@ -15,10 +15,9 @@ import (
 // from host memory and leaves its outputs there.
 type inHostMemory struct{ runtime.Accelerator }
 
-// BenchmarkDeviceChain runs a network in blocks on WebGPU, in the layout that
-// layers get and in the provider's default: with tensors that stay on the
-// device, through host memory, and as a whole. All are run in turn, and the
-// medians are reported with their ratios.
+// BenchmarkDeviceChain runs a network in blocks on WebGPU, in the layout that layers get and in the provider's default:
+// with tensors that stay on the device, through host memory, and as a whole. All are run in turn, and the medians are
+// reported with their ratios.
 func BenchmarkDeviceChain(b *testing.B) {
 	orttest.WebGPU(b)
 	for _, net := range []string{"ds_cnn_kws", "glyph_resnet"} {

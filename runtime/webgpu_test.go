@@ -15,8 +15,7 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// While a layer runs on WebGPU, the CPU is given others, and the outputs of all
-// are right.
+// While a layer runs on WebGPU, the CPU is given others, and the outputs of all are right.
 func TestMixedScheduleOnWebGPU(t *testing.T) {
 	d := webGPU(t, "gpu")
 	b := together(t, d, nil, "block")

@@ -97,7 +97,7 @@ func (v *Variants) Take(m int, from fs.FS) error {
 
 // FamilyNames are the families that variants can be of.
 func FamilyNames() []string {
-	return mapped(variants.Families(false, variants.Exact), variants.Family.Name)
+	return mapped(variants.Families(false), func(f variants.Family) string { return f.Name })
 }
 
 // CheckFamilies refuses names that no family has.
