@@ -145,6 +145,9 @@ func TestOpenSources(t *testing.T) {
 		}
 		e.Close(context.Background())
 	}
+	other := testkit.Must(models.Parse("other", testkit.Must(zoo.Build("ds_cnn_kws", 2))(t), models.Options{}))(t)
+	testkit.Refused(runtime.Open(path, runtime.OpenOptions{Root: root,
+		Load: func(string, models.Options) (*models.Model, error) { return other, nil }}))(t, "plan again")
 }
 
 // What does not fit the plan, or leads out of its folder, is refused with a line that says what to do.
