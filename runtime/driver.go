@@ -239,12 +239,16 @@ func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 // assign completes a dispatch with the request's tensors; without, when none are left.
 func (d *driver) assign(x sched.Dispatch) assignment {
 	a := assignment{Dispatch: x, slot: d.slots.of(x.Job)}
+	last := d.models[x.Model].last(x.Layer)
+	if last || a.slot == nil {
+		a.pending = d.releases.pending[x.Job]
+	}
 	if a.slot == nil {
 		if s := d.slots.take(x.Model); s != nil {
-			d.slots.bind(s, &a, d.releases.pending[x.Job])
+			d.slots.bind(s, &a)
 		}
 	}
-	a.sample = d.models[x.Model].last(x.Layer) && d.journal.samples.due(x.Model, x.Job)
+	a.sample = last && d.journal.samples.due(x.Model, x.Job)
 	return a
 }
 

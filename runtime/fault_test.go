@@ -1,6 +1,7 @@
 package runtime_test
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/models/dense"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 )
@@ -158,6 +160,28 @@ func TestHang(t *testing.T) {
 		a.Close()
 	}
 	goleak.VerifyNone(t, leaks)
+}
+
+// A layer that was given up and returns after all leaves the caller's memory alone: the request has its response.
+func TestLateReturn(t *testing.T) {
+	b := drill(t, "hang times=1 for=400ms")
+	leaks := goleak.IgnoreCurrent()
+	e := b.executor(t, b.system(alternate))
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "fcfs", Hang: func(sched.Dispatch) time.Duration { return 200 * time.Millisecond }}))
+	whole := b.networks[1] // in one layer, which is the last
+	info := whole.Model.Outputs()[0]
+	memory := bytes.Repeat([]byte{0xa5}, int(info.Bytes()))
+	outputs := runtime.Tensors{info.Name: testkit.Must(dense.Of(info, memory))(t)}
+	ctx := context.Background()
+	pending := testkit.Must(e.Submit(ctx, whole.Name, nil, runtime.RequestOptions{Outputs: outputs, Deadline: time.Minute}))(t)
+	if r := testkit.Must(pending.Wait(ctx))(t); r.Outcome != sched.Failed || r.Outputs != nil {
+		t.Errorf("%+v", r)
+	}
+	e.Stop(ctx)
+	goleak.VerifyNone(t, leaks) // the layer has returned
+	if !bytes.Equal(memory, bytes.Repeat([]byte{0xa5}, len(memory))) {
+		t.Error("the outputs of a request that had failed were written")
+	}
 }
 
 // When every accelerator is lost, requests are dropped and the run ends.

@@ -34,7 +34,6 @@ type away struct {
 type bound struct {
 	job      int64
 	attempts int           // runs of its current layer that failed
-	pending  *Pending      // how its submitter waits; nil for one of the traffic
 	hanging  bool          // a kernel may still write to the slot
 	handing  time.Duration // what the last Run spent on conversions and copies
 	kernel   Kernel        // that the last Run ran

@@ -90,12 +90,12 @@ func (s *slots) take(model int) *Slot {
 	return x
 }
 
-// bind gives a starting request its tensors; pending is nil for one of the traffic.
-func (s *slots) bind(x *Slot, a *assignment, pending *Pending) {
+// bind gives a starting request its tensors.
+func (s *slots) bind(x *Slot, a *assignment) {
 	a.slot = x
-	x.job, x.attempts, x.pending = a.Job, 0, pending
-	if pending != nil && pending.inputs != nil {
-		x.SetInputs(pending.inputs)
+	x.job, x.attempts = a.Job, 0
+	if a.pending != nil && a.pending.inputs != nil {
+		x.SetInputs(a.pending.inputs)
 	} else {
 		m := s.models[a.Model]
 		x.SetInputs(m.sets[m.set(a.Job)])
@@ -120,7 +120,6 @@ func (s *slots) unbind(job int64) *Slot {
 	x, last := s.bound[i], len(s.bound)-1
 	s.bound[i], s.bound[last] = s.bound[last], nil
 	s.bound = s.bound[:last]
-	x.pending = nil
 	return x
 }
 

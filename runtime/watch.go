@@ -32,7 +32,7 @@ func (d *driver) watch() {
 		}
 		d.mu.Lock()
 		for _, w := range d.crew.all {
-			if w.running && !w.lost {
+			if w.running && !w.answering && !w.lost {
 				w.checkHang()
 			}
 		}

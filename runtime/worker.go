@@ -12,8 +12,9 @@ import (
 // assignment is a layer for a worker to run.
 type assignment struct {
 	sched.Dispatch
-	slot   *Slot // nil when the request's tensors still have to be allocated
-	sample bool  // keep the outputs
+	slot    *Slot    // nil when the request's tensors still have to be allocated
+	pending *Pending // the request, at its first and last layer, if it was submitted
+	sample  bool     // keep the outputs
 }
 
 // worker is the thread of one accelerator.
@@ -31,12 +32,13 @@ type worker struct {
 	last        time.Duration // end of the layer just before; 0 after a rest
 
 	// The driver's lock guards these.
-	running  bool
-	lost     bool           // its layer hangs
-	dispatch sched.Dispatch // that it runs
-	from     time.Duration  // since when
-	errors   int            // layers that failed in a row
-	back     time.Duration  // when it is back in service; 0 if it is in service
+	running   bool
+	answering bool           // its layer is done, results are being copied out
+	lost      bool           // its layer hangs
+	dispatch  sched.Dispatch // that it runs
+	from      time.Duration  // since when
+	errors    int            // layers that failed in a row
+	back      time.Duration  // when it is back in service; 0 if it is in service
 }
 
 // inService reports whether the accelerator takes layers.
@@ -167,8 +169,8 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	if err == nil && a.sample {
 		w.keep(a)
 	}
-	if err == nil && s.pending != nil && d.models[a.Model].last(a.Layer) {
-		err = s.pending.collect(s)
+	if err == nil && a.pending != nil && d.models[a.Model].last(a.Layer) && w.answers() {
+		err = a.pending.collect(s)
 	}
 	if s.at == nil {
 		return w.report(a, start, end, err)
@@ -197,8 +199,17 @@ func (w *worker) lateSlot(a *assignment) error {
 	defer d.unlock()
 	d.models[a.Model].made.Add(1)
 	d.slots.late++
-	d.slots.bind(s, a, d.releases.pending[a.Job])
+	d.slots.bind(s, a)
 	return nil
+}
+
+// answers says that the request's results are about to be copied out, unless its layer was given up meanwhile: the
+// request has its response then, and its submitter the memory.
+func (w *worker) answers() bool {
+	w.d.mu.Lock()
+	defer w.d.unlock()
+	w.answering = !w.lost
+	return w.answering
 }
 
 // keep copies the outputs of a request that is to be verified.
@@ -234,7 +245,7 @@ func (w *worker) report(a *assignment, start, end time.Duration, err error) (ass
 	}
 	d.due(end, sched.Idle)
 	d.crew.running--
-	w.running = false
+	w.running, w.answering = false, false
 	var next assignment
 	var ok bool
 	if err != nil {
