@@ -181,7 +181,7 @@ func (c checker) attributes(n *pb.NodeProto, scope *values, depth int) error {
 			}
 		}
 	}
-	for _, g := range subgraphs(n) {
+	for _, g := range n.Subgraphs() {
 		if err := c.graph(g, scope, depth+1); err != nil {
 			return err
 		}

@@ -317,7 +317,7 @@ func (d *document) savesExternal() bool {
 	if d.size() <= inMemory {
 		return false
 	}
-	flat := !slices.ContainsFunc(d.GetGraph().GetNode(), func(n *pb.NodeProto) bool { return len(subgraphs(n)) > 0 })
+	flat := !slices.ContainsFunc(d.GetGraph().GetNode(), func(n *pb.NodeProto) bool { return len(n.Subgraphs()) > 0 })
 	return flat || d.size() > maxProtobufSize-inMemory
 }
 

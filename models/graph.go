@@ -21,17 +21,6 @@ func nodeName(n *pb.NodeProto) string {
 	return fmt.Sprintf("a node of type %s", quote(n.GetOpType()))
 }
 
-// subgraphs are the graphs in a node's attributes (If, Loop, Scan).
-func subgraphs(n *pb.NodeProto) (list []*pb.GraphProto) {
-	for _, a := range n.GetAttribute() {
-		if a.GetG() != nil {
-			list = append(list, a.GetG())
-		}
-		list = append(list, a.GetGraphs()...)
-	}
-	return list
-}
-
 // reads are the values of the enclosing graph that a node reads: its inputs,
 // and what its subgraphs capture at any depth. Optional inputs left empty are
 // skipped; a value read twice is there twice.
@@ -41,7 +30,7 @@ func reads(n *pb.NodeProto) (names []string) {
 			names = append(names, name)
 		}
 	}
-	for _, g := range subgraphs(n) {
+	for _, g := range n.Subgraphs() {
 		names = append(names, captures(g)...)
 	}
 	return names
@@ -67,7 +56,7 @@ func captures(g *pb.GraphProto) (used []string) {
 func withNested(nodes ...*pb.NodeProto) (list []*pb.NodeProto) {
 	for _, n := range nodes {
 		list = append(list, n)
-		for _, g := range subgraphs(n) {
+		for _, g := range n.Subgraphs() {
 			list = append(list, withNested(g.GetNode()...)...)
 		}
 	}

@@ -40,6 +40,9 @@ func (l *Layer) ONNX() ([]byte, error) {
 	return data, nil
 }
 
+// Shape is that of a value inside the layer, which no constant is; nil when it is unknown.
+func (l *Layer) Shape(value string) []int64 { return l.model.tensors[value].Shape }
+
 func (l *Layer) document() *document {
 	g := &pb.GraphProto{
 		Name:        proto.String(fmt.Sprintf("%s/%d", l.model.name, l.Index)),

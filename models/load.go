@@ -210,7 +210,7 @@ func everyTensor(m *pb.ModelProto) []*pb.TensorProto {
 		for _, a := range n.GetAttribute() {
 			list = append(list, tensorsOf(a)...)
 		}
-		for _, g := range subgraphs(n) {
+		for _, g := range n.Subgraphs() {
 			list = append(list, g.GetInitializer()...)
 		}
 	}

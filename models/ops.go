@@ -70,7 +70,7 @@ func parameters(g *pb.GraphProto) int64 {
 		if n.GetOpType() == "Constant" {
 			total += weights(n.Attr("value").GetT())
 		}
-		for _, g := range subgraphs(n) {
+		for _, g := range n.Subgraphs() {
 			total += parameters(g)
 		}
 	}

@@ -13,40 +13,34 @@ import (
 // original names the implementation that every layer has.
 const original = "original"
 
-// index finds a profile's cells by model, layer, implementation and accelerator.
+// index finds a profile's cells.
 type index struct {
 	of []Cell // the cells indexed, in the profile's order
-	at [][][][]*Cell
+	at map[cellIndex]*Cell
 }
+
+// cellIndex are the indices of a cell.
+type cellIndex struct{ model, layer, implementation, accelerator int }
+
+func (c *Cell) index() cellIndex { return cellIndex{c.Model, c.Layer, c.Implementation, c.Accelerator} }
 
 // Cell returns the cell with these indices, nil if the profile has no such cell. Profiles that were read, measured,
 // imported, merged or selected have an index for it; in one made by hand every call searches.
 func (p *Profile) Cell(model, layer, implementation, accelerator int) *Cell {
-	if row := p.row(model, layer, implementation); in(accelerator, len(row)) {
-		return row[accelerator]
-	}
-	return nil
+	cells, _ := p.table() // nil where a cell is missing
+	return cells[cellIndex{model, layer, implementation, accelerator}]
 }
 
 // Medians lists what an implementation of a layer takes, by accelerator; 0 where it has no time.
 func (p *Profile) Medians(model, layer, implementation int) []time.Duration {
 	out := make([]time.Duration, len(p.Accelerators))
-	for k, c := range p.row(model, layer, implementation) {
-		if c.Measured() {
+	cells, _ := p.table()
+	for k := range out {
+		if c := cells[cellIndex{model, layer, implementation, k}]; c.Measured() {
 			out[k] = c.P50
 		}
 	}
 	return out
-}
-
-// row is an implementation of a layer, by accelerator; nil if the profile has no such.
-func (p *Profile) row(model, layer, implementation int) []*Cell {
-	cells, err := p.table()
-	if err != nil || !in(model, len(cells)) || !in(layer, len(cells[model])) ||
-		!in(implementation, len(cells[model][layer])) {
-		return nil
-	}
-	return cells[model][layer][implementation]
 }
 
 // CellName names a cell.
@@ -66,9 +60,6 @@ func (p *Profile) Name(c *Cell) CellName {
 
 // layer is the cell's.
 func (p *Profile) layer(c *Cell) *Layer { return &p.Models[c.Model].Layers[c.Layer] }
-
-// cellIndex are the indices of a cell.
-type cellIndex struct{ model, layer, implementation, accelerator int }
 
 // places are the indices of all cells, by accelerator, then model, layer and implementation.
 func (p *Profile) places() iter.Seq[cellIndex] {
@@ -105,7 +96,7 @@ func (p *Profile) walk(f func(*Cell)) error {
 		return fmt.Errorf("profile: %w", err)
 	}
 	for at := range p.places() {
-		f(cells[at.model][at.layer][at.implementation][at.accelerator])
+		f(cells[at])
 	}
 	return nil
 }
@@ -122,36 +113,33 @@ func (p *Profile) arrange() error {
 
 // table is the index, made on the spot if these cells have none yet. It fails if a cell is missing, double or out of
 // range, or another part of the profile refers to what is not in it.
-func (p *Profile) table() ([][][][]*Cell, error) {
+func (p *Profile) table() (map[cellIndex]*Cell, error) {
 	if of := p.cells.of; len(of) > 0 && len(of) == len(p.Cells) && &of[0] == &p.Cells[0] {
 		return p.cells.at, nil
 	}
 	want := 0
-	out := make([][][][]*Cell, len(p.Models))
-	for m := range p.Models {
-		for l, layer := range p.Models[m].Layers {
+	for _, m := range p.Models {
+		for l, layer := range m.Layers {
 			if len(layer.Implementations) == 0 {
-				return nil, fmt.Errorf("layer %d of model %q has no implementation", l, p.Models[m].Name)
+				return nil, fmt.Errorf("layer %d of model %q has no implementation", l, m.Name)
 			}
-			out[m] = append(out[m], matrix[*Cell](len(layer.Implementations), len(p.Accelerators)))
 			want += len(layer.Implementations) * len(p.Accelerators)
 		}
 	}
+	out := make(map[cellIndex]*Cell, len(p.Cells))
 	for n := range p.Cells {
 		c := &p.Cells[n]
-		if !p.hasLayer(c.Model, c.Layer) || !in(c.Implementation, len(out[c.Model][c.Layer])) || !p.has(c.Accelerator) {
-			return nil, fmt.Errorf("cell %d is of a layer or accelerator that does not exist", n)
-		}
-		at := &out[c.Model][c.Layer][c.Implementation][c.Accelerator]
 		switch {
-		case *at != nil:
+		case !p.hasLayer(c.Model, c.Layer) || !in(c.Implementation, len(p.layer(c).Implementations)) || !p.has(c.Accelerator):
+			return nil, fmt.Errorf("cell %d is of a layer or accelerator that does not exist", n)
+		case out[c.index()] != nil:
 			return nil, fmt.Errorf("cell %d is there twice", n)
 		case c.Measured() && c.P50 <= 0:
 			return nil, fmt.Errorf("cell %d has the median %v", n, c.P50)
 		case c.Refused == "" && c.N <= 0 && !p.Partial:
 			return nil, fmt.Errorf("cell %d was not measured, in a profile that is not marked partial", n)
 		}
-		*at = c
+		out[c.index()] = c
 	}
 	if len(p.Cells) != want {
 		return nil, fmt.Errorf("%d of %d cells are there", len(p.Cells), want)
@@ -237,13 +225,13 @@ func (p *Profile) Latency(model, accelerator int) (time.Duration, bool) {
 	}
 	var sum time.Duration
 	for l := range p.Models[model].Layers {
-		low := time.Duration(-1)
-		for k, c := range p.row(model, l, 0) {
-			if (accelerator == Fastest || k == accelerator) && c.Measured() && (low < 0 || c.P50 < low) {
-				low = c.P50
+		low := time.Duration(0)
+		for k, t := range p.Medians(model, l, 0) {
+			if (accelerator == Fastest || k == accelerator) && t > 0 && (low == 0 || t < low) {
+				low = t
 			}
 		}
-		if low < 0 {
+		if low == 0 {
 			return 0, false
 		}
 		sum += low

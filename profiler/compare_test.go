@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
@@ -109,10 +107,8 @@ func TestCompareAccelerators(t *testing.T) {
 	if c.A != "b" || len(c.Accelerators) != 1 || c.Accelerators[0].Accelerator != "b against a" {
 		t.Fatalf("%+v", c)
 	}
-	if d := cmp.Diff([]profiler.Difference{{What: "settings", A: "cpu, optimization basic, threads 2",
-		B: "cpu, optimization all, threads 1"}}, c.Differences); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
+	testkit.Equal(t, []profiler.Difference{{What: "settings", A: "cpu, optimization basic, threads 2",
+		B: "cpu, optimization all, threads 1"}}, c.Differences)
 	g := c.Accelerators[0].Models[0]
 	near := func(d time.Duration, ms float64) bool { return math.Abs(d.Seconds()*1e3-ms) < 0.1 }
 	if g.FasterA != 2 || g.FasterB != 2 || !near(g.SumA, 6) || !near(g.SumB, 6) || !near(g.SumBest, 4) ||
@@ -171,7 +167,5 @@ func TestCompareProvenance(t *testing.T) {
 		B: "1.30.0"}, {What: "governor", A: "powersave", B: "performance"},
 		{What: "accelerator a", A: "cpu, optimization all, threads 1", B: "cpu, x=y, optimization all, threads 1"},
 		{What: "content of net", A: "0123456789ab", B: "ff"}}
-	if d := cmp.Diff(want, c.Differences); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
+	testkit.Equal(t, want, c.Differences)
 }

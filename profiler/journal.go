@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -137,10 +136,7 @@ func strictly(data []byte, v any) error {
 // sumLength is how much of a line's SHA-256, in hexadecimal, stands before it.
 const sumLength = 16
 
-func sum(data []byte) string {
-	s := sha256.Sum256(data)
-	return hex.EncodeToString(s[:])[:sumLength]
-}
+func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data))[:sumLength] }
 
 // checked takes the checksum off a line.
 func checked(line []byte) ([]byte, bool) {

@@ -256,9 +256,7 @@ func TestJournalRefused(t *testing.T) {
 	if _, err := profiler.Measure(context.Background(), tk, o); err != nil {
 		t.Errorf("a cut last line: %v", err)
 	}
-	if err := profiler.RemoveJournal(path); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, profiler.RemoveJournal(path))
 	if err := profiler.RemoveJournal(path); err != nil {
 		t.Errorf("removed twice: %v", err)
 	}

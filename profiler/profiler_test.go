@@ -108,9 +108,7 @@ func TestMeasure(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "profile.json")
 	testkit.OK(t, p.Write(path))
 	back := testkit.Must(profiler.Read(path))(t)
-	if d := cmp.Diff(p, back, ignoreIndex); d != "" {
-		t.Errorf("round trip: %s", d)
-	}
+	testkit.Equal(t, p, back, ignoreIndex)
 	if _, ok := back.Latency(0, 1); ok {
 		t.Error("the whole model has a latency on an accelerator that refuses a layer")
 	}
@@ -183,14 +181,14 @@ func TestMatches(t *testing.T) {
 		p    profiler.Profile
 	}
 	for want, change := range map[string]func(*state){
-		"":                            func(*state) {},
-		"ONNX Runtime":                func(s *state) { s.p.ORT = "1.28.0" },
-		"this is other":               func(s *state) { s.host.CPU = "other" },
-		"1 models, there are 2 and 2": func(s *state) { s.task.Networks = append(s.task.Networks, s.net) },
-		`accelerator "basic"`:         func(s *state) { s.task.Accelerators[1].Threads = 2 },
-		`accelerator "renamed"`:       func(s *state) { s.task.Accelerators[0].Name = "renamed" },
-		`model "ds_cnn_kws" has changed`:     func(s *state) { s.net.Granularity = "op" },
-		`of model "ds_cnn_kws" has changed`:  func(s *state) { s.net.Layers[3].SHA256 = "0" },
+		"":                                  func(*state) {},
+		"ONNX Runtime":                      func(s *state) { s.p.ORT = "1.28.0" },
+		"this is other":                     func(s *state) { s.host.CPU = "other" },
+		"1 models, there are 2 and 2":       func(s *state) { s.task.Networks = append(s.task.Networks, s.net) },
+		`accelerator "basic"`:               func(s *state) { s.task.Accelerators[1].Threads = 2 },
+		`accelerator "renamed"`:             func(s *state) { s.task.Accelerators[0].Name = "renamed" },
+		`model "ds_cnn_kws" has changed`:    func(s *state) { s.net.Granularity = "op" },
+		`of model "ds_cnn_kws" has changed`: func(s *state) { s.net.Layers[3].SHA256 = "0" },
 		`implementations "original", "v", measured were "original"`: func(s *state) {
 			s.net.Variants = map[int][]runtime.Unit{1: {{Name: "v"}}}
 		},
@@ -265,9 +263,7 @@ func TestMeasureCancelled(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "p.json")
 	testkit.OK(t, p.Write(path))
-	if _, err := profiler.Read(path); err != nil {
-		t.Error(err)
-	}
+	testkit.Must(profiler.Read(path))(t)
 	p.Cells[0].N = 0
 	testkit.Refused(p.System([]time.Duration{time.Second}, profiler.P50))(t, profiler.ErrPartial)
 	o.Budget, o.Progress = time.Millisecond, nil

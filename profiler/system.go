@@ -163,19 +163,18 @@ func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	if err != nil {
 		return nil, err
 	}
-	points := map[*Cell][]sim.Point{}
-	for i := range p.Cells {
-		c := &p.Cells[i]
+	points := map[cellIndex][]sim.Point{}
+	for at, c := range cells {
 		if !c.Measured() {
 			continue
 		}
-		points[c] = c.points()
-		if err := sim.CheckPoints(points[c]); err != nil {
-			return nil, fmt.Errorf("cell %d: %w", i, err)
+		points[at] = c.points()
+		if err := sim.CheckPoints(points[at]); err != nil {
+			return nil, fmt.Errorf("%v: %w", p.Name(c), err)
 		}
 	}
 	drawn := sim.Measured(func(d sched.Dispatch) []sim.Point {
-		return points[cells[d.Model][d.Layer][d.Implementation][d.Accelerator]]
+		return points[cellIndex{d.Model, d.Layer, d.Implementation, d.Accelerator}]
 	}, seed)
 	handoffs := make([][][][]time.Duration, len(p.Models))
 	for m := range p.Models {
@@ -207,7 +206,7 @@ func (c *Cell) points() []sim.Point {
 }
 
 // complete is table for a profile of which every cell is needed.
-func (p *Profile) complete() ([][][][]*Cell, error) {
+func (p *Profile) complete() (map[cellIndex]*Cell, error) {
 	cells, err := p.table()
 	if err != nil {
 		return nil, fmt.Errorf("profile: %w", err)
@@ -255,9 +254,9 @@ func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, e
 					sm.Variants++
 					im.Variant = sm.Variants
 				}
-				for k, c := range cells[m][l][i] {
+				for k := range p.Accelerators {
 					latency := time.Duration(sched.Unavailable)
-					if c.Measured() {
+					if c := cells[cellIndex{m, l, i, k}]; c.Measured() {
 						latency = stretch(c.At(q), crowd[k]) + dispatch[k]
 					}
 					im.Latency = append(im.Latency, latency)

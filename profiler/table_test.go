@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/terastal/terastal/internal/testkit"
@@ -43,9 +42,7 @@ func roundTrip(t *testing.T, p *profiler.Profile) *profiler.Profile {
 	path := filepath.Join(t.TempDir(), "p.json")
 	testkit.OK(t, p.Write(path))
 	back := testkit.Must(profiler.Read(path))(t)
-	if d := cmp.Diff(p, back, ignoreIndex); d != "" {
-		t.Fatalf("round trip: %s", d)
-	}
+	testkit.Equal(t, p, back, ignoreIndex)
 	return back
 }
 
@@ -60,9 +57,7 @@ func TestReadTable(t *testing.T) {
 		{Name: "/conv1", MACs: 1000, Parameters: 10, Shape: "1x8x7x7", Ops: []string{"Conv", "Relu"},
 			Implementations: []string{"original"}},
 		{Name: "/fc", Ops: []string{"Gemm"}, Implementations: []string{"original", "d2s2"}}}}
-	if d := cmp.Diff(want, p.Models[0]); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
+	testkit.Equal(t, want, p.Models[0])
 	times := map[[4]int]time.Duration{{0, 0, 0, 0}: 10 * time.Microsecond, {0, 0, 0, 1}: 20 * time.Microsecond,
 		{0, 1, 1, 0}: 1500, {0, 1, 0, 0}: 4000, {1, 0, 0, 1}: 1}
 	for _, c := range p.Cells {
@@ -178,9 +173,7 @@ func FuzzReadTable(f *testing.F) {
 			deadlines[m] = time.Second
 		}
 		p.System(deadlines, profiler.P99)
-		if err := errors.Join(p.WriteCSV(&bytes.Buffer{}), p.WriteBenchfmt(&bytes.Buffer{})); err != nil {
-			t.Error(err)
-		}
+		testkit.OK(t, errors.Join(p.WriteCSV(&bytes.Buffer{}), p.WriteBenchfmt(&bytes.Buffer{})))
 		if c, err := profiler.Compare(p, p); err != nil || c.Summary.Beyond != 0 {
 			t.Errorf("compared with itself: %+v, %v", c, err)
 		}
@@ -199,9 +192,7 @@ func TestFromSystem(t *testing.T) {
 	p := testkit.Must(profiler.FromSystem(&s, profiler.TableOptions{Source: "paper:m"}))(t)
 	p = roundTrip(t, p)
 	back := testkit.Must(p.System([]time.Duration{time.Second}, profiler.P50))(t)
-	if d := cmp.Diff(s, back); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
+	testkit.Equal(t, s, back)
 	s.Models[0].Layers = nil
 	testkit.Refused(profiler.FromSystem(&s, profiler.TableOptions{}))(t, profiler.ErrTable)
 }
@@ -227,9 +218,7 @@ func TestMerge(t *testing.T) {
 	p.Handoffs = []profiler.Handoff{{Layer: 1, From: 0, To: 1, Tensors: 1, P50: 9}}
 	before := roundTrip(t, p)
 	got, s := merged(t, p, added+"other,l,npu,,1\n", profiler.MergeOptions{})
-	if d := cmp.Diff(before, p, ignoreIndex); d != "" {
-		t.Errorf("the profile was changed: %s", d)
-	}
+	testkit.Equal(t, before, p, ignoreIndex)
 	if l := s.Models[0].Layers[0]; len(l.Implementations) != 2 ||
 		l.Implementations[0].Latency[2] != 10*time.Microsecond || l.Implementations[0].Latency[0] != p.Cells[0].P50 ||
 		l.Implementations[1].Latency[2] != 5*time.Microsecond || l.Implementations[1].Latency[0] != sched.Unavailable {

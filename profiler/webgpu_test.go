@@ -50,7 +50,5 @@ func TestMeasureWebGPU(t *testing.T) {
 	if !gpu {
 		t.Errorf("no chain on the GPU: %+v", p.Chains)
 	}
-	if err := p.Write(t.TempDir() + "/p.json"); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, p.Write(t.TempDir()+"/p.json"))
 }

@@ -49,9 +49,7 @@ func TestORTTrace(t *testing.T) {
 		len(got.Notes) != 1 {
 		t.Errorf("an hour off, %d layers are found, notes %v", got.Found, got.Notes)
 	}
-	if err := trace.Close(); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, trace.Close())
 	if files, _ := os.ReadDir(os.Getenv("TMPDIR")); len(files) != 0 {
 		t.Errorf("left behind: %v", files)
 	}

@@ -1,17 +1,13 @@
 package variants
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
-	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
-	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
-	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Added is the family of the candidates that [New] makes.
@@ -94,87 +90,3 @@ func (g graph) storage() (bytes int64) {
 	}
 	return bytes
 }
-
-// Compare runs the candidate and the layer's original on what reaches the layer when the network computes each request
-// of the data, without other variants, and sets Error. Only float32 outputs count; elements that are infinite or NaN in
-// the original too are left out. An error matches [ErrNotFinite] when the candidate makes such a value where the
-// original does not. progress, if not nil, is called with the share that is done.
-func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, progress func(float64)) error {
-	fail := func(err error) error {
-		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c, err)
-	}
-	if d == nil || d.Len() == 0 {
-		return fail(fmt.Errorf("%w: there are no requests", errNoRows))
-	}
-	s := chain.NewStream(n, d)
-	defer s.Close()
-	original, err := s.Open(c.Layer)
-	if err != nil {
-		return fail(err)
-	}
-	data, err := c.ONNX()
-	if err != nil {
-		return fail(err)
-	}
-	own, err := chain.Open(data, c.layer.Inputs, original.Names, "all")
-	if err != nil {
-		return fail(fmt.Errorf("ONNX Runtime refuses it: %w", err))
-	}
-	defer own.Close()
-	var sum deviation
-	for i := range d.Len() {
-		if err := ctx.Err(); err != nil {
-			return fail(err)
-		}
-		env, err := s.Before(c.Layer, i)
-		if err == nil {
-			err = original.Run(env)
-		}
-		if err == nil {
-			err = own.Run(env)
-		}
-		if err != nil {
-			return fail(err)
-		}
-		for o, t := range c.layer.Outputs {
-			if t.Type != ort.Float {
-				continue
-			}
-			if err := sum.add(o, floats(own.Results[o]), floats(original.Results[o])); err != nil {
-				return fail(fmt.Errorf("input %d: output %.80q: %w", i, t.Name, err))
-			}
-		}
-		if progress != nil {
-			progress(float64(i+1) / float64(d.Len()))
-		}
-	}
-	c.Error = sum.relative()
-	return nil
-}
-
-// deviation is the squared error of outputs, and their spread.
-type deviation struct {
-	spread
-	squared float64
-}
-
-func (d *deviation) add(output int, got, want []float32) error {
-	if len(got) != len(want) {
-		return fmt.Errorf("it has %d elements, the layer's has %d: %w", len(got), len(want), ErrBoundary)
-	}
-	for i, w := range want {
-		if w-w != 0 {
-			continue
-		}
-		if got[i]-got[i] != 0 {
-			return ErrNotFinite
-		}
-		off := float64(got[i]) - float64(w)
-		d.squared += off * off
-	}
-	d.spread.add(output, want)
-	return nil
-}
-
-// relative is the squared error as a share of the variance.
-func (d *deviation) relative() float64 { return relative(d.squared, d.variance()) }

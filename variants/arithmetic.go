@@ -82,38 +82,30 @@ var trials = []trial{
 	{"odd depthwise", []int64{1, 19, 9, 9}, 19, 5, 19},
 }
 
-func (t *trial) depthwise() bool { return t.group > 1 && int(t.shape[1]) == t.group && t.k == t.group }
-
-func (t *trial) patch() int { return int(t.shape[1]) / t.group * max(1, t.size*t.size) }
+func (t *trial) op(input string) *Op {
+	o := &Op{Type: "MatMul", Input: input, C: int(t.shape[1]), K: t.k, Group: t.group, KernelH: 1, KernelW: 1,
+		StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1}
+	if t.size > 0 {
+		o.Type, o.KernelH, o.KernelW = "Conv", t.size, t.size
+	}
+	return o
+}
 
 // exactly is what every output is.
-func (t *trial) exactly(weight int) float64 { return float64(t.patch() * 255 * weight) }
+func (t *trial) exactly(weight int) float64 { return float64(t.op("").patch() * 255 * weight) }
 
 // build adds the operator on weights that are all the same. Its result is exactly, within a 200th.
 func (t *trial) build(b *builder, in string, weight int) {
-	w := make([]int8, t.k*t.patch())
-	for i := range w {
-		w[i] = int8(weight)
-	}
-	one, zero := b.scalar(1), b.uint8s(0)
-	x := b.node("QuantizeLinear", []string{in, one, zero})
-	if t.size == 0 {
-		x = b.node("MatMulInteger", []string{x, b.int8s(w, t.shape[1], int64(t.k)), zero})
-		b.node("Cast", []string{x}, attribute{"to", int64(ort.Float)})
-		return
-	}
+	o := t.op(in)
 	// An output that uses 200 of the 255 steps, on the side of the sign.
-	step, at := b.scalar(float32(math.Abs(t.exactly(weight))/200)), b.uint8s(0)
+	out := affine{scale: float32(math.Abs(t.exactly(weight)) / 200)}
 	if weight < 0 {
-		at = b.uint8s(255)
+		out.zero = 255
 	}
-	k, size := int64(t.k), int64(t.size)
-	weights := b.int8s(w, k, t.shape[1]/int64(t.group), size, size)
-	scales, zeros, bias := b.floats(slices.Repeat([]float32{1}, t.k), k), b.int8s(make([]int8, t.k), k),
-		b.int32s(make([]int32, t.k), k)
-	x = b.node("QLinearConv", []string{x, one, zero, weights, scales, zeros, step, at, bias},
-		attribute{"group", int64(t.group)}, attribute{"kernel_shape", []int64{size, size}})
-	b.node("DequantizeLinear", []string{x, step, at})
+	r := quantised{op: o, form: integerForm, in: affine{scale: 1}, out: out,
+		w: slices.Repeat([]int8{int8(weight)}, o.K*o.patch()), scale: slices.Repeat([]float32{1}, o.K),
+		bias: make([]float32, o.K)}
+	r.build(b)
 }
 
 // ProbeArithmetic multiplies numbers whose sums would saturate, through ONNX Runtime's CPU provider on this processor,
@@ -125,7 +117,7 @@ func ProbeArithmetic() (Arithmetic, error) {
 	}
 	out := Exact
 	for _, t := range wrong {
-		if t.depthwise() {
+		if t.op("").depthwise() {
 			return SaturatingThroughout, nil
 		}
 		out = Saturating

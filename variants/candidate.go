@@ -3,7 +3,6 @@ package variants
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,51 +38,42 @@ type Candidate struct {
 // Candidates lists the candidates for a layer, unfitted. notes says why families or operators were left out. cpu is
 // true where all accelerators are on the CPU; a is the arithmetic in which 8-bit products have to be exact.
 func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, notes []error) {
-	fail := func(err error) ([]*Candidate, []error) {
+	data, err := l.ONNX()
+	var g graph
+	if err == nil {
+		g, err = parseGraph(data)
+	}
+	if err != nil {
 		return nil, []error{fmt.Errorf("layer %q: %w", l.Name, err)}
 	}
-	data, err := l.ONNX()
-	if err != nil {
-		return fail(err)
-	}
-	g, err := parseGraph(data)
-	if err != nil {
-		return fail(err)
-	}
 	g.raise()
-	shapes, err := shapesOf(g, l.Inputs)
-	if err != nil {
-		return fail(err)
-	}
-	ops, reasons := findOps(g, func(name string) []int64 { return shapes[name] })
+	ops, reasons := findOps(g, l.Shape)
 	for _, err := range reasons {
 		notes = append(notes, fmt.Errorf("layer %q: %w", l.Name, err))
 	}
 	if len(ops) == 0 {
 		return nil, notes
 	}
-	for _, f := range Families(cpu, a) {
+	for _, f := range Families(cpu) {
 		choices, most := make([][]Replacement, len(ops)), 0
 		for i, o := range ops {
-			if err := f.Applies(o); err != nil {
-				notes = append(notes, fmt.Errorf("layer %q: %s does not apply to %s: %w", l.Name, f.Name(), o.Name, err))
-				continue
+			if choices[i], err = f.replace(o, a); err != nil {
+				notes = append(notes, fmt.Errorf("layer %q: %s does not apply to %s: %w", l.Name, f.Name, o.Name, err))
 			}
-			choices[i] = f.Replacements(o)
 			most = max(most, len(choices[i]))
 		}
 		for n := range most {
-			c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name()},
+			c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name},
 				layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
 			var parameters []string
 			for i := range ops {
 				if len(choices[i]) == 0 {
 					continue
 				}
-				// Candidates share no replacements: each is fitted.
 				r := choices[i][min(n, len(choices[i])-1)]
-				if n >= len(choices[i]) {
-					r = f.Replacements(ops[i])[len(choices[i])-1]
+				if n >= len(choices[i]) { // candidates share no replacements: each is fitted
+					again, _ := f.replace(ops[i], a)
+					r = again[len(again)-1]
 				}
 				c.replacements[i] = r
 				macs, bytes := r.Cost()
@@ -142,10 +132,7 @@ func (c *Candidate) Unit() (runtime.Unit, error) {
 }
 
 // SHA256 is the hexadecimal checksum of data.
-func SHA256(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
-}
+func SHA256(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
 // Why candidates are refused.
 var (

@@ -1,12 +1,13 @@
 package variants
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants/internal/chain"
 )
 
@@ -15,13 +16,13 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 	if len(list) == 0 {
 		return nil
 	}
-	k := check{layer: &f.network.Layers[l]}
-	defer k.close()
-	if err := k.open(list); err != nil {
+	k, err := newCheck(&f.network.Layers[l], list)
+	if err != nil {
 		return err
 	}
+	defer k.close()
 	kept := func(i int) bool { return i%checkEvery == checkEvery-1 }
-	err := f.images(ctx, l, kept, func(_ int, _, clean map[string][]byte) error { return k.image(clean) })
+	err = f.images(ctx, l, kept, func(_ int, _, clean map[string][]byte) error { return k.image(clean) })
 	if err != nil {
 		return err
 	}
@@ -33,6 +34,42 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 			x.judge()
 		}
 	}
+	return nil
+}
+
+// Compare runs the candidate and the layer's original on what reaches the layer when the network computes each request
+// of the data, without other variants, and sets Error. Only float32 outputs count; elements that are infinite or NaN in
+// the original too are left out. An error matches [ErrNotFinite] when the candidate makes such a value where the
+// original does not. progress, if not nil, is called with the share that is done.
+func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, progress func(float64)) error {
+	fail := func(err error) error {
+		return fmt.Errorf("model %q layer %q: %s: %w", n.Name, c.layer.Name, c, err)
+	}
+	if d == nil || d.Len() == 0 {
+		return fail(fmt.Errorf("%w: there are no requests", errNoRows))
+	}
+	s := chain.NewStream(n, d)
+	defer s.Close()
+	own := *c // what the check refuses is an error here
+	own.Refusal = nil
+	k, err := newCheck(c.layer, []*Candidate{&own})
+	if err != nil {
+		return fail(err)
+	}
+	defer k.close()
+	for i := range d.Len() {
+		env, err := s.Before(c.Layer, i)
+		if err == nil {
+			err = k.image(env)
+		}
+		if err := cmp.Or(ctx.Err(), err, own.Refusal); err != nil {
+			return fail(fmt.Errorf("input %d: %w", i, err))
+		}
+		if progress != nil {
+			progress(float64(i+1) / float64(d.Len()))
+		}
+	}
+	c.Error = relative(k.candidates[0].squared, k.spread.variance())
 	return nil
 }
 
@@ -50,36 +87,33 @@ type checked struct {
 	squared float64 // the error so far
 }
 
-func (k *check) open(list []*Candidate) error {
-	data, err := k.layer.ONNX()
+func newCheck(l *models.Layer, list []*Candidate) (*check, error) {
+	original, err := chain.OpenLayer(l, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	names := chain.Names(k.layer.Outputs)
-	if k.original, err = chain.Open(data, k.layer.Inputs, names, "all"); err != nil {
-		return err
-	}
+	k := &check{layer: l, original: original}
 	for _, c := range list {
 		if !c.fitted {
 			continue
 		}
-		if data, err = c.ONNX(); err != nil {
-			return err
+		data, err := c.ONNX()
+		if err != nil {
+			k.close()
+			return nil, err
 		}
-		r, err := chain.Open(data, k.layer.Inputs, names, "all")
+		r, err := chain.OpenLayer(l, data)
 		if err != nil {
 			c.Refusal = fmt.Errorf("ONNX Runtime refuses it: %w", err)
 			continue
 		}
 		k.candidates = append(k.candidates, &checked{Candidate: c, runner: r})
 	}
-	return nil
+	return k, nil
 }
 
 func (k *check) close() {
-	if k.original != nil {
-		k.original.Close()
-	}
+	k.original.Close()
 	for _, x := range k.candidates {
 		x.runner.Close()
 	}
@@ -96,25 +130,34 @@ func (k *check) image(in map[string][]byte) error {
 		}
 	}
 	for _, x := range k.candidates {
-		if x.Refusal != nil {
+		if x.Refusal == nil {
+			x.Refusal = x.image(k, in)
+		}
+	}
+	return nil
+}
+
+// image adds the squared errors of one image.
+func (x *checked) image(k *check, in map[string][]byte) error {
+	if err := x.runner.Run(in); err != nil {
+		return fmt.Errorf("it fails: %w", err)
+	}
+	for o, t := range k.layer.Outputs {
+		if t.Type != ort.Float {
 			continue
 		}
-		if err := x.runner.Run(in); err != nil {
-			x.Refusal = fmt.Errorf("it fails: %w", err)
-			continue
+		got, want := floats(x.runner.Results[o]), floats(k.original.Results[o])
+		if len(got) != len(want) {
+			return fmt.Errorf("output %.80q has %d elements, the layer's has %d: %w", t.Name, len(got), len(want), ErrBoundary)
 		}
-		for o, t := range k.layer.Outputs {
-			if t.Type != ort.Float {
-				continue
-			}
-			want := floats(k.original.Results[o])
-			for i, y := range floats(x.runner.Results[o]) {
-				off := float64(y) - float64(want[i])
+		for i, w := range want {
+			if w-w == 0 {
+				off := float64(got[i]) - float64(w)
 				x.squared += off * off
 			}
 		}
-		if math.IsNaN(x.squared) || math.IsInf(x.squared, 0) {
-			x.Refusal = ErrNotFinite
+		if x.squared-x.squared != 0 {
+			return fmt.Errorf("output %.80q: %w", t.Name, ErrNotFinite)
 		}
 	}
 	return nil

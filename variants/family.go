@@ -2,44 +2,67 @@ package variants
 
 import (
 	"fmt"
+	"slices"
 
 	"gonum.org/v1/gonum/mat"
 )
 
 // Family is a way to make an operator cheaper.
-type Family interface {
+type Family struct {
 	// Name is short and stays the same: it goes into documents.
-	Name() string
-	// Applies is nil if the family has replacements for the operator, else it says why not.
-	Applies(*Op) error
-	// Replacements lists them, by parameters.
-	Replacements(*Op) []Replacement
+	Name string
+	// replace lists the replacements of an operator, by parameters, or says why there are none. Every call makes new
+	// ones. The weights of 8-bit replacements depend on the arithmetic.
+	replace func(*Op, Arithmetic) ([]Replacement, error)
 }
 
-// Replacement is one replacement of one operator. Before Fit it has weights of
-// the right shape, which is enough to measure how fast it is.
+// Replacement is one replacement of one operator. Before it is fitted it has weights of the right shape, which is
+// enough to measure how fast it is.
 type Replacement interface {
 	// Parameters tells apart the replacements of a family.
 	Parameters() string
 	// Cost is the multiply-accumulates of a run, and the bytes of its weights.
 	Cost() (macs, bytes int64)
 
-	// fit sets the weights and returns the error that is expected of them: the
-	// squared error as a share of the outputs' variance.
+	// fit sets the weights and returns the error that is expected of them: the squared error as a share of the outputs'
+	// variance.
 	fit(*statistics) (float64, error)
 	// build adds the nodes that compute the operator's output, the last of which makes it.
 	build(b *builder)
 }
 
 // Families are all families, the published one first. Half precision is left out where all accelerators are on the CPU,
-// which gains nothing from it. The weights of the 8-bit families depend on the arithmetic.
-func Families(cpu bool, a Arithmetic) []Family {
-	all := []Family{d2sFamily{}, lowRankFamily{}, spatialFamily{}, separableFamily{}, groupedFamily{}, prunedFamily{},
-		int8Family{a}, prunedInt8Family{a}}
+// which gains nothing from it.
+func Families(cpu bool) []Family {
+	all := []Family{{"d2s", d2sReplacements}, {"lowrank", lowRankReplacements}, {"spatial", spatialReplacements},
+		{"separable", separableReplacements}, {"grouped", groupedReplacements}, {"pruned", prunedReplacements},
+		{"int8", int8Replacements}, {"pruned-int8", prunedInt8Replacements}}
 	if !cpu {
-		all = append(all, halfFamily{})
+		all = append(all, Family{"fp16", halfReplacements})
 	}
 	return all
+}
+
+// forEach makes a replacement of each value of a parameter.
+func forEach[T Replacement](o *Op, values []int, make func(*Op, int) T) (list []Replacement) {
+	for _, v := range values {
+		list = append(list, make(o, v))
+	}
+	return list
+}
+
+// ranks are the whole numbers of vectors, or single ones below 8, that are shares of most and save work.
+func ranks(most int, shares []float64, saves func(rank int) bool) (list []int) {
+	for _, share := range shares {
+		r := int(share * float64(most))
+		if r >= 8 {
+			r = r / 8 * 8
+		}
+		if r >= 1 && saves(r) && !slices.Contains(list, r) {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // filler is n numbers of about the size of the operator's weights, to measure
@@ -57,43 +80,96 @@ func (o *Op) filler(n int) []float32 {
 
 // step is a convolution, or a matrix product, of a replacement.
 type step struct {
-	w        []float32 // [k, c/group, kh, kw]
-	bias     []float32 // nil for none
-	c, k     int
-	kh, kw   int
-	group    int
-	strides  []int64
-	dilation []int64
-	pads     []int64 // top, left, bottom, right
+	w         []float32 // [k, c/group, kh, kw]
+	bias      []float32 // nil for none
+	c, k      int
+	kh, kw    int
+	group     int
+	strides   []int64
+	dilation  []int64
+	pads      []int64 // top, left, bottom, right
+	positions int     // of the output
+	half      bool    // in half precision
 }
 
 // like is a step with the geometry of the operator.
 func (o *Op) like(c, k, group int) step {
-	return step{c: c, k: k, kh: o.KernelH, kw: o.KernelW, group: group,
+	return step{c: c, k: k, kh: o.KernelH, kw: o.KernelW, group: group, positions: o.OutH * o.OutW,
 		strides: []int64{int64(o.StrideH), int64(o.StrideW)}, dilation: []int64{int64(o.DilationH), int64(o.DilationW)},
 		pads: []int64{int64(o.Top), int64(o.Left), int64(o.Bottom), int64(o.Right)}}
 }
 
-// pointwise is a 1x1 step.
-func pointwise(c, k int) step {
-	return step{c: c, k: k, kh: 1, kw: 1, group: 1, strides: []int64{1, 1}, dilation: []int64{1, 1},
-		pads: []int64{0, 0, 0, 0}}
+// pointwise is a 1x1 step on the operator's outputs.
+func (o *Op) pointwise(c, k int) step {
+	return step{c: c, k: k, kh: 1, kw: 1, group: 1, positions: o.OutH * o.OutW, strides: []int64{1, 1},
+		dilation: []int64{1, 1}, pads: []int64{0, 0, 0, 0}}
 }
 
 func (s *step) weights() int { return s.k * s.c / s.group * s.kh * s.kw }
 
-// add adds a step that reads a value; linear where o is a matrix product.
+// steps are what computes an operator's output in its place, one after the other. The last one has the bias.
+type steps struct {
+	op         *Op
+	parameters string
+	list       []step
+}
+
+// newSteps has weights to measure with.
+func newSteps(o *Op, parameters string, list ...step) steps {
+	for i := range list {
+		list[i].w = o.filler(list[i].weights())
+	}
+	last := &list[len(list)-1]
+	last.bias = make([]float32, last.k)
+	return steps{o, parameters, list}
+}
+
+// Parameters tells apart the replacements of a family.
+func (r *steps) Parameters() string { return r.parameters }
+
+// Cost is the multiply-accumulates of a run, and the bytes of its weights.
+func (r *steps) Cost() (macs, bytes int64) {
+	for i := range r.list {
+		s := &r.list[i]
+		macs, bytes = macs+int64(s.weights()*s.positions), bytes+4*int64(s.weights()+len(s.bias))
+	}
+	return macs, bytes
+}
+
+// set takes the bias and the steps' weights.
+func (r *steps) set(bias []float64, weights ...mat.Matrix) {
+	for i, w := range weights {
+		r.list[i].w = toFloat32(w)
+	}
+	r.list[len(r.list)-1].bias = narrow(bias)
+}
+
+func (r *steps) build(b *builder) { r.on(b, r.op.Input) }
+
+// on adds the steps behind a value, and returns what they make.
+func (r *steps) on(b *builder, x string) string {
+	for i := range r.list {
+		x = b.step(r.op, &r.list[i], x)
+	}
+	return x
+}
+
+// step adds a step that reads a value: a matrix product where o is one.
 func (b *builder) step(o *Op, s *step, in string) string {
+	constant := b.floats
+	if s.half {
+		constant = b.halves
+	}
 	if o.linear() {
-		out := b.node("MatMul", []string{in, b.floats(transposed(s.w, s.k), int64(s.c), int64(s.k))})
+		out := b.node("MatMul", []string{in, constant(transposed(s.w, s.k), int64(s.c), int64(s.k))})
 		if s.bias != nil {
-			out = b.node("Add", []string{out, b.floats(s.bias, int64(s.k))})
+			out = b.node("Add", []string{out, constant(s.bias, int64(s.k))})
 		}
 		return out
 	}
-	inputs := []string{in, b.floats(s.w, int64(s.k), int64(s.c/s.group), int64(s.kh), int64(s.kw))}
+	inputs := []string{in, constant(s.w, int64(s.k), int64(s.c/s.group), int64(s.kh), int64(s.kw))}
 	if s.bias != nil {
-		inputs = append(inputs, b.floats(s.bias, int64(s.k)))
+		inputs = append(inputs, constant(s.bias, int64(s.k)))
 	}
 	return b.node("Conv", inputs, s.geometry()...)
 }
@@ -115,16 +191,7 @@ func transposed[T any](w []T, k int) []T {
 	return out
 }
 
-func toFloat32(m mat.Matrix) []float32 {
-	r, c := m.Dims()
-	out := make([]float32, 0, r*c)
-	for i := range r {
-		for j := range c {
-			out = append(out, float32(m.At(i, j)))
-		}
-	}
-	return out
-}
+func toFloat32(m mat.Matrix) []float32 { return narrow(mat.DenseCopyOf(m).RawMatrix().Data) }
 
 func narrow(v []float64) []float32 {
 	out := make([]float32, len(v))
@@ -141,27 +208,6 @@ func (o *Op) original() *mat.Dense {
 		w.RawMatrix().Data[i] = float64(x)
 	}
 	return w
-}
-
-// best is the best full replacement of the original's weights, given what arrives: the original's where exactly what it
-// was made for arrives. The moments are those of the operator without groups.
-func best(s *statistics) (fit, check centred, w *mat.Dense, err error) {
-	if fit, check, err = s.whole(); err != nil {
-		return fit, check, nil, err
-	}
-	s.computing.Lock()
-	defer s.computing.Unlock()
-	if s.cached.best != nil {
-		return fit, check, s.cached.best, nil
-	}
-	w = s.op.original()
-	if e := squaredError(check, w, intercept(fit, w)); relative(e, check.variance()) > 1e-9 {
-		if w, _, err = solve(fit, check, w); err != nil {
-			return fit, check, nil, err
-		}
-	}
-	s.cached.best = w
-	return fit, check, w, nil
 }
 
 func errGrouped(o *Op) error {

@@ -91,7 +91,7 @@ func TestD2SOfAD2SIsRecovered(t *testing.T) {
 	if x.Refusal != nil || x.Error > 1e-9 {
 		t.Fatalf("error %.3g, %v", x.Error, x.Refusal)
 	}
-	got := x.replacements[0].(*d2s).inner.w
+	got := x.replacements[0].(*d2s).list[0].w
 	for i := range inner {
 		if math.Abs(float64(got[i]-inner[i])) > 1e-5 {
 			t.Fatalf("weight %d is %v, was made from %v", i, got[i], inner[i])

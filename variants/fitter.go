@@ -1,13 +1,13 @@
 package variants
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/variants/internal/chain"
@@ -161,18 +161,12 @@ func unfitted(list []*Candidate) []*Candidate {
 
 // each calls do with 0 to n-1, on as many goroutines as there are workers, and returns the first error.
 func (f *Fitter) each(n int, do func(int) error) error {
-	errs := make([]error, n)
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range min(n, max(1, f.Workers)) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				errs[i] = do(i)
-			}
-		})
+	var all errgroup.Group
+	all.SetLimit(max(1, f.Workers))
+	for i := range n {
+		all.Go(func() error { return do(i) })
 	}
-	all.Wait()
-	return cmp.Or(errs...)
+	return all.Wait()
 }
 
 func allGammas(list []*Candidate, op int) (gammas []int) {
@@ -208,7 +202,7 @@ func (f *Fitter) collect(ctx context.Context, c *Candidate, op int, gammas []int
 		}
 		defer probe.Close()
 	}
-	s := newStatistics(o, gammas, f.data.Len())
+	s := newCollector(o, gammas, f.data.Len())
 	defer s.finish()
 	err = f.images(ctx, c.Layer, func(int) bool { return true }, func(i int, own, clean map[string][]byte) error {
 		if err := target.Run(clean); err != nil {
@@ -224,7 +218,7 @@ func (f *Fitter) collect(ctx context.Context, c *Candidate, op int, gammas []int
 		s.add(i, floats(in), floats(target.Results[0]))
 		return nil
 	})
-	return s, err
+	return s.statistics, err
 }
 
 // fit sets the weights of a candidate, operator after operator.
@@ -249,11 +243,7 @@ func (f *Fitter) fit(ctx context.Context, c *Candidate, first *statistics) error
 			c.Refusal = ErrNotFinite
 			return nil
 		}
-		variance, err := s.outputVariance()
-		if err != nil {
-			variance = 0 // half precision needs no moments
-		}
-		c.Promise += promise * variance * float64(c.ops[i].OutH*c.ops[i].OutW)
+		c.Promise += promise * s.outputVariance() * float64(c.ops[i].OutH*c.ops[i].OutW)
 	}
 	c.fitted = c.Refusal == nil
 	return nil

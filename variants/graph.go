@@ -52,27 +52,23 @@ func (g graph) replace(output string, b *builder) {
 	g.Graph.Initializer = append(g.Graph.Initializer, b.stored...)
 	read := map[string]bool{}
 	for _, n := range g.Graph.Node {
-		for _, in := range n.GetInput() {
-			read[in] = true
-		}
-		subgraphReads(n, read)
+		reads(n, read)
 	}
 	g.Graph.Initializer = slices.DeleteFunc(g.Graph.Initializer,
 		func(t *pb.TensorProto) bool { return !read[t.GetName()] })
 }
 
-func subgraphReads(n *pb.NodeProto, read map[string]bool) {
-	for _, a := range n.GetAttribute() {
-		for _, sub := range append(slices.Clone(a.GetGraphs()), a.GetG()) {
-			for _, inner := range sub.GetNode() {
-				for _, in := range inner.GetInput() {
-					read[in] = true
-				}
-				subgraphReads(inner, read)
-			}
-			for _, o := range sub.GetOutput() {
-				read[o.GetName()] = true
-			}
+// reads marks what a node and the graphs in its attributes read.
+func reads(n *pb.NodeProto, read map[string]bool) {
+	for _, in := range n.GetInput() {
+		read[in] = true
+	}
+	for _, sub := range n.Subgraphs() {
+		for _, inner := range sub.GetNode() {
+			reads(inner, read)
+		}
+		for _, o := range sub.GetOutput() {
+			read[o.GetName()] = true
 		}
 	}
 }

@@ -6,21 +6,20 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// halfFamily computes in half precision, for accelerators with units for it. Nothing is fitted: weights are rounded.
-type halfFamily struct{}
+// halfReplacements compute in half precision, for accelerators with units for it. Nothing is fitted: weights are
+// rounded.
+func halfReplacements(o *Op, _ Arithmetic) ([]Replacement, error) {
+	s := o.like(o.C, o.K, o.Group)
+	s.w, s.bias, s.half = o.Weight, o.Bias, true
+	return []Replacement{&half{steps{o, "rounded", []step{s}}}}, nil
+}
 
-func (halfFamily) Name() string { return "fp16" }
+type half struct{ steps }
 
-func (halfFamily) Applies(*Op) error { return nil }
-
-func (halfFamily) Replacements(o *Op) []Replacement { return []Replacement{&half{o}} }
-
-type half struct{ op *Op }
-
-func (*half) Parameters() string { return "rounded" }
-
+// Cost counts half the bytes.
 func (r *half) Cost() (macs, bytes int64) {
-	return r.op.MACs(), 2 * int64(len(r.op.Weight)+len(r.op.Bias))
+	macs, bytes = r.steps.Cost()
+	return macs, bytes / 2
 }
 
 func (r *half) fit(s *statistics) (float64, error) {
@@ -34,16 +33,7 @@ func (r *half) fit(s *statistics) (float64, error) {
 }
 
 func (r *half) build(b *builder) {
-	o := r.op
-	x := b.node("Cast", []string{o.Input}, attribute{"to", int64(ort.Float16)})
-	if o.linear() {
-		x = b.node("MatMul", []string{x, b.halves(transposed(o.Weight, o.K), int64(o.C), int64(o.K))})
-		x = b.node("Add", []string{x, b.halves(o.Bias, int64(o.K))})
-	} else {
-		s := o.like(o.C, o.K, o.Group)
-		w := b.halves(o.Weight, int64(o.K), int64(o.C/o.Group), int64(o.KernelH), int64(o.KernelW))
-		x = b.node("Conv", []string{x, w, b.halves(o.Bias, int64(o.K))}, s.geometry()...)
-	}
+	x := r.on(b, b.node("Cast", []string{r.op.Input}, attribute{"to", int64(ort.Float16)}))
 	b.node("Cast", []string{x}, attribute{"to", int64(ort.Float)})
 }
 

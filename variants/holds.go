@@ -59,12 +59,8 @@ func (a Arithmetic) holds(g *pb.GraphProto) bool {
 		}
 	}
 	for _, n := range g.GetNode() {
-		for _, at := range n.GetAttribute() {
-			for _, sub := range append(slices.Clone(at.GetGraphs()), at.GetG()) {
-				if !a.holds(sub) {
-					return false
-				}
-			}
+		if slices.ContainsFunc(n.Subgraphs(), func(sub *pb.GraphProto) bool { return !a.holds(sub) }) {
+			return false
 		}
 		if i, ok := quantisedWeights[n.GetOpType()]; ok {
 			if !a.fits(n, stored[nth(n.GetInput(), i)]) {

@@ -1,19 +1,23 @@
 package variants
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
 
+	floats64 "gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
-// int8Family computes in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and zero
-// point each, the weights in signed ones with a scale for each output channel. All ranges are those of least squared
-// error on calibration data, which clips outliers; the weights' are found with the inputs' variances as weights. Scales
-// and biases are then corrected so that each output channel has the original's mean, and least squared error.
+// int8Replacements compute in 8 bits: the input and, of convolutions, the output in unsigned numbers of one scale and
+// zero point each, the weights in signed ones with a scale for each output channel. All ranges are those of least
+// squared error on calibration data, which clips outliers; the weights' are found with the inputs' variances as
+// weights. Scales and biases are then corrected so that each output channel has the original's mean, and least squared
+// error.
 //
 // In the form "qdq" QuantizeLinear and DequantizeLinear surround the operator, and the execution provider fuses them,
 // which ONNX Runtime's CPU provider does at the levels from "extended" on. In the form "integer" the operators are
@@ -22,9 +26,16 @@ import (
 // of their bits: a little slower, and closer where channels differ.
 //
 // Where sums of two products saturate in 16 bits, the weights have 7 bits, with which none can.
-type int8Family struct{ arithmetic Arithmetic }
-
-func (int8Family) Name() string { return "int8" }
+func int8Replacements(o *Op, a Arithmetic) ([]Replacement, error) {
+	if err := errOpset(o); err != nil {
+		return nil, err
+	}
+	list := []Replacement{newInt8(o, integerForm, a), newInt8(o, equalisedForm, a)}
+	if o.Opset >= qdqOpset {
+		list = append(list, newInt8(o, qdqForm, a))
+	}
+	return list, nil
+}
 
 // Opsets from which the operators are there.
 const (
@@ -32,19 +43,11 @@ const (
 	qdqOpset     = 13
 )
 
-func (int8Family) Applies(o *Op) error {
+func errOpset(o *Op) error {
 	if o.Opset < integerOpset {
 		return fmt.Errorf("opset %d has no quantised operators, %d has", o.Opset, integerOpset)
 	}
 	return nil
-}
-
-func (f int8Family) Replacements(o *Op) []Replacement {
-	out := []Replacement{newInt8(o, integerForm, f.arithmetic), newInt8(o, equalisedForm, f.arithmetic)}
-	if o.Opset >= qdqOpset {
-		out = append(out, newInt8(o, qdqForm, f.arithmetic))
-	}
-	return out
 }
 
 const (
@@ -244,9 +247,9 @@ func (r *quantised) rms(s *statistics) []float32 {
 	o := r.op
 	out := make([]float32, o.C)
 	area := o.KernelH * o.KernelW
-	for g, m := range s.plain {
-		for i := range m.d {
-			out[g*(o.C/o.Group)+i/area] += float32(m.fit.s[i*m.side()+i] / m.fit.n / float64(area))
+	for g, p := range s.groups {
+		for i, x := range p.fit.power() {
+			out[g*(o.C/o.Group)+i/area] += float32(x / float64(area))
 		}
 	}
 	for i, x := range out {
@@ -264,77 +267,67 @@ func (r *quantised) fitAs(s *statistics) (float64, error) {
 	if s.tooLarge != nil {
 		return 0, s.tooLarge
 	}
-	for _, x := range append(slices.Clone(s.in), s.out...) {
-		if x-x != 0 {
-			return 0, errNaN
+	for _, p := range s.groups {
+		if p.err != nil {
+			return 0, p.err
 		}
 	}
-	for _, m := range s.plain {
-		if err := m.valid(); err != nil {
-			return 0, err
-		}
+	if !chain.Finite(s.in) || !chain.Finite(s.out) {
+		return 0, errNaN
 	}
-	var noise, outNoise float64
-	in := slices.Clone(s.in)
+	in, out := slices.Clone(s.in), slices.Clone(s.out)
 	if r.even != nil {
 		for i, c := range s.inChannel {
 			in[i] /= r.even[c]
 		}
 	}
-	r.in, noise = rangeOf(in)
-	seen := slices.Clone(s.out)
-	for i, x := range seen {
-		seen[i] = max(o.Low, min(o.High, x))
+	for i, x := range out {
+		out[i] = max(o.Low, min(o.High, x))
 	}
-	r.out, outNoise = rangeOf(seen)
+	var noise, outNoise float64
+	r.in, noise = rangeOf(in)
+	r.out, outNoise = rangeOf(out)
 	if o.linear() {
 		outNoise = 0 // stays in float32
 	}
-	r.quantise(func(g int) []float64 {
-		m := s.plain[g]
-		v := make([]float64, m.d)
-		for i := range v {
-			v[i] = m.fit.s[i*m.side()+i] / m.fit.n
-		}
-		return v
-	})
+	r.quantise(func(g int) []float64 { return s.groups[g].fit.power() })
 	total, variance := 0.0, 0.0
-	for g, m := range s.plain {
-		fit, check := m.centre(&m.fit), m.centre(&m.check)
-		w := mat.NewDense(m.k, m.d, nil)
-		for k := range m.k {
-			channel := g*m.k + k
-			for i, row := 0, w.RawRowView(k); i < m.d; i++ {
-				row[i] = float64(r.w[channel*m.d+i]) * float64(r.scale[channel]) / r.divisor(channel, i)
-			}
-		}
-		wx := multiply(w, fit.xx)
-		for k := range m.k {
-			channel := g*m.k + k
-			row := w.RawRowView(k)
-			// y = a w.p + b of least squares.
-			with, of := 0.0, 0.0
-			for i, x := range row {
-				with += x * fit.xy.At(i, k)
-				of += x * wx.At(k, i)
-			}
-			if a := with / of; a > 0.8 && a < 1.25 {
-				r.scale[channel] *= float32(a)
-				for i := range row {
-					row[i] *= a
-				}
-			}
-		}
-		b := intercept(fit, w)
-		copy(r.bias[g*m.k:], narrow(b))
-		total += squaredError(check, w, b)
-		for i, x := range w.RawMatrix().Data {
-			x *= r.divisor(g*m.k+i/m.d, i%m.d)
-			total += x * x * noise
-		}
-		variance += check.variance()
+	for g, p := range s.groups {
+		total += r.correct(g, p, noise)
+		variance += p.check.variance()
 	}
 	return relative(total+outNoise*float64(o.K), variance), nil
+}
+
+// correct chooses the scales and biases of a group's outputs, and returns the squared error that is expected of them,
+// where every input has noise of this variance.
+func (r *quantised) correct(g int, p problem, noise float64) float64 {
+	k, d := r.op.K/r.op.Group, r.op.patch()
+	w := mat.NewDense(k, d, nil)
+	for i := range k {
+		channel := g*k + i
+		for j := range d {
+			w.Set(i, j, float64(r.w[channel*d+j])*float64(r.scale[channel])/r.divisor(channel, j))
+		}
+	}
+	wx := multiply(w, p.fit.xx)
+	for i := range k {
+		// y = a w.p + b of least squares.
+		row := w.RawRowView(i)
+		with, of := mat.Dot(p.fit.xy.ColView(i), w.RowView(i)), floats64.Dot(row, wx.RawRowView(i))
+		if a := with / of; a > 0.8 && a < 1.25 {
+			r.scale[g*k+i] *= float32(a)
+			floats64.Scale(a, row)
+		}
+	}
+	b := p.fit.intercept(w)
+	copy(r.bias[g*k:], narrow(b))
+	total := p.check.squaredError(w, b)
+	for i, x := range w.RawMatrix().Data {
+		x *= r.divisor(g*k+i/d, i%d)
+		total += x * x * noise
+	}
+	return total
 }
 
 func (b *builder) uint8s(v ...uint8) string {
@@ -362,21 +355,7 @@ func (r *quantised) build(b *builder) {
 	bias := b.int32s(biases, k)
 	s := o.like(o.C, o.K, o.Group)
 	geometry := s.geometry()
-	var x string
-	switch {
-	case r.even == nil:
-		x = b.node("QuantizeLinear", []string{o.Input, scaleIn, zeroIn})
-	case o.Opset >= qdqOpset: // a scale for each channel divides on the way
-		each, zeros := make([]float32, o.C), make([]uint8, o.C)
-		for c := range each {
-			each[c], zeros[c] = r.in.scale*r.even[c], r.in.zero
-		}
-		x = b.node("QuantizeLinear", []string{o.Input, b.floats(each, int64(o.C)),
-			b.constant(ort.Uint8, zeros, []int64{int64(o.C)})}, attribute{"axis", int64(1)})
-	default:
-		x = b.node("Mul", []string{o.Input, b.floats(r.factors(), 1, int64(o.C), 1, 1)})
-		x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
-	}
+	x := r.input(b, scaleIn, zeroIn)
 	if r.form != qdqForm {
 		x = b.node("QLinearConv", []string{x, scaleIn, zeroIn, w, scales, zeros, scaleOut, zeroOut, bias}, geometry...)
 	} else {
@@ -394,11 +373,7 @@ func (r *quantised) buildProduct(b *builder) {
 	o := r.op
 	scaleIn, zeroIn := b.scalar(r.in.scale), b.uint8s(r.in.zero)
 	w := b.int8s(transposed(r.w, o.K), int64(o.C), int64(o.K))
-	x := o.Input
-	if r.even != nil {
-		x = b.node("Mul", []string{x, b.floats(r.factors(), int64(o.C))})
-	}
-	x = b.node("QuantizeLinear", []string{x, scaleIn, zeroIn})
+	x := r.input(b, scaleIn, zeroIn)
 	if r.form != qdqForm {
 		combined := make([]float32, o.K)
 		for i, s := range r.scale {
@@ -416,11 +391,25 @@ func (r *quantised) buildProduct(b *builder) {
 	b.node("Add", []string{x, b.floats(r.bias, int64(o.K))})
 }
 
-// factors are what input channels are multiplied by.
-func (r *quantised) factors() []float32 {
-	out := make([]float32, len(r.even))
-	for i, x := range r.even {
-		out[i] = 1 / x
+// input adds the input in 8 bits.
+func (r *quantised) input(b *builder, scale, zero string) string {
+	o, x := r.op, r.op.Input
+	channels := []int64{int64(o.C)}
+	each, factors := make([]float32, len(r.even)), make([]float32, len(r.even))
+	for c, by := range r.even {
+		each[c], factors[c] = r.in.scale*by, 1/by
 	}
-	return out
+	switch {
+	case r.even == nil:
+	case !o.linear() && o.Opset >= qdqOpset: // a scale for each channel divides on the way
+		zeros := bytes.Repeat([]byte{r.in.zero}, o.C)
+		return b.node("QuantizeLinear", []string{x, b.floats(each, channels...), b.constant(ort.Uint8, zeros, channels)},
+			attribute{"axis", int64(1)})
+	case !o.linear():
+		channels = []int64{1, int64(o.C), 1, 1}
+		fallthrough
+	default:
+		x = b.node("Mul", []string{x, b.floats(factors, channels...)})
+	}
+	return b.node("QuantizeLinear", []string{x, scale, zero})
 }

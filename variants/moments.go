@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	floats64 "gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"google.golang.org/protobuf/proto"
 
@@ -143,123 +144,111 @@ func (m *moments) flush(to *sums) {
 	to.rows = to.rows[:0]
 }
 
-func (m *moments) close() {
+// finish ends a pass and makes the least-squares problem of its moments, which are no more of use.
+func (m *moments) finish() (p problem) {
+	m.flush(&m.fit)
+	m.flush(&m.check)
 	if m.product != nil {
 		m.product.Close()
 	}
-}
-
-// finish ends a pass: afterwards the moments may be read.
-func (m *moments) finish() {
-	for _, to := range []*sums{&m.fit, &m.check} {
-		m.flush(to)
-		to.rows = nil
+	if m.fit.n == 0 || m.check.n == 0 {
+		p.err = errNoRows
+		return p
 	}
-	m.close()
-	m.product = nil
+	p.fit, p.check = m.centre(&m.fit), m.centre(&m.check)
+	sum := mat.Trace(p.fit.xx) + mat.Trace(p.check.xx) + p.fit.variance() + p.check.variance()
+	if sum-sum != 0 {
+		p.err = errNaN
+	}
+	return p
 }
 
 var (
 	errNoRows    = errors.New("no calibration data")
 	errNaN       = errors.New("the activations hold NaN or infinity")
 	errHalfRange = errors.New("its input exceeds the range of half precision")
+
+	errUndetermined = errors.New("the calibration activations do not determine the weights")
 )
 
-// valid says why the moments are of no use.
-func (m *moments) valid() error {
-	if m.fit.n == 0 || m.check.n == 0 {
-		return errNoRows
-	}
-	for i := range m.side() {
-		if x := m.fit.s[i*m.side()+i] + m.check.s[i*m.side()+i]; math.IsNaN(x) || math.IsInf(x, 0) {
-			return errNaN
-		}
-	}
-	return nil
+// problem is a least-squares problem: what weights are fitted to, and what they are checked with.
+type problem struct {
+	fit, check centred
+	err        error // why it cannot be solved
 }
 
-// centred gives the covariances among features and of features with outputs, and the means. Features are linear
-// combinations of p: the rows of t, or p itself where t is nil; pick chooses some of them, nil all.
+// centred are the covariances among features and of features with outputs, the variances of outputs, and the means.
 type centred struct {
 	xx     *mat.SymDense
 	xy     *mat.Dense // features x outputs
-	yy     *mat.SymDense
+	yy     []float64
 	mx, my []float64
 }
 
 func (m *moments) centre(s *sums) centred {
-	side, n := m.side(), s.n
-	c := centred{xx: mat.NewSymDense(m.d, nil), xy: mat.NewDense(m.d, m.k, nil), yy: mat.NewSymDense(m.k, nil),
-		mx: make([]float64, m.d), my: make([]float64, m.k)}
-	one := m.d * side
-	for i := range m.d {
-		c.mx[i] = s.s[one+i] / n
-	}
-	for i := range m.k {
-		c.my[i] = s.s[one+m.d+1+i] / n
-	}
-	for i := range m.d {
-		for j := i; j < m.d; j++ {
-			c.xx.SetSym(i, j, s.s[i*side+j]/n-c.mx[i]*c.mx[j])
-		}
-		for j := range m.k {
-			c.xy.Set(i, j, s.s[i*side+m.d+1+j]/n-c.mx[i]*c.my[j])
-		}
-	}
-	for i := range m.k {
-		for j := i; j < m.k; j++ {
-			c.yy.SetSym(i, j, s.s[(m.d+1+i)*side+m.d+1+j]/n-c.my[i]*c.my[j])
-		}
+	side, d := m.side(), m.d
+	all := mat.NewDense(side, side, s.s)
+	all.Scale(1/s.n, all)
+	mean := slices.Clone(all.RawRowView(d))
+	c := centred{xx: mat.NewSymDense(d, nil), xy: mat.DenseCopyOf(all.Slice(0, d, d+1, side)), yy: make([]float64, m.k),
+		mx: mean[:d], my: mean[d+1:]}
+	mx, my := mat.NewVecDense(d, c.mx), mat.NewVecDense(m.k, c.my)
+	c.xx.CopySym(mat.NewSymDense(side, s.s).SliceSym(0, d))
+	c.xx.SymRankOne(c.xx, -1, mx)
+	c.xy.RankOne(c.xy, -1, mx, my)
+	for i, y := range c.my {
+		c.yy[i] = all.At(d+1+i, d+1+i) - y*y
 	}
 	return c
 }
 
-// project is the moments of t*p in place of p.
+// power is the mean square of each feature.
+func (c centred) power() []float64 {
+	out := make([]float64, len(c.mx))
+	for i, m := range c.mx {
+		out[i] = c.xx.At(i, i) + m*m
+	}
+	return out
+}
+
+// project is the problem of t*x in place of the features x.
+func (p problem) project(t mat.Matrix) problem {
+	return problem{p.fit.project(t), p.check.project(t), p.err}
+}
+
 func (c centred) project(t mat.Matrix) centred {
-	r, _ := t.Dims()
-	full := multiply(multiply(t, c.xx), t.T())
-	out := centred{xx: mat.NewSymDense(r, nil), yy: c.yy, mx: make([]float64, r), my: c.my}
-	for i := range r {
-		for j := i; j < r; j++ {
-			out.xx.SetSym(i, j, (full.At(i, j)+full.At(j, i))/2)
-		}
-	}
-	out.xy = multiply(t, c.xy)
-	mat.NewVecDense(r, out.mx).MulVec(t, mat.NewVecDense(len(c.mx), c.mx))
+	r, d := t.Dims()
+	var mean mat.VecDense
+	mean.MulVec(t, mat.NewVecDense(d, c.mx))
+	out := c
+	out.xx, out.xy, out.mx = symmetric(multiply(multiply(t, c.xx), t.T())), multiply(t, c.xy), mean.RawVector().Data[:r]
 	return out
 }
 
-// pick is the moments of some of the features and outputs; nil for all.
-func (c centred) pick(features, outputs []int) centred {
+// pick is the problem of some of the features and outputs; nil for all outputs.
+func (p problem) pick(features, outputs []int) problem {
 	if outputs == nil {
-		outputs = upTo(len(c.my))
+		outputs = from(0, len(p.fit.my))
 	}
+	return problem{p.fit.pick(features, outputs), p.check.pick(features, outputs), p.err}
+}
+
+func (c centred) pick(features, outputs []int) centred {
 	out := centred{xx: mat.NewSymDense(len(features), nil), xy: mat.NewDense(len(features), len(outputs), nil),
-		yy: mat.NewSymDense(len(outputs), nil), mx: make([]float64, len(features)), my: make([]float64, len(outputs))}
+		yy: picked(c.yy, outputs), mx: picked(c.mx, features), my: picked(c.my, outputs)}
+	out.xx.SubsetSym(c.xx, features)
 	for i, f := range features {
-		out.mx[i] = c.mx[f]
-		for j := i; j < len(features); j++ {
-			out.xx.SetSym(i, j, c.xx.At(f, features[j]))
-		}
-		for j, o := range outputs {
-			out.xy.Set(i, j, c.xy.At(f, o))
-		}
-	}
-	for i, o := range outputs {
-		out.my[i] = c.my[o]
-		for j := i; j < len(outputs); j++ {
-			out.yy.SetSym(i, j, c.yy.At(o, outputs[j]))
-		}
+		out.xy.SetRow(i, picked(c.xy.RawRowView(f), outputs))
 	}
 	return out
 }
 
-func upTo(n int) []int {
-	all := make([]int, n)
-	for i := range all {
-		all[i] = i
+func picked(v []float64, at []int) []float64 {
+	out := make([]float64, len(at))
+	for i, n := range at {
+		out[i] = v[n]
 	}
-	return all
+	return out
 }
 
 // ridges are the strengths of regularisation that are tried, as a share of the features' mean variance.
@@ -267,15 +256,13 @@ var ridges = []float64{1e-10, 1e-7, 1e-5, 1e-3, 1e-2}
 
 // solve is the W, outputs x features, and the intercepts b that minimise E|y - Wx - b|^2 + lambda |W - W0|^2 over the
 // fitted rows, with the lambda that does best on the rows kept for checking. W0 may be nil for zero.
-func solve(fit, check centred, w0 *mat.Dense) (w *mat.Dense, b []float64, err error) {
-	d, k := len(fit.mx), len(fit.my)
+func (p problem) solve(w0 mat.Matrix) (w *mat.Dense, b []float64, err error) {
+	fit := p.fit
+	d, k := fit.xy.Dims()
 	if w0 == nil {
 		w0 = mat.NewDense(k, d, nil)
 	}
-	scale := 0.0
-	for i := range d {
-		scale += fit.xx.At(i, i) / float64(d)
-	}
+	scale := mat.Trace(fit.xx) / float64(d)
 	if scale == 0 { // nothing varies: the mean is all there is
 		scale = 1
 	}
@@ -285,9 +272,7 @@ func solve(fit, check centred, w0 *mat.Dense) (w *mat.Dense, b []float64, err er
 	for _, r := range ridges {
 		a := mat.NewSymDense(d, nil)
 		a.CopySym(fit.xx)
-		for i := range d {
-			a.SetSym(i, i, a.At(i, i)+r*scale)
-		}
+		ridge(a, r*scale)
 		var c mat.Cholesky
 		if !c.Factorize(a) {
 			continue
@@ -298,41 +283,43 @@ func solve(fit, check centred, w0 *mat.Dense) (w *mat.Dense, b []float64, err er
 		}
 		candidate := mat.NewDense(k, d, nil)
 		candidate.Add(w0, x.T())
-		intercepts := intercept(fit, candidate)
-		e := squaredError(check, candidate, intercepts)
+		intercepts := fit.intercept(candidate)
+		e := p.check.squaredError(candidate, intercepts)
 		if e > best { // more will not help
 			break
 		}
 		best, w, b = e, candidate, intercepts
 	}
 	if w == nil {
-		return nil, nil, errors.New("the calibration activations do not determine the weights")
+		return nil, nil, errUndetermined
 	}
 	return w, b, nil
 }
 
+// lost is the squared error of weights on the rows for checking, as a share of the outputs' variance.
+func (p problem) lost(w *mat.Dense, b []float64) float64 {
+	return relative(p.check.squaredError(w, b), p.check.variance())
+}
+
 // intercept makes the errors of W zero on average.
-func intercept(c centred, w *mat.Dense) []float64 {
+func (c centred) intercept(w *mat.Dense) []float64 {
 	b := slices.Clone(c.my)
 	for i := range b {
-		for j, m := range c.mx {
-			b[i] -= w.At(i, j) * m
-		}
+		b[i] -= floats64.Dot(w.RawRowView(i), c.mx)
 	}
 	return b
 }
 
 // squaredError is E|y - Wx - b|^2, summed over the outputs.
-func squaredError(c centred, w *mat.Dense, b []float64) float64 {
+func (c centred) squaredError(w *mat.Dense, b []float64) float64 {
 	wx := multiply(w, c.xx)
-	k, d := w.Dims()
 	total := 0.0
-	for i := range k {
-		e := c.yy.At(i, i)
+	for i := range c.my {
+		e := c.yy[i]
 		off := c.my[i] - b[i]
-		for j := range d {
-			e += w.At(i, j) * (wx.At(i, j) - 2*c.xy.At(j, i))
-			off -= w.At(i, j) * c.mx[j]
+		for j, x := range w.RawRowView(i) {
+			e += x * (wx.At(i, j) - 2*c.xy.At(j, i))
+			off -= x * c.mx[j]
 		}
 		total += max(0, e) + off*off
 	}
@@ -340,13 +327,7 @@ func squaredError(c centred, w *mat.Dense, b []float64) float64 {
 }
 
 // variance is that of the outputs, summed.
-func (c centred) variance() float64 {
-	v := 0.0
-	for i := range c.my {
-		v += c.yy.At(i, i)
-	}
-	return v
-}
+func (c centred) variance() float64 { return floats64.Sum(c.yy) }
 
 // relative is an error as a share of the outputs' variance.
 func relative(e, variance float64) float64 {

@@ -47,14 +47,13 @@ func TestMomentsAgainstTheRows(t *testing.T) {
 				want += off * off
 			}
 		}
-		m.finish()
-		if got := squaredError(m.centre(&m.check), w, b); math.Abs(got-want/n) > 1e-9*want/n {
+		p := m.finish()
+		if got := p.check.squaredError(w, b); math.Abs(got-want/n) > 1e-9*want/n {
 			t.Errorf("%+v: squared error %v, the rows give %v", c, got, want/n)
 		}
 		// The fit of rows that are exactly linear is exact.
-		fit := m.centre(&m.fit)
-		exact, bias := testkit.Must2(solve(fit, m.centre(&m.check), nil))(t)
-		if e, v := squaredError(fit, exact, bias), fit.variance(); e > v {
+		exact, bias := testkit.Must2(p.solve(nil))(t)
+		if e, v := p.fit.squaredError(exact, bias), p.fit.variance(); e > v {
 			t.Errorf("%+v: a fit is worse than the mean: %v of %v", c, e, v)
 		}
 	}

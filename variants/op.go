@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
-	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Op is the operator of a layer that a variant replaces: a two-dimensional convolution, or a matrix product with
@@ -98,9 +98,10 @@ func convolution(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, err
 		intsOr(n, "pads", []int64{0, 0, 0, 0})
 	d := w.GetDims()
 	o := &Op{Name: n.GetName(), Type: "Conv", Input: n.GetInput()[0], Output: n.GetOutput()[0],
-		InputShape: in, OutputShape: out, C: int(in[1]), K: int(d[0]), H: int(in[2]), W: int(in[3]), OutH: int(out[2]), OutW: int(out[3]),
-		KernelH: int(d[2]), KernelW: int(d[3]), StrideH: int(strides[0]), StrideW: int(strides[1]),
-		DilationH: int(dilations[0]), DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
+		InputShape: in, OutputShape: out, C: int(in[1]), K: int(d[0]), H: int(in[2]), W: int(in[3]),
+		OutH: int(out[2]), OutW: int(out[3]), KernelH: int(d[2]), KernelW: int(d[3]),
+		StrideH: int(strides[0]), StrideW: int(strides[1]), DilationH: int(dilations[0]),
+		DilationW: int(dilations[1]), Group: int(intOr(n, "group", 1)),
 		Top: int(pads[0]), Left: int(pads[1]), Bottom: int(pads[2]), Right: int(pads[3]), Weight: storedFloats(w)}
 	if a := n.Attr("auto_pad"); a != nil {
 		o.imply(string(a.GetS()))
@@ -137,10 +138,8 @@ func (o *Op) bias(g graph, n *pb.NodeProto, scale float32) error {
 	if o.Weight == nil {
 		return errors.New("its weights are not float32")
 	}
-	for i := range o.Weight {
-		if x := o.Weight[i]; x-x != 0 {
-			return errors.New("its weights hold NaN or infinity")
-		}
+	if !chain.Finite(o.Weight) {
+		return errors.New("its weights hold NaN or infinity")
 	}
 	o.Bias = make([]float32, o.K)
 	if len(n.GetInput()) < 3 || n.GetInput()[2] == "" {
@@ -152,9 +151,9 @@ func (o *Op) bias(g graph, n *pb.NodeProto, scale float32) error {
 	}
 	for i := range o.Bias {
 		o.Bias[i] = scale * b[i%len(b)]
-		if x := o.Bias[i]; x-x != 0 {
-			return errors.New("its bias holds NaN or infinity")
-		}
+	}
+	if !chain.Finite(o.Bias) {
+		return errors.New("its bias holds NaN or infinity")
 	}
 	return nil
 }
@@ -163,9 +162,9 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	w := g.stored(n.GetInput()[1])
 	in, out := shape(n.GetInput()[0]), shape(n.GetOutput()[0])
 	alpha, beta := float32(1), float32(1)
-	transposed := false
+	isTransposed := false
 	if n.GetOpType() == "Gemm" {
-		alpha, beta, transposed = floatOr(n, "alpha", 1), floatOr(n, "beta", 1), intOr(n, "transB", 0) != 0
+		alpha, beta, isTransposed = floatOr(n, "alpha", 1), floatOr(n, "beta", 1), intOr(n, "transB", 0) != 0
 	}
 	switch {
 	case w == nil:
@@ -177,7 +176,7 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	}
 	c, k := int(w.GetDims()[0]), int(w.GetDims()[1])
 	values := storedFloats(w)
-	if transposed {
+	if isTransposed {
 		c, k = k, c
 	}
 	rows := 1
@@ -187,18 +186,13 @@ func product(g graph, n *pb.NodeProto, shape func(string) []int64) (*Op, error) 
 	o := &Op{Name: n.GetName(), Type: n.GetOpType(), Input: n.GetInput()[0], Output: n.GetOutput()[0],
 		InputShape: in, OutputShape: out, C: c, K: k, H: rows, W: 1, OutH: rows, OutW: 1,
 		KernelH: 1, KernelW: 1, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Group: 1}
-	if values != nil {
-		o.Weight = make([]float32, len(values))
-		for i := range k {
-			for j := range c {
-				if transposed {
-					o.Weight[i*c+j] = alpha * values[i*c+j]
-				} else {
-					o.Weight[i*c+j] = alpha * values[j*k+i]
-				}
-			}
-		}
+	if values != nil && !isTransposed {
+		values = transposed(values, c)
 	}
+	for i := range values {
+		values[i] *= alpha
+	}
+	o.Weight = values
 	return o, o.bias(g, n, beta)
 }
 
@@ -235,51 +229,4 @@ func clip(g graph, value string) (low, high float32) {
 		return bound(1, "min", low), bound(2, "max", high)
 	}
 	return low, high
-}
-
-// shapesOf runs a layer once on zeros and returns the shapes of the values that the given nodes touch.
-func shapesOf(g graph, inputs []models.Tensor) (map[string][]int64, error) {
-	all := g.clone()
-	constant := map[string]bool{}
-	for _, t := range g.GetGraph().GetInitializer() {
-		constant[t.GetName()] = true
-	}
-	shapes := map[string][]int64{}
-	given := map[string]bool{}
-	for _, t := range inputs {
-		shapes[t.Name], given[t.Name] = t.Shape, true
-	}
-	var wanted []string
-	add := func(name string) {
-		if !constant[name] && !given[name] && !slices.Contains(wanted, name) {
-			wanted = append(wanted, name)
-			all.expose(name)
-		}
-	}
-	for _, n := range g.GetGraph().GetNode() {
-		switch n.GetOpType() {
-		case "Conv", "Gemm", "MatMul":
-			add(n.GetInput()[0])
-			add(n.GetOutput()[0])
-		}
-	}
-	if len(wanted) == 0 {
-		return shapes, nil
-	}
-	r, err := newRunner(all, inputs, wanted, "none")
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	in := map[string][]byte{}
-	for _, t := range inputs {
-		in[t.Name] = make([]byte, t.Bytes())
-	}
-	if err := r.Run(in); err != nil {
-		return nil, err
-	}
-	for i, name := range wanted {
-		shapes[name] = r.Shapes[i]
-	}
-	return shapes, nil
 }

@@ -1,11 +1,10 @@
 package variants
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"cmp"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,57 +78,45 @@ func settle(list []*Candidate, wants []Want) {
 // bits, which costs next to nothing as a rule.
 func (c *Candidate) precise() bool { return c.Family == "int8" || c.Family == "fp16" }
 
-// Shape is the same for candidates that differ in nothing but names and the
-// values of weights, and so take the same time where the same surrounds them.
+// Shape is the same for candidates that differ in nothing but names and the values of weights, and so take the same
+// time where the same surrounds them.
 func (c *Candidate) Shape() string {
 	g := c.upTo(len(c.ops)).GetGraph()
-	numbers := map[string]int{}
-	number := func(name string) int {
-		if name == "" {
-			return -1
+	numbers := map[string]string{"": ""}
+	number := func(name string) string {
+		if _, known := numbers[name]; !known {
+			numbers[name] = strconv.Itoa(len(numbers))
 		}
-		n, known := numbers[name]
-		if !known {
-			n = len(numbers)
-			numbers[name] = n
-		}
-		return n
+		return numbers[name]
 	}
-	h := sha256.New()
-	put := func(m proto.Message) {
-		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-		fmt.Fprintf(h, " %x %v\n", data, err)
+	out := &pb.GraphProto{Input: g.GetInput(), Node: g.GetNode(), Output: g.GetOutput()}
+	for _, t := range out.Input {
+		t.Name = proto.String(number(t.GetName()))
 	}
-	for _, t := range g.GetInput() {
-		fmt.Fprint(h, number(t.GetName()))
-		put(t.GetType())
-	}
-	stored := map[string]*pb.TensorProto{}
-	for _, t := range g.GetInitializer() {
-		stored[t.GetName()] = t
-	}
-	for _, n := range g.GetNode() {
-		fmt.Fprintln(h, n.GetDomain(), n.GetOpType())
-		for _, name := range n.GetInput() {
-			fmt.Fprint(h, number(name))
-			if t := stored[name]; t != nil {
-				fmt.Fprint(h, t.GetDataType(), t.GetDims())
-				if small(t) { // sizes, axes, steps: they say what the operator does
-					fmt.Fprint(h, t.GetRawData(), t.GetInt64Data())
-				}
+	for _, n := range out.Node {
+		n.Name = nil
+		for _, names := range [][]string{n.Input, n.Output} {
+			for i, name := range names {
+				names[i] = number(name)
 			}
 		}
-		for _, name := range n.GetOutput() {
-			fmt.Fprint(h, " ", number(name))
-		}
-		for _, a := range n.GetAttribute() {
-			put(a)
-		}
 	}
-	for _, t := range g.GetOutput() {
-		fmt.Fprintln(h, number(t.GetName()))
+	for _, t := range out.Output {
+		t.Name = proto.String(number(t.GetName()))
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	for _, t := range g.GetInitializer() {
+		x := &pb.TensorProto{Name: proto.String(number(t.GetName())), DataType: t.DataType, Dims: t.Dims}
+		if small(t) { // sizes, axes, steps: they say what the operator does
+			x.RawData, x.Int64Data = t.RawData, t.Int64Data
+		}
+		out.Initializer = append(out.Initializer, x)
+	}
+	slices.SortFunc(out.Initializer, func(a, b *pb.TensorProto) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(out)
+	if err != nil {
+		return err.Error() // its ONNX model fails with the same
+	}
+	return SHA256(data)
 }
 
 // small tells whole numbers that steer an operator from weights.

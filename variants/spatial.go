@@ -3,73 +3,48 @@ package variants
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"gonum.org/v1/gonum/mat"
 )
 
-// spatialFamily factors a kernel into a column and a row: a KernelH x 1 convolution to rank channels, then a 1 x
+// spatialReplacements factor a kernel into a column and a row: a KernelH x 1 convolution to rank channels, then a 1 x
 // KernelW one to all (Jaderberg et al., "Speeding up Convolutional Neural Networks with Low Rank Expansions", 2014).
 // The columns are the leading ones of the best full weights, weighted by how what arrives varies; the rows are then
 // fitted by least squares to the columns' real outputs.
-type spatialFamily struct{}
-
-func (spatialFamily) Name() string { return "spatial" }
-
-func (spatialFamily) Applies(o *Op) error {
+func spatialReplacements(o *Op, _ Arithmetic) ([]Replacement, error) {
 	if err := errGrouped(o); err != nil {
-		return err
+		return nil, err
 	}
 	if o.KernelH < 2 || o.KernelW < 2 {
-		return fmt.Errorf("its kernel is %dx%d", o.KernelH, o.KernelW)
+		return nil, fmt.Errorf("its kernel is %dx%d", o.KernelH, o.KernelW)
 	}
-	if len(spatialRanks(o)) == 0 {
-		return errors.New("no rank saves work")
-	}
-	return nil
-}
-
-func spatialRanks(o *Op) []int {
-	var out []int
-	for _, share := range []float64{0.75, 0.5, 0.375, 0.25, 0.125} {
-		r := int(share * float64(o.K))
-		if r >= 8 {
-			r = r / 8 * 8
-		}
+	list := ranks(o.K, []float64{0.75, 0.5, 0.375, 0.25, 0.125}, func(r int) bool {
 		// At the positions of the column's output, which has the input's width.
 		work := r*o.C*o.KernelH*o.OutH*o.W + o.K*r*o.KernelW*o.OutH*o.OutW
-		if r >= 1 && r <= o.C*o.KernelH && int64(5*work) <= 4*o.MACs() && !slices.Contains(out, r) {
-			out = append(out, r)
-		}
+		return r <= o.C*o.KernelH && int64(5*work) <= 4*o.MACs()
+	})
+	if len(list) == 0 {
+		return nil, errors.New("no rank saves work")
 	}
-	return out
-}
-
-func (spatialFamily) Replacements(o *Op) []Replacement {
-	var out []Replacement
-	for _, r := range spatialRanks(o) {
-		out = append(out, newSpatial(o, r))
-	}
-	return out
+	return forEach(o, list, newSpatial), nil
 }
 
 type spatial struct {
-	pair // a column and a row
-	rank int
+	steps // a column and a row
+	rank  int
 }
 
 func newSpatial(o *Op, rank int) *spatial {
 	column, row := o.like(o.C, rank, 1), o.like(rank, o.K, 1)
 	column.kw, column.strides[1], column.dilation[1], column.pads[1], column.pads[3] = 1, 1, 1, 0, 0
+	column.positions = o.OutH * o.W
 	row.kh, row.strides[0], row.dilation[0], row.pads[0], row.pads[2] = 1, 1, 1, 0, 0
-	r := &spatial{newPair(o, fmt.Sprintf("rank %d", rank), column, row), rank}
-	r.columns = o.W
-	return r
+	return &spatial{newSteps(o, fmt.Sprintf("rank %d", rank), column, row), rank}
 }
 
 func (r *spatial) fit(s *statistics) (float64, error) {
 	o := r.op
-	fit, check, w, err := best(s)
+	p, w, err := s.best()
 	if err != nil {
 		return 0, err
 	}
@@ -79,23 +54,23 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 	for i := range columns {
 		for j := i; j < columns; j++ {
 			for x := range o.KernelW {
-				a.SetSym(i, j, a.At(i, j)+fit.xx.At(i*o.KernelW+x, j*o.KernelW+x)/float64(o.KernelW))
+				a.SetSym(i, j, a.At(i, j)+p.fit.xx.At(i*o.KernelW+x, j*o.KernelW+x)/float64(o.KernelW))
 			}
 		}
 	}
 	factor, ok := lower(a, 1e-30)
 	if !ok {
-		return 0, errors.New("the calibration activations do not determine the weights")
+		return 0, errUndetermined
 	}
-	m := mat.NewDense(columns, o.KernelW*o.K, nil)
-	for k := range o.K {
-		for i := range columns {
-			for x := range o.KernelW {
-				m.Set(i, x*o.K+k, w.At(k, i*o.KernelW+x))
+	q, err := s.basis("spatial", r.rank, func() *mat.Dense {
+		m := mat.NewDense(columns, o.KernelW*o.K, nil)
+		for k := range o.K {
+			for i := range columns {
+				for x := range o.KernelW {
+					m.Set(i, x*o.K+k, w.At(k, i*o.KernelW+x))
+				}
 			}
 		}
-	}
-	q, err := s.cached.basis("spatial", r.rank, func() *mat.Dense {
 		weighted := multiply(factor.T(), m)
 		return multiply(weighted, weighted.T())
 	})
@@ -115,11 +90,11 @@ func (r *spatial) fit(s *statistics) (float64, error) {
 			}
 		}
 	}
-	projected, checked := fit.project(t), check.project(t)
-	h, b, err := solve(projected, checked, nil)
+	projected := p.project(t)
+	h, b, err := projected.solve(nil)
 	if err != nil {
 		return 0, err
 	}
-	r.first.w, r.second.w, r.second.bias = toFloat32(v.T()), toFloat32(h), narrow(b)
-	return relative(squaredError(checked, h, b), check.variance()), nil
+	r.set(b, v.T(), h)
+	return projected.lost(h, b), nil
 }

@@ -1,6 +1,7 @@
 package variants
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -8,63 +9,106 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// statistics are what the replacements of one operator are fitted to: moments of what it reads in the network with the
-// variants before it, and of what the original makes there.
+// statistics are what the replacements of one operator are fitted to: what it reads in the network with the variants
+// before it, and what the original makes there.
 type statistics struct {
-	op    *Op
-	plain []*moments       // by group of the operator
-	d2s   map[int]*moments // by gamma
+	op *Op
+	// groups are the problems by group of the operator; none where they are too large. d2s are those of the inner
+	// convolutions, by gamma.
+	groups   []problem
+	d2s      map[int]problem
+	tooLarge error
 	// in and out are samples of single numbers read and made, for the ranges of quantisation.
 	in, out   []float32
 	inChannel []int
-	reasons   map[int]error
-	tooLarge  error
+
+	// What several replacements need is computed once.
+	computing sync.Mutex
+	computed  map[string]*mat.Dense
+}
+
+// once is a matrix that is computed by the first who needs it.
+func (s *statistics) once(name string, compute func() (*mat.Dense, error)) (*mat.Dense, error) {
+	s.computing.Lock()
+	defer s.computing.Unlock()
+	if m := s.computed[name]; m != nil {
+		return m, nil
+	}
+	m, err := compute()
+	if err == nil {
+		s.computed[name] = m
+	}
+	return m, err
+}
+
+// basis is the leading eigenvectors, as columns, of a symmetric matrix that is the same for all ranks of a family.
+func (s *statistics) basis(family string, n int, matrix func() *mat.Dense) (*mat.Dense, error) {
+	all, err := s.once(family, func() (*mat.Dense, error) {
+		m := matrix()
+		side, _ := m.Dims()
+		return leading(m, side)
+	})
+	if err != nil {
+		return nil, err
+	}
+	side, _ := all.Dims()
+	return mat.DenseCopyOf(all.Slice(0, side, 0, n)), nil
+}
+
+// whole is the problem of an operator without groups.
+func (s *statistics) whole() (problem, error) {
+	if s.tooLarge != nil {
+		return problem{}, s.tooLarge
+	}
+	return s.groups[0], s.groups[0].err
+}
+
+// best is the best full replacement of the weights of an operator without groups, given what arrives: the original's
+// where exactly what it was made for arrives.
+func (s *statistics) best() (problem, *mat.Dense, error) {
+	p, err := s.whole()
+	if err != nil {
+		return p, nil, err
+	}
+	w, err := s.once("best", func() (*mat.Dense, error) {
+		w := s.op.original()
+		if p.lost(w, p.fit.intercept(w)) <= 1e-9 {
+			return w, nil
+		}
+		w, _, err := p.solve(w)
+		return w, err
+	})
+	return p, w, err
+}
+
+// outputVariance is that of the original's outputs, summed over channels, on the rows for checking.
+func (s *statistics) outputVariance() (v float64) {
+	for _, p := range s.groups {
+		if p.err == nil { // half precision needs no problem
+			v += p.check.variance()
+		}
+	}
+	return v
+}
+
+// collector gathers statistics, image after image.
+type collector struct {
+	*statistics
+	plain     []*moments       // by group of the operator
+	inner     map[int]*moments // of D2S, by gamma
 	rng       *rand.Rand
 	perImage  int
 	images    int
 	positions []int
-	// What several replacements need is computed once.
-	computing sync.Mutex
-	cached    *wholeFit
-}
-
-// wholeFit is the covariances of an operator without groups and the best full weights for what arrives.
-type wholeFit struct {
-	computing  sync.Mutex
-	fit, check centred
-	best       *mat.Dense
-	err        error
-	bases      map[string]*mat.Dense // eigenvectors that do not depend on the rank, by family
-}
-
-// basis is the leading eigenvectors, as columns, of a symmetric matrix that is the same for all ranks of a family.
-func (f *wholeFit) basis(family string, n int, matrix func() *mat.Dense) (*mat.Dense, error) {
-	f.computing.Lock()
-	defer f.computing.Unlock()
-	if f.bases[family] == nil {
-		m := matrix()
-		side, _ := m.Dims()
-		all, err := leading(m, side)
-		if err != nil {
-			return nil, err
-		}
-		if f.bases == nil {
-			f.bases = map[string]*mat.Dense{}
-		}
-		f.bases[family] = all
-	}
-	side, _ := f.bases[family].Dims()
-	return mat.DenseCopyOf(f.bases[family].Slice(0, side, 0, n)), nil
 }
 
 // sampled is how many single numbers are kept to choose a range from.
 const sampled = 1 << 16
 
-// newStatistics collects for the replacements of o. images is how many will
-// come; about rows positions are looked at in all.
-func newStatistics(o *Op, gammas []int, images int) *statistics {
-	s := &statistics{op: o, d2s: map[int]*moments{}, reasons: map[int]error{}, rng: rand.New(rand.NewPCG(1, 2)),
-		images: images}
+// newCollector collects for the replacements of o. images is how many will come.
+func newCollector(o *Op, gammas []int, images int) *collector {
+	s := &collector{statistics: &statistics{op: o, d2s: map[int]problem{}, computed: map[string]*mat.Dense{}},
+		inner: map[int]*moments{}, rng: rand.New(rand.NewPCG(1, 2)), images: images}
 	for range o.Group {
 		m, err := newMoments(o.patch(), o.K/o.Group)
 		if err != nil {
@@ -76,10 +120,10 @@ func newStatistics(o *Op, gammas []int, images int) *statistics {
 	for _, g := range gammas {
 		m, err := newMoments(o.patch()/(g*g), o.K/(g*g))
 		if err != nil {
-			s.reasons[g] = err
+			s.d2s[g] = problem{err: err}
 			continue
 		}
-		s.d2s[g] = m
+		s.inner[g] = m
 	}
 	rows := max(6000, min(40000, 12*o.patch()))
 	s.perImage = max(1, min(o.OutH*o.OutW, (rows+images-1)/images))
@@ -87,7 +131,7 @@ func newStatistics(o *Op, gammas []int, images int) *statistics {
 }
 
 // add takes one image: what the operator reads, and what the original makes. Every fifth image is kept for checking.
-func (s *statistics) add(image int, in, out []float32) {
+func (s *collector) add(image int, in, out []float32) {
 	o := s.op
 	checking := image%checkEvery == checkEvery-1
 	s.positions = s.positions[:0]
@@ -95,28 +139,28 @@ func (s *statistics) add(image int, in, out []float32) {
 		s.positions = append(s.positions, s.rng.IntN(o.OutH*o.OutW))
 	}
 	if s.perImage >= o.OutH*o.OutW {
-		s.positions = append(s.positions[:0], upTo(o.OutH*o.OutW)...)
+		s.positions = from(0, o.OutH*o.OutW)
 	}
 	for g, m := range s.plain {
 		for _, p := range s.positions {
-			s.op.gather(g, p, in, out, m.row(checking))
+			o.gather(patch{o.Group, g, 1, p / o.OutW, p % o.OutW}, in, out, m.row(checking))
 		}
 	}
-	for gamma, m := range s.d2s {
+	for _, gamma := range slices.Sorted(maps.Keys(s.inner)) {
 		for _, p := range s.positions {
-			// One of the gamma^2 inner positions of the outer one.
-			y, x := p/o.OutW*gamma+s.rng.IntN(gamma), p%o.OutW*gamma+s.rng.IntN(gamma)
+			// One of the gamma^2 inner positions of the outer one, or blocks of a row.
+			of := patch{gamma * gamma, 0, gamma, p/o.OutW*gamma + s.rng.IntN(gamma), p%o.OutW*gamma + s.rng.IntN(gamma)}
 			if o.linear() {
-				y, x = p, s.rng.IntN(gamma*gamma)
+				of = patch{gamma * gamma, s.rng.IntN(gamma * gamma), 1, p, 0}
 			}
-			s.op.gatherD2S(gamma, y, x, in, out, m.row(checking))
+			o.gather(of, in, out, s.inner[gamma].row(checking))
 		}
 	}
 	s.reserve(in, out)
 }
 
 // reserve keeps a sample of the numbers of all images.
-func (s *statistics) reserve(in, out []float32) {
+func (s *collector) reserve(in, out []float32) {
 	want := max(1, sampled/s.images)
 	for range want {
 		i := s.rng.IntN(len(in))
@@ -133,30 +177,14 @@ func (s *statistics) reserve(in, out []float32) {
 // checkEvery is every how many images one is not fitted to, but checked with.
 const checkEvery = 5
 
-func (s *statistics) finish() {
+// finish makes the problems of what was collected.
+func (s *collector) finish() {
 	for _, m := range s.plain {
-		m.finish()
+		s.groups = append(s.groups, m.finish())
 	}
-	for _, m := range s.d2s {
-		m.finish()
+	for g, m := range s.inner {
+		s.d2s[g] = m.finish()
 	}
-}
-
-// whole is the moments of an operator without groups.
-func (s *statistics) whole() (fit, check centred, err error) {
-	if s.tooLarge != nil {
-		return fit, check, s.tooLarge
-	}
-	s.computing.Lock()
-	defer s.computing.Unlock()
-	if s.cached == nil {
-		m := s.plain[0]
-		s.cached = &wholeFit{err: m.valid()}
-		if s.cached.err == nil {
-			s.cached.fit, s.cached.check = m.centre(&m.fit), m.centre(&m.check)
-		}
-	}
-	return s.cached.fit, s.cached.check, s.cached.err
 }
 
 // channel is that of the input's i-th number.
@@ -167,9 +195,9 @@ func (o *Op) channel(i int) int {
 	return i / (o.H * o.W) % o.C
 }
 
-// at is the element of the input at a channel and place, 0 in the padding.
+// at is the element of the input at a channel and place, 0 in the padding behind it.
 func (o *Op) at(in []float32, c, y, x int) float64 {
-	if y < 0 || x < 0 || y >= o.H || x >= o.W {
+	if y >= o.H || x >= o.W {
 		return 0
 	}
 	if o.linear() {
@@ -185,58 +213,29 @@ func (o *Op) made(out []float32, k, y, x int) float64 {
 	return float64(out[(k*o.OutH+y)*o.OutW+x])
 }
 
-// gather fills a row of moments: what the outputs of a group read at a position, one, and the outputs.
-func (o *Op) gather(group, position int, in, out []float32, z []float64) {
-	y, x := position/o.OutW, position%o.OutW
-	n, channels := 0, o.C/o.Group
-	for c := group * channels; c < (group+1)*channels; c++ {
-		for dy := range o.KernelH {
-			for dx := range o.KernelW {
-				z[n] = o.at(in, c, y*o.StrideH-o.Top+dy*o.DilationH, x*o.StrideW-o.Left+dx*o.DilationW)
-				n++
-			}
-		}
-	}
-	z[n] = 1
-	n++
-	outputs := o.K / o.Group
-	for k := group * outputs; k < (group+1)*outputs; k++ {
-		z[n] = o.made(out, k, y, x)
-		n++
-	}
-}
+// patch is what an output reads: with the channels in so many parts, those of one part, at a position of an output that
+// is gamma times as large as the operator's.
+type patch struct{ parts, part, gamma, y, x int }
 
-// gatherD2S is gather for the inner convolution of a D2S: at position (y, x) of
-// the output that is gamma times as large.
-func (o *Op) gatherD2S(gamma, y, x int, in, out []float32, z []float64) {
-	c, k, n := o.C/(gamma*gamma), o.K/(gamma*gamma), 0
-	if o.linear() { // x numbers the blocks of a row
-		for i := range c {
-			z[i] = o.at(in, x*c+i, y, 0)
-		}
-		z[c] = 1
-		for i := range k {
-			z[c+1+i] = o.made(out, x*k+i, y, 0)
-		}
-		return
-	}
-	for i := range c {
+// gather fills a row of moments: the patch, one, and the outputs.
+func (o *Op) gather(p patch, in, out []float32, z []float64) {
+	c, k, n := o.C/p.parts, o.K/p.parts, 0
+	for i := p.part * c; i < (p.part+1)*c; i++ {
 		for dy := range o.KernelH {
+			y := p.y*o.StrideH - p.gamma*o.Top + dy*o.DilationH
 			for dx := range o.KernelW {
-				iy, ix := y*o.StrideH-gamma*o.Top+dy*o.DilationH, x*o.StrideW-gamma*o.Left+dx*o.DilationW
-				if iy < 0 || ix < 0 {
-					z[n] = 0
-				} else {
-					z[n] = o.at(in, (iy%gamma*gamma+ix%gamma)*c+i, iy/gamma, ix/gamma)
+				x := p.x*o.StrideW - p.gamma*o.Left + dx*o.DilationW
+				z[n] = 0
+				if y >= 0 && x >= 0 {
+					z[n] = o.at(in, (y%p.gamma*p.gamma+x%p.gamma)*c+i, y/p.gamma, x/p.gamma)
 				}
 				n++
 			}
 		}
 	}
 	z[n] = 1
-	n++
-	for i := range k {
-		z[n] = o.made(out, (y%gamma*gamma+x%gamma)*k+i, y/gamma, x/gamma)
+	for i := p.part * k; i < (p.part+1)*k; i++ {
 		n++
+		z[n] = o.made(out, (p.y%p.gamma*p.gamma+p.x%p.gamma)*k+i, p.y/p.gamma, p.x/p.gamma)
 	}
 }

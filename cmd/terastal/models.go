@@ -26,20 +26,16 @@ func newModels(s *streams) *cobra.Command {
 }
 
 // modelFlags are what every verb that opens a model takes.
-type modelFlags struct {
-	granularity string
-	dims        map[string]int64
-}
-
-func (f *modelFlags) bind(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.granularity, "granularity", "op",
+func modelFlags(cmd *cobra.Command, o *inspect.Options) {
+	cmd.Flags().StringVar(&o.Granularity, "granularity", "op",
 		"where to cut: op, block, model, auto:DURATION or cuts:TENSOR,TENSOR")
-	cmd.Flags().StringToInt64Var(&f.dims, "dim", nil, "size of a symbolic input dimension, as NAME=SIZE (default 1; "+
+	cmd.Flags().StringToInt64Var(&o.Dims, "dim", nil, "size of a symbolic input dimension, as NAME=SIZE (default 1; "+
 		"repeatable)")
 }
 
-func (f *modelFlags) open(s *streams, ref string) (*inspect.Split, error) {
-	return inspect.Open(ref, inspect.Options{ORT: s.ort, Root: s.models, Granularity: f.granularity, Dims: f.dims})
+func (s *streams) openModel(ref string, o inspect.Options) (*inspect.Split, error) {
+	o.ORT, o.Root = s.ort, s.models
+	return inspect.Open(ref, o)
 }
 
 func newModelsList(s *streams) *cobra.Command {
@@ -85,7 +81,7 @@ func newModelsBuild(s *streams) *cobra.Command {
 }
 
 func newModelsInspect(s *streams) *cobra.Command {
-	var f modelFlags
+	var o inspect.Options
 	cmd := &cobra.Command{
 		Use:   "inspect FILE|zoo:NAME",
 		Short: "Show a model's layers: operators, work, weights and boundary tensors",
@@ -94,19 +90,19 @@ func newModelsInspect(s *streams) *cobra.Command {
   terastal models inspect speech.onnx --dim sequence=576`,
 		Args: exactArgs("FILE|zoo:NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			split, err := f.open(s, args[0])
+			split, err := s.openModel(args[0], o)
 			if err != nil {
 				return err
 			}
 			return shows(s, view.Model)(split.Describe())
 		},
 	}
-	f.bind(cmd)
+	modelFlags(cmd, &o)
 	return cmd
 }
 
 func newModelsSplit(s *streams) *cobra.Command {
-	var f modelFlags
+	var model inspect.Options
 	var o inspect.SplitOptions
 	cmd := &cobra.Command{
 		Use:   "split FILE|zoo:NAME",
@@ -126,7 +122,7 @@ random unless --input names a NumPy file.`,
 			if err := o.Check(); err != nil {
 				return err
 			}
-			split, err := f.open(s, args[0])
+			split, err := s.openModel(args[0], model)
 			if err != nil {
 				return err
 			}
@@ -138,7 +134,7 @@ random unless --input names a NumPy file.`,
 			return errors.Join(s.document(r), failed)
 		},
 	}
-	f.bind(cmd)
+	modelFlags(cmd, &model)
 	cmd.Flags().StringVar(&o.Out, "out", "", "folder to write the layers to, as 000.onnx, 001.onnx, ... and weights.bin")
 	cmd.Flags().BoolVar(&o.Verify, "verify", false, "compare the chain of layers with the whole model")
 	cmd.Flags().StringVar(&o.Optimization, "optimization", "none",

@@ -60,7 +60,7 @@ func (s *streams) options(ctx context.Context, profile string) (session.Options,
 			return doctor.Child(doctor.ProbeTimeout, doctor.Self)(ctx, library, a)
 		},
 		Progress: s.progress,
-		Note:     session.NoteTo(s.err),
+		Note:     func(format string, args ...any) { fmt.Fprintf(s.err, format+"\n", args...) },
 	}, err
 }
 

@@ -91,20 +91,8 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 the run is INVALID
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see `%s --help`)", err, cmd.CommandPath())
 	})
-	root.AddCommand(
-		newDemo(s),
-		newDoctor(s),
-		newModels(s),
-		newProfile(s),
-		newVariants(s),
-		newPlan(s),
-		newRun(s),
-		newSimulate(s),
-		newCompare(s),
-		newSweep(s),
-		newValidate(s),
-		newReport(s),
-	)
+	root.AddCommand(newDemo(s), newDoctor(s), newModels(s), newProfile(s), newVariants(s), newPlan(s),
+		newRun(s), newSimulate(s), newCompare(s), newSweep(s), newValidate(s), newReport(s))
 	return root
 }
 

@@ -61,13 +61,13 @@ func (o *addOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	added, err := w.Variants.Add(cmd.Context(), o.AddOptions)
+	list, plan, err := w.Variants.Add(cmd.Context(), o.AddOptions)
 	if err != nil {
 		return err
 	}
-	if !added.New {
-		return o.said(added.Variants, o.File+" is a variant of layer "+o.Layer+" in use already: nothing to do")
+	if plan == "" {
+		return o.said(list, o.File+" is a variant of layer "+o.Layer+" in use already: nothing to do")
 	}
-	view.Variants(o.text(), added.Variants, false)
-	return o.written(added.Variants, added.Plan)
+	view.Variants(o.text(), list, false)
+	return o.written(list, plan)
 }

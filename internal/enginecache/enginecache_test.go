@@ -85,9 +85,7 @@ func TestEntry(t *testing.T) {
 	if !hit.Hit || err != nil || string(data) != "engine of m" {
 		t.Fatalf("hit %v, %q, %v", hit.Hit, data, err)
 	}
-	if err := hit.Commit(plenty); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, hit.Commit(plenty))
 	if other := open(t, root, Key{Model: "m", Provider: "q"}); other.Hit {
 		t.Error("another provider gets the engine")
 	} else {
@@ -155,9 +153,7 @@ func TestTwoFill(t *testing.T) {
 		testkit.OK(t, os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine"), 0o600))
 	}
 	for _, e := range []*Entry{a, b} {
-		if err := e.Commit(plenty); err != nil {
-			t.Error(err)
-		}
+		testkit.OK(t, e.Commit(plenty))
 	}
 	if !open(t, root, k).Hit {
 		t.Error("there is no entry")

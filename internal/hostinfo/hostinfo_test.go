@@ -13,8 +13,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/terastal/terastal/internal/nvml"
 	"github.com/terastal/terastal/internal/testkit"
 )
@@ -72,9 +70,7 @@ func TestWorkstation(t *testing.T) {
 		CUDA: CUDA{Driver: "550.54.14", Libraries: []string{"/usr/lib/x86_64-linux-gnu/libcuda.so.1",
 			"/usr/local/cuda/lib64/libcudart.so.12"}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 	if text, _ := json.Marshal(got); strings.Contains(string(text), "secret") || strings.Contains(string(text), "1234") {
 		t.Errorf("a serial number got out: %s", text)
 	}
@@ -84,9 +80,7 @@ func TestWorkstation(t *testing.T) {
 func TestBareContainer(t *testing.T) {
 	got := Read(Machine{OS: "linux", Arch: "arm64", Cores: []int{0, 1}, Root: fstest.MapFS{}})
 	want := Info{OS: "linux", Arch: "arm64", LogicalCores: 2, AllowedCores: []int{0, 1}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 }
 
 // TestDamagedFiles has files that hold something else.
@@ -101,9 +95,7 @@ func TestDamagedFiles(t *testing.T) {
 	)})
 	want := Info{OS: "linux", Arch: "amd64", LogicalCores: 1, AllowedCores: []int{0},
 		GPUs: []GPU{{Vendor: "Intel", Model: "PCI device 1"}}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 }
 
 func TestVulkanVariablesReplaceTheFolders(t *testing.T) {
@@ -136,10 +128,8 @@ func TestIntelClocks(t *testing.T) {
 		}
 		got := Read(Machine{OS: "linux", Root: files("sys/class/drm/card0/device/uevent", "DRIVER=i915\nPCI_ID=8086:9A49\n",
 			name("cur_freq_mhz"), "350\n", name("max_freq_mhz"), "1350\n")}).GPUs
-		if diff := cmp.Diff([]GPU{{Vendor: "Intel", Model: "PCI device 9A49", Driver: "i915", ClockMHz: 350,
-			MaxClockMHz: 1350}}, got); diff != "" {
-			t.Errorf("%q: -want +got\n%s", dir, diff)
-		}
+		testkit.Equal(t, []GPU{{Vendor: "Intel", Model: "PCI device 9A49", Driver: "i915", ClockMHz: 350,
+			MaxClockMHz: 1350}}, got)
 	}
 }
 
@@ -163,9 +153,7 @@ func TestMac(t *testing.T) {
 		}})
 	want := Info{OS: "darwin", Arch: "arm64", Kernel: "24.1.0", CPU: "Apple M3", LogicalCores: 1, AllowedCores: []int{0},
 		MemoryBytes: 1024, GPUs: []GPU{{Vendor: "Apple", Model: "Apple M3"}}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 }
 
 func TestThisMachine(t *testing.T) {
@@ -202,13 +190,9 @@ func TestNVIDIA(t *testing.T) {
 	full := GPU{Vendor: "NVIDIA", Model: "NVIDIA L4", Driver: "nvidia", ClockMHz: 1200, MaxClockMHz: 2040,
 		MemoryClockMHz: 6250, MaxMemoryClockMHz: 6251, PowerW: 71.5, PowerLimitW: 72, TemperatureC: 83, Throttle: []string{"power limit", "temperature (software)"}}
 	got := Read(Machine{OS: "linux", Root: kernel, NVML: nvidia(state)}).GPUs
-	if diff := cmp.Diff([]GPU{{Vendor: "NVIDIA", Model: "NVIDIA T4", Driver: "nvidia"}, full}, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
-	if diff := cmp.Diff([]GPU{full}, Read(Machine{OS: "linux", Root: fstest.MapFS{},
-		NVML: nvidia(state)}).GPUs); diff != "" {
-		t.Errorf("container: -want +got\n%s", diff)
-	}
+	testkit.Equal(t, []GPU{{Vendor: "NVIDIA", Model: "NVIDIA T4", Driver: "nvidia"}, full}, got)
+	testkit.Equal(t, []GPU{full}, Read(Machine{OS: "linux", Root: fstest.MapFS{},
+		NVML: nvidia(state)}).GPUs)
 	broken := func() ([]nvml.Device, error) { return nil, errors.New("code 18") }
 	if got := Read(Machine{OS: "linux", Root: kernel, NVML: broken}).GPUs; len(got) != 2 || got[1].ClockMHz != 0 {
 		t.Errorf("a driver that fails: %+v", got)
@@ -257,9 +241,7 @@ func TestCUDALibraries(t *testing.T) {
 	want := CUDA{Libraries: []string{"/opt/cuda/lib/libcudart.so.12", "/opt/cuda/lib/libcublas.so.13",
 		"/usr/lib/x86_64-linux-gnu/libcudnn.so.9"},
 		Versions: []string{"libcudart.so.12.4.1", "libcublas.so.13.0.2"}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 }
 
 // A fingerprint changes with what engines depend on, and with nothing else.

@@ -42,7 +42,7 @@ var floors = []struct {
 	{"internal/hostinfo", []string{"internal/nvml"}},
 	{"internal/onnxpb", nil},
 	{"internal/enginecache", nil},
-	{"internal/ort", []string{"internal/enginecache", "internal/onnxpb"}},
+	{"internal/ort", []string{"internal/enginecache", "internal/hostinfo", "internal/onnxpb"}},
 	{"internal/numpy", []string{"internal/ort"}},
 	{"internal/ort/orttest", []string{"internal/ort"}},
 	{"internal/sequential", nil},

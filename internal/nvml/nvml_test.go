@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/testkit"
 )
 
@@ -53,9 +52,7 @@ func TestRead(t *testing.T) {
 		got := testkit.Must(Read(fake(t, flags...)))(t)
 		want := []Device{{Bus: "0000:3b:00.0", Name: "NVIDIA Fake", ClockMHz: 1200, MaxClockMHz: 2000, MemoryClockMHz: 8000, MaxMemoryClockMHz: 9000,
 			PowerW: 71.5, TemperatureC: 83, Limits: 0x21, PowerLimited: 5 * time.Second, ThermalLimited: 7 * time.Second}}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%q: -want +got\n%s", flags, diff)
-		}
+		testkit.Equal(t, want, got)
 	}
 }
 

@@ -86,3 +86,14 @@ func (x *GraphProto) Stored(name string) *TensorProto {
 	}
 	return nil
 }
+
+// Subgraphs are the graphs in a node's attributes (If, Loop, Scan).
+func (x *NodeProto) Subgraphs() (list []*GraphProto) {
+	for _, a := range x.GetAttribute() {
+		if a.GetG() != nil {
+			list = append(list, a.GetG())
+		}
+		list = append(list, a.GetGraphs()...)
+	}
+	return list
+}

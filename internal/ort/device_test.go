@@ -32,9 +32,7 @@ func memory(t *testing.T, c Config) *Memory {
 	t.Helper()
 	m := testkit.Must(OpenMemory(c))(t)
 	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
+		testkit.OK(t, m.Close())
 	})
 	return m
 }

@@ -241,9 +241,7 @@ func TestRunErrors(t *testing.T) {
 			}
 		})
 	}
-	if err := errors.Join(s.Close(), s.Close()); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, errors.Join(s.Close(), s.Close()))
 	testkit.Fails(t, s.Run([]Value{a, a}, []Value{nil, nil}), ErrClosed)
 }
 

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // T is what the kit needs of a test, a benchmark, a fuzz target or a property.
@@ -66,6 +68,16 @@ func Fails(t T, err error, want ...any) {
 	}
 }
 
+// Says is Fails for tables of which some rows fail: without a text, err is to be nil.
+func Says(t T, err error, text string) {
+	t.Helper()
+	if text != "" {
+		Fails(t, err, text)
+	} else if err != nil {
+		t.Errorf("the error %q, want none", err)
+	}
+}
+
 // Refused is Fails for calls that return a value, too, as in
 // Refused(f())(t, ErrSpec, "no such core").
 func Refused[V any](_ V, err error) func(t T, want ...any) {
@@ -77,6 +89,14 @@ func Refused[V any](_ V, err error) func(t T, want ...any) {
 
 // Refused2 is Refused for calls with two values.
 func Refused2[V, W any](_ V, _ W, err error) func(t T, want ...any) { return Refused(0, err) }
+
+// Equal checks that two values are the same, as cmp.Diff compares them.
+func Equal(t T, want, got any, options ...cmp.Option) {
+	t.Helper()
+	if d := cmp.Diff(want, got, options...); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
 
 // Write writes a file, in folders that it makes, and returns its path.
 func Write[D ~string | ~[]byte](t T, path string, data D) string {

@@ -20,7 +20,10 @@ func (s *seen) Errorf(f string, a ...any) { *s = append(*s, fmt.Sprintf(f, a...)
 func TestChecks(t *testing.T) {
 	gone := fmt.Errorf("plan.json: %w", fs.ErrNotExist)
 	for want, check := range map[string]func(T){
-		"":                 func(t T) { OK(t, nil); Fails(t, gone, fs.ErrNotExist, "plan.json") },
+		"":                 func(t T) { OK(t, nil); Fails(t, gone, fs.ErrNotExist, "plan.json"); Says(t, nil, "") },
+		"want none":        func(t T) { Says(t, gone, "") },
+		"no error, want":   func(t T) { Says(t, nil, "x") },
+		"-want +got":       func(t T) { Equal(t, 1, 2) },
 		"fatal: plan.json": func(t T) { OK(t, gone) },
 		"fatal: plan":      func(t T) { Must(1, gone)(t) },
 		"fatal: pla":       func(t T) { Must2(1, 2, gone)(t) },

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/terastal/terastal/internal/onnxpb"
@@ -44,12 +43,8 @@ func TestD2SVariantsAreOfTheirLayers(t *testing.T) {
 func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
 	t.Helper()
 	m := testkit.Must(models.Parse(v.Layer, v.ONNX, models.Options{}))(t)
-	if diff := cmp.Diff(layer.Inputs, m.Inputs()); diff != "" {
-		t.Errorf("inputs (-layer +variant):\n%s", diff)
-	}
-	if diff := cmp.Diff(layer.Outputs, m.Outputs()); diff != "" {
-		t.Errorf("outputs (-layer +variant):\n%s", diff)
-	}
+	testkit.Equal(t, layer.Inputs, m.Inputs())
+	testkit.Equal(t, layer.Outputs, m.Outputs())
 	session := testkit.Must(ort.NewSession(v.ONNX, nil, nil, ort.Config{Threads: 1}))(t)
 	session.Close()
 
@@ -61,9 +56,7 @@ func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
 		first, last = "Reshape", "Reshape"
 	}
 	want := slices.Concat([]string{first, nodes[0], last}, nodes[1:])
-	if diff := cmp.Diff(want, variant); diff != "" {
-		t.Errorf("operators (-want +variant):\n%s", diff)
-	}
+	testkit.Equal(t, want, variant)
 	g := int64(v.Gamma)
 	small := slices.Clone(weights)
 	small[0], small[1] = small[0]/g/g, small[1]/g/g
@@ -71,9 +64,7 @@ func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
 		slices.Sort(small)
 		slices.Sort(smaller)
 	}
-	if diff := cmp.Diff(small, smaller); diff != "" {
-		t.Errorf("weights (-want +variant):\n%s", diff)
-	}
+	testkit.Equal(t, small, smaller)
 }
 
 // operators are those of a layer, and the shape of the first one's weights that

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
@@ -176,9 +175,7 @@ func TestMetricsOfNothing(t *testing.T) {
 	if m.Released != 0 || m.MeanMissRate != 0 || m.Utilization["x"] != 0 || m.Models[0].P99MS != 0 {
 		t.Errorf("%+v", m)
 	}
-	if _, err := json.Marshal(m); err != nil {
-		t.Error(err)
-	}
+	testkit.Must(json.Marshal(m))(t)
 }
 
 // TestRoundTrip: a log read back is the log written.
@@ -188,9 +185,7 @@ func TestRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log.json")
 	testkit.OK(t, l.Write(path))
 	got := testkit.Must(Read(path))(t)
-	if diff := cmp.Diff(l, got); diff != "" {
-		t.Errorf("-written +read\n%s", diff)
-	}
+	testkit.Equal(t, l, got)
 	if _, err := Read(path + "x"); err == nil {
 		t.Error("a missing file was read")
 	}
@@ -496,10 +491,8 @@ func readAll(t *testing.T, l *Log) {
 	} else {
 		checkTrace(t, l)
 	}
-	if err := errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l),
-		WriteBench(io.Discard, l)); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l),
+		WriteBench(io.Discard, l)))
 	data := testkit.Must(document.Encode("log", 1, l))(t)
 	if _, err := decode(data); err != nil {
 		t.Errorf("after a round trip: %v", err)

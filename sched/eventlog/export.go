@@ -127,43 +127,26 @@ func WriteLayersCSV(w io.Writer, logs ...*Log) error {
 
 func (l *Log) layerRuns(row func([]string)) {
 	sys := &l.Header.System
-	running, last := map[int64]*Record{}, map[int64]int32{}
-	for i := range l.Records {
-		r := &l.Records[i]
-		outcome, start, measured := "", "", ""
+	for _, run := range l.Runs() {
+		d, r := run.Dispatched, run.Ended
+		outcome, start, measured := "failed", "", ""
 		switch r.Kind {
-		case sched.Dispatched:
-			running[r.Job] = r
-			continue
 		case sched.Completed:
 			outcome, start, measured = "completed", whole(r.Start), decimal(micro(r.At-r.Start))
 		case sched.Requeued:
 			outcome = "requeued"
-		case sched.Ended:
-			outcome = "failed"
-		default:
-			continue
 		}
-		if d := running[r.Job]; d != nil {
-			layer := &sys.Models[d.Model].Layers[d.Layer]
-			from, handoff := "", time.Duration(0)
-			if k, ok := last[d.Job]; ok {
-				from = sys.Accelerators[k]
-				if layer.Handoff != nil {
-					handoff = layer.Handoff[k][d.Accelerator]
-				}
+		layer := &sys.Models[d.Model].Layers[d.Layer]
+		from, handoff := "", time.Duration(0)
+		if run.From != sched.Idle {
+			from = sys.Accelerators[run.From]
+			if layer.Handoff != nil {
+				handoff = layer.Handoff[run.From][d.Accelerator]
 			}
-			row([]string{sys.Models[d.Model].Name, strconv.FormatInt(d.Job, 10), strconv.Itoa(int(d.Layer)), layer.Name,
-				layer.Implementations[d.Implementation].Name, sys.Accelerators[d.Accelerator], from, d.Reason.String(), outcome,
-				whole(d.At), start, whole(r.At), decimal(micro(d.Until - d.At)), measured, decimal(micro(handoff))})
 		}
-		delete(running, r.Job)
-		switch r.Kind {
-		case sched.Completed:
-			last[r.Job] = r.Accelerator
-		case sched.Ended:
-			delete(last, r.Job)
-		}
+		row([]string{sys.Models[d.Model].Name, strconv.FormatInt(d.Job, 10), strconv.Itoa(int(d.Layer)), layer.Name,
+			layer.Implementations[d.Implementation].Name, sys.Accelerators[d.Accelerator], from, d.Reason.String(), outcome,
+			whole(d.At), start, whole(r.At), decimal(micro(d.Until - d.At)), measured, decimal(micro(handoff))})
 	}
 }
 

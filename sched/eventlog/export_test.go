@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 )
@@ -29,9 +28,7 @@ func TestJobsCSVByHand(t *testing.T) {
 2,terastal,simulated,two,0,0,0,20000000,met,,10000000,10,2,1,conv:d2s,y
 `
 	want = strings.Replace(want, "deadline passed", sched.DropReasonLate, 1)
-	if diff := cmp.Diff(want, b.String()); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, b.String())
 }
 
 func TestLayersCSVByHand(t *testing.T) {
@@ -51,9 +48,7 @@ func TestLayersCSVByHand(t *testing.T) {
 2,terastal,simulated,two,0,0,conv,d2s,y,,meets-budget,completed,0,2000000,6000000,3000,4000,0
 2,terastal,simulated,two,0,1,fc,original,x,y,meets-budget,completed,6000000,7000000,9000000,1000,2000,2.5
 `
-	if diff := cmp.Diff(want, b.String()); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, b.String())
 }
 
 // TestCSVOfARun: the rows are as many as the metrics count, and as wide as the columns.
@@ -108,9 +103,7 @@ BenchmarkPolicy/policy=terastal-1 5 0.5833333333333334 mean-miss-rate 4e+06 rele
 BenchmarkAccelerator/acc=x/policy=terastal-1 5 0.5 utilization
 BenchmarkAccelerator/acc=y/policy=terastal-1 5 0.3 utilization
 `
-	if diff := cmp.Diff(want, b.String()); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, b.String())
 	testkit.Fails(t, WriteBench(&failing{10}, l), "disk full")
 }
 

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
@@ -254,9 +253,7 @@ func TestTraceByHand(t *testing.T) {
 2.1 e x out of service 10`), "\n")
 	slices.Sort(got)
 	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 }
 
 // TestTraceInside: what happened inside layers lies below them whatever the clocks say.
@@ -287,9 +284,7 @@ func TestTraceInside(t *testing.T) {
 		}
 	}
 	want := []string{"early 6ms-7ms", "outer 7ms-8ms", "inner 7ms-8ms", "late 8ms-9ms", "next 9ms-10ms"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, got)
 }
 
 // TestTraceTimesAreExact: whoever multiplies by a thousand and cuts off the rest gets the nanoseconds back.

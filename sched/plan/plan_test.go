@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
@@ -37,12 +36,8 @@ func TestRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "plan.json")
 	testkit.OK(t, p.Write(path))
 	got, tables := testkit.Must2(Read(path))(t)
-	if diff := cmp.Diff(p, got); diff != "" {
-		t.Errorf("-written +read\n%s", diff)
-	}
-	if diff := cmp.Diff(tables.Budgets(0), p.Models[0].Budgets); diff != "" {
-		t.Errorf("budgets -read +written\n%s", diff)
-	}
+	testkit.Equal(t, p, got)
+	testkit.Equal(t, tables.Budgets(0), p.Models[0].Budgets)
 }
 
 // priced is the system with prices for this rate.

@@ -25,9 +25,7 @@ func TestModels(t *testing.T) {
 		m.Deadline = time.Second
 		s.Models = append(s.Models, m)
 	}
-	if err := s.Validate(); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, s.Validate())
 	heavy := testkit.Must(scenario.Load("paper/mcv_heavy"))(t)
 	i := slices.Index(names, "resnet50")
 	j := slices.IndexFunc(heavy.System.Models, func(m sched.Model) bool { return m.Name == "resnet50" })

@@ -151,16 +151,12 @@ func (p *prover) open() error {
 	i := 0
 	for l := range p.network.Layers {
 		layer := &p.network.Layers[l]
-		data, err := layer.ONNX()
-		if err != nil {
-			return err
-		}
-		names := chain.Names(layer.Outputs)
-		if p.runners[-1-l], err = chain.Open(data, layer.Inputs, names, "all"); err != nil {
+		var err error
+		if p.runners[-1-l], err = chain.OpenLayer(layer, nil); err != nil {
 			return err
 		}
 		for _, u := range p.network.Variants[l] {
-			if p.runners[i], err = chain.Open(u.ONNX, layer.Inputs, names, "all"); err != nil {
+			if p.runners[i], err = chain.OpenLayer(layer, u.ONNX); err != nil {
 				return fmt.Errorf("layer %q: %s: %w", layer.Name, u.Name, err)
 			}
 			i++
@@ -309,10 +305,8 @@ func (p *prover) score(env map[string][]byte, list []int) error {
 	var out [][]float32
 	for _, t := range p.network.Model.Outputs() {
 		v := ort.Numbers[float32](env[t.Name])
-		for _, x := range v {
-			if x-x != 0 {
-				return fmt.Errorf("output %q, variants %b: %w", t.Name, p.sets[list[0]], chain.ErrNotFinite)
-			}
+		if !chain.Finite(v) {
+			return fmt.Errorf("output %q, variants %b: %w", t.Name, p.sets[list[0]], chain.ErrNotFinite)
 		}
 		out = append(out, v)
 	}

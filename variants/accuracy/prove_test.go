@@ -180,7 +180,5 @@ func TestDataThatDoNotFit(t *testing.T) {
 	} {
 		testkit.Refused(Prove(t.Context(), n, c.data, Top(1), Options{}))(t, ErrData, c.want)
 	}
-	if _, err := Prove(t.Context(), n, good, Top(1), Options{}); err != nil {
-		t.Error(err)
-	}
+	testkit.Must(Prove(t.Context(), n, good, Top(1), Options{}))(t)
 }

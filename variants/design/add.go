@@ -62,10 +62,7 @@ func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candi
 	if err != nil {
 		return nil, err
 	}
-	v := d.document(m)
-	if m.InUse != nil {
-		v = *m.InUse
-	}
+	v := d.current(m)
 	if err := m.record(&v, list, proof); err != nil {
 		return nil, err
 	}
@@ -237,10 +234,7 @@ func (d *Designer) added() (map[*Model][]*variants.Candidate, error) {
 // rejoin proves the variants that users had added to a model together with those that were designed since. Added ones
 // stay: where all together cost too much, designed ones go, the worst first.
 func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate) error {
-	v := r.document(x.Model)
-	if x.InUse != nil {
-		v = *x.InUse
-	}
+	v := r.current(x.Model)
 	list := x.Model.chosen()
 	if room := sched.MaxBoundedVariants - len(added); len(list) > room {
 		x.note("%d variants would be in use, at most %d can be: those designed for the last layers are left out",
@@ -250,33 +244,14 @@ func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate)
 	for _, c := range added {
 		list, _ = insert(list, c)
 	}
-	n, err := x.with(list)
-	if err != nil {
+	if err := r.settle(ctx, x, &v, list, nil); err != nil {
 		return err
 	}
-	proof, notes, err := r.prove(ctx, x.Model, n, nil, nil)
-	if err != nil {
-		return err
-	}
-	x.notes = append(x.notes, notes...)
-	keep, drop := map[int]bool{}, map[int]bool{}
-	for i, c := range list {
-		keep[i] = isAdded(&c.Variant)
-	}
-	for i, left := range proof.Prune(keep, drop, len(list), max(v.Theta, 1-r.Together)) {
-		drop[i] = true
-		x.note("layer %q: %s is not used: with it and the added ones, the variants together leave %.4f of the %s",
-			list[i].LayerName, list[i], left, proof.Metric)
-	}
-	kept := without(list, drop)
-	if err := x.Model.record(&v, kept, proof.Without(drop, len(list))); err != nil {
-		return err
-	}
-	for _, c := range kept {
+	for _, c := range x.chosen {
 		if isAdded(&c.Variant) {
 			v.Candidates = ordered(v.Candidates, c.Variant)
 		}
 	}
 	v.Notes = merged(v.Notes, x.notes)
-	return r.put(x.Model, v, kept)
+	return r.put(x.Model, v, x.chosen)
 }

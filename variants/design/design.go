@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
@@ -186,12 +188,7 @@ func (r *run) targets(t *sched.Tables) {
 
 // models fits, chooses and proves for all models, as many at a time as there are cores.
 func (r *run) models(ctx context.Context) {
-	var list []*draft
-	for _, x := range r.drafts {
-		if len(x.wanted) > 0 {
-			list = append(list, x)
-		}
-	}
+	list := slices.DeleteFunc(slices.Clone(r.drafts), func(x *draft) bool { return len(x.wanted) == 0 })
 	if len(list) == 0 {
 		return
 	}
@@ -199,12 +196,10 @@ func (r *run) models(ctx context.Context) {
 	progress(0)
 	var mu sync.Mutex
 	shares, sum := make([]float64, len(list)), 0.0
-	places := make(chan struct{}, goruntime.NumCPU())
-	var all sync.WaitGroup
+	var all errgroup.Group
+	all.SetLimit(goruntime.NumCPU())
 	for i, x := range list {
-		all.Go(func() {
-			places <- struct{}{}
-			defer func() { <-places }()
+		all.Go(func() error {
 			x.err = r.model(ctx, x, func(share float64) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -212,6 +207,7 @@ func (r *run) models(ctx context.Context) {
 				shares[i] = share
 				progress(sum / float64(len(list)))
 			})
+			return nil // the others are designed all the same
 		})
 	}
 	all.Wait()
@@ -249,6 +245,9 @@ func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error
 // layer fits the candidates of a layer and chooses among them.
 func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l int, progress func(float64)) error {
 	list, wants := x.candidates[l], x.wants(l)
+	for _, c := range list {
+		c.Original = x.originals[l]
+	}
 	variants.Screen(list, wants)
 	err := fitter.Fit(ctx, l, list, wants, progress)
 	if ctx.Err() != nil {
@@ -295,13 +294,12 @@ func (r *run) finish(ctx context.Context, x *draft, progress func(float64)) erro
 	}
 	x.made = r.document(x.Model)
 	if len(x.chosen) > 0 {
-		if err := r.proveDraft(ctx, x, progress); err != nil {
+		if err := r.settle(ctx, x, &x.made, x.chosen, progress); err != nil {
 			return err
 		}
 	}
 	for _, l := range slices.Sorted(maps.Keys(x.candidates)) {
 		for _, c := range x.candidates[l] {
-			c.Original = x.originals[l]
 			if c.Refusal != nil {
 				c.Refused = c.Refusal.Error()
 			}
@@ -311,8 +309,11 @@ func (r *run) finish(ctx context.Context, x *draft, progress func(float64)) erro
 	return nil
 }
 
-func (r *run) proveDraft(ctx context.Context, x *draft, progress func(float64)) error {
-	n, err := x.with(x.chosen)
+// settle proves variants of a model together, leaves out those that cost too much, the worst first, and records the
+// others. Variants that users added stay, whatever they cost.
+func (r *run) settle(ctx context.Context, x *draft, v *plan.Variants, list []*variants.Candidate,
+	progress func(float64)) error {
+	n, err := x.with(list)
 	if err != nil {
 		return err
 	}
@@ -321,34 +322,25 @@ func (r *run) proveDraft(ctx context.Context, x *draft, progress func(float64)) 
 		return err
 	}
 	x.notes = append(x.notes, notes...)
-	drop := map[int]bool{}
-	for i, c := range x.chosen {
-		if c.Alone, _ = proof.Of(1 << i); c.Alone < max(x.Theta, 1-r.MaxLoss) {
+	keep, drop := map[int]bool{}, map[int]bool{}
+	for i, c := range list {
+		keep[i] = isAdded(&c.Variant)
+		if c.Alone, _ = proof.Of(1 << i); !keep[i] && c.Alone < max(x.Theta, 1-r.MaxLoss) {
 			c.Refusal = fmt.Errorf("alone it leaves %.4f of the %s", c.Alone, proof.Metric)
 			drop[i] = true
 		}
 	}
-	for i, left := range proof.Prune(nil, drop, len(x.chosen), max(x.Theta, 1-r.Together)) {
-		x.chosen[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
+	for i, left := range proof.Prune(keep, drop, len(list), max(x.Theta, 1-r.Together)) {
+		list[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
 		drop[i] = true
 	}
-	for i, c := range x.chosen {
+	x.chosen = nil
+	for i, c := range list {
 		if drop[i] {
 			x.note("layer %q: %s is not used: %v", c.LayerName, c, c.Refusal)
-		}
-		c.Original = x.originals[c.Layer]
-	}
-	proof = proof.Without(drop, len(x.chosen))
-	x.chosen = without(x.chosen, drop)
-	return x.Model.record(&x.made, x.chosen, proof)
-}
-
-// without leaves out what is dropped, by index.
-func without(list []*variants.Candidate, drop map[int]bool) (kept []*variants.Candidate) {
-	for i, c := range list {
-		if !drop[i] {
-			kept = append(kept, c)
+		} else {
+			x.chosen = append(x.chosen, c)
 		}
 	}
-	return kept
+	return x.Model.record(v, x.chosen, proof.Without(drop, len(list)))
 }

@@ -311,6 +311,14 @@ func (d *Designer) document(m *Model) plan.Variants {
 		Accelerators: d.accelerators(), Bytes: 4 * n.Model.Parameters(), Chosen: []plan.Variant{}}
 }
 
+// current is a model's part of the plan as it is.
+func (d *Designer) current(m *Model) plan.Variants {
+	if m.InUse != nil {
+		return *m.InUse
+	}
+	return d.document(m)
+}
+
 // record puts variants and their proof into a model's part of the plan. Variants that have no file yet get one.
 func (m *Model) record(v *plan.Variants, list []*variants.Candidate, p *plan.Proof) error {
 	v.Proof, v.Chosen = *p, []plan.Variant{}

@@ -13,7 +13,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"gorgonia.org/tensor"
 
 	"github.com/terastal/terastal/internal/ort"
@@ -92,14 +91,6 @@ func folder(t *testing.T, n *runtime.Network, family string, made variants.Arith
 
 func reader(from fs.FS) func(string) ([]byte, error) {
 	return func(file string) ([]byte, error) { return fs.ReadFile(from, file) }
-}
-
-// says tells whether an error has this text; "" stands for no error.
-func says(err error, text string) bool {
-	if text == "" || err == nil {
-		return text == "" && err == nil
-	}
-	return strings.Contains(err.Error(), text) && !strings.Contains(err.Error(), "\n")
 }
 
 // Where 8-bit weights compute something else than where they were proven, the
@@ -221,9 +212,7 @@ func TestTake(t *testing.T) {
 		t.Errorf("timed: %+v", c)
 	}
 	m.InUse.Chosen[0].File = "../v.onnx"
-	if err := d.Save(out); err == nil || !says(err, "cannot be a folder's") {
-		t.Errorf("saved outside: %v", err)
-	}
+	testkit.Fails(t, d.Save(out), "cannot be a folder's")
 }
 
 // What does not fit is refused in one line.
@@ -233,7 +222,7 @@ func TestTakenVariantsHaveToFit(t *testing.T) {
 		d, m := designer(n, "")
 		return d.Take(m, files)
 	}
-	for name, c := range map[string]struct {
+	for _, c := range map[string]struct {
 		spoil func(files fstest.MapFS, v *plan.Variants)
 		says  string
 	}{
@@ -251,13 +240,9 @@ func TestTakenVariantsHaveToFit(t *testing.T) {
 		files, v := folder(t, n, "lowrank", variants.Saturating)
 		c.spoil(files, &v)
 		describe(t, files, v)
-		if err := take(files); err == nil || !says(err, c.says) {
-			t.Errorf("%s: %v, want %q", name, err, c.says)
-		}
+		testkit.Fails(t, take(files), c.says)
 	}
-	if err := take(fstest.MapFS{}); err == nil || !says(err, fs.ErrNotExist.Error()) {
-		t.Errorf("an empty folder: %v", err)
-	}
+	testkit.Fails(t, take(fstest.MapFS{}), fs.ErrNotExist.Error())
 	if err := take(fstest.MapFS{FittedFile: {Data: []byte("{")}}); err == nil {
 		t.Error("a torn description was taken")
 	}
@@ -300,9 +285,7 @@ func TestRealign(t *testing.T) {
 			{Latency: []time.Duration{0, 2 * us, 1 * us}, Original: []time.Duration{0, 4 * us, 3 * us}}},
 		Candidates: []plan.Variant{{Latency: []time.Duration{0, 0, 5 * us}, Original: []time.Duration{0, 0, 0}}},
 	}
-	if diff := cmp.Diff(want, m.InUse); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	testkit.Equal(t, want, m.InUse)
 	if before[0].Latency[0] != us {
 		t.Error("it changed the plan that was read")
 	}
@@ -328,9 +311,9 @@ func TestFaster(t *testing.T) {
 		{[]time.Duration{0, 9 * us}, []time.Duration{0, 5 * us}, nil, nil, "it was not measured on a; 9.0 us on b"},
 	} {
 		x := &variants.Candidate{Variant: plan.Variant{Latency: c.latency, Original: c.original}}
-		err := d.faster(x, func(k int) string { return c.refused[k] })
-		if !says(err, c.says) || !slices.Equal(x.Wanted, c.wanted) {
-			t.Errorf("%v: for %v, %v, want %v, %q", c, x.Wanted, err, c.wanted, c.says)
+		testkit.Says(t, d.faster(x, func(k int) string { return c.refused[k] }), c.says)
+		if !slices.Equal(x.Wanted, c.wanted) {
+			t.Errorf("%v: for %v, want %v", c, x.Wanted, c.wanted)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -33,20 +34,16 @@ func Read(m *models.Model, d Data, i int) ([][]byte, error) {
 		return nil, fmt.Errorf("input %d: %w", i, err)
 	}
 	for n, t := range m.Inputs() {
-		if t.Type == ort.Float && !finite(in[n]) {
+		if t.Type == ort.Float && !Finite(ort.Numbers[float32](in[n])) {
 			return nil, fmt.Errorf("input %d: tensor %s holds NaN or infinity", i, t)
 		}
 	}
 	return in, nil
 }
 
-func finite(raw []byte) bool {
-	for _, x := range ort.Numbers[float32](raw) {
-		if x-x != 0 {
-			return false
-		}
-	}
-	return true
+// Finite reports whether no number is NaN or infinite.
+func Finite(v []float32) bool {
+	return !slices.ContainsFunc(v, func(x float32) bool { return x-x != 0 })
 }
 
 // LastReaders is the last layer that reads each tensor; results of the model are read after all layers.
@@ -123,20 +120,13 @@ func (s *Stream) Close() {
 	clear(s.runners)
 }
 
-// Open returns the runner of a layer.
-func (s *Stream) Open(l int) (*Runner, error) {
+// open returns the runner of a layer.
+func (s *Stream) open(l int) (*Runner, error) {
 	if s.runners[l] != nil {
 		return s.runners[l], nil
 	}
 	layer := &s.network.Layers[l]
-	data := s.adopted[l]
-	if data == nil {
-		var err error
-		if data, err = layer.ONNX(); err != nil {
-			return nil, err
-		}
-	}
-	r, err := Open(data, layer.Inputs, Names(layer.Outputs), "all")
+	r, err := OpenLayer(layer, s.adopted[l])
 	if err != nil {
 		return nil, fmt.Errorf("layer %q: %w", layer.Name, err)
 	}
@@ -159,7 +149,7 @@ func (s *Stream) Before(l, image int) (map[string][]byte, error) {
 		}
 	}
 	for at := s.at; at < l; at++ {
-		r, err := s.Open(at)
+		r, err := s.open(at)
 		if err != nil {
 			return nil, err
 		}

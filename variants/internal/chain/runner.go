@@ -20,13 +20,20 @@ type Runner struct {
 	Shapes  [][]int64
 }
 
+// OpenLayer opens a model with a layer's inputs and outputs, the layer's own if it is nil.
+func OpenLayer(l *models.Layer, onnx []byte) (*Runner, error) {
+	if onnx == nil {
+		var err error
+		if onnx, err = l.ONNX(); err != nil {
+			return nil, err
+		}
+	}
+	return Open(onnx, l.Inputs, Names(l.Outputs), "all")
+}
+
 // Open opens a model whose inputs have the given shapes, at an optimisation level of ONNX Runtime.
 func Open(onnx []byte, inputs []models.Tensor, outputs []string, optimization string) (*Runner, error) {
-	var names []string
-	for _, t := range inputs {
-		names = append(names, t.Name)
-	}
-	s, err := ort.NewSession(onnx, names, outputs, ort.Config{Optimization: optimization, Threads: 1})
+	s, err := ort.NewSession(onnx, Names(inputs), outputs, ort.Config{Optimization: optimization, Threads: 1})
 	if err != nil {
 		return nil, err
 	}

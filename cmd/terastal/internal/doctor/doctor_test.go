@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -146,9 +145,7 @@ func TestCheck(t *testing.T) {
 	data := testkit.Must(json.Marshal(r))(t)
 	var back Report
 	testkit.OK(t, json.Unmarshal(data, &back))
-	if diff := cmp.Diff(r, back, cmpopts.IgnoreUnexported(ort.Device{})); diff != "" {
-		t.Errorf("the report changes on its way through JSON:\n%s", diff)
-	}
+	testkit.Equal(t, r, back, cmpopts.IgnoreUnexported(ort.Device{}))
 }
 
 func TestCheckWithoutLibrary(t *testing.T) {
@@ -282,9 +279,7 @@ func TestPlugins(t *testing.T) {
 		"broken": {Name: "broken", Plugin: "/broken.so", Reason: "it crashed: signal: killed"},
 	}
 	for name, w := range want {
-		if diff := cmp.Diff(w, byName[name], cmpopts.IgnoreUnexported(ort.Device{})); diff != "" {
-			t.Errorf("%s: -want +got\n%s", name, diff)
-		}
+		testkit.Equal(t, w, byName[name], cmpopts.IgnoreUnexported(ort.Device{}))
 	}
 	if p := byName["openvino"]; p.Opens || !strings.Contains(p.Reason, "--with openvino") {
 		t.Errorf("%+v", p)
@@ -317,9 +312,7 @@ func TestAuto(t *testing.T) {
 		{[]int{0, 1}, nil, []runtime.Spec{}},
 	} {
 		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open)
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%v, %v: -want +got\n%s", c.cores, c.open, diff)
-		}
+		testkit.Equal(t, c.want, got)
 	}
 	// What Auto proposes has to be what a session accepts.
 	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}) {

@@ -86,9 +86,7 @@ func TestExporter(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, body)
 		}
 	}
-	if err := e.Close(); err != nil {
-		t.Error(err)
-	}
+	testkit.OK(t, e.Close())
 	if _, err := client.Get("http://" + e.Addr() + "/metrics"); err == nil {
 		t.Error("it still listens")
 	}

@@ -32,67 +32,59 @@ type AddOptions struct {
 	design.Limits
 }
 
-// Added is what came of adding a variant.
-type Added struct {
-	// New is false when the layer had the variant already, and nothing was written.
-	New bool
-	// Variants are those of the plan, which lies at Plan.
-	Variants []plan.Variants
-	Plan     string
-}
-
 // Add checks, proves and measures a variant that was made elsewhere, and writes it, the profile and the plan. When it
-// is refused, nothing is written. One that was added under the same name before is replaced.
-func (v *Variants) Add(ctx context.Context, o AddOptions) (*Added, error) {
+// is refused, nothing is written. One that was added under the same name before is replaced. It returns the plan's
+// variants and its path, which is empty when the layer had the variant already.
+func (v *Variants) Add(ctx context.Context, o AddOptions) (list []plan.Variants, path string, err error) {
 	old, _, err := plan.Read(PlanPath(v.w.Config))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: the variants in it would be lost; move the file away to begin without them", err)
+		return nil, "", fmt.Errorf("%w: the variants in it would be lost; move the file away to begin without them", err)
 	}
 	m, l, err := find(v.w.Models, o.Model, o.Layer)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := v.ProveAgain(ctx); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	path, err := o.path(v.w.Config, v.w.options.Root)
+	file, err := o.path(v.w.Config, v.w.options.Root)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	c, err := o.read(path, &v.w.Models[m].Network.Layers[l])
+	c, err := o.read(file, &v.w.Models[m].Network.Layers[l])
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer v.w.stages.done()
 	p, err := v.designer.Add(ctx, &designBench{Workspace: v.w, budget: 1}, v.designer.Models[m], c, o.Limits)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.File, err)
+		return nil, "", fmt.Errorf("%s: %w", o.File, err)
 	}
 	if p == nil {
-		return &Added{Variants: old.Variants, Plan: PlanPath(v.w.Config)}, nil
+		return old.Variants, "", nil
 	}
 	return v.added(p)
 }
 
 // added plans with a variant that is new, and writes its file, the profile and, last, the plan.
-func (v *Variants) added(p *profiler.Profile) (*Added, error) {
+func (v *Variants) added(p *profiler.Profile) (list []plan.Variants, path string, err error) {
 	v.w.Profile = p
 	s, err := v.w.Plan()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := v.designer.Save(v.w.Config.Out); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	path := ownProfile(v.w.Config)
-	if err := v.w.clear(path, MoveAside); err != nil {
-		return nil, err
+	profile := ownProfile(v.w.Config)
+	if err := v.w.clear(profile, MoveAside); err != nil {
+		return nil, "", err
 	}
-	if err := v.w.keep(p, path); err != nil {
-		return nil, err
+	if err := v.w.keep(p, profile); err != nil {
+		return nil, "", err
 	}
-	plan, err := s.WritePlan()
-	return &Added{New: true, Variants: s.Plan.Document.Variants, Plan: plan}, err
+	path, err = s.WritePlan()
+	return s.Plan.Document.Variants, path, err
 }
 
 // find finds a model by name and a layer of it by name or number.

@@ -2,19 +2,11 @@ package session
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
+	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 )
-
-// says tells whether an error has this text; "" stands for no error.
-func says(err error, text string) bool {
-	if text == "" || err == nil {
-		return text == "" && err == nil
-	}
-	return strings.Contains(err.Error(), text)
-}
 
 func TestFindLayer(t *testing.T) {
 	layers := []models.Layer{{Name: "conv1"}, {Name: "0"}, {Name: "twice"}, {Name: "twice"}}
@@ -32,8 +24,9 @@ func TestFindLayer(t *testing.T) {
 		{"conv", 0, `there is no layer "conv": the nearest names are "conv1", `},
 	} {
 		got, err := findLayer(layers, c.name)
-		if !says(err, c.says) || got != c.want {
-			t.Errorf("%q: %d, %v, want %d, %q", c.name, got, err, c.want, c.says)
+		testkit.Says(t, err, c.says)
+		if got != c.want {
+			t.Errorf("%q: %d, want %d", c.name, got, c.want)
 		}
 	}
 }

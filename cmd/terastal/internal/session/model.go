@@ -98,11 +98,11 @@ func (s *source) open(previous func(sha256 string) string) (*runtime.Network, er
 		cut = cmp.Or(previous(m.SHA256()), cut)
 	}
 	n, err := runtime.NewNetwork(s.Name, m, cut)
-	if err != nil {
-		return nil, fmt.Errorf("model %q: %w", s.Name, err)
+	if err == nil {
+		n.Granularity = s.Granularity
+		err = n.Attach(s.Variants, os.ReadFile)
 	}
-	n.Granularity = s.Granularity
-	if err := n.Attach(s.Variants, os.ReadFile); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", s.Name, err)
 	}
 	return n, nil

@@ -8,7 +8,6 @@ package session
 
 import (
 	"fmt"
-	"io"
 	"os/exec"
 
 	"github.com/terastal/terastal/internal/hostinfo"
@@ -49,11 +48,6 @@ type nothing struct{}
 
 func (nothing) Set(float64) {}
 func (nothing) Done()       {}
-
-// NoteTo prints notes as lines on w.
-func NoteTo(w io.Writer) func(string, ...any) {
-	return func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-}
 
 // UsageError is an error that users fix by changing what they typed.
 type UsageError struct{ Err error }

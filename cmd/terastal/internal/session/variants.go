@@ -97,7 +97,7 @@ func (v *Variants) Take(m int, from fs.FS) error {
 
 // FamilyNames are the families that variants can be of.
 func FamilyNames() []string {
-	return mapped(variants.Families(false, variants.Exact), variants.Family.Name)
+	return mapped(variants.Families(false), func(f variants.Family) string { return f.Name })
 }
 
 // CheckFamilies refuses names that no family has.
@@ -165,7 +165,7 @@ func (b *designBench) Originals(ctx context.Context) (*profiler.Profile, *sched.
 // Measure measures networks with their variants.
 func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
 	enough design.Enough) (*profiler.Profile, error) {
-	p, err := b.bench().measure(ctx, networks, b.budget, "", enough)
+	p, err := b.measure(ctx, networks, b.budget, "", enough)
 	if err == nil && b.folder != "" {
 		err = p.Write(filepath.Join(b.folder, "candidates.profile.json"))
 	}

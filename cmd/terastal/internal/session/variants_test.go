@@ -47,9 +47,7 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 func TestProveAgain(t *testing.T) {
 	v, notes := taken(t, config.Data{Source: "random", Count: 8})
 	testkit.Refused(v.w.Plan())(t, "terastal variants accuracy")
-	if _, err := os.Stat(filepath.Join(v.w.Config.Out, "variants", "net", "v.onnx")); err != nil {
-		t.Error(err)
-	}
+	testkit.Must(os.Stat(filepath.Join(v.w.Config.Out, "variants", "net", "v.onnx")))(t)
 	testkit.OK(t, v.ProveAgain(t.Context()))
 	if u := v.designer.Models[0].InUse; u.Arithmetic != "saturating" || u.Requests != 8 || u.Data != "random" ||
 		len(v.designer.Stale()) > 0 {

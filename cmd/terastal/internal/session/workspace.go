@@ -81,12 +81,6 @@ func (w *Workspace) networks() []*runtime.Network {
 	return mapped(w.Models, func(m *Model) *runtime.Network { return m.Network })
 }
 
-// bench is what measures.
-func (w *Workspace) bench() *bench {
-	return &bench{config: w.Config, machine: &w.Machine, worker: w.options.Worker, stages: &w.stages,
-		sources: mapped(w.Models, func(m *Model) source { return m.source })}
-}
-
 // Plan plans from the profile.
 func (w *Workspace) Plan() (*Session, error) {
 	d := &w.Variants.designer

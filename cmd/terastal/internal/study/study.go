@@ -253,15 +253,9 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	}
 	t := newTally(&p.System)
 	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
-		Queue: o.Queue, Recorder: t, Seed: seed,
-		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
+		Queue: o.Queue, Recorder: t, Seed: seed, ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
-		cfg.Interference = uniform(o.Interference, len(p.System.Accelerators))
-		for k, row := range o.Slowdowns {
-			for other, x := range row {
-				cfg.Interference[k][other] += x
-			}
-		}
+		cfg.Interference = o.interference(len(p.System.Accelerators))
 	}
 	switch {
 	case o.Durations != nil:
@@ -284,14 +278,17 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 // DriftPeriod is that of Options.Drift.
 const DriftPeriod = 500 * time.Millisecond
 
-// uniform is the same interference between any two accelerators.
-func uniform(x float64, n int) [][]float64 {
+// interference is between any two of n accelerators.
+func (o *Options) interference(n int) [][]float64 {
 	out := make([][]float64, n)
 	for k := range out {
 		out[k] = make([]float64, n)
-		for o := range out[k] {
-			if o != k {
-				out[k][o] = x
+		for other := range out[k] {
+			if o.Slowdowns != nil {
+				out[k][other] = o.Slowdowns[k][other]
+			}
+			if other != k {
+				out[k][other] += o.Interference
 			}
 		}
 	}

@@ -407,7 +407,8 @@ func locate(sys *sched.System, real [][]ending, list []JobPrediction) ([][]endin
 			n = nearest(real[m], x.Release)
 		}
 		if n < 0 || n >= len(real[m]) {
-			return nil, wrong(x.at, "the log has no such request of %q: it has %d, from 0, and releases match to 1 us", x.Model, len(real[m]))
+			return nil, wrong(x.at, "the log has no such request of %q: it has %d, from 0, and releases match to 1 us", x.Model,
+				len(real[m]))
 		}
 		e := ending{job: real[m][n].job, release: real[m][n].release, response: x.Response, outcome: x.Outcome}
 		if before := seen[e.job]; before != "" {

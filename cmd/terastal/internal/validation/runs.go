@@ -13,7 +13,6 @@ type place struct{ model, layer, implementation, accelerator int32 }
 // layerRun is one layer that ran to its end, with the state of the machine that it met.
 type layerRun struct {
 	place
-	job  int64
 	from int32 // the accelerator of the layer before, sched.Idle for the first
 	// Dispatched is when the policy decided, started when the kernel or the conversion before it began.
 	dispatched, started, ended time.Duration
@@ -30,30 +29,21 @@ func (r *layerRun) occupied() time.Duration { return r.ended - r.dispatched }
 // layerRuns lists the completed layers of a log, in the order of their ends.
 func layerRuns(log *eventlog.Log) []layerRun {
 	accs := len(log.Header.System.Accelerators)
-	dispatched := make([]time.Duration, accs)
-	last := map[int64]int32{}
 	lags := log.IdleLags()
 	var runs []layerRun
 	busy := make([][]span, accs)
-	for i := range log.Records {
-		r := &log.Records[i]
-		switch r.Kind {
-		case sched.Dispatched:
-			dispatched[r.Accelerator] = r.At
-		case sched.Completed:
-			x := layerRun{place: place{r.Model, r.Layer, r.Implementation, r.Accelerator}, job: r.Job, from: sched.Idle,
-				dispatched: dispatched[r.Accelerator], started: r.Start, ended: r.At}
-			if k, ok := last[r.Job]; ok {
-				x.from = k
-			} else {
-				x.lag = lags[r.Job]
-			}
-			last[r.Job] = r.Accelerator
-			busy[r.Accelerator] = append(busy[r.Accelerator], span{r.Start, r.At})
-			runs = append(runs, x)
-		case sched.Ended:
-			delete(last, r.Job)
+	for _, run := range log.Runs() {
+		r := run.Ended
+		if r.Kind != sched.Completed {
+			continue
 		}
+		x := layerRun{place: place{r.Model, r.Layer, r.Implementation, r.Accelerator}, from: run.From,
+			dispatched: run.Dispatched.At, started: r.Start, ended: r.At}
+		if run.From == sched.Idle {
+			x.lag = lags[r.Job]
+		}
+		busy[r.Accelerator] = append(busy[r.Accelerator], span{r.Start, r.At})
+		runs = append(runs, x)
 	}
 	overlaps(runs, busy)
 	return runs

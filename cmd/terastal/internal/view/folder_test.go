@@ -95,7 +95,7 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 	p.Variants = []plan.Variants{{Model: first, Proof: plan.Proof{Metric: "top-1 accuracy"}, Theta: .95,
 		Chosen: []plan.Variant{{LayerName: "stem", Name: "d2s"}}}}
 	write("plan.json", p.Write)
-	write("profile.json", profileOf(system(first)).Write)
+	write("profile.json", profileOf(t, system(first)).Write)
 	write("validation.json", validated(planted(first)).Write)
 	write("curves.json", func(path string) error {
 		return document.Write(path, comparison.CurvesKind, comparison.CurvesVersion, curves())
@@ -111,24 +111,12 @@ func writeJSON(path string, v any) error {
 	return document.WriteFile(path, data)
 }
 
-func profileOf(s sched.System) *profiler.Profile {
-	p := &profiler.Profile{Created: "2026-01-02T03:04:05Z", ORT: "1.29.0", Host: hostinfo.Info{CPU: "planted processor"}}
-	for _, a := range s.Accelerators {
-		p.Accelerators = append(p.Accelerators, runtime.Spec{Name: a})
-	}
-	for m, x := range s.Models {
-		pm := profiler.Model{Name: x.Name, SHA256: strings.Repeat("ab", 32), Granularity: "op"}
-		for l, y := range x.Layers {
-			pl := profiler.Layer{Name: y.Name, Ops: []string{"Conv"}}
-			for i, im := range y.Implementations {
-				pl.Implementations = append(pl.Implementations, im.Name)
-				for k, c := range im.Latency {
-					p.Cells = append(p.Cells, profiler.Cell{Model: m, Layer: l, Implementation: i, Accelerator: k, N: 10, P50: c})
-				}
-			}
-			pm.Layers = append(pm.Layers, pl)
-		}
-		p.Models = append(p.Models, pm)
+func profileOf(t testing.TB, s sched.System) *profiler.Profile {
+	t.Helper()
+	p := testkit.Must(profiler.FromSystem(&s, profiler.TableOptions{Source: "planted"}))(t)
+	p.ORT, p.Host = "1.29.0", hostinfo.Info{CPU: "planted processor", LogicalCores: 10}
+	for m := range p.Models {
+		p.Models[m].SHA256, p.Models[m].Granularity = strings.Repeat("ab", 32), "op"
 	}
 	// One place where the accelerator refused.
 	last := &p.Cells[len(p.Cells)-1]

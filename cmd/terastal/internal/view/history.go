@@ -52,7 +52,6 @@ type history struct {
 func newHistory(l *eventlog.Log) *history {
 	h := &history{Log: l}
 	index := map[int64]int{}
-	running := map[int64]*eventlog.Record{} // dispatch, by job
 	down := map[int32]time.Duration{}
 	var last time.Duration
 	for i := range l.Records {
@@ -62,13 +61,6 @@ func newHistory(l *eventlog.Log) *history {
 		case sched.Released:
 			index[r.Job] = len(h.jobs)
 			h.jobs = append(h.jobs, job{id: r.Job, model: int(r.Model), release: r.Start, noticed: r.At, deadline: r.Until})
-		case sched.Dispatched:
-			running[r.Job] = r
-		case sched.Completed:
-			d, n := running[r.Job], index[r.Job]
-			h.jobs[n].ran += r.At - r.Start
-			h.spans = append(h.spans, span{n, int(r.Layer), int(r.Implementation), int(r.Accelerator), d.At, r.Start,
-				r.At, d.Until, d.Reason})
 		case sched.Ended:
 			j := &h.jobs[index[r.Job]]
 			j.end, j.outcome, j.detail = r.At, r.Outcome, r.Detail
@@ -79,6 +71,14 @@ func newHistory(l *eventlog.Log) *history {
 				h.outages = append(h.outages, outage{int(r.Accelerator), from, r.At})
 				delete(down, r.Accelerator)
 			}
+		}
+	}
+	for _, run := range l.Runs() {
+		if d, r := run.Dispatched, run.Ended; r.Kind == sched.Completed {
+			n := index[r.Job]
+			h.jobs[n].ran += r.At - r.Start
+			h.spans = append(h.spans, span{n, int(r.Layer), int(r.Implementation), int(r.Accelerator), d.At, r.Start, r.At,
+				d.Until, d.Reason})
 		}
 	}
 	for k := range l.Header.System.Accelerators {
