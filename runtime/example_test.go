@@ -50,7 +50,9 @@ func Example() {
 		fmt.Println(r.Outcome, r.Outputs["output"].Shape())
 	}
 	// Output:
-	// met (1, 12) met (1, 12) met (1, 12)
+	// met (1, 12)
+	// met (1, 12)
+	// met (1, 12)
 }
 
 // A run plays traffic under a policy, and verifies that the schedule moved the right tensors.

@@ -105,15 +105,17 @@ func (s *slots) bind(x *Slot, a *assignment) {
 
 // of is the slot of a request that has started, or nil.
 func (s *slots) of(job int64) *Slot {
-	if i := s.index(job); i >= 0 {
-		return s.bound[i]
+	for _, x := range s.bound {
+		if x.job == job {
+			return x
+		}
 	}
 	return nil
 }
 
 // unbind takes a request's slot back; nil if it has none.
 func (s *slots) unbind(job int64) *Slot {
-	i := s.index(job)
+	i := slices.IndexFunc(s.bound, func(x *Slot) bool { return x.job == job })
 	if i < 0 {
 		return nil
 	}
@@ -121,8 +123,4 @@ func (s *slots) unbind(job int64) *Slot {
 	s.bound[i], s.bound[last] = s.bound[last], nil
 	s.bound = s.bound[:last]
 	return x
-}
-
-func (s *slots) index(job int64) int {
-	return slices.IndexFunc(s.bound, func(x *Slot) bool { return x.job == job })
 }
