@@ -66,7 +66,7 @@ func TestModelBeyondTwoGiB(t *testing.T) {
 	}
 	s.output(value)
 	file := filepath.Join(folder, "large.onnx")
-	testkit.OK(t, os.WriteFile(file, s.bytes(t), 0o600))
+	testkit.Write(t, file, s.bytes(t))
 	m := testkit.Must(Load(file, Options{}))(t)
 	status := func(field string) int64 { return memory("/proc/self/status", field) >> 20 }
 	t.Logf("loaded: %d MiB resident, %d at most, %d of the heap", status("VmRSS"), status("VmHWM"), status("RssAnon"))
@@ -210,7 +210,7 @@ func TestLargeModelsGoThroughFiles(t *testing.T) {
 func TestWeightsOutliveTheModel(t *testing.T) {
 	orttest.Start(t)
 	file := filepath.Join(t.TempDir(), "m.onnx")
-	testkit.OK(t, os.WriteFile(file, heavy(128).bytes(t), 0o600))
+	testkit.Write(t, file, heavy(128).bytes(t))
 	var weights string // the unlinked file
 	mapped := func() bool {
 		maps, err := os.ReadFile("/proc/self/maps")
@@ -245,7 +245,7 @@ func TestWeightsOutliveTheModel(t *testing.T) {
 func TestChangedFileIsRefused(t *testing.T) {
 	orttest.Start(t)
 	file := filepath.Join(t.TempDir(), "m.onnx")
-	testkit.OK(t, os.WriteFile(file, heavy(128).bytes(t), 0o600))
+	testkit.Write(t, file, heavy(128).bytes(t))
 	m := testkit.Must(Load(file, Options{}))(t)
 	if m.whole.files[0].file == nil {
 		t.Skip("files are not mapped here")
@@ -257,14 +257,14 @@ func TestChangedFileIsRefused(t *testing.T) {
 func TestOverlappingExternalData(t *testing.T) {
 	orttest.Start(t)
 	folder := t.TempDir()
-	testkit.OK(t, os.WriteFile(filepath.Join(folder, "w.bin"), make([]byte, 96), 0o600))
+	testkit.Write(t, filepath.Join(folder, "w.bin"), make([]byte, 96))
 	for offset, says := range map[int64]string{0: "", 64: "has 96 bytes", 32: `"w1" and "w2" overlap at byte 32`} {
 		s := &sketch{}
 		s.node("Conv", []string{s.input("x", 1, 4, 6, 6), s.external("w1", "w.bin", 0, 4, 4, 1, 1)}, "a")
 		s.node("Conv", []string{"a", s.external("w2", "./w.bin", offset, 4, 4, 1, 1)}, "y")
 		s.output("y")
 		file := filepath.Join(folder, "m.onnx")
-		testkit.OK(t, os.WriteFile(file, s.bytes(t), 0o600))
+		testkit.Write(t, file, s.bytes(t))
 		m, err := Load(file, Options{})
 		switch {
 		case says == "" && err != nil:

@@ -393,9 +393,9 @@ func TestDimensionsAreBound(t *testing.T) {
 func TestExternalDataStaysInTheFolder(t *testing.T) {
 	orttest.Start(t)
 	outside := filepath.Join(t.TempDir(), "secret.bin")
-	testkit.OK(t, os.WriteFile(outside, make([]byte, 4096), 0o600))
+	testkit.Write(t, outside, make([]byte, 4096))
 	folder := t.TempDir()
-	testkit.OK(t, os.WriteFile(filepath.Join(folder, "w.bin"), make([]byte, 72), 0o600))
+	testkit.Write(t, filepath.Join(folder, "w.bin"), make([]byte, 72))
 	if err := os.Symlink(outside, filepath.Join(folder, "link.bin")); err != nil {
 		t.Skip(err)
 	}
@@ -422,7 +422,7 @@ func TestExternalDataStaysInTheFolder(t *testing.T) {
 			}
 		}
 		file := filepath.Join(folder, "m.onnx")
-		testkit.OK(t, os.WriteFile(file, s.bytes(t), 0o600))
+		testkit.Write(t, file, s.bytes(t))
 		m, err := Load(file, Options{})
 		switch {
 		case test.says == "" && err != nil:

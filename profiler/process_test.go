@@ -241,7 +241,7 @@ func TestJournalRefused(t *testing.T) {
 	good := testkit.Must(os.ReadFile(path))(t)
 	refused := func(o profiler.Options, content []byte, want string) {
 		t.Helper()
-		testkit.OK(t, os.WriteFile(path, content, 0o644))
+		testkit.Write(t, path, content)
 		testkit.Refused(profiler.Measure(context.Background(), tk, o))(t, profiler.ErrJournal, want)
 		if now, _ := os.ReadFile(path); !bytes.Equal(now, content) {
 			t.Error("it was changed")
@@ -252,7 +252,7 @@ func TestJournalRefused(t *testing.T) {
 	tk.Seed = 0
 	refused(o, bytes.Replace(good, []byte(`"times_ns":"`), []byte(`"times_ns":"1`), 1), "damaged")
 	refused(o, []byte("notes of mine\n"), "line 1 is damaged")
-	testkit.OK(t, os.WriteFile(path, good[:len(good)-5], 0o644))
+	testkit.Write(t, path, good[:len(good)-5])
 	if _, err := profiler.Measure(context.Background(), tk, o); err != nil {
 		t.Errorf("a cut last line: %v", err)
 	}

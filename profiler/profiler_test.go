@@ -227,7 +227,7 @@ func TestReadRefuses(t *testing.T) {
 		"cut.json":     data[:len(data)/2],
 		"altered.json": bytes.Replace(data, []byte(`"logical_cores": 2`), []byte(`"logical_cores": 3`), 1),
 	} {
-		testkit.OK(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
+		testkit.Write(t, filepath.Join(dir, name), content)
 	}
 	for name, want := range map[string]string{"cut.json": "damaged", "altered.json": "checksum",
 		"incomplete.json": "cells are there", "double.json": "twice",

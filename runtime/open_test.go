@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -30,10 +29,10 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	folder = t.TempDir()
 	data, err := zoo.Build("ds_cnn_kws", 1)
 	testkit.OK(t, err)
-	write(t, filepath.Join(folder, "models", "kws.onnx"), data)
+	testkit.Write(t, filepath.Join(folder, "models", "kws.onnx"), data)
 	n := rig.Network(t, "ds_cnn_kws", "block")
 	variant := testkit.Must(n.Layers[1].ONNX())(t)
-	write(t, filepath.Join(folder, "variants", "copy.onnx"), variant)
+	testkit.Write(t, filepath.Join(folder, "variants", "copy.onnx"), variant)
 	sum := sha256.Sum256(variant)
 	n.Variants = map[int][]runtime.Unit{1: {{Name: "copy"}}}
 	slow := func(runtime.Unit) (time.Duration, bool) { return time.Millisecond, true }
@@ -59,11 +58,6 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	p.Variants = []plan.Variants{{Model: n.Name, Proof: plan.Proof{Arithmetic: "exact"}, Chosen: []plan.Variant{
 		{Layer: 1, Name: "copy", File: "variants/copy.onnx", SHA256: hex.EncodeToString(sum[:])}}}}
 	return folder, p
-}
-
-func write(t *testing.T, path string, data []byte) {
-	t.Helper()
-	testkit.OK(t, errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)))
 }
 
 // A plan that was written is all that is needed to run: requests by name get
@@ -151,6 +145,9 @@ func TestOpenSources(t *testing.T) {
 		}
 		e.Close(context.Background())
 	}
+	other := testkit.Must(models.Parse("other", testkit.Must(zoo.Build("ds_cnn_kws", 2))(t), models.Options{}))(t)
+	testkit.Refused(runtime.Open(path, runtime.OpenOptions{Root: root,
+		Load: func(string, models.Options) (*models.Model, error) { return other, nil }}))(t, "plan again")
 }
 
 // What does not fit the plan, or leads out of its folder, is refused with a line that says what to do.
@@ -158,9 +155,9 @@ func TestPlansRefused(t *testing.T) {
 	folder, p := deployed(t)
 	whole := testkit.Must(os.ReadFile(filepath.Join(folder, "models", "kws.onnx")))(t)
 	outside := filepath.Join(t.TempDir(), "kws.onnx")
-	write(t, outside, whole)
+	testkit.Write(t, outside, whole)
 	testkit.OK(t, os.Symlink(outside, filepath.Join(folder, "link.onnx")))
-	write(t, filepath.Join(folder, "variants", "damaged.onnx"), []byte("damaged"))
+	testkit.Write(t, filepath.Join(folder, "variants", "damaged.onnx"), []byte("damaged"))
 	type parts struct {
 		m *plan.Model
 		a []plan.Accelerator

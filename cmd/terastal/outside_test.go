@@ -42,7 +42,7 @@ func TestOutside(t *testing.T) {
 	run(terastal, "models", "build", "glyph_mobile", "--out", "glyphs.onnx")
 	put := func(name, text string) {
 		t.Helper()
-		testkit.OK(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+		testkit.Write(t, filepath.Join(dir, name), text)
 	}
 	put("my.yaml", `
 accelerators: [{name: all}, {name: basic, optimization: basic}]

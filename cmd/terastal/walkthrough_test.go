@@ -75,7 +75,7 @@ func (w *walk) block(t *testing.T, kind, body string) {
 		if !named || strings.ContainsAny(name, " /") {
 			t.Fatalf("a %s block begins with %q, not with a comment that names its file", kind, first)
 		}
-		testkit.OK(t, os.WriteFile(filepath.Join(w.dir, name), []byte(body+"\n"), 0o644))
+		testkit.Write(t, filepath.Join(w.dir, name), body+"\n")
 	case "sh":
 		if command := strings.Fields(body); command[0] == "python" {
 			w.python(t, command[1:])

@@ -71,7 +71,7 @@ func fill(t *testing.T, root string, k Key, limit int64) *Entry {
 	if e.Hit {
 		t.Fatalf("%+v is there already", k)
 	}
-	testkit.OK(t, os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine of "+k.Model), 0o600))
+	testkit.Write(t, filepath.Join(e.Dir, "blob"), "engine of "+k.Model)
 	testkit.OK(t, e.Commit(limit))
 	return e
 }
@@ -150,7 +150,7 @@ func TestTwoFill(t *testing.T) {
 		t.Fatalf("%+v and %+v", a, b)
 	}
 	for _, e := range []*Entry{a, b} {
-		testkit.OK(t, os.WriteFile(filepath.Join(e.Dir, "blob"), []byte("engine"), 0o600))
+		testkit.Write(t, filepath.Join(e.Dir, "blob"), "engine")
 	}
 	for _, e := range []*Entry{a, b} {
 		testkit.OK(t, e.Commit(plenty))
@@ -218,7 +218,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%v, %v: want an empty folder", entries, err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
-	testkit.OK(t, os.WriteFile(file, nil, 0o600))
+	testkit.Write(t, file, "")
 	if err := Check(filepath.Join(file, "engines")); err == nil {
 		t.Error("a folder below a file passes")
 	}
@@ -234,8 +234,8 @@ func FuzzManifest(f *testing.F) {
 		root := t.TempDir()
 		folder := filepath.Join(root, k.Sum())
 		testkit.OK(t, os.MkdirAll(filepath.Join(folder, filesName), 0o700))
-		testkit.OK(t, os.WriteFile(filepath.Join(folder, manifestName), data, 0o600))
-		testkit.OK(t, os.WriteFile(filepath.Join(folder, filesName, "blob"), []byte("x"), 0o600))
+		testkit.Write(t, filepath.Join(folder, manifestName), data)
+		testkit.Write(t, filepath.Join(folder, filesName, "blob"), "x")
 		const sum = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 		e := testkit.Must(Open(root, k))(t)
 		if e.Hit && !strings.Contains(string(data), sum) {

@@ -153,7 +153,7 @@ func TestFingerprint(t *testing.T) {
 		dir := t.TempDir()
 		for i, name := range append([]string{"liba.so"}, files...) {
 			file := filepath.Join(dir, name)
-			testkit.OK(t, os.WriteFile(file, []byte(name), 0o600))
+			testkit.Write(t, file, name)
 			at := time.Unix(int64(i), 0)
 			testkit.OK(t, os.Chtimes(file, at, at))
 		}

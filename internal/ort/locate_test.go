@@ -28,7 +28,7 @@ const void *OrtGetApiBase(void) { return &base; }
 	if version == "none" {
 		code = "int unrelated;"
 	}
-	testkit.OK(t, os.WriteFile(source, []byte(code), 0o644))
+	testkit.Write(t, source, code)
 	cc := os.Getenv("CC")
 	if cc == "" {
 		cc = "cc"
@@ -52,9 +52,9 @@ func TestLocate(t *testing.T) {
 	library(t, at("cuda", "onnxruntime", Version+"-cuda", name), Version)
 	whole := testkit.Must(os.ReadFile(right))(t)
 	short := at("short.so")
-	testkit.OK(t, os.WriteFile(short, whole[:len(whole)/2], 0o644))
+	testkit.Write(t, short, whole[:len(whole)/2])
 	garbage := at("garbage.so")
-	testkit.OK(t, os.WriteFile(garbage, []byte("not a library"), 0o644))
+	testkit.Write(t, garbage, "not a library")
 	t.Chdir(dir)
 
 	for _, c := range []struct {
@@ -173,7 +173,7 @@ func offsets(t *testing.T, folder string, functions []string) map[string]int {
 	}
 	program.WriteString("  return 0;\n}\n")
 	source, binary := filepath.Join(dir, "numbers.c"), filepath.Join(dir, "numbers")
-	testkit.OK(t, os.WriteFile(source, []byte(program.String()), 0o644))
+	testkit.Write(t, source, program.String())
 	if out, err := exec.Command(cmp.Or(os.Getenv("CC"), "cc"), "-I"+folder, "-o", binary,
 		source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -180,7 +180,6 @@ func TestInstalled(t *testing.T) {
 		t.Errorf("%q is not there", got)
 	}
 	folder := filepath.Join(base, "plugins", "openvino", pluginVersions["openvino"])
-	testkit.OK(t, os.MkdirAll(folder, 0o755))
 	ext := ".so"
 	if runtime.GOOS == "darwin" {
 		ext = ".dylib"
@@ -188,7 +187,7 @@ func TestInstalled(t *testing.T) {
 	// What stands in front of the plugin comes first.
 	for _, name := range []string{"libonnxruntime_providers_openvino_plugin", "libterastal_openvino_any_cpu"} {
 		file := filepath.Join(folder, name+ext)
-		testkit.OK(t, os.WriteFile(file, nil, 0o600))
+		testkit.Write(t, file, "")
 		if got := s.installed("openvino"); got != file {
 			t.Errorf("%q, want %q", got, file)
 		}
@@ -277,7 +276,7 @@ func TestOpenVINORefuses(t *testing.T) {
 func TestDevicesErrors(t *testing.T) {
 	start(t)
 	junk := filepath.Join(t.TempDir(), "libjunk.so")
-	testkit.OK(t, os.WriteFile(junk, []byte("no library"), 0o600))
+	testkit.Write(t, junk, "no library")
 	for path, says := range map[string]string{"libx.so": "whole path", junk: "not a library",
 		"/no/such/lib.so": "no such file"} {
 		testkit.Refused(Devices("x", path))(t, says)
@@ -295,7 +294,7 @@ func compiled(t *testing.T, code string) string {
 	}
 	dir := t.TempDir()
 	source, lib := filepath.Join(dir, "plugin.c"), filepath.Join(dir, "libplugin.so")
-	testkit.OK(t, os.WriteFile(source, []byte(code), 0o600))
+	testkit.Write(t, source, code)
 	if out, err := exec.Command("cc", "-shared", "-fPIC", "-o", lib, source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

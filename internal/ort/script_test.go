@@ -149,7 +149,7 @@ func TestSetupScriptPlugin(t *testing.T) {
 	testkit.OK(t, os.MkdirAll(folder, 0o755))
 	sum := sha256.Sum256([]byte("library"))
 	for name, text := range map[string]string{"libx.so": "library", "SUMS": hex.EncodeToString(sum[:]) + "  libx.so\n"} {
-		testkit.OK(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
+		testkit.Write(t, filepath.Join(folder, name), text)
 	}
 	custom := library(t, filepath.Join(t.TempDir(), "libcustom.so"), Version)
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
@@ -159,7 +159,7 @@ func TestSetupScriptPlugin(t *testing.T) {
 	if err != nil || stdout != custom+"\n" || !strings.Contains(stderr, folder) {
 		t.Errorf("got %q, %q, %v", stdout, stderr, err)
 	}
-	testkit.OK(t, os.WriteFile(filepath.Join(folder, "libx.so"), []byte("damaged"), 0o600))
+	testkit.Write(t, filepath.Join(folder, "libx.so"), "damaged")
 	if stdout, _, err := setup(t, cache, "", "--with", "openvino", custom); err == nil {
 		t.Errorf("a damaged plugin is taken: %q", stdout)
 	}
@@ -171,15 +171,14 @@ func TestSetupScriptCache(t *testing.T) {
 	lib := cached(t)
 	cache := t.TempDir()
 	copied := filepath.Join(cache, "onnxruntime", Version, filepath.Base(lib))
-	testkit.OK(t, os.MkdirAll(filepath.Dir(copied), 0o755))
 	data := testkit.Must(os.ReadFile(lib))(t)
-	testkit.OK(t, os.WriteFile(copied, data, 0o644))
+	testkit.Write(t, copied, data)
 	stdout, stderr, err := setup(t, cache, "")
 	if err != nil || stdout != copied+"\n" || stderr != "" {
 		t.Errorf("whole: got %q, %q, %v", stdout, stderr, err)
 	}
 	data[len(data)/2]++
-	testkit.OK(t, os.WriteFile(copied, data, 0o644))
+	testkit.Write(t, copied, data)
 	stdout, stderr, err = setup(t, cache, "")
 	if err == nil {
 		t.Fatalf("a damaged library was taken: %q", stdout)

@@ -12,7 +12,6 @@ import (
 	"image/png"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -48,9 +47,7 @@ func parse(t testing.TB, n *pb.NodeProto, inputs ...*pb.ValueInfoProto) *models.
 
 func write(t testing.TB, dir, name string, data []byte) string {
 	t.Helper()
-	path := filepath.Join(dir, name)
-	testkit.OK(t, os.WriteFile(path, data, 0o644))
-	return path
+	return testkit.Write(t, filepath.Join(dir, name), data)
 }
 
 func idx(data []byte, dims ...uint32) []byte {

@@ -24,9 +24,7 @@ func flags(t testing.TB, args ...string) *pflag.FlagSet {
 
 func write(t testing.TB, text string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "test.yaml")
-	testkit.OK(t, os.WriteFile(path, []byte(text), 0o644))
-	return path
+	return testkit.Write(t, filepath.Join(t.TempDir(), "test.yaml"), text)
 }
 
 // A flag beats the environment, which beats the file, which beats the default.
@@ -102,18 +100,15 @@ accelerators: auto
 func TestPath(t *testing.T) {
 	root := t.TempDir()
 	inside, outside := filepath.Join(root, "in"), filepath.Join(root, "out")
-	for _, dir := range []string{filepath.Join(inside, "sub"), outside} {
-		testkit.OK(t, os.MkdirAll(dir, 0o755))
-	}
 	for _, f := range []string{"in/a.onnx", "in/sub/b.onnx", "out/c.onnx"} {
-		testkit.OK(t, os.WriteFile(filepath.Join(root, f), nil, 0o644))
+		testkit.Write(t, filepath.Join(root, f), "")
 	}
 	links := map[string]string{"good": "a.onnx", "bad": filepath.Join(outside, "c.onnx"), "sub/up": "../../out/c.onnx"}
 	for link, to := range links {
 		testkit.OK(t, os.Symlink(to, filepath.Join(inside, link)))
 	}
 	file := filepath.Join(inside, "test.yaml")
-	testkit.OK(t, os.WriteFile(file, nil, 0o644))
+	testkit.Write(t, file, "")
 	c := testkit.Must(config.Load(file, flags(t)))(t)
 	for source, ok := range map[string]bool{
 		"a.onnx": true, "./sub/../a.onnx": true, "sub/b.onnx": true, "good": true,

@@ -282,7 +282,15 @@ func (r *Report) cudaBuild() bool {
 func (r Report) Write(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(r.summary() + "\n")
-	for _, t := range []*table.Table{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.fixTable()} {
+	accelerators := table.New("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
+	for _, a := range r.Accelerators {
+		accelerators.Add(a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
+	}
+	fixes := table.New("To fix or improve", "Do this")
+	for _, f := range r.Fixes {
+		fixes.Add(f.Problem, f.Command)
+	}
+	for _, t := range []*table.Table{r.machineTable(), r.providerTable(), accelerators, fixes} {
 		if len(t.Rows) > 0 {
 			b.WriteString("\n" + t.String() + "\n")
 		}
@@ -305,10 +313,9 @@ func (r Report) machineTable() *table.Table {
 	t := table.New("Machine", "")
 	h := r.Host
 	rt := r.ONNXRuntime
-	switch {
-	case rt.Error != "":
+	if rt.Error != "" {
 		t.Add("ONNX Runtime", "not usable, needed is "+rt.Needed)
-	default:
+	} else {
 		t.Add("ONNX Runtime", fmt.Sprintf("%s (needed %s), from %s: %s", rt.Version, rt.Needed, rt.Source, rt.Path))
 	}
 	row := func(name, value string) {
@@ -419,20 +426,4 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-func (r Report) acceleratorTable() *table.Table {
-	t := table.New("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
-	for _, a := range r.Accelerators {
-		t.Add(a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
-	}
-	return t
-}
-
-func (r Report) fixTable() *table.Table {
-	t := table.New("To fix or improve", "Do this")
-	for _, f := range r.Fixes {
-		t.Add(f.Problem, f.Command)
-	}
-	return t
 }

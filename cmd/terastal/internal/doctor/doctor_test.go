@@ -219,7 +219,7 @@ func TestAdvise(t *testing.T) {
 // The libraries of the CUDA provider are named once its own is there.
 func TestAdviseLibraries(t *testing.T) {
 	dir := t.TempDir()
-	testkit.OK(t, os.WriteFile(filepath.Join(dir, "libonnxruntime_providers_cuda.so"), nil, 0o600))
+	testkit.Write(t, filepath.Join(dir, "libonnxruntime_providers_cuda.so"), "")
 	host := hostinfo.Info{OS: "linux", GPUs: []hostinfo.GPU{{Vendor: "NVIDIA"}}, CUDA: hostinfo.CUDA{Driver: "580.82"}}
 	for _, name := range []string{"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"} {
 		host.CUDA.Libraries = append(host.CUDA.Libraries, "/usr/local/cuda/lib64/"+name)

@@ -41,7 +41,7 @@ func TestSourcesInPlan(t *testing.T) {
 	}
 	write(true)
 	write(false)
-	testkit.OK(t, os.WriteFile(path, data[1:], 0o644))
+	testkit.Write(t, path, data[1:])
 	write(true)
 	if err := writeBuiltIn(out, &plan.Model{Source: "vision/net.onnx"}); err != nil {
 		t.Errorf("a file of the user's: %v", err)

@@ -184,28 +184,18 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 		r.BySeed = append(r.BySeed, mean)
 	}
 	rates := p.tables.EffectiveRates(p.Rates)
+	accuracy := 0.0
 	for m := range r.Models {
 		all.models[m].summarise(&r.Models[m])
+		accuracy += all.models[m].meanAccuracy() / float64(len(r.Models))
 		r.Models[m].Model, r.Models[m].RatePerS = p.System.Models[m].Name, rates[m]*c.Scale
 		r.Models[m].DeadlineMS = p.System.Models[m].Deadline.Seconds() * 1e3
 		r.Models[m].LayersRun = (r.Models[m].Met + r.Models[m].Late) * len(p.System.Models[m].Layers)
 	}
-	r.Accuracy = meanAccuracy(r.Models)
+	r.Accuracy = known(accuracy)
 	r.Miss, r.Low, r.High = Interval(r.BySeed)
 	r.Bound = fluid.MissBound(p.tables, p.prices, scaled(p.Rates, c.Scale))
 	return r, nil
-}
-
-// meanAccuracy is nil where one is unknown.
-func meanAccuracy(models []eventlog.ModelMetrics) *float64 {
-	mean := 0.0
-	for _, m := range models {
-		if m.NormalizedAccuracy == nil {
-			return nil
-		}
-		mean += *m.NormalizedAccuracy / float64(len(models))
-	}
-	return &mean
 }
 
 // Interval returns the mean and its 95 % confidence interval by Student's t. Of one value it is that value.
@@ -253,7 +243,8 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 	}
 	t := newTally(&p.System)
 	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
-		Queue: o.Queue, Recorder: t, Seed: seed, ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
+		Queue: o.Queue, Recorder: t, Seed: seed,
+		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
 		cfg.Interference = o.interference(len(p.System.Accelerators))
 	}
@@ -359,13 +350,23 @@ func (c *count) summarise(m *eventlog.ModelMetrics) {
 	for q, to := range map[float64]*float64{0.50: &m.P50MS, 0.90: &m.P90MS, 0.99: &m.P99MS} {
 		*to = stats.Quantile(c.latency, q).Seconds() * 1e3
 	}
-	accuracy := 1.0
-	if n := len(c.latency); n > 0 {
-		accuracy = c.accuracy / float64(n)
+	m.NormalizedAccuracy = known(c.meanAccuracy())
+}
+
+// meanAccuracy is over finished jobs: 1 of none, NaN where it was never measured.
+func (c *count) meanAccuracy() float64 {
+	if len(c.latency) == 0 {
+		return 1
 	}
-	if !math.IsNaN(accuracy) {
-		m.NormalizedAccuracy = &accuracy
+	return c.accuracy / float64(len(c.latency))
+}
+
+// known is x, nil for NaN.
+func known(x float64) *float64 {
+	if math.IsNaN(x) {
+		return nil
 	}
+	return &x
 }
 
 func newTally(s *sched.System) *tally {

@@ -268,7 +268,7 @@ func TestEvaluation(t *testing.T) {
 	for _, name := range strings.Fields("size reductions policies grid losses") {
 		text += "<!-- table " + name + " -->\nold\n<!-- end " + name + " -->\n"
 	}
-	testkit.OK(t, os.WriteFile(document, []byte(text), 0o666))
+	testkit.Write(t, document, text)
 	if out := script("published", "--into", document, whole); out != "" {
 		t.Fatal(out)
 	}

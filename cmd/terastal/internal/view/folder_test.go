@@ -212,5 +212,5 @@ func compared(first string) *comparison.Comparison {
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	data := testkit.Must(os.ReadFile(from))(t)
-	testkit.OK(t, os.WriteFile(to, data, 0o644))
+	testkit.Write(t, to, data)
 }

@@ -326,23 +326,18 @@ func Refresh(dir string, out, notes io.Writer) {
 }
 
 func hasResult(dir string) bool {
-	for _, r := range []result.Result{{Driver: eventlog.Real}, {Driver: eventlog.Simulated}} {
-		if _, err := os.Stat(filepath.Join(dir, r.FileName())); err == nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{eventlog.Real, eventlog.Simulated}, func(driver string) bool {
+		_, err := os.Stat(filepath.Join(dir, (&result.Result{Driver: driver}).FileName()))
+		return err == nil
+	})
 }
 
 // logBytes is the size of a folder's event logs.
 func logBytes(dir string) (n int64) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
-	for _, e := range entries {
-		var info fs.FileInfo
-		if info, err = e.Info(); err == nil && strings.HasSuffix(e.Name(), ".log.json") {
+	folder := os.DirFS(dir)
+	logs, _ := fs.Glob(folder, "*.log.json") // the pattern is fine
+	for _, name := range logs {
+		if info, err := fs.Stat(folder, name); err == nil {
 			n += info.Size()
 		}
 	}

@@ -28,15 +28,15 @@ func TestDamaged(t *testing.T) {
 			if name == "result.json" && bytes.HasSuffix(bad, []byte("}")) {
 				continue // it has no checksum
 			}
-			testkit.OK(t, os.WriteFile(path, bad, 0o644))
+			testkit.Write(t, path, bad)
 			testkit.Refused(Open(dir))(t, document.ErrDamaged, path)
 		}
-		testkit.OK(t, os.WriteFile(path, good, 0o644))
+		testkit.Write(t, path, good)
 	}
 	for name, text := range map[string]string{"other.json": "{}", "list.json": "[]", "cut.json": `{"a":`,
 		"empty.json": "", "kept.json": `{"terastal":"reference","version":9}`,
 		"old.profile.json": `{"terastal":"profile","version":1}`, "new.log.json": `{"time": 1, "level": "INFO"}`} {
-		testkit.OK(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+		testkit.Write(t, filepath.Join(dir, name), text)
 	}
 	if _, err := Open(dir); err != nil {
 		t.Errorf("a file of no concern is in the way: %v", err)

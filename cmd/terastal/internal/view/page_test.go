@@ -147,7 +147,7 @@ func TestWholeFolder(t *testing.T) {
 		t.Error("the page doubts times that nothing distorted")
 	}
 	if save := os.Getenv("TERASTAL_PAGE"); save != "" { // to look at it
-		testkit.OK(t, os.WriteFile(save, []byte(page), 0o644))
+		testkit.Write(t, save, page)
 	}
 }
 

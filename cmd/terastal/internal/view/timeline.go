@@ -56,32 +56,21 @@ const timelineUnit = 100 * time.Nanosecond
 
 func units(t time.Duration) int64 { return int64(t / timelineUnit) }
 
-// shown is one log of the timeline.
-type shown struct {
-	label string
-	*history
-}
-
 // newTimeline encodes the first log of every series, whole or up to the instant
 // at which all together reach the bound. It returns nil when there is no log.
 func newTimeline(all []*series, bound int) (t *timeline, note string) {
-	var logs []shown
-	for _, s := range all {
-		if len(s.logs) > 0 {
-			logs = append(logs, shown{s.label, s.logs[0]})
-		}
-	}
-	if len(logs) == 0 {
+	logged := slices.DeleteFunc(slices.Clone(all), func(s *series) bool { return len(s.logs) == 0 })
+	if len(logged) == 0 {
 		return nil, ""
 	}
-	until, whole := window(logs, bound)
+	until, whole := window(logged, bound)
 	t = &timeline{Unit: int64(timelineUnit), Reasons: []string{}, Details: []string{}}
-	for _, l := range logs {
-		t.Logs = append(t.Logs, t.encode(l, until))
+	for _, s := range logged {
+		t.Logs = append(t.Logs, t.encode(s.label, s.logs[0], until))
 	}
 	for _, s := range ranked(all) {
 		if len(s.logs) > 0 {
-			t.First = slices.IndexFunc(logs, func(l shown) bool { return l.label == s.label })
+			t.First = slices.Index(logged, s)
 			break
 		}
 	}
@@ -93,9 +82,10 @@ func newTimeline(all []*series, bound int) (t *timeline, note string) {
 }
 
 // window is the instant up to which the logs have no more layer runs and requests than the bound.
-func window(logs []shown, bound int) (until time.Duration, whole bool) {
+func window(logged []*series, bound int) (until time.Duration, whole bool) {
 	var at []time.Duration
-	for _, l := range logs {
+	for _, s := range logged {
+		l := s.logs[0]
 		for i := range l.jobs {
 			at = append(at, l.jobs[i].noticed)
 		}
@@ -154,8 +144,8 @@ func unsigned(to []byte, of ...int64) []byte {
 	return to
 }
 
-func (t *timeline) encode(l shown, until time.Duration) timelineLog {
-	out := timelineLog{Label: l.label, System: t.system(&l.Header.System), Outages: [][3]int64{}}
+func (t *timeline) encode(label string, l *history, until time.Duration) timelineLog {
+	out := timelineLog{Label: label, System: t.system(&l.Header.System), Outages: [][3]int64{}}
 	var jobs, runs []byte
 	id, release := int64(-1), int64(0)
 	for i := range l.jobs {
