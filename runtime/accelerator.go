@@ -94,8 +94,8 @@ type Spec struct {
 	// Options are passed to the EP as they are. WebGPU gets preferredLayout NCHW unless they say otherwise: in its
 	// other layout it transposes the inputs and outputs of every layer.
 	Options map[string]string `json:"options,omitempty"`
-	// Optimization is ORT's graph optimisation level for the layers: "none", "basic", "extended" or "all". It changes
-	// which kernels run, and so which layers are fast.
+	// Optimization is ORT's graph optimisation level for the layers: "none", "basic", "extended", "layout" or
+	// "all". It changes which kernels run, and so which layers are fast.
 	Optimization string `json:"optimization,omitempty"`
 	// Threads is the number of intra-op threads, the calling one included.
 	Threads int `json:"threads,omitempty"`

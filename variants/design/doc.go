@@ -4,5 +4,6 @@
 // ([Designer.Take]) or that a user brings ([Designer.Add]).
 //
 // After each of these, the networks' variants are those in use, and [Designer.Documents] is what a plan holds of them.
-// Nothing is written before [Designer.Save]. Families, fits and proofs are those of package variants.
+// Nothing is written before [Designer.Save]. Families and fits are those of package variants,
+// proofs those of package variants/accuracy.
 package design

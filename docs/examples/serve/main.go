@@ -27,6 +27,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if len(os.Args) != 4 {
+		log.Fatal("usage: serve PLAN FOLDER-OF-MODELS ADDRESS")
+	}
 	listener, err := net.Listen("tcp", os.Args[3])
 	if err != nil {
 		log.Fatal(err)
