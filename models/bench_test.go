@@ -10,9 +10,8 @@ import (
 	"github.com/terastal/terastal/models/zoo"
 )
 
-// BenchmarkSplitOverhead runs a whole model and the chain of its layers in
-// turn, on one core at full optimisation, and reports the ratio of the medians.
-// Granularity model is the noise of the comparison: the same work on both sides.
+// BenchmarkSplitOverhead runs a whole model and the chain of its layers in turn, on one core at full optimisation, and
+// reports the ratio of the medians. Granularity model is the noise of the comparison: the same work on both sides.
 func BenchmarkSplitOverhead(b *testing.B) {
 	orttest.Start(b)
 	for _, name := range zoo.Names() {

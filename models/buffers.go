@@ -5,17 +5,14 @@ import (
 	"slices"
 )
 
-// Buffers places all tensors that a chain of layers produces into one block of
-// memory: the byte offset of each by its ID, every offset a multiple of align,
-// and the block's size. chain[l] are the forms that may run as layer l. Two
-// tensors share bytes only if no layer could see both, or if a form computes
-// one in place of the other: a tensor lives, in each of its layouts, from the
-// layer that writes it to the last that reads it, and results of the model to
-// the end of the chain. Inputs of the model are not placed.
+// Buffers places all tensors that a chain of layers produces into one block of memory: the byte offset of each by its
+// ID, every offset a multiple of align, and the block's size. chain[l] are the forms that may run as layer l. Two
+// tensors share bytes only if no layer could see both, or if a form computes one in place of the other: a tensor lives,
+// in each of its layouts, from the layer that writes it to the last that reads it, and results of the model to the end
+// of the chain. Inputs of the model are not placed.
 //
-// Placement is greedy by size, largest first into the lowest gap that fits
-// (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
-// Inference", 2020).
+// Placement is greedy by size, largest first into the lowest gap that fits (Pisarchyk and Lee, "Efficient Memory
+// Management for Deep Neural Net Inference", 2020).
 func Buffers(chain [][]Form, align int) (offsets map[string]int64, size int64) {
 	spans := lifetimes(chain)
 	slices.SortStableFunc(spans, func(a, b *span) int {
@@ -121,8 +118,7 @@ func allInPlace(forms []Form, input, output string) bool {
 	return true
 }
 
-// lastReaders is the last layer that needs each tensor, by name; results of
-// the model are needed after all layers.
+// lastReaders is the last layer that needs each tensor, by name; results of the model are needed after all layers.
 func lastReaders(chain [][]Form) map[string]int {
 	last := make(map[string]int)
 	for i, forms := range chain {

@@ -130,8 +130,7 @@ func (c checker) declare(names map[string]bool, g *pb.GraphProto, what, name str
 	return nil
 }
 
-// nodes checks a node list whose graph inputs and initialisers are in scope,
-// and adds what the nodes produce.
+// nodes checks a node list whose graph inputs and initialisers are in scope, and adds what the nodes produce.
 func (c checker) nodes(nodes []*pb.NodeProto, scope *values, depth int) error {
 	for _, n := range nodes {
 		if n.GetOpType() == "" {
@@ -315,8 +314,7 @@ func elements(dims []int64) (int64, bool) {
 
 func packedBytes(elements, bits int64) int64 { return (elements*bits + 7) / 8 }
 
-// elementBits is the stored size of one element, 0 of text; false for types
-// that do not exist.
+// elementBits is the stored size of one element, 0 of text; false for types that do not exist.
 func elementBits(kind int32) (int64, bool) {
 	switch t := DataType(kind); t {
 	case ort.String:

@@ -13,14 +13,12 @@ type Difference struct {
 	// MaxAbs is the largest absolute difference of any element; NaN where only
 	// one side is a NaN, or where elements differ that are not real numbers.
 	MaxAbs float64
-	// MaxRel is MaxAbs as a share of the largest finite magnitude of the wanted
-	// tensor.
+	// MaxRel is MaxAbs as a share of the largest finite magnitude of the wanted tensor.
 	MaxRel float64
 	Argmax bool // the largest element is at the same place
 }
 
-// Compare holds the bytes of a tensor against those wanted. Both need the same
-// length.
+// Compare holds the bytes of a tensor against those wanted. Both need the same length.
 func Compare(kind DataType, got, want []byte) (Difference, error) {
 	if len(got) != len(want) {
 		return Difference{}, fmt.Errorf("%d bytes against %d", len(got), len(want))

@@ -61,8 +61,7 @@ const (
 	fieldRawData     = 9 // of TensorProto
 )
 
-// unmarshalInPlace is proto.Unmarshal, except that the raw data of large
-// initialisers is not copied.
+// unmarshalInPlace is proto.Unmarshal, except that the raw data of large initialisers is not copied.
 func unmarshalInPlace(data []byte, m *pb.ModelProto) error {
 	var graphs []byte
 	has := false
@@ -108,8 +107,7 @@ func unmarshalInPlace(data []byte, m *pb.ModelProto) error {
 	return nil
 }
 
-// without returns the fields of a message except those with the given number
-// that take accepts.
+// without returns the fields of a message except those with the given number that take accepts.
 func without(message []byte, number protowire.Number, take func([]byte) (bool, error)) ([]byte, error) {
 	var rest []byte
 	for len(message) > 0 {
@@ -173,8 +171,7 @@ func (m *Model) Session(c ort.Config) (*ort.Session, error) {
 	return m.whole.session(inMemory, names(m.inputs), names(m.outputs), c)
 }
 
-// session opens the model in ONNX Runtime: from memory if it has most bytes or
-// fewer, else through files.
+// session opens the model in ONNX Runtime: from memory if it has most bytes or fewer, else through files.
 func (d *document) session(most int64, inputs, outputs []string, c ort.Config) (*ort.Session, error) {
 	if d.size() <= most {
 		data, err := d.bytes()
@@ -204,8 +201,7 @@ func (d *document) session(most int64, inputs, outputs []string, c ort.Config) (
 	return ort.NewSessionFromFile(path, inputs, outputs, c)
 }
 
-// external is the model as a protobuf whose larger initialisers are written to
-// a data file.
+// external is the model as a protobuf whose larger initialisers are written to a data file.
 func (d *document) external(to *dataFile) ([]byte, error) {
 	defer d.forget()
 	if err := d.unchanged(); err != nil {
@@ -242,8 +238,7 @@ func (d *document) withoutWeights(location string, weights io.Writer) ([]byte, e
 	return model, cmp.Or(err, to.flush())
 }
 
-// writeFile writes the model to a file, with its weights in a second one if it
-// exceeds most bytes.
+// writeFile writes the model to a file, with its weights in a second one if it exceeds most bytes.
 func (d *document) writeFile(path string, most int64) error {
 	if d.size() <= most {
 		data, err := d.bytes()
@@ -309,9 +304,8 @@ func (f *dataFile) place(data []byte) (int64, error) {
 
 func (f *dataFile) flush() error { return f.out.Flush() }
 
-// savesExternal tells whether ONNX Runtime writes the model with its weights in
-// another file, without a copy of all in memory. Its release 1.29 then stores
-// initialisers of subgraphs twice, so models that have any do it only if they
+// savesExternal tells whether ONNX Runtime writes the model with its weights in another file, without a copy of all in
+// memory. Its release 1.29 then stores initialisers of subgraphs twice, so models that have any do it only if they
 // must.
 func (d *document) savesExternal() bool {
 	if d.size() <= inMemory {

@@ -5,8 +5,7 @@ import (
 	"fmt"
 )
 
-// Errors that callers can match; each comes wrapped in the model, the node or
-// tensor, and what is wrong with it.
+// Errors that callers can match; each comes wrapped in the model, the node or tensor, and what is wrong with it.
 var (
 	// ErrCorrupt: the bytes are not a well-formed ONNX model.
 	ErrCorrupt = errors.New("the ONNX model is corrupt; export or download it again")
@@ -25,8 +24,7 @@ var (
 	ErrInput = errors.New("input data does not fit the model")
 )
 
-// fail is an error about the named model: what is wrong, then the class that
-// errors.Is matches.
+// fail is an error about the named model: what is wrong, then the class that errors.Is matches.
 func fail(class error, model, format string, args ...any) error {
 	return fmt.Errorf("model %s: %w: %w", model, fmt.Errorf(format, args...), class)
 }

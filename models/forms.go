@@ -11,19 +11,16 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// Form is a layer in a form that some accelerators run: the portable one, or
-// the one that ONNX Runtime's CPU provider makes of the layer inside the whole
-// model, whose boundary tensors may be blocked. All forms of a layer compute
-// the same; a tensor that the next layer's form wants in another layout is
-// converted on the way (Reorder).
+// Form is a layer in a form that some accelerators run: the portable one, or the one that ONNX Runtime's CPU provider
+// makes of the layer inside the whole model, whose boundary tensors may be blocked. All forms of a layer compute the
+// same; a tensor that the next layer's form wants in another layout is converted on the way (Reorder).
 type Form struct {
 	// Inputs and Outputs of the form; their IDs are its ONNX value names.
 	Inputs, Outputs []Tensor
 	// Optimized forms are to be loaded with optimisation "none".
 	Optimized bool
-	// InPlace[o] is the input whose memory output o should share, or -1. Without
-	// sharing, a convolution that adds its result to that input copies it first.
-	// It is allowed where no later layer needs the input.
+	// InPlace[o] is the input whose memory output o should share, or -1. Without sharing, a convolution that adds its
+	// result to that input copies it first. It is allowed where no later layer needs the input.
 	InPlace []int
 
 	model   func() ([]byte, error)
@@ -33,8 +30,7 @@ type Form struct {
 // ONNX is the form as an ONNX model.
 func (f *Form) ONNX() ([]byte, error) { return f.model() }
 
-// Chain is the forms of a model's layers as Buffers takes them when each layer
-// has one form only.
+// Chain is the forms of a model's layers as Buffers takes them when each layer has one form only.
 func Chain(forms []Form) [][]Form {
 	chain := make([][]Form, len(forms))
 	for i := range forms {
@@ -67,11 +63,9 @@ func FormLevel(optimization string) string {
 	return Portable
 }
 
-// Forms returns the layers, which Split made of this model, in the form that
-// ONNX Runtime's CPU provider runs at an optimisation level: cut after the
-// whole model was optimised, where the level changes layouts ("layout",
-// "all"), else the portable form. A model whose optimised graph cannot be cut at
-// the layers' boundaries keeps the portable form too.
+// Forms returns the layers, which Split made of this model, in the form that ONNX Runtime's CPU provider runs at an
+// optimisation level: cut after the whole model was optimised, where the level changes layouts ("layout", "all"), else
+// the portable form. A model whose optimised graph cannot be cut at the layers' boundaries keeps the portable form too.
 func (m *Model) Forms(layers []Layer, optimization string) ([]Form, error) {
 	plain := make([]Form, len(layers))
 	for i := range layers {
@@ -218,8 +212,7 @@ func (c *formCutter) forms(layers []Layer) []Form {
 	return forms
 }
 
-// collect adds to a layer's piece everything that a value depends on, back to
-// boundary tensors of earlier layers.
+// collect adds to a layer's piece everything that a value depends on, back to boundary tensors of earlier layers.
 func (c *formCutter) collect(p *piece, layer int, value string) bool {
 	if p.known[value] || c.stored[value] {
 		return true
@@ -332,8 +325,7 @@ func (c *formCutter) lastReader(nodes []*pb.NodeProto, at int, value string) boo
 	return true
 }
 
-// onnx writes nodes of the optimised graph as a model whose boundary values
-// are called by their tensors' IDs.
+// onnx writes nodes of the optimised graph as a model whose boundary values are called by their tensors' IDs.
 func (c *formCutter) onnx(name string, nodes []*pb.NodeProto, f Form) ([]byte, error) {
 	g := &pb.GraphProto{
 		Name: proto.String(name), Initializer: initializersOf(c.whole.GetGraph(), nodes),
@@ -398,8 +390,7 @@ func withNCHWc(g *pb.GraphProto) *pb.ModelProto {
 	return pb.NewModel(g, 17, &pb.OperatorSetIdProto{Domain: proto.String(domainNCHWc), Version: proto.Int64(1)})
 }
 
-// blockSize asks ONNX Runtime how many channels a block has on this machine: it
-// runs a reorder of zeros.
+// blockSize asks ONNX Runtime how many channels a block has on this machine: it runs a reorder of zeros.
 func blockSize() (int64, error) {
 	const channels = 4 // the fewest that can be blocked
 	plain := Tensor{Name: "x", Type: ort.Float, Shape: []int64{1, channels, 1, 1}}

@@ -13,8 +13,7 @@ import (
 	"github.com/terastal/terastal/models/zoo"
 )
 
-// Plain to blocked and back gives the same bytes, for any number of channels
-// that a boundary tensor can have.
+// Plain to blocked and back gives the same bytes, for any number of channels that a boundary tensor can have.
 func TestReorderRoundTrip(t *testing.T) {
 	orttest.Start(t)
 	block := testkit.Must(blockSize())(t)

@@ -21,9 +21,8 @@ func nodeName(n *pb.NodeProto) string {
 	return fmt.Sprintf("a node of type %s", quote(n.GetOpType()))
 }
 
-// reads are the values of the enclosing graph that a node reads: its inputs,
-// and what its subgraphs capture at any depth. Optional inputs left empty are
-// skipped; a value read twice is there twice.
+// reads are the values of the enclosing graph that a node reads: its inputs, and what its subgraphs capture at any
+// depth. Optional inputs left empty are skipped; a value read twice is there twice.
 func reads(n *pb.NodeProto) (names []string) {
 	for _, name := range n.GetInput() {
 		if name != "" {
@@ -94,9 +93,8 @@ func producers(nodes []*pb.NodeProto) map[string]int {
 	return by
 }
 
-// topological returns the nodes in an order where producers come before
-// consumers, keeping the given order wherever it can. When a cycle makes that
-// impossible it returns a node of the cycle's downstream.
+// topological returns the nodes in an order where producers come before consumers, keeping the given order wherever it
+// can. When a cycle makes that impossible it returns a node of the cycle's downstream.
 func topological(nodes []*pb.NodeProto) ([]*pb.NodeProto, *pb.NodeProto) {
 	by := producers(nodes)
 	waiting := make([]int, len(nodes))

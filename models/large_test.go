@@ -34,8 +34,7 @@ func memory(file, field string) int64 {
 	return 0
 }
 
-// TestModelBeyondTwoGiB: three products with 768 MiB of weights each, nearly all
-// of them holes in a sparse file.
+// TestModelBeyondTwoGiB: three products with 768 MiB of weights each, nearly all of them holes in a sparse file.
 func TestModelBeyondTwoGiB(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes and reads several GiB")
@@ -205,8 +204,7 @@ func TestLargeModelsGoThroughFiles(t *testing.T) {
 	}
 }
 
-// TestWeightsOutliveTheModel: layers keep the mapped files that their weights
-// lie in, and nothing else does.
+// TestWeightsOutliveTheModel: layers keep the mapped files that their weights lie in, and nothing else does.
 func TestWeightsOutliveTheModel(t *testing.T) {
 	orttest.Start(t)
 	file := filepath.Join(t.TempDir(), "m.onnx")

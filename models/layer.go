@@ -11,10 +11,9 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
-// Layer is a run of a model's nodes that executes as one unit: itself a valid
-// ONNX model, whose boundary tensors keep the names they have in the whole
-// model. Running the layers in order, each reading what earlier ones (or the
-// request) stored under those names, computes the whole model.
+// Layer is a run of a model's nodes that executes as one unit: itself a valid ONNX model, whose boundary tensors keep
+// the names they have in the whole model. Running the layers in order, each reading what earlier ones (or the request)
+// stored under those names, computes the whole model.
 type Layer struct {
 	Index      int      // position in the chain
 	Name       string   // of the first node that does real work
@@ -56,8 +55,7 @@ func (l *Layer) document() *document {
 	return d
 }
 
-// initializersOf are the stored tensors of a graph that nodes read, in the
-// graph's order.
+// initializersOf are the stored tensors of a graph that nodes read, in the graph's order.
 func initializersOf(g *pb.GraphProto, nodes []*pb.NodeProto) []*pb.TensorProto {
 	read := make(map[string]bool)
 	for _, n := range nodes {

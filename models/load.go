@@ -22,15 +22,12 @@ import (
 
 // Options says how to read a model.
 type Options struct {
-	// Dims gives symbolic dimensions of the inputs ("batch", "sequence") their
-	// value. Symbolic dimensions that are not named here are 1, the usual batch
-	// size of real-time inference. Naming one that the model does not have is
-	// an error.
+	// Dims gives symbolic dimensions of the inputs ("batch", "sequence") their value. Symbolic dimensions that are not
+	// named here are 1, the usual batch size of real-time inference. Naming one that the model does not have is an error.
 	Dims map[string]int64
 }
 
-// Model is a checked ONNX model with every input shape fixed. It is safe for
-// concurrent use.
+// Model is a checked ONNX model with every input shape fixed. It is safe for concurrent use.
 type Model struct {
 	name    string
 	source  string // what errors call it: the path, or the name given to Parse
@@ -57,24 +54,20 @@ func (m *Model) SHA256() string { return m.sha }
 // that the file also stores a value for are constants, not inputs.
 func (m *Model) Inputs() []Tensor { return slices.Clone(m.inputs) }
 
-// Outputs are the model's results, in its order, with the shapes that ONNX
-// Runtime produced for the bound input shapes.
+// Outputs are the model's results, in its order, with the shapes that ONNX Runtime produced for the bound input shapes.
 func (m *Model) Outputs() []Tensor { return slices.Clone(m.outputs) }
 
-// Parameters counts the stored weights: all constant tensors of the file
-// except integer shapes and indices (INT64), booleans and strings, and the
-// running statistics of BatchNormalization, as published counts do.
+// Parameters counts the stored weights: all constant tensors of the file except integer shapes and indices (INT64),
+// booleans and strings, and the running statistics of BatchNormalization, as published counts do.
 func (m *Model) Parameters() int64 { return m.params }
 
-// MACs counts the multiply-accumulates of one inference in Conv,
-// ConvTranspose, Gemm, MatMul and their integer forms, from the real shapes.
-// What runs inside If, Loop and Scan bodies is not counted.
+// MACs counts the multiply-accumulates of one inference in Conv, ConvTranspose, Gemm, MatMul and their integer forms,
+// from the real shapes. What runs inside If, Loop and Scan bodies is not counted.
 func (m *Model) MACs() int64 { return m.macs }
 
-// ONNX is the whole model as it was read, with its dimensions bound and
-// external data inside: the reference that layers are verified against. A
-// model that exceeds the 2 GiB of one protobuf gives an error that matches
-// ErrUnsupported; WriteFile writes any.
+// ONNX is the whole model as it was read, with its dimensions bound and external data inside: the reference that layers
+// are verified against. A model that exceeds the 2 GiB of one protobuf gives an error that matches ErrUnsupported;
+// WriteFile writes any.
 func (m *Model) ONNX() ([]byte, error) {
 	data, err := m.whole.bytes()
 	if err != nil {
@@ -83,9 +76,8 @@ func (m *Model) ONNX() ([]byte, error) {
 	return data, nil
 }
 
-// WriteFile writes the whole model, as ONNX gives it, to a file. One that
-// exceeds the 2 GiB of a protobuf gets its weights in a second file, called
-// path.data. Both are replaced atomically, the model last.
+// WriteFile writes the whole model, as ONNX gives it, to a file. One that exceeds the 2 GiB of a protobuf gets its
+// weights in a second file, called path.data. Both are replaced atomically, the model last.
 func (m *Model) WriteFile(path string) error {
 	if err := m.whole.writeFile(path, maxProtobufSize); err != nil {
 		return fmt.Errorf("model %s: writing %s: %w", m.source, path, err)
@@ -93,14 +85,12 @@ func (m *Model) WriteFile(path string) error {
 	return nil
 }
 
-// Load reads an ONNX file and its external data, checks it, binds its
-// dimensions and has ONNX Runtime (which must be started) simplify it and tell
-// all shapes. Errors match ErrCorrupt, ErrUnsupported, ErrExternalData,
-// ErrDims, ErrRuntime or fs.ErrNotExist.
+// Load reads an ONNX file and its external data, checks it, binds its dimensions and has ONNX Runtime (which must be
+// started) simplify it and tell all shapes. Errors match ErrCorrupt, ErrUnsupported, ErrExternalData, ErrDims,
+// ErrRuntime or fs.ErrNotExist.
 //
-// The weights stay in memory-mapped files, not in the heap: the files given
-// here, which may be replaced but not rewritten in place while the model is in
-// use, and one that was unlinked from the folder for temporary files.
+// The weights stay in memory-mapped files, not in the heap: the files given here, which may be replaced but not
+// rewritten in place while the model is in use, and one that was unlinked from the folder for temporary files.
 func Load(path string, o Options) (*Model, error) {
 	name := strings.TrimSuffix(filepath.Base(path), ".onnx")
 	file, err := mapModelFile(path)
@@ -143,8 +133,7 @@ func mapModelFile(path string) (m *mapping, err error) {
 	return m, nil
 }
 
-// Parse is Load for a model in memory. External data cannot be resolved and is
-// refused. data is not kept.
+// Parse is Load for a model in memory. External data cannot be resolved and is refused. data is not kept.
 func Parse(name string, data []byte, o Options) (*Model, error) {
 	if len(data) < mapFrom {
 		return parse(name, data, nil, nil, o)
@@ -202,8 +191,7 @@ func marshal(m *pb.ModelProto) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
-// everyTensor are all stored tensors: initialisers and attributes, in subgraphs
-// and functions too.
+// everyTensor are all stored tensors: initialisers and attributes, in subgraphs and functions too.
 func everyTensor(m *pb.ModelProto) []*pb.TensorProto {
 	list := slices.Clone(m.GetGraph().GetInitializer())
 	for _, n := range everyNode(m) {
@@ -225,8 +213,7 @@ func tensorsOf(a *pb.AttributeProto) []*pb.TensorProto {
 	return append([]*pb.TensorProto{a.GetT()}, a.GetTensors()...)
 }
 
-// inlineExternal maps the external tensor data in folder, and makes each
-// tensor's part of it the tensor's own.
+// inlineExternal maps the external tensor data in folder, and makes each tensor's part of it the tensor's own.
 func (d *document) inlineExternal(name string, folder *os.Root, sum io.Writer) error {
 	files := make(map[string]*externalFile)
 	for _, t := range everyTensor(d.ModelProto) {
@@ -331,9 +318,8 @@ func readExternal(folder *os.Root, files map[string]*externalFile, t *pb.TensorP
 	return f.data[offset : offset+want : offset+want], nil
 }
 
-// dropStoredInputs turns inputs with a stored default into constants, so that
-// ONNX Runtime may fold them. Files before IR 4 had to list every weight as an
-// input; without the list they must call themselves IR 4.
+// dropStoredInputs turns inputs with a stored default into constants, so that ONNX Runtime may fold them. Files before
+// IR 4 had to list every weight as an input; without the list they must call themselves IR 4.
 func dropStoredInputs(m *pb.ModelProto) {
 	g := m.GetGraph()
 	stored := nameSet(g.GetInitializer())

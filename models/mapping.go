@@ -8,9 +8,8 @@ import (
 	"runtime"
 )
 
-// mapping is a file in read-only memory, whose pages the system loads when
-// they are read and may drop again. It is unmapped when nothing refers to the
-// mapping; references to data alone do not keep it.
+// mapping is a file in read-only memory, whose pages the system loads when they are read and may drop again. It is
+// unmapped when nothing refers to the mapping; references to data alone do not keep it.
 type mapping struct {
 	data []byte
 	file *os.File    // open while mapped; nil where the data was copied
@@ -62,8 +61,7 @@ func (m *mapping) unchanged() error {
 	return nil
 }
 
-// forget gives back the memory that holds what was read of the file; reading it
-// again is slower, not wrong.
+// forget gives back the memory that holds what was read of the file; reading it again is slower, not wrong.
 func (m *mapping) forget() {
 	if m.file != nil {
 		release(m.data)

@@ -14,13 +14,11 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// sideVariable makes the test binary load one side of the comparison and print
-// its resident memory.
+// sideVariable makes the test binary load one side of the comparison and print its resident memory.
 const sideVariable = "TERASTAL_TEST_MEMORY"
 
-// The sessions and buffers of a chain of layers take hardly more memory than
-// those of the whole model. A process measures each side, after what loading
-// needed is freed.
+// The sessions and buffers of a chain of layers take hardly more memory than those of the whole model. A process
+// measures each side, after what loading needed is freed.
 func TestChainMemory(t *testing.T) {
 	if side := os.Getenv(sideVariable); side != "" {
 		printResident(t, side)

@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/ort/orttest"
 )
 
-// choice is If(which) over two bodies of as many products with weights of
-// their own, behind some convolutions.
+// choice is If(which) over two bodies of as many products with weights of their own, behind some convolutions.
 func choice(before, products int) *sketch {
 	s := &sketch{}
 	value := s.input("x", 1, 4, 6, 6)

@@ -15,10 +15,9 @@ import (
 // the memory that holding all of a deep model's activations would take.
 const observeAtOnce = 256
 
-// observe runs the simplified model with every value as an output, on inputs
-// of zeros and on two random ones, and takes types and shapes from what ONNX
-// Runtime returns. A value whose shape differed between the runs depends on
-// the data: it stays inside a layer, for buffers have one size.
+// observe runs the simplified model with every value as an output, on inputs of zeros and on two random ones, and takes
+// types and shapes from what ONNX Runtime returns. A value whose shape differed between the runs depends on the data:
+// it stays inside a layer, for buffers have one size.
 func (m *Model) observe() error {
 	m.tensors, m.fixed = make(map[string]Tensor), make(map[string]bool)
 	for _, in := range m.inputs {
@@ -146,8 +145,7 @@ func (m *Model) observeValues(names []string, trials [][][]byte) error {
 	return nil
 }
 
-// runOnce runs a session on raw input data and returns outputs that ONNX
-// Runtime allocated; the caller destroys them.
+// runOnce runs a session on raw input data and returns outputs that ONNX Runtime allocated; the caller destroys them.
 func runOnce(s *ort.Session, inputs []Tensor, data [][]byte, outputs int) ([]ort.Value, error) {
 	in := make([]ort.Value, 0, len(inputs))
 	defer func() { destroy(in) }()

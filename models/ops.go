@@ -35,9 +35,8 @@ func makesNoTensor(n *pb.NodeProto) bool {
 	return false
 }
 
-// Note says in a sentence why splitting is of little use where one If, Loop or
-// Scan, which no cut goes through, holds nine tenths of the model's nodes or
-// more, and what of it is counted. It is empty for other models.
+// Note says in a sentence why splitting is of little use where one If, Loop or Scan, which no cut goes through, holds
+// nine tenths of the model's nodes or more, and what of it is counted. It is empty for other models.
 func (m *Model) Note() string {
 	total, most, in := 0, 0, (*pb.NodeProto)(nil)
 	nodes := m.graph.GetGraph().GetNode()
@@ -139,8 +138,7 @@ func volume(shape []int64) int64 {
 	return n
 }
 
-// filter is the work per output element of a weight tensor shaped [channels,
-// channels per group, kernel...].
+// filter is the work per output element of a weight tensor shaped [channels, channels per group, kernel...].
 func filter(shape []int64) int64 {
 	if len(shape) < 2 {
 		return 0

@@ -7,9 +7,8 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// RandomInputs makes data for every input of the model, in its order: floats
-// uniform in [-1, 1), integers 0 to 3, booleans. The same seed gives the same
-// bytes on every machine.
+// RandomInputs makes data for every input of the model, in its order: floats uniform in [-1, 1), integers 0 to 3,
+// booleans. The same seed gives the same bytes on every machine.
 func RandomInputs(m *Model, seed uint64) [][]byte {
 	r := rand.New(rand.NewPCG(seed, 0x7465726173))
 	data := make([][]byte, len(m.inputs))
@@ -50,8 +49,7 @@ func fill[T ort.Number](data []byte, draw func() T) {
 	}
 }
 
-// half draws an IEEE half-precision number in [-1, 1): a random sign, a random
-// mantissa and an exponent of at most -1.
+// half draws an IEEE half-precision number in [-1, 1): a random sign, a random mantissa and an exponent of at most -1.
 func half(r *rand.Rand) uint16 {
 	exponent := uint16(11 + r.IntN(4)) // 2^-4 to 2^-1
 	return uint16(r.IntN(2))<<15 | exponent<<10 | uint16(r.IntN(1<<10))

@@ -9,9 +9,8 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
-// basic is the optimisation level whose result is portable, standard ONNX:
-// constants folded, BatchNormalization fused, dead nodes gone, functions
-// inlined; no layout changes and no operators of one execution provider.
+// basic is the optimisation level whose result is portable, standard ONNX: constants folded, BatchNormalization fused,
+// dead nodes gone, functions inlined; no layout changes and no operators of one execution provider.
 const basic = "basic"
 
 // simplify has ONNX Runtime write its basic-optimised form of the model, and
@@ -51,9 +50,8 @@ func foreign(simple, given *pb.ModelProto) *pb.NodeProto {
 	return nil
 }
 
-// produceOutputs gives every graph output that was folded into a constant a
-// producing node, an Identity. Outputs that are inputs passed through need
-// none: the request's own tensor is the result.
+// produceOutputs gives every graph output that was folded into a constant a producing node, an Identity. Outputs that
+// are inputs passed through need none: the request's own tensor is the result.
 func produceOutputs(g *pb.GraphProto) {
 	by := producers(g.GetNode())
 	for _, v := range g.GetOutput() {
@@ -89,10 +87,9 @@ func alive(g *pb.GraphProto) []*pb.NodeProto {
 	return kept
 }
 
-// order keeps quantised operators whole and constants near their use: a
-// DequantizeLinear, and any node that reads constants only, moves down to just
-// before the first node that needs it; a QuantizeLinear moves up to its
-// producer. nodes are sorted; inputs are the graph's inputs.
+// order keeps quantised operators whole and constants near their use: a DequantizeLinear, and any node that reads
+// constants only, moves down to just before the first node that needs it; a QuantizeLinear moves up to its producer.
+// nodes are sorted; inputs are the graph's inputs.
 func order(nodes []*pb.NodeProto, inputs []*pb.ValueInfoProto) []*pb.NodeProto {
 	by := producers(nodes)
 	late := lateNodes(nodes, inputs)

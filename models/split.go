@@ -11,8 +11,7 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
-// Granularity says where to cut a model into layers. The zero value is not a
-// granularity; ParseGranularity makes one.
+// Granularity says where to cut a model into layers. The zero value is not a granularity; ParseGranularity makes one.
 type Granularity struct {
 	kind   string
 	least  time.Duration // auto: what a layer must cost
@@ -77,12 +76,10 @@ func (g Granularity) String() string {
 	return g.kind
 }
 
-// Measures reports whether splitting takes measurements, so that the result can
-// differ from run to run; Cut keeps it.
+// Measures reports whether splitting takes measurements, so that the result can differ from run to run; Cut keeps it.
 func (g Granularity) Measures() bool { return g.kind == "auto" }
 
-// Cut is the granularity that splits a model into these layers again, with the
-// same version of ONNX Runtime.
+// Cut is the granularity that splits a model into these layers again, with the same version of ONNX Runtime.
 func Cut(layers []Layer) Granularity {
 	if len(layers) < 2 {
 		return Granularity{kind: "model"}
@@ -96,12 +93,10 @@ func Cut(layers []Layer) Granularity {
 	return g
 }
 
-// Split cuts the model into layers. Every granularity keeps quantised
-// operators together with their QuantizeLinear and DequantizeLinear, gives
-// every layer at least one input, and never cuts where a value is alive whose
-// shape depends on the data, or that is no tensor of numbers. auto measures,
-// so its result can differ from run to run; the others depend on the model
-// and the version of ONNX Runtime alone.
+// Split cuts the model into layers. Every granularity keeps quantised operators together with their QuantizeLinear and
+// DequantizeLinear, gives every layer at least one input, and never cuts where a value is alive whose shape depends on
+// the data, or that is no tensor of numbers. auto measures, so its result can differ from run to run; the others depend
+// on the model and the version of ONNX Runtime alone.
 func (m *Model) Split(g Granularity) ([]Layer, error) {
 	c := m.cutter()
 	var cuts []int
@@ -202,9 +197,8 @@ func (c *cutter) blocks() []int {
 	return c.perCompute(func(cut, _ int) bool { return c.alive[cut] == 1 })
 }
 
-// perCompute makes at most one cut between each two consecutive compute nodes:
-// the latest one that is allowed and fits. latest takes along constants and
-// dequantisers placed right before the second node.
+// perCompute makes at most one cut between each two consecutive compute nodes: the latest one that is allowed and fits.
+// latest takes along constants and dequantisers placed right before the second node.
 func (c *cutter) perCompute(fits func(cut, latest int) bool) []int {
 	var cuts []int
 	previous := -1

@@ -10,15 +10,13 @@ import (
 // DataType is the element type of a tensor, numbered as in ONNX.
 type DataType = ort.DataType
 
-// Tensor describes a value that crosses a layer's boundary: Shape is fully
-// bound and empty for a scalar.
+// Tensor describes a value that crosses a layer's boundary: Shape is fully bound and empty for a scalar.
 type Tensor struct {
 	Name  string
 	Type  DataType
 	Shape []int64
-	// Block is 0 for the plain, row-major layout. Else the tensor is stored as
-	// [N, channel blocks, H, W, Block], ONNX Runtime's NCHWc: channels in blocks
-	// of this many, the last one padded.
+	// Block is 0 for the plain, row-major layout. Else the tensor is stored as [N, channel blocks, H, W, Block], ONNX
+	// Runtime's NCHWc: channels in blocks of this many, the last one padded.
 	Block int64
 }
 
@@ -30,8 +28,7 @@ func (t Tensor) ID() string {
 	return fmt.Sprintf("%s/nchw%dc", t.Name, t.Block)
 }
 
-// Stored is the shape that ONNX Runtime sees: Shape, with the channels that
-// blocks pad.
+// Stored is the shape that ONNX Runtime sees: Shape, with the channels that blocks pad.
 func (t Tensor) Stored() []int64 {
 	if t.Block == 0 {
 		return t.Shape

@@ -21,9 +21,8 @@ type Verification struct {
 	Ratio      float64 // ChainedMS / WholeMS
 }
 
-// Holds tells whether the chain counts as equal to the whole model at the
-// given optimisation level: bit-identical without optimisation, else within
-// 1e-5 of each output's largest magnitude and with the same largest elements.
+// Holds tells whether the chain counts as equal to the whole model at the given optimisation level: bit-identical
+// without optimisation, else within 1e-5 of each output's largest magnitude and with the same largest elements.
 func (v Verification) Holds(optimization string) bool {
 	if optimization == "none" {
 		return v.Identical
@@ -37,14 +36,12 @@ const (
 	arenaAlign   = 64              // a cache line, and what vector loads like best
 )
 
-// Verify runs the whole model and the chain of its layers on the same inputs
-// (one []byte per model input, as RandomInputs makes them) in CPU sessions of
-// one thread at an optimisation level ("none", "basic", "extended", "all"),
+// Verify runs the whole model and the chain of its layers on the same inputs (one []byte per model input, as
+// RandomInputs makes them) in CPU sessions of one thread at an optimisation level ("none", "basic", "extended", "all"),
 // compares the outputs, and times both, interleaved in this process.
 //
-// Layers are cut from the basic-optimised model. So that the same arithmetic
-// is compared, level "none" means: layers exactly as they are, against the
-// whole model at level "basic". Outputs are then bit-identical.
+// Layers are cut from the basic-optimised model. So that the same arithmetic is compared, level "none" means: layers
+// exactly as they are, against the whole model at level "basic". Outputs are then bit-identical.
 func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Verification, error) {
 	return verify(m, layers, inputs, optimization, true)
 }

@@ -11,11 +11,9 @@ import (
 // layerWeights is the data file that all layers of a folder share.
 const layerWeights = "weights.bin"
 
-// WriteLayers writes layers to a folder, which is made if need be, as
-// 000.onnx, 001.onnx, ..., and returns these paths. Tensors of 1 KiB and more
-// are in weights.bin, each different one once and at a multiple of 4096 bytes;
-// the layers refer to it as ONNX external data. Every file is replaced
-// atomically, weights.bin first. A folder that holds more
+// WriteLayers writes layers to a folder, which is made if need be, as 000.onnx, 001.onnx, ..., and returns these paths.
+// Tensors of 1 KiB and more are in weights.bin, each different one once and at a multiple of 4096 bytes; the layers
+// refer to it as ONNX external data. Every file is replaced atomically, weights.bin first. A folder that holds more
 // layers of an earlier split is refused: their weights would be replaced.
 func WriteLayers(folder string, layers []Layer) (files []string, err error) {
 	defer func() {

@@ -13,8 +13,7 @@ import (
 const (
 	// attempts is how often a place may fail or take its process with it.
 	attempts = 3
-	// strays is how often a process may be lost where no place is to blame before its places run one at a time for
-	// good.
+	// strays is how often a process may be lost where no place is to blame before its places run one at a time for good.
 	strays = 3
 	// loadTimeout bounds each step of loading: the largest is that ONNX Runtime optimises a whole model.
 	loadTimeout = 5 * time.Minute

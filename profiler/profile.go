@@ -107,8 +107,7 @@ type Cell struct {
 	High           time.Duration `json:"p50_high_ns"`
 	// Outliers is how many runs took longer than the third quartile by more than three interquartile ranges.
 	Outliers int `json:"outliers,omitempty"`
-	// Load is how long the first loading took, Memory how many bytes it allocated in main memory, where the system
-	// tells.
+	// Load is how long the first loading took, Memory how many bytes it allocated in main memory, where the system tells.
 	Load   time.Duration `json:"load_ns,omitempty"`
 	Memory int64         `json:"memory_bytes,omitempty"`
 	// Unstable is true when the time budget ended before the median was known to the target precision.

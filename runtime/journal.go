@@ -120,8 +120,7 @@ func (e *Executor) expectedRecords(arrivals []traffic.Arrival) int {
 }
 
 const (
-	// firstRecords bounds what is set aside for records at the start, chunkRecords
-	// is what is added whenever that is full.
+	// firstRecords bounds what is set aside for records at the start, chunkRecords is what is added whenever that is full.
 	firstRecords = 1 << 19
 	chunkRecords = 1 << 14
 )

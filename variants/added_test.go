@@ -66,8 +66,7 @@ func own(t *testing.T, l *models.Layer, f func(b *builder) string) *models.Model
 	return testkit.Must(models.Parse("own", data, models.Options{}))(t)
 }
 
-// Compared is what reaches the layer in the network, and the error is what it
-// says it is.
+// Compared is what reaches the layer in the network, and the error is what it says it is.
 func TestCompare(t *testing.T) {
 	b := newNet(1, 2, 8, 8)
 	doubled := b.node("Mul", []string{"x", b.floats([]float32{2}, 1)})

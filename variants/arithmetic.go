@@ -20,8 +20,7 @@ type Arithmetic string
 const (
 	// Exact: all sums are what integers give.
 	Exact Arithmetic = "exact"
-	// Saturating: sums of two products saturate in 16 bits, but not in depthwise
-	// convolutions, which have special kernels.
+	// Saturating: sums of two products saturate in 16 bits, but not in depthwise convolutions, which have special kernels.
 	Saturating Arithmetic = "saturating"
 	// SaturatingThroughout: in depthwise convolutions too. No processor is known that does; the probe would tell.
 	SaturatingThroughout Arithmetic = "saturating-throughout"

@@ -66,9 +66,8 @@ var kinds = []kind{
 	{"older 3x3", []int64{1, 8, 6, 6}, func(b *net) { b.opset = 12; b.conv("x", 8, 16, 3, 1, 1, 1, nil) }},
 }
 
-// extreme gives a replacement weights, and stored inputs, whose sums are as far
-// from zero as they get: all ends of their ranges, of one sign in a patch of
-// every second output channel. The bias is zero.
+// extreme gives a replacement weights, and stored inputs, whose sums are as far from zero as they get: all ends of
+// their ranges, of one sign in a patch of every second output channel. The bias is zero.
 func extreme(r *quantised) {
 	o := r.op
 	r.in, r.bias = affine{1, 0}, make([]float32, o.K)
@@ -100,8 +99,7 @@ func pattern(size, every int) []uint8 {
 	return x
 }
 
-// want is what the replacement has to make of stored inputs, by integers and by
-// pairs of neighbours along its weights.
+// want is what the replacement has to make of stored inputs, by integers and by pairs of neighbours along its weights.
 func (r *quantised) want(x []uint8, pair func(x0, x1 uint8, w0, w1 int8) int) []float64 {
 	o := r.op
 	d, area := o.patch(), o.KernelH*o.KernelW
@@ -173,9 +171,8 @@ func off(r *quantised, got, want []float64) (most float64) {
 	return most
 }
 
-// All forms of every operator compute what integers give, at the extremes: those
-// for this processor's arithmetic, and on any processor those for arithmetics
-// that saturate.
+// All forms of every operator compute what integers give, at the extremes: those for this processor's arithmetic, and
+// on any processor those for arithmetics that saturate.
 func TestInt8IsWhatIntegersGive(t *testing.T) {
 	for _, k := range kinds {
 		n := k.network(t)
@@ -243,9 +240,8 @@ func TestProbeIsWhatOperatorsShow(t *testing.T) {
 	}
 }
 
-// Forms that are fitted for an arithmetic that saturates give the same in it, on
-// whatever arrives, and use all of the range that they have; those of 8 bits do
-// not.
+// Forms that are fitted for an arithmetic that saturates give the same in it, on whatever arrives, and use all of the
+// range that they have; those of 8 bits do not.
 func TestSevenBitsDoNotSaturate(t *testing.T) {
 	for _, c := range []struct {
 		kind        string
@@ -289,8 +285,7 @@ func TestSevenBitsDoNotSaturate(t *testing.T) {
 	}
 }
 
-// kindsOfInputs are 255 everywhere, and where the weights of one output channel
-// have one sign.
+// kindsOfInputs are 255 everywhere, and where the weights of one output channel have one sign.
 func kindsOfInputs(r *quantised) [][]uint8 {
 	o := r.op
 	all := pattern(o.C*o.H*o.W, math.MaxInt)

@@ -11,9 +11,8 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// Full factorisations hold every operator, so that what a fit leaves is rounding
-// alone, whatever the geometry. Each family's steps, layouts and biases would
-// show here if any were wrong.
+// Full factorisations hold every operator, so that what a fit leaves is rounding alone, whatever the geometry. Each
+// family's steps, layouts and biases would show here if any were wrong.
 func TestFullFactorisationsReproduceTheLayer(t *testing.T) {
 	sequential.Skip(t)
 	for _, c := range []struct {
@@ -70,8 +69,7 @@ func TestD2SOfAD2SIsRecovered(t *testing.T) {
 			for j := range c / 4 {
 				for dy := range size {
 					for dx := range size {
-						// Inner rows begin a padding of gamma before the outer
-						// position's own.
+						// Inner rows begin a padding of gamma before the outer position's own.
 						y, x := out/gamma+dy, out%gamma+dx
 						to := ((out*k/4+i)*c + (y%gamma*gamma+x%gamma)*c/4 + j) * size * size
 						outer[to+y/gamma*size+x/gamma] = inner[((i*c/4+j)*size+dy)*size+dx]
@@ -190,9 +188,8 @@ func TestInt8IsClose(t *testing.T) {
 	}
 }
 
-// Where channels differ in size, and the small ones have the large weights, a
-// range for all loses them; equalised ones keep their bits, in every operator,
-// with QuantizeLinear's scales by channel and in opsets before these.
+// Where channels differ in size, and the small ones have the large weights, a range for all loses them; equalised ones
+// keep their bits, in every operator, with QuantizeLinear's scales by channel and in opsets before these.
 func TestEqualisedChannelsKeepTheirBits(t *testing.T) {
 	sequential.Skip(t)
 	for name, make := range map[string]func(b *net){
@@ -276,9 +273,8 @@ func TestAffineIsShifted(t *testing.T) {
 	}
 }
 
-// In all forms, negative numbers are read and made as well as positive ones:
-// with a zero point that is ignored anywhere they would be off by more than
-// their size.
+// In all forms, negative numbers are read and made as well as positive ones: with a zero point that is ignored anywhere
+// they would be off by more than their size.
 func TestInt8ShiftsByItsZeroPoints(t *testing.T) {
 	sequential.Skip(t)
 	for name, make := range map[string]func(b *net){

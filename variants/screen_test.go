@@ -10,9 +10,8 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// Where a candidate of 8 bits is fast enough and next to lossless, the others
-// are not fitted; where it is not, those that are fast enough are. What is
-// chosen is what would be chosen of all.
+// Where a candidate of 8 bits is fast enough and next to lossless, the others are not fitted; where it is not, those
+// that are fast enough are. What is chosen is what would be chosen of all.
 func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 	b := newNet(1, 16, 8, 8)
 	b.conv("x", 16, 32, 3, 1, 1, 1, nil)
@@ -77,8 +76,7 @@ func TestScreen(t *testing.T) {
 	}
 }
 
-// Of lossless candidates the fastest is chosen, of others the one with the least
-// error.
+// Of lossless candidates the fastest is chosen, of others the one with the least error.
 func TestChooseCountsSmallErrorsAsNone(t *testing.T) {
 	us := time.Microsecond
 	of := func(latency time.Duration, e float64) *Candidate {
@@ -135,8 +133,7 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// Fewer multiply-accumulates and 8 bits lower the bound, which holds what was
-// measured of every family.
+// Fewer multiply-accumulates and 8 bits lower the bound, which holds what was measured of every family.
 func TestLeast(t *testing.T) {
 	c := &Candidate{Variant: plan.Variant{Family: "lowrank", MACs: 50}, OriginalMACs: 100}
 	if got := c.Least(time.Millisecond); got != 400*time.Microsecond {

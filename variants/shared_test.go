@@ -16,9 +16,8 @@ import (
 	"github.com/terastal/terastal/variants/accuracy"
 )
 
-// A real network on real images, where there are any: with every convolution
-// at half its work or less, by the closest variant that does, MNIST's digits are
-// still recognised.
+// A real network on real images, where there are any: with every convolution at half its work or less, by the closest
+// variant that does, MNIST's digits are still recognised.
 func TestSharedMNIST(t *testing.T) {
 	sequential.Skip(t)
 	folder := os.Getenv("TERASTAL_SHARED")

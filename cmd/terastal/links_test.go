@@ -17,8 +17,7 @@ import (
 // root is the repository's folder.
 var root = filepath.Join("..", "..")
 
-// documents are the repository's Markdown files, relative to root, with their
-// text.
+// documents are the repository's Markdown files, relative to root, with their text.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -50,8 +49,7 @@ var (
 	marks   = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// TestLinks: files and headings that documents link to exist, and every document
-// can be reached from the README.
+// TestLinks: files and headings that documents link to exist, and every document can be reached from the README.
 func TestLinks(t *testing.T) {
 	docs := documents(t)
 	anchors := map[string]map[string]bool{}
@@ -145,8 +143,7 @@ func TestNamesInMethod(t *testing.T) {
 	}
 }
 
-// declared are the names of a package's types, functions, methods, fields,
-// constants and variables.
+// declared are the names of a package's types, functions, methods, fields, constants and variables.
 func declared(t *testing.T, dir string) map[string]bool {
 	t.Helper()
 	files := testkit.Must(filepath.Glob(filepath.Join(dir, "*.go")))(t)

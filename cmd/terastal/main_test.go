@@ -17,8 +17,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// The scripts run the real binary, which starts itself again to probe
-// providers.
+// The scripts run the real binary, which starts itself again to probe providers.
 var binaries string
 
 func TestMain(m *testing.M) {
@@ -110,8 +109,7 @@ func choice(t *testing.T) []byte {
 	return model(t, n, onnxpb.NewValue("x", ort.Float, 4), onnxpb.NewValue("which", ort.Bool))
 }
 
-// determinant is a model of two matrix products and a determinant, which few
-// providers take.
+// determinant is a model of two matrix products and a determinant, which few providers take.
 func determinant(t *testing.T) []byte {
 	node := func(name, op, output string, inputs ...string) *onnxpb.NodeProto {
 		return onnxpb.NewNode(op, inputs, []string{output}).Named(name)

@@ -17,9 +17,8 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// A module that is not ours opens a plan that the command line wrote, submits
-// by name and runs traffic under a policy that it brings, with what our packages
-// export and nothing else. The plan brings the file of a built-in network along.
+// A module that is not ours opens a plan that the command line wrote, submits by name and runs traffic under a policy
+// that it brings, with what our packages export and nothing else. The plan brings the file of a built-in network along.
 func TestOutside(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds programs")

@@ -40,8 +40,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// writeArray writes an array of ones (as bytes) as NumPy does; -fortran in
-// columns, -short without its last byte:
+// writeArray writes an array of ones (as bytes) as NumPy does; -fortran in columns, -short without its last byte:
 //
 //	npy [-fortran|-short] FILE TYPE DIM,DIM...
 func writeArray(ts *testscript.TestScript, neg bool, args []string) {
@@ -69,9 +68,8 @@ func writeArray(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), file, 0o644))
 }
 
-// query looks into a JSON file: every further argument is a condition
-// PATH=VALUE, PATH>VALUE or PATH<VALUE; a * in the path stands for every
-// element.
+// query looks into a JSON file: every further argument is a condition PATH=VALUE, PATH>VALUE or PATH<VALUE; a * in the
+// path stands for every element.
 //
 //	query FILE policies.*.failed=0
 func query(ts *testscript.TestScript, neg bool, args []string) {

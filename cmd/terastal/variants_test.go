@@ -17,8 +17,7 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// makeVariant makes a variant of a layer that `models split` wrote, or what is
-// none:
+// makeVariant makes a variant of a layer that `models split` wrote, or what is none:
 //
 //	variant KIND LAYER.onnx OUT.onnx
 func makeVariant(ts *testscript.TestScript, neg bool, args []string) {
@@ -67,9 +66,8 @@ func tensor(name string, v []float32, dims ...int64) *onnxpb.TensorProto {
 	return onnxpb.NewTensor(name, ort.Float, ort.Data(v), dims...)
 }
 
-// factor does what factor.py of docs/VARIANTS.md does: the 3x3 convolution
-// becomes a 3x1 one to few channels and a 1x3 one, by the singular values of its
-// weights.
+// factor does what factor.py of docs/VARIANTS.md does: the 3x3 convolution becomes a 3x1 one to few channels and a 1x3
+// one, by the singular values of its weights.
 func (l layer) factor(rank int) error {
 	at := slices.IndexFunc(l.Graph.Node, func(n *onnxpb.NodeProto) bool { return n.GetOpType() == "Conv" })
 	if at < 0 {
@@ -116,8 +114,7 @@ func operator(op, out string, in ...string) *onnxpb.NodeProto {
 	return onnxpb.NewNode(op, in, []string{out})
 }
 
-// last gives the layer's result a new name inside, so that more can be computed
-// from it, and returns that.
+// last gives the layer's result a new name inside, so that more can be computed from it, and returns that.
 func (l layer) last() (inner, result string) {
 	n := l.Graph.Node[len(l.Graph.Node)-1]
 	result = n.Output[0]

@@ -15,13 +15,11 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// TestWalkthrough does what the documents that walk a reader through tell them
-// to do, in order, in an empty folder each: it writes the files of ```yaml and
-// ```csv blocks whose first line is a comment with the file's name, runs ```sh
-// blocks, and looks for the first line of a ```text block, which shows output,
-// in what the commands before it printed. Figures may differ; "..." at the end of
-// that line stands for the rest of it. What a ```sh block has Python do, which need
-// not be here, is done in Go.
+// TestWalkthrough does what the documents that walk a reader through tell them to do, in order, in an empty folder
+// each: it writes the files of ```yaml and ```csv blocks whose first line is a comment with the file's name, runs ```sh
+// blocks, and looks for the first line of a ```text block, which shows output, in what the commands before it printed.
+// Figures may differ; "..." at the end of that line stands for the rest of it. What a ```sh block has Python do, which
+// need not be here, is done in Go.
 func TestWalkthrough(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures and runs for some seconds")
@@ -114,14 +112,12 @@ var (
 	spaces = regexp.MustCompile(`[ \n]+`)
 )
 
-// likeness leaves out what differs from run to run: figures, and the spaces that
-// make columns of them.
+// likeness leaves out what differs from run to run: figures, and the spaces that make columns of them.
 func likeness(text string) string {
 	return spaces.ReplaceAllString(number.ReplaceAllString(text, "0"), " ")
 }
 
-// maybeInvalid are the verbs that may exit with 3: where other tests keep the
-// machine busy, a short run may be INVALID.
+// maybeInvalid are the verbs that may exit with 3: where other tests keep the machine busy, a short run may be INVALID.
 const maybeInvalid = "run compare validate"
 
 // run runs commands that have to succeed.

@@ -1,6 +1,5 @@
-// Package document reads and writes Terastal's files: JSON documents with a
-// kind, a schema version and a checksum, written atomically and refused when
-// damaged, of another kind or of another version.
+// Package document reads and writes Terastal's files: JSON documents with a kind, a schema version and a checksum,
+// written atomically and refused when damaged, of another kind or of another version.
 package document
 
 import (
@@ -87,8 +86,7 @@ func checksum(body []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Write writes the document that holds v to path, atomically, making the
-// folder it lies in if need be.
+// Write writes the document that holds v to path, atomically, making the folder it lies in if need be.
 func Write(path, kind string, version int, v any) error {
 	data, err := Encode(kind, version, v)
 	if err != nil {
@@ -97,8 +95,7 @@ func Write(path, kind string, version int, v any) error {
 	return WriteFile(path, data)
 }
 
-// WriteFile writes any file atomically, making the folder it lies in if need
-// be.
+// WriteFile writes any file atomically, making the folder it lies in if need be.
 func WriteFile(path string, data []byte) error {
 	return WriteStream(path, func(w io.Writer) error {
 		_, err := w.Write(data)

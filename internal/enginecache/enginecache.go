@@ -1,13 +1,11 @@
-// Package enginecache keeps what execution providers compile from models, from
-// run to run: engines of TensorRT, blobs of OpenVINO, contexts of QNN. It is for
-// package ort. It does not know what an engine is: to it, it is a folder of
+// Package enginecache keeps what execution providers compile from models, from run to run: engines of TensorRT, blobs
+// of OpenVINO, contexts of QNN. It is for package ort. It does not know what an engine is: to it, it is a folder of
 // files that belongs to a key.
 //
-// An entry is never stale, because its folder's name is a hash of everything
-// that it was made from and for; never half written, because it is filled under
-// another name first; and never damaged, because the hashes of its files are
-// checked before it is used. Engines are as good as code: folders are readable
-// by their owner only, and a root that others may write to is refused.
+// An entry is never stale, because its folder's name is a hash of everything that it was made from and for; never half
+// written, because it is filled under another name first; and never damaged, because the hashes of its files are
+// checked before it is used. Engines are as good as code: folders are readable by their owner only, and a root that
+// others may write to is refused.
 package enginecache
 
 import (
@@ -37,8 +35,7 @@ type Key struct {
 	Options  map[string]string `json:"options"`  // of the session, all of them
 }
 
-// Sum names the entry: a hash of every part with its length, so that no two keys
-// share one.
+// Sum names the entry: a hash of every part with its length, so that no two keys share one.
 func (k Key) Sum() string {
 	h := sha256.New()
 	parts := []string{"terastal engine 1", k.Model, k.Provider, k.Library, k.Runtime, k.Device, k.Machine}
@@ -81,9 +78,8 @@ func wrap(err *error) {
 	}
 }
 
-// Open finds the entry of a key under root, which is created. Where there is
-// none, or a damaged one, the caller has the provider fill Dir, and then calls
-// Commit or Discard.
+// Open finds the entry of a key under root, which is created. Where there is none, or a damaged one, the caller has the
+// provider fill Dir, and then calls Commit or Discard.
 func Open(root string, k Key) (_ *Entry, err error) {
 	defer wrap(&err)
 	if err := private(root); err != nil {
@@ -188,10 +184,9 @@ func SHA256(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// Commit makes what the provider left in Dir the entry of the key, at once. An
-// entry that another process made meanwhile stays; a provider that left nothing
-// makes none. limit bounds the size of all entries in bytes: those used longest
-// ago are removed.
+// Commit makes what the provider left in Dir the entry of the key, at once. An entry that another process made
+// meanwhile stays; a provider that left nothing makes none. limit bounds the size of all entries in bytes: those used
+// longest ago are removed.
 func (e *Entry) Commit(limit int64) (err error) {
 	if e.Hit {
 		return nil
@@ -216,8 +211,7 @@ func (e *Entry) Commit(limit int64) (err error) {
 	return prune(e.root, filepath.Base(e.final), limit)
 }
 
-// Discard removes what was not committed, or an entry that turned out to be of
-// no use.
+// Discard removes what was not committed, or an entry that turned out to be of no use.
 func (e *Entry) Discard() {
 	_ = os.RemoveAll(filepath.Dir(e.Dir)) // what is left is removed as abandoned
 }

@@ -8,16 +8,14 @@ import (
 // Size is the width and the height of an image in pixels.
 const Size = 48
 
-// Classes are the characters, in order of their labels. Left out is what little
-// but its size tells from another: O next to 0, I and l next to 1, and the lower
-// case of C, I to M, O, P, S and U to Z.
+// Classes are the characters, in order of their labels. Left out is what little but its size tells from another: O next
+// to 0, I and l next to 1, and the lower case of C, I to M, O, P, S and U to Z.
 const Classes = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabdefghnqrt"
 
 // Split is a part of the data set, of 2^32 images.
 type Split uint32
 
-// The splits: to train on, to fit variants and scales with, and to measure
-// accuracy on, for nothing else.
+// The splits: to train on, to fit variants and scales with, and to measure accuracy on, for nothing else.
 const (
 	Train Split = iota
 	Calibration
@@ -50,8 +48,7 @@ func ID(s Split, index uint32) uint64 { return uint64(s)<<32 | uint64(index) }
 // cycle through the classes, so a run of them is balanced: shuffle to train.
 func Label(index uint32) int { return int(index % uint32(len(Classes))) }
 
-// Image renders an image: Size x Size bytes in rows from the top, 0 black and
-// 255 white, and its label.
+// Image renders an image: Size x Size bytes in rows from the top, 0 black and 255 white, and its label.
 func Image(s Split, index uint32) (pixels []byte, label int) {
 	label = Label(index)
 	return render(rand.New(rand.NewPCG(0x676c79706873, ID(s, index))), label), label

@@ -13,8 +13,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// The published accuracies hold for these very pixels. A change that moves a
-// hash needs new networks.
+// The published accuracies hold for these very pixels. A change that moves a hash needs new networks.
 func TestImagesStayTheSameForEver(t *testing.T) {
 	for _, c := range []struct {
 		split glyphs.Split

@@ -24,12 +24,10 @@ const unitsPerEm = 2048
 // point is in font units, y down, or in 1/256 pixels once it is placed.
 type point struct{ x, y int }
 
-// curve is a quadratic Bézier curve; lines have their middle in place of the
-// control point.
+// curve is a quadratic Bézier curve; lines have their middle in place of the control point.
 type curve [3]point
 
-// outline is a closed shape around the origin, which is the middle of its
-// bounding box.
+// outline is a closed shape around the origin, which is the middle of its bounding box.
 type outline []curve
 
 // outlines are those of every font and class. The small-caps fonts are left

@@ -10,15 +10,13 @@ const (
 	unit      = 1 << 16           // one, in the entries of a transform
 )
 
-// transform is a linear map and a shift: entries in 1/unit of (1/256 pixel
-// per font unit), the shift in 1/256 pixels.
+// transform is a linear map and a shift: entries in 1/unit of (1/256 pixel per font unit), the shift in 1/256 pixels.
 type transform struct {
 	xx, xy, yx, yy int
 	shift          point
 }
 
-// rotation turns by twice the angle whose tangent is t/unit; rational, so that
-// no machine rounds it differently.
+// rotation turns by twice the angle whose tangent is t/unit; rational, so that no machine rounds it differently.
 func rotation(t int) transform {
 	square := t * t / unit
 	sin, cos := 2*t*unit/(unit+square), (unit-square)*unit/(unit+square)
@@ -44,8 +42,7 @@ type crossing struct{ x, winding int }
 // mask is how much of each pixel a shape covers, from 0 to opaque.
 type mask [Size * Size]int
 
-// fill rasterises an outline by the non-zero winding rule: exact along a line
-// of samples, scans of them to a pixel.
+// fill rasterises an outline by the non-zero winding rule: exact along a line of samples, scans of them to a pixel.
 func (m *mask) fill(shape outline, t transform) {
 	*m = mask{}
 	var lines [Size * scans][]crossing

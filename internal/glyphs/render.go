@@ -34,8 +34,7 @@ func between(r *rand.Rand, low, high int) int { return low + r.IntN(high-low+1) 
 // toward is percent of the way from one tone to another.
 func toward(from, to, percent int) int { return from + (to-from)*percent/100 }
 
-// tones draws the gray levels of the background and of the glyph, at least 48
-// apart, whichever is the darker.
+// tones draws the gray levels of the background and of the glyph, at least 48 apart, whichever is the darker.
 func tones(r *rand.Rand) (paper, ink int) {
 	for {
 		paper, ink = between(r, 10, 245), between(r, 10, 245)
@@ -45,8 +44,7 @@ func tones(r *rand.Rand) (paper, ink int) {
 	}
 }
 
-// light fills the canvas with the background under uneven light: a grid of
-// brightnesses, interpolated.
+// light fills the canvas with the background under uneven light: a grid of brightnesses, interpolated.
 func (c *canvas) light(r *rand.Rand, paper int) {
 	const cells = 3
 	const pitch = Size / cells
@@ -92,8 +90,7 @@ func scaled(width, height int) transform {
 	return transform{xx: width * subpixels * unit / unitsPerEm, yy: height * subpixels * unit / unitsPerEm}
 }
 
-// fragment draws part of some other glyph, in any direction, whose middle is
-// near or beyond the edge.
+// fragment draws part of some other glyph, in any direction, whose middle is near or beyond the edge.
 func fragment(r *rand.Rand) (outline, transform) {
 	font := outlines()[r.IntN(len(outlines()))]
 	em := between(r, 16, 64)
@@ -116,8 +113,7 @@ func stroke(r *rand.Rand) (outline, transform) {
 	return polygon(point{-end, -half}, point{end, -half}, point{end, half}, point{-end, half}), t
 }
 
-// blur smooths by the kernel 1 2 1 in both directions, times over; beyond the
-// edge lies what lies on it.
+// blur smooths by the kernel 1 2 1 in both directions, times over; beyond the edge lies what lies on it.
 func (c *canvas) blur(times int) {
 	for range times {
 		for _, stride := range []int{1, Size} {

@@ -14,8 +14,7 @@ import (
 type Counters struct {
 	// Throttles is how often cores, or their packages, were slowed down because they were too hot, summed over cores.
 	Throttles int64 `json:"thermal_throttles"`
-	// Throttled is for how long the control groups of this process were kept from running because their quota was used
-	// up.
+	// Throttled is for how long the control groups of this process were kept from running because their quota was used up.
 	Throttled time.Duration `json:"cgroup_throttled_ns"`
 	// Steal is the time, summed over cores, that a hypervisor gave to others while this machine had work.
 	Steal time.Duration `json:"steal_ns"`

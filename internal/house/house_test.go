@@ -19,9 +19,8 @@ import (
 
 const module = "github.com/terastal/terastal"
 
-// floors lists what every package imports of the project's packages, exactly: an
-// import that the table does not name fails the test, and so does a line of the
-// table that no package needs. Packages point down: a package imports only
+// floors lists what every package imports of the project's packages, exactly: an import that the table does not name
+// fails the test, and so does a line of the table that no package needs. Packages point down: a package imports only
 // packages that stand above it in the table. Tests are free to import more.
 var floors = []struct {
 	pkg     string
@@ -154,8 +153,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestArchitecture: docs/ARCHITECTURE.md lists every package once, and imports
-// point down its table.
+// TestArchitecture: docs/ARCHITECTURE.md lists every package once, and imports point down its table.
 func TestArchitecture(t *testing.T) {
 	const path = "docs/ARCHITECTURE.md"
 	text := testkit.Must(os.ReadFile(filepath.Join(root, path)))(t)

@@ -23,8 +23,7 @@ const (
 	docColumns   = 120
 )
 
-// TestSizes: files and functions fit on a few screens, the scheduler's core is
-// read in one sitting.
+// TestSizes: files and functions fit on a few screens, the scheduler's core is read in one sitting.
 func TestSizes(t *testing.T) {
 	core := 0
 	for path, text := range files(t, ".go") {

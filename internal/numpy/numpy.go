@@ -1,5 +1,4 @@
-// Package numpy reads and writes arrays as NumPy does: .npy files, alone or in
-// the .npz archives that hold several.
+// Package numpy reads and writes arrays as NumPy does: .npy files, alone or in the .npz archives that hold several.
 package numpy
 
 import (

@@ -1,11 +1,9 @@
-// Package nvml asks the NVIDIA driver's management library (NVML) for the
-// clocks, power, temperature and throttling of NVIDIA's GPUs. It is for package
-// hostinfo. The library comes with the driver and is looked for when it is
-// needed: without it there is nothing to tell, and nothing fails.
+// Package nvml asks the NVIDIA driver's management library (NVML) for the clocks, power, temperature and throttling of
+// NVIDIA's GPUs. It is for package hostinfo. The library comes with the driver and is looked for when it is needed:
+// without it there is nothing to tell, and nothing fails.
 //
-// It calls a handful of NVML's functions by itself. NVIDIA's own Go binding tells
-// the linker to ignore unresolved symbols in the whole program, which would hide
-// mistakes in ours.
+// It calls a handful of NVML's functions by itself. NVIDIA's own Go binding tells the linker to ignore unresolved
+// symbols in the whole program, which would hide mistakes in ours.
 package nvml
 
 import (
@@ -51,9 +49,8 @@ var reasons = []struct {
 	10: {"reliability", true},
 }
 
-// Reasons are the reasons of a mask, by name, that slow a GPU down against its
-// will: that it idles, or was told to run at lower clocks, is not among them.
-// Bits that this version does not know are named by their number.
+// Reasons are the reasons of a mask, by name, that slow a GPU down against its will: that it idles, or was told to run
+// at lower clocks, is not among them. Bits that this version does not know are named by their number.
 func Reasons(mask uint64) []string {
 	var out []string
 	for bit := range 64 {

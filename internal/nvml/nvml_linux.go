@@ -15,8 +15,7 @@ import (
 // maxDevices bounds the GPUs of a machine.
 const maxDevices = 64
 
-// Read describes the GPUs that this process may use. library is the path of
-// NVML; "" is the installed one.
+// Read describes the GPUs that this process may use. library is the path of NVML; "" is the installed one.
 func Read(library string) ([]Device, error) {
 	if library == "" {
 		library = "libnvidia-ml.so.1"

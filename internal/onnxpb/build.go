@@ -6,15 +6,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// NewModel is a model of one graph. Opset is the version of the standard
-// operators; others are operator sets besides.
+// NewModel is a model of one graph. Opset is the version of the standard operators; others are operator sets besides.
 func NewModel(g *GraphProto, opset int64, others ...*OperatorSetIdProto) *ModelProto {
 	sets := append([]*OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(opset)}}, others...)
 	return &ModelProto{IrVersion: proto.Int64(8), OpsetImport: sets, Graph: g}
 }
 
-// NewValue describes a tensor that enters or leaves a graph. Without
-// dimensions it is a scalar.
+// NewValue describes a tensor that enters or leaves a graph. Without dimensions it is a scalar.
 func NewValue[K ~int32](name string, kind K, dims ...int64) *ValueInfoProto {
 	shape := &TensorShapeProto{}
 	for _, d := range dims {

@@ -20,20 +20,17 @@ type Config struct {
 	// "" is "cpu". With a Library it may be any name.
 	Provider string
 
-	// Library is the absolute path of the library that the provider is in, where
-	// it is a plugin: see Installed. "" is a provider that ONNX Runtime was
-	// built with.
+	// Library is the absolute path of the library that the provider is in, where it is a plugin: see Installed. "" is a
+	// provider that ONNX Runtime was built with.
 	Library string
 
 	// Device chooses among a plugin's devices: its number, the plugin's name for
 	// it, or "cpu", "gpu" or "npu"; "" is the only one there is.
 	Device string
 
-	// Options are the provider's own options, as ONNX Runtime documents them.
-	// Keys that start with "session.", "ep.", "optimization." or "mlas." are
-	// ONNX Runtime's session configuration entries instead. CUDA's default of
-	// computing float32 in TF32, with 10 bits of fraction, is not taken over:
-	// "use_tf32" is "0" unless it is named.
+	// Options are the provider's own options, as ONNX Runtime documents them. Keys that start with "session.", "ep.",
+	// "optimization." or "mlas." are ONNX Runtime's session configuration entries instead. CUDA's default of computing
+	// float32 in TF32, with 10 bits of fraction, is not taken over: "use_tf32" is "0" unless it is named.
 	Options map[string]string
 
 	// Optimization is how far ONNX Runtime rewrites the graph: "none", "basic",
@@ -45,22 +42,19 @@ type Config struct {
 	// while they wait, so that several sessions can share a machine.
 	Threads int
 
-	// Cores are the cores for the threads, counted from 0: none, or one for
-	// each thread. The caller of Run pins its own thread to the first; the
-	// others are pinned here.
+	// Cores are the cores for the threads, counted from 0: none, or one for each thread. The caller of Run pins its own
+	// thread to the first; the others are pinned here.
 	Cores []int
 
-	// Engines is the folder in which what the provider compiles is kept; "" keeps
-	// nothing. Machine is all that this depends on besides the model, the settings
-	// and the libraries: processor, drivers, devices.
+	// Engines is the folder in which what the provider compiles is kept; "" keeps nothing. Machine is all that this
+	// depends on besides the model, the settings and the libraries: processor, drivers, devices.
 	Engines, Machine string
 
 	// SaveOptimized is a file that the optimised model is written to, if set.
 	SaveOptimized string
 
-	// Profile, if set, turns ONNX Runtime's profiler on, which makes runs take
-	// longer: it is what the names of the profile's files start with. See
-	// Session.EndProfiling.
+	// Profile, if set, turns ONNX Runtime's profiler on, which makes runs take longer: it is what the names of the
+	// profile's files start with. See Session.EndProfiling.
 	Profile string
 
 	// AllowFallback lets nodes that the provider refuses run on the CPU. The
@@ -148,9 +142,8 @@ var aliases = map[string]string{
 	"trtrtx": "nvtensorrtrtx", "tensorrtrtx": "nvtensorrtrtx", "gpucuda": "cuda",
 }
 
-// ProviderName is a provider's name as Config and Providers write it: any case,
-// ONNX Runtime's own name (CUDAExecutionProvider) and the usual short ones
-// (trt, dml) are understood.
+// ProviderName is a provider's name as Config and Providers write it: any case, ONNX Runtime's own name
+// (CUDAExecutionProvider) and the usual short ones (trt, dml) are understood.
 func ProviderName(name string) string {
 	name = strings.TrimSuffix(strings.ToLower(name), "executionprovider")
 	return cmp.Or(aliases[name], name)
@@ -196,8 +189,7 @@ var optimizations = map[string]ort.GraphOptimizationLevel{
 	"all":      ort.GraphOptimizationLevelEnableAll,
 }
 
-// useTF32 is CUDA's option that lets float32 convolutions and products lose
-// precision.
+// useTF32 is CUDA's option that lets float32 convolutions and products lose precision.
 const useTF32 = "use_tf32"
 
 // filled is c with its defaults written out and its names in lower case.
@@ -226,8 +218,7 @@ func (c Config) option(key, value string) Config {
 // cores are those that this process may use.
 var cores = hostinfo.Cores()
 
-// Validate checks what can be checked without opening a session. Its errors
-// list the values that would be accepted.
+// Validate checks what can be checked without opening a session. Its errors list the values that would be accepted.
 func (c Config) Validate() error { return c.validate(cores) }
 
 func (c Config) validate(cores []int) error {

@@ -54,8 +54,7 @@ func TestEntries(t *testing.T) {
 	}
 }
 
-// Float32 loses no precision on CUDA unless the user says so, and a caller's
-// options stay as they are.
+// Float32 loses no precision on CUDA unless the user says so, and a caller's options stay as they are.
 func TestTF32IsOffUnlessNamed(t *testing.T) {
 	given := map[string]string{"device_id": "1"}
 	for _, c := range []struct {

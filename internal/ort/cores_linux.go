@@ -7,8 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onCores calls f on a thread that is pinned to the given cores, as are threads
-// that f starts; none means any.
+// onCores calls f on a thread that is pinned to the given cores, as are threads that f starts; none means any.
 func onCores(cores []int, f func() error) error {
 	var before, set unix.CPUSet
 	if len(cores) == 0 {

@@ -14,8 +14,7 @@ import (
 // host's memory, or of whose memory nothing is known here.
 var ErrNoMemory = errors.New("tensors stay in host memory")
 
-// deviceMemory is what has to be known of a provider to keep tensors on its
-// device. This is the one place for it.
+// deviceMemory is what has to be known of a provider to keep tensors on its device. This is the one place for it.
 type deviceMemory struct {
 	provider string
 	name     string // ONNX Runtime's name of the device's memory
@@ -36,16 +35,13 @@ var deviceMemories = []deviceMemory{
 	{provider: "tensorrt", name: "Cuda", pinned: "CudaPinned", id: "device_id", waits: true},
 }
 
-// layerOptions are options that suit layers of a model on their own, where they
-// differ from what suits a whole model.
+// layerOptions are options that suit layers of a model on their own, where they differ from what suits a whole model.
 var layerOptions = []struct{ provider, option, value string }{
-	// In its default layout the provider transposes every layer's inputs and
-	// outputs. docs/GPU.md has the figures.
+	// In its default layout the provider transposes every layer's inputs and outputs. docs/GPU.md has the figures.
 	{"webgpu", "preferredLayout", "NCHW"},
 }
 
-// ForLayers is the configuration with the options that suit layers, unless it
-// has its own.
+// ForLayers is the configuration with the options that suit layers, unless it has its own.
 func (c Config) ForLayers() Config {
 	provider := c.filled().Provider
 	for _, o := range layerOptions {
@@ -59,9 +55,8 @@ func (c Config) ForLayers() Config {
 	return c
 }
 
-// Memory is the memory of a device that a provider computes on, and what copies
-// between it and the host. Sessions of the same configuration take and leave
-// tensors there. What submits work to a device is to be called by one goroutine
+// Memory is the memory of a device that a provider computes on, and what copies between it and the host. Sessions of
+// the same configuration take and leave tensors there. What submits work to a device is to be called by one goroutine
 // at a time, runs of sessions included: some providers do not lock.
 //
 // Copies are runs of a model of one Identity node: the C API's CopyTensors
@@ -79,8 +74,7 @@ type Memory struct {
 // flat is a type of four bytes that every provider copies.
 const flat = Int32
 
-// OpenMemory opens the memory of the device that the configuration's sessions
-// compute on.
+// OpenMemory opens the memory of the device that the configuration's sessions compute on.
 func OpenMemory(c Config) (*Memory, error) {
 	c = c.filled()
 	at := slices.IndexFunc(deviceMemories, func(d deviceMemory) bool { return d.provider == c.Provider })
@@ -157,9 +151,8 @@ func (m *Memory) Close() error {
 	return err
 }
 
-// Queue names the queue of work that belongs to one thread: sessions on memories
-// with the same one are run by one goroutine at a time. "" where runs of several
-// may run at once.
+// Queue names the queue of work that belongs to one thread: sessions on memories with the same one are run by one
+// goroutine at a time. "" where runs of several may run at once.
 func (m *Memory) Queue() string {
 	if !m.alone {
 		return ""
@@ -167,10 +160,9 @@ func (m *Memory) Queue() string {
 	return fmt.Sprintf("%s device %d", m.provider, m.number)
 }
 
-// Copy copies a tensor to another, on either side, both of type int32 with one
-// dimension. From the device to the host it returns when the copy is complete,
-// and so is all that was submitted before; in the other direction the host
-// tensor may be changed once it returns.
+// Copy copies a tensor to another, on either side, both of type int32 with one dimension. From the device to the host
+// it returns when the copy is complete, and so is all that was submitted before; in the other direction the host tensor
+// may be changed once it returns.
 func (m *Memory) Copy(from, to []Value) error { return m.session.Run(from, to) }
 
 // Wait returns when everything that was submitted to the device is complete.
@@ -213,9 +205,8 @@ func newBuffer(m nativeMemory, size int) (*Buffer, error) {
 // Bytes is the memory of a pinned buffer.
 func (b *Buffer) Bytes() []byte { return unsafe.Slice((*byte)(b.data), b.size) }
 
-// NewTensor makes a tensor at the start of the buffer; several may share it.
-// The caller calls Destroy on it before the buffer is closed. Bytes of it are
-// not for the host to see.
+// NewTensor makes a tensor at the start of the buffer; several may share it. The caller calls Destroy on it before the
+// buffer is closed. Bytes of it are not for the host to see.
 func (b *Buffer) NewTensor(t DataType, shape []int64) (Value, error) {
 	size, err := byteSize(t, shape)
 	if err != nil {

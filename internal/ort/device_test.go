@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// devices are the configurations of devices to test: the CPU, whose memory is
-// the host's, and WebGPU where it opens.
+// devices are the configurations of devices to test: the CPU, whose memory is the host's, and WebGPU where it opens.
 func devices(t *testing.T, each func(t *testing.T, c Config)) {
 	start(t)
 	for _, provider := range []string{"cpu", "webgpu"} {

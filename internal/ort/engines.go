@@ -46,8 +46,7 @@ var keeping = map[string]engines{
 // openVINOPlugin is how OpenVINO's plugin is told, whose options are others.
 var openVINOPlugin = engines{options: map[string]string{"CACHE_DIR": "{}"}}
 
-// keeps is how the provider of a filled Config is told to keep engines; false
-// where it does not compile, or is not to.
+// keeps is how the provider of a filled Config is told to keep engines; false where it does not compile, or is not to.
 func (c Config) keeps() (engines, bool) {
 	if c.Engines == "" {
 		return engines{}, false
@@ -59,8 +58,7 @@ func (c Config) keeps() (engines, bool) {
 	return k, ok
 }
 
-// isEngineOption tells the options by which a document could say where engines
-// lie.
+// isEngineOption tells the options by which a document could say where engines lie.
 func isEngineOption(key string) bool {
 	for _, k := range append(slices.Collect(maps.Values(keeping)), openVINOPlugin) {
 		if _, ok := k.options[key]; ok {
@@ -137,13 +135,11 @@ func LibrarySHA256(path string) (string, error) {
 	return sum, nil
 }
 
-// fingerprints are what fingerprint found, by path: a library in use does not
-// change.
+// fingerprints are what fingerprint found, by path: a library in use does not change.
 var fingerprints sync.Map
 
-// fingerprint tells a library from others, and from itself with other libraries
-// around it, which it loads: its hash, and the names, sizes and times of those in
-// its folder.
+// fingerprint tells a library from others, and from itself with other libraries around it, which it loads: its hash,
+// and the names, sizes and times of those in its folder.
 func fingerprint(path string) (string, error) {
 	if known, ok := fingerprints.Load(path); ok {
 		return known.(string), nil

@@ -24,12 +24,10 @@ type Library struct {
 	Source  string // how it was found: "flag", "ONNXRUNTIME_LIB", "cache" or "system"
 }
 
-// Locate finds the library, without starting it: the explicit path, else the
-// one in the environment variable ONNXRUNTIME_LIB, else the one that
-// scripts/setup-onnxruntime.sh put in the cache folder (the build with CUDA first, where
-// that is there), else an installed one.
-// A path that somebody gave has to be right; a wrong one is an error, not a
-// reason to look further. Errors match ErrNotFound or ErrVersion.
+// Locate finds the library, without starting it: the explicit path, else the one in the environment variable
+// ONNXRUNTIME_LIB, else the one that scripts/setup-onnxruntime.sh put in the cache folder (the build with CUDA first,
+// where that is there), else an installed one. A path that somebody gave has to be right; a wrong one is an error, not
+// a reason to look further. Errors match ErrNotFound or ErrVersion.
 func Locate(explicit string) (Library, error) {
 	return here().locate(explicit)
 }
@@ -103,8 +101,7 @@ func (s search) cached(path ...string) string {
 	return filepath.Join(base, filepath.Join(path...))
 }
 
-// base is the user's cache folder for everything of ours, "" where there is
-// none.
+// base is the user's cache folder for everything of ours, "" where there is none.
 func (s search) base() string {
 	if base := s.getenv("TERASTAL_CACHE"); base != "" {
 		return base

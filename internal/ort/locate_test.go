@@ -106,8 +106,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestFunctionTable holds the function numbers of api.h against the header
-// that the wrapper is compiled with.
+// TestFunctionTable holds the function numbers of api.h against the header that the wrapper is compiled with.
 func TestFunctionTable(t *testing.T) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go").Output()
 	if err != nil {

@@ -186,8 +186,7 @@ func viewValue(value unsafe.Pointer) (t DataType, shape []int64, data []byte, er
 
 func releaseValue(value unsafe.Pointer) { C.terastal_ort_release(value) }
 
-// nativeMemory is memory that a session computes in: a description and what
-// allocates there.
+// nativeMemory is memory that a session computes in: a description and what allocates there.
 type nativeMemory struct{ info, allocator unsafe.Pointer }
 
 // openMemory finds the memory called name of a device; kind is an OrtMemType.
@@ -200,8 +199,7 @@ func openMemory(session unsafe.Pointer, name string, id, kind int) (m nativeMemo
 
 func (m nativeMemory) close() { C.terastal_ort_memory_close(m.info, m.allocator) }
 
-// allocate makes an OrtValue of count int32, and returns its address or handle,
-// too.
+// allocate makes an OrtValue of count int32, and returns its address or handle, too.
 func (m nativeMemory) allocate(count int) (value, data unsafe.Pointer, err error) {
 	err = takeError(C.terastal_ort_allocate(m.allocator, C.int64_t(count), &value, &data))
 	return value, data, err
@@ -231,8 +229,7 @@ func placed(session unsafe.Pointer, provider string) ([]string, error) {
 	return nodes, nil
 }
 
-// endProfiling is when a session's profile began, on ONNX Runtime's clock, and the
-// file that it now lies in.
+// endProfiling is when a session's profile began, on ONNX Runtime's clock, and the file that it now lies in.
 func endProfiling(session unsafe.Pointer) (start uint64, file string, err error) {
 	var cstart C.uint64_t
 	var cfile *C.char
@@ -256,6 +253,5 @@ func keepSignals() { C.terastal_signals_keep() }
 // restoreSignals returns how many handlers it put back.
 func restoreSignals() int { return int(C.terastal_signals_restore()) }
 
-// Allocated is how many bytes native code has allocated, 0 where the system does
-// not tell.
+// Allocated is how many bytes native code has allocated, 0 where the system does not tell.
 func Allocated() int64 { return int64(C.terastal_allocated()) }

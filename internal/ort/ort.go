@@ -1,12 +1,10 @@
-// Package ort is ONNX Runtime for one process: it finds the shared library,
-// starts it once with telemetry off, and opens and runs sessions on its
-// execution providers. It is for the packages that run models; it knows
-// nothing of layers or scheduling.
+// Package ort is ONNX Runtime for one process: it finds the shared library, starts it once with telemetry off, and
+// opens and runs sessions on its execution providers. It is for the packages that run models; it knows nothing of
+// layers or scheduling.
 //
-// It builds on github.com/yalue/onnxruntime_go and adds what that wrapper
-// leaves out: the version is checked before the library is used, tensors may
-// have no dimensions or no elements, models may have no inputs, every
-// fixed-size element type works, and a run makes no garbage.
+// It builds on github.com/yalue/onnxruntime_go and adds what that wrapper leaves out: the version is checked before the
+// library is used, tensors may have no dimensions or no elements, models may have no inputs, every fixed-size element
+// type works, and a run makes no garbage.
 package ort
 
 import (
@@ -39,9 +37,8 @@ func started() error {
 	return nil
 }
 
-// Start locates ONNX Runtime and starts it, once per process, with telemetry
-// off and only errors logged. It may be called often and from any goroutine:
-// later calls return the library in use. A later call that names a different
+// Start locates ONNX Runtime and starts it, once per process, with telemetry off and only errors logged. It may be
+// called often and from any goroutine: later calls return the library in use. A later call that names a different
 // library is an error, because a process can hold only one.
 func Start(explicit string) (Library, error) {
 	process.Lock()

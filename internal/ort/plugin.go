@@ -16,32 +16,28 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// This file opens execution providers that are libraries: plugins,
-// in ONNX Runtime's words. Loading one runs its code, so that its path never
-// comes from a document: it is one that scripts/setup-onnxruntime.sh installed,
-// or one that the user named on the command line.
+// This file opens execution providers that are libraries: plugins, in ONNX Runtime's words. Loading one runs its code,
+// so that its path never comes from a document: it is one that scripts/setup-onnxruntime.sh installed, or one that the
+// user named on the command line.
 
 // Device is what a plugin can compute on.
 type Device struct {
 	Provider string `json:"provider"` // ONNX Runtime's name of it, such as "OpenVINOExecutionProvider"
 	Vendor   string `json:"vendor,omitempty"`
 	Type     string `json:"type"` // "cpu", "gpu" or "npu"
-	// Metadata is the plugin's own, such as its version, and the hardware's with the
-	// prefix "hw.".
+	// Metadata is the plugin's own, such as its version, and the hardware's with the prefix "hw.".
 	Metadata map[string]string `json:"metadata,omitempty"`
 
 	handle ort.EpDevice
 }
 
-// plugins are the libraries that this process has loaded. They stay until it
-// ends: sessions may use them.
+// plugins are the libraries that this process has loaded. They stay until it ends: sessions may use them.
 var plugins = struct {
 	sync.Mutex
 	devices map[string][]Device // by path
 }{devices: map[string][]Device{}}
 
-// Devices loads a plugin, once, and lists its devices in its order. name is what
-// ONNX Runtime is told to call it.
+// Devices loads a plugin, once, and lists its devices in its order. name is what ONNX Runtime is told to call it.
 func Devices(name, path string) ([]Device, error) {
 	if err := started(); err != nil {
 		return nil, err
@@ -125,8 +121,7 @@ func parseDevice(lines string) Device {
 	return d
 }
 
-// named are the names that a device answers to, besides its number and type:
-// what the plugin itself calls it.
+// named are the names that a device answers to, besides its number and type: what the plugin itself calls it.
 func (d Device) named(name string) bool {
 	for key, value := range d.Metadata {
 		if strings.HasSuffix(key, "device") && strings.EqualFold(value, name) {
@@ -139,8 +134,7 @@ func (d Device) named(name string) bool {
 // String names a device as pick takes it.
 func (d Device) String() string {
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(d.Metadata))) {
-		// OpenVINO's ov_meta_device comes before its ov_device, of which there
-		// is one with and one without.
+		// OpenVINO's ov_meta_device comes before its ov_device, of which there is one with and one without.
 		if strings.HasSuffix(key, "device") && !strings.HasPrefix(key, "hw.") && (!strings.Contains(d.Provider, ".") ||
 			strings.Contains(key, "meta")) {
 			return fmt.Sprintf("%s (%s)", d.Metadata[key], d.Type)
@@ -172,8 +166,7 @@ func pick(devices []Device, wanted string) (Device, error) {
 	}
 	for _, rule := range rules {
 		fits := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !rule(d) })
-		// A plugin may offer a device again in another way, such as
-		// OpenVINO's AUTO; that has to be asked for.
+		// A plugin may offer a device again in another way, such as OpenVINO's AUTO; that has to be asked for.
 		if plain := slices.DeleteFunc(slices.Clone(fits),
 			func(d Device) bool { return strings.Contains(d.Provider, ".") }); len(plain) > 0 {
 			fits = plain
@@ -213,12 +206,10 @@ func (s search) installed(provider string) string {
 	return ""
 }
 
-// Installable are the providers whose plugins scripts/setup-onnxruntime.sh --with
-// installs.
+// Installable are the providers whose plugins scripts/setup-onnxruntime.sh --with installs.
 func Installable() []string { return slices.Sorted(maps.Keys(pluginVersions)) }
 
-// pluginVersions are the plugins that the set-up script installs. Each was seen
-// to work with Version of ONNX Runtime.
+// pluginVersions are the plugins that the set-up script installs. Each was seen to work with Version of ONNX Runtime.
 var pluginVersions = map[string]string{"openvino": "1.8.1"}
 
 // Available lists the providers that the library in use was built with, by the
@@ -238,13 +229,11 @@ func Available() ([]string, error) {
 	return list, nil
 }
 
-// signals keeps two openings from guarding the process's signal handlers at
-// once.
+// signals keeps two openings from guarding the process's signal handlers at once.
 var signals sync.Mutex
 
-// guarded calls what may load a provider's libraries, and puts back the signal
-// handlers of Go that they replace: the CUDA provider's do, without the
-// SA_ONSTACK that Go needs, so that the next SIGINT would end the process.
+// guarded calls what may load a provider's libraries, and puts back the signal handlers of Go that they replace: the
+// CUDA provider's do, without the SA_ONSTACK that Go needs, so that the next SIGINT would end the process.
 func guarded(load func() error) error {
 	signals.Lock()
 	defer signals.Unlock()
@@ -263,11 +252,10 @@ func (c Config) appendDevice(o *ort.SessionOptions, options map[string]string) (
 	return o.AppendExecutionProviderV2([]ort.EpDevice{c.picked.handle}, options)
 }
 
-// openVINO makes the one option of OpenVINO's plugin that counts, load_config: a
-// JSON object of properties by device. Options in capitals are properties of the
-// device in use. What follows from the rest of the configuration is added where
-// it is not set: the number of threads, and float32 where the model has it, since
-// OpenVINO by itself rounds to bfloat16 or float16 where that is faster.
+// openVINO makes the one option of OpenVINO's plugin that counts, load_config: a JSON object of properties by device.
+// Options in capitals are properties of the device in use. What follows from the rest of the configuration is added
+// where it is not set: the number of threads, and float32 where the model has it, since OpenVINO by itself rounds to
+// bfloat16 or float16 where that is faster.
 func (c Config) openVINO(device string, options map[string]string) (map[string]string, error) {
 	all := map[string]map[string]any{}
 	if text := options["load_config"]; text != "" {

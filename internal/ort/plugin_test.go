@@ -39,8 +39,7 @@ func TestProviderName(t *testing.T) {
 	}
 }
 
-// A document must not be able to load code, to hand over an address, or to say
-// where engines lie.
+// A document must not be able to load code, to hand over an address, or to say where engines lie.
 func TestHarmless(t *testing.T) {
 	for option, says := range map[string]string{
 		"device_id=0": "", "trt_fp16_enable=1": "", "backend_path=libQnnHtp.so": "", "session.x=/a/b": "",

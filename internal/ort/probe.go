@@ -11,10 +11,9 @@ import (
 	pb "github.com/terastal/terastal/internal/onnxpb"
 )
 
-// Probe tells whether a provider really computes on this machine: it opens a
-// model of one matrix product with fallback to the CPU off, runs it and checks
-// the numbers. The error says why not. A broken driver can crash the process,
-// so probe unknown ones in a child process.
+// Probe tells whether a provider really computes on this machine: it opens a model of one matrix product with fallback
+// to the CPU off, runs it and checks the numbers. The error says why not. A broken driver can crash the process, so
+// probe unknown ones in a child process.
 func Probe(c Config) error {
 	c.AllowFallback = false
 	c.SaveOptimized, c.Engines, c.Profile = "", "", ""
@@ -54,8 +53,7 @@ func closeTo(got, want []byte) bool {
 
 func floats(values ...float32) []byte { return Data(values) }
 
-// probeModel is y = x · 2I: a product with a constant matrix is what every
-// provider can do.
+// probeModel is y = x · 2I: a product with a constant matrix is what every provider can do.
 func probeModel() []byte {
 	weights := make([]float32, probeSize*probeSize)
 	for i := range probeSize {

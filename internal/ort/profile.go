@@ -17,18 +17,15 @@ import (
 type Profile struct {
 	// Runs are the session's runs, in the order in which they began.
 	Runs []ProfileEvent
-	// Nodes are the nodes that ran in them and, with some providers, what these
-	// did on their devices, by start.
+	// Nodes are the nodes that ran in them and, with some providers, what these did on their devices, by start.
 	Nodes []ProfileEvent
-	// Unreadable counts events that were left out: ONNX Runtime does not escape
-	// names.
+	// Unreadable counts events that were left out: ONNX Runtime does not escape names.
 	Unreadable int
 	// Full is true when the profiler stopped, having as many events as it keeps.
 	Full bool
 }
 
-// ProfileEvent is one entry of a profile. ONNX Runtime cuts both times off to
-// microseconds.
+// ProfileEvent is one entry of a profile. ONNX Runtime cuts both times off to microseconds.
 type ProfileEvent struct {
 	Name     string
 	Category string // "Session", "Node", "Kernel" or "Api"
@@ -48,9 +45,8 @@ const maxProfileLine = 1 << 20
 // wallClock separates nanoseconds since 1970 from those since a machine started.
 const wallClock = uint64(1e18)
 
-// EndProfiling ends the profile of a session that was opened with Config.Profile,
-// reads it and removes its file. It can be done once, while the session does not
-// run; runs after it are not recorded.
+// EndProfiling ends the profile of a session that was opened with Config.Profile, reads it and removes its file. It can
+// be done once, while the session does not run; runs after it are not recorded.
 func (s *Session) EndProfiling() (p *Profile, err error) {
 	defer func() {
 		if err != nil && !errors.Is(err, ErrClosed) {

@@ -10,8 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// TestProfile: a session that is profiled says what ran when, on our clock, and
-// leaves no file behind.
+// TestProfile: a session that is profiled says what ran when, on our clock, and leaves no file behind.
 func TestProfile(t *testing.T) {
 	start(t)
 	folder := t.TempDir()

@@ -15,8 +15,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// setup runs scripts/setup-onnxruntime.sh with only the named tools in PATH,
-// so that it cannot download.
+// setup runs scripts/setup-onnxruntime.sh with only the named tools in PATH, so that it cannot download.
 func setup(t *testing.T, cache, env string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	bash, err := exec.LookPath("bash")

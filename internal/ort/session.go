@@ -32,9 +32,8 @@ type Session struct {
 	inNames, outNames names
 }
 
-// NewSession opens a model, an ONNX file's bytes. inputs and outputs choose and
-// order what Run takes and gives; nil stands for all of the model's. A model
-// may have no inputs. ort.Start has to come first.
+// NewSession opens a model, an ONNX file's bytes. inputs and outputs choose and order what Run takes and gives; nil
+// stands for all of the model's. A model may have no inputs. ort.Start has to come first.
 func NewSession(model []byte, inputs, outputs []string, c Config) (*Session, error) {
 	if len(model) == 0 {
 		return nil, errors.New("opening a session: the model is empty")
@@ -59,8 +58,7 @@ func fromFile(path string) opener {
 // opener opens a model with options.
 type opener func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)
 
-// newSession opens a session; model is for the cache of engines, nil for models
-// that are not to be kept.
+// newSession opens a session; model is for the cache of engines, nil for models that are not to be kept.
 func newSession(model []byte, inputs, outputs []string, c Config, open opener) (*Session, error) {
 	if err := started(); err != nil {
 		return nil, err
@@ -147,8 +145,7 @@ func (c Config) openWith(open opener) (session *ort.DynamicAdvancedSession, err 
 	return session, err
 }
 
-// RefusedError says which nodes of a model a provider does not take: with
-// fallback to the CPU they would run there.
+// RefusedError says which nodes of a model a provider does not take: with fallback to the CPU they would run there.
 type RefusedError struct {
 	Provider string
 	Nodes    []string // each "name (operator)"
@@ -261,10 +258,9 @@ func cloneInfos(infos []TensorInfo) []TensorInfo {
 // onStack is how many inputs or outputs a run handles without allocating.
 const onStack = 16
 
-// Run computes out from in, which match Inputs and Outputs in number, order
-// and type. Tensors in out are written to; nil entries are replaced by new
-// tensors, which the caller destroys. After an error no entry was replaced,
-// and tensors in out hold anything.
+// Run computes out from in, which match Inputs and Outputs in number, order and type. Tensors in out are written to;
+// nil entries are replaced by new tensors, which the caller destroys. After an error no entry was replaced, and tensors
+// in out hold anything.
 func (s *Session) Run(in, out []Value) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

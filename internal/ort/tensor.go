@@ -7,8 +7,7 @@ import (
 	"unsafe"
 )
 
-// Value is an input or output of a session. NewTensor, Buffer.NewTensor and
-// Session.Run make them; Destroy frees them.
+// Value is an input or output of a session. NewTensor, Buffer.NewTensor and Session.Run make them; Destroy frees them.
 type Value = *Tensor
 
 // Tensor is a dense tensor over Go memory, or over a device's.
@@ -20,11 +19,10 @@ type Tensor struct {
 	value unsafe.Pointer // the OrtValue; nil once destroyed
 }
 
-// NewTensor wraps data as a tensor, without copying: later writes to data
-// change the tensor, and a run that is given the tensor as an output writes to
-// data. The length of data has to be exactly that of the shape; shapes without
-// dimensions (one element) and without elements are fine. The caller calls
-// Destroy on the result, and does not touch data while a run uses it.
+// NewTensor wraps data as a tensor, without copying: later writes to data change the tensor, and a run that is given
+// the tensor as an output writes to data. The length of data has to be exactly that of the shape; shapes without
+// dimensions (one element) and without elements are fine. The caller calls Destroy on the result, and does not touch
+// data while a run uses it.
 func NewTensor(t DataType, shape []int64, data []byte) (Value, error) {
 	if err := started(); err != nil {
 		return nil, err
@@ -53,8 +51,7 @@ func NewTensor(t DataType, shape []int64, data []byte) (Value, error) {
 	return v, nil
 }
 
-// Destroy frees the tensor, but not the data it wraps. It may be called twice,
-// and of nil.
+// Destroy frees the tensor, but not the data it wraps. It may be called twice, and of nil.
 func (t *Tensor) Destroy() {
 	if t != nil {
 		releaseValue(t.value)
@@ -85,8 +82,7 @@ func Bytes(v Value) ([]byte, error) {
 	return v.data, nil
 }
 
-// Info is the element type and shape of a tensor; Undefined and nil for nil and
-// for one that has been destroyed.
+// Info is the element type and shape of a tensor; Undefined and nil for nil and for one that has been destroyed.
 func Info(v Value) (DataType, []int64) {
 	if v.usable() != nil {
 		return Undefined, nil

@@ -5,8 +5,7 @@ import (
 	"math"
 )
 
-// DataType is the element type of a tensor, numbered as ONNX's
-// TensorProto.DataType.
+// DataType is the element type of a tensor, numbered as ONNX's TensorProto.DataType.
 type DataType int32
 
 // The element types of ONNX.
@@ -63,8 +62,7 @@ func (t DataType) String() string {
 	return dataTypes[t].name
 }
 
-// Size is the number of bytes of one element: 0 for strings, for types packed
-// several to a byte, and for unknown ones.
+// Size is the number of bytes of one element: 0 for strings, for types packed several to a byte, and for unknown ones.
 func (t DataType) Size() int {
 	if t < 0 || int(t) >= len(dataTypes) {
 		return 0
@@ -72,8 +70,7 @@ func (t DataType) Size() int {
 	return dataTypes[t].size
 }
 
-// native is ONNX Runtime's number for the type, which is ONNX's but for the
-// three youngest types.
+// native is ONNX Runtime's number for the type, which is ONNX's but for the three youngest types.
 func (t DataType) native() int32 {
 	switch t {
 	case Uint2:

@@ -7,16 +7,13 @@ import (
 	"sort"
 )
 
-// ClaimConfidence is the confidence with which percentiles are claimed, that of
-// MLPerf LoadGen.
+// ClaimConfidence is the confidence with which percentiles are claimed, that of MLPerf LoadGen.
 const ClaimConfidence = 0.99
 
-// MinJobs is how many jobs it takes to claim, with the given confidence, that a
-// share q of all jobs stays within a bound when `over` of those seen exceeded
-// it: the smallest n for which as few as that would have been seen with a
-// probability of at most 1 - confidence if the share were q. This is the rule
-// by which MLPerf LoadGen stops early (its tolerance being 0): for q = 0.99 it
-// asks for 459, 662 and 1307 jobs with 0, 1 and 5 over. q and confidence lie
+// MinJobs is how many jobs it takes to claim, with the given confidence, that a share q of all jobs stays within a
+// bound when `over` of those seen exceeded it: the smallest n for which as few as that would have been seen with a
+// probability of at most 1 - confidence if the share were q. This is the rule by which MLPerf LoadGen stops early (its
+// tolerance being 0): for q = 0.99 it asks for 459, 662 and 1307 jobs with 0, 1 and 5 over. q and confidence lie
 // between 0 and 1; no number of jobs is enough to be certain, or for all jobs.
 func MinJobs(q, confidence float64, over int) int {
 	if !(q < 1 && confidence < 1) {
@@ -30,8 +27,7 @@ func MinJobs(q, confidence float64, over int) int {
 	return sort.Search(high, enough)
 }
 
-// tail is the probability of at most `most` successes in n trials that succeed
-// with probability p each.
+// tail is the probability of at most `most` successes in n trials that succeed with probability p each.
 func tail(n, most int, p float64) float64 {
 	if most >= n {
 		return 1
@@ -46,22 +42,19 @@ func tail(n, most int, p float64) float64 {
 	}
 }
 
-// Claimable reports whether n finished jobs are enough to claim a q-quantile
-// of their response times at all: whether, with none above it, it would hold
-// with ClaimConfidence. It takes 7 jobs for the median, 44 for the 90th
-// percentile and 459 for the 99th.
+// Claimable reports whether n finished jobs are enough to claim a q-quantile of their response times at all: whether,
+// with none above it, it would hold with ClaimConfidence. It takes 7 jobs for the median, 44 for the 90th percentile
+// and 459 for the 99th.
 func Claimable(n int, q float64) bool { return n >= MinJobs(q, ClaimConfidence, 0) }
 
 // exactPairs is up to how many differences SignedRank counts exactly.
 const exactPairs = 100
 
-// SignedRank is Wilcoxon's signed-rank test of paired differences: the
-// two-sided probability that ranks as lopsided come about when each difference
-// is as likely to be positive as negative. Differences of zero are left out,
-// equal ones share their mean rank, and up to 100 differences the probability
-// is counted exactly, ties included; above, it is the normal approximation. n
-// is the number of differences that are not zero; fewer than 6 cannot give a
-// probability of 5 % or less.
+// SignedRank is Wilcoxon's signed-rank test of paired differences: the two-sided probability that ranks as lopsided
+// come about when each difference is as likely to be positive as negative. Differences of zero are left out, equal ones
+// share their mean rank, and up to 100 differences the probability is counted exactly, ties included; above, it is the
+// normal approximation. n is the number of differences that are not zero; fewer than 6 cannot give a probability of 5 %
+// or less.
 func SignedRank(differences []float64) (p float64, n int) {
 	var d []float64
 	for _, x := range differences {
@@ -96,8 +89,7 @@ func SignedRank(differences []float64) (p float64, n int) {
 	if n > exactPairs {
 		return normalRanks(ranks, total, extreme), n
 	}
-	// ways[s] is the probability that the positive ones among the ranks so far
-	// sum up to s.
+	// ways[s] is the probability that the positive ones among the ranks so far sum up to s.
 	ways := make([]float64, total+1)
 	ways[0] = 1
 	sum := 0

@@ -10,9 +10,8 @@ import (
 	"github.com/terastal/terastal/internal/sequential"
 )
 
-// TestMinJobsPublished: the counts that LoadGen's documentation gives for the
-// 99th percentile, and those for other percentiles that follow from
-// the binomial distribution (docs/NUMBERS.md lists them).
+// TestMinJobsPublished: the counts that LoadGen's documentation gives for the 99th percentile, and those for other
+// percentiles that follow from the binomial distribution (docs/NUMBERS.md lists them).
 func TestMinJobsPublished(t *testing.T) {
 	for _, c := range []struct {
 		q, confidence float64
@@ -33,8 +32,7 @@ func TestMinJobsPublished(t *testing.T) {
 	}
 }
 
-// TestMinJobs holds the count against exact arithmetic: one job fewer is not
-// enough.
+// TestMinJobs holds the count against exact arithmetic: one job fewer is not enough.
 func TestMinJobs(t *testing.T) {
 	exact := func(n, over int, percent int64) *big.Rat {
 		p, q := big.NewRat(100-percent, 100), big.NewRat(percent, 100)

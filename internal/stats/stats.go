@@ -7,9 +7,8 @@ import (
 	"slices"
 )
 
-// Quantile returns the q-quantile (0 to 1) of sorted values by the nearest-rank
-// method: the smallest value with at least a share q of all values at or below
-// it. It returns the zero value when there is none.
+// Quantile returns the q-quantile (0 to 1) of sorted values by the nearest-rank method: the smallest value with at
+// least a share q of all values at or below it. It returns the zero value when there is none.
 func Quantile[T cmp.Ordered](sorted []T, q float64) T {
 	var zero T
 	if len(sorted) == 0 {
@@ -20,18 +19,16 @@ func Quantile[T cmp.Ordered](sorted []T, q float64) T {
 	return sorted[max(0, min(len(sorted)-1, rank))]
 }
 
-// MedianCI returns the order statistics that enclose the median with at least
-// 95 % confidence whatever the distribution (exact binomial up to 50 values,
-// normal approximation above), or the extremes when there are too few values
-// (below 6) for that.
+// MedianCI returns the order statistics that enclose the median with at least 95 % confidence whatever the distribution
+// (exact binomial up to 50 values, normal approximation above), or the extremes when there are too few values (below 6)
+// for that.
 func MedianCI[T cmp.Ordered](sorted []T) (low, high T) {
 	n := len(sorted)
 	if n == 0 {
 		return low, high
 	}
-	// The interval is from the k-th smallest value to the k-th largest. It
-	// misses the median with probability 2 P(X < k) for X binomial(n, 1/2): k is
-	// the largest for which P(X < k) is at most 2.5 %.
+	// The interval is from the k-th smallest value to the k-th largest. It misses the median with probability 2 P(X < k)
+	// for X binomial(n, 1/2): k is the largest for which P(X < k) is at most 2.5 %.
 	k := 0
 	if n <= 50 {
 		tail, p := 0.0, math.Pow(0.5, float64(n))

@@ -28,8 +28,7 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-// TestQuantileRank: for every share of a hundredth, the rank is the exact
-// ceiling; 0.07 x 100 must not become 8.
+// TestQuantileRank: for every share of a hundredth, the rank is the exact ceiling; 0.07 x 100 must not become 8.
 func TestQuantileRank(t *testing.T) {
 	ranks := make([]int, 3000)
 	for i := range ranks {
@@ -45,9 +44,8 @@ func TestQuantileRank(t *testing.T) {
 	}
 }
 
-// coverage is the exact probability that the interval from the order statistic
-// of rank low to that of rank high, counted from 1, holds the median of any
-// continuous distribution: P(low <= X < high) for X binomial(n, 1/2).
+// coverage is the exact probability that the interval from the order statistic of rank low to that of rank high,
+// counted from 1, holds the median of any continuous distribution: P(low <= X < high) for X binomial(n, 1/2).
 func coverage(n, low, high int) float64 {
 	sum := new(big.Int)
 	for i := low; i < high; i++ {

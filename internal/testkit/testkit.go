@@ -1,6 +1,5 @@
-// Package testkit is what the tests of many packages share: checks of errors in
-// one line, and files. It imports nothing of the project, so that every package's
-// tests can use it; testkit/rig has models, executors and profiles.
+// Package testkit is what the tests of many packages share: checks of errors in one line, and files. It imports nothing
+// of the project, so that every package's tests can use it; testkit/rig has models, executors and profiles.
 package testkit
 
 import (
@@ -29,8 +28,7 @@ func OK(t T, err error) {
 	}
 }
 
-// Must takes what a call returns, as in Must(f())(t), and passes its value on; an
-// error stops the test.
+// Must takes what a call returns, as in Must(f())(t), and passes its value on; an error stops the test.
 func Must[V any](v V, err error) func(T) V {
 	return func(t T) V {
 		t.Helper()
@@ -48,8 +46,7 @@ func Must2[V, W any](v V, w W, err error) func(T) (V, W) {
 	}
 }
 
-// Fails checks that err is one clear line that wraps every wanted error and
-// contains every wanted text.
+// Fails checks that err is one clear line that wraps every wanted error and contains every wanted text.
 func Fails(t T, err error, want ...any) {
 	t.Helper()
 	if err == nil {
@@ -78,8 +75,7 @@ func Says(t T, err error, text string) {
 	}
 }
 
-// Refused is Fails for calls that return a value, too, as in
-// Refused(f())(t, ErrSpec, "no such core").
+// Refused is Fails for calls that return a value, too, as in Refused(f())(t, ErrSpec, "no such core").
 func Refused[V any](_ V, err error) func(t T, want ...any) {
 	return func(t T, want ...any) {
 		t.Helper()

@@ -107,8 +107,7 @@ func openArchive(o Spec, in []models.Tensor) (*Set, error) {
 	return stack(o, in, xs, y)
 }
 
-// stack makes a set of arrays, one for each input of the model, each of which
-// holds as many tensors.
+// stack makes a set of arrays, one for each input of the model, each of which holds as many tensors.
 func stack(o Spec, in []models.Tensor, xs []*numpy.Array, y *numpy.Array) (*Set, error) {
 	s := &Set{label: unlabelled}
 	var each []func(i int) (*tensor.Dense, error)
@@ -150,8 +149,7 @@ func stack(o Spec, in []models.Tensor, xs []*numpy.Array, y *numpy.Array) (*Set,
 	return s, nil
 }
 
-// unstack takes the tensors out of an array, as slices of it. Bytes become
-// pictures where the model takes float32.
+// unstack takes the tensors out of an array, as slices of it. Bytes become pictures where the model takes float32.
 func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) (*tensor.Dense, error), err error) {
 	stored, p := t, (*picture)(nil)
 	switch {
@@ -192,9 +190,8 @@ func unstack(o Spec, t models.Tensor, x *numpy.Array) (n int, one func(i int) (*
 	}, nil
 }
 
-// stacked is how many tensors of one shape an array of another holds, along an
-// additional first dimension or the batch dimension of 1: 0 if it is no stack of
-// them. Leading dimensions of 1 change nothing.
+// stacked is how many tensors of one shape an array of another holds, along an additional first dimension or the batch
+// dimension of 1: 0 if it is no stack of them. Leading dimensions of 1 change nothing.
 func stacked(array, tensor []int64) int {
 	plain := func(s []int64) []int64 {
 		for len(s) > 0 && s[0] == 1 {

@@ -1,9 +1,7 @@
-// Package dataset reads inputs of models, with or without labels, from what
-// they commonly come in: folders of images with a CSV file of labels, NumPy
-// arrays, IDX files (the format of MNIST), and the glyphs that the project
-// renders itself. Requests run on them, and variants are calibrated and judged
-// on some hundreds or thousands, which are read one at a time where the format
-// allows.
+// Package dataset reads inputs of models, with or without labels, from what they commonly come in: folders of images
+// with a CSV file of labels, NumPy arrays, IDX files (the format of MNIST), and the glyphs that the project renders
+// itself. Requests run on them, and variants are calibrated and judged on some hundreds or thousands, which are read
+// one at a time where the format allows.
 package dataset
 
 import (
@@ -21,8 +19,7 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// ErrInvalid is wrapped by errors about data that are not what they are said to
-// be, or do not fit the model.
+// ErrInvalid is wrapped by errors about data that are not what they are said to be, or do not fit the model.
 var ErrInvalid = errors.New("unusable data")
 
 // Spec says where data are and how they become inputs.
@@ -72,8 +69,7 @@ func (s *Set) Labelled() bool { return s.n > 0 && s.label(0) >= 0 }
 
 func unlabelled(int) int { return -1 }
 
-// Open opens data for a model. Errors wrap ErrInvalid or are of the file
-// system.
+// Open opens data for a model. Errors wrap ErrInvalid or are of the file system.
 func Open(o Spec, m *models.Model) (_ *Set, err error) {
 	defer func() {
 		if err != nil {

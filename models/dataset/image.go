@@ -145,8 +145,7 @@ func openFolder(o Spec, in []models.Tensor) (*Set, error) {
 	return s, nil
 }
 
-// readLabels reads lines of a file's name and its class; a first line without a
-// number is a header.
+// readLabels reads lines of a file's name and its class; a first line without a number is a header.
 func readLabels(path string) (files []string, labels []int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -181,8 +180,7 @@ func readLabels(path string) (files []string, labels []int, err error) {
 // maxPixels bounds the size of images: a small file can say that it is huge.
 const maxPixels = 1 << 28
 
-// read scales an image so that it covers the input, and takes its middle.
-// Transparency is left out.
+// read scales an image so that it covers the input, and takes its middle. Transparency is left out.
 func (p *picture) read(path string) (*tensor.Dense, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,10 +1,8 @@
-// Package dense hands tensors of models to gorgonia.org/tensor and back, in
-// the same memory: what a program slices, transposes, normalises or takes the
-// Argmax of is what an accelerator reads or has written. Nothing is copied.
+// Package dense hands tensors of models to gorgonia.org/tensor and back, in the same memory: what a program slices,
+// transposes, normalises or takes the Argmax of is what an accelerator reads or has written. Nothing is copied.
 //
-// A tensor.Dense has the Go type of the elements. float16 and bfloat16, which
-// Go lacks, are carried as uint16, the types of 8 bits as uint8: moving them is
-// fine, arithmetic is not. Text and elements smaller than a byte are refused.
+// A tensor.Dense has the Go type of the elements. float16 and bfloat16, which Go lacks, are carried as uint16, the
+// types of 8 bits as uint8: moving them is fine, arithmetic is not. Text and elements smaller than a byte are refused.
 package dense
 
 import (
@@ -19,9 +17,8 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Of is a tensor over data, of t's shape and type. data holds exactly t's
-// bytes, row by row in the machine's byte order, aligned to its elements; the
-// result shares it, and keeps it alive.
+// Of is a tensor over data, of t's shape and type. data holds exactly t's bytes, row by row in the machine's byte
+// order, aligned to its elements; the result shares it, and keeps it alive.
 //
 // Tensors in a blocked layout, without elements, or of a type that cannot be
 // carried give an error, as do booleans that are neither 0 nor 1.
@@ -52,9 +49,8 @@ func Of(t models.Tensor, data []byte) (*tensor.Dense, error) {
 	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(elements)), nil
 }
 
-// Bytes is the data of d, in d's memory, as Of takes it. A slice of the first
-// dimension works too. Other views, whose elements do not lie in one row, give
-// an error: d.Materialize copies them into another tensor.
+// Bytes is the data of d, in d's memory, as Of takes it. A slice of the first dimension works too. Other views, whose
+// elements do not lie in one row, give an error: d.Materialize copies them into another tensor.
 func Bytes(d *tensor.Dense) ([]byte, error) {
 	shape, strides, n := d.Shape(), d.Strides(), 1
 	whole := len(shape) == len(strides) && d.IsNativelyAccessible() && !d.IsMasked()
@@ -69,8 +65,7 @@ func Bytes(d *tensor.Dense) ([]byte, error) {
 	return d.Raw, nil
 }
 
-// Fits says in an error why d cannot be t's data: its type or its shape
-// differs.
+// Fits says in an error why d cannot be t's data: its type or its shape differs.
 func Fits(d *tensor.Dense, t models.Tensor) error {
 	kind, err := typeOf(t)
 	if err != nil {
@@ -95,8 +90,7 @@ func All(tensors []models.Tensor, data [][]byte) ([]*tensor.Dense, error) {
 	return out, nil
 }
 
-// Data is Bytes for each of a model's inputs or outputs, in order. All have to
-// fit.
+// Data is Bytes for each of a model's inputs or outputs, in order. All have to fit.
 func Data(given []*tensor.Dense, wanted []models.Tensor) ([][]byte, error) {
 	if len(given) != len(wanted) {
 		return nil, fmt.Errorf("%d tensors are given, %d are wanted", len(given), len(wanted))

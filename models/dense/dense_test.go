@@ -63,8 +63,7 @@ func vector(t *testing.T, shape ...int64) *tensor.Dense {
 	return d
 }
 
-// A slice of the batch is the part of the data; what does not lie row by row is
-// refused until it is copied.
+// A slice of the batch is the part of the data; what does not lie row by row is refused until it is copied.
 func TestViews(t *testing.T) {
 	d := vector(t, 2, 3, 4)
 	batch := testkit.Must(d.Slice(tensor.S(1)))(t)
@@ -150,8 +149,7 @@ func TestAll(t *testing.T) {
 	}
 }
 
-// Whatever a tensor says and its data are, the bridge gives an error or shares
-// exactly those bytes.
+// Whatever a tensor says and its data are, the bridge gives an error or shares exactly those bytes.
 func FuzzOf(f *testing.F) {
 	f.Add(int32(ort.Float), int64(2), int64(3), make([]byte, 24))
 	f.Add(int32(ort.Bool), int64(1), int64(1), []byte{3})

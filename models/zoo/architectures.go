@@ -12,8 +12,7 @@ func vgg11(n *net, x tensor) {
 	n.output("output", n.dense(n.relu(n.dense(x, 4096)), 1000))
 }
 
-// resnet is the ImageNet ResNet with the stride in the 3x3 convolution, as
-// torchvision builds it.
+// resnet is the ImageNet ResNet with the stride in the 3x3 convolution, as torchvision builds it.
 func resnet(block branch, depths ...int) func(*net, tensor) {
 	return func(n *net, x tensor) { n.classify(n.resnetBody(x, block, depths...), 1000) }
 }
@@ -58,9 +57,8 @@ func (n *net) residual(x, branch tensor, stride int) tensor {
 	return n.relu(n.combine("Add", branch, x))
 }
 
-// inverted is the inverted bottleneck of MobileNetV2: expand, depthwise,
-// project, with a shortcut where shapes allow; activate is its rectifier.
-// expanded is what the depthwise convolution reads.
+// inverted is the inverted bottleneck of MobileNetV2: expand, depthwise, project, with a shortcut where shapes allow;
+// activate is its rectifier. expanded is what the depthwise convolution reads.
 func (n *net) inverted(x tensor, out, k, stride, expand int, activate func(tensor) tensor) (y, expanded tensor) {
 	expanded = x
 	if expand != 1 {
@@ -100,9 +98,8 @@ func (n *net) mobileNetV2Body(x tensor) (last, fine tensor) {
 	return n.convNormRelu6(x, conv{out: 1280, k: 1}), fine
 }
 
-// ssdLite is the SSDLite of the TensorFlow Object Detection API on MobileNetV2:
-// separable extra layers and heads, three anchors per cell of the finest map
-// and six elsewhere. classes counts the background.
+// ssdLite is the SSDLite of the TensorFlow Object Detection API on MobileNetV2: separable extra layers and heads, three
+// anchors per cell of the finest map and six elsewhere. classes counts the background.
 func ssdLite(classes int) func(*net, tensor) {
 	return func(n *net, x tensor) {
 		x, fine := n.mobileNetV2Body(x)

@@ -11,9 +11,8 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// Open Model Zoo publishes ssdlite_mobilenet_v2 for the 91 classes of COCO:
-// 4.475 M parameters, BatchNormalization folded into the convolutions, and
-// 1.525 GFLOPs, two to a multiply-accumulate and activations counted too.
+// Open Model Zoo publishes ssdlite_mobilenet_v2 for the 91 classes of COCO: 4.475 M parameters, BatchNormalization
+// folded into the convolutions, and 1.525 GFLOPs, two to a multiply-accumulate and activations counted too.
 func TestSSDLiteOf91ClassesMeetsPublishedCounts(t *testing.T) {
 	sequential.Skip(t)
 	orttest.Start(t)
@@ -37,8 +36,7 @@ func TestSSDLiteOf91ClassesMeetsPublishedCounts(t *testing.T) {
 	}
 }
 
-// Two tokens of a shifted window are apart when they lie elsewhere to each
-// other in the image than in the window.
+// Two tokens of a shifted window are apart when they lie elsewhere to each other in the image than in the window.
 func TestApartMarksTokensThatWrappedAround(t *testing.T) {
 	for _, rows := range []int{2, 4, 8} {
 		columns := rows + 1

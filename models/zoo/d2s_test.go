@@ -67,8 +67,7 @@ func checkD2S(t *testing.T, layer *models.Layer, v zoo.TrainedVariant) {
 	testkit.Equal(t, small, smaller)
 }
 
-// operators are those of a layer, and the shape of the first one's weights that
-// is a convolution or a matrix product.
+// operators are those of a layer, and the shape of the first one's weights that is a convolution or a matrix product.
 func operators(t *testing.T, onnx []byte) (types []string, weights []int64) {
 	t.Helper()
 	m := new(pb.ModelProto)

@@ -20,9 +20,8 @@ import (
 // fittedImages judge combinations: enough that one image less is 1 %.
 const fittedImages = 100
 
-// Every trained network has fitted variants, of its layers as they are now, that
-// compute the same on every processor and keep what the demo promises: every
-// combination at least 0.99 of the accuracy, give or take one image.
+// Every trained network has fitted variants, of its layers as they are now, that compute the same on every processor
+// and keep what the demo promises: every combination at least 0.99 of the accuracy, give or take one image.
 func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 	sequential.Skip(t)
 	orttest.Start(t)

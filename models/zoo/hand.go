@@ -2,9 +2,8 @@ package zoo
 
 import "slices"
 
-// The hand's graph: the wrist, and four joints along each of five fingers.
-// Each joint but the wrist ends a bone; the surface is a tube around each bone,
-// of rings of vertices.
+// The hand's graph: the wrist, and four joints along each of five fingers. Each joint but the wrist ends a bone; the
+// surface is a tube around each bone, of rings of vertices.
 const (
 	fingers, jointsPerFinger = 5, 4
 	joints                   = 1 + fingers*jointsPerFinger
@@ -14,9 +13,8 @@ const (
 	vertices                 = bones * boneVertices
 )
 
-// handPose is our own network in the spirit of the graph-convolution hand of
-// Ge et al. (2019): heatmaps of the joints, the features under them as nodes of
-// the skeleton's graph, and from the bones a surface mesh.
+// handPose is our own network in the spirit of the graph-convolution hand of Ge et al. (2019): heatmaps of the joints,
+// the features under them as nodes of the skeleton's graph, and from the bones a surface mesh.
 func handPose(n *net, x tensor) {
 	x = n.resnetBody(x, basicBlock, 2, 2, 2)
 	fine := n.upProject(n.upProject(x))
@@ -40,9 +38,8 @@ func handPose(n *net, x tensor) {
 	n.output("mesh", n.linear(mesh, 3))
 }
 
-// graphConv is a linear map of the features of each node and its neighbours,
-// in a fixed order, as spiral convolutions do (Lim et al., 2018). near lists
-// for each node the same number of nodes.
+// graphConv is a linear map of the features of each node and its neighbours, in a fixed order, as spiral convolutions
+// do (Lim et al., 2018). near lists for each node the same number of nodes.
 func (n *net) graphConv(x tensor, near [][]int, out int) tensor {
 	y := n.gather(x, 1, slices.Concat(near...))
 	return n.linear(n.reshape(y, 1, len(near), len(near[0])*x.dim(-1)), out)

@@ -111,8 +111,7 @@ func (n *net) initializer(name string, kind pb.TensorProto_DataType, raw []byte,
 	return name
 }
 
-// once tells whether it is called with this name for the first time: for
-// constants that several nodes share.
+// once tells whether it is called with this name for the first time: for constants that several nodes share.
 func (n *net) once(name string) bool {
 	n.counts[name]++
 	return n.counts[name] == 1
@@ -152,9 +151,8 @@ func (n *net) conv(x tensor, c conv) tensor {
 	), []int{1, c.out, h, w}}
 }
 
-// window is the padding before and after, and the size that results, of a
-// window moved over size elements. Odd kernels pad both sides alike, as
-// PyTorch does; even ones pad as TensorFlow's "same" does.
+// window is the padding before and after, and the size that results, of a window moved over size elements. Odd kernels
+// pad both sides alike, as PyTorch does; even ones pad as TensorFlow's "same" does.
 func window(size, k, stride int, valid bool) (before, after, out int) {
 	if valid {
 		return 0, 0, (size-k)/stride + 1
@@ -221,8 +219,7 @@ func (n *net) classify(x tensor, classes int) {
 	n.output("output", n.dense(n.flatten(n.globalAverage(x)), classes))
 }
 
-// unpool doubles height and width with zeros: each element becomes the upper
-// left one of four.
+// unpool doubles height and width with zeros: each element becomes the upper left one of four.
 func (n *net) unpool(x tensor) tensor {
 	corners := make([]float32, 4*x.c())
 	for c := range x.c() {

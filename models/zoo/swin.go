@@ -11,9 +11,8 @@ const (
 	headWidth  = 32
 )
 
-// swin is the Swin Transformer of Liu et al. (2021) at ImageNet size, as
-// torchvision builds it; width is that of the first stage, and each head is 32
-// wide.
+// swin is the Swin Transformer of Liu et al. (2021) at ImageNet size, as torchvision builds it; width is that of the
+// first stage, and each head is 32 wide.
 func swin(width int, depths ...int) func(*net, tensor) {
 	return func(n *net, image tensor) {
 		patches := n.conv(image, conv{out: width, k: 4, stride: 4, valid: true, bias: true})
@@ -41,9 +40,8 @@ func (n *net) mergePatches(x tensor) tensor {
 	return n.project(n.layerNorm(n.reshape(y, 1, h/2, w/2, 4*c)), 2*c)
 }
 
-// windowAttention is multi-head self-attention inside windows of tokens
-// [1, h, w, c]. Shifted windows lie half a window further and wrap around,
-// unless one window is all there is.
+// windowAttention is multi-head self-attention inside windows of tokens [1, h, w, c]. Shifted windows lie half a window
+// further and wrap around, unless one window is all there is.
 func (n *net) windowAttention(x tensor, shifted bool) tensor {
 	h, w, c := x.dim(1), x.dim(2), x.dim(3)
 	shifted = shifted && h > swinWindow
@@ -71,10 +69,9 @@ func (n *net) windowAttention(x tensor, shifted bool) tensor {
 	return y
 }
 
-// positionBias is what a pair of tokens adds to its score: the learned bias of
-// their relative position and, in shifted windows, minus 100 where a window
-// joins opposite edges of the image. Nothing in it depends on the image, so
-// constant folding leaves one tensor.
+// positionBias is what a pair of tokens adds to its score: the learned bias of their relative position and, in shifted
+// windows, minus 100 where a window joins opposite edges of the image. Nothing in it depends on the image, so constant
+// folding leaves one tensor.
 func (n *net) positionBias(heads, rows, columns int, shifted bool) tensor {
 	const index, span = "relative_position_index", 2*swinWindow - 1
 	if n.once(index) {
@@ -95,8 +92,7 @@ func (n *net) positionBias(heads, rows, columns int, shifted bool) tensor {
 	return n.combine("Add", far, bias)
 }
 
-// relativePositions numbers, for each pair of tokens of a window, how far they
-// lie apart in both directions.
+// relativePositions numbers, for each pair of tokens of a window, how far they lie apart in both directions.
 func relativePositions() []int {
 	var index []int
 	for i := range swinTokens {

@@ -67,8 +67,7 @@ func (n *net) matmul(a, b tensor) tensor {
 	return tensor{n.node("MatMul", []string{a.name, b.name}), a.last(b.dim(-1))}
 }
 
-// project multiplies the last dimension by a weight matrix whose spread keeps
-// the variance.
+// project multiplies the last dimension by a weight matrix whose spread keeps the variance.
 func (n *net) project(x tensor, out int) tensor {
 	spread := float32(math.Sqrt(3 / float64(x.dim(-1))))
 	weight := n.store(n.next("MatMul")+".weight", 0, spread, int64(x.dim(-1)), int64(out))

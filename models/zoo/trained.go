@@ -24,14 +24,12 @@ const (
 //go:embed trained/d2s
 var d2sFiles embed.FS
 
-// TrainedVariant is another implementation of a layer of a trained network, in
-// the published form (arXiv 2606.06818): DepthToSpace(Gamma), the layer's
-// operator with 1/Gamma^2 of its input and output channels, SpaceToDepth(Gamma).
-// Its weights were trained with the rest of the network frozen.
+// TrainedVariant is another implementation of a layer of a trained network, in the published form (arXiv 2606.06818):
+// DepthToSpace(Gamma), the layer's operator with 1/Gamma^2 of its input and output channels, SpaceToDepth(Gamma). Its
+// weights were trained with the rest of the network frozen.
 type TrainedVariant struct {
-	// Layer is the layer's name where the network is split at every operator.
-	// Names that ONNX Runtime gives to what it fuses are those of the version
-	// that scripts/setup-onnxruntime.sh installs.
+	// Layer is the layer's name where the network is split at every operator. Names that ONNX Runtime gives to what it
+	// fuses are those of the version that scripts/setup-onnxruntime.sh installs.
 	Layer string
 	Gamma int
 	// ONNX is the whole layer, with the inputs and outputs of the original.
@@ -49,9 +47,8 @@ var d2sLayers = map[string][]string{
 	},
 }
 
-// D2S returns the trained D2S variants of a network, in the order of its
-// layers; none where no layer is faster in that form, and for networks that are
-// not trained. The error matches [ErrUnknown] if there is no such network.
+// D2S returns the trained D2S variants of a network, in the order of its layers; none where no layer is faster in that
+// form, and for networks that are not trained. The error matches [ErrUnknown] if there is no such network.
 func D2S(name string) ([]TrainedVariant, error) {
 	if _, err := Info(name); err != nil {
 		return nil, err
@@ -72,16 +69,13 @@ func D2S(name string) ([]TrainedVariant, error) {
 //go:embed trained/fitted
 var fitted embed.FS
 
-// FittedGranularity is the granularity at which a network has to be split for
-// its fitted variants.
+// FittedGranularity is the granularity at which a network has to be split for its fitted variants.
 const FittedGranularity = "block"
 
-// Fitted is the folder of the layer variants that were fitted for a trained
-// network, at FittedGranularity: variants.json, which describes them as a plan
-// does (package sched/plan), without latencies and accuracies, which are those
-// of a machine, and the ONNX models that it names. Weights of 8-bit variants
-// have 7 bits where some processor's sums would saturate, so that all compute
-// the same everywhere. Nil for networks that have none.
+// Fitted is the folder of the layer variants that were fitted for a trained network, at FittedGranularity:
+// variants.json, which describes them as a plan does (package sched/plan), without latencies and accuracies, which are
+// those of a machine, and the ONNX models that it names. Weights of 8-bit variants have 7 bits where some processor's
+// sums would saturate, so that all compute the same everywhere. Nil for networks that have none.
 func Fitted(network string) fs.FS {
 	folder := "trained/fitted/" + network
 	if _, err := fs.Stat(fitted, folder); err != nil {

@@ -108,8 +108,7 @@ func Names() []string {
 	return names
 }
 
-// Info describes an architecture, or returns an error that matches
-// ErrUnknown and lists the names there are.
+// Info describes an architecture, or returns an error that matches ErrUnknown and lists the names there are.
 func Info(name string) (Architecture, error) {
 	i := slices.IndexFunc(architectures, func(a Architecture) bool { return a.Name == name })
 	if i < 0 {
@@ -120,11 +119,10 @@ func Info(name string) (Architecture, error) {
 	return a, nil
 }
 
-// Build makes the ONNX file of an architecture, with weights drawn from seed
-// so that activations keep their scale through the network. The same name and
-// seed give the same bytes on every machine. A trained network has the weights
-// it was trained to, whatever the seed. The input is called "input"; a single
-// output is called "output", several after what they hold.
+// Build makes the ONNX file of an architecture, with weights drawn from seed so that activations keep their scale
+// through the network. The same name and seed give the same bytes on every machine. A trained network has the weights
+// it was trained to, whatever the seed. The input is called "input"; a single output is called "output", several after
+// what they hold.
 func Build(name string, seed uint64) ([]byte, error) {
 	a, err := Info(name)
 	if err != nil {

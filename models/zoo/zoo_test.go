@@ -41,8 +41,7 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// spread runs the network twice and requires finite outputs whose elements
-// differ, and that depend on the input.
+// spread runs the network twice and requires finite outputs whose elements differ, and that depend on the input.
 func spread(t *testing.T, m *models.Model) {
 	t.Helper()
 	data := testkit.Must(m.ONNX())(t)

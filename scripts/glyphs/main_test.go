@@ -31,8 +31,7 @@ func TestArraysHoldTheImages(t *testing.T) {
 	}
 }
 
-// array reads the elements of an array of this shape, by NumPy's description
-// of format version 1.0.
+// array reads the elements of an array of this shape, by NumPy's description of format version 1.0.
 func array(t *testing.T, file, shape string) []byte {
 	t.Helper()
 	data := testkit.Must(os.ReadFile(file))(t)

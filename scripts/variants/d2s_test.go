@@ -12,9 +12,8 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// right is how many of the first rightOf test images each combination of a
-// network's trained D2S variants gets right. Bit i of the index is variant i of
-// zoo.D2S.
+// right is how many of the first rightOf test images each combination of a network's trained D2S variants gets right.
+// Bit i of the index is variant i of zoo.D2S.
 var right = map[string][]int{
 	"glyph_resnet": {
 		198, 197, 196, 196, 190, 189, 176, 174, 194, 192, 180, 178, 169, 153, 133, 121,

@@ -69,8 +69,7 @@ func (d noise) Label(i int) int {
 	return i % d.classes
 }
 
-// Combinations measured with shared prefixes are what each gives when the
-// whole chain runs for it alone.
+// Combinations measured with shared prefixes are what each gives when the whole chain runs for it alone.
 func TestProveAgainstEveryChainAlone(t *testing.T) {
 	n := rig.Network(t, network, "op")
 	give(t, n)
@@ -119,8 +118,7 @@ func TestProveAgainstEveryChainAlone(t *testing.T) {
 	}
 }
 
-// Beyond 2^10 combinations singles, pairs, a sample, those asked for and all at
-// once are measured.
+// Beyond 2^10 combinations singles, pairs, a sample, those asked for and all at once are measured.
 func TestCombinationsBeyondThousand(t *testing.T) {
 	n := *rig.Network(t, network, "op")
 	n.Layers, n.Variants = slices.Repeat(n.Layers, 4), map[int][]runtime.Unit{}

@@ -31,8 +31,7 @@ type Designer struct {
 	// Arithmetic is what becomes of 8-bit products on this processor. Empty, it
 	// is tried when it is needed, for which ONNX Runtime has to be started.
 	Arithmetic variants.Arithmetic
-	// Progress, if not nil, is called with what is going on and the share of it
-	// that is done, 0 to 1, from any goroutine.
+	// Progress, if not nil, is called with what is going on and the share of it that is done, 0 to 1, from any goroutine.
 	Progress func(what string, share float64)
 	// Note, if not nil, is called with what people should know, one line each.
 	Note func(format string, args ...any)

@@ -73,8 +73,7 @@ func inputs(n *runtime.Network, count int) Data {
 // varied is the layer that tests have variants of: all families apply to it.
 const varied = 1
 
-// folder is a folder of one variant of a layer, of a family and made for an
-// arithmetic, and what a plan says of it.
+// folder is a folder of one variant of a layer, of a family and made for an arithmetic, and what a plan says of it.
 func folder(t *testing.T, n *runtime.Network, family string, made variants.Arithmetic) (fstest.MapFS, plan.Variants) {
 	t.Helper()
 	list, _ := variants.Candidates(&n.Layers[varied], true, made)
@@ -93,9 +92,8 @@ func reader(from fs.FS) func(string) ([]byte, error) {
 	return func(file string) ([]byte, error) { return fs.ReadFile(from, file) }
 }
 
-// Where 8-bit weights compute something else than where they were proven, the
-// proof is of no use; weights that cannot saturate, and float ones, compute the
-// same everywhere.
+// Where 8-bit weights compute something else than where they were proven, the proof is of no use; weights that cannot
+// saturate, and float ones, compute the same everywhere.
 func TestProofsAreForAnArithmetic(t *testing.T) {
 	n := network(t)
 	for _, c := range []struct {
@@ -132,8 +130,7 @@ func TestProofsAreForAnArithmetic(t *testing.T) {
 	}
 }
 
-// A proof of another arithmetic is made again where there are data; what is left
-// out stays in the documents.
+// A proof of another arithmetic is made again where there are data; what is left out stays in the documents.
 func TestProveAgainOrLeaveOut(t *testing.T) {
 	d, m := designer(network(t), variants.Saturating)
 	files, v := folder(t, m.Network, "int8", variants.Exact)
@@ -292,8 +289,7 @@ func TestRealign(t *testing.T) {
 	d.realign(&Model{}) // has none
 }
 
-// One that ties with the original is not faster; one that runs where the
-// original cannot is.
+// One that ties with the original is not faster; one that runs where the original cannot is.
 func TestFaster(t *testing.T) {
 	d := &Designer{Accelerators: []runtime.Spec{{Name: "a"}, {Name: "b"}}}
 	for _, c := range []struct {

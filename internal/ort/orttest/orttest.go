@@ -10,10 +10,9 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 )
 
-// Start starts ONNX Runtime, or skips the test with the reason when there is
-// no library of the right version. Where CI or TERASTAL_REQUIRE_ORT=1 is set
-// a missing library fails the test, so that a build server cannot pass by
-// skipping. A library that is there but does not start always fails.
+// Start starts ONNX Runtime, or skips the test with the reason when there is no library of the right version. Where CI
+// or TERASTAL_REQUIRE_ORT=1 is set a missing library fails the test, so that a build server cannot pass by skipping. A
+// library that is there but does not start always fails.
 func Start(t testing.TB) {
 	t.Helper()
 	_, err := ort.Start("")
@@ -27,9 +26,8 @@ func Start(t testing.TB) {
 	t.Fatal(err)
 }
 
-// WebGPU is Start for tests that need a Vulkan device, real or software: it
-// skips the test with the reason where none opens. Where TERASTAL_REQUIRE_WEBGPU=1
-// is set, as by make test-webgpu, a missing device fails it.
+// WebGPU is Start for tests that need a Vulkan device, real or software: it skips the test with the reason where none
+// opens. Where TERASTAL_REQUIRE_WEBGPU=1 is set, as by make test-webgpu, a missing device fails it.
 func WebGPU(t testing.TB) {
 	t.Helper()
 	Start(t)

@@ -14,8 +14,7 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// run is what a policy got in one repeat, of models m0, m1, ... with so many
-// requests each, all of which finished.
+// run is what a policy got in one repeat, of models m0, m1, ... with so many requests each, all of which finished.
 func run(policy string, requests int, miss, p50 []float64) eventlog.Metrics {
 	m := eventlog.Metrics{Policy: policy, Driver: eventlog.Real}
 	for i := range miss {
@@ -99,9 +98,8 @@ func TestAA(t *testing.T) {
 	}
 }
 
-// TestMeasure holds medians and intervals against a deliberately dumb account
-// of them: an interval is the order statistics that leave at most 2.5 % of a
-// fair coin's outcomes outside on each side.
+// TestMeasure holds medians and intervals against a deliberately dumb account of them: an interval is the order
+// statistics that leave at most 2.5 % of a fair coin's outcomes outside on each side.
 func TestMeasure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.Float64Range(0, 1), 1, 14).Draw(t, "values")
@@ -278,8 +276,7 @@ func TestFind(t *testing.T) {
 				t.Fatalf("sustains everything: %+v", a)
 			}
 		default:
-			// The interval holds what is sustained: it ends where misses are 5 points
-			// above the limit, some 0.05 further on.
+			// The interval holds what is sustained: it ends where misses are 5 points above the limit, some 0.05 further on.
 			if a.Surely == nil || *a.Surely > truth || a.SurelyNot != nil && (*a.SurelyNot <= truth ||
 				*a.SurelyNot < *a.Exceeds) {
 				t.Fatalf("truth %v, surely %v, surely not %v", truth, a.Surely, a.SurelyNot)

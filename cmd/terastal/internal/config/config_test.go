@@ -58,8 +58,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// Defaults of a flag can be changed, and lists given by the user replace the
-// default instead of adding to it.
+// Defaults of a flag can be changed, and lists given by the user replace the default instead of adding to it.
 func TestSetDefault(t *testing.T) {
 	f := flags(t)
 	config.SetDefault(f, "policies", "terastal")

@@ -59,8 +59,7 @@ func TestView(t *testing.T) {
 	}
 }
 
-// Metrics are served on this machine only, in Prometheus's format, until
-// closed.
+// Metrics are served on this machine only, in Prometheus's format, until closed.
 func TestExporter(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	e := testkit.Must(Export(":0"))(t)

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// The sentence about variants says what was measured, and is not there where
-// nothing can be said.
+// The sentence about variants says what was measured, and is not there where nothing can be said.
 func TestBought(t *testing.T) {
 	of := func(policy string, miss float64) PolicyResult {
 		p := *calmRun(policy)

@@ -25,8 +25,7 @@ func calmRun(policy string) *PolicyResult {
 	}
 }
 
-// TestJudge: at its limit a run is valid, beyond it is not, and the reason says
-// what to change.
+// TestJudge: at its limit a run is valid, beyond it is not, and the reason says what to change.
 func TestJudge(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil   func(r *Result, p *PolicyResult)
@@ -82,8 +81,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestDoubtsOfManyRuns: the same doubt about several runs is one reason, that
-// of the worst.
+// TestDoubtsOfManyRuns: the same doubt about several runs is one reason, that of the worst.
 func TestDoubtsOfManyRuns(t *testing.T) {
 	r := Result{Valid: true}
 	for i, share := range []float64{0.2, 0.6, 0.3} {

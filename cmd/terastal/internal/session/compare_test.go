@@ -30,8 +30,7 @@ func calmRun(policy string) *result.PolicyResult {
 	}
 }
 
-// TestTurnOrder: over as many repeats as there are turns each has every place
-// once, and the order is the seed's.
+// TestTurnOrder: over as many repeats as there are turns each has every place once, and the order is the seed's.
 func TestTurnOrder(t *testing.T) {
 	for n := 1; n <= 7; n++ {
 		for block := range 3 {
@@ -86,8 +85,7 @@ func concluding(c *compared) error {
 	return err
 }
 
-// TestCompareRepeats: every policy plays once per repeat with its seed, the
-// baseline twice; files have distinct names.
+// TestCompareRepeats: every policy plays once per repeat with its seed, the baseline twice; files have distinct names.
 func TestCompareRepeats(t *testing.T) {
 	var stems []string
 	seeds := map[uint64]int{}
@@ -127,8 +125,7 @@ func TestCompareRepeats(t *testing.T) {
 	}
 }
 
-// TestCompareInterrupted: what is compared are the whole repeats; what was
-// played besides is kept.
+// TestCompareInterrupted: what is compared are the whole repeats; what was played besides is kept.
 func TestCompareInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -15,8 +15,7 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// fields collects the JSON names of a type's fields, and of the types in it that
-// packages of the given names own.
+// fields collects the JSON names of a type's fields, and of the types in it that packages of the given names own.
 func fields(t reflect.Type, seen map[reflect.Type]bool, names map[string]bool) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t.Kind() == reflect.Array {
 		t = t.Elem()
@@ -34,8 +33,7 @@ func fields(t reflect.Type, seen map[reflect.Type]bool, names map[string]bool) {
 	}
 }
 
-// TestFormatsAreDocumented: docs/FORMATS.md names every field of logs, plans and
-// results.
+// TestFormatsAreDocumented: docs/FORMATS.md names every field of logs, plans and results.
 func TestFormatsAreDocumented(t *testing.T) {
 	text := testkit.Must(os.ReadFile("../../../../docs/FORMATS.md"))(t)
 	names := map[string]bool{}

@@ -18,9 +18,8 @@ import (
 	"github.com/terastal/terastal/variants/design"
 )
 
-// taken are the variants of one network that nothing is opened for, which takes an 8-bit
-// variant that saturates on some processors, proven where it does not. There are
-// no data but those given.
+// taken are the variants of one network that nothing is opened for, which takes an 8-bit variant that saturates on some
+// processors, proven where it does not. There are no data but those given.
 func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	t.Helper()
 	n := rig.Network(t, "glyph_vgg", "op")
@@ -42,8 +41,7 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 	return w.Variants, &notes
 }
 
-// A proof of another arithmetic is made again where there are data. Until then
-// nothing is planned.
+// A proof of another arithmetic is made again where there are data. Until then nothing is planned.
 func TestProveAgain(t *testing.T) {
 	v, notes := taken(t, config.Data{Source: "random", Count: 8})
 	testkit.Refused(v.w.Plan())(t, "terastal variants accuracy")

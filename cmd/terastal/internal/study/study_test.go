@@ -220,8 +220,7 @@ func TestCSV(t *testing.T) {
 	}
 }
 
-// TestBound: at 6 times its rates, which take 1.5 times the accelerator's time,
-// no schedule serves all.
+// TestBound: at 6 times its rates, which take 1.5 times the accelerator's time, no schedule serves all.
 func TestBound(t *testing.T) {
 	r := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 6, Policy: "edf"}}, options())[0]
 	// b costs 50/s of 1 ms at scale 1 and a 100/s of 2 ms, for half of the miss rate each:
@@ -322,8 +321,7 @@ func TestPaired(t *testing.T) {
 	}
 }
 
-// TestUnknownAccuracy: an accuracy that nobody measured stays unknown, in the
-// mean and in the file.
+// TestUnknownAccuracy: an accuracy that nobody measured stays unknown, in the mean and in the file.
 func TestUnknownAccuracy(t *testing.T) {
 	s := own("own")
 	m := &s.System.Models[0]

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// example has a block, a column and a row for pages only, a mark and markup in a
-// name.
+// example has a block, a column and a row for pages only, a mark and markup in a name.
 func example() *Table {
 	t := New("policy", ">misses", "+>interval", "why", ">none")
 	t.Title = "A & B"
@@ -54,8 +53,7 @@ func TestHTML(t *testing.T) {
 	}
 }
 
-// TestBegins: blocks of rows that begin alike are told apart, where there are any
-// and each stands together.
+// TestBegins: blocks of rows that begin alike are told apart, where there are any and each stands together.
 func TestBegins(t *testing.T) {
 	for names, want := range map[string]string{"a a b b c": "x.x.x", "a b c": "...", "a": ".", "": "", "a a b a": "...."} {
 		var rows []Row

@@ -153,8 +153,7 @@ func TestOverlaps(t *testing.T) {
 	})
 }
 
-// TestOrder: policies of the same traffic are compared, those of another not,
-// and repeats count together.
+// TestOrder: policies of the same traffic are compared, those of another not, and repeats count together.
 func TestOrder(t *testing.T) {
 	log := func(seconds int) *eventlog.Log {
 		return &eventlog.Log{Header: eventlog.Header{Duration: time.Duration(seconds) * time.Second}}

@@ -12,8 +12,7 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// profiled is a profile of the system with interference, a conversion and a
-// dispatch time.
+// profiled is a profile of the system with interference, a conversion and a dispatch time.
 func profiled(t *testing.T, sys sched.System) *profiler.Profile {
 	t.Helper()
 	p := testkit.Must(profiler.FromSystem(&sys, profiler.TableOptions{Source: "test", Now: time.Unix(0, 0)}))(t)
@@ -43,8 +42,7 @@ func TestFromProfile(t *testing.T) {
 	}
 }
 
-// TestFromOtherProfile: a profile of something else is refused with the first
-// difference.
+// TestFromOtherProfile: a profile of something else is refused with the first difference.
 func TestFromOtherProfile(t *testing.T) {
 	for want, change := range map[string]func(p *profiler.Profile){
 		`accelerators ["z" "y"], the log has ["x" "y"]`: func(p *profiler.Profile) { p.Accelerators[0].Name = "z" },
@@ -78,8 +76,7 @@ func TestSameProfile(t *testing.T) {
 	}
 }
 
-// TestLevels: every simulation has its own level for each accelerator, as
-// far apart as the profile's two measurements.
+// TestLevels: every simulation has its own level for each accelerator, as far apart as the profile's two measurements.
 func TestLevels(t *testing.T) {
 	sys := pairOfModels()
 	p := profiled(t, sys)

@@ -210,8 +210,7 @@ func TestShortRun(t *testing.T) {
 	}
 }
 
-// firstJobs are the records of the jobs released first; they stay a log, if not
-// one that replays.
+// firstJobs are the records of the jobs released first; they stay a log, if not one that replays.
 func firstJobs(log *eventlog.Log, n int64) (out []eventlog.Record) {
 	for _, r := range log.Records {
 		if r.Job < n {

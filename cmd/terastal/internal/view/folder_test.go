@@ -27,8 +27,7 @@ import (
 
 const msec = time.Millisecond
 
-// system has two models on two accelerators with different tastes; the first
-// has a variant.
+// system has two models on two accelerators with different tastes; the first has a variant.
 func system(first string) sched.System {
 	layer := func(name string, us ...time.Duration) sched.Layer {
 		l := sched.Layer{Name: name, Implementations: []sched.Implementation{{Name: "original"}}}
@@ -62,8 +61,7 @@ func simulate(t testing.TB, first, policy, driver string, d time.Duration) *even
 	return l
 }
 
-// folder has everything that a report can show. Names are those of a user who
-// wants trouble, if first is.
+// folder has everything that a report can show. Names are those of a user who wants trouble, if first is.
 func folder(t testing.TB, first string, duration time.Duration) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,8 +123,7 @@ func profileOf(t testing.TB, s sched.System) *profiler.Profile {
 	return p
 }
 
-// validated is a document of runs, with two policies in the order that was
-// predicted.
+// validated is a document of runs, with two policies in the order that was predicted.
 func validated(runs ...validation.Validation) *validation.Document {
 	return &validation.Document{Notes: []string{"a doubt about the profile"}, Validations: runs,
 		Order: []validation.Order{{Better: "terastal", Worse: "edf", RealBetter: .061, RealWorse: .11,

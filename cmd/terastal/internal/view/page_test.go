@@ -68,8 +68,7 @@ func wellFormed(t *testing.T, page string) {
 	}
 }
 
-// offline checks that nothing on the page refers to anything outside it, and
-// that its policy forbids it.
+// offline checks that nothing on the page refers to anything outside it, and that its policy forbids it.
 func offline(t *testing.T, page string) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`\s(src|srcset|href|action|xlink:href|data|poster|background)\s*=\s*"([^"]*)"`).FindAllStringSubmatch(page, -1) {
@@ -88,8 +87,7 @@ func offline(t *testing.T, page string) {
 	}
 }
 
-// linked checks that links within the page and references by id resolve, and
-// that ids are there once.
+// linked checks that links within the page and references by id resolve, and that ids are there once.
 func linked(t *testing.T, page string) {
 	t.Helper()
 	ids := map[string]int{}

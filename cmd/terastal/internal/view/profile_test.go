@@ -83,8 +83,7 @@ func TestProfileShowsAll(t *testing.T) {
 	}
 }
 
-// Tables fit their width however many accelerators there are, and say what they
-// left out.
+// Tables fit their width however many accelerators there are, and say what they left out.
 func TestProfileFits(t *testing.T) {
 	for extra := range 4 {
 		p := example()
@@ -160,8 +159,7 @@ func TestComparison(t *testing.T) {
 	}
 }
 
-// TestSystemProfile: what decisions expect is shown like a profile, with the
-// places where a layer cannot run.
+// TestSystemProfile: what decisions expect is shown like a profile, with the places where a layer cannot run.
 func TestSystemProfile(t *testing.T) {
 	s := system("mobile")
 	s.Models[0].Layers[1].Implementations[0].Latency[1] = sched.Unavailable

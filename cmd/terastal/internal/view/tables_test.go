@@ -20,9 +20,8 @@ type grid struct {
 	rows [][]string
 }
 
-// textGrids finds the tables in a terminal's output. Columns are told apart by
-// two spaces that all lines of a table have in the same place; where a name is
-// left out it is that of the row above.
+// textGrids finds the tables in a terminal's output. Columns are told apart by two spaces that all lines of a table
+// have in the same place; where a name is left out it is that of the row above.
 func textGrids(text string) (out []grid) {
 	lines := strings.Split(text, "\n")
 	for i := 1; i < len(lines); i++ {
@@ -107,9 +106,8 @@ func pageGrids(page string) (out []grid) {
 	return out
 }
 
-// column is the place of a column of another table. Where several have its name,
-// it is the one of the same rank, or in a part of the table that with the same
-// column to its left.
+// column is the place of a column of another table. Where several have its name, it is the one of the same rank, or in
+// a part of the table that with the same column to its left.
 func (g *grid) column(of []string, at int) int {
 	places := func(head []string) (out []int) {
 		for i, name := range head {
@@ -145,9 +143,8 @@ func (g *grid) row(names, cells []string, n int) []string {
 	return nil
 }
 
-// hold holds a table of the terminal against those of the page. Every cell has to
-// be in some row of the page that has the same first two cells, and the same in
-// all of them. It returns how many cells were held against each other.
+// hold holds a table of the terminal against those of the page. Every cell has to be in some row of the page that has
+// the same first two cells, and the same in all of them. It returns how many cells were held against each other.
 func hold(t *testing.T, text grid, page []grid) (cells int) {
 	t.Helper()
 	for i, name := range text.head {
@@ -174,8 +171,7 @@ func hold(t *testing.T, text grid, page []grid) (cells int) {
 	return cells
 }
 
-// TestTextIsHTML holds every table that the terminal and the page both have
-// against each other, cell by cell.
+// TestTextIsHTML holds every table that the terminal and the page both have against each other, cell by cell.
 func TestTextIsHTML(t *testing.T) {
 	dir := folder(t, "mobile", 300*msec)
 	compared := pageGrids(rendered(t, dir))
