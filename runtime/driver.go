@@ -90,7 +90,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	d.seeker.use(d.engine.Policy(), o.FreeCore, len(e.accs))
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.slots.queue,
 		Seed: tr.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: tr.Duration, System: *e.tables.System(), Rates: tr.Rates,
-		Duration: tr.Duration, SearchBeside: d.seeker.search != nil}
+		Duration: tr.Duration, SearchDetached: d.seeker.search != nil}
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}

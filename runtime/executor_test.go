@@ -400,7 +400,7 @@ func TestSpreadSlot(t *testing.T) {
 
 // A policy that searches does so next to the engine: its searches are timed and
 // logged, and dispatching continues meanwhile.
-func TestSearchBeside(t *testing.T) {
+func TestSearchDetached(t *testing.T) {
 	b := open(t, nil, "op", "model")
 	e := b.executor(t, b.system(alternate))
 	for _, free := range []bool{false, true} {
@@ -414,7 +414,7 @@ func TestSearchBeside(t *testing.T) {
 				found++
 			}
 		}
-		if !r.Log.Header.SearchBeside || found == 0 || r.Searches.N() < found || m.Failed > 0 {
+		if !r.Log.Header.SearchDetached || found == 0 || r.Searches.N() < found || m.Failed > 0 {
 			t.Errorf("%d searches, %d results in the log, metrics %+v", r.Searches.N(), found, m)
 		}
 	}

@@ -30,7 +30,7 @@ hardware disagree about. With several logs, also whether the policies come out i
 the same order. A folder stands for the logs of real runs in it; its report.html
 is made again.
 
-Predictions can come from files instead: --layers for the times of layers, --jobs
+Predictions can come from files instead: --layers for the times of layers, --requests
 for the completions of requests, each as CSV or JSON (docs/VALIDATION.md).
 
 Exits with 1 when a replayed decision differs from the recorded one, and with 3
@@ -39,7 +39,7 @@ prediction does not pass are reported, and no failure.`,
 		Example: `  terastal validate out/demo/terastal.log.json
   terastal validate out/demo
   terastal validate out/edf.log.json out/terastal.log.json --profile out/profile.json
-  terastal validate out/terastal.log.json --jobs predicted.csv
+  terastal validate out/terastal.log.json --requests predicted.csv
   terastal validate out/terastal.log.json --json | jq '.validations[0].sources'`,
 		Args: atLeastOne("log of a real run"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -50,7 +50,7 @@ prediction does not pass are reported, and no failure.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json next to each log)")
 	f.StringVar(&o.Layers, "layers", "", "predicted times of layers, a CSV or JSON file, in place of the profile")
-	f.StringVar(&o.Jobs, "jobs", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
+	f.StringVar(&o.Jobs, "requests", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
 	f.IntVar(&o.Draws, "draws", validation.DefaultDraws, "how many simulations predict each run")
 	f.StringVar(&o.Write, "write", "", "file for the validation (default: validation.json next to the first log)")
 	return cmd

@@ -54,7 +54,7 @@ func Decode(data []byte, kind string, version int, v any) error {
 		return fmt.Errorf("%w: it is a %q document, need %q", ErrKind, e.Kind, kind)
 	}
 	if e.Version != version {
-		return fmt.Errorf("%w: it has schema version %d, this terastal reads %d", ErrVersion, e.Version, version)
+		return fmt.Errorf("%w: it has schema version %d, this terastal reads %d: make it again", ErrVersion, e.Version, version)
 	}
 	var body bytes.Buffer
 	if err := json.Compact(&body, e.Body); err != nil {

@@ -113,7 +113,7 @@ func TestFiles(t *testing.T) {
 	}
 	testkit.Fails(t, Read(path, "other", 1, &got), ErrKind, path)
 	testkit.Fails(t, Read(path+"x", "thing", 1, &got), os.ErrNotExist)
-	// A write that fails leaves the old file and nothing beside it.
+	// A write that fails leaves the old file and nothing next to it.
 	if err := Write(path, "thing", 1, math.NaN()); err == nil {
 		t.Error("NaN was written")
 	}

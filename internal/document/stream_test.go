@@ -10,7 +10,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 )
 
-// TestWriteStream: a file is there as a whole or as it was, and nothing beside it.
+// TestWriteStream: a file is there as a whole or as it was, and nothing next to it.
 func TestWriteStream(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "made")
 	path := filepath.Join(folder, "file")

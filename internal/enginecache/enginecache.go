@@ -59,7 +59,7 @@ type Entry struct {
 	key         Key
 }
 
-// manifest says what an entry holds. It lies beside the folder that the provider
+// manifest says what an entry holds. It lies next to the folder that the provider
 // writes to, so that what it writes later cannot replace it.
 type manifest struct {
 	Key   Key               `json:"key"`

@@ -115,7 +115,7 @@ func bruteSignedRank(d []float64) (p float64, n int) {
 	return float64(as) / float64(int(1)<<len(d)), len(d)
 }
 
-// TestSignedRankLarge: the approximation goes on where the exact count ends.
+// TestSignedRankLarge: the approximation continues where the exact count ends.
 func TestSignedRankLarge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 20 {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// seen records what a check says; Fatal goes on.
+// seen records what a check says; Fatal continues.
 type seen []string
 
 func (*seen) Fatalf(string, ...any)       {}

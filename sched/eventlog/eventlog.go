@@ -40,8 +40,8 @@ type Header struct {
 	Adapt      bool          `json:"adapt,omitempty"`
 	ClosedLoop bool          `json:"closed_loop,omitempty"`
 	Until      time.Duration `json:"until_ns,omitempty"`
-	// SearchBeside says that the driver ran the policy's searches on another goroutine; see sched.Searcher.
-	SearchBeside bool         `json:"search_beside,omitempty"`
+	// SearchDetached says that the driver ran the policy's searches on another goroutine; see sched.Searcher.
+	SearchDetached bool         `json:"search_detached,omitempty"`
 	System       sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
 	Rates []float64 `json:"rates"`
@@ -87,7 +87,7 @@ type Record sched.Record
 type recordJSON struct {
 	Kind           string        `json:"kind"`
 	At             time.Duration `json:"at"`
-	Job            *int64        `json:"job,omitempty"`
+	Job            *int64        `json:"request,omitempty"`
 	Model          int32         `json:"model,omitempty"`
 	Layer          int32         `json:"layer,omitempty"`
 	Implementation int32         `json:"impl,omitempty"`
@@ -152,7 +152,7 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 
 const (
 	kind    = "log"
-	version = 1
+	version = 2
 )
 
 // Write writes the log to a file, atomically.
@@ -189,7 +189,7 @@ func (l *Log) Validate() error {
 	}
 	for id, p := range c.jobs {
 		if !p.ended {
-			return fmt.Errorf("%w: job %d has no outcome", ErrInvalid, id)
+			return fmt.Errorf("%w: request %d has no outcome", ErrInvalid, id)
 		}
 	}
 	return nil
@@ -240,11 +240,11 @@ func (c *checker) step(r *Record) error {
 	p := c.jobs[r.Job]
 	switch {
 	case p == nil:
-		return fmt.Errorf("job %d was not released", r.Job)
+		return fmt.Errorf("request %d was not released", r.Job)
 	case p.ended:
-		return fmt.Errorf("job %d has ended", r.Job)
+		return fmt.Errorf("request %d has ended", r.Job)
 	case p.model != r.Model:
-		return fmt.Errorf("job %d is of model %d, not %d", r.Job, p.model, r.Model)
+		return fmt.Errorf("request %d is of model %d, not %d", r.Job, p.model, r.Model)
 	}
 	switch r.Kind {
 	case sched.Dispatched:
@@ -268,10 +268,10 @@ func (c *checker) released(r *Record) error {
 		return fmt.Errorf("no model %d", r.Model)
 	}
 	if r.Job < 0 || c.jobs[r.Job] != nil {
-		return fmt.Errorf("job %d released twice", r.Job)
+		return fmt.Errorf("request %d released twice", r.Job)
 	}
 	if r.Until <= r.Start {
-		return fmt.Errorf("job %d has its deadline %v before its release %v", r.Job, r.Until, r.Start)
+		return fmt.Errorf("request %d has its deadline %v before its release %v", r.Job, r.Until, r.Start)
 	}
 	c.jobs[r.Job] = &progress{model: r.Model, on: -1, release: r.Start, deadline: r.Until}
 	return nil
@@ -281,9 +281,9 @@ func (c *checker) dispatched(r *Record, p *progress) error {
 	layers := c.system.Models[p.model].Layers
 	switch {
 	case p.on >= 0:
-		return fmt.Errorf("job %d already runs", r.Job)
+		return fmt.Errorf("request %d already runs", r.Job)
 	case r.Layer != p.layer || int(r.Layer) >= len(layers):
-		return fmt.Errorf("job %d is at layer %d of %d, not %d", r.Job, p.layer, len(layers), r.Layer)
+		return fmt.Errorf("request %d is at layer %d of %d, not %d", r.Job, p.layer, len(layers), r.Layer)
 	case r.Implementation < 0 || int(r.Implementation) >= len(layers[r.Layer].Implementations):
 		return fmt.Errorf("layer %d has no implementation %d", r.Layer, r.Implementation)
 	}
@@ -308,14 +308,14 @@ func (c *checker) completed(r *Record, p *progress) error {
 		return err
 	}
 	if c.busy[r.Accelerator] != p || r.Layer != p.layer || r.Implementation != p.impl {
-		return fmt.Errorf("job %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
+		return fmt.Errorf("request %d layer %d does not run on accelerator %d", r.Job, r.Layer, r.Accelerator)
 	}
 	c.busy[r.Accelerator], p.on = nil, -1
 	if r.Kind == sched.Requeued {
 		return nil
 	}
 	if r.Start > r.At || r.Start < p.dispatch {
-		return fmt.Errorf("job %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer,
+		return fmt.Errorf("request %d layer %d starts at %v, not between its dispatch at %v and its end at %v", r.Job, r.Layer,
 			r.Start, p.dispatch, r.At)
 	}
 	p.layer++
@@ -326,18 +326,18 @@ func (c *checker) ended(r *Record, p *progress) error {
 	done := int(p.layer) == len(c.system.Models[p.model].Layers)
 	switch {
 	case r.Outcome == sched.Pending:
-		return fmt.Errorf("job %d ends without an outcome", r.Job)
+		return fmt.Errorf("request %d ends without an outcome", r.Job)
 	case (r.Outcome == sched.Met || r.Outcome == sched.Late) && !done:
-		return fmt.Errorf("job %d is %s after %d layers", r.Job, r.Outcome, p.layer)
+		return fmt.Errorf("request %d is %s after %d layers", r.Job, r.Outcome, p.layer)
 	case (r.Outcome == sched.Met) != (done && r.At <= p.deadline) && (r.Outcome == sched.Met || r.Outcome == sched.Late):
-		return fmt.Errorf("job %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
+		return fmt.Errorf("request %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
 	}
 	if r.Start != p.release || r.Until != p.deadline || r.Layer != p.layer {
-		return fmt.Errorf("job %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start,
+		return fmt.Errorf("request %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start,
 			r.Until, r.Layer, p.release, p.deadline, p.layer)
 	}
 	if (p.on >= 0) != (r.Outcome == sched.Failed) || p.on != r.Accelerator {
-		return fmt.Errorf("job %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, p.on)
+		return fmt.Errorf("request %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, p.on)
 	}
 	if p.on >= 0 {
 		c.busy[p.on] = nil

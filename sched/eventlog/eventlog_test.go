@@ -192,21 +192,21 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	encode := func(kind string, version int, change func(*Log)) []byte {
+	encode := func(kind string, schema int, change func(*Log)) []byte {
 		l := handMade()
 		change(l)
-		return testkit.Must(document.Encode(kind, version, l))(t)
+		return testkit.Must(document.Encode(kind, schema, l))(t)
 	}
-	text := func(body string) []byte { return testkit.Must(document.Encode("log", 1, json.RawMessage(body)))(t) }
+	text := func(body string) []byte { return testkit.Must(document.Encode("log", version, json.RawMessage(body)))(t) }
 	for _, c := range []struct {
 		name string
 		data []byte
 		want error
 		says string
 	}{
-		{"a plan", encode("plan", 1, func(*Log) {}), document.ErrKind, "plan"},
-		{"a later version", encode("log", 2, func(*Log) {}), document.ErrVersion, "2"},
-		{"a contradiction", encode("log", 1, func(l *Log) { l.Records[3].Accelerator = 1 }), ErrInvalid, "busy"},
+		{"a plan", encode("plan", version, func(*Log) {}), document.ErrKind, "plan"},
+		{"an earlier version", encode("log", version-1, func(*Log) {}), document.ErrVersion, "make it again"},
+		{"a contradiction", encode("log", version, func(l *Log) { l.Records[3].Accelerator = 1 }), ErrInvalid, "busy"},
 		{"an unknown kind", text(`{"records":[{"kind":"pause"}]}`), document.ErrDamaged, `unknown record kind "pause"`},
 		{"an unknown outcome", text(`{"records":[{"kind":"end","outcome":"lost"}]}`), document.ErrDamaged,
 			`unknown outcome "lost"`},
@@ -233,14 +233,14 @@ func TestValidate(t *testing.T) {
 		{"an instant beyond all", at(3, func(r *Record) { r.Until = 1 << 62 }), "instant 4611686018427387904 ns"},
 		{"release of no model", at(0, func(r *Record) { r.Model = 2 }), "no model 2"},
 		{"release of a negative model", at(0, func(r *Record) { r.Model = -1 }), "no model -1"},
-		{"a second release", at(2, func(r *Record) { r.Job = 0 }), "job 0 released twice"},
-		{"a negative job", at(0, func(r *Record) { r.Job = -1 }), "job -1 released twice"},
+		{"a second release", at(2, func(r *Record) { r.Job = 0 }), "request 0 released twice"},
+		{"a negative job", at(0, func(r *Record) { r.Job = -1 }), "request -1 released twice"},
 		{"a deadline before the release", at(2, func(r *Record) { r.Until = 0 }), "deadline"},
-		{"a job never released", at(1, func(r *Record) { r.Job = 9 }), "job 9 was not released"},
-		{"a job that has ended", at(7, func(r *Record) { r.Job = 1 }), "job 1 has ended"},
-		{"another model's job", at(1, func(r *Record) { r.Model = 1 }), "job 0 is of model 0, not 1"},
-		{"a layer out of turn", at(1, func(r *Record) { r.Layer = 1 }), "job 0 is at layer 0 of 2, not 1"},
-		{"a job that runs already", func(l *Log) { l.Records[2] = dispatched(1, 0, 0, 0, 0, 0, 3) }, "job 0 already runs"},
+		{"a job never released", at(1, func(r *Record) { r.Job = 9 }), "request 9 was not released"},
+		{"a job that has ended", at(7, func(r *Record) { r.Job = 1 }), "request 1 has ended"},
+		{"another model's job", at(1, func(r *Record) { r.Model = 1 }), "request 0 is of model 0, not 1"},
+		{"a layer out of turn", at(1, func(r *Record) { r.Layer = 1 }), "request 0 is at layer 0 of 2, not 1"},
+		{"a job that runs already", func(l *Log) { l.Records[2] = dispatched(1, 0, 0, 0, 0, 0, 3) }, "request 0 already runs"},
 		{"an implementation that is none", at(1, func(r *Record) { r.Implementation = 2 }), "no implementation 2"},
 		{"a negative implementation", at(1, func(r *Record) { r.Implementation = -1 }), "no implementation -1"},
 		{"no such accelerator", at(1, func(r *Record) { r.Accelerator = 2 }), "no accelerator 2"},
@@ -251,7 +251,7 @@ func TestValidate(t *testing.T) {
 			l.Records = slices.Insert(l.Records, 1, Record{Kind: sched.Down, Accelerator: 1})
 		}, "accelerator 1 is out of service"},
 		{"completion elsewhere", at(6, func(r *Record) { r.Accelerator = 0 }), "does not run on accelerator 0"},
-		{"completion of another layer", at(6, func(r *Record) { r.Layer = 1 }), "job 0 layer 1 does not run"},
+		{"completion of another layer", at(6, func(r *Record) { r.Layer = 1 }), "request 0 layer 1 does not run"},
 		{"completion of another implementation", at(6, func(r *Record) { r.Implementation = 0 }), "does not run"},
 		{"completion nowhere", at(6, func(r *Record) { r.Accelerator = 7 }), "no accelerator 7"},
 		{"a start after the end", at(6, func(r *Record) { r.Start = 7 * msec }),
@@ -272,8 +272,8 @@ func TestValidate(t *testing.T) {
 		{"failed on another accelerator", at(17, func(r *Record) { r.Accelerator = 0 }), "but runs on 1"},
 		{"down of no accelerator", at(16, func(r *Record) { r.Accelerator = 2 }), "no accelerator 2"},
 		{"up of no accelerator", at(18, func(r *Record) { r.Accelerator = -1 }), "no accelerator -1"},
-		{"a job without an end", without(22), "job 4 has no outcome"},
-		{"an end too many", func(l *Log) { l.Records = slices.Insert(l.Records, 6, l.Records[5]) }, "job 1 has ended"},
+		{"a job without an end", without(22), "request 4 has no outcome"},
+		{"an end too many", func(l *Log) { l.Records = slices.Insert(l.Records, 6, l.Records[5]) }, "request 1 has ended"},
 	} {
 		l := handMade()
 		c.change(l)
@@ -421,7 +421,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		data, err := document.Encode("log", 1, json.RawMessage(body))
+		data, err := document.Encode("log", version, json.RawMessage(body))
 		if err != nil {
 			return
 		}
@@ -493,7 +493,7 @@ func readAll(t *testing.T, l *Log) {
 	}
 	testkit.OK(t, errors.Join(WriteJobsCSV(io.Discard, l), WriteLayersCSV(io.Discard, l),
 		WriteBench(io.Discard, l)))
-	data := testkit.Must(document.Encode("log", 1, l))(t)
+	data := testkit.Must(document.Encode("log", version, l))(t)
 	if _, err := decode(data); err != nil {
 		t.Errorf("after a round trip: %v", err)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // jobColumns are the columns of WriteJobsCSV.
-var jobColumns = []string{"run", "policy", "driver", "model", "job", "release_ns", "noticed_ns", "deadline_ns",
+var jobColumns = []string{"run", "policy", "driver", "model", "request", "release_ns", "noticed_ns", "deadline_ns",
 	"outcome", "reason", "end_ns", "response_ms", "layers", "failed_attempts", "variants", "accelerators"}
 
 // WriteJobsCSV writes a row per job of every log, in the order in which the jobs
@@ -101,7 +101,7 @@ func (l *Log) jobs(row func([]string)) {
 }
 
 // layerColumns are the columns of WriteLayersCSV.
-var layerColumns = []string{"run", "policy", "driver", "model", "job", "layer_index", "layer", "implementation",
+var layerColumns = []string{"run", "policy", "driver", "model", "request", "layer_index", "layer", "implementation",
 	"accelerator", "from", "reason", "outcome",
 	"dispatch_ns", "start_ns", "end_ns", "predicted_us", "measured_us", "predicted_handoff_us"}
 

@@ -19,7 +19,7 @@ func TestJobsCSVByHand(t *testing.T) {
 	l.Header.Policy = "a, b" // is quoted
 	var b strings.Builder
 	testkit.OK(t, WriteJobsCSV(&b, l, requeuing()))
-	want := `run,policy,driver,model,job,release_ns,noticed_ns,deadline_ns,outcome,reason,end_ns,response_ms,layers,failed_attempts,variants,accelerators
+	want := `run,policy,driver,model,request,release_ns,noticed_ns,deadline_ns,outcome,reason,end_ns,response_ms,layers,failed_attempts,variants,accelerators
 1,"a, b",simulated,one,1,0,1000000,4000000,late,,5000000,5,1,0,,x
 1,"a, b",simulated,two,0,0,0,20000000,met,,9000000,9,2,0,conv:d2s,y x
 1,"a, b",simulated,one,2,4000000,8000000,8000000,dropped,deadline passed,9000000,,0,0,,
@@ -40,7 +40,7 @@ func TestLayersCSVByHand(t *testing.T) {
 	moved.Records = append(moved.Records, handMade().Records[9])
 	var b strings.Builder
 	testkit.OK(t, WriteLayersCSV(&b, l, moved))
-	want := `run,policy,driver,model,job,layer_index,layer,implementation,accelerator,from,reason,outcome,dispatch_ns,start_ns,end_ns,predicted_us,measured_us,predicted_handoff_us
+	want := `run,policy,driver,model,request,layer_index,layer,implementation,accelerator,from,reason,outcome,dispatch_ns,start_ns,end_ns,predicted_us,measured_us,predicted_handoff_us
 1,terastal,simulated,two,0,0,conv,original,x,,meets-budget,requeued,0,,3000000,2000,,0
 1,terastal,simulated,two,0,0,conv,d2s,y,,meets-budget,completed,5000000,6000000,9000000,3000,3000,0
 1,terastal,simulated,two,0,1,fc,original,y,y,meets-budget,completed,9000000,9000000,10000000,1000,1000,0

@@ -20,7 +20,7 @@ func (l *Log) Replay(of sched.Constructor) (compared int, difference string, err
 	if err != nil {
 		return 0, "", err
 	}
-	if p, ok := engine.Policy().(sched.Searcher); ok && l.Header.SearchBeside {
+	if p, ok := engine.Policy().(sched.Searcher); ok && l.Header.SearchDetached {
 		p.Detach(0) // what searches found is in the log
 	}
 	// Decisions follow from the events before them, so that the replayed records have to equal the log at every point.

@@ -183,7 +183,7 @@ func (t *tracer) model(r *Record) *sched.Model { return &t.l.Header.System.Model
 func (t *tracer) record(r *Record) {
 	switch r.Kind {
 	case sched.Released:
-		t.request(r, "b", min(r.Start, r.At), map[string]any{"job": r.Job, "deadline_ms": ms(r.Until),
+		t.request(r, "b", min(r.Start, r.At), map[string]any{"request": r.Job, "deadline_ms": ms(r.Until),
 			"release_lag_us": us(r.At - r.Start)})
 	case sched.Dispatched:
 		t.running[r.Job] = r
@@ -236,9 +236,9 @@ func (t *tracer) ended(r *Record) {
 	t.request(r, "e", r.At, args)
 	if r.Outcome != sched.Met {
 		mark := traceEvent{Name: r.Outcome.String(), Cat: catMiss, Ph: "i", S: "t", TS: us(r.At),
-			PID: tracePIDModels, TID: int(r.Model) + 1, Args: map[string]any{"job": r.Job, "reason": r.Detail}}
+			PID: tracePIDModels, TID: int(r.Model) + 1, Args: map[string]any{"request": r.Job, "reason": r.Detail}}
 		t.add(mark)
-		mark.Name, mark.Cat, mark.TS, mark.Args = "deadline", catDeadline, us(r.Until), map[string]any{"job": r.Job}
+		mark.Name, mark.Cat, mark.TS, mark.Args = "deadline", catDeadline, us(r.Until), map[string]any{"request": r.Job}
 		t.add(mark)
 	}
 	delete(t.last, r.Job)
@@ -256,7 +256,7 @@ func (t *tracer) attempt(r *Record) {
 	d := t.running[r.Job]
 	delete(t.running, r.Job)
 	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators,
-		TID: int(d.Accelerator) + 1, Args: map[string]any{"job": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
+		TID: int(d.Accelerator) + 1, Args: map[string]any{"request": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
 }
 
 // layer writes the span of one layer, what happened in it, and the flow that
@@ -265,7 +265,7 @@ func (t *tracer) layer(r *Record) {
 	model, d := t.model(r), t.running[r.Job]
 	layer := &model.Layers[r.Layer]
 	e := traceEvent{PID: tracePIDAccelerators, TID: int(r.Accelerator) + 1}
-	args := map[string]any{"job": r.Job, "layer": r.Layer, "implementation": layer.Implementations[r.Implementation].Name,
+	args := map[string]any{"request": r.Job, "layer": r.Layer, "implementation": layer.Implementations[r.Implementation].Name,
 		"predicted_us": us(d.Until - d.At), "dispatch_us": us(r.Start - d.At), "reason": d.Reason.String()}
 	if from, moved := t.last[r.Job]; moved && from != r.Accelerator {
 		args["from"] = t.l.Header.System.Accelerators[from]
@@ -275,7 +275,7 @@ func (t *tracer) layer(r *Record) {
 	}
 	if r.Start > d.At {
 		wait := e
-		wait.Name, wait.Cat, wait.Args = "dispatch", catDispatch, map[string]any{"job": r.Job, "layer": r.Layer}
+		wait.Name, wait.Cat, wait.Args = "dispatch", catDispatch, map[string]any{"request": r.Job, "layer": r.Layer}
 		t.span(wait, d.At, r.Start)
 	}
 	span := e

@@ -133,7 +133,7 @@ func (c *traceChecker) event(e parsedEvent) string {
 		c.flows[e.ID] += e.Ph
 		open := c.open[e.track()]
 		if len(open) == 0 || open[len(open)-1].at() != e.at() ||
-			traceID(int64(open[len(open)-1].Args["job"].(float64))) != e.ID {
+			traceID(int64(open[len(open)-1].Args["request"].(float64))) != e.ID {
 			return "it binds to no span of its request"
 		}
 		if (e.Ph == "s") != (e.BP == "") {

@@ -30,7 +30,7 @@ func searched(t *testing.T, took time.Duration) *eventlog.Log {
 	testkit.Must(sim.Run(cfg))(t)
 	return &eventlog.Log{Records: *cfg.Engine.Recorder.(*eventlog.Buffer),
 		Header: eventlog.Header{Driver: eventlog.Simulated, Policy: "rollout",
-			Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchBeside: took > 0}}
+			Drop: sched.DropLate.String(), System: s.System, Rates: s.Rates, Duration: traffic.Duration, SearchDetached: took > 0}}
 }
 
 // TestSearchTime: what a search finds arrives when its time is over, and no

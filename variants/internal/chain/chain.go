@@ -89,7 +89,7 @@ func NewStream(n *runtime.Network, d Data) *Stream {
 	return &Stream{network: n, data: d, last: LastReaders(n), runners: map[int]*Runner{}, adopted: map[int][]byte{}}
 }
 
-// Branch is a stream of its own that begins with what this one has kept, unless that lies behind a layer.
+// Branch is a separate stream that begins with what this one has kept, unless that lies behind a layer.
 func (s *Stream) Branch(layer int) *Stream {
 	out := NewStream(s.network, s.data)
 	if s.at <= layer {

@@ -37,7 +37,7 @@ type Order struct {
 
 const (
 	kind    = "validation"
-	version = 1
+	version = 2
 )
 
 // Write writes the document to a file, atomically.

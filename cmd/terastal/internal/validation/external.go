@@ -81,7 +81,7 @@ func ReadLayers(name string, r io.Reader) ([]LayerPrediction, error) {
 // ReadJobs reads predicted completions of requests, as CSV or JSON; see
 // docs/VALIDATION.md. name is the file's, for errors, which wrap ErrExternal.
 func ReadJobs(name string, r io.Reader) ([]JobPrediction, error) {
-	rows, err := readRows(name, r, "jobs", []string{"model", "job", "release_us", "response_ms", "completion_us",
+	rows, err := readRows(name, r, "requests", []string{"model", "request", "release_us", "response_ms", "completion_us",
 		"outcome"})
 	if err != nil {
 		return nil, err
@@ -101,16 +101,16 @@ func ReadJobs(name string, r io.Reader) ([]JobPrediction, error) {
 func (x *row) job() (p JobPrediction, err error) {
 	p = JobPrediction{Model: x.values["model"], Job: -1, at: x.at}
 	var released, responded, ended bool
-	if s := x.values["job"]; s != "" {
+	if s := x.values["request"]; s != "" {
 		if p.Job, err = strconv.Atoi(s); err != nil || p.Job < 0 {
-			return p, wrong(x.at, "job %q is not a whole number from 0", s)
+			return p, wrong(x.at, "request %q is not a whole number from 0", s)
 		}
 	}
 	if p.Release, released, err = x.time("release_us", time.Microsecond); err != nil {
 		return p, err
 	}
 	if released == (p.Job >= 0) {
-		return p, wrong(x.at, "it needs either job or release_us to say which request it is about")
+		return p, wrong(x.at, "it needs either request or release_us to say which request it is about")
 	}
 	if p.Response, responded, err = x.time("response_ms", time.Millisecond); err != nil {
 		return p, err

@@ -41,20 +41,20 @@ func TestExternalErrors(t *testing.T) {
 		{"layers", "model,latency_us\na,\n", "f:2: latency_us is missing"},
 		{"layers", "model,latency_us\na\n", "f:2: wrong number of fields"},
 		{"layers", "model,\"lat\n", "f:1: extraneous"},
-		{"layers", `{"jobs": []}`, `f:1: it has to be {"layers": [...]}`},
+		{"layers", `{"requests": []}`, `f:1: it has to be {"layers": [...]}`},
 		{"layers", "{\"layers\": [\n{\"model\": \"a\", \"latency_us\": 1},\n{\"model\": true}]}",
 			"f:3: model is neither text nor a number"},
 		{"layers", "{\"layers\": [\n{\"what\": 1}]}", `f:2: unknown column "what"`},
 		{"layers", "{\"layers\": [{\"model\": \"a\", \"latency_us\": 1}]} {}", "f:1: something follows"},
 		{"layers", "{\"layers\": [", "f:1: it has to be"},
-		{"jobs", "model,job,response_ms\na,x,1\n", `f:2: job "x" is not a whole number`},
-		{"jobs", "model,response_ms\na,1\n", "f:2: it needs either job or release_us"},
-		{"jobs", "model,job,release_us,response_ms\na,1,1,1\n", "f:2: it needs either job or release_us"},
-		{"jobs", "model,job,response_ms,completion_us\na,1,1,1\n", "f:2: it has both"},
-		{"jobs", "model,job\na,1\n", "f:2: it needs response_ms or completion_us"},
-		{"jobs", "model,job,outcome\na,1,met\n", "f:2: it needs response_ms or completion_us"},
-		{"jobs", "model,job,outcome,response_ms\na,1,dropped,3\n", "f:2: it is dropped, and has a time"},
-		{"jobs", "model,job,outcome\na,1,lost\n", `f:2: outcome "lost", can be`},
+		{"requests", "model,request,response_ms\na,x,1\n", `f:2: request "x" is not a whole number`},
+		{"requests", "model,response_ms\na,1\n", "f:2: it needs either request or release_us"},
+		{"requests", "model,request,release_us,response_ms\na,1,1,1\n", "f:2: it needs either request or release_us"},
+		{"requests", "model,request,response_ms,completion_us\na,1,1,1\n", "f:2: it has both"},
+		{"requests", "model,request\na,1\n", "f:2: it needs response_ms or completion_us"},
+		{"requests", "model,request,outcome\na,1,met\n", "f:2: it needs response_ms or completion_us"},
+		{"requests", "model,request,outcome,response_ms\na,1,dropped,3\n", "f:2: it is dropped, and has a time"},
+		{"requests", "model,request,outcome\na,1,lost\n", `f:2: outcome "lost", can be`},
 	} {
 		var err error
 		if c.kind == "layers" {
@@ -79,7 +79,7 @@ func TestOthersPredictions(t *testing.T) {
 			}
 		}
 	}
-	jobs := "model,job,response_ms\n"
+	jobs := "model,request,response_ms\n"
 	byRelease := "model,release_us,completion_us,outcome\n"
 	for m, ends := range endings(log) {
 		for n, e := range ends {
@@ -110,11 +110,11 @@ func TestOthersPredictions(t *testing.T) {
 		{layers + "c,a0,x,1\n", "", `f:12: the log has no model "c"`},
 		{layers + "a,b0,x,1\n", "", `f:12: the log has no layer "b0"`},
 		{layers + "a,a0,x,1\n", "", `f:12: layer "a0" of "a" on "x" is there twice`},
-		{layers, "model,job,response_ms\na,1000000,1\n", "f:2: the log has no such request"},
+		{layers, "model,request,response_ms\na,1000000,1\n", "f:2: the log has no such request"},
 		{layers, "model,release_us,response_ms\na,0.5,1\n", "f:2: the log has no such request"},
-		{layers, "model,job,response_ms\na,0,1\na,0,1\n", "f:3: the request is there already, at f:2"},
-		{layers, "model,job,completion_us\na,5,1\n", "f:2: it completes before its release"},
-		{layers, "model,job,response_ms\nz,5,1\n", `f:2: the log has no model "z"`},
+		{layers, "model,request,response_ms\na,0,1\na,0,1\n", "f:3: the request is there already, at f:2"},
+		{layers, "model,request,completion_us\na,5,1\n", "f:2: it completes before its release"},
+		{layers, "model,request,response_ms\nz,5,1\n", `f:2: the log has no model "z"`},
 	} {
 		testkit.Refused(validateWith(t, log, c.layers, c.jobs))(t, c.want)
 	}
@@ -122,10 +122,10 @@ func TestOthersPredictions(t *testing.T) {
 
 func FuzzExternal(f *testing.F) {
 	f.Add("model,layer,accelerator,latency_us\na,a0,x,1\n")
-	f.Add("model,job,response_ms,outcome\na,0,1,met\n")
+	f.Add("model,request,response_ms,outcome\na,0,1,met\n")
 	f.Add("model,release_us,completion_us\na,0,1e6\n")
 	f.Add(`{"layers": [{"model": "a", "layer": "a0", "accelerator": "x", "latency_us": 4}]}`)
-	f.Add(`{"jobs": [{"model": "a", "job": 0, "response_ms": 4}]}`)
+	f.Add(`{"requests": [{"model": "a", "request": 0, "response_ms": 4}]}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		layers, err := ReadLayers("f", strings.NewReader(text))
 		checkExternal(t, len(layers), err)

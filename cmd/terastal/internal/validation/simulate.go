@@ -37,7 +37,7 @@ func replayed(log *eventlog.Log) (arrivals []traffic.Arrival, jobs []int64) {
 // searchTime is the median time of the run's searches while the engine went on;
 // zero where it had none. How long a search takes is no property of a profile.
 func searchTime(log *eventlog.Log) time.Duration {
-	if !log.Header.SearchBeside {
+	if !log.Header.SearchDetached {
 		return 0
 	}
 	var took []time.Duration

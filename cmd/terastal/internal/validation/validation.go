@@ -76,7 +76,7 @@ type Model struct {
 	// much of a disagreement is the machine's and how much the simulator's. Absent where a file predicted.
 	Given *Outcomes `json:"given_pace,omitempty"`
 	// Jobs matches the response times of jobs that finished in both, release by release.
-	Jobs Agreement `json:"jobs"`
+	Jobs Agreement `json:"requests"`
 }
 
 // Outcomes is what one model's jobs got. Response times are from the scheduled release, in milliseconds; Quantiles

@@ -109,9 +109,9 @@ func sidesOf(m *validation.Model) []side {
 // pace, and below each of the latter two what the checks say of it.
 func requestTable(v *validation.Validation) *table.Table {
 	t := table.New("model", "", ">released", ">dropped", ">variants", ">miss rate", "95 % interval", ">p50", ">p90",
-		">p99", ">each job")
+		">p99", ">each request")
 	t.Title = "Requests of " + v.Policy
-	t.Explain("each job", "✗: beyond the limit of a check; each job: mean absolute error of response times, matched by "+
+	t.Explain("each request", "✗: beyond the limit of a check; each request: mean absolute error of response times, matched by "+
 		"release")
 	for i := range v.Models {
 		m := &v.Models[i]
