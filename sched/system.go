@@ -56,7 +56,7 @@ type Model struct {
 	// is valid when the losses of its variants sum to at most MaxLoss.
 	Loss    []float64 `json:"loss,omitempty"`
 	MaxLoss float64   `json:"max_loss,omitempty"`
-	// Trigger, if set, makes the model depend on another: nothing else releases it.
+	// Trigger, if set, makes the model depend on another: completions of that one release it.
 	Trigger *Trigger `json:"trigger,omitempty"`
 	// Energy[l][k] is the energy of layer l's original on accelerator k, in any
 	// unit; nil when unknown. Only DREAM reads it.

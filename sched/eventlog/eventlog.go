@@ -42,7 +42,7 @@ type Header struct {
 	Until      time.Duration `json:"until_ns,omitempty"`
 	// SearchDetached says that the driver ran the policy's searches on another goroutine; see sched.Searcher.
 	SearchDetached bool         `json:"search_detached,omitempty"`
-	System       sched.System `json:"system"`
+	System         sched.System `json:"system"`
 	// Rates are the mean releases per second of each model.
 	Rates []float64 `json:"rates"`
 	// Duration is how long jobs were released.

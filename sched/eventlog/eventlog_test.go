@@ -197,7 +197,9 @@ func TestDecodeRefuses(t *testing.T) {
 		change(l)
 		return testkit.Must(document.Encode(kind, schema, l))(t)
 	}
-	text := func(body string) []byte { return testkit.Must(document.Encode("log", version, json.RawMessage(body)))(t) }
+	text := func(body string) []byte {
+		return testkit.Must(document.Encode("log", version, json.RawMessage(body)))(t)
+	}
 	for _, c := range []struct {
 		name string
 		data []byte
