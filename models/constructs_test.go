@@ -155,7 +155,7 @@ func TestConstructsSplitExactly(t *testing.T) {
 					}
 				}
 			}
-			v := testkit.Must(Verify(m, layers, RandomInputs(m, 11), "all"))(t)
+			v := testkit.Must(Verify(m, layers, RandomInputs(m, 11), "all", true))(t)
 			if !v.Holds("all") {
 				t.Errorf("at full optimisation: %+v", v)
 			}

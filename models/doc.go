@@ -7,7 +7,7 @@
 //	m, err := models.Load("resnet50.onnx", models.Options{})
 //	g, err := models.ParseGranularity("block")
 //	layers, err := m.Split(g)
-//	v, err := models.Verify(m, layers, models.RandomInputs(m, 1), "none")
+//	v, err := models.Verify(m, layers, models.RandomInputs(m, 1), "none", false)
 //	files, err := models.WriteLayers("layers", layers)
 //
 // Three packages stand on it: models/zoo builds standard architectures, models/dataset reads inputs from files, and

@@ -44,7 +44,7 @@ func ExampleLoad() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	v, err := models.VerifyOutputs(m, layers, models.RandomInputs(m, 1), "none")
+	v, err := models.Verify(m, layers, models.RandomInputs(m, 1), "none", false)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -99,7 +99,7 @@ func TestOptimizedFormsOfOddChannels(t *testing.T) {
 	if blocked < 4 || inPlace < 2 {
 		t.Errorf("%d blocked outputs, %d computed in place", blocked, inPlace)
 	}
-	v := testkit.Must(VerifyOutputs(m, layers, RandomInputs(m, 1), "all"))(t)
+	v := testkit.Must(Verify(m, layers, RandomInputs(m, 1), "all", false))(t)
 	if !v.Holds("all") {
 		t.Errorf("%+v", v)
 	}
@@ -120,7 +120,7 @@ func TestZooHasOptimizedForms(t *testing.T) {
 		if !forms[0].Optimized {
 			t.Errorf("%s: its optimised form could not be cut", name)
 		}
-		v := testkit.Must(VerifyOutputs(m, layers, RandomInputs(m, 1), "all"))(t)
+		v := testkit.Must(Verify(m, layers, RandomInputs(m, 1), "all", false))(t)
 		if !v.Holds("all") {
 			t.Errorf("%s: %+v", name, v)
 		}

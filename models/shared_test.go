@@ -52,12 +52,12 @@ func TestSharedModelsChainBitIdentical(t *testing.T) {
 			}
 			for _, granularity := range []string{"op", "block", "model"} {
 				layers := split(t, m, granularity)
-				v := testkit.Must(models.VerifyOutputs(m, layers, inputs, "none"))(t)
+				v := testkit.Must(models.Verify(m, layers, inputs, "none", false))(t)
 				t.Logf("%-6s %3d layers, %d parameters, %d MACs, %+v", granularity, len(layers), m.Parameters(), m.MACs(), v)
 				if !v.Identical {
 					t.Errorf("%s: outputs differ by %g", granularity, v.MaxAbsDiff)
 				}
-				v = testkit.Must(models.VerifyOutputs(m, layers, inputs, "all"))(t)
+				v = testkit.Must(models.Verify(m, layers, inputs, "all", false))(t)
 				t.Logf("%-6s all: %+v", granularity, v)
 				if !v.Holds("all") {
 					t.Errorf("%s: with full optimisation outputs differ by %g, relative %g", granularity, v.MaxAbsDiff, v.MaxRelDiff)

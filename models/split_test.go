@@ -98,7 +98,7 @@ func exact(t testkit.T, m *Model, granularity string) []Layer {
 	if nodes != len(m.graph.GetGraph().GetNode()) {
 		t.Errorf("%s: layers hold %d nodes, the model has %d", granularity, nodes, len(m.graph.GetGraph().GetNode()))
 	}
-	v := testkit.Must(VerifyOutputs(m, layers, RandomInputs(m, 11), "none"))(t)
+	v := testkit.Must(Verify(m, layers, RandomInputs(m, 11), "none", false))(t)
 	if !v.Identical {
 		t.Errorf("%s: outputs differ by %g", granularity, v.MaxAbsDiff)
 	}

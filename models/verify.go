@@ -38,21 +38,12 @@ const (
 
 // Verify runs the whole model and the chain of its layers on the same inputs (one []byte per model input, as
 // RandomInputs makes them) in CPU sessions of one thread at an optimisation level ("none", "basic", "extended", "all"),
-// compares the outputs, and times both, interleaved in this process.
+// and compares the outputs. Timed, it also times both, interleaved in this process; else WholeMS, ChainedMS and Ratio
+// are 0.
 //
 // Layers are cut from the basic-optimised model. So that the same arithmetic is compared, level "none" means: layers
 // exactly as they are, against the whole model at level "basic". Outputs are then bit-identical.
-func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string) (Verification, error) {
-	return verify(m, layers, inputs, optimization, true)
-}
-
-// VerifyOutputs is Verify without the timed runs, for callers that only ask
-// whether the outputs agree: WholeMS, ChainedMS and Ratio are 0.
-func VerifyOutputs(m *Model, layers []Layer, inputs [][]byte, optimization string) (Verification, error) {
-	return verify(m, layers, inputs, optimization, false)
-}
-
-func verify(m *Model, layers []Layer, inputs [][]byte, optimization string, timed bool) (Verification, error) {
+func Verify(m *Model, layers []Layer, inputs [][]byte, optimization string, timed bool) (Verification, error) {
 	whole, err := newWhole(m, inputs, optimization)
 	if err != nil {
 		return Verification{}, err

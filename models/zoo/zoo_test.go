@@ -141,7 +141,7 @@ func TestSplitsAreExact(t *testing.T) {
 				}
 				g := testkit.Must(models.ParseGranularity(form))(t)
 				layers := testkit.Must(m.Split(g))(t)
-				v := testkit.Must(models.VerifyOutputs(m, layers, models.RandomInputs(m, 5), "none"))(t)
+				v := testkit.Must(models.Verify(m, layers, models.RandomInputs(m, 5), "none", false))(t)
 				t.Logf("%s: %d layers, %+v", form, len(layers), v)
 				if !v.Identical {
 					t.Errorf("%s: outputs differ by %g", form, v.MaxAbsDiff)

@@ -254,7 +254,7 @@ func (s *Split) Write(o SplitOptions) (*Result, error) {
 	if !o.Verify {
 		return r, nil
 	}
-	v, err := models.Verify(s.Model, s.Layers, inputs, o.Optimization)
+	v, err := models.Verify(s.Model, s.Layers, inputs, o.Optimization, true)
 	if err != nil {
 		return nil, err
 	}
