@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -217,6 +218,45 @@ func TestSpecsInPlans(t *testing.T) {
 		if x := a.FieldByName(f.Name); !x.IsValid() || !reflect.DeepEqual(x.Interface(), spec.Field(i).Interface()) ||
 			spec.Field(i).IsZero() {
 			t.Errorf("a plan does not hold %s", f.Name)
+		}
+	}
+}
+
+// closing tells how often it was closed, and may refuse everything.
+type closing struct {
+	runtime.Accelerator
+	closed  *int
+	refuses bool
+}
+
+func (c closing) Prepare(u runtime.Unit) (runtime.Kernel, error) {
+	if c.refuses {
+		return nil, errors.New("refused by the test")
+	}
+	return c.Accelerator.Prepare(u)
+}
+
+func (c closing) Close() error { *c.closed++; return c.Accelerator.Close() }
+
+// What Open opens is wrapped as asked, and closed once: with the executor, or when the plan does not open.
+func TestOpenOwnsAccelerators(t *testing.T) {
+	folder, p := deployed(t)
+	path := filepath.Join(folder, "plan.json")
+	testkit.OK(t, p.Write(path))
+	for _, refuses := range []bool{false, true} {
+		wrapped, closed := 0, 0
+		e, err := runtime.Open(path, runtime.OpenOptions{Wrap: func(a runtime.Accelerator) runtime.Accelerator {
+			wrapped++
+			return closing{a, &closed, refuses}
+		}})
+		if (err != nil) != refuses || !refuses && closed != 0 {
+			t.Fatalf("refusing %v: %v, %d closed", refuses, err, closed)
+		}
+		if !refuses {
+			e.Close(context.Background())
+		}
+		if wrapped != 2 || closed != 2 {
+			t.Errorf("refusing %v: %d wrapped, %d closed, want both twice", refuses, wrapped, closed)
 		}
 	}
 }
