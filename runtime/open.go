@@ -44,8 +44,9 @@ type OpenOptions struct {
 	Plugins map[string]string
 	// Engines is the folder that compiled engines are kept in; empty keeps none.
 	Engines string
-	// Arithmetic is what becomes of 8-bit products on this processor, as package variants finds out. A plan whose
-	// variants were proven for another is refused. Empty: not checked.
+	// Arithmetic is what becomes of 8-bit products on this processor, as variants.ProbeArithmetic finds out. A plan whose
+	// variants were proven in another is refused. Empty: not checked, and the accuracy that was proven holds only on
+	// the kind of processor that it was proven on.
 	Arithmetic string
 	// Wrap, if not nil, stands between the accelerators and the executor, as Drill.Wrap does.
 	Wrap func(Accelerator) Accelerator
