@@ -139,7 +139,7 @@ static int ascending(const void *a, const void *b) {
 static void load_runtime(void) {
   void *library = dlopen("libcudart.so.13", RTLD_NOW | RTLD_GLOBAL);
   if (!library) library = dlopen("libcudart.so.12", RTLD_NOW | RTLD_GLOBAL);
-  if (!library) fail("%s", dlerror());
+  if (!library) fail("CUDA's runtime is missing: neither libcudart.so.13 nor libcudart.so.12 is in LD_LIBRARY_PATH");
 #define FIND(name)                                             \
   *(void **)&rt.name = dlsym(library, "cuda" #name);           \
   if (!rt.name) fail("CUDA's runtime has no cuda" #name)
@@ -457,7 +457,8 @@ static void run_pauses(Network *n, const char *list) {
       timed(n, 1);
     }
     qsort(n->us, n->runs, sizeof *n->us, ascending);
-    printf("{\"pause_ms\":%g,\"way\":\"%s\",\"runs\":%d,\"p50_us\":%.1f}\n", pause, n->way->name, runs, n->us[n->runs / 2]);
+    printf("{\"pause_ms\":%g,\"way\":\"%s\",\"runs\":%d,\"p50_us\":%.1f}\n", pause, n->way->name, runs,
+           n->us[n->runs / 2]);
     fflush(stdout);
     at += strcspn(at, ",");
     at += *at == ',';
@@ -536,8 +537,8 @@ static void run_streams(const char *list, double seconds) {
       ready += stream[i].ready;
     }
     if (ready == count && requests)
-      printf("{\"streams\":%d,\"way\":\"%s\",\"per_s\":%.0f,\"us\":%.1f}\n", count, stream_way->name, requests / seconds,
-             1e6 * seconds * count / requests);
+      printf("{\"streams\":%d,\"way\":\"%s\",\"per_s\":%.0f,\"us\":%.1f}\n", count, stream_way->name,
+             requests / seconds, 1e6 * seconds * count / requests);
     fflush(stdout);
   }
   busy_streams = 0;
@@ -585,6 +586,8 @@ int main(int count, char **list) {
     fprintf(stderr, "chain: %s\n", failure);
     return 1;
   }
+  // Every session has a handle of cuBLAS, which by default takes 64 MB of the device.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2:16:8", 0);
   start(list[1]);
 
   static Network *network[n_ways];
