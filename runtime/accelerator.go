@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -105,6 +106,12 @@ type Spec struct {
 	Device string `json:"device,omitempty"`
 	// LibrarySHA256 tells the plugin's library from others.
 	LibrarySHA256 string `json:"library_sha256,omitempty"`
+	// Of is the name of the device that this is a stream of, and Stream its number there, from 0: gpu.0 and gpu.1 are of
+	// gpu. Empty where the accelerator does not share a device with others.
+	Of     string `json:"of,omitempty"`
+	Stream int    `json:"stream,omitempty"`
+	// KeepWarm keeps the device busy while it has nothing to do, so that it does not fall asleep.
+	KeepWarm bool `json:"keep_warm,omitempty"`
 	// Local is where this machine has what the accelerator needs.
 	Local Local `json:"-"`
 }
@@ -131,6 +138,9 @@ func (s Spec) config() ort.Config {
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.
 func (s Spec) CPU() bool { return ort.ProviderName(s.Provider) == "cpu" }
+
+// OnDevice is the name of the device that the accelerator computes on: what Of says, else its own.
+func (s Spec) OnDevice() string { return cmp.Or(s.Of, s.Name) }
 
 // Probe really runs a small model on the accelerator.
 func (s Spec) Probe() error {
