@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -141,6 +142,44 @@ func (s Spec) CPU() bool { return ort.ProviderName(s.Provider) == "cpu" }
 
 // OnDevice is the name of the device that the accelerator computes on: what Of says, else its own.
 func (s Spec) OnDevice() string { return cmp.Or(s.Of, s.Name) }
+
+// MaxStreams is how many streams a device may have.
+const MaxStreams = 16
+
+// Streams are n accelerators that are streams of the device: gpu.0, gpu.1 and so on. Where the accelerator has cores,
+// each stream gets one of them. A single stream is the accelerator itself.
+func (s Spec) Streams(n int) []Spec {
+	if n <= 1 {
+		return []Spec{s}
+	}
+	out := make([]Spec, n)
+	for i := range out {
+		out[i] = s
+		out[i].Name, out[i].Of, out[i].Stream = StreamName(s.Name, i), s.Name, i
+		if i < len(s.Cores) {
+			out[i].Cores = s.Cores[i : i+1 : i+1]
+		}
+	}
+	return out
+}
+
+// StreamName is the name of a device's stream.
+func StreamName(device string, stream int) string { return fmt.Sprintf("%s.%d", device, stream) }
+
+// StreamOf reports whether a name is that of a stream of the device, and which. There need not be so many.
+func StreamOf(name, device string) (stream int, is bool) {
+	for i := range MaxStreams {
+		if name == StreamName(device, i) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// HasStreams reports whether devices of the provider can work at several layers at once. Others have one queue.
+func (s Spec) HasStreams() bool {
+	return slices.Contains([]string{"cuda", "tensorrt"}, ort.ProviderName(s.Provider))
+}
 
 // Probe really runs a small model on the accelerator.
 func (s Spec) Probe() error {
