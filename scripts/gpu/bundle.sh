@@ -20,7 +20,10 @@ webgpu) library=$(scripts/setup-onnxruntime.sh) ;;
 *) echo "bundle: provider '$provider': use cuda or webgpu" >&2 && exit 1 ;;
 esac
 for tool in xz zstd; do
-  command -v $tool >/dev/null || { echo "bundle: $tool is missing (Debian: sudo apt-get install xz-utils zstd)" >&2; exit 1; }
+  if ! command -v $tool >/dev/null; then
+    echo "bundle: $tool is missing (Debian: sudo apt-get install xz-utils zstd)" >&2
+    exit 1
+  fi
 done
 mkdir -p "$bundle"
 

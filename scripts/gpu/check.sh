@@ -5,9 +5,10 @@
 #
 # Results are printed as they come, with a table at the end; FOLDER gets them as check.txt, check.json and archives of
 # the documents. It runs in a checkout (make gpu builds what it needs), or in a folder made by scripts/gpu/bundle.sh on
-# a machine without Go, network or checkout. BUDGET=480 is how many seconds it may take, shares of which the steps
-# get, the most important first. STEPS="doctor chains" runs these only, NETS and MIXED name other networks (docs/GPU.md).
-# It needs python3. Leave the machine alone meanwhile.
+# a machine without Go, network or checkout. It needs python3. Leave the machine alone meanwhile.
+#
+# BUDGET=480 is how many seconds it may take; the steps have shares, and the most important come first. Others:
+# STEPS="doctor chains" runs these only, NETS and MIXED name the networks of the chains and of the mixed schedule.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,7 +45,9 @@ else
   out=${out:-$root/out/gpu}
   work=$out/work
 fi
-mkdir -p "$out"
+mkdir -p "$out" "$work"
+out=$(cd "$out" && pwd)
+work=$(cd "$work" && pwd)
 
 # CUDA's libraries: those of NVIDIA's Python packages, and where drivers are mounted.
 libraries=$(python3 - <<'PYTHON' 2>/dev/null || true
@@ -52,6 +55,7 @@ import glob, nvidia
 print(":".join(sorted(l for p in nvidia.__path__ for l in glob.glob(p + "/*/lib") + glob.glob(p + "/lib"))))
 PYTHON
 )
-export LD_LIBRARY_PATH=$(dirname "$ONNXRUNTIME_LIB")${libraries:+:$libraries}:/usr/local/nvidia/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+libraries=$(dirname "$ONNXRUNTIME_LIB")${libraries:+:$libraries}:/usr/local/nvidia/lib64
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export ONNXRUNTIME_LIB TERASTAL_BIN=$bin WORK=$work PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-exec python3 "$here/check.py" "$provider" "$(cd "$out" && pwd)"
+exec python3 "$here/check.py" "$provider" "$out"
