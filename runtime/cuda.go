@@ -354,7 +354,7 @@ func (k *cudaKernel) Run(in, out []*Tensor) error {
 		return noRoom(err)
 	}
 	for _, t := range out {
-		if t.memory == nil { // the run copies there, and the caller will look
+		if _, there := t.Handle.(*cudaBuffer); !there { // the run copies to the host, and the caller will look
 			return k.accelerator.stream.Wait()
 		}
 	}

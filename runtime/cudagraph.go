@@ -26,7 +26,7 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 	before := d.room()
 	graph, err := k.accelerator.capture(in, out, func() error { return k.Run(in, out) })
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", k.name, err)
+		return nil, err
 	}
 	d.mu.Lock()
 	d.use.Graphs += max(0, before-d.room())
