@@ -39,6 +39,7 @@ var floors = []struct {
 	{"internal/glyphs", nil},
 	{"internal/nvml", nil},
 	{"internal/hostinfo", []string{"internal/nvml"}},
+	{"internal/energy", []string{"internal/nvml"}},
 	{"internal/onnxpb", nil},
 	{"internal/enginecache", nil},
 	{"internal/ort", []string{"internal/enginecache", "internal/hostinfo", "internal/onnxpb"}},
