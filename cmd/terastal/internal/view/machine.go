@@ -164,7 +164,7 @@ func (p *Page) machine() section {
 			}
 		}
 	}
-	s.Tables = []*table.Table{t}
+	s.Tables = []*table.Table{t, energyTable(p.Results)}
 	if n := len(notes.Rows); n > 0 {
 		notes.Folded = plural(n, "doubt") + " about the runs"
 		s.Tables = append(s.Tables, notes)

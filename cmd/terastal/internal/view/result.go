@@ -26,6 +26,7 @@ func Result(w io.Writer, r *result.Result, file string) {
 		if r.Driver == eventlog.Real {
 			fmt.Fprintln(w)
 			Verification(w, r.Policies)
+			more(w, energyTable([]result.Result{*r}))
 		}
 	}
 	if text := r.Bought(); text != "" {
@@ -38,6 +39,16 @@ func Result(w io.Writer, r *result.Result, file string) {
 			r.Policies[len(r.Policies)-1].Trace)
 	}
 	fmt.Fprintln(w)
+}
+
+// more prints tables that have rows, each below an empty line and its title.
+func more(w io.Writer, tables ...*table.Table) {
+	for _, t := range tables {
+		if len(t.Rows) > 0 {
+			fmt.Fprintln(w)
+			t.Titled(w)
+		}
+	}
 }
 
 // Text prints what a report is of: the comparison of a result that has one, and a table of the logs that no comparison
