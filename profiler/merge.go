@@ -184,6 +184,7 @@ func (p *Profile) Select(models, accelerators []string) (*Profile, error) {
 	out.Dispatches = kept(p.Dispatches, func(d *Dispatch) bool { return k(&d.Accelerator) })
 	out.Chains = kept(p.Chains, func(c *Chain) bool { return m(&c.Model) && k(&c.Accelerator) })
 	out.Peaks = kept(p.Peaks, func(x *Peak) bool { return k(&x.Accelerator) })
+	out.Devices = kept(p.Devices, func(d *Device) (has bool) { *d, has = d.only(k); return has })
 	return &out, out.arrange()
 }
 

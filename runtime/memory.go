@@ -1,10 +1,6 @@
 package runtime
 
-import (
-	"errors"
-
-	"github.com/terastal/terastal/internal/ort"
-)
+import "errors"
 
 // Memory is memory that an accelerator has apart from the host's. An accelerator
 // whose method Memory() Memory returns one has it; nil stands for host memory.
@@ -47,36 +43,4 @@ func memoryOf(a Accelerator) Memory {
 		return nil
 	}
 	return m.Memory()
-}
-
-// ortMemory is the memory of one of ONNX Runtime's devices.
-type ortMemory struct{ *ort.Memory }
-
-func (m ortMemory) NewBuffer(size int) (Buffer, error) {
-	b, err := m.Memory.NewBuffer(size)
-	if err != nil {
-		return nil, err
-	}
-	return ortBuffer{b}, nil
-}
-
-func (m ortMemory) NewPinned(size int) ([]byte, func(), error) {
-	b, err := m.Memory.NewPinned(size)
-	if b == nil || err != nil {
-		return nil, nil, err
-	}
-	return b.Bytes(), b.Close, nil
-}
-
-func (m ortMemory) Copy(from, to *Tensor) error { return m.Memory.Copy(from.flat[:], to.flat[:]) }
-
-type ortBuffer struct{ *ort.Buffer }
-
-func (b ortBuffer) Bind(t *Tensor) (err error) {
-	if t.value, err = b.NewTensor(t.Type, t.Stored()); err != nil {
-		return err
-	}
-	t.Handle, t.arg[0] = t.value, t.value
-	t.flat[0], err = b.NewTensor(ort.Int32, []int64{t.Bytes() / 4})
-	return err
 }

@@ -178,13 +178,15 @@ func RoomFor(accelerators int) {
 // Plan is the accelerator as a plan holds it.
 func (s Spec) Plan() plan.Accelerator {
 	return plan.Accelerator{Name: s.Name, Provider: s.Provider, Options: s.Options, Optimization: s.Optimization,
-		Threads: s.Threads, Cores: s.Cores, Device: s.Device, LibrarySHA256: s.LibrarySHA256}
+		Threads: s.Threads, Cores: s.Cores, Device: s.Device, LibrarySHA256: s.LibrarySHA256, Of: s.Of, Stream: s.Stream,
+		KeepWarm: s.KeepWarm}
 }
 
 // accelerator opens one accelerator.
 func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 	s := Spec{Name: a.Name, Provider: a.Provider, Options: a.Options, Optimization: a.Optimization,
-		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256}
+		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256, Of: a.Of, Stream: a.Stream,
+		KeepWarm: a.KeepWarm}
 	l.specs = append(l.specs, s)
 	if s.Provider == EmulatedProvider {
 		return s.Emulate(func(u Unit) (time.Duration, bool) {

@@ -1,0 +1,145 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/models"
+)
+
+// OpenORT opens an execution provider of ONNX Runtime as an accelerator. It really runs a small model on it, so that a
+// provider that is listed but does not work is refused here.
+func OpenORT(s Spec) (Accelerator, error) { return OpenTraced(s, nil) }
+
+// OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take longer, where trace is not nil.
+func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	a := &ortAccelerator{spec: s, trace: trace}
+	if s.CPU() {
+		return a, nil
+	}
+	m, err := ort.OpenMemory(s.config())
+	switch {
+	case err == nil:
+		a.memory = m
+	case !errors.Is(err, ort.ErrNoMemory):
+		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	return a, nil
+}
+
+type ortAccelerator struct {
+	spec   Spec
+	trace  *ORTTrace   // or nil
+	memory *ort.Memory // nil where tensors stay in host memory
+}
+
+func (a *ortAccelerator) Name() string { return a.spec.Name }
+func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
+
+func (a *ortAccelerator) Close() error {
+	if a.memory == nil {
+		return nil
+	}
+	return a.memory.Close()
+}
+
+// Memory is the device's.
+func (a *ortAccelerator) Memory() Memory {
+	if a.memory == nil {
+		return nil
+	}
+	return ortMemory{a.memory}
+}
+
+func (a *ortAccelerator) Level() string { return a.spec.Level() }
+
+func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
+	c := a.spec.config()
+	if u.Optimized {
+		c.Optimization = "none"
+	}
+	c.Profile = a.trace.prefix()
+	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), c)
+	if err != nil {
+		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
+	}
+	a.trace.add(a.spec.Name, u, s)
+	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)),
+		out: make([]ort.Value, len(u.Outputs))}, nil
+}
+
+func names(ts []models.Tensor) []string {
+	out := make([]string, len(ts))
+	for i, t := range ts {
+		out[i] = t.ID()
+	}
+	return out
+}
+
+type ortKernel struct {
+	session *ort.Session
+	name    string
+	in, out []ort.Value // reused from run to run
+}
+
+func (k *ortKernel) Run(in, out []*Tensor) error {
+	for i, t := range in {
+		k.in[i] = t.value
+	}
+	for i, t := range out {
+		k.out[i] = t.value
+	}
+	if err := k.session.Run(k.in, k.out); err != nil {
+		return fmt.Errorf("%s: %w", k.name, err)
+	}
+	for _, t := range out {
+		if t.memory != nil { // the run has only submitted what computes it
+			if err := t.memory.Wait(); err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+func (k *ortKernel) Close() error { return k.session.Close() }
+
+// ortMemory is the memory of one of ONNX Runtime's devices.
+type ortMemory struct{ *ort.Memory }
+
+func (m ortMemory) NewBuffer(size int) (Buffer, error) {
+	b, err := m.Memory.NewBuffer(size)
+	if err != nil {
+		return nil, err
+	}
+	return ortBuffer{b}, nil
+}
+
+func (m ortMemory) NewPinned(size int) ([]byte, func(), error) {
+	b, err := m.Memory.NewPinned(size)
+	if b == nil || err != nil {
+		return nil, nil, err
+	}
+	return b.Bytes(), b.Close, nil
+}
+
+func (m ortMemory) Copy(from, to *Tensor) error { return m.Memory.Copy(from.flat[:], to.flat[:]) }
+
+type ortBuffer struct{ *ort.Buffer }
+
+func (b ortBuffer) Bind(t *Tensor) (err error) {
+	if t.value, err = b.NewTensor(t.Type, t.Stored()); err != nil {
+		return err
+	}
+	t.Handle, t.arg[0] = t.value, t.value
+	t.flat[0], err = b.NewTensor(ort.Int32, []int64{t.Bytes() / 4})
+	return err
+}
