@@ -13,7 +13,7 @@ import (
 func Result(w io.Writer, r *result.Result, file string) {
 	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
-	Plan(w, r.Models, r.Traffic.Load)
+	Plan(w, r.Models, planned(r.Accelerators), r.Traffic.Load)
 	fmt.Fprintln(w)
 	if r.Comparison != nil {
 		PoliciesCompared(w, r)

@@ -185,7 +185,7 @@ func TestTextIsHTML(t *testing.T) {
 		print func(w io.Writer)
 		cells int // at least
 	}{
-		{"Plan", alone, func(w io.Writer) { Plan(w, r.Models, .8) }, 12},
+		{"Plan", alone, func(w io.Writer) { Plan(w, r.Models, nil, .8) }, 12},
 		{"Policies", alone, func(w io.Writer) { Policies(w, p.Metrics()) }, 70},
 		{"Verification", alone, func(w io.Writer) { Verification(w, r.Policies) }, 18},
 		{"Energy", alone, func(w io.Writer) { energyTable(p.Results).Text(w) }, 8},
