@@ -6,6 +6,10 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/sim"
 )
 
 // Device is what was measured of a device that several accelerators, its streams, share, or that one has to itself. An
@@ -17,8 +21,8 @@ type Device struct {
 	// Contention is by how much longer layers take on one stream while so many others are busy, by their number, as a
 	// share of the time alone: the first is 0, and none is less than the one before. Nil with one stream.
 	Contention []float64 `json:"contention,omitempty"`
-	// Waking is what a layer takes longer that starts when the device has rested, rising in Idle and in Extra.
-	Waking []Waking `json:"waking,omitempty"`
+	// Waking is what a layer takes longer that starts when the device has rested, rising in Idle.
+	Waking []sched.Waking `json:"waking,omitempty"`
 	// Lead is what noticing the end of a layer costs the host.
 	Lead time.Duration `json:"lead_ns,omitempty"`
 	// Memory is how much of the device's memory the whole task takes: weights, streams, tensors and graphs. Zero where
@@ -28,12 +32,8 @@ type Device struct {
 	// it does not tell.
 	IdleW float64 `json:"idle_w,omitempty"`
 	WarmW float64 `json:"warm_w,omitempty"`
-}
-
-// Waking is by how much longer a layer takes that starts when its device has been idle for at least Idle.
-type Waking struct {
-	Idle  time.Duration `json:"idle_ns"`
-	Extra time.Duration `json:"extra_ns"`
+	// Auto is how many streams [Streams] found to pay; zero if it was not asked.
+	Auto int `json:"auto_streams,omitempty"`
 }
 
 // Device returns the device of an accelerator, by index; nil if it has none.
@@ -82,8 +82,8 @@ func (d *Device) check() error {
 		return fmt.Errorf("%d contentions of %d streams", len(d.Contention), len(d.Accelerators))
 	case d.Lead < 0 || d.Lead > maxExtra:
 		return fmt.Errorf("a lead of %v, must be 0 to %v", d.Lead, maxExtra)
-	case d.Memory < 0 || !possible(d.IdleW) || !possible(d.WarmW):
-		return errors.New("its memory or power is not a number from 0")
+	case d.Memory < 0 || d.Auto < 0 || !possible(d.IdleW) || !possible(d.WarmW):
+		return errors.New("its memory, its power or its number of streams is less than 0")
 	}
 	last := 0.0
 	for n, x := range d.Contention {
@@ -92,13 +92,13 @@ func (d *Device) check() error {
 		}
 		last = x
 	}
-	before := Waking{}
+	before := time.Duration(-1)
 	for _, w := range d.Waking {
-		if w.Idle <= before.Idle || w.Extra < max(1, before.Extra) || w.Extra > maxExtra {
-			return fmt.Errorf("waking %v after %v idle: both must be positive and rise, to at most %v", w.Extra, w.Idle,
-				maxExtra)
+		if w.Idle <= before || w.Extra < 0 || w.Extra > maxExtra {
+			return fmt.Errorf("waking costs %v after %v idle: idle times must rise, and the cost be 0 to %v", w.Extra,
+				w.Idle, maxExtra)
 		}
-		before = w
+		before = w.Idle
 	}
 	return nil
 }
@@ -115,4 +115,57 @@ func (d Device) only(renumber func(*int) bool) (Device, bool) {
 		d.Contention = nil
 	}
 	return d, len(d.Accelerators) > 0
+}
+
+// Contentions are what the streams of the devices cost each other, in the form that the simulator takes ([sim.Config]).
+func (p *Profile) Contentions() []sim.Contention {
+	var out []sim.Contention
+	for i := range p.Devices {
+		if d := &p.Devices[i]; len(d.Contention) > 1 {
+			out = append(out, sim.Contention{Accelerators: d.Accelerators, Slowdown: d.Contention})
+		}
+	}
+	return out
+}
+
+// devices are the profile's devices as the scheduler takes them. What is kept warm does not wake.
+func (p *Profile) devices() []sched.Device {
+	var out []sched.Device
+	for i := range p.Devices {
+		d := &p.Devices[i]
+		x := sched.Device{Name: d.Name, Accelerators: slices.Clone(d.Accelerators), Lead: d.Lead}
+		if !p.Accelerators[d.Accelerators[0]].KeepWarm {
+			x.Waking = slices.Clone(d.Waking)
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// moved are devices whose accelerators have indices that are larger by n.
+func moved(devices []Device, n int) []Device {
+	devices = slices.Clone(devices)
+	for i := range devices {
+		d := &devices[i]
+		d.Accelerators = slices.Clone(d.Accelerators)
+		for j := range d.Accelerators {
+			d.Accelerators[j] += n
+		}
+	}
+	return devices
+}
+
+// streamsOf lists the accelerators on the same device as one of them, by index; that one alone if it is no stream.
+func streamsOf(specs []runtime.Spec, accelerator int) []int {
+	of := specs[accelerator].Of
+	if of == "" {
+		return []int{accelerator}
+	}
+	var out []int
+	for k := range specs {
+		if specs[k].Of == of {
+			out = append(out, k)
+		}
+	}
+	return out
 }

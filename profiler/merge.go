@@ -41,6 +41,7 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 	out := *p
 	out.Accelerators = slices.Concat(p.Accelerators, t.Accelerators)
 	out.Warnings, out.Models = slices.Clone(p.Warnings), slices.Clone(p.Models)
+	out.Devices = slices.Concat(p.Devices, moved(t.Devices, len(p.Accelerators)))
 	given := map[cellIndex]*Cell{}
 	var left []string
 	owner := map[int]string{}

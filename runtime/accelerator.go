@@ -37,7 +37,7 @@ func NewTensor(info models.Tensor, data []byte) (*Tensor, error) {
 
 // flatten makes the tensor one that ONNX Runtime can copy to other memories.
 func (t *Tensor) flatten() (err error) {
-	if t.flat[0] == nil {
+	if t.flat[0] == nil && t.Bytes() > 0 && t.Bytes()%4 == 0 {
 		t.flat[0], err = ort.NewTensor(ort.Int32, []int64{t.Bytes() / 4}, t.Data)
 	}
 	return err
@@ -81,8 +81,8 @@ type Accelerator interface {
 
 // Kernel is a prepared unit.
 type Kernel interface {
-	// Run computes the outputs from the inputs, in the order of the unit's
-	// tensors. It returns when the outputs are complete.
+	// Run computes the outputs from the inputs, in the order of the unit's tensors. Where the accelerator has a memory
+	// Run submits that: see Memory. Outputs in host memory are complete when it returns.
 	Run(in, out []*Tensor) error
 	Close() error
 }

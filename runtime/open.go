@@ -142,6 +142,7 @@ type loader struct {
 	plan     *plan.Plan
 	folders  []string // files are looked for in each
 	specs    []Spec
+	devices  Devices
 	accs     []Accelerator
 	networks []*Network
 }
@@ -205,7 +206,7 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 		return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
 			s.Local.Library)
 	}
-	return OpenTraced(s, l.Trace)
+	return l.devices.OpenTraced(s, l.Trace)
 }
 
 // Localize finds what the accelerator needs on this machine: the library of a provider that is a plugin, among those

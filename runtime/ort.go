@@ -8,12 +8,19 @@ import (
 	"github.com/terastal/terastal/models"
 )
 
-// OpenORT opens an execution provider of ONNX Runtime as an accelerator. It really runs a small model on it, so that a
-// provider that is listed but does not work is refused here.
-func OpenORT(s Spec) (Accelerator, error) { return OpenTraced(s, nil) }
+// Devices opens accelerators. Streams of a device that the same Devices opened share its memory and their weights. The
+// zero value is ready to use, by one goroutine at a time.
+type Devices struct{}
 
-// OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take longer, where trace is not nil.
-func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
+// Open opens an execution provider of ONNX Runtime as an accelerator. It really runs a small model on it, so that a
+// provider that is listed but does not work is refused here.
+func (d *Devices) Open(s Spec) (Accelerator, error) { return d.OpenTraced(s, nil) }
+
+// OpenORT opens a single accelerator, as Devices.Open does.
+func OpenORT(s Spec) (Accelerator, error) { return new(Devices).Open(s) }
+
+// OpenTraced is Open with ONNX Runtime's profiler on, which makes layers take longer, where trace is not nil.
+func (d *Devices) OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -55,8 +62,11 @@ func (a *ortAccelerator) Memory() Memory {
 	if a.memory == nil {
 		return nil
 	}
-	return ortMemory{a.memory}
+	return ortMemory{a.memory, a.spec.OnDevice()}
 }
+
+// KeepWarm is what the specification says, of a device's first stream.
+func (a *ortAccelerator) KeepWarm() bool { return a.spec.KeepWarm && a.spec.Stream == 0 }
 
 func (a *ortAccelerator) Level() string { return a.spec.Level() }
 
@@ -99,21 +109,25 @@ func (k *ortKernel) Run(in, out []*Tensor) error {
 	if err := k.session.Run(k.in, k.out); err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
-	for _, t := range out {
-		if t.memory != nil { // the run has only submitted what computes it
-			if err := t.memory.Wait(); err != nil {
-				return fmt.Errorf("%s: %w", k.name, err)
-			}
-			break
-		}
-	}
 	return nil
 }
 
 func (k *ortKernel) Close() error { return k.session.Close() }
 
-// ortMemory is the memory of one of ONNX Runtime's devices.
-type ortMemory struct{ *ort.Memory }
+// ortMemory is the memory of one of ONNX Runtime's devices. It has no events.
+type ortMemory struct {
+	*ort.Memory
+	device string
+}
+
+// Grain is that of the int32s that stand for any tensor in copies.
+func (m ortMemory) Grain() int               { return ort.Int32.Size() }
+func (m ortMemory) Device() string           { return m.device }
+func (m ortMemory) NewEvent() (Event, error) { return nil, nil }
+func (m ortMemory) After(Event) error        { return errors.New("the provider has no events") }
+func (m ortMemory) Room() (free, total int64, err error) {
+	return 0, 0, nil
+}
 
 func (m ortMemory) NewBuffer(size int) (Buffer, error) {
 	b, err := m.Memory.NewBuffer(size)

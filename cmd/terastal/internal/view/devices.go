@@ -48,11 +48,7 @@ func oneStream(p *profiler.Profile) *profiler.Profile {
 func profileDevices(devices []sched.Device) []profiler.Device {
 	var out []profiler.Device
 	for _, d := range devices {
-		x := profiler.Device{Name: d.Name, Accelerators: d.Accelerators, Lead: d.Lead}
-		for _, w := range d.Waking {
-			x.Waking = append(x.Waking, profiler.Waking(w))
-		}
-		out = append(out, x)
+		out = append(out, profiler.Device{Name: d.Name, Accelerators: d.Accelerators, Lead: d.Lead, Waking: d.Waking})
 	}
 	return out
 }

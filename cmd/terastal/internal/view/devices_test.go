@@ -23,7 +23,7 @@ func streamed() *profiler.Profile {
 		Models: []profiler.Model{{Name: "net", Granularity: "op", Layers: []profiler.Layer{
 			{Name: "conv", Implementations: []string{"original"}}, {Name: "fc", Implementations: []string{"original"}}}}},
 		Devices: []profiler.Device{{Name: "gpu", Accelerators: []int{1, 2, 3}, Contention: []float64{0, 0.25, 0.5},
-			Waking: []profiler.Waking{{Idle: 300 * time.Microsecond, Extra: 3 * time.Microsecond},
+			Waking: []sched.Waking{{Idle: 300 * time.Microsecond, Extra: 3 * time.Microsecond},
 				{Idle: 10 * msec, Extra: 21 * time.Microsecond}},
 			Lead: 5 * time.Microsecond, Memory: 3 << 29, IdleW: 70, WarmW: 118}},
 		Chains: []profiler.Chain{{Accelerator: 1, N: 9, Sum: 300 * time.Microsecond, Chained: 310 * time.Microsecond,
