@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -163,8 +164,24 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	}
 	p := &result.PolicyResult{Metrics: r.Log.Metrics(), Execution: result.NewExecution(r, machine)}
 	p.Notes = append(p.Notes, machine.GPULimits(took.Took)...)
+	for i := range p.Devices {
+		h.power(&p.Devices[i])
+	}
 	p.Energy = result.NewEnergy(took, p.Met)
 	return r, p, nil
+}
+
+// power says what a device draws, by the profile, and whether it is kept warm.
+func (h *hardware) power(d *result.Device) {
+	for k, s := range h.session.ground.machine().Specs {
+		if !slices.Contains(d.Accelerators, s.Name) {
+			continue
+		}
+		d.KeepWarm = d.KeepWarm || s.KeepWarm
+		if x := h.session.Profile.Device(k); x != nil {
+			d.IdleW, d.WarmW = x.IdleW, x.WarmW
+		}
+	}
 }
 
 // hang is how long a layer may run: ten times its 99th percentile, and at least a second.

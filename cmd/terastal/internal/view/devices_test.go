@@ -123,3 +123,46 @@ func TestPlanOfStreams(t *testing.T) {
 	Plan(io.Discard, nil, nil, 0)
 	testkit.Equal(t, map[string]string{}, placesOf(nil))
 }
+
+// What held accelerators up in a run, what a device has room for and what was not captured is on terminal and page.
+func TestRunOnDevices(t *testing.T) {
+	p := testkit.Must(Open(folder(t, "mobile", 300*msec)))(t)
+	r := &p.Results[0]
+	page := strings.ReplaceAll(markup(t, p), "\u00a0", " ")
+	var b bytes.Buffer
+	Result(&b, r, "result.json")
+	for where, text := range map[string]string{"the run": b.String(), "the page": page} {
+		words(t, where, text, nil, []string{"held accelerators up", "Devices in the run", "without a captured graph"})
+	}
+	r.Accelerators = []runtime.Spec{{Name: "cpu"}, {Name: "gpu.0", Of: "gpu"}, {Name: "gpu.1", Of: "gpu"}}
+	e := r.Policies[1].Execution
+	e.Workers = []result.Worker{{Accelerator: "cpu", Stalls: 4, StallNS: 77e6, Share: 0.385},
+		{Accelerator: "gpu.0", FirstUses: 2, FirstUseNS: 5e6, Stalls: 1, StallNS: 1e6, Share: 0.03, Captured: 500, Plain: 20},
+		{Accelerator: "gpu.1", FirstUses: 1, FirstUseNS: 2e6, Share: 0.01, Captured: 300, Plain: 4}}
+	e.Devices = []result.Device{{Name: "gpu", Accelerators: []string{"gpu.0", "gpu.1"}, Needed: 3 << 29, Free: 70 << 30,
+		Total: 80 << 30, KeepWarm: true, IdleW: 70, WarmW: 118}}
+	for _, layer := range []string{"a", "b", "c", "d"} {
+		e.Devices[0].Uncaptured = append(e.Devices[0].Uncaptured,
+			result.Uncaptured{Model: "net", Layer: layer, Implementation: "original", Why: "it calls a host function"})
+	}
+	b.Reset()
+	Result(&b, r, "result.json")
+	all := []string{"gpu (2 streams)", "7.00 ms", "1.00 ms", "2.0 %", "800", "24", "1.50 GiB", "70.00 GiB", "80.00 GiB", "118 W", "48 W",
+		"a, b, c and 1 more", "it calls a host function"}
+	words(t, "the run", b.String(), all, []string{"77.0 ms", "gpu.0"})
+	page = strings.ReplaceAll(markup(t, p), "\u00a0", " ")
+	words(t, "the page", page, append(all, "77.0 ms"), nil)
+	cells := 0
+	for _, g := range textGrids(b.String()) {
+		if g.head[0] == "device" || g.head[1] == "accelerator" {
+			cells += hold(t, g, pageGrids(page))
+		}
+	}
+	if cells < 20 {
+		t.Errorf("%d cells of devices are on terminal and page", cells)
+	}
+	e.Devices[0].WarmW, e.Devices[0].Total = 0, 0
+	b.Reset()
+	Result(&b, r, "result.json")
+	words(t, "the run", b.String(), []string{"yes"}, []string{"118 W", "in all", "costs:"})
+}

@@ -197,7 +197,7 @@ func (p *Page) machine() section {
 			}
 		}
 	}
-	s.Tables = []*table.Table{t, energyTable(p.Results)}
+	s.Tables = append(append([]*table.Table{t}, runTables(p.Results)...), energyTable(p.Results))
 	if n := len(notes.Rows); n > 0 {
 		notes.Folded = plural(n, "doubt") + " about the runs"
 		s.Tables = append(s.Tables, notes)

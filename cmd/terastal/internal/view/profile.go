@@ -527,13 +527,7 @@ func (v *profileView) refused(w io.Writer) {
 		layers[x] = append(layers[x], name)
 	}
 	for _, x := range order {
-		const most = 3
-		names := layers[x]
-		text := strings.Join(names[:min(most, len(names))], ", ")
-		if len(names) > most {
-			text += fmt.Sprintf(" and %d more", len(names)-most)
-		}
-		fmt.Fprintf(w, "no times on %s: %s: %s\n", v.p.Accelerators[x.acc].Name, text,
+		fmt.Fprintf(w, "no times on %s: %s: %s\n", v.p.Accelerators[x.acc].Name, firstOf(layers[x], 3),
 			strings.Join(strings.Fields(x.reason), " "))
 	}
 }

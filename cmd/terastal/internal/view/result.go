@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
@@ -29,6 +30,7 @@ func Result(w io.Writer, r *result.Result, file string) {
 			more(w, energyTable([]result.Result{*r}))
 		}
 	}
+	more(w, runTables([]result.Result{*r})...)
 	if text := r.Bought(); text != "" {
 		fmt.Fprintln(w)
 		table.Paragraph(w, text)
@@ -44,7 +46,7 @@ func Result(w io.Writer, r *result.Result, file string) {
 // more prints tables that have rows, each below an empty line and its title.
 func more(w io.Writer, tables ...*table.Table) {
 	for _, t := range tables {
-		if len(t.Rows) > 0 {
+		if slices.ContainsFunc(t.Rows, func(r table.Row) bool { return !r.Wide }) {
 			fmt.Fprintln(w)
 			t.Titled(w)
 		}
