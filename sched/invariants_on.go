@@ -15,7 +15,7 @@ func (v *invariants) check(e *Engine) {
 		broken("invariant: time went back from %v to %v", v.before.Now, s.Now)
 	}
 	for _, d := range e.dispatches {
-		if a := &s.Accelerators[d.Accelerator]; a.Down || a.Job != d.Job || a.Free != d.Finish || a.Started != s.Now {
+		if a := &s.Accelerators[d.Accelerator]; a.Down || a.Job != d.Job || a.Free != d.Finish || a.Started != d.Start {
 			broken("invariant: dispatch %+v left accelerator %+v", d, *a)
 		}
 	}
