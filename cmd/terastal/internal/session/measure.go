@@ -261,7 +261,7 @@ func Work(in io.Reader, out io.Writer) error {
 	}
 	j.Specs[j.Index].Local = j.Local
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: openAccelerator}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(new(runtime.Devices))}
 	for _, m := range j.Models {
 		n, err := m.open(func(string) string { return "" })
 		if err != nil {
