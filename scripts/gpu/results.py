@@ -66,8 +66,18 @@ def policies(result):
     return {p["policy"]: p for p in result.get("policies", [])}
 
 
+def devices_in(policy):
+    """A line for each device of a policy's run: its memory, and what could not be captured."""
+    lines = []
+    for d in policy.get("devices", []):
+        line = f"{d['name']}: {d.get('needed_bytes', 0) / 1e6:.0f} MB of {d.get('total_bytes', 0) / 1e6:.0f} needed"
+        why = {u["why"] for u in d.get("uncaptured", [])}
+        lines.append(line + (f"; {len(d['uncaptured'])} layers not captured: {min(why)[:150]}" if why else ""))
+    return lines
+
+
 def verified(result):
-    """How many outputs of a result were verified, and how many of them are wrong."""
+    """How many sampled outputs of a result are right, and how many wrong."""
     right = wrong = 0
     for p in result.get("policies", []):
         right += p.get("outputs_verified", 0)
