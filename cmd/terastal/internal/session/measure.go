@@ -167,6 +167,9 @@ func (w *Workspace) matches(p *profiler.Profile) error {
 // configuration's to take; journal may be empty; enough is [profiler.Options]'s.
 func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, budget float64, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
+	if err := w.fits(networks, nil); err != nil {
+		return nil, err
+	}
 	t := w.task(networks)
 	sources, clean, err := w.sources(networks)
 	if err != nil {
