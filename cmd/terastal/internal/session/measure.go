@@ -155,7 +155,8 @@ func (w *Workspace) ensureProfile(ctx context.Context, path string, named bool) 
 
 // task is to measure these networks on all accelerators.
 func (w *Workspace) task(networks []*runtime.Network) profiler.Task {
-	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed}
+	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed,
+		Auto: w.Machine.counted}
 }
 
 // matches returns nil when a profile is of the models, here.
