@@ -54,6 +54,8 @@ type Options struct {
 	Interference float64
 	// Slowdowns, if not nil, says so for every pair, and is added to it; see sim.Config.Interference.
 	Slowdowns [][]float64
+	// Contention is what streams of a device cost each other, by how many are busy; see sim.Config.
+	Contention []sim.Contention
 	// Drift is how much slower accelerators become and recover from, over DriftPeriod; see sim.Drifting.
 	Drift float64
 	// Overhead is added to every layer's time, unpredicted.
@@ -242,7 +244,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
+	cfg := sim.Config{Arrivals: arrivals, Contention: o.Contention, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
 		Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
