@@ -74,12 +74,15 @@ func newHistory(l *eventlog.Log) *history {
 			}
 		}
 	}
+	free := make([]time.Duration, len(l.Header.System.Accelerators)) // when each last ended a layer
 	for _, run := range l.Runs() {
 		if d, r := run.Dispatched, run.Ended; r.Kind == sched.Completed {
 			n := index[r.Job]
-			h.jobs[n].ran += r.At - r.Start
+			start := max(r.Start, free[r.Accelerator]) // the end before may have been noticed late
+			free[r.Accelerator] = r.At
+			h.jobs[n].ran += r.At - start
 			h.spans = append(h.spans, span{job: n, layer: int(r.Layer), implementation: int(r.Implementation),
-				accelerator: int(r.Accelerator), dispatched: d.At, begin: run.Begin, start: r.Start, end: r.At,
+				accelerator: int(r.Accelerator), dispatched: d.At, begin: run.Begin, start: start, end: r.At,
 				predicted: run.Begin + run.Predicted(), reason: d.Reason})
 		}
 	}
