@@ -55,6 +55,9 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 		return nil, err
 	}
 	h.drill = runtime.NewDrill(faults, c.Traffic.Seed)
+	for device, streams := range s.ground.machine().devices() {
+		h.drill.Device(device, streams)
+	}
 	if h.traced, err = newTracer(s, o.TraceORT); err != nil {
 		return nil, err
 	}
@@ -164,6 +167,7 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	}
 	p := &result.PolicyResult{Metrics: r.Log.Metrics(), Execution: result.NewExecution(r, machine)}
 	p.Notes = append(p.Notes, machine.GPULimits(took.Took)...)
+	p.Notes = append(p.Notes, h.session.ground.machine().lowered()...)
 	for i := range p.Devices {
 		h.power(&p.Devices[i])
 	}

@@ -126,16 +126,18 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// openAccelerator opens one accelerator for measuring, real or emulated.
-func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
-	if s.Provider != runtime.EmulatedProvider {
-		return runtime.OpenORT(s)
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it.
+func opener(devices *runtime.Devices) func(runtime.Spec) (runtime.Accelerator, error) {
+	return func(s runtime.Spec) (runtime.Accelerator, error) {
+		if s.Provider != runtime.EmulatedProvider {
+			return devices.Open(s)
+		}
+		latency, _, err := latencies(&s)
+		if err != nil {
+			return nil, err
+		}
+		return s.Emulate(latency, nil)
 	}
-	latency, _, err := latencies(&s)
-	if err != nil {
-		return nil, err
-	}
-	return s.Emulate(latency, nil)
 }
 
 // emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.

@@ -203,10 +203,14 @@ func (w *Workspace) sources(networks []*runtime.Network) (list []source, clean f
 func written(n *runtime.Network, prefix string) (list []plan.Variant, err error) {
 	for l := range n.Layers {
 		for i, u := range n.Variants[l] {
-			v := plan.Variant{Layer: l, Name: u.Name, File: fmt.Sprintf("%s-%d-%d.onnx", prefix, l, i),
-				SHA256: variants.SHA256(u.ONNX)}
-			if err := os.WriteFile(v.File, u.ONNX, 0o600); err != nil {
-				return nil, err
+			v := plan.Variant{Layer: l, Name: u.Name, Provider: u.Provider, Options: u.Options}
+			if u.ONNX == nil {
+				v.SHA256 = n.Layers[l].SHA256
+			} else {
+				v.File, v.SHA256 = fmt.Sprintf("%s-%d-%d.onnx", prefix, l, i), variants.SHA256(u.ONNX)
+				if err := os.WriteFile(v.File, u.ONNX, 0o600); err != nil {
+					return nil, err
+				}
 			}
 			list = append(list, v)
 		}
@@ -261,7 +265,7 @@ func Work(in io.Reader, out io.Writer) error {
 	}
 	j.Specs[j.Index].Local = j.Local
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: openAccelerator}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(new(runtime.Devices))}
 	for _, m := range j.Models {
 		n, err := m.open(func(string) string { return "" })
 		if err != nil {

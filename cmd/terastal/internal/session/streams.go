@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 )
 
 // mostStreams is how many streams of a device are tried at most where it is to have as many as pay.
@@ -113,4 +115,38 @@ func (m *Machine) watchers() string {
 	}
 	return fmt.Sprintf("The accelerators have %d threads and the machine fewer cores: those that watch devices (%d) take "+
 		"time from the CPU's accelerators", threads, streams)
+}
+
+// devices are the names of the accelerators that are streams of devices, by device.
+func (m *Machine) devices() map[string][]string {
+	out := map[string][]string{}
+	for _, s := range m.Specs {
+		if s.Of != "" {
+			out[s.Of] = append(out[s.Of], s.Name)
+		}
+	}
+	return out
+}
+
+// lowered says which devices' options ask for less than float32.
+func (m *Machine) lowered() (notes []string) {
+	for i := range m.Specs {
+		s := &m.Specs[i]
+		if name, tolerance := s.Precision(); name != "" && !slices.ContainsFunc(m.Specs[:i],
+			func(x runtime.Spec) bool { return x.OnDevice() == s.OnDevice() }) {
+			notes = append(notes, fmt.Sprintf("%q computes float32 in %s, as its options say: outputs of requests that ran there "+
+				"may differ by %.0e of their size, not %.0e", s.OnDevice(), name, tolerance, runtime.Tolerance))
+		}
+	}
+	return notes
+}
+
+// leads overrides the devices' measured leads by configured ones.
+func leads(c *config.Config, s *sched.System) {
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		if a := c.Accelerator(&runtime.Spec{Name: d.Name}); a != nil && a.Lead != nil {
+			d.Lead = *a.Lead
+		}
+	}
 }
