@@ -32,6 +32,8 @@ type gpu struct {
 	optimised []optimised
 	weights   map[[sha256.Size]byte]*weight
 	use       DeviceUse
+	apart     int   // sessions that share no weights, though there are several streams
+	why       error // of the first
 }
 
 // DeviceUse is what a device's memory is used for, in bytes.
@@ -172,19 +174,24 @@ func (d *gpu) session(u Unit, c ort.Config, several bool) (s *ort.Session, used 
 	defer d.mu.Unlock()
 	before, weights := d.room(), d.use.Weights
 	defer func() {
-		if err == nil {
+		if s != nil {
 			d.use.Sessions += max(0, before-d.room()-(d.use.Weights-weights))
 		}
 	}()
 	in, out := names(u.Inputs), names(u.Outputs)
 	if several {
-		if s, used, err = d.sharing(u, c, in, out); err == nil {
-			return s, used, nil
+		if s, used, err = d.sharing(u, c, in, out); err == nil || errors.Is(noRoom(err), ErrNoRoom) {
+			return s, used, err
 		}
-		// What cannot be saved, or not opened again, is opened as it is.
 	}
-	s, err = ort.NewSession(u.ONNX, in, out, c)
-	return s, nil, err
+	// What cannot be saved, or not opened again, is opened as it is.
+	s, alone := ort.NewSession(u.ONNX, in, out, c)
+	if err != nil && alone == nil {
+		if d.apart++; d.why == nil {
+			d.why = err
+		}
+	}
+	return s, nil, alone
 }
 
 // sharing opens a session of the optimised model with weights that are on the device once.
@@ -298,8 +305,17 @@ func (a *cudaAccelerator) Memory() Memory { return cudaMemory{a} }
 // KeepWarm is what the specification says, of a device's first stream.
 func (a *cudaAccelerator) KeepWarm() bool { return a.spec.KeepWarm && a.spec.Stream == 0 }
 
-// Notes say what was made of the accelerator's options.
-func (a *cudaAccelerator) Notes() []string { return a.spec.notes() }
+// Notes say what was made of the accelerator's options, and what its sessions do not share with those of other streams.
+func (a *cudaAccelerator) Notes() []string {
+	notes, d := a.spec.notes(), a.gpu
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.apart > 0 && a.spec.Stream == 0 {
+		notes = append(notes, fmt.Sprintf("%s: %d sessions do not share their weights with other streams: %v", d.name,
+			d.apart, d.why))
+	}
+	return notes
+}
 
 // DeviceUse is what the memory of the whole device is used for.
 func (a *cudaAccelerator) DeviceUse() DeviceUse {

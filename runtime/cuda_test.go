@@ -114,6 +114,24 @@ func TestWeightsOfStreams(t *testing.T) {
 	}
 }
 
+// A layer that cannot be optimised once for all streams has its own weights in each, and somebody says so.
+func TestWeightsApart(t *testing.T) {
+	accs := streamsOf(t, 2)
+	n := network(t, "model")
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "gone"))
+	p := testkit.Must(runtime.Prepare(n, accs, nil))(t)
+	defer p.Close()
+	if got := deviceUse(accs[0]); got.Weights != 0 {
+		t.Errorf("%+v", got)
+	}
+	for i, a := range accs {
+		notes := strings.Join(a.(interface{ Notes() []string }).Notes(), "; ")
+		if said := strings.Contains(notes, "gpu: 2 sessions do not share their weights with other streams: "); said != (i == 0) {
+			t.Errorf("%s notes %q", a.Name(), notes)
+		}
+	}
+}
+
 // four is a tensor of four numbers.
 func four(name string) models.Tensor {
 	return models.Tensor{Name: name, Type: ort.Float, Shape: []int64{4}}
