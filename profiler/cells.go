@@ -178,7 +178,7 @@ func (p *Profile) check() error {
 			return fmt.Errorf("peak %d is of an accelerator that does not exist", n)
 		}
 	}
-	return nil
+	return p.checkDevices()
 }
 
 func in(i, n int) bool { return i >= 0 && i < n }

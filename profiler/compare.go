@@ -326,6 +326,12 @@ func differences(a, b *Profile) []Difference {
 			add("accelerator "+x.Name, DescribeSpec(x), DescribeSpec(b.Accelerators[k]))
 		}
 	}
+	for _, x := range a.Devices {
+		n := slices.IndexFunc(b.Devices, func(d Device) bool { return d.Name == x.Name })
+		if n >= 0 {
+			add("streams of "+x.Name, strconv.Itoa(len(x.Accelerators)), strconv.Itoa(len(b.Devices[n].Accelerators)))
+		}
+	}
 	for _, x := range a.Models {
 		if m := b.model(x.Name); m >= 0 {
 			add("granularity of "+x.Name, x.Granularity, b.Models[m].Granularity)
@@ -359,6 +365,9 @@ func DescribeSpec(s runtime.Spec) string {
 	}
 	if len(s.Cores) > 0 {
 		parts = append(parts, fmt.Sprintf("cores %v", s.Cores))
+	}
+	if s.KeepWarm {
+		parts = append(parts, "kept warm")
 	}
 	return strings.Join(parts, ", ")
 }

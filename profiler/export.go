@@ -16,7 +16,7 @@ import (
 // csvColumns are the columns of WriteCSV. Times are nanoseconds.
 var csvColumns = []string{"model", "layer_index", "layer", "implementation", "accelerator", "provider", "ops", "shape",
 	"macs", "parameters", "n", "min_ns", "mean_ns", "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p95_ns", "p99_ns",
-	"outliers", "unstable", "share_of_model", "gmac_per_s", "share_of_peak", "load_ns", "memory_bytes", "refused"}
+	"outliers", "unstable", "share_of_model", "gmac_per_s", "share_of_peak", "load_ns", "memory_bytes", "refused", "device"}
 
 // WriteCSV writes a row per cell, after a line that names the columns. Times are whole nanoseconds, shares 0 to 1; a
 // number that is not known is empty. MACs, and what follows from them, are those of the layer's original.
@@ -61,7 +61,7 @@ func (p *Profile) csvRow(c *Cell, sum time.Duration) []string {
 	}
 	share := float64(c.P50) / float64(max(1, sum))
 	return append(row, outliers, unstable, real(share, sum > 0 && c.Implementation == 0), real(p.Rate(c)),
-		real(p.PeakShare(c)), whole(int64(c.Load)), whole(c.Memory), c.Refused)
+		real(p.PeakShare(c)), whole(int64(c.Load)), whole(c.Memory), c.Refused, p.Accelerators[c.Accelerator].Of)
 }
 
 // WriteBenchfmt writes the times as results of Go benchmarks, a line per sample, so that benchstat reads them; cells

@@ -41,6 +41,7 @@ func (p *Profile) Merge(t *Profile, o MergeOptions) (*Profile, error) {
 	out := *p
 	out.Accelerators = slices.Concat(p.Accelerators, t.Accelerators)
 	out.Warnings, out.Models = slices.Clone(p.Warnings), slices.Clone(p.Models)
+	out.Devices = slices.Concat(p.Devices, moved(t.Devices, len(p.Accelerators)))
 	given := map[cellIndex]*Cell{}
 	var left []string
 	owner := map[int]string{}
@@ -184,6 +185,7 @@ func (p *Profile) Select(models, accelerators []string) (*Profile, error) {
 	out.Dispatches = kept(p.Dispatches, func(d *Dispatch) bool { return k(&d.Accelerator) })
 	out.Chains = kept(p.Chains, func(c *Chain) bool { return m(&c.Model) && k(&c.Accelerator) })
 	out.Peaks = kept(p.Peaks, func(x *Peak) bool { return k(&x.Accelerator) })
+	out.Devices = kept(p.Devices, func(d *Device) (has bool) { *d, has = d.only(k); return has })
 	return &out, out.arrange()
 }
 

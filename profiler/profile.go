@@ -51,7 +51,9 @@ type Profile struct {
 	// Handoffs are the conversions between tensor layouts and the copies between memories that a change of accelerator
 	// costs; those that cost nothing are left out.
 	Handoffs []Handoff `json:"handoffs,omitempty"`
-	// Interference is how much accelerators slow each other down.
+	// Devices are what accelerators with memory of their own share, or have to themselves.
+	Devices []Device `json:"devices,omitempty"`
+	// Interference is how much accelerators slow each other down, those of one device excepted.
 	Interference []Interference `json:"interference,omitempty"`
 	// Dispatches is what the executor needs between two layers.
 	Dispatches []Dispatch `json:"dispatches,omitempty"`
@@ -180,6 +182,11 @@ type Chain struct {
 	Sum     time.Duration `json:"sum_ns"`
 	Chained time.Duration `json:"chained_ns"`
 	Whole   time.Duration `json:"whole_ns,omitempty"`
+	// Captured is how many of the layers are captured as graphs, as they are in a run; Plain is the median of all layers
+	// when none is, and zero if none is. Graph is that of the whole model captured as one graph, zero where it cannot be.
+	Captured int           `json:"captured,omitempty"`
+	Plain    time.Duration `json:"plain_ns,omitempty"`
+	Graph    time.Duration `json:"graph_ns,omitempty"`
 }
 
 // Peak is the roofline of an accelerator: what it reaches on work that suits it.

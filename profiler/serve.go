@@ -396,6 +396,9 @@ func (s *server) time(i int) (time.Duration, error) {
 	}
 	begin := time.Now()
 	err := run()
+	if a, has := s.accelerator.(interface{ Memory() runtime.Memory }); err == nil && has && a.Memory() != nil {
+		err = a.Memory().Wait()
+	}
 	return max(1, time.Since(begin)), err
 }
 

@@ -127,6 +127,22 @@ func (p *Profile) Slowdowns() [][]float64 {
 	return out
 }
 
+// crowd is how many times as long layers take, by accelerator, while all others work.
+func (p *Profile) crowd() []float64 {
+	out := slices.Repeat([]float64{1}, len(p.Accelerators))
+	for k, row := range p.Slowdowns() {
+		for _, x := range row {
+			out[k] += x
+		}
+	}
+	for k := range out {
+		if d := p.Device(k); d != nil && len(d.Contention) > 0 {
+			out[k] += d.Contention[len(d.Contention)-1]
+		}
+	}
+	return out
+}
+
 // matrix is empty.
 func matrix[T any](rows, columns int) [][]T {
 	out := make([][]T, rows)
@@ -157,7 +173,8 @@ func (p *Profile) handoff(model int) [][][]time.Duration {
 }
 
 // Durations draws layer durations for the simulator from the measured distributions: of an accelerator that works
-// alone, with the handoff and the dispatch before the layer. Give the simulator [Profile.Slowdowns] too.
+// alone, with the handoff and the dispatch before the layer. Give the simulator [Profile.Slowdowns] and
+// [Profile.Contentions] too.
 func (p *Profile) Durations(seed uint64) (sim.Durations, error) {
 	cells, err := p.complete()
 	if err != nil {
@@ -225,7 +242,8 @@ func (p *Profile) complete() (map[cellIndex]*Cell, error) {
 // model.
 //
 // A latency is what the layer is expected to take in a system that has work for every accelerator: as measured alone,
-// stretched by what all other accelerators cost this one, and the dispatch before it.
+// stretched by what all other accelerators cost this one, the streams of the same device among them, and the dispatch
+// before it.
 func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, error) {
 	cells, err := p.complete()
 	if err != nil {
@@ -234,15 +252,9 @@ func (p *Profile) System(deadlines []time.Duration, q Quantile) (sched.System, e
 	if len(deadlines) != len(p.Models) {
 		return sched.System{}, fmt.Errorf("profile: %d deadlines for %d models", len(deadlines), len(p.Models))
 	}
-	s := sched.System{Accelerators: p.acceleratorNames()}
+	s := sched.System{Accelerators: p.acceleratorNames(), Devices: p.devices()}
 	dispatch := p.dispatches()
-	// Layers are stretched by what all other accelerators cost them together.
-	crowd := slices.Repeat([]float64{1}, len(p.Accelerators))
-	for k, row := range p.Slowdowns() {
-		for _, x := range row {
-			crowd[k] += x
-		}
-	}
+	crowd := p.crowd()
 	for m, model := range p.Models {
 		sm := sched.Model{Name: model.Name, Deadline: deadlines[m]}
 		handoff := p.handoff(m)

@@ -76,6 +76,7 @@ func (p *Profile) Measurable() (bool, string) {
 //	p99_us                      the 99th percentile; default: the latency
 //	macs, parameters            of the original; default 0
 //	shape, ops                  of the original, as text; ops joined by +
+//	device                      what the accelerator is a stream of; default none
 //	x_...                       anything, not read
 //
 // Layers are in the order of their first rows. What is not in the table cannot run. Lines that begin with # are
@@ -128,7 +129,7 @@ type tableRow struct {
 }
 
 var tableColumns = []string{"model", "layer", "accelerator", "latency_us", "latency_ns", "cycles", "clock_hz",
-	"implementation", "p99_us", "macs", "parameters", "shape", "ops"}
+	"implementation", "p99_us", "macs", "parameters", "shape", "ops", "device"}
 
 func (t *tableBuilder) read(c *csv.Reader) error {
 	for rows := 0; ; rows++ {
@@ -231,10 +232,36 @@ func (t *tableBuilder) row(row []string, line int) error {
 		return fmt.Errorf("model %q, layer %q, implementation %q, accelerator %q is there already, in line %d",
 			n.Model, n.Layer, n.Implementation, n.Accelerator, before.line)
 	}
+	if err := t.stream(at.accelerator, t.text(row, "device")); err != nil {
+		return err
+	}
 	t.cells[at] = tableRow{line, p50, p99}
 	if n.Implementation == original {
 		return t.describe(row, &t.p.Models[at.model].Layers[at.layer])
 	}
+	return nil
+}
+
+// stream makes an accelerator a stream of a device.
+func (t *tableBuilder) stream(accelerator int, device string) error {
+	s := &t.p.Accelerators[accelerator]
+	if device == "" || s.Of == device {
+		return nil
+	}
+	if err := checkName(device); err != nil {
+		return fmt.Errorf("device: %w", err)
+	}
+	if s.Of != "" {
+		return fmt.Errorf("accelerator %q is of device %q here and of %q before", s.Name, device, s.Of)
+	}
+	n := slices.IndexFunc(t.p.Devices, func(d Device) bool { return d.Name == device })
+	if n < 0 {
+		n = len(t.p.Devices)
+		t.p.Devices = append(t.p.Devices, Device{Name: device})
+	}
+	d := &t.p.Devices[n]
+	s.Of, s.Stream = device, len(d.Accelerators)
+	d.Accelerators = append(d.Accelerators, accelerator)
 	return nil
 }
 
@@ -415,6 +442,9 @@ func FromSystem(s *sched.System, o TableOptions) (*Profile, error) {
 	p := &Profile{Created: created(o.Now)}
 	for _, name := range s.Accelerators {
 		p.Accelerators = append(p.Accelerators, o.spec(name))
+	}
+	for _, d := range s.Devices {
+		p.Devices = append(p.Devices, Device{Name: d.Name, Accelerators: d.Accelerators, Lead: d.Lead, Waking: d.Waking})
 	}
 	for _, m := range s.Models {
 		model := Model{Name: m.Name, Granularity: TableGranularity}

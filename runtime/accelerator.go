@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -35,7 +37,7 @@ func NewTensor(info models.Tensor, data []byte) (*Tensor, error) {
 
 // flatten makes the tensor one that ONNX Runtime can copy to other memories.
 func (t *Tensor) flatten() (err error) {
-	if t.flat[0] == nil {
+	if t.flat[0] == nil && t.Bytes() > 0 && t.Bytes()%4 == 0 {
 		t.flat[0], err = ort.NewTensor(ort.Int32, []int64{t.Bytes() / 4}, t.Data)
 	}
 	return err
@@ -98,8 +100,8 @@ type Accelerator interface {
 
 // Kernel is a prepared unit.
 type Kernel interface {
-	// Run computes the outputs from the inputs, in the order of the unit's
-	// tensors. It returns when the outputs are complete.
+	// Run computes the outputs from the inputs, in the order of the unit's tensors. Where the accelerator has a memory
+	// Run submits that: see Memory. Outputs in host memory are complete when it returns.
 	Run(in, out []*Tensor) error
 	Close() error
 }
@@ -124,6 +126,12 @@ type Spec struct {
 	Device string `json:"device,omitempty"`
 	// LibrarySHA256 tells the plugin's library from others.
 	LibrarySHA256 string `json:"library_sha256,omitempty"`
+	// Of is the name of the device that this is a stream of, and Stream its number there, from 0: gpu.0 and gpu.1 are of
+	// gpu. Empty where the accelerator does not share a device with others.
+	Of     string `json:"of,omitempty"`
+	Stream int    `json:"stream,omitempty"`
+	// KeepWarm keeps the device busy while it has nothing to do, so that it does not fall asleep.
+	KeepWarm bool `json:"keep_warm,omitempty"`
 	// Local is where this machine has what the accelerator needs.
 	Local Local `json:"-"`
 }
@@ -150,6 +158,47 @@ func (s Spec) config() ort.Config {
 
 // CPU reports whether the accelerator is one of ONNX Runtime's CPU provider.
 func (s Spec) CPU() bool { return ort.ProviderName(s.Provider) == "cpu" }
+
+// OnDevice is the name of the device that the accelerator computes on: what Of says, else its own.
+func (s Spec) OnDevice() string { return cmp.Or(s.Of, s.Name) }
+
+// MaxStreams is how many streams a device may have.
+const MaxStreams = 16
+
+// Streams are n accelerators that are streams of the device: gpu.0, gpu.1 and so on. Where the accelerator has cores,
+// each stream gets one of them. A single stream is the accelerator itself.
+func (s Spec) Streams(n int) []Spec {
+	if n <= 1 {
+		return []Spec{s}
+	}
+	out := make([]Spec, n)
+	for i := range out {
+		out[i] = s
+		out[i].Name, out[i].Of, out[i].Stream = StreamName(s.Name, i), s.Name, i
+		if i < len(s.Cores) {
+			out[i].Cores = s.Cores[i : i+1 : i+1]
+		}
+	}
+	return out
+}
+
+// StreamName is the name of a device's stream.
+func StreamName(device string, stream int) string { return fmt.Sprintf("%s.%d", device, stream) }
+
+// StreamOf reports whether a name is that of a stream of the device, and which. There need not be so many.
+func StreamOf(name, device string) (stream int, is bool) {
+	for i := range MaxStreams {
+		if name == StreamName(device, i) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// HasStreams reports whether devices of the provider can work at several layers at once. Others have one queue.
+func (s Spec) HasStreams() bool {
+	return slices.Contains([]string{"cuda", "tensorrt"}, ort.ProviderName(s.Provider))
+}
 
 // Probe really runs a small model on the accelerator.
 func (s Spec) Probe() error {
@@ -189,111 +238,3 @@ func (s Spec) Validate() error {
 	}
 	return nil
 }
-
-// OpenORT opens an execution provider of ONNX Runtime as an accelerator. It really runs a small model on it, so that a
-// provider that is listed but does not work is refused here.
-func OpenORT(s Spec) (Accelerator, error) { return OpenTraced(s, nil) }
-
-// OpenTraced is OpenORT with ONNX Runtime's profiler on, which makes layers take longer, where trace is not nil.
-func OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
-	if err := s.Validate(); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
-		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
-	}
-	a := &ortAccelerator{spec: s, trace: trace}
-	if s.CPU() {
-		return a, nil
-	}
-	m, err := ort.OpenMemory(s.config())
-	switch {
-	case err == nil:
-		a.memory = m
-	case !errors.Is(err, ort.ErrNoMemory):
-		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
-	}
-	return a, nil
-}
-
-type ortAccelerator struct {
-	spec   Spec
-	trace  *ORTTrace   // or nil
-	memory *ort.Memory // nil where tensors stay in host memory
-}
-
-func (a *ortAccelerator) Name() string { return a.spec.Name }
-func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
-
-func (a *ortAccelerator) Close() error {
-	if a.memory == nil {
-		return nil
-	}
-	return a.memory.Close()
-}
-
-// Memory is the device's.
-func (a *ortAccelerator) Memory() Memory {
-	if a.memory == nil {
-		return nil
-	}
-	return ortMemory{a.memory}
-}
-
-func (a *ortAccelerator) Level() string { return a.spec.Level() }
-
-func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
-	c := a.spec.config()
-	if err := u.Suits(c.Provider); err != nil {
-		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
-	}
-	c = c.With(u.Options)
-	if u.Optimized {
-		c.Optimization = "none"
-	}
-	c.Profile = a.trace.prefix()
-	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), c)
-	if err != nil {
-		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
-	}
-	a.trace.add(a.spec.Name, u, s)
-	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)),
-		out: make([]ort.Value, len(u.Outputs))}, nil
-}
-
-func names(ts []models.Tensor) []string {
-	out := make([]string, len(ts))
-	for i, t := range ts {
-		out[i] = t.ID()
-	}
-	return out
-}
-
-type ortKernel struct {
-	session *ort.Session
-	name    string
-	in, out []ort.Value // reused from run to run
-}
-
-func (k *ortKernel) Run(in, out []*Tensor) error {
-	for i, t := range in {
-		k.in[i] = t.value
-	}
-	for i, t := range out {
-		k.out[i] = t.value
-	}
-	if err := k.session.Run(k.in, k.out); err != nil {
-		return fmt.Errorf("%s: %w", k.name, err)
-	}
-	for _, t := range out {
-		if t.memory != nil { // the run has only submitted what computes it
-			if err := t.memory.Wait(); err != nil {
-				return fmt.Errorf("%s: %w", k.name, err)
-			}
-			break
-		}
-	}
-	return nil
-}
-
-func (k *ortKernel) Close() error { return k.session.Close() }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -8,9 +9,9 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// device says which tensors of a program stay in an accelerator's memory, and in which buffers.
+// device says which tensors of a program stay in a device's memory, and in which buffers.
 type device struct {
-	memory  Memory
+	memory  Memory // as its first stream sees it
 	tensors []placed
 	sizes   []int // of the buffers
 	last    []int // by tensor of the program: the last layer that reads it there
@@ -19,29 +20,51 @@ type device struct {
 // placed is a tensor of the program in a buffer of a device.
 type placed struct{ tensor, buffer int }
 
-// placeOnDevices decides which tensors stay in the accelerators' memories.
+// placeOnDevices decides which tensors stay in the devices' memories.
 func (p *Program) placeOnDevices() {
-	devices := make([]*device, len(p.accs))
+	numbers := map[string]int{}
 	for k, a := range p.accs {
-		if m := memoryOf(a); m != nil {
-			devices[k] = p.newDevice(k, m)
-			p.devices = devices
+		m := memoryOf(a)
+		if m == nil {
+			continue
 		}
+		d, known := numbers[m.Device()]
+		if !known {
+			d = len(p.devices)
+			numbers[m.Device()] = d
+			p.devices = append(p.devices, &device{memory: m})
+		}
+		if p.streams == nil {
+			p.streams = make([]*stream, len(p.accs))
+		}
+		p.streams[k] = &stream{memory: m, device: d}
+	}
+	for d := range p.devices {
+		p.place(d)
 	}
 }
 
-func (p *Program) newDevice(k int, m Memory) *device {
-	d := &device{memory: m, last: make([]int, len(p.tensors))}
+// on is the device of an accelerator, nil for one that computes in host memory.
+func (p *Program) on(accelerator int) *device {
+	if p.streams == nil || p.streams[accelerator] == nil {
+		return nil
+	}
+	return p.devices[p.streams[accelerator].device]
+}
+
+// place decides for a device.
+func (p *Program) place(number int) {
+	d := p.devices[number]
+	d.last = make([]int, len(p.tensors))
 	seen := make([]bool, len(p.tensors))
 	var stay []int
+	grain := int64(d.memory.Grain())
 	p.each(func(l, accelerator int, c *cell) {
-		if accelerator != k {
+		if p.on(accelerator) != d {
 			return
 		}
 		for _, i := range slices.Concat(c.in, c.out) {
-			// Copies are in words of four bytes.
-			n := p.tensors[i].Bytes()
-			if !seen[i] && p.tensors[i].place >= 0 && n > 0 && n%4 == 0 && !slices.Contains(p.outputs, i) {
+			if n := p.tensors[i].Bytes(); !seen[i] && n > 0 && n%grain == 0 {
 				stay = append(stay, i)
 			}
 			seen[i] = true
@@ -69,7 +92,6 @@ func (p *Program) newDevice(k int, m Memory) *device {
 		free[best] = t.last
 		d.tensors = append(d.tensors, placed{i, best})
 	}
-	return d
 }
 
 // closer reports whether size a suits n bytes better than size b: the smallest that is large enough, else the largest.
@@ -85,9 +107,10 @@ func closer(n, a, b int) bool {
 
 // Moves lists what has to be done when a layer runs on accelerator to and those before it ran on accelerator from: the
 // tensors to copy from the memory of the one to host memory, to convert there, and to copy to the memory of the other,
-// as Slot.Download, Convert and Upload take them.
+// as Slot.Download, Convert and Upload take them. Between streams of a device there is nothing to do.
 func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
-	if from == to {
+	source, target := p.on(from), p.on(to)
+	if from == to || source != nil && source == target {
 		return nil, nil, nil
 	}
 	left := map[int]bool{}
@@ -97,22 +120,20 @@ func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 		}
 	}
 	wanted := p.cells[layer][0][to].in
-	if p.devices != nil {
-		if d := p.devices[from]; d != nil {
-			for _, x := range d.tensors {
-				if left[x.tensor] && p.tensors[x.tensor].last >= layer {
-					download = append(download, x.tensor)
-				}
+	if source != nil {
+		for _, x := range source.tensors {
+			if left[x.tensor] && p.tensors[x.tensor].last >= layer {
+				download = append(download, x.tensor)
 			}
 		}
-		if d := p.devices[to]; d != nil {
-			for _, x := range d.tensors {
-				if p.tensors[x.tensor].first < layer && d.last[x.tensor] >= layer {
-					upload = append(upload, x.tensor)
-				}
+	}
+	if target != nil {
+		for _, x := range target.tensors {
+			if p.tensors[x.tensor].first < layer && target.last[x.tensor] >= layer {
+				upload = append(upload, x.tensor)
 			}
-			wanted = slices.Compact(slices.Sorted(slices.Values(slices.Concat(wanted, upload))))
 		}
+		wanted = slices.Compact(slices.Sorted(slices.Values(slices.Concat(wanted, upload))))
 	}
 	for _, i := range wanted {
 		if p.tensors[i].twin >= 0 && !left[i] {
@@ -125,8 +146,8 @@ func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 // warm runs everything once on the accelerators that have memories of their own: such providers compile a kernel when
 // it first runs, which can take longer than a layer may. What fails now fails again when it is needed.
 func (p *Program) warm(s *Slot, in []*Tensor) {
-	for k, d := range p.devices {
-		if d == nil {
+	for k := range p.streams {
+		if p.streams[k] == nil {
 			continue
 		}
 		s.SetInputs(in)
@@ -140,27 +161,31 @@ func (p *Program) warm(s *Slot, in []*Tensor) {
 	}
 }
 
-// deviceTensors are a request's tensors in the memory of an accelerator.
+// deviceTensors are a request's tensors in the memory of a device.
 type deviceTensors struct {
 	*device
 	buffers []Buffer
 	tensors []*Tensor // by tensor of the program; nil for those that are always in host memory
-	valid   []bool    // by tensor: it holds the request's data
+	valid   []bool    // by tensor: it holds the request's data, or will once what was submitted is complete
 }
 
-// addDevices prepares a slot for the accelerators that have memories of their own.
+// addDevices prepares a slot for the devices.
 func (s *Slot) addDevices() error {
 	if s.program.devices == nil {
 		return nil
 	}
-	s.devices = make([]*deviceTensors, len(s.program.devices))
-	for k, d := range s.program.devices {
-		if d == nil {
-			continue
-		}
-		s.devices[k] = &deviceTensors{device: d, valid: make([]bool, len(s.tensors))}
-		for _, x := range d.tensors {
-			if err := s.tensors[x.tensor].flatten(); err != nil {
+	for _, d := range s.program.devices {
+		s.devices = append(s.devices, &deviceTensors{device: d, valid: make([]bool, len(s.tensors))})
+	}
+	return s.flatten(s.tensors)
+}
+
+// flatten gets host tensors ready to be copied to devices.
+func (s *Slot) flatten(ts []*Tensor) error {
+	words := slices.ContainsFunc(s.program.devices, func(d *device) bool { return d.memory.Grain() > 1 })
+	for _, t := range ts {
+		if words && t != nil {
+			if err := t.flatten(); err != nil {
 				return err
 			}
 		}
@@ -168,7 +193,7 @@ func (s *Slot) addDevices() error {
 	return nil
 }
 
-// open allocates in the accelerator's memory, once. With spread no tensors share a buffer.
+// open allocates in the device's memory, once. With spread no tensors share a buffer.
 func (d *deviceTensors) open(p *Program, spread bool) error {
 	if d.tensors != nil {
 		return nil
@@ -212,9 +237,10 @@ func (d *deviceTensors) close() {
 	d.tensors, d.buffers = nil, nil
 }
 
-// begin gets the slot ready for a layer on an accelerator: it waits until the worker that ran the layer before has
-// copied the tensors home, and copies them to the accelerator's memory.
-func (s *Slot) begin(layer, accelerator int) error {
+// begin gets the slot ready for a layer on an accelerator: what was submitted for it to other streams comes first, and
+// what the accelerator does not have is copied to its memory. A worker that ran the layer before may be submitting the
+// copies home: that comes first, too.
+func (s *Slot) begin(layer int, to *stream) error {
 	s.moving.Lock()
 	fresh := s.fresh
 	s.moving.Unlock()
@@ -224,19 +250,44 @@ func (s *Slot) begin(layer, accelerator int) error {
 	if s.lost != nil {
 		return s.lost
 	}
-	to := s.devices[accelerator]
-	if s.at == to {
+	from := s.by
+	if from == to {
 		return nil
 	}
 	start := time.Now()
 	defer func() { s.handing += time.Since(start) }()
-	if _, err := s.copyHome(layer); err != nil {
+	stays := from != nil && to != nil && from.device == to.device
+	if !stays {
+		if _, err := s.copyHome(layer); err != nil {
+			return err
+		}
+	}
+	if err := s.follow(to); err != nil {
 		return err
 	}
-	if to == nil {
+	if to == nil || stays {
 		return nil
 	}
-	p := s.program
+	return s.upload(layer, to)
+}
+
+// follow puts what comes next after all that was submitted for the slot. Work for an earlier request that failed does
+// no harm.
+func (s *Slot) follow(to *stream) error {
+	err := to.follow(s.behind)
+	if err != nil && (!s.stale || errors.Is(err, ErrTensorsLost)) {
+		s.lost = fmt.Errorf("%w: %w", ErrTensorsLost, err)
+		return s.lost
+	}
+	if to == nil || s.behind.stream != nil && s.behind.stream.device != to.device {
+		s.behind, s.stale = mark{}, false // it was waited for
+	}
+	return nil
+}
+
+// upload copies what layers from this one on read on the stream's device, and what is not there.
+func (s *Slot) upload(layer int, on *stream) error {
+	p, to := s.program, s.devices[on.device]
 	if err := to.open(p, s.spread); err != nil {
 		return fmt.Errorf("model %q: %w", p.Network.Name, err)
 	}
@@ -253,56 +304,74 @@ func (s *Slot) begin(layer, accelerator int) error {
 				return err
 			}
 		}
-		if err := to.memory.Copy(s.tensors[i], to.tensors[i]); err != nil {
+		if err := on.memory.Copy(s.tensors[i], to.tensors[i]); err != nil {
 			return fmt.Errorf("model %q: copying %s to an accelerator: %w", p.Network.Name, p.tensors[i], err)
 		}
 		to.valid[i] = true
 	}
-	s.at = to
 	return nil
 }
 
-// copyHome copies the tensors that layer next and later ones need to host memory, and says how many.
+// copyHome submits copies to host memory of what layer next and later ones, or the model's outputs, need, and says how
+// many. They are complete when the slot's mark is.
 func (s *Slot) copyHome(next int) (n int, err error) {
-	from := s.at
-	if from == nil {
+	by := s.by
+	if by == nil {
 		return 0, nil
 	}
-	s.at = nil
+	s.by = nil
+	from := s.devices[by.device]
 	for _, x := range from.device.tensors {
 		i := x.tensor
 		if !from.valid[i] || s.valid[i] || s.program.tensors[i].last < next {
 			continue
 		}
-		if err := from.memory.Copy(from.tensors[i], s.tensors[i]); err != nil {
-			clear(from.valid)
-			s.lost = fmt.Errorf("%w: %w", ErrTensorsLost, err)
-			return n, s.lost
+		if err = by.memory.Copy(from.tensors[i], s.tensors[i]); err != nil {
+			break
 		}
 		s.valid[i] = true
 		n++
 	}
+	if n > 0 && err == nil {
+		s.behind, err = by.mark()
+	}
+	if err != nil {
+		clear(from.valid)
+		s.lost = fmt.Errorf("%w: %w", ErrTensorsLost, err)
+		return n, s.lost
+	}
 	return n, nil
 }
 
-// Upload copies a tensor to the memory of an accelerator, complete when it returns, and Download one from there. For
-// measuring: a request's own runs do this where it is needed.
+// Wait returns when everything that was submitted for the slot is complete, the model's outputs in host memory after
+// the last layer included.
+func (s *Slot) Wait() error {
+	if s.behind.stream != nil {
+		return s.behind.wait()
+	}
+	if s.by != nil {
+		return s.by.memory.Wait()
+	}
+	return nil
+}
+
+// Upload submits the copy of a tensor to the memory of an accelerator, and Download that from there: Wait on the
+// accelerator's memory tells when it is complete. For measuring: a request's own runs do this where it is needed.
 func (s *Slot) Upload(tensor, accelerator int) error {
-	d := s.devices[accelerator]
+	on := s.program.streams[accelerator]
+	d := s.devices[on.device]
 	if err := d.open(s.program, s.spread); err != nil {
 		return err
 	}
-	if err := d.memory.Copy(s.tensors[tensor], d.tensors[tensor]); err != nil {
-		return err
-	}
-	return d.memory.Wait()
+	return on.memory.Copy(s.tensors[tensor], d.tensors[tensor])
 }
 
 // Download is described at Upload.
 func (s *Slot) Download(tensor, accelerator int) error {
-	d := s.devices[accelerator]
+	on := s.program.streams[accelerator]
+	d := s.devices[on.device]
 	if err := d.open(s.program, s.spread); err != nil {
 		return err
 	}
-	return d.memory.Copy(d.tensors[tensor], s.tensors[tensor])
+	return on.memory.Copy(d.tensors[tensor], s.tensors[tensor])
 }

@@ -41,7 +41,7 @@ func (s Spec) Emulate(latency func(Unit) (time.Duration, bool), trace *ORTTrace)
 	if s.Computes() {
 		var err error
 		inner := Spec{Name: s.Name, Optimization: s.Optimization, Threads: s.Threads, Cores: s.Cores}
-		if e.Inner, err = OpenTraced(inner, trace); err != nil {
+		if e.Inner, err = new(Devices).OpenTraced(inner, trace); err != nil {
 			return nil, err
 		}
 	}

@@ -276,6 +276,8 @@ type Result struct {
 	Interrupted bool
 	// Workers describe what the accelerators' threads did.
 	Workers []WorkerStats
+	// Devices describe those that accelerators have memories on.
+	Devices []DeviceStats
 	// GC is what the garbage collector did during the run.
 	GC GCStats
 	// LateSlots is how many requests found no tensors set aside for them, so that they were allocated on the way.

@@ -2,30 +2,74 @@ package runtime
 
 import (
 	"errors"
-
-	"github.com/terastal/terastal/internal/ort"
+	"time"
 )
 
-// Memory is memory that an accelerator has apart from the host's. An accelerator
-// whose method Memory() Memory returns one has it; nil stands for host memory.
+// Memory is the memory of a device, apart from the host's, as one accelerator sees it: a stream of the device. An
+// accelerator whose method Memory() Memory returns one has it; nil stands for host memory.
 //
-// The tensors between a request's layers stay there for as long as its layers run there, one after the other; only the
-// model's inputs and outputs are always in host memory, and the kernels move those. All methods are called by the
-// thread that runs the accelerator's kernels, or while none runs.
+// Copies and runs of kernels are submitted to the stream, which works them off in the order of their submission:
+// nothing is complete before Wait returns, or before an event that was recorded after it is done. A memory may also
+// complete them at once.
+//
+// A request's tensors stay on the device for as long as its layers run there. All methods are called by the thread that
+// runs the accelerator's kernels, or while none runs; but the methods Done and Wait of an Event by any thread.
 type Memory interface {
-	// NewBuffer allocates at least size bytes.
+	// NewBuffer allocates at least size bytes, for all streams of the device. The error wraps ErrNoRoom where the device
+	// has not that much left.
 	NewBuffer(size int) (Buffer, error)
 	// NewPinned allocates host memory that is copied without a detour, and what
 	// frees it; nil where the accelerator has no use for it.
 	NewPinned(size int) (data []byte, free func(), err error)
-	// Copy copies between tensors of the same size, a multiple of four bytes: one in this memory, the other one in the
-	// host's. It returns when the copy is complete, if that is to the host.
+	// Grain is what the size of a tensor has to be a multiple of, in bytes, to be copied: 1 for any size.
+	Grain() int
+	// Copy submits a copy between tensors of the same size: one in this memory, the other one in the host's. The host
+	// tensor stays as it is, and alive, until the copy is complete. Where NewEvent gives none, a copy to the host is
+	// complete when Copy returns, and so is all that was submitted before.
 	Copy(from, to *Tensor) error
-	// Wait returns when everything submitted is complete.
+	// Wait returns when everything submitted to the stream is complete.
 	Wait() error
 	// Queue names the queue that only one accelerator may submit to; "" if any number may.
 	Queue() string
+	// Device names the memory itself. Tensors in it are used by all accelerators whose memories have the same name.
+	Device() string
+	// NewEvent makes an event of the stream; nil, nil where the provider has none: then only Wait tells what is complete.
+	NewEvent() (Event, error)
+	// After makes what is submitted to the stream from now on wait for an event of another stream of the device, as it
+	// was recorded last. The caller does not wait.
+	After(Event) error
+	// Room is how much of the device's memory is free, and how much it has; 0 and 0 if that is not known.
+	Room() (free, total int64, err error)
 }
+
+// Event is a mark in a stream. Recorded again it forgets what it marked before.
+type Event interface {
+	// Record puts the mark after all that was submitted to the stream so far.
+	Record() error
+	// Done reports, quickly, whether all before the mark is complete. An error is one of what was submitted before it.
+	Done() (bool, error)
+	// Wait returns once it is.
+	Wait() error
+	// Since is the time between two events of one device that are done, on the device's clock.
+	Since(before Event) (time.Duration, error)
+	// Close frees the event.
+	Close()
+}
+
+// Capturer is a Kernel that can be fixed to tensors, all in its accelerator's memory: submitting what Capture returns
+// takes next to no time. It is called by the thread that runs the kernel, after the kernel has run on it and while
+// nothing else does; what it returns runs on the same tensors only, and is closed before the kernel. The error wraps
+// ErrUncaptured and says what cannot be captured.
+type Capturer interface {
+	Capture(in, out []*Tensor) (Kernel, error)
+}
+
+// ErrUncaptured is wrapped by the errors of Capturer.
+var ErrUncaptured = errors.New("cannot be captured")
+
+// ErrNoRoom is wrapped by errors that say that a device's memory is used up. Such an error fails the request that met
+// it, and no others.
+var ErrNoRoom = errors.New("the device's memory is used up")
 
 // Buffer is a piece of a Memory. Tensors whose lifetimes do not overlap share one.
 type Buffer interface {
@@ -49,34 +93,8 @@ func memoryOf(a Accelerator) Memory {
 	return m.Memory()
 }
 
-// ortMemory is the memory of one of ONNX Runtime's devices.
-type ortMemory struct{ *ort.Memory }
-
-func (m ortMemory) NewBuffer(size int) (Buffer, error) {
-	b, err := m.Memory.NewBuffer(size)
-	if err != nil {
-		return nil, err
-	}
-	return ortBuffer{b}, nil
-}
-
-func (m ortMemory) NewPinned(size int) ([]byte, func(), error) {
-	b, err := m.Memory.NewPinned(size)
-	if b == nil || err != nil {
-		return nil, nil, err
-	}
-	return b.Bytes(), b.Close, nil
-}
-
-func (m ortMemory) Copy(from, to *Tensor) error { return m.Memory.Copy(from.flat[:], to.flat[:]) }
-
-type ortBuffer struct{ *ort.Buffer }
-
-func (b ortBuffer) Bind(t *Tensor) (err error) {
-	if t.value, err = b.NewTensor(t.Type, t.Stored()); err != nil {
-		return err
-	}
-	t.Handle, t.arg[0] = t.value, t.value
-	t.flat[0], err = b.NewTensor(ort.Int32, []int64{t.Bytes() / 4})
-	return err
+// keepsWarm reports whether an idle device is to be kept busy by this accelerator.
+func keepsWarm(a Accelerator) bool {
+	w, has := a.(interface{ KeepWarm() bool })
+	return has && w.KeepWarm()
 }

@@ -142,6 +142,7 @@ type loader struct {
 	plan     *plan.Plan
 	folders  []string // files are looked for in each
 	specs    []Spec
+	devices  Devices
 	accs     []Accelerator
 	networks []*Network
 }
@@ -178,13 +179,15 @@ func RoomFor(accelerators int) {
 // Plan is the accelerator as a plan holds it.
 func (s Spec) Plan() plan.Accelerator {
 	return plan.Accelerator{Name: s.Name, Provider: s.Provider, Options: s.Options, Optimization: s.Optimization,
-		Threads: s.Threads, Cores: s.Cores, Device: s.Device, LibrarySHA256: s.LibrarySHA256}
+		Threads: s.Threads, Cores: s.Cores, Device: s.Device, LibrarySHA256: s.LibrarySHA256, Of: s.Of, Stream: s.Stream,
+		KeepWarm: s.KeepWarm}
 }
 
 // accelerator opens one accelerator.
 func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 	s := Spec{Name: a.Name, Provider: a.Provider, Options: a.Options, Optimization: a.Optimization,
-		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256}
+		Threads: a.Threads, Cores: a.Cores, Device: a.Device, LibrarySHA256: a.LibrarySHA256, Of: a.Of, Stream: a.Stream,
+		KeepWarm: a.KeepWarm}
 	l.specs = append(l.specs, s)
 	if s.Provider == EmulatedProvider {
 		return s.Emulate(func(u Unit) (time.Duration, bool) {
@@ -203,7 +206,7 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 		return nil, fmt.Errorf("accelerator %q: %s is not the library it was measured with; measure and plan again", s.Name,
 			s.Local.Library)
 	}
-	return OpenTraced(s, l.Trace)
+	return l.devices.OpenTraced(s, l.Trace)
 }
 
 // Localize finds what the accelerator needs on this machine: the library of a provider that is a plugin, among those

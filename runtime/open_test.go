@@ -210,7 +210,7 @@ func TestPlansRefused(t *testing.T) {
 // A plan holds every setting of an accelerator that documents hold.
 func TestSpecsInPlans(t *testing.T) {
 	s := runtime.Spec{Name: "a", Provider: "b", Options: map[string]string{"c": "d"}, Optimization: "e", Threads: 1,
-		Cores: []int{2}, Device: "f", LibrarySHA256: "g"}
+		Cores: []int{2}, Device: "f", LibrarySHA256: "g", Of: "h", Stream: 3, KeepWarm: true}
 	a, spec := reflect.ValueOf(s.Plan()), reflect.ValueOf(s)
 	for i := range spec.NumField() {
 		f := spec.Type().Field(i)

@@ -15,7 +15,7 @@ import (
 )
 
 // ORTTrace collects what ONNX Runtime's own profiler says of the layers that run on accelerators opened with
-// [OpenTraced]: which nodes ran when. The profiler makes layers take longer, and keeps every event in memory until the
+// [Devices.OpenTraced]: which nodes ran when. The profiler makes layers take longer, and keeps every event in memory until the
 // trace is read: it is for looking into short runs, not for measuring.
 //
 // A nil trace records nothing.

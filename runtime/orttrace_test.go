@@ -21,7 +21,7 @@ func TestORTTrace(t *testing.T) {
 	trace := testkit.Must(runtime.NewORTTrace())(t)
 	b := &bench{}
 	for _, s := range levels {
-		a := testkit.Must(runtime.OpenTraced(s, trace))(t)
+		a := testkit.Must(new(runtime.Devices).OpenTraced(s, trace))(t)
 		t.Cleanup(func() { a.Close() })
 		b.accs = append(b.accs, a)
 	}

@@ -23,7 +23,8 @@ type Program struct {
 	inputs  []int      // the model's inputs among the tensors
 	outputs []int      // the model's outputs
 	size    int64      // of an arena for the tensors of one request
-	devices []*device  // by accelerator, nil where it computes in host memory; nil if all do
+	devices []*device  // that accelerators have memories on
+	streams []*stream  // by accelerator, nil where it computes in host memory; nil if all do
 
 	mu     sync.Mutex
 	stuck  map[Kernel]bool // kernels that hang: they must not be closed
@@ -45,7 +46,7 @@ type boundary struct {
 	convert *ort.Session // makes it from its twin
 	from    int          // the tensor in whose place it is computed, or -1
 	first   int          // the layer that makes it, in any layout
-	last    int          // the last layer that reads it
+	last    int          // the last layer that reads it; for the model's outputs, the number of layers
 }
 
 // Prepare loads every implementation of every layer on every accelerator, the original in the form that suits it.
@@ -272,6 +273,12 @@ func (b *builder) lives() {
 		t := &b.tensors[i]
 		t.first, t.last = first[t.Name], last[t.Name]
 	}
+	for _, i := range b.inputs {
+		b.tensors[i].first = -1
+	}
+	for _, i := range b.outputs {
+		b.tensors[i].last = len(b.Network.Layers)
+	}
 }
 
 // each calls f with every implementation of every layer on every accelerator.
@@ -345,6 +352,11 @@ func (p *Program) Close() {
 			c.kernel.Close()
 		}
 	})
+	for _, s := range p.streams {
+		if s != nil {
+			s.close()
+		}
+	}
 	for i := range p.tensors {
 		if s := p.tensors[i].convert; s != nil {
 			s.Close()

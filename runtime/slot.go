@@ -22,12 +22,15 @@ type Slot struct {
 
 // away is what a slot has in programs with accelerators that have memories of their own.
 type away struct {
-	devices []*deviceTensors // by accelerator; nil for those that compute in host memory
-	at      *deviceTensors   // where the tensors are; nil for host memory
+	devices []*deviceTensors // by device of the program
+	by      *stream          // that has what the last layer left; nil for host memory
+	behind  mark             // after all that was submitted for the slot
+	stale   bool             // for a request before this one
 	inputs  []*Tensor        // of a request that has not run yet: fresh
 	fresh   bool
+	unfit   error // why the inputs cannot be copied to a device
 	lost    error // why the tensors are nowhere
-	moving  lock  // held while they are copied home after a layer
+	moving  lock  // held while copies home are submitted after a layer
 }
 
 // bound is the request that an executor runs in a slot.
@@ -84,7 +87,7 @@ func (p *Program) newSlot(place func(tensor int) int64, size int64, spread bool)
 // allocate makes the tensors in an arena, which is in pinned memory where an accelerator wants that.
 func (s *Slot) allocate(place func(tensor int) int64, size int64) (err error) {
 	for _, d := range s.program.devices {
-		if d == nil || size == 0 || s.arena != nil {
+		if size == 0 || s.arena != nil {
 			continue
 		}
 		if s.arena, s.unpin, err = d.memory.NewPinned(int(size + alignment)); err != nil {
@@ -120,10 +123,8 @@ func (s *Slot) touch() { clear(s.arena) }
 func (s *Slot) prefault() error {
 	s.touch()
 	for _, d := range s.devices {
-		if d != nil {
-			if err := d.open(s.program, s.spread); err != nil {
-				return fmt.Errorf("model %q: %w", s.program.Network.Name, err)
-			}
+		if err := d.open(s.program, s.spread); err != nil {
+			return fmt.Errorf("model %q: %w", s.program.Network.Name, err)
 		}
 	}
 	return nil
@@ -133,6 +134,7 @@ func (s *Slot) prefault() error {
 // tensors, which stay the caller's and may be shared between slots.
 func (s *Slot) SetInputs(in []*Tensor) {
 	s.inputs, s.fresh = in, true
+	s.unfit = s.flatten(in)
 	if s.devices == nil { // else a worker may still be copying the last request's tensors home
 		s.restart()
 	}
@@ -142,29 +144,55 @@ func (s *Slot) SetInputs(in []*Tensor) {
 func (s *Slot) restart() {
 	clear(s.valid)
 	for _, d := range s.devices {
-		if d != nil {
-			clear(d.valid)
-		}
+		clear(d.valid)
 	}
 	for n, i := range s.program.inputs {
 		s.tensors[i] = s.inputs[n]
 		s.valid[i] = true
 	}
-	s.at, s.lost, s.inputs, s.fresh = nil, nil, nil, false
+	s.by, s.lost, s.inputs, s.fresh = nil, s.unfit, nil, false
+	s.stale = s.behind.stream != nil
 }
 
-// Run computes one layer of the request on one accelerator. Inputs that an earlier layer left in another layout or
-// another memory are converted and copied first, on the calling thread.
+// Run computes one layer of the request on one accelerator, from the thread that may use it. Inputs that an earlier
+// layer left in another layout or another memory are converted and copied first. On an accelerator with a memory the
+// layer is submitted, and after the last layer the copies of the model's outputs to host memory: see Wait.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	c := &s.program.cells[layer][implementation][accelerator]
 	s.kernel, s.in, s.out, s.handing = c.kernel, s.in[:0], s.out[:0], 0
+	var on *stream
 	var there *deviceTensors
 	if s.devices != nil {
-		if err := s.begin(layer, accelerator); err != nil {
-			return err
+		on = s.program.streams[accelerator]
+		if err := s.begin(layer, on); err != nil {
+			return s.failed(on, err)
 		}
-		there = s.devices[accelerator]
+		if on != nil {
+			there = s.devices[on.device]
+		}
 	}
+	if err := s.arguments(c, there); err != nil {
+		return s.failed(on, err)
+	}
+	if err := s.kernel.Run(s.in, s.out); err != nil {
+		return s.failed(on, err)
+	}
+	for _, i := range c.out {
+		if there != nil && there.tensors[i] != nil {
+			there.valid[i] = true
+		} else {
+			s.valid[i] = true
+		}
+	}
+	s.ran[layer] = Ran{implementation, accelerator}
+	if on == nil {
+		return nil
+	}
+	return s.submitted(layer, on)
+}
+
+// arguments collects the tensors that a kernel reads and writes, on a device or in host memory.
+func (s *Slot) arguments(c *cell, there *deviceTensors) error {
 	for _, i := range c.in {
 		if there != nil && there.tensors[i] != nil {
 			s.in = append(s.in, there.tensors[i])
@@ -186,18 +214,29 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 			s.out = append(s.out, s.tensors[i])
 		}
 	}
-	if err := s.kernel.Run(s.in, s.out); err != nil {
-		return err
-	}
-	for _, i := range c.out {
-		if there != nil && there.tensors[i] != nil {
-			there.valid[i] = true
-		} else {
-			s.valid[i] = true
+	return nil
+}
+
+// submitted notes what was submitted to a stream.
+func (s *Slot) submitted(layer int, on *stream) (err error) {
+	s.by, s.stale = on, false
+	if last := len(s.program.cells); layer == last-1 {
+		if n, err := s.copyHome(last); n > 0 || err != nil {
+			return err // the copies have set the mark
 		}
 	}
-	s.ran[layer] = Ran{implementation, accelerator}
-	return nil
+	s.behind, err = on.mark()
+	return err
+}
+
+// failed leaves a mark behind what a layer that failed has submitted.
+func (s *Slot) failed(on *stream, err error) error {
+	if on != nil {
+		if m, broken := on.mark(); broken == nil && m.stream != nil {
+			s.behind = m
+		}
+	}
+	return err
 }
 
 // RunBetween is Run of a variant with the conversions that it causes between originals on the same accelerator: of
@@ -261,11 +300,9 @@ func (s *Slot) Close() {
 		}
 	}
 	for _, d := range s.devices {
-		if d != nil {
-			d.close()
-		}
+		d.close()
 	}
-	s.at = nil
+	s.by = nil
 	if s.unpin != nil {
 		s.unpin()
 		s.unpin = nil

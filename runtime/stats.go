@@ -52,9 +52,35 @@ type WorkerStats struct {
 	Ran, Waited time.Duration
 	// Gaps are the times between the end of a layer and the start of the next one on a saturated accelerator.
 	Gaps Histogram
-	// Handoffs are the conversions of tensors to the accelerator's layout, and their copies to and from its own memory.
+	// Handoffs are the conversions of tensors to the accelerator's layout, and their copies to and from its own memory;
+	// on a device, what submitting those takes.
 	Handoffs Histogram
+	// FirstUse is by how much the first run of an implementation of a layer exceeded its prediction, where it was a stall:
+	// a run of more than three times its predicted time and a millisecond. Stalls are the others.
+	FirstUse, Stalls Spent
+	// Captured is how many layers were replayed as captured, Plain how many others ran.
+	Captured, Plain int
 }
+
+// Spent is time that was lost, and in how many layers.
+type Spent struct {
+	N    int
+	Took time.Duration
+}
+
+// DeviceStats describes a device with a memory.
+type DeviceStats struct {
+	Name         string
+	Accelerators []int // its streams, by index
+	// Needed is what the programs, their tensors and graphs have taken of the device's memory, in bytes; Free is what is
+	// left of Total. All are zero where the device does not tell.
+	Needed, Free, Total int64
+	// Uncaptured are the layers that are not captured, each once for all streams.
+	Uncaptured []Uncaptured
+}
+
+// Uncaptured is an implementation of a layer that a device runs uncaptured, and why.
+type Uncaptured struct{ Model, Layer, Implementation, Why string }
 
 // GCStats is what Go's garbage collector did.
 type GCStats struct {

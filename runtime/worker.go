@@ -172,7 +172,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	if err == nil && a.pending != nil && d.models[a.Model].last(a.Layer) && w.answers() {
 		err = a.pending.collect(s)
 	}
-	if s.at == nil {
+	if s.by == nil {
 		return w.report(a, start, end, err)
 	}
 	if err != nil { // the layer may run elsewhere

@@ -74,6 +74,8 @@ const (
 	Searched
 	// Requeue: the layer on Accelerator failed with Detail, and its job waits for the same layer again.
 	Requeue
+	// Ending: the layer on Accelerator is predicted to end at Until, so that the next may be decided; see Device.Lead.
+	Ending
 )
 
 // Event is one input of the engine.
@@ -89,7 +91,9 @@ type Event struct {
 	Start time.Duration
 	// Deadline is the absolute deadline of a Release; zero means Start plus the model's.
 	Deadline time.Duration
-	// Accelerator is the one a Complete, Fail, Requeue, AcceleratorDown or AcceleratorUp is about.
+	// Until is, for an Ending, when the layer is predicted to end; before At it means At.
+	Until time.Duration
+	// Accelerator is the one a Complete, Fail, Requeue, Ending, AcceleratorDown or AcceleratorUp is about.
 	Accelerator int
 	// Detail is the reason of a Fail, Requeue or AcceleratorDown.
 	Detail string
@@ -97,7 +101,8 @@ type Event struct {
 	Found int
 }
 
-// Dispatch tells the driver to start a layer now.
+// Dispatch tells the driver to start a layer now: at once, or when those have ended that it waits for, the one before
+// it on its accelerator and the one before it in its job.
 type Dispatch struct {
 	Job            int64
 	Model          int
@@ -106,9 +111,10 @@ type Dispatch struct {
 	Accelerator    int
 	// From is the accelerator that ran the job's layer before, or Idle.
 	From int
-	// Finish is the predicted end: handoff and latency from now.
-	Finish time.Duration
-	Reason Reason
+	// Start is when it is predicted to begin: now, or when what it waits for ends and its device is awake. Finish is the
+	// predicted end: handoff and latency from there.
+	Start, Finish time.Duration
+	Reason        Reason
 }
 
 // Engine is the state machine. It is not safe for concurrent use.
@@ -409,7 +415,8 @@ func (e *Engine) dispatched(c *Choice) Dispatch {
 	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
 		Accelerator: c.Accelerator, Until: finish, Reason: c.Reason})
 	return Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
-		Accelerator: int(c.Accelerator), From: int(j.At), Finish: finish, Reason: c.Reason}
+		Accelerator: int(c.Accelerator), From: int(j.At), Start: e.state.Now, Finish: finish,
+		Reason: c.Reason}
 }
 
 // end removes the job at index i with its outcome.

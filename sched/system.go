@@ -36,6 +36,8 @@ type System struct {
 	// Accelerators are the names of the accelerators; everywhere else they are named by their index here.
 	Accelerators []string `json:"accelerators"`
 	Models       []Model  `json:"models"`
+	// Devices are what accelerators share; those of no device share nothing.
+	Devices []Device `json:"devices,omitempty"`
 	// Pricing is what was computed offline for policies that use it; nil if it
 	// was not. It says nothing about the system itself.
 	Pricing *Pricing `json:"pricing,omitempty"`
@@ -148,6 +150,9 @@ func (s *System) validate() error {
 		if err := s.validateTrigger(i); err != nil {
 			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
 		}
+	}
+	if err := s.validateDevices(); err != nil {
+		return err
 	}
 	if s.Pricing != nil {
 		return s.Pricing.validate(s)

@@ -37,6 +37,7 @@ var floors = []struct {
 	{"internal/stats", nil},
 	{"internal/document", nil},
 	{"internal/glyphs", nil},
+	{"internal/cuda", nil},
 	{"internal/nvml", nil},
 	{"internal/hostinfo", []string{"internal/nvml"}},
 	{"internal/onnxpb", nil},

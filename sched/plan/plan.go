@@ -42,6 +42,11 @@ type Accelerator struct {
 	Cores         []int             `json:"cores,omitempty"`
 	Device        string            `json:"device,omitempty"`
 	LibrarySHA256 string            `json:"library_sha256,omitempty"`
+	// Of is the device that this is a stream of, and Stream its number there, from 0; empty where it shares no device.
+	Of     string `json:"of,omitempty"`
+	Stream int    `json:"stream,omitempty"`
+	// KeepWarm keeps the device from falling asleep.
+	KeepWarm bool `json:"keep_warm,omitempty"`
 	// Cache is "off" where compiled engines are not kept from run to run.
 	Cache string `json:"cache,omitempty"`
 	// Emulated are the latencies of an emulated accelerator.

@@ -23,9 +23,19 @@ type Config struct {
 	// Interference[k][o] is how much longer a layer takes on accelerator k while accelerator o is busy too: 0.1 means 10
 	// %. Several add up. Nil means none. Predictions leave it out, as the scheduler does.
 	Interference [][]float64
+	// Contention is what accelerators of a group, such as the streams of a device, cost each other by how many are busy,
+	// in addition. An accelerator may be of several groups. Predictions leave it out, too.
+	Contention []Contention
 	// SearchTime, if positive, is how long a search of a [sched.Searcher] takes on a spare core; what it finds arrives
 	// then. Zero means that searches are part of decisions, which take no time.
 	SearchTime time.Duration
+}
+
+// Contention is how much longer layers take on each accelerator of a group by how many of the others are busy:
+// Slowdown[n] while n are, its last entry also while more are. 0.1 means 10 %.
+type Contention struct {
+	Accelerators []int
+	Slowdown     []float64
 }
 
 // Run simulates all arrivals to the end of the last job and returns the instant of the last event. Jobs that no

@@ -56,10 +56,19 @@ type Accelerator struct {
 	// provider compiles are kept from run to run, else "off".
 	Device string `mapstructure:"device"`
 	Cache  string `mapstructure:"cache"`
+	// Streams is how many layers the device may work at, at once: a number, or "auto" for as many as pay. Each becomes an
+	// accelerator: gpu.0, gpu.1 and so on. Empty is one, which keeps the accelerator's name.
+	Streams string `mapstructure:"streams"`
+	// KeepWarm keeps the device busy while it has nothing to do, so that it does not fall asleep.
+	KeepWarm bool `mapstructure:"keep_warm"`
+	// Lead is how long before the predicted end of a layer the next one may be decided; nil for what was measured.
+	Lead *time.Duration `mapstructure:"lead"`
 	// Table is the CSV file of an emulated accelerator's latencies, relative to
 	// the configuration's folder; Compute really computes its layers, too.
 	Table   string `mapstructure:"table"`
 	Compute bool   `mapstructure:"compute"`
+
+	only []int // of its streams; nil for all
 }
 
 // Model is one model with its traffic and timing.

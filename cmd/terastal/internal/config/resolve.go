@@ -57,24 +57,13 @@ func (c *Config) Drill() ([]runtime.Fault, error) {
 		if err != nil {
 			return nil, fmt.Errorf("faults: %w", err)
 		}
-		named := func(a Accelerator) bool { return a.Name == f.Accelerator }
-		if f.Accelerator != "" && len(c.Accelerators) > 0 && !slices.ContainsFunc(c.Accelerators, named) {
+		called := func(a Accelerator) bool { return a.called(f.Accelerator) }
+		if f.Accelerator != "" && len(c.Accelerators) > 0 && !slices.ContainsFunc(c.Accelerators, called) {
 			return nil, fmt.Errorf("faults: %q: there is no accelerator %q", text, f.Accelerator)
 		}
 		out = append(out, f)
 	}
 	return out, nil
-}
-
-// Specs are the accelerators in the runtime's terms; none means automatic.
-func (c *Config) Specs() []runtime.Spec {
-	var out []runtime.Spec
-	for _, a := range c.Accelerators {
-		options, _ := pairs(a.Options) // checked by validate
-		out = append(out, runtime.Spec{Name: a.Name, Provider: a.Provider, Options: options,
-			Optimization: a.Optimization, Threads: a.Threads, Cores: a.Cores, Device: a.Device})
-	}
-	return out
 }
 
 // Process is how requests arrive.
@@ -153,24 +142,4 @@ func (c *Config) AddSource(source, granularity string) error {
 	}
 	c.Models = append(c.Models, Model{Name: name, Source: source, Rate: 1, Granularity: granularity})
 	return nil
-}
-
-// ChooseAccelerators keeps the accelerators of these names; what is none of theirs is taken for an execution provider.
-// "auto" stands for those that suit the machine, no names for those of the configuration.
-func (c *Config) ChooseAccelerators(names []string) {
-	if len(names) == 0 {
-		return
-	}
-	var chosen []Accelerator
-	for _, name := range names {
-		a := Accelerator{Name: name, Provider: name}
-		if i := slices.IndexFunc(c.Accelerators, func(a Accelerator) bool { return a.Name == name }); i >= 0 {
-			a = c.Accelerators[i]
-		}
-		chosen = append(chosen, a)
-	}
-	if slices.Equal(names, []string{"auto"}) {
-		chosen = nil
-	}
-	c.Accelerators = chosen
 }

@@ -23,6 +23,9 @@ func (c *Config) validate() error {
 			return fmt.Errorf("accelerators[%d]: %w", i, err)
 		}
 	}
+	if err := c.validateNames(); err != nil {
+		return err
+	}
 	names = map[string]bool{}
 	for i := range c.Models {
 		if err := c.Models[i].validate(names); err != nil {
@@ -77,24 +80,6 @@ func (c *Config) validatePolicies() error {
 	}
 	_, err := sched.ParseDrop(c.Drop)
 	return err
-}
-
-func (a *Accelerator) validate(names map[string]bool) error {
-	known := names[a.Name]
-	names[a.Name] = true
-	_, err := pairs(a.Options)
-	if err != nil {
-		err = fmt.Errorf("options: %w", err)
-	}
-	emulated := a.Provider == runtime.EmulatedProvider
-	return cmp.Or(
-		check(a.Name != "", "it has no name"),
-		check(!known, "two accelerators are named %q", a.Name), err,
-		check(slices.Contains([]string{"", "on", "off"}, a.Cache), "cache is %q, must be on or off", a.Cache),
-		check(emulated == (a.Table != ""), "provider is %q and table %q: emulated accelerators need a table, and only they "+
-			"take one", a.Provider, a.Table),
-		check((!emulated || len(a.Options) == 0) && (emulated || !a.Compute),
-			"options are for execution providers, compute for emulated accelerators"))
 }
 
 // validateChain checks that the models that one comes after exist and end.

@@ -1,0 +1,78 @@
+// Package cuda calls the few functions of the CUDA runtime that package runtime needs besides ONNX Runtime: streams,
+// events, copies, and graphs captured from what a stream was given. The library is looked for when it is needed; nothing
+// is linked. Without it there is nothing to call, and nothing fails.
+//
+// What a stream is given runs in order, some time later. Whoever shares a stream or captures from it keeps to one thread
+// at a time.
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNone says that there is no CUDA runtime to call.
+var ErrNone = errors.New("there is no CUDA runtime library (libcudart) of version 13 or 12")
+
+// ErrMemory is wrapped by the error of a call for which the device had no memory left.
+var ErrMemory = errors.New("the device's memory is full")
+
+// ErrUncaptured is wrapped by the error of a capture that makes no graph that can be replayed. Stream and device are as
+// they were.
+var ErrUncaptured = errors.New("cannot be captured as a graph")
+
+// Error is what the library says of a call that failed.
+type Error struct {
+	Call string // what was to be done
+	Code int    // a cudaError_t
+	Text string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("CUDA: %s: %s (error %d)", e.Call, e.Text, e.Code) }
+
+// Unwrap tells which errors are about memory.
+func (e *Error) Unwrap() error {
+	if e.Code == memoryAllocation {
+		return ErrMemory
+	}
+	return nil
+}
+
+// memoryAllocation is cudaErrorMemoryAllocation.
+const memoryAllocation = 2
+
+// Nodes are what a graph does, by kinds of nodes.
+type Nodes struct{ Kernels, Copies, Fills, Allocations int }
+
+func (n Nodes) String() string {
+	var parts []string
+	for _, p := range []struct {
+		count int
+		name  string
+	}{{n.Kernels, "kernel"}, {n.Copies, "copy"}, {n.Fills, "fill"}, {n.Allocations, "allocation"}} {
+		if p.count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.count, plural(p.name, p.count)))
+		}
+	}
+	if parts == nil {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural(name string, n int) string {
+	switch {
+	case n == 1:
+		return name
+	case strings.HasSuffix(name, "y"):
+		return strings.TrimSuffix(name, "y") + "ies"
+	}
+	return name + "s"
+}
+
+// oddNodes names cudaGraphNodeTypes that a replay must not contain.
+var oddNodes = map[int]string{
+	3: "a function of the host", 6: "a wait for an event", 7: "the record of an event", 8: "a signal to a semaphore",
+	9: "a wait for a semaphore", 13: "a condition",
+}
