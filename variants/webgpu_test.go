@@ -50,6 +50,7 @@ func TestHalfOnWebGPU(t *testing.T) {
 			}
 			testkit.OK(t, slot.Run(l, i, 0))
 		}
+		testkit.OK(t, slot.Wait())
 		out := slot.Outputs()[0]
 		d := testkit.Must(models.Compare(out.Type, out.Data, want[0][0]))(t)
 		if limit := 1e-2; bits == 0 && !(d.MaxRel <= runtime.Tolerance) || !(d.MaxRel <= limit) {
