@@ -49,6 +49,8 @@ func (b lowered) Measure(_ context.Context, networks []*runtime.Network, _ Enoug
 				}
 				if took > 0 {
 					fmt.Fprintf(&table, "%s,%s,gpu,%d\n", name, u.Name, took)
+				} else { // what is not in the table is refused
+					fmt.Fprintf(&table, "%s,%s,cpu,900\n", name, u.Name)
 				}
 			}
 		}
@@ -93,7 +95,13 @@ func TestDesignLowerPrecision(t *testing.T) {
 	if families[0] != "tf32" || families[1] != "fp16" || families[last] != "" || m.InUse.Device != d.Device {
 		t.Errorf("families by layer %v, device %q", families, m.InUse.Device)
 	}
+	if len(m.InUse.Notes) != 2 || !strings.Contains(m.InUse.Notes[0], "gpu refuses bf16 cuda of layer \"conv1\", and maybe") {
+		t.Errorf("notes %q", m.InUse.Notes)
+	}
 	for _, c := range m.InUse.Candidates {
+		if c.Family == "bf16" && !strings.Contains(c.Refused, "gpu refuses it") {
+			t.Errorf("%s is refused because %s", c.Parameters, c.Refused)
+		}
 		if !variants.Lower(c.Family) {
 			t.Errorf("%s is considered on a device where the original is not too slow", c.Name)
 		}

@@ -88,7 +88,7 @@ func TestLowerPrecisionElsewhere(t *testing.T) {
 	c := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "tf32" })]
 	v := plan.Variants{Model: "net", SHA256: n.Model.SHA256(), Granularity: "op", Accelerators: []string{"gpu"},
 		Chosen: []plan.Variant{c.Variant},
-		Proof: plan.Proof{Metric: "error", Arithmetic: "exact", Device: "NVIDIA other"}}
+		Proof:  plan.Proof{Metric: "error", Arithmetic: "exact", Device: "NVIDIA other"}}
 	v.Chosen[0].Name, v.Chosen[0].SHA256 = "tf32", n.Layers[0].SHA256
 	for name, x := range map[string]struct {
 		specs []runtime.Spec
