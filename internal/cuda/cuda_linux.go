@@ -285,15 +285,15 @@ func (s *Stream) Capture(submit func() error) (*Graph, error) {
 		defer C.terastal_cuda_graph_destroy(d.c, graph)
 	}
 	if err := cmpError(failed, end); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, err)
+		return nil, refused{err}
 	}
 	nodes, err := d.inspect(graph)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, err)
+		return nil, refused{err}
 	}
 	g := &Graph{device: d, Nodes: nodes}
 	if err := d.err("making a graph", C.terastal_cuda_instantiate(d.c, d.number, graph, s.s, &g.x)); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, err)
+		return nil, refused{err}
 	}
 	return g, nil
 }
