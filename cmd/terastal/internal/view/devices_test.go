@@ -86,6 +86,19 @@ func TestProfileDevices(t *testing.T) {
 	}
 }
 
+// Profiles with other numbers of streams are compared by device.
+func TestCompareStreams(t *testing.T) {
+	a, b := streamed(), streamed()
+	b = testkit.Must(b.Select([]string{"net"}, []string{"cpu", "gpu.0", "gpu.1"}))(t)
+	c := testkit.Must(profiler.Compare(OneStream(a), OneStream(b)))(t)
+	if len(c.Accelerators) != 2 || c.Accelerators[1].Accelerator != "gpu" || c.Summary.Cells != 4 || c.OnlyA != nil {
+		t.Errorf("%d accelerators, %+v, only in A %v", len(c.Accelerators), c.Summary, c.OnlyA)
+	}
+	if p := example(); OneStream(p) != p {
+		t.Error("a profile without streams was copied")
+	}
+}
+
 // Without devices nothing speaks of them; a device of one stream has its own name and no contention.
 func TestNoDevices(t *testing.T) {
 	p := example()
