@@ -42,10 +42,13 @@ type entry struct {
 	Failed *failure      `json:"failed,omitempty"`
 	Peak   *Peak         `json:"peak,omitempty"`
 	Gaps   Times         `json:"gaps_ns,omitempty"`
-	// Round: the times of the places At, next to the accelerator Busy if that is not nil.
-	At    []int `json:"at,omitempty"`
-	Times Times `json:"times_ns,omitempty"`
-	Busy  *int  `json:"busy,omitempty"`
+	Device *Device       `json:"device,omitempty"`
+	// Round: the times of the places At, next to the accelerator Busy if that is not nil, and to so many other Streams of
+	// the device.
+	At      []int `json:"at,omitempty"`
+	Times   Times `json:"times_ns,omitempty"`
+	Busy    *int  `json:"busy,omitempty"`
+	Streams int   `json:"streams,omitempty"`
 }
 
 // openJournal opens or makes the journal at path and returns what is in it. It is locked against other processes until

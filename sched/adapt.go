@@ -27,17 +27,17 @@ func newAdaptation(t *Tables) *adaptation {
 	return a
 }
 
-// observe takes in how long the job's current layer took on an accelerator, handoff included.
-func (a *adaptation) observe(j *Job, row, k int, took time.Duration) {
-	m := &a.t.models[j.Model]
-	at := row*m.accs + k
-	if handoff := m.Handoff(j); handoff != nil {
+// observe takes in how long a layer took on an accelerator, handoff included.
+func (a *adaptation) observe(t *Tail, k int, took time.Duration) {
+	m := &a.t.models[t.Model]
+	at := int(m.row[t.Layer]+t.Implementation)*m.accs + k
+	if handoff := m.Handoff(&Job{Layer: t.Layer, At: t.From}); handoff != nil {
 		took -= handoff[k] // it is not the layer's
 	}
-	base := a.profile[j.Model][at]
+	base := a.profile[t.Model][at]
 	estimate := m.latency[at] + (took-m.latency[at])/adaptShare
 	m.latency[at] = max(1, base/adaptLow, min(estimate, base*adaptHigh, maxLatency))
-	m.sumUp(int(j.Layer))
+	m.sumUp(int(t.Layer))
 }
 
 // Clone returns tables that can follow others without changing these.

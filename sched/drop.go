@@ -59,7 +59,11 @@ func (e *Engine) drop() {
 	e.overdue = Never
 	for i := 0; i < len(e.state.Jobs); {
 		reason := ""
-		if e.state.Jobs[i].Waiting() {
+		if j := &e.state.Jobs[i]; e.state.trails(j) { // not before its last layer has ended
+			if i == given {
+				given = e.observer.GiveUp(&e.state, i+1)
+			}
+		} else if j.Waiting() {
 			reason = e.dropReason(i, i == given)
 		}
 		if reason == "" {
@@ -83,7 +87,7 @@ func (e *Engine) dropReason(i int, given bool) string {
 		return DropReasonStopped
 	case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
 		return DropReasonLate
-	case e.cfg.Drop == DropHopeless && e.state.Now+e.t.models[j.Model].best[j.Layer] > j.Deadline:
+	case e.cfg.Drop == DropHopeless && max(e.state.Now, j.Ready)+e.t.models[j.Model].best[j.Layer] > j.Deadline:
 		return DropReasonHopeless
 	case given, e.cfg.Drop == DropSmart && e.t.SmartDrop(&e.state, i):
 		return DropReasonSmart
@@ -97,7 +101,7 @@ func (e *Engine) dropReason(i int, given bool) string {
 func (t *Tables) SmartDrop(s *State, job int) bool {
 	j := &s.Jobs[job]
 	m := &t.models[j.Model]
-	if s.Now+m.remain[j.Layer] <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
+	if max(s.Now, j.Ready)+m.remain[j.Layer] <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
 		return false
 	}
 	missing := 0
@@ -116,7 +120,7 @@ func (t *Tables) SmartDrop(s *State, job int) bool {
 func (t *Tables) earliestEnd(s *State, j *Job) time.Duration {
 	remain := t.models[j.Model].remain
 	if j.Waiting() {
-		return s.Now + remain[j.Layer]
+		return max(s.Now, j.Ready) + remain[j.Layer]
 	}
-	return max(s.Now, s.Accelerators[j.On].Free) + remain[j.Layer+1]
+	return s.End(j) + remain[j.Layer+1]
 }

@@ -132,6 +132,7 @@ type Engine struct {
 	own        int64     // ID of the next job that it releases by itself
 	due        []int32   // models of which it releases a job in this step
 	adapt      *adaptation
+	doomed     map[int64]string // why jobs fail when what they run has ended
 	choices    []Choice
 	dispatches []Dispatch
 	// In a lookahead: who is told how jobs end, and how much longer layers take than the tables say.
@@ -169,6 +170,9 @@ func newEngine(cfg Config) Engine {
 	e.state.Recent = make([]uint16, n)
 	for range e.t.accs {
 		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
+		if len(e.t.system.Devices) > 0 {
+			e.state.Tails = append(e.state.Tails, Tail{Job: Idle})
+		}
 	}
 	return e
 }
@@ -206,6 +210,8 @@ func (e *Engine) Step(ev Event) []Dispatch {
 		e.service(ev)
 	case Requeue:
 		e.requeue(ev)
+	case Ending:
+		e.ending(ev)
 	case Stop:
 		e.stopped = true
 		e.record(Record{Kind: Stopped, Accelerator: Idle})
@@ -281,28 +287,32 @@ func (e *Engine) running(ev Event) int {
 }
 
 func (e *Engine) complete(ev Event) {
-	i := e.running(ev)
-	a := &e.state.Accelerators[ev.Accelerator]
-	j := &e.state.Jobs[i]
-	m := &e.t.models[j.Model]
+	i, t, moved := e.finish(ev)
 	if e.cfg.Recorder != nil {
-		e.record(Record{Kind: Completed, Model: j.Model, Job: j.ID, Layer: j.Layer,
-			Implementation: a.Implementation, Accelerator: int32(ev.Accelerator), Start: ev.Start})
+		e.record(Record{Kind: Completed, Model: t.Model, Job: t.Job, Layer: t.Layer,
+			Implementation: t.Implementation, Accelerator: int32(ev.Accelerator), Start: ev.Start})
 	}
 	if e.adapt != nil {
-		e.adapt.observe(j, int(m.row[j.Layer]+a.Implementation), ev.Accelerator, ev.At-ev.Start)
+		if len(e.state.Tails) > 0 { // without what waking cost
+			ev.Start = min(ev.At, max(ev.Start, t.Started))
+		}
+		e.adapt.observe(&t, ev.Accelerator, ev.At-ev.Start)
 	}
 	if e.observer != nil {
-		e.observer.Completed(a.Free-a.Started, ev.At-a.Started)
+		e.observer.Completed(t.Finish-t.Started, max(0, ev.At-t.Started))
 	}
-	e.completed(i, ev.Accelerator)
+	if detail, doomed := e.doomed[t.Job]; doomed {
+		e.state.Jobs[i].On = Idle
+		e.end(i, Failed, detail)
+	} else if !moved {
+		e.completed(i, ev.Accelerator)
+	}
 }
 
 // completed moves the job at index i on from the layer that accelerator k ran.
 func (e *Engine) completed(i, k int) {
 	j := &e.state.Jobs[i]
 	m := &e.t.models[j.Model]
-	e.vacate(k)
 	j.On, j.At, j.Ready = Idle, int32(k), e.state.Now
 	j.Layer++
 	if int(j.Layer) < m.layers {
@@ -321,8 +331,11 @@ func (e *Engine) completed(i, k int) {
 }
 
 func (e *Engine) fail(ev Event) {
-	i := e.running(ev)
-	e.vacate(ev.Accelerator)
+	i, t, moved := e.finish(ev)
+	if moved {
+		e.failBehind(i, t, ev)
+		return
+	}
 	e.end(i, Failed, ev.Detail)
 }
 
@@ -330,16 +343,25 @@ func (e *Engine) fail(ev Event) {
 func (e *Engine) vacate(k int) {
 	a := &e.state.Accelerators[k]
 	*a = Occupancy{Job: Idle, Down: a.Down}
+	if len(e.state.Tails) > 0 {
+		e.state.Tails[k].Ended = e.state.Now
+	}
 }
 
 // requeue keeps the tensors where the layer before left them, and a variant
 // that the failed attempt used counted as used.
 func (e *Engine) requeue(ev Event) {
-	j := &e.state.Jobs[e.running(ev)]
-	e.record(Record{Kind: Requeued, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: int32(ev.Accelerator),
-		Implementation: e.state.Accelerators[ev.Accelerator].Implementation, Detail: ev.Detail})
-	e.vacate(ev.Accelerator)
+	i, t, moved := e.finish(ev)
+	if moved {
+		broken("job %d is to wait for layer %d again, and has moved on", t.Job, t.Layer)
+	}
+	e.record(Record{Kind: Requeued, Model: t.Model, Job: t.Job, Layer: t.Layer, Accelerator: int32(ev.Accelerator),
+		Implementation: t.Implementation, Detail: ev.Detail})
+	j := &e.state.Jobs[i]
 	j.On, j.Ready = Idle, ev.At
+	if detail, doomed := e.doomed[t.Job]; doomed {
+		e.end(i, Failed, detail)
+	}
 }
 
 // searched tells the policy what a search found.
@@ -365,6 +387,9 @@ func (e *Engine) service(ev Event) {
 }
 
 func (e *Engine) dispatch() {
+	if len(e.state.Tails) > 0 {
+		e.wake()
+	}
 	e.choices = e.policy.Select(&e.state, e.choices[:0])
 	e.dispatches = e.dispatches[:0]
 	for i := range e.choices {
@@ -405,17 +430,22 @@ func (e *Engine) occupy(c *Choice) {
 	j.On = c.Accelerator
 	j.Used |= variant
 	a := &e.state.Accelerators[k]
-	a.Job, a.Free, a.Implementation, a.Started = j.ID, e.state.Now+cost, c.Implementation, e.state.Now
+	start := max(e.state.Now, a.Free, j.Ready)
+	a.Job, a.Free, a.Implementation, a.Started = j.ID, start+cost, c.Implementation, start
 }
 
 // dispatched is what the driver is told of a choice that was applied.
 func (e *Engine) dispatched(c *Choice) Dispatch {
 	j := &e.state.Jobs[c.Job]
-	finish := e.state.Accelerators[c.Accelerator].Free
-	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
-		Accelerator: c.Accelerator, Until: finish, Reason: c.Reason})
+	a := &e.state.Accelerators[c.Accelerator]
+	r := Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
+		Accelerator: c.Accelerator, Until: a.Free, Reason: c.Reason}
+	if a.Started > e.state.Now {
+		r.Start = a.Started
+	}
+	e.record(r)
 	return Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
-		Accelerator: int(c.Accelerator), From: int(j.At), Start: e.state.Now, Finish: finish,
+		Accelerator: int(c.Accelerator), From: int(j.At), Start: a.Started, Finish: a.Free,
 		Reason: c.Reason}
 }
 
@@ -423,6 +453,7 @@ func (e *Engine) dispatched(c *Choice) Dispatch {
 func (e *Engine) end(i int, o Outcome, detail string) {
 	j := e.state.Jobs[i]
 	e.state.remove(i)
+	delete(e.doomed, j.ID)
 	e.active[j.Model]--
 	e.outcome(&j, o, detail)
 }

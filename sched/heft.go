@@ -40,7 +40,7 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 		at, finish := -1, Never
 		for k, f := range p.free {
-			f += latency[k]
+			f = max(f, j.Ready) + latency[k]
 			if handoff != nil {
 				f += handoff[k]
 			}
@@ -52,7 +52,7 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 			continue
 		}
 		// Idle now, and not reserved by a layer of higher rank.
-		if s.Idle(at) && p.free[at] == s.Now {
+		if s.Idle(at) && p.free[at] == s.Free(at) {
 			out = append(out, Choice{Job: r.job, Accelerator: int32(at), Reason: EarliestFinish})
 			idle--
 		}

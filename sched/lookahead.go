@@ -7,7 +7,7 @@ import (
 
 // Lookahead is an engine that runs ahead of the real one, from a copy of its state, so that a policy can see what would
 // come of a decision. Nothing arrives but what completions release by themselves, layers take as long as the tables
-// say, nothing is recorded and no [Observer] is told anything. It allocates nothing once it has seen as many jobs.
+// say, none is announced before it ends, nothing is recorded and no [Observer] is told anything. It allocates nothing once it has seen as many jobs.
 //
 //	ahead := sched.NewLookahead(cfg, ended) // in the constructor
 //	...
@@ -49,6 +49,11 @@ func (l *Lookahead) Reset(s *State) {
 	e.state.CopyFrom(s)
 	clear(e.active)
 	e.own, e.due, e.overdue = aheadJobs, e.due[:0], Never
+	for k := range e.state.Tails {
+		if t := &e.state.Tails[k]; t.Job != Idle && !t.Last { // its end changes nothing
+			t.Job, t.Ended = Idle, t.Until
+		}
+	}
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		e.active[j.Model]++
@@ -90,10 +95,15 @@ func (l *Lookahead) Next(until time.Duration) int {
 	s := &l.e.state
 	next, at := -1, until+1
 	for k := range s.Accelerators {
-		if a := &s.Accelerators[k]; a.Job != Idle {
-			if f := max(a.Free, s.Now); f < at {
-				next, at = k, f
-			}
+		a := &s.Accelerators[k]
+		f := a.Free
+		if t := l.e.tail(k); t != nil {
+			f = t.Until
+		} else if a.Job == Idle {
+			continue
+		}
+		if f = max(f, s.Now); f < at {
+			next, at = k, f
 		}
 	}
 	if next < 0 {
@@ -107,11 +117,19 @@ func (l *Lookahead) Next(until time.Duration) int {
 func (l *Lookahead) Complete(k int) {
 	e := &l.e
 	a := &e.state.Accelerators[k]
-	e.state.Now = max(a.Free, e.state.Now)
-	if i := e.state.find(a.Job); i >= 0 {
+	job, end := a.Job, a.Free
+	t := e.tail(k)
+	if t != nil {
+		job, end = t.Job, t.Until
+	}
+	e.state.Now = max(end, e.state.Now)
+	if t != nil {
+		t.Job, t.Ended = Idle, e.state.Now
+	} else {
+		e.vacate(k)
+	}
+	if i := e.state.find(job); i >= 0 { // else one that the state does not show
 		e.completed(i, k)
-	} else { // a job that the state does not show
-		a.Job = Idle
 	}
 	if len(e.due) > 0 {
 		e.releaseOwn()

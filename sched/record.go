@@ -24,13 +24,13 @@ const (
 	// Released: a job arrived. At is when the driver noticed, Start the scheduled release that the deadline counts from,
 	// Until the absolute deadline.
 	Released RecordKind = iota
-	// Dispatched: a layer was given to an accelerator. At is the decision,
+	// Dispatched: a layer was given to an accelerator. At is the decision, Start the predicted start where it is later,
 	// Until the predicted finish, Reason the policy's.
 	Dispatched
 	// Completed: a layer ended. Start is when it really began, At when it ended.
 	Completed
 	// Ended: a job got its outcome. Start is its scheduled release, Until its deadline, Detail the reason of a drop or
-	// failure; Accelerator is the one on which it failed.
+	// failure; Accelerator is the one on which it failed, unless a Doomed has said that before.
 	Ended
 	// Down and Up: an accelerator left or re-entered service.
 	Down
@@ -41,9 +41,15 @@ const (
 	RuleFound
 	// Requeued: a layer failed on Accelerator, Detail says why, and its job waits to run it again.
 	Requeued
+	// Announced: a layer was about to end on Accelerator, at Until as predicted, and the next may be decided.
+	Announced
+	// Doomed: a layer failed on Accelerator, Detail says why, when its job had been given the next one already; the job
+	// fails when that has ended.
+	Doomed
 )
 
-var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop", "search", "requeue"}
+var recordNames = [...]string{"release", "dispatch", "complete", "end", "down", "up", "stop", "search", "requeue",
+	"ending", "doom"}
 
 func (k RecordKind) String() string { return recordNames[k] }
 

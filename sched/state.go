@@ -16,21 +16,21 @@ type Job struct {
 	Used  VariantSet
 	// Release is the scheduled release; Deadline is absolute.
 	Release, Deadline time.Duration
-	// Ready is when the current layer became ready: the release, or the end of the layer before.
+	// Ready is when the current layer became ready, or is predicted to: the release, or the end of the layer before.
 	Ready time.Duration
 }
 
-// Waiting reports whether the job's next layer is ready to be dispatched.
+// Waiting reports whether the job's next layer may be dispatched. It starts at Ready at the earliest.
 func (j *Job) Waiting() bool { return j.On == Idle }
 
 // Occupancy is the state of one accelerator.
 type Occupancy struct {
 	Job  int64         // the job it runs, or Idle
-	Free time.Duration // when it is predicted to become idle; meaningless when it is
+	Free time.Duration // when it is predicted to become idle, or, idle, to be able to start; in the past: now
 	Down bool          // out of service: nothing may be dispatched to it
 	// Implementation is the one of the job's layer that runs.
 	Implementation int32
-	Started        time.Duration // when it was dispatched
+	Started        time.Duration // when it was dispatched or, behind another layer, could start, as far as is known
 }
 
 // State is the part of an engine that changes. Policies read it; copying it
@@ -41,6 +41,8 @@ type State struct {
 	Accelerators []Occupancy
 	// Recent holds, by model, the last ten jobs that ended, the latest in the lowest bit: 1 if it was dropped.
 	Recent []uint16
+	// Tails holds, by accelerator, what it is about to end; it is empty where the system has no devices.
+	Tails []Tail
 }
 
 // recentJobs is how many jobs Recent remembers of each model.
@@ -52,22 +54,31 @@ func (s *State) CopyFrom(o *State) {
 	s.Jobs = append(s.Jobs[:0], o.Jobs...)
 	s.Accelerators = append(s.Accelerators[:0], o.Accelerators...)
 	s.Recent = append(s.Recent[:0], o.Recent...)
+	s.Tails = append(s.Tails[:0], o.Tails...)
 }
 
 // Idle reports whether accelerator k can take a layer now.
 func (s *State) Idle(k int) bool { return s.Accelerators[k].Job == Idle && !s.Accelerators[k].Down }
 
 // Free is when accelerator k is predicted to be able to start a layer: [Never] if
-// it is down. One that runs longer than predicted is expected to end now.
+// it is down. One that runs longer than predicted is expected to end now; one that is about to end a layer is idle and
+// free only then, one of a device that rests when it has woken up. What a job runs next on it begins when both it and
+// the job are ready.
 func (s *State) Free(k int) time.Duration {
-	switch a := &s.Accelerators[k]; {
-	case a.Down:
+	a := &s.Accelerators[k]
+	if a.Down {
 		return Never
-	case a.Job == Idle:
-		return s.Now
-	default:
-		return max(s.Now, a.Free)
 	}
+	return max(s.Now, a.Free)
+}
+
+// End is when the layer that a job runs is predicted to end.
+func (s *State) End(j *Job) time.Duration {
+	end := s.Accelerators[j.On].Free
+	if len(s.Tails) > 0 && s.Tails[j.On].Job == j.ID && s.Tails[j.On].Last {
+		end = s.Tails[j.On].Until
+	}
+	return max(s.Now, end)
 }
 
 // find returns the index of the job with this ID, or -1.

@@ -241,6 +241,16 @@ func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
 	return j.Release + v
 }
 
+// Lead is how long before the predicted end of a layer on accelerator k the next may be decided.
+func (t *Tables) Lead(k int) time.Duration {
+	for i := range t.system.Devices {
+		if d := &t.system.Devices[i]; slices.Contains(d.Accelerators, k) {
+			return d.Lead
+		}
+	}
+	return 0
+}
+
 // Cost is how long the tables say that a dispatched layer takes, handoff included.
 func (t *Tables) Cost(d Dispatch) time.Duration {
 	j := Job{Layer: int32(d.Layer), At: int32(d.From)}

@@ -111,7 +111,7 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 func (p *terastal) take(s *State, c Choice) Choice {
 	j := &s.Jobs[c.Job]
 	k := int(c.Accelerator)
-	p.free[k] += p.t.models[j.Model].Cost(j, c.Implementation, k)
+	p.free[k] = max(p.free[k], j.Ready) + p.t.models[j.Model].Cost(j, c.Implementation, k)
 	p.idle[k] = false
 	return c
 }
@@ -124,7 +124,7 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 	handoff := m.Handoff(j)
 	for i := range p.implementations(m, j) {
 		if m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-			_, f := p.earliest(m.Latency(j.Layer, i), handoff, false)
+			_, f := p.earliest(j.Ready, m.Latency(j.Layer, i), handoff, false)
 			finish = min(finish, f)
 		}
 	}
@@ -132,15 +132,15 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 }
 
 // earliest finds the accelerator, among the idle ones only if asked, on which an
-// implementation would end first, and when; -1 and at least Never where none can.
-func (p *terastal) earliest(latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
+// implementation of a layer that is ready by then would end first, and when; -1 and at least Never where none can.
+func (p *terastal) earliest(ready time.Duration, latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
 	at, finish := -1, Never
 	latency, idle := latency[:len(p.free)], p.idle[:len(p.free)] // no checks of bounds below
 	for k, f := range p.free {
 		if onlyIdle && !idle[k] {
 			continue
 		}
-		f += latency[k]
+		f = max(f, ready) + latency[k]
 		if handoff != nil {
 			f += handoff[k]
 		}
@@ -156,7 +156,7 @@ func (p *terastal) earliest(latency, handoff []time.Duration, onlyIdle bool) (in
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
 	v, handoff := p.due(m, j), m.Handoff(j)
-	if k, f := p.earliest(m.Latency(j.Layer, 0), handoff, true); k >= 0 && f <= v {
+	if k, f := p.earliest(j.Ready, m.Latency(j.Layer, 0), handoff, true); k >= 0 && f <= v {
 		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
 	}
 	best, low := Choice{Reason: VariantMeetsBudget}, Never
@@ -164,7 +164,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			continue
 		}
-		if k, f := p.earliest(m.Latency(j.Layer, i), handoff, true); k >= 0 && f <= v && f < low {
+		if k, f := p.earliest(j.Ready, m.Latency(j.Layer, i), handoff, true); k >= 0 && f <= v && f < low {
 			best.Implementation, best.Accelerator, low = i, int32(k), f
 		}
 	}
@@ -182,14 +182,14 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 		wait, handoff := Never, m.Handoff(j)
 		for k := range p.free {
 			if !p.idle[k] {
-				wait = min(wait, p.free[k]+m.Cost(j, 0, k))
+				wait = min(wait, max(p.free[k], j.Ready)+m.Cost(j, 0, k))
 			}
 		}
 		for i := range p.implementations(m, j) {
 			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := p.earliest(m.Latency(j.Layer, i), handoff, true); k >= 0 && wait-f > gain {
+			if k, f := p.earliest(j.Ready, m.Latency(j.Layer, i), handoff, true); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
 				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}

@@ -64,6 +64,10 @@ func event(r *Record) (sched.Event, bool) {
 		return sched.Event{Kind: sched.Complete, At: r.At, Accelerator: int(r.Accelerator), Start: r.Start}, true
 	case sched.Requeued:
 		return sched.Event{Kind: sched.Requeue, At: r.At, Accelerator: int(r.Accelerator), Detail: r.Detail}, true
+	case sched.Announced:
+		return sched.Event{Kind: sched.Ending, At: r.At, Accelerator: int(r.Accelerator), Until: r.Until}, true
+	case sched.Doomed:
+		return sched.Event{Kind: sched.Fail, At: r.At, Accelerator: int(r.Accelerator), Detail: r.Detail}, true
 	case sched.Down:
 		return sched.Event{Kind: sched.AcceleratorDown, At: r.At, Accelerator: int(r.Accelerator), Detail: r.Detail}, true
 	case sched.Up:

@@ -83,7 +83,7 @@ func (p *dream) score(s *sched.State, j *sched.Job, k int) float64 {
 	}
 	urgency := toGo / slack
 	preference := sum / float64(latency[k])
-	starvation := float64(s.Now-j.Ready) / (sum / float64(runs))
+	starvation := float64(max(0, s.Now-j.Ready)) / (sum / float64(runs))
 	return urgency*preference + p.tuner.alpha*starvation + p.tuner.beta*p.energy(j, k)
 }
 

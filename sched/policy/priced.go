@@ -126,7 +126,7 @@ func (p *pricedRule) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 		p.free = append(p.free, f)
 		if s.Accelerators[k].Job != sched.Idle {
 			busy++
-		} else if f == 0 {
+		} else if f < sched.Never {
 			idle++
 		}
 	}
@@ -161,11 +161,12 @@ func (p *pricedRule) list(s *sched.State, lost bool) {
 			continue
 		}
 		m := p.t.Model(j.Model)
-		due, left := p.due(s, j), m.Remaining(j.Layer)
+		due, wait := p.due(s, j), max(0, j.Ready-s.Now)
+		left := wait + m.Remaining(j.Layer)
 		c := candidate{job: int32(i)}
 		if left > due {
 			c.class = savable
-			if p.least(j.Model, j.Used, j.Layer) > due {
+			if wait+p.least(j.Model, j.Used, j.Layer) > due {
 				if !lost {
 					continue
 				}
@@ -276,7 +277,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	}
 	latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 	at, finish, least := -1, sched.Never, math.Inf(1)
-	inTime := false
+	inTime, ready := false, j.Ready-s.Now
 	for k, f := range p.free {
 		if f >= sched.Never || latency[k] >= sched.Never {
 			continue
@@ -285,7 +286,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		if handoff != nil {
 			cost += handoff[k]
 		}
-		f += cost
+		f = max(f, ready) + cost
 		x := float64(f) + gain*p.prices[k]*float64(cost)
 		if fits := f+rest <= due; fits == inTime && x < least || fits && !inTime {
 			at, finish, least, inTime = k, f, x, fits
@@ -304,7 +305,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 				if f >= sched.Never || latency[k] >= sched.Never {
 					continue
 				}
-				f += latency[k]
+				f = max(f, ready) + latency[k]
 				if handoff != nil {
 					f += handoff[k]
 				}
@@ -320,7 +321,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		return choice, false
 	}
 	choice.Accelerator = int32(at)
-	if s.Idle(at) && p.free[at] == 0 {
+	if s.Idle(at) && p.free[at] == s.Free(at)-s.Now {
 		p.free[at] = finish
 		return choice, true
 	}

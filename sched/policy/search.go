@@ -172,9 +172,9 @@ func (r *roller) risk(j *sched.Job, laxity time.Duration) float64 {
 
 // laxity is what a job has to spare if nothing holds it up from now on.
 func (r *roller) laxity(s *sched.State, j *sched.Job) time.Duration {
-	at, l := s.Now, j.Layer
+	at, l := max(s.Now, j.Ready), j.Layer
 	if !j.Waiting() {
-		at, l = max(s.Now, s.Accelerators[j.On].Free), l+1
+		at, l = s.End(j), l+1
 	}
 	least := r.least(j.Model, j.Used, l)
 	if r.slow != 1 {

@@ -89,15 +89,17 @@ func (p *wholeModel) look(s *sched.State, out []sched.Choice) []sched.Choice {
 		m := p.t.Model(j.Model)
 		switch {
 		case j.Waiting() && j.Layer > 0:
-			// It belongs to the accelerator that ran the layer before, which has nothing else to do unless it is down.
-			if k := int(j.At); s.Idle(k) {
+			// It belongs to the accelerator that ran the layer before, which has nothing else to do unless it is down, or
+			// has taken another when this one's last layer was about to end, and failed.
+			if k := int(j.At); s.Idle(k) && p.state.Accelerators[k].Job == sched.Idle {
 				out = append(out, sched.Choice{Job: int32(i), Accelerator: j.At, Reason: sched.SameAccelerator})
-				p.occupy(k, j, s.Now+p.left(m, k, j.Layer))
+				p.occupy(k, j, max(s.Free(k), j.Ready)+p.left(m, k, j.Layer))
 			}
 		case !j.Waiting():
-			// Also on an accelerator that is down, which finishes what it runs.
-			k := int(j.On)
-			p.occupy(k, j, max(s.Now, s.Accelerators[k].Free)+p.left(m, k, j.Layer+1))
+			// Also on an accelerator that is down, which finishes what it runs. One about to end may take the next.
+			if k := int(j.On); s.Accelerators[k].Job == j.ID {
+				p.occupy(k, j, s.End(j)+p.left(m, k, j.Layer+1))
+			}
 		default:
 			p.state.Jobs = append(p.state.Jobs, *j)
 			p.index = append(p.index, int32(i))

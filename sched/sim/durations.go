@@ -65,7 +65,7 @@ func Measured(points func(sched.Dispatch) []Point, seed uint64) Durations {
 		u := rng.Float64()
 		ps := points(d)
 		if len(ps) == 0 {
-			return d.Finish - at
+			return d.Finish - max(at, d.Start)
 		}
 		for i := 1; i < len(ps); i++ {
 			if u <= ps[i].Share {

@@ -1,11 +1,11 @@
 // Package sim drives the scheduling engine of package sched in virtual time: a discrete-event simulator. Layers take
 // the time that the profile predicts, or what a [Durations] function draws, stretched where accelerators slow each
-// other down. The same inputs give the same records, to the byte; nothing waits, and no clock is read.
+// other down, and longer where a device rested. The same inputs give the same records, to the byte; nothing waits, and no clock is read.
 package sim
 
 import (
 	"fmt"
-	"math"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -49,7 +49,7 @@ func Run(cfg Config) (time.Duration, error) {
 	if err := check(&cfg, sys); err != nil {
 		return 0, err
 	}
-	s := newMachine(&cfg, len(sys.Accelerators))
+	s := newMachine(&cfg, sys)
 	search := newSearch(&cfg, engine)
 	for next := 0; ; {
 		ev := sched.Event{At: forever}
@@ -57,11 +57,16 @@ func Run(cfg Config) (time.Duration, error) {
 			a := cfg.Arrivals[next]
 			ev = sched.Event{Kind: sched.Release, At: a.At, Start: a.At, Job: int64(next), Model: a.Model}
 		}
-		// Completions come before a release at the same instant, so that the
-		// policy sees the accelerator idle; among completions the lowest index.
+		// Completions come before a release at the same instant, so that the policy sees the accelerator idle, and so do
+		// layers that are about to end; among several the lowest index.
 		for k := range s.running {
 			if end := s.running[k].end; end < ev.At || (end == ev.At && ev.Kind == sched.Release && end != forever) {
 				ev = sched.Event{Kind: sched.Complete, At: end, Accelerator: k, Start: s.running[k].start}
+			}
+		}
+		for _, k := range s.leads {
+			if at := engine.EndingAt(k); at < ev.At || at == ev.At && ev.Kind == sched.Release {
+				ev = sched.Event{Kind: sched.Ending, At: at, Accelerator: k}
 			}
 		}
 		if search.end < ev.At {
@@ -70,25 +75,23 @@ func Run(cfg Config) (time.Duration, error) {
 		if ev.At == forever {
 			break
 		}
+		s.now = ev.At
 		switch ev.Kind {
 		case sched.Release:
 			next++
 		case sched.Searched:
 			search.end = forever
-		default:
-			s.finish(ev.Accelerator, ev.At)
+		case sched.Complete:
+			s.finish(ev.Accelerator)
 		}
-		s.now = ev.At
 		for _, d := range engine.Step(ev) {
-			length := d.Finish - s.now
+			length := d.Finish - d.Start
 			if cfg.Duration != nil {
 				length = min(longest, max(0, cfg.Duration(s.now, d)))
 			}
-			s.start(d.Accelerator, length)
+			s.submit(&d, length)
 		}
-		if s.interference != nil {
-			s.stretch()
-		}
+		s.stretch()
 		search.start(s.now)
 	}
 	if engine.Active() > 0 {
@@ -146,6 +149,19 @@ func check(cfg *Config, sys *sched.System) error {
 			}
 		}
 	}
+	for i, c := range cfg.Contention {
+		for n, k := range c.Accelerators {
+			if k < 0 || k >= len(sys.Accelerators) || slices.Contains(c.Accelerators[:n], k) {
+				return fmt.Errorf("contention %d: accelerators %v, need distinct ones from 0 to %d", i, c.Accelerators,
+					len(sys.Accelerators)-1)
+			}
+		}
+		for n, x := range c.Slowdown {
+			if !(x >= 0 && x <= maxInterference) {
+				return fmt.Errorf("contention %d: slowdown %v while %d others are busy, must be 0 to %v", i, x, n, maxInterference)
+			}
+		}
+	}
 	return nil
 }
 
@@ -155,56 +171,3 @@ const (
 	maxInterference = 1000
 	longest         = forever >> 18 // of one layer alone: 9.8 hours
 )
-
-// machine is what the accelerators are doing.
-type machine struct {
-	now          time.Duration
-	running      []span
-	interference [][]float64
-}
-
-// span is what an accelerator is busy with; end is forever when it is not.
-type span struct {
-	start, end time.Duration
-	// With interference: the work left at the instant since, in nanoseconds of
-	// an accelerator that is alone, and how much longer it takes now.
-	left  float64
-	since time.Duration
-	slow  float64
-}
-
-func newMachine(cfg *Config, accs int) *machine {
-	s := &machine{running: make([]span, accs), interference: cfg.Interference}
-	for k := range s.running {
-		s.running[k].end = forever
-	}
-	return s
-}
-
-func (s *machine) start(k int, length time.Duration) {
-	s.running[k] = span{start: s.now, end: s.now + length, left: float64(length), since: s.now, slow: 1}
-}
-
-func (s *machine) finish(k int, at time.Duration) { s.running[k] = span{start: at, end: forever} }
-
-// stretch moves the ends of running layers to where they come with the accelerators that are busy from now on.
-func (s *machine) stretch() {
-	for k := range s.running {
-		r := &s.running[k]
-		if r.end == forever {
-			continue
-		}
-		slow := 1.0
-		for o, x := range s.interference[k] {
-			if o != k && s.running[o].end != forever {
-				slow += x
-			}
-		}
-		if slow == r.slow {
-			continue
-		}
-		r.left = max(0, r.left-float64(s.now-r.since)/r.slow)
-		r.since, r.slow = s.now, slow
-		r.end = s.now + time.Duration(math.Round(r.left*slow))
-	}
-}

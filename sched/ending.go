@@ -1,0 +1,162 @@
+package sched
+
+import "time"
+
+// Tail is a layer that an accelerator is about to end, while it may take the next one.
+type Tail struct {
+	Job int64 // whose layer it is, or Idle
+	// Until is when it is predicted to end, as of the event that announced it; Finish as of its start.
+	Until, Finish time.Duration
+	Started       time.Duration // when it could start
+	Ended         time.Duration // when the accelerator last ended a layer
+	Model         int32
+	Layer         int32
+	From          int32 // the accelerator that ran the job's layer before, or Idle
+	// Implementation is the one that runs.
+	Implementation int32
+	// Last says that the job ends with it, and is on the accelerator until then. Else it has moved on.
+	Last bool
+}
+
+// tail returns what accelerator k is about to end, or nil.
+func (e *Engine) tail(k int) *Tail {
+	if k < 0 || k >= len(e.state.Tails) || e.state.Tails[k].Job == Idle {
+		return nil
+	}
+	return &e.state.Tails[k]
+}
+
+// trails reports whether the layer before the job's current one has yet to end.
+func (s *State) trails(j *Job) bool {
+	return len(s.Tails) > 0 && j.At >= 0 && s.Tails[j.At].Job == j.ID && !s.Tails[j.At].Last
+}
+
+// EndingAt is when the driver is to send the Ending of what accelerator k runs: its device's lead before the end that is
+// predicted now, but not before it has begun. [Never] says not at all, or not before another event.
+func (e *Engine) EndingAt(k int) time.Duration {
+	a := &e.state.Accelerators[k]
+	lead := e.t.Lead(k)
+	if lead == 0 || a.Job == Idle || a.Down || e.tail(k) != nil {
+		return Never
+	}
+	if i := e.state.find(a.Job); e.state.trails(&e.state.Jobs[i]) {
+		return Never
+	}
+	return max(e.state.Now, a.Free-lead)
+}
+
+// current describes the layer on the event's accelerator, and returns its job's index.
+func (e *Engine) current(ev Event) (int, Tail) {
+	i := e.running(ev)
+	j, a := &e.state.Jobs[i], &e.state.Accelerators[ev.Accelerator]
+	if e.state.trails(j) {
+		broken("accelerator %d ends layer %d of job %d, whose layer before has not ended", ev.Accelerator, j.Layer, j.ID)
+	}
+	return i, Tail{Job: j.ID, Until: a.Free, Finish: a.Free, Started: a.Started, Model: j.Model, Layer: j.Layer,
+		From: j.At, Implementation: a.Implementation, Last: true}
+}
+
+// ending lets the accelerator take one more layer, and the job move on to its next.
+func (e *Engine) ending(ev Event) {
+	k := ev.Accelerator
+	i, t := e.current(ev)
+	if len(e.state.Tails) == 0 || e.tail(k) != nil {
+		broken("accelerator %d is of no device, or ends two layers", k)
+	}
+	if ev.Until > 0 {
+		t.Until = ev.Until
+	}
+	t.Until, t.Ended = max(ev.At, t.Until), e.state.Tails[k].Ended
+	e.record(Record{Kind: Announced, Model: t.Model, Job: t.Job, Layer: t.Layer, Implementation: t.Implementation,
+		Accelerator: int32(k), Until: t.Until})
+	_, doomed := e.doomed[t.Job]
+	t.Last = doomed || int(t.Layer)+1 == e.t.models[t.Model].layers
+	e.state.Tails[k] = t
+	a := &e.state.Accelerators[k]
+	*a = Occupancy{Job: Idle, Down: a.Down, Free: t.Until}
+	if !t.Last {
+		j := &e.state.Jobs[i]
+		j.On, j.At, j.Ready = Idle, int32(k), t.Until
+		j.Layer++
+	}
+}
+
+// finish takes the layer off the accelerator that the event says has ended there. It returns what that was, its job's
+// index, and whether the job has moved on.
+func (e *Engine) finish(ev Event) (i int, t Tail, moved bool) {
+	k := ev.Accelerator
+	tail := e.tail(k)
+	if tail == nil {
+		i, t = e.current(ev)
+		e.vacate(k)
+		return i, t, false
+	}
+	t, tail.Job, tail.Ended = *tail, Idle, e.state.Now
+	e.settle(k)
+	if i = e.state.find(t.Job); i < 0 {
+		broken("accelerator %d ends a layer of unknown job %d", k, t.Job)
+	}
+	if j := &e.state.Jobs[i]; !t.Last {
+		j.Ready = e.state.Now
+		if !j.Waiting() {
+			e.settle(int(j.On))
+		}
+	}
+	return i, t, !t.Last
+}
+
+// settle says once more when the layer starts that accelerator k has taken, since something ended that it waited for.
+func (e *Engine) settle(k int) {
+	a, start := &e.state.Accelerators[k], e.state.Now
+	if t := e.tail(k); t != nil {
+		start = max(start, t.Until)
+	}
+	if a.Job == Idle {
+		a.Free = start
+		return
+	}
+	if j := &e.state.Jobs[e.state.find(a.Job)]; e.state.trails(j) {
+		start = max(start, e.state.Tails[j.At].Until)
+	}
+	a.Started, a.Free = start, start+a.Free-a.Started
+}
+
+// failBehind fails a job whose layer before failed: at once, or when what it runs has ended.
+func (e *Engine) failBehind(i int, t Tail, ev Event) {
+	if j := &e.state.Jobs[i]; j.Waiting() {
+		j.Layer, j.On = t.Layer, int32(ev.Accelerator)
+		e.end(i, Failed, ev.Detail)
+		return
+	}
+	e.record(Record{Kind: Doomed, Model: t.Model, Job: t.Job, Layer: t.Layer, Implementation: t.Implementation,
+		Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
+	if e.doomed == nil {
+		e.doomed = map[int64]string{}
+	}
+	e.doomed[t.Job] = ev.Detail
+}
+
+// wake says when the idle accelerators of devices that rest could start a layer as long as the tables say.
+func (e *Engine) wake() {
+	s := &e.state
+	for i := range e.t.system.Devices {
+		d := &e.t.system.Devices[i]
+		if len(d.Waking) == 0 {
+			continue
+		}
+		busy, since := false, time.Duration(0)
+		for _, k := range d.Accelerators {
+			busy = busy || s.Accelerators[k].Job != Idle || s.Tails[k].Job != Idle
+			since = max(since, s.Tails[k].Ended)
+		}
+		free := s.Now
+		if !busy {
+			free += d.Extra(s.Now - since)
+		}
+		for _, k := range d.Accelerators {
+			if a := &s.Accelerators[k]; a.Job == Idle && s.Tails[k].Job == Idle {
+				a.Free = free
+			}
+		}
+	}
+}
