@@ -185,7 +185,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 		}
 		r.BySeed = append(r.BySeed, mean)
 	}
-	rates := p.tables.EffectiveRates(p.Rates)
+	rates := fluid.EffectiveRates(p.tables, p.Rates)
 	accuracy := 0.0
 	for m := range r.Models {
 		all.models[m].summarise(&r.Models[m])
@@ -244,7 +244,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
+	cfg := sim.Config{Arrivals: arrivals, Contention: o.Contention, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
 		Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
