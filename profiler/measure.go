@@ -203,7 +203,7 @@ func (m *measurement) key() string {
 		e.Encode(describe(n))
 		for l := range n.Layers {
 			for _, v := range n.Variants[l] {
-				e.Encode(v.ONNX)
+				e.Encode([]any{v.ONNX, v.Provider, v.Options})
 			}
 		}
 	}

@@ -18,12 +18,6 @@ type Tail struct {
 	Last bool
 }
 
-// doom is why a job fails that runs one more layer.
-type doom struct {
-	layer, on int32
-	detail    string
-}
-
 // tail returns what accelerator k is about to end, or nil.
 func (e *Engine) tail(k int) *Tail {
 	if k < 0 || k >= len(e.state.Tails) || e.state.Tails[k].Job == Idle {
@@ -129,25 +123,17 @@ func (e *Engine) settle(k int) {
 
 // failBehind fails a job whose layer before failed: at once, or when what it runs has ended.
 func (e *Engine) failBehind(i int, t Tail, ev Event) {
-	j := &e.state.Jobs[i]
-	d := doom{t.Layer, int32(ev.Accelerator), ev.Detail}
-	if j.Waiting() {
-		e.fall(i, d)
+	if j := &e.state.Jobs[i]; j.Waiting() {
+		j.Layer, j.On = t.Layer, int32(ev.Accelerator)
+		e.end(i, Failed, ev.Detail)
 		return
 	}
 	e.record(Record{Kind: Doomed, Model: t.Model, Job: t.Job, Layer: t.Layer, Implementation: t.Implementation,
-		Accelerator: d.on, Detail: d.detail})
+		Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 	if e.doomed == nil {
-		e.doomed = map[int64]doom{}
+		e.doomed = map[int64]string{}
 	}
-	e.doomed[t.Job] = d
-}
-
-// fall ends a job at the layer that failed.
-func (e *Engine) fall(i int, d doom) {
-	j := &e.state.Jobs[i]
-	j.Layer, j.On = d.layer, d.on
-	e.end(i, Failed, d.detail)
+	e.doomed[t.Job] = ev.Detail
 }
 
 // wake says when the idle accelerators of devices that rest could start a layer as long as the tables say.

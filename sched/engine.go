@@ -132,7 +132,7 @@ type Engine struct {
 	own        int64     // ID of the next job that it releases by itself
 	due        []int32   // models of which it releases a job in this step
 	adapt      *adaptation
-	doomed     map[int64]doom // jobs that fail when what they run has ended
+	doomed     map[int64]string // why jobs fail when what they run has ended
 	choices    []Choice
 	dispatches []Dispatch
 	// In a lookahead: who is told how jobs end, and how much longer layers take than the tables say.
@@ -301,8 +301,9 @@ func (e *Engine) complete(ev Event) {
 	if e.observer != nil {
 		e.observer.Completed(t.Finish-t.Started, max(0, ev.At-t.Started))
 	}
-	if d, doomed := e.doomed[t.Job]; doomed {
-		e.fall(i, d)
+	if detail, doomed := e.doomed[t.Job]; doomed {
+		e.state.Jobs[i].On = Idle
+		e.end(i, Failed, detail)
 	} else if !moved {
 		e.completed(i, ev.Accelerator)
 	}
@@ -358,8 +359,8 @@ func (e *Engine) requeue(ev Event) {
 		Implementation: t.Implementation, Detail: ev.Detail})
 	j := &e.state.Jobs[i]
 	j.On, j.Ready = Idle, ev.At
-	if d, doomed := e.doomed[t.Job]; doomed {
-		e.fall(i, d)
+	if detail, doomed := e.doomed[t.Job]; doomed {
+		e.end(i, Failed, detail)
 	}
 }
 

@@ -24,7 +24,7 @@ func TestHalfOnWebGPU(t *testing.T) {
 	n := b.network(t, "op")
 	n.Variants = map[int][]runtime.Unit{}
 	for l := range n.Layers {
-		list, _ := Candidates(&n.Layers[l], false, Exact)
+		list, _ := Candidates(&n.Layers[l], Exact, "webgpu")
 		i := slices.IndexFunc(list, func(c *Candidate) bool { return c.Family == "fp16" })
 		if i < 0 {
 			t.Fatalf("layer %d has no half-precision candidate", l)

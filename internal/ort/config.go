@@ -235,6 +235,14 @@ func (c Config) option(key, value string) Config {
 	return c
 }
 
+// With is c with further options, which go before those that it has.
+func (c Config) With(options map[string]string) Config {
+	for key, value := range options {
+		c = c.option(key, value)
+	}
+	return c
+}
+
 // cores are those that this process may use.
 var cores = hostinfo.Cores()
 

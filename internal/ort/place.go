@@ -108,18 +108,32 @@ func Initializers(model []byte, least int) ([]Initializer, error) {
 // tf32Override is how NVIDIA's libraries are told to compute float32 exactly.
 const tf32Override = "NVIDIA_TF32_OVERRIDE"
 
+// workspaceConfig is how cuBLAS is told what memory to set aside for each of its handles, of which every session has one.
+// By itself it takes 64 MB on a large GPU; workspace is 8 MB, which is enough for products that are split up.
+const (
+	workspaceConfig = "CUBLAS_WORKSPACE_CONFIG"
+	workspace       = ":4096:2:16:8"
+)
+
 // lowerPrecision are the options by which a user asks TensorRT for less than float32.
 var lowerPrecision = []string{"trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"}
 
-// exact has TensorRT compute float32 exactly: it has no option for that, only a variable that NVIDIA's libraries read
-// when they are loaded. A variable that the user has set is his word, and so is an option for lower precision.
-func (c Config) exact() {
-	if c.Provider != "tensorrt" || slices.ContainsFunc(lowerPrecision, func(key string) bool {
-		return !slices.Contains([]string{"", "0", "false", "False"}, c.Options[key])
-	}) {
+// environment sets what NVIDIA's libraries read from the environment when they are loaded, where the user has not:
+// TensorRT has no option for computing float32 exactly, and cuBLAS none for its memory.
+func (c Config) environment() {
+	if c.Library != "" || c.Provider != "cuda" && c.Provider != "tensorrt" {
 		return
 	}
-	if _, set := os.LookupEnv(tf32Override); !set {
-		os.Setenv(tf32Override, "0")
+	setUnlessSet(workspaceConfig, workspace)
+	if c.Provider == "tensorrt" && !slices.ContainsFunc(lowerPrecision, func(key string) bool {
+		return !slices.Contains([]string{"", "0", "false", "False"}, c.Options[key])
+	}) {
+		setUnlessSet(tf32Override, "0")
+	}
+}
+
+func setUnlessSet(key, value string) {
+	if _, set := os.LookupEnv(key); !set {
+		os.Setenv(key, value)
 	}
 }

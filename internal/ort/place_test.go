@@ -2,6 +2,7 @@ package ort
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"os"
 	"runtime"
@@ -86,25 +87,28 @@ func TestGraphOptionsAreDropped(t *testing.T) {
 	}
 }
 
-// TensorRT is told to compute exactly, unless the user says otherwise.
-func TestTensorRTIsExact(t *testing.T) {
-	probe := func(c Config) string {
-		testkit.OK(t, os.Unsetenv(tf32Override))
-		c.filled().exact()
-		return os.Getenv(tf32Override)
-	}
+// NVIDIA's libraries are told to compute exactly and to be modest, unless the user says otherwise.
+func TestEnvironment(t *testing.T) {
 	t.Setenv(tf32Override, "") // restored afterwards
+	t.Setenv(workspaceConfig, "")
 	for _, c := range []struct {
-		config Config
-		want   string
+		config          Config
+		tf32, workspace string
 	}{
-		{Config{Provider: "TensorRT"}, "0"},
-		{Config{Provider: "trt", Options: map[string]string{"trt_fp16_enable": "0"}}, "0"},
-		{Config{Provider: "trt", Options: map[string]string{"trt_fp16_enable": "1"}}, ""},
-		{Config{Provider: "cuda"}, ""},
+		{Config{Provider: "TensorRT"}, "0", workspace},
+		{Config{Provider: "trt", Options: map[string]string{"trt_fp16_enable": "0"}}, "0", workspace},
+		{Config{Provider: "trt", Options: map[string]string{"trt_fp16_enable": "1"}}, "", workspace},
+		{Config{Provider: "cuda"}, "", workspace},
+		{Config{Provider: "cpu"}, "", ""},
 	} {
-		if got := probe(c.config); got != c.want {
-			t.Errorf("%+v: %q, want %q", c.config, got, c.want)
+		testkit.OK(t, errors.Join(os.Unsetenv(tf32Override), os.Unsetenv(workspaceConfig)))
+		c.config.filled().environment()
+		if a, b := os.Getenv(tf32Override), os.Getenv(workspaceConfig); a != c.tf32 || b != c.workspace {
+			t.Errorf("%+v: %q and %q, want %q and %q", c.config, a, b, c.tf32, c.workspace)
 		}
+	}
+	os.Setenv(workspaceConfig, ":16:8")
+	if (Config{Provider: "cuda"}).filled().environment(); os.Getenv(workspaceConfig) != ":16:8" {
+		t.Error("what the user has set is overwritten")
 	}
 }

@@ -68,7 +68,7 @@ func newSession(model []byte, inputs, outputs []string, c Config, open opener) (
 		return nil, err
 	}
 	c = c.filled()
-	c.exact()
+	c.environment()
 	fail := func(err error) (*Session, error) {
 		message := strings.TrimPrefix(oneLine(err.Error()), "Error creating C session: ")
 		message = strings.TrimPrefix(message, "Error creating C session from file: ")

@@ -98,7 +98,7 @@ func Check(ctx context.Context, o Options) Report {
 	}
 	open := r.open()
 	r.OK = slices.Contains(open, "cpu")
-	r.Accelerators = Auto(o.Host, open)
+	r.Accelerators = Auto(o.Host, open, 1)
 	r.advise(open)
 	return r
 }

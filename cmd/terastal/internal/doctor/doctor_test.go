@@ -293,29 +293,38 @@ func TestAuto(t *testing.T) {
 	cpu := func(name, optimization string, cores ...int) runtime.Spec {
 		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: len(cores), Cores: cores}
 	}
-	gpu := func(provider string) runtime.Spec {
-		return runtime.Spec{Name: "gpu0", Provider: provider, Optimization: "all", Threads: 1}
+	gpu := func(name, provider string, stream int, cores ...int) runtime.Spec {
+		s := runtime.Spec{Name: name, Provider: provider, Optimization: "all", Threads: 1, Cores: cores}
+		if name != "gpu" {
+			s.Of, s.Stream = "gpu", stream
+		}
+		return s
 	}
 	for _, c := range []struct {
-		cores []int
-		open  []string
-		want  []runtime.Spec
+		cores   []int
+		open    []string
+		streams int
+		want    []runtime.Spec
 	}{
-		{[]int{3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
-		{[]int{0, 1}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{0, 1, 2}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{0, 1, 2, 3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{4, 5, 6, 7, 9}, []string{"webgpu", "cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 4, 5),
-			cpu("cpu1-basic", "basic", 6, 7), gpu("webgpu")}},
-		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("cuda")}},
-		{nil, []string{"cpu"}, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
-		{[]int{0, 1}, nil, []runtime.Spec{}},
+		{[]int{3}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
+		{[]int{0, 1}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2}, []string{"cpu"}, 4, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2, 3}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{4, 5, 6, 7, 8, 9}, []string{"webgpu", "cpu"}, 4, []runtime.Spec{cpu("cpu0-all", "all", 4, 5),
+			cpu("cpu1-basic", "basic", 6, 7), gpu("gpu", "webgpu", 0, 8)}},
+		{[]int{0, 1, 2, 3, 4, 5, 6}, []string{"cuda", "cpu"}, 2, []runtime.Spec{cpu("cpu0-all", "all", 0, 1),
+			cpu("cpu1-basic", "basic", 2, 3), gpu("gpu.0", "cuda", 0, 4), gpu("gpu.1", "cuda", 1, 5)}},
+		{[]int{0, 1, 2, 3}, []string{"cuda", "cpu"}, 2, []runtime.Spec{cpu("cpu0-all", "all", 0),
+			cpu("cpu1-basic", "basic", 1), gpu("gpu.0", "cuda", 0), gpu("gpu.1", "cuda", 1)}},
+		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("gpu", "cuda", 0)}},
+		{nil, []string{"cpu"}, 1, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
+		{[]int{0, 1}, nil, 1, []runtime.Spec{}},
 	} {
-		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open)
+		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open, c.streams)
 		testkit.Equal(t, c.want, got)
 	}
 	// What Auto proposes has to be what a session accepts.
-	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}) {
+	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}, 1) {
 		if err := (ort.Config{Provider: a.Provider, Optimization: a.Optimization, Threads: a.Threads,
 			Cores: a.Cores}).Validate(); err != nil {
 			t.Errorf("%+v: %v", a, err)

@@ -25,6 +25,11 @@ type Machine struct {
 	Host  hostinfo.Info
 	ORT   ort.Library
 	Specs []runtime.Spec
+
+	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some were configured.
+	automatic func(streams int) []runtime.Spec
+	// counted is how many streams pay, of devices that have as many.
+	counted map[string]int
 }
 
 // openMachine starts ONNX Runtime and tries the accelerators.
@@ -35,13 +40,14 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	}
 	m.Specs = c.Specs()
 	if len(m.Specs) == 0 {
-		m.Specs = o.Auto(m.ORT.Path, m.Host)
+		m.automatic = o.Auto(m.ORT.Path, m.Host)
+		m.Specs = m.automatic(1)
 	}
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
-			err = emulation(s, &c.Accelerators[k], c, o.Root)
-		} else if err = s.Localize(o.Plugins, enginesOf(c, k)); err == nil {
+			err = emulation(s, c.Accelerator(s), c, o.Root)
+		} else if err = s.Localize(o.Plugins, enginesOf(c, s)); err == nil && s.Stream == 0 {
 			err = probe(m.ORT.Path, *s, o.Probe)
 		}
 		if err != nil {
@@ -53,8 +59,8 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 
 // enginesOf is the folder that an accelerator's compiled engines are kept in; "" for none. A configuration does not
 // name it, nor a provider's library: a library is code, and an engine is as good as code.
-func enginesOf(c *config.Config, accelerator int) string {
-	if accelerator < len(c.Accelerators) && c.Accelerators[accelerator].Cache == "off" {
+func enginesOf(c *config.Config, s *runtime.Spec) string {
+	if a := c.Accelerator(s); a != nil && a.Cache == "off" {
 		return ""
 	}
 	return ort.EnginesDir()
@@ -120,23 +126,25 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// openAccelerator opens one accelerator for measuring, real or emulated.
-func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
-	if s.Provider != runtime.EmulatedProvider {
-		return runtime.OpenORT(s)
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it.
+func opener(devices *runtime.Devices) func(runtime.Spec) (runtime.Accelerator, error) {
+	return func(s runtime.Spec) (runtime.Accelerator, error) {
+		if s.Provider != runtime.EmulatedProvider {
+			return devices.Open(s)
+		}
+		latency, _, err := latencies(&s)
+		if err != nil {
+			return nil, err
+		}
+		return s.Emulate(latency, nil)
 	}
-	latency, _, err := latencies(&s)
-	if err != nil {
-		return nil, err
-	}
-	return s.Emulate(latency, nil)
 }
 
 // emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.
 func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
 	out := mapped(m.Specs, runtime.Spec.Plan)
 	for k := range out {
-		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
+		if a := c.Accelerator(&m.Specs[k]); a != nil && a.Cache == "off" {
 			out[k].Cache = "off"
 		}
 		if m.Specs[k].Local.Table == "" {
@@ -200,7 +208,9 @@ func (m *Machine) describe() string {
 	if len(emulated) > 0 {
 		text += ". Emulated, with latencies that are no measurements: " + strings.Join(emulated, ", ")
 	}
-	if !runtime.FreeCore(m.Specs) {
+	if w := m.watchers(); w != "" {
+		text += ". " + w
+	} else if !runtime.FreeCore(m.Specs) {
 		text += ". No core is left for releases and decisions: " +
 			"they take time from the accelerators, which the release lag shows"
 	}

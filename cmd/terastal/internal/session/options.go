@@ -19,8 +19,8 @@ type Options struct {
 	ORT string // explicit path of the ONNX Runtime library
 	// Root is the folder that files may be read from; empty means the configuration's.
 	Root string
-	// Auto proposes accelerators for the machine.
-	Auto func(library string, host hostinfo.Info) []runtime.Spec
+	// Auto proposes accelerators for the machine, by how many streams its GPU has.
+	Auto func(library string, host hostinfo.Info) func(streams int) []runtime.Spec
 	// Plugins are the libraries of providers by name, as the user gave them.
 	Plugins map[string]string
 	// Probe opens an accelerator in another process, so that a provider that

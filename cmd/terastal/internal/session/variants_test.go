@@ -31,7 +31,7 @@ func taken(t *testing.T, data config.Data) (*Variants, *[]string) {
 		Note: func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }}}
 	w.Models = []*Model{{Model: &c.Models[0], Network: n}}
 	w.Variants = newVariants(w)
-	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
+	list, _ := variants.Candidates(&n.Layers[0], variants.Exact)
 	x := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "int8" })]
 	file := testkit.Must(x.ONNX())(t)
 	text := testkit.Must(json.Marshal(plan.Variants{SHA256: n.Model.SHA256(), Granularity: "op",

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"path/filepath"
 
@@ -28,8 +29,9 @@ type Workspace struct {
 }
 
 // Open starts ONNX Runtime, tries the accelerators, loads and splits the models,
-// and gives them the layer variants of an earlier plan. Nothing has to be closed.
-func Open(c *config.Config, o Options) (*Workspace, error) {
+// finds out how many streams pay where that is asked for,
+// and gives the models the layer variants of an earlier plan. Nothing has to be closed.
+func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
@@ -47,6 +49,9 @@ func Open(c *config.Config, o Options) (*Workspace, error) {
 			return nil, err
 		}
 		w.Models = append(w.Models, m)
+	}
+	if err := w.streams(ctx); err != nil {
+		return nil, err
 	}
 	w.Variants = newVariants(w)
 	return w, w.Variants.attach()

@@ -54,6 +54,8 @@ type Options struct {
 	Interference float64
 	// Slowdowns, if not nil, says so for every pair, and is added to it; see sim.Config.Interference.
 	Slowdowns [][]float64
+	// Contention is what the streams of devices cost each other; see sim.Config.
+	Contention []sim.Contention
 	// Drift is how much slower accelerators become and recover from, over DriftPeriod; see sim.Drifting.
 	Drift float64
 	// Overhead is added to every layer's time, unpredicted.
@@ -261,7 +263,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		drifting := sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed)
 		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
-	cfg.SearchTime = o.SearchTime
+	cfg.SearchTime, cfg.Contention = o.SearchTime, o.Contention
 	end, err := sim.Run(cfg)
 	return t, end, err
 }

@@ -77,7 +77,7 @@ func newHistory(l *eventlog.Log) *history {
 		if d, r := run.Dispatched, run.Ended; r.Kind == sched.Completed {
 			n := index[r.Job]
 			h.jobs[n].ran += r.At - r.Start
-			h.spans = append(h.spans, span{n, int(r.Layer), int(r.Implementation), int(r.Accelerator), d.At, r.Start, r.At,
+			h.spans = append(h.spans, span{n, int(r.Layer), int(r.Implementation), int(r.Accelerator), run.Begin, r.Start, r.At,
 				d.Until, d.Reason})
 		}
 	}
