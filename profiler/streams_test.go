@@ -136,14 +136,27 @@ func TestStreamsJournal(t *testing.T) {
 	d := sharing()
 	tk := on(t, d, 2)
 	o := options(100 * time.Millisecond)
-	o.Journal = filepath.Join(t.TempDir(), "p.journal")
+	o.Journal, tk.Auto = filepath.Join(t.TempDir(), "p.journal"), map[string]int{"gpu": 2}
 	first := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
+	if n := profiler.PreviousStreams("", o.Journal, host, "gpu"); n != 2 {
+		t.Errorf("%d streams in the journal", n)
+	}
 	d.waking, d.contention, d.notice = nil, nil, 0 // not measured again
 	o.Budget = time.Millisecond
 	second := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
 	if x, y := first.Devices[0], second.Devices[0]; len(x.Waking) != 2 || !slices.Equal(x.Waking, y.Waking) ||
 		x.Lead != y.Lead || math.Abs(x.Contention[1]-0.25) > 1e-6 || math.Abs(y.Contention[1]-0.25) > 1e-6 {
 		t.Errorf("%+v, continued %+v", x, y)
+	}
+	path := filepath.Join(t.TempDir(), "p.json")
+	testkit.OK(t, second.Write(path))
+	other := host
+	other.CPU = "another"
+	for i, n := range []int{profiler.PreviousStreams(path, "", host, "gpu"), profiler.PreviousStreams(path, "", other, "gpu"),
+		profiler.PreviousStreams(path, o.Journal, host, "npu"), profiler.PreviousStreams("", o.Journal, other, "gpu")} {
+		if want := []int{2, 0, 0, 0}[i]; n != want {
+			t.Errorf("%d: %d streams of before, want %d", i, n, want)
+		}
 	}
 }
 
