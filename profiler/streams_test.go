@@ -194,3 +194,32 @@ func TestStreams(t *testing.T) {
 		t.Errorf("of no device: %d, %v", n, err)
 	}
 }
+
+// Of a device that cannot tell when a layer has ended, layers have the times that they take when nobody waits in
+// between: what waiting costs is the lead.
+func TestMeasureSilent(t *testing.T) {
+	d := sharing()
+	d.silent, d.notice = true, 400*us
+	tk := on(t, d, 1)
+	p := testkit.Must(profiler.Measure(context.Background(), tk, options(300*time.Millisecond)))(t)
+	layers := len(p.Models[0].Layers)
+	for _, c := range p.Cells {
+		want := 100 * us
+		if c.Layer == layers-1 {
+			want = 510 * us // the copy home waits
+		}
+		if c.Accelerator > 0 && (c.P50 < want*80/100 || c.P50 > want*140/100) {
+			t.Errorf("%v takes %v, want about %v", p.Name(&c), c.P50, want)
+		}
+	}
+	compute := time.Duration(layers)*100*us + 20*us + 400*us
+	for _, c := range p.Chains {
+		if c.Accelerator > 0 && (c.Chained != compute+400*us || c.Whole != 920*us || c.Sum < compute*97/100 ||
+			c.Sum > compute*103/100) {
+			t.Errorf("chain %+v, want %v", c, compute)
+		}
+	}
+	got := p.Devices[0]
+	got.Memory = 0
+	testkit.Equal(t, profiler.Device{Name: "gpu", Accelerators: []int{1}, Waking: d.waking, Lead: 400 * us}, got)
+}
