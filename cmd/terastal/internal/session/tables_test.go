@@ -21,8 +21,10 @@ import (
 // configured loads a configuration of this text.
 func configured(t *testing.T, text string) *config.Config {
 	t.Helper()
-	path := testkit.Write(t, filepath.Join(t.TempDir(), "test.yaml"), text+"\nout: "+t.TempDir()+"\n")
-	return testkit.Must(config.Load(path, pflag.NewFlagSet("test", pflag.ContinueOnError)))(t)
+	path := testkit.Write(t, filepath.Join(t.TempDir(), "test.yaml"), text)
+	c := testkit.Must(config.Load(path, pflag.NewFlagSet("test", pflag.ContinueOnError)))(t)
+	c.Out = t.TempDir()
+	return c
 }
 
 // quietly are options for when nobody looks; what is noted goes to the test's log.
