@@ -179,7 +179,7 @@ func (r *remote) run(in map[string][]byte) (out [][]byte, err error) {
 			copy(t.Data, in[t.Name])
 		}
 		r.slot.SetInputs(r.inputs)
-		if err := r.slot.Run(0, 1, 0); err != nil {
+		if err := errors.Join(r.slot.Run(0, 1, 0), r.slot.Wait()); err != nil {
 			return err
 		}
 		results := r.slot.Outputs()
