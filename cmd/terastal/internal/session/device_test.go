@@ -129,7 +129,9 @@ func TestLostDevice(t *testing.T) {
 func TestTooLittleMemory(t *testing.T) {
 	var notes []string
 	o := standingIn(t, &notes)
-	o.Probe = func(string, runtime.Spec) (runtime.Offer, error) { return runtime.Offer{Free: 1 << 28, Total: 1 << 30}, nil }
+	o.Probe = func(string, runtime.Spec) (runtime.Offer, error) {
+		return runtime.Offer{Free: 1 << 28, Total: 1 << 30}, nil
+	}
 	c := configured(t, aDevice+aModel)
 	testkit.Refused(Prepare(context.Background(), c, false, o))(t, `device "gpu"`, "256 MiB of 1.0 GiB are free",
 		"leave the accelerator out")

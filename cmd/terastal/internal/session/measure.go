@@ -269,7 +269,11 @@ func work(in io.Reader, out io.Writer, open opening) error {
 	if _, err := ort.Start(j.Library); err != nil {
 		return err
 	}
-	j.Specs[j.Index].Local = j.Local
+	for k := range j.Specs {
+		if j.Specs[k].OnDevice() == j.Specs[j.Index].OnDevice() { // one process measures all streams
+			j.Specs[k].Local = j.Local
+		}
+	}
 	runtime.RoomFor(1)
 	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open)}
 	for _, m := range j.Models {
