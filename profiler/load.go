@@ -225,7 +225,7 @@ func (s *server) list(moves []move) {
 func (s *server) moves(i int) []move {
 	var out []move
 	m := s.models[i]
-	for l := range m.Network.Layers {
+	for l := 1; l < len(m.Network.Layers); l++ { // nothing comes from anywhere before the first
 		for other := range s.Accelerators {
 			if slices.Contains(s.others, other) {
 				continue // its tensors are where this one's are

@@ -35,7 +35,7 @@ type Task struct {
 	// Auto is how many streams of a device [Streams] found to pay, by the device's name, for the profile.
 	Auto map[string]int
 
-	clock clock
+	clocks map[int]clock // of accelerators with another host clock than the system's
 }
 
 // Options of a measurement.

@@ -235,7 +235,7 @@ func (s *server) spin(always bool) error {
 	}
 }
 
-// paced times layers that follow each other without a pause. Those that were timed before one failed, or before it was
+// paced times layers, and copies to the device, that follow each other without a pause. Those that were timed before one failed, or before it was
 // to halt, are returned.
 func (s *server) paced(list []int) ([]time.Duration, error) {
 	for n, i := range list {

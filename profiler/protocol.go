@@ -30,6 +30,9 @@ func (a activity) model() bool {
 	return a == chainRun || a == plainRun || a == wholeRun || a == graphRun
 }
 
+// follows reports whether it is submitted to a device behind other work: a download is waited for.
+func (a activity) follows() bool { return a == layerRun || a == upload }
+
 // place is something that is timed.
 type place struct {
 	Do             activity `json:"do"`

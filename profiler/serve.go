@@ -21,7 +21,7 @@ import (
 // takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
 // else. See the package's documentation for why.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
-	s := &server{Task: t, k: accelerator, wire: newLines(in, out), requests: make(chan request)}
+	s := &server{Task: t, k: accelerator, clock: t.clocks[accelerator], wire: newLines(in, out), requests: make(chan request)}
 	defer s.close()
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
@@ -109,6 +109,7 @@ const collectEvery = 64
 type server struct {
 	Task
 	k           int // of the accelerator
+	clock       clock
 	accelerator runtime.Accelerator
 
 	wire     *lines
@@ -221,8 +222,8 @@ func (s *server) run(r request) (reply, error) {
 	for len(list) > 0 && a.Failed == "" && !s.halt.Load() {
 		n := 1
 		var times []time.Duration
-		if s.pacer != nil && s.places[list[0]].Do == layerRun {
-			for n < len(list) && s.places[list[n]].Do == layerRun {
+		if s.pacer != nil && s.places[list[0]].Do.follows() {
+			for n < len(list) && s.places[list[n]].Do.follows() {
 				n++
 			}
 			times, err = s.paced(list[:n])

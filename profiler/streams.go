@@ -139,25 +139,26 @@ func (s *server) addStream(spec runtime.Spec) error {
 func (s *server) rate() (float64, error) {
 	if s.chains == 0 {
 		x := s.streams[0]
-		took, err := s.clocked(x, 2*len(x.chains), func() bool { return false })
+		alone := &together{}
+		alone.begun.Add(1)
+		alone.busy.Store(1)
+		took, err := s.clocked(x, 2*len(x.chains), alone)
 		if err != nil {
 			return 0, err
 		}
 		s.chains = int(min(mostChains, max(leastChains, streamsTime*time.Duration(2*len(x.chains))/took)))
 	}
-	var busy atomic.Int64
-	busy.Store(int64(len(s.streams)))
 	type result struct {
 		took time.Duration
 		err  error
 	}
+	all := &together{}
+	all.begun.Add(len(s.streams))
+	all.busy.Store(int64(len(s.streams)))
 	results := make(chan result, len(s.streams))
 	for _, x := range s.streams {
 		go func() {
-			var once sync.Once
-			over := func() bool { once.Do(func() { busy.Add(-1) }); return busy.Load() > 0 }
-			took, err := s.clocked(x, s.chains, over)
-			over() // nobody waits for a stream that fails
+			took, err := s.clocked(x, s.chains, all)
 			results <- result{took, err}
 		}()
 	}
@@ -170,14 +171,29 @@ func (s *server) rate() (float64, error) {
 	return rate, err
 }
 
-// clocked is what so many chains take on a stream, which then runs more while others are not done.
-func (s *server) clocked(x *stream, chains int, more func() bool) (took time.Duration, err error) {
+// together has streams work at the same time: none is timed before all have begun, and those that are done go on until
+// all are.
+type together struct {
+	begun sync.WaitGroup
+	busy  atomic.Int64
+}
+
+// clocked is what so many chains take on a stream next to the others.
+func (s *server) clocked(x *stream, chains int, all *together) (took time.Duration, err error) {
+	begun, over := sync.OnceFunc(all.begun.Done), sync.OnceFunc(func() { all.busy.Add(-1) })
 	err = x.do(func() error {
+		defer over() // nobody waits for a stream that fails
+		defer begun()
 		p, err := newPacer(memory(x.accelerator))
 		if err != nil {
 			return err
 		}
 		defer p.close()
+		if err := x.run(func(n int) bool { return n < len(x.chains) }, func() {}); err != nil {
+			return err
+		}
+		begun()
+		all.begun.Wait()
 		begin := s.clock.time()
 		if p != nil {
 			if err := p.mark(0); err != nil {
@@ -192,7 +208,8 @@ func (s *server) clocked(x *stream, chains int, more func() bool) (took time.Dur
 		} else if err := p.mark(1); err != nil {
 			return err
 		}
-		if err := x.run(func(int) bool { return more() }, func() {}); err != nil {
+		over()
+		if err := x.run(func(int) bool { return all.busy.Load() > 0 }, func() {}); err != nil {
 			return err
 		}
 		if err := x.finish(); err != nil || p == nil {

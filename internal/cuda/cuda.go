@@ -25,7 +25,7 @@ var ErrUncaptured = errors.New("cannot be captured as a graph")
 // refused is a reason why something cannot be captured.
 type refused struct{ error }
 
-func (r refused) Unwrap() error       { return r.error }
+func (r refused) Unwrap() error      { return r.error }
 func (refused) Is(target error) bool { return target == ErrUncaptured }
 
 // Error is what the library says of a call that failed.

@@ -155,7 +155,8 @@ func (w *Workspace) ensureProfile(ctx context.Context, path string, named bool) 
 
 // task is to measure these networks on all accelerators.
 func (w *Workspace) task(networks []*runtime.Network) profiler.Task {
-	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed}
+	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed,
+		Auto: w.Machine.counted}
 }
 
 // matches returns nil when a profile is of the models, here.
@@ -167,6 +168,9 @@ func (w *Workspace) matches(p *profiler.Profile) error {
 // configuration's to take; journal may be empty; enough is [profiler.Options]'s.
 func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, budget float64, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
+	if err := w.fits(networks, nil); err != nil {
+		return nil, err
+	}
 	t := w.task(networks)
 	sources, clean, err := w.sources(networks)
 	if err != nil {

@@ -167,7 +167,7 @@ func wakingTable(devices []profiler.Device) *table.Table {
 	slices.Sort(pauses)
 	pauses = slices.Compact(pauses)
 	t := table.New("device")
-	t.Title = "Waking: by how much longer a layer takes that starts after the device rested for at least"
+	t.Title = "Waking: how much longer a layer takes after a rest of at least"
 	for _, p := range pauses {
 		t.Column(">" + took(p))
 	}
