@@ -42,6 +42,9 @@ func (l *Layer) ONNX() ([]byte, error) {
 // Shape is that of a value inside the layer, which no constant is; nil when it is unknown.
 func (l *Layer) Shape(value string) []int64 { return l.model.tensors[value].Shape }
 
+// Type is the element type of a value inside the layer, which no constant is; 0 when it is unknown.
+func (l *Layer) Type(value string) DataType { return l.model.tensors[value].Type }
+
 func (l *Layer) document() *document {
 	g := &pb.GraphProto{
 		Name:        proto.String(fmt.Sprintf("%s/%d", l.model.name, l.Index)),

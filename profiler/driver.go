@@ -34,16 +34,24 @@ type driver struct {
 	moves   []move
 	solo    map[place][]time.Duration
 	crowded []map[place][]time.Duration // by busy accelerator
-	loads   map[place]loaded
-	tried   map[place]int
-	enough  map[place]bool // need not be timed any more
-	dead    map[place]string
-	stray   int // processes lost without a place to blame
-	rounds  int // that are kept
-	fresh   bool
-	longest time.Duration // that a round has taken
-	peak    *Peak
-	gaps    []time.Duration
+	// streams are the accelerators on the device, of which this one, the first, is measured for all.
+	streams   []int
+	contended []map[place][]time.Duration // by number of other streams that are busy
+	apart     bool                        // it has memory of its own
+	events    bool                        // and a clock
+	plain     bool                        // nothing is captured: that took a process with it
+	device    *Device
+	captured  []int // layers that are captured as graphs, by model
+	loads     map[place]loaded
+	tried     map[place]int
+	enough    map[place]bool // need not be timed any more
+	dead      map[place]string
+	stray     int // processes lost without a place to blame
+	rounds    int // that are kept
+	fresh     bool
+	longest   time.Duration // that a round has taken
+	peak      *Peak
+	gaps      []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
 	// split is how many samples each place had when the process was started last.
@@ -55,6 +63,10 @@ func newDriver(m *measurement, k int) *driver {
 		loads: map[place]loaded{}, tried: map[place]int{}, enough: map[place]bool{}, dead: map[place]string{}}
 	for range m.Accelerators {
 		d.crowded = append(d.crowded, map[place][]time.Duration{})
+	}
+	d.streams = streamsOf(m.Accelerators, k)
+	for range d.streams {
+		d.contended = append(d.contended, map[place][]time.Duration{})
 	}
 	return d
 }
@@ -129,18 +141,34 @@ func (d *driver) close() error {
 	return err
 }
 
+// lead is the device's, as far as it is known.
+func (d *driver) lead() time.Duration {
+	if d.device == nil {
+		return 0
+	}
+	return d.device.Lead
+}
+
+// connect starts a process.
+func (d *driver) connect() error {
+	conn, err := d.Start(d.k)
+	if err != nil {
+		return err
+	}
+	d.conn, d.wire, d.in, d.quit = conn, newLines(conn, conn), make(chan reply), make(chan struct{})
+	go receive(d.wire, d.in, d.quit, func(reply) bool { return false })
+	return nil
+}
+
 // start has a process loaded and warm, whatever it takes, or says why that cannot be.
 func (d *driver) start(ctx context.Context) error {
 	for d.conn == nil {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		conn, err := d.Start(d.k)
-		if err != nil {
+		if err := d.connect(); err != nil {
 			return err
 		}
-		d.conn, d.wire, d.in, d.quit = conn, newLines(conn, conn), make(chan reply), make(chan struct{})
-		go receive(d.wire, d.in, d.quit, func(reply) bool { return false })
 		if err := d.load(ctx); err != nil {
 			return err
 		}
@@ -149,8 +177,33 @@ func (d *driver) start(ctx context.Context) error {
 				return err
 			}
 		}
+		if d.conn != nil && d.events && !d.plain {
+			if err := d.capture(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// capture has the process capture what it can. One that is lost over it is not asked again.
+func (d *driver) capture(ctx context.Context) error {
+	a, ok, err := d.ask(ctx, request{Ask: askReady}, loadTimeout)
+	if !ok {
+		d.plain = true
+		return err
+	}
+	d.captured = a.Captured
+	return d.list(a.Places)
+}
+
+// list takes the places that the process has.
+func (d *driver) list(places []place) error {
+	d.places = places
+	if slices.Equal(d.known, d.places) {
+		return nil
+	}
+	return d.record(entry{Places: d.places})
 }
 
 // load has the process load everything. When it is lost, conn is nil afterwards.
@@ -193,11 +246,8 @@ func (d *driver) load(ctx context.Context) error {
 			return fmt.Errorf("model %q changed while it was measured", n.Name)
 		}
 	}
-	d.places, d.moves = a.Places, a.Moves
-	if slices.Equal(d.known, d.places) {
-		return nil
-	}
-	return d.record(entry{Places: d.places})
+	d.moves, d.apart, d.events = a.Moves, a.Apart, a.Events
+	return d.list(a.Places)
 }
 
 // blame counts a failure of a place.
@@ -247,9 +297,16 @@ func (d *driver) single(ctx context.Context, i int, keep func(int, time.Duration
 	return true, nil
 }
 
-// round times what is wanted once, in a new order, while the other accelerator is busy if that is not nil. Times go to
-// the journal. The round after a start does not count.
-func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *driver) error {
+// company is what works while a round is timed: another accelerator if that is not nil, and so many other streams.
+type company struct {
+	busy    *driver
+	streams int
+}
+
+// round times what is wanted once, in a new order, next to the company. Times go to the journal. The round after a start
+// does not count.
+func (d *driver) round(ctx context.Context, wanted func(place) bool, with company) error {
+	busy := with.busy
 	if err := d.start(ctx); err != nil {
 		return err
 	}
@@ -264,8 +321,8 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 		}
 	}
 	begin := time.Now()
-	e, err := d.times(ctx, list)
-	e.Spent = time.Since(begin)
+	e, err := d.times(ctx, list, with.streams)
+	e.Spent, e.Streams = time.Since(begin), with.streams
 	d.longest = max(d.longest, e.Spent)
 	if busy != nil {
 		e.Busy = &busy.k
@@ -275,7 +332,7 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 	switch {
 	case err != nil:
 		return err
-	case d.fresh && busy == nil:
+	case d.fresh && with == company{}:
 		d.fresh = false
 		return nil
 	case len(e.At) == 0:
@@ -285,10 +342,13 @@ func (d *driver) round(ctx context.Context, wanted func(place) bool, busy *drive
 }
 
 // times runs the listed places. A process that is lost costs its round.
-func (d *driver) times(ctx context.Context, list []int) (entry, error) {
+func (d *driver) times(ctx context.Context, list []int, streams int) (entry, error) {
 	var e entry
 	add := func(i int, t time.Duration) { e.At, e.Times = append(e.At, i), append(e.Times, t) }
 	if d.stray >= strays {
+		if streams > 0 {
+			return e, nil
+		}
 		for _, i := range list {
 			if ctx.Err() != nil || d.conn == nil {
 				break
@@ -299,7 +359,7 @@ func (d *driver) times(ctx context.Context, list []int) (entry, error) {
 		}
 		return e, nil
 	}
-	a, ok, err := d.ask(ctx, request{Ask: askRun, Places: list}, d.Timeout+10*d.longest)
+	a, ok, err := d.ask(ctx, request{Ask: askRun, Places: list, Streams: streams}, d.Timeout+10*d.longest)
 	if !ok {
 		return e, err
 	}
@@ -341,10 +401,10 @@ func (d *driver) once(ctx context.Context, r request, timeout time.Duration) err
 		return err
 	}
 	a, _, _ := d.ask(ctx, r, timeout)
-	if a.Peak == nil && len(a.Times) == 0 {
+	if a.Peak == nil && len(a.Times) == 0 && a.Device == nil {
 		return nil
 	}
-	return d.record(entry{Peak: a.Peak, Gaps: a.Times})
+	return d.record(entry{Peak: a.Peak, Gaps: a.Times, Device: a.Device})
 }
 
 // record takes what is new, and writes it to the journal.
@@ -372,6 +432,8 @@ func (d *driver) take(e entry) error {
 		d.peak = e.Peak
 	case e.Gaps != nil:
 		d.gaps = e.Gaps
+	case e.Device != nil:
+		d.device = e.Device
 	default:
 		return d.keep(e)
 	}
@@ -380,14 +442,17 @@ func (d *driver) take(e entry) error {
 
 // keep takes what a round gave.
 func (d *driver) keep(e entry) error {
-	if len(e.At) != len(e.Times) || e.Busy != nil && !in(*e.Busy, len(d.Accelerators)) ||
+	if len(e.At) != len(e.Times) || e.Busy != nil && !in(*e.Busy, len(d.Accelerators)) || !in(e.Streams, len(d.streams)) ||
 		slices.ContainsFunc(e.At, func(i int) bool { return !in(i, len(d.known)) }) {
 		return errors.New("a round of places that do not exist")
 	}
 	to := d.solo
-	if e.Busy != nil {
+	switch {
+	case e.Streams > 0:
+		to = d.contended[e.Streams]
+	case e.Busy != nil:
 		to = d.crowded[*e.Busy]
-	} else {
+	default:
 		d.rounds++
 	}
 	for n, i := range e.At {

@@ -1,7 +1,6 @@
 package profiler
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"time"
@@ -12,8 +11,6 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
-	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/traffic"
 )
 
 // The ideal work that tells an accelerator's roofline is made larger until it takes long, or is as large as it may
@@ -105,27 +102,4 @@ func idealUnit(op string, shape []int64, weighted bool) runtime.Unit {
 		panic("profiler: " + err.Error()) // a model of constants
 	}
 	return runtime.Unit{Name: "ideal " + op, ONNX: data, Inputs: []models.Tensor{in}, Outputs: []models.Tensor{out}}
-}
-
-// gaps plays the traffic on the real executor and lists the times between the end of a layer and the start of the next
-// on one accelerator.
-func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time.Duration, error) {
-	o := runtime.Options{Policy: "fcfs", Drop: sched.DropNone, Traffic: traffic, Log: true}
-	r, err := ex.Run(context.Background(), o)
-	if err != nil {
-		return nil, err
-	}
-	var out []time.Duration
-	before := time.Duration(-1)
-	for i := range r.Log.Records {
-		rec := &r.Log.Records[i]
-		if rec.Kind != sched.Completed || int(rec.Accelerator) != accelerator {
-			continue
-		}
-		if before >= 0 {
-			out = append(out, max(1, rec.Start-before))
-		}
-		before = rec.At
-	}
-	return out[:min(len(out), maxSamples)], nil
 }

@@ -36,8 +36,10 @@ func FuzzJournal(f *testing.F) {
 				return
 			}
 		}
-		d.chains()
-		d.interference()
+		m.of = []*driver{d, newDriver(m, 1)}
+		d.chains(0)
+		d.interference(0)
+		d.describe()
 		for _, p := range d.known {
 			d.cell(p)
 		}

@@ -32,6 +32,10 @@ type Task struct {
 	Start func(accelerator int) (Conn, error)
 	// Open opens an accelerator in the process that measures it; nil stands for [runtime.OpenORT].
 	Open func(runtime.Spec) (runtime.Accelerator, error)
+	// Auto is how many streams of a device [Streams] found to pay, by the device's name, for the profile.
+	Auto map[string]int
+
+	clocks map[int]clock // of accelerators with another host clock than the system's
 }
 
 // Options of a measurement.
@@ -65,13 +69,14 @@ const (
 	maxSamples  = 4096 // per cell; bounds memory
 	keptSamples = 128  // per cell, in the document
 
-	// Every so many cycles through all accelerators, one has whole models too, and one has every accelerator measured
-	// next to every other.
+	// Every so many cycles through all accelerators, one has whole models too, one has every accelerator measured next to
+	// every other, and one has devices measured with several streams busy.
 	chainsEvery  = 8
 	chainsAt     = 1 // the first round does not count
 	minChains    = 4 // unless the budget ends
 	crowdedEvery = 8
 	crowdedAt    = 5
+	contendedAt  = 3
 
 	// enoughEvery is after how many cycles it is asked what need not be timed any more, and leastTimes how often that
 	// has been timed at least.
@@ -83,6 +88,8 @@ const (
 
 	dispatchTime = 300 * time.Millisecond
 	peakTimeout  = time.Minute
+	// deviceTimeout is how long resting and waking may take.
+	deviceTimeout = 2 * time.Minute
 )
 
 // Measure times every layer of the task's networks on every accelerator.
@@ -90,12 +97,7 @@ const (
 // When ctx ends, it stops after the layers under way and returns what it has with the context's error; the profile is
 // then marked partial, or nil when there is nothing yet.
 func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
-	o.Precision = cmp.Or(o.Precision, 0.02)
-	o.Budget = cmp.Or(o.Budget, 20*time.Second)
-	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
-	if o.Progress == nil {
-		o.Progress = func(string, float64) {}
-	}
+	o = o.withDefaults()
 	if o.Host.LogicalCores == 0 {
 		o.Host = ThisHost()
 	}
@@ -104,7 +106,10 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	}
 	m := &measurement{Task: t, Options: o}
 	for k := range t.Accelerators {
-		m.drivers = append(m.drivers, newDriver(m, k))
+		if streamsOf(t.Accelerators, k)[0] == k {
+			m.drivers = append(m.drivers, newDriver(m, k))
+		}
+		m.of = append(m.of, m.drivers[slices.IndexFunc(m.drivers, func(d *driver) bool { return slices.Contains(d.streams, k) })])
 	}
 	defer m.close()
 	if err := m.open(); err != nil {
@@ -125,10 +130,21 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	return p, ctx.Err()
 }
 
+func (o Options) withDefaults() Options {
+	o.Precision = cmp.Or(o.Precision, 0.02)
+	o.Budget = cmp.Or(o.Budget, 20*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	if o.Progress == nil {
+		o.Progress = func(string, float64) {}
+	}
+	return o
+}
+
 type measurement struct {
 	Task
 	Options
 	drivers []*driver
+	of      []*driver // by accelerator: the one that measures it
 	journal *os.File
 	before  time.Duration // spent by those who began it
 
@@ -153,7 +169,7 @@ func (m *measurement) open() error {
 	}
 	var entries []entry
 	var err error
-	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now)}
+	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now), Auto: m.Auto, Machine: machine(m.Host)}
 	for _, n := range m.Networks {
 		model := describe(n)
 		model.Layers = nil
@@ -164,10 +180,10 @@ func (m *measurement) open() error {
 		return err
 	}
 	for n, e := range entries {
-		if !in(e.Accelerator, len(m.drivers)) {
+		if !in(e.Accelerator, len(m.of)) {
 			err = errors.New("an accelerator that does not exist")
 		} else {
-			err = m.drivers[e.Accelerator].take(e)
+			err = m.of[e.Accelerator].take(e)
 		}
 		if err != nil {
 			return fmt.Errorf("%w %s: line %d: %w: remove the file", ErrJournal, m.Journal, n+2, err)
@@ -187,7 +203,7 @@ func (m *measurement) key() string {
 		e.Encode(describe(n))
 		for l := range n.Layers {
 			for _, v := range n.Variants[l] {
-				e.Encode(v.ONNX)
+				e.Encode([]any{v.ONNX, v.Provider, v.Options})
 			}
 		}
 	}
@@ -243,7 +259,7 @@ func (m *measurement) measure(ctx context.Context) error {
 				return err
 			}
 		case done:
-			return m.dispatches(ctx)
+			return cmp.Or(m.devices(ctx), m.dispatches(ctx))
 		}
 	}
 }
@@ -292,7 +308,7 @@ func (m *measurement) peaks(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// cycle is a round on every accelerator that needs more, and every so often one on each while each other is busy.
+// cycle is a round on every accelerator that needs more, and every so often one on each while others are busy.
 func (m *measurement) cycle(ctx context.Context, n int) error {
 	for _, d := range m.drivers {
 		if n > 0 && d.satisfied {
@@ -302,8 +318,8 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			d.suffices()
 		}
 		err := d.round(ctx, func(p place) bool {
-			return !d.enough[p] && (p.Do != chainRun && p.Do != wholeRun || n%chainsEvery == chainsAt)
-		}, nil)
+			return !d.enough[p] && (!p.Do.model() || n%chainsEvery == chainsAt)
+		}, company{})
 		if err != nil {
 			return err
 		}
@@ -312,15 +328,36 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	if n%crowdedEvery != crowdedAt {
-		return nil
+	switch n % crowdedEvery {
+	case crowdedAt:
+		return m.crowd(ctx)
+	case contendedAt:
+		return m.contend(ctx)
 	}
+	return nil
+}
+
+// contend is a round on every device with streams next to each number of other busy ones.
+func (m *measurement) contend(ctx context.Context) error {
+	for _, d := range m.drivers {
+		for n := 1; n < len(d.streams); n++ {
+			err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, company{streams: n})
+			if err := cmp.Or(err, ctx.Err()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// crowd is a round on every accelerator next to each other one.
+func (m *measurement) crowd(ctx context.Context) error {
 	for _, d := range m.drivers {
 		for _, busy := range m.drivers {
 			if d == busy {
 				continue
 			}
-			err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, busy)
+			err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, company{busy: busy})
 			if err := cmp.Or(err, ctx.Err()); err != nil {
 				return err
 			}
@@ -383,6 +420,19 @@ func precise(sorted []time.Duration, target float64) bool {
 	return len(sorted) >= minSamples && float64(high-low)/2 <= target*float64(stats.Quantile(sorted, 0.5))
 }
 
+// devices measures what is the same for all streams of a device: its memory, and what noticing an end and waking cost.
+func (m *measurement) devices(ctx context.Context) error {
+	for _, d := range m.drivers {
+		if !d.apart || d.device != nil {
+			continue
+		}
+		if err := d.once(ctx, request{Ask: askDevice}, d.Timeout+deviceTimeout); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
 // dispatches measures what the executor needs between layers, where models are not so slow that it could not matter.
 func (m *measurement) dispatches(ctx context.Context) error {
 	for _, d := range m.drivers {
@@ -396,7 +446,7 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if d.gaps != nil || chains == 0 || length > 10*time.Second {
 			continue
 		}
-		if err := d.once(ctx, request{Ask: askDispatch, For: length}, d.Timeout+10*length); err != nil {
+		if err := d.once(ctx, request{Ask: askDispatch, For: length, Lead: d.lead()}, d.Timeout+10*length); err != nil {
 			return err
 		}
 	}

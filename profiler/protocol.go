@@ -20,8 +20,18 @@ const (
 	upload     activity = "upload"   // a tensor to the accelerator's own memory
 	download   activity = "download" // a tensor from there
 	chainRun   activity = "chain"    // all layers of a model, one after the other
+	plainRun   activity = "plain"    // the same, none of them captured as a graph, where some are
 	wholeRun   activity = "whole"    // a session that has the whole model
+	graphRun   activity = "graph"    // the same, captured as one graph
 )
+
+// model reports whether it is about a whole model.
+func (a activity) model() bool {
+	return a == chainRun || a == plainRun || a == wholeRun || a == graphRun
+}
+
+// follows reports whether it is submitted to a device behind other work: a download is waited for.
+func (a activity) follows() bool { return a == layerRun || a == upload }
 
 // place is something that is timed.
 type place struct {
@@ -35,11 +45,14 @@ type place struct {
 // What a measuring process can be asked to do.
 const (
 	askLoad     = "load"     // everything but what is skipped: loading and loaded notices, then the places
+	askReady    = "ready"    // capture what can be captured as graphs: the places, more of them
 	askRun      = "run"      // the places, in order: their times
 	askBusy     = "busy"     // the places over and over, until the next request: a beginning
 	askRest     = "rest"     // end that
 	askDispatch = "dispatch" // the real executor for a while: times between layers
 	askPeak     = "peak"     // the roofline
+	askDevice   = "device"   // what the device's streams have in common
+	askStreams  = "streams"  // how many requests per second 1, 2, 4 ... streams get done
 	askHalt     = "halt"     // end what is being done after the current place; has no answer
 )
 
@@ -48,6 +61,10 @@ type request struct {
 	Skip   []failure     `json:"skip,omitempty"`
 	Places []int         `json:"places,omitempty"`
 	For    time.Duration `json:"for_ns,omitempty"`
+	// Streams is how many other streams of the device are busy meanwhile, or how many are tried at most.
+	Streams int `json:"streams,omitempty"`
+	// Lead is the device's, for the real executor.
+	Lead time.Duration `json:"lead_ns,omitempty"`
 }
 
 // failure is a place that failed, or that took the process with it, and why.
@@ -95,6 +112,15 @@ type reply struct {
 	// Failed says why the place after those in Times failed.
 	Failed string `json:"failed,omitempty"`
 	Peak   *Peak  `json:"peak,omitempty"`
+	// Apart is true of an accelerator with memory of its own, Events if layers are timed on the device's clock; Device is
+	// what its streams have in common.
+	Apart  bool    `json:"apart,omitempty"`
+	Events bool    `json:"events,omitempty"`
+	Device *Device `json:"device,omitempty"`
+	// Captured is how many layers are captured as graphs, by model.
+	Captured []int `json:"captured,omitempty"`
+	// Rates are requests per second on 1, 2, 4 ... streams.
+	Rates []float64 `json:"rates,omitempty"`
 	// Error says why the process can do nothing at all.
 	Error string `json:"error,omitempty"`
 }

@@ -24,20 +24,27 @@ func (m *measurement) profile(partial bool) (*Profile, error) {
 	for _, n := range m.Networks {
 		p.Models = append(p.Models, describe(n))
 	}
-	for _, d := range m.drivers {
-		p.Interference = append(p.Interference, d.interference()...)
-		p.Chains = append(p.Chains, d.chains()...)
+	// What was measured on a device's first stream holds for all of them.
+	for k, d := range m.of {
+		p.Interference = append(p.Interference, d.interference(k)...)
+		p.Chains = append(p.Chains, d.chains(k)...)
 		if d.peak != nil {
-			d.peak.Accelerator = d.k
-			p.Peaks = append(p.Peaks, *d.peak)
+			peak := *d.peak
+			peak.Accelerator = k
+			p.Peaks = append(p.Peaks, peak)
 		}
 		if gaps := stats.Sorted(d.gaps); len(gaps) > 0 {
-			p.Dispatches = append(p.Dispatches, Dispatch{d.k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
+			p.Dispatches = append(p.Dispatches, Dispatch{k, len(gaps), stats.Quantile(gaps, .5), stats.Quantile(gaps, .99)})
+		}
+	}
+	for _, d := range m.drivers {
+		if d.apart || len(d.streams) > 1 {
+			p.Devices = append(p.Devices, d.describe())
 		}
 	}
 	err := p.fill(func(c cellIndex) Cell {
 		at := place{Do: layerRun, Model: c.model, Layer: c.layer, Implementation: c.implementation}
-		return m.drivers[c.accelerator].cell(at)
+		return m.of[c.accelerator].cell(at)
 	})
 	m.doubt(p)
 	return p, err
@@ -104,15 +111,16 @@ func (m *measurement) handoffs() []Handoff {
 	sums := map[Handoff]Handoff{} // by the change alone
 	for _, d := range m.drivers {
 		for _, x := range d.moves {
-			change := Handoff{Model: x.Model, Layer: x.Layer, From: x.From, To: x.To}
-			sum := sums[change]
-			for do, tensors := range x.tensors() {
-				for _, t := range tensors {
-					sum.Tensors++
-					sum.P50 += d.median(place{Do: do, Model: x.Model, Tensor: t})
+			for _, change := range d.changes(x) {
+				sum := sums[change]
+				for do, tensors := range x.tensors() {
+					for _, t := range tensors {
+						sum.Tensors++
+						sum.P50 += d.median(place{Do: do, Model: x.Model, Tensor: t})
+					}
 				}
+				sums[change] = sum
 			}
-			sums[change] = sum
 		}
 	}
 	var list []Handoff
@@ -126,37 +134,86 @@ func (m *measurement) handoffs() []Handoff {
 	return list
 }
 
-// interference compares the layers' times next to each busy accelerator with those alone.
-func (d *driver) interference() []Interference {
-	var list []Interference
-	for busy, times := range d.crowded {
-		var alone, crowded time.Duration
-		var ratios []float64
-		n := 0
-		for p, ts := range times {
-			one, two := d.median(p), median(ts)
-			if one <= 0 || two <= 0 || d.dead[p] != "" {
-				continue
-			}
-			alone, crowded, n = alone+one, crowded+two, max(n, len(ts))
-			ratios = append(ratios, float64(two)/float64(one)-1)
+// changes lists the changes of accelerator that a move is part of: those from and to all streams of the device.
+func (d *driver) changes(x move) []Handoff {
+	var list []Handoff
+	for _, k := range d.streams {
+		change := Handoff{Model: x.Model, Layer: x.Layer, From: x.From, To: x.To}
+		if x.From == d.k {
+			change.From = k
+		} else {
+			change.To = k
 		}
-		if alone <= 0 {
-			continue
-		}
-		slices.Sort(ratios)
-		list = append(list, Interference{Accelerator: d.k, Busy: busy, Slowdown: float64(crowded)/float64(alone) - 1,
-			Q1: stats.Quantile(ratios, .25), Q3: stats.Quantile(ratios, .75), N: n})
+		list = append(list, change)
 	}
 	return list
 }
 
-func (d *driver) chains() []Chain {
+// slowdown compares the layers' times next to others with those alone: in all, by layer in order, and over how many
+// rounds; false where there are none.
+func (d *driver) slowdown(times map[place][]time.Duration) (all float64, ratios []float64, n int, ok bool) {
+	var alone, crowded time.Duration
+	for p, ts := range times {
+		one, two := d.median(p), median(ts)
+		if one <= 0 || two <= 0 || d.dead[p] != "" {
+			continue
+		}
+		alone, crowded, n = alone+one, crowded+two, max(n, len(ts))
+		ratios = append(ratios, float64(two)/float64(one)-1)
+	}
+	if alone <= 0 {
+		return 0, nil, 0, false
+	}
+	slices.Sort(ratios)
+	return float64(crowded)/float64(alone) - 1, ratios, n, true
+}
+
+// interference is what each busy accelerator costs accelerator k, which this one is measured for.
+func (d *driver) interference(k int) []Interference {
+	var list []Interference
+	for busy, of := range d.of {
+		if slowdown, ratios, n, ok := d.slowdown(d.crowded[of.k]); ok {
+			list = append(list, Interference{Accelerator: k, Busy: busy, Slowdown: slowdown,
+				Q1: stats.Quantile(ratios, .25), Q3: stats.Quantile(ratios, .75), N: n})
+		}
+	}
+	return list
+}
+
+// describe is what is known of the device that the accelerator is the first stream of.
+func (d *driver) describe() Device {
+	x := Device{}
+	if d.device != nil {
+		x = *d.device
+	}
+	x.Name, x.Accelerators = d.Accelerators[d.k].OnDevice(), d.streams
+	x.Auto = d.Auto[x.Name]
+	last := 0.0
+	for n := range d.streams {
+		slowdown, _, _, ok := d.slowdown(d.contended[n])
+		if n > 0 && !ok {
+			break
+		}
+		last = min(max(last, slowdown), maxSlowdown)
+		x.Contention = append(x.Contention, last)
+	}
+	if len(x.Contention) < 2 {
+		x.Contention = nil
+	}
+	return x
+}
+
+// chains are the chains on accelerator k, which this one is measured for.
+func (d *driver) chains(k int) []Chain {
 	var list []Chain
 	for m, n := range d.Networks {
 		at := place{Do: chainRun, Model: m}
-		c := Chain{Model: m, Accelerator: d.k, N: len(d.solo[at]),
-			Chained: d.median(at), Whole: d.median(place{Do: wholeRun, Model: m})}
+		c := Chain{Model: m, Accelerator: k, N: len(d.solo[at]), Chained: d.median(at),
+			Plain: d.median(place{Do: plainRun, Model: m}), Whole: d.median(place{Do: wholeRun, Model: m}),
+			Graph: d.median(place{Do: graphRun, Model: m})}
+		if in(m, len(d.captured)) {
+			c.Captured = d.captured[m]
+		}
 		if c.N == 0 {
 			continue
 		}

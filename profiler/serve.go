@@ -1,7 +1,7 @@
 package profiler
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
-	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/traffic"
 )
 
 // Serve is the work of a measuring process: it opens an accelerator of the task, by index, and answers the requests of
@@ -24,7 +21,7 @@ import (
 // takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
 // else. See the package's documentation for why.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
-	s := &server{Task: t, k: accelerator, wire: newLines(in, out), requests: make(chan request)}
+	s := &server{Task: t, k: accelerator, rng: rand.New(rand.NewPCG(t.Seed, uint64(accelerator))), clock: t.clocks[accelerator], wire: newLines(in, out), requests: make(chan request)}
 	defer s.close()
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
@@ -70,19 +67,40 @@ func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
 	}
 }
 
-// open opens the accelerator and pins the calling thread to its cores.
+// open opens the accelerator, and the other streams of its device, and pins the calling thread to its cores.
 func (s *server) open() error {
 	if !in(s.k, len(s.Accelerators)) {
 		return fmt.Errorf("the task has no accelerator %d", s.k)
 	}
 	if s.Open == nil {
-		s.Open = runtime.OpenORT
+		s.Open = new(runtime.Devices).Open
 	}
-	var err error
-	if s.accelerator, err = s.Open(s.Accelerators[s.k]); err != nil {
+	for _, k := range streamsOf(s.Accelerators, s.k) {
+		a, err := s.Open(s.Accelerators[k])
+		if err != nil {
+			return err
+		}
+		if k == s.k {
+			s.accelerator, s.memory = a, memory(a)
+			continue
+		}
+		x, err := newStream(a)
+		if err != nil {
+			a.Close()
+			return err
+		}
+		s.streams = append(s.streams, x)
+		s.others = append(s.others, k)
+	}
+	if err := runtime.Pin(s.accelerator.Cores()); err != nil {
 		return err
 	}
-	return runtime.Pin(s.accelerator.Cores())
+	if s.memory != nil {
+		s.room, _, _ = s.memory.Room() // 0 where it does not tell
+	}
+	var err error
+	s.pacer, err = newPacer(s.memory)
+	return err
 }
 
 // collectEvery is after how many requests garbage is collected.
@@ -91,6 +109,7 @@ const collectEvery = 64
 type server struct {
 	Task
 	k           int // of the accelerator
+	clock       clock
 	accelerator runtime.Accelerator
 
 	wire     *lines
@@ -99,20 +118,38 @@ type server struct {
 
 	models []*model
 	places []place
+
+	// Of an accelerator with memory of its own:
+	memory  runtime.Memory
+	pacer   *pacer    // nil where the memory has no events
+	streams []*stream // the others of the device
+	others  []int     // which accelerators they are
+	warm    map[int]bool
+	took    map[place]time.Duration // by layers when they were timed last
+	ready   bool                    // what can be captured is
+	room    int64                   // that was free at first
+	extra   int64                   // that only measuring takes
+	chains  int                     // that each stream runs, when streams are tried
+	idle    time.Time               // since when the device may rest
+	wait0   time.Duration           // what waiting for nothing takes, where there are no events
+	rng     *rand.Rand
 }
 
 // model is a network, loaded.
 type model struct {
 	*runtime.Program
-	inputs  []*runtime.Tensor
-	spread  *runtime.Slot    // timed layer by layer
-	chained *runtime.Slot    // nil unless all layers run
-	whole   *runtime.Slot    // of uncut
-	uncut   *runtime.Program // nil where the model does not run as a whole
+	inputs   []*runtime.Tensor
+	spread   *runtime.Slot    // timed layer by layer
+	chained  *runtime.Slot    // nil unless all layers run
+	plain    *runtime.Slot    // the same without captured layers; nil where there are none
+	whole    *runtime.Slot    // of uncut
+	graph    *runtime.Slot    // the same, captured; nil where it cannot be
+	uncut    *runtime.Program // nil where the model does not run as a whole
+	captured int              // layers
 }
 
 func (m *model) close() {
-	for _, slot := range []*runtime.Slot{m.spread, m.chained, m.whole} {
+	for _, slot := range []*runtime.Slot{m.spread, m.chained, m.plain, m.whole, m.graph} {
 		if slot != nil {
 			slot.Close()
 		}
@@ -128,12 +165,20 @@ func (m *model) close() {
 }
 
 func (s *server) close() {
+	for _, x := range s.streams {
+		x.close()
+	}
 	for _, m := range s.models {
 		m.close()
+	}
+	s.pacer.close()
+	for _, x := range s.streams {
+		x.accelerator.Close()
 	}
 	if s.accelerator != nil {
 		s.accelerator.Close()
 	}
+	s.models, s.pacer, s.streams, s.accelerator, s.memory = nil, nil, nil, nil, nil
 }
 
 func (s *server) answer(r request) (reply, error) {
@@ -141,13 +186,19 @@ func (s *server) answer(r request) (reply, error) {
 	case askLoad:
 		return s.load(r.Skip)
 	case askRun:
-		return s.run(r.Places), nil
+		return s.run(r)
+	case askReady:
+		return s.capture()
 	case askBusy:
 		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began
 		return reply{Done: true}, nil
 	case askDispatch:
-		return s.dispatch(r.For)
+		return s.dispatch(r.For, r.Lead)
+	case askDevice:
+		return s.describe()
+	case askStreams:
+		return s.try(r.Streams)
 	case askPeak:
 		p, err := measurePeak(s.accelerator)
 		return reply{Done: true, Peak: p}, err
@@ -155,321 +206,176 @@ func (s *server) answer(r request) (reply, error) {
 	return reply{}, fmt.Errorf("unknown request %q", r.Ask)
 }
 
-// anyOther takes everything, so that a layer may be refused by all others.
-var anyOther = runtime.Spec{Name: "(any other)", Optimization: "none"}
-
-// absent stands for an accelerator that another process measures.
-type absent struct{ runtime.Spec }
-
-func (a *absent) Name() string                                 { return a.Spec.Name }
-func (*absent) Cores() []int                                   { return nil }
-func (a *absent) Prepare(runtime.Unit) (runtime.Kernel, error) { return a, nil }
-func (*absent) Close() error                                   { return nil }
-func (*absent) Run(_, _ []*runtime.Tensor) error {
-	return errors.New("profiler: measured by another process")
-}
-
-// among puts an accelerator in its place among the absent ones.
-func (s *server) among(own runtime.Accelerator) []runtime.Accelerator {
-	accs := make([]runtime.Accelerator, len(s.Accelerators))
-	for k, spec := range s.Accelerators {
-		accs[k] = &absent{spec}
+// run times the places, in order, until one fails or it is to halt, while other streams are busy.
+func (s *server) run(r request) (reply, error) {
+	a := reply{Done: true, Times: make([]time.Duration, 0, len(r.Places))}
+	if !in(r.Streams, 1+len(s.streams)) || r.Streams > 0 && len(s.streams[0].chains) == 0 {
+		return a, nil // no model runs there as a whole
 	}
-	accs[s.k] = own
-	return accs
-}
-
-// observed tells of every unit that is loaded.
-type observed struct {
-	runtime.Accelerator
-	s     *server
-	at    place // what Skip was asked about last
-	skips []failure
-}
-
-// skipped says why a place that comes next must not be loaded.
-func (o *observed) skipped(at place) error {
-	o.at = at
-	for _, x := range o.skips {
-		if x.place == at {
-			return errors.New(x.Reason)
+	for _, i := range r.Places {
+		if !in(i, len(s.places)) {
+			return a, fmt.Errorf("there is no place %d", i)
 		}
 	}
-	return nil
-}
-
-// Memory is the observed accelerator's.
-func (o *observed) Memory() runtime.Memory {
-	if a, has := o.Accelerator.(interface{ Memory() runtime.Memory }); has {
-		return a.Memory()
-	}
-	return nil
-}
-
-func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
-	if err := o.s.wire.write(reply{Loading: &o.at}); err != nil {
-		return nil, err
-	}
-	before, begin := ort.Allocated(), time.Now()
-	k, err := o.Accelerator.Prepare(u)
-	l := loaded{place: o.at, Took: time.Since(begin)}
-	l.Memory = max(0, ort.Allocated()-before)
+	rest, err := occupy(s.streams[:r.Streams])
 	if err != nil {
-		l.Refused = err.Error()
+		return a, err
 	}
-	return k, errors.Join(err, o.s.wire.write(reply{Loaded: &l}))
-}
-
-// load prepares everything and lists the places.
-func (s *server) load(skips []failure) (reply, error) {
-	o := &observed{Accelerator: s.accelerator, s: s, skips: skips}
-	accs := append(s.among(o), &absent{anyOther})
-	a := reply{Done: true}
-	for i, n := range s.Networks {
-		one := *n
-		one.Skip = func(layer, implementation, accelerator int) error {
-			if accelerator != s.k {
-				return nil
+	list := r.Places
+	for len(list) > 0 && a.Failed == "" && !s.halt.Load() {
+		n := 1
+		var times []time.Duration
+		if s.pacer != nil && s.places[list[0]].Do.follows() {
+			for n < len(list) && s.places[list[n]].Do.follows() {
+				n++
 			}
-			return o.skipped(place{Do: layerRun, Model: i, Layer: layer, Implementation: implementation})
-		}
-		m := &model{}
-		s.models = append(s.models, m)
-		a.Models = append(a.Models, n.Model.SHA256())
-		var err error
-		if m.Program, err = runtime.Prepare(&one, accs, nil); err != nil {
-			return a, err
-		}
-		if m.inputs, err = n.Inputs(s.Seed); err != nil {
-			return a, err
-		}
-		if m.spread, err = m.NewSpreadSlot(); err != nil {
-			return a, err
-		}
-		m.spread.SetInputs(m.inputs)
-		if err := s.loadWhole(i, o); err != nil {
-			return a, err
-		}
-		a.Moves = append(a.Moves, s.moves(i)...)
-	}
-	s.list(a.Moves)
-	a.Places = s.places
-	return a, nil
-}
-
-// maxWhole bounds the weights of models that are loaded a second time as a whole.
-const maxWhole = 1 << 30
-
-// loadWhole makes what a model's chain is held against, where all its layers run.
-func (s *server) loadWhole(i int, o *observed) error {
-	m, n := s.models[i], s.Networks[i]
-	var weights int64
-	for l := range n.Layers {
-		if !m.Runs(l, 0, s.k) {
-			return nil
-		}
-		weights += 4 * n.Layers[l].Parameters
-	}
-	var err error
-	if m.chained, err = m.NewSlot(); err != nil {
-		return err
-	}
-	if weights > maxWhole || o.skipped(place{Do: wholeRun, Model: i}) != nil {
-		return nil
-	}
-	whole, err := runtime.NewNetwork(n.Name, n.Model, "model")
-	if err != nil {
-		return err
-	}
-	if m.uncut, err = runtime.Prepare(whole, []runtime.Accelerator{o}, nil); err != nil {
-		m.uncut = nil
-		return nil // refused: then there is nothing to compare with
-	}
-	m.whole, err = m.uncut.NewSlot()
-	return err
-}
-
-// list numbers what this accelerator can run. Of each layer the original comes last, so that what the next one reads is
-// its output.
-func (s *server) list(moves []move) {
-	for i, m := range s.models {
-		for l := range m.Network.Layers {
-			for impl := m.Implementations(l) - 1; impl >= 0; impl-- {
-				if m.Runs(l, impl, s.k) {
-					s.places = append(s.places, place{Do: layerRun, Model: i, Layer: l, Implementation: impl})
-				}
+			times, err = s.paced(list[:n])
+		} else if s.memory != nil && s.places[list[0]].Do == layerRun {
+			for n < len(list) && s.places[list[n]].Do == layerRun {
+				n++
 			}
+			times, err = s.bundled(list[:n])
+		} else {
+			times, err = s.timed(list[0])
 		}
-		moved := map[activity][]int{}
-		for _, x := range moves {
-			if x.Model != i {
-				continue
-			}
-			for do, tensors := range x.tensors() {
-				moved[do] = append(moved[do], tensors...)
-			}
-		}
-		for _, do := range []activity{conversion, download, upload} {
-			slices.Sort(moved[do])
-			for _, t := range slices.Compact(moved[do]) {
-				s.places = append(s.places, place{Do: do, Model: i, Tensor: t})
-			}
-		}
-		if m.chained != nil {
-			s.places = append(s.places, place{Do: chainRun, Model: i})
-		}
-		if m.uncut != nil {
-			s.places = append(s.places, place{Do: wholeRun, Model: i})
-		}
-	}
-}
-
-// moves lists what this accelerator does when a request comes from each other one before a layer, or goes there.
-func (s *server) moves(i int) []move {
-	var out []move
-	m := s.models[i]
-	for l := range m.Network.Layers {
-		for other := range s.Accelerators {
-			_, convert, to := m.Moves(l, other, s.k)
-			if len(convert)+len(to) > 0 {
-				out = append(out, move{Model: i, Layer: l, From: other, To: s.k, Convert: convert, Upload: to})
-			}
-			if from, _, _ := m.Moves(l, s.k, other); len(from) > 0 {
-				out = append(out, move{Model: i, Layer: l, From: s.k, To: other, Download: from})
-			}
-		}
-	}
-	return out
-}
-
-// run times the places, in order, until one fails or it is to halt.
-func (s *server) run(places []int) reply {
-	a := reply{Done: true, Times: make([]time.Duration, 0, len(places))}
-	for _, i := range places {
-		if s.halt.Load() {
-			break
-		}
-		took, err := s.time(i)
+		a.Times = append(a.Times, times...)
 		if err != nil {
 			a.Failed = err.Error()
+		}
+		if len(times) == 0 {
 			break
 		}
-		a.Times = append(a.Times, took)
+		list = list[len(times):]
 	}
-	return a
+	return a, rest()
 }
 
-// time does one thing and says how long it took. A clock that ticks coarsely can read zero; nothing takes no time.
-func (s *server) time(i int) (time.Duration, error) {
-	if !in(i, len(s.places)) {
-		return 0, fmt.Errorf("there is no place %d", i)
+// timed is one place's time on the host's clock.
+func (s *server) timed(i int) ([]time.Duration, error) {
+	if err := s.warmUp(i); err != nil {
+		return nil, err
 	}
+	if s.pacer != nil && s.places[i].Do.model() {
+		return s.series(i)
+	}
+	took, err := s.once(i)
+	if err != nil {
+		return nil, err
+	}
+	return []time.Duration{took}, nil
+}
+
+// once does one thing, to its end, and says how long it took. A clock that ticks coarsely can read zero; nothing takes
+// no time.
+func (s *server) once(i int) (took time.Duration, err error) {
+	run := func() error {
+		begin := s.clock.time()
+		if err = s.submit(i); err == nil && s.memory != nil {
+			err = s.wait(s.places[i].Do)
+		}
+		took = max(1, s.clock.time().Sub(begin))
+		return err
+	}
+	if whole := s.places[i].Do == wholeRun; whole && !s.warm[i] {
+		return took, s.counted(run)
+	}
+	return took, run()
+}
+
+// wait returns when what was submitted is complete.
+func (s *server) wait(do activity) error {
+	if do == conversion || do == download && s.pacer == nil { // these are
+		return nil
+	}
+	return s.memory.Wait()
+}
+
+// submit does one thing. Where the accelerator has memory of its own it is complete when it was waited for.
+func (s *server) submit(i int) error {
 	p := s.places[i]
 	m := s.models[p.Model]
-	var run func() error
+	// On a device, the inputs of chains that have run stay there, and so do the outputs.
+	whole := func(slot *runtime.Slot, layers, on int) error {
+		c := chain{slot, m.inputs, layers, on}
+		if s.pacer != nil && s.warm[i] {
+			return c.again()
+		}
+		return c.submit()
+	}
+	layers := len(m.Network.Layers)
 	switch p.Do {
 	case conversion:
-		run = func() error { return m.spread.Convert(p.Tensor) }
+		return m.spread.Convert(p.Tensor)
 	case upload:
-		run = func() error { return m.spread.Upload(p.Tensor, s.k) }
+		return m.spread.Upload(p.Tensor, s.k)
 	case download:
-		run = func() error { return m.spread.Download(p.Tensor, s.k) }
+		return m.spread.Download(p.Tensor, s.k)
 	case chainRun:
-		m.chained.SetInputs(m.inputs)
-		run = func() error {
-			for l := range m.Network.Layers {
-				if err := m.chained.Run(l, 0, s.k); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
+		return whole(m.chained, layers, s.k)
+	case plainRun:
+		return whole(m.plain, layers, s.k)
 	case wholeRun:
-		m.whole.SetInputs(m.inputs)
-		run = func() error { return m.whole.Run(0, 0, 0) }
-	default:
-		layer := m.spread.Run
-		if p.Implementation > 0 {
-			layer = m.spread.RunBetween
-		}
-		run = func() error { return layer(p.Layer, p.Implementation, s.k) }
+		return whole(m.whole, 1, 0)
+	case graphRun:
+		return whole(m.graph, 1, 0)
 	}
-	begin := time.Now()
-	err := run()
-	if a, has := s.accelerator.(interface{ Memory() runtime.Memory }); err == nil && has && a.Memory() != nil {
-		err = a.Memory().Wait()
+	if s.memory != nil && (p.Layer == 0 || p.Layer == layers-1) {
+		m.spread.SetInputs(m.inputs) // they are copied, and so are the outputs
 	}
-	return max(1, time.Since(begin)), err
+	if p.Implementation > 0 {
+		return m.spread.RunBetween(p.Layer, p.Implementation, s.k)
+	}
+	return m.spread.Run(p.Layer, p.Implementation, s.k)
 }
 
 // busy works on the places until the next request, which is then answered. It says so when it has begun.
 func (s *server) busy(places []int) (reply, error) {
-	if len(places) == 0 {
+	if len(places) == 0 || slices.ContainsFunc(places, func(i int) bool { return !in(i, len(s.places)) }) {
 		return reply{}, errors.New("nothing to be busy with")
 	}
+	work := func(i int) error { _, err := s.once(i); return err }
+	if s.pacer != nil {
+		work = func(i int) error { return cmp.Or(s.submit(i), s.pacer.queue.push()) }
+	}
 	for n := 0; ; n++ {
-		if _, err := s.time(places[n%len(places)]); err != nil {
-			return reply{Done: true, Failed: err.Error()}, nil
-		}
-		if n == 0 {
+		err := work(places[n%len(places)])
+		if err == nil && n == 0 {
 			if err := s.wire.write(reply{Done: true}); err != nil {
 				return reply{}, err
 			}
 		}
-		select {
-		case r, ok := <-s.requests:
-			if !ok {
-				return reply{}, io.EOF
+		if err == nil {
+			select {
+			case r, ok := <-s.requests:
+				if !ok {
+					return reply{}, io.EOF
+				}
+				if err = s.settle(); err == nil {
+					return s.answer(r)
+				}
+			default:
+				continue
 			}
-			return s.answer(r)
-		default:
 		}
+		return reply{Done: true, Failed: err.Error()}, nil
 	}
 }
 
-// dispatch runs the models in the real executor, one request of each at a time, on this accelerator alone, and gives
-// the times between a layer's end and the next one's start.
-func (s *server) dispatch(length time.Duration) (reply, error) {
-	name := func(a runtime.Spec) string { return a.Name }
-	system := sched.System{Accelerators: append(names(s.Accelerators, name), anyOther.Name)}
-	var programs []*runtime.Program
-	var rates []float64
-	for _, m := range s.models {
-		if m.chained == nil {
-			continue
-		}
-		x := sched.Model{Name: m.Network.Name, Deadline: time.Second}
-		for _, l := range m.Network.Layers {
-			latency := slices.Repeat([]time.Duration{sched.Unavailable}, len(system.Accelerators))
-			latency[s.k] = time.Millisecond
-			x.Layers = append(x.Layers, sched.Layer{Name: l.Name,
-				Implementations: []sched.Implementation{{Name: original, Latency: latency}}})
-		}
-		system.Models = append(system.Models, x)
-		programs, rates = append(programs, m.Program), append(rates, 1)
+// settle waits for what was submitted without waiting.
+func (s *server) settle() error {
+	if s.pacer == nil {
+		return nil
 	}
-	a := reply{Done: true}
-	if len(programs) == 0 {
-		return a, nil
-	}
-	tables, err := sched.Compile(system)
-	if err != nil {
-		return a, err
-	}
-	ex, err := runtime.NewExecutor(tables, programs, s.Seed)
-	if err != nil {
-		return a, err
-	}
-	defer ex.Close(context.Background())
-	work := traffic.Config{Rates: rates, Process: traffic.ClosedLoop, Duration: length, Seed: s.Seed}
-	a.Times, err = gaps(ex, work, s.k)
-	return a, err
+	s.idle = s.clock.time()
+	return s.memory.Wait()
 }
+
+// segment is how many layers follow each other, on average.
+const segment = 8
 
 // shuffled is the order of one round: runs of consecutive layers, at most twice segment-1 of them, in random order,
 // with everything else in between.
 func shuffled(places []place, wanted func(place) bool, rng *rand.Rand) []int {
-	const segment = 8
 	var pieces [][]int
 	left := 0 // places that the current run may still take
 	for i, p := range places {

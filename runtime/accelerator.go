@@ -57,10 +57,29 @@ type Unit struct {
 	// is "original" or the variant's name. Prepare fills them in.
 	Model, Layer, Implementation string
 
-	ONNX            []byte // a complete ONNX model
+	ONNX            []byte // a complete ONNX model; nil in a [Network] stands for that of the layer
 	Inputs, Outputs []models.Tensor
 	// Optimized models are to be loaded without optimising them further.
 	Optimized bool
+
+	// Provider is the only provider whose accelerators run the unit, since what it computes was measured there; empty for
+	// any. Options are that provider's options for this unit, over those of the accelerator.
+	Provider string
+	Options  map[string]string
+}
+
+// ErrProvider is wrapped by the error of a unit that is for accelerators of another provider.
+var ErrProvider = errors.New("it is for another provider")
+
+// Suits returns nil where accelerators of a provider may run the unit, else an error that says why not.
+func (u *Unit) Suits(provider string) error {
+	switch {
+	case u.Provider == "" || ort.ProviderName(u.Provider) == ort.ProviderName(provider):
+		return nil
+	case len(u.Options) > 0:
+		return fmt.Errorf("%w: without options of %s it is the same as the original", ErrProvider, u.Provider)
+	}
+	return fmt.Errorf("%w: its accuracy was measured on %s", ErrProvider, u.Provider)
 }
 
 // Accelerator prepares units and runs them. Prepare may be called from any goroutine; the kernels of one accelerator

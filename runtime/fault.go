@@ -81,7 +81,14 @@ type Drill struct {
 	seed   uint64
 	on     atomic.Uint64 // which of its times it is; 0 while it is not on
 	begun  uint64
-	n      uint64 // accelerators wrapped
+	n      uint64              // accelerators wrapped
+	of     map[string]*drilled // by stream
+}
+
+// drilled is a device whose streams are lost together.
+type drilled struct {
+	name string
+	lost atomic.Uint64 // the time of the drill at which it was lost
 }
 
 // NewDrill makes a drill of faults; the seed determines which runs of layers they hit.
@@ -97,12 +104,24 @@ func (d *Drill) Begin() {
 // End disarms them.
 func (d *Drill) End() { d.on.Store(0) }
 
+// Device says which accelerators are streams of a device: faults of the device are faults of each of them, and they are
+// lost together. It has to be called before Wrap.
+func (d *Drill) Device(name string, streams []string) {
+	if d.of == nil {
+		d.of = map[string]*drilled{}
+	}
+	device := &drilled{name: name}
+	for _, s := range streams {
+		d.of[s] = device
+	}
+}
+
 // Wrap puts the faults that name an accelerator around it.
 func (d *Drill) Wrap(a Accelerator) Accelerator {
 	d.n++
-	x := &faulty{Accelerator: a, drill: d, n: d.n, closed: make(chan struct{})}
+	x := &faulty{Accelerator: a, drill: d, n: d.n, closed: make(chan struct{}), device: d.of[a.Name()]}
 	for _, f := range d.faults {
-		if f.Accelerator == "" || f.Accelerator == a.Name() {
+		if f.Accelerator == "" || f.Accelerator == a.Name() || x.device != nil && f.Accelerator == x.device.name {
 			x.faults = append(x.faults, &armed{Fault: f})
 		}
 	}
@@ -123,14 +142,29 @@ type faulty struct {
 	rng    *rand.Rand
 	once   sync.Once
 	closed chan struct{}
-	lost   bool // whatever is asked of it fails
+	lost   uint64   // the time of the drill at which it was lost
+	device *drilled // that it is a stream of; nil where it is of none
+}
+
+// gone reports whether the accelerator is lost: whatever is asked of it fails.
+func (x *faulty) gone() bool {
+	return x.lost == x.time || x.device != nil && x.device.lost.Load() == x.time
+}
+
+// lose has the accelerator lost, with its device if that is what the fault names.
+func (x *faulty) lose(f *armed) {
+	if x.device != nil && f.Accelerator == x.device.name {
+		x.device.lost.Store(x.time)
+		return
+	}
+	x.lost = x.time
 }
 
 // follow makes counts and draws those of the drill's current time; false while it is not on.
 func (x *faulty) follow() bool {
 	now := x.drill.on.Load()
 	if now != 0 && now != x.time {
-		x.time, x.lost, x.rng = now, false, rand.New(rand.NewPCG(x.drill.seed, x.n))
+		x.time, x.rng = now, rand.New(rand.NewPCG(x.drill.seed, x.n))
 		for _, f := range x.faults {
 			f.seen, f.struck = 0, 0
 		}
@@ -160,7 +194,7 @@ type faultyMemory struct {
 }
 
 func (m *faultyMemory) Copy(from, to *Tensor) error {
-	if m.on.follow() && m.on.lost {
+	if m.on.follow() && m.on.gone() {
 		return fmt.Errorf("%w: the accelerator is lost", ErrInjected)
 	}
 	return m.Memory.Copy(from, to)
@@ -223,7 +257,7 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 		case "error":
 			return fmt.Errorf("%s: %w", k.name, ErrInjected)
 		case "lost":
-			k.on.lost = true
+			k.on.lose(f)
 		case "panic":
 			panic(fmt.Sprintf("%s: %v", k.name, ErrInjected))
 		case "hang":
@@ -236,7 +270,7 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 			nan = true
 		}
 	}
-	if k.on.lost {
+	if k.on.gone() {
 		return fmt.Errorf("%s: %w: the accelerator is lost", k.name, ErrInjected)
 	}
 	start := time.Now()

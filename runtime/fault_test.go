@@ -251,3 +251,35 @@ func TestFaultsAreSeeded(t *testing.T) {
 		t.Errorf("%v failed after the drill", x)
 	}
 }
+
+// A device is lost with all its streams, though a fault strikes on one; another run finds it again.
+func TestLostDevice(t *testing.T) {
+	f := testkit.Must(runtime.ParseFault("lost accelerator=gpu after=40 times=1"))(t)
+	d := runtime.NewDrill([]runtime.Fault{f}, 9)
+	d.Device("gpu", []string{"all", "basic"})
+	b := open(t, d.Wrap, "op", "model")
+	for range 2 {
+		d.Begin()
+		e, r := play(t, b, runtime.Options{})
+		d.End()
+		m := check(t, r)
+		if m.Met == 0 || m.Failed == 0 {
+			t.Errorf("totals %+v", m.Totals)
+		}
+		lost, after := false, 0
+		for _, rec := range r.Log.Records {
+			switch {
+			case rec.Kind == sched.Ended && rec.Outcome == sched.Failed:
+				lost = true
+			case rec.Kind == sched.Completed && lost:
+				after++
+			}
+		}
+		if after > 1 { // the other stream may be in the middle of a layer
+			t.Errorf("%d layers were computed on a lost device", after)
+		}
+		if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 {
+			t.Errorf("%+v %v", v, err)
+		}
+	}
+}

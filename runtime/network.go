@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -19,7 +20,7 @@ type Network struct {
 	// Granularity names how the layers were cut, for documents; empty stands for the cut itself ([models.Cut]).
 	Granularity string
 	// Variants[l] are further implementations of layer l, after the original:
-	// ONNX models with the same inputs and outputs.
+	// models with the same inputs and outputs.
 	Variants map[int][]Unit
 	// Skip, if not nil, is asked before each implementation of a layer is loaded on an accelerator, all by index, in
 	// that order: where it returns an error it is not loaded, as if the accelerator had refused it.
@@ -48,18 +49,25 @@ func (n *Network) Attach(list []plan.Variant, read func(file string) ([]byte, er
 		if i > 0 && v.Layer < list[i-1].Layer {
 			return fmt.Errorf("variant %s is not in the order of layers", v.File)
 		}
-		data, err := read(v.File)
-		if err != nil {
-			return fmt.Errorf("variant: %w", err)
-		}
-		if fmt.Sprintf("%x", sha256.Sum256(data)) != v.SHA256 {
-			return fmt.Errorf("variant %s: %w: its SHA-256 is not the plan's", v.File, document.ErrDamaged)
-		}
 		if v.Layer < 0 || v.Layer >= len(n.Layers) {
-			return fmt.Errorf("variant %s is of layer %d, the model has %d", v.File, v.Layer, len(n.Layers))
+			return fmt.Errorf("variant %q is of layer %d, the model has %d", cmp.Or(v.File, v.Name), v.Layer, len(n.Layers))
 		}
 		l := &n.Layers[v.Layer]
-		out[v.Layer] = append(out[v.Layer], Unit{Name: v.Name, ONNX: data, Inputs: l.Inputs, Outputs: l.Outputs})
+		u := Unit{Name: v.Name, Inputs: l.Inputs, Outputs: l.Outputs, Provider: v.Provider, Options: v.Options}
+		if v.File == "" {
+			if l.SHA256 != v.SHA256 {
+				return fmt.Errorf("variant %q: layer %q is not the plan's", v.Name, l.Name)
+			}
+		} else {
+			var err error
+			if u.ONNX, err = read(v.File); err != nil {
+				return fmt.Errorf("variant: %w", err)
+			}
+			if fmt.Sprintf("%x", sha256.Sum256(u.ONNX)) != v.SHA256 {
+				return fmt.Errorf("variant %s: %w: its SHA-256 is not the plan's", v.File, document.ErrDamaged)
+			}
+		}
+		out[v.Layer] = append(out[v.Layer], u)
 	}
 	n.Variants = out
 	return nil
@@ -87,6 +95,15 @@ func (n *Network) unit(l int, f *models.Form) (Unit, error) {
 	}
 	return Unit{Name: fmt.Sprintf("%s layer %q", n.Name, name), Implementation: Original, ONNX: data,
 		Inputs: f.Inputs, Outputs: f.Outputs, Optimized: f.Optimized}, nil
+}
+
+// variant is a variant of a layer, with its model.
+func (n *Network) variant(l, i int) (u Unit, err error) {
+	u = n.Variants[l][i]
+	if u.Implementation = u.Name; u.ONNX == nil {
+		u.ONNX, err = n.Layers[l].ONNX()
+	}
+	return u, err
 }
 
 // units is how many implementations the network has.

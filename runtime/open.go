@@ -365,6 +365,12 @@ func (l *loader) attach(n *Network, v *plan.Variants) error {
 		return fmt.Errorf("its variants were proven for %s 8-bit arithmetic, this processor's is %s; prove them again",
 			v.Arithmetic, l.Arithmetic)
 	}
+	if v.Device != "" {
+		if here := hostinfo.Read(hostinfo.This()).Graphics(); here != v.Device {
+			return fmt.Errorf("its variants were proven on %s, this machine has %s; prove them again",
+				v.Device, cmp.Or(here, "no graphics processor"))
+		}
+	}
 	return n.Attach(v.Chosen, func(file string) ([]byte, error) {
 		path, err := find(file, l.folders[:1])
 		if err != nil {

@@ -183,6 +183,8 @@ func TestPlansRefused(t *testing.T) {
 		{"a variant that is not the system's", "not the plan's implementations", func(x *parts) { x.v.Chosen[0].Name = "other" }},
 		{"variants that are off", "not the plan's implementations", func(x *parts) { x.v.Off = true }},
 		{"another arithmetic", "prove them again", func(x *parts) { x.v.Arithmetic = "saturating" }},
+		{"another graphics processor", "proven on NVIDIA none, this machine has",
+			func(x *parts) { x.v.Device = "NVIDIA none" }},
 		{"a provider that is not there", "nonesuch", func(x *parts) { x.a[0].Provider = "nonesuch" }},
 		{"latencies of a table", "table", func(x *parts) { x.a[0].Provider = "table" }},
 		{"no latency", "has no latency for", func(x *parts) { x.a[1].Emulated = nil }},

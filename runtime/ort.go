@@ -10,7 +10,7 @@ import (
 
 // Devices opens accelerators. Streams of a device that the same Devices opened share its memory and their weights. The
 // zero value is ready to use, by one goroutine at a time.
-type Devices struct{}
+type Devices struct{ gpus gpus }
 
 // Open opens an execution provider of ONNX Runtime as an accelerator. It really runs a small model on it, so that a
 // provider that is listed but does not work is refused here.
@@ -26,6 +26,15 @@ func (d *Devices) OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	}
 	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+	}
+	if s.HasStreams() && s.Local.Library == "" {
+		a, err := d.gpus.open(s, trace, "")
+		if err == nil {
+			return a, nil
+		}
+		if !errors.Is(err, errNoCUDA) {
+			return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
+		}
 	}
 	a := &ortAccelerator{spec: s, trace: trace}
 	if s.CPU() {
@@ -71,9 +80,9 @@ func (a *ortAccelerator) KeepWarm() bool { return a.spec.KeepWarm && a.spec.Stre
 func (a *ortAccelerator) Level() string { return a.spec.Level() }
 
 func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
-	c := a.spec.config()
-	if u.Optimized {
-		c.Optimization = "none"
+	c, err := a.spec.unit(u)
+	if err != nil {
+		return nil, err
 	}
 	c.Profile = a.trace.prefix()
 	s, err := ort.NewSession(u.ONNX, names(u.Inputs), names(u.Outputs), c)
@@ -81,8 +90,20 @@ func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 		return nil, fmt.Errorf("accelerator %q refuses %s: %w", a.spec.Name, u.Name, err)
 	}
 	a.trace.add(a.spec.Name, u, s)
-	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)),
-		out: make([]ort.Value, len(u.Outputs))}, nil
+	return newKernel(u, s), nil
+}
+
+// unit is how the accelerator's sessions for a unit are configured.
+func (s Spec) unit(u Unit) (ort.Config, error) {
+	c := s.config()
+	if err := u.Suits(c.Provider); err != nil {
+		return c, fmt.Errorf("accelerator %q refuses %s: %w", s.Name, u.Name, err)
+	}
+	c = c.With(u.Options)
+	if u.Optimized {
+		c.Optimization = "none"
+	}
+	return c, nil
 }
 
 func names(ts []models.Tensor) []string {
@@ -97,6 +118,10 @@ type ortKernel struct {
 	session *ort.Session
 	name    string
 	in, out []ort.Value // reused from run to run
+}
+
+func newKernel(u Unit, s *ort.Session) *ortKernel {
+	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)), out: make([]ort.Value, len(u.Outputs))}
 }
 
 func (k *ortKernel) Run(in, out []*Tensor) error {

@@ -132,22 +132,13 @@ func (b *builder) load(l int) error {
 	n := b.Network
 	name := n.Layers[l].Name
 	cells := make([][]cell, 1+len(n.Variants[l]))
-	originals := map[string]Unit{}
+	made := map[string]Unit{}
 	var refused error
 	for i := range cells {
 		for k, a := range b.accs {
-			var u Unit
-			if i > 0 {
-				u = n.Variants[l][i-1]
-				u.Implementation = u.Name
-			} else if original, made := originals[a.Level()]; made {
-				u = original
-			} else {
-				var err error
-				if u, err = n.unit(l, &b.forms[a.Level()][l]); err != nil {
-					return err
-				}
-				originals[a.Level()] = u
+			u, err := b.unit(l, i, a.Level(), made)
+			if err != nil {
+				return err
 			}
 			u.Model, u.Layer = n.Name, name
 			c := cell{in: b.indices(u.Inputs), out: b.indices(u.Outputs)}
@@ -163,6 +154,25 @@ func (b *builder) load(l int) error {
 		return fmt.Errorf("model %q layer %q runs on no accelerator: %w", n.Name, name, refused)
 	}
 	return nil
+}
+
+// unit is an implementation of a layer as accelerators of a level take it; made holds those of the layer made before.
+// Variants are the same at all levels.
+func (b *builder) unit(l, i int, level string, made map[string]Unit) (u Unit, err error) {
+	if i > 0 {
+		level = ""
+	}
+	key := fmt.Sprint(i, level)
+	if u, ok := made[key]; ok {
+		return u, nil
+	}
+	if i > 0 {
+		u, err = b.Network.variant(l, i-1)
+	} else {
+		u, err = b.Network.unit(l, &b.forms[level][l])
+	}
+	made[key] = u
+	return u, err
 }
 
 func (b *builder) indices(ts []models.Tensor) []int {

@@ -10,15 +10,18 @@ import (
 )
 
 // Tolerance of verification: outputs may differ from the whole model's by this share of the largest magnitude of the
-// tensor. Cutting keeps ORT from fusing across layers, so that sums are rounded differently.
+// tensor, unless a layer was computed in less than float32: see Spec.Precision. Cutting keeps ORT from fusing across
+// layers, so that sums are rounded differently.
 const Tolerance = 1e-4
 
 // Verification is the outcome of holding sampled requests, computed layer by
 // layer under the schedule, against the whole model computed at once.
 type Verification struct {
-	// Verified is how many requests had outputs within Tolerance, Wrong how many had not.
+	// Verified is how many requests had outputs within the tolerance, Wrong how many had not.
 	Verified int `json:"outputs_verified"`
 	Wrong    int `json:"outputs_wrong"`
+	// Tolerance is the largest that was applied, where it is not the package's.
+	Tolerance float64 `json:"tolerance,omitempty"`
 	// NotFinite is how many of the wrong had a difference that is not a number or
 	// infinite, which the largest differences leave out.
 	NotFinite int `json:"outputs_not_finite,omitempty"`
@@ -44,6 +47,10 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 	for _, s := range samples {
 		n := e.models[s.Model].Network
 		right, same, finite := true, true, true
+		tolerance := e.tolerance(s)
+		if tolerance > Tolerance {
+			v.Tolerance = max(v.Tolerance, tolerance)
+		}
 		reference := references[[2]int{s.Model, s.Input}]
 		if slices.ContainsFunc(s.Ran, func(r Ran) bool { return r.Implementation > 0 }) {
 			if reference, err = e.again(s); err != nil {
@@ -64,7 +71,7 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 				finite = false
 			}
 			// Written so that a NaN difference is wrong.
-			right = right && d.MaxRel <= Tolerance
+			right = right && d.MaxRel <= tolerance
 			same = same && bytes.Equal(s.Outputs[i], want)
 		}
 		if right {

@@ -15,7 +15,7 @@ func (v *invariants) check(e *Engine) {
 		broken("invariant: time went back from %v to %v", v.before.Now, s.Now)
 	}
 	for _, d := range e.dispatches {
-		if a := &s.Accelerators[d.Accelerator]; a.Down || a.Job != d.Job || a.Free != d.Finish || a.Started != d.Start {
+		if a := &s.Accelerators[d.Accelerator]; a.Down || a.Job != d.Job || a.Free != d.Finish || a.Started != d.Start || d.Start < s.Now {
 			broken("invariant: dispatch %+v left accelerator %+v", d, *a)
 		}
 	}
@@ -38,6 +38,17 @@ func (v *invariants) check(e *Engine) {
 			broken("invariant: accelerator %d runs job %d, which is not on it", k, a.Job)
 		}
 	}
+	for k := range s.Tails {
+		t := &s.Tails[k]
+		if t.Job == Idle {
+			continue
+		}
+		i := s.find(t.Job)
+		if i < 0 || t.Last && (int(s.Jobs[i].On) != k || s.Jobs[i].Layer != t.Layer) ||
+			!t.Last && (int(s.Jobs[i].At) != k || s.Jobs[i].Layer != t.Layer+1) {
+			broken("invariant: accelerator %d ends %+v, which is no layer of its job", k, *t)
+		}
+	}
 	v.checkOrder(s, e.event == Requeue)
 	v.before.CopyFrom(s)
 }
@@ -55,10 +66,12 @@ func (e *Engine) checkJob(j *Job) {
 		return
 	}
 	a := &e.state.Accelerators[j.On]
-	if a.Job != j.ID {
+	i := a.Implementation
+	if t := e.tail(int(j.On)); t != nil && t.Last && t.Job == j.ID {
+		i = t.Implementation
+	} else if a.Job != j.ID {
 		broken("invariant: job %d is on accelerator %d, which runs %d", j.ID, j.On, a.Job)
 	}
-	i := a.Implementation
 	if i < 0 || i >= m.Implementations(j.Layer) {
 		broken("invariant: accelerator %d runs implementation %d, which layer %d of job %d has not", j.On, i, j.Layer, j.ID)
 	}

@@ -2,13 +2,13 @@ package sched
 
 import "time"
 
-// listed serves waiting jobs in the order of a key, each on the idle accelerator that is fastest for its next layer,
-// originals only. Work conserving: an accelerator stays idle only when no waiting layer can run on it.
+// listed serves waiting jobs in the order of a key, each on the idle accelerator that is fastest for its next layer
+// (ends it first, where not all can start at once), originals only. Work conserving: an accelerator stays idle only when no waiting layer can run on it.
 type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
 	ready []ready[time.Duration]
-	idle  []bool // by accelerator, with what was decided so far
+	free  []time.Duration // by accelerator, with what was decided so far: when it can start; Never if it is not idle
 }
 
 // FCFS is the first-come-first-served baseline: by release, each on the fastest idle accelerator.
@@ -29,13 +29,15 @@ func LLF(c Config) (Policy, error) {
 }
 
 func (p *listed) Select(s *State, out []Choice) []Choice {
-	p.ready, p.idle = p.ready[:0], p.idle[:0]
+	p.ready, p.free = p.ready[:0], p.free[:0]
 	idle := 0
 	for k := range s.Accelerators {
-		is := s.Idle(k)
-		if p.idle = append(p.idle, is); is {
+		free := Never
+		if s.Idle(k) {
+			free = s.Free(k)
 			idle++
 		}
+		p.free = append(p.free, free)
 	}
 	if idle == 0 {
 		return out
@@ -55,9 +57,10 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 		fastest, low := -1, Never
 		for k, c := range latency {
-			if !p.idle[k] {
+			if p.free[k] >= Never {
 				continue
 			}
+			c += max(p.free[k], j.Ready)
 			if handoff != nil {
 				c += handoff[k]
 			}
@@ -68,7 +71,7 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		if fastest < 0 {
 			continue
 		}
-		p.idle[fastest] = false
+		p.free[fastest] = Never
 		idle--
 		out = append(out, Choice{Job: r.job, Accelerator: int32(fastest), Reason: FastestIdle})
 	}

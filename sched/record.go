@@ -30,7 +30,7 @@ const (
 	// Completed: a layer ended. Start is when it really began, At when it ended.
 	Completed
 	// Ended: a job got its outcome. Start is its scheduled release, Until its deadline, Detail the reason of a drop or
-	// failure; Accelerator is the one on which it failed.
+	// failure; Accelerator is the one on which it failed, unless a Doomed has said that before.
 	Ended
 	// Down and Up: an accelerator left or re-entered service.
 	Down

@@ -1,10 +1,10 @@
 package variants
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,6 +28,7 @@ type Candidate struct {
 	Refusal error
 
 	onnx         []byte // of one that is complete; nil where it is made of the rest
+	own          bool   // it is the layer's own model, with options
 	layer        *models.Layer
 	base         graph
 	ops          []*Op
@@ -35,9 +36,10 @@ type Candidate struct {
 	fitted       bool
 }
 
-// Candidates lists the candidates for a layer, unfitted. notes says why families or operators were left out. cpu is
-// true where all accelerators are on the CPU; a is the arithmetic in which 8-bit products have to be exact.
-func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, notes []error) {
+// Candidates lists the candidates for a layer, unfitted. notes says why families or operators were left out. a is the
+// arithmetic in which 8-bit products have to be exact. providers are those of the accelerators, for families of lower
+// precision, which have a candidate for each; the CPU has none.
+func Candidates(l *models.Layer, a Arithmetic, providers ...string) (list []*Candidate, notes []error) {
 	data, err := l.ONNX()
 	var g graph
 	if err == nil {
@@ -51,40 +53,60 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 	for _, err := range reasons {
 		notes = append(notes, fmt.Errorf("layer %q: %w", l.Name, err))
 	}
-	if len(ops) == 0 {
-		return nil, notes
+	for _, f := range Families() {
+		some, reasons := f.candidates(l, g, ops, a, providers)
+		list = append(list, some...)
+		for _, err := range reasons {
+			notes = append(notes, fmt.Errorf("layer %q: %w", l.Name, err))
+		}
 	}
-	for _, f := range Families(cpu) {
-		choices, most := make([][]Replacement, len(ops)), 0
-		for i, o := range ops {
-			if choices[i], err = f.replace(o, a); err != nil {
-				notes = append(notes, fmt.Errorf("layer %q: %s does not apply to %s: %w", l.Name, f.Name, o.Name, err))
+	return list, notes
+}
+
+// candidates are those of one family.
+func (f *Family) candidates(l *models.Layer, g graph, ops []*Op, a Arithmetic,
+	providers []string) (list []*Candidate, notes []error) {
+	if f.lower != nil {
+		for _, p := range providers {
+			c, err := f.lower.candidate(f.Name, l, g, p)
+			if err == nil {
+				list = append(list, c)
+			} else if !errors.Is(err, errNoProvider) {
+				notes = append(notes, fmt.Errorf("%s does not apply: %w", f.Name, err))
 			}
-			most = max(most, len(choices[i]))
 		}
-		for n := range most {
-			c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name},
-				layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
-			var parameters []string
-			for i := range ops {
-				if len(choices[i]) == 0 {
-					continue
-				}
-				r := choices[i][min(n, len(choices[i])-1)]
-				if n >= len(choices[i]) { // candidates share no replacements: each is fitted
-					again, _ := f.replace(ops[i], a)
-					r = again[len(again)-1]
-				}
-				c.replacements[i] = r
-				macs, bytes := r.Cost()
-				c.MACs, c.Bytes = c.MACs+macs, c.Bytes+bytes
-				c.OriginalMACs += ops[i].MACs()
-				c.OriginalBytes += 4 * int64(len(ops[i].Weight)+ops[i].K)
-				parameters = append(parameters, r.Parameters())
+		return list, notes
+	}
+	choices, most := make([][]Replacement, len(ops)), 0
+	for i, o := range ops {
+		var err error
+		if choices[i], err = f.replace(o, a); err != nil {
+			notes = append(notes, fmt.Errorf("%s does not apply to %s: %w", f.Name, o.Name, err))
+		}
+		most = max(most, len(choices[i]))
+	}
+	for n := range most {
+		c := &Candidate{Variant: plan.Variant{Layer: l.Index, LayerName: l.Name, Family: f.Name},
+			layer: l, base: g, ops: ops, replacements: make([]Replacement, len(ops))}
+		var parameters []string
+		for i := range ops {
+			if len(choices[i]) == 0 {
+				continue
 			}
-			c.Parameters = strings.Join(slices.Compact(parameters), "; ")
-			list = append(list, c)
+			r := choices[i][min(n, len(choices[i])-1)]
+			if n >= len(choices[i]) { // candidates share no replacements: each is fitted
+				again, _ := f.replace(ops[i], a)
+				r = again[len(again)-1]
+			}
+			c.replacements[i] = r
+			macs, bytes := r.Cost()
+			c.MACs, c.Bytes = c.MACs+macs, c.Bytes+bytes
+			c.OriginalMACs += ops[i].MACs()
+			c.OriginalBytes += 4 * int64(len(ops[i].Weight)+ops[i].K)
+			parameters = append(parameters, r.Parameters())
 		}
+		c.Parameters = strings.Join(slices.Compact(parameters), "; ")
+		list = append(list, c)
 	}
 	return list, notes
 }
@@ -92,15 +114,18 @@ func Candidates(l *models.Layer, cpu bool, a Arithmetic) (list []*Candidate, not
 // String is the family with its parameters.
 func (c *Candidate) String() string { return c.Family + " " + c.Parameters }
 
-// Loaded is a variant of a plan with the ONNX model from its file.
+// Loaded is a variant of a plan with the ONNX model from its file, nil for one that has none.
 func Loaded(l *models.Layer, v plan.Variant, onnx []byte) *Candidate {
-	return &Candidate{Variant: v, onnx: onnx, layer: l, fitted: true}
+	return &Candidate{Variant: v, onnx: onnx, own: onnx == nil, layer: l, fitted: true}
 }
 
 // ONNX is the candidate as an ONNX model with the layer's inputs and outputs.
 func (c *Candidate) ONNX() ([]byte, error) {
-	if c.onnx != nil {
+	switch {
+	case c.onnx != nil:
 		return c.onnx, nil
+	case c.own:
+		return c.layer.ONNX()
 	}
 	return c.upTo(len(c.ops)).bytes()
 }
@@ -120,15 +145,26 @@ func (c *Candidate) upTo(n int) graph {
 	return g
 }
 
-// Unit is the candidate as accelerators take it. Its name, unless it has one,
-// holds the beginning of its SHA-256, so that equal names are equal units.
+// Unit is the candidate as accelerators take it. Its name, unless it has one, holds the beginning of the SHA-256 of its
+// model and options, so that equal names are equal units.
 func (c *Candidate) Unit() (runtime.Unit, error) {
 	data, err := c.ONNX()
 	if err != nil {
 		return runtime.Unit{}, fmt.Errorf("layer %q: %s: %w", c.layer.Name, c, err)
 	}
-	name := cmp.Or(c.Name, c.String()+" "+SHA256(data)[:8])
-	return runtime.Unit{Name: name, ONNX: data, Inputs: c.layer.Inputs, Outputs: c.layer.Outputs}, nil
+	u := runtime.Unit{Name: c.Name, ONNX: data, Inputs: c.layer.Inputs, Outputs: c.layer.Outputs,
+		Provider: c.Provider, Options: c.Options}
+	if u.Name == "" {
+		identity := data
+		for _, key := range slices.Sorted(maps.Keys(c.Options)) {
+			identity = fmt.Appendf(slices.Clip(identity), "%q=%q", key, c.Options[key])
+		}
+		u.Name = c.String() + " " + SHA256(identity)[:8]
+	}
+	if c.own {
+		u.ONNX = nil
+	}
+	return u, nil
 }
 
 // SHA256 is the hexadecimal checksum of data.
@@ -143,10 +179,11 @@ var (
 )
 
 // judge refuses a candidate that does not keep its promise, give or take a factor of two for the operators behind it
-// and the choice of inputs. What is tiny may differ by more: the noise of quantisation is estimated only.
+// and the choice of inputs. What is tiny may differ by more: the noise of quantisation is estimated only. Lower
+// precision is not fitted and promises nothing.
 func (c *Candidate) judge() {
 	const slack = 1e-3
-	if c.Refusal == nil && !(c.Error <= 2*c.Promise+slack) {
+	if c.Refusal == nil && c.Provider == "" && !(c.Error <= 2*c.Promise+slack) {
 		c.Refusal = fmt.Errorf("%w: %.3g, promised %.3g", ErrPromise, c.Error, c.Promise)
 	}
 }

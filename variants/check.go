@@ -16,7 +16,7 @@ func (f *Fitter) measure(ctx context.Context, l int, list []*Candidate) error {
 	if len(list) == 0 {
 		return nil
 	}
-	k, err := newCheck(&f.network.Layers[l], list)
+	k, err := newCheck(&f.network.Layers[l], list, f.Accelerators)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (c *Candidate) Compare(ctx context.Context, n *runtime.Network, d Data, pro
 	defer s.Close()
 	own := *c // what the check refuses is an error here
 	own.Refusal = nil
-	k, err := newCheck(c.layer, []*Candidate{&own})
+	k, err := newCheck(c.layer, []*Candidate{&own}, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -87,7 +87,7 @@ type checked struct {
 	squared float64 // the error so far
 }
 
-func newCheck(l *models.Layer, list []*Candidate) (*check, error) {
+func newCheck(l *models.Layer, list []*Candidate, on *Accelerators) (*check, error) {
 	original, err := chain.OpenLayer(l, nil)
 	if err != nil {
 		return nil, err
@@ -97,12 +97,12 @@ func newCheck(l *models.Layer, list []*Candidate) (*check, error) {
 		if !c.fitted {
 			continue
 		}
-		data, err := c.ONNX()
+		u, err := c.Unit()
 		if err != nil {
 			k.close()
 			return nil, err
 		}
-		r, err := chain.OpenLayer(l, data)
+		r, err := chain.OpenUnit(l, u, on)
 		if err != nil {
 			c.Refusal = fmt.Errorf("ONNX Runtime refuses it: %w", err)
 			continue

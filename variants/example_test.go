@@ -30,7 +30,7 @@ func ExampleCandidates() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	list, _ := variants.Candidates(&n.Layers[0], true, variants.Exact)
+	list, _ := variants.Candidates(&n.Layers[0], variants.Exact)
 	for _, c := range list {
 		fmt.Printf("%s: %.2f of the multiply-accumulates\n", c, float64(c.MACs)/float64(c.OriginalMACs))
 	}

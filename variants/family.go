@@ -7,13 +7,20 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// Family is a way to make an operator cheaper.
+// Family is a way to make the operators of a layer cheaper, or a precision to compute the whole layer in.
 type Family struct {
 	// Name is short and stays the same: it goes into documents.
 	Name string
 	// replace lists the replacements of an operator, by parameters, or says why there are none. Every call makes new
 	// ones. The weights of 8-bit replacements depend on the arithmetic.
 	replace func(*Op, Arithmetic) ([]Replacement, error)
+	lower   *precision
+}
+
+// Lower reports whether a family computes the same with fewer bits on accelerators that have units for it.
+func Lower(family string) bool {
+	i := slices.IndexFunc(Families(), func(f Family) bool { return f.Name == family })
+	return i >= 0 && Families()[i].lower != nil
 }
 
 // Replacement is one replacement of one operator. Before it is fitted it has weights of the right shape, which is
@@ -31,16 +38,13 @@ type Replacement interface {
 	build(b *builder)
 }
 
-// Families are all families, the published one first. Half precision is left out where all accelerators are on the CPU,
-// which gains nothing from it.
-func Families(cpu bool) []Family {
-	all := []Family{{"d2s", d2sReplacements}, {"lowrank", lowRankReplacements}, {"spatial", spatialReplacements},
-		{"separable", separableReplacements}, {"grouped", groupedReplacements}, {"pruned", prunedReplacements},
-		{"int8", int8Replacements}, {"pruned-int8", prunedInt8Replacements}}
-	if !cpu {
-		all = append(all, Family{"fp16", halfReplacements})
-	}
-	return all
+// Families are all families: the published one first, those of lower precision last.
+func Families() []Family {
+	return []Family{{Name: "d2s", replace: d2sReplacements}, {Name: "lowrank", replace: lowRankReplacements},
+		{Name: "spatial", replace: spatialReplacements}, {Name: "separable", replace: separableReplacements},
+		{Name: "grouped", replace: groupedReplacements}, {Name: "pruned", replace: prunedReplacements},
+		{Name: "int8", replace: int8Replacements}, {Name: "pruned-int8", replace: prunedInt8Replacements},
+		{Name: "tf32", lower: tf32}, {Name: "fp16", lower: fp16}, {Name: "bf16", lower: bf16}}
 }
 
 // forEach makes a replacement of each value of a parameter.
@@ -89,7 +93,6 @@ type step struct {
 	dilation  []int64
 	pads      []int64 // top, left, bottom, right
 	positions int     // of the output
-	half      bool    // in half precision
 }
 
 // like is a step with the geometry of the operator.
@@ -156,20 +159,16 @@ func (r *steps) on(b *builder, x string) string {
 
 // step adds a step that reads a value: a matrix product where o is one.
 func (b *builder) step(o *Op, s *step, in string) string {
-	constant := b.floats
-	if s.half {
-		constant = b.halves
-	}
 	if o.linear() {
-		out := b.node("MatMul", []string{in, constant(transposed(s.w, s.k), int64(s.c), int64(s.k))})
+		out := b.node("MatMul", []string{in, b.floats(transposed(s.w, s.k), int64(s.c), int64(s.k))})
 		if s.bias != nil {
-			out = b.node("Add", []string{out, constant(s.bias, int64(s.k))})
+			out = b.node("Add", []string{out, b.floats(s.bias, int64(s.k))})
 		}
 		return out
 	}
-	inputs := []string{in, constant(s.w, int64(s.k), int64(s.c/s.group), int64(s.kh), int64(s.kw))}
+	inputs := []string{in, b.floats(s.w, int64(s.k), int64(s.c/s.group), int64(s.kh), int64(s.kw))}
 	if s.bias != nil {
-		inputs = append(inputs, constant(s.bias, int64(s.k)))
+		inputs = append(inputs, b.floats(s.bias, int64(s.k)))
 	}
 	return b.node("Conv", inputs, s.geometry()...)
 }

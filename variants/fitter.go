@@ -25,6 +25,8 @@ type Data interface {
 type Fitter struct {
 	// Workers is how many candidates are fitted at once; 0 is one.
 	Workers int
+	// Accelerators compute the candidates that are for one provider. It may be nil where there are none.
+	Accelerators *Accelerators
 
 	reading sync.Mutex // guards data and streams
 	network *runtime.Network
@@ -105,7 +107,7 @@ func (f *Fitter) arriving(l, image int) (own, clean map[string][]byte, err error
 }
 
 // Fit fits candidates for one layer, those that were not refused, and measures their errors. Layers come in order. What
-// cannot be fitted is refused; an error is about the layer as a whole. Where wants are given, those of 8 bits come
+// cannot be fitted is refused; an error is about the layer as a whole. Where wants are given, those with fewer bits come
 // first, and what then cannot be chosen any more is refused with ErrUnneeded. progress, if not nil, is called with the
 // share that is done, from any goroutine.
 func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want, progress func(float64)) error {
@@ -129,9 +131,13 @@ func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want
 		return nil
 	}
 	// What the first operator reads is the same for all.
-	first, err := f.collect(ctx, left[0], 0, allGammas(left, 0))
-	if err != nil {
-		return fail(err)
+	var first *statistics
+	replacing := slices.DeleteFunc(slices.Clone(left), func(c *Candidate) bool { return len(c.ops) == 0 })
+	if len(replacing) > 0 {
+		var err error
+		if first, err = f.collect(ctx, replacing[0], 0, allGammas(replacing, 0)); err != nil {
+			return fail(err)
+		}
 	}
 	fit := func(some []*Candidate) error {
 		err := f.each(len(some), func(i int) error { return f.fit(ctx, some[i], first) })

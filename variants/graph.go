@@ -50,6 +50,11 @@ func (g graph) replace(output string, b *builder) {
 	at := slices.IndexFunc(g.Graph.Node, func(n *pb.NodeProto) bool { return slices.Contains(n.GetOutput(), output) })
 	g.Graph.Node = slices.Replace(g.Graph.Node, at, at+1, b.nodes...)
 	g.Graph.Initializer = append(g.Graph.Initializer, b.stored...)
+	g.prune()
+}
+
+// prune drops constants that nothing reads.
+func (g graph) prune() {
 	read := map[string]bool{}
 	for _, n := range g.Graph.Node {
 		reads(n, read)

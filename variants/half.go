@@ -1,49 +1,6 @@
 package variants
 
-import (
-	"math"
-
-	"github.com/terastal/terastal/internal/ort"
-)
-
-// halfReplacements compute in half precision, for accelerators with units for it. Nothing is fitted: weights are
-// rounded.
-func halfReplacements(o *Op, _ Arithmetic) ([]Replacement, error) {
-	s := o.like(o.C, o.K, o.Group)
-	s.w, s.bias, s.half = o.Weight, o.Bias, true
-	return []Replacement{&half{steps{o, "rounded", []step{s}}}}, nil
-}
-
-type half struct{ steps }
-
-// Cost counts half the bytes.
-func (r *half) Cost() (macs, bytes int64) {
-	macs, bytes = r.steps.Cost()
-	return macs, bytes / 2
-}
-
-func (r *half) fit(s *statistics) (float64, error) {
-	for _, x := range s.in {
-		if x > 65504 || x < -65504 {
-			return 0, errHalfRange
-		}
-	}
-	const unit = 1.0 / (1 << 11)
-	return 4 * unit * unit, nil
-}
-
-func (r *half) build(b *builder) {
-	x := r.on(b, b.node("Cast", []string{r.op.Input}, attribute{"to", int64(ort.Float16)}))
-	b.node("Cast", []string{x}, attribute{"to", int64(ort.Float)})
-}
-
-func (b *builder) halves(v []float32, dims ...int64) string {
-	rounded := make([]uint16, len(v))
-	for i, x := range v {
-		rounded[i] = toHalf(x)
-	}
-	return b.constant(ort.Float16, ort.Data(rounded), dims)
-}
+import "math"
 
 // toHalf rounds to the nearest IEEE half-precision number, ties to even; what is
 // too large becomes the largest finite one.
@@ -60,4 +17,17 @@ func toHalf(x float32) uint16 {
 	}
 	fraction, exponent := math.Frexp(a) // in [0.5, 1)
 	return sign | uint16(int(math.RoundToEven(fraction*2048))-1024+(exponent+14)<<10)
+}
+
+// toBrain rounds to the nearest bfloat16, ties to even; what is too large becomes the largest finite one.
+func toBrain(x float32) uint16 {
+	bits := math.Float32bits(x)
+	if x != x {
+		return uint16(bits>>16) | 0x40 // still not a number without its low bits
+	}
+	rounded := bits + 0x7fff + bits>>16&1
+	if rounded<<1 >= 0xff<<24 { // infinite
+		return uint16(bits>>16)&0x8000 | 0x7f7f
+	}
+	return uint16(rounded >> 16)
 }

@@ -164,9 +164,8 @@ func (m *moments) finish() (p problem) {
 }
 
 var (
-	errNoRows    = errors.New("no calibration data")
-	errNaN       = errors.New("the activations hold NaN or infinity")
-	errHalfRange = errors.New("its input exceeds the range of half precision")
+	errNoRows = errors.New("no calibration data")
+	errNaN    = errors.New("the activations hold NaN or infinity")
 
 	errUndetermined = errors.New("the calibration activations do not determine the weights")
 )

@@ -138,7 +138,7 @@ func candidates(t *testing.T, l *models.Layer) []*Candidate {
 
 func candidatesFor(t *testing.T, l *models.Layer, a Arithmetic) []*Candidate {
 	t.Helper()
-	list, notes := Candidates(l, false, a)
+	list, notes := Candidates(l, a)
 	if len(list) == 0 {
 		t.Fatal(notes)
 	}

@@ -3,6 +3,7 @@ package variants
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,8 @@ import (
 type Want struct {
 	Accelerator int
 	Most        time.Duration
+	// Lower is true where only families of lower precision count.
+	Lower bool
 }
 
 // Lossless is the error up to which a candidate counts as one without any: of several, the fastest is chosen. What an
@@ -57,7 +60,7 @@ func Screen(list []*Candidate, wants []Want) {
 
 func (c *Candidate) fits(w Want) bool {
 	t := c.at(w.Accelerator)
-	return t > 0 && t <= w.Most
+	return t > 0 && t <= w.Most && (!w.Lower || Lower(c.Family))
 }
 
 // settle refuses what is not fitted yet and fast enough only where a lossless candidate is too: it cannot be chosen.
@@ -76,7 +79,7 @@ func settle(list []*Candidate, wants []Want) {
 
 // precise reports whether a candidate computes the same function with fewer
 // bits, which costs next to nothing as a rule.
-func (c *Candidate) precise() bool { return c.Family == "int8" || c.Family == "fp16" }
+func (c *Candidate) precise() bool { return c.Family == "int8" || Lower(c.Family) }
 
 // Shape is the same for candidates that differ in nothing but names and the values of weights, and so take the same
 // time where the same surrounds them.
@@ -90,6 +93,9 @@ func (c *Candidate) Shape() string {
 		return numbers[name]
 	}
 	out := &pb.GraphProto{Input: g.GetInput(), Node: g.GetNode(), Output: g.GetOutput()}
+	if c.Provider != "" {
+		out.Name = proto.String(fmt.Sprint(c.Provider, c.Options))
+	}
 	for _, t := range out.Input {
 		t.Name = proto.String(number(t.GetName()))
 	}

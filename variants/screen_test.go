@@ -16,14 +16,14 @@ func TestWhatCannotBeChosenIsNotFitted(t *testing.T) {
 	b := newNet(1, 16, 8, 8)
 	b.conv("x", 16, 32, 3, 1, 1, 1, nil)
 	n := b.network(t, "op")
-	wants := []Want{{0, 50 * time.Microsecond}, {1, 40 * time.Microsecond}}
+	wants := []Want{{Most: 50 * time.Microsecond}, {Accelerator: 1, Most: 40 * time.Microsecond}}
 	for name, c := range map[string]struct {
 		slow map[string]bool // families too slow on accelerator 1
 		want func(*Candidate) bool
 	}{
 		"8 bits suffice": {nil, (*Candidate).precise},
-		"not on one":     {map[string]bool{"int8": true, "fp16": true}, func(c *Candidate) bool { return true }},
-		"nor some of the others": {map[string]bool{"int8": true, "fp16": true, "pruned-int8": true, "d2s": true},
+		"not on one":     {map[string]bool{"int8": true}, func(c *Candidate) bool { return true }},
+		"nor some of the others": {map[string]bool{"int8": true, "pruned-int8": true, "d2s": true},
 			func(c *Candidate) bool { return c.Family != "pruned-int8" && c.Family != "d2s" }},
 	} {
 		list := candidates(t, &n.Layers[0])
@@ -68,7 +68,7 @@ func TestScreen(t *testing.T) {
 	}
 	list := []*Candidate{of(nil, 10*us, 99*us), of(nil, 99*us, 20*us), of(nil, 11*us, 21*us), of(nil, 0, 0), of(nil),
 		of(ErrNotFinite, 10*us)}
-	Screen(list, []Want{{0, 10 * us}, {1, 20 * us}})
+	Screen(list, []Want{{Most: 10 * us}, {Accelerator: 1, Most: 20 * us}})
 	for i, want := range []error{nil, nil, ErrSlow, ErrSlow, ErrSlow, ErrNotFinite} {
 		if !errors.Is(list[i].Refusal, want) {
 			t.Errorf("candidate %d: %v, want %v", i, list[i].Refusal, want)

@@ -40,7 +40,7 @@ func TestSharedMNIST(t *testing.T) {
 	arithmetic := testkit.Must(variants.ProbeArithmetic())(t)
 	n.Variants = map[int][]runtime.Unit{}
 	for l := range layers {
-		list, _ := variants.Candidates(&layers[l], true, arithmetic)
+		list, _ := variants.Candidates(&layers[l], arithmetic)
 		list = slices.DeleteFunc(list, func(c *variants.Candidate) bool {
 			return c.Family == "int8" || 2*c.MACs > c.OriginalMACs
 		})

@@ -29,7 +29,7 @@ func (s *streams) open(cmd *cobra.Command, c *config.Config, profile string) (*s
 	if err != nil {
 		return nil, err
 	}
-	return session.Open(c, o)
+	return session.Open(cmd.Context(), c, o)
 }
 
 // openConfig opens a configuration.
@@ -53,10 +53,10 @@ func (s *streams) options(ctx context.Context, profile string) (session.Options,
 		Root:    s.models,
 		Plugins: plugins,
 		Worker:  func() *exec.Cmd { return exec.Command(doctor.Program(), "profile", "worker") },
-		Auto: func(library string, host hostinfo.Info) []runtime.Spec {
+		Auto: func(library string, host hostinfo.Info) func(int) []runtime.Spec {
 			return doctor.Accelerators(ctx, library, host)
 		},
-		Probe: func(library string, a runtime.Spec) error {
+		Probe: func(library string, a runtime.Spec) (runtime.Offer, error) {
 			return doctor.Child(doctor.ProbeTimeout, doctor.Self)(ctx, library, a)
 		},
 		Progress: s.progress,

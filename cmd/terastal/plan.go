@@ -40,6 +40,6 @@ func (o *playOptions) plan(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	view.Plan(o.text(), s.ModelInfos(), s.Plan.Load)
+	view.Plan(o.text(), s.ModelInfos(), s.Plan.Document.Accelerators, s.Plan.Load)
 	return o.written(s.Plan.Document, path)
 }

@@ -97,7 +97,7 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	view.Plan(o.text(), s.ModelInfos(), s.Plan.Load)
+	view.Plan(o.text(), s.ModelInfos(), s.Plan.Document.Accelerators, s.Plan.Load)
 	fmt.Fprintln(o.text())
 	view.Scenario(o.text(), results)
 	d := study.Document{Scenario: o.config, Source: "configuration", Capacity: s.Plan.Document.Capacity}

@@ -101,7 +101,7 @@ func (o *curveOptions) curves(cmd *cobra.Command, c *config.Config) (*comparison
 	if err != nil {
 		return nil, err
 	}
-	view.Plan(o.text(), s.ModelInfos(), s.Plan.Load)
+	view.Plan(o.text(), s.ModelInfos(), s.Plan.Document.Accelerators, s.Plan.Load)
 	fmt.Fprintln(o.text())
 	if o.simulated {
 		return s.Curves(cmd.Context(), o.CurveOptions)

@@ -18,9 +18,15 @@ var ErrNone = errors.New("there is no CUDA runtime library (libcudart) of versio
 // ErrMemory is wrapped by the error of a call for which the device had no memory left.
 var ErrMemory = errors.New("the device's memory is full")
 
-// ErrUncaptured is wrapped by the error of a capture that makes no graph that can be replayed. Stream and device are as
-// they were.
+// ErrUncaptured is what the error of a capture is that makes no graph that can be replayed; its text is the reason.
+// Stream and device are as they were.
 var ErrUncaptured = errors.New("cannot be captured as a graph")
+
+// refused is a reason why something cannot be captured.
+type refused struct{ error }
+
+func (r refused) Unwrap() error      { return r.error }
+func (refused) Is(target error) bool { return target == ErrUncaptured }
 
 // Error is what the library says of a call that failed.
 type Error struct {

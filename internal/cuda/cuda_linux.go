@@ -25,6 +25,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 )
@@ -81,11 +82,11 @@ func load(name string, loaded C.int) (*Library, error) {
 
 // look asks for versions and devices.
 func (l *Library) look() (*Library, error) {
-	var runtime, driver, devices C.int
-	if err := l.err("looking for devices", C.terastal_cuda_versions(l.c, &runtime, &driver, &devices)); err != nil {
+	var version, driver, devices C.int
+	if err := l.err("looking for devices", C.terastal_cuda_versions(l.c, &version, &driver, &devices)); err != nil {
 		return nil, err
 	}
-	l.Runtime, l.Driver, l.Devices = int(runtime), int(driver), int(devices)
+	l.Runtime, l.Driver, l.Devices = int(version), int(driver), int(devices)
 	return l, nil
 }
 
@@ -271,10 +272,13 @@ type Graph struct {
 }
 
 // Capture makes a graph of what submit gives the stream; none of it is done. submit allocates nothing on the device and
-// waits for nothing, and leaves the thread. Only kernels and what moves data within the device is replayed: other errors
-// than ErrUncaptured are about the device. The stream must have nothing else to do with other threads meanwhile.
+// waits for nothing. Only kernels and what moves data within the device is replayed: other errors than ErrUncaptured are
+// about the device. No other thread uses the stream meanwhile.
 func (s *Stream) Capture(submit func() error) (*Graph, error) {
 	d := s.device
+	// A capture belongs to its thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := d.err("beginning to capture", C.terastal_cuda_capture(d.c, d.number, s.s)); err != nil {
 		return nil, err
 	}
@@ -285,15 +289,15 @@ func (s *Stream) Capture(submit func() error) (*Graph, error) {
 		defer C.terastal_cuda_graph_destroy(d.c, graph)
 	}
 	if err := cmpError(failed, end); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, err)
+		return nil, refused{err}
 	}
 	nodes, err := d.inspect(graph)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, err)
+		return nil, refused{err}
 	}
 	g := &Graph{device: d, Nodes: nodes}
 	if err := d.err("making a graph", C.terastal_cuda_instantiate(d.c, d.number, graph, s.s, &g.x)); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, err)
+		return nil, refused{err}
 	}
 	return g, nil
 }

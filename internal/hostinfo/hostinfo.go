@@ -144,6 +144,18 @@ func (i Info) Fingerprint() string {
 	return strings.Join(parts, "\n")
 }
 
+// Graphics names the graphics processors, each once: what is computed there may be computed elsewhere in another way.
+func (i Info) Graphics() string {
+	var names []string
+	for _, g := range i.GPUs {
+		name := strings.TrimSpace(g.Vendor + " " + strings.TrimPrefix(g.Model, g.Vendor+" "))
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 func (m Machine) sysctl(name string) string {
 	if m.Sysctl == nil {
 		return ""

@@ -71,6 +71,9 @@ func TestWorkstation(t *testing.T) {
 			"/usr/local/cuda/lib64/libcudart.so.12"}},
 	}
 	testkit.Equal(t, want, got)
+	if names := got.Graphics(); names != "NVIDIA GeForce RTX 4090, AMD PCI device 164E, PCI vendor 102B PCI device 0538" {
+		t.Errorf("graphics processors %q", names)
+	}
 	if text, _ := json.Marshal(got); strings.Contains(string(text), "secret") || strings.Contains(string(text), "1234") {
 		t.Errorf("a serial number got out: %s", text)
 	}

@@ -1,5 +1,5 @@
-// Package nvml asks the NVIDIA driver's management library (NVML) for the clocks, power, temperature and throttling of
-// NVIDIA's GPUs. It is for package hostinfo. The library comes with the driver and is looked for when it is needed:
+// Package nvml asks the NVIDIA driver's management library (NVML) for the clocks, power, energy, temperature and
+// throttling of NVIDIA's GPUs. It is for packages hostinfo and energy. The library comes with the driver and is looked for when it is needed:
 // without it there is nothing to tell, and nothing fails.
 //
 // It calls a handful of NVML's functions by itself. NVIDIA's own Go binding tells the linker to ignore unresolved
@@ -29,6 +29,18 @@ type Device struct {
 	// PowerLimited and ThermalLimited are how long, since the driver was loaded,
 	// the power limit and the temperature kept the clocks down.
 	PowerLimited, ThermalLimited time.Duration
+}
+
+// Energy is a reading of a GPU's energy.
+type Energy struct {
+	Bus, Name string // as of Device
+	// Counts: the GPU has a counter, and Joules is what it has taken since its driver was loaded. Counters advance in
+	// steps, of some 20 to 100 ms.
+	Counts bool
+	Joules float64
+	// Measures: it has none, and PowerW is what it takes now. Neither is set for a GPU that tells nothing.
+	Measures bool
+	PowerW   float64
 }
 
 // reasons are NVML's reasons for clocks that are not the highest, by bit.

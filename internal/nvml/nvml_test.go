@@ -61,3 +61,29 @@ func TestReadFails(t *testing.T) {
 	testkit.Refused(Read(fake(t)))(t, "18")
 	testkit.Refused(Read(filepath.Join(t.TempDir(), "libgone.so")))(t, ErrNone)
 }
+
+// A GPU with a counter is read by it, one without by its power.
+func TestMeter(t *testing.T) {
+	for _, c := range []struct {
+		flags  []string
+		not    string
+		first  Energy
+		second float64
+	}{
+		{nil, "", Energy{Counts: true, Joules: 4e9 + 1.5}, 4e9 + 3},
+		{nil, "1", Energy{Measures: true, PowerW: 71.5}, 0},
+		{[]string{"-DOLD"}, "", Energy{Measures: true, PowerW: 71.5}, 0},
+	} {
+		t.Setenv("FAKE_NVML_COUNTS_NOT", c.not)
+		m := testkit.Must(Open(fake(t, c.flags...)))(t)
+		c.first.Bus, c.first.Name = "0000:3b:00.0", "NVIDIA Fake"
+		first, second := m.Read(), m.Read()
+		m.Close()
+		testkit.Equal(t, []Energy{c.first}, first)
+		c.first.Joules = c.second
+		testkit.Equal(t, []Energy{c.first}, second)
+	}
+	testkit.Refused(Open(filepath.Join(t.TempDir(), "libgone.so")))(t, ErrNone)
+	t.Setenv("FAKE_NVML_FAILS", "1")
+	testkit.Refused(Open(fake(t)))(t, "18")
+}

@@ -23,6 +23,7 @@ typedef const api_base *(*get_api_base)(void);
 static void *const *api;
 static void *cpu_memory;
 static void *allocator;
+static void *submit_options; // of runs that only submit
 
 #define CALL(name, type) ((type)api[TERASTAL_##name])
 
@@ -69,8 +70,11 @@ char *terastal_ort_attach(const char *path, uint32_t api_version) {
   if (!api) return text("", "it does not offer the C API that is needed");
   // 1 is OrtArenaAllocator, 0 OrtMemTypeDefault.
   char *error = failure(CALL(CreateCpuMemoryInfo, status_t (*)(int, int, void **))(1, 0, &cpu_memory));
+  if (!error) error = failure(CALL(GetAllocatorWithDefaultOptions, status_t (*)(void **))(&allocator));
+  if (!error) error = failure(CALL(CreateRunOptions, status_t (*)(void **))(&submit_options));
   if (error) return error;
-  return failure(CALL(GetAllocatorWithDefaultOptions, status_t (*)(void **))(&allocator));
+  return failure(CALL(AddRunConfigEntry, status_t (*)(void *, const char *, const char *))
+    (submit_options, "disable_synchronize_execution_providers", "1"));
 }
 
 char *terastal_ort_session_counts(void *session, size_t *inputs, size_t *outputs) {
@@ -118,12 +122,12 @@ char *terastal_ort_session_value(void *session, int output, size_t index,
   return error;
 }
 
-char *terastal_ort_run(void *session,
+char *terastal_ort_run(void *session, int submit,
   const char *const *input_names, void *const *inputs, size_t input_count,
   const char *const *output_names, void **outputs, size_t output_count) {
   return failure(CALL(Run, status_t (*)(void *, const void *, const char *const *, void *const *, size_t,
     const char *const *, size_t, void **))
-    (session, NULL, input_names, inputs, input_count, output_names, output_count, outputs));
+    (session, submit ? submit_options : NULL, input_names, inputs, input_count, output_names, output_count, outputs));
 }
 
 char *terastal_ort_value(void *value, terastal_ort_info *info,
@@ -158,8 +162,23 @@ char *terastal_ort_memory(void *session, const char *name, int id, int kind,
   return error;
 }
 
+char *terastal_ort_memory_info(const char *name, int id, void **info) {
+  // 0 is OrtDeviceAllocator, and OrtMemTypeDefault.
+  return failure(CALL(CreateMemoryInfo, status_t (*)(const char *, int, int, int, void **))(name, 0, id, 0, info));
+}
+
+char *terastal_ort_set_stream(void *options, int tensorrt, void *stream) {
+  typedef status_t (*update_fn)(void *, const char *, void *);
+  return failure((tensorrt ? CALL(UpdateTensorRTProviderOptionsWithValue, update_fn)
+    : CALL(UpdateCUDAProviderOptionsWithValue, update_fn))(options, "user_compute_stream", stream));
+}
+
+char *terastal_ort_add_initializer(void *options, const char *name, const void *value) {
+  return failure(CALL(AddInitializer, status_t (*)(void *, const char *, const void *))(options, name, value));
+}
+
 void terastal_ort_memory_close(void *info, void *memory) {
-  CALL(ReleaseAllocator, void (*)(void *))(memory);
+  if (memory) CALL(ReleaseAllocator, void (*)(void *))(memory);
   CALL(ReleaseMemoryInfo, void (*)(void *))(info);
 }
 

@@ -30,7 +30,9 @@ typedef struct {
 char *terastal_ort_session_value(void *session, int output, size_t index,
   char **name, terastal_ort_info *info, int64_t *dims, size_t cap);
 
-char *terastal_ort_run(void *session,
+// With submit, a run returns once a provider that has a stream of the caller's has
+// submitted it there.
+char *terastal_ort_run(void *session, int submit,
   const char *const *input_names, void *const *inputs, size_t input_count,
   const char *const *output_names, void **outputs, size_t output_count);
 
@@ -54,6 +56,19 @@ char *terastal_ort_allocate(void *allocator, int64_t count, void **value, void *
 char *terastal_ort_view(void *info, void *data, size_t size, const int64_t *shape,
   size_t rank, int32_t type, void **value);
 
+// terastal_ort_memory_info describes the memory called name of device id, as
+// allocated by someone else. *info is to be given to terastal_ort_memory_close.
+char *terastal_ort_memory_info(const char *name, int id, void **info);
+
+// terastal_ort_set_stream has a provider submit to a stream of the caller's, a
+// cudaStream_t. options are an OrtTensorRTProviderOptionsV2 or an
+// OrtCUDAProviderOptionsV2.
+char *terastal_ort_set_stream(void *options, int tensorrt, void *stream);
+
+// terastal_ort_add_initializer has sessions take a value in place of the
+// initializer of that name, if it is where they want it.
+char *terastal_ort_add_initializer(void *options, const char *name, const void *value);
+
 // Where the functions lie in OrtApi, which only ever grows at its end.
 // TestFunctionTable holds them against the wrapper's onnxruntime_c_api.h.
 enum {
@@ -65,6 +80,7 @@ enum {
   TERASTAL_SessionGetOutputTypeInfo = 34,
   TERASTAL_SessionGetInputName = 36,
   TERASTAL_SessionGetOutputName = 37,
+  TERASTAL_CreateRunOptions = 39,
   TERASTAL_CreateTensorAsOrtValue = 48,
   TERASTAL_CreateTensorWithDataAsOrtValue = 49,
   TERASTAL_GetTensorMutableData = 51,
@@ -82,6 +98,10 @@ enum {
   TERASTAL_ReleaseStatus = 93,
   TERASTAL_ReleaseMemoryInfo = 94,
   TERASTAL_ReleaseValue = 96,
+  TERASTAL_AddInitializer = 150,
+  TERASTAL_AddRunConfigEntry = 165,
+  TERASTAL_UpdateTensorRTProviderOptionsWithValue = 261,
+  TERASTAL_UpdateCUDAProviderOptionsWithValue = 263,
   TERASTAL_ReleaseTypeInfo = 98,
   TERASTAL_ReleaseTensorTypeAndShapeInfo = 99,
   TERASTAL_SessionEndProfiling = 110,

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/terastal/terastal/internal/hostinfo"
 	ort "github.com/yalue/onnxruntime_go"
@@ -61,29 +62,43 @@ type Config struct {
 	// default is an error, because a silent fallback makes measured times lie.
 	AllowFallback bool
 
+	// Stream, if not nil, is a stream (cudaStream_t) of the caller's that CUDA and TensorRT submit their work to: runs
+	// then only submit. It has to outlive the session.
+	Stream unsafe.Pointer
+
+	// Initializers take the place of the model's initializers of these names, where they are in the memory in which the
+	// session wants them. They have to outlive it. Only models that are not optimised any more keep their names.
+	Initializers map[string]Value
+
 	picked Device // of the plugin
 }
 
 // named appends a provider that ONNX Runtime knows by name.
-func named(name string) func(*ort.SessionOptions, map[string]string) error {
-	return func(o *ort.SessionOptions, options map[string]string) error {
+func named(name string) func(*ort.SessionOptions, map[string]string, unsafe.Pointer) error {
+	return func(o *ort.SessionOptions, options map[string]string, _ unsafe.Pointer) error {
 		return o.AppendExecutionProvider(name, options)
 	}
+}
+
+// plain is how a provider is appended that has no stream.
+func plain(f func(*ort.SessionOptions, map[string]string) error) func(*ort.SessionOptions, map[string]string,
+	unsafe.Pointer) error {
+	return func(o *ort.SessionOptions, options map[string]string, _ unsafe.Pointer) error { return f(o, options) }
 }
 
 // providers are the execution providers that Config accepts.
 var providers = []struct {
 	name   string
-	append func(*ort.SessionOptions, map[string]string) error
+	append func(*ort.SessionOptions, map[string]string, unsafe.Pointer) error
 }{
-	{"cpu", appendCPU},
+	{"cpu", plain(appendCPU)},
 	{"webgpu", named("WebGPU")},
 	{"cuda", appendCUDA},
 	{"tensorrt", appendTensorRT},
 	{"nvtensorrtrtx", named("NvTensorRtRtx")},
-	{"openvino", (*ort.SessionOptions).AppendExecutionProviderOpenVINO},
-	{"coreml", (*ort.SessionOptions).AppendExecutionProviderCoreMLV2},
-	{"directml", appendDirectML},
+	{"openvino", plain((*ort.SessionOptions).AppendExecutionProviderOpenVINO)},
+	{"coreml", plain((*ort.SessionOptions).AppendExecutionProviderCoreMLV2)},
+	{"directml", plain(appendDirectML)},
 	{"qnn", named("QNN")},
 	{"xnnpack", named("XNNPACK")},
 	{"vitisai", named("VitisAI")},
@@ -97,19 +112,19 @@ func appendCPU(_ *ort.SessionOptions, options map[string]string) error {
 	return nil
 }
 
-func appendCUDA(o *ort.SessionOptions, options map[string]string) error {
-	return appendUpdated(ort.NewCUDAProviderOptions, o.AppendExecutionProviderCUDA, options)
+func appendCUDA(o *ort.SessionOptions, options map[string]string, stream unsafe.Pointer) error {
+	return appendUpdated(ort.NewCUDAProviderOptions, o.AppendExecutionProviderCUDA, options, stream)
 }
 
-func appendTensorRT(o *ort.SessionOptions, options map[string]string) error {
-	return appendUpdated(ort.NewTensorRTProviderOptions, o.AppendExecutionProviderTensorRT, options)
+func appendTensorRT(o *ort.SessionOptions, options map[string]string, stream unsafe.Pointer) error {
+	return appendUpdated(ort.NewTensorRTProviderOptions, o.AppendExecutionProviderTensorRT, options, stream)
 }
 
 // appendUpdated appends a provider that takes its options as an object.
 func appendUpdated[T interface {
 	Update(map[string]string) error
 	Destroy() error
-}](make func() (T, error), add func(T) error, options map[string]string) error {
+}](make func() (T, error), add func(T) error, options map[string]string, stream unsafe.Pointer) error {
 	object, err := make()
 	if err != nil {
 		return err
@@ -117,6 +132,11 @@ func appendUpdated[T interface {
 	defer object.Destroy()
 	if err := object.Update(options); err != nil {
 		return err
+	}
+	if stream != nil { // last: an update sets every option
+		if err := setStream(object, stream); err != nil {
+			return err
+		}
 	}
 	return add(object)
 }
@@ -212,6 +232,14 @@ func (c Config) option(key, value string) Config {
 		}
 	}
 	c.Options = options
+	return c
+}
+
+// With is c with further options, which go before those that it has.
+func (c Config) With(options map[string]string) Config {
+	for key, value := range options {
+		c = c.option(key, value)
+	}
 	return c
 }
 
@@ -324,6 +352,11 @@ func (c Config) sessionOptions() (o *ort.SessionOptions, err error) {
 			return o, fmt.Errorf("option %q: %w", key, err)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Initializers)) {
+		if err := addInitializer(o, name, c.Initializers[name]); err != nil {
+			return o, err
+		}
+	}
 	options := maps.Clone(c.Options)
 	maps.DeleteFunc(options, func(key, _ string) bool { return isEntry(key) })
 	return o, c.append(o, options)
@@ -336,7 +369,7 @@ func (c Config) append(o *ort.SessionOptions, options map[string]string) error {
 	}
 	for _, p := range providers {
 		if p.name == c.Provider {
-			return p.append(o, options)
+			return p.append(o, options, c.Stream)
 		}
 	}
 	return nil

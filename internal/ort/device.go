@@ -41,9 +41,33 @@ var layerOptions = []struct{ provider, option, value string }{
 	{"webgpu", "preferredLayout", "NCHW"},
 }
 
-// ForLayers is the configuration with the options that suit layers, unless it has its own.
+// graphOptions are options by which providers capture graphs by themselves: for one session with fixed tensors that has
+// the device to itself. Layers have none of that, and are captured by package runtime.
+var graphOptions = []struct{ provider, option string }{
+	{"cuda", "enable_cuda_graph"},
+	{"tensorrt", "trt_cuda_graph_enable"},
+}
+
+// NotForLayers lists options of the configuration that ForLayers drops.
+func (c Config) NotForLayers() []string {
+	var out []string
+	for _, o := range graphOptions {
+		if value, has := c.Options[o.option]; o.provider == c.filled().Provider && has && value != "0" {
+			out = append(out, o.option)
+		}
+	}
+	return out
+}
+
+// ForLayers is the configuration with the options that suit layers, unless it has its own, and without those that do not.
 func (c Config) ForLayers() Config {
 	provider := c.filled().Provider
+	if drop := c.NotForLayers(); drop != nil {
+		c.Options = maps.Clone(c.Options)
+		for _, option := range drop {
+			delete(c.Options, option)
+		}
+	}
 	for _, o := range layerOptions {
 		own := slices.ContainsFunc(slices.Collect(maps.Keys(c.Options)), func(key string) bool {
 			return key == o.option || strings.HasSuffix(key, "."+o.option)

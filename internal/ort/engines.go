@@ -103,6 +103,9 @@ func (c Config) engine(model []byte) (*enginecache.Entry, error) {
 		options["option "+key] = value
 	}
 	options["threads"], options["optimization"] = fmt.Sprint(c.Threads), c.Optimization
+	if c.Provider == "tensorrt" {
+		options[tf32Override] = os.Getenv(tf32Override)
+	}
 	return enginecache.Open(c.Engines, enginecache.Key{
 		Model: hex.EncodeToString(sum[:]), Provider: c.Provider, Library: library, Runtime: Version + " " + runtime,
 		Device: c.Device, Machine: c.Machine, Options: options,

@@ -160,9 +160,13 @@ func (n names) free() {
 	}
 }
 
-// runNative runs a session; nil entries of out are filled with new OrtValues.
-func runNative(session unsafe.Pointer, inNames names, in []unsafe.Pointer, outNames names, out []unsafe.Pointer) error {
-	return takeError(C.terastal_ort_run(session,
+// runNative runs a session, or only submits the run; nil entries of out are filled with new OrtValues.
+func runNative(session unsafe.Pointer, submit bool, inNames names, in []unsafe.Pointer, outNames names, out []unsafe.Pointer) error {
+	var only C.int
+	if submit {
+		only = 1
+	}
+	return takeError(C.terastal_ort_run(session, only,
 		unsafe.SliceData(inNames), unsafe.SliceData(in), C.size_t(len(in)),
 		unsafe.SliceData(outNames), unsafe.SliceData(out), C.size_t(len(out))))
 }
@@ -195,6 +199,51 @@ func openMemory(session unsafe.Pointer, name string, id, kind int) (m nativeMemo
 	defer C.free(unsafe.Pointer(cname))
 	err = takeError(C.terastal_ort_memory(session, cname, C.int(id), C.int(kind), &m.info, &m.allocator))
 	return m, err
+}
+
+// describeMemory is memory called name of a device that nobody allocates by it.
+func describeMemory(name string, id int) (m nativeMemory, err error) {
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	err = takeError(C.terastal_ort_memory_info(cname, C.int(id), &m.info))
+	return m, err
+}
+
+// hidden is what a field of one of the wrapper's objects points to.
+func hidden(object any, field string) (p unsafe.Pointer, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("this version of onnxruntime_go hides its options: %v", r)
+		}
+	}()
+	return reflect.ValueOf(object).Elem().FieldByName(field).UnsafePointer(), nil
+}
+
+// setStream has a provider submit to a stream; options are the wrapper's for CUDA or TensorRT.
+func setStream(options any, stream unsafe.Pointer) error {
+	p, err := hidden(options, "o")
+	if err != nil {
+		return err
+	}
+	var tensorRT C.int
+	if _, is := options.(*ort.TensorRTProviderOptions); is {
+		tensorRT = 1
+	}
+	return takeError(C.terastal_ort_set_stream(p, tensorRT, stream))
+}
+
+// addInitializer gives sessions a value for an initializer.
+func addInitializer(o *ort.SessionOptions, name string, v Value) error {
+	if err := v.usable(); err != nil {
+		return fmt.Errorf("initializer %q %w", name, err)
+	}
+	p, err := hidden(o, "o")
+	if err != nil {
+		return err
+	}
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	return takeError(C.terastal_ort_add_initializer(p, cname, v.value))
 }
 
 func (m nativeMemory) close() { C.terastal_ort_memory_close(m.info, m.allocator) }

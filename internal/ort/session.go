@@ -30,6 +30,7 @@ type Session struct {
 	native            unsafe.Pointer
 	inputs, outputs   []TensorInfo
 	inNames, outNames names
+	submits           bool // runs return once they are submitted
 }
 
 // NewSession opens a model, an ONNX file's bytes. inputs and outputs choose and order what Run takes and gives; nil
@@ -67,12 +68,13 @@ func newSession(model []byte, inputs, outputs []string, c Config, open opener) (
 		return nil, err
 	}
 	c = c.filled()
+	c.environment()
 	fail := func(err error) (*Session, error) {
 		message := strings.TrimPrefix(oneLine(err.Error()), "Error creating C session: ")
 		message = strings.TrimPrefix(message, "Error creating C session from file: ")
 		return nil, fmt.Errorf("opening a session on %s: %s", c.Provider, message)
 	}
-	s := &Session{}
+	s := &Session{submits: c.Stream != nil}
 	var err error
 	if s.session, err = c.open(model, open); err != nil {
 		if left := leftOver(c, open); left != nil {
@@ -260,7 +262,8 @@ const onStack = 16
 
 // Run computes out from in, which match Inputs and Outputs in number, order and type. Tensors in out are written to;
 // nil entries are replaced by new tensors, which the caller destroys. After an error no entry was replaced, and tensors
-// in out hold anything.
+// in out hold anything. Where the configuration has a stream, it returns once everything is submitted there, if all
+// tensors are on the device; an error of the device comes later.
 func (s *Session) Run(in, out []Value) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -280,7 +283,7 @@ func (s *Session) Run(in, out []Value) error {
 	if err != nil {
 		return err
 	}
-	err = runNative(s.native, s.inNames, ins, s.outNames, outs)
+	err = runNative(s.native, s.submits, s.inNames, ins, s.outNames, outs)
 	runtime.KeepAlive(in)
 	runtime.KeepAlive(out)
 	if err != nil {

@@ -56,7 +56,6 @@ func writeCSV(w io.Writer, columns []string, rows func(l *Log, row func([]string
 // job gathers what a row says.
 type job struct {
 	noticed               time.Duration
-	running               bool
 	layers, failed        int
 	variants, accelerator []string
 }
@@ -70,13 +69,9 @@ func (l *Log) jobs(row func([]string)) {
 		switch r.Kind {
 		case sched.Released:
 			jobs[r.Job] = &job{noticed: r.At}
-		case sched.Dispatched:
-			j.running = true
-		case sched.Requeued:
-			j.running = false
+		case sched.Requeued, sched.Doomed:
 			j.failed++
 		case sched.Completed:
-			j.running = false
 			j.layers++
 			if a := sys.Accelerators[r.Accelerator]; !slices.Contains(j.accelerator, a) {
 				j.accelerator = append(j.accelerator, a)
@@ -85,7 +80,7 @@ func (l *Log) jobs(row func([]string)) {
 				j.variants = append(j.variants, layer.Name+":"+layer.Implementations[r.Implementation].Name)
 			}
 		case sched.Ended:
-			if j.running {
+			if r.Accelerator >= 0 {
 				j.failed++
 			}
 			response := ""
@@ -115,10 +110,11 @@ var layerColumns = []string{"run", "policy", "driver", "model", "request", "laye
 //	from                             that ran the job's layer before; empty for the first
 //	reason                           why the policy chose so
 //	outcome                          completed, requeued (failed and queued again) or failed
-//	dispatch_ns                      when the policy chose, in nanoseconds from the start of the run
+//	dispatch_ns                      when the policy chose, in nanoseconds from the start of the run; the layer before on the
+//	                                 accelerator may have ended after that, if it was about to
 //	start_ns                         when the layer began; empty where it failed
 //	end_ns                           when it ended
-//	predicted_us                     from dispatch to end as the policy expected, handoff included
+//	predicted_us                     from there, or from the dispatch, to the end as the policy expected, handoff included
 //	measured_us                      from start to end; empty where it failed
 //	predicted_handoff_us             the part of the prediction that moving tensors from another accelerator takes
 func WriteLayersCSV(w io.Writer, logs ...*Log) error {
@@ -146,7 +142,7 @@ func (l *Log) layerRuns(row func([]string)) {
 		}
 		row([]string{sys.Models[d.Model].Name, strconv.FormatInt(d.Job, 10), strconv.Itoa(int(d.Layer)), layer.Name,
 			layer.Implementations[d.Implementation].Name, sys.Accelerators[d.Accelerator], from, d.Reason.String(), outcome,
-			whole(d.At), start, whole(r.At), decimal(micro(d.Until - d.At)), measured, decimal(micro(handoff))})
+			whole(d.At), start, whole(r.At), decimal(micro(run.Predicted())), measured, decimal(micro(handoff))})
 	}
 }
 

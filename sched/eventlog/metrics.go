@@ -148,7 +148,7 @@ func (l *Log) Metrics() Metrics {
 	}
 	accuracy := make([]float64, len(sys.Models))
 	var lags, idleLags []time.Duration
-	idle := idleness{accelerators: len(sys.Accelerators)}
+	idle := idleness{ends: make([]bool, len(sys.Accelerators))}
 	var end time.Duration
 	for i := range l.Records {
 		r := &l.Records[i]
@@ -215,7 +215,7 @@ func (l *Log) Metrics() Metrics {
 // was idle; jobs for which that is no time are left out.
 func (l *Log) IdleLags() map[int64]time.Duration {
 	out := map[int64]time.Duration{}
-	idle := idleness{accelerators: len(l.Header.System.Accelerators)}
+	idle := idleness{ends: make([]bool, len(l.Header.System.Accelerators))}
 	for i := range l.Records {
 		r := &l.Records[i]
 		idle.follow(r)
@@ -254,9 +254,9 @@ func mean(sum float64, n int) *float64 {
 
 // idleness follows a log and knows when an accelerator was idle.
 type idleness struct {
-	accelerators int
-	busy         int
-	saturated    []stretch // when all were busy, in order; the last may be open
+	ends      []bool    // by accelerator: it is about to end a layer, and can take another
+	busy      int       // accelerators that can take none
+	saturated []stretch // when all were, in order; the last may be open
 }
 
 type stretch struct{ from, to time.Duration }
@@ -268,18 +268,25 @@ func (s *idleness) follow(r *Record) {
 	switch {
 	case r.Kind == sched.Dispatched:
 		s.busy++
-	case r.Kind == sched.Completed, r.Kind == sched.Requeued, r.Kind == sched.Ended && r.Outcome == sched.Failed:
+	case r.Kind == sched.Announced:
 		s.busy--
+		s.ends[r.Accelerator] = true
+	case r.Kind == sched.Completed, r.Kind == sched.Requeued, r.Kind == sched.Doomed,
+		r.Kind == sched.Ended && r.Accelerator >= 0:
+		if !s.ends[r.Accelerator] {
+			s.busy--
+		}
+		s.ends[r.Accelerator] = false
 	}
 	switch {
-	case was < s.accelerators && s.busy == s.accelerators:
+	case was < len(s.ends) && s.busy == len(s.ends):
 		// A completion and the next dispatch at the same instant are no gap.
 		if n := len(s.saturated); n > 0 && s.saturated[n-1].to == r.At {
 			s.saturated[n-1].to = open
 		} else {
 			s.saturated = append(s.saturated, stretch{r.At, open})
 		}
-	case was == s.accelerators && s.busy < s.accelerators:
+	case was == len(s.ends) && s.busy < len(s.ends):
 		s.saturated[len(s.saturated)-1].to = r.At
 	}
 }

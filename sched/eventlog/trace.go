@@ -76,9 +76,13 @@ const (
 // Spans that happened inside layers are drawn below them, cut to the layer. Those that lie in no layer are left out.
 func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	b := bufio.NewWriter(w)
-	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), running: map[int64]*Record{}, last: map[int64]int32{},
-		layers: map[int64]int{}, down: make([]bool, len(l.Header.System.Accelerators)), inside: l.nest(inside)}
-	t.counters.of = make([]modelCounts, len(l.Header.System.Models))
+	accs := len(l.Header.System.Accelerators)
+	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), runs: map[*Record]Run{}, free: make([]time.Duration, accs),
+		layers: map[int64]int{}, down: make([]bool, accs), inside: l.nest(inside)}
+	t.counters = counters{of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
+	for _, r := range l.Runs() {
+		t.runs[r.Ended] = r
+	}
 	t.start()
 	for i := range l.Records {
 		if r := &l.Records[i]; r.Kind == sched.Completed {
@@ -106,12 +110,12 @@ type tracer struct {
 	err   error
 
 	now      time.Duration
-	running  map[int64]*Record // by job: its running layer's dispatch
-	last     map[int64]int32   // by job: the accelerator of its last layer
-	layers   map[int64]int     // by job: the layers that it will complete
-	down     []bool            // by accelerator
-	searched time.Duration     // end of the last search
-	inside   [][]Span          // by accelerator, by start; those to come
+	runs     map[*Record]Run // by how they ended
+	free     []time.Duration // by accelerator: the end of the last run
+	layers   map[int64]int   // by job: the layers that it will complete
+	down     []bool          // by accelerator
+	searched time.Duration   // end of the last search
+	inside   [][]Span        // by accelerator, by start; those to come
 	counters counters
 }
 
@@ -185,13 +189,9 @@ func (t *tracer) record(r *Record) {
 	case sched.Released:
 		t.request(r, "b", min(r.Start, r.At), map[string]any{"request": r.Job, "deadline_ms": ms(r.Until),
 			"release_lag_us": us(r.At - r.Start)})
-	case sched.Dispatched:
-		t.running[r.Job] = r
 	case sched.Completed:
 		t.layer(r)
-		t.last[r.Job] = r.Accelerator
-		delete(t.running, r.Job)
-	case sched.Requeued:
+	case sched.Requeued, sched.Doomed:
 		t.attempt(r)
 	case sched.Ended:
 		t.ended(r)
@@ -223,7 +223,7 @@ func (t *tracer) request(r *Record, ph string, at time.Duration, args map[string
 
 // ended closes a request's span; one that missed leaves marks on its model's track.
 func (t *tracer) ended(r *Record) {
-	if t.running[r.Job] != nil {
+	if r.Accelerator >= 0 {
 		t.attempt(r)
 	}
 	args := map[string]any{"outcome": r.Outcome.String()}
@@ -241,7 +241,6 @@ func (t *tracer) ended(r *Record) {
 		mark.Name, mark.Cat, mark.TS, mark.Args = "deadline", catDeadline, us(r.Until), map[string]any{"request": r.Job}
 		t.add(mark)
 	}
-	delete(t.last, r.Job)
 	delete(t.layers, r.Job)
 }
 
@@ -253,30 +252,37 @@ func (t *tracer) service(ph string, k int32, args map[string]any) {
 
 // attempt writes a run of a layer that failed: the log says when it was dispatched, not when it began.
 func (t *tracer) attempt(r *Record) {
-	d := t.running[r.Job]
-	delete(t.running, r.Job)
+	run := t.runs[r]
+	d := run.Dispatched
 	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators,
-		TID: int(d.Accelerator) + 1, Args: map[string]any{"request": r.Job, "layer": d.Layer, "reason": r.Detail}}, d.At, r.At)
+		TID: int(d.Accelerator) + 1, Args: map[string]any{"request": r.Job, "layer": d.Layer, "reason": r.Detail}}, max(d.At, t.free[d.Accelerator]), r.At)
+	t.free[d.Accelerator] = r.At
 }
 
 // layer writes the span of one layer, what happened in it, and the flow that
 // links it to the layers of its request before and after it.
 func (t *tracer) layer(r *Record) {
-	model, d := t.model(r), t.running[r.Job]
-	layer := &model.Layers[r.Layer]
+	model, run := t.model(r), t.runs[r]
+	d, layer := run.Dispatched, &model.Layers[r.Layer]
+	free, clear := t.free[r.Accelerator], *r
+	clear.Start, t.free[r.Accelerator] = max(r.Start, free), r.At
+	r = &clear // of the run before, whose end was perhaps noticed late
 	e := traceEvent{PID: tracePIDAccelerators, TID: int(r.Accelerator) + 1}
 	args := map[string]any{"request": r.Job, "layer": r.Layer, "implementation": layer.Implementations[r.Implementation].Name,
-		"predicted_us": us(d.Until - d.At), "dispatch_us": us(r.Start - d.At), "reason": d.Reason.String()}
-	if from, moved := t.last[r.Job]; moved && from != r.Accelerator {
+		"predicted_us": us(run.Predicted()), "dispatch_us": us(max(0, r.Start-run.Begin)), "reason": d.Reason.String()}
+	if run.Begin > d.At {
+		args["ahead_us"] = us(run.Begin - d.At)
+	}
+	if from := run.From; from >= 0 && from != r.Accelerator {
 		args["from"] = t.l.Header.System.Accelerators[from]
 		if layer.Handoff != nil {
 			args["predicted_handoff_us"] = us(layer.Handoff[from][r.Accelerator])
 		}
 	}
-	if r.Start > d.At {
+	if from := max(d.At, free); r.Start > from {
 		wait := e
 		wait.Name, wait.Cat, wait.Args = "dispatch", catDispatch, map[string]any{"request": r.Job, "layer": r.Layer}
-		t.span(wait, d.At, r.Start)
+		t.span(wait, from, r.Start)
 	}
 	span := e
 	span.Name, span.Cat, span.Args = t.l.label(r), model.Name, args
@@ -357,6 +363,8 @@ func (l *Log) nest(spans []Span) [][]Span {
 // counters are what the trace counts. They are written once per instant.
 type counters struct {
 	of      []modelCounts
+	jobs    map[int64]int // layers that each has on accelerators, one of them perhaps about to end
+	on      []int         // by accelerator: layers that it has, likewise
 	busy    int
 	changed bool // busy
 }
@@ -377,19 +385,32 @@ func (t *tracer) count(r *Record) {
 	case sched.Released:
 		c.move(r, 1, 0)
 	case sched.Dispatched:
-		c.move(r, -1, 1)
-	case sched.Completed, sched.Requeued:
-		c.move(r, 1, -1)
+		c.occupy(r, 1)
+	case sched.Completed, sched.Requeued, sched.Doomed:
+		c.occupy(r, -1)
 	case sched.Ended:
-		if t.running[r.Job] != nil {
-			c.move(r, 0, -1)
-		} else {
-			c.move(r, -1, 0)
+		if r.Accelerator >= 0 {
+			c.occupy(r, -1)
 		}
+		c.move(r, -1, 0)
+		delete(c.jobs, r.Job)
 		if r.Outcome != sched.Met {
 			c.of[r.Model].missed++
 			c.of[r.Model].more = true
 		}
+	}
+}
+
+// occupy changes how many layers a record's job and accelerator have, and with them who waits, runs and is busy.
+func (c *counters) occupy(r *Record, by int) {
+	job, k := c.jobs[r.Job], c.on[r.Accelerator]
+	c.jobs[r.Job], c.on[r.Accelerator] = job+by, k+by
+	if job == 0 || job+by == 0 {
+		c.move(r, -by, by)
+	}
+	if k == 0 || k+by == 0 {
+		c.busy += by
+		c.changed = true
 	}
 }
 
@@ -398,8 +419,7 @@ func (c *counters) move(r *Record, waiting, running int) {
 	m := &c.of[r.Model]
 	m.waiting += waiting
 	m.running += running
-	c.busy += running
-	m.changed, c.changed = true, c.changed || running != 0
+	m.changed = true
 }
 
 // write writes the counters that changed, or all, at the current instant.

@@ -61,7 +61,6 @@ type progress struct {
 	dispatch           time.Duration // of the layer that runs
 	trail              int32         // the accelerator on which the layer before has yet to end, or -1
 	doomed             bool          // a layer failed while it ran the next
-	failedOn, failedAt int32         // the accelerator and the layer
 	ended              bool
 }
 
@@ -208,7 +207,7 @@ func (c *checker) completed(r *Record, p *progress) error {
 		if !moved || p.on < 0 {
 			return fmt.Errorf("request %d fails behind a layer that it does not run", r.Job)
 		}
-		p.doomed, p.failedOn, p.failedAt = true, r.Accelerator, r.Layer
+		p.doomed = true
 		return nil
 	case r.Kind == sched.Requeued && moved:
 		return fmt.Errorf("request %d has moved on from layer %d", r.Job, r.Layer)
@@ -217,7 +216,7 @@ func (c *checker) completed(r *Record, p *progress) error {
 			r.Start, dispatch, r.At)
 	case moved:
 		return nil
-	case r.Kind == sched.Completed:
+	case r.Kind == sched.Completed && !p.doomed:
 		p.layer++
 	}
 	p.on = -1
@@ -234,15 +233,18 @@ func (c *checker) ended(r *Record, p *progress) error {
 	case (r.Outcome == sched.Met) != (done && r.At <= p.deadline) && (r.Outcome == sched.Met || r.Outcome == sched.Late):
 		return fmt.Errorf("request %d is %s at %v with its deadline at %v", r.Job, r.Outcome, r.At, p.deadline)
 	}
-	on, layer := c.where(p)
+	on, layer := p.on, p.layer
+	if p.trail >= 0 {
+		on, layer = p.trail, layer-1
+	}
 	if r.Start != p.release || r.Until != p.deadline || r.Layer != layer {
 		return fmt.Errorf("request %d ends as one from %v to %v at layer %d, but is from %v to %v at layer %d", r.Job, r.Start,
 			r.Until, r.Layer, p.release, p.deadline, layer)
 	}
-	if (on >= 0) != (r.Outcome == sched.Failed) || on != r.Accelerator || p.on >= 0 && p.trail >= 0 {
+	if (on >= 0 || p.doomed) != (r.Outcome == sched.Failed) || on != r.Accelerator || p.on >= 0 && p.trail >= 0 {
 		return fmt.Errorf("request %d is %s on accelerator %d, but runs on %d", r.Job, r.Outcome, r.Accelerator, on)
 	}
-	if p.on >= 0 || p.trail >= 0 {
+	if on >= 0 {
 		if c.tail[on].progress == p {
 			c.tail[on] = tail{}
 		} else if c.busy[on] = nil; c.tail[on].progress != nil {
@@ -251,17 +253,4 @@ func (c *checker) ended(r *Record, p *progress) error {
 	}
 	p.ended = true
 	return nil
-}
-
-// where says which accelerator a request that ends now runs on or failed on, -1 if none, and at which layer.
-func (c *checker) where(p *progress) (on, layer int32) {
-	switch {
-	case p.on >= 0:
-		return p.on, p.layer
-	case p.trail >= 0:
-		return p.trail, p.layer - 1
-	case p.doomed:
-		return p.failedOn, p.failedAt
-	}
-	return -1, p.layer
 }

@@ -12,6 +12,8 @@ type Proof struct {
 	// Arithmetic is what became of 8-bit products where accuracy was measured: exact or saturating, see
 	// variants.Arithmetic. Absent where nothing was measured, or it was not known.
 	Arithmetic string `json:"arithmetic,omitempty"`
+	// Device names the graphics processors that variants for one provider were computed on. Absent without such.
+	Device string `json:"device,omitempty"`
 	// Metric is what accuracy means; Data what it was measured on.
 	Metric   string `json:"metric"`
 	Data     string `json:"data"`

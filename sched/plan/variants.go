@@ -35,14 +35,18 @@ type Variant struct {
 	LayerName  string `json:"layer_name"`
 	Family     string `json:"family"`
 	Parameters string `json:"parameters"`
-	// Name is the implementation's in profiles and task systems, File where its
-	// ONNX model lies, relative to the plan, SHA256 the file's.
+	// Name is the implementation's in profiles and task systems, File where its ONNX model lies, relative to the plan,
+	// SHA256 the file's. Without a file it is the layer's own model with other options, and SHA256 that model's.
 	Name   string `json:"name,omitempty"`
 	File   string `json:"file,omitempty"`
 	SHA256 string `json:"sha256,omitempty"`
 	// Bytes is the size of the weights that it adds.
 	Bytes int64 `json:"bytes"`
 	MACs  int64 `json:"macs"`
+	// Provider is the only execution provider that runs it, where its accuracy is that of one; empty for any. Options are
+	// the provider's for this layer.
+	Provider string            `json:"provider,omitempty"`
+	Options  map[string]string `json:"options,omitempty"`
 	// Promise and Error are the squared error of the layer's outputs as a share
 	// of their variance: as the fit expects, and as measured.
 	Promise float64 `json:"promised_error,omitempty"`

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -15,62 +16,138 @@ func drawConfig(t *rapid.T) sched.Config {
 		Until: time.Duration(schedtest.Number(t, 3, "until")) * 20 * time.Millisecond, Adapt: schedtest.Chance(t, 50, "adapt")}
 }
 
-// drive sends an engine random events that respect its contract, in any order that the state allows, and then stops it:
-// no job is left. Layers take any time, more or less than predicted.
+// driver sends an engine random events that respect its contract, in any order that the state allows. Layers take any
+// time, more or less than predicted.
+type driver struct {
+	t        *rapid.T
+	sys      *sched.System
+	engine   *sched.Engine
+	unit     time.Duration
+	now      time.Duration
+	released int64
+	busy     map[int][]submitted // by accelerator: the first one runs
+}
+
+// submitted is a layer on an accelerator.
+type submitted struct {
+	job    int64
+	layer  int
+	began  time.Duration
+	ending bool // and announced
+}
+
+// drive lets a driver run an engine and then stop it: no job is left.
 func drive(t *rapid.T, sys *sched.System, engine *sched.Engine) {
-	unit := max(1, sys.Models[0].Deadline/8)
-	busy := map[int]time.Duration{} // since when
-	var now time.Duration
-	released := int64(0)
-	step := func(ev sched.Event) {
-		ev.At = now
-		for _, d := range engine.Step(ev) {
-			busy[d.Accelerator] = now
-		}
-	}
-	end := func(kind sched.EventKind, k int) {
-		began := busy[k]
-		if now > began && schedtest.Chance(t, 30, "began later") {
-			began += (now - began) / 2
-		}
-		delete(busy, k)
-		step(sched.Event{Kind: kind, Start: began, Accelerator: k, Detail: "drawn"})
-	}
+	d := &driver{t: t, sys: sys, engine: engine, unit: max(1, sys.Models[0].Deadline/8), busy: map[int][]submitted{}}
 	for range 4 + schedtest.Number(t, 40, "events") {
-		now += time.Duration(schedtest.Number(t, 4, "later")) * unit
-		k := schedtest.Number(t, len(sys.Accelerators), "accelerator")
-		_, runs := busy[k]
-		switch what := schedtest.Number(t, 20, "event"); {
-		case what < 3 || what < 9 && !runs:
-			ev := sched.Event{Kind: sched.Release, Start: now, Job: released, Model: schedtest.Number(t, len(sys.Models), "model")}
-			if schedtest.Chance(t, 20, "lag") {
-				ev.Start = max(0, now-unit*time.Duration(schedtest.Number(t, 3, "by")))
-			}
-			if schedtest.Chance(t, 20, "own deadline") {
-				ev.Deadline = ev.Start + unit*time.Duration(1+schedtest.Number(t, 16, "window"))
-			}
-			released++
-			step(ev)
-		case what < 16 && runs:
-			end(sched.Complete, k)
-		case what == 16 && runs:
-			end(sched.Fail, k)
-		case what == 17:
-			step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "drawn"})
-		case what == 18:
-			step(sched.Event{Kind: sched.AcceleratorUp, Accelerator: k})
-		case what == 19 && schedtest.Chance(t, 10, "stop"):
-			step(sched.Event{Kind: sched.Stop})
-		}
+		d.now += time.Duration(schedtest.Number(t, 4, "later")) * d.unit
+		d.event(schedtest.Number(t, len(sys.Accelerators), "accelerator"))
 	}
-	step(sched.Event{Kind: sched.Stop})
-	for k := range sys.Accelerators {
-		if _, runs := busy[k]; runs {
-			now++
-			end(sched.Complete, k)
+	d.step(sched.Event{Kind: sched.Stop})
+	for range 3 { // what waits for another accelerator's layer ends in a later round
+		for k := range sys.Accelerators {
+			for d.canEnd(k) {
+				d.now++
+				d.end(sched.Complete, k)
+			}
 		}
 	}
 	if n := engine.Active(); n != 0 {
 		t.Fatalf("%d jobs are left after the end", n)
 	}
+}
+
+func (d *driver) step(ev sched.Event) {
+	ev.At = d.now
+	for _, x := range d.engine.Step(ev) {
+		d.busy[x.Accelerator] = append(d.busy[x.Accelerator], submitted{job: x.Job, layer: x.Layer, began: d.now})
+		if n := len(d.busy[x.Accelerator]); n > 2 || n == 2 && !d.busy[x.Accelerator][0].ending {
+			d.t.Fatalf("accelerator %d has %+v", x.Accelerator, d.busy[x.Accelerator])
+		}
+	}
+}
+
+// canEnd reports whether the accelerator runs a layer that is not behind another one of its job.
+func (d *driver) canEnd(k int) bool {
+	if len(d.busy[k]) == 0 {
+		return false
+	}
+	first := d.busy[k][0]
+	for _, all := range d.busy {
+		if slices.ContainsFunc(all, func(s submitted) bool { return s.job == first.job && s.layer < first.layer }) {
+			return false
+		}
+	}
+	return true
+}
+
+// end ends the layer that runs. Those that waited for it begin.
+func (d *driver) end(kind sched.EventKind, k int) {
+	first := d.busy[k][0]
+	if d.now > first.began && schedtest.Chance(d.t, 30, "began later") {
+		first.began += (d.now - first.began) / 2
+	}
+	d.busy[k] = d.busy[k][1:]
+	for _, all := range d.busy {
+		for i := range all {
+			if all[i].job == first.job || len(d.busy[k]) > 0 && &all[i] == &d.busy[k][0] {
+				all[i].began = d.now
+			}
+		}
+	}
+	d.step(sched.Event{Kind: kind, Start: first.began, Accelerator: k, Detail: "drawn"})
+}
+
+// announce tells the engine that a layer is about to end, where it may.
+func (d *driver) announce(k int) bool {
+	if len(d.sys.Devices) == 0 || d.busy[k][0].ending || !schedtest.Chance(d.t, 50, "announce") {
+		return false
+	}
+	d.busy[k][0].ending = true
+	until := d.now + d.unit*time.Duration(schedtest.Number(d.t, 3, "until"))
+	d.step(sched.Event{Kind: sched.Ending, Accelerator: k, Until: until * time.Duration(schedtest.Number(d.t, 2, "says until"))})
+	return true
+}
+
+// event sends one that may concern accelerator k.
+func (d *driver) event(k int) {
+	runs := d.canEnd(k)
+	switch what := schedtest.Number(d.t, 20, "event"); {
+	case what < 3 || what < 9 && !runs:
+		ev := sched.Event{Kind: sched.Release, Start: d.now, Job: d.released,
+			Model: schedtest.Number(d.t, len(d.sys.Models), "model")}
+		if schedtest.Chance(d.t, 20, "lag") {
+			ev.Start = max(0, d.now-d.unit*time.Duration(schedtest.Number(d.t, 3, "by")))
+		}
+		if schedtest.Chance(d.t, 20, "own deadline") {
+			ev.Deadline = ev.Start + d.unit*time.Duration(1+schedtest.Number(d.t, 16, "window"))
+		}
+		d.released++
+		d.step(ev)
+	case what < 16 && runs:
+		if !d.announce(k) {
+			d.end(sched.Complete, k)
+		}
+	case what == 16 && runs:
+		d.fail(k)
+	case what == 17:
+		d.step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "drawn"})
+	case what == 18:
+		d.step(sched.Event{Kind: sched.AcceleratorUp, Accelerator: k})
+	case what == 19 && schedtest.Chance(d.t, 10, "stop"):
+		d.step(sched.Event{Kind: sched.Stop})
+	}
+}
+
+// fail fails the layer that runs, or lets its job run it again, which it cannot where it has moved on.
+func (d *driver) fail(k int) {
+	first := d.busy[k][0]
+	moved := first.ending && slices.ContainsFunc(d.engine.State().Jobs, func(j sched.Job) bool {
+		return j.ID == first.job && int(j.Layer) != first.layer
+	})
+	if len(d.sys.Devices) > 0 && !moved && schedtest.Chance(d.t, 30, "again") {
+		d.end(sched.Requeue, k)
+		return
+	}
+	d.end(sched.Fail, k)
 }

@@ -176,10 +176,11 @@ func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []en
 	var list []entry
 	for _, i := range waiting(s) {
 		j := s.Jobs[i]
-		due, left := p.due(s, j), p.latest(j)
+		wait := max(0, j.Ready-s.Now)
+		due, left := p.due(s, j), wait+p.latest(j)
 		e := entry{i: i}
 		switch {
-		case leastWith(p.sys.Models[j.Model], p.left(j), j.Used) > due:
+		case wait+leastWith(p.sys.Models[j.Model], p.left(j), j.Used) > due:
 			if e.class = 3; !lost {
 				continue
 			}
@@ -244,7 +245,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 			continue
 		}
 		cost := func(o option) float64 {
-			took := float64(o.finish - free[o.accelerator])
+			took := float64(o.finish - max(free[o.accelerator], j.Ready))
 			return float64(o.finish-s.Now) + gain*(p.prices[o.accelerator]*float64(p.useful()))*took
 		}
 		cheapest := func(options []option) option {

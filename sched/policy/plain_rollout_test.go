@@ -89,8 +89,8 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 			j.Used |= 1 << (im.Variant - 1)
 		}
 		j.On = c.Accelerator
-		base.Accelerators[c.Accelerator].Job = j.ID
-		base.Accelerators[c.Accelerator].Free = s.Now + p.longer(took)
+		a := &base.Accelerators[c.Accelerator]
+		a.Job, a.Free = j.ID, max(s.Now, a.Free, j.Ready)+p.longer(took)
 	}
 	if was := p.cur; p.search(&base) != was {
 		out = append(out, p.rules[p.cur].choices(&base)...)
@@ -135,9 +135,9 @@ func (p *plainRollout) search(base *sched.State) int {
 // laxity is what a job has to spare at the most.
 func (p *plainRollout) laxity(s *sched.State, j sched.Job) time.Duration {
 	m := p.sys.Models[j.Model]
-	at, layers := s.Now, m.Layers[j.Layer:]
+	at, layers := max(s.Now, j.Ready), m.Layers[j.Layer:]
 	if j.On != sched.Idle {
-		at, layers = max(s.Now, s.Accelerators[j.On].Free), layers[1:]
+		at, layers = ends(s, j), layers[1:]
 	}
 	return j.Deadline - at - p.longer(leastWith(m, layers, j.Used))
 }

@@ -121,6 +121,15 @@ func meanLatency(l sched.Layer) float64 {
 // left are the layers that the job has not ended.
 func (r reference) left(j sched.Job) []sched.Layer { return r.sys.Models[j.Model].Layers[j.Layer:] }
 
+// ends is when the layer that a job runs is predicted to end.
+func ends(s *sched.State, j sched.Job) time.Duration {
+	a := s.Accelerators[j.On]
+	if a.Job != j.ID { // it is about to, and the accelerator has another or none
+		return max(s.Now, s.Tails[j.On].Until)
+	}
+	return max(s.Now, a.Free)
+}
+
 func (r reference) fcfs(s *sched.State) []sched.Choice {
 	return r.listed(s, func(j sched.Job) time.Duration { return j.Release })
 }
@@ -240,7 +249,7 @@ func (p *plainDREAM) score(s *sched.State, j sched.Job, k int) float64 {
 		all += c
 	}
 	latPref := float64(all) / float64(usable(layers[0])[k])
-	starvation := float64(s.Now-j.Ready) / meanLatency(layers[0])
+	starvation := float64(max(0, s.Now-j.Ready)) / meanLatency(layers[0])
 	energy := 0.0
 	if e := p.energies(j); e[k] > 0 {
 		for at := range p.sys.Accelerators { // in order, for floating point
@@ -255,9 +264,9 @@ func (p *plainDREAM) score(s *sched.State, j sched.Job, k int) float64 {
 func (p *plainDREAM) drops(s *sched.State, job int) bool {
 	misses := func(j sched.Job) bool {
 		if j.On != sched.Idle {
-			return max(s.Now, s.Accelerators[j.On].Free)+fastest(p.left(j)[1:]) > j.Deadline
+			return ends(s, j)+fastest(p.left(j)[1:]) > j.Deadline
 		}
-		return s.Now+fastest(p.left(j)) > j.Deadline
+		return max(s.Now, j.Ready)+fastest(p.left(j)) > j.Deadline
 	}
 	missing := 0
 	for _, j := range s.Jobs {
@@ -383,15 +392,16 @@ func (p *plainWhole) view(s *sched.State) (view sched.State, at []int, out []sch
 	for i, j := range s.Jobs {
 		switch {
 		case j.On != sched.Idle:
-			a := s.Accelerators[j.On]
-			view.Accelerators[j.On].Free = max(s.Now, a.Free) + on(j.On, p.left(j)[1:])
+			if s.Accelerators[j.On].Job == j.ID { // else it is about to end, and the next may begin
+				view.Accelerators[j.On].Free = ends(s, j) + on(j.On, p.left(j)[1:])
+			}
 		case j.Layer == 0:
 			view.Jobs = append(view.Jobs, j)
 			at = append(at, i)
-		case !s.Accelerators[j.At].Down:
+		case s.Idle(int(j.At)) && view.Idle(int(j.At)):
 			out = append(out, sched.Choice{Job: int32(i), Accelerator: j.At, Reason: sched.SameAccelerator})
-			view.Accelerators[j.At].Job = j.ID
-			view.Accelerators[j.At].Free = s.Now + on(j.At, p.left(j))
+			a := &view.Accelerators[j.At]
+			a.Job, a.Free = j.ID, max(s.Now, a.Free, j.Ready)+on(j.At, p.left(j))
 		}
 	}
 	return view, at, out

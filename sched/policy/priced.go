@@ -161,11 +161,12 @@ func (p *pricedRule) list(s *sched.State, lost bool) {
 			continue
 		}
 		m := p.t.Model(j.Model)
-		due, left := p.due(s, j)-max(0, j.Ready-s.Now), m.Remaining(j.Layer)
+		due, wait := p.due(s, j), max(0, j.Ready-s.Now)
+		left := wait + m.Remaining(j.Layer)
 		c := candidate{job: int32(i)}
 		if left > due {
 			c.class = savable
-			if p.least(j.Model, j.Used, j.Layer) > due {
+			if wait+p.least(j.Model, j.Used, j.Layer) > due {
 				if !lost {
 					continue
 				}

@@ -37,6 +37,7 @@ func (r reference) options(j sched.Job, free map[int]time.Duration) []option {
 			if !usable || im.Latency[k] == sched.Unavailable {
 				continue
 			}
+			at = max(at, j.Ready)
 			if layer.Handoff != nil && j.At != sched.Idle {
 				at += layer.Handoff[j.At][k]
 			}
@@ -66,7 +67,7 @@ func freeTimes(s *sched.State) (free map[int]time.Duration, idle map[int]bool) {
 		switch {
 		case a.Down:
 		case a.Job == sched.Idle:
-			free[k], idle[k] = s.Now, true
+			free[k], idle[k] = max(s.Now, a.Free), true // later where it is about to end a layer or rests
 		case a.Free < s.Now: // late: expected any moment
 			free[k] = s.Now
 		default:

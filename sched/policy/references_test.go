@@ -146,6 +146,9 @@ func TestReferences(t *testing.T) {
 	ran := map[string]int{}
 	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
 		sys := schedtest.RichSystem(t)
+		if schedtest.Chance(t, 40, "devices") {
+			schedtest.Devices(t, &sys)
+		}
 		if schedtest.Chance(t, 40, "pricing") {
 			sys.Pricing = drawPricing(t, &sys)
 		}
@@ -171,6 +174,9 @@ func TestReferences(t *testing.T) {
 // events: nothing panics and the records hold together.
 func anyEngine(t *rapid.T) {
 	sys := schedtest.RichSystem(t)
+	if schedtest.Chance(t, 40, "devices") {
+		schedtest.Devices(t, &sys)
+	}
 	tables := schedtest.Compile(t, sys)
 	name := rapid.SampledFrom(allPolicies()).Draw(t, "policy")
 	if !exists(name, tables) {
@@ -227,6 +233,9 @@ func TestDREAMTunes(t *testing.T) {
 func TestPricedRules(t *testing.T) {
 	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
 		sys := schedtest.RichSystem(t)
+		if schedtest.Chance(t, 40, "devices") {
+			schedtest.Devices(t, &sys)
+		}
 		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")),
 			caution:   float64(schedtest.Number(t, 3, "caution")) / 2,
 			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}

@@ -89,8 +89,9 @@ func (p *wholeModel) look(s *sched.State, out []sched.Choice) []sched.Choice {
 		m := p.t.Model(j.Model)
 		switch {
 		case j.Waiting() && j.Layer > 0:
-			// It belongs to the accelerator that ran the layer before, which has nothing else to do unless it is down.
-			if k := int(j.At); s.Idle(k) {
+			// It belongs to the accelerator that ran the layer before, which has nothing else to do unless it is down, or
+			// has taken another when this one's last layer was about to end, and failed.
+			if k := int(j.At); s.Idle(k) && p.state.Accelerators[k].Job == sched.Idle {
 				out = append(out, sched.Choice{Job: int32(i), Accelerator: j.At, Reason: sched.SameAccelerator})
 				p.occupy(k, j, max(s.Free(k), j.Ready)+p.left(m, k, j.Layer))
 			}

@@ -42,6 +42,9 @@ type Options struct {
 	// Workers is how many requests are computed at once; 0 is one. The metric is
 	// then called from as many goroutines, the data from one at a time.
 	Workers int
+	// Accelerators compute the variants that are for one provider; see variants.NewAccelerators. It may be nil where
+	// there are none.
+	Accelerators *chain.Accelerators
 	// Progress, if not nil, is called with the share that is done, 0 to 1, from any goroutine.
 	Progress func(float64)
 }
@@ -57,6 +60,10 @@ func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options)
 	out := &plan.Proof{Metric: m.Name, Requests: d.Len()}
 	out.Sets, out.Exhaustive = first.combinations(o.Verify)
 	first.sets = out.Sets
+	if err := first.openShared(o.Accelerators); err != nil {
+		return fail(err)
+	}
+	defer first.close()
 	sums, err := first.all(ctx, d, o)
 	if err != nil {
 		return fail(err)
@@ -82,6 +89,7 @@ type prover struct {
 	metric  Metric
 	last    map[string]int
 	runners map[int]*chain.Runner // -1-layer for originals, else by variant
+	shared  map[int]*chain.Runner // those on accelerators, by variant: of all copies
 	sets    []sched.VariantSet
 	// Of the current request: scores by combination, the outputs without variants, and the label.
 	scores    []float64
@@ -156,8 +164,30 @@ func (p *prover) open() error {
 			return err
 		}
 		for _, u := range p.network.Variants[l] {
-			if p.runners[i], err = chain.OpenLayer(layer, u.ONNX); err != nil {
-				return fmt.Errorf("layer %q: %s: %w", layer.Name, u.Name, err)
+			if p.shared[i] == nil {
+				if p.runners[i], err = chain.OpenLayer(layer, u.ONNX); err != nil {
+					return fmt.Errorf("layer %q: %s: %w", layer.Name, u.Name, err)
+				}
+			}
+			i++
+		}
+	}
+	return nil
+}
+
+// openShared opens the variants that are for one provider.
+func (p *prover) openShared(on *chain.Accelerators) (err error) {
+	p.runners, p.shared = map[int]*chain.Runner{}, map[int]*chain.Runner{}
+	i := 0
+	for l := range p.network.Layers {
+		layer := &p.network.Layers[l]
+		for _, u := range p.network.Variants[l] {
+			if u.Provider != "" {
+				if p.runners[i], err = chain.OpenUnit(layer, u, on); err != nil {
+					p.close()
+					return fmt.Errorf("layer %q: %s: %w", layer.Name, u.Name, err)
+				}
+				p.shared[i] = p.runners[i]
 			}
 			i++
 		}
@@ -171,6 +201,14 @@ func (p *prover) close() {
 			r.Close()
 		}
 	}
+}
+
+// runner is that of an implementation: -1-layer for originals, else a variant.
+func (p *prover) runner(use int) *chain.Runner {
+	if r := p.shared[use]; r != nil {
+		return r
+	}
+	return p.runners[use]
 }
 
 // combinations lists what is measured, nothing first: all, or singles, pairs,
@@ -286,7 +324,7 @@ func (p *prover) descend(l int, env map[string][]byte, list []int) error {
 	}
 	for _, use := range order {
 		next := maps.Clone(env)
-		if err := p.runners[use].Advance(next); err != nil {
+		if err := p.runner(use).Advance(next); err != nil {
 			return fmt.Errorf("layer %q: %w", layer.Name, err)
 		}
 		for name := range next {

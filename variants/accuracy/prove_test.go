@@ -30,7 +30,7 @@ func give(t *testing.T, n *runtime.Network) {
 	t.Helper()
 	n.Variants = map[int][]runtime.Unit{}
 	for l, take := range map[int][]int{0: {1}, 2: {0, 2}, 4: {1}} {
-		list, _ := variants.Candidates(&n.Layers[l], true, variants.Exact)
+		list, _ := variants.Candidates(&n.Layers[l], variants.Exact)
 		for _, i := range take {
 			u := testkit.Must(list[i].Unit())(t)
 			n.Variants[l] = append(n.Variants[l], u)

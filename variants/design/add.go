@@ -30,12 +30,15 @@ func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candi
 	if _, err := d.arithmetic(); err != nil {
 		return nil, err
 	}
+	defer d.compute()()
 	if err := m.name(c); err != nil {
 		return nil, err
 	}
 	d.realign(m)
 	list := m.chosen()
-	same := func(old *variants.Candidate) bool { return old.Layer == c.Layer && old.SHA256 == c.SHA256 }
+	same := func(old *variants.Candidate) bool {
+		return old.Layer == c.Layer && old.SHA256 == c.SHA256 && old.File != ""
+	}
 	if slices.ContainsFunc(list, same) {
 		return nil, nil
 	}

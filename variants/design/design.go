@@ -47,9 +47,10 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 		return err
 	}
 	d.Clear()
+	defer d.compute()()
 	r := &run{Designer: d, Options: o}
 	for _, m := range d.Models {
-		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]float64{}})
+		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]wanted{}})
 	}
 	if err := r.screen(ctx, b); err != nil {
 		return err
@@ -99,13 +100,19 @@ type run struct {
 // draft is what one model gets.
 type draft struct {
 	*Model
-	wanted     map[int]map[int]float64       // by layer and accelerator: the speed-up
+	wanted     map[int]map[int]wanted        // by layer and accelerator
 	originals  map[int][]time.Duration       // by layer and accelerator
 	candidates map[int][]*variants.Candidate // by layer
 	chosen     []*variants.Candidate         // in order of layers
 	made       plan.Variants
 	notes      []string
 	err        error // why it gets none
+}
+
+// wanted says what is wanted of a layer on an accelerator.
+type wanted struct {
+	speedup float64
+	lower   bool // only lower precision counts
 }
 
 func (x *draft) note(format string, args ...any) {
@@ -115,9 +122,9 @@ func (x *draft) note(format string, args ...any) {
 // wants are where variants of a layer are wanted.
 func (x *draft) wants(l int) (out []variants.Want) {
 	for _, k := range slices.Sorted(maps.Keys(x.wanted[l])) {
-		original := x.originals[l][k]
-		most := time.Duration(float64(original) / x.wanted[l][k])
-		out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1)})
+		original, w := x.originals[l][k], x.wanted[l][k]
+		most := time.Duration(float64(original) / w.speedup)
+		out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1), Lower: w.lower})
 	}
 	return out
 }
@@ -158,16 +165,38 @@ func (r *run) targets(t *sched.Tables) {
 			return
 		}
 		if x.wanted[l] == nil {
-			x.wanted[l] = map[int]float64{}
+			x.wanted[l] = map[int]wanted{}
 		}
-		x.wanted[l][k] = max(x.wanted[l][k], speedup, r.Speedup)
+		x.wanted[l][k] = wanted{speedup: max(x.wanted[l][k].speedup, speedup, r.Speedup)}
 	}
 	for _, t := range variants.Targets(t) {
 		want(t.Model, t.Layer, t.Accelerator, t.Speedup())
 	}
-	if !r.All {
+	r.eachOriginal(t, func(m, l, k int, latency, least time.Duration) {
+		if r.All && latency > least { // as fast as the original where it is fastest
+			want(m, l, k, cmp.Or(r.Speedup, float64(latency)/float64(least)))
+		}
+	})
+	if !r.considers(variants.Lower) {
 		return
 	}
+	r.eachOriginal(t, func(m, l, k int, _, _ time.Duration) {
+		if _, already := r.drafts[m].wanted[l][k]; !already && on(r.Accelerators[k], "cuda") {
+			want(m, l, k, worthwhile)
+			if x := r.drafts[m]; !x.Off {
+				x.wanted[l][k] = wanted{x.wanted[l][k].speedup, true}
+			}
+		}
+	})
+}
+
+// worthwhile is how much faster lower precision has to be at least on an accelerator where the original is not too slow.
+// What saves less costs accuracy for nothing.
+const worthwhile = 1.05
+
+// eachOriginal calls f with what the original of a layer takes on every accelerator that runs it, and with the least of
+// these times.
+func (r *run) eachOriginal(t *sched.Tables, f func(m, l, k int, latency, least time.Duration)) {
 	for m, model := range t.System().Models {
 		for l := range model.Layers {
 			latency := model.Layers[l].Implementations[0].Latency
@@ -178,12 +207,17 @@ func (r *run) targets(t *sched.Tables) {
 				}
 			}
 			for k, c := range latency {
-				if c != sched.Unavailable && c > least { // as fast as the original where it is fastest
-					want(m, l, k, cmp.Or(r.Speedup, float64(c)/float64(least)))
+				if c != sched.Unavailable {
+					f(m, l, k, c, least)
 				}
 			}
 		}
 	}
+}
+
+// considers reports whether some family of this kind is considered.
+func (o *Options) considers(kind func(family string) bool) bool {
+	return len(o.Families) == 0 || slices.ContainsFunc(o.Families, kind)
 }
 
 // models fits, chooses and proves for all models, as many at a time as there are cores.
@@ -228,8 +262,8 @@ func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error
 		return err
 	}
 	defer fitter.Close()
-	fitter.Workers = goruntime.NumCPU() // of each: the last one has all cores for itself
-	const fitting = 0.7                 // of the time, the rest is the proof
+	fitter.Workers, fitter.Accelerators = goruntime.NumCPU(), r.on // of each: the last one has all cores for itself
+	const fitting = 0.7                                            // of the time, the rest is the proof
 	layers := slices.Sorted(maps.Keys(x.candidates))
 	for i, l := range layers {
 		err := r.layer(ctx, x, fitter, l, func(share float64) {
@@ -263,13 +297,19 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 	var here []*variants.Candidate
 	for _, w := range wants {
 		name := r.Accelerators[w.Accelerator].Name
-		for _, c := range variants.Frontier(list, w.Accelerator) {
+		counting := list
+		if w.Lower {
+			counting = slices.DeleteFunc(slices.Clone(list), func(c *variants.Candidate) bool { return !variants.Lower(c.Family) })
+		}
+		for _, c := range variants.Frontier(counting, w.Accelerator) {
 			c.Frontier = true
 		}
-		c := variants.Choose(list, w.Accelerator, w.Most)
+		c := variants.Choose(counting, w.Accelerator, w.Most)
 		if c == nil {
-			x.note("layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised",
-				x.Network.Layers[l].Name, name, x.wanted[l][w.Accelerator])
+			if !w.Lower { // there it is no lack
+				x.note("layer %q on %s: no candidate is %.2fx as fast as the original and keeps what its fit promised",
+					x.Network.Layers[l].Name, name, x.wanted[l][w.Accelerator].speedup)
+			}
 			continue
 		}
 		c.Wanted = append(c.Wanted, name)
@@ -279,8 +319,10 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 	}
 	slices.SortFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
 	x.chosen = append(x.chosen, here...)
-	if len(here) > 0 && here[0].Error <= adoptable { // those behind are fitted to the worst
-		return fitter.Adopt(here[0])
+	// Those behind are fitted to the worst. Lower precision changes next to nothing.
+	i := slices.IndexFunc(here, func(c *variants.Candidate) bool { return c.Provider == "" })
+	if i >= 0 && here[i].Error <= adoptable {
+		return fitter.Adopt(here[i])
 	}
 	return nil
 }

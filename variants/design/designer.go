@@ -1,6 +1,7 @@
 package design
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,12 +32,17 @@ type Designer struct {
 	// Arithmetic is what becomes of 8-bit products on this processor. Empty, it
 	// is tried when it is needed, for which ONNX Runtime has to be started.
 	Arithmetic variants.Arithmetic
+	// Device names the graphics processors that variants of lower precision are computed on. Empty, the machine is asked.
+	Device string
+	// Open opens an accelerator to compute such variants on; nil is runtime.OpenORT.
+	Open func(runtime.Spec) (runtime.Accelerator, error)
 	// Progress, if not nil, is called with what is going on and the share of it that is done, 0 to 1, from any goroutine.
 	Progress func(what string, share float64)
 	// Note, if not nil, is called with what people should know, one line each.
 	Note func(format string, args ...any)
 
-	unused []plan.Variants // of an earlier plan
+	unused []plan.Variants        // of an earlier plan
+	on     *variants.Accelerators // while something may be computed
 }
 
 // Model is a network that variants are for, and what they are fitted to and judged by.
@@ -55,7 +61,7 @@ type Model struct {
 	// InUse is what documents say about the variants in use; nil without any.
 	InUse *plan.Variants
 
-	stale bool // not proven for the arithmetic of this processor
+	stale string // why the variants may not be used; empty where they may
 }
 
 // Data is where inputs of a model come from.
@@ -152,8 +158,8 @@ func (d *Designer) use(m *Model, v plan.Variants) error {
 	v.Theta = m.Theta // may have changed since
 	m.InUse = &v
 	d.unused = slices.DeleteFunc(d.unused, func(old plan.Variants) bool { return old.Model == v.Model })
-	proven, err := d.provenHere(m)
-	m.stale = !proven
+	var err error
+	m.stale, err = d.whyStale(m)
 	return err
 }
 
@@ -180,12 +186,14 @@ func (d *Designer) Take(m *Model, from fs.FS) error {
 	}
 	v.Model, v.Accelerators = m.Network.Name, nil
 	for i := range v.Chosen {
-		v.Chosen[i].File = m.file(filepath.Base(v.Chosen[i].File))
+		if c := &v.Chosen[i]; c.File != "" {
+			c.File = m.file(filepath.Base(c.File))
+		}
 	}
 	if err := d.use(m, v); err != nil {
 		return fail(err)
 	}
-	m.stale = true
+	m.stale = cmp.Or(m.stale, "its variants are not proven")
 	return nil
 }
 
@@ -195,7 +203,7 @@ func (m *Model) file(name string) string { return filepath.Join("variants", m.Ne
 // Clear stops using all variants.
 func (d *Designer) Clear() {
 	for _, m := range d.Models {
-		m.Network.Variants, m.InUse, m.stale = nil, nil, false
+		m.Network.Variants, m.InUse, m.stale = nil, nil, ""
 	}
 }
 
@@ -204,7 +212,7 @@ func (d *Designer) LeaveOut(m *Model) {
 	v := *m.InUse
 	v.Off = true
 	d.unused = append(d.unused, v)
-	m.Network.Variants, m.InUse, m.stale = nil, nil, false
+	m.Network.Variants, m.InUse, m.stale = nil, nil, ""
 }
 
 // Allow puts the combinations of variants that may run into the task system.
@@ -255,6 +263,9 @@ func (d *Designer) Save(folder string) error {
 			continue
 		}
 		for _, c := range m.chosen() {
+			if c.File == "" {
+				continue // the layer's own model
+			}
 			if !filepath.IsLocal(c.File) {
 				return fmt.Errorf("model %q: its name cannot be a folder's", m.Network.Name)
 			}
@@ -333,13 +344,17 @@ func (m *Model) record(v *plan.Variants, list []*variants.Candidate, p *plan.Pro
 	return nil
 }
 
-// name says what a variant is called and where it will lie.
+// name says what a variant is called and where it will lie. One that is the layer's own model has no file.
 func (m *Model) name(c *variants.Candidate) error {
 	u, err := c.Unit()
 	if err != nil {
 		return err
 	}
-	c.Name, c.SHA256 = u.Name, variants.SHA256(u.ONNX)
+	if c.Name = u.Name; u.ONNX == nil {
+		c.SHA256 = m.Network.Layers[c.Layer].SHA256
+		return nil
+	}
+	c.SHA256 = variants.SHA256(u.ONNX)
 	c.File = m.file(fmt.Sprintf("%03d-%s-%s.onnx", c.Layer, c.Family, c.SHA256[:8]))
 	return nil
 }

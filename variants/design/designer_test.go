@@ -76,7 +76,7 @@ const varied = 1
 // folder is a folder of one variant of a layer, of a family and made for an arithmetic, and what a plan says of it.
 func folder(t *testing.T, n *runtime.Network, family string, made variants.Arithmetic) (fstest.MapFS, plan.Variants) {
 	t.Helper()
-	list, _ := variants.Candidates(&n.Layers[varied], true, made)
+	list, _ := variants.Candidates(&n.Layers[varied], made)
 	i := slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == family })
 	if i < 0 {
 		t.Fatalf("no %s", family)

@@ -22,7 +22,6 @@ type trial struct {
 // measure times all candidates on all accelerators, in turn with the originals.
 // Of those with the same shape, wherever they are, one is timed.
 func (r *run) measure(ctx context.Context, b Bench) error {
-	cpu := !slices.ContainsFunc(r.Accelerators, func(s runtime.Spec) bool { return !s.CPU() })
 	arithmetic, err := r.arithmetic()
 	if err != nil {
 		return err
@@ -36,7 +35,7 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 		t := &trial{draft: x, network: *x.Network, by: map[int][]*variants.Candidate{}}
 		t.network.Variants = map[int][]runtime.Unit{}
 		for _, l := range slices.Sorted(maps.Keys(x.wanted)) {
-			list := r.considered(x, l, cpu, arithmetic)
+			list := r.considered(x, l, arithmetic)
 			if len(list) > 0 {
 				x.candidates[l] = list
 			}
@@ -76,7 +75,8 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 		t.read(r.Accelerators, p, i)
 	}
 	for _, c := range copies {
-		c.Latency = slices.Clone(alike[c.Shape()].Latency)
+		same := alike[c.Shape()]
+		c.Latency, c.Refusal = slices.Clone(same.Latency), same.Refusal
 	}
 	return nil
 }
@@ -84,13 +84,25 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 // read takes what originals and candidates take from a profile in which the trial has this number.
 func (t *trial) read(accelerators []runtime.Spec, p *profiler.Profile, model int) {
 	t.take(p, model)
+	lower := map[string]bool{} // what is refused in lower precision was said
 	for _, l := range slices.Sorted(maps.Keys(t.by)) {
 		for i, c := range t.by[l] {
 			c.Latency = p.Medians(model, l, i+1)
 			for k, s := range accelerators {
-				if why := refusal(p, model, l, i+1, k); why != "" && t.wanted[l][k] > 0 {
-					t.note("layer %q: %s refuses %s: %s", c.LayerName, s.Name, c, why)
+				_, wanted := t.wanted[l][k]
+				why := refusal(p, model, l, i+1, k)
+				if why == "" || !wanted || !on(s, c.Provider) {
+					continue
 				}
+				if c.Provider == "" {
+					t.note("layer %q: %s refuses %s: %s", c.LayerName, s.Name, c, why)
+					continue
+				}
+				c.Refusal = fmt.Errorf("%s refuses it: %s", s.Name, why)
+				if !lower[c.String()] {
+					t.note("%s refuses %s of layer %q, and maybe of others: %s", s.Name, c, c.LayerName, why)
+				}
+				lower[c.String()] = true
 			}
 		}
 	}
@@ -104,17 +116,48 @@ func refusal(p *profiler.Profile, model, layer, implementation, accelerator int)
 	return ""
 }
 
-// considered lists the candidates for a layer, of the families that were asked for.
-func (r *run) considered(x *draft, l int, cpu bool, a variants.Arithmetic) []*variants.Candidate {
-	list, notes := variants.Candidates(&x.Network.Layers[l], cpu, a)
-	if len(list) == 0 { // else some family applies
+// considered lists the candidates for a layer, of the families that were asked for and count where one is wanted.
+func (r *run) considered(x *draft, l int, a variants.Arithmetic) []*variants.Candidate {
+	list, notes := variants.Candidates(&x.Network.Layers[l], a, r.providers()...)
+	wants := x.wants(l)
+	lower := !slices.ContainsFunc(wants, func(w variants.Want) bool { return !w.Lower })
+	if len(list) == 0 && !lower { // else some family applies, or none is missed
 		for _, err := range notes {
 			x.note("%v", err)
 		}
 	}
 	return slices.DeleteFunc(list, func(c *variants.Candidate) bool {
-		return len(r.Families) > 0 && !slices.Contains(r.Families, c.Family)
+		if len(r.Families) > 0 && !slices.Contains(r.Families, c.Family) {
+			return true
+		}
+		if c.Provider == "" {
+			return lower
+		}
+		return !slices.ContainsFunc(wants, func(w variants.Want) bool { return differs(r.Accelerators[w.Accelerator], c) })
 	})
+}
+
+// providers are those of the accelerators that compute in lower precision.
+func (r *run) providers() (list []string) {
+	for _, s := range r.Accelerators {
+		if !s.CPU() && s.Provider != runtime.EmulatedProvider && !slices.Contains(list, s.Provider) {
+			list = append(list, s.Provider)
+		}
+	}
+	return list
+}
+
+// differs reports whether an accelerator runs a candidate, and not in the way in which it runs originals.
+func differs(s runtime.Spec, c *variants.Candidate) bool {
+	if !on(s, c.Provider) {
+		return false
+	}
+	for key, value := range c.Options {
+		if s.Options[key] != value {
+			return true
+		}
+	}
+	return len(c.Options) == 0
 }
 
 // tooSlow reports whether a candidate that took at least this long in every run
@@ -131,6 +174,9 @@ func (x *draft) tooSlow(l, accelerator int, fastest time.Duration) bool {
 // hopeless reports whether a candidate need not be measured: it computes too much to be fast enough where it is wanted.
 func (r *run) hopeless(x *draft, l int, c *variants.Candidate) bool {
 	for _, w := range x.wants(l) {
+		if w.Lower && c.Provider == "" {
+			continue
+		}
 		if !r.Accelerators[w.Accelerator].CPU() || c.Least(x.originals[l][w.Accelerator]) <= w.Most {
 			return false
 		}

@@ -1,11 +1,13 @@
 package design
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	goruntime "runtime"
 	"slices"
 
+	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
@@ -22,7 +24,88 @@ func (d *Designer) arithmetic() (variants.Arithmetic, error) {
 	return d.Arithmetic, err
 }
 
-// provenHere reports whether a model's variants compute here what they did where they were proven.
+// device names the graphics processors of this machine, unless that was given.
+func (d *Designer) device() string {
+	if d.Device == "" {
+		d.Device = profiler.ThisHost().Graphics()
+	}
+	return d.Device
+}
+
+// on reports whether an accelerator runs what is for a provider.
+func on(s runtime.Spec, provider string) bool {
+	u := runtime.Unit{Provider: provider}
+	return u.Suits(s.Provider) == nil
+}
+
+// compute lets variants that are for one provider be computed until the function that it returns is called. Nothing is
+// opened before it is needed.
+func (d *Designer) compute() (done func()) {
+	if d.on != nil {
+		return func() {}
+	}
+	d.on = variants.NewAccelerators(func(provider string) (runtime.Accelerator, error) {
+		i := slices.IndexFunc(d.Accelerators, func(s runtime.Spec) bool { return on(s, provider) })
+		switch {
+		case i < 0:
+			return nil, fmt.Errorf("no accelerator is of the provider %s", provider)
+		case d.Open != nil:
+			return d.Open(d.Accelerators[i])
+		}
+		return runtime.OpenORT(d.Accelerators[i])
+	})
+	return func() {
+		d.on.Close()
+		d.on = nil
+	}
+}
+
+// Computes reports whether the variants that a model has in use can be computed here: whether there is an accelerator
+// of the provider that they are for.
+func (d *Designer) Computes(m *Model) bool { return d.missing(m) == "" }
+
+// missing is a provider that a model's variants are for and no accelerator has; empty if there is none.
+func (d *Designer) missing(m *Model) string {
+	for l := range m.Network.Layers {
+		for _, u := range m.Network.Variants[l] {
+			if !slices.ContainsFunc(d.Accelerators, func(s runtime.Spec) bool { return on(s, u.Provider) }) {
+				return u.Provider
+			}
+		}
+	}
+	return ""
+}
+
+// whyStale says why a model's variants compute something else here than where they were proven, empty where they do
+// not.
+func (d *Designer) whyStale(m *Model) (string, error) {
+	if provider := d.missing(m); provider != "" {
+		return fmt.Sprintf("its variants were proven on %s, which no accelerator here is", provider), nil
+	}
+	if anyLower(m.Network) && m.InUse.Device != d.device() {
+		return fmt.Sprintf("its variants were proven on %s, here is %s", named(m.InUse.Device), named(d.device())), nil
+	}
+	if ok, err := d.provenHere(m); ok || err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("its variants were proven for 8-bit arithmetic that is %s, here it is %s",
+		cmp.Or(m.InUse.Arithmetic, "unknown"), d.Arithmetic), nil
+}
+
+func named(device string) string { return cmp.Or(device, "a machine without a graphics processor") }
+
+// anyLower reports whether a network has variants whose accuracy is that of one provider.
+func anyLower(n *runtime.Network) bool {
+	for _, units := range n.Variants {
+		if slices.ContainsFunc(units, func(u runtime.Unit) bool { return u.Provider != "" }) {
+			return true
+		}
+	}
+	return false
+}
+
+// provenHere reports whether a model's variants compute in the 8-bit arithmetic of this processor what they did where
+// they were proven.
 func (d *Designer) provenHere(m *Model) (bool, error) {
 	proven := variants.Arithmetic(m.InUse.Arithmetic)
 	for l := range m.Network.Layers {
@@ -46,23 +129,15 @@ func (d *Designer) provenHere(m *Model) (bool, error) {
 	return true, nil
 }
 
-// Stale are the models whose variants may not be used: they are not proven, or for another 8-bit arithmetic.
+// Stale are the models whose variants may not be used: they are not proven, or for another device or 8-bit arithmetic.
 // [Designer.Prove] proves them, [Designer.LeaveOut] does without.
 func (d *Designer) Stale() []*Model {
-	return slices.DeleteFunc(slices.Clone(d.Models), func(m *Model) bool { return !m.stale })
+	return slices.DeleteFunc(slices.Clone(d.Models), func(m *Model) bool { return m.stale == "" })
 }
 
 // WhyStale says why a model's variants may not be used.
 func (d *Designer) WhyStale(m *Model) string {
-	if m.InUse.Metric == "" {
-		return fmt.Sprintf("model %q: its variants are not proven", m.Network.Name)
-	}
-	proven := m.InUse.Arithmetic
-	if proven == "" {
-		proven = "unknown"
-	}
-	return fmt.Sprintf("model %q: its variants were proven for 8-bit arithmetic that is %s, here it is %s",
-		m.Network.Name, proven, d.Arithmetic)
+	return fmt.Sprintf("model %q: %s", m.Network.Name, m.stale)
 }
 
 // Prove measures the accuracy of the variants that a model has in use, with the
@@ -71,6 +146,7 @@ func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSe
 	if _, err := d.arithmetic(); err != nil {
 		return nil, err
 	}
+	defer d.compute()()
 	p, _, err := d.prove(ctx, m, m.Network, verify, nil)
 	if err != nil {
 		return nil, err
@@ -79,7 +155,7 @@ func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSe
 	if err := m.record(&v, m.chosen(), p); err != nil {
 		return nil, err
 	}
-	m.InUse, m.stale = &v, false
+	m.InUse, m.stale = &v, ""
 	return p, nil
 }
 
@@ -121,10 +197,13 @@ func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, veri
 	if progress == nil {
 		progress = d.progress("proving " + n.Name)
 	}
-	o := accuracy.Options{Verify: verify, Workers: goruntime.NumCPU(), Progress: progress}
+	o := accuracy.Options{Verify: verify, Workers: goruntime.NumCPU(), Accelerators: d.on, Progress: progress}
 	if p, err = accuracy.Prove(ctx, n, data, metric, o); err != nil {
 		return nil, nil, err
 	}
 	p.Data, p.Arithmetic = source, string(d.Arithmetic)
+	if anyLower(n) {
+		p.Device = d.device()
+	}
 	return p, notes, nil
 }

@@ -1,4 +1,5 @@
-// Stands in for NVML: two GPUs, of which the process may use the second only.
+// Stands in for NVML: two GPUs, of which the process may use the second only. Its counter grows by 1.5 J with each
+// reading; compiled as OLD it has none.
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,15 @@ int nvmlDeviceGetPowerUsage(void *device, unsigned int *mw) {
   *mw = 71500;
   return 0;
 }
+#ifndef OLD
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *mj) {
+  (void)device;
+  static unsigned long long taken = 4000000000000ull;
+  *mj = taken += 1500;
+  const char *not = getenv("FAKE_NVML_COUNTS_NOT");
+  return not && *not ? 3 : 0; // NVML_ERROR_NOT_SUPPORTED
+}
+#endif
 int nvmlDeviceGetTemperature(void *device, int sensor, unsigned int *c) {
   (void)device, (void)sensor;
   *c = 83;

@@ -39,6 +39,19 @@ func WebGPU(t testing.TB) {
 	}
 }
 
+// CUDA is Start for tests that need an NVIDIA GPU: it skips the test with the reason where none opens. Where
+// TERASTAL_REQUIRE_CUDA=1 is set a missing GPU fails it.
+func CUDA(t testing.TB) {
+	t.Helper()
+	Start(t)
+	if err := ort.Probe(ort.Config{Provider: "cuda"}); err != nil {
+		if os.Getenv("TERASTAL_REQUIRE_CUDA") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("CUDA finds no GPU: %v", err)
+	}
+}
+
 func required() bool {
 	return os.Getenv("CI") != "" || os.Getenv("TERASTAL_REQUIRE_ORT") == "1"
 }

@@ -157,6 +157,32 @@ func RichSystem(t *rapid.T) sched.System {
 	return sys
 }
 
+// Devices draws devices for a system: some accelerators share one, some have one alone, some none. Leads are shorter and
+// longer than layers.
+func Devices(t *rapid.T, sys *sched.System) {
+	unit := sys.Models[0].Layers[0].Implementations[0].Latency
+	least := max(2, slices.Max(unit)) / 2
+	var of [3][]int
+	for k := range sys.Accelerators {
+		if d := Number(t, 4, "device"); d < 3 {
+			of[d] = append(of[d], k)
+		}
+	}
+	for d, accs := range of {
+		if accs == nil {
+			continue
+		}
+		device := sched.Device{Name: fmt.Sprint("device", d), Accelerators: accs,
+			Lead: least * time.Duration(Number(t, 4, "lead")) / 2}
+		var idle time.Duration
+		for range Number(t, 3, "wakings") {
+			idle += least * time.Duration(1+Number(t, 3, "idle"))
+			device.Waking = append(device.Waking, sched.Waking{Idle: idle, Extra: least * time.Duration(Number(t, 4, "extra")) / 2})
+		}
+		sys.Devices = append(sys.Devices, device)
+	}
+}
+
 // Workload is a system of several models with the given numbers of accelerators and implementations, from a fixed seed.
 func Workload(accs, implementations int) sched.System {
 	rng := rand.New(rand.NewPCG(1, 2))

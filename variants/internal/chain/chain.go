@@ -1,4 +1,5 @@
-// Package chain computes networks layer by layer on one core, to fit and to judge variants. It measures no time.
+// Package chain computes networks layer by layer, to fit and to judge variants: on one core, and variants that are for
+// one provider on its accelerator. It measures no time.
 package chain
 
 import (

@@ -1,20 +1,21 @@
 package chain
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/runtime"
 )
 
-// Runner runs an ONNX model on one core, again and again.
+// Runner runs an implementation of a layer again and again: on one core, or on an accelerator.
 type Runner struct {
+	remote  *remote // nil on the CPU
 	session *ort.Session
 	inputs  []models.Tensor
 	in, out []ort.Value
 	held    [][]byte // memory of the inputs
-	// Names are the outputs'. Results and Shapes are of the last run, by output.
+	// Names are the outputs'. Results and Shapes are of the last run, by output; on accelerators there are no shapes.
 	Names   []string
 	Results [][]byte
 	Shapes  [][]int64
@@ -29,6 +30,18 @@ func OpenLayer(l *models.Layer, onnx []byte) (*Runner, error) {
 		}
 	}
 	return Open(onnx, l.Inputs, Names(l.Outputs), "all")
+}
+
+// OpenUnit opens an implementation of a layer: where its provider is if it is for one, else on the CPU.
+func OpenUnit(l *models.Layer, u runtime.Unit, on *Accelerators) (*Runner, error) {
+	if u.Provider == "" {
+		return OpenLayer(l, u.ONNX)
+	}
+	r, err := openRemote(l, u, on)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{remote: r, Names: Names(l.Outputs)}, nil
 }
 
 // Open opens a model whose inputs have the given shapes, at an optimisation level of ONNX Runtime.
@@ -53,10 +66,14 @@ func Open(onnx []byte, inputs []models.Tensor, outputs []string, optimization st
 }
 
 // Run computes the outputs from tensors by name. Results stay valid until the next run.
-func (r *Runner) Run(in map[string][]byte) error {
+func (r *Runner) Run(in map[string][]byte) (err error) {
+	if r.remote != nil {
+		r.Results, err = r.remote.run(in)
+		return err
+	}
 	for i, t := range r.inputs {
-		if len(in[t.Name]) != len(r.held[i]) {
-			return fmt.Errorf("tensor %q has %d bytes, need %d", t.Name, len(in[t.Name]), len(r.held[i]))
+		if err := given(in, t.Name, len(r.held[i])); err != nil {
+			return err
 		}
 		copy(r.held[i], in[t.Name])
 	}
@@ -79,14 +96,26 @@ func (r *Runner) Run(in map[string][]byte) error {
 
 // Close frees the session and its tensors.
 func (r *Runner) Close() {
+	if r.remote != nil {
+		r.remote.close()
+		return
+	}
 	r.session.Close()
 	for _, v := range slices.Concat(r.in, r.out) {
 		v.Destroy()
 	}
 }
 
-// Advance runs a layer on the tensors that are alive, and adds its outputs.
+// Advance runs a layer on the tensors that are alive, and adds its outputs. On an accelerator it may be called from
+// several goroutines.
 func (r *Runner) Advance(env map[string][]byte) error {
+	if r.remote != nil {
+		results, err := r.remote.run(env)
+		for i, data := range results {
+			env[r.Names[i]] = data
+		}
+		return err
+	}
 	if err := r.Run(env); err != nil {
 		return err
 	}

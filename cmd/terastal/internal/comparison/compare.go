@@ -13,6 +13,8 @@ import (
 type Runs struct {
 	Policy  string
 	Repeats []eventlog.Metrics
+	// PerMet is what a request that met its deadline took in each repeat, in joules; 0 or missing where not known.
+	PerMet []float64
 }
 
 // level is the probability of a false alarm below which a difference is significant. Each test stands for itself: of 20
@@ -33,7 +35,7 @@ func MinMissJobs() int { return stats.MinJobs(0.9, intervalConfidence, 0) }
 // Compare holds policies against the baseline, which is one of them. All have played the same repeats, and repeat n of
 // each had the same arrivals: what is tested are the differences within repeats, so that what makes a whole repeat
 // harder does not count. again, if not nil, are further runs of the baseline in the same repeats, for [Comparison.AA].
-func Compare(runs []Runs, baseline string, again []eventlog.Metrics) (*Comparison, error) {
+func Compare(runs []Runs, baseline string, again *Runs) (*Comparison, error) {
 	if err := check(runs, again); err != nil {
 		return nil, err
 	}
@@ -56,21 +58,23 @@ func Compare(runs []Runs, baseline string, again []eventlog.Metrics) (*Compariso
 		c.Policies[i].Geomean = geomean(&c.Policies[i], &c.Policies[at])
 	}
 	if again != nil {
-		p := compare(&Runs{baseline, again}, base)
+		p := compare(again, base)
 		p.Geomean = geomean(&p, &c.Policies[at])
 		c.AA = &p
 	}
 	return c, nil
 }
 
-func check(runs []Runs, again []eventlog.Metrics) error {
+func check(runs []Runs, again *Runs) error {
 	if len(runs) == 0 || len(runs[0].Repeats) == 0 {
 		return fmt.Errorf("compare: nothing has been run")
 	}
 	first := &runs[0].Repeats[0]
 	all := runs
 	if again != nil {
-		all = append(all[:len(all):len(all)], Runs{"the baseline again", again})
+		a := *again
+		a.Policy = "the baseline again"
+		all = append(all[:len(all):len(all)], a)
 	}
 	for _, r := range all {
 		if len(r.Repeats) != len(runs[0].Repeats) {
@@ -89,7 +93,7 @@ func check(runs []Runs, again []eventlog.Metrics) error {
 
 // compare summarises a policy; base is nil for the baseline itself.
 func compare(r, base *Runs) Policy {
-	p := Policy{Policy: r.Policy}
+	p := Policy{Policy: r.Policy, PerMet: perMet(r, base)}
 	miss := func(m *eventlog.Metrics) (float64, bool) {
 		enough := true
 		for i := range m.Models {
@@ -126,13 +130,35 @@ func measure(r, base *Runs, of func(*eventlog.Metrics) (float64, bool)) Measure 
 	if values == nil {
 		return Measure{}
 	}
+	if base == nil || !claimed {
+		return measured(values, nil, claimed)
+	}
+	against, known := series(base, of)
+	if !known {
+		against = nil
+	}
+	return measured(values, against, claimed)
+}
+
+// perMet summarises joules; nil where a repeat has none.
+func perMet(r, base *Runs) *Measure {
+	known := func(r *Runs) bool { return len(r.PerMet) == len(r.Repeats) && !slices.Contains(r.PerMet, 0) }
+	if !known(r) {
+		return nil
+	}
+	var against []float64
+	if base != nil && known(base) {
+		against = base.PerMet
+	}
+	m := measured(r.PerMet, against, true)
+	return &m
+}
+
+// measured summarises values, and tests them against others of the same repeats, if there are any.
+func measured(values, against []float64, claimed bool) Measure {
 	m := Measure{Values: values, Claimed: claimed}
 	m.Median, m.Low, m.High = middle(values)
-	if base == nil || !claimed {
-		return m
-	}
-	against, claimed := series(base, of)
-	if !claimed {
+	if against == nil {
 		return m
 	}
 	d := make([]float64, len(values))
@@ -196,6 +222,9 @@ func (p *Policy) Differs() (what []string, tested int) {
 		}
 	}
 	look(&p.Miss, "the mean miss rate")
+	if p.PerMet != nil {
+		look(p.PerMet, "the energy per met request")
+	}
 	for i := range p.Models {
 		m := &p.Models[i]
 		look(&m.Miss, "the miss rate of "+m.Model)

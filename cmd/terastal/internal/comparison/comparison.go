@@ -28,6 +28,8 @@ type Policy struct {
 	// Geomean is the geometric mean over models of the ratio of this policy's
 	// P50 response time to the baseline's, where both are known.
 	Geomean *float64 `json:"geomean_p50_ratio,omitempty"`
+	// PerMet is the energy per request that met its deadline, in joules; nil where it was not metered in every repeat.
+	PerMet *Measure `json:"j_per_met,omitempty"`
 }
 
 // Model is one model under one policy.

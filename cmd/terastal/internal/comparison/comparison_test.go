@@ -52,8 +52,9 @@ func hardness(rng *rand.Rand, n int) []float64 {
 func TestPlanted(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	hard := hardness(rng, 8)
-	c, err := Compare([]Runs{noisy("fcfs", rng, hard, 0.2, 10), noisy("edf", rng, hard, 0.25, 8)}, "fcfs", noisy("fcfs",
-		rng, hard, 0.2, 10).Repeats)
+	runs := []Runs{noisy("fcfs", rng, hard, 0.2, 10), noisy("edf", rng, hard, 0.25, 8)}
+	again := noisy("fcfs", rng, hard, 0.2, 10)
+	c, err := Compare(runs, "fcfs", &again)
 	testkit.OK(t, err)
 	edf := &c.Policies[1]
 	if d := edf.Miss; !d.Significant || math.Abs(*d.Difference-0.05) > 0.004 || *d.DifferenceLow > 0.05 ||
@@ -85,7 +86,8 @@ func TestAA(t *testing.T) {
 		found := 0
 		for range runs {
 			hard := hardness(rng, n)
-			c, err := Compare([]Runs{noisy("a", rng, hard, 0.2, 10)}, "a", noisy("a", rng, hard, 0.2, 10).Repeats)
+			first, again := noisy("a", rng, hard, 0.2, 10), noisy("a", rng, hard, 0.2, 10)
+			c, err := Compare([]Runs{first}, "a", &again)
 			testkit.OK(t, err)
 			if c.AA.Miss.Significant {
 				found++
@@ -184,7 +186,8 @@ func TestUnclaimed(t *testing.T) {
 		miss, p50, p99 bool
 	}{{459, true, true, true}, {458, true, true, false}, {29, true, true, false}, {28, false, true, false}, {7, false,
 		true, false}, {6, false, false, false}} {
-		x := testkit.Must(Compare([]Runs{with(1000)}, "a", with(c.requests).Repeats))(t)
+		again := with(c.requests)
+		x := testkit.Must(Compare([]Runs{with(1000)}, "a", &again))(t)
 		m := x.AA.Models[0]
 		if m.Miss.Claimed != c.miss || m.P50.Claimed != c.p50 || m.P99.Claimed != c.p99 || (m.P99.P != nil) != c.p99 ||
 			x.AA.Miss.Claimed != c.miss {
@@ -221,15 +224,46 @@ func TestEqualIsEqual(t *testing.T) {
 	}
 }
 
+// TestEnergy: joules per met request are compared where every repeat has them.
+func TestEnergy(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	hard := hardness(rng, 8)
+	a, b, again := noisy("a", rng, hard, 0.1, 1), noisy("b", rng, hard, 0.1, 1), noisy("a", rng, hard, 0.1, 1)
+	for i := range 8 {
+		x := 2 + float64(i)/100
+		a.PerMet, b.PerMet, again.PerMet = append(a.PerMet, x), append(b.PerMet, x-0.5), append(again.PerMet, x)
+	}
+	c := testkit.Must(Compare([]Runs{a, b}, "a", &again))(t)
+	if m := c.Policies[1].PerMet; m == nil || !m.Significant || *m.Difference != -0.5 || math.Abs(m.Median-1.535) > 1e-9 {
+		t.Errorf("half a joule less: %+v", m)
+	}
+	if base := c.Policies[0].PerMet; base == nil || base.P != nil || len(base.Values) != 8 {
+		t.Errorf("the baseline: %+v", base)
+	}
+	if what, tested := c.AA.Differs(); c.AA.PerMet == nil ||
+		slices.Contains(what, "the energy per met request") || tested != 8 {
+		t.Errorf("the baseline again: %v of %d", what, tested)
+	}
+	a.PerMet[3] = 0
+	c = testkit.Must(Compare([]Runs{a, b}, "a", nil))(t)
+	if m := c.Policies[1].PerMet; c.Policies[0].PerMet != nil || m == nil || m.P != nil {
+		t.Errorf("a repeat of the baseline without: %+v, %+v", c.Policies[0].PerMet, m)
+	}
+	b.PerMet = b.PerMet[:7]
+	if c = testkit.Must(Compare([]Runs{a, b}, "a", nil))(t); c.Policies[1].PerMet != nil {
+		t.Errorf("one repeat was not metered: %+v", c.Policies[1].PerMet)
+	}
+}
+
 func TestCompareRefuses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	a, b := noisy("a", rng, hardness(rng, 3), 0.1, 1), noisy("b", rng, hardness(rng, 2), 0.1, 1)
-	other := Runs{"c", []eventlog.Metrics{run("c", 9, []float64{0}, []float64{1}), {}, {}}}
+	other := Runs{Policy: "c", Repeats: []eventlog.Metrics{run("c", 9, []float64{0}, []float64{1}), {}, {}}}
 	for want, runs := range map[string][]Runs{"nothing": nil, "b has 2 repeats, a 3": {a, b}, "other models": {a,
 		other}, `baseline "a" is not among`: {b}} {
 		testkit.Refused(Compare(runs, "a", nil))(t, want)
 	}
-	if _, err := Compare([]Runs{a}, "a", b.Repeats); err == nil {
+	if _, err := Compare([]Runs{a}, "a", &b); err == nil {
 		t.Error("an A/A run of other repeats was taken")
 	}
 }

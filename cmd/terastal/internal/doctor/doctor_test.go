@@ -43,7 +43,7 @@ func inChild(what, library string, args []string) {
 	}
 	switch what {
 	case "probe":
-		fail(Serve(library, args[0]))
+		fail(Serve(library, args[0], os.Stdout))
 	case "inspect":
 		i, err := Inspect(library, args[0], args[1])
 		fail(err)
@@ -62,6 +62,9 @@ func inChild(what, library string, args []string) {
 		os.Exit(1)
 	case "silent":
 		os.Exit(1)
+	case "offer":
+		fmt.Println("a driver's greeting")
+		fail(json.NewEncoder(os.Stdout).Encode(runtime.Offer{Free: 1, Total: 2, Streams: true}))
 	}
 	os.Exit(0)
 }
@@ -96,21 +99,25 @@ func TestChild(t *testing.T) {
 		"killed": "it crashed: signal: killed", "segfault": "it crashed: ", "chatter": "no adapter",
 		"silent": "it crashed: exit status 1", "fine": "",
 	} {
-		err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", cpuSpec)
+		_, err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", cpuSpec)
 		if says == "" && err != nil || says != "" && (err == nil || !strings.HasPrefix(err.Error(), says) ||
 			strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%s: got %v, want %q", what, err, says)
 		}
 	}
-	err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", cpuSpec)
+	_, err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", cpuSpec)
 	if err == nil || err.Error() != "it did not open within 50ms" {
 		t.Errorf("hang: got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	testkit.Fails(t, Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec), context.Canceled)
+	testkit.Refused(Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec))(t, context.Canceled)
+	o, err := Child(ProbeTimeout, childOf(t, "offer"))(context.Background(), "lib", cpuSpec)
+	if want := (runtime.Offer{Free: 1, Total: 2, Streams: true}); err != nil || o != want {
+		t.Errorf("offer: %+v, %v", o, err)
+	}
 	gone := func(string, runtime.Spec) []string { return []string{"/no/such/program"} }
-	testkit.Fails(t, Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec), "could not be probed")
+	testkit.Refused(Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec))(t, "could not be probed")
 }
 
 // TestCheck probes the real ONNX Runtime, in children.
@@ -150,9 +157,9 @@ func TestCheck(t *testing.T) {
 
 func TestCheckWithoutLibrary(t *testing.T) {
 	r := Check(context.Background(), Options{Library: "/no/such/library.so",
-		Probe: func(context.Context, string, runtime.Spec) error {
+		Probe: func(context.Context, string, runtime.Spec) (o runtime.Offer, err error) {
 			t.Error("probed without a library")
-			return nil
+			return o, nil
 		}})
 	if r.OK || !strings.Contains(r.ONNXRuntime.Error, "/no/such/library.so") || len(r.Accelerators) != 0 {
 		t.Errorf("got %+v", r)
@@ -258,11 +265,14 @@ func TestPlugins(t *testing.T) {
 			}
 			return i, nil
 		},
-		Probe: func(_ context.Context, _ string, s runtime.Spec) error {
+		Probe: func(_ context.Context, _ string, s runtime.Spec) (o runtime.Offer, err error) {
 			if s.Provider != "cpu" && (s.Local.Library != "/fine.so" || s.Device != "1") {
-				return errors.New("opening a session on " + s.Provider + ": no driver")
+				return o, errors.New("opening a session on " + s.Provider + ": no driver")
 			}
-			return nil
+			if s.Provider != "cpu" {
+				o = runtime.Offer{Free: 3 << 29, Total: 2 << 30, Streams: true, Graphs: true}
+			}
+			return o, nil
 		},
 	}
 	r := Check(context.Background(), o)
@@ -293,29 +303,38 @@ func TestAuto(t *testing.T) {
 	cpu := func(name, optimization string, cores ...int) runtime.Spec {
 		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: len(cores), Cores: cores}
 	}
-	gpu := func(provider string) runtime.Spec {
-		return runtime.Spec{Name: "gpu0", Provider: provider, Optimization: "all", Threads: 1}
+	gpu := func(name, provider string, stream int, cores ...int) runtime.Spec {
+		s := runtime.Spec{Name: name, Provider: provider, Optimization: "all", Threads: 1, Cores: cores}
+		if name != "gpu" {
+			s.Of, s.Stream = "gpu", stream
+		}
+		return s
 	}
 	for _, c := range []struct {
-		cores []int
-		open  []string
-		want  []runtime.Spec
+		cores   []int
+		open    []string
+		streams int
+		want    []runtime.Spec
 	}{
-		{[]int{3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
-		{[]int{0, 1}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{0, 1, 2}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{0, 1, 2, 3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{4, 5, 6, 7, 9}, []string{"webgpu", "cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 4, 5),
-			cpu("cpu1-basic", "basic", 6, 7), gpu("webgpu")}},
-		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("cuda")}},
-		{nil, []string{"cpu"}, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
-		{[]int{0, 1}, nil, []runtime.Spec{}},
+		{[]int{3}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
+		{[]int{0, 1}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2}, []string{"cpu"}, 4, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2, 3}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{4, 5, 6, 7, 8, 9}, []string{"webgpu", "cpu"}, 4, []runtime.Spec{cpu("cpu0-all", "all", 4, 5),
+			cpu("cpu1-basic", "basic", 6, 7), gpu("gpu", "webgpu", 0, 8)}},
+		{[]int{0, 1, 2, 3, 4, 5, 6}, []string{"cuda", "cpu"}, 2, []runtime.Spec{cpu("cpu0-all", "all", 0, 1),
+			cpu("cpu1-basic", "basic", 2, 3), gpu("gpu.0", "cuda", 0, 4), gpu("gpu.1", "cuda", 1, 5)}},
+		{[]int{0, 1, 2, 3}, []string{"cuda", "cpu"}, 2, []runtime.Spec{cpu("cpu0-all", "all", 0),
+			cpu("cpu1-basic", "basic", 1), gpu("gpu.0", "cuda", 0), gpu("gpu.1", "cuda", 1)}},
+		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("gpu", "cuda", 0)}},
+		{nil, []string{"cpu"}, 1, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
+		{[]int{0, 1}, nil, 1, []runtime.Spec{}},
 	} {
-		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open)
+		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open, c.streams)
 		testkit.Equal(t, c.want, got)
 	}
 	// What Auto proposes has to be what a session accepts.
-	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}) {
+	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}, 1) {
 		if err := (ort.Config{Provider: a.Provider, Optimization: a.Optimization, Threads: a.Threads,
 			Cores: a.Cores}).Validate(); err != nil {
 			t.Errorf("%+v: %v", a, err)

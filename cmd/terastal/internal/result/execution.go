@@ -37,6 +37,10 @@ type Execution struct {
 	LateSlots    int     `json:"late_tensor_allocations"`
 	// Lost are the accelerators that a hanging layer took out of service.
 	Lost []string `json:"lost,omitempty"`
+	// Workers are what held accelerators up; those that nothing did are left out.
+	Workers []Worker `json:"workers,omitempty"`
+	// Devices are those with a memory apart from the host's.
+	Devices []Device `json:"devices,omitempty"`
 	// Notes are doubts about the run.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -67,6 +71,7 @@ func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 			}
 		}
 	}
+	e.workers(r)
 	if n := r.Searches.N(); n > 0 {
 		e.Searches, e.SearchP50US, e.SearchP99US = n, r.Searches.Quantile(.5).Seconds()*1e6,
 			r.Searches.Quantile(.99).Seconds()*1e6

@@ -91,8 +91,10 @@ type PolicyResult struct {
 	DecisionP99NS int64 `json:"decision_ns_p99,omitempty"`
 	*runtime.Verification
 	*Execution
-	Log   string `json:"log,omitempty"`
-	Trace string `json:"trace,omitempty"`
+	// Energy is what the run took; nil in simulations, and where nothing can be metered.
+	Energy *Energy `json:"energy,omitempty"`
+	Log    string  `json:"log,omitempty"`
+	Trace  string  `json:"trace,omitempty"`
 }
 
 // Lanes are, under the policy that schedules nothing, how many requests ran at once at most, each in its lane, and how

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -101,7 +102,7 @@ type compared struct {
 	policies []string
 	// Whole repeats: by policy, of the baseline's second turns, and the order of the turns.
 	runs  []comparison.Runs
-	again []eventlog.Metrics
+	again *comparison.Runs // nil without
 	order [][]string
 }
 
@@ -162,14 +163,18 @@ func (c *compared) keep(played []*result.PolicyResult, seed uint64, n int) {
 func (c *compared) count(played []*result.PolicyResult, order []string) {
 	c.order = append(c.order, order)
 	for i, p := range played {
+		var to *comparison.Runs
 		switch {
-		case i == len(c.policies):
-			c.again = append(c.again, p.Metrics)
-		case i == len(c.runs):
-			c.runs = append(c.runs, comparison.Runs{Policy: c.policies[i], Repeats: []eventlog.Metrics{p.Metrics}})
+		case i < len(c.runs):
+			to = &c.runs[i]
+		case i < len(c.policies):
+			c.runs = append(c.runs, comparison.Runs{Policy: c.policies[i]})
+			to = &c.runs[i]
 		default:
-			c.runs[i].Repeats = append(c.runs[i].Repeats, p.Metrics)
+			c.again = cmp.Or(c.again, &comparison.Runs{Policy: c.options.Baseline})
+			to = c.again
 		}
+		to.Repeats, to.PerMet = append(to.Repeats, p.Metrics), append(to.PerMet, p.JoulesPerMet())
 	}
 }
 

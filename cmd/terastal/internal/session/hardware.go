@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/energy"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/numpy"
 	"github.com/terastal/terastal/profiler"
@@ -25,6 +27,7 @@ type hardware struct {
 	session  *Session
 	executor *runtime.Executor
 	drill    *runtime.Drill
+	meter    *energy.Meter
 	// run holds what all runs have in common.
 	run    runtime.Options
 	traced *tracer
@@ -34,13 +37,14 @@ func (h *hardware) close() {
 	if h.executor != nil {
 		h.executor.Close(context.Background())
 	}
+	h.meter.Close()
 	h.traced.close()
 }
 
 // onHardware writes the plan and opens all that it runs on.
 func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	c := s.Config
-	h := &hardware{Real: o, session: s}
+	h := &hardware{Real: o, session: s, meter: energy.Open(energy.This())}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -51,6 +55,9 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 		return nil, err
 	}
 	h.drill = runtime.NewDrill(faults, c.Traffic.Seed)
+	for device, streams := range s.ground.machine().devices() {
+		h.drill.Device(device, streams)
+	}
 	if h.traced, err = newTracer(s, o.TraceORT); err != nil {
 		return nil, err
 	}
@@ -73,6 +80,9 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	}
 	if h.executor.Computes() {
 		h.run.Samples = samplesPerModel
+	}
+	for _, n := range h.meter.Notes() {
+		s.options.Note("%s", n)
 	}
 	return h, h.setInputs(s)
 }
@@ -130,7 +140,7 @@ func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 	return nil
 }
 
-// measured runs, and takes the counters of the machine before and after.
+// measured runs, and takes the counters of the machine and its energy before and after.
 func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	title string) (*runtime.Result, *result.PolicyResult, error) {
 	meter := Discard("")
@@ -146,9 +156,9 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	}
 	before := hostinfo.ReadCounters(hostinfo.This())
 	h.drill.Begin()
-	begin := time.Now()
+	h.meter.Start()
 	r, err := run(ctx, o)
-	elapsed := time.Since(begin)
+	took := h.meter.Stop()
 	h.drill.End()
 	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
 	meter.Done()
@@ -156,8 +166,26 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 		return nil, nil, err
 	}
 	p := &result.PolicyResult{Metrics: r.Log.Metrics(), Execution: result.NewExecution(r, machine)}
-	p.Notes = append(p.Notes, machine.GPULimits(elapsed)...)
+	p.Notes = append(p.Notes, machine.GPULimits(took.Took)...)
+	p.Notes = append(p.Notes, h.session.ground.machine().lowered()...)
+	for i := range p.Devices {
+		h.power(&p.Devices[i])
+	}
+	p.Energy = result.NewEnergy(took, p.Met)
 	return r, p, nil
+}
+
+// power says what a device draws, by the profile, and whether it is kept warm.
+func (h *hardware) power(d *result.Device) {
+	for k, s := range h.session.ground.machine().Specs {
+		if !slices.Contains(d.Accelerators, s.Name) {
+			continue
+		}
+		d.KeepWarm = d.KeepWarm || s.KeepWarm
+		if x := h.session.Profile.Device(k); x != nil {
+			d.IdleW, d.WarmW = x.IdleW, x.WarmW
+		}
+	}
 }
 
 // hang is how long a layer may run: ten times its 99th percentile, and at least a second.

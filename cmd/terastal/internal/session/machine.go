@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,13 @@ type Machine struct {
 	Host  hostinfo.Info
 	ORT   ort.Library
 	Specs []runtime.Spec
+
+	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some were configured.
+	automatic func(streams int) []runtime.Spec
+	// offers are what devices offer, by name.
+	offers map[string]*runtime.Offer
+	// counted is how many streams pay, of devices that have as many.
+	counted map[string]int
 }
 
 // openMachine starts ONNX Runtime and tries the accelerators.
@@ -35,14 +43,15 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	}
 	m.Specs = c.Specs()
 	if len(m.Specs) == 0 {
-		m.Specs = o.Auto(m.ORT.Path, m.Host)
+		m.automatic = o.Auto(m.ORT.Path, m.Host)
+		m.Specs = m.automatic(1)
 	}
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
-			err = emulation(s, &c.Accelerators[k], c, o.Root)
-		} else if err = s.Localize(o.Plugins, enginesOf(c, k)); err == nil {
-			err = probe(m.ORT.Path, *s, o.Probe)
+			err = emulation(s, c.Accelerator(s), c, o.Root)
+		} else if err = s.Localize(o.Plugins, enginesOf(c, s)); err == nil {
+			err = m.probe(s, o.Probe)
 		}
 		if err != nil {
 			return m, err
@@ -53,25 +62,44 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 
 // enginesOf is the folder that an accelerator's compiled engines are kept in; "" for none. A configuration does not
 // name it, nor a provider's library: a library is code, and an engine is as good as code.
-func enginesOf(c *config.Config, accelerator int) string {
-	if accelerator < len(c.Accelerators) && c.Accelerators[accelerator].Cache == "off" {
+func enginesOf(c *config.Config, s *runtime.Spec) string {
+	if a := c.Accelerator(s); a != nil && a.Cache == "off" {
 		return ""
 	}
 	return ort.EnginesDir()
 }
 
-// probe tries an accelerator other than the CPU without risk to this process.
-func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error) error {
+// probe tries an accelerator other than the CPU without risk to this process, and keeps what its device offers.
+func (m *Machine) probe(s *runtime.Spec, try func(string, runtime.Spec) (runtime.Offer, error)) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	if s.CPU() {
+	if s.CPU() || s.Stream > 0 && m.offers[s.OnDevice()] != nil {
 		return nil
 	}
-	if err := try(library, s); err != nil {
+	offer, err := try(m.ORT.Path, *s)
+	if old := outdated(s, m.Host.CUDA.Driver); err != nil && old != "" {
+		return fmt.Errorf("accelerator %q: %s (it said: %w)", s.Name, old, err)
+	}
+	if err != nil {
 		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
 	}
+	if m.offers == nil {
+		m.offers = map[string]*runtime.Offer{}
+	}
+	m.offers[s.OnDevice()] = &offer
 	return nil
+}
+
+// outdated says that the driver is too old for the accelerator; "" where it is not.
+func outdated(s *runtime.Spec, driver string) string {
+	major, _, _ := strings.Cut(driver, ".")
+	version, err := strconv.Atoi(major)
+	if !s.HasStreams() || err != nil || version >= hostinfo.MinCUDADriver {
+		return ""
+	}
+	return fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the published providers are built for: install %d "+
+		"or newer", driver, hostinfo.MinCUDADriver)
 }
 
 // optionTable is the option of an emulated accelerator's Spec that names its table.
@@ -120,23 +148,25 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// openAccelerator opens one accelerator for measuring, real or emulated.
-func openAccelerator(s runtime.Spec) (runtime.Accelerator, error) {
-	if s.Provider != runtime.EmulatedProvider {
-		return runtime.OpenORT(s)
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it.
+func opener(devices *runtime.Devices) func(runtime.Spec) (runtime.Accelerator, error) {
+	return func(s runtime.Spec) (runtime.Accelerator, error) {
+		if s.Provider != runtime.EmulatedProvider {
+			return devices.Open(s)
+		}
+		latency, _, err := latencies(&s)
+		if err != nil {
+			return nil, err
+		}
+		return s.Emulate(latency, nil)
 	}
-	latency, _, err := latencies(&s)
-	if err != nil {
-		return nil, err
-	}
-	return s.Emulate(latency, nil)
 }
 
 // emulating are the accelerators as a plan holds them that runs: emulated ones with the latencies of these networks.
 func (m *Machine) emulating(c *config.Config, networks []*runtime.Network) ([]plan.Accelerator, error) {
 	out := mapped(m.Specs, runtime.Spec.Plan)
 	for k := range out {
-		if k < len(c.Accelerators) && c.Accelerators[k].Cache == "off" {
+		if a := c.Accelerator(&m.Specs[k]); a != nil && a.Cache == "off" {
 			out[k].Cache = "off"
 		}
 		if m.Specs[k].Local.Table == "" {
@@ -159,6 +189,9 @@ type real struct {
 }
 
 func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, error) {
+	if err := r.w.fits(r.w.networks(), r.w.Profile); err != nil {
+		return nil, err
+	}
 	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
 	o.Load = r.loaded
 	return runtime.Open(path, o)
@@ -200,7 +233,9 @@ func (m *Machine) describe() string {
 	if len(emulated) > 0 {
 		text += ". Emulated, with latencies that are no measurements: " + strings.Join(emulated, ", ")
 	}
-	if !runtime.FreeCore(m.Specs) {
+	if w := m.watchers(); w != "" {
+		text += ". " + w
+	} else if !runtime.FreeCore(m.Specs) {
 		text += ". No core is left for releases and decisions: " +
 			"they take time from the accelerators, which the release lag shows"
 	}

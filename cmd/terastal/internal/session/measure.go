@@ -155,7 +155,8 @@ func (w *Workspace) ensureProfile(ctx context.Context, path string, named bool) 
 
 // task is to measure these networks on all accelerators.
 func (w *Workspace) task(networks []*runtime.Network) profiler.Task {
-	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed}
+	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed,
+		Auto: w.Machine.counted}
 }
 
 // matches returns nil when a profile is of the models, here.
@@ -167,21 +168,15 @@ func (w *Workspace) matches(p *profiler.Profile) error {
 // configuration's to take; journal may be empty; enough is [profiler.Options]'s.
 func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, budget float64, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
-	folder, err := os.MkdirTemp("", "terastal-variants-")
+	if err := w.fits(networks, nil); err != nil {
+		return nil, err
+	}
+	t := w.task(networks)
+	sources, clean, err := w.sources(networks)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(folder)
-	t := w.task(networks)
-	var sources []source
-	for m, n := range networks {
-		i := slices.IndexFunc(w.Models, func(x *Model) bool { return x.Name == n.Name })
-		s := w.Models[i].source
-		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
-			return nil, err
-		}
-		sources = append(sources, s)
-	}
+	defer clean()
 	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
 	defer w.stages.done()
 	c := &w.Config.Profile
@@ -189,14 +184,37 @@ func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, bu
 		Budget: time.Duration(budget * float64(c.Budget)), Journal: journal, Enough: enough, Progress: w.stages.show})
 }
 
+// sources say where measuring processes get networks from: variants from files that clean removes.
+func (w *Workspace) sources(networks []*runtime.Network) (list []source, clean func(), err error) {
+	folder, err := os.MkdirTemp("", "terastal-variants-")
+	if err != nil {
+		return nil, nil, err
+	}
+	clean = func() { os.RemoveAll(folder) }
+	for m, n := range networks {
+		i := slices.IndexFunc(w.Models, func(x *Model) bool { return x.Name == n.Name })
+		s := w.Models[i].source
+		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
+			clean()
+			return nil, nil, err
+		}
+		list = append(list, s)
+	}
+	return list, clean, nil
+}
+
 // written writes a network's variants to files that workers load.
 func written(n *runtime.Network, prefix string) (list []plan.Variant, err error) {
 	for l := range n.Layers {
 		for i, u := range n.Variants[l] {
-			v := plan.Variant{Layer: l, Name: u.Name, File: fmt.Sprintf("%s-%d-%d.onnx", prefix, l, i),
-				SHA256: variants.SHA256(u.ONNX)}
-			if err := os.WriteFile(v.File, u.ONNX, 0o600); err != nil {
-				return nil, err
+			v := plan.Variant{Layer: l, Name: u.Name, Provider: u.Provider, Options: u.Options}
+			if u.ONNX == nil {
+				v.SHA256 = n.Layers[l].SHA256
+			} else {
+				v.File, v.SHA256 = fmt.Sprintf("%s-%d-%d.onnx", prefix, l, i), variants.SHA256(u.ONNX)
+				if err := os.WriteFile(v.File, u.ONNX, 0o600); err != nil {
+					return nil, err
+				}
 			}
 			list = append(list, v)
 		}
@@ -251,7 +269,7 @@ func Work(in io.Reader, out io.Writer) error {
 	}
 	j.Specs[j.Index].Local = j.Local
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: openAccelerator}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(new(runtime.Devices))}
 	for _, m := range j.Models {
 		n, err := m.open(func(string) string { return "" })
 		if err != nil {

@@ -19,13 +19,13 @@ type Options struct {
 	ORT string // explicit path of the ONNX Runtime library
 	// Root is the folder that files may be read from; empty means the configuration's.
 	Root string
-	// Auto proposes accelerators for the machine.
-	Auto func(library string, host hostinfo.Info) []runtime.Spec
+	// Auto proposes accelerators for the machine, by how many streams its GPU has.
+	Auto func(library string, host hostinfo.Info) func(streams int) []runtime.Spec
 	// Plugins are the libraries of providers by name, as the user gave them.
 	Plugins map[string]string
-	// Probe opens an accelerator in another process, so that a provider that
-	// crashes or writes to the terminal harms nothing here.
-	Probe func(library string, s runtime.Spec) error
+	// Probe opens an accelerator in another process, so that a provider that crashes or writes to the terminal harms
+	// nothing here, and says what its device offers.
+	Probe func(library string, s runtime.Spec) (runtime.Offer, error)
 	// Worker makes the command that calls [Work] with its standard input and [profiler.Output].
 	Worker func() *exec.Cmd
 	// Profile is where the profile is or will be, if not in the configuration's output folder.

@@ -45,6 +45,7 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
 		}
 	}
+	leads(c, &s)
 	allow(&s)
 	load, err := demand(s, models, c.Traffic.Load)
 	if err != nil {

@@ -60,7 +60,7 @@ func (s *simulator) play(_ context.Context, t turn) (*result.PolicyResult, bool,
 		return nil, false, err
 	}
 	if _, err := sim.Run(sim.Config{Arrivals: arrivals, Engine: engine, Duration: drawn,
-		Interference: s.Profile.Slowdowns()}); err != nil {
+		Interference: s.Profile.Slowdowns(), Contention: s.Profile.Contentions()}); err != nil {
 		return nil, false, err
 	}
 	log.Records = records
@@ -146,7 +146,7 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 		o.Durations = Expected
 	}
 	if o.Durations == "" || o.Durations == Measured {
-		so.Slowdowns = s.Profile.Slowdowns()
+		so.Slowdowns, so.Contention = s.Profile.Slowdowns(), s.Profile.Contentions()
 	}
 	so.Durations, err = durations(s.Profile, system.System.Models, o.Durations)
 	return cell, so, err

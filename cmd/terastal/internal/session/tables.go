@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -23,7 +25,10 @@ func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, er
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
-	accelerators := mapped(c.Accelerators, func(a config.Accelerator) string { return a.Name })
+	accelerators, err := within(c, p)
+	if err != nil {
+		return nil, err
+	}
 	part, err := p.Select(modelNames(c), accelerators)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrInvalid, err)
@@ -37,6 +42,29 @@ func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, er
 		return nil, err
 	}
 	return &Session{Config: c, Profile: part, Plan: planned, ground: &tables{m}, options: o}, nil
+}
+
+// within are the names of the configuration's accelerators in a profile; none for all. A device whose streams are
+// automatic has as many as the profile.
+func within(c *config.Config, p *profiler.Profile) ([]string, error) {
+	for i := range c.Accelerators {
+		a := &c.Accelerators[i]
+		n := 0
+		for _, s := range p.Accelerators {
+			if s.OnDevice() == a.Name {
+				n++
+			}
+		}
+		if a.Streams == config.AutoStreams && n > 0 {
+			if err := a.SetStreams(n); err != nil {
+				return nil, err
+			}
+		}
+		if want := a.Streams; n > 0 && want != "" && want != strconv.Itoa(n) {
+			return nil, fmt.Errorf("%w: accelerator %q has %s streams, %d in the profile", config.ErrInvalid, a.Name, want, n)
+		}
+	}
+	return mapped(c.Specs(), func(s runtime.Spec) string { return s.Name }), nil
 }
 
 // tables stand in for a machine: latencies that were measured elsewhere, or come from a table. Nothing can run on them.
@@ -70,12 +98,12 @@ func (t *tables) describe() string {
 }
 
 // Prepare plans a configuration with whatever it takes: its profile is used if it fits, else measured. For simulating,
-// a profile of tables will do, and ONNX Runtime is not touched.
+// a profile of tables or of another machine will do, and neither ONNX Runtime nor the accelerators are touched.
 func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (*Session, error) {
 	if s, err := fromTables(c, simulated, o); s != nil || err != nil {
 		return s, err
 	}
-	w, err := Open(c, o)
+	w, err := Open(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +113,8 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 	return w.Plan()
 }
 
-// fromTables plans from a profile that only the simulator can use. It returns
-// nil where the profile is another one, or not there.
+// fromTables plans from a profile that only the simulator can use: of tables, or, where the options name it, of another
+// machine. It returns nil where the profile is another one, or not there.
 func fromTables(c *config.Config, simulated bool, o Options) (*Session, error) {
 	path := cmp.Or(o.Profile, ownProfile(c))
 	p, err := profiler.Read(path)
@@ -94,6 +122,10 @@ func fromTables(c *config.Config, simulated bool, o Options) (*Session, error) {
 		return nil, nil // what follows says so, or measures one
 	}
 	measurable, why := p.Measurable()
+	if measurable && simulated && o.Profile != "" {
+		why = elsewhere(p, profiler.ThisHost())
+		measurable = why == ""
+	}
 	switch {
 	case measurable:
 		return nil, nil
@@ -107,4 +139,21 @@ func fromTables(c *config.Config, simulated bool, o Options) (*Session, error) {
 	}
 	o.Note("using the profile %s: %s; ONNX Runtime is not needed", path, why)
 	return s, nil
+}
+
+// elsewhere says why a profile was not measured on this machine as it is; "" where it was.
+func elsewhere(p *profiler.Profile, here profiler.Host) string {
+	there := &p.Host
+	gpu := slices.ContainsFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Computes() && !s.CPU() })
+	switch {
+	case there.CPU != here.CPU || there.LogicalCores != here.LogicalCores:
+		return fmt.Sprintf("it was measured on another machine, %s with %d cores", there.CPU, there.LogicalCores)
+	case p.ORT != ort.Version:
+		return "it was measured with ONNX Runtime " + p.ORT
+	case gpu && (there.CUDA.Driver != here.CUDA.Driver || there.Kernel != here.Kernel):
+		return "it was measured with another driver or kernel"
+	case gpu && len(there.GPUs) > len(here.GPUs):
+		return "it was measured with a GPU that this machine does not have"
+	}
+	return ""
 }

@@ -36,6 +36,7 @@ func newVariants(w *Workspace) *Variants {
 	v := &Variants{w: w}
 	d := &v.designer
 	d.Accelerators, d.Note, d.Progress = w.Machine.Specs, w.options.Note, w.stages.show
+	d.Device, d.Open = w.Machine.Host.Graphics(), opener(new(runtime.Devices))
 	if name := w.Config.Arithmetic; name != config.AutoArithmetic {
 		d.Arithmetic = variants.Arithmetic(name)
 	}
@@ -97,7 +98,7 @@ func (v *Variants) Take(m int, from fs.FS) error {
 
 // FamilyNames are the families that variants can be of.
 func FamilyNames() []string {
-	return mapped(variants.Families(false), func(f variants.Family) string { return f.Name })
+	return mapped(variants.Families(), func(f variants.Family) string { return f.Name })
 }
 
 // CheckFamilies refuses names that no family has.
@@ -172,13 +173,18 @@ func (b *designBench) Measure(ctx context.Context, networks []*runtime.Network,
 	return p, err
 }
 
-// ProveAgain proves the variants that a plan holds for another 8-bit arithmetic than this processor's, or leaves them
-// out where there is nothing to prove them on. Without it, Plan fails where there are such.
+// ProveAgain proves the variants that a plan holds for another device or 8-bit arithmetic than this machine's, or leaves
+// them out where there is nothing to prove them on. Without it, Plan fails where there are such.
 func (v *Variants) ProveAgain(ctx context.Context) error {
 	d := &v.designer
 	defer v.w.stages.done()
 	for _, m := range d.Stale() {
 		why := d.WhyStale(m)
+		if !d.Computes(m) {
+			v.w.options.Note("%s: they are not used; add such an accelerator, or run `terastal variants design`", why)
+			d.LeaveOut(m)
+			continue
+		}
 		if m.Labelled.Source == "" && m.Calibration.Source == "" {
 			v.w.options.Note("%s: they are not used; name labelled or calibration data in the configuration "+
 				"to prove them again, or run `terastal variants design`", why)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"path/filepath"
 
@@ -28,8 +29,9 @@ type Workspace struct {
 }
 
 // Open starts ONNX Runtime, tries the accelerators, loads and splits the models,
-// and gives them the layer variants of an earlier plan. Nothing has to be closed.
-func Open(c *config.Config, o Options) (*Workspace, error) {
+// finds out how many streams pay where that is asked for,
+// and gives the models the layer variants of an earlier plan. Nothing has to be closed.
+func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
@@ -47,6 +49,9 @@ func Open(c *config.Config, o Options) (*Workspace, error) {
 			return nil, err
 		}
 		w.Models = append(w.Models, m)
+	}
+	if err := w.streams(ctx); err != nil {
+		return nil, err
 	}
 	w.Variants = newVariants(w)
 	return w, w.Variants.attach()
@@ -77,6 +82,16 @@ func mapped[E, R any](list []E, of func(E) R) []R {
 	return out
 }
 
+// fits is an error where what is open does not fit into the memory of a device.
+func (w *Workspace) fits(networks []*runtime.Network, p *profiler.Profile) error {
+	for _, n := range w.Machine.needs(networks, p) {
+		if err := n.fits(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *Workspace) networks() []*runtime.Network {
 	return mapped(w.Models, func(m *Model) *runtime.Network { return m.Network })
 }
@@ -101,6 +116,9 @@ func (w *Workspace) Plan() (*Session, error) {
 		return nil, err
 	}
 	p.Document.Variants = d.Documents(w.Profile)
+	for _, n := range w.Machine.needs(w.networks(), w.Profile) {
+		w.options.Note("%s: %s", n.device, &n)
+	}
 	return &Session{Config: w.Config, Profile: w.Profile, Plan: p, options: w.options,
 		ground: &real{w.Machine, w, p.Document}}, nil
 }

@@ -54,6 +54,8 @@ type Options struct {
 	Interference float64
 	// Slowdowns, if not nil, says so for every pair, and is added to it; see sim.Config.Interference.
 	Slowdowns [][]float64
+	// Contention is what the streams of devices cost each other; see sim.Config.
+	Contention []sim.Contention
 	// Drift is how much slower accelerators become and recover from, over DriftPeriod; see sim.Drifting.
 	Drift float64
 	// Overhead is added to every layer's time, unpredicted.
@@ -183,7 +185,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 		}
 		r.BySeed = append(r.BySeed, mean)
 	}
-	rates := p.tables.EffectiveRates(p.Rates)
+	rates := fluid.EffectiveRates(p.tables, p.Rates)
 	accuracy := 0.0
 	for m := range r.Models {
 		all.models[m].summarise(&r.Models[m])
@@ -242,7 +244,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
+	cfg := sim.Config{Arrivals: arrivals, Contention: o.Contention, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
 		Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
@@ -261,7 +263,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		drifting := sim.Drifting(cfg.Duration, o.Drift, DriftPeriod, len(p.System.Accelerators), seed)
 		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
-	cfg.SearchTime = o.SearchTime
+	cfg.SearchTime, cfg.Contention = o.SearchTime, o.Contention
 	end, err := sim.Run(cfg)
 	return t, end, err
 }

@@ -256,7 +256,7 @@ func (t *Table) HTML() template.HTML {
 }
 
 var (
-	units = regexp.MustCompile(`([0-9]) (%|us\b|ms\b|s\b|points\b|GiB\b)`)
+	units = regexp.MustCompile(`([0-9]) (%|us\b|ms\b|s\b|points\b|GiB\b|[mk]?J\b|W\b)`)
 	signs = regexp.MustCompile(`(^|[ (~✗✓])-([0-9])`)
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
@@ -41,7 +42,7 @@ func (p *Page) compared() section {
 func meansTable(r *result.Result) *table.Table {
 	c := r.Comparison
 	t := table.New("policy", ">mean miss rate", ">interval", ">difference", "+>its interval", ">p", ">p50 (geomean)",
-		">taken by others")
+		">taken by others", ">J per met", ">difference", "+>its interval")
 	t.Title = "Mean miss rates over models (" + c.Driver + ")"
 	add := func(p *comparison.Policy, name string, again bool) {
 		m := &p.Miss
@@ -53,8 +54,11 @@ func meansTable(r *result.Result) *table.Table {
 		if p.Geomean != nil {
 			ratio = fmt.Sprintf("%.2fx", *p.Geomean)
 		}
-		t.Add(name, hundredths(m.Median)+" %"+star(m), between(hundredths(m.Low), hundredths(m.High)),
+		r := t.Add(name, hundredths(m.Median)+" %"+star(m), between(hundredths(m.Low), hundredths(m.High)),
 			difference(m, points), differenceInterval(m, points), pValue(m.P), ratio, taken)
+		if e := p.PerMet; e != nil {
+			r.Cells = append(r.Cells, jouleRange(e), difference(e, signedJoules), differenceInterval(e, signedJoules))
+		}
 	}
 	for i := range c.Policies {
 		add(&c.Policies[i], c.Policies[i].Policy, false)
@@ -157,6 +161,9 @@ func comparisonText(r *result.Result) []string {
 	if c.Driver == eventlog.Real {
 		add("Taken by others: the largest share of its processor time that an accelerator had to give to other threads " +
 			"and processes, in any run.")
+	}
+	if slices.ContainsFunc(c.Policies, func(p comparison.Policy) bool { return p.PerMet != nil }) {
+		add("J per met: joules per request that met its deadline. %s", energyText(r.Policies))
 	}
 	if text := noiseText(c); text != "" {
 		out = append(out, text)

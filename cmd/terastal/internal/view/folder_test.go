@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/energy"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/profiler"
@@ -50,8 +51,13 @@ func system(first string) sched.System {
 // simulate is the log of a busy run, said to be of the driver.
 func simulate(t testing.TB, first, policy, driver string, d time.Duration) *eventlog.Log {
 	t.Helper()
+	return simulateOn(t, system(first), policy, driver, d)
+}
+
+func simulateOn(t testing.TB, s sched.System, policy, driver string, d time.Duration) *eventlog.Log {
+	t.Helper()
 	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7,
-		System: system(first), Rates: []float64{330, 420}, Duration: d}}
+		System: s, Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
 	engine := testkit.Must(l.Header.Engine(&records, nil))(t)
 	arrivals, err := (&traffic.Config{Rates: l.Header.Rates, Process: traffic.Poisson, Duration: d, Seed: 7}).Arrivals()
@@ -79,12 +85,12 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 				"vector": 1}},
 			{Name: "small", Granularity: "op", Layers: 1, RatePerS: 420, DeadlineMS: 6, FastestMS: .7, Level: 1,
 				Preferred: map[string]int{"vector": 1}}}}
-	for _, policy := range []string{"edf", "terastal"} {
+	for n, policy := range []string{"edf", "terastal"} {
 		l := simulate(t, first, policy, eventlog.Real, duration)
 		r.Policies = append(r.Policies, result.PolicyResult{Metrics: l.Metrics(), Log: "elsewhere/" + policy + ".log.json",
 			DecisionP99NS: 900,
 			Verification:  &runtime.Verification{Verified: 8},
-			Execution:     &result.Execution{Preempted: map[string]float64{"array": .01}}})
+			Execution:     &result.Execution{Preempted: map[string]float64{"array": .01}}, Energy: taken(n)})
 		write(policy+".log.json", l.Write)
 	}
 	r.Comparison = compared(first)
@@ -99,6 +105,14 @@ func folder(t testing.TB, first string, duration time.Duration) string {
 		return document.Write(path, comparison.CurvesKind, comparison.CurvesVersion, curves())
 	})
 	return dir
+}
+
+// taken is the energy of the n-th policy.
+func taken(n int) *result.Energy {
+	j := 200 + 12.5*float64(n)
+	return &result.Energy{GPUJ: j, CPUJ: 40, PerMet: (j + 40) / 500, ElapsedS: 2, Sources: []energy.Source{
+		{Name: "NVIDIA L4", Kind: energy.GPU, How: energy.ByCounter, Joules: j},
+		{Name: "package-0", Kind: energy.CPU, How: energy.ByCounter, Joules: 40}}}
 }
 
 func writeJSON(path string, v any) error {
@@ -194,12 +208,12 @@ func compared(first string) *comparison.Comparison {
 		m.Difference, m.DifferenceLow, m.DifferenceHigh, m.P, m.Significant = &difference, &low, &high, &p, significant
 		return m
 	}
-	ratio := .8
+	ratio, joules, fewer := .8, measure(.48, true), against(measure(.4, true), -.08, true)
 	base := comparison.Model{Model: first, Miss: measure(.1, true), P50: measure(3, true), P99: measure(9, false)}
 	return &comparison.Comparison{Driver: "real", Repeats: 3, Confidence: .75, Baseline: "edf",
 		Policies: []comparison.Policy{
-			{Policy: "edf", Miss: measure(.1, true), Models: []comparison.Model{base}},
-			{Policy: "terastal", Miss: against(measure(.06, true), -.04, true), Geomean: &ratio,
+			{Policy: "edf", Miss: measure(.1, true), PerMet: &joules, Models: []comparison.Model{base}},
+			{Policy: "terastal", Miss: against(measure(.06, true), -.04, true), Geomean: &ratio, PerMet: &fewer,
 				Models: []comparison.Model{{Model: first, Miss: against(measure(.09, true), -.01, false), P50: measure(3, true),
 					P99: measure(9, true)}}}},
 		AA: &comparison.Policy{Policy: "edf", Miss: against(measure(.101, true), .003, false),

@@ -23,7 +23,7 @@ func usesOf(all []*series) map[use]int {
 				}
 				m := &h.Header.System.Models[h.jobs[s.job].model]
 				l := &m.Layers[s.layer]
-				out[use{m.Name, l.Name, l.Implementations[s.implementation].Name, h.Header.System.Accelerators[s.accelerator]}]++
+				out[use{m.Name, l.Name, l.Implementations[s.implementation].Name, placeName(&h.Header.System, s.accelerator)}]++
 			}
 		}
 	}

@@ -4,20 +4,22 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/plan"
 )
 
-// Plan prints what was planned for each model.
-func Plan(w io.Writer, models []result.ModelInfo, load float64) {
+// Plan prints what was planned for each model on these accelerators.
+func Plan(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerator, load float64) {
 	if len(models) == 0 {
 		return
 	}
-	modelTable(models).Text(w)
+	modelTable(models, placesOf(accelerators)).Text(w)
 	fmt.Fprintln(w, demand(load))
 }
 
@@ -26,7 +28,14 @@ func demand(load float64) string {
 		"exceeds)", load)
 }
 
-func modelTable(models []result.ModelInfo) *table.Table {
+// modelTable has what was planned; accelerators that places names as streams of a device have one column.
+func modelTable(models []result.ModelInfo, places map[string]string) *table.Table {
+	models = slices.Clone(models)
+	for i := range models {
+		m := &models[i]
+		m.LatencyMS = byPlace(m.LatencyMS, places, func(a, _ float64) float64 { return a })
+		m.Preferred = byPlace(m.Preferred, places, func(a, b int) int { return a + b })
+	}
 	has := map[string]bool{}
 	variants, infeasible := false, []string{}
 	for i := range models {
@@ -84,19 +93,43 @@ func modelTable(models []result.ModelInfo) *table.Table {
 	return t.Dense()
 }
 
-// Accelerators is a row for each.
+func planned(specs []runtime.Spec) (out []plan.Accelerator) {
+	for _, s := range specs {
+		out = append(out, s.Plan())
+	}
+	return out
+}
+
+// Accelerators is a row for each; streams of a device share one.
 func Accelerators(specs []runtime.Spec) *table.Table {
-	t := table.New("accelerator", "provider", "optimization", ">threads", "cores", "options")
+	t := table.New("accelerator", "provider", "optimization", ">threads", "cores", "options", "kept warm")
 	t.Title = "Accelerators"
-	for _, a := range specs {
+	for i := 0; i < len(specs); {
+		a, n := &specs[i], 1
+		for a.Of != "" && i+n < len(specs) && specs[i+n].Of == a.Of {
+			n++
+		}
 		var options []string
 		for _, k := range sorted(a.Options) {
 			options = append(options, k+"="+a.Options[k])
 		}
-		t.Add(a.Name, cmp.Or(a.Provider, "cpu"), cmp.Or(a.Optimization, "default"), max(1, a.Threads),
-			strings.Trim(fmt.Sprint(a.Cores), "[]"), strings.Join(options, ", "))
+		warm := ""
+		if a.KeepWarm {
+			warm = "yes"
+		}
+		t.Add(fromTo(a.Name, specs[i+n-1].Name), cmp.Or(a.Provider, "cpu"), cmp.Or(a.Optimization, "default"),
+			max(1, a.Threads), strings.Trim(fmt.Sprint(a.Cores), "[]"), strings.Join(options, ", "), warm)
+		i += n
 	}
 	return t.Dense()
+}
+
+// fromTo words the first and the last of some names.
+func fromTo(first, last string) string {
+	if first == last {
+		return first
+	}
+	return first + " to " + last
 }
 
 // Verification prints what was verified and how much the machine got in the way, a line per policy.
@@ -164,7 +197,7 @@ func (p *Page) machine() section {
 			}
 		}
 	}
-	s.Tables = []*table.Table{t}
+	s.Tables = append(append([]*table.Table{t}, runTables(p.Results)...), energyTable(p.Results))
 	if n := len(notes.Rows); n > 0 {
 		notes.Folded = plural(n, "doubt") + " about the runs"
 		s.Tables = append(s.Tables, notes)
@@ -179,7 +212,7 @@ func (p *Page) ran() section {
 	case len(p.Results) > 0:
 		r := &p.Results[0]
 		s.Text = append(s.Text, r.Hardware, trafficText(r.Driver, &r.Traffic))
-		s.Tables = append(s.Tables, modelTable(r.Models), Accelerators(r.Accelerators))
+		s.Tables = append(s.Tables, modelTable(r.Models, placesOf(planned(r.Accelerators))), Accelerators(r.Accelerators))
 	case len(p.Logs) > 0:
 		h := &p.Logs[0].Header
 		s.Text = append(s.Text, fmt.Sprintf("From %s (%s), without the result of a run. Requests were released for %s; seed "+
@@ -190,14 +223,14 @@ func (p *Page) ran() section {
 			models = append(models, result.ModelInfo{Name: x.Name, Layers: len(x.Layers), RatePerS: h.Rates[m],
 				DeadlineMS: ms(x.Deadline)})
 		}
-		s.Tables = append(s.Tables, modelTable(models))
+		s.Tables = append(s.Tables, modelTable(models, nil))
 	case p.Profile != nil:
 		s.Text = append(s.Text, fmt.Sprintf("A profile measured on %s.", processor(p.Profile.Host.CPU)))
 		var models []result.ModelInfo
 		for _, m := range p.Profile.Models {
 			models = append(models, result.ModelInfo{Name: m.Name, Layers: len(m.Layers), Granularity: m.Granularity})
 		}
-		s.Tables = append(s.Tables, modelTable(models), Accelerators(p.Profile.Accelerators))
+		s.Tables = append(s.Tables, modelTable(models, nil), Accelerators(p.Profile.Accelerators))
 	default:
 		return s
 	}

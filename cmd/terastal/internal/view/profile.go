@@ -70,6 +70,7 @@ func ProfileTable(w io.Writer, p *profiler.Profile, o ProfileOptions) {
 	fmt.Fprintln(w)
 	v.modelTable().Text(w)
 	v.between(w)
+	v.devices(w)
 	if t := v.acceleratorTable(); len(t.Rows) > 0 {
 		fmt.Fprintln(w)
 		t.Text(w)
@@ -97,15 +98,19 @@ func widest(text string) int {
 
 // profileView is a profile with what several of its tables need.
 type profileView struct {
-	p    *profiler.Profile
-	sums [][]time.Duration // of a model's originals, by model and accelerator; 0 where a layer has no time
+	whole *profiler.Profile
+	p     *profiler.Profile // the same with one stream of every device
+	sums  [][]time.Duration // of a model's originals, by model and accelerator; 0 where a layer has no time
 }
 
-func newProfileView(p *profiler.Profile) *profileView { return &profileView{p, p.Sums()} }
+func newProfileView(p *profiler.Profile) *profileView {
+	one := oneStream(p)
+	return &profileView{p, one, one.Sums()}
+}
 
 // systemProfile is what decisions expect, as a profile.
 func systemProfile(s *sched.System) *profiler.Profile {
-	p := &profiler.Profile{}
+	p := &profiler.Profile{Devices: profileDevices(s.Devices)}
 	var names []string
 	for _, a := range s.Accelerators {
 		p.Accelerators = append(p.Accelerators, runtime.Spec{Name: a})
@@ -337,7 +342,7 @@ func (v *profileView) provenance(w io.Writer) {
 	}
 	names := map[string][]string{} // by description: many accelerators have the same
 	var order []string
-	for _, a := range p.Accelerators {
+	for _, a := range v.whole.Accelerators {
 		text := profiler.DescribeSpec(a)
 		if names[text] == nil {
 			order = append(order, text)
@@ -382,7 +387,10 @@ func (v *profileView) precision() string {
 // modelTable has sums, and what chains and whole models take where they were
 // measured: a sum that predicts the chain is additive.
 func (v *profileView) modelTable() *table.Table {
-	t := table.New("model", "accelerator", ">sum of medians", ">chain", ">sum/chain", ">whole model", ">chain/whole")
+	t := table.New("model", "accelerator", ">sum of medians", ">chain", ">sum/chain", ">whole model", ">chain/whole",
+		">one graph", ">chain/graph", ">captured", "+>plain chain")
+	t.Explain("one graph", "one graph: the whole model captured as one CUDA graph; captured: how many of the "+
+		"layers are")
 	chains := map[[2]int]profiler.Chain{}
 	for _, c := range v.p.Chains {
 		chains[[2]int{c.Model, c.Accelerator}] = c
@@ -395,8 +403,11 @@ func (v *profileView) modelTable() *table.Table {
 			}
 			if c, ok := chains[[2]int{m, k}]; ok && c.Chained > 0 {
 				row = append(row, sumText(c.Chained), signed(float64(c.Sum)/float64(c.Chained)-1))
-				if c.Whole > 0 {
-					row = append(row, sumText(c.Whole), signed(float64(c.Chained)/float64(c.Whole)-1))
+				row = append(row, against(c.Chained, c.Whole)...)
+				row = append(row, against(c.Chained, c.Graph)...)
+				row = append(row, capturedText(&c, len(model.Layers)), "")
+				if c.Plain > 0 {
+					row[len(row)-1] = sumText(c.Plain)
 				}
 			}
 			t.Add(row...)
@@ -406,6 +417,14 @@ func (v *profileView) modelTable() *table.Table {
 		}
 	}
 	return t.Dense()
+}
+
+// against words a time, and by how much a chain takes longer; both are empty where it was not measured.
+func against(chain, other time.Duration) []any {
+	if other == 0 {
+		return []any{"", ""}
+	}
+	return []any{sumText(other), signed(float64(chain)/float64(other) - 1)}
 }
 
 // between prints what changes of accelerator and busy neighbours cost.
@@ -508,13 +527,7 @@ func (v *profileView) refused(w io.Writer) {
 		layers[x] = append(layers[x], name)
 	}
 	for _, x := range order {
-		const most = 3
-		names := layers[x]
-		text := strings.Join(names[:min(most, len(names))], ", ")
-		if len(names) > most {
-			text += fmt.Sprintf(" and %d more", len(names)-most)
-		}
-		fmt.Fprintf(w, "no times on %s: %s: %s\n", v.p.Accelerators[x.acc].Name, text,
+		fmt.Fprintf(w, "no times on %s: %s: %s\n", v.p.Accelerators[x.acc].Name, firstOf(layers[x], 3),
 			strings.Join(strings.Fields(x.reason), " "))
 	}
 }

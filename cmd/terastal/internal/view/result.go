@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
@@ -13,7 +14,7 @@ import (
 func Result(w io.Writer, r *result.Result, file string) {
 	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
-	Plan(w, r.Models, r.Traffic.Load)
+	Plan(w, r.Models, planned(r.Accelerators), r.Traffic.Load)
 	fmt.Fprintln(w)
 	if r.Comparison != nil {
 		PoliciesCompared(w, r)
@@ -26,8 +27,10 @@ func Result(w io.Writer, r *result.Result, file string) {
 		if r.Driver == eventlog.Real {
 			fmt.Fprintln(w)
 			Verification(w, r.Policies)
+			more(w, energyTable([]result.Result{*r}))
 		}
 	}
+	more(w, runTables([]result.Result{*r})...)
 	if text := r.Bought(); text != "" {
 		fmt.Fprintln(w)
 		table.Paragraph(w, text)
@@ -38,6 +41,16 @@ func Result(w io.Writer, r *result.Result, file string) {
 			r.Policies[len(r.Policies)-1].Trace)
 	}
 	fmt.Fprintln(w)
+}
+
+// more prints tables that have rows, each below an empty line and its title.
+func more(w io.Writer, tables ...*table.Table) {
+	for _, t := range tables {
+		if slices.ContainsFunc(t.Rows, func(r table.Row) bool { return !r.Wide }) {
+			fmt.Fprintln(w)
+			t.Titled(w)
+		}
+	}
 }
 
 // Text prints what a report is of: the comparison of a result that has one, and a table of the logs that no comparison

@@ -185,9 +185,10 @@ func TestTextIsHTML(t *testing.T) {
 		print func(w io.Writer)
 		cells int // at least
 	}{
-		{"Plan", alone, func(w io.Writer) { Plan(w, r.Models, .8) }, 12},
+		{"Plan", alone, func(w io.Writer) { Plan(w, r.Models, nil, .8) }, 12},
 		{"Policies", alone, func(w io.Writer) { Policies(w, p.Metrics()) }, 70},
 		{"Verification", alone, func(w io.Writer) { Verification(w, r.Policies) }, 18},
+		{"Energy", alone, func(w io.Writer) { energyTable(p.Results).Text(w) }, 8},
 		{"PoliciesCompared", compared, func(w io.Writer) { PoliciesCompared(w, r) }, 45},
 		{"Validation", compared, func(w io.Writer) { Validation(w, &p.Validations[0]) }, 130},
 		{"Curves", compared, func(w io.Writer) { Curves(w, &p.Curves[0]) }, 50},
@@ -229,7 +230,7 @@ func TestMarks(t *testing.T) {
 // TestKeep: numbers stay with their units; names are left alone.
 func TestKeep(t *testing.T) {
 	for text, want := range map[string]string{"5.0 % of 3 ms": "5.0\u00a0% of 3\u00a0ms", "2 models": "2 models",
-		"1 s": "1\u00a0s"} {
+		"1 s": "1\u00a0s", "2.5 mJ at 70 W": "2.5\u00a0mJ at 70\u00a0W"} {
 		if got := table.Keep(text); got != want {
 			t.Errorf("%q is set as %q, want %q", text, got, want)
 		}

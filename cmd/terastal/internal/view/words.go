@@ -122,6 +122,15 @@ func group(n int) string {
 	return s
 }
 
+// firstOf lists the first few names.
+func firstOf(names []string, most int) string {
+	text := strings.Join(names[:min(most, len(names))], ", ")
+	if len(names) > most {
+		text += fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return text
+}
+
 // plural is "1 layer", "2 layers".
 func plural(n int, what string) string {
 	if n == 1 {

@@ -1,0 +1,188 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
+)
+
+// mostStreams is how many streams of a device are tried at most where it is to have as many as pay.
+const mostStreams = 8
+
+// streams finds out how many streams pay on the devices that are to have as many, and makes accelerators of them.
+func (w *Workspace) streams(ctx context.Context) error {
+	m := &w.Machine
+	gpu := 1 // of the GPU that the machine's automatic accelerators have
+	for k := range m.Specs {
+		s := &m.Specs[k]
+		a := w.Config.Accelerator(s)
+		if a != nil && a.Streams != config.AutoStreams || a == nil && !s.HasStreams() {
+			continue
+		}
+		n, err := w.pay(ctx, k)
+		if err != nil {
+			return err
+		}
+		if m.counted == nil {
+			m.counted = map[string]int{}
+		}
+		m.counted[s.Name] = n
+		if a == nil {
+			gpu = n
+		} else if err := a.SetStreams(n); err != nil {
+			return err
+		}
+	}
+	if m.counted == nil {
+		return nil
+	}
+	specs := w.Config.Specs()
+	if m.automatic != nil {
+		specs = m.automatic(gpu)
+	}
+	m.replace(specs)
+	return nil
+}
+
+// replace takes accelerators that are streams of the devices that are open.
+func (m *Machine) replace(specs []runtime.Spec) {
+	for k := range specs {
+		for _, old := range m.Specs {
+			if s := &specs[k]; old.Name == s.OnDevice() {
+				s.Provider, s.Options, s.LibrarySHA256, s.Local = old.Provider, old.Options, old.LibrarySHA256, old.Local
+			}
+		}
+	}
+	m.Specs = specs
+}
+
+// pay is how many streams of a device pay: what the profile or a measurement that was not finished found, else what is
+// found now.
+func (w *Workspace) pay(ctx context.Context, accelerator int) (int, error) {
+	m := &w.Machine
+	s := &m.Specs[accelerator]
+	if !s.HasStreams() {
+		w.options.Note("%s: the %s provider has one queue, so that %[1]s has one stream", s.Name, s.Provider)
+		return 1, nil
+	}
+	most := m.room(accelerator)
+	if most == 1 {
+		w.options.Note("%s: the machine has no cores for the threads of more streams, so that it has one", s.Name)
+		return 1, nil
+	}
+	if n := w.previousStreams(s.Name); n > 0 {
+		return min(n, most), nil
+	}
+	t := w.task(w.networks())
+	sources, clean, err := w.sources(w.networks())
+	if err != nil {
+		return 0, err
+	}
+	defer clean()
+	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
+	defer w.stages.done()
+	n, err := profiler.Streams(ctx, t, accelerator, most, profiler.Options{Host: m.Host, Progress: w.stages.show})
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		w.options.Note("%s: %v, so that it has one stream", s.Name, err)
+		return 1, nil
+	}
+	w.options.Note("%s: %d of up to %d streams pay", s.Name, n, most)
+	return n, nil
+}
+
+// previousStreams is how many streams of a device the profile of an earlier measurement has; 0 where that was of another
+// machine, or did not ask how many pay and was not named.
+func (w *Workspace) previousStreams(device string) int {
+	p, err := profiler.Read(w.profilePath())
+	if err != nil || p.Host.CPU != w.Machine.Host.CPU || p.Host.CUDA.Driver != w.Machine.Host.CUDA.Driver {
+		return 0
+	}
+	for i := range p.Devices {
+		if d := &p.Devices[i]; d.Name == device && (d.Auto > 0 || w.options.Profile != "") {
+			return cmp.Or(d.Auto, len(d.Accelerators))
+		}
+	}
+	return 0
+}
+
+// room is how many streams an accelerator may have, so that the thread of each has a core, and so have the other
+// accelerators' threads and the scheduler.
+func (m *Machine) room(accelerator int) int {
+	s := &m.Specs[accelerator]
+	if len(s.Cores) > 1 {
+		return min(mostStreams, len(s.Cores))
+	}
+	free := len(m.Host.AllowedCores) - 1
+	for k := range m.Specs {
+		other := &m.Specs[k]
+		switch {
+		case k == accelerator || !other.Computes():
+		case m.automatic != nil: // it takes fewer cores
+			free--
+		default:
+			free -= max(1, other.Threads)
+		}
+	}
+	return min(mostStreams, max(1, free))
+}
+
+// watchers says what it means that streams' threads have no core each; "" where they have.
+func (m *Machine) watchers() string {
+	threads, streams := 0, 0
+	for _, s := range m.Specs {
+		if s.Computes() {
+			threads += max(1, s.Threads)
+		}
+		if s.Computes() && !s.CPU() {
+			streams++
+		}
+	}
+	if cores := cmp.Or(len(m.Host.AllowedCores), m.Host.LogicalCores); streams == 0 || threads <= cores {
+		return ""
+	}
+	return fmt.Sprintf("The accelerators have %d threads and the machine fewer cores: those that watch devices (%d) take "+
+		"time from the CPU's accelerators", threads, streams)
+}
+
+// devices are the names of the accelerators that are streams of devices, by device.
+func (m *Machine) devices() map[string][]string {
+	out := map[string][]string{}
+	for _, s := range m.Specs {
+		if s.Of != "" {
+			out[s.Of] = append(out[s.Of], s.Name)
+		}
+	}
+	return out
+}
+
+// lowered says which devices' options ask for less than float32.
+func (m *Machine) lowered() (notes []string) {
+	for i := range m.Specs {
+		s := &m.Specs[i]
+		if name, tolerance := s.Precision(); name != "" && !slices.ContainsFunc(m.Specs[:i],
+			func(x runtime.Spec) bool { return x.OnDevice() == s.OnDevice() }) {
+			notes = append(notes, fmt.Sprintf("%q computes float32 in %s, as its options say: outputs of requests that ran there "+
+				"may differ by %.0e of their size, not %.0e", s.OnDevice(), name, tolerance, runtime.Tolerance))
+		}
+	}
+	return notes
+}
+
+// leads overrides the devices' measured leads by configured ones.
+func leads(c *config.Config, s *sched.System) {
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		if a := c.Accelerator(&runtime.Spec{Name: d.Name}); a != nil && a.Lead != nil {
+			d.Lead = *a.Lead
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package profiler
+
+import (
+	"time"
+
+	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/sched"
+)
+
+const (
+	// rests is how often a device is woken up after each pause, and noticed how often the end of a layer is noticed.
+	rests   = 5
+	noticed = 5
+	// noticedLayers is of how many layers at most.
+	noticedLayers = 24
+	// wokenSegments is how many pieces of models wake a device up, each of up to segment layers.
+	wokenSegments = 3
+	// certainly is by when a layer has ended, for memories that cannot tell.
+	certainly = 20 * time.Millisecond
+)
+
+// pauses are how long a device rests before it is woken up. That it works at something else in between costs nothing;
+// that it does not, costs at least the submission of the next layer, which is told of the shortest rest.
+var pauses = []struct{ pause, idle time.Duration }{{0, time.Microsecond}, {300 * time.Microsecond, 300 * time.Microsecond},
+	{time.Millisecond, time.Millisecond}, {10 * time.Millisecond, 10 * time.Millisecond},
+	{100 * time.Millisecond, 100 * time.Millisecond}}
+
+// describe measures what the device's streams have in common.
+func (s *server) describe() (reply, error) {
+	d := &Device{}
+	if s.memory == nil {
+		return reply{Done: true, Device: d}, nil
+	}
+	if free, _, err := s.memory.Room(); err == nil && free > 0 {
+		d.Memory = max(0, s.room-free-s.extra)
+	}
+	var err error
+	if d.Lead, err = s.lead(); err != nil {
+		return reply{}, err
+	}
+	if d.Waking, err = s.waking(); err != nil {
+		return reply{}, err
+	}
+	if err := s.settle(); err != nil {
+		return reply{}, err
+	}
+	d.IdleW, d.WarmW, err = s.power()
+	return reply{Done: true, Device: d}, err
+}
+
+// originals are the places of layers, as they are, that have run.
+func (s *server) originals() []int {
+	var out []int
+	for i, p := range s.places {
+		if p.Do == layerRun && p.Implementation == 0 && s.warm[i] {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// lead is what noticing that a layer has ended costs: by how much longer the host takes to submit a layer and to wait
+// for it than the layer takes among others; where the memory cannot tell, what it costs to wait when it has ended for
+// certain.
+func (s *server) lead() (time.Duration, error) {
+	list := s.originals()
+	if s.pacer == nil {
+		return s.wait0, nil
+	}
+	step := max(1, len(list)/noticedLayers)
+	var costs []time.Duration
+	for n := 0; n < len(list); n += step {
+		var alone, among []time.Duration
+		for range noticed {
+			if s.halt.Load() {
+				return 0, nil
+			}
+			times, err := s.paced(list[n : n+1])
+			if err != nil || len(times) == 0 {
+				return 0, err
+			}
+			host, err := s.notice(list[n])
+			if err != nil {
+				return 0, err
+			}
+			alone, among = append(alone, host), append(among, times[0])
+		}
+		costs = append(costs, median(alone)-median(among))
+	}
+	return max(0, median(costs)), nil
+}
+
+// notice is what it takes the host to have one layer done.
+func (s *server) notice(i int) (time.Duration, error) {
+	begin := s.clock.time()
+	if err := s.submit(i); err != nil {
+		return 0, err
+	}
+	if err := s.pacer.mark(0); err != nil {
+		return 0, err
+	}
+	err := s.pacer.events[0].Wait()
+	return s.clock.time().Sub(begin), err
+}
+
+// segments are pieces of models that wake a device up: consecutive layers, of several models if there are.
+func (s *server) segments() [][]int {
+	var all [][]int
+	for _, i := range s.originals() {
+		n := len(all)
+		if n > 0 {
+			last := all[n-1]
+			if p, q := s.places[last[len(last)-1]], s.places[i]; p.Model == q.Model && len(last) < segment {
+				all[n-1] = append(last, i)
+				continue
+			}
+		}
+		all = append(all, []int{i})
+	}
+	var out [][]int
+	for n := range min(wokenSegments, len(all)) {
+		out = append(out, all[n*len(all)/min(wokenSegments, len(all))])
+	}
+	return out
+}
+
+// waking is by how much longer a piece of a model takes that starts after a pause.
+func (s *server) waking() ([]sched.Waking, error) {
+	var out []sched.Waking
+	extra := make([][]time.Duration, len(pauses))
+	for _, list := range s.segments() {
+		took := make([][]time.Duration, 1+len(pauses))
+		for range rests {
+			for n := range took {
+				if s.halt.Load() {
+					return nil, nil
+				}
+				pause := time.Duration(-1)
+				if n > 0 {
+					pause = pauses[n-1].pause
+				}
+				t, err := s.woken(list, pause)
+				if err != nil {
+					return nil, err
+				}
+				took[n] = append(took[n], t)
+			}
+		}
+		for n := range pauses {
+			for _, t := range took[n+1] {
+				extra[n] = append(extra[n], t-median(took[0]))
+			}
+		}
+	}
+	last := time.Duration(0)
+	for n, p := range pauses {
+		// What is not longer three times out of four is chance.
+		sorted := stats.Sorted(extra[n])
+		if x := stats.Quantile(sorted, .5); x > last && stats.Quantile(sorted, .25) > 0 {
+			out = append(out, sched.Waking{Idle: p.idle, Extra: x})
+			last = x
+		}
+	}
+	return out, nil
+}
+
+// woken is what a piece of a model takes after a pause, of a device that was busy before; a negative pause is none.
+// Without events it is the time of the host that waits, and no pause is one that ends at once.
+func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
+	err := s.leadIn(true)
+	if s.pacer == nil {
+		err = s.all(list)
+	} else if err == nil && pause >= 0 {
+		err = s.memory.Wait()
+	}
+	if err != nil {
+		return 0, err
+	}
+	if pause > 0 {
+		s.clock.pause(pause)
+	}
+	begin := s.clock.time()
+	if s.pacer != nil {
+		if err := s.pacer.mark(0); err != nil {
+			return 0, err
+		}
+	}
+	for _, i := range list {
+		if err := s.submit(i); err != nil {
+			return 0, err
+		}
+	}
+	if s.pacer == nil {
+		err := s.memory.Wait()
+		return s.clock.time().Sub(begin), err
+	}
+	defer func() { s.idle = s.clock.time() }()
+	if err := s.pacer.mark(1); err != nil {
+		return 0, err
+	}
+	return s.pacer.span(0, 1)
+}
+
+// power is what the device draws when it rests, and when it is kept busy.
+func (s *server) power() (idle, warm float64, err error) { return 0, 0, nil }
