@@ -209,7 +209,8 @@ func polled(m runtime.Memory) func() error {
 }
 
 // Layers on two streams at once, plain and captured, compute what the whole model does. On a GPU it also says what a
-// chain takes and what memory is used: GPU_NETWORKS lists the networks, GPU_STREAMS is how many streams there are.
+// chain takes and what memory is used: GPU_NETWORKS lists the networks, GPU_STREAMS is how many streams there are, GPU_OPTIONS are
+// the provider's, as key=value.
 func TestChainsOnStreams(t *testing.T) {
 	t.Run("pretended", func(t *testing.T) { chainsOnStreams(t, streamsOf(t, 1), []string{"ds_cnn_kws"}, 3) })
 	t.Run("cuda", func(t *testing.T) {
@@ -218,7 +219,12 @@ func TestChainsOnStreams(t *testing.T) {
 		var accs []runtime.Accelerator
 		streams, err := strconv.Atoi(cmp.Or(os.Getenv("GPU_STREAMS"), "2"))
 		testkit.OK(t, err)
-		for _, s := range (runtime.Spec{Name: "gpu", Provider: "cuda"}).Streams(streams) {
+		spec := runtime.Spec{Name: "gpu", Provider: "cuda", Options: map[string]string{}}
+		for _, o := range strings.Fields(os.Getenv("GPU_OPTIONS")) {
+			key, value, _ := strings.Cut(o, "=")
+			spec.Options[key] = value
+		}
+		for _, s := range spec.Streams(streams) {
 			a := testkit.Must(d.Open(s))(t)
 			t.Cleanup(func() { testkit.OK(t, a.Close()) })
 			accs = append(accs, a)
