@@ -209,8 +209,8 @@ func polled(m runtime.Memory) func() error {
 }
 
 // Layers on two streams at once, plain and captured, compute what the whole model does. On a GPU it also says what a
-// chain takes and what memory is used: GPU_NETWORKS lists the networks, GPU_STREAMS is how many streams there are, GPU_OPTIONS are
-// the provider's, as key=value.
+// chain takes and what memory is used: GPU_NETWORKS lists the networks, GPU_STREAMS is how many streams there are,
+// GPU_OPTIONS are the provider's, as key=value.
 func TestChainsOnStreams(t *testing.T) {
 	t.Run("pretended", func(t *testing.T) { chainsOnStreams(t, streamsOf(t, 1), []string{"ds_cnn_kws"}, 3) })
 	t.Run("cuda", func(t *testing.T) {
