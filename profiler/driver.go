@@ -141,6 +141,15 @@ func (d *driver) close() error {
 	return err
 }
 
+// contentions is how many rounds there are next to so many busy streams.
+func (d *driver) contentions(streams int) int {
+	most := 0
+	for _, times := range d.contended[streams] {
+		most = max(most, len(times))
+	}
+	return most
+}
+
 // lead is the device's, as far as it is known.
 func (d *driver) lead() time.Duration {
 	if d.device == nil {

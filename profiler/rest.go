@@ -44,7 +44,7 @@ func (s *server) describe() (reply, error) {
 	if err := s.settle(); err != nil {
 		return reply{}, err
 	}
-	d.IdleW, d.WarmW, err = s.power()
+	d.IdleW, err = s.power()
 	return reply{Done: true, Device: d}, err
 }
 
@@ -200,6 +200,3 @@ func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
 	}
 	return s.pacer.span(0, 1)
 }
-
-// power is what the device draws when it rests, and when it is kept busy.
-func (s *server) power() (idle, warm float64, err error) { return 0, 0, nil }

@@ -98,6 +98,7 @@ type stream struct {
 	*thread
 	accelerator runtime.Accelerator
 	chains      []chain
+	warm        int // how many of them are
 	queue       *queue
 }
 
@@ -118,16 +119,16 @@ func memory(a runtime.Accelerator) runtime.Memory {
 	return nil
 }
 
-// warmUp gets the stream ready to be busy, once.
+// warmUp gets the stream ready to be busy with its chains.
 func (x *stream) warmUp() error {
-	if x.queue != nil {
-		return nil
-	}
 	return x.do(func() error {
-		for i := range x.chains {
-			if err := x.chains[i].warmUp(); err != nil {
+		for ; x.warm < len(x.chains); x.warm++ {
+			if err := x.chains[x.warm].warmUp(); err != nil {
 				return fmt.Errorf("accelerator %q: %w", x.accelerator.Name(), err)
 			}
+		}
+		if x.queue != nil {
+			return nil
 		}
 		x.queue = &queue{memory: none{}}
 		var err error

@@ -169,14 +169,14 @@ func TestStreams(t *testing.T) {
 		8: {0},
 	} {
 		d := sharing()
-		d.contention = contention
+		d.layer, d.contention = 2*time.Millisecond, contention
 		tk := on(t, d, 1)
 		if n := testkit.Must(profiler.Streams(t.Context(), tk, 1, 8, options(0)))(t); n != want {
 			t.Errorf("contention %v: %d streams, want %d", contention, n, want)
 		}
 	}
 	d := sharing()
-	d.contention = nil
+	d.layer, d.contention = 2*time.Millisecond, nil
 	if n := testkit.Must(profiler.Streams(t.Context(), on(t, d, 1), 1, 3, options(0)))(t); n != 2 {
 		t.Errorf("of at most 3: %d", n)
 	}
