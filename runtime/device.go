@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/terastal/terastal/sched"
 )
 
 // device says which tensors of a program stay in a device's memory, and in which buffers.
@@ -143,24 +141,6 @@ func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 	return download, convert, upload
 }
 
-// warm runs everything once on the accelerators that have memories of their own: such providers compile a kernel when
-// it first runs, which can take longer than a layer may. What fails now fails again when it is needed.
-func (p *Program) warm(s *Slot, in []*Tensor) {
-	for k := range p.streams {
-		if p.streams[k] == nil {
-			continue
-		}
-		s.SetInputs(in)
-		for l := range p.cells {
-			for i := len(p.cells[l]) - 1; i >= 0; i-- {
-				if p.Runs(l, i, k) {
-					compute(&assignment{Dispatch: sched.Dispatch{Layer: l, Implementation: i, Accelerator: k}, slot: s})
-				}
-			}
-		}
-	}
-}
-
 // deviceTensors are a request's tensors in the memory of a device.
 type deviceTensors struct {
 	*device
@@ -251,7 +231,9 @@ func (s *Slot) begin(layer int, to *stream) error {
 		return s.lost
 	}
 	from := s.by
-	if from == to {
+	if s.spread && layer == 0 && to != nil {
+		s.renew(to)
+	} else if from == to {
 		return nil
 	}
 	start := time.Now()
@@ -271,10 +253,20 @@ func (s *Slot) begin(layer int, to *stream) error {
 	return s.upload(layer, to)
 }
 
+// renew has the model's inputs copied to a device once more, as for every request.
+func (s *Slot) renew(on *stream) {
+	for _, i := range s.program.inputs {
+		s.devices[on.device].valid[i] = false
+	}
+	s.by = nil
+}
+
 // follow puts what comes next after all that was submitted for the slot. Work for an earlier request that failed does
 // no harm.
 func (s *Slot) follow(to *stream) error {
+	start := time.Now()
 	err := to.follow(s.behind)
+	s.waited += time.Since(start)
 	if err != nil && (!s.stale || errors.Is(err, ErrTensorsLost)) {
 		s.lost = fmt.Errorf("%w: %w", ErrTensorsLost, err)
 		return s.lost

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -33,48 +34,39 @@ func (d *Device) Extra(idle time.Duration) time.Duration {
 	return 0
 }
 
-// validateDevices checks that devices are told apart and share no accelerator.
+// validateDevices checks that devices are told apart, share no accelerator, and have times that can be.
 func (s *System) validateDevices() error {
-	names := make([]string, len(s.Devices))
-	for i := range s.Devices {
-		names[i] = s.Devices[i].Name
-	}
-	if err := distinct("device", names); err != nil {
-		return err
-	}
+	var names []string
 	var of [MaxAccelerators]string
-	for i := range s.Devices {
-		d := &s.Devices[i]
-		if len(d.Accelerators) == 0 {
-			return fmt.Errorf("device %q has no accelerators", d.Name)
+	for _, d := range s.Devices {
+		names = append(names, d.Name)
+		if len(d.Accelerators) == 0 || d.Lead < 0 || d.Lead > maxLatency {
+			return fmt.Errorf("device %q has %d accelerators and a lead of %v, need one at least, and 0 to %v", d.Name,
+				len(d.Accelerators), d.Lead, maxLatency)
 		}
 		for _, k := range d.Accelerators {
-			if k < 0 || k >= len(s.Accelerators) {
-				return fmt.Errorf("device %q has accelerator %d, must be 0 to %d", d.Name, k, len(s.Accelerators)-1)
-			}
-			if of[k] != "" {
-				return fmt.Errorf("accelerator %q is of device %q and of %q", s.Accelerators[k], of[k], d.Name)
+			if k < 0 || k >= len(s.Accelerators) || of[k] != "" {
+				return fmt.Errorf("device %q has accelerator %d, must be 0 to %d and of no other device", d.Name, k,
+					len(s.Accelerators)-1)
 			}
 			of[k] = d.Name
 		}
-		if err := d.validate(); err != nil {
-			return fmt.Errorf("device %q: %w", d.Name, err)
+		for i, w := range d.Waking {
+			if w.Idle < 0 || i > 0 && w.Idle <= d.Waking[i-1].Idle || w.Extra < 0 || w.Extra > maxLatency {
+				return fmt.Errorf("device %q: waking costs %v after %v idle, must be 0 to %v, after times that rise from 0",
+					d.Name, w.Extra, w.Idle, maxLatency)
+			}
 		}
 	}
-	return nil
+	return distinct("device", names)
 }
 
-func (d *Device) validate() error {
-	if d.Lead < 0 || d.Lead > maxLatency {
-		return fmt.Errorf("lead %v, must be 0 to %v", d.Lead, maxLatency)
-	}
-	for i, w := range d.Waking {
-		if w.Idle < 0 || i > 0 && w.Idle <= d.Waking[i-1].Idle {
-			return fmt.Errorf("waking after %v idle: must not be negative, and rise", w.Idle)
-		}
-		if w.Extra < 0 || w.Extra > maxLatency {
-			return fmt.Errorf("waking costs %v after %v idle, must be 0 to %v", w.Extra, w.Idle, maxLatency)
+// Lead is how long before the predicted end of a layer on accelerator k the next may be decided.
+func (s *System) Lead(k int) time.Duration {
+	for i := range s.Devices {
+		if slices.Contains(s.Devices[i].Accelerators, k) {
+			return s.Devices[i].Lead
 		}
 	}
-	return nil
+	return 0
 }

@@ -1,26 +1,24 @@
 package sched
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Tail is a layer that an accelerator is about to end, while it may take the next one.
 type Tail struct {
-	Job int64 // whose layer it is, or Idle
-	// Until is when it is predicted to end, as of the event that announced it; Finish as of its start.
-	Until, Finish time.Duration
-	Started       time.Duration // when it could start
-	Ended         time.Duration // when the accelerator last ended a layer
-	Model         int32
-	Layer         int32
-	From          int32 // the accelerator that ran the job's layer before, or Idle
-	// Implementation is the one that runs.
-	Implementation int32
-	// Last says that the job ends with it, and is on the accelerator until then. Else it has moved on.
-	Last bool
+	Occupancy               // of the layer; Job is Idle where there is no such layer
+	Until     time.Duration // when it is predicted to end, as of the event that announced it
+	Ended     time.Duration // when the accelerator last ended a layer
+	Model     int32
+	Layer     int32
+	From      int32 // the accelerator that ran the job's layer before, or Idle
+	Last      bool  // the job ends with it, and is on the accelerator until then; else it has moved on
 }
 
 // tail returns what accelerator k is about to end, or nil.
 func (e *Engine) tail(k int) *Tail {
-	if k < 0 || k >= len(e.state.Tails) || e.state.Tails[k].Job == Idle {
+	if k >= len(e.state.Tails) || e.state.Tails[k].Job == Idle {
 		return nil
 	}
 	return &e.state.Tails[k]
@@ -35,45 +33,41 @@ func (s *State) trails(j *Job) bool {
 // predicted now, but not before it has begun. [Never] says not at all, or not before another event.
 func (e *Engine) EndingAt(k int) time.Duration {
 	a := &e.state.Accelerators[k]
-	lead := e.t.Lead(k)
-	if lead == 0 || a.Job == Idle || a.Down || e.tail(k) != nil {
-		return Never
-	}
-	if i := e.state.find(a.Job); e.state.trails(&e.state.Jobs[i]) {
+	lead := e.t.system.Lead(k)
+	if lead == 0 || a.Job == Idle || a.Down || e.tail(k) != nil || e.state.trails(&e.state.Jobs[e.state.find(a.Job)]) {
 		return Never
 	}
 	return max(e.state.Now, a.Free-lead)
 }
 
-// current describes the layer on the event's accelerator, and returns its job's index.
-func (e *Engine) current(ev Event) (int, Tail) {
-	i := e.running(ev)
-	j, a := &e.state.Jobs[i], &e.state.Accelerators[ev.Accelerator]
-	if e.state.trails(j) {
-		broken("accelerator %d ends layer %d of job %d, whose layer before has not ended", ev.Accelerator, j.Layer, j.ID)
+// current describes the layer that accelerator k was given last, and returns its job's index.
+func (e *Engine) current(k int) (int, Tail) {
+	a := &e.state.Accelerators[k]
+	i := e.state.find(a.Job)
+	if i < 0 {
+		broken("accelerator %d ended a layer but runs none", k)
 	}
-	return i, Tail{Job: j.ID, Until: a.Free, Finish: a.Free, Started: a.Started, Model: j.Model, Layer: j.Layer,
-		From: j.At, Implementation: a.Implementation, Last: true}
+	j := &e.state.Jobs[i]
+	if e.state.trails(j) {
+		broken("accelerator %d ends layer %d of job %d, whose layer before has not ended", k, j.Layer, j.ID)
+	}
+	return i, Tail{Occupancy: *a, Until: a.Free, Model: j.Model, Layer: j.Layer, From: j.At, Last: true}
 }
 
 // ending lets the accelerator take one more layer, and the job move on to its next.
 func (e *Engine) ending(ev Event) {
 	k := ev.Accelerator
-	i, t := e.current(ev)
+	i, t := e.current(k)
 	if len(e.state.Tails) == 0 || e.tail(k) != nil {
 		broken("accelerator %d is of no device, or ends two layers", k)
 	}
-	if ev.Until > 0 {
-		t.Until = ev.Until
-	}
-	t.Until, t.Ended = max(ev.At, t.Until), e.state.Tails[k].Ended
+	t.Until, t.Ended = max(ev.At, cmp.Or(ev.Until, t.Until)), e.state.Tails[k].Ended
 	e.record(Record{Kind: Announced, Model: t.Model, Job: t.Job, Layer: t.Layer, Implementation: t.Implementation,
 		Accelerator: int32(k), Until: t.Until})
 	_, doomed := e.doomed[t.Job]
 	t.Last = doomed || int(t.Layer)+1 == e.t.models[t.Model].layers
 	e.state.Tails[k] = t
-	a := &e.state.Accelerators[k]
-	*a = Occupancy{Job: Idle, Down: a.Down, Free: t.Until}
+	e.state.Accelerators[k] = Occupancy{Job: Idle, Down: t.Down, Free: t.Until}
 	if !t.Last {
 		j := &e.state.Jobs[i]
 		j.On, j.At, j.Ready = Idle, int32(k), t.Until
@@ -81,28 +75,24 @@ func (e *Engine) ending(ev Event) {
 	}
 }
 
-// finish takes the layer off the accelerator that the event says has ended there. It returns what that was, its job's
-// index, and whether the job has moved on.
-func (e *Engine) finish(ev Event) (i int, t Tail, moved bool) {
-	k := ev.Accelerator
+// finish takes the layer off accelerator k that ends there first, and returns it and its job's index.
+func (e *Engine) finish(k int) (i int, t Tail) {
 	tail := e.tail(k)
 	if tail == nil {
-		i, t = e.current(ev)
+		i, t = e.current(k)
 		e.vacate(k)
-		return i, t, false
+		return i, t
 	}
 	t, tail.Job, tail.Ended = *tail, Idle, e.state.Now
 	e.settle(k)
-	if i = e.state.find(t.Job); i < 0 {
-		broken("accelerator %d ends a layer of unknown job %d", k, t.Job)
-	}
+	i = e.state.find(t.Job)
 	if j := &e.state.Jobs[i]; !t.Last {
 		j.Ready = e.state.Now
 		if !j.Waiting() {
 			e.settle(int(j.On))
 		}
 	}
-	return i, t, !t.Last
+	return i, t
 }
 
 // settle says once more when the layer starts that accelerator k has taken, since something ended that it waited for.
@@ -121,7 +111,7 @@ func (e *Engine) settle(k int) {
 	a.Started, a.Free = start, start+a.Free-a.Started
 }
 
-// failBehind fails a job whose layer before failed: at once, or when what it runs has ended.
+// failBehind fails a job that has moved on from the layer that failed: at once, or when what it runs has ended.
 func (e *Engine) failBehind(i int, t Tail, ev Event) {
 	if j := &e.state.Jobs[i]; j.Waiting() {
 		j.Layer, j.On = t.Layer, int32(ev.Accelerator)
@@ -130,9 +120,6 @@ func (e *Engine) failBehind(i int, t Tail, ev Event) {
 	}
 	e.record(Record{Kind: Doomed, Model: t.Model, Job: t.Job, Layer: t.Layer, Implementation: t.Implementation,
 		Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
-	if e.doomed == nil {
-		e.doomed = map[int64]string{}
-	}
 	e.doomed[t.Job] = ev.Detail
 }
 

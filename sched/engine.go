@@ -166,12 +166,13 @@ func New(cfg Config) (*Engine, error) {
 // newEngine returns an engine without a policy.
 func newEngine(cfg Config) Engine {
 	n := len(cfg.Tables.models)
-	e := Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, n), own: FirstOwnJob, slow: 1}
+	e := Engine{cfg: cfg, t: cfg.Tables, active: make([]int32, n), own: FirstOwnJob, slow: 1,
+		doomed: map[int64]string{}}
 	e.state.Recent = make([]uint16, n)
 	for range e.t.accs {
 		e.state.Accelerators = append(e.state.Accelerators, Occupancy{Job: Idle})
 		if len(e.t.system.Devices) > 0 {
-			e.state.Tails = append(e.state.Tails, Tail{Job: Idle})
+			e.state.Tails = append(e.state.Tails, Tail{Occupancy: Occupancy{Job: Idle}})
 		}
 	}
 	return e
@@ -197,6 +198,9 @@ func (e *Engine) Active() int { return len(e.state.Jobs) }
 func (e *Engine) Step(ev Event) []Dispatch {
 	if ev.At < e.state.Now {
 		broken("event at %v after one at %v", ev.At, e.state.Now)
+	}
+	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
+		broken("no accelerator %d", ev.Accelerator)
 	}
 	e.state.Now, e.event = ev.At, ev.Kind
 	switch ev.Kind {
@@ -270,24 +274,8 @@ func (e *Engine) admit(j Job) {
 	e.state.Jobs = append(e.state.Jobs, j)
 }
 
-// running returns the index of the job on the event's accelerator.
-func (e *Engine) running(ev Event) int {
-	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
-		broken("no accelerator %d", ev.Accelerator)
-	}
-	a := &e.state.Accelerators[ev.Accelerator]
-	if a.Job == Idle {
-		broken("accelerator %d ended a layer but runs none", ev.Accelerator)
-	}
-	i := e.state.find(a.Job)
-	if i < 0 {
-		broken("accelerator %d runs unknown job %d", ev.Accelerator, a.Job)
-	}
-	return i
-}
-
 func (e *Engine) complete(ev Event) {
-	i, t, moved := e.finish(ev)
+	i, t := e.finish(ev.Accelerator)
 	if e.cfg.Recorder != nil {
 		e.record(Record{Kind: Completed, Model: t.Model, Job: t.Job, Layer: t.Layer,
 			Implementation: t.Implementation, Accelerator: int32(ev.Accelerator), Start: ev.Start})
@@ -299,12 +287,12 @@ func (e *Engine) complete(ev Event) {
 		e.adapt.observe(&t, ev.Accelerator, ev.At-ev.Start)
 	}
 	if e.observer != nil {
-		e.observer.Completed(t.Finish-t.Started, max(0, ev.At-t.Started))
+		e.observer.Completed(t.Free-t.Started, max(0, ev.At-t.Started))
 	}
 	if detail, doomed := e.doomed[t.Job]; doomed {
 		e.state.Jobs[i].On = Idle
 		e.end(i, Failed, detail)
-	} else if !moved {
+	} else if t.Last {
 		e.completed(i, ev.Accelerator)
 	}
 }
@@ -331,8 +319,8 @@ func (e *Engine) completed(i, k int) {
 }
 
 func (e *Engine) fail(ev Event) {
-	i, t, moved := e.finish(ev)
-	if moved {
+	i, t := e.finish(ev.Accelerator)
+	if !t.Last {
 		e.failBehind(i, t, ev)
 		return
 	}
@@ -351,8 +339,8 @@ func (e *Engine) vacate(k int) {
 // requeue keeps the tensors where the layer before left them, and a variant
 // that the failed attempt used counted as used.
 func (e *Engine) requeue(ev Event) {
-	i, t, moved := e.finish(ev)
-	if moved {
+	i, t := e.finish(ev.Accelerator)
+	if !t.Last {
 		broken("job %d is to wait for layer %d again, and has moved on", t.Job, t.Layer)
 	}
 	e.record(Record{Kind: Requeued, Model: t.Model, Job: t.Job, Layer: t.Layer, Accelerator: int32(ev.Accelerator),
@@ -375,9 +363,6 @@ func (e *Engine) searched(ev Event) {
 }
 
 func (e *Engine) service(ev Event) {
-	if ev.Accelerator < 0 || ev.Accelerator >= e.t.accs {
-		broken("no accelerator %d", ev.Accelerator)
-	}
 	kind := Up
 	if ev.Kind == AcceleratorDown {
 		kind = Down
@@ -460,7 +445,9 @@ func (e *Engine) end(i int, o Outcome, detail string) {
 
 func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	recent := &e.state.Recent[j.Model]
-	*recent = (*recent<<1 | b2u(o == Dropped)) & (1<<recentJobs - 1)
+	if *recent = *recent << 1 & (1<<recentJobs - 1); o == Dropped {
+		*recent |= 1
+	}
 	if e.cfg.ClosedLoop && e.t.system.Models[j.Model].Trigger == nil && detail != DropReasonQueueFull {
 		e.due = append(e.due, j.Model)
 	}
@@ -475,13 +462,6 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})
-}
-
-func b2u(b bool) uint16 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // draw is a number from 0 up to 1 that depends on its arguments only (SplitMix64's finaliser over their mixture).

@@ -76,7 +76,7 @@ func TestAdaptedSums(t *testing.T) {
 		for int(got.row[l+1]) <= row {
 			l++
 		}
-		a.observe(&Tail{Layer: int32(l), From: Idle, Implementation: int32(row) - got.row[l]}, k, time.Duration(rng.IntN(8000)))
+		a.observe(&Tail{Layer: int32(l), From: Idle, Occupancy: Occupancy{Implementation: int32(row) - got.row[l]}}, k, time.Duration(rng.IntN(8000)))
 		fresh := Model{Name: "m", Deadline: m.Deadline, Variants: 1, Valid: m.Valid}
 		for l := range m.Layers {
 			layer := Layer{Name: m.Layers[l].Name}

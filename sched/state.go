@@ -60,10 +60,9 @@ func (s *State) CopyFrom(o *State) {
 // Idle reports whether accelerator k can take a layer now.
 func (s *State) Idle(k int) bool { return s.Accelerators[k].Job == Idle && !s.Accelerators[k].Down }
 
-// Free is when accelerator k is predicted to be able to start a layer: [Never] if
-// it is down. One that runs longer than predicted is expected to end now; one that is about to end a layer is idle and
-// free only then, one of a device that rests when it has woken up. What a job runs next on it begins when both it and
-// the job are ready.
+// Free is when accelerator k is predicted to be able to start a layer: [Never] if it is down. One that runs longer than
+// predicted is expected to end now; one that is about to end a layer is idle and free only then, one of a device that
+// rests when it has woken up. What a job runs next on it begins when both it and the job are ready.
 func (s *State) Free(k int) time.Duration {
 	a := &s.Accelerators[k]
 	if a.Down {

@@ -136,18 +136,15 @@ func TestBrokenPolicies(t *testing.T) {
 	}
 }
 
-// TestEffectiveRates: along a chain of triggers probabilities multiply.
-func TestEffectiveRates(t *testing.T) {
+// TestTriggers: every chain of triggers ends.
+func TestTriggers(t *testing.T) {
 	layers := []sched.Layer{{Implementations: []sched.Implementation{{Latency: []time.Duration{1}}}}}
 	sys := sched.System{Accelerators: []string{"x"}, Models: []sched.Model{
 		{Name: "c", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "b", Probability: 0.25}},
 		{Name: "a", Deadline: 1, Layers: layers},
 		{Name: "b", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
 	}}
-	rates := []float64{7, 80, 0}
-	if got := schedtest.Compile(t, sys).EffectiveRates(rates); !slices.Equal(got, []float64{10, 80, 40}) || rates[0] != 7 {
-		t.Errorf("rates %v from %v", got, rates)
-	}
+	testkit.OK(t, sys.Validate())
 	for want, trigger := range map[string]*sched.Trigger{
 		`triggered by "d", which is no model`:        {Parent: "d", Probability: 1},
 		`triggered by itself, through`:               {Parent: "c", Probability: 1},

@@ -241,37 +241,8 @@ func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
 	return j.Release + v
 }
 
-// Lead is how long before the predicted end of a layer on accelerator k the next may be decided.
-func (t *Tables) Lead(k int) time.Duration {
-	for i := range t.system.Devices {
-		if d := &t.system.Devices[i]; slices.Contains(d.Accelerators, k) {
-			return d.Lead
-		}
-	}
-	return 0
-}
-
 // Cost is how long the tables say that a dispatched layer takes, handoff included.
 func (t *Tables) Cost(d Dispatch) time.Duration {
 	j := Job{Layer: int32(d.Layer), At: int32(d.From)}
 	return t.models[d.Model].Cost(&j, int32(d.Implementation), d.Accelerator)
-}
-
-// EffectiveRates are the releases per second of every model when those without
-// a trigger are released at the given rates and every request completes.
-func (t *Tables) EffectiveRates(rates []float64) []float64 {
-	out := slices.Clone(rates)
-	for i := range t.system.Models {
-		if t.system.Models[i].Trigger == nil {
-			continue
-		}
-		rate := 1.0
-		m := i
-		for tr := t.system.Models[m].Trigger; tr != nil; tr = t.system.Models[m].Trigger {
-			rate *= tr.Probability
-			m = t.system.index(tr.Parent)
-		}
-		out[i] = rate * rates[m]
-	}
-	return out
 }

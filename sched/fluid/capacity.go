@@ -101,7 +101,7 @@ func workOf(t *sched.Tables, rates []float64) ([][]float64, error) {
 	if len(rates) != len(sys.Models) {
 		return nil, fmt.Errorf("%d rates for %d models", len(rates), len(sys.Models))
 	}
-	rates = t.EffectiveRates(rates)
+	rates = EffectiveRates(t, rates)
 	var work [][]float64
 	for i, rate := range rates {
 		if !(rate > 0) || math.IsInf(rate, 0) {
@@ -274,4 +274,25 @@ func (m *mixture) enter(v mixed) {
 		}
 	}
 	m.basis[out] = v
+}
+
+// EffectiveRates are the releases per second of every model when those without
+// a trigger are released at the given rates and every request completes.
+func EffectiveRates(t *sched.Tables, rates []float64) []float64 {
+	out, models := slices.Clone(rates), t.System().Models
+	index := func(name string) int {
+		return slices.IndexFunc(models, func(m sched.Model) bool { return m.Name == name })
+	}
+	for i := range models {
+		if models[i].Trigger == nil {
+			continue
+		}
+		rate, m := 1.0, i
+		for tr := models[m].Trigger; tr != nil; tr = models[m].Trigger {
+			rate *= tr.Probability
+			m = index(tr.Parent)
+		}
+		out[i] = rate * rates[m]
+	}
+	return out
 }

@@ -2,6 +2,7 @@ package fluid_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -181,5 +182,20 @@ func BenchmarkCapacity(b *testing.B) {
 	tables := schedtest.Compile(b, schedtest.Workload(4, 1))
 	for b.Loop() {
 		testkit.Must(fluid.CapacityOf(tables, []float64{10, 20, 30, 40, 50}))(b)
+	}
+}
+
+// TestEffectiveRates: along a chain of triggers probabilities multiply.
+func TestEffectiveRates(t *testing.T) {
+	layers := []sched.Layer{{Implementations: []sched.Implementation{{Latency: []time.Duration{1}}}}}
+	sys := sched.System{Accelerators: []string{"x"}, Models: []sched.Model{
+		{Name: "c", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "b", Probability: 0.25}},
+		{Name: "a", Deadline: 1, Layers: layers},
+		{Name: "b", Deadline: 1, Layers: layers, Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}},
+	}}
+	rates := []float64{7, 80, 0}
+	got := fluid.EffectiveRates(schedtest.Compile(t, sys), rates)
+	if !slices.Equal(got, []float64{10, 80, 40}) || rates[0] != 7 {
+		t.Errorf("rates %v from %v", got, rates)
 	}
 }

@@ -29,7 +29,7 @@ func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 		work[i] = kept
 	}
 	c := solve(work, len(useful))
-	p := &sched.Pricing{Rates: t.EffectiveRates(rates), Prices: make([]float64, len(t.System().Accelerators))}
+	p := &sched.Pricing{Rates: EffectiveRates(t, rates), Prices: make([]float64, len(t.System().Accelerators))}
 	sum := 0.0
 	for n, k := range useful {
 		p.Prices[k] = math.Round(c.Prices[n]/priceStep) * priceStep
@@ -82,7 +82,7 @@ func PricesOf(t *sched.Tables) (*sched.Pricing, error) {
 // with the prices of p and the fastest implementation of each layer whatever the
 // accuracy. Bursts, deadlines and whole layers make real schedules miss more.
 func MissBound(t *sched.Tables, p *sched.Pricing, rates []float64) float64 {
-	rates = t.EffectiveRates(rates)
+	rates = EffectiveRates(t, rates)
 	n := float64(len(rates))
 	cost := make([]float64, len(rates)) // load at the prices
 	var steps []float64                 // the mu at which a model is given up

@@ -87,7 +87,7 @@ func TestEveryScenarioCompiles(t *testing.T) {
 		if _, err := traffic.Arrivals(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := fluid.CapacityOf(tables, tables.EffectiveRates(s.Rates)); err != nil {
+		if _, err := fluid.CapacityOf(tables, fluid.EffectiveRates(tables, s.Rates)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -290,7 +290,7 @@ func TestInfeasible(t *testing.T) {
 		if !slices.Equal(infeasible, want[name]) {
 			t.Errorf("%s: infeasible are %v, want %v", name, infeasible, want[name])
 		}
-		capacity := testkit.Must(fluid.CapacityOf(tables, tables.EffectiveRates(s.Rates)))(t)
+		capacity := testkit.Must(fluid.CapacityOf(tables, fluid.EffectiveRates(tables, s.Rates)))(t)
 		if overload := strings.HasPrefix(name, "xrbench/AR_"); (capacity.Scale < 1) != overload {
 			t.Errorf("%s sustains %.3f times its rates", name, capacity.Scale)
 		}

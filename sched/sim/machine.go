@@ -55,7 +55,7 @@ func newMachine(cfg *Config, sys *sched.System) *machine {
 		devices: make([]device, len(sys.Devices)), interference: cfg.Interference, contention: cfg.Contention}
 	for k := range s.running {
 		s.running[k].end = forever
-		if cfg.Engine.Tables.Lead(k) > 0 {
+		if sys.Lead(k) > 0 {
 			s.leads = append(s.leads, k)
 		}
 	}

@@ -185,7 +185,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 		}
 		r.BySeed = append(r.BySeed, mean)
 	}
-	rates := p.tables.EffectiveRates(p.Rates)
+	rates := fluid.EffectiveRates(p.tables, p.Rates)
 	accuracy := 0.0
 	for m := range r.Models {
 		all.models[m].summarise(&r.Models[m])
