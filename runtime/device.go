@@ -231,9 +231,7 @@ func (s *Slot) begin(layer int, to *stream) error {
 		return s.lost
 	}
 	from := s.by
-	if s.spread && layer == 0 && to != nil {
-		s.renew(to)
-	} else if from == to {
+	if from == to {
 		return nil
 	}
 	start := time.Now()
@@ -251,14 +249,6 @@ func (s *Slot) begin(layer int, to *stream) error {
 		return nil
 	}
 	return s.upload(layer, to)
-}
-
-// renew has the model's inputs copied to a device once more, as for every request.
-func (s *Slot) renew(on *stream) {
-	for _, i := range s.program.inputs {
-		s.devices[on.device].valid[i] = false
-	}
-	s.by = nil
 }
 
 // follow puts what comes next after all that was submitted for the slot. Work for an earlier request that failed does

@@ -68,10 +68,10 @@ func (w *worker) submit(a *assignment) {
 		x.start += x.slot.waited
 		x.mark = x.slot.behind
 		if x.mark.stream == nil { // without events: a request's last outputs are at home by now
-			if d.tables.Lead(w.k) == 0 {
+			if d.tables.System().Lead(w.k) == 0 {
 				x.err = w.memory.Wait()
 			}
-			x.known = x.last || x.err != nil || d.tables.Lead(w.k) == 0
+			x.known = x.last || x.err != nil || d.tables.System().Lead(w.k) == 0
 			for i := range w.queue {
 				w.queue[i].known = w.queue[i].known || x.known && x.err == nil
 			}

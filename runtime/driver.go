@@ -89,7 +89,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 		return nil, err
 	}
 	for k := range e.accs {
-		d.leads = d.leads || e.tables.Lead(k) > 0
+		d.leads = d.leads || e.tables.System().Lead(k) > 0
 	}
 	d.seeker.use(d.engine.Policy(), o.FreeCore, len(e.accs))
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.slots.queue,

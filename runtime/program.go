@@ -27,8 +27,6 @@ type Program struct {
 	devices []*device  // that accelerators have memories on
 	streams []*stream  // by accelerator, nil where it computes in host memory; nil if all do
 
-	room map[string]int64 // by device: what was free of its memory before the program was loaded
-
 	mu     sync.Mutex
 	stuck  map[Kernel]bool // kernels that hang: they must not be closed
 	closed bool
@@ -87,7 +85,6 @@ func (b *builder) build() error {
 		}
 		b.forms[level] = forms
 	}
-	b.look()
 	b.layout()
 	if err := b.converters(); err != nil {
 		return err
@@ -104,18 +101,6 @@ func (b *builder) build() error {
 	b.lives()
 	b.placeOnDevices()
 	return nil
-}
-
-// look notes how much room the devices have.
-func (b *builder) look() {
-	b.room = map[string]int64{}
-	for _, a := range b.accs {
-		if m := memoryOf(a); m != nil {
-			if free, _, err := m.Room(); err == nil {
-				b.room[m.Device()] = free
-			}
-		}
-	}
 }
 
 // levels are the accelerators' optimisation levels.

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/sched"
 )
@@ -41,6 +40,15 @@ func (e *Executor) warmUp() {
 		if len(odd) > 0 {
 			e.notes = append(e.notes, fmt.Sprintf("accelerator %q: %d layers take longer than predicted whenever they run, "+
 				"such as %s", e.accs[k].Name(), len(odd), odd[0]))
+		}
+	}
+	for _, a := range e.accs {
+		if n, has := as[interface{ Notes() []string }](a); has {
+			for _, text := range n.Notes() {
+				if !slices.Contains(e.notes, text) {
+					e.notes = append(e.notes, text)
+				}
+			}
 		}
 	}
 	e.countDevices()
@@ -289,79 +297,8 @@ func (e *Executor) measureRoom() {
 				d.Free, d.Total = free, total
 			}
 		})
-		if before := e.models[0].room[d.Name]; before > 0 {
-			d.Needed = max(0, before-d.Free)
+		if u, has := as[interface{ DeviceUse() DeviceUse }](e.accs[k]); has {
+			d.Needed = u.DeviceUse().All
 		}
 	}
-}
-
-// warmEvery is how often an idle device that is to be kept warm gets something to do.
-const warmEvery = 300 * time.Microsecond
-
-// warmer keeps a device from resting while it is idle: it copies a few bytes now and then.
-type warmer struct {
-	memory   Memory
-	buffer   Buffer
-	from, to *Tensor
-	event    Event // after the last copy; nil where there are none
-	busy     bool
-}
-
-// newWarmer is called by the accelerator's thread.
-func newWarmer(m Memory) (*warmer, error) {
-	info := models.Tensor{Name: "warm", Type: ort.Int32, Shape: []int64{16}}
-	w := &warmer{memory: m}
-	var err error
-	if w.from, err = NewTensor(info, make([]byte, info.Bytes())); err != nil {
-		return nil, err
-	}
-	if err = w.from.flatten(); err != nil {
-		return nil, err
-	}
-	if w.buffer, err = m.NewBuffer(int(info.Bytes())); err != nil {
-		return nil, err
-	}
-	w.to = &Tensor{Tensor: info, memory: m}
-	if err = w.buffer.Bind(w.to); err != nil {
-		return nil, err
-	}
-	w.event, err = m.NewEvent()
-	return w, err
-}
-
-// sooner is until, or when the device is to be touched if that is earlier. A nil warmer keeps nothing warm.
-func (w *warmer) sooner(until, now time.Duration) time.Duration {
-	if w == nil {
-		return until
-	}
-	return min(until, now+warmEvery)
-}
-
-// touch gives the device something to do, unless it has not done the last yet.
-func (w *warmer) touch() {
-	if w == nil {
-		return
-	}
-	if w.busy {
-		if done, err := w.event.Done(); !done && err == nil {
-			return
-		}
-	}
-	// A device that fails says so when a layer runs.
-	if w.memory.Copy(w.from, w.to) == nil && w.event != nil {
-		w.busy = w.event.Record() == nil
-	}
-}
-
-func (w *warmer) close() {
-	if w == nil {
-		return
-	}
-	_ = w.memory.Wait()
-	if w.event != nil {
-		w.event.Close()
-	}
-	w.to.Close()
-	w.buffer.Close()
-	w.from.Close()
 }

@@ -36,7 +36,7 @@ type worker struct {
 	met         []bool        // implementations of all models that have run
 	queue       []submission  // what it has submitted, the first one first
 	taken       int           // layers that it has seen the end of
-	warmer      *warmer       // nil where the device is not kept warm
+	warmer      *Warmer       // nil where the device is not kept warm
 	mail        word
 	next        assignment    // the one that mailLayer announces
 	last        time.Duration // end of the layer just before; 0 after a rest
@@ -143,12 +143,12 @@ func (w *worker) work(ready chan<- error) {
 	}
 	if w.memory != nil && keepsWarm(w.accelerator) {
 		var err error
-		if w.warmer, err = newWarmer(w.memory); err != nil {
+		if w.warmer, err = NewWarmer(w.memory); err != nil {
 			ready <- fmt.Errorf("accelerator %q: keeping it warm: %w", w.accelerator.Name(), err)
 			<-w.begin
 			return
 		}
-		defer w.warmer.close()
+		defer w.warmer.Close()
 	}
 	ran, waited := threadTimes()
 	ready <- nil
@@ -370,7 +370,7 @@ func (w *worker) idle() (assignment, bool) {
 		if w.park(w.warmer.sooner(until, now)) {
 			return w.receive(), true
 		}
-		w.warmer.touch()
+		w.warmer.Touch()
 	}
 }
 

@@ -71,24 +71,33 @@ func enginesOf(c *config.Config, s *runtime.Spec) string {
 
 // probe tries an accelerator other than the CPU without risk to this process, and keeps what its device offers.
 func (m *Machine) probe(s *runtime.Spec, try func(string, runtime.Spec) (runtime.Offer, error)) error {
-	if err := s.Validate(); err != nil {
+	one := narrow(*s)
+	if err := one.Validate(); err != nil {
 		return err
 	}
 	if s.CPU() || s.Stream > 0 && m.offers[s.OnDevice()] != nil {
 		return nil
 	}
-	offer, err := try(m.ORT.Path, *s)
+	offer, err := try(m.ORT.Path, one)
 	if old := outdated(s, m.Host.CUDA.Driver); err != nil && old != "" {
-		return fmt.Errorf("accelerator %q: %s (it said: %w)", s.Name, old, err)
+		return fmt.Errorf("accelerator %q: %s (it said: %w)", s.OnDevice(), old, err)
 	}
 	if err != nil {
-		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
+		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.OnDevice(), err)
 	}
 	if m.offers == nil {
 		m.offers = map[string]*runtime.Offer{}
 	}
 	m.offers[s.OnDevice()] = &offer
 	return nil
+}
+
+// narrow is a device whose streams are not known yet, on the core of the first of them.
+func narrow(s runtime.Spec) runtime.Spec {
+	if s.HasStreams() && s.Threads <= 1 && len(s.Cores) > 1 {
+		s.Cores = s.Cores[:1]
+	}
+	return s
 }
 
 // outdated says that the driver is too old for the accelerator; "" where it is not.
@@ -148,11 +157,18 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// opener opens accelerators for measuring, real or emulated, of which those of one device share it.
-func opener(devices *runtime.Devices) func(runtime.Spec) (runtime.Accelerator, error) {
+// opening opens accelerators.
+type opening = func(runtime.Spec) (runtime.Accelerator, error)
+
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it. What is not nil opens
+// the real ones.
+func opener(open opening) opening {
+	if open == nil {
+		open = new(runtime.Devices).Open
+	}
 	return func(s runtime.Spec) (runtime.Accelerator, error) {
 		if s.Provider != runtime.EmulatedProvider {
-			return devices.Open(s)
+			return open(narrow(s))
 		}
 		latency, _, err := latencies(&s)
 		if err != nil {
@@ -193,7 +209,7 @@ func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, erro
 		return nil, err
 	}
 	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
-	o.Load = r.loaded
+	o.Load, o.Open = r.loaded, r.w.options.open
 	return runtime.Open(path, o)
 }
 

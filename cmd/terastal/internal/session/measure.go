@@ -251,7 +251,9 @@ func (w *Workspace) start(k int, models []source) (profiler.Conn, error) {
 
 // Work is the worker of an accelerator: it reads from in what to measure, and
 // answers on out until in ends. It takes the calling thread.
-func Work(in io.Reader, out io.Writer) error {
+func Work(in io.Reader, out io.Writer) error { return work(in, out, nil) }
+
+func work(in io.Reader, out io.Writer, open opening) error {
 	r := bufio.NewReader(in)
 	line, err := r.ReadBytes('\n')
 	if err != nil {
@@ -267,9 +269,13 @@ func Work(in io.Reader, out io.Writer) error {
 	if _, err := ort.Start(j.Library); err != nil {
 		return err
 	}
-	j.Specs[j.Index].Local = j.Local
+	for k := range j.Specs {
+		if j.Specs[k].OnDevice() == j.Specs[j.Index].OnDevice() { // one process measures all streams
+			j.Specs[k].Local = j.Local
+		}
+	}
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(new(runtime.Devices))}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open)}
 	for _, m := range j.Models {
 		n, err := m.open(func(string) string { return "" })
 		if err != nil {

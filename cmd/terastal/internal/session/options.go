@@ -33,6 +33,8 @@ type Options struct {
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
 	Note     func(format string, args ...any)
+
+	open opening // of tests: opens accelerators in place of ONNX Runtime's
 }
 
 // Meter shows how far one piece of long work is.

@@ -99,16 +99,20 @@ func (w *Workspace) pay(ctx context.Context, accelerator int) (int, error) {
 	return n, nil
 }
 
-// previousStreams is how many streams of a device the profile of an earlier measurement has; 0 where that was of another
-// machine, or did not ask how many pay and was not named.
+// previousStreams is how many streams of a device were found to pay before, or, in a profile that the user names, how
+// many there are; 0 where nothing says so.
 func (w *Workspace) previousStreams(device string) int {
-	p, err := profiler.Read(w.profilePath())
-	if err != nil || p.Host.CPU != w.Machine.Host.CPU || p.Host.CUDA.Driver != w.Machine.Host.CUDA.Driver {
+	path := w.profilePath()
+	if n := profiler.PreviousStreams(path, journal(path), w.Machine.Host, device); n > 0 || w.options.Profile == "" {
+		return n
+	}
+	p, err := profiler.Read(path)
+	if err != nil {
 		return 0
 	}
 	for i := range p.Devices {
-		if d := &p.Devices[i]; d.Name == device && (d.Auto > 0 || w.options.Profile != "") {
-			return cmp.Or(d.Auto, len(d.Accelerators))
+		if p.Devices[i].Name == device {
+			return len(p.Devices[i].Accelerators)
 		}
 	}
 	return 0
