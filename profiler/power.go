@@ -7,6 +7,7 @@ import (
 
 	"github.com/terastal/terastal/internal/energy"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/runtime"
 )
 
 const (
@@ -15,33 +16,46 @@ const (
 	calm    = 500 * time.Millisecond
 )
 
-// power is what the device draws, in watts, when it rests; 0 where nothing tells it.
-func (s *server) power() (idle float64, err error) {
+// power is what the device draws, in watts, when it rests and when it is kept warm; 0 where nothing tells it.
+func (s *server) power(w *runtime.Warmer) (idle, warm float64) {
 	if !nvidia(s.Accelerators[s.k].Provider) {
-		return 0, nil
+		return 0, 0
 	}
 	m := energy.Open(energy.This())
 	defer m.Close()
-	if _, known := s.draws(m, 0); !known {
-		return 0, nil
+	draws := func(rest func()) (float64, bool) {
+		m.Start()
+		rest()
+		return s.watts(m.Stop())
+	}
+	if _, known := draws(func() {}); !known {
+		return 0, 0
 	}
 	s.clock.pause(calm)
-	idle, _ = s.draws(m, metered)
-	return idle, nil
+	idle, _ = draws(func() { s.clock.pause(metered) })
+	warm, _ = draws(func() { s.rest(metered, w) })
+	return idle, warm
+}
+
+// rest lets a while pass in which the device is kept warm, if it is.
+func (s *server) rest(d time.Duration, w *runtime.Warmer) {
+	if w == nil {
+		s.clock.pause(d)
+		return
+	}
+	for end := s.clock.time().Add(d); ; {
+		left := end.Sub(s.clock.time())
+		if left <= 0 {
+			return
+		}
+		w.Touch()
+		s.clock.pause(min(left, runtime.WarmEvery))
+	}
 }
 
 // nvidia reports whether a provider computes on NVIDIA's GPUs.
 func nvidia(provider string) bool {
 	return slices.Contains([]string{"cuda", "tensorrt", "nvtensorrtrtx"}, ort.ProviderName(provider))
-}
-
-// draws is the mean power of the accelerator's GPU over a time, while nothing runs there; false if it is not known.
-func (s *server) draws(m *energy.Meter, over time.Duration) (float64, bool) {
-	m.Start()
-	if over > 0 {
-		s.clock.pause(over)
-	}
-	return s.watts(m.Stop())
 }
 
 // watts is the power of the accelerator's GPU among those that were metered.

@@ -186,7 +186,7 @@ func (s *server) answer(r request) (reply, error) {
 	case askRun:
 		return s.run(r)
 	case askReady:
-		return s.capture()
+		return s.capture(r.Streams)
 	case askBusy:
 		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began

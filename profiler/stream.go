@@ -218,8 +218,9 @@ func occupy(streams []*stream) (rest func() error, err error) {
 	}, nil
 }
 
-// capture has the layers captured that can be, once they have run, and adds the places that are held against them.
-func (s *server) capture() (reply, error) {
+// capture has the layers captured that can be, once they have run, and adds the places that are held against them. Then
+// it warms up other streams, one after the other: providers choose by what is fastest at that moment.
+func (s *server) capture(streams int) (reply, error) {
 	a := reply{Done: true}
 	for i, m := range s.models {
 		for n, p := range s.places {
@@ -236,16 +237,17 @@ func (s *server) capture() (reply, error) {
 		a.Captured = append(a.Captured, n)
 	}
 	a.Places = s.places
+	for _, x := range s.streams[:min(streams, len(s.streams))] {
+		if err := x.warmUp(); err != nil {
+			return a, err
+		}
+	}
 	return a, nil
 }
 
 // captured has a slot's layer captured, if it can be.
 func captured(slot *runtime.Slot, layer, implementation, accelerator int) (bool, error) {
-	c, can := any(slot).(interface{ Capture(int, int, int) error })
-	if !can {
-		return false, nil
-	}
-	err := c.Capture(layer, implementation, accelerator)
+	err := slot.Capture(layer, implementation, accelerator)
 	if errors.Is(err, runtime.ErrUncaptured) {
 		return false, nil
 	}

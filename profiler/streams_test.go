@@ -51,7 +51,9 @@ func TestMeasureStreams(t *testing.T) {
 	layers := len(tk.Networks[0].Layers)
 	d.uncaptured = tk.Networks[0].Layers[3].Name
 	tk.Auto = map[string]int{"gpu": 3}
-	p := roundTrip(t, testkit.Must(profiler.Measure(context.Background(), tk, options(300*time.Millisecond)))(t))
+	o := options(300 * time.Millisecond)
+	o.Progress = func(string, float64) { d.sleep(20 * time.Millisecond) } // it rests between rounds
+	p := roundTrip(t, testkit.Must(profiler.Measure(context.Background(), tk, o))(t))
 	for _, c := range p.Cells {
 		want := 50 * us
 		switch c.Layer {
@@ -222,4 +224,17 @@ func TestMeasureSilent(t *testing.T) {
 	got := p.Devices[0]
 	got.Memory = 0
 	testkit.Equal(t, profiler.Device{Name: "gpu", Accelerators: []int{1}, Waking: d.waking, Lead: 400 * us}, got)
+}
+
+// What is kept warm does not wake.
+func TestMeasureKeptWarm(t *testing.T) {
+	d := sharing()
+	tk := on(t, d, 1)
+	tk.Accelerators = tk.Accelerators[1:]
+	tk.Accelerators[0].KeepWarm = true
+	profiler.SetClock(&tk, 0, d.now, d.sleep)
+	p := testkit.Must(profiler.Measure(context.Background(), tk, options(time.Millisecond)))(t)
+	if got := p.Devices[0]; got.Waking != nil || got.Lead != 7*us {
+		t.Errorf("%+v", got)
+	}
 }
