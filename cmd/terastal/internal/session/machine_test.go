@@ -55,6 +55,12 @@ func TestRoomForStreams(t *testing.T) {
 			t.Errorf("%d streams on %d cores: %s", c.streams, c.cores, got)
 		}
 	}
+	pinned := gpuOf(8, 2, 3)
+	pinned.Specs[2].Cores, pinned.Specs[3].Cores, pinned.Specs[4].Cores = []int{2}, []int{3}, []int{5}
+	if got := pinned.describe(); !strings.Contains(got, "accelerators: cpu0 on core 0, cpu1 on core 1, "+
+		"gpu with 3 streams on core 2 3 5 (") {
+		t.Error(got)
+	}
 	crowded := gpuOf(1, 2, 1)
 	if crowded.Specs = crowded.Specs[:2]; crowded.watchers() != "" {
 		t.Error("nothing watches a device")
