@@ -114,6 +114,9 @@ func TestMemory(t *testing.T) {
 	}
 	almost := free(n.bytes - 1)
 	testkit.Fails(t, almost.fits(), `device "gpu"`, "have 3 streams of it, not 4", `leave out "mobilenetv2" (`)
+	if got := m.holds("gpu", 4, networks); got != 3 {
+		t.Errorf("it holds %d streams, want 3", got)
+	}
 	most := free(n.parts[0] + contextMemory)
 	testkit.Fails(t, most.fits(), `leave out "mobilenetv2"`)
 	none := free(1 << 20)
@@ -128,6 +131,9 @@ func TestMemory(t *testing.T) {
 		t.Error(text)
 	}
 	m.offers["gpu"].Total = 0
+	if got := m.holds("gpu", 4, networks); got != 4 {
+		t.Errorf("a device that does not tell holds %d streams", got)
+	}
 	if got := m.needs(networks, nil); got != nil {
 		t.Errorf("a device that does not tell: %v", got)
 	}
