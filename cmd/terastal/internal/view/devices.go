@@ -14,8 +14,8 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// oneStream is a profile with one stream of every device, named as the device: the others take as long.
-func oneStream(p *profiler.Profile) *profiler.Profile {
+// OneStream is a profile with one stream of every device, named as the device: the others take as long.
+func OneStream(p *profiler.Profile) *profiler.Profile {
 	var keep, names []string
 	for k, a := range p.Accelerators {
 		name := a.Name

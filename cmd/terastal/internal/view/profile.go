@@ -104,7 +104,7 @@ type profileView struct {
 }
 
 func newProfileView(p *profiler.Profile) *profileView {
-	one := oneStream(p)
+	one := OneStream(p)
 	return &profileView{p, one, one.Sums()}
 }
 
