@@ -408,6 +408,33 @@ def warm(c):
         c.say(f"  20 requests/s of {network}, {kind}: p50 {found[kind]['p50_ms']:.3f} ms, {watts}")
 
 
+def precision(c):
+    """Variants of lower precision: what is faster on the GPU, and what it keeps."""
+    families = {"cuda": "tf32,fp16,bf16", "webgpu": "fp16", "cpu": "int8"}[c.provider]
+    config = os.path.join(c.work, "precision.yaml")
+    with open(config, "w") as f:
+        f.write("accelerators:\n" + "".join(f"  - {a}\n" for a in c.cpus[:1] + c.gpu()) +
+                'models:\n  - {name: glyph_resnet, source: "zoo:glyph_resnet", rate: 100, deadline: 10ms, granularity: '
+                'block,\n     calibration: {source: "glyphs:calibration", count: 50},\n'
+                '     labelled: {source: "glyphs:test", count: 200}}\n' + f"out: {os.path.join(c.work, 'precision')}\n")
+    found = c.terastal("precision", "variants", "design", "--config", config, "--families", families, "--all",
+                       "--budget", c.seconds(6))
+    for model in found:
+        gpu = next(k for k, name in enumerate(model["accelerators"]) if is_gpu(name))
+        faster = {}
+        for v in model.get("candidates") or []:
+            was, now = v.get("original_ns"), v.get("latency_ns")
+            if v.get("family") in families.split(",") and was and now and was[gpu] > 0 and now[gpu] > 0:
+                best = faster.setdefault(v["layer_name"], {})
+                best[v["family"]] = max(best.get(v["family"], 0), was[gpu] / now[gpu])
+        for layer, best in faster.items():
+            c.say(f"  {layer}: " + ", ".join(f"{family} {times:.2f}x" for family, times in best.items()))
+        chosen = [f"{v['layer_name']} {v['family']} (error {v.get('error', 0):.0e})" for v in model.get("chosen") or []]
+        c.say(f"  chosen: {', '.join(chosen) or 'none'}; {model['metric']} {model['baseline']:.3f}, with variants "
+              f"at least {min(model['accuracy']):.3f}, of {model['requests']}")
+    c.figures["precision"] = found
+
+
 def memory(c):
     for n in (1, 4):
         for d in c.figures.get(f"mixed-{n}", {}).get("devices", []):
@@ -471,6 +498,7 @@ STEPS = [
     ("gaps", 35, gaps),
     ("lost", 15, lost),
     ("bad input", 20, bad_input),
+    ("precision", 25, precision),
     ("mixed, more loads", 100, mixed_more),
     ("warm", 25, warm),
 ]
