@@ -10,15 +10,9 @@ import tarfile
 import time
 
 import results
+from goals import GOALS, rows
 from results import median, quantile
 
-# The networks whose chains are measured, with the goals: the chain over an ordinary session, and over one graph.
-GOALS = {
-    "ds_cnn_kws": (0.55, 1.2),
-    "glyph_resnet": (0.75, 1.2),
-    "mobilenetv2": (0.65, 1.35),
-    "resnet50": (0.97, 1.04),
-}
 # The mixed schedule: requests per second and deadlines in ms.
 MIXED = {
     "resnet50": (60, 25),
@@ -430,8 +424,8 @@ def precision(c):
         for layer, best in faster.items():
             c.say(f"  {layer}: " + ", ".join(f"{family} {times:.2f}x" for family, times in best.items()))
         chosen = [f"{v['layer_name']} {v['family']} (error {v.get('error', 0):.0e})" for v in model.get("chosen") or []]
-        c.say(f"  chosen: {', '.join(chosen) or 'none'}; {model['metric']} {model['baseline']:.3f}, with variants "
-              f"at least {min(model['accuracy']):.3f}, of {model['requests']}")
+        c.say(f"  chosen: {', '.join(chosen) or 'none'}; of {model['metric']} {model['baseline']:.3f} "
+              f"({model['requests']} inputs) any of them keep at least {min(model['accuracy']):.3f}")
     c.figures["precision"] = found
 
 
@@ -507,71 +501,8 @@ STEPS = [
 CUDA_ONLY = ["chains", "streams", "mixed, 4 streams", "waking"]
 
 
-# ---- the table
-
-
-def rows(c):
-    """What was asked for: name, value as text, goal, and whether it is met (None: not measured)."""
-    f, table = c.figures, []
-
-    def row(name, value, goal, good, text="{:.2f}"):
-        missing = value is None
-        table.append((name, "-" if missing else text.format(value), goal, None if missing else bool(good)))
-
-    def at_most(name, value, most, text="{:.2f}", goal=None):
-        row(name, value, goal or "<= " + text.format(most), value is not None and value <= most, text)
-
-    outputs = f.get("outputs")
-    row("outputs that are wrong", outputs and outputs["wrong"], "0 of %d" % (outputs["sampled"] if outputs else 0),
-        outputs and outputs["wrong"] == 0 and outputs["sampled"] > 0, "{:d}")
-    for network in c.nets:
-        of_whole, of_graph = GOALS.get(network, (1, 1.2))
-        k = f.get("chains", {}).get(network)
-        if c.provider == "webgpu":
-            at_most(f"chain over whole, {network}", k and k["chain_us"] / k["whole_us"], 1.3)
-            continue
-        bare = k["bare"] if k else {}
-        whole = bare.get("whole") or (k or {}).get("whole_us")
-        graphs = [v for w, v in bare.items() if w in ("whole graph", "whole captured")]
-        best = min((v for w, v in bare.items() if w.startswith("chain")), default=None)
-        at_most(f"chain over ordinary whole, {network}", k and whole and k["chain_us"] / whole, of_whole)
-        at_most(f"chain over whole as one graph, {network}", k["chain_us"] / min(graphs) if graphs else None, of_graph)
-        at_most(f"chain over chain.c's best, {network}", k and best and k["chain_us"] / best, 1.10)
-    ours = f.get("streams", {}).get("terastal", {})
-    if c.provider != "webgpu":
-        for n, least in ((4, 3), (8, 4.5)):
-            gain = ours[n] / ours[1] if n in ours and 1 in ours else None
-            row(f"requests of {n} streams over one", gain, f">= {least}", gain and gain >= least)
-    one_queue = c.provider == "webgpu"
-    for n, label in ((1, "load 0.6"), (4, "same rates"), (4, "load 0.6")):
-        if n > 1 and one_queue:
-            continue
-        run = f.get(f"mixed-{n}", {}).get("runs", {}).get(label, {})
-        for p in ("pedf", "rollout"):
-            at_most(f"misses in %, {p}, gpu with {n} stream(s), {label}", run.get("misses", {}).get(p), 2.0)
-    for n in (1,) if one_queue else (1, 4):
-        stalls = f.get(f"mixed-{n}", {}).get("runs", {}).get("load 0.6", {}).get("stalls", {})
-        worst = max(stalls.values(), default=None)
-        at_most(f"first uses and stalls, % of a run, {n} stream(s)", worst if worst is None else 100 * worst, 1.0)
-    g = f.get("gaps", {})
-    if g.get("with") and g.get("without") and None not in g["with"] + g["without"]:
-        noise = max(1.25, max(g["without"]) / min(g["without"]))
-        at_most("gap p99 of CPU accelerators, with the GPU over without",
-                results.middle(g["with"]) / results.middle(g["without"]), noise)
-    else:
-        at_most("gap p99 of CPU accelerators, with the GPU over without", None, 1.25)
-    replayed = f.get("replayed")
-    row("runs whose decisions replay", replayed and replayed[0], f"{replayed[1]}" if replayed else "all",
-        replayed and replayed[0] == replayed[1], "{:d}")
-    row("a lost device: ledger balanced", f.get("lost"), "yes", f.get("lost"), "{}")
-    refused = f.get("refused")
-    row("bad input refused in one line", refused and refused[0], f"{refused[1]}" if refused else "all",
-        refused and refused[0] == refused[1], "{:d}")
-    return table
-
-
 def show_table(c):
-    table = rows(c)
+    table = rows(c.provider, c.nets, c.figures)
     words = {None: "not measured", True: "pass", False: "FAIL"}
     width = max(len(r[0]) for r in table)
     c.say(f"\n{'goal'.ljust(width)}  {'value':>8}  {'asked for':>10}")
@@ -583,7 +514,8 @@ def show_table(c):
 
 def save(c):
     with open(os.path.join(c.out, "check.json"), "w") as f:
-        json.dump({"provider": c.provider, "figures": c.figures, "table": rows(c)}, f, indent=1, default=str)
+        table = rows(c.provider, c.nets, c.figures)
+        json.dump({"provider": c.provider, "figures": c.figures, "table": table}, f, indent=1, default=str)
 
 
 def archive(c, most=15 << 20):
