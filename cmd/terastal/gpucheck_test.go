@@ -25,7 +25,8 @@ func TestGPUCheck(t *testing.T) {
 	orttest.Start(t)
 	t.Parallel()
 	bin, scripts := t.TempDir(), filepath.Join("..", "..", "scripts", "gpu")
-	headers := testkit.Must(exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go").Output())(t)
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/yalue/onnxruntime_go")
+	headers := testkit.Must(list.Output())(t)
 	compiler := os.Getenv("CC")
 	if compiler == "" {
 		compiler = "cc"
