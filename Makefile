@@ -4,7 +4,8 @@
 # make test-webgpu  the tests that need a Vulkan device, on a software one that is fetched once (Debian)
 # make check the same without the tests that need ONNX Runtime, and gofmt
 # make bench the benchmarks
-# make gpu   measure the machine's GPU: tables for docs/MEASURED.md, into out/gpu
+# make gpu   hold the machine's GPU against goals, in 8 minutes: a table, and the documents in out/gpu. PROVIDER=webgpu
+#            takes another provider than CUDA
 # make variants  fit the variants that the zoo ships for the trained networks again, design others for them with all
 #            families, measure the trained D2S variants, and rewrite docs/evaluation/variants.md
 # make evaluation  simulate the published evaluation again and rewrite the tables of docs/evaluation/published.md
@@ -42,8 +43,13 @@ test-webgpu: setup tools
 		$(ORT) TERASTAL_REQUIRE_ORT=1 TERASTAL_REQUIRE_WEBGPU=1 $(GO) test -count=1 -timeout 20m \
 		-run 'WebGPU|Memor|Copies|Device|Moves|Lost|Queue|Refused|TestScripts/webgpu' ./internal/ort ./runtime ./profiler ./variants ./cmd/terastal
 
+PROVIDER = cuda
+
 gpu: setup build
-	$(ORT) scripts/gpu/measure.sh out/gpu
+	$(CC) -O2 -I "$$($(GO) list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" scripts/gpu/chain.c -o bin/chain \
+		-ldl -lpthread -lm
+	ONNXRUNTIME_LIB="$$(scripts/setup-onnxruntime.sh $(if $(filter cuda,$(PROVIDER)),--with cuda))" \
+		scripts/gpu/check.sh $(PROVIDER) out/gpu
 
 check: tools
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }

@@ -150,7 +150,7 @@ func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
 	var parts [2]*Profile
 	var settings [2]string
 	for i, name := range []string{a, b} {
-		part, err := p.Select(p.modelNames(), []string{name})
+		part, err := p.Select(p.modelNames(), []string{p.firstStream(name)})
 		if err != nil {
 			return nil, err
 		}
@@ -165,6 +165,16 @@ func CompareAccelerators(p *Profile, a, b string) (*Comparison, error) {
 		return nil, fmt.Errorf("%w: no layer has times on both %q and %q", err, a, b)
 	}
 	return c, nil
+}
+
+// firstStream is the name of the first stream of a device of this name; other names stay as they are.
+func (p *Profile) firstStream(name string) string {
+	for i := range p.Accelerators {
+		if s := &p.Accelerators[i]; s.Of == name && s.Stream == 0 {
+			return s.Name
+		}
+	}
+	return name
 }
 
 // namedCell is a cell that can be found in another profile. turn counts cells of the same names.

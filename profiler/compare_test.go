@@ -120,6 +120,11 @@ func TestCompareAccelerators(t *testing.T) {
 			t.Errorf("%q was accepted", names)
 		}
 	}
+	// A device stands for its first stream.
+	p.Accelerators[0].Of = "gpu"
+	if c := testkit.Must(profiler.CompareAccelerators(p, "b", "gpu"))(t); c.B != "gpu" || len(c.Accelerators) != 1 {
+		t.Errorf("%+v", c)
+	}
 }
 
 // What only one side has, or could not measure, is named and not compared.

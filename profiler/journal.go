@@ -30,6 +30,9 @@ type heading struct {
 	Created string `json:"created"`
 	// Models are those measured, without their layers.
 	Models []Model `json:"models,omitempty"`
+	// Auto is the task's, and Machine tells where it was found out.
+	Auto    map[string]int `json:"auto,omitempty"`
+	Machine string         `json:"machine,omitempty"`
 }
 
 // entry is any later line. Exactly one of its parts is there.
@@ -190,4 +193,35 @@ func PreviousCut(path, journal, sha256, granularity string) string {
 		}
 	}
 	return ""
+}
+
+// PreviousStreams is how many streams of a device [Streams] found to pay when a profile at path was made on this
+// machine, or an unfinished one that has the journal was begun; 0 if neither knows.
+func PreviousStreams(path, journal string, host Host, device string) int {
+	if p, err := Read(path); err == nil && machine(p.Host) == machine(host) {
+		for i := range p.Devices {
+			if d := &p.Devices[i]; d.Name == device && d.Auto > 0 {
+				return d.Auto
+			}
+		}
+	}
+	f, err := os.Open(journal)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	head, _, _, err := readJournal(f)
+	if err != nil || head == nil || head.Machine != machine(host) {
+		return 0
+	}
+	return head.Auto[device]
+}
+
+// machine tells apart machines, and states of one, on which devices are not equally fast.
+func machine(h Host) string {
+	data, err := json.Marshal([]any{h.CPU, h.AllowedCores, h.Kernel, h.CUDA})
+	if err != nil {
+		panic("profiler: " + err.Error()) // facts that documents hold
+	}
+	return sum(data)
 }

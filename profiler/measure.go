@@ -169,7 +169,7 @@ func (m *measurement) open() error {
 	}
 	var entries []entry
 	var err error
-	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now)}
+	head := heading{Journal: journalVersion, Key: m.key(), Created: created(m.Now), Auto: m.Auto, Machine: machine(m.Host)}
 	for _, n := range m.Networks {
 		model := describe(n)
 		model.Layers = nil

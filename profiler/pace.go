@@ -97,7 +97,6 @@ type pacer struct {
 	// fill are the places that keep the device busy while nothing is timed, and next the one that is to come.
 	fill []int
 	next int
-	idle time.Time // since when the device may rest
 }
 
 // newPacer returns nil where the memory has no events.
@@ -162,6 +161,7 @@ func (s *server) warmUp(i int) error {
 		if err != nil {
 			return err
 		}
+		s.took[s.places[i]] = took
 		if n > 0 && alike(last, took) {
 			break
 		}
@@ -209,7 +209,7 @@ func (s *server) leadIn(long bool) error {
 // spin keeps a device that has rested busy for a while: the longer it rested the longer, unless it is to be long.
 func (s *server) spin(always bool) error {
 	p := s.pacer
-	rest := s.clock.time().Sub(p.idle)
+	rest := s.clock.time().Sub(s.idle)
 	if len(p.fill) == 0 || rest < rested && !always {
 		return nil
 	}
@@ -250,7 +250,7 @@ func (s *server) paced(list []int) ([]time.Duration, error) {
 		return nil, err
 	}
 	p := s.pacer
-	defer func() { p.idle = s.clock.time() }()
+	defer func() { s.idle = s.clock.time() }()
 	failed := p.mark(0)
 	done := 0
 	for _, i := range list {
@@ -305,6 +305,6 @@ func (s *server) series(i int) ([]time.Duration, error) {
 			break
 		}
 	}
-	s.pacer.idle = s.clock.time()
+	s.idle = s.clock.time()
 	return []time.Duration{max(1, median(times))}, nil
 }

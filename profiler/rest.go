@@ -60,10 +60,13 @@ func (s *server) originals() []int {
 }
 
 // lead is what noticing that a layer has ended costs: by how much longer the host takes to submit a layer and to wait
-// for it than the layer takes among others; where the memory cannot tell, what it costs to ask when it has ended for
+// for it than the layer takes among others; where the memory cannot tell, what it costs to wait when it has ended for
 // certain.
 func (s *server) lead() (time.Duration, error) {
 	list := s.originals()
+	if s.pacer == nil {
+		return s.wait0, nil
+	}
 	step := max(1, len(list)/noticedLayers)
 	var costs []time.Duration
 	for n := 0; n < len(list); n += step {
@@ -72,40 +75,32 @@ func (s *server) lead() (time.Duration, error) {
 			if s.halt.Load() {
 				return 0, nil
 			}
-			host, device, err := s.notice(list[n])
+			times, err := s.paced(list[n : n+1])
+			if err != nil || len(times) == 0 {
+				return 0, err
+			}
+			host, err := s.notice(list[n])
 			if err != nil {
 				return 0, err
 			}
-			alone, among = append(alone, host), append(among, device)
+			alone, among = append(alone, host), append(among, times[0])
 		}
 		costs = append(costs, median(alone)-median(among))
 	}
-	return max(0, stats.Quantile(stats.Sorted(costs), .5)), nil
+	return max(0, median(costs)), nil
 }
 
-// notice runs one layer and returns what it takes the host to have it done, and what it takes among others.
-func (s *server) notice(i int) (host, device time.Duration, err error) {
-	if s.pacer != nil {
-		times, err := s.paced([]int{i})
-		if err != nil || len(times) == 0 {
-			return 0, 0, err
-		}
-		device = times[0]
-	} else {
-		if err := s.submit(i); err != nil {
-			return 0, 0, err
-		}
-		s.clock.pause(certainly)
-	}
+// notice is what it takes the host to have one layer done.
+func (s *server) notice(i int) (time.Duration, error) {
 	begin := s.clock.time()
-	if s.pacer == nil {
-		err = s.memory.Wait()
-	} else if err = s.submit(i); err == nil {
-		if err = s.pacer.mark(0); err == nil {
-			err = s.pacer.events[0].Wait()
-		}
+	if err := s.submit(i); err != nil {
+		return 0, err
 	}
-	return s.clock.time().Sub(begin), device, err
+	if err := s.pacer.mark(0); err != nil {
+		return 0, err
+	}
+	err := s.pacer.events[0].Wait()
+	return s.clock.time().Sub(begin), err
 }
 
 // segments are pieces of models that wake a device up: consecutive layers, of several models if there are.
@@ -159,7 +154,9 @@ func (s *server) waking() ([]sched.Waking, error) {
 	}
 	last := time.Duration(0)
 	for n, p := range pauses {
-		if x := median(extra[n]); x > last {
+		// What is not longer three times out of four is chance.
+		sorted := stats.Sorted(extra[n])
+		if x := stats.Quantile(sorted, .5); x > last && stats.Quantile(sorted, .25) > 0 {
 			out = append(out, sched.Waking{Idle: p.idle, Extra: x})
 			last = x
 		}
@@ -170,14 +167,17 @@ func (s *server) waking() ([]sched.Waking, error) {
 // woken is what a piece of a model takes after a pause, of a device that was busy before; a negative pause is none.
 // Without events it is the time of the host that waits, and no pause is one that ends at once.
 func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
-	if err := s.leadIn(true); err != nil {
+	err := s.leadIn(true)
+	if s.pacer == nil {
+		err = s.all(list)
+	} else if err == nil && pause >= 0 {
+		err = s.memory.Wait()
+	}
+	if err != nil {
 		return 0, err
 	}
-	if pause >= 0 || s.pacer == nil {
-		if err := s.memory.Wait(); err != nil {
-			return 0, err
-		}
-		s.clock.pause(max(0, pause))
+	if pause > 0 {
+		s.clock.pause(pause)
 	}
 	begin := s.clock.time()
 	if s.pacer != nil {
@@ -194,7 +194,7 @@ func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
 		err := s.memory.Wait()
 		return s.clock.time().Sub(begin), err
 	}
-	defer func() { s.pacer.idle = s.clock.time() }()
+	defer func() { s.idle = s.clock.time() }()
 	if err := s.pacer.mark(1); err != nil {
 		return 0, err
 	}

@@ -21,7 +21,7 @@ import (
 // takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
 // else. See the package's documentation for why.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
-	s := &server{Task: t, k: accelerator, clock: t.clocks[accelerator], wire: newLines(in, out), requests: make(chan request)}
+	s := &server{Task: t, k: accelerator, rng: rand.New(rand.NewPCG(t.Seed, uint64(accelerator))), clock: t.clocks[accelerator], wire: newLines(in, out), requests: make(chan request)}
 	defer s.close()
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
@@ -130,6 +130,9 @@ type server struct {
 	room    int64                   // that was free at first
 	extra   int64                   // that only measuring takes
 	chains  int                     // that each stream runs, when streams are tried
+	idle    time.Time               // since when the device may rest
+	wait0   time.Duration           // what waiting for nothing takes, where there are no events
+	rng     *rand.Rand
 }
 
 // model is a network, loaded.
@@ -227,6 +230,11 @@ func (s *server) run(r request) (reply, error) {
 				n++
 			}
 			times, err = s.paced(list[:n])
+		} else if s.memory != nil && s.places[list[0]].Do == layerRun {
+			for n < len(list) && s.places[list[n]].Do == layerRun {
+				n++
+			}
+			times, err = s.bundled(list[:n])
 		} else {
 			times, err = s.timed(list[0])
 		}
@@ -253,9 +261,6 @@ func (s *server) timed(i int) ([]time.Duration, error) {
 	took, err := s.once(i)
 	if err != nil {
 		return nil, err
-	}
-	if s.memory != nil {
-		s.took[s.places[i]] = took
 	}
 	return []time.Duration{took}, nil
 }
@@ -361,7 +366,7 @@ func (s *server) settle() error {
 	if s.pacer == nil {
 		return nil
 	}
-	s.pacer.idle = s.clock.time()
+	s.idle = s.clock.time()
 	return s.memory.Wait()
 }
 

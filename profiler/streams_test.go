@@ -136,14 +136,27 @@ func TestStreamsJournal(t *testing.T) {
 	d := sharing()
 	tk := on(t, d, 2)
 	o := options(100 * time.Millisecond)
-	o.Journal = filepath.Join(t.TempDir(), "p.journal")
+	o.Journal, tk.Auto = filepath.Join(t.TempDir(), "p.journal"), map[string]int{"gpu": 2}
 	first := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
+	if n := profiler.PreviousStreams("", o.Journal, host, "gpu"); n != 2 {
+		t.Errorf("%d streams in the journal", n)
+	}
 	d.waking, d.contention, d.notice = nil, nil, 0 // not measured again
 	o.Budget = time.Millisecond
 	second := testkit.Must(profiler.Measure(context.Background(), tk, o))(t)
 	if x, y := first.Devices[0], second.Devices[0]; len(x.Waking) != 2 || !slices.Equal(x.Waking, y.Waking) ||
 		x.Lead != y.Lead || math.Abs(x.Contention[1]-0.25) > 1e-6 || math.Abs(y.Contention[1]-0.25) > 1e-6 {
 		t.Errorf("%+v, continued %+v", x, y)
+	}
+	path := filepath.Join(t.TempDir(), "p.json")
+	testkit.OK(t, second.Write(path))
+	other := host
+	other.CPU = "another"
+	for i, n := range []int{profiler.PreviousStreams(path, "", host, "gpu"), profiler.PreviousStreams(path, "", other, "gpu"),
+		profiler.PreviousStreams(path, o.Journal, host, "npu"), profiler.PreviousStreams("", o.Journal, other, "gpu")} {
+		if want := []int{2, 0, 0, 0}[i]; n != want {
+			t.Errorf("%d: %d streams of before, want %d", i, n, want)
+		}
 	}
 }
 
@@ -180,4 +193,33 @@ func TestStreams(t *testing.T) {
 	if n, err := profiler.Streams(t.Context(), tk, 1, 8, options(0)); n != 1 || err == nil {
 		t.Errorf("of no device: %d, %v", n, err)
 	}
+}
+
+// Of a device that cannot tell when a layer has ended, layers have the times that they take when nobody waits in
+// between: what waiting costs is the lead.
+func TestMeasureSilent(t *testing.T) {
+	d := sharing()
+	d.silent, d.notice = true, 400*us
+	tk := on(t, d, 1)
+	p := testkit.Must(profiler.Measure(context.Background(), tk, options(300*time.Millisecond)))(t)
+	layers := len(p.Models[0].Layers)
+	for _, c := range p.Cells {
+		want := 100 * us
+		if c.Layer == layers-1 {
+			want = 510 * us // the copy home waits
+		}
+		if c.Accelerator > 0 && (c.P50 < want*80/100 || c.P50 > want*140/100) {
+			t.Errorf("%v takes %v, want about %v", p.Name(&c), c.P50, want)
+		}
+	}
+	compute := time.Duration(layers)*100*us + 20*us + 400*us
+	for _, c := range p.Chains {
+		if c.Accelerator > 0 && (c.Chained != compute+400*us || c.Whole != 920*us || c.Sum < compute*97/100 ||
+			c.Sum > compute*103/100) {
+			t.Errorf("chain %+v, want %v", c, compute)
+		}
+	}
+	got := p.Devices[0]
+	got.Memory = 0
+	testkit.Equal(t, profiler.Device{Name: "gpu", Accelerators: []int{1}, Waking: d.waking, Lead: 400 * us}, got)
 }

@@ -166,7 +166,7 @@ func (s Spec) OnDevice() string { return cmp.Or(s.Of, s.Name) }
 const MaxStreams = 16
 
 // Streams are n accelerators that are streams of the device: gpu.0, gpu.1 and so on. Where the accelerator has cores,
-// each stream gets one of them. A single stream is the accelerator itself.
+// each stream gets one of them, as far as they go. A single stream is the accelerator itself.
 func (s Spec) Streams(n int) []Spec {
 	if n <= 1 {
 		return []Spec{s}
@@ -175,7 +175,7 @@ func (s Spec) Streams(n int) []Spec {
 	for i := range out {
 		out[i] = s
 		out[i].Name, out[i].Of, out[i].Stream = StreamName(s.Name, i), s.Name, i
-		if i < len(s.Cores) {
+		if out[i].Cores = nil; i < len(s.Cores) {
 			out[i].Cores = s.Cores[i : i+1 : i+1]
 		}
 	}

@@ -28,10 +28,11 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
+	took := max(0, before-d.room())
 	d.mu.Lock()
-	d.use.Graphs += max(0, before-d.room())
+	d.use.Graphs += took
 	d.mu.Unlock()
-	return &captured{k.cudaKernel, graph, slices.Clone(in), slices.Clone(out)}, nil
+	return &captured{k.cudaKernel, graph, took, slices.Clone(in), slices.Clone(out)}, nil
 }
 
 // capture makes a graph of what run submits.
@@ -107,6 +108,7 @@ func (a *cudaAccelerator) read(ts []*Tensor) ([][]byte, error) {
 type captured struct {
 	of      *cudaKernel
 	graph   *cuda.Graph
+	took    int64 // bytes of memory
 	in, out []*Tensor
 }
 
@@ -134,4 +136,11 @@ func same(a, b []*Tensor) bool {
 	return true
 }
 
-func (k *captured) Close() error { return k.graph.Close() }
+func (k *captured) Close() error {
+	d := k.of.accelerator.gpu
+	d.mu.Lock()
+	d.use.Graphs -= k.took
+	d.mu.Unlock()
+	k.took = 0
+	return k.graph.Close()
+}

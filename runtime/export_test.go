@@ -20,7 +20,7 @@ func CaptureOn(a Accelerator, in, out []*Tensor, run func() error) (Kernel, erro
 		return nil, err
 	}
 	k := &cudaKernel{ortKernel: &ortKernel{name: "copy"}, accelerator: s}
-	return &captured{k, graph, in, out}, nil
+	return &captured{k, graph, 0, in, out}, nil
 }
 
 // Put writes to a tensor of a device at once, past its stream.

@@ -48,6 +48,8 @@ type OpenOptions struct {
 	// variants were proven in another is refused. Empty: not checked, and the accuracy that was proven holds only on
 	// the kind of processor that it was proven on.
 	Arithmetic string
+	// Open, if not nil, opens the accelerators that are not emulated, in place of a Devices: for kinds of your own.
+	Open func(Spec) (Accelerator, error)
 	// Wrap, if not nil, stands between the accelerators and the executor, as Drill.Wrap does.
 	Wrap func(Accelerator) Accelerator
 	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes layers take longer.
@@ -194,6 +196,9 @@ func (l *loader) accelerator(a *plan.Accelerator) (Accelerator, error) {
 			d, ok := a.Emulated[u.Model][u.Layer][u.Implementation]
 			return d, ok
 		}, l.Trace)
+	}
+	if l.Open != nil {
+		return l.Open(s)
 	}
 	engines := l.Engines
 	if a.Cache == "off" {

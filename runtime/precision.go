@@ -48,6 +48,12 @@ func (a *ortAccelerator) Tolerance() float64 {
 	return t
 }
 
+// Tolerance is that of the precision that the options ask for.
+func (a *cudaAccelerator) Tolerance() float64 {
+	_, t := a.spec.Precision()
+	return t
+}
+
 // Tolerance is the inner accelerator's.
 func (x *faulty) Tolerance() float64 { return toleranceOf(x.Accelerator) }
 

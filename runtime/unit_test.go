@@ -2,11 +2,14 @@ package runtime_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -56,4 +59,37 @@ func TestUnitsOfOneProvider(t *testing.T) {
 	u := runtime.Unit{Provider: "cuda"}
 	testkit.OK(t, u.Suits("CUDA"))
 	testkit.Fails(t, u.Suits("webgpu"), runtime.ErrProvider, "its accuracy was measured on cuda")
+}
+
+// What ran in lower precision is held against the same run again, since it is further from the original than float32
+// may be; what did not is held against the whole model.
+func TestVerifyLowerPrecision(t *testing.T) {
+	n := network(t, "block")
+	testkit.OK(t, n.Attach([]plan.Variant{{Layer: 1, Name: "tf32", SHA256: n.Layers[1].SHA256, Provider: "cuda",
+		Options: map[string]string{"use_tf32": "1"}}}, nil))
+	b := &bench{accs: []runtime.Accelerator{rig.Precise(t, "gpu", "cuda")}}
+	b.add(t, n)
+	s := b.system(func(_, layer, implementation, _ int) time.Duration {
+		if layer == 1 && implementation == 0 {
+			return 2 * time.Minute // never meets its budget of the deadline
+		}
+		return time.Millisecond
+	})
+	s.Models[0].Valid, s.Models[0].Deadline = []sched.VariantSet{1}, time.Minute
+	e := b.executor(t, s)
+	o := runtime.Options{Policy: "terastal", Traffic: released(1), Samples: 3}
+	lower := testkit.Must(e.Run(t.Context(), o))(t)
+	o.Policy = "fcfs" // which uses no variants
+	exact := testkit.Must(e.Run(t.Context(), o))(t)
+	for i, r := range []*runtime.Result{lower, exact} {
+		if v := testkit.Must(e.Verify(r.Samples))(t); v.Verified != 3 || v.WithVariants != 3-3*i {
+			t.Errorf("run %d: %+v", i, v)
+		}
+	}
+	x := lower.Samples[0]
+	x.Ran = slices.Clone(x.Ran)
+	x.Ran[1].Implementation = 0 // what it was not computed with
+	if v := testkit.Must(e.Verify([]runtime.Sample{x}))(t); v.Wrong != 1 {
+		t.Errorf("TF32 taken for float32: %+v", v)
+	}
 }

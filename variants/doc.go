@@ -22,5 +22,6 @@
 // the scheduler picks.
 //
 // 8-bit products are not the same numbers on every processor: an [Arithmetic] says what becomes of them, and a proof is
-// for one.
+// for one. What lower precision ([Lower]) computes depends on the accelerator: such a candidate is for one provider, and
+// [Accelerators] compute it there, to measure its error and to prove it.
 package variants

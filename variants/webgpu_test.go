@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/variants/internal/chain"
 )
 
 // Half-precision variants run on WebGPU between layers in single precision, and
@@ -50,6 +52,7 @@ func TestHalfOnWebGPU(t *testing.T) {
 			}
 			testkit.OK(t, slot.Run(l, i, 0))
 		}
+		testkit.OK(t, slot.Wait())
 		out := slot.Outputs()[0]
 		d := testkit.Must(models.Compare(out.Type, out.Data, want[0][0]))(t)
 		if limit := 1e-2; bits == 0 && !(d.MaxRel <= runtime.Tolerance) || !(d.MaxRel <= limit) {
@@ -58,4 +61,27 @@ func TestHalfOnWebGPU(t *testing.T) {
 			t.Errorf("variants %b: no difference, so that nothing was computed in half precision", bits)
 		}
 	}
+}
+
+// What is for one provider is computed there again and again, in the device's own memory.
+func TestComputedOnWebGPU(t *testing.T) {
+	orttest.WebGPU(t)
+	n := residual(t, 17)
+	on := NewAccelerators(func(provider string) (runtime.Accelerator, error) {
+		return runtime.OpenORT(runtime.Spec{Name: "gpu", Provider: provider})
+	})
+	r := testkit.Must(chain.OpenUnit(&n.Layers[0], runtime.Unit{Name: "own", Provider: "webgpu"}, on))(t)
+	original := testkit.Must(chain.OpenLayer(&n.Layers[0], nil))(t)
+	defer original.Close()
+	for i := range 3 {
+		in := map[string][]byte{"x": raw(noise{size: 288}.numbers(i))}
+		testkit.OK(t, r.Run(in))
+		testkit.OK(t, original.Run(in))
+		d := testkit.Must(models.Compare(ort.Float, r.Results[0], original.Results[0]))(t)
+		if !(d.MaxRel <= runtime.Tolerance) {
+			t.Errorf("input %d differs by %g", i, d.MaxRel)
+		}
+	}
+	r.Close()
+	testkit.OK(t, on.Close())
 }

@@ -60,7 +60,7 @@ func newDoctorProbe(s *streams) *cobra.Command {
 		Short:  "Open one accelerator, given as JSON, or fail with the reason",
 		Hidden: true,
 		Args:   exactArgs("ACCELERATOR"),
-		RunE:   func(_ *cobra.Command, args []string) error { return doctor.Serve(s.ort, args[0]) },
+		RunE:   func(_ *cobra.Command, args []string) error { return doctor.Serve(s.ort, args[0], s.out) },
 	}
 }
 

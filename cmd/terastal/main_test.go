@@ -42,12 +42,14 @@ func TestScripts(t *testing.T) {
 	orttest.Start(t)
 	library := testkit.Must(ort.Locate(""))(t)
 	openvino := ort.Installed("openvino")
+	nvml := testkit.Must(filepath.Abs("../../internal/nvml/testdata/fake.c"))(t)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ONNXRUNTIME_LIB", library.Path)
 			env.Setenv("OPENVINO", openvino)
+			env.Setenv("FAKE_NVML", nvml)
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "determinant.onnx"), determinant(t), 0o644); err != nil {
 				return err
 			}

@@ -56,7 +56,7 @@ func (s *streams) options(ctx context.Context, profile string) (session.Options,
 		Auto: func(library string, host hostinfo.Info) func(int) []runtime.Spec {
 			return doctor.Accelerators(ctx, library, host)
 		},
-		Probe: func(library string, a runtime.Spec) error {
+		Probe: func(library string, a runtime.Spec) (runtime.Offer, error) {
 			return doctor.Child(doctor.ProbeTimeout, doctor.Self)(ctx, library, a)
 		},
 		Progress: s.progress,

@@ -100,7 +100,7 @@ func compareProfiles(s *streams, paths, accelerators []string) error {
 	if len(accelerators) == 2 {
 		return shows(s, view.Comparison)(profiler.CompareAccelerators(profiles[0], accelerators[0], accelerators[1]))
 	}
-	c, err := profiler.Compare(profiles[0], profiles[1])
+	c, err := profiler.Compare(view.OneStream(profiles[0]), view.OneStream(profiles[1]))
 	if err == nil {
 		c.A, c.B = paths[0]+", measured "+profiles[0].Created, paths[1]+", measured "+profiles[1].Created
 	}

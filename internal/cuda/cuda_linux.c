@@ -11,6 +11,7 @@
   F(RuntimeGetVersion, int, (int *)) \
   F(DriverGetVersion, int, (int *)) \
   F(GetDeviceCount, int, (int *)) \
+  F(GetDevice, int, (int *)) \
   F(SetDevice, int, (int)) \
   F(MemGetInfo, int, (size_t *, size_t *)) \
   F(Malloc, int, (void **, size_t)) \
@@ -89,9 +90,15 @@ static int ended(const terastal_cuda *c, int code) {
   return code;
 }
 
+// on makes a device the thread's. Setting it takes a microsecond, also where it is set already.
+static int on(const terastal_cuda *c, int device) {
+  int now = -1;
+  return !c->GetDevice(&now) && now == device ? 0 : c->SetDevice(device);
+}
+
 // ON makes a device the thread's, then calls.
 #define ON(c, device, call) \
-  int code = (c)->SetDevice(device); \
+  int code = on(c, device); \
   if (!code) code = (call); \
   return ended(c, code)
 
@@ -152,7 +159,9 @@ int terastal_cuda_event_record(const terastal_cuda *c, int device, void *event, 
 }
 
 int terastal_cuda_event_done(const terastal_cuda *c, void *event, int *done) {
-  int code = c->EventQuery(event);
+  int code = NOT_READY;
+  // A few looks, since coming here from Go takes nearly as long as one.
+  for (int i = 0; i < 4 && code == NOT_READY; i++) code = c->EventQuery(event);
   *done = !code;
   code = ended(c, code);
   return code == NOT_READY ? 0 : code;
@@ -252,7 +261,7 @@ int terastal_cuda_inspect(const terastal_cuda *c, void *graph, terastal_cuda_nod
 
 int terastal_cuda_instantiate(const terastal_cuda *c, int device, void *graph, void *stream, void **executable) {
   *executable = NULL;
-  int code = c->SetDevice(device);
+  int code = on(c, device);
   if (!code) code = c->GraphInstantiateWithFlags(executable, graph, 0);
   if (!code && (code = c->GraphUpload(*executable, stream))) {
     (void)c->GraphExecDestroy(*executable);

@@ -65,7 +65,7 @@ func Run(cfg Config) (time.Duration, error) {
 			}
 		}
 		for _, k := range s.leads {
-			if at := engine.EndingAt(k); at < ev.At || at == ev.At && ev.Kind == sched.Release {
+			if at := engine.EndingAt(k); at < sched.Never && (at < ev.At || at == ev.At && ev.Kind == sched.Release) {
 				ev = sched.Event{Kind: sched.Ending, At: at, Accelerator: k}
 			}
 		}

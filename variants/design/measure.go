@@ -75,7 +75,8 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 		t.read(r.Accelerators, p, i)
 	}
 	for _, c := range copies {
-		c.Latency = slices.Clone(alike[c.Shape()].Latency)
+		same := alike[c.Shape()]
+		c.Latency, c.Refusal = slices.Clone(same.Latency), same.Refusal
 	}
 	return nil
 }
@@ -83,14 +84,25 @@ func (r *run) measure(ctx context.Context, b Bench) error {
 // read takes what originals and candidates take from a profile in which the trial has this number.
 func (t *trial) read(accelerators []runtime.Spec, p *profiler.Profile, model int) {
 	t.take(p, model)
+	lower := map[string]bool{} // what is refused in lower precision was said
 	for _, l := range slices.Sorted(maps.Keys(t.by)) {
 		for i, c := range t.by[l] {
 			c.Latency = p.Medians(model, l, i+1)
 			for k, s := range accelerators {
 				_, wanted := t.wanted[l][k]
-				if why := refusal(p, model, l, i+1, k); why != "" && wanted && on(s, c.Provider) {
-					t.note("layer %q: %s refuses %s: %s", c.LayerName, s.Name, c, why)
+				why := refusal(p, model, l, i+1, k)
+				if why == "" || !wanted || !on(s, c.Provider) {
+					continue
 				}
+				if c.Provider == "" {
+					t.note("layer %q: %s refuses %s: %s", c.LayerName, s.Name, c, why)
+					continue
+				}
+				c.Refusal = fmt.Errorf("%s refuses it: %s", s.Name, why)
+				if !lower[c.String()] {
+					t.note("%s refuses %s of layer %q, and maybe of others: %s", s.Name, c, c.LayerName, why)
+				}
+				lower[c.String()] = true
 			}
 		}
 	}

@@ -36,6 +36,7 @@ typedef struct {
 static int device, last_error;
 static double now; // ms: every work takes one
 static size_t used;
+static int looks; // at events that are not done: every fourth makes a stream go on
 
 static int fail(int code) { return last_error = code; }
 static long limit(void) { return getenv("FAKE_CUDA_MEMORY") ? atol(getenv("FAKE_CUDA_MEMORY")) : 1 << 30; }
@@ -60,6 +61,7 @@ int cudaGetDeviceCount(int *n) {
   *n = 2;
   return getenv("FAKE_CUDA_NONE") ? fail(100) : OK;
 }
+int cudaGetDevice(int *d) { return *d = device, OK; }
 int cudaSetDevice(int d) { return d < 2 ? (device = d, OK) : fail(101); }
 int cudaMemGetInfo(size_t *free, size_t *total) { return *total = limit(), *free = *total - used, OK; }
 
@@ -189,7 +191,7 @@ int cudaEventQuery(void *p) {
   event *e = p;
   if (getenv("FAKE_CUDA_LOST")) return fail(719);
   if (e->done == e->recorded) return OK;
-  advance(e->of);
+  if (++looks % 4 == 0) advance(e->of);
   return fail(NOT_READY);
 }
 int cudaEventSynchronize(void *p) {

@@ -138,12 +138,30 @@ func alone(l *models.Layer, u runtime.Unit) (*runtime.Network, error) {
 	}
 	u.Inputs, u.Outputs = n.Layers[0].Inputs, n.Layers[0].Outputs
 	n.Variants = map[int][]runtime.Unit{0: {u}}
+	n.Skip = func(_, implementation, accelerator int) error {
+		if implementation != 1-accelerator {
+			return errNotAsked
+		}
+		return nil
+	}
 	return n, nil
 }
 
+var errNotAsked = errors.New("it is not computed there")
+
+// unused has the original, which takes no room on the accelerator then.
+type unused struct{}
+
+func (unused) Name() string                                 { return "unused" }
+func (unused) Cores() []int                                 { return nil }
+func (unused) Level() string                                { return models.Portable }
+func (unused) Prepare(runtime.Unit) (runtime.Kernel, error) { return unused{}, nil }
+func (unused) Run(_, _ []*runtime.Tensor) error             { return errNotAsked }
+func (unused) Close() error                                 { return nil }
+
 // prepare loads the network, on the accelerator's thread.
 func (r *remote) prepare(n *runtime.Network) (err error) {
-	if r.program, err = runtime.Prepare(n, []runtime.Accelerator{r.accelerator}, nil); err != nil {
+	if r.program, err = runtime.Prepare(n, []runtime.Accelerator{r.accelerator, unused{}}, nil); err != nil {
 		return err
 	}
 	if err := r.program.Refused(0, 1, 0); err != nil {
@@ -179,7 +197,7 @@ func (r *remote) run(in map[string][]byte) (out [][]byte, err error) {
 			copy(t.Data, in[t.Name])
 		}
 		r.slot.SetInputs(r.inputs)
-		if err := r.slot.Run(0, 1, 0); err != nil {
+		if err := errors.Join(r.slot.Run(0, 1, 0), r.slot.Wait()); err != nil {
 			return err
 		}
 		results := r.slot.Outputs()

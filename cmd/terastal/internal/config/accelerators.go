@@ -64,6 +64,7 @@ func (a *Accelerator) SetStreams(n int) error {
 	if n == 1 {
 		a.only = nil
 	}
+	a.Cores = a.Cores[:min(n, len(a.Cores))]
 	a.Streams = strconv.Itoa(n)
 	return nil
 }

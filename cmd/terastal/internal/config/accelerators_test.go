@@ -27,7 +27,7 @@ func names(c *config.Config) string {
 func TestStreams(t *testing.T) {
 	c := testkit.Must(load(t, "{name: cpu, cores: [0]}, "+
 		"{name: gpu, provider: cuda, streams: 3, cores: [1, 2, 3], keep_warm: true, lead: 20us}, "+
-		"{name: one, provider: cuda, streams: 1}, {name: auto, provider: cuda, streams: auto}"))(t)
+		"{name: one, provider: cuda, streams: 1}, {name: auto, provider: cuda, streams: auto, cores: [9]}"))(t)
 	if got := names(c); got != "cpu gpu.0 gpu.1 gpu.2 one auto" {
 		t.Fatalf("accelerators %s", got)
 	}
@@ -46,6 +46,9 @@ func TestStreams(t *testing.T) {
 	testkit.OK(t, c.Accelerators[3].SetStreams(2))
 	if got := names(c); !strings.HasSuffix(got, "one auto.0 auto.1") {
 		t.Errorf("accelerators %s", got)
+	}
+	if s := c.Specs()[5:]; len(s[0].Cores) != 1 || len(s[1].Cores) != 0 {
+		t.Errorf("two streams on one core: %+v", s)
 	}
 }
 

@@ -73,7 +73,7 @@ func Accelerators(ctx context.Context, library string, info hostinfo.Info) func(
 	if len(info.GPUs) > 0 {
 		probe := Child(ProbeTimeout, Self)
 		for _, provider := range gpuProviders {
-			if probe(ctx, library, runtime.Spec{Name: provider, Provider: provider}) == nil {
+			if _, err := probe(ctx, library, runtime.Spec{Name: provider, Provider: provider}); err == nil {
 				open = append(open, provider)
 				break
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,14 +20,23 @@ import (
 // ProbeTimeout is how long a provider may take to open.
 const ProbeTimeout = 20 * time.Second
 
-// Child makes an Options.Probe that probes in a child process, because a broken driver can crash the process or hang
-// it. command is what to run for a library and an accelerator: it exits with 0 when the accelerator opens, else it
-// writes the reason as its last line of standard error.
-func Child(timeout time.Duration,
-	command func(library string, s runtime.Spec) []string) func(context.Context, string, runtime.Spec) error {
-	return func(ctx context.Context, library string, s runtime.Spec) error {
-		_, err := output(ctx, timeout, command(library, s))
-		return err
+// Probe opens an accelerator and says what its device offers, or why it does not open.
+type Probe func(ctx context.Context, library string, s runtime.Spec) (runtime.Offer, error)
+
+// Child makes a Probe that works in a child process, because a broken driver can crash the process or hang it. command
+// is what to run for a library and an accelerator: when the accelerator opens it writes what its device offers as its
+// last line of standard output, and exits with 0, else it writes the reason as its last line of standard error.
+func Child(timeout time.Duration, command func(library string, s runtime.Spec) []string) Probe {
+	return func(ctx context.Context, library string, s runtime.Spec) (o runtime.Offer, err error) {
+		out, err := output(ctx, timeout, command(library, s))
+		if err != nil {
+			return o, err
+		}
+		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+		if json.Unmarshal(lines[len(lines)-1], &o) != nil {
+			o = runtime.Offer{} // a driver had the last word
+		}
+		return o, nil
 	}
 }
 
@@ -110,8 +120,8 @@ func SelfInspect(library, provider, plugin string) []string {
 	return []string{Program(), "--ort", library, "doctor", "inspect", provider, plugin}
 }
 
-// Serve is a child that probes: text is the last argument that Self gives it.
-func Serve(library, text string) error {
+// Serve is a child that probes: text is the last argument that Self gives it, out its standard output.
+func Serve(library, text string, out io.Writer) error {
 	var p probed
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return fmt.Errorf("probing: %w", err)
@@ -120,7 +130,10 @@ func Serve(library, text string) error {
 		return err
 	}
 	p.Spec.Local = p.Local
-	return p.Spec.Probe()
+	if err := p.Spec.Probe(); err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(p.Spec.Offer())
 }
 
 // Inspection is what a library and a plugin offer.

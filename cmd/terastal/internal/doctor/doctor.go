@@ -29,7 +29,7 @@ type Options struct {
 	Host hostinfo.Info
 
 	// Probe tells whether an accelerator opens, by running it; Child makes one that survives a provider that crashes.
-	Probe func(ctx context.Context, library string, s runtime.Spec) error
+	Probe Probe
 
 	// Inspect says what a library was built with and what a plugin, if one is
 	// named, offers; InspectChild makes one that survives a crash.
@@ -69,6 +69,8 @@ type Provider struct {
 	Built   bool     `json:"built"`
 	Plugin  string   `json:"plugin,omitempty"`
 	Devices []Device `json:"devices,omitempty"`
+	// Offer is what its device offers, where that has a memory or could have streams.
+	Offer *runtime.Offer `json:"offer,omitempty"`
 }
 
 // Device is a device of a plugin.
@@ -126,7 +128,7 @@ func (o Options) providers(ctx context.Context, r *Report) {
 		if p.Plugin != "" {
 			o.plugin(ctx, library, &p)
 		} else if p.Built || err != nil {
-			p.Opens, p.Reason = o.opens(ctx, library, runtime.Spec{Provider: name})
+			p.Opens, p.Reason, p.Offer = o.opens(ctx, library, runtime.Spec{Provider: name})
 		} else {
 			p.Reason = notHere(name)
 		}
@@ -161,7 +163,7 @@ func (o Options) plugin(ctx context.Context, library string, p *Provider) {
 	}
 	for i, about := range inspection.Devices {
 		d := Device{Name: about.String(), About: about}
-		d.Opens, d.Reason = o.opens(ctx, library, runtime.Spec{Provider: p.Name, Device: strconv.Itoa(i),
+		d.Opens, d.Reason, _ = o.opens(ctx, library, runtime.Spec{Provider: p.Name, Device: strconv.Itoa(i),
 			Local: runtime.Local{Library: p.Plugin}})
 		p.Opens = p.Opens || d.Opens
 		p.Devices = append(p.Devices, d)
@@ -171,13 +173,17 @@ func (o Options) plugin(ctx context.Context, library string, p *Provider) {
 	}
 }
 
-// opens probes an accelerator and says why it does not open.
-func (o Options) opens(ctx context.Context, library string, s runtime.Spec) (bool, string) {
+// opens probes an accelerator and says why it does not open, or what its device offers.
+func (o Options) opens(ctx context.Context, library string, s runtime.Spec) (bool, string, *runtime.Offer) {
 	s.Name = s.Provider
-	if err := o.Probe(ctx, library, s); err != nil {
-		return false, strings.TrimPrefix(err.Error(), "opening a session on "+s.Provider+": ")
+	offer, err := o.Probe(ctx, library, s)
+	if err != nil {
+		return false, strings.TrimPrefix(err.Error(), "opening a session on "+s.Provider+": "), nil
 	}
-	return true, ""
+	if offer == (runtime.Offer{}) {
+		return true, "", nil
+	}
+	return true, "", &offer
 }
 
 // open are the names of the providers that open.
@@ -284,7 +290,11 @@ func (r Report) Write(w io.Writer) error {
 	b.WriteString(r.summary() + "\n")
 	accelerators := table.New("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
 	for _, a := range r.Accelerators {
-		accelerators.Add(a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
+		name := a.Name
+		if a.HasStreams() {
+			name += ", as many streams as pay"
+		}
+		accelerators.Add(name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
 	}
 	fixes := table.New("To fix or improve", "Do this")
 	for _, f := range r.Fixes {
@@ -413,12 +423,27 @@ func (r Report) providerTable() *table.Table {
 			where = "plugin"
 		}
 		t.Add(p.Name, opens, where, reason)
+		if p.Offer != nil {
+			t.Add("  its device", "", offered(p.Offer), "")
+		}
 		for _, d := range p.Devices {
 			about := strings.TrimSpace(d.About.Metadata["FULL_DEVICE_NAME"] + " " + d.Reason)
 			t.Add("  device "+d.Name, yes(d.Opens), "", about)
 		}
 	}
 	return t
+}
+
+// offered says what a device offers.
+func offered(o *runtime.Offer) string {
+	text := "streams: " + yes(o.Streams) + ", graphs: " + yes(o.Graphs)
+	if o.Total > 0 {
+		text += fmt.Sprintf(", memory: %.1f of %.1f GiB free", float64(o.Free)/(1<<30), float64(o.Total)/(1<<30))
+	}
+	if o.Lacks != "" {
+		text += " (" + o.Lacks + ")"
+	}
+	return text
 }
 
 func yes(b bool) string {

@@ -43,7 +43,7 @@ func inChild(what, library string, args []string) {
 	}
 	switch what {
 	case "probe":
-		fail(Serve(library, args[0]))
+		fail(Serve(library, args[0], os.Stdout))
 	case "inspect":
 		i, err := Inspect(library, args[0], args[1])
 		fail(err)
@@ -62,6 +62,9 @@ func inChild(what, library string, args []string) {
 		os.Exit(1)
 	case "silent":
 		os.Exit(1)
+	case "offer":
+		fmt.Println("a driver's greeting")
+		fail(json.NewEncoder(os.Stdout).Encode(runtime.Offer{Free: 1, Total: 2, Streams: true}))
 	}
 	os.Exit(0)
 }
@@ -96,21 +99,25 @@ func TestChild(t *testing.T) {
 		"killed": "it crashed: signal: killed", "segfault": "it crashed: ", "chatter": "no adapter",
 		"silent": "it crashed: exit status 1", "fine": "",
 	} {
-		err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", cpuSpec)
+		_, err := Child(ProbeTimeout, childOf(t, what))(context.Background(), "lib", cpuSpec)
 		if says == "" && err != nil || says != "" && (err == nil || !strings.HasPrefix(err.Error(), says) ||
 			strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%s: got %v, want %q", what, err, says)
 		}
 	}
-	err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", cpuSpec)
+	_, err := Child(50*time.Millisecond, childOf(t, "hang"))(context.Background(), "lib", cpuSpec)
 	if err == nil || err.Error() != "it did not open within 50ms" {
 		t.Errorf("hang: got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	testkit.Fails(t, Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec), context.Canceled)
+	testkit.Refused(Child(ProbeTimeout, childOf(t, "hang"))(ctx, "lib", cpuSpec))(t, context.Canceled)
+	o, err := Child(ProbeTimeout, childOf(t, "offer"))(context.Background(), "lib", cpuSpec)
+	if want := (runtime.Offer{Free: 1, Total: 2, Streams: true}); err != nil || o != want {
+		t.Errorf("offer: %+v, %v", o, err)
+	}
 	gone := func(string, runtime.Spec) []string { return []string{"/no/such/program"} }
-	testkit.Fails(t, Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec), "could not be probed")
+	testkit.Refused(Child(ProbeTimeout, gone)(context.Background(), "lib", cpuSpec))(t, "could not be probed")
 }
 
 // TestCheck probes the real ONNX Runtime, in children.
@@ -150,9 +157,9 @@ func TestCheck(t *testing.T) {
 
 func TestCheckWithoutLibrary(t *testing.T) {
 	r := Check(context.Background(), Options{Library: "/no/such/library.so",
-		Probe: func(context.Context, string, runtime.Spec) error {
+		Probe: func(context.Context, string, runtime.Spec) (o runtime.Offer, err error) {
 			t.Error("probed without a library")
-			return nil
+			return o, nil
 		}})
 	if r.OK || !strings.Contains(r.ONNXRuntime.Error, "/no/such/library.so") || len(r.Accelerators) != 0 {
 		t.Errorf("got %+v", r)
@@ -258,11 +265,14 @@ func TestPlugins(t *testing.T) {
 			}
 			return i, nil
 		},
-		Probe: func(_ context.Context, _ string, s runtime.Spec) error {
+		Probe: func(_ context.Context, _ string, s runtime.Spec) (o runtime.Offer, err error) {
 			if s.Provider != "cpu" && (s.Local.Library != "/fine.so" || s.Device != "1") {
-				return errors.New("opening a session on " + s.Provider + ": no driver")
+				return o, errors.New("opening a session on " + s.Provider + ": no driver")
 			}
-			return nil
+			if s.Provider != "cpu" {
+				o = runtime.Offer{Free: 3 << 29, Total: 2 << 30, Streams: true, Graphs: true}
+			}
+			return o, nil
 		},
 	}
 	r := Check(context.Background(), o)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type Machine struct {
 
 	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some were configured.
 	automatic func(streams int) []runtime.Spec
+	// offers are what devices offer, by name.
+	offers map[string]*runtime.Offer
 	// counted is how many streams pay, of devices that have as many.
 	counted map[string]int
 }
@@ -47,8 +50,8 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
 			err = emulation(s, c.Accelerator(s), c, o.Root)
-		} else if err = s.Localize(o.Plugins, enginesOf(c, s)); err == nil && s.Stream == 0 {
-			err = probe(m.ORT.Path, *s, o.Probe)
+		} else if err = s.Localize(o.Plugins, enginesOf(c, s)); err == nil {
+			err = m.probe(s, o.Probe)
 		}
 		if err != nil {
 			return m, err
@@ -66,18 +69,46 @@ func enginesOf(c *config.Config, s *runtime.Spec) string {
 	return ort.EnginesDir()
 }
 
-// probe tries an accelerator other than the CPU without risk to this process.
-func probe(library string, s runtime.Spec, try func(string, runtime.Spec) error) error {
-	if err := s.Validate(); err != nil {
+// probe tries an accelerator other than the CPU without risk to this process, and keeps what its device offers.
+func (m *Machine) probe(s *runtime.Spec, try func(string, runtime.Spec) (runtime.Offer, error)) error {
+	one := narrow(*s)
+	if err := one.Validate(); err != nil {
 		return err
 	}
-	if s.CPU() {
+	if s.CPU() || s.Stream > 0 && m.offers[s.OnDevice()] != nil {
 		return nil
 	}
-	if err := try(library, s); err != nil {
-		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.Name, err)
+	offer, err := try(m.ORT.Path, one)
+	if old := outdated(s, m.Host.CUDA.Driver); err != nil && old != "" {
+		return fmt.Errorf("accelerator %q: %s (it said: %w)", s.OnDevice(), old, err)
 	}
+	if err != nil {
+		return fmt.Errorf("accelerator %q: %w (`terastal doctor` says what is missing)", s.OnDevice(), err)
+	}
+	if m.offers == nil {
+		m.offers = map[string]*runtime.Offer{}
+	}
+	m.offers[s.OnDevice()] = &offer
 	return nil
+}
+
+// narrow is a device whose streams are not known yet, on the core of the first of them.
+func narrow(s runtime.Spec) runtime.Spec {
+	if s.HasStreams() && s.Threads <= 1 && len(s.Cores) > 1 {
+		s.Cores = s.Cores[:1]
+	}
+	return s
+}
+
+// outdated says that the driver is too old for the accelerator; "" where it is not.
+func outdated(s *runtime.Spec, driver string) string {
+	major, _, _ := strings.Cut(driver, ".")
+	version, err := strconv.Atoi(major)
+	if !s.HasStreams() || err != nil || version >= hostinfo.MinCUDADriver {
+		return ""
+	}
+	return fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the published providers are built for: install %d "+
+		"or newer", driver, hostinfo.MinCUDADriver)
 }
 
 // optionTable is the option of an emulated accelerator's Spec that names its table.
@@ -126,11 +157,18 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 	}, fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
-// opener opens accelerators for measuring, real or emulated, of which those of one device share it.
-func opener(devices *runtime.Devices) func(runtime.Spec) (runtime.Accelerator, error) {
+// opening opens accelerators.
+type opening = func(runtime.Spec) (runtime.Accelerator, error)
+
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it. What is not nil opens
+// the real ones.
+func opener(open opening) opening {
+	if open == nil {
+		open = new(runtime.Devices).Open
+	}
 	return func(s runtime.Spec) (runtime.Accelerator, error) {
 		if s.Provider != runtime.EmulatedProvider {
-			return devices.Open(s)
+			return open(narrow(s))
 		}
 		latency, _, err := latencies(&s)
 		if err != nil {
@@ -167,8 +205,11 @@ type real struct {
 }
 
 func (r *real) open(path string, o runtime.OpenOptions) (*runtime.Executor, error) {
+	if err := r.w.fits(r.w.networks(), r.w.Profile); err != nil {
+		return nil, err
+	}
 	o.Library, o.Root, o.Plugins, o.Engines = r.ORT.Path, r.w.folder, r.w.options.Plugins, ort.EnginesDir()
-	o.Load = r.loaded
+	o.Load, o.Open = r.loaded, r.w.options.open
 	return runtime.Open(path, o)
 }
 

@@ -155,7 +155,8 @@ func (w *Workspace) ensureProfile(ctx context.Context, path string, named bool) 
 
 // task is to measure these networks on all accelerators.
 func (w *Workspace) task(networks []*runtime.Network) profiler.Task {
-	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed}
+	return profiler.Task{Accelerators: w.Machine.Specs, Networks: networks, Seed: w.Config.Traffic.Seed,
+		Auto: w.Machine.counted}
 }
 
 // matches returns nil when a profile is of the models, here.
@@ -167,6 +168,9 @@ func (w *Workspace) matches(p *profiler.Profile) error {
 // configuration's to take; journal may be empty; enough is [profiler.Options]'s.
 func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, budget float64, journal string,
 	enough func(model, layer, implementation, accelerator int, times []time.Duration) bool) (*profiler.Profile, error) {
+	if err := w.fits(networks, nil); err != nil {
+		return nil, err
+	}
 	t := w.task(networks)
 	sources, clean, err := w.sources(networks)
 	if err != nil {
@@ -247,7 +251,9 @@ func (w *Workspace) start(k int, models []source) (profiler.Conn, error) {
 
 // Work is the worker of an accelerator: it reads from in what to measure, and
 // answers on out until in ends. It takes the calling thread.
-func Work(in io.Reader, out io.Writer) error {
+func Work(in io.Reader, out io.Writer) error { return work(in, out, nil) }
+
+func work(in io.Reader, out io.Writer, open opening) error {
 	r := bufio.NewReader(in)
 	line, err := r.ReadBytes('\n')
 	if err != nil {
@@ -263,9 +269,13 @@ func Work(in io.Reader, out io.Writer) error {
 	if _, err := ort.Start(j.Library); err != nil {
 		return err
 	}
-	j.Specs[j.Index].Local = j.Local
+	for k := range j.Specs {
+		if j.Specs[k].OnDevice() == j.Specs[j.Index].OnDevice() { // one process measures all streams
+			j.Specs[k].Local = j.Local
+		}
+	}
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(new(runtime.Devices))}
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open)}
 	for _, m := range j.Models {
 		n, err := m.open(func(string) string { return "" })
 		if err != nil {

@@ -23,9 +23,9 @@ type Options struct {
 	Auto func(library string, host hostinfo.Info) func(streams int) []runtime.Spec
 	// Plugins are the libraries of providers by name, as the user gave them.
 	Plugins map[string]string
-	// Probe opens an accelerator in another process, so that a provider that
-	// crashes or writes to the terminal harms nothing here.
-	Probe func(library string, s runtime.Spec) error
+	// Probe opens an accelerator in another process, so that a provider that crashes or writes to the terminal harms
+	// nothing here, and says what its device offers.
+	Probe func(library string, s runtime.Spec) (runtime.Offer, error)
 	// Worker makes the command that calls [Work] with its standard input and [profiler.Output].
 	Worker func() *exec.Cmd
 	// Profile is where the profile is or will be, if not in the configuration's output folder.
@@ -33,6 +33,8 @@ type Options struct {
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
 	Note     func(format string, args ...any)
+
+	open opening // of tests: opens accelerators in place of ONNX Runtime's
 }
 
 // Meter shows how far one piece of long work is.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 )
@@ -75,7 +76,46 @@ func (w *Workspace) pay(ctx context.Context, accelerator int) (int, error) {
 		w.options.Note("%s: the machine has no cores for the threads of more streams, so that it has one", s.Name)
 		return 1, nil
 	}
-	return 1, nil
+	if n := w.previousStreams(s.Name); n > 0 {
+		return min(n, most), nil
+	}
+	t := w.task(w.networks())
+	sources, clean, err := w.sources(w.networks())
+	if err != nil {
+		return 0, err
+	}
+	defer clean()
+	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
+	defer w.stages.done()
+	n, err := profiler.Streams(ctx, t, accelerator, most, profiler.Options{Host: m.Host, Progress: w.stages.show})
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		w.options.Note("%s: %v, so that it has one stream", s.Name, err)
+		return 1, nil
+	}
+	w.options.Note("%s: %d of up to %d streams pay", s.Name, n, most)
+	return n, nil
+}
+
+// previousStreams is how many streams of a device were found to pay before, or, in a profile that the user names, how
+// many there are; 0 where nothing says so.
+func (w *Workspace) previousStreams(device string) int {
+	path := w.profilePath()
+	if n := profiler.PreviousStreams(path, journal(path), w.Machine.Host, device); n > 0 || w.options.Profile == "" {
+		return n
+	}
+	p, err := profiler.Read(path)
+	if err != nil {
+		return 0
+	}
+	for i := range p.Devices {
+		if p.Devices[i].Name == device {
+			return len(p.Devices[i].Accelerators)
+		}
+	}
+	return 0
 }
 
 // room is how many streams an accelerator may have, so that the thread of each has a core, and so have the other

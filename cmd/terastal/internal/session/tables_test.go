@@ -21,8 +21,10 @@ import (
 // configured loads a configuration of this text.
 func configured(t *testing.T, text string) *config.Config {
 	t.Helper()
-	path := testkit.Write(t, filepath.Join(t.TempDir(), "test.yaml"), text+"\nout: "+t.TempDir()+"\n")
-	return testkit.Must(config.Load(path, pflag.NewFlagSet("test", pflag.ContinueOnError)))(t)
+	path := testkit.Write(t, filepath.Join(t.TempDir(), "test.yaml"), text)
+	c := testkit.Must(config.Load(path, pflag.NewFlagSet("test", pflag.ContinueOnError)))(t)
+	c.Out = t.TempDir()
+	return c
 }
 
 // quietly are options for when nobody looks; what is noted goes to the test's log.
@@ -39,7 +41,8 @@ func foreign(t *testing.T) string {
 			{Name: "gpu.1", Provider: "cuda", Of: "gpu", Stream: 1}},
 		Models: []profiler.Model{{Name: "net", SHA256: "0", Granularity: "op", Layers: []profiler.Layer{
 			{Name: "conv", Implementations: []string{"original"}}}}},
-		Devices: []profiler.Device{{Name: "gpu", Accelerators: []int{1, 2}, Contention: []float64{0, 0.25}}}}
+		Devices: []profiler.Device{{Name: "gpu", Accelerators: []int{1, 2}, Contention: []float64{0, 0.25},
+			Lead: 20 * time.Microsecond, Auto: 2}}}
 	for k := range p.Accelerators {
 		const ms = time.Millisecond
 		p.Cells = append(p.Cells, profiler.Cell{Accelerator: k, N: 12, Min: ms, Mean: ms, P50: ms, P90: ms, P95: ms, P99: ms})
@@ -59,6 +62,7 @@ func TestSimulateElsewhere(t *testing.T) {
 		{"[{name: cpu}]", "cpu", ""},
 		{"[{name: gpu, provider: cuda, streams: 2}, {name: cpu}]", "gpu.0 gpu.1 cpu", ""},
 		{"[{name: gpu, provider: cuda, streams: auto}]", "gpu.0 gpu.1", ""},
+		{"[{name: gpu, provider: cuda, streams: 2, lead: 70us}]", "gpu.0 gpu.1", ""},
 		{"[{name: gpu, provider: cuda, streams: 4}]", "", `"gpu" has 4 streams, 2 in the profile`},
 		{"[{name: gpu, provider: cuda}]", "", `"gpu"`},
 		{"[{name: npu, provider: qnn}]", "", `"npu"`},
@@ -70,6 +74,18 @@ func TestSimulateElsewhere(t *testing.T) {
 		}
 		if got := strings.Join(s.Plan.Document.System.Accelerators, " "); got != c.want {
 			t.Errorf("%s: %s, want %s", c.accelerators, got, c.want)
+		}
+		for _, d := range s.Plan.Document.System.Devices {
+			want := 20 * time.Microsecond
+			if strings.Contains(c.accelerators, "lead") {
+				want = 70 * time.Microsecond
+			}
+			if d.Name != "gpu" || len(d.Accelerators) != 2 || d.Lead != want {
+				t.Errorf("%s: %+v, want a lead of %v", c.accelerators, d, want)
+			}
+		}
+		if devices := len(s.Plan.Document.System.Devices); devices != strings.Count(c.want, "gpu.1") {
+			t.Errorf("%s: %d devices", c.accelerators, devices)
 		}
 		if r := testkit.Must(s.Simulate())(t); r.Policies[0].Met == 0 {
 			t.Errorf("%s: %+v", c.accelerators, r.Policies[0].Totals)

@@ -36,7 +36,7 @@ func newVariants(w *Workspace) *Variants {
 	v := &Variants{w: w}
 	d := &v.designer
 	d.Accelerators, d.Note, d.Progress = w.Machine.Specs, w.options.Note, w.stages.show
-	d.Device, d.Open = w.Machine.Host.Graphics(), opener(new(runtime.Devices))
+	d.Device, d.Open = w.Machine.Host.Graphics(), opener(w.options.open)
 	if name := w.Config.Arithmetic; name != config.AutoArithmetic {
 		d.Arithmetic = variants.Arithmetic(name)
 	}

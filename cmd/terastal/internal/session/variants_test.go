@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/internal/testkit/rig"
+	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 	"github.com/terastal/terastal/variants/design"
@@ -76,4 +77,58 @@ func TestProofsOfAnotherArithmeticAreRefused(t *testing.T) {
 	// Data that are not there are an error, with what to do.
 	v, _ = taken(t, config.Data{Source: "nowhere.npy"})
 	testkit.Fails(t, v.ProveAgain(t.Context()), "`variants: off`")
+}
+
+// Variants in TF32 are left out, in one line, where no accelerator computes them, and proven again on another graphics
+// processor. Measuring processes get them without a file.
+func TestLowerPrecisionElsewhere(t *testing.T) {
+	n := rig.Network(t, "ds_cnn_kws", "op")
+	n.Name = "net"
+	list, _ := variants.Candidates(&n.Layers[0], variants.Exact, "cuda")
+	c := list[slices.IndexFunc(list, func(c *variants.Candidate) bool { return c.Family == "tf32" })]
+	v := plan.Variants{Model: "net", SHA256: n.Model.SHA256(), Granularity: "op", Accelerators: []string{"gpu"},
+		Chosen: []plan.Variant{c.Variant},
+		Proof:  plan.Proof{Metric: "error", Arithmetic: "exact", Device: "NVIDIA other"}}
+	v.Chosen[0].Name, v.Chosen[0].SHA256 = "tf32", n.Layers[0].SHA256
+	for name, x := range map[string]struct {
+		specs []runtime.Spec
+		data  config.Data
+		note  string
+		off   bool
+	}{
+		"no such accelerator": {[]runtime.Spec{{Name: "cpu"}}, config.Data{Source: "random", Count: 4},
+			"proven on cuda, which no accelerator here is: they are not used; add such an accelerator, or run", true},
+		"no data": {[]runtime.Spec{{Name: "gpu", Provider: "cuda"}}, config.Data{},
+			"proven on NVIDIA other, here is NVIDIA this: they are not used; name labelled or calibration data", true},
+		"another device": {[]runtime.Spec{{Name: "gpu", Provider: "cuda"}}, config.Data{Source: "random", Count: 4},
+			"proven on NVIDIA other, here is NVIDIA this: proving them again", false},
+	} {
+		var notes []string
+		own := *n
+		cfg := &config.Config{Out: t.TempDir(), Arithmetic: "exact",
+			Models: []config.Model{{Name: "net", Theta: 0.5, Granularity: "op", Metric: "error", Calibration: x.data}}}
+		w := &Workspace{Config: cfg, stages: stages{open: Discard}, options: Options{Progress: Discard,
+			Note: func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }}}
+		w.Machine.Specs, w.Models = x.specs, []*Model{{Model: &cfg.Models[0], Network: &own}}
+		w.Variants = newVariants(w)
+		d := &w.Variants.designer
+		d.Device = "NVIDIA this"
+		d.Open = func(s runtime.Spec) (runtime.Accelerator, error) { return rig.Precise(t, s.Name, s.Provider), nil }
+		testkit.Must(d.Use([]plan.Variants{v}, nil))(t)
+		testkit.OK(t, w.Variants.ProveAgain(t.Context()))
+		if len(notes) != 1 || !strings.Contains(notes[0], x.note) {
+			t.Errorf("%s: notes %q", name, notes)
+		}
+		if docs := d.Documents(nil); len(docs) != 1 || docs[0].Off != x.off || !x.off && docs[0].Device != "NVIDIA this" {
+			t.Errorf("%s: documents %+v", name, docs)
+		}
+		if x.off {
+			continue
+		}
+		sent := testkit.Must(written(&own, filepath.Join(cfg.Out, "v")))(t)
+		testkit.OK(t, own.Attach(sent, nil))
+		if u := own.Variants[0][0]; len(sent) != 1 || sent[0].File != "" || u.Options["use_tf32"] != "1" || u.Provider != "cuda" {
+			t.Errorf("%s: sent %+v, attached %+v", name, sent, u)
+		}
+	}
 }

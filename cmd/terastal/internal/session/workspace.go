@@ -82,6 +82,16 @@ func mapped[E, R any](list []E, of func(E) R) []R {
 	return out
 }
 
+// fits is an error where what is open does not fit into the memory of a device.
+func (w *Workspace) fits(networks []*runtime.Network, p *profiler.Profile) error {
+	for _, n := range w.Machine.needs(networks, p) {
+		if err := n.fits(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *Workspace) networks() []*runtime.Network {
 	return mapped(w.Models, func(m *Model) *runtime.Network { return m.Network })
 }
@@ -106,6 +116,9 @@ func (w *Workspace) Plan() (*Session, error) {
 		return nil, err
 	}
 	p.Document.Variants = d.Documents(w.Profile)
+	for _, n := range w.Machine.needs(w.networks(), w.Profile) {
+		w.options.Note("%s: %s", n.device, &n)
+	}
 	return &Session{Config: w.Config, Profile: w.Profile, Plan: p, options: w.options,
 		ground: &real{w.Machine, w, p.Document}}, nil
 }

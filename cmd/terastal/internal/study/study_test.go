@@ -125,6 +125,24 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
+// TestContention: what streams of a device cost each other makes layers longer, as it does in the simulator.
+func TestContention(t *testing.T) {
+	cell := []study.Cell{{Scenario: "paper/mcv_heavy", Arrivals: traffic.Poisson, Scale: 0.8, Policy: "terastal"}}
+	o := options()
+	alone := run(t, cell, o)[0]
+	o.Contention = []sim.Contention{{Accelerators: []int{0, 1}, Slowdown: []float64{0, 0.5}}}
+	busy := func(r study.Result) (sum float64) {
+		for _, x := range r.Utilization {
+			sum += x
+		}
+		return sum
+	}
+	if crowded := run(t, cell, o)[0]; busy(crowded) < 1.02*busy(alone) || crowded.Miss <= alone.Miss {
+		t.Errorf("alone %v and misses %v, with contention %v and %v", alone.Utilization, alone.Miss, crowded.Utilization,
+			crowded.Miss)
+	}
+}
+
 // TestForeignPolicy: a study takes policies that no name finds.
 func TestForeignPolicy(t *testing.T) {
 	o := options()

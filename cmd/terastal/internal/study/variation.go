@@ -2,6 +2,7 @@ package study
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,14 @@ func skew(s *sched.System) {
 
 // trim leaves what is known of the accelerators that are there.
 func trim(s *sched.System) {
+	gone := func(k int) bool { return k >= len(s.Accelerators) }
+	var devices []sched.Device
+	for _, d := range s.Devices {
+		if d.Accelerators = slices.DeleteFunc(slices.Clone(d.Accelerators), gone); len(d.Accelerators) > 0 {
+			devices = append(devices, d)
+		}
+	}
+	s.Devices = devices
 	each(s, func(im *sched.Implementation) { im.Latency = im.Latency[:len(s.Accelerators)] })
 	for m := range s.Models {
 		for l := range s.Models[m].Energy {

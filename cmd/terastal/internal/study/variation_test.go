@@ -19,6 +19,7 @@ func TestVary(t *testing.T) {
 			before, err := scenario.Load(name)
 			testkit.OK(t, err)
 			s := testkit.Must(scenario.Load(name))(t)
+			s.System.Devices = []sched.Device{{Name: "a", Accelerators: []int{0, 1}}, {Name: "b", Accelerators: []int{2}}}
 			if s, err = study.Vary(s, v.Name); err != nil {
 				t.Fatalf("%s, %s: %v", name, v.Name, err)
 			}
@@ -42,6 +43,7 @@ func TestVary(t *testing.T) {
 					}
 				}
 			case "one-accelerator":
+				testkit.Equal(t, []sched.Device{{Name: "a", Accelerators: []int{0}}}, s.System.Devices)
 				if len(s.System.Accelerators) != 1 || len(is[0].Latency) != 1 || is[0].Latency[0] != was[0].Latency[0] {
 					t.Errorf("%s: %d accelerators, latencies %v", name, len(s.System.Accelerators), is[0].Latency)
 				}

@@ -130,8 +130,14 @@ func TestOverlaps(t *testing.T) {
 			}
 		}
 		slices.SortStableFunc(runs, func(a, b layerRun) int { return int(a.ended - b.ended) })
-		overlaps(runs, busy)
+		overlaps(runs, busy, []sched.Device{{Accelerators: []int{0, 2}}})
 		for _, r := range runs {
+			if onDevice := r.accelerator != 1 && r.ended > r.started; onDevice != (r.streams != nil) {
+				t.Fatalf("run on %d: streams %v", r.accelerator, r.streams)
+			} else if other := 2 - r.accelerator; onDevice && (len(r.streams) != 2 ||
+				math.Abs(r.streams[1]-r.overlap[other]) > 1e-12 || math.Abs(r.streams[0]+r.streams[1]-1) > 1e-12) {
+				t.Fatalf("run on %d: streams %v, overlaps %v", r.accelerator, r.streams, r.overlap)
+			}
 			for o := range busy {
 				count := 0
 				for at := r.started; at < r.ended; at++ {

@@ -41,7 +41,7 @@ func paceOf(p *Predictor, runs []layerRun, accs int) *pace {
 	c.measureSpeed(runs, int(runs[len(runs)-1].ended/paceWindow)+1)
 	for i := range runs {
 		r := &runs[i]
-		if took := c.takes(r.dispatched, int(r.accelerator), c.factor[r.place]*float64(p.of(r).total())); took > 0 {
+		if took := c.takes(r.begin, int(r.accelerator), c.factor[r.place]*float64(p.of(r).total())); took > 0 {
 			c.spread[r.place] = append(c.spread[r.place], float64(r.occupied())/float64(took))
 		}
 	}
@@ -60,7 +60,7 @@ func (c *pace) measureSpeed(runs []layerRun, n int) {
 			continue
 		}
 		rate := c.factor[r.place] * float64(c.predictor.of(r).total()) / float64(r.occupied())
-		eachWindow(r.dispatched, r.ended, func(w int, t time.Duration) {
+		eachWindow(r.begin, r.ended, func(w int, t time.Duration) {
 			work[r.accelerator][w] += rate * float64(t)
 			busy[r.accelerator][w] += float64(t)
 		})

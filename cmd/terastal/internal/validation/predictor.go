@@ -30,6 +30,10 @@ type Predictor struct {
 	// slow is how much longer a layer takes while another accelerator is busy,
 	// by accelerator and other; nil means not at all.
 	slow [][]float64
+	// crowd is how much longer it takes by how many others of its device are busy; see [profiler.Profile.Contentions].
+	crowd []sim.Contention
+	// devices are those of the run, which have to wake when they rested.
+	devices []sched.Device
 	// draws makes the durations of a simulation, by seed; nil means that layers take what alone says, every time.
 	draws func(seed uint64) (sim.Durations, error)
 }
@@ -37,7 +41,8 @@ type Predictor struct {
 // FromSystem predicts what a log's own tables say: what decisions expected, in
 // which interference and dispatch are contained. It has no distributions.
 func FromSystem(sys *sched.System) *Predictor {
-	p := &Predictor{Name: "the expected times in the log", dispatch: make([]time.Duration, len(sys.Accelerators))}
+	p := &Predictor{Name: "the expected times in the log", dispatch: make([]time.Duration, len(sys.Accelerators)),
+		devices: sys.Devices}
 	for _, m := range sys.Models {
 		var layers [][][]time.Duration
 		var handoffs [][][]time.Duration
@@ -61,6 +66,7 @@ func FromProfile(profile *profiler.Profile, sys *sched.System) (*Predictor, erro
 	}
 	p := FromSystem(sys)
 	p.Name, p.slow, p.draws = "simulator", profile.Slowdowns(), leveled(profile)
+	p.crowd = profile.Contentions()
 	for i := range profile.Cells {
 		c := &profile.Cells[i]
 		at := &p.alone[c.Model][c.Layer][c.Implementation][c.Accelerator]
@@ -183,23 +189,47 @@ func sameLatencies(a, b *sched.System) bool {
 	return true
 }
 
-// expected is what the predictor says of a run in the state that it met: the layer alone and the conversion before it,
-// stretched by the accelerators that ran at the same time.
-type expected struct{ alone, handoff, interference, dispatch time.Duration }
+// expected is what the predictor says of a run in the state that it met: the layer alone, the conversion before it and
+// what waking its device costs, stretched by the accelerators that ran at the same time.
+type expected struct{ alone, handoff, waking, interference, dispatch time.Duration }
 
-func (e expected) total() time.Duration { return e.alone + e.handoff + e.interference + e.dispatch }
+func (e expected) total() time.Duration {
+	return e.alone + e.handoff + e.waking + e.interference + e.dispatch
+}
 
 func (p *Predictor) of(r *layerRun) expected {
 	e := expected{alone: p.alone[r.model][r.layer][r.implementation][r.accelerator], dispatch: p.dispatch[r.accelerator]}
 	if h := p.handoff[r.model][r.layer]; h != nil && r.from >= 0 {
 		e.handoff = h[r.from][r.accelerator]
 	}
+	for i := range p.devices {
+		if d := &p.devices[i]; r.rested > 0 && slices.Contains(d.Accelerators, int(r.accelerator)) {
+			e.waking = d.Extra(r.rested)
+		}
+	}
+	e.interference = time.Duration(p.slower(r) * float64(e.alone+e.handoff+e.waking))
+	return e
+}
+
+// slower is by how much longer a run takes with what ran at the same time.
+func (p *Predictor) slower(r *layerRun) (f float64) {
 	if p.slow != nil {
-		f := 0.0
 		for o, share := range r.overlap {
 			f += share * p.slow[r.accelerator][o]
 		}
-		e.interference = time.Duration(f * float64(e.alone+e.handoff))
 	}
-	return e
+	for _, c := range p.crowd {
+		if len(c.Slowdown) == 0 || !slices.Contains(c.Accelerators, int(r.accelerator)) {
+			continue
+		}
+		// Shares are of the time that it took, slowed down: in each it did so much less.
+		done := 0.0
+		for n, share := range r.streams {
+			done += share / (1 + c.Slowdown[min(n, len(c.Slowdown)-1)])
+		}
+		if done > 0 {
+			f += 1/done - 1
+		}
+	}
+	return f
 }

@@ -79,7 +79,7 @@ func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []i
 	if err != nil {
 		return nil, err
 	}
-	c := sim.Config{Arrivals: arrivals, Engine: engine, Duration: p.fixed, Interference: p.slow,
+	c := sim.Config{Arrivals: arrivals, Engine: engine, Duration: p.fixed, Interference: p.slow, Contention: p.crowd,
 		SearchTime: searchTime(log)}
 	if p.draws != nil {
 		if c.Duration, err = p.draws(seed); err != nil {

@@ -61,7 +61,7 @@ func dissect(p *Predictor, runs []layerRun, accelerators []string) []Source {
 		a.scale[i] = max(1, float64(e.alone))
 		a.rest[i] = float64(r.occupied() + r.lag - e.total())
 		a.take(ReleaseLag, i, float64(r.lag))
-		a.take(DispatchCost, i, float64(r.started-r.dispatched-e.dispatch))
+		a.take(DispatchCost, i, float64(r.started-r.begin-e.dispatch))
 	}
 	a.outliers()
 	// What hangs together in a run, such as moved requests and idle accelerators, comes apart when every effect is fitted

@@ -39,6 +39,7 @@ type world struct {
 	noise        float64
 	durations    func(sim.Durations, *rand.Rand) sim.Durations
 	interference [][]float64
+	contention   []sim.Contention
 	dispatch     time.Duration
 	lag          time.Duration
 }
@@ -65,7 +66,7 @@ func (w world) play(t interface{ Fatal(...any) }, sys sched.System, policy strin
 		d = w.durations(d, rand.New(rand.NewPCG(seed, 1)))
 	}
 	if _, err := sim.Run(sim.Config{Engine: engine, Arrivals: arrivals, Duration: sim.Delayed(d, w.dispatch),
-		Interference: w.interference}); err != nil {
+		Interference: w.interference, Contention: w.contention}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range records {
@@ -176,6 +177,60 @@ func TestPerfectPrediction(t *testing.T) {
 			if a.Real != a.Predicted || a.Real == 0 {
 				t.Errorf("%s: %+v", policy, a)
 			}
+		}
+	}
+}
+
+// onStreams is the pair of models on two streams of a device that has to wake, with a third for the first.
+func onStreams() sched.System {
+	sys := pairOfModels()
+	sys.Accelerators = []string{"gpu.0", "cpu", "gpu.1"}
+	for m := range sys.Models {
+		for l := range sys.Models[m].Layers {
+			layer := &sys.Models[m].Layers[l]
+			x := layer.Implementations[0].Latency
+			layer.Implementations[0].Latency, layer.Handoff = []time.Duration{x[0], x[1], x[0]}, nil
+		}
+	}
+	sys.Devices = []sched.Device{{Name: "gpu", Accelerators: []int{0, 2}, Lead: 50 * us,
+		Waking: []sched.Waking{{Idle: 200 * us, Extra: 40 * us}, {Idle: 2 * time.Millisecond, Extra: 90 * us}}}}
+	return sys
+}
+
+// TestStreams: what waking a device and its busy streams cost is predicted as it is measured, also of layers that were
+// decided ahead; without it the prediction is off.
+func TestStreams(t *testing.T) {
+	for _, policy := range []string{"fcfs", "terastal", "pedf"} {
+		w := world{contention: []sim.Contention{{Accelerators: []int{0, 2}, Slowdown: []float64{0, 0.4}}}}
+		log := w.play(t, onStreams(), policy, 7)
+		ahead, woken := 0, 0
+		for _, run := range log.Runs() {
+			if run.Begin > run.Dispatched.At {
+				ahead++
+			}
+		}
+		for _, r := range layerRuns(log) {
+			if r.rested > 200*us {
+				woken++
+			}
+		}
+		if ahead < 100 || woken < 100 {
+			t.Errorf("%s: %d layers were decided ahead, %d woke the device", policy, ahead, woken)
+		}
+		p := FromSystem(&log.Header.System)
+		p.crowd = w.contention
+		v := testkit.Must(Validate(Input{Log: log, Predictor: p}))(t)
+		if v.Difference != "" || v.Layers.MAPE > 1e-5 || v.Layers.Within5 != 1 {
+			t.Errorf("%s: difference %q, layers %+v", policy, v.Difference, v.Layers)
+		}
+		for _, c := range v.Checks {
+			if !c.OK || math.Abs(c.Off) > 1e-3 {
+				t.Errorf("%s: %+v", policy, c)
+			}
+		}
+		p.devices, p.crowd = nil, nil
+		if v = testkit.Must(Validate(Input{Log: log, Predictor: p}))(t); v.Layers.MAPE < 0.05 {
+			t.Errorf("%s: nothing of it is predicted, but layers are: %+v", policy, v.Layers)
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// oneStream is a profile with one stream of every device, named as the device: the others take as long.
-func oneStream(p *profiler.Profile) *profiler.Profile {
+// OneStream is a profile with one stream of every device, named as the device: the others take as long.
+func OneStream(p *profiler.Profile) *profiler.Profile {
 	var keep, names []string
 	for k, a := range p.Accelerators {
 		name := a.Name
@@ -167,7 +167,7 @@ func wakingTable(devices []profiler.Device) *table.Table {
 	slices.Sort(pauses)
 	pauses = slices.Compact(pauses)
 	t := table.New("device")
-	t.Title = "Waking: by how much longer a layer takes that starts after the device rested for at least"
+	t.Title = "Waking: how much longer a layer takes after a rest of at least"
 	for _, p := range pauses {
 		t.Column(">" + took(p))
 	}

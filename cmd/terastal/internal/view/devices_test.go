@@ -86,6 +86,19 @@ func TestProfileDevices(t *testing.T) {
 	}
 }
 
+// Profiles with other numbers of streams are compared by device.
+func TestCompareStreams(t *testing.T) {
+	a, b := streamed(), streamed()
+	b = testkit.Must(b.Select([]string{"net"}, []string{"cpu", "gpu.0", "gpu.1"}))(t)
+	c := testkit.Must(profiler.Compare(OneStream(a), OneStream(b)))(t)
+	if len(c.Accelerators) != 2 || c.Accelerators[1].Accelerator != "gpu" || c.Summary.Cells != 4 || c.OnlyA != nil {
+		t.Errorf("%d accelerators, %+v, only in A %v", len(c.Accelerators), c.Summary, c.OnlyA)
+	}
+	if p := example(); OneStream(p) != p {
+		t.Error("a profile without streams was copied")
+	}
+}
+
 // Without devices nothing speaks of them; a device of one stream has its own name and no contention.
 func TestNoDevices(t *testing.T) {
 	p := example()
@@ -103,7 +116,11 @@ func TestPlannedDevices(t *testing.T) {
 	l := simulate(t, "mobile", "edf", "real", 50*msec)
 	l.Header.System.Devices = s.Devices
 	for where, p := range map[string]*Page{"the plan": {Plan: &plan.Plan{System: s}}, "a log": {Logs: []NamedLog{{"x", l}}}} {
-		words(t, where, strings.ReplaceAll(markup(t, p), "\u00a0", " "), []string{"array to vector", "+9.0 us", "5.0 us"}, nil)
+		page := strings.ReplaceAll(markup(t, p), "\u00a0", " ")
+		words(t, where, page, []string{"array to vector", "+9.0 us", "5.0 us"}, nil)
+		if strings.Contains(page, "Each stream of a device has a row") != (p.Logs != nil) {
+			t.Errorf("%s: the timeline's text is wrong", where)
+		}
 	}
 }
 
@@ -143,13 +160,13 @@ func TestRunOnDevices(t *testing.T) {
 		Total: 80 << 30, KeepWarm: true, IdleW: 70, WarmW: 118}}
 	for _, layer := range []string{"a", "b", "c", "d"} {
 		e.Devices[0].Uncaptured = append(e.Devices[0].Uncaptured,
-			result.Uncaptured{Model: "net", Layer: layer, Implementation: "original", Why: "it calls a host function"})
+			result.Uncaptured{Model: "net", Layer: layer, Implementation: "original", Why: "cannot be captured: it calls a host function"})
 	}
 	b.Reset()
 	Result(&b, r, "result.json")
 	all := []string{"gpu (2 streams)", "7.00 ms", "1.00 ms", "2.0 %", "800", "24", "1.50 GiB", "70.00 GiB", "80.00 GiB", "118 W", "48 W",
 		"a, b, c and 1 more", "it calls a host function"}
-	words(t, "the run", b.String(), all, []string{"77.0 ms", "gpu.0"})
+	words(t, "the run", b.String(), all, []string{"77.0 ms", "gpu.0", "cannot be"})
 	page = strings.ReplaceAll(markup(t, p), "\u00a0", " ")
 	words(t, "the page", page, append(all, "77.0 ms"), nil)
 	cells := 0

@@ -51,8 +51,13 @@ func system(first string) sched.System {
 // simulate is the log of a busy run, said to be of the driver.
 func simulate(t testing.TB, first, policy, driver string, d time.Duration) *eventlog.Log {
 	t.Helper()
+	return simulateOn(t, system(first), policy, driver, d)
+}
+
+func simulateOn(t testing.TB, s sched.System, policy, driver string, d time.Duration) *eventlog.Log {
+	t.Helper()
 	l := &eventlog.Log{Header: eventlog.Header{Driver: driver, Policy: policy, Drop: "late", Queue: 16, Seed: 7,
-		System: system(first), Rates: []float64{330, 420}, Duration: d}}
+		System: s, Rates: []float64{330, 420}, Duration: d}}
 	var records eventlog.Buffer
 	engine := testkit.Must(l.Header.Engine(&records, nil))(t)
 	arrivals, err := (&traffic.Config{Rates: l.Header.Rates, Process: traffic.Poisson, Duration: d, Seed: 7}).Arrivals()

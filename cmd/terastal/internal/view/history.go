@@ -29,9 +29,10 @@ type span struct {
 	implementation int
 	accelerator    int
 	dispatched     time.Duration
+	begin          time.Duration // it could begin: after what it was decided behind
 	start          time.Duration
 	end            time.Duration
-	predicted      time.Duration // finish
+	predicted      time.Duration // finish, from begin on
 	reason         sched.Reason
 }
 
@@ -73,12 +74,16 @@ func newHistory(l *eventlog.Log) *history {
 			}
 		}
 	}
+	free := make([]time.Duration, len(l.Header.System.Accelerators)) // when each last ended a layer
 	for _, run := range l.Runs() {
 		if d, r := run.Dispatched, run.Ended; r.Kind == sched.Completed {
 			n := index[r.Job]
-			h.jobs[n].ran += r.At - r.Start
-			h.spans = append(h.spans, span{n, int(r.Layer), int(r.Implementation), int(r.Accelerator), run.Begin, r.Start, r.At,
-				d.Until, d.Reason})
+			start := max(r.Start, free[r.Accelerator]) // the end before may have been noticed late
+			free[r.Accelerator] = r.At
+			h.jobs[n].ran += r.At - start
+			h.spans = append(h.spans, span{job: n, layer: int(r.Layer), implementation: int(r.Implementation),
+				accelerator: int(r.Accelerator), dispatched: d.At, begin: run.Begin, start: start, end: r.At,
+				predicted: run.Begin + run.Predicted(), reason: d.Reason})
 		}
 	}
 	for k := range l.Header.System.Accelerators {

@@ -205,6 +205,11 @@ func timelineSection(all []*series, t *timeline, note string) section {
 	s.Text = []string{"Each row is an accelerator, each block a layer in the colour of its model; variants are hatched, " +
 		"and a red edge marks layers of requests that missed. The row below has a mark for every missed request, at its " +
 		"deadline or where it was dropped. Select a block to follow its request."}
+	onDevices := func(x *series) bool { return len(x.logs) > 0 && len(x.logs[0].Header.System.Devices) > 0 }
+	if slices.ContainsFunc(all, onDevices) {
+		s.Text = append(s.Text, "Each stream of a device has a row. Blocks are where layers really ran: one that was decided "+
+			"before it could begin says by how much.")
+	}
 	if slices.ContainsFunc(all, func(x *series) bool { return len(x.logs) > 1 }) {
 		s.Text = append(s.Text, "Of repeated runs it shows the first.")
 	}

@@ -66,20 +66,21 @@
       job.end[i] = job.noticed[i] + r.u();
       job.detail[i] = r.u();
     }
-    const run = { job: new Uint32Array(m), acc: new Uint8Array(m), impl: new Uint8Array(m), layer: new Uint16Array(m), reason: new Uint16Array(m), dispatch: new Float64Array(m), start: new Float64Array(m), end: new Float64Array(m), predicted: new Float64Array(m) };
-    const lanes = system.accelerators.map(() => []), ends = system.accelerators.map(() => 0), layers = new Uint16Array(n);
+    const run = { job: new Uint32Array(m), acc: new Uint8Array(m), impl: new Uint8Array(m), layer: new Uint16Array(m), reason: new Uint16Array(m), dispatch: new Float64Array(m), begin: new Float64Array(m), start: new Float64Array(m), end: new Float64Array(m), predicted: new Float64Array(m) };
+    const lanes = system.accelerators.map(() => []), ends = system.accelerators.map(() => 0);
     r = reader(log.runs);
     let before = 0;
     for (let i = 0; i < m; i++) {
       before += r.z();
-      const k = r.u();
       run.job[i] = before;
-      run.layer[i] = layers[before]++;
+      run.layer[i] = r.u();
+      const k = r.u();
       run.acc[i] = k;
       run.impl[i] = r.u();
       run.reason[i] = r.u();
       run.dispatch[i] = ends[k] + r.z();
-      run.start[i] = run.dispatch[i] + r.u();
+      run.begin[i] = run.dispatch[i] + r.u();
+      run.start[i] = run.begin[i] + r.z();
       run.end[i] = ends[k] = run.start[i] + r.u();
       run.predicted[i] = run.end[i] + r.z();
       lanes[k].push(i);
@@ -343,7 +344,9 @@
       add('implementation', l.implementation);
       add('accelerator', d.system.accelerators[run.acc[i]]);
       add('took', us(run.end[i] - run.start[i]));
-      add('from dispatch to end', `${us(run.end[i] - run.dispatch[i])}, predicted ${us(run.predicted[i] - run.dispatch[i])}`);
+      const ahead = run.begin[i] - run.dispatch[i]; // what it waited for had not ended when it was decided
+      add(ahead > 0 ? 'from when it could begin to end' : 'from dispatch to end', `${us(run.end[i] - run.begin[i])}, predicted ${us(run.predicted[i] - run.begin[i])}`);
+      if (ahead > 0) add('decided', us(ahead) + ' before it could begin');
       if (data.reasons[run.reason[i]]) add('reason', data.reasons[run.reason[i]]);
       return;
     }

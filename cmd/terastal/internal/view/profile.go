@@ -104,7 +104,7 @@ type profileView struct {
 }
 
 func newProfileView(p *profiler.Profile) *profileView {
-	one := oneStream(p)
+	one := OneStream(p)
 	return &profileView{p, one, one.Sums()}
 }
 
@@ -388,8 +388,8 @@ func (v *profileView) precision() string {
 // measured: a sum that predicts the chain is additive.
 func (v *profileView) modelTable() *table.Table {
 	t := table.New("model", "accelerator", ">sum of medians", ">chain", ">sum/chain", ">whole model", ">chain/whole",
-		">as one graph", ">chain/graph", ">captured", "+>chain without")
-	t.Explain("as one graph", "as one graph: the whole model captured as a CUDA graph; captured: how many of the "+
+		">one graph", ">chain/graph", ">captured", "+>plain chain")
+	t.Explain("one graph", "one graph: the whole model captured as one CUDA graph; captured: how many of the "+
 		"layers are")
 	chains := map[[2]int]profiler.Chain{}
 	for _, c := range v.p.Chains {

@@ -38,8 +38,9 @@ type timelineModel struct {
 // timelineLog is one run. Jobs and runs are variable-length integers (as encoding/binary's; those marked ± zigzag) in
 // base64. Per job, in order of release records: ±id - (id before + 1), model, ±release - the one before, noticed -
 // release, deadline - release, outcome, end - noticed, detail. Per layer run, in order of ends: ±job - the one before,
-// accelerator, implementation, reason, ±dispatch - end before on that accelerator, start - dispatch, end - start,
-// ±predicted finish - end. The layer is the number of runs of the job so far.
+// layer, accelerator, implementation, reason, ±dispatch - end before on that accelerator, begin - dispatch, ±start -
+// begin, end - start, ±predicted finish - end. Begin is later than the dispatch where a layer was decided before the one
+// before it had ended, on the accelerator or of the request.
 type timelineLog struct {
 	Label   string     `json:"label"`
 	System  int        `json:"system"`
@@ -168,10 +169,11 @@ func (t *timeline) encode(label string, l *history, until time.Duration) timelin
 		if s.end > until {
 			break
 		}
-		from, start, end := units(s.dispatched), units(s.start), units(s.end)
-		runs = unsigned(binary.AppendVarint(runs, int64(s.job-before)), int64(s.accelerator), int64(s.implementation),
-			indexOf(&t.Reasons, s.reason.String()))
-		runs = unsigned(binary.AppendVarint(runs, from-ends[s.accelerator]), start-from, end-start)
+		from, begin, start, end := units(s.dispatched), units(s.begin), units(s.start), units(s.end)
+		runs = unsigned(binary.AppendVarint(runs, int64(s.job-before)), int64(s.layer), int64(s.accelerator),
+			int64(s.implementation), indexOf(&t.Reasons, s.reason.String()))
+		runs = unsigned(binary.AppendVarint(runs, from-ends[s.accelerator]), begin-from)
+		runs = unsigned(binary.AppendVarint(runs, start-begin), end-start)
 		runs = binary.AppendVarint(runs, units(s.predicted)-end)
 		before, ends[s.accelerator] = s.job, end
 		out.NRuns++

@@ -12,9 +12,36 @@ import (
 	"github.com/terastal/terastal/sched/eventlog"
 )
 
-// TestTimeline decodes what the script decodes and holds it against the log.
+// TestTimeline: what the script decodes is what the log has, also where layers are decided ahead on streams of a device.
 func TestTimeline(t *testing.T) {
-	p := &Page{Logs: []NamedLog{{"a", simulate(t, "mobile", "terastal", eventlog.Real, 500*msec)}}}
+	decoded(t, simulate(t, "mobile", "terastal", eventlog.Real, 500*msec))
+	s := system("mobile")
+	s.Devices = []sched.Device{{Name: "gpu", Accelerators: []int{0, 1}, Lead: 200 * time.Microsecond,
+		Waking: []sched.Waking{{Idle: msec, Extra: 90 * time.Microsecond}}}}
+	h := decoded(t, simulateOn(t, s, "terastal", eventlog.Real, 500*msec))
+	ahead, ends := 0, make([]time.Duration, 2)
+	for i := range h.spans {
+		x := &h.spans[i]
+		if x.begin > x.dispatched {
+			ahead++
+		}
+		if x.start < x.begin || x.start < ends[x.accelerator] {
+			t.Fatalf("run %d starts before it can, or before %v: %+v", i, ends[x.accelerator], *x)
+		}
+		if off := x.predicted - x.end; off < -100*time.Microsecond || off > 100*time.Microsecond {
+			t.Fatalf("run %d is predicted to end %v off: %+v", i, off, *x)
+		}
+		ends[x.accelerator] = x.end
+	}
+	if ahead < 100 {
+		t.Errorf("%d of %d layers were decided ahead", ahead, len(h.spans))
+	}
+}
+
+// decoded decodes the timeline of a log and holds it against the log.
+func decoded(t *testing.T, l *eventlog.Log) *history {
+	t.Helper()
+	p := &Page{Logs: []NamedLog{{"a", l}}}
 	h := newHistory(p.Logs[0].Log)
 	tl, note := newTimeline(p.allSeries(), maxTimeline)
 	if note != "" || tl.Logs[0].NJobs != len(h.jobs) || tl.Logs[0].NRuns != len(h.spans) || len(h.spans) < 300 {
@@ -37,24 +64,25 @@ func TestTimeline(t *testing.T) {
 	}
 	ints.finished()
 	ints = decoder(t, tl.Logs[0].Runs)
-	at, ends, layers := int64(0), [2]int64{}, make([]int, len(h.jobs))
+	at, ends := int64(0), [2]int64{}
 	for i := range h.spans {
 		s := &h.spans[i]
 		at += ints.signed()
-		k, implementation, reason := ints.unsigned(), ints.unsigned(), tl.Reasons[ints.unsigned()]
+		layer, k, implementation, reason := ints.unsigned(), ints.unsigned(), ints.unsigned(), tl.Reasons[ints.unsigned()]
 		from := ends[k] + ints.signed()
-		start := from + ints.unsigned()
+		begin := from + ints.unsigned()
+		start := begin + ints.signed()
 		end := start + ints.unsigned()
 		predicted := end + ints.signed()
 		ends[k] = end
 		if int(at) != s.job || int(k) != s.accelerator || int(implementation) != s.implementation ||
-			reason != s.reason.String() || layers[at] != s.layer ||
+			reason != s.reason.String() || int(layer) != s.layer || begin != units(s.begin) ||
 			from != units(s.dispatched) || start != units(s.start) || end != units(s.end) || predicted != units(s.predicted) {
 			t.Fatalf("run %d differs from %+v", i, *s)
 		}
-		layers[at]++
 	}
 	ints.finished()
+	return h
 }
 
 // ints reads variable-length integers.

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/runtime"
 )
 
 // runTables say what held accelerators up, what devices have room for, and what could not be captured.
@@ -130,7 +132,7 @@ func uncapturedTable(results []result.Result) *table.Table {
 		which := map[reason][]string{}
 		var order []reason
 		for _, u := range d.Uncaptured {
-			r := reason{u.Model, u.Why}
+			r := reason{u.Model, strings.TrimPrefix(u.Why, runtime.ErrUncaptured.Error()+": ")}
 			if which[r] == nil {
 				order = append(order, r)
 			}

@@ -1,0 +1,611 @@
+#!/usr/bin/env python3
+"""The steps of check.sh, which sets the environment and calls this: check.py PROVIDER FOLDER."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import results
+from results import median, quantile
+
+# The networks whose chains are measured, with the goals: the chain over an ordinary session, and over one graph.
+GOALS = {
+    "ds_cnn_kws": (0.55, 1.2),
+    "glyph_resnet": (0.75, 1.2),
+    "mobilenetv2": (0.65, 1.35),
+    "resnet50": (0.97, 1.04),
+}
+# The mixed schedule: requests per second and deadlines in ms.
+MIXED = {
+    "resnet50": (60, 25),
+    "swin_tiny": (15, 60),
+    "mobilenetv2": (60, 15),
+    "glyph_vit": (100, 8),
+    "ds_cnn_kws": (100, 5),
+}
+POLICIES = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "pedf", "rollout", "edf-model", "pedf-model",
+            "unscheduled"]
+FEW = ["fcfs", "terastal", "pedf", "rollout"]
+# The layouts in which WebGPU computes convolutions.
+LAYOUTS = ["NCHW", "NHWC"]
+
+
+class Failed(Exception):
+    """A command did not do what it should, and why."""
+
+
+class Check:
+    """One measurement: where it writes, how long it may take, and what came out so far."""
+
+    def __init__(self, provider, out):
+        self.provider = provider
+        self.out = out
+        self.bin = os.environ["TERASTAL_BIN"]
+        self.work = os.environ["WORK"]
+        shutil.rmtree(self.work, ignore_errors=True)
+        os.makedirs(self.work)
+        os.environ.setdefault("TERASTAL_CACHE", os.path.join(self.work, "cache"))
+        self.budget = float(os.environ.get("BUDGET", "480"))
+        self.scale = min(1.0, self.budget / 480)
+        self.began = time.monotonic()
+        self.limit = self.began + self.budget  # of the step that runs
+        self.figures = {}
+        self.text = open(os.path.join(out, "check.txt"), "w")
+        cores = sorted(os.sched_getaffinity(0))
+        self.cpus = [f"{{name: cpu1, cores: [{cores[0]}]}}"]
+        if len(cores) >= 12:
+            self.cpus = [f"{{name: cpu1, cores: [{cores[1]}]}}",
+                         f"{{name: cpu4, threads: 4, cores: {cores[2:6]}}}"]
+        self.nets = os.environ.get("NETS", " ".join(GOALS)).split()
+        self.mixed = os.environ.get("MIXED", " ".join(MIXED)).split()
+
+    def say(self, line=""):
+        print(line)
+        self.text.write(line + "\n")
+        self.text.flush()
+
+    def seconds(self, of):
+        """A duration for a command line, shorter where the budget is."""
+        return f"{max(0.2, of * self.scale):.1f}s"
+
+    def run(self, name, *command, document=True, codes=(0, 3), limit=120):
+        """Runs a command and returns its JSON document, or its output. Exit code 3 says that a run cannot support its
+        claims; the document says why."""
+        left = min(self.limit - time.monotonic(), limit)
+        if left < 1:
+            raise Failed("no time left")
+        base = os.path.join(self.work, name.replace("/", "-"))
+        with open(base + ".out", "w") as stdout, open(base + ".err", "w") as stderr:
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=self.work, start_new_session=True)
+            try:
+                code = process.wait(left)
+            except subprocess.TimeoutExpired:
+                for wish in (signal.SIGTERM, signal.SIGKILL):
+                    try:
+                        os.killpg(process.pid, wish)
+                        process.wait(3)
+                    except (ProcessLookupError, subprocess.TimeoutExpired):
+                        continue
+                raise Failed(f"{name}: stopped after {left:.0f} s") from None
+        with open(base + ".out") as f:
+            text = f.read()
+        if code in codes and not document:
+            return text
+        try:
+            if code in codes:
+                return json.loads(text)
+        except ValueError:
+            pass
+        said = lines_of(base + ".err")
+        raise Failed(f"{name}: " + (said[-1][:400] if said else f"exit code {code} and no word"))
+
+    def terastal(self, name, *arguments, **options):
+        return self.run(name, os.path.join(self.bin, "terastal"), *arguments, "--json", **options)
+
+    def chain(self, name, network, *arguments):
+        """Runs the bare loop of chain.c and returns its lines."""
+        folder = os.path.join(self.work, "layers", network)
+        for kind in ("model", "block"):
+            if not os.path.exists(os.path.join(folder, kind)):
+                self.terastal(f"split {network} {kind}", "models", "split", "zoo:" + network, "--granularity", kind,
+                              "--out", os.path.join(folder, kind))
+        text = self.run(name, os.path.join(self.bin, "chain"), os.environ["ONNXRUNTIME_LIB"], self.provider, folder,
+                        *arguments, document=False)
+        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        for line in lines:
+            if "error" in line:
+                self.say(f"  chain.c, {line['way']}: {line['error'][:160]}")
+        return lines
+
+    def gpu(self, streams=1, extra=""):
+        """The entries of a configuration that stand for the GPU."""
+        if self.provider == "cpu":  # nothing but a test of this script
+            return [f"{{name: gpu{'.%d' % i if streams > 1 else ''}, optimization: extended}}" for i in range(streams)]
+        more = f", streams: {streams}" if streams > 1 else ""
+        return [f"{{name: gpu, provider: {self.provider}{more}{extra}}}"]
+
+    def configure(self, name, accelerators, models, budget, traffic=""):
+        """Writes a configuration and returns its path. Models are name, network, rate and deadline in ms."""
+        path = os.path.join(self.work, name + ".yaml")
+        with open(path, "w") as f:
+            f.write("accelerators:\n" + "".join(f"  - {a}\n" for a in accelerators) + "models:\n")
+            for model, network, rate, deadline in models:
+                f.write(f'  - {{name: {model}, source: "zoo:{network}", rate: {rate}, deadline: {deadline}ms, '
+                        "granularity: block}\n")
+            f.write(f"traffic: {{duration: {self.seconds(2)}, arrivals: poisson{traffic}}}\n"
+                    f"profile: {{budget: {self.seconds(budget)}}}\nout: {os.path.join(self.work, name)}\n")
+        return path
+
+    def profile(self, name, config, limit=120):
+        """Measures a profile and returns it."""
+        path = os.path.join(self.work, name + ".profile.json")
+        try:
+            self.terastal("profile " + name, "profile", "--config", config, "--out", path, "--force", limit=limit)
+        except Failed:
+            if os.path.exists(path):  # what was stopped is partial, and no run takes it
+                os.remove(path)
+            raise
+        return results.body(path)
+
+    def log(self, path):
+        return results.Log(os.path.join(self.work, path))
+
+
+def lines_of(path):
+    with open(path) as f:
+        return [line for line in f.read().splitlines() if line.strip()]
+
+
+def is_gpu(name):
+    return name.split(".")[0] == "gpu"
+
+
+# ---- the steps
+
+
+def doctor(c):
+    d = c.terastal("doctor", "doctor")
+    for p in d["providers"]:
+        if p["name"] == c.provider:
+            c.say(f"  {c.provider}: {'opens' if p['opens'] else p['reason']}")
+            c.figures["opens"] = p["opens"]
+    for g in d["host"].get("gpus", []):
+        c.say("  " + ", ".join(f"{k} {g[k]}" for k in ("model", "clock_mhz", "max_clock_mhz", "power_w") if k in g))
+    c.say(f"  {d['host'].get('cpu')}, {d['host'].get('logical_cores')} cores; "
+          f"auto: {', '.join(a['name'] for a in d['accelerators'])}")
+
+
+def one_network(c, network, ways):
+    """The profile's chain and the bare loop in turns, twice."""
+    config = c.configure("chain-" + network, c.gpu(), [(network, network, 10, 100)], 4)
+    ours, bare = [], {}
+    for turn in (1, 2):
+        if ways:
+            arguments = ["runs=200"] + (["ways=" + ",".join(ways)] if turn == 2 else [])
+            for line in c.chain(f"bare {network} {turn}", network, *arguments):
+                if "p50_us" in line:
+                    bare.setdefault(line["way"], []).append(line)
+        profile = c.profile(f"chain-{network}.{turn}", config)
+        ours += [v for k, v in results.chains(profile).items() if is_gpu(k[1])]
+    return ours, bare
+
+
+def chains(c):
+    found = c.figures.setdefault("chains", {})
+    ways = ["whole", "whole graph", "whole captured", "chain graphs", "chain captured"]
+    if c.provider == "cpu":
+        ways = ["whole", "chain synchronised"]
+    for network in c.nets:
+        try:
+            ours, bare = one_network(c, network, ways)
+        except Failed as e:
+            c.say(f"  {network}: {e}")
+            continue
+        of = {way: results.middle([line["p50_us"] for line in lines]) for way, lines in bare.items()}
+        apart = max((line["difference"] for lines in bare.values() for line in lines), default=0)
+        f = found[network] = {"bare": of, "layers": ours[0]["layers"], "captured": ours[0]["captured"]}
+        for key in ("chain_us", "whole_us", "plain_us", "graph_us"):
+            f[key] = results.middle([o[key] for o in ours if o[key]])
+        c.say(f"  {network} ({f['layers']} layers, {f['captured']} captured), us: " + ", ".join(
+            f"{key[:-3]} {f[key]:.0f}" for key in ("chain_us", "whole_us", "plain_us", "graph_us") if f[key]))
+        if of:
+            c.say("    chain.c: " + ", ".join(f"{way} {us:.0f}" for way, us in of.items()) +
+                  f"; outputs apart {apart:.0e}")
+
+
+def layouts(c):
+    """WebGPU: the chain in both layouts of convolutions; the better one counts."""
+    found = c.figures.setdefault("chains", {})
+    for network in c.nets:
+        for layout in LAYOUTS:
+            name = f"{network}-{layout}"
+            try:
+                config = c.configure("chain-" + name, c.gpu(extra=f', options: ["preferredLayout={layout}"]'),
+                                     [(network, network, 10, 1000)], 4)
+                chain = results.chains(c.profile("chain-" + name, config))[network, "gpu"]
+            except Failed as e:
+                c.say(f"  {name}: {e}")
+                continue
+            c.say(f"  {name} ({chain['layers']} layers): chain {chain['chain_us']:.0f} us, "
+                  f"whole {chain['whole_us']:.0f} us, {chain['chain_us'] / chain['whole_us']:.2f}")
+            if network not in found or chain["chain_us"] < found[network]["chain_us"]:
+                found[network] = dict(chain, layout=layout, bare={})
+
+
+def streams(c):
+    """Requests per second of one network on 1 to 8 streams: the bare loop's and ours."""
+    network = "glyph_resnet" if "glyph_resnet" in c.nets else c.nets[0]
+    counts = [1, 2, 4, 8] if c.provider == "cuda" else [1, 2]
+    found = c.figures.setdefault("streams", {})
+    for line in c.chain("bare streams", network, "streams=" + ",".join(map(str, counts)), "seconds=0.4"):
+        if "streams" in line:
+            found.setdefault("chain.c, " + line["way"], {})[line["streams"]] = line["per_s"]
+    for n in [1, 4, 8, 2]:
+        if n not in counts:
+            continue
+        try:
+            config = c.configure(f"streams-{n}", c.gpu(n), [(network, network, 1000, 200)], 3)
+            r = c.terastal(f"run streams {n}", "run", "--config", config, "--policies", "fcfs", "--load", "1.4",
+                           "--drop", "none", "--queue", "24", "--duration", c.seconds(1.5), limit=40)
+        except Failed as e:
+            c.say(f"  {n}: {e}")
+            continue
+        found.setdefault("terastal", {})[n] = results.per_second(r)["fcfs"]
+        verified(c, r)
+    for who, per_s in found.items():
+        c.say(f"  {who}: " + ", ".join(f"{n}: {v:.0f}/s" for n, v in sorted(per_s.items())))
+
+
+def verified(c, result):
+    right, wrong = results.verified(result)
+    f = c.figures.setdefault("outputs", {"sampled": 0, "wrong": 0})
+    f["sampled"] += right + wrong
+    f["wrong"] += wrong
+
+
+def mixed(c, n, runs, budget):
+    """The five networks on CPU accelerators and the GPU with n streams. Runs are label, policies and flags."""
+    name = f"mixed-{n}"
+    path = os.path.join(c.work, name + ".profile.json")
+    config = c.configure(name, c.cpus + c.gpu(n), [(m, m, *MIXED[m]) for m in c.mixed], budget)
+    found = c.figures.setdefault(name, {})
+    if not os.path.exists(path):
+        profile = c.profile(name, config, limit=budget * c.scale + 60)
+        found["devices"] = results.devices(profile)
+        for d in found["devices"]:
+            c.say(f"  device: {json.dumps(d)}")
+    for label, policies, flags in runs:
+        folder = os.path.join(name, label)
+        try:
+            r = c.terastal(f"{name} {label}", "compare", "--config", config, "--profile", path, "--policies",
+                           ",".join(policies), "--repeats", "1", "--out", os.path.join(c.work, folder), *flags)
+        except Failed as e:
+            c.say(f"  {label}: {e}")
+            continue
+        verified(c, r)
+        f = found.setdefault("runs", {})[label] = {"load": r["traffic"].get("load"), "folder": folder}
+        f["misses"] = {p: 100 * v["mean_miss_rate"] for p, v in results.policies(r).items()}
+        f["invalid"] = r.get("invalid_reasons", [])
+        f["energy"] = {p: v["energy"] for p, v in results.policies(r).items() if "energy" in v}
+        joules = {p: v["j_per_met"] for p, v in f["energy"].items() if v.get("j_per_met")}
+        c.say(f"  {label}, {len(c.mixed)} networks, gpu with {n} stream(s): misses in % " + ", ".join(
+            f"{p} {v:.2g}" for p, v in f["misses"].items()))
+        if joules:
+            c.say("    joules per met request: " + ", ".join(f"{p} {v:.2g}" for p, v in joules.items()))
+        for p in FEW if label == "load 0.6" else []:
+            of_policy = results.policies(r)[p]
+            for line in results.devices_in(of_policy):
+                if line not in f.setdefault("devices", []):
+                    f["devices"].append(line)
+                    c.say("    " + line)
+            log = os.path.join(c.work, folder, p + ".log.json")
+            if not os.path.exists(log):
+                continue
+            log = results.Log(log)
+            gpus = [a for a in log.accelerators if is_gpu(a)]
+            share, count, longest = log.stalls(gpus)
+            told = [w.get("stalled_share", 0) for w in of_policy.get("workers", []) if is_gpu(w["accelerator"])]
+            f.setdefault("stalls", {})[p] = max([share] + told)
+            f.setdefault("workers", {})[p] = of_policy.get("workers", [])
+            error = log.error(gpus)
+            cpu = log.error([a for a in log.accelerators if not is_gpu(a)])
+            c.say(f"    {p}: stalls {100 * share:.2f} % of the GPU ({count}, longest {longest:.1f} ms); layers take "
+                  f"{error or 0:.2f} (GPU) and {cpu or 0:.2f} (CPU) of the prediction")
+
+
+def mixed_first(c):
+    mixed(c, 1, [("load 0.6", POLICIES, ["--load", "0.6"])], 25)
+
+
+def mixed_streams(c):
+    mixed(c, 4, [("same rates", FEW, []), ("load 0.6", POLICIES, ["--load", "0.6"])], 25)
+
+
+def mixed_more(c):
+    more = [(f"load {load}", POLICIES if c.scale >= 1 else FEW, ["--load", load]) for load in ("0.9", "1.1")]
+    for n in (1,) if c.provider == "webgpu" else (4, 1):
+        mixed(c, n, more, 25)
+
+
+def validate(c):
+    """Replays recorded runs and holds the simulator against them."""
+    for n in (1, 4):
+        run = c.figures.get(f"mixed-{n}", {}).get("runs", {}).get("load 0.6")
+        if not run:
+            continue
+        folder = os.path.join(c.work, run["folder"])
+        logs = [os.path.join(folder, p + ".log.json") for p in FEW]
+        v = c.terastal(f"validate {n}", "validate", *[p for p in logs if os.path.exists(p)], "--profile",
+                       os.path.join(c.work, f"mixed-{n}.profile.json"), "--draws", "3", codes=(0, 1, 3))
+        for one in v["validations"]:
+            checks = one.get("checks", [])
+            passed = sum(1 for k in checks if k["ok"])
+            c.say(f"  {n} stream(s), {one['policy']}: {one['decisions_replayed']} decisions replayed, layers off by "
+                  f"{100 * one['layers']['bias']:+.1f} %, {passed} of {len(checks)} checks")
+        replayed = c.figures.setdefault("replayed", [0, 0])
+        replayed[0] += sum(1 for one in v["validations"] if not one.get("first_difference"))
+        replayed[1] += len(v["validations"])
+
+
+def demo(c):
+    r = c.terastal("demo", "demo", "--budget", c.seconds(5), "--duration", c.seconds(1), "--out",
+                   os.path.join(c.work, "demo"))
+    right, wrong = results.verified(r)
+    c.figures["demo"] = {"right": right, "wrong": wrong,
+                         "misses": {p: 100 * v["mean_miss_rate"] for p, v in results.policies(r).items()}}
+    verified(c, r)
+    c.say(f"  accelerators {', '.join(a['name'] for a in r['accelerators'])}; {right} of {right + wrong} outputs "
+          "verified; misses in % " + ", ".join(f"{p} {v:.2g}" for p, v in c.figures["demo"]["misses"].items()))
+
+
+def gaps(c):
+    """Between two layers of a CPU accelerator that has work: with the GPU and without it, in turns."""
+    models = [(m, m, *MIXED[m]) for m in ("glyph_vit", "ds_cnn_kws") if m in c.mixed]
+    p99 = {"without": [], "with": []}
+    for turn in (1, 2):
+        for kind, accelerators in (("without", c.cpus), ("with", c.cpus + c.gpu(4 if c.provider == "cuda" else 1))):
+            config = c.configure(f"gaps-{kind}", accelerators, models, 3)
+            c.terastal(f"gaps {kind} {turn}", "run", "--config", config, "--policies", "fcfs", "--load", "1.1",
+                       "--duration", c.seconds(1.5), "--out", os.path.join(c.work, f"gaps-{kind}"))
+            log = c.log(f"gaps-{kind}/fcfs.log.json")
+            found = log.gaps([a for a in log.accelerators if not is_gpu(a)])
+            p99[kind].append(quantile(found, 0.99))
+            c.say(f"  {kind} the GPU: p50 {median(found) or 0:.2f} us, p99 {p99[kind][-1] or 0:.2f} us, "
+                  f"{len(found)} gaps")
+    c.figures["gaps"] = p99
+
+
+def waking(c):
+    """What a device that rested costs: the bare loop, and what the profile holds."""
+    network = "mobilenetv2" if "mobilenetv2" in c.nets else c.nets[0]
+    found = {}
+    if c.provider != "webgpu":
+        lines = c.chain("bare pauses", network, "runs=100", "ways=whole,chain captured,chain synchronised",
+                        "pauses=0.3,1,10,100")
+        for line in lines:
+            found.setdefault(line["way"], {})[line.get("pause_ms", 0)] = line["p50_us"]
+    for way, after in found.items():
+        c.say(f"  {network}, {way}, us after pauses in ms: " + ", ".join(
+            f"{p:g}: {us:.0f}" for p, us in sorted(after.items())))
+    c.figures["waking"] = found
+
+
+def warm(c):
+    """What keep_warm gives and takes."""
+    network = "mobilenetv2" if "mobilenetv2" in c.nets else c.nets[0]
+    found = c.figures.setdefault("warm", {})
+    for kind, extra in (("rests", ""), ("kept warm", ", keep_warm: true")):
+        config = c.configure("warm-" + kind.replace(" ", "-"), c.gpu(extra=extra), [(network, network, 20, 50)], 3)
+        r = c.terastal("run " + kind, "run", "--config", config, "--policies", "edf", "--duration", c.seconds(3))
+        p = r["policies"][0]
+        found[kind] = {"p50_ms": p["models"][0]["p50_ms"], "energy": p.get("energy")}
+        e = p.get("energy", {})
+        watts = f"{e['gpu_j'] / e['elapsed_s']:.0f} W" if e.get("gpu_j") and e.get("elapsed_s") else "power unknown"
+        c.say(f"  20 requests/s of {network}, {kind}: p50 {found[kind]['p50_ms']:.3f} ms, {watts}")
+
+
+def memory(c):
+    for n in (1, 4):
+        for d in c.figures.get(f"mixed-{n}", {}).get("devices", []):
+            c.say(f"  {d['name']} with {d['streams']} stream(s): {d['memory_mb']:.0f} MB as the profile says")
+            c.figures.setdefault("memory", {})[n] = d["memory_mb"]
+
+
+def bad_input(c):
+    """Each is refused in one line before anything long starts."""
+    bad = {
+        "streams 0": "{name: gpu, provider: %s, streams: 0}" % c.provider,
+        "streams 1000": "{name: gpu, provider: %s, streams: 1000}" % c.provider,
+        "streams on a CPU": "{name: cpu, streams: 2}",
+        "no such device": '{name: gpu, provider: %s, options: ["%s=99"]}' % (
+            c.provider, "deviceId" if c.provider == "webgpu" else "device_id"),
+    }
+    refused = 0
+    for name, accelerator in bad.items():
+        config = c.configure("bad-" + name.replace(" ", "-"), [accelerator], [("net", "ds_cnn_kws", 10, 10)], 1)
+        start = time.monotonic()
+        try:
+            c.terastal("bad " + name, "run", "--config", config, codes=(1, 2), document=False, limit=30)
+        except Failed as e:
+            c.say(f"  {name}: {e}")
+            continue
+        lines = lines_of(os.path.join(c.work, f"bad {name}.err"))
+        refused += len(lines) == 1 and accelerator[7:10] in lines[0] and "no such file" not in lines[0]
+        c.say(f"  {name}, after {time.monotonic() - start:.1f} s, {len(lines)} line(s): "
+              f"{lines[-1][-130:] if lines else ''}")
+    c.figures["refused"] = refused, len(bad)
+
+
+def lost(c):
+    """A drill: the device is lost in the middle of a run."""
+    n = 4 if os.path.exists(os.path.join(c.work, "mixed-4.profile.json")) else 1
+    name, folder = f"mixed-{n}", os.path.join(c.work, "lost")
+    r = c.terastal("lost", "run", "--config", os.path.join(c.work, name + ".yaml"), "--profile",
+                   os.path.join(c.work, name + ".profile.json"), "--policies", "pedf", "--duration", c.seconds(1),
+                   "--faults", "lost accelerator=gpu after=200", "--out", folder, codes=(0, 1, 3))
+    p = r["policies"][0]
+    balanced = p["released"] == p["met"] + p["late"] + p["dropped"] + p["failed"]
+    c.terastal("lost validate", "validate", os.path.join(folder, "pedf.log.json"), "--profile",
+               os.path.join(c.work, name + ".profile.json"), "--draws", "1", codes=(0, 3))
+    c.say("  " + ", ".join(f"{k} {p[k]}" for k in ("released", "met", "late", "dropped", "failed")) +
+          "; decisions replayed")
+    c.figures["lost"] = balanced
+
+
+# Steps in the order of what matters, with their shares of the budget in seconds.
+STEPS = [
+    ("doctor", 15, doctor),
+    ("chains", 115, chains),
+    ("layouts", 115, layouts),
+    ("mixed", 75, mixed_first),
+    ("streams", 50, streams),
+    ("mixed, 4 streams", 85, mixed_streams),
+    ("demo", 50, demo),
+    ("waking", 15, waking),
+    ("memory", 1, memory),
+    ("validate", 20, validate),
+    ("gaps", 35, gaps),
+    ("lost", 15, lost),
+    ("bad input", 20, bad_input),
+    ("mixed, more loads", 100, mixed_more),
+    ("warm", 25, warm),
+]
+
+# WebGPU has one queue, and the bare loop knows CUDA.
+CUDA_ONLY = ["chains", "streams", "mixed, 4 streams", "waking"]
+
+
+# ---- the table
+
+
+def rows(c):
+    """What was asked for: name, value as text, goal, and whether it is met (None: not measured)."""
+    f, table = c.figures, []
+
+    def row(name, value, goal, good, text="{:.2f}"):
+        missing = value is None
+        table.append((name, "-" if missing else text.format(value), goal, None if missing else bool(good)))
+
+    def at_most(name, value, most, text="{:.2f}", goal=None):
+        row(name, value, goal or "<= " + text.format(most), value is not None and value <= most, text)
+
+    outputs = f.get("outputs")
+    row("outputs that are wrong", outputs and outputs["wrong"], "0 of %d" % (outputs["sampled"] if outputs else 0),
+        outputs and outputs["wrong"] == 0 and outputs["sampled"] > 0, "{:d}")
+    for network in c.nets:
+        of_whole, of_graph = GOALS.get(network, (1, 1.2))
+        k = f.get("chains", {}).get(network)
+        if c.provider == "webgpu":
+            at_most(f"chain over whole, {network}", k and k["chain_us"] / k["whole_us"], 1.3)
+            continue
+        bare = k["bare"] if k else {}
+        whole = bare.get("whole") or (k or {}).get("whole_us")
+        graphs = [v for w, v in bare.items() if w in ("whole graph", "whole captured")]
+        best = min((v for w, v in bare.items() if w.startswith("chain")), default=None)
+        at_most(f"chain over ordinary whole, {network}", k and whole and k["chain_us"] / whole, of_whole)
+        at_most(f"chain over whole as one graph, {network}", k["chain_us"] / min(graphs) if graphs else None, of_graph)
+        at_most(f"chain over chain.c's best, {network}", k and best and k["chain_us"] / best, 1.10)
+    ours = f.get("streams", {}).get("terastal", {})
+    if c.provider != "webgpu":
+        for n, least in ((4, 3), (8, 4.5)):
+            gain = ours[n] / ours[1] if n in ours and 1 in ours else None
+            row(f"requests of {n} streams over one", gain, f">= {least}", gain and gain >= least)
+    one_queue = c.provider == "webgpu"
+    for n, label in ((1, "load 0.6"), (4, "same rates"), (4, "load 0.6")):
+        if n > 1 and one_queue:
+            continue
+        run = f.get(f"mixed-{n}", {}).get("runs", {}).get(label, {})
+        for p in ("pedf", "rollout"):
+            at_most(f"misses in %, {p}, gpu with {n} stream(s), {label}", run.get("misses", {}).get(p), 2.0)
+    for n in (1,) if one_queue else (1, 4):
+        stalls = f.get(f"mixed-{n}", {}).get("runs", {}).get("load 0.6", {}).get("stalls", {})
+        worst = max(stalls.values(), default=None)
+        at_most(f"first uses and stalls, % of a run, {n} stream(s)", worst if worst is None else 100 * worst, 1.0)
+    g = f.get("gaps", {})
+    if g.get("with") and g.get("without") and None not in g["with"] + g["without"]:
+        noise = max(1.25, max(g["without"]) / min(g["without"]))
+        at_most("gap p99 of CPU accelerators, with the GPU over without",
+                results.middle(g["with"]) / results.middle(g["without"]), noise)
+    else:
+        at_most("gap p99 of CPU accelerators, with the GPU over without", None, 1.25)
+    replayed = f.get("replayed")
+    row("runs whose decisions replay", replayed and replayed[0], f"{replayed[1]}" if replayed else "all",
+        replayed and replayed[0] == replayed[1], "{:d}")
+    row("a lost device: ledger balanced", f.get("lost"), "yes", f.get("lost"), "{}")
+    refused = f.get("refused")
+    row("bad input refused in one line", refused and refused[0], f"{refused[1]}" if refused else "all",
+        refused and refused[0] == refused[1], "{:d}")
+    return table
+
+
+def show_table(c):
+    table = rows(c)
+    words = {None: "not measured", True: "pass", False: "FAIL"}
+    width = max(len(r[0]) for r in table)
+    c.say(f"\n{'goal'.ljust(width)}  {'value':>8}  {'asked for':>10}")
+    for name, value, goal, good in table:
+        c.say(f"{name.ljust(width)}  {value:>8}  {goal:>10}  {words[good]}")
+    count = {w: sum(1 for r in table if words[r[3]] == w) for w in words.values()}
+    c.say(", ".join(f"{n} {w}" for w, n in count.items()))
+
+
+def save(c):
+    with open(os.path.join(c.out, "check.json"), "w") as f:
+        json.dump({"provider": c.provider, "figures": c.figures, "table": rows(c)}, f, indent=1, default=str)
+
+
+def archive(c, most=15 << 20):
+    """Packs documents, then logs while there is room: what is packed should travel."""
+    def add(name, wanted):
+        path = os.path.join(c.out, name)
+        with tarfile.open(path, "w:gz", compresslevel=6) as tar:
+            for folder, _, files in sorted(os.walk(c.work)):
+                for file in sorted(files):
+                    full = os.path.join(folder, file)
+                    short = os.path.relpath(full, c.work)
+                    if wanted(short) and os.path.getsize(path) < most and os.path.getsize(full) < most:
+                        tar.add(full, short)
+    few = {p + ".log.json" for p in FEW}
+    add("documents.tar.gz", lambda p: not p.startswith(("cache", "layers")) and p.endswith(
+        (".yaml", ".err", ".out", "profile.json", "plan.json")))
+    add("logs.tar.gz", lambda p: "mixed-" in p and "load 0.6" in p and os.path.basename(p) in few)
+
+
+def main(provider, out):
+    if provider not in ("cuda", "webgpu", "cpu"):
+        sys.exit(f"check: provider {provider}: use cuda or webgpu")
+    c = Check(provider, out)
+    chosen = os.environ.get("STEPS", "").split()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    end = c.began + c.budget
+    try:
+        for name, share, step in STEPS:
+            if chosen and name.split(",")[0].replace(" ", "-") not in chosen:
+                continue
+            if name in (CUDA_ONLY if provider == "webgpu" else ["layouts"]):
+                continue
+            start = time.monotonic()
+            c.limit = min(end, start + share * 1.5 * max(c.scale, c.budget / 480))
+            c.say(f"== {name} (after {start - c.began:.0f} s)")
+            try:
+                step(c)
+            except Failed as e:
+                c.say(f"  not measured: {e}")
+            except (KeyError, IndexError, TypeError, ValueError, OSError, ZeroDivisionError) as e:
+                c.say(f"  not measured: a document is not as expected: {type(e).__name__} {e}")
+            save(c)
+    finally:
+        show_table(c)
+        save(c)
+        archive(c)
+        c.say(f"took {time.monotonic() - c.began:.0f} s; {c.out}/check.txt, check.json, documents.tar.gz, logs.tar.gz")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2])
