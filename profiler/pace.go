@@ -224,8 +224,9 @@ func (s *server) spin(always bool) error {
 	if err := p.mark(0); err != nil {
 		return err
 	}
+	begin := s.clock.time()
 	for {
-		for range ahead {
+		for n := 0; n < ahead && s.clock.time().Sub(begin) < long; n++ {
 			if err := s.filler(); err != nil {
 				return err
 			}
