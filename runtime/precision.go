@@ -65,9 +65,15 @@ func toleranceOf(a Accelerator) float64 {
 	return Tolerance
 }
 
-// tolerance is that of the accelerator with the least precision that computed a layer of the sample.
+// tolerance is that of the accelerator with the least precision that computed a layer of the sample, or of all where
+// the sample does not say which did.
 func (e *Executor) tolerance(s Sample) float64 {
 	t := Tolerance
+	for _, a := range e.accs {
+		if s.Ran == nil {
+			t = max(t, toleranceOf(a))
+		}
+	}
 	for _, r := range s.Ran {
 		t = max(t, toleranceOf(e.accs[r.Accelerator]))
 	}

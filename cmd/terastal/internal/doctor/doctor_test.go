@@ -342,6 +342,22 @@ func TestAuto(t *testing.T) {
 	}
 }
 
+// What a device offers stands below its provider.
+func TestOffered(t *testing.T) {
+	r := Report{OK: true, Providers: []Provider{
+		{Name: "cuda", Opens: true, Built: true, Offer: &runtime.Offer{Free: 3 << 29, Total: 2 << 30, Streams: true, Graphs: true}},
+		{Name: "tensorrt", Opens: true, Built: true, Offer: &runtime.Offer{Lacks: "there is no CUDA runtime library"}}},
+		Accelerators: []runtime.Spec{{Name: "gpu", Provider: "cuda"}}}
+	var text strings.Builder
+	testkit.OK(t, r.Write(&text))
+	for _, want := range []string{"streams: yes, graphs: yes, memory: 1.5 of 2.0 GiB free",
+		"streams: no, graphs: no (there is no CUDA runtime library)", "gpu, as many streams as pay"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the text does not say %q:\n%s", want, text.String())
+		}
+	}
+}
+
 func TestJoinCores(t *testing.T) {
 	for want, cores := range map[string][]int{"any": nil, "3": {3}, "0-1": {0, 1},
 		"0-3,8,10-11": {0, 1, 2, 3, 8, 10, 11}} {

@@ -31,8 +31,11 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// onCPU has the CPU stand in for whatever is asked for, under its name.
+// onCPU has the CPU stand in for devices, under their names.
 func onCPU(s runtime.Spec) (runtime.Accelerator, error) {
+	if s.CPU() {
+		return runtime.OpenORT(s)
+	}
 	return runtime.OpenORT(runtime.Spec{Name: s.Name, Cores: s.Cores})
 }
 
@@ -59,8 +62,9 @@ func standingIn(t *testing.T, notes *[]string) Options {
 func said(notes []string, text string) bool { return strings.Contains(strings.Join(notes, "\n"), text) }
 
 const (
-	aDevice = "accelerators: [{name: gpu, provider: cuda, streams: 2, lead: 30us, keep_warm: true}, {name: cpu}]"
-	aModel  = `
+	aDevice = "accelerators: [{name: gpu, provider: cuda, streams: 2, lead: 30us, keep_warm: true, " +
+		`options: ["use_tf32=1"]}, {name: cpu, optimization: none}]`
+	aModel = `
 models: [{name: kws, source: "zoo:ds_cnn_kws", rate: 60}]
 traffic: {duration: 500ms}
 profile: {budget: 200ms}
@@ -86,6 +90,10 @@ func TestStreamsFromConfigurationToResult(t *testing.T) {
 	}
 	r := testkit.Must(s.Run(context.Background(), Real{}))(t)
 	ran(t, r)
+	if notes := r.Policies[0].Notes; !said(notes, `"gpu" computes float32 in TF32`) ||
+		strings.Count(strings.Join(notes, " "), "TF32") != 1 {
+		t.Errorf("notes %q", notes)
+	}
 	p, _, err := plan.Read(PlanPath(c))
 	testkit.OK(t, err)
 	if a := p.Accelerators[1]; a.Name != "gpu.1" || a.Of != "gpu" || a.Stream != 1 || !a.KeepWarm {
@@ -116,7 +124,7 @@ func ran(t *testing.T, r *result.Result) {
 func TestLostDevice(t *testing.T) {
 	var notes []string
 	o := standingIn(t, &notes)
-	c := configured(t, aDevice+aModel+`faults: ["lost accelerator=gpu after=30"]`)
+	c := configured(t, aDevice+aModel+`faults: ["lost accelerator=gpu after=5"]`)
 	s := testkit.Must(Prepare(context.Background(), c, false, o))(t)
 	r := testkit.Must(s.Run(context.Background(), Real{}))(t)
 	ran(t, r)

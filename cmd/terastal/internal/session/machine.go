@@ -225,16 +225,35 @@ func (r *real) loaded(source string, o models.Options) (*models.Model, error) {
 
 func (m *Machine) machine() *Machine { return m }
 
+// called is an accelerator and its cores for people: a device with all its streams, for the first of them.
+func (m *Machine) called(s *runtime.Spec) string {
+	name, cores := s.Name, s.Cores
+	if streams := m.devices()[s.Of]; len(streams) > 1 {
+		if s.Name != streams[0] {
+			return ""
+		}
+		name, cores = fmt.Sprintf("%s with %d streams", s.Of, len(streams)), nil
+		for i := range m.Specs {
+			if m.Specs[i].Of == s.Of {
+				cores = append(cores, m.Specs[i].Cores...)
+			}
+		}
+	}
+	if len(cores) == 0 {
+		return name
+	}
+	return name + " on core " + strings.Trim(fmt.Sprint(cores), "[]")
+}
+
 // describe says in a sentence what was found and what it means.
 func (m *Machine) describe() string {
 	var list, emulated []string
 	onlyCPU := true
-	for _, s := range m.Specs {
-		d := s.Name
-		if len(s.Cores) > 0 {
-			d += fmt.Sprintf(" on core %s", strings.Trim(fmt.Sprint(s.Cores), "[]"))
+	for i := range m.Specs {
+		s := &m.Specs[i]
+		if d := m.called(s); d != "" {
+			list = append(list, d)
 		}
-		list = append(list, d)
 		if s.Provider == runtime.EmulatedProvider {
 			emulated = append(emulated, fmt.Sprintf("%s from %s", s.Name, s.Options[optionTable]))
 		}

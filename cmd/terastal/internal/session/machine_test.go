@@ -55,6 +55,12 @@ func TestRoomForStreams(t *testing.T) {
 			t.Errorf("%d streams on %d cores: %s", c.streams, c.cores, got)
 		}
 	}
+	pinned := gpuOf(8, 2, 3)
+	pinned.Specs[2].Cores, pinned.Specs[3].Cores, pinned.Specs[4].Cores = []int{2}, []int{3}, []int{5}
+	if got := pinned.describe(); !strings.Contains(got, "accelerators: cpu0 on core 0, cpu1 on core 1, "+
+		"gpu with 3 streams on core 2 3 5 (") {
+		t.Error(got)
+	}
 	crowded := gpuOf(1, 2, 1)
 	if crowded.Specs = crowded.Specs[:2]; crowded.watchers() != "" {
 		t.Error("nothing watches a device")
@@ -108,6 +114,9 @@ func TestMemory(t *testing.T) {
 	}
 	almost := free(n.bytes - 1)
 	testkit.Fails(t, almost.fits(), `device "gpu"`, "have 3 streams of it, not 4", `leave out "mobilenetv2" (`)
+	if got := m.holds("gpu", 4, networks); got != 3 {
+		t.Errorf("it holds %d streams, want 3", got)
+	}
 	most := free(n.parts[0] + contextMemory)
 	testkit.Fails(t, most.fits(), `leave out "mobilenetv2"`)
 	none := free(1 << 20)
@@ -122,6 +131,9 @@ func TestMemory(t *testing.T) {
 		t.Error(text)
 	}
 	m.offers["gpu"].Total = 0
+	if got := m.holds("gpu", 4, networks); got != 4 {
+		t.Errorf("a device that does not tell holds %d streams", got)
+	}
 	if got := m.needs(networks, nil); got != nil {
 		t.Errorf("a device that does not tell: %v", got)
 	}

@@ -77,6 +77,21 @@ func (n *need) estimate(networks []*runtime.Network) {
 	}
 }
 
+// holds is how many streams fit into the memory of a device with the networks, of at most so many and at least one.
+func (m *Machine) holds(device string, most int, networks []*runtime.Network) int {
+	offer := m.offers[device]
+	if offer == nil || offer.Total <= 0 {
+		return most
+	}
+	for ; most > 1; most-- {
+		n := need{device: device, offer: *offer, streams: most}
+		if n.estimate(networks); n.fits() == nil {
+			break
+		}
+	}
+	return most
+}
+
 // fits returns nil if the device has as much memory, else one line that says what to leave out.
 func (n *need) fits() error {
 	over := n.bytes - n.offer.Free

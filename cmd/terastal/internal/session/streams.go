@@ -76,6 +76,10 @@ func (w *Workspace) pay(ctx context.Context, accelerator int) (int, error) {
 		w.options.Note("%s: the machine has no cores for the threads of more streams, so that it has one", s.Name)
 		return 1, nil
 	}
+	if most = m.holds(s.Name, most, w.networks()); most == 1 {
+		w.options.Note("%s: it has no memory for more streams, so that it has one", s.Name)
+		return 1, nil
+	}
 	if n := w.previousStreams(s.Name); n > 0 {
 		return min(n, most), nil
 	}

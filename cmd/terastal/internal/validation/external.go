@@ -305,12 +305,13 @@ func jsonRows(name, text, list string, columns []string) ([]row, error) {
 }
 
 // FromLayers predicts from a file of layer times. Those it leaves out take what
-// decisions expected; those that the log ran have to be there.
+// decisions expected; those that the log ran have to be there. The name of a device stands for all its streams.
 func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predictor, error) {
 	sys := &log.Header.System
 	p := FromSystem(sys)
 	p.Name = name
 	given := map[place]bool{}
+	list = byStream(sys, list)
 	for i := range list {
 		x := &list[i]
 		at, err := find(sys, x)
@@ -335,6 +336,22 @@ func FromLayers(name string, list []LayerPrediction, log *eventlog.Log) (*Predic
 		clear(p.handoff[m])
 	}
 	return p, nil
+}
+
+// byStream are predictions for every stream of a device in place of one for the device.
+func byStream(sys *sched.System, list []LayerPrediction) (out []LayerPrediction) {
+	for _, x := range list {
+		of := slices.IndexFunc(sys.Devices, func(d sched.Device) bool { return d.Name == x.Accelerator })
+		if of < 0 || slices.Contains(sys.Accelerators, x.Accelerator) {
+			out = append(out, x)
+			continue
+		}
+		for _, k := range sys.Devices[of].Accelerators {
+			x.Accelerator = sys.Accelerators[k]
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 // find is where a prediction belongs.

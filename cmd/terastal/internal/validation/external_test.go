@@ -120,6 +120,18 @@ func TestOthersPredictions(t *testing.T) {
 	}
 }
 
+// A prediction for a device is one for each of its streams.
+func TestDeviceStandsForItsStreams(t *testing.T) {
+	sys := &sched.System{Accelerators: []string{"gpu.0", "cpu", "gpu.1"},
+		Devices: []sched.Device{{Name: "gpu", Accelerators: []int{0, 2}}, {Name: "cpu", Accelerators: []int{1}}}}
+	var got []string
+	for _, x := range byStream(sys, []LayerPrediction{{Accelerator: "cpu"}, {Accelerator: "gpu", Latency: 7},
+		{Accelerator: "npu"}}) {
+		got = append(got, fmt.Sprint(x.Accelerator, " ", int(x.Latency)))
+	}
+	testkit.Equal(t, []string{"cpu 0", "gpu.0 7", "gpu.1 7", "npu 0"}, got)
+}
+
 func FuzzExternal(f *testing.F) {
 	f.Add("model,layer,accelerator,latency_us\na,a0,x,1\n")
 	f.Add("model,request,response_ms,outcome\na,0,1,met\n")
