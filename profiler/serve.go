@@ -76,7 +76,9 @@ func (s *server) open() error {
 		s.Open = new(runtime.Devices).Open
 	}
 	for _, k := range streamsOf(s.Accelerators, s.k) {
-		a, err := s.Open(s.Accelerators[k])
+		spec := s.Accelerators[k]
+		spec.Local = s.Accelerators[s.k].Local // a caller need only know that of the accelerator
+		a, err := s.Open(spec)
 		if err != nil {
 			return err
 		}
@@ -164,13 +166,14 @@ func (m *model) close() {
 
 func (s *server) close() {
 	for _, x := range s.streams {
-		x.close()
+		x.release()
 	}
 	for _, m := range s.models {
 		m.close()
 	}
 	s.pacer.close()
 	for _, x := range s.streams {
+		x.thread.close()
 		x.accelerator.Close()
 	}
 	if s.accelerator != nil {

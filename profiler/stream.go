@@ -172,7 +172,8 @@ func (x *stream) finish() error {
 	return nil
 }
 
-func (x *stream) close() {
+// release frees what the stream ran in. Its thread stays, for providers that keep things by thread.
+func (x *stream) release() {
 	x.do(func() error {
 		if x.queue != nil {
 			x.queue.close()
@@ -182,7 +183,6 @@ func (x *stream) close() {
 		}
 		return nil
 	})
-	x.thread.close()
 }
 
 // occupy keeps so many streams busy until rest is called, which says what failed.
