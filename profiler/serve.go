@@ -76,9 +76,7 @@ func (s *server) open() error {
 		s.Open = new(runtime.Devices).Open
 	}
 	for _, k := range streamsOf(s.Accelerators, s.k) {
-		spec := s.Accelerators[k]
-		spec.Local = s.Accelerators[s.k].Local // a caller need only know that of the accelerator
-		a, err := s.Open(spec)
+		a, err := s.Open(s.Accelerators[k])
 		if err != nil {
 			return err
 		}
@@ -189,7 +187,7 @@ func (s *server) answer(r request) (reply, error) {
 	case askRun:
 		return s.run(r)
 	case askReady:
-		return s.capture(r.Streams)
+		return s.capture()
 	case askBusy:
 		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began
