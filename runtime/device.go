@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/terastal/terastal/sched"
 )
 
 // device says which tensors of a program stay in a device's memory, and in which buffers.
@@ -143,24 +141,6 @@ func (p *Program) Moves(layer, from, to int) (download, convert, upload []int) {
 	return download, convert, upload
 }
 
-// warm runs everything once on the accelerators that have memories of their own: such providers compile a kernel when
-// it first runs, which can take longer than a layer may. What fails now fails again when it is needed.
-func (p *Program) warm(s *Slot, in []*Tensor) {
-	for k := range p.streams {
-		if p.streams[k] == nil {
-			continue
-		}
-		s.SetInputs(in)
-		for l := range p.cells {
-			for i := len(p.cells[l]) - 1; i >= 0; i-- {
-				if p.Runs(l, i, k) {
-					compute(&assignment{Dispatch: sched.Dispatch{Layer: l, Implementation: i, Accelerator: k}, slot: s})
-				}
-			}
-		}
-	}
-}
-
 // deviceTensors are a request's tensors in the memory of a device.
 type deviceTensors struct {
 	*device
@@ -274,7 +254,9 @@ func (s *Slot) begin(layer int, to *stream) error {
 // follow puts what comes next after all that was submitted for the slot. Work for an earlier request that failed does
 // no harm.
 func (s *Slot) follow(to *stream) error {
+	start := time.Now()
 	err := to.follow(s.behind)
+	s.waited += time.Since(start)
 	if err != nil && (!s.stale || errors.Is(err, ErrTensorsLost)) {
 		s.lost = fmt.Errorf("%w: %w", ErrTensorsLost, err)
 		return s.lost

@@ -184,8 +184,9 @@ func lossy(t *testing.T, d *device, faults ...string) *bench {
 		fs = append(fs, f)
 	}
 	drill := runtime.NewDrill(fs, 9)
-	drill.Begin()
-	return together(t, d, drill.Wrap, "block", "model")
+	b := together(t, d, drill.Wrap, "block", "model")
+	b.drill = drill
+	return b
 }
 
 // A device that is lost takes the requests with it whose tensors it has, for a
@@ -242,6 +243,7 @@ func TestDeviceLost(t *testing.T) {
 		if v, err := e.Verify(r.Samples); err == nil && v.Wrong > 0 {
 			t.Errorf("%+v", v)
 		}
+		e.Close(context.Background())
 		goleak.VerifyNone(t, leaks)
 	})
 }

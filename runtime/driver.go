@@ -30,6 +30,7 @@ type driver struct {
 	slots    slots
 	journal  journal
 	seeker   seeker
+	leads    bool // layers are announced before they end
 
 	mu lock
 }
@@ -87,6 +88,9 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if err != nil {
 		return nil, err
 	}
+	for k := range e.accs {
+		d.leads = d.leads || e.tables.System().Lead(k) > 0
+	}
 	d.seeker.use(d.engine.Policy(), o.FreeCore, len(e.accs))
 	d.header = eventlog.Header{Driver: eventlog.Real, Policy: o.Policy, Drop: o.Drop.String(), Queue: d.slots.queue,
 		Seed: tr.Seed, Adapt: o.Adapt, ClosedLoop: closed, Until: tr.Duration, System: *e.tables.System(), Rates: tr.Rates,
@@ -102,11 +106,14 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 func (d *driver) begin() error {
 	d.meter = newGCMeter()
 	ready := make(chan error, len(d.accs))
-	for k, a := range d.accs {
-		w := &worker{d: d, k: k, accelerator: a, spin: spins(d.accs, k, d.opts.FreeCore),
-			ended: make(chan struct{}), begin: make(chan struct{})}
+	for k := range d.accs {
+		w := d.hire(k)
 		d.crew.all = append(d.crew.all, w)
-		go w.work(ready)
+		if w.lost {
+			ready <- nil
+		} else {
+			w.thread.start(func() { w.work(ready) })
+		}
 	}
 	var failed error
 	for range d.accs {
@@ -119,7 +126,7 @@ func (d *driver) begin() error {
 	d.mu.Lock()
 	if failed == nil {
 		for k, w := range d.crew.all {
-			if w.lost = d.lost[k].Load(); w.lost { // since an earlier run
+			if w.lost { // since an earlier run
 				d.step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "it hangs"}, sched.Idle)
 			}
 		}
@@ -148,6 +155,22 @@ func (d *driver) begin() error {
 		d.helpers.Go(d.release)
 	}
 	return nil
+}
+
+// hire makes the worker of an accelerator.
+func (d *driver) hire(k int) *worker {
+	a := d.accs[k]
+	last := d.models[len(d.models)-1]
+	w := &worker{d: d, k: k, accelerator: a, memory: memoryOf(a), thread: d.threads[k],
+		spin: spins(d.accs, k, d.opts.FreeCore), ended: make(chan struct{}), begin: make(chan struct{}),
+		met: make([]bool, last.base+last.rows[len(last.cells)]), queue: make([]submission, 0, 2),
+		lost: d.lost[k].Load()}
+	w.stats.Accelerator = a.Name()
+	w.endingAt.Store(int64(forever))
+	if w.memory != nil {
+		w.device = w.memory.Device()
+	}
+	return w
 }
 
 // wait returns what the run gave once it is over, stopped when ctx ends.
@@ -218,7 +241,8 @@ func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 	for _, x := range dispatches {
 		a := d.assign(x)
 		w := d.crew.all[x.Accelerator]
-		w.running, w.dispatch, w.from = true, x, d.now
+		w.given[w.running] = given{dispatch: x, slot: a.slot, from: d.now}
+		w.running++
 		d.crew.running++
 		if d.releases.waiter == x.Accelerator {
 			d.releases.waiter = sched.Idle
@@ -233,14 +257,21 @@ func (d *driver) step(ev sched.Event, own int) (mine assignment, ok bool) {
 	if len(dispatches) > 0 {
 		d.appoint()
 	}
+	if d.leads {
+		for _, w := range d.crew.all {
+			if w.memory != nil {
+				w.endingAt.Store(int64(d.engine.EndingAt(w.k)))
+			}
+		}
+	}
 	return mine, ok
 }
 
 // assign completes a dispatch with the request's tensors; without, when none are left.
 func (d *driver) assign(x sched.Dispatch) assignment {
 	a := assignment{Dispatch: x, slot: d.slots.of(x.Job)}
-	last := d.models[x.Model].last(x.Layer)
-	if last || a.slot == nil {
+	a.last = d.models[x.Model].last(x.Layer)
+	if a.last || a.slot == nil {
 		a.pending = d.releases.pending[x.Job]
 	}
 	if a.slot == nil {
@@ -248,7 +279,7 @@ func (d *driver) assign(x sched.Dispatch) assignment {
 			d.slots.bind(s, &a)
 		}
 	}
-	a.sample = last && d.journal.samples.due(x.Model, x.Job)
+	a.sample = a.last && d.journal.samples.due(x.Model, x.Job)
 	return a
 }
 

@@ -25,7 +25,11 @@ type Executor struct {
 	tables   *sched.Tables
 	models   []*loaded
 	accs     []Accelerator
+	threads  []*thread     // by accelerator
+	devices  []DeviceStats // that accelerators have memories on
+	notes    []string      // what did not become ordinary
 	lost     []atomic.Bool // by accelerator: a kernel of it hangs
+	closing  atomic.Bool   // what hangs is waited for no more
 	busy     atomic.Bool   // a run or a server is under way
 	serving  serving
 	freeCore bool   // the accelerators leave one over, whatever options say
@@ -35,9 +39,12 @@ type Executor struct {
 // loaded is a model as an executor runs it.
 type loaded struct {
 	*Program
-	sets [][]*Tensor  // inputs that requests cycle through when they bring none
-	free []*Slot      // slots that no request uses
-	made atomic.Int64 // slots there are; one that hung is taken off when it returns
+	sets  [][]*Tensor  // inputs that requests cycle through when they bring none
+	pins  []func()     // free the memory of sets that is pinned
+	free  []*Slot      // slots that no request uses
+	fixed []*Slot      // of these, those with captured kernels
+	made  atomic.Int64 // slots there are; one that hung is taken off when it returns
+	base  int          // of its implementations among those of all models
 }
 
 // set is the index of the inputs that a job reads.
@@ -59,29 +66,59 @@ func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, 
 		return nil, fmt.Errorf("executor: %w", err)
 	}
 	e.lost = make([]atomic.Bool, len(e.accs))
+	for _, a := range e.accs {
+		e.threads = append(e.threads, newThread(a))
+	}
+	rows := 0
 	for _, m := range e.models {
-		if err := m.warm(seed); err != nil {
+		m.base = rows
+		rows += m.rows[len(m.cells)]
+		if err := m.begin(seed); err != nil {
 			e.release()
 			return nil, fmt.Errorf("executor: %w", err)
 		}
 	}
+	e.warmUp()
 	return e, nil
 }
 
-// warm makes a model's inputs and its first slot.
-func (m *loaded) warm(seed uint64) error {
+// begin makes a model's inputs and its first slot.
+func (m *loaded) begin(seed uint64) error {
 	for n := range inputSets {
 		set, err := m.Network.Inputs(seed + uint64(n))
 		if err != nil {
 			return err
 		}
+		if set, err = m.pin(set); err != nil {
+			return err
+		}
 		m.sets = append(m.sets, set)
 	}
-	if err := m.stock(1); err != nil {
-		return err
+	return m.stock(1)
+}
+
+// pin moves inputs to memory that a device copies without a detour, if there is one.
+func (m *loaded) pin(set []*Tensor) ([]*Tensor, error) {
+	for _, d := range m.devices {
+		for i, t := range set {
+			data, free, err := d.memory.NewPinned(int(t.Bytes()) + alignment)
+			if err != nil {
+				return nil, err
+			}
+			if data == nil {
+				break
+			}
+			m.pins = append(m.pins, free)
+			data = align(data)[:t.Bytes()]
+			copy(data, t.Data)
+			t.Close()
+			if set[i], err = NewTensor(t.Tensor, data); err != nil {
+				return nil, err
+			}
+		}
+		break
 	}
-	m.Program.warm(m.free[0], m.sets[0])
-	return nil
+	return set, nil
 }
 
 func (e *Executor) check() error {
@@ -184,6 +221,7 @@ func (e *Executor) index(model string) int {
 // accelerator may still touch are left as they are.
 func (e *Executor) Close(ctx context.Context) {
 	e.Stop(ctx)
+	e.closing.Store(true)
 	e.release()
 	if e.owned != nil {
 		e.owned()
@@ -196,14 +234,36 @@ func (e *Executor) release() {
 		hangs = hangs || e.lost[k].Load()
 	}
 	for _, m := range e.models {
-		for _, s := range m.free {
+		for _, s := range slices.Concat(m.fixed, m.free) {
+			for k, t := range e.threads {
+				if s.captured != nil && !e.lost[k].Load() {
+					t.do(func() { s.release(k) })
+				}
+			}
 			s.Close()
 		}
 		if !hangs {
 			closeAll(slices.Concat(m.sets...))
+			for _, free := range m.pins {
+				free()
+			}
 		}
-		m.free, m.sets = nil, nil // the rest is for a worker that hangs
+		m.free, m.fixed, m.sets, m.pins = nil, nil, nil, nil // the rest is for a worker that hangs
 	}
+	for k, t := range e.threads {
+		if e.owned != nil && !e.lost[k].Load() {
+			t.do(func() {
+				for _, m := range e.models {
+					m.closeOn(k)
+				}
+			})
+		}
+		close(t.work)
+		if !e.lost[k].Load() {
+			<-t.closed
+		}
+	}
+	e.threads = nil
 }
 
 func closeAll(tensors []*Tensor) {

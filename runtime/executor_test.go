@@ -29,6 +29,7 @@ type bench struct {
 	accs     []runtime.Accelerator
 	networks []*runtime.Network
 	programs []*runtime.Program
+	drill    *runtime.Drill // begins when there is an executor
 }
 
 // levels are two accelerators of one processor.
@@ -110,6 +111,9 @@ func (b *bench) executor(t testing.TB, s sched.System) *runtime.Executor {
 	tables := testkit.Must(sched.Compile(s))(t)
 	e := testkit.Must(runtime.NewExecutor(tables, b.programs, 7))(t)
 	t.Cleanup(func() { e.Close(context.Background()) })
+	if b.drill != nil {
+		b.drill.Begin()
+	}
 	return e
 }
 

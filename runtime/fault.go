@@ -200,6 +200,9 @@ func (m *faultyMemory) Copy(from, to *Tensor) error {
 	return m.Memory.Copy(from, to)
 }
 
+// Unwrap is the accelerator without faults.
+func (x *faulty) Unwrap() Accelerator { return x.Accelerator }
+
 // Computes is the inner accelerator's.
 func (x *faulty) Computes() bool { return computes(x.Accelerator) }
 
@@ -277,12 +280,18 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 	if err := k.Kernel.Run(in, out); err != nil {
 		return err
 	}
+	m := memoryOf(k.on.Accelerator)
 	if slow > 1 {
+		if m != nil { // it has only been submitted
+			if err := m.Wait(); err != nil {
+				return err
+			}
+		}
 		waitUntil(start, time.Duration(float64(time.Since(start))*slow))
 	}
 	if nan {
 		for _, t := range out {
-			if err := t.spoil(); err != nil {
+			if err := t.spoil(m); err != nil {
 				return err
 			}
 		}
@@ -290,8 +299,23 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 	return nil
 }
 
+// Capture captures the inner kernel; the faults stay.
+func (k *faultyKernel) Capture(in, out []*Tensor) (Kernel, error) {
+	from, is := k.Kernel.(Capturer)
+	if !is {
+		return nil, fmt.Errorf("%w: the provider has no graphs", ErrUncaptured)
+	}
+	inner, err := from.Capture(in, out)
+	if err != nil {
+		return nil, err
+	}
+	captured := *k
+	captured.Kernel = inner
+	return &captured, nil
+}
+
 // spoil sets all bits, which is not a number in every float format.
-func (t *Tensor) spoil() error {
+func (t *Tensor) spoil(m Memory) error {
 	ones := bytes.Repeat([]byte{0xff}, int(t.Bytes()))
 	if t.memory == nil {
 		copy(t.Data, ones)
@@ -302,7 +326,7 @@ func (t *Tensor) spoil() error {
 		return err
 	}
 	defer bad.Close()
-	return errors.Join(bad.flatten(), t.memory.Copy(bad, t), t.memory.Wait())
+	return errors.Join(bad.flatten(), m.Copy(bad, t), m.Wait())
 }
 
 // hang waits, for ever if for is 0; true if the accelerator was closed.

@@ -50,8 +50,9 @@ func drill(t *testing.T, faults ...string) *bench {
 		fs = append(fs, f)
 	}
 	d := runtime.NewDrill(fs, 9)
-	d.Begin()
-	return open(t, d.Wrap, "op", "model")
+	b := open(t, d.Wrap, "op", "model")
+	b.drill = d
+	return b
 }
 
 // play runs traffic that finishes unless faults keep it from that.
@@ -84,6 +85,7 @@ func TestInjectedErrors(t *testing.T) {
 			if v, err := e.Verify(r.Samples); err != nil || v.Wrong > 0 || v.Verified == 0 {
 				t.Errorf("%+v %v", v, err)
 			}
+			e.Close(context.Background())
 			goleak.VerifyNone(t, leaks)
 		})
 	}
@@ -159,6 +161,7 @@ func TestHang(t *testing.T) {
 	for _, a := range b.accs {
 		a.Close()
 	}
+	e.Close(context.Background())
 	goleak.VerifyNone(t, leaks)
 }
 
@@ -178,6 +181,7 @@ func TestLateReturn(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	e.Stop(ctx)
+	e.Close(context.Background())
 	goleak.VerifyNone(t, leaks) // the layer has returned
 	if !bytes.Equal(memory, bytes.Repeat([]byte{0xa5}, len(memory))) {
 		t.Error("the outputs of a request that had failed were written")

@@ -40,7 +40,7 @@ func (d *driver) Record(rec sched.Record) {
 	slot := d.slots.unbind(rec.Job)
 	hangs := slot != nil && slot.hanging
 	if slot != nil && !hangs {
-		d.models[rec.Model].free = append(d.models[rec.Model].free, slot)
+		d.models[rec.Model].give(slot)
 	}
 	if p := d.releases.pending[rec.Job]; p != nil {
 		delete(d.releases.pending, rec.Job)
@@ -57,7 +57,8 @@ func (d *driver) result() *Result {
 	defer d.unlock()
 	j := &d.journal
 	r := &Result{Started: d.start, Decisions: j.steps, Searches: d.seeker.took, Samples: j.samples.kept,
-		LateSlots: d.slots.late, Notes: j.notes, GC: d.meter.read()}
+		LateSlots: d.slots.late, Notes: slices.Concat(d.notes, j.notes), GC: d.meter.read(),
+		Devices: slices.Clone(d.devices)}
 	d.snapshot(&r.Stats)
 	r.Stats.At = d.now
 	for _, w := range d.crew.all {

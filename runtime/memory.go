@@ -93,8 +93,22 @@ func memoryOf(a Accelerator) Memory {
 	return m.Memory()
 }
 
+// as is what an accelerator, or the one that it stands before (Unwrap), can do besides.
+func as[T any](a Accelerator) (able T, is bool) {
+	for {
+		if able, is = a.(T); is {
+			return able, true
+		}
+		outer, wraps := a.(interface{ Unwrap() Accelerator })
+		if !wraps {
+			return able, false
+		}
+		a = outer.Unwrap()
+	}
+}
+
 // keepsWarm reports whether an idle device is to be kept busy by this accelerator.
 func keepsWarm(a Accelerator) bool {
-	w, has := a.(interface{ KeepWarm() bool })
+	w, has := as[interface{ KeepWarm() bool }](a)
 	return has && w.KeepWarm()
 }

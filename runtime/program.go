@@ -19,6 +19,7 @@ type Program struct {
 
 	accs    []Accelerator
 	cells   [][][]cell // by layer, implementation and accelerator
+	rows    []int      // by layer: the implementations of those before it; last, of all
 	tensors []boundary // every boundary tensor in every layout
 	inputs  []int      // the model's inputs among the tensors
 	outputs []int      // the model's outputs
@@ -29,6 +30,7 @@ type Program struct {
 	mu     sync.Mutex
 	stuck  map[Kernel]bool // kernels that hang: they must not be closed
 	closed bool
+	gone   []bool // by accelerator: its kernels are closed
 }
 
 // cell is an implementation of a layer on an accelerator.
@@ -55,7 +57,7 @@ func Prepare(n *Network, accs []Accelerator, progress func()) (*Program, error) 
 	if progress == nil {
 		progress = func() {}
 	}
-	p := &Program{Network: n, accs: accs}
+	p := &Program{Network: n, accs: accs, gone: make([]bool, len(accs))}
 	b := builder{Program: p, forms: map[string][]models.Form{}, index: map[string]int{}, progress: progress}
 	if err := b.build(); err != nil {
 		p.Close()
@@ -91,6 +93,10 @@ func (b *builder) build() error {
 		if err := b.load(l); err != nil {
 			return err
 		}
+	}
+	b.rows = append(b.rows, 0)
+	for l, layer := range b.cells {
+		b.rows = append(b.rows, b.rows[l]+len(layer))
 	}
 	b.lives()
 	b.placeOnDevices()
@@ -339,27 +345,50 @@ func (p *Program) hang(k Kernel, hangs bool) {
 	}
 }
 
+// unstick says that nothing hangs on the stream of an accelerator any more.
+func (p *Program) unstick(accelerator int) {
+	if p.streams != nil && p.streams[accelerator] != nil {
+		p.streams[accelerator].stuck.Store(false)
+	}
+}
+
 // Close frees all kernels but those that hang. The lists stay: a kernel that hangs may still need them.
 func (p *Program) Close() {
+	for k := range p.accs {
+		p.closeOn(k)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return
 	}
 	p.closed = true
-	p.each(func(_, _ int, c *cell) {
-		if c.kernel != nil && !p.stuck[c.kernel] {
-			c.kernel.Close()
-		}
-	})
-	for _, s := range p.streams {
-		if s != nil {
-			s.close()
-		}
-	}
 	for i := range p.tensors {
 		if s := p.tensors[i].convert; s != nil {
 			s.Close()
 		}
+	}
+}
+
+// closeOn frees what the program has on an accelerator.
+func (p *Program) closeOn(accelerator int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone[accelerator] {
+		return
+	}
+	p.gone[accelerator] = true
+	stuck := false
+	p.each(func(_, k int, c *cell) {
+		if k == accelerator && c.kernel != nil {
+			if p.stuck[c.kernel] {
+				stuck = true
+			} else {
+				c.kernel.Close()
+			}
+		}
+	})
+	if p.streams != nil && p.streams[accelerator] != nil && !stuck {
+		p.streams[accelerator].close()
 	}
 }

@@ -55,7 +55,7 @@ func (d *driver) appoint() {
 		return
 	}
 	for _, w := range d.crew.all {
-		if !w.running && w.inService() {
+		if w.running == 0 && w.inService() {
 			d.releases.waiter = w.k
 			d.crew.post(w, mailLook)
 			return

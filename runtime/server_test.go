@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,20 +144,23 @@ func TestSubmitRefuses(t *testing.T) {
 type held struct {
 	runtime.Accelerator
 	until <-chan struct{}
+	holds *atomic.Bool
 }
 
 func (h *held) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 	k, err := h.Accelerator.Prepare(u)
-	return &heldKernel{k, h.until}, err
+	return &heldKernel{k, h}, err
 }
 
 type heldKernel struct {
 	runtime.Kernel
-	until <-chan struct{}
+	of *held
 }
 
 func (k *heldKernel) Run(in, out []*runtime.Tensor) error {
-	<-k.until
+	if k.of.holds.Load() {
+		<-k.of.until
+	}
 	return k.Kernel.Run(in, out)
 }
 
@@ -164,8 +168,10 @@ func (k *heldKernel) Run(in, out []*runtime.Tensor) error {
 func TestServerStops(t *testing.T) {
 	// Layers under way last until a request has been dropped.
 	dropped := make(chan struct{})
-	b := open(t, func(a runtime.Accelerator) runtime.Accelerator { return &held{a, dropped} }, "op")
+	var holds atomic.Bool
+	b := open(t, func(a runtime.Accelerator) runtime.Accelerator { return &held{a, dropped, &holds} }, "op")
 	e := b.executor(t, b.system(alternate))
+	holds.Store(true)
 	testkit.OK(t, e.Serve(runtime.Options{Policy: "fcfs", Log: true}))
 	var ps []*runtime.Pending
 	for range 60 {

@@ -31,6 +31,9 @@ type away struct {
 	unfit   error // why the inputs cannot be copied to a device
 	lost    error // why the tensors are nowhere
 	moving  lock  // held while copies home are submitted after a layer
+	// captured are kernels that are fixed to the slot's tensors, by accelerator and row; nil without.
+	captured [][]Kernel
+	waited   time.Duration // what the last Run waited for other accelerators' work
 }
 
 // bound is the request that an executor runs in a slot.
@@ -159,7 +162,7 @@ func (s *Slot) restart() {
 // layer is submitted, and after the last layer the copies of the model's outputs to host memory: see Wait.
 func (s *Slot) Run(layer, implementation, accelerator int) error {
 	c := &s.program.cells[layer][implementation][accelerator]
-	s.kernel, s.in, s.out, s.handing = c.kernel, s.in[:0], s.out[:0], 0
+	s.kernel, s.in, s.out, s.handing, s.waited = c.kernel, s.in[:0], s.out[:0], 0, 0
 	var on *stream
 	var there *deviceTensors
 	if s.devices != nil {
@@ -174,7 +177,11 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	if err := s.arguments(c, there); err != nil {
 		return s.failed(on, err)
 	}
-	if err := s.kernel.Run(s.in, s.out); err != nil {
+	k := s.fixed(layer, implementation, accelerator)
+	if k == nil {
+		k = c.kernel
+	}
+	if err := k.Run(s.in, s.out); err != nil {
 		return s.failed(on, err)
 	}
 	for _, i := range c.out {
@@ -239,6 +246,68 @@ func (s *Slot) failed(on *stream, err error) error {
 	return err
 }
 
+// Capture fixes a layer's kernel to the slot's tensors on the accelerator's device: from then on Run replays it. The
+// layer has run there before. The error wraps ErrUncaptured where the layer cannot be captured. It is called by the
+// accelerator's thread, while no accelerator of the device does anything.
+func (s *Slot) Capture(layer, implementation, accelerator int) error {
+	p := s.program
+	c := &p.cells[layer][implementation][accelerator]
+	from, is := c.kernel.(Capturer)
+	if p.streams == nil || p.streams[accelerator] == nil || !is {
+		return fmt.Errorf("%w: the provider has no graphs", ErrUncaptured)
+	}
+	there := s.devices[p.streams[accelerator].device]
+	if err := there.open(p, s.spread); err != nil {
+		return err
+	}
+	s.in, s.out = s.in[:0], s.out[:0]
+	for _, i := range slices.Concat(c.in, c.out) {
+		if there.tensors[i] == nil {
+			return fmt.Errorf("%w: %s is in host memory", ErrUncaptured, p.tensors[i])
+		}
+	}
+	if err := s.arguments(c, there); err != nil {
+		return err
+	}
+	k, err := from.Capture(slices.Clone(s.in), slices.Clone(s.out))
+	if err != nil {
+		return err
+	}
+	if s.captured == nil {
+		s.captured = make([][]Kernel, len(p.accs))
+	}
+	if s.captured[accelerator] == nil {
+		s.captured[accelerator] = make([]Kernel, p.rows[len(p.cells)])
+	}
+	at := &s.captured[accelerator][p.rows[layer]+implementation]
+	if *at != nil {
+		(*at).Close()
+	}
+	*at = k
+	return nil
+}
+
+// fixed is a layer's kernel that was captured for the slot, or nil.
+func (s *Slot) fixed(layer, implementation, accelerator int) Kernel {
+	if s.captured == nil || s.captured[accelerator] == nil {
+		return nil
+	}
+	return s.captured[accelerator][s.program.rows[layer]+implementation]
+}
+
+// release frees what was captured on an accelerator.
+func (s *Slot) release(accelerator int) {
+	if s.captured == nil {
+		return
+	}
+	for _, k := range s.captured[accelerator] {
+		if k != nil {
+			k.Close()
+		}
+	}
+	s.captured[accelerator] = nil
+}
+
 // RunBetween is Run of a variant with the conversions that it causes between originals on the same accelerator: of
 // inputs that these leave in another layout, and of outputs that these read in another. For measuring; the tensors must
 // have been computed before.
@@ -294,6 +363,10 @@ func (s *Slot) copyOutputs() (out [][]byte) {
 
 // Close frees the slot's native values. Input tensors are the caller's.
 func (s *Slot) Close() {
+	_ = s.behind.wait() // what failed has ended, too
+	for k := range s.captured {
+		s.release(k)
+	}
 	for i, t := range s.tensors {
 		if t != nil && s.program.tensors[i].place >= 0 {
 			t.Close()

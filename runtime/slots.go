@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -29,6 +30,9 @@ func (m *loaded) stock(n int) error {
 		}
 		if err := s.prefault(); err != nil {
 			s.Close()
+			if errors.Is(err, ErrNoRoom) && m.made.Load() > 0 {
+				return nil // those beyond fail when they are needed, if there is no room then
+			}
 			return err
 		}
 		m.made.Add(1)
@@ -72,10 +76,24 @@ func (d *driver) restock() {
 	}
 }
 
-// take returns a slot for a request of the model, or nil if none is free; the
+// give takes back a slot that no request uses any more.
+func (m *loaded) give(s *Slot) {
+	if s.captured != nil {
+		m.fixed = append(m.fixed, s)
+	} else {
+		m.free = append(m.free, s)
+	}
+}
+
+// take returns a slot for a request of the model, one with captured kernels first, or nil if none is free; the
 // last one has the next made in the background.
 func (s *slots) take(model int) *Slot {
 	m := s.models[model]
+	if n := len(m.fixed); n > 0 {
+		x := m.fixed[n-1]
+		m.fixed = m.fixed[:n-1]
+		return x
+	}
 	if len(m.free) == 0 {
 		return nil
 	}

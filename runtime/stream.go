@@ -96,7 +96,11 @@ func (m mark) done() (bool, error) {
 		return true, nil
 	}
 	// The event may mark a later point by now, but only if this one was known to be complete before.
-	is, err := m.stream.events[m.seq%marks].Done()
+	e := m.stream.events[m.seq%marks]
+	if e == nil {
+		return true, nil // the stream is closed
+	}
+	is, err := e.Done()
 	if is && err == nil {
 		m.stream.reach(m.seq)
 	}

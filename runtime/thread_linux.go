@@ -29,7 +29,6 @@ func Pin(cores []int) error {
 
 // realtime gives the calling thread a real-time priority, 1 to 99, that threads it makes do not inherit.
 func realtime(priority int) error {
-	const resetOnFork = 1
 	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority), Flags: resetOnFork},
 		0)
 	if err != nil {
@@ -38,6 +37,20 @@ func realtime(priority int) error {
 	}
 	return nil
 }
+
+// priority is that of the calling thread; the function returned, to be called on the same thread, restores it.
+func priority() (restore func()) {
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return func() {}
+	}
+	return func() {
+		a.Flags |= resetOnFork // which takes a privilege to give up
+		unix.SchedSetAttr(0, a, 0)
+	}
+}
+
+const resetOnFork = 1
 
 // threadTimes are what the calling thread has had so far: time on a processor, and time ready to run with no processor
 // to run on. Zero where the kernel does not count them.

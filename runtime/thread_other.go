@@ -12,6 +12,8 @@ func Pin([]int) error { return nil }
 
 func realtime(int) error { return errors.New("real-time priority: not supported on this system") }
 
+func priority() (restore func()) { return func() {} }
+
 func threadTimes() (ran, waited time.Duration) { return 0, 0 }
 
 func threadID() int { return 0 }

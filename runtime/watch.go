@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -32,7 +33,7 @@ func (d *driver) watch() {
 		}
 		d.mu.Lock()
 		for _, w := range d.crew.all {
-			if w.running && !w.answering && !w.lost {
+			if w.running > 0 && !w.answering && !w.lost {
 				w.checkHang()
 			}
 		}
@@ -55,27 +56,33 @@ func (d *driver) watch() {
 // least until the run is over, and the request fails.
 func (w *worker) checkHang() {
 	d := w.d
-	limit := d.opts.Hang(w.dispatch)
+	limit := d.opts.Hang(w.given[0].dispatch)
 	now := d.since()
 	// The limit is kept even if this thread wakes up late.
-	if now-w.from < max(limit-2*watchEvery, watchEvery) {
+	if now-w.given[0].from < max(limit-2*watchEvery, watchEvery) {
 		return
 	}
-	x := w.dispatch
+	x := w.given[0].dispatch
 	w.lost = true
 	d.lost[w.k].Store(true)
-	if s := d.slots.of(x.Job); s != nil {
-		s.hanging = true
+	for i := range w.running { // the one behind it does not get on either
+		g := &w.given[i]
+		p := d.models[g.dispatch.Model]
+		if g.slot != nil {
+			g.slot.hanging = true
+		}
+		p.hang(p.at(&g.dispatch).kernel, true)
+		if w.memory != nil {
+			p.streams[w.k].stuck.Store(true)
+		}
 	}
-	p := d.models[x.Model]
-	p.hang(p.at(&x).kernel, true)
 	model := &d.tables.System().Models[x.Model]
 	detail := fmt.Sprintf("layer %q of %q hangs on %q", model.Layers[x.Layer].Name, model.Name, w.accelerator.Name())
 	d.journal.note("%s: it ran longer than %v; the accelerator is out of service", detail, limit)
 	d.step(sched.Event{Kind: sched.AcceleratorDown, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
-	d.crew.running--
-	w.running = false
-	d.step(sched.Event{Kind: sched.Fail, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
+	for w.running > 0 {
+		d.finish(w, sched.Event{Kind: sched.Fail, At: now, Detail: detail}, sched.Idle)
+	}
 	d.appoint()
 	d.settle()
 }
@@ -84,29 +91,40 @@ func (w *worker) checkHang() {
 // and kernel are free again, and later runs may use the accelerator.
 func (w *worker) returned(a *assignment) {
 	d := w.d
-	a.slot.hanging = false
-	a.slot.Close()
-	d.models[a.Model].made.Add(-1)
-	d.models[a.Model].hang(a.slot.kernel, false)
-	d.lost[w.k].Store(false)
+	p := d.models[a.Model]
+	if s := a.slot; s != nil && s.hanging {
+		s.hanging = false
+		if !slices.Contains(d.slots.bound, s) && !slices.Contains(p.free, s) && !slices.Contains(p.fixed, s) {
+			p.unstick(w.k)
+			s.Close()
+			p.made.Add(-1)
+		}
+	}
+	p.hang(p.at(&a.Dispatch).kernel, false)
+	p.unstick(w.k)
+	d.lost[w.k].Store(len(w.queue) > 0)
 }
 
 // failed takes in a layer's error: its request fails, or waits to try again. The accelerator rests after an error that
-// is to be retried, so that another one gets the layer if it can, and after too many errors.
-func (w *worker) failed(a *assignment, ev sched.Event, err error) (assignment, bool) {
+// is to be retried, so that another one gets the layer if it can, and after too many errors. A request that has moved on
+// from the layer, which was announced, fails in any case.
+func (w *worker) failed(a *assignment, ev sched.Event, err error, announced bool) (assignment, bool) {
 	d := w.d
 	ev.Kind, ev.Detail = sched.Fail, err.Error()
 	if errors.Is(err, ErrTensorsLost) { // by another accelerator
-		return d.step(ev, w.k)
+		return d.finish(w, ev, w.k)
 	}
-	w.errors++
-	retry := a.slot.attempts < d.opts.Retries && a.slot.lost == nil && d.models[a.Model].intact(&a.Dispatch)
+	if !errors.Is(err, ErrNoRoom) { // which is not for ever
+		w.errors++
+	}
+	retry := !announced && a.slot != nil && a.slot.attempts < d.opts.Retries && a.slot.lost == nil &&
+		d.models[a.Model].intact(&a.Dispatch)
 	if retry {
 		a.slot.attempts++
 		ev.Kind = sched.Requeue
 	}
 	if retry || w.errors >= tooMany {
-		rest := min(firstRest<<min(w.errors-1, 10), longestRest)
+		rest := min(firstRest<<min(max(w.errors, 1)-1, 10), longestRest)
 		if !retry {
 			rest = min(firstRest<<min(w.errors-tooMany, 10), longestRest)
 		}
@@ -114,5 +132,5 @@ func (w *worker) failed(a *assignment, ev sched.Event, err error) (assignment, b
 		d.step(sched.Event{Kind: sched.AcceleratorDown, At: ev.At, Accelerator: w.k,
 			Detail: fmt.Sprintf("rests for %v after an error", rest)}, sched.Idle)
 	}
-	return d.step(ev, w.k)
+	return d.finish(w, ev, w.k)
 }

@@ -2,8 +2,8 @@ package runtime
 
 import (
 	"fmt"
-	goruntime "runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -14,31 +14,51 @@ type assignment struct {
 	sched.Dispatch
 	slot    *Slot    // nil when the request's tensors still have to be allocated
 	pending *Pending // the request, at its first and last layer, if it was submitted
+	last    bool     // the request ends with it
 	sample  bool     // keep the outputs
 }
 
-// worker is the thread of one accelerator.
+// cost is how long the layer is predicted to take.
+func (a *assignment) cost() time.Duration { return a.Finish - a.Dispatch.Start }
+
+// worker is what an accelerator's thread does in a run.
 type worker struct {
 	d           *driver
 	k           int
 	accelerator Accelerator
+	memory      Memory        // nil where it computes in host memory
+	device      string        // of the memory; "" for the host's
 	spin        time.Duration // how long it looks for work before it sleeps
-	thread      int
+	thread      *thread
 	begin       chan struct{} // closed when everybody is ready
 	ended       chan struct{} // closed when the thread is done
 	stats       WorkerStats   // the worker's own
+	met         []bool        // implementations of all models that have run
+	queue       []submission  // what it has submitted, the first one first
+	taken       int           // layers that it has seen the end of
+	warmer      *Warmer       // nil where the device is not kept warm
 	mail        word
 	next        assignment    // the one that mailLayer announces
 	last        time.Duration // end of the layer just before; 0 after a rest
+	endingAt    atomic.Int64  // when its layer is to be announced, as of the last step
 
 	// The driver's lock guards these.
-	running   bool
-	answering bool           // its layer is done, results are being copied out
-	lost      bool           // its layer hangs
-	dispatch  sched.Dispatch // that it runs
-	from      time.Duration  // since when
-	errors    int            // layers that failed in a row
-	back      time.Duration  // when it is back in service; 0 if it is in service
+	given     [2]given      // dispatched to it and not ended, the first one first
+	running   int           // how many that are
+	completed int           // layers of it that have ended
+	answering bool          // its layer is done, results are being copied out
+	lost      bool          // its layer hangs
+	errors    int           // layers that failed in a row
+	back      time.Duration // when it is back in service; 0 if it is in service
+}
+
+// given is a layer that a worker has.
+type given struct {
+	dispatch  sched.Dispatch
+	slot      *Slot
+	from      time.Duration // when it was dispatched, or the layer before it ended
+	start     time.Duration // when it began, once it was announced
+	announced bool          // its end: the worker may have the next layer
 }
 
 // inService reports whether the accelerator takes layers.
@@ -62,7 +82,7 @@ func (c *crew) resting() bool {
 // threads are the workers' threads.
 func (c *crew) threads() (ids []int) {
 	for _, w := range c.all {
-		ids = append(ids, w.thread)
+		ids = append(ids, w.thread.id)
 	}
 	return ids
 }
@@ -104,27 +124,31 @@ func spins(accs []Accelerator, k int, freeCore bool) time.Duration {
 // returned undoes it.
 func Quieten() (undo func()) { return quieten([]int{threadID()}) }
 
-// lockThread ties the goroutine to its thread for ever: the thread, which may be pinned, ends with it.
-func lockThread() { goruntime.LockOSThread() }
-
-// work runs the layers dispatched to one accelerator.
+// work runs the layers dispatched to one accelerator, on its thread.
 func (w *worker) work(ready chan<- error) {
 	defer close(w.ended)
-	lockThread()
 	d := w.d
-	w.thread, w.stats.Accelerator = threadID(), w.accelerator.Name()
-	if err := Pin(w.accelerator.Cores()); err != nil {
-		ready <- fmt.Errorf("accelerator %q: %w", w.accelerator.Name(), err)
+	if w.thread.err != nil {
+		ready <- w.thread.err
 		<-w.begin
 		return
 	}
-	sharpen()
 	if d.opts.Realtime > 0 {
+		defer priority()()
 		if err := realtime(d.opts.Realtime); err != nil {
 			d.mu.Lock()
 			d.journal.note("accelerator %q runs without: %v", w.accelerator.Name(), err)
 			d.unlock()
 		}
+	}
+	if w.memory != nil && keepsWarm(w.accelerator) {
+		var err error
+		if w.warmer, err = NewWarmer(w.memory); err != nil {
+			ready <- fmt.Errorf("accelerator %q: keeping it warm: %w", w.accelerator.Name(), err)
+			<-w.begin
+			return
+		}
+		defer w.warmer.Close()
 	}
 	ran, waited := threadTimes()
 	ready <- nil
@@ -133,6 +157,10 @@ func (w *worker) work(ready chan<- error) {
 		a, ok := w.idle()
 		if !ok {
 			break
+		}
+		if w.memory != nil {
+			w.drive(&a)
+			continue
 		}
 		for ok {
 			a, ok = w.execute(&a)
@@ -144,48 +172,72 @@ func (w *worker) work(ready chan<- error) {
 	d.unlock()
 }
 
-// execute runs one layer, reports its end, and returns the accelerator's next layer if the engine has one. What the
-// layer left in the accelerator's own memory is copied home before another request's layer runs there: so no other
-// thread has to use the accelerator, or waits for it, to continue with the request.
+// execute runs one layer in host memory, reports its end, and returns the accelerator's next layer if the engine has
+// one.
 func (w *worker) execute(a *assignment) (assignment, bool) {
 	d := w.d
-	if a.slot == nil {
-		if err := w.lateSlot(a); err != nil {
-			// The same tensors were made when the executor was: only memory can be missing.
-			panic(fmt.Sprintf("runtime: %v", err))
-		}
-	}
-	s := a.slot
 	start := d.since()
 	if w.last != 0 {
 		w.stats.Gaps.Add(start - w.last)
 	}
-	err := compute(a)
+	err := w.compute(a)
 	end := d.since()
 	w.last = end
-	if s.handing > 0 {
-		w.stats.Handoffs.Add(s.handing)
+	if a.slot != nil {
+		start += a.slot.waited
 	}
-	if err == nil && a.sample {
+	if err == nil {
+		w.account(a, end-start)
+		err = w.answer(a)
+	}
+	next, ok, _ := w.report(a, start, end, err)
+	return next, ok
+}
+
+// compute runs or submits a layer; it allocates the request's tensors where there were none left.
+func (w *worker) compute(a *assignment) error {
+	if a.slot == nil {
+		if err := w.lateSlot(a); err != nil {
+			return err
+		}
+	}
+	err := compute(a)
+	if a.slot.handing > 0 {
+		w.stats.Handoffs.Add(a.slot.handing)
+	}
+	return err
+}
+
+// answer copies out what a request is to give, once its last layer is complete.
+func (w *worker) answer(a *assignment) error {
+	if a.sample {
 		w.keep(a)
 	}
-	if err == nil && a.pending != nil && d.models[a.Model].last(a.Layer) && w.answers() {
-		err = a.pending.collect(s)
+	if a.last && a.pending != nil && w.answers() {
+		return a.pending.collect(a.slot)
 	}
-	if s.by == nil {
-		return w.report(a, start, end, err)
+	return nil
+}
+
+// account counts a layer that ran, and time that was lost in it.
+func (w *worker) account(a *assignment, took time.Duration) {
+	m := w.d.models[a.Model]
+	row := m.base + m.rows[a.Layer] + a.Implementation
+	first := !w.met[row]
+	w.met[row] = true
+	if a.slot.fixed(a.Layer, a.Implementation, w.k) != nil {
+		w.stats.Captured++
+	} else {
+		w.stats.Plain++
 	}
-	if err != nil { // the layer may run elsewhere
-		w.copyHome(s, a.Layer)
-		return w.report(a, start, end, err)
+	if cost := a.cost(); stalls(took, cost) {
+		lost := &w.stats.Stalls
+		if first {
+			lost = &w.stats.FirstUse
+		}
+		lost.N++
+		lost.Took += took - cost
 	}
-	s.moving.Lock()
-	next, ok := w.report(a, start, end, nil)
-	if !ok || next.slot != s {
-		w.copyHome(s, a.Layer+1)
-	}
-	s.moving.Unlock()
-	return next, ok
 }
 
 // lateSlot makes a slot for a request that found none. Called without the lock: only this request waits.
@@ -200,6 +252,11 @@ func (w *worker) lateSlot(a *assignment) error {
 	d.models[a.Model].made.Add(1)
 	d.slots.late++
 	d.slots.bind(s, a)
+	for i := range w.running {
+		if w.given[i].dispatch.Job == a.Job {
+			w.given[i].slot = s
+		}
+	}
 	return nil
 }
 
@@ -222,40 +279,35 @@ func (w *worker) keep(a *assignment) {
 	d.journal.samples.kept = append(d.journal.samples.kept, s)
 }
 
-// copyHome copies the tensors that layer next and later ones need to host
-// memory. An error stays in the slot, for the layer that needs them.
-func (w *worker) copyHome(s *Slot, next int) {
-	start := w.d.since()
-	n, err := s.copyHome(next)
-	w.last = w.d.since()
-	if n > 0 || err != nil {
-		w.stats.Handoffs.Add(w.last - start)
-	}
-}
-
-// report tells the engine how a layer ended.
-func (w *worker) report(a *assignment, start, end time.Duration, err error) (assignment, bool) {
+// report tells the engine how the worker's first layer ended. stays says that the request was given to an accelerator
+// of the same device at once.
+func (w *worker) report(a *assignment, start, end time.Duration, err error) (next assignment, ok, stays bool) {
 	d := w.d
-	ev := sched.Event{Kind: sched.Complete, At: end, Start: start, Accelerator: w.k}
 	d.mu.Lock()
 	defer d.unlock()
+	w.answering = false
 	if w.lost {
 		w.returned(a)
-		return assignment{}, false
+		return assignment{}, false, false
+	}
+	w.taken++
+	if w.completed >= w.taken {
+		return assignment{}, false, true // another worker has reported it
 	}
 	d.due(end, sched.Idle)
-	d.crew.running--
-	w.running, w.answering = false, false
-	var next assignment
-	var ok bool
+	announced := w.given[0].announced
 	if err != nil {
-		next, ok = w.failed(a, ev, err)
+		next, ok = w.failed(a, sched.Event{At: end, Start: start}, err, announced)
 	} else {
-		w.errors, a.slot.attempts = 0, 0
-		next, ok = d.step(ev, w.k)
+		w.errors = 0
+		if !announced {
+			a.slot.attempts = 0
+		}
+		next, ok = d.finish(w, sched.Event{Kind: sched.Complete, At: end, Start: start}, w.k)
 	}
+	stays = announced || d.stays(a.Job, w.k)
 	d.settle()
-	return next, ok
+	return next, ok, stays
 }
 
 // compute runs a layer; a panic of a kernel is an error of the layer.
@@ -276,8 +328,13 @@ func (w *worker) idle() (assignment, bool) {
 	for {
 		d.mu.Lock()
 		if w.mail.v.Load() == mailLayer {
+			a := w.receive()
+			if w.lost { // a layer before it hung
+				w.returned(&a)
+			}
+			lost := w.lost
 			d.unlock()
-			return w.receive(), true
+			return a, !lost
 		}
 		w.mail.v.Store(mailNone)
 		if d.over || w.lost {
@@ -307,9 +364,13 @@ func (w *worker) idle() (assignment, bool) {
 		if ok {
 			return a, true
 		}
-		if until > now && w.park(until) {
+		if until <= now {
+			continue
+		}
+		if w.park(w.warmer.sooner(until, now)) {
 			return w.receive(), true
 		}
+		w.warmer.Touch()
 	}
 }
 
