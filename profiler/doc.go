@@ -13,11 +13,22 @@
 // and rooflines ([Peak]). The profile says on which [Host] and with which ONNX Runtime it was made, and warns of what
 // disturbed it.
 //
+// # Devices
+//
+// An accelerator with memory of its own, such as a GPU, may share its [Device] with others, its streams. One process
+// measures them all, on the first: the others have the same times, and nothing is handed over between them. Layers are
+// submitted back to back, as a run does it, captured as graphs where they can be, and timed on the device's clock, after
+// runs that warm the thread up and keep the device from resting. What streams cost each other when they are busy, what a
+// layer takes longer after a rest, and what noticing an end costs are measured apart. Memories without events, such as
+// WebGPU's, only tell when everything has ended: there a time is that of several layers, shared out among them.
+// [Streams] finds out how many streams pay.
+//
 // # Using a profile
 //
 // [Read] refuses what is damaged or incomplete, [Profile.Matches] what was made for something else. [Profile.Cell]
 // finds a cell, [Profile.Medians] what a layer takes on each accelerator, [Profile.Latency] what a whole model takes.
-// [Profile.System] makes the scheduler's task system, [Profile.Durations] and [Profile.Slowdowns] feed the simulator.
+// [Profile.System] makes the scheduler's task system, [Profile.Durations], [Profile.Slowdowns] and
+// [Profile.Contentions] feed the simulator.
 // [Compare] holds two profiles against each other, [CompareAccelerators] two accelerators of one. [Profile.Select]
 // takes a part. [ReadTable] imports latencies that come from elsewhere, such as a vendor's simulator; [Profile.Merge]
 // adds their accelerators to measured ones.

@@ -141,6 +141,15 @@ func (d *driver) close() error {
 	return err
 }
 
+// contentions is how many rounds there are next to so many busy streams.
+func (d *driver) contentions(streams int) int {
+	most := 0
+	for _, times := range d.contended[streams] {
+		most = max(most, len(times))
+	}
+	return most
+}
+
 // lead is the device's, as far as it is known.
 func (d *driver) lead() time.Duration {
 	if d.device == nil {
@@ -186,9 +195,14 @@ func (d *driver) start(ctx context.Context) error {
 	return nil
 }
 
-// capture has the process capture what it can. One that is lost over it is not asked again.
+// capture has the process capture what it can, and get the other streams ready if they are needed. One that is lost over
+// it is not asked again.
 func (d *driver) capture(ctx context.Context) error {
-	a, ok, err := d.ask(ctx, request{Ask: askReady}, loadTimeout)
+	r := request{Ask: askReady}
+	if !d.renewed {
+		r.Streams = len(d.streams) - 1
+	}
+	a, ok, err := d.ask(ctx, r, loadTimeout)
 	if !ok {
 		d.plain = true
 		return err
@@ -359,7 +373,11 @@ func (d *driver) times(ctx context.Context, list []int, streams int) (entry, err
 		}
 		return e, nil
 	}
-	a, ok, err := d.ask(ctx, request{Ask: askRun, Places: list, Streams: streams}, d.Timeout+10*d.longest)
+	timeout := d.Timeout + 10*d.longest
+	if streams > 0 {
+		timeout += loadTimeout // they may have to be warmed up
+	}
+	a, ok, err := d.ask(ctx, request{Ask: askRun, Places: list, Streams: streams}, timeout)
 	if !ok {
 		return e, err
 	}

@@ -227,9 +227,6 @@ func (s *server) moves(i int) []move {
 	m := s.models[i]
 	for l := 1; l < len(m.Network.Layers); l++ { // nothing comes from anywhere before the first
 		for other := range s.Accelerators {
-			if slices.Contains(s.others, other) {
-				continue // its tensors are where this one's are
-			}
 			_, convert, to := m.Moves(l, other, s.k)
 			if len(convert)+len(to) > 0 {
 				out = append(out, move{Model: i, Layer: l, From: other, To: s.k, Convert: convert, Upload: to})

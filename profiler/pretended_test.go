@@ -86,7 +86,9 @@ func (d *pretended) now() time.Time {
 func (d *pretended) sleep(t time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.streams[0].host += t
+	if len(d.streams) > 0 {
+		d.streams[0].host += t
+	}
 }
 
 // submit puts something to do behind the rest.

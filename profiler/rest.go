@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/stats"
+	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 )
 
@@ -31,20 +32,27 @@ func (s *server) describe() (reply, error) {
 	if s.memory == nil {
 		return reply{Done: true, Device: d}, nil
 	}
+	defer func() { s.idle = s.clock.time() }()
 	if free, _, err := s.memory.Room(); err == nil && free > 0 {
 		d.Memory = max(0, s.room-free-s.extra)
 	}
-	var err error
+	w, err := runtime.NewWarmer(s.memory)
+	if err != nil {
+		return reply{}, err
+	}
+	defer w.Close()
 	if d.Lead, err = s.lead(); err != nil {
 		return reply{}, err
 	}
-	if d.Waking, err = s.waking(); err != nil {
+	kept := w
+	if !s.Accelerators[s.k].KeepWarm {
+		kept = nil
+	}
+	if d.Waking, err = s.waking(kept); err != nil {
 		return reply{}, err
 	}
-	if err := s.settle(); err != nil {
-		return reply{}, err
-	}
-	d.IdleW, d.WarmW, err = s.power()
+	err = s.settle()
+	d.IdleW, d.WarmW = s.power(w)
 	return reply{Done: true, Device: d}, err
 }
 
@@ -124,8 +132,8 @@ func (s *server) segments() [][]int {
 	return out
 }
 
-// waking is by how much longer a piece of a model takes that starts after a pause.
-func (s *server) waking() ([]sched.Waking, error) {
+// waking is by how much longer a piece of a model takes that starts after a pause, in which the device may be kept warm.
+func (s *server) waking(w *runtime.Warmer) ([]sched.Waking, error) {
 	var out []sched.Waking
 	extra := make([][]time.Duration, len(pauses))
 	for _, list := range s.segments() {
@@ -139,7 +147,7 @@ func (s *server) waking() ([]sched.Waking, error) {
 				if n > 0 {
 					pause = pauses[n-1].pause
 				}
-				t, err := s.woken(list, pause)
+				t, err := s.woken(list, pause, w)
 				if err != nil {
 					return nil, err
 				}
@@ -166,7 +174,7 @@ func (s *server) waking() ([]sched.Waking, error) {
 
 // woken is what a piece of a model takes after a pause, of a device that was busy before; a negative pause is none.
 // Without events it is the time of the host that waits, and no pause is one that ends at once.
-func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
+func (s *server) woken(list []int, pause time.Duration, w *runtime.Warmer) (time.Duration, error) {
 	err := s.leadIn(true)
 	if s.pacer == nil {
 		err = s.all(list)
@@ -177,7 +185,7 @@ func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
 		return 0, err
 	}
 	if pause > 0 {
-		s.clock.pause(pause)
+		s.rest(pause, w)
 	}
 	begin := s.clock.time()
 	if s.pacer != nil {
@@ -200,6 +208,3 @@ func (s *server) woken(list []int, pause time.Duration) (time.Duration, error) {
 	}
 	return s.pacer.span(0, 1)
 }
-
-// power is what the device draws when it rests, and when it is kept busy.
-func (s *server) power() (idle, warm float64, err error) { return 0, 0, nil }

@@ -126,7 +126,6 @@ type server struct {
 	others  []int     // which accelerators they are
 	warm    map[int]bool
 	took    map[place]time.Duration // by layers when they were timed last
-	ready   bool                    // what can be captured is
 	room    int64                   // that was free at first
 	extra   int64                   // that only measuring takes
 	chains  int                     // that each stream runs, when streams are tried
@@ -138,14 +137,13 @@ type server struct {
 // model is a network, loaded.
 type model struct {
 	*runtime.Program
-	inputs   []*runtime.Tensor
-	spread   *runtime.Slot    // timed layer by layer
-	chained  *runtime.Slot    // nil unless all layers run
-	plain    *runtime.Slot    // the same without captured layers; nil where there are none
-	whole    *runtime.Slot    // of uncut
-	graph    *runtime.Slot    // the same, captured; nil where it cannot be
-	uncut    *runtime.Program // nil where the model does not run as a whole
-	captured int              // layers
+	inputs  []*runtime.Tensor
+	spread  *runtime.Slot    // timed layer by layer
+	chained *runtime.Slot    // nil unless all layers run
+	plain   *runtime.Slot    // the same without captured layers; nil where there are none
+	whole   *runtime.Slot    // of uncut
+	graph   *runtime.Slot    // the same, captured; nil where it cannot be
+	uncut   *runtime.Program // nil where the model does not run as a whole
 }
 
 func (m *model) close() {
@@ -188,7 +186,7 @@ func (s *server) answer(r request) (reply, error) {
 	case askRun:
 		return s.run(r)
 	case askReady:
-		return s.capture()
+		return s.capture(r.Streams)
 	case askBusy:
 		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began

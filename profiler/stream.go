@@ -98,6 +98,7 @@ type stream struct {
 	*thread
 	accelerator runtime.Accelerator
 	chains      []chain
+	warm        int // how many of them are
 	queue       *queue
 }
 
@@ -118,16 +119,16 @@ func memory(a runtime.Accelerator) runtime.Memory {
 	return nil
 }
 
-// warmUp gets the stream ready to be busy, once.
+// warmUp gets the stream ready to be busy with its chains.
 func (x *stream) warmUp() error {
-	if x.queue != nil {
-		return nil
-	}
 	return x.do(func() error {
-		for i := range x.chains {
-			if err := x.chains[i].warmUp(); err != nil {
+		for ; x.warm < len(x.chains); x.warm++ {
+			if err := x.chains[x.warm].warmUp(); err != nil {
 				return fmt.Errorf("accelerator %q: %w", x.accelerator.Name(), err)
 			}
+		}
+		if x.queue != nil {
+			return nil
 		}
 		x.queue = &queue{memory: none{}}
 		var err error
@@ -217,8 +218,9 @@ func occupy(streams []*stream) (rest func() error, err error) {
 	}, nil
 }
 
-// capture has the layers captured that can be, once they have run, and adds the places that are held against them.
-func (s *server) capture() (reply, error) {
+// capture has the layers captured that can be, once they have run, and adds the places that are held against them. Then
+// it warms up other streams, one after the other: providers choose by what is fastest at that moment.
+func (s *server) capture(streams int) (reply, error) {
 	a := reply{Done: true}
 	for i, m := range s.models {
 		for n, p := range s.places {
@@ -235,16 +237,17 @@ func (s *server) capture() (reply, error) {
 		a.Captured = append(a.Captured, n)
 	}
 	a.Places = s.places
+	for _, x := range s.streams[:min(streams, len(s.streams))] {
+		if err := x.warmUp(); err != nil {
+			return a, err
+		}
+	}
 	return a, nil
 }
 
 // captured has a slot's layer captured, if it can be.
 func captured(slot *runtime.Slot, layer, implementation, accelerator int) (bool, error) {
-	c, can := any(slot).(interface{ Capture(int, int, int) error })
-	if !can {
-		return false, nil
-	}
-	err := c.Capture(layer, implementation, accelerator)
+	err := slot.Capture(layer, implementation, accelerator)
 	if errors.Is(err, runtime.ErrUncaptured) {
 		return false, nil
 	}

@@ -15,8 +15,10 @@ const (
 	// pays is how many times as many requests twice as many streams have to get done for them to pay.
 	pays = 1.15
 	// streamsTime is about how long each number of streams is tried.
-	streamsTime  = 300 * time.Millisecond
-	leastChains  = 4
+	streamsTime = 300 * time.Millisecond
+	leastChains = 4
+	// triesTime is how long loading models for a stream may take until no more are taken.
+	triesTime    = 5 * time.Second
 	mostChains   = 2000
 	streamsLimit = 10 * time.Minute
 )
@@ -111,7 +113,12 @@ func (s *server) addStream(spec runtime.Spec) error {
 		return err
 	}
 	s.streams = append(s.streams, x)
+	begin := time.Now()
 	for i, n := range s.Networks {
+		if len(x.chains) > 0 && time.Since(begin) > triesTime {
+			s.Networks = s.Networks[:i] // those tell enough
+			break
+		}
 		m := &model{}
 		s.models = append(s.models, m)
 		if m.Program, err = runtime.Prepare(n, []runtime.Accelerator{a, &absent{anyOther}}, nil); err != nil {
@@ -131,8 +138,11 @@ func (s *server) addStream(spec runtime.Spec) error {
 			}
 			x.chains = append(x.chains, chain{slot, m.inputs, len(n.Layers), 0})
 		}
+		if err := x.warmUp(); err != nil {
+			return err
+		}
 	}
-	return x.warmUp()
+	return nil
 }
 
 // rate is how many requests per second all streams together get done.

@@ -51,7 +51,9 @@ func TestMeasureStreams(t *testing.T) {
 	layers := len(tk.Networks[0].Layers)
 	d.uncaptured = tk.Networks[0].Layers[3].Name
 	tk.Auto = map[string]int{"gpu": 3}
-	p := roundTrip(t, testkit.Must(profiler.Measure(context.Background(), tk, options(300*time.Millisecond)))(t))
+	o := options(300 * time.Millisecond)
+	o.Progress = func(string, float64) { d.sleep(20 * time.Millisecond) } // it rests between rounds
+	p := roundTrip(t, testkit.Must(profiler.Measure(context.Background(), tk, o))(t))
 	for _, c := range p.Cells {
 		want := 50 * us
 		switch c.Layer {
@@ -169,14 +171,14 @@ func TestStreams(t *testing.T) {
 		8: {0},
 	} {
 		d := sharing()
-		d.contention = contention
+		d.layer, d.contention = 2*time.Millisecond, contention
 		tk := on(t, d, 1)
 		if n := testkit.Must(profiler.Streams(t.Context(), tk, 1, 8, options(0)))(t); n != want {
 			t.Errorf("contention %v: %d streams, want %d", contention, n, want)
 		}
 	}
 	d := sharing()
-	d.contention = nil
+	d.layer, d.contention = 2*time.Millisecond, nil
 	if n := testkit.Must(profiler.Streams(t.Context(), on(t, d, 1), 1, 3, options(0)))(t); n != 2 {
 		t.Errorf("of at most 3: %d", n)
 	}
@@ -222,4 +224,17 @@ func TestMeasureSilent(t *testing.T) {
 	got := p.Devices[0]
 	got.Memory = 0
 	testkit.Equal(t, profiler.Device{Name: "gpu", Accelerators: []int{1}, Waking: d.waking, Lead: 400 * us}, got)
+}
+
+// What is kept warm does not wake.
+func TestMeasureKeptWarm(t *testing.T) {
+	d := sharing()
+	tk := on(t, d, 1)
+	tk.Accelerators = tk.Accelerators[1:]
+	tk.Accelerators[0].KeepWarm = true
+	profiler.SetClock(&tk, 0, d.now, d.sleep)
+	p := testkit.Must(profiler.Measure(context.Background(), tk, options(time.Millisecond)))(t)
+	if got := p.Devices[0]; got.Waking != nil || got.Lead != 7*us {
+		t.Errorf("%+v", got)
+	}
 }

@@ -50,7 +50,7 @@ type DeviceUse struct {
 // shared is from how many bytes on a weight is shared between sessions.
 const shared = 4096
 
-// keptModels is how many optimised models are kept for the next streams, which prepare the same layer one after another.
+// keptModels is how many optimised models are kept for the next streams, which prepare a layer one after another.
 const keptModels = 4
 
 // optimised is a model as the provider optimised it.
@@ -263,7 +263,8 @@ func (d *gpu) weight(i ort.Initializer) (*weight, error) {
 	if w.data, err = d.Allocate(w.size); err != nil {
 		return nil, err
 	}
-	err = errors.Join(d.setup.Copy(w.data, unsafe.Pointer(unsafe.SliceData(i.Data)), w.size, cuda.ToDevice), d.setup.Wait())
+	from := unsafe.Pointer(unsafe.SliceData(i.Data))
+	err = errors.Join(d.setup.Copy(w.data, from, w.size, cuda.ToDevice), d.setup.Wait())
 	if err == nil {
 		w.value, err = d.place.NewTensor(i.Type, i.Shape, w.data)
 	}
@@ -407,7 +408,8 @@ func noRoom(err error) error {
 func (s Spec) notes() (out []string) {
 	c := ort.Config{Provider: s.Provider, Options: s.Options, Library: s.Local.Library}
 	for _, option := range c.NotForLayers() {
-		out = append(out, fmt.Sprintf("%s: option %s is not used: layers are captured as graphs by themselves", s.Name, option))
+		out = append(out, fmt.Sprintf("%s: option %s is not used: layers are captured as graphs by themselves", s.Name,
+			option))
 	}
 	return out
 }

@@ -1,13 +1,14 @@
 package runtime_test
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,8 +101,8 @@ func (c *layerChain) close() error {
 	return err
 }
 
-// run submits all layers, and waits after each where that is asked for.
-func (c *layerChain) run(kernels []runtime.Kernel, wait func() error) error {
+// submit submits all layers, and waits after each where that is asked for.
+func (c *layerChain) submit(kernels []runtime.Kernel, wait func() error) error {
 	for l, k := range kernels {
 		if err := k.Run(c.in[l], c.out[l]); err != nil {
 			return err
@@ -112,7 +113,7 @@ func (c *layerChain) run(kernels []runtime.Kernel, wait func() error) error {
 			}
 		}
 	}
-	return c.m.Wait()
+	return nil
 }
 
 // capture captures every layer that can be.
@@ -151,7 +152,7 @@ func (c *layerChain) judge(kernels []runtime.Kernel, seed uint64) error {
 			return err
 		}
 	}
-	if err := c.run(kernels, nil); err != nil {
+	if err := errors.Join(c.submit(kernels, nil), c.m.Wait()); err != nil {
 		return err
 	}
 	for i, info := range c.n.Model.Outputs() {
@@ -174,18 +175,22 @@ func (c *layerChain) judge(kernels []runtime.Kernel, seed uint64) error {
 	return nil
 }
 
-// median is how long a chain takes.
-func (c *layerChain) median(kernels []runtime.Kernel, runs int, wait func() error) (time.Duration, error) {
-	var took []time.Duration
+// time says how long a chain takes, and its submission.
+func (c *layerChain) time(t *testing.T, way string, kernels []runtime.Kernel, runs int, wait func() error) {
+	t.Helper()
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	var took, submitted []time.Duration
 	for range runs {
 		start := time.Now()
-		if err := c.run(kernels, wait); err != nil {
-			return 0, err
-		}
+		testkit.OK(t, c.submit(kernels, wait))
+		submitted = append(submitted, time.Since(start))
+		testkit.OK(t, c.m.Wait())
 		took = append(took, time.Since(start))
 	}
 	slices.Sort(took)
-	return took[len(took)/2], nil
+	slices.Sort(submitted)
+	t.Logf("%s: chain, %s: %v, submitted in %v (medians of %d)", c.n.Name, way, took[runs/2], submitted[runs/2], runs)
 }
 
 // polled waits for an event that it polls.
@@ -203,30 +208,23 @@ func polled(m runtime.Memory) func() error {
 	}
 }
 
-// spinning keeps Go's monitor thread awake, as workers do: it otherwise falls asleep whenever it finds every goroutine in
-// C calls, and a call that comes back from C then wakes it.
-func spinning() (stop func()) {
-	var over atomic.Bool
-	var done sync.WaitGroup
-	done.Go(func() {
-		for !over.Load() {
-		}
-	})
-	return func() {
-		over.Store(true)
-		done.Wait()
-	}
-}
-
 // Layers on two streams at once, plain and captured, compute what the whole model does. On a GPU it also says what a
-// chain takes and what memory is used: GPU_NETWORKS lists the networks.
+// chain takes and what memory is used: GPU_NETWORKS lists the networks, GPU_STREAMS is how many streams there are,
+// GPU_OPTIONS are the provider's, as key=value.
 func TestChainsOnStreams(t *testing.T) {
 	t.Run("pretended", func(t *testing.T) { chainsOnStreams(t, streamsOf(t, 1), []string{"ds_cnn_kws"}, 3) })
 	t.Run("cuda", func(t *testing.T) {
 		orttest.CUDA(t)
 		var d runtime.Devices
 		var accs []runtime.Accelerator
-		for _, s := range (runtime.Spec{Name: "gpu", Provider: "cuda"}).Streams(2) {
+		streams, err := strconv.Atoi(cmp.Or(os.Getenv("GPU_STREAMS"), "2"))
+		testkit.OK(t, err)
+		spec := runtime.Spec{Name: "gpu", Provider: "cuda", Options: map[string]string{}}
+		for _, o := range strings.Fields(os.Getenv("GPU_OPTIONS")) {
+			key, value, _ := strings.Cut(o, "=")
+			spec.Options[key] = value
+		}
+		for _, s := range spec.Streams(streams) {
 			a := testkit.Must(d.Open(s))(t)
 			t.Cleanup(func() { testkit.OK(t, a.Close()) })
 			accs = append(accs, a)
@@ -269,6 +267,7 @@ func chainsOnStreams(t *testing.T, accs []runtime.Accelerator, names []string, r
 		together(func(i int, c *layerChain) error { return c.judge(c.kernels, uint64(i)) })
 		t.Logf("%s: first runs took %v; %+v", name, time.Since(start), deviceUse(accs[0]))
 		together(func(i int, c *layerChain) error { return c.judge(c.kernels, uint64(i+5)) })
+		chains[0].time(t, "plain, one wait, before anything is captured", chains[0].kernels, runs, nil)
 		start = time.Now()
 		for _, c := range chains {
 			testkit.OK(t, c.capture())
@@ -284,22 +283,9 @@ func chainsOnStreams(t *testing.T, accs []runtime.Accelerator, names []string, r
 			return nil
 		})
 		c := chains[0]
-		goruntime.LockOSThread()
-		stop := spinning()
-		d, err := c.median(c.kernels, runs, nil)
-		stop()
-		testkit.OK(t, err)
-		t.Logf("%s: chain, plain, one wait, while a goroutine spins: %v (median of %d)", name, d, runs)
-		for _, way := range []struct {
-			name    string
-			kernels []runtime.Kernel
-			wait    func() error
-		}{{"plain, one wait", c.kernels, nil}, {"captured, one wait", c.graphs, nil},
-			{"captured, wait for each", c.graphs, c.m.Wait}, {"captured, event for each", c.graphs, polled(c.m)}} {
-			d, err := c.median(way.kernels, runs, way.wait)
-			testkit.OK(t, err)
-			t.Logf("%s: chain, %s: %v (median of %d)", name, way.name, d, runs)
-		}
-		goruntime.UnlockOSThread()
+		c.time(t, "plain, one wait", c.kernels, runs, nil)
+		c.time(t, "captured, one wait", c.graphs, runs, nil)
+		c.time(t, "captured, wait for each", c.graphs, runs, c.m.Wait)
+		c.time(t, "captured, event for each", c.graphs, runs, polled(c.m))
 	}
 }

@@ -126,7 +126,8 @@ func TestWeightsApart(t *testing.T) {
 	}
 	for i, a := range accs {
 		notes := strings.Join(a.(interface{ Notes() []string }).Notes(), "; ")
-		if said := strings.Contains(notes, "gpu: 2 sessions do not share their weights with other streams: "); said != (i == 0) {
+		said := strings.Contains(notes, "gpu: 2 sessions do not share their weights with other streams: ")
+		if said != (i == 0) {
 			t.Errorf("%s notes %q", a.Name(), notes)
 		}
 	}

@@ -40,8 +40,8 @@ func (e *Engine) EndingAt(k int) time.Duration {
 	return max(e.state.Now, a.Free-lead)
 }
 
-// current describes the layer that accelerator k was given last, and returns its job's index.
-func (e *Engine) current(k int) (int, Tail) {
+// current describes the layer that accelerator k was given last, until the next step, and returns its job's index.
+func (e *Engine) current(k int) (int, *Tail) {
 	a := &e.state.Accelerators[k]
 	i := e.state.find(a.Job)
 	if i < 0 {
@@ -51,7 +51,8 @@ func (e *Engine) current(k int) (int, Tail) {
 	if e.state.trails(j) {
 		broken("accelerator %d ends layer %d of job %d, whose layer before has not ended", k, j.Layer, j.ID)
 	}
-	return i, Tail{Occupancy: *a, Until: a.Free, Model: j.Model, Layer: j.Layer, From: j.At, Last: true}
+	e.done = Tail{Occupancy: *a, Until: a.Free, Model: j.Model, Layer: j.Layer, From: j.At, Last: true}
+	return i, &e.done
 }
 
 // ending lets the accelerator take one more layer, and the job move on to its next.
@@ -66,7 +67,7 @@ func (e *Engine) ending(ev Event) {
 		Accelerator: int32(k), Until: t.Until})
 	_, doomed := e.doomed[t.Job]
 	t.Last = doomed || int(t.Layer)+1 == e.t.models[t.Model].layers
-	e.state.Tails[k] = t
+	e.state.Tails[k] = *t
 	e.state.Accelerators[k] = Occupancy{Job: Idle, Down: t.Down, Free: t.Until}
 	if !t.Last {
 		j := &e.state.Jobs[i]
@@ -76,19 +77,19 @@ func (e *Engine) ending(ev Event) {
 }
 
 // finish takes the layer off accelerator k that ends there first, and returns it and its job's index.
-func (e *Engine) finish(k int) (i int, t Tail) {
+func (e *Engine) finish(k int) (i int, t *Tail) {
 	tail := e.tail(k)
 	if tail == nil {
 		i, t = e.current(k)
 		e.vacate(k)
 		return i, t
 	}
-	t, tail.Job, tail.Ended = *tail, Idle, e.state.Now
+	e.done = *tail
+	t, tail.Job, tail.Ended = &e.done, Idle, e.state.Now
 	e.settle(k)
 	i = e.state.find(t.Job)
 	if j := &e.state.Jobs[i]; !t.Last {
-		j.Ready = e.state.Now
-		if !j.Waiting() {
+		if j.Ready = e.state.Now; !j.Waiting() {
 			e.settle(int(j.On))
 		}
 	}
@@ -112,7 +113,7 @@ func (e *Engine) settle(k int) {
 }
 
 // failBehind fails a job that has moved on from the layer that failed: at once, or when what it runs has ended.
-func (e *Engine) failBehind(i int, t Tail, ev Event) {
+func (e *Engine) failBehind(i int, t *Tail, ev Event) {
 	if j := &e.state.Jobs[i]; j.Waiting() {
 		j.Layer, j.On = t.Layer, int32(ev.Accelerator)
 		e.end(i, Failed, ev.Detail)

@@ -132,6 +132,7 @@ type Engine struct {
 	own        int64     // ID of the next job that it releases by itself
 	due        []int32   // models of which it releases a job in this step
 	adapt      *adaptation
+	done       Tail             // the layer that the step is about
 	doomed     map[int64]string // why jobs fail when what they run has ended
 	choices    []Choice
 	dispatches []Dispatch
@@ -284,7 +285,7 @@ func (e *Engine) complete(ev Event) {
 		if len(e.state.Tails) > 0 { // without what waking cost
 			ev.Start = min(ev.At, max(ev.Start, t.Started))
 		}
-		e.adapt.observe(&t, ev.Accelerator, ev.At-ev.Start)
+		e.adapt.observe(t, ev.Accelerator, ev.At-ev.Start)
 	}
 	if e.observer != nil {
 		e.observer.Completed(t.Free-t.Started, max(0, ev.At-t.Started))
@@ -423,12 +424,12 @@ func (e *Engine) occupy(c *Choice) {
 func (e *Engine) dispatched(c *Choice) Dispatch {
 	j := &e.state.Jobs[c.Job]
 	a := &e.state.Accelerators[c.Accelerator]
-	r := Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
-		Accelerator: c.Accelerator, Until: a.Free, Reason: c.Reason}
-	if a.Started > e.state.Now {
-		r.Start = a.Started
+	start := a.Started
+	if start == e.state.Now {
+		start = 0
 	}
-	e.record(r)
+	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
+		Accelerator: c.Accelerator, Start: start, Until: a.Free, Reason: c.Reason})
 	return Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
 		Accelerator: int(c.Accelerator), From: int(j.At), Start: a.Started, Finish: a.Free,
 		Reason: c.Reason}

@@ -8,9 +8,9 @@ import "time"
 func HEFT(c Config) (Policy, error) { return &heft{t: c.Tables}, nil }
 
 type heft struct {
-	t     *Tables
-	ready []ready[float64]
-	free  []time.Duration
+	t           *Tables
+	ready       []ready[float64]
+	free, later []time.Duration
 }
 
 func (p *heft) Select(s *State, out []Choice) []Choice {
@@ -39,8 +39,8 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 		m := &p.t.models[j.Model]
 		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 		at, finish := -1, Never
-		for k, f := range p.free {
-			f = max(f, j.Ready) + latency[k]
+		for k, f := range j.starts(s.Now, p.free, &p.later) {
+			f += latency[k]
 			if handoff != nil {
 				f += handoff[k]
 			}

@@ -8,7 +8,8 @@ type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
 	ready []ready[time.Duration]
-	free  []time.Duration // by accelerator, with what was decided so far: when it can start; Never if it is not idle
+	// By accelerator, with what was decided so far: when it can start; Never if it is not idle.
+	free, later []time.Duration
 }
 
 // FCFS is the first-come-first-served baseline: by release, each on the fastest idle accelerator.
@@ -56,11 +57,11 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		m := &p.t.models[j.Model]
 		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 		fastest, low := -1, Never
-		for k, c := range latency {
-			if p.free[k] >= Never {
+		for k, c := range j.starts(s.Now, p.free, &p.later) {
+			if c >= Never {
 				continue
 			}
-			c += max(p.free[k], j.Ready)
+			c += latency[k]
 			if handoff != nil {
 				c += handoff[k]
 			}

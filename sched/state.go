@@ -23,6 +23,24 @@ type Job struct {
 // Waiting reports whether the job's next layer may be dispatched. It starts at Ready at the earliest.
 func (j *Job) Waiting() bool { return j.On == Idle }
 
+// starts returns when a job can start on accelerators that are free then: when it is ready, too. Buf is used where it is
+// not ready now.
+func (j *Job) starts(now time.Duration, free []time.Duration, buf *[]time.Duration) []time.Duration {
+	if j.Ready <= now {
+		return free
+	}
+	return later(free, j.Ready, buf)
+}
+
+// later returns the instants, none before a first one, in buf.
+func later(of []time.Duration, first time.Duration, buf *[]time.Duration) []time.Duration {
+	*buf = append((*buf)[:0], of...)
+	for k, t := range of {
+		(*buf)[k] = max(t, first)
+	}
+	return *buf
+}
+
 // Occupancy is the state of one accelerator.
 type Occupancy struct {
 	Job  int64         // the job it runs, or Idle

@@ -3,7 +3,6 @@ package sched
 import (
 	"errors"
 	"fmt"
-	"math"
 	"math/bits"
 	"slices"
 	"time"
@@ -93,27 +92,6 @@ type Implementation struct {
 	Variant int `json:"variant,omitempty"`
 	// Latency is indexed by accelerator; [Unavailable] where it cannot run.
 	Latency []time.Duration `json:"latency_ns"`
-}
-
-// AccuracyOf is the normalised accuracy of a request that used these variants: measured, or, with an additive bound,
-// what the bound leaves. It is 1 for the empty set and NaN when it is unknown.
-func (m *Model) AccuracyOf(used VariantSet) float64 {
-	switch {
-	case used == 0:
-		return 1
-	case m.Loss != nil:
-		left := 1.0
-		for i, x := range m.Loss {
-			if used>>i&1 != 0 {
-				left -= x
-			}
-		}
-		return left
-	}
-	if i := slices.Index(m.Valid, used); i >= 0 && i < len(m.Accuracy) {
-		return m.Accuracy[i]
-	}
-	return math.NaN()
 }
 
 // Validate returns the first thing wrong with the system, wrapped around [ErrInvalidSystem], or nil.

@@ -27,8 +27,10 @@ type terastal struct {
 	t *Tables
 	TerastalOptions
 	pending []ready[time.Duration] // by best-case slack
-	free    []time.Duration        // by accelerator, with what was decided so far
+	now     time.Duration
 	idle    []bool
+	// By accelerator, with what was decided so far.
+	free, later []time.Duration
 }
 
 // due is the instant by which the job's current layer should end.
@@ -53,7 +55,7 @@ func (p *terastal) implementations(m *ModelTable, j *Job) int32 {
 }
 
 func (p *terastal) Select(s *State, out []Choice) []Choice {
-	p.free, p.idle = p.free[:0], p.idle[:0]
+	p.now, p.free, p.idle = s.Now, p.free[:0], p.idle[:0]
 	idle := 0
 	for k := range s.Accelerators {
 		p.free = append(p.free, s.Free(k))
@@ -120,27 +122,26 @@ func (p *terastal) take(s *State, c Choice) Choice {
 // allowed implementations: virtual deadline minus the earliest finish.
 func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
-	finish := Never
-	handoff := m.Handoff(j)
+	finish, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
 	for i := range p.implementations(m, j) {
 		if m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-			_, f := p.earliest(j.Ready, m.Latency(j.Layer, i), handoff, false)
+			_, f := p.earliest(free, m.Latency(j.Layer, i), handoff, false)
 			finish = min(finish, f)
 		}
 	}
 	return p.due(m, j) - finish
 }
 
-// earliest finds the accelerator, among the idle ones only if asked, on which an
-// implementation of a layer that is ready by then would end first, and when; -1 and at least Never where none can.
-func (p *terastal) earliest(ready time.Duration, latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
+// earliest finds the accelerator, among the idle ones only if asked, on which an implementation would end first that can
+// start there then, and when; -1 and at least Never where none can.
+func (p *terastal) earliest(free, latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
 	at, finish := -1, Never
-	latency, idle := latency[:len(p.free)], p.idle[:len(p.free)] // no checks of bounds below
-	for k, f := range p.free {
+	latency, idle := latency[:len(free)], p.idle[:len(free)] // no checks of bounds below
+	for k, f := range free {
 		if onlyIdle && !idle[k] {
 			continue
 		}
-		f = max(f, ready) + latency[k]
+		f += latency[k]
 		if handoff != nil {
 			f += handoff[k]
 		}
@@ -155,8 +156,8 @@ func (p *terastal) earliest(ready time.Duration, latency, handoff []time.Duratio
 // allowed variant that meets it and ends first.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
-	v, handoff := p.due(m, j), m.Handoff(j)
-	if k, f := p.earliest(j.Ready, m.Latency(j.Layer, 0), handoff, true); k >= 0 && f <= v {
+	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.free, &p.later)
+	if k, f := p.earliest(free, m.Latency(j.Layer, 0), handoff, true); k >= 0 && f <= v {
 		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
 	}
 	best, low := Choice{Reason: VariantMeetsBudget}, Never
@@ -164,7 +165,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			continue
 		}
-		if k, f := p.earliest(j.Ready, m.Latency(j.Layer, i), handoff, true); k >= 0 && f <= v && f < low {
+		if k, f := p.earliest(free, m.Latency(j.Layer, i), handoff, true); k >= 0 && f <= v && f < low {
 			best.Implementation, best.Accelerator, low = i, int32(k), f
 		}
 	}
@@ -179,17 +180,17 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	for n, r := range p.pending {
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		wait, handoff := Never, m.Handoff(j)
-		for k := range p.free {
+		wait, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
+		for k, f := range free {
 			if !p.idle[k] {
-				wait = min(wait, max(p.free[k], j.Ready)+m.Cost(j, 0, k))
+				wait = min(wait, f+m.Cost(j, 0, k))
 			}
 		}
 		for i := range p.implementations(m, j) {
 			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := p.earliest(j.Ready, m.Latency(j.Layer, i), handoff, true); k >= 0 && wait-f > gain {
+			if k, f := p.earliest(free, m.Latency(j.Layer, i), handoff, true); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
 				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}

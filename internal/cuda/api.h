@@ -8,8 +8,8 @@
 // terastal_cuda is the functions of one library.
 typedef struct terastal_cuda terastal_cuda;
 
-// terastal_cuda_open finds the functions of a library: with loaded, only if the process has it already. NULL if it is not
-// there; *missing is then the function that it lacks, or NULL. It is never closed: CUDA keeps state of the process.
+// terastal_cuda_open finds the functions of a library: with loaded, only if the process has it already. NULL if it is
+// not there; *missing is then the function that it lacks, or NULL. It is never closed: CUDA keeps state of the process.
 terastal_cuda *terastal_cuda_open(const char *path, int loaded, const char **missing);
 
 // The text of an error; it belongs to the library.
@@ -45,8 +45,8 @@ int terastal_cuda_capture(const terastal_cuda *c, int device, void *stream);
 // *graph is NULL where the capture has failed.
 int terastal_cuda_capture_end(const terastal_cuda *c, void *stream, void **graph);
 
-// What the nodes of a graph are: of kernels and what moves data within the device only. What else there is, at a node of
-// type odd (a cudaGraphNodeType), must not be replayed.
+// What the nodes of a graph are: of kernels and what moves data within the device only. What else there is, at a node
+// of type odd (a cudaGraphNodeType), must not be replayed.
 typedef struct {
   size_t nodes, kernels, copies, fills, allocations, frees;
   int odd;       // the type of the first node of another kind; -1 if there is none

@@ -1,9 +1,9 @@
 // Package cuda calls the few functions of the CUDA runtime that package runtime needs besides ONNX Runtime: streams,
-// events, copies, and graphs captured from what a stream was given. The library is looked for when it is needed; nothing
-// is linked. Without it there is nothing to call, and nothing fails.
+// events, copies, and graphs captured from what a stream was given. The library is looked for when it is needed;
+// nothing is linked. Without it there is nothing to call, and nothing fails.
 //
-// What a stream is given runs in order, some time later. Whoever shares a stream or captures from it keeps to one thread
-// at a time.
+// What a stream is given runs in order, some time later. Whoever shares a stream or captures from it keeps to one
+// thread at a time.
 package cuda
 
 import (

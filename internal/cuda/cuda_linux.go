@@ -272,8 +272,8 @@ type Graph struct {
 }
 
 // Capture makes a graph of what submit gives the stream; none of it is done. submit allocates nothing on the device and
-// waits for nothing. Only kernels and what moves data within the device is replayed: other errors than ErrUncaptured are
-// about the device. No other thread uses the stream meanwhile.
+// waits for nothing. Only kernels and what moves data within the device is replayed: other errors than ErrUncaptured
+// are about the device. No other thread uses the stream meanwhile.
 func (s *Stream) Capture(submit func() error) (*Graph, error) {
 	d := s.device
 	// A capture belongs to its thread.

@@ -204,8 +204,8 @@ func (x *Meter) findPackages() {
 		}
 	}
 	if refused > 0 {
-		x.notes = append(x.notes, "energy of the processor is not metered: reading /sys/class/powercap/intel-rapl:*/energy_uj "+
-			"is for the administrator here (sudo chmod a+r makes it readable until the next start)")
+		x.notes = append(x.notes, "energy of the processor is not metered: its counters are for the administrator alone "+
+			"(`sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj` opens them until the next start)")
 	}
 }
 

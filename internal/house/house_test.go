@@ -62,7 +62,7 @@ var floors = []struct {
 	{"models/zoo", []string{"internal/onnxpb", "internal/ort"}},
 	{"runtime", []string{"models", "models/dense", "sched", "sched/policy", "sched/traffic", "sched/eventlog", "sched/plan", "internal/cuda", "internal/document", "internal/hostinfo", "internal/ort"}},
 	{"internal/testkit/rig", []string{"models", "models/zoo", "runtime", "internal/onnxpb", "internal/ort/orttest", "internal/testkit"}},
-	{"profiler", []string{"models", "runtime", "sched", "sched/traffic", "sched/sim", "internal/child", "internal/document", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
+	{"profiler", []string{"models", "runtime", "sched", "sched/traffic", "sched/sim", "internal/child", "internal/document", "internal/energy", "internal/gobench", "internal/hostinfo", "internal/onnxpb", "internal/ort", "internal/stats"}},
 	{"variants/internal/chain", []string{"models", "models/dense", "runtime", "internal/ort"}},
 	{"variants/accuracy", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/ort"}},
 	{"variants", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/onnxpb", "internal/ort"}},

@@ -59,7 +59,8 @@ func (c Config) NotForLayers() []string {
 	return out
 }
 
-// ForLayers is the configuration with the options that suit layers, unless it has its own, and without those that do not.
+// ForLayers is the configuration with the options that suit layers, unless it has its own, and without those that do
+// not.
 func (c Config) ForLayers() Config {
 	provider := c.filled().Provider
 	if drop := c.NotForLayers(); drop != nil {

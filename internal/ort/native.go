@@ -161,7 +161,8 @@ func (n names) free() {
 }
 
 // runNative runs a session, or only submits the run; nil entries of out are filled with new OrtValues.
-func runNative(session unsafe.Pointer, submit bool, inNames names, in []unsafe.Pointer, outNames names, out []unsafe.Pointer) error {
+func runNative(session unsafe.Pointer, submit bool, inNames names, in []unsafe.Pointer, outNames names,
+	out []unsafe.Pointer) error {
 	var only C.int
 	if submit {
 		only = 1

@@ -108,8 +108,8 @@ func Initializers(model []byte, least int) ([]Initializer, error) {
 // tf32Override is how NVIDIA's libraries are told to compute float32 exactly.
 const tf32Override = "NVIDIA_TF32_OVERRIDE"
 
-// workspaceConfig is how cuBLAS is told what memory to set aside for each of its handles, of which every session has one.
-// By itself it takes 64 MB on a large GPU; workspace is 8 MB, which is enough for products that are split up.
+// workspaceConfig is how cuBLAS is told what memory to set aside for each of its handles, of which every session has
+// one. By itself it takes 64 MB on a large GPU; workspace is 8 MB, which is enough for products that are split up.
 const (
 	workspaceConfig = "CUBLAS_WORKSPACE_CONFIG"
 	workspace       = ":4096:2:16:8"

@@ -174,7 +174,7 @@ func (l *Log) Metrics() Metrics {
 				for v := range uses[r.Model] {
 					uses[r.Model][v] += int(used[r.Job] >> v & 1)
 				}
-				accuracy[r.Model] += sys.Models[r.Model].AccuracyOf(used[r.Job])
+				accuracy[r.Model] += AccuracyOf(&sys.Models[r.Model], used[r.Job])
 			} else {
 				if m.DropReasons == nil {
 					m.DropReasons = map[string]int{}

@@ -56,9 +56,10 @@ type pricedRule struct {
 	lost bool // serve requests that nothing can save, since nothing drops them
 
 	free     []time.Duration // by accelerator, from now on, with what was decided so far
-	ready    []candidate     // by key
-	admitted []claim         // by deadline
-	deferred []bool          // by job
+	later    []time.Duration
+	ready    []candidate // by key
+	admitted []claim     // by deadline
+	deferred []bool      // by job
 }
 
 // ruleOptions make one rule of the family.
@@ -262,6 +263,18 @@ func (p *pricedRule) admit(s *sched.State) {
 	}
 }
 
+// starts is when a job can start on each accelerator that is ready so long from now.
+func (p *pricedRule) starts(ready time.Duration) []time.Duration {
+	if ready <= 0 {
+		return p.free
+	}
+	p.later = append(p.later[:0], p.free...)
+	for k, f := range p.later {
+		p.later[k] = max(f, ready)
+	}
+	return p.later
+}
+
 // serve chooses for one job, and books the accelerator.
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
@@ -277,8 +290,8 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	}
 	latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
 	at, finish, least := -1, sched.Never, math.Inf(1)
-	inTime, ready := false, j.Ready-s.Now
-	for k, f := range p.free {
+	inTime, free := false, p.starts(j.Ready-s.Now)
+	for k, f := range free {
 		if f >= sched.Never || latency[k] >= sched.Never {
 			continue
 		}
@@ -286,7 +299,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		if handoff != nil {
 			cost += handoff[k]
 		}
-		f = max(f, ready) + cost
+		f += cost
 		x := float64(f) + gain*p.prices[k]*float64(cost)
 		if fits := f+rest <= due; fits == inTime && x < least || fits && !inTime {
 			at, finish, least, inTime = k, f, x, fits
@@ -301,11 +314,11 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 				continue
 			}
 			latency := m.Latency(j.Layer, i)
-			for k, f := range p.free {
+			for k, f := range free {
 				if f >= sched.Never || latency[k] >= sched.Never {
 					continue
 				}
-				f = max(f, ready) + latency[k]
+				f += latency[k]
 				if handoff != nil {
 					f += handoff[k]
 				}

@@ -60,7 +60,7 @@ func (m *treadmill) step() {
 // readyState has the given number of jobs waiting at random layers; all accelerators but the idle ones are busy.
 func readyState(sys *sched.System, ready, idle int) *sched.State {
 	rng := rand.New(rand.NewPCG(3, 4))
-	s := &sched.State{Now: time.Second}
+	s := &sched.State{Now: time.Second, Recent: make([]uint16, len(sys.Models))}
 	for i := range ready {
 		m := rng.IntN(len(sys.Models))
 		release := s.Now - time.Duration(rng.Int64N(int64(sys.Models[m].Deadline)))

@@ -52,9 +52,9 @@ if [ "$provider" = cuda ]; then
   fi
   pack "$small" libonnxruntime_providers_cuda.so
 fi
-cp scripts/gpu/check.sh scripts/gpu/check.py scripts/gpu/results.py "$bundle"
+cp scripts/gpu/check.sh scripts/gpu/{check,goals,results}.py "$bundle"
 
-bytes=$(cat "$bundle"/*.xz "$bundle"/check.* "$bundle"/results.py | wc -c)
+bytes=$(cat "$bundle"/*.xz "$bundle"/check.sh "$bundle"/*.py | wc -c)
 echo "$bundle: $((bytes >> 20)) MiB"
 if [ "$bytes" -gt $((64 << 20)) ]; then
   echo "bundle: more than 64 MiB" >&2

@@ -10,15 +10,9 @@ import tarfile
 import time
 
 import results
+from goals import GOALS, rows
 from results import median, quantile
 
-# The networks whose chains are measured, with the goals: the chain over an ordinary session, and over one graph.
-GOALS = {
-    "ds_cnn_kws": (0.55, 1.2),
-    "glyph_resnet": (0.75, 1.2),
-    "mobilenetv2": (0.65, 1.35),
-    "resnet50": (0.97, 1.04),
-}
 # The mixed schedule: requests per second and deadlines in ms.
 MIXED = {
     "resnet50": (60, 25),
@@ -50,7 +44,7 @@ class Check:
         os.makedirs(self.work)
         os.environ.setdefault("TERASTAL_CACHE", os.path.join(self.work, "cache"))
         self.budget = float(os.environ.get("BUDGET", "480"))
-        self.scale = min(1.0, self.budget / 480)
+        self.scale = float(os.environ.get("SCALE", min(1.0, self.budget / 480)))
         self.began = time.monotonic()
         self.limit = self.began + self.budget  # of the step that runs
         self.figures = {}
@@ -408,6 +402,33 @@ def warm(c):
         c.say(f"  20 requests/s of {network}, {kind}: p50 {found[kind]['p50_ms']:.3f} ms, {watts}")
 
 
+def precision(c):
+    """Variants of lower precision: what is faster on the GPU, and what it keeps."""
+    families = {"cuda": "tf32,fp16,bf16", "webgpu": "fp16", "cpu": "int8"}[c.provider]
+    config = os.path.join(c.work, "precision.yaml")
+    with open(config, "w") as f:
+        f.write("accelerators:\n" + "".join(f"  - {a}\n" for a in c.cpus[:1] + c.gpu()) +
+                'models:\n  - {name: glyph_resnet, source: "zoo:glyph_resnet", rate: 100, deadline: 10ms, granularity: '
+                'block,\n     calibration: {source: "glyphs:calibration", count: 50},\n'
+                '     labelled: {source: "glyphs:test", count: 200}}\n' + f"out: {os.path.join(c.work, 'precision')}\n")
+    found = c.terastal("precision", "variants", "design", "--config", config, "--families", families, "--all",
+                       "--budget", c.seconds(6))
+    for model in found:
+        gpu = next(k for k, name in enumerate(model["accelerators"]) if is_gpu(name))
+        faster = {}
+        for v in model.get("candidates") or []:
+            was, now = v.get("original_ns"), v.get("latency_ns")
+            if v.get("family") in families.split(",") and was and now and was[gpu] > 0 and now[gpu] > 0:
+                best = faster.setdefault(v["layer_name"], {})
+                best[v["family"]] = max(best.get(v["family"], 0), was[gpu] / now[gpu])
+        for layer, best in faster.items():
+            c.say(f"  {layer}: " + ", ".join(f"{family} {times:.2f}x" for family, times in best.items()))
+        chosen = [f"{v['layer_name']} {v['family']} (error {v.get('error', 0):.0e})" for v in model.get("chosen") or []]
+        c.say(f"  chosen: {', '.join(chosen) or 'none'}; of {model['metric']} {model['baseline']:.3f} "
+              f"({model['requests']} inputs) any of them keep at least {min(model['accuracy']):.3f}")
+    c.figures["precision"] = found
+
+
 def memory(c):
     for n in (1, 4):
         for d in c.figures.get(f"mixed-{n}", {}).get("devices", []):
@@ -471,6 +492,7 @@ STEPS = [
     ("gaps", 35, gaps),
     ("lost", 15, lost),
     ("bad input", 20, bad_input),
+    ("precision", 25, precision),
     ("mixed, more loads", 100, mixed_more),
     ("warm", 25, warm),
 ]
@@ -479,71 +501,8 @@ STEPS = [
 CUDA_ONLY = ["chains", "streams", "mixed, 4 streams", "waking"]
 
 
-# ---- the table
-
-
-def rows(c):
-    """What was asked for: name, value as text, goal, and whether it is met (None: not measured)."""
-    f, table = c.figures, []
-
-    def row(name, value, goal, good, text="{:.2f}"):
-        missing = value is None
-        table.append((name, "-" if missing else text.format(value), goal, None if missing else bool(good)))
-
-    def at_most(name, value, most, text="{:.2f}", goal=None):
-        row(name, value, goal or "<= " + text.format(most), value is not None and value <= most, text)
-
-    outputs = f.get("outputs")
-    row("outputs that are wrong", outputs and outputs["wrong"], "0 of %d" % (outputs["sampled"] if outputs else 0),
-        outputs and outputs["wrong"] == 0 and outputs["sampled"] > 0, "{:d}")
-    for network in c.nets:
-        of_whole, of_graph = GOALS.get(network, (1, 1.2))
-        k = f.get("chains", {}).get(network)
-        if c.provider == "webgpu":
-            at_most(f"chain over whole, {network}", k and k["chain_us"] / k["whole_us"], 1.3)
-            continue
-        bare = k["bare"] if k else {}
-        whole = bare.get("whole") or (k or {}).get("whole_us")
-        graphs = [v for w, v in bare.items() if w in ("whole graph", "whole captured")]
-        best = min((v for w, v in bare.items() if w.startswith("chain")), default=None)
-        at_most(f"chain over ordinary whole, {network}", k and whole and k["chain_us"] / whole, of_whole)
-        at_most(f"chain over whole as one graph, {network}", k["chain_us"] / min(graphs) if graphs else None, of_graph)
-        at_most(f"chain over chain.c's best, {network}", k and best and k["chain_us"] / best, 1.10)
-    ours = f.get("streams", {}).get("terastal", {})
-    if c.provider != "webgpu":
-        for n, least in ((4, 3), (8, 4.5)):
-            gain = ours[n] / ours[1] if n in ours and 1 in ours else None
-            row(f"requests of {n} streams over one", gain, f">= {least}", gain and gain >= least)
-    one_queue = c.provider == "webgpu"
-    for n, label in ((1, "load 0.6"), (4, "same rates"), (4, "load 0.6")):
-        if n > 1 and one_queue:
-            continue
-        run = f.get(f"mixed-{n}", {}).get("runs", {}).get(label, {})
-        for p in ("pedf", "rollout"):
-            at_most(f"misses in %, {p}, gpu with {n} stream(s), {label}", run.get("misses", {}).get(p), 2.0)
-    for n in (1,) if one_queue else (1, 4):
-        stalls = f.get(f"mixed-{n}", {}).get("runs", {}).get("load 0.6", {}).get("stalls", {})
-        worst = max(stalls.values(), default=None)
-        at_most(f"first uses and stalls, % of a run, {n} stream(s)", worst if worst is None else 100 * worst, 1.0)
-    g = f.get("gaps", {})
-    if g.get("with") and g.get("without") and None not in g["with"] + g["without"]:
-        noise = max(1.25, max(g["without"]) / min(g["without"]))
-        at_most("gap p99 of CPU accelerators, with the GPU over without",
-                results.middle(g["with"]) / results.middle(g["without"]), noise)
-    else:
-        at_most("gap p99 of CPU accelerators, with the GPU over without", None, 1.25)
-    replayed = f.get("replayed")
-    row("runs whose decisions replay", replayed and replayed[0], f"{replayed[1]}" if replayed else "all",
-        replayed and replayed[0] == replayed[1], "{:d}")
-    row("a lost device: ledger balanced", f.get("lost"), "yes", f.get("lost"), "{}")
-    refused = f.get("refused")
-    row("bad input refused in one line", refused and refused[0], f"{refused[1]}" if refused else "all",
-        refused and refused[0] == refused[1], "{:d}")
-    return table
-
-
 def show_table(c):
-    table = rows(c)
+    table = rows(c.provider, c.nets, c.figures)
     words = {None: "not measured", True: "pass", False: "FAIL"}
     width = max(len(r[0]) for r in table)
     c.say(f"\n{'goal'.ljust(width)}  {'value':>8}  {'asked for':>10}")
@@ -555,7 +514,8 @@ def show_table(c):
 
 def save(c):
     with open(os.path.join(c.out, "check.json"), "w") as f:
-        json.dump({"provider": c.provider, "figures": c.figures, "table": rows(c)}, f, indent=1, default=str)
+        table = rows(c.provider, c.nets, c.figures)
+        json.dump({"provider": c.provider, "figures": c.figures, "table": table}, f, indent=1, default=str)
 
 
 def archive(c, most=15 << 20):
@@ -584,12 +544,12 @@ def main(provider, out):
     end = c.began + c.budget
     try:
         for name, share, step in STEPS:
-            if chosen and name.split(",")[0].replace(" ", "-") not in chosen:
+            if chosen and name.replace(", ", "-").replace(" ", "-") not in chosen:
                 continue
             if name in (CUDA_ONLY if provider == "webgpu" else ["layouts"]):
                 continue
             start = time.monotonic()
-            c.limit = min(end, start + share * 1.5 * max(c.scale, c.budget / 480))
+            c.limit = min(end, start + share * 1.5 * c.budget / 480)
             c.say(f"== {name} (after {start - c.began:.0f} s)")
             try:
                 step(c)

@@ -7,8 +7,9 @@
 # the documents. It runs in a checkout (make gpu builds what it needs), or in a folder made by scripts/gpu/bundle.sh on
 # a machine without Go, network or checkout. It needs python3. Leave the machine alone meanwhile.
 #
-# BUDGET=480 is how many seconds it may take; the steps have shares, and the most important come first. Others:
-# STEPS="doctor chains" runs these only, NETS and MIXED name the networks of the chains and of the mixed schedule.
+# BUDGET=480 is how many seconds it may take; the steps have shares, and the most important come first. SCALE=0.5 plays
+# and measures for half as long. STEPS="doctor chains mixed-4-streams" runs these only; NETS and MIXED name the networks
+# of the chains and of the mixed schedule.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -40,7 +41,7 @@ PYTHON
   out=${out:-$PWD/check}
 else
   root=$(cd "$here/../.." && pwd)
-  bin=$root/bin
+  bin=${TERASTAL_BIN:-$root/bin}
   : "${ONNXRUNTIME_LIB:=$("$root/scripts/setup-onnxruntime.sh")}"
   out=${out:-$root/out/gpu}
   work=$out/work

@@ -398,7 +398,7 @@ func (t *tally) end(r *sched.Record) {
 	if r.Outcome == sched.Met || r.Outcome == sched.Late {
 		used := t.used[r.Job]
 		c.latency = append(c.latency, r.At-r.Start)
-		c.accuracy += t.system.Models[r.Model].AccuracyOf(used)
+		c.accuracy += eventlog.AccuracyOf(&t.system.Models[r.Model], used)
 		c.variants += used.Len()
 	}
 	delete(t.used, r.Job)

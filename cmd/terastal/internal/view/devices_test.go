@@ -162,10 +162,11 @@ func TestRunOnDevices(t *testing.T) {
 		e.Devices[0].Uncaptured = append(e.Devices[0].Uncaptured,
 			result.Uncaptured{Model: "net", Layer: layer, Implementation: "original", Why: "cannot be captured: it calls a host function"})
 	}
+	e.Devices[0].Uncaptured = append(e.Devices[0].Uncaptured, result.Uncaptured{Model: "small", Why: "other outputs"})
 	b.Reset()
 	Result(&b, r, "result.json")
 	all := []string{"gpu (2 streams)", "7.00 ms", "1.00 ms", "2.0 %", "800", "24", "1.50 GiB", "70.00 GiB", "80.00 GiB", "118 W", "48 W",
-		"a, b, c and 1 more", "it calls a host function"}
+		"a, b, c and 1 more", "other outputs", "it calls a host function"}
 	words(t, "the run", b.String(), all, []string{"77.0 ms", "gpu.0", "cannot be"})
 	page = strings.ReplaceAll(markup(t, p), "\u00a0", " ")
 	words(t, "the page", page, append(all, "77.0 ms"), nil)

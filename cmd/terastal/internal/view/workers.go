@@ -136,14 +136,18 @@ func uncapturedTable(results []result.Result) *table.Table {
 			if which[r] == nil {
 				order = append(order, r)
 			}
-			name := shorten(u.Layer, 30)
+			name := cmp.Or(shorten(u.Layer, 30), "all")
 			if u.Implementation != "" && u.Implementation != "original" {
 				name += " as " + u.Implementation
 			}
 			which[r] = append(which[r], name)
 		}
 		for _, r := range order {
-			t.Add(d.Name, r.model, len(which[r]), r.why, firstOf(which[r], uncapturedShown))
+			n := fmt.Sprint(len(which[r]))
+			if which[r][0] == "all" {
+				n = "all"
+			}
+			t.Add(d.Name, r.model, n, r.why, firstOf(which[r], uncapturedShown))
 		}
 	}
 	return t
