@@ -41,17 +41,19 @@ type driver struct {
 	events    bool                        // and a clock
 	plain     bool                        // nothing is captured: that took a process with it
 	device    *Device
-	captured  []int // layers that are captured as graphs, by model
-	loads     map[place]loaded
-	tried     map[place]int
-	enough    map[place]bool // need not be timed any more
-	dead      map[place]string
-	stray     int // processes lost without a place to blame
-	rounds    int // that are kept
-	fresh     bool
-	longest   time.Duration // that a round has taken
-	peak      *Peak
-	gaps      []time.Duration
+	// undescribed is true when what the streams have in common could not be measured.
+	undescribed bool
+	captured    []int // layers that are captured as graphs, by model
+	loads       map[place]loaded
+	tried       map[place]int
+	enough      map[place]bool // need not be timed any more
+	dead        map[place]string
+	stray       int // processes lost without a place to blame
+	rounds      int // that are kept
+	fresh       bool
+	longest     time.Duration // that a round has taken
+	peak        *Peak
+	gaps        []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
 	// split is how many samples each place had when the process was started last.

@@ -435,6 +435,7 @@ func (m *measurement) devices(ctx context.Context) error {
 		if err := d.once(ctx, request{Ask: askDevice}, d.Timeout+deviceTimeout); err != nil {
 			return err
 		}
+		d.undescribed = d.device == nil
 	}
 	return ctx.Err()
 }

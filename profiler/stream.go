@@ -236,6 +236,9 @@ func (s *server) capture(streams int) (reply, error) {
 		}
 		a.Captured = append(a.Captured, n)
 	}
+	if err := s.calibrate(); err != nil {
+		return a, err
+	}
 	a.Places = s.places
 	for _, x := range s.streams[:min(streams, len(s.streams))] {
 		if err := x.warmUp(); err != nil {

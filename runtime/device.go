@@ -231,7 +231,7 @@ func (s *Slot) begin(layer int, to *stream) error {
 		return s.lost
 	}
 	from := s.by
-	if from == to {
+	if from == to && (to != nil || s.behind.stream == nil) {
 		return nil
 	}
 	start := time.Now()

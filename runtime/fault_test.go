@@ -258,8 +258,8 @@ func TestLostDevice(t *testing.T) {
 	d := runtime.NewDrill([]runtime.Fault{f}, 9)
 	d.Device("gpu", []string{"all", "basic"})
 	b := open(t, d.Wrap, "op", "model")
+	b.drill = d
 	for range 2 {
-		d.Begin()
 		e, r := play(t, b, runtime.Options{})
 		d.End()
 		m := check(t, r)

@@ -42,6 +42,11 @@ func (e *Executor) warmUp() {
 				"such as %s", e.accs[k].Name(), len(odd), odd[0]))
 		}
 	}
+	for k, t := range e.threads {
+		if t.err == nil {
+			t.do(func() { e.meet(k) })
+		}
+	}
 	for _, a := range e.accs {
 		if n, has := as[interface{ Notes() []string }](a); has {
 			for _, text := range n.Notes() {
@@ -97,6 +102,17 @@ func (e *Executor) warm(model, k int) (odd []string) {
 		s.copyAll(k)
 	}
 	return odd
+}
+
+// meet has an accelerator wait once for the other streams of its device, which have nothing to do.
+func (e *Executor) meet(k int) {
+	for _, m := range e.models {
+		for o, other := range m.streams {
+			if on := m.streams[k]; on != nil && other != nil && o != k && other.device == on.device && other.seq > 0 {
+				_ = on.memory.After(other.events[other.seq%marks])
+			}
+		}
+	}
 }
 
 // ordinary runs a layer until it takes as long as predicted, twice on an accelerator with a memory; false if it never

@@ -132,18 +132,20 @@ func (e *Engine) wake() {
 		if len(d.Waking) == 0 {
 			continue
 		}
-		busy, since := false, time.Duration(0)
+		awake, since := Never, time.Duration(0)
 		for _, k := range d.Accelerators {
-			busy = busy || s.Accelerators[k].Job != Idle || s.Tails[k].Job != Idle
-			since = max(since, s.Tails[k].Ended)
+			if since = max(since, s.Tails[k].Ended); s.Tails[k].Job != Idle {
+				awake = 0
+			} else if a := &s.Accelerators[k]; a.Job != Idle {
+				awake = min(awake, a.Started) // in the future if it rested before
+			}
 		}
-		free := s.Now
-		if !busy {
-			free += d.Extra(s.Now - since)
+		if awake == Never {
+			awake = s.Now + d.Extra(s.Now-since)
 		}
 		for _, k := range d.Accelerators {
 			if a := &s.Accelerators[k]; a.Job == Idle && s.Tails[k].Job == Idle {
-				a.Free = free
+				a.Free = awake
 			}
 		}
 	}
