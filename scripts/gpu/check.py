@@ -139,7 +139,7 @@ def mixed(c, n, runs):
     name = f"mixed-{n}"
     path = os.path.join(c.work, name + ".profile.json")
     # With less than 5 s one process measures each device: opening and warming up streams takes longer than measuring.
-    budget = 10 if n == 1 else 4.8
+    budget = 6 if n == 1 else 4.8
     config = c.configure(name, c.cpus + c.gpu(n), [(m, m, *MIXED[m]) for m in c.mixed], budget)
     found = c.figures.setdefault(name, {})
     if not os.path.exists(path):
