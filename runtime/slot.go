@@ -38,6 +38,7 @@ type away struct {
 
 // bound is the request that an executor runs in a slot.
 type bound struct {
+	owner    *loaded
 	job      int64
 	attempts int           // runs of its current layer that failed
 	hanging  bool          // a kernel may still write to the slot

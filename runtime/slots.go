@@ -111,7 +111,7 @@ func (s *slots) take(model int) *Slot {
 // bind gives a starting request its tensors.
 func (s *slots) bind(x *Slot, a *assignment) {
 	a.slot = x
-	x.job, x.attempts = a.Job, 0
+	x.job, x.attempts, x.owner = a.Job, 0, s.models[a.Model]
 	if a.pending != nil && a.pending.inputs != nil {
 		x.SetInputs(a.pending.inputs)
 	} else {

@@ -68,8 +68,9 @@ func (w *worker) checkHang() {
 	for i := range w.running { // the one behind it does not get on either
 		g := &w.given[i]
 		p := d.models[g.dispatch.Model]
-		if g.slot != nil {
+		if g.slot != nil && !g.slot.hanging {
 			g.slot.hanging = true
+			w.stuck = append(w.stuck, g.slot)
 		}
 		p.hang(p.at(&g.dispatch).kernel, true)
 		if w.memory != nil {
@@ -87,22 +88,24 @@ func (w *worker) checkHang() {
 	d.settle()
 }
 
-// returned takes in that a layer given up has returned after all: its tensors
-// and kernel are free again, and later runs may use the accelerator.
+// returned takes in that a layer given up has returned after all. After the last one tensors and kernels are free again,
+// and later runs may use the accelerator.
 func (w *worker) returned(a *assignment) {
 	d := w.d
 	p := d.models[a.Model]
-	if s := a.slot; s != nil && s.hanging {
-		s.hanging = false
-		if !slices.Contains(d.slots.bound, s) && !slices.Contains(p.free, s) && !slices.Contains(p.fixed, s) {
-			p.unstick(w.k)
-			s.Close()
-			p.made.Add(-1)
-		}
-	}
 	p.hang(p.at(&a.Dispatch).kernel, false)
 	p.unstick(w.k)
-	d.lost[w.k].Store(len(w.queue) > 0)
+	if len(w.queue) > 0 {
+		return
+	}
+	for _, s := range w.stuck {
+		if s.hanging = false; !slices.Contains(d.slots.bound, s) { // else its request is about to end elsewhere
+			s.Close()
+			s.owner.made.Add(-1)
+		}
+	}
+	w.stuck = nil
+	d.lost[w.k].Store(false)
 }
 
 // failed takes in a layer's error: its request fails, or waits to try again. The accelerator rests after an error that

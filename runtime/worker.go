@@ -48,6 +48,7 @@ type worker struct {
 	completed int           // layers of it that have ended
 	answering bool          // its layer is done, results are being copied out
 	lost      bool          // its layer hangs
+	stuck     []*Slot       // of layers that hang
 	errors    int           // layers that failed in a row
 	back      time.Duration // when it is back in service; 0 if it is in service
 }
