@@ -86,18 +86,19 @@ func (e *Engine) finish(k int) (i int, t *Tail) {
 	}
 	e.done = *tail
 	t, tail.Job, tail.Ended = &e.done, Idle, e.state.Now
-	e.settle(k)
+	e.settle(k, t.Until)
 	i = e.state.find(t.Job)
 	if j := &e.state.Jobs[i]; !t.Last {
 		if j.Ready = e.state.Now; !j.Waiting() {
-			e.settle(int(j.On))
+			e.settle(int(j.On), t.Until)
 		}
 	}
 	return i, t
 }
 
-// settle says once more when the layer starts that accelerator k has taken, since something ended that it waited for.
-func (e *Engine) settle(k int) {
+// settle says once more when the layer starts that accelerator k has taken, since something ended that it waits for, and
+// that was predicted to end at an instant.
+func (e *Engine) settle(k int, predicted time.Duration) {
 	a, start := &e.state.Accelerators[k], e.state.Now
 	if t := e.tail(k); t != nil {
 		start = max(start, t.Until)
@@ -108,6 +109,9 @@ func (e *Engine) settle(k int) {
 	}
 	if j := &e.state.Jobs[e.state.find(a.Job)]; e.state.trails(j) {
 		start = max(start, e.state.Tails[j.At].Until)
+	}
+	if a.Started > predicted { // for another layer, or the device to wake up
+		start = max(start, a.Started)
 	}
 	a.Started, a.Free = start, start+a.Free-a.Started
 }

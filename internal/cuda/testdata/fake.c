@@ -32,6 +32,7 @@ typedef struct {
   stream *of;
   long recorded, done; // how often
   double at;
+  int timed;
 } event;
 
 static __thread int device, last_error;
@@ -192,7 +193,11 @@ int cudaMemsetAsync(void *to, int value, size_t size, void *s) {
   return find(to) < 0 ? fail(INVALID) : submit(s, (work){.type = 2, .to = to, .value = value, .size = size});
 }
 
-int cudaEventCreateWithFlags(void **e, unsigned flags) { return *e = calloc(1, sizeof(event)), flags == 0 ? OK : fail(INVALID); }
+int cudaEventCreateWithFlags(void **e, unsigned flags) {
+  event *made = *e = calloc(1, sizeof(event));
+  made->timed = flags == 0;
+  return flags == 0 || flags == 2 ? OK : fail(INVALID);
+}
 int cudaEventDestroy(void *e) { return (void)e, OK; } // a stream may wait for it
 int cudaEventRecord(void *p, void *s) {
   event *e = p;
@@ -219,7 +224,7 @@ int cudaEventSynchronize(void *p) {
 }
 int cudaEventElapsedTime(float *ms, void *a, void *b) {
   event *start = a, *end = b;
-  if (!start->done || !end->done) return fail(400);
+  if (!start->done || !end->done || !start->timed || !end->timed) return fail(400);
   if (start->done < start->recorded || end->done < end->recorded) return fail(NOT_READY);
   return *ms = end->at - start->at, OK;
 }
