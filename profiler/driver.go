@@ -197,14 +197,10 @@ func (d *driver) start(ctx context.Context) error {
 	return nil
 }
 
-// capture has the process capture what it can, and get the other streams ready if they are needed. One that is lost over
-// it is not asked again.
+// capture has the process capture what it can, and get the other streams ready. One that is lost over it is not asked
+// again.
 func (d *driver) capture(ctx context.Context) error {
-	r := request{Ask: askReady}
-	if !d.renewed {
-		r.Streams = len(d.streams) - 1
-	}
-	a, ok, err := d.ask(ctx, r, loadTimeout)
+	a, ok, err := d.ask(ctx, request{Ask: askReady}, loadTimeout)
 	if !ok {
 		d.plain = true
 		return err

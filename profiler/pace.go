@@ -212,32 +212,20 @@ func (s *server) leadIn(long bool) error {
 
 // spin keeps a device that has rested busy for a while: the longer it rested the longer, unless it is to be long.
 func (s *server) spin(always bool) error {
-	p := s.pacer
 	rest := s.clock.time().Sub(s.idle)
-	if len(p.fill) == 0 || rest < rested && !always {
+	if len(s.pacer.fill) == 0 || rest < rested && !always {
 		return nil
 	}
 	long := min(max(rest, shortSpin), longSpin)
 	if always {
 		long = longSpin
 	}
-	if err := p.mark(0); err != nil {
-		return err
-	}
-	begin := s.clock.time()
-	for {
-		for n := 0; n < ahead && s.clock.time().Sub(begin) < long; n++ {
-			if err := s.filler(); err != nil {
-				return err
-			}
-		}
-		if err := p.mark(1); err != nil {
-			return err
-		}
-		if spun, err := p.span(0, 1); err != nil || spun >= long || s.halt.Load() {
+	for begin := s.clock.time(); s.clock.time().Sub(begin) < long && !s.halt.Load(); {
+		if err := s.filler(); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // calibrate finds out by how much the event behind a layer lengthens what is measured: a run has one behind each, and

@@ -164,13 +164,14 @@ func (m *model) close() {
 
 func (s *server) close() {
 	for _, x := range s.streams {
-		x.close()
+		x.release()
 	}
 	for _, m := range s.models {
 		m.close()
 	}
 	s.pacer.close()
 	for _, x := range s.streams {
+		x.thread.close()
 		x.accelerator.Close()
 	}
 	if s.accelerator != nil {
@@ -186,7 +187,7 @@ func (s *server) answer(r request) (reply, error) {
 	case askRun:
 		return s.run(r)
 	case askReady:
-		return s.capture(r.Streams)
+		return s.capture()
 	case askBusy:
 		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began

@@ -12,6 +12,7 @@ import (
 
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -244,5 +245,28 @@ func TestMeasureKeptWarm(t *testing.T) {
 	p := testkit.Must(profiler.Measure(context.Background(), tk, enough()))(t)
 	if got := p.Devices[0]; got.Waking != nil || got.Lead != 7*us {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Everything of a stream is done by one thread, and layers are captured there after they have run.
+func TestStreamsThreads(t *testing.T) {
+	orttest.Start(t)
+	d := rig.NewDevice("gpu", 7)
+	tk := profiler.Task{Networks: []*runtime.Network{testkit.Must(network())(t)},
+		Accelerators: runtime.Spec{Name: "gpu"}.Streams(3),
+		Open: func(s runtime.Spec) (runtime.Accelerator, error) {
+			a, err := runtime.OpenORT(runtime.Spec{Name: s.Name, Optimization: "basic"})
+			if err != nil {
+				return nil, err
+			}
+			return d.Stream(s.Name, a), nil
+		}}
+	d.Watch()
+	p := testkit.Must(profiler.Measure(context.Background(), tk, enough()))(t)
+	if c := p.Chains[0]; c.Captured != len(p.Models[0].Layers) || c.Graph == 0 || c.Plain == 0 || len(p.Devices[0].Contention) != 3 {
+		t.Errorf("chain %+v, devices %+v", c, p.Devices)
+	}
+	if _, strangers, _ := d.Seen(); len(strangers) > 0 {
+		t.Errorf("%d uses by another thread, first: %s", len(strangers), strangers[0])
 	}
 }
