@@ -77,8 +77,7 @@ func gaps(ex *runtime.Executor, traffic traffic.Config, accelerator int) ([]time
 	return out[:min(len(out), maxSamples)], nil
 }
 
-// usual is what a layer took last on a device, by which the executor there tells when it ends. Elsewhere it does not
-// matter.
+// usual is what a layer took last: the executor warms layers up until they take that, and some memories go by it.
 func (s *server) usual(p place) time.Duration {
 	if took := s.took[p]; took > 0 {
 		return took

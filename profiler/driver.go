@@ -41,17 +41,19 @@ type driver struct {
 	events    bool                        // and a clock
 	plain     bool                        // nothing is captured: that took a process with it
 	device    *Device
-	captured  []int // layers that are captured as graphs, by model
-	loads     map[place]loaded
-	tried     map[place]int
-	enough    map[place]bool // need not be timed any more
-	dead      map[place]string
-	stray     int // processes lost without a place to blame
-	rounds    int // that are kept
-	fresh     bool
-	longest   time.Duration // that a round has taken
-	peak      *Peak
-	gaps      []time.Duration
+	// undescribed is true when what the streams have in common could not be measured.
+	undescribed bool
+	captured    []int // layers that are captured as graphs, by model
+	loads       map[place]loaded
+	tried       map[place]int
+	enough      map[place]bool // need not be timed any more
+	dead        map[place]string
+	stray       int // processes lost without a place to blame
+	rounds      int // that are kept
+	fresh       bool
+	longest     time.Duration // that a round has taken
+	peak        *Peak
+	gaps        []time.Duration
 	// satisfied is true when every cell is known to the precision.
 	satisfied bool
 	// split is how many samples each place had when the process was started last.
@@ -195,14 +197,10 @@ func (d *driver) start(ctx context.Context) error {
 	return nil
 }
 
-// capture has the process capture what it can, and get the other streams ready if they are needed. One that is lost over
-// it is not asked again.
+// capture has the process capture what it can, and get the other streams ready. One that is lost over it is not asked
+// again.
 func (d *driver) capture(ctx context.Context) error {
-	r := request{Ask: askReady}
-	if !d.renewed {
-		r.Streams = len(d.streams) - 1
-	}
-	a, ok, err := d.ask(ctx, r, loadTimeout)
+	a, ok, err := d.ask(ctx, request{Ask: askReady}, loadTimeout)
 	if !ok {
 		d.plain = true
 		return err

@@ -284,13 +284,15 @@ func (m *measurement) renewable() bool {
 	return !m.renewed && m.before == 0 && m.Budget >= leastRenewed
 }
 
-// renew replaces all processes. The time it takes is not measuring time.
+// renew replaces the processes, but those of devices: there it takes long, and how the host's memory is laid out does
+// not matter. The time it takes is not measuring time.
 func (m *measurement) renew(ctx context.Context) error {
 	m.renewed = true
 	begin := time.Now()
 	for _, d := range m.drivers {
-		d.close()
-		d.satisfied = false
+		if d.satisfied = false; !d.apart {
+			d.close()
+		}
 	}
 	err := m.start(ctx)
 	m.begin = m.begin.Add(time.Since(begin))
@@ -339,12 +341,11 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 	return nil
 }
 
-// contend is a round on every device with streams next to each number of other busy ones, until there are enough. To
-// warm the others up takes long: that is not done again in a second process.
+// contend is a round on every device with streams next to each number of other busy ones, until there are enough.
 func (m *measurement) contend(ctx context.Context) error {
 	for _, d := range m.drivers {
 		for n := 1; n < len(d.streams); n++ {
-			if have := d.contentions(n); have >= enoughContended || have > 0 && m.renewed {
+			if d.contentions(n) >= enoughContended {
 				continue
 			}
 			err := d.round(ctx, func(p place) bool { return p.Do == layerRun && !d.enough[p] }, company{streams: n})
@@ -432,9 +433,11 @@ func (m *measurement) devices(ctx context.Context) error {
 		if !d.apart || d.device != nil {
 			continue
 		}
+		m.Progress("resting and waking devices", min(1, m.spent().Seconds()/m.Budget.Seconds()))
 		if err := d.once(ctx, request{Ask: askDevice}, d.Timeout+deviceTimeout); err != nil {
 			return err
 		}
+		d.undescribed = d.device == nil
 	}
 	return ctx.Err()
 }
@@ -453,6 +456,7 @@ func (m *measurement) dispatches(ctx context.Context) error {
 		if d.gaps != nil || chains == 0 || length > 10*time.Second || d.events {
 			continue
 		}
+		m.Progress("running the executor", min(1, m.spent().Seconds()/m.Budget.Seconds()))
 		if err := d.once(ctx, request{Ask: askDispatch, For: length, Lead: d.lead()}, d.Timeout+10*length); err != nil {
 			return err
 		}

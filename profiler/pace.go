@@ -40,6 +40,8 @@ const (
 	rested    = 200 * time.Microsecond
 	shortSpin = time.Millisecond
 	longSpin  = 20 * time.Millisecond
+	// events is how often one event after another is timed.
+	events = 25
 	// warmest is how often a place is run at most until it takes what it took before.
 	warmest = 8
 )
@@ -97,6 +99,8 @@ type pacer struct {
 	// fill are the places that keep the device busy while nothing is timed, and next the one that is to come.
 	fill []int
 	next int
+	// event is what an event takes that is between two others and measures nothing.
+	event time.Duration
 }
 
 // newPacer returns nil where the memory has no events.
@@ -111,8 +115,8 @@ func newPacer(memory runtime.Memory) (*pacer, error) {
 	return &pacer{queue: q}, nil
 }
 
-// event is the n-th of those that times are taken with.
-func (p *pacer) event(n int) (runtime.Event, error) {
+// at is the n-th of the events that times are taken with.
+func (p *pacer) at(n int) (runtime.Event, error) {
 	for len(p.events) <= n {
 		e, err := p.queue.memory.NewEvent()
 		if err != nil {
@@ -125,7 +129,7 @@ func (p *pacer) event(n int) (runtime.Event, error) {
 
 // mark records the n-th event.
 func (p *pacer) mark(n int) error {
-	e, err := p.event(n)
+	e, err := p.at(n)
 	if err != nil {
 		return err
 	}
@@ -191,11 +195,11 @@ func (s *server) filler() error {
 }
 
 // leadIn has the device work when what comes next is submitted, as it does under load.
-func (s *server) leadIn(long bool) error {
+func (s *server) leadIn() error {
 	if s.pacer == nil {
 		return nil
 	}
-	if err := s.spin(long); err != nil {
+	if err := s.spin(); err != nil {
 		return err
 	}
 	for range leads {
@@ -206,33 +210,43 @@ func (s *server) leadIn(long bool) error {
 	return nil
 }
 
-// spin keeps a device that has rested busy for a while: the longer it rested the longer, unless it is to be long.
-func (s *server) spin(always bool) error {
-	p := s.pacer
+// spin keeps a device that has rested busy for a while: the longer it rested the longer.
+func (s *server) spin() error {
 	rest := s.clock.time().Sub(s.idle)
-	if len(p.fill) == 0 || rest < rested && !always {
+	if len(s.pacer.fill) == 0 || rest < rested {
 		return nil
 	}
 	long := min(max(rest, shortSpin), longSpin)
-	if always {
-		long = longSpin
+	for begin := s.clock.time(); s.clock.time().Sub(begin) < long && !s.halt.Load(); {
+		if err := s.filler(); err != nil {
+			return err
+		}
 	}
-	if err := p.mark(0); err != nil {
-		return err
-	}
-	for {
-		for range ahead {
-			if err := s.filler(); err != nil {
+	return nil
+}
+
+// calibrate finds out by how much the event behind a layer lengthens what is measured: a run has one behind each, and
+// timing adds another.
+func (s *server) calibrate() error {
+	p := s.pacer
+	var spans []time.Duration
+	for range events {
+		if err := s.leadIn(); err != nil {
+			return err
+		}
+		for n := range 2 {
+			if err := p.mark(n); err != nil {
 				return err
 			}
 		}
-		if err := p.mark(1); err != nil {
+		span, err := p.span(0, 1)
+		if err != nil {
 			return err
 		}
-		if spun, err := p.span(0, 1); err != nil || spun >= long || s.halt.Load() {
-			return err
-		}
+		spans = append(spans, span)
 	}
+	p.event = median(spans)
+	return nil
 }
 
 // paced times layers, and copies to the device, that follow each other without a pause. Those that were timed before one failed, or before it was
@@ -246,7 +260,7 @@ func (s *server) paced(list []int) ([]time.Duration, error) {
 			return nil, err
 		}
 	}
-	if err := s.leadIn(false); err != nil {
+	if err := s.leadIn(); err != nil {
 		return nil, err
 	}
 	p := s.pacer
@@ -273,8 +287,9 @@ func (s *server) paced(list []int) ([]time.Duration, error) {
 		if err != nil {
 			return times, err
 		}
-		times = append(times, max(1, took))
-		s.took[s.places[list[n]]] = max(1, took)
+		took = max(1, took/2, took-p.event)
+		times = append(times, took)
+		s.took[s.places[list[n]]] = took
 	}
 	return times, failed
 }
@@ -288,7 +303,7 @@ const (
 
 // series times something that is about a whole model again and again and gives the median.
 func (s *server) series(i int) ([]time.Duration, error) {
-	if err := s.spin(false); err != nil {
+	if err := s.spin(); err != nil {
 		return nil, err
 	}
 	begin := s.clock.time()

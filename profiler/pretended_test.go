@@ -18,6 +18,7 @@ import (
 type pretended struct {
 	layer      time.Duration // that every layer takes, or half of it captured
 	copies     time.Duration // that every copy takes
+	event      time.Duration // that every event takes
 	first      time.Duration // that the first run of a kernel takes longer
 	notice     time.Duration // that a wait takes longer than what it waits for
 	contention []float64     // by number of other streams that have work
@@ -40,12 +41,14 @@ type virtual struct {
 	d    *pretended
 	spec runtime.Spec
 	host time.Duration // the clock of its thread
-	end  time.Duration // of the last work done
+	end  time.Duration // of the last operation done
+	rest time.Duration // since when it has had nothing but events
 	work []*operation  // not done yet
 }
 
-// operation is something that was submitted; one that takes no time is a mark.
+// operation is something that was submitted.
 type operation struct {
+	event bool
 	at    time.Duration // when
 	takes time.Duration
 	do    func() error
@@ -108,8 +111,11 @@ func (v *virtual) until(last *operation) error {
 	for len(v.work) > 0 && (last == nil || !last.done) {
 		o := v.work[0]
 		begin := max(o.at, v.end)
+		if !o.event {
+			o.takes = v.d.slower(v, o.takes, begin-v.rest)
+			v.rest = begin + o.takes
+		}
 		if o.takes > 0 {
-			o.takes = v.d.slower(v, o.takes, begin-v.end)
 			v.end = begin + o.takes
 		}
 		o.end, o.done = begin+o.takes, true
@@ -272,7 +278,11 @@ type virtualEvent struct {
 	o *operation
 }
 
-func (e *virtualEvent) Record() error { e.o = e.v.submit(0, nil); return nil }
+func (e *virtualEvent) Record() error {
+	e.o = e.v.submit(e.v.d.event, nil)
+	e.o.event = true
+	return nil
+}
 func (e *virtualEvent) Wait() error {
 	if e.o == nil {
 		return nil

@@ -178,7 +178,8 @@ type Chain struct {
 	Accelerator int `json:"accelerator"`
 	N           int `json:"n"` // runs of each
 	// Sum is that of the layers' medians. Chained is the median of all layers run one after the other, Whole that of a
-	// session that has the whole model; it is zero where the accelerator refuses that.
+	// session that has the whole model; it is zero where the accelerator refuses that. On a device whose memory has
+	// events, inputs and outputs stay there in all of them; the first and the last layer in the sum have the copies.
 	Sum     time.Duration `json:"sum_ns"`
 	Chained time.Duration `json:"chained_ns"`
 	Whole   time.Duration `json:"whole_ns,omitempty"`

@@ -61,7 +61,7 @@ type request struct {
 	Skip   []failure     `json:"skip,omitempty"`
 	Places []int         `json:"places,omitempty"`
 	For    time.Duration `json:"for_ns,omitempty"`
-	// Streams is how many other streams of the device are busy meanwhile, or get ready, or how many are tried at most.
+	// Streams is how many other streams of the device are busy meanwhile, or how many are tried at most.
 	Streams int `json:"streams,omitempty"`
 	// Lead is the device's, for the real executor.
 	Lead time.Duration `json:"lead_ns,omitempty"`

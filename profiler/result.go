@@ -259,6 +259,10 @@ func (m *measurement) doubt(p *Profile) {
 			failed += count(at.Do == layerRun)
 		}
 	}
+	for _, d := range m.drivers {
+		p.warn(d.undescribed, WarnFailed, "the lead of %q, what waking it costs and the memory it needs could not be measured",
+			d.Accelerators[d.k].OnDevice())
+	}
 	p.warn(failed > 0, WarnFailed, "%d of %d cells crashed, hung or failed %d times and are not offered",
 		failed, len(p.Cells), attempts)
 	p.warn(unstable > 0, WarnUnstable,

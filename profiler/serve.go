@@ -118,6 +118,7 @@ type server struct {
 
 	models []*model
 	places []place
+	took   map[place]time.Duration // when they were timed last
 
 	// Of an accelerator with memory of its own:
 	memory  runtime.Memory
@@ -125,12 +126,11 @@ type server struct {
 	streams []*stream // the others of the device
 	others  []int     // which accelerators they are
 	warm    map[int]bool
-	took    map[place]time.Duration // by layers when they were timed last
-	room    int64                   // that was free at first
-	extra   int64                   // that only measuring takes
-	chains  int                     // that each stream runs, when streams are tried
-	idle    time.Time               // since when the device may rest
-	wait0   time.Duration           // what waiting for nothing takes, where there are no events
+	room    int64         // that was free at first
+	extra   int64         // that only measuring takes
+	chains  int           // that each stream runs, when streams are tried
+	idle    time.Time     // since when the device may rest
+	wait0   time.Duration // what waiting for nothing takes, where there are no events
 	rng     *rand.Rand
 }
 
@@ -164,13 +164,14 @@ func (m *model) close() {
 
 func (s *server) close() {
 	for _, x := range s.streams {
-		x.close()
+		x.release()
 	}
 	for _, m := range s.models {
 		m.close()
 	}
 	s.pacer.close()
 	for _, x := range s.streams {
+		x.thread.close()
 		x.accelerator.Close()
 	}
 	if s.accelerator != nil {
@@ -186,7 +187,7 @@ func (s *server) answer(r request) (reply, error) {
 	case askRun:
 		return s.run(r)
 	case askReady:
-		return s.capture(r.Streams)
+		return s.capture()
 	case askBusy:
 		return s.busy(r.Places)
 	case askRest: // the end of what askBusy began
@@ -260,6 +261,7 @@ func (s *server) timed(i int) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.took[s.places[i]] = took
 	return []time.Duration{took}, nil
 }
 

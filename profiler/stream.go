@@ -66,6 +66,7 @@ func (c *chain) submit() error {
 
 // again submits the layers once more.
 func (c *chain) again() error {
+	c.slot.Quiet()
 	for l := range c.layers {
 		if err := c.slot.Run(l, 0, c.on); err != nil {
 			return err
@@ -172,7 +173,8 @@ func (x *stream) finish() error {
 	return nil
 }
 
-func (x *stream) close() {
+// release frees what the stream ran in. Its thread stays, for providers that keep things by thread.
+func (x *stream) release() {
 	x.do(func() error {
 		if x.queue != nil {
 			x.queue.close()
@@ -182,7 +184,6 @@ func (x *stream) close() {
 		}
 		return nil
 	})
-	x.thread.close()
 }
 
 // occupy keeps so many streams busy until rest is called, which says what failed.
@@ -220,7 +221,7 @@ func occupy(streams []*stream) (rest func() error, err error) {
 
 // capture has the layers captured that can be, once they have run, and adds the places that are held against them. Then
 // it warms up other streams, one after the other: providers choose by what is fastest at that moment.
-func (s *server) capture(streams int) (reply, error) {
+func (s *server) capture() (reply, error) {
 	a := reply{Done: true}
 	for i, m := range s.models {
 		for n, p := range s.places {
@@ -236,8 +237,11 @@ func (s *server) capture(streams int) (reply, error) {
 		}
 		a.Captured = append(a.Captured, n)
 	}
+	if err := s.calibrate(); err != nil {
+		return a, err
+	}
 	a.Places = s.places
-	for _, x := range s.streams[:min(streams, len(s.streams))] {
+	for _, x := range s.streams {
 		if err := x.warmUp(); err != nil {
 			return a, err
 		}

@@ -18,7 +18,7 @@ const (
 	streamsTime = 300 * time.Millisecond
 	leastChains = 4
 	// triesTime is how long loading models for a stream may take until no more are taken.
-	triesTime    = 5 * time.Second
+	triesTime    = 2 * time.Second
 	mostChains   = 2000
 	streamsLimit = 10 * time.Minute
 )

@@ -50,5 +50,8 @@ func TestMeasureWebGPU(t *testing.T) {
 	if !gpu {
 		t.Errorf("no chain on the GPU: %+v", p.Chains)
 	}
+	if len(p.Devices) != 1 || p.Devices[0].Name != "gpu" || p.Devices[0].Lead <= 0 || p.Devices[0].Contention != nil {
+		t.Errorf("devices %+v, want one that takes a while to wait for", p.Devices)
+	}
 	testkit.OK(t, p.Write(t.TempDir()+"/p.json"))
 }

@@ -193,9 +193,23 @@ func (c *layerChain) time(t *testing.T, way string, kernels []runtime.Kernel, ru
 	t.Logf("%s: chain, %s: %v, submitted in %v (medians of %d)", c.n.Name, way, took[runs/2], submitted[runs/2], runs)
 }
 
+// recorded records one of a few events.
+func recorded(make func() (runtime.Event, error)) func() error {
+	var events [4]runtime.Event
+	var errs [4]error
+	for i := range events {
+		events[i], errs[i] = make()
+	}
+	n, err := 0, errors.Join(errs[:]...)
+	return func() error {
+		n++
+		return cmp.Or(err, events[n%4].Record())
+	}
+}
+
 // polled waits for an event that it polls.
-func polled(m runtime.Memory) func() error {
-	e, err := m.NewEvent()
+func polled(make func() (runtime.Event, error)) func() error {
+	e, err := make()
 	return func() error {
 		if err = errors.Join(err, e.Record()); err != nil {
 			return err
@@ -286,6 +300,10 @@ func chainsOnStreams(t *testing.T, accs []runtime.Accelerator, names []string, r
 		c.time(t, "plain, one wait", c.kernels, runs, nil)
 		c.time(t, "captured, one wait", c.graphs, runs, nil)
 		c.time(t, "captured, wait for each", c.graphs, runs, c.m.Wait)
-		c.time(t, "captured, event for each", c.graphs, runs, polled(c.m))
+		mark := c.m.(interface{ NewMark() (runtime.Event, error) }).NewMark
+		c.time(t, "captured, timed event recorded for each, one wait", c.graphs, runs, recorded(c.m.NewEvent))
+		c.time(t, "captured, mark recorded for each, one wait", c.graphs, runs, recorded(mark))
+		c.time(t, "captured, timed event polled for each", c.graphs, runs, polled(c.m.NewEvent))
+		c.time(t, "captured, mark polled for each", c.graphs, runs, polled(mark))
 	}
 }

@@ -1,6 +1,7 @@
 package runtime_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	goruntime "runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
@@ -15,6 +17,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 )
 
 // fakeCUDA compiles the library that stands in for the CUDA runtime. Its devices' memory is the host's, so that the CPU
@@ -79,6 +82,28 @@ func TestAnySequenceOfStreams(t *testing.T) {
 				t.Fatalf("%v: output %d differs by %g of its largest magnitude", at, i, c.MaxRel)
 			}
 		}
+	}
+}
+
+// Requests of a run move between streams and processors, and every output is right.
+func TestRunOnStreams(t *testing.T) {
+	b := &bench{accs: append(streamsOf(t, 2), rig.Accelerators(t, levels...)...)}
+	b.add(t, network(t, "block"))
+	sys := b.system(alternate)
+	sys.Devices = []sched.Device{{Name: "gpu", Accelerators: []int{0, 1}, Lead: 50 * time.Microsecond}}
+	tables := testkit.Must(sched.Compile(sys))(t)
+	e := testkit.Must(runtime.NewExecutor(tables, b.programs, 1))(t)
+	defer e.Close(context.Background())
+	r, err := e.Run(context.Background(), runtime.Options{Policy: "fcfs", Traffic: released(1), Samples: 8, Queue: 1000})
+	testkit.OK(t, err)
+	if m := check(t, r); m.Utilization["gpu.0"] == 0 || m.Utilization["gpu.1"] == 0 || m.Utilization["basic"] == 0 {
+		t.Errorf("%+v", m.Utilization)
+	}
+	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 8 {
+		t.Errorf("%+v %v", v, err)
+	}
+	if len(r.Devices) != 1 || len(r.Devices[0].Uncaptured) != len(b.networks[0].Layers) {
+		t.Errorf("the CPU provider's layers on the device were captured: %+v", r.Devices)
 	}
 }
 

@@ -260,7 +260,7 @@ func TestLostDevice(t *testing.T) {
 	b := open(t, d.Wrap, "op", "model")
 	b.drill = d
 	for range 2 {
-		e, r := play(t, b, runtime.Options{})
+		e, r := play(t, b, runtime.Options{Drop: sched.DropLate})
 		d.End()
 		m := check(t, r)
 		if m.Met == 0 || m.Failed == 0 {

@@ -54,12 +54,9 @@ func (a *cudaAccelerator) Tolerance() float64 {
 	return t
 }
 
-// Tolerance is the inner accelerator's.
-func (x *faulty) Tolerance() float64 { return toleranceOf(x.Accelerator) }
-
 // toleranceOf is by what share of a tensor's largest magnitude an accelerator's outputs may differ.
 func toleranceOf(a Accelerator) float64 {
-	if x, says := a.(interface{ Tolerance() float64 }); says {
+	if x, says := as[interface{ Tolerance() float64 }](a); says {
 		return x.Tolerance()
 	}
 	return Tolerance

@@ -31,8 +31,12 @@ type mark struct {
 
 // open makes the events.
 func (s *stream) open() error {
+	newEvent := s.memory.NewEvent
+	if m, has := s.memory.(interface{ NewMark() (Event, error) }); has {
+		newEvent = m.NewMark
+	}
 	for i := range s.events {
-		e, err := s.memory.NewEvent()
+		e, err := newEvent()
 		if err != nil {
 			return err
 		}

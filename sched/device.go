@@ -11,27 +11,27 @@ type Device struct {
 	Name string `json:"name"`
 	// Accelerators are its streams; each accelerator is of at most one device.
 	Accelerators []int `json:"accelerators"`
-	// Lead is how long before the predicted end of a layer the next one may be decided: as long as noticing an end takes.
-	// Zero means that it is decided when the one before has ended.
+	// Lead is how long before the predicted end of a layer the next may be decided: what noticing an end takes, or 0.
 	Lead time.Duration `json:"lead_ns,omitempty"`
 	// Waking is what it costs to start when the device rested, rising in Idle.
 	Waking []Waking `json:"waking,omitempty"`
 }
 
-// Waking is by how much longer a layer takes that starts when the device has been idle for at least Idle.
+// Waking is by how much longer a layer takes that starts when the device has been idle for at least Idle. One that starts
+// before that time is over, on another stream, takes longer by the rest of it.
 type Waking struct {
 	Idle  time.Duration `json:"idle_ns"`
 	Extra time.Duration `json:"extra_ns"`
 }
 
 // Extra is by how much longer a layer takes that starts when the device has been idle for so long.
-func (d *Device) Extra(idle time.Duration) time.Duration {
-	for i := len(d.Waking) - 1; i >= 0; i-- {
+func (d *Device) Extra(idle time.Duration) (extra time.Duration) {
+	for i := range d.Waking {
 		if idle >= d.Waking[i].Idle {
-			return d.Waking[i].Extra
+			extra = d.Waking[i].Extra
 		}
 	}
-	return 0
+	return extra
 }
 
 // validateDevices checks that devices are told apart, share no accelerator, and have times that can be.
@@ -63,10 +63,9 @@ func (s *System) validateDevices() error {
 
 // Lead is how long before the predicted end of a layer on accelerator k the next may be decided.
 func (s *System) Lead(k int) time.Duration {
-	for i := range s.Devices {
-		if slices.Contains(s.Devices[i].Accelerators, k) {
-			return s.Devices[i].Lead
-		}
+	i := slices.IndexFunc(s.Devices, func(d Device) bool { return slices.Contains(d.Accelerators, k) })
+	if i < 0 {
+		return 0
 	}
-	return 0
+	return s.Devices[i].Lead
 }

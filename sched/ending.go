@@ -86,18 +86,19 @@ func (e *Engine) finish(k int) (i int, t *Tail) {
 	}
 	e.done = *tail
 	t, tail.Job, tail.Ended = &e.done, Idle, e.state.Now
-	e.settle(k)
+	e.settle(k, t.Until)
 	i = e.state.find(t.Job)
 	if j := &e.state.Jobs[i]; !t.Last {
 		if j.Ready = e.state.Now; !j.Waiting() {
-			e.settle(int(j.On))
+			e.settle(int(j.On), t.Until)
 		}
 	}
 	return i, t
 }
 
-// settle says once more when the layer starts that accelerator k has taken, since something ended that it waited for.
-func (e *Engine) settle(k int) {
+// settle says once more when the layer starts that accelerator k has taken, since something ended that it waits for, and
+// that was predicted to end at an instant.
+func (e *Engine) settle(k int, predicted time.Duration) {
 	a, start := &e.state.Accelerators[k], e.state.Now
 	if t := e.tail(k); t != nil {
 		start = max(start, t.Until)
@@ -108,6 +109,9 @@ func (e *Engine) settle(k int) {
 	}
 	if j := &e.state.Jobs[e.state.find(a.Job)]; e.state.trails(j) {
 		start = max(start, e.state.Tails[j.At].Until)
+	}
+	if a.Started > predicted { // for another layer, or the device to wake up
+		start = max(start, a.Started)
 	}
 	a.Started, a.Free = start, start+a.Free-a.Started
 }
@@ -132,18 +136,20 @@ func (e *Engine) wake() {
 		if len(d.Waking) == 0 {
 			continue
 		}
-		busy, since := false, time.Duration(0)
+		awake, since := Never, time.Duration(0)
 		for _, k := range d.Accelerators {
-			busy = busy || s.Accelerators[k].Job != Idle || s.Tails[k].Job != Idle
-			since = max(since, s.Tails[k].Ended)
+			if since = max(since, s.Tails[k].Ended); s.Tails[k].Job != Idle {
+				awake = 0
+			} else if a := &s.Accelerators[k]; a.Job != Idle {
+				awake = min(awake, a.Started) // in the future if it rested before
+			}
 		}
-		free := s.Now
-		if !busy {
-			free += d.Extra(s.Now - since)
+		if awake == Never {
+			awake = s.Now + d.Extra(s.Now-since)
 		}
 		for _, k := range d.Accelerators {
 			if a := &s.Accelerators[k]; a.Job == Idle && s.Tails[k].Job == Idle {
-				a.Free = free
+				a.Free = awake
 			}
 		}
 	}

@@ -346,8 +346,7 @@ func (e *Engine) requeue(ev Event) {
 	}
 	e.record(Record{Kind: Requeued, Model: t.Model, Job: t.Job, Layer: t.Layer, Accelerator: int32(ev.Accelerator),
 		Implementation: t.Implementation, Detail: ev.Detail})
-	j := &e.state.Jobs[i]
-	j.On, j.Ready = Idle, ev.At
+	e.state.Jobs[i].On, e.state.Jobs[i].Ready = Idle, ev.At
 	if detail, doomed := e.doomed[t.Job]; doomed {
 		e.end(i, Failed, detail)
 	}

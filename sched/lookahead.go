@@ -49,11 +49,6 @@ func (l *Lookahead) Reset(s *State) {
 	e.state.CopyFrom(s)
 	clear(e.active)
 	e.own, e.due, e.overdue = aheadJobs, e.due[:0], Never
-	for k := range e.state.Tails {
-		if t := &e.state.Tails[k]; t.Job != Idle && !t.Last { // its end changes nothing
-			t.Job, t.Ended = Idle, t.Until
-		}
-	}
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		e.active[j.Model]++
@@ -117,18 +112,17 @@ func (l *Lookahead) Next(until time.Duration) int {
 func (l *Lookahead) Complete(k int) {
 	e := &l.e
 	a := &e.state.Accelerators[k]
-	job, end := a.Job, a.Free
+	job, end, last := a.Job, a.Free, true
 	t := e.tail(k)
 	if t != nil {
-		job, end = t.Job, t.Until
+		job, end, last = t.Job, t.Until, t.Last
 	}
-	e.state.Now = max(end, e.state.Now)
-	if t != nil {
+	if e.state.Now = max(end, e.state.Now); t != nil {
 		t.Job, t.Ended = Idle, e.state.Now
 	} else {
 		e.vacate(k)
 	}
-	if i := e.state.find(job); i >= 0 { // else one that the state does not show
+	if i := e.state.find(job); i >= 0 && last { // else the state does not show it, or it has moved on
 		e.completed(i, k)
 	}
 	if len(e.due) > 0 {

@@ -31,17 +31,32 @@ func (f *fates) Record(r sched.Record) {
 // complete sends the engine the completion that comes next up to an instant, as
 // predicted, and reports whether there is one.
 func complete(e *sched.Engine, until time.Duration) bool {
-	next := -1
+	next, at := -1, until+1
 	for k, a := range e.State().Accelerators {
-		if a.Job != sched.Idle && a.Free <= until && (next < 0 || a.Free < e.State().Accelerators[next].Free) {
-			next = k
+		end := a.Free
+		if tails := e.State().Tails; len(tails) > 0 && tails[k].Job != sched.Idle {
+			end = tails[k].Until
+		} else if a.Job == sched.Idle {
+			continue
+		}
+		if end = max(end, e.State().Now); end < at {
+			next, at = k, end
 		}
 	}
 	if next < 0 {
 		return false
 	}
-	e.Step(sched.Event{Kind: sched.Complete, At: e.State().Accelerators[next].Free, Accelerator: next})
+	e.Step(sched.Event{Kind: sched.Complete, At: at, Start: at, Accelerator: next})
 	return true
+}
+
+// announce tells the engine of some of the layers that are about to end.
+func announce(t *rapid.T, e *sched.Engine, at time.Duration) {
+	for k := range e.State().Accelerators {
+		if e.EndingAt(k) <= at && schedtest.Chance(t, 70, "announce") {
+			e.Step(sched.Event{Kind: sched.Ending, At: at, Accelerator: k})
+		}
+	}
 }
 
 // TestLookahead: from any state a lookahead proceeds as the engine does if nothing
@@ -54,6 +69,9 @@ func TestLookahead(t *testing.T) {
 			if sys.Models[m].Trigger != nil {
 				sys.Models[m].Trigger.Probability = 1 // others are drawn by job
 			}
+		}
+		if schedtest.Chance(t, 50, "devices") {
+			schedtest.Devices(t, &sys)
 		}
 		number := schedtest.Number(t, len(policies), "policy")
 		unit := sys.Models[0].Deadline / 4
@@ -68,6 +86,7 @@ func TestLookahead(t *testing.T) {
 			at := time.Duration(n) * unit
 			for complete(engine, at) {
 			}
+			announce(t, engine, at)
 			engine.Step(sched.Event{Kind: sched.Release, At: at, Start: at, Job: int64(n),
 				Model: schedtest.Number(t, len(sys.Models), "model")})
 		}

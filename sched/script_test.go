@@ -19,6 +19,7 @@ import (
 //
 //	system              defines the task system; prints Algorithm 1's budgets
 //	  accelerators A B ...
+//	  device NAME LEAD A B ... [IDLE>EXTRA ...]    (wakings)
 //	  model NAME DEADLINE
 //	  layer NAME LATENCY-ON-A LATENCY-ON-B ...     ("-" where it cannot run)
 //	  variant NUMBER LATENCY-ON-A LATENCY-ON-B ... (of the layer above)
@@ -30,7 +31,8 @@ import (
 //	events              one per line; prints what the engine records
 //	  TIME release MODEL [start=TIME] [deadline=TIME]
 //	  TIME complete|up ACCELERATOR
-//	  TIME fail|down ACCELERATOR REASON...
+//	  TIME ending ACCELERATOR [UNTIL]
+//	  TIME fail|requeue|down ACCELERATOR REASON...
 //	  TIME stop
 func TestScripts(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
@@ -121,6 +123,8 @@ func define(sys *sched.System, words []string) error {
 	switch verb {
 	case "accelerators":
 		sys.Accelerators = args
+	case "device":
+		return device(sys, args)
 	case "model":
 		deadline, err := time.ParseDuration(args[1])
 		sys.Models = append(sys.Models, sched.Model{Name: args[0], Deadline: deadline})
@@ -179,6 +183,28 @@ func define(sys *sched.System, words []string) error {
 	default:
 		return fmt.Errorf("unknown word %q", verb)
 	}
+	return nil
+}
+
+func device(sys *sched.System, args []string) error {
+	lead, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	d := sched.Device{Name: args[0], Lead: lead}
+	for _, arg := range args[2:] {
+		idle, extra, is := strings.Cut(arg, ">")
+		if !is {
+			d.Accelerators = append(d.Accelerators, slices.Index(sys.Accelerators, arg))
+			continue
+		}
+		w, err := latencies([]string{idle, extra})
+		if err != nil {
+			return err
+		}
+		d.Waking = append(d.Waking, sched.Waking{Idle: w[0], Extra: w[1]})
+	}
+	sys.Devices = append(sys.Devices, d)
 	return nil
 }
 
@@ -253,8 +279,15 @@ func (s *script) event(t *testing.T, out *strings.Builder, words []string) error
 				return err
 			}
 		}
-	case "complete", "fail", "down", "up":
-		ev.Kind = map[string]sched.EventKind{"complete": sched.Complete, "fail": sched.Fail,
+	case "ending":
+		ev.Kind, ev.Accelerator = sched.Ending, slices.Index(sys.Accelerators, args[0])
+		if len(args) > 1 {
+			if ev.Until, err = time.ParseDuration(args[1]); err != nil {
+				return err
+			}
+		}
+	case "complete", "fail", "requeue", "down", "up":
+		ev.Kind = map[string]sched.EventKind{"complete": sched.Complete, "fail": sched.Fail, "requeue": sched.Requeue,
 			"down": sched.AcceleratorDown, "up": sched.AcceleratorUp}[verb]
 		ev.Accelerator = slices.Index(sys.Accelerators, args[0])
 		ev.Start = s.started[ev.Accelerator]
@@ -311,7 +344,7 @@ func (s *script) line(r *sched.Record) string {
 	sys := s.tables.System()
 	accelerator := func() string { return sys.Accelerators[r.Accelerator] }
 	what := fmt.Sprintf("%v: %v", r.At, r.Kind)
-	if r.Kind >= sched.Down {
+	if r.Kind >= sched.Down && r.Kind < sched.Requeued {
 		if r.Accelerator >= 0 {
 			what += " " + accelerator()
 		}
@@ -330,7 +363,15 @@ func (s *script) line(r *sched.Record) string {
 	case sched.Released:
 		what += fmt.Sprintf(" of %v, deadline %v", r.Start, r.Until)
 	case sched.Dispatched:
-		what += fmt.Sprintf(" %s on %s until %v (%v)", layer(), accelerator(), r.Until, r.Reason)
+		from := ""
+		if r.Start > 0 {
+			from = fmt.Sprintf("from %v ", r.Start)
+		}
+		what += fmt.Sprintf(" %s on %s %suntil %v (%v)", layer(), accelerator(), from, r.Until, r.Reason)
+	case sched.Announced:
+		what += fmt.Sprintf(" %s on %s until %v", layer(), accelerator(), r.Until)
+	case sched.Requeued, sched.Doomed:
+		what += fmt.Sprintf(" %s on %s, %s", layer(), accelerator(), r.Detail)
 	case sched.Completed:
 		what += fmt.Sprintf(" %s on %s", layer(), accelerator())
 	case sched.Ended:

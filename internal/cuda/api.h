@@ -33,7 +33,8 @@ int terastal_cuda_copy(const terastal_cuda *c, int device, void *to, const void 
   void *stream);
 int terastal_cuda_fill(const terastal_cuda *c, int device, void *data, int value, size_t size, void *stream);
 
-int terastal_cuda_event(const terastal_cuda *c, int device, void **event);
+// An event that is not timed costs the device less.
+int terastal_cuda_event(const terastal_cuda *c, int device, int timed, void **event);
 int terastal_cuda_event_destroy(const terastal_cuda *c, void *event);
 int terastal_cuda_event_record(const terastal_cuda *c, int device, void *event, void *stream);
 // *done is whether all before the event is complete.

@@ -147,9 +147,9 @@ int terastal_cuda_fill(const terastal_cuda *c, int device, void *data, int value
   ON(c, device, c->MemsetAsync(data, value, size, stream));
 }
 
-int terastal_cuda_event(const terastal_cuda *c, int device, void **event) {
-  // 0 is cudaEventDefault: with timing, and waiting for it spins.
-  ON(c, device, c->EventCreateWithFlags(event, 0));
+int terastal_cuda_event(const terastal_cuda *c, int device, int timed, void **event) {
+  // cudaEventDefault and cudaEventDisableTiming: waiting for them spins.
+  ON(c, device, c->EventCreateWithFlags(event, timed ? 0 : 2));
 }
 
 int terastal_cuda_event_destroy(const terastal_cuda *c, void *event) { return ended(c, c->EventDestroy(event)); }

@@ -220,10 +220,15 @@ type Event struct {
 	e      unsafe.Pointer
 }
 
-// NewEvent makes an event that has not been recorded: it counts as done.
-func (d *Device) NewEvent() (*Event, error) {
+// NewEvent makes an event that has not been recorded: it counts as done. Only timed ones tell the time between them; the
+// others cost the device less.
+func (d *Device) NewEvent(timed bool) (*Event, error) {
 	e := &Event{device: d}
-	if err := d.err("making an event", C.terastal_cuda_event(d.c, d.number, &e.e)); err != nil {
+	var clock C.int
+	if timed {
+		clock = 1
+	}
+	if err := d.err("making an event", C.terastal_cuda_event(d.c, d.number, clock, &e.e)); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -32,7 +32,7 @@ func (*Device) Free(unsafe.Pointer) error                            { return Er
 func (*Device) Pinned(int) ([]byte, error)                           { return nil, ErrNone }
 func (*Device) FreePinned([]byte) error                              { return ErrNone }
 func (*Device) NewStream() (*Stream, error)                          { return nil, ErrNone }
-func (*Device) NewEvent() (*Event, error)                            { return nil, ErrNone }
+func (*Device) NewEvent(bool) (*Event, error)                        { return nil, ErrNone }
 func (*Stream) Pointer() unsafe.Pointer                              { return nil }
 func (*Stream) Wait() error                                          { return ErrNone }
 func (*Stream) After(*Event) error                                   { return ErrNone }

@@ -131,7 +131,7 @@ func TestStream(t *testing.T) {
 func TestEvents(t *testing.T) {
 	r := open(t)
 	other := testkit.Must(r.NewStream())(t)
-	a, b := testkit.Must(r.NewEvent())(t), testkit.Must(r.NewEvent())(t)
+	a, b := testkit.Must(r.NewEvent(true))(t), testkit.Must(r.NewEvent(true))(t)
 	if done, err := a.Done(); !done || err != nil {
 		t.Errorf("an event that was never recorded: %v %v", done, err)
 	}
@@ -153,8 +153,12 @@ func TestEvents(t *testing.T) {
 	if d, err := b.Since(a); err != nil || d != 3*time.Millisecond {
 		t.Errorf("%v %v: the wait, the copy and the event take a millisecond each", d, err)
 	}
+	plain := testkit.Must(r.NewEvent(false))(t)
+	testkit.OK(t, errors.Join(plain.Record(r.s), plain.Wait()))
+	_, err := plain.Since(a)
+	testkit.Fails(t, err, "the time between two events")
 	t.Setenv("FAKE_CUDA_LOST", "1")
-	_, err := b.Done()
+	_, err = b.Done()
 	testkit.Fails(t, err, "asking for an event: unspecified failure (error 719)")
 	testkit.Fails(t, b.Wait(), "719")
 	testkit.OK(t, errors.Join(a.Close(), a.Close(), (*Event)(nil).Close()))

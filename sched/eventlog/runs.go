@@ -52,7 +52,7 @@ func (l *Log) Runs() (out []Run) {
 				free[d.Accelerator] = r.At
 			}
 			delete(running, layer{r.Job, r.Layer})
-			if r.Kind == sched.Completed {
+			if r.Kind == sched.Completed || r.Kind == sched.Doomed {
 				last[r.Job] = end{r.Accelerator, r.At}
 			} else if r.Kind == sched.Ended {
 				delete(last, r.Job)

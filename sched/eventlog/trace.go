@@ -78,7 +78,7 @@ func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	b := bufio.NewWriter(w)
 	accs := len(l.Header.System.Accelerators)
 	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), runs: map[*Record]Run{}, free: make([]time.Duration, accs),
-		layers: map[int64]int{}, down: make([]bool, accs), inside: l.nest(inside)}
+		layers: map[int64]int{}, flows: map[int64]int{}, down: make([]bool, accs), inside: l.nest(inside)}
 	t.counters = counters{of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
 	for _, r := range l.Runs() {
 		t.runs[r.Ended] = r
@@ -112,7 +112,8 @@ type tracer struct {
 	now      time.Duration
 	runs     map[*Record]Run // by how they ended
 	free     []time.Duration // by accelerator: the end of the last run
-	layers   map[int64]int   // by job: the layers that it will complete
+	layers   map[int64]int   // by job: the layers that it completes
+	flows    map[int64]int   // by job: those of them that a flow links so far
 	down     []bool          // by accelerator
 	searched time.Duration   // end of the last search
 	inside   [][]Span        // by accelerator, by start; those to come
@@ -242,6 +243,7 @@ func (t *tracer) ended(r *Record) {
 		t.add(mark)
 	}
 	delete(t.layers, r.Job)
+	delete(t.flows, r.Job)
 }
 
 // service opens or closes the span of an accelerator that is out of service.
@@ -298,7 +300,9 @@ func (t *tracer) flow(r *Record, e traceEvent) {
 		return // nothing to link
 	}
 	e.Name, e.Cat, e.TS, e.ID = "request", catFlow, us(r.Start), traceID(r.Job)
-	switch int(r.Layer) {
+	i := t.flows[r.Job]
+	t.flows[r.Job]++
+	switch i {
 	case 0:
 		e.Ph = "s"
 	case n - 1:

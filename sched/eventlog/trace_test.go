@@ -31,7 +31,7 @@ type track struct{ pid, tid int }
 
 func (e *parsedEvent) track() track { return track{e.PID, e.TID} }
 
-func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
+func parseTrace(t testkit.T, l *Log, inside ...Span) []parsedEvent {
 	t.Helper()
 	var out bytes.Buffer
 	testkit.OK(t, l.WriteTrace(&out, inside...))
@@ -56,7 +56,7 @@ func parseTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
 // checkTrace holds a trace against the format: spans of a track nest or follow each other, asynchronous spans open and
 // close, flows start, step and finish in order and bind to spans of their request, counters are never negative and the
 // level ones end at zero, every track has a name and a place.
-func checkTrace(t *testing.T, l *Log, inside ...Span) []parsedEvent {
+func checkTrace(t testkit.T, l *Log, inside ...Span) []parsedEvent {
 	t.Helper()
 	events := parseTrace(t, l, inside...)
 	c := traceChecker{map[track]int{}, map[track]bool{}, map[track][]parsedEvent{}, map[string]time.Duration{},

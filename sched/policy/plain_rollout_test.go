@@ -90,7 +90,8 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 		}
 		j.On = c.Accelerator
 		a := &base.Accelerators[c.Accelerator]
-		a.Job, a.Free = j.ID, max(s.Now, a.Free, j.Ready)+p.longer(took)
+		a.Job, a.Started = j.ID, max(s.Now, a.Free, j.Ready)
+		a.Free = a.Started + p.longer(took)
 	}
 	if was := p.cur; p.search(&base) != was {
 		out = append(out, p.rules[p.cur].choices(&base)...)

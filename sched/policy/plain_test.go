@@ -381,7 +381,7 @@ func wholeModels(sys *sched.System) *sched.System {
 // view is what the inner policy sees, the places of its jobs in the real state, and the choices that are made already.
 func (p *plainWhole) view(s *sched.State) (view sched.State, at []int, out []sched.Choice) {
 	view.CopyFrom(s)
-	view.Jobs = nil
+	view.Jobs, view.Tails = nil, nil // whole models move nowhere
 	on := func(k int32, layers []sched.Layer) time.Duration {
 		var sum time.Duration
 		for _, l := range layers {

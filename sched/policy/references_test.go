@@ -132,10 +132,10 @@ func exists(name string, tables *sched.Tables) bool {
 func hold(t *rapid.T, sys sched.System, fast sched.Constructor, slow func(*sched.System, sched.Config) plain) {
 	listed := listedSets(sys)
 	var log records
-	cfg := drawConfig(t)
+	cfg := schedtest.Config(t)
 	cfg.Tables, cfg.Recorder, cfg.Adapt = schedtest.Compile(t, sys), &log, false
 	cfg.Policy = against(t, &sys, fast, slow(&listed, cfg))
-	drive(t, &sys, newEngine(t, cfg))
+	schedtest.Drive(t, &sys, newEngine(t, cfg))
 	log.check(t, &listed, cfg)
 }
 
@@ -182,10 +182,10 @@ func anyEngine(t *rapid.T) {
 	if !exists(name, tables) {
 		return
 	}
-	cfg := drawConfig(t)
+	cfg := schedtest.Config(t)
 	var log records
 	cfg.Tables, cfg.Policy, cfg.Recorder = tables, Named(name), &log
-	drive(t, &sys, newEngine(t, cfg))
+	schedtest.Drive(t, &sys, newEngine(t, cfg))
 	listed := listedSets(sys)
 	log.check(t, &listed, cfg)
 }

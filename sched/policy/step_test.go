@@ -52,6 +52,14 @@ func (m *treadmill) step() {
 	} else {
 		m.next++
 	}
+	m.dispatch(ev)
+}
+
+// dispatch sends an event. Where a device has a lead, layers that it completes are announced just before they end.
+func (m *treadmill) dispatch(ev sched.Event) {
+	if ev.Kind == sched.Complete && m.engine.EndingAt(ev.Accelerator) < sched.Never {
+		m.dispatch(sched.Event{Kind: sched.Ending, At: m.now, Accelerator: ev.Accelerator})
+	}
 	for _, d := range m.engine.Step(ev) {
 		m.ends[d.Accelerator] = d.Finish
 	}
@@ -136,6 +144,11 @@ func TestStepAllocations(t *testing.T) {
 	sys.Models[4].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 0.5}
 	for _, name := range allPolicies() {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
+			sys.Devices = nil
+			if drop == sched.DropLate {
+				sys.Devices = []sched.Device{{Name: "gpu", Accelerators: []int{1, 2}, Lead: 20 * time.Microsecond,
+					Waking: []sched.Waking{{Idle: time.Microsecond, Extra: time.Microsecond}}}}
+			}
 			if testing.Short() && drop != sched.DropLate {
 				continue
 			}

@@ -45,8 +45,7 @@ type device struct {
 	*sched.Device
 	busy  int           // of its accelerators
 	since time.Duration // when the last of them ended a layer
-	woken time.Duration // when it last began one with all others idle
-	extra time.Duration // what that cost
+	awake time.Duration // when it has woken up from its last rest
 }
 
 func newMachine(cfg *Config, sys *sched.System) *machine {
@@ -60,7 +59,7 @@ func newMachine(cfg *Config, sys *sched.System) *machine {
 		}
 	}
 	for i := range s.devices {
-		s.devices[i] = device{Device: &sys.Devices[i], woken: -1}
+		s.devices[i] = device{Device: &sys.Devices[i]}
 		for _, k := range sys.Devices[i].Accelerators {
 			s.of[k] = &s.devices[i]
 		}
@@ -89,11 +88,9 @@ func (s *machine) runs(k int, job int64) bool {
 func (s *machine) start(k int, job int64, length time.Duration) {
 	if d := s.of[k]; d != nil {
 		if d.busy == 0 {
-			d.woken, d.extra = s.now, d.Extra(s.now-d.since)
+			d.awake = s.now + d.Extra(s.now-d.since)
 		}
-		if d.woken == s.now { // also those that begin at the same instant
-			length += d.extra
-		}
+		length += max(0, d.awake-s.now)
 		d.busy++
 	}
 	s.running[k] = span{job: job, start: s.now, end: s.now + length, left: float64(length), since: s.now, slow: 1}

@@ -50,7 +50,7 @@ func config(t *testing.T, sys sched.System, name string) sim.Config {
 func line(sys *sched.System, r eventlog.Record) string {
 	m := sys.Models[r.Model].Name
 	switch r.Kind {
-	case sched.Dispatched, sched.Completed:
+	case sched.Dispatched, sched.Announced, sched.Completed:
 		return fmt.Sprintf("%v %v %s#%d layer %d on %s", r.At, r.Kind, m, r.Job, r.Layer, sys.Accelerators[r.Accelerator])
 	case sched.Ended:
 		return strings.TrimSuffix(fmt.Sprintf("%v %s#%d %v: %s", r.At, m, r.Job, r.Outcome, r.Detail), ": ")

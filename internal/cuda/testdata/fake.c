@@ -1,5 +1,6 @@
 // Stands in for the CUDA runtime: two devices whose memory is the host's, and streams that do nothing until somebody
-// waits for them or asks. It is for one thread.
+// waits for them or asks. It is for one thread, but with FAKE_CUDA_EAGER, when all is done at once: then for any number.
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,14 +32,18 @@ typedef struct {
   stream *of;
   long recorded, done; // how often
   double at;
+  int timed;
 } event;
 
-static int device, last_error;
+static __thread int device, last_error;
 static double now; // ms: every work takes one
 static size_t used;
 static int looks; // at events that are not done: every fourth makes a stream go on
 
-static int fail(int code) { return last_error = code; }
+static int fail(int code) {
+  if (code) last_error = code;
+  return code;
+}
 static long limit(void) { return getenv("FAKE_CUDA_MEMORY") ? atol(getenv("FAKE_CUDA_MEMORY")) : 1 << 30; }
 
 const char *cudaGetErrorString(int code) {
@@ -72,26 +77,39 @@ static struct {
   size_t size;
 } pieces[PIECES];
 
+static pthread_mutex_t pieces_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int find(const void *p) {
-  for (int i = 0; i < PIECES; i++)
-    if (pieces[i].data && (char *)p >= pieces[i].data && (char *)p < pieces[i].data + pieces[i].size) return i;
-  return -1;
+  int found = -1;
+  pthread_mutex_lock(&pieces_lock);
+  for (int i = 0; i < PIECES && found < 0; i++)
+    if (pieces[i].data && (char *)p >= pieces[i].data && (char *)p < pieces[i].data + pieces[i].size) found = i;
+  pthread_mutex_unlock(&pieces_lock);
+  return found;
 }
-int cudaMalloc(void **data, size_t size) {
-  if (used + size > (size_t)limit()) return fail(OUT_OF_MEMORY);
+static int take(void **data, size_t size) {
+  if (used + size > (size_t)limit()) return OUT_OF_MEMORY;
   for (int i = 0; i < PIECES; i++)
     if (!pieces[i].data) {
-      if (!(*data = aligned_alloc(256, (size + 255) / 256 * 256))) return fail(OUT_OF_MEMORY);
+      if (!(*data = aligned_alloc(256, (size + 255) / 256 * 256))) return OUT_OF_MEMORY;
       memset(*data, 0xab, size);
       pieces[i].data = *data, pieces[i].size = size, used += size;
       return OK;
     }
-  return fail(OUT_OF_MEMORY);
+  return OUT_OF_MEMORY;
+}
+int cudaMalloc(void **data, size_t size) {
+  pthread_mutex_lock(&pieces_lock);
+  int code = take(data, size);
+  pthread_mutex_unlock(&pieces_lock);
+  return fail(code);
 }
 int cudaFree(void *data) {
   int i = find(data);
   if (i < 0 || pieces[i].data != data) return fail(INVALID);
+  pthread_mutex_lock(&pieces_lock);
   used -= pieces[i].size, pieces[i].data = NULL;
+  pthread_mutex_unlock(&pieces_lock);
   free(data);
   return OK;
 }
@@ -175,7 +193,11 @@ int cudaMemsetAsync(void *to, int value, size_t size, void *s) {
   return find(to) < 0 ? fail(INVALID) : submit(s, (work){.type = 2, .to = to, .value = value, .size = size});
 }
 
-int cudaEventCreateWithFlags(void **e, unsigned flags) { return *e = calloc(1, sizeof(event)), flags == 0 ? OK : fail(INVALID); }
+int cudaEventCreateWithFlags(void **e, unsigned flags) {
+  event *made = *e = calloc(1, sizeof(event));
+  made->timed = flags == 0;
+  return flags == 0 || flags == 2 ? OK : fail(INVALID);
+}
 int cudaEventDestroy(void *e) { return (void)e, OK; } // a stream may wait for it
 int cudaEventRecord(void *p, void *s) {
   event *e = p;
@@ -202,7 +224,7 @@ int cudaEventSynchronize(void *p) {
 }
 int cudaEventElapsedTime(float *ms, void *a, void *b) {
   event *start = a, *end = b;
-  if (!start->done || !end->done) return fail(400);
+  if (!start->done || !end->done || !start->timed || !end->timed) return fail(400);
   if (start->done < start->recorded || end->done < end->recorded) return fail(NOT_READY);
   return *ms = end->at - start->at, OK;
 }

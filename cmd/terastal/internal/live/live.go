@@ -63,20 +63,51 @@ func (v *View) render(policy string, s runtime.Stats, total time.Duration) strin
 	b.WriteString(t.String() + "\n")
 	var use []string
 	v.busy = append(v.busy, make([]time.Duration, max(0, len(s.Accelerators)-len(v.busy)))...)
-	for k := range s.Accelerators {
-		a := &s.Accelerators[k]
-		state := fmt.Sprintf("%.0f %%", 100*(a.Busy-v.busy[k]).Seconds()/(s.At-v.drawn).Seconds())
-		if a.Down {
-			state = "out of service"
-		}
-		use = append(use, a.Name+" "+state)
-		v.busy[k] = a.Busy
+	for k := 0; k < len(s.Accelerators); {
+		n := streams(s.Accelerators[k:])
+		use = append(use, v.use(s.Accelerators[k:k+n], v.busy[k:k+n], s.At-v.drawn))
+		k += n
 	}
 	v.drawn = s.At
 	if len(use) > 0 {
 		b.WriteString("busy: " + strings.Join(use, ", ") + "\n")
 	}
 	return b.String()
+}
+
+// streams is how many of the first accelerators are streams of one device; at least one.
+func streams(list []runtime.AcceleratorStats) int {
+	device, first := strings.CutSuffix(list[0].Name, ".0")
+	n := 1
+	for ; first && n < len(list) && list[n].Name == runtime.StreamName(device, n); n++ {
+	}
+	return n
+}
+
+// use is how busy an accelerator has been, or the streams of a device on average, since busy was noted, which it keeps
+// current. A device has one entry, so that the line fits a terminal.
+func (v *View) use(list []runtime.AcceleratorStats, busy []time.Duration, since time.Duration) string {
+	var sum time.Duration
+	down := 0
+	for k := range list {
+		a := &list[k]
+		sum += a.Busy - busy[k]
+		busy[k] = a.Busy
+		if a.Down {
+			down++
+		}
+	}
+	name := list[0].Name
+	if len(list) > 1 {
+		name = fmt.Sprintf("%s (%d streams)", strings.TrimSuffix(name, ".0"), len(list))
+	}
+	switch {
+	case down == len(list):
+		return name + " out of service"
+	case down > 0:
+		name += fmt.Sprintf(", %d out of service,", down)
+	}
+	return fmt.Sprintf("%s %.0f %%", name, 100*sum.Seconds()/since.Seconds()/float64(len(list)))
 }
 
 func ms(d time.Duration) string {

@@ -59,6 +59,22 @@ func TestView(t *testing.T) {
 	}
 }
 
+// A device has one entry for all its streams.
+func TestViewOfStreams(t *testing.T) {
+	s := stats(2 * time.Second)
+	for i, name := range []string{"gpu.0", "gpu.1", "gpu.2", "a.0", "b.1", "lost.0", "lost.1"} {
+		s.Accelerators = append(s.Accelerators, runtime.AcceleratorStats{Name: name, Busy: time.Duration(i) * time.Second / 2,
+			Down: i == 2 || i > 4})
+	}
+	var b bytes.Buffer
+	NewView(&b).Update("edf", s, 5*time.Second)
+	want := "busy: x 50 %, y out of service, gpu (3 streams), 1 out of service, 25 %, a.0 75 %, b.1 100 %, " +
+		"lost (2 streams) out of service\n"
+	if !strings.HasSuffix(b.String(), want) {
+		t.Errorf("%s does not end with\n%s", b.String(), want)
+	}
+}
+
 // Metrics are served on this machine only, in Prometheus's format, until closed.
 func TestExporter(t *testing.T) {
 	defer goleak.VerifyNone(t)

@@ -8,12 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 )
 
@@ -31,19 +35,47 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// onCPU has the CPU stand in for devices, under their names.
+// onCPU has the CPU stand in for devices where layers are measured, which takes a fraction of the time that a device does.
 func onCPU(s runtime.Spec) (runtime.Accelerator, error) {
 	if s.CPU() {
 		return runtime.OpenORT(s)
 	}
-	return runtime.OpenORT(runtime.Spec{Name: s.Name, Cores: s.Cores})
+	return runtime.OpenORT(runtime.Spec{Name: s.Name, Optimization: "basic", Cores: s.Cores}) // portable layers
 }
 
-// standingIn are options with which the CPU stands in for devices, and what was noted.
+// pretending opens streams of pretended devices, which compute on the CPU, in place of those of a GPU.
+func pretending() opening {
+	devices := map[string]*rig.Device{}
+	return func(s runtime.Spec) (runtime.Accelerator, error) {
+		on, err := onCPU(s)
+		if s.CPU() || err != nil {
+			return on, err
+		}
+		d := devices[s.OnDevice()]
+		if d == nil {
+			d = rig.NewDevice(s.OnDevice(), 1)
+			devices[s.OnDevice()] = d
+		}
+		return d.Stream(s.Name, on), nil
+	}
+}
+
+// onDevice is a configuration's plan for a pretended device, whose profile says what it shares.
+func onDevice(t *testing.T, c *config.Config, o Options) *Session {
+	t.Helper()
+	s := testkit.Must(Prepare(context.Background(), c, false, o))(t)
+	p := s.Profile
+	p.Devices = []profiler.Device{{Name: "gpu", Accelerators: []int{0, 1}, Contention: []float64{0, 0.1},
+		Lead: 20 * time.Microsecond, Memory: 1 << 30}}
+	testkit.OK(t, p.Write(ownProfile(c)))
+	return testkit.Must(Prepare(context.Background(), c, false, o))(t)
+}
+
+// standingIn are options with which pretended devices stand in for GPUs, and what was noted.
 func standingIn(t *testing.T, notes *[]string) Options {
 	t.Helper()
 	orttest.Start(t)
-	return Options{Progress: Discard, open: onCPU,
+	return Options{Progress: Discard, open: pretending(),
 		Note: func(format string, args ...any) {
 			t.Logf(format, args...)
 			*notes = append(*notes, fmt.Sprintf(format, args...))
@@ -78,14 +110,14 @@ func TestStreamsFromConfigurationToResult(t *testing.T) {
 	var notes []string
 	o := standingIn(t, &notes)
 	c := configured(t, aDevice+aModel)
-	s := testkit.Must(Prepare(context.Background(), c, false, o))(t)
+	s := onDevice(t, c, o)
 	for k, want := range []runtime.Spec{{Name: "gpu.0", Of: "gpu"}, {Name: "gpu.1", Of: "gpu", Stream: 1}, {Name: "cpu"}} {
 		got := s.Profile.Accelerators[k]
 		if got.Name != want.Name || got.Of != want.Of || got.Stream != want.Stream || got.KeepWarm != (want.Of != "") {
 			t.Errorf("profile: %+v", got)
 		}
 	}
-	if !said(notes, "gpu: one model on 2 streams take") || !said(notes, "20.0 GiB of 24.0 GiB are free") {
+	if !said(notes, "one model on 2 streams take 1.0 GiB of its memory (measured), and 20.0 GiB of 24.0 GiB are free") {
 		t.Errorf("memory is not told: %q", notes)
 	}
 	r := testkit.Must(s.Run(context.Background(), Real{}))(t)
@@ -102,11 +134,16 @@ func TestStreamsFromConfigurationToResult(t *testing.T) {
 	if a := r.Accelerators[0]; a.Name != "gpu.0" || a.Of != "gpu" || a.Provider != "cuda" {
 		t.Errorf("result: %+v", a)
 	}
-	// The profile is found again.
-	notes = nil
-	again := configured(t, aDevice+aModel)
-	again.Out = c.Out
-	testkit.Must(Prepare(context.Background(), again, false, o))(t)
+	if d := p.System.Devices; len(d) != 1 || d[0].Lead != 30*time.Microsecond || len(d[0].Accelerators) != 2 {
+		t.Errorf("plan: %+v", d)
+	}
+	if d := r.Policies[0].Devices; len(d) != 1 || d[0].Name != "gpu" || len(d[0].Accelerators) != 2 || !d[0].KeepWarm {
+		t.Errorf("result: %+v", d)
+	}
+	log := testkit.Must(eventlog.Read(r.Policies[0].Log))(t)
+	if _, diff, err := log.Replay(nil); err != nil || diff != "" {
+		t.Errorf("replay: %v %s", err, diff)
+	}
 	if !said(notes, "using the profile") {
 		t.Errorf("measured again: %q", notes)
 	}
@@ -125,7 +162,7 @@ func TestLostDevice(t *testing.T) {
 	var notes []string
 	o := standingIn(t, &notes)
 	c := configured(t, aDevice+aModel+`faults: ["lost accelerator=gpu after=5"]`)
-	s := testkit.Must(Prepare(context.Background(), c, false, o))(t)
+	s := onDevice(t, c, o)
 	r := testkit.Must(s.Run(context.Background(), Real{}))(t)
 	ran(t, r)
 	if p := &r.Policies[0]; p.Failed == 0 || p.Met+p.Late == 0 {

@@ -60,8 +60,8 @@ func within(c *config.Config, p *profiler.Profile) ([]string, error) {
 				return nil, err
 			}
 		}
-		if want := a.Streams; n > 0 && want != "" && want != strconv.Itoa(n) {
-			return nil, fmt.Errorf("%w: accelerator %q has %s streams, %d in the profile", config.ErrInvalid, a.Name, want, n)
+		if want := cmp.Or(a.Streams, "1"); n > 0 && want != strconv.Itoa(n) {
+			return nil, fmt.Errorf("%w: streams of %q is %s, but the profile has %d", config.ErrInvalid, a.Name, want, n)
 		}
 	}
 	return mapped(c.Specs(), func(s runtime.Spec) string { return s.Name }), nil

@@ -63,8 +63,8 @@ func TestSimulateElsewhere(t *testing.T) {
 		{"[{name: gpu, provider: cuda, streams: 2}, {name: cpu}]", "gpu.0 gpu.1 cpu", ""},
 		{"[{name: gpu, provider: cuda, streams: auto}]", "gpu.0 gpu.1", ""},
 		{"[{name: gpu, provider: cuda, streams: 2, lead: 70us}]", "gpu.0 gpu.1", ""},
-		{"[{name: gpu, provider: cuda, streams: 4}]", "", `"gpu" has 4 streams, 2 in the profile`},
-		{"[{name: gpu, provider: cuda}]", "", `"gpu"`},
+		{"[{name: gpu, provider: cuda, streams: 4}]", "", `streams of "gpu" is 4, but the profile has 2`},
+		{"[{name: gpu, provider: cuda}]", "", `streams of "gpu" is 1, but the profile has 2`},
 		{"[{name: npu, provider: qnn}]", "", `"npu"`},
 	} {
 		cfg := configured(t, "accelerators: "+c.accelerators+models)

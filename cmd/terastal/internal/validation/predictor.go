@@ -204,7 +204,7 @@ func (p *Predictor) of(r *layerRun) expected {
 	}
 	for i := range p.devices {
 		if d := &p.devices[i]; r.rested > 0 && slices.Contains(d.Accelerators, int(r.accelerator)) {
-			e.waking = d.Extra(r.rested)
+			e.waking = max(0, d.Extra(r.rested)-r.woken)
 		}
 	}
 	e.interference = time.Duration(p.slower(r) * float64(e.alone+e.handoff+e.waking))

@@ -25,8 +25,8 @@ type layerRun struct {
 	// Streams is the share of that time in which so many others of its device were busy, by their number; nil where its
 	// device has no others.
 	streams []float64
-	// Rested is how long its device had been idle when it began.
-	rested time.Duration
+	// Rested is how long its device had been idle before it last began to work, woken how long that was before the run.
+	rested, woken time.Duration
 	// Lag is how long the job's release went unnoticed while an accelerator was idle; of first layers only.
 	lag time.Duration
 }
@@ -74,9 +74,7 @@ func rests(runs []layerRun, accelerators []int) {
 		if r.started > last {
 			woken, rested = r.started, r.started-last
 		}
-		if r.started == woken { // also those that begin at the same instant
-			r.rested = rested
-		}
+		r.rested, r.woken = rested, r.started-woken // it may still be waking up
 		last = max(last, r.ended)
 	}
 }

@@ -1,19 +1,18 @@
-package policy
+package schedtest
 
 import (
 	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
-	"github.com/terastal/terastal/sched/internal/schedtest"
 	"pgregory.net/rapid"
 )
 
-// drawConfig draws every switch of an engine; tables, policy and recorder are the caller's.
-func drawConfig(t *rapid.T) sched.Config {
-	return sched.Config{Drop: sched.DropPolicy(schedtest.Number(t, 3, "drop")), Queue: 1 + schedtest.Number(t, 8, "queue"),
-		Seed: uint64(schedtest.Number(t, 4, "seed")), ClosedLoop: schedtest.Chance(t, 20, "closed loop"),
-		Until: time.Duration(schedtest.Number(t, 3, "until")) * 20 * time.Millisecond, Adapt: schedtest.Chance(t, 50, "adapt")}
+// Config draws every switch of an engine; tables, policy and recorder are the caller's.
+func Config(t *rapid.T) sched.Config {
+	return sched.Config{Drop: sched.DropPolicy(Number(t, 3, "drop")), Queue: 1 + Number(t, 8, "queue"),
+		Seed: uint64(Number(t, 4, "seed")), ClosedLoop: Chance(t, 20, "closed loop"),
+		Until: time.Duration(Number(t, 3, "until")) * 20 * time.Millisecond, Adapt: Chance(t, 50, "adapt")}
 }
 
 // driver sends an engine random events that respect its contract, in any order that the state allows. Layers take any
@@ -36,12 +35,13 @@ type submitted struct {
 	ending bool // and announced
 }
 
-// drive lets a driver run an engine and then stop it: no job is left.
-func drive(t *rapid.T, sys *sched.System, engine *sched.Engine) {
+// Drive sends an engine random events that respect its contract, and then stops it: no job is left. In systems with
+// devices layers are announced before they end, fail, or fail and are run again.
+func Drive(t *rapid.T, sys *sched.System, engine *sched.Engine) {
 	d := &driver{t: t, sys: sys, engine: engine, unit: max(1, sys.Models[0].Deadline/8), busy: map[int][]submitted{}}
-	for range 4 + schedtest.Number(t, 40, "events") {
-		d.now += time.Duration(schedtest.Number(t, 4, "later")) * d.unit
-		d.event(schedtest.Number(t, len(sys.Accelerators), "accelerator"))
+	for range 4 + Number(t, 40, "events") {
+		d.now += time.Duration(Number(t, 4, "later")) * d.unit
+		d.event(Number(t, len(sys.Accelerators), "accelerator"))
 	}
 	d.step(sched.Event{Kind: sched.Stop})
 	for range 3 { // what waits for another accelerator's layer ends in a later round
@@ -84,7 +84,7 @@ func (d *driver) canEnd(k int) bool {
 // end ends the layer that runs. Those that waited for it begin.
 func (d *driver) end(kind sched.EventKind, k int) {
 	first := d.busy[k][0]
-	if d.now > first.began && schedtest.Chance(d.t, 30, "began later") {
+	if d.now > first.began && Chance(d.t, 30, "began later") {
 		first.began += (d.now - first.began) / 2
 	}
 	d.busy[k] = d.busy[k][1:]
@@ -100,27 +100,27 @@ func (d *driver) end(kind sched.EventKind, k int) {
 
 // announce tells the engine that a layer is about to end, where it may.
 func (d *driver) announce(k int) bool {
-	if len(d.sys.Devices) == 0 || d.busy[k][0].ending || !schedtest.Chance(d.t, 50, "announce") {
+	if len(d.sys.Devices) == 0 || d.busy[k][0].ending || !Chance(d.t, 50, "announce") {
 		return false
 	}
 	d.busy[k][0].ending = true
-	until := d.now + d.unit*time.Duration(schedtest.Number(d.t, 3, "until"))
-	d.step(sched.Event{Kind: sched.Ending, Accelerator: k, Until: until * time.Duration(schedtest.Number(d.t, 2, "says until"))})
+	until := d.now + d.unit*time.Duration(Number(d.t, 3, "until"))
+	d.step(sched.Event{Kind: sched.Ending, Accelerator: k, Until: until * time.Duration(Number(d.t, 2, "says until"))})
 	return true
 }
 
 // event sends one that may concern accelerator k.
 func (d *driver) event(k int) {
 	runs := d.canEnd(k)
-	switch what := schedtest.Number(d.t, 20, "event"); {
+	switch what := Number(d.t, 20, "event"); {
 	case what < 3 || what < 9 && !runs:
 		ev := sched.Event{Kind: sched.Release, Start: d.now, Job: d.released,
-			Model: schedtest.Number(d.t, len(d.sys.Models), "model")}
-		if schedtest.Chance(d.t, 20, "lag") {
-			ev.Start = max(0, d.now-d.unit*time.Duration(schedtest.Number(d.t, 3, "by")))
+			Model: Number(d.t, len(d.sys.Models), "model")}
+		if Chance(d.t, 20, "lag") {
+			ev.Start = max(0, d.now-d.unit*time.Duration(Number(d.t, 3, "by")))
 		}
-		if schedtest.Chance(d.t, 20, "own deadline") {
-			ev.Deadline = ev.Start + d.unit*time.Duration(1+schedtest.Number(d.t, 16, "window"))
+		if Chance(d.t, 20, "own deadline") {
+			ev.Deadline = ev.Start + d.unit*time.Duration(1+Number(d.t, 16, "window"))
 		}
 		d.released++
 		d.step(ev)
@@ -134,7 +134,7 @@ func (d *driver) event(k int) {
 		d.step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "drawn"})
 	case what == 18:
 		d.step(sched.Event{Kind: sched.AcceleratorUp, Accelerator: k})
-	case what == 19 && schedtest.Chance(d.t, 10, "stop"):
+	case what == 19 && Chance(d.t, 10, "stop"):
 		d.step(sched.Event{Kind: sched.Stop})
 	}
 }
@@ -145,7 +145,7 @@ func (d *driver) fail(k int) {
 	moved := first.ending && slices.ContainsFunc(d.engine.State().Jobs, func(j sched.Job) bool {
 		return j.ID == first.job && int(j.Layer) != first.layer
 	})
-	if len(d.sys.Devices) > 0 && !moved && schedtest.Chance(d.t, 30, "again") {
+	if len(d.sys.Devices) > 0 && !moved && Chance(d.t, 30, "again") {
 		d.end(sched.Requeue, k)
 		return
 	}
