@@ -27,10 +27,11 @@ type Task struct {
 	Networks []*runtime.Network
 	// Seed makes the networks' inputs, and orders the layers within each round.
 	Seed uint64
-	// Start starts the measuring process of an accelerator, by index, with the function [Start]. If it is nil, all
-	// accelerators are measured in this process: for those that are trusted not to crash it.
+	// Start starts the measuring process of an accelerator, by index, with the function [Start]; that of the first of a
+	// device's streams measures them all. If it is nil, all accelerators are measured in this process: for those that are
+	// trusted not to crash it.
 	Start func(accelerator int) (Conn, error)
-	// Open opens an accelerator in the process that measures it; nil stands for [runtime.OpenORT].
+	// Open opens an accelerator in the process that measures it; nil stands for the Open of a [runtime.Devices].
 	Open func(runtime.Spec) (runtime.Accelerator, error)
 	// Auto is how many streams of a device [Streams] found to pay, by the device's name, for the profile.
 	Auto map[string]int
