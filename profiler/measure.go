@@ -78,6 +78,9 @@ const (
 	crowdedEvery = 8
 	crowdedAt    = 5
 	contendedAt  = 3
+	// deviceRounds is how many rounds of a cycle a device gets: they are short, and getting it to work as it does under
+	// load takes a while.
+	deviceRounds = 4
 	// enoughContended is how many rounds next to each number of busy streams there are at most.
 	enoughContended = 8
 
@@ -322,11 +325,17 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 		if n%enoughEvery == enoughEvery-1 {
 			d.suffices()
 		}
-		err := d.round(ctx, func(p place) bool {
-			return !d.enough[p] && (!p.Do.model() || n%chainsEvery == chainsAt)
-		}, company{})
-		if err != nil {
-			return err
+		rounds := 1
+		if d.events {
+			rounds = deviceRounds
+		}
+		for i := range rounds {
+			err := d.round(ctx, func(p place) bool {
+				return !d.enough[p] && (!p.Do.model() || i == 0 && n%chainsEvery == chainsAt)
+			}, company{})
+			if err != nil {
+				return err
+			}
 		}
 		m.Progress("measuring", min(1, m.spent().Seconds()/m.Budget.Seconds()))
 		if err := ctx.Err(); err != nil {
