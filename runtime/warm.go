@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/terastal/terastal/models"
@@ -26,20 +27,30 @@ func agree(a, b time.Duration) bool { return max(a, b)-min(a, b) < min(a, b)/2+2
 
 // warmUp has every accelerator do once what it will do in runs, on the thread that will do it: providers compile and
 // search when a kernel first runs, and keep what they find for the thread. Then it captures what can be captured.
+// Streams of a device are warmed up one after the other, since some providers choose kernels by how long they take.
 func (e *Executor) warmUp() {
-	for k, t := range e.threads {
-		if t.err != nil || !computes(e.accs[k]) {
-			continue
-		}
-		var odd []string
-		t.do(func() {
-			for m := range e.models {
-				odd = append(odd, e.warm(m, k)...)
+	groups := e.groups()
+	odd := make([][]string, len(e.accs))
+	var all sync.WaitGroup
+	for g, ks := range groups {
+		all.Go(func() {
+			for _, k := range ks {
+				if e.threads[k].err != nil || !computes(e.accs[k]) {
+					continue
+				}
+				e.threads[k].do(func() {
+					for m := range e.models {
+						odd[k] = append(odd[k], e.warm(m, k, g)...)
+					}
+				})
 			}
 		})
-		if len(odd) > 0 {
+	}
+	all.Wait()
+	for k, names := range odd {
+		if len(names) > 0 {
 			e.notes = append(e.notes, fmt.Sprintf("accelerator %q: %d layers take longer than predicted whenever they run, "+
-				"such as %s", e.accs[k].Name(), len(odd), odd[0]))
+				"such as %s", e.accs[k].Name(), len(names), names[0]))
 		}
 	}
 	for k, t := range e.threads {
@@ -59,6 +70,30 @@ func (e *Executor) warmUp() {
 	e.countDevices()
 	e.captureAll()
 	e.measureRoom()
+}
+
+// groups are the accelerators that can be warmed up at once: the streams of a device are one of them. Where there is
+// memory for the tensors of one request only, all are.
+func (e *Executor) groups() (out [][]int) {
+	of := map[string]int{}
+	for k, a := range e.accs {
+		name := ""
+		if m := memoryOf(a); m != nil {
+			name = m.Device()
+		}
+		g, known := of[name]
+		if name == "" || !known {
+			g, of[name] = len(out), len(out)
+			out = append(out, nil)
+		}
+		out[g] = append(out[g], k)
+	}
+	for _, m := range e.models {
+		if err := m.stock(len(out)); err != nil || len(m.free) < len(out) {
+			return [][]int{slices.Concat(out...)}
+		}
+	}
+	return out
 }
 
 // planned is the latency of an implementation in the tables; false where the plan does not run it.
@@ -82,11 +117,11 @@ func (e *Executor) each(model, k int, f func(layer, implementation int, planned 
 	}
 }
 
-// warm runs a model's implementations on an accelerator until they are ordinary, and names those that never are. What
-// fails now fails again when it is needed.
-func (e *Executor) warm(model, k int) (odd []string) {
+// warm runs a model's implementations on an accelerator until they are ordinary, on one of its slots, and names those
+// that never are. What fails now fails again when it is needed.
+func (e *Executor) warm(model, k, slot int) (odd []string) {
 	m := e.models[model]
-	s := m.free[0]
+	s := m.free[slot]
 	s.SetInputs(m.sets[0])
 	e.each(model, k, func(l, i int, planned time.Duration) {
 		if !s.ordinary(l, i, k, planned) {
