@@ -44,7 +44,9 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	m.Specs = c.Specs()
 	if len(m.Specs) == 0 {
 		m.automatic = o.Auto(m.ORT.Path, m.Host)
-		m.Specs = m.automatic(1)
+		if m.Specs, err = c.Among(m.automatic(1)); err != nil {
+			return m, err
+		}
 	}
 	for k := range m.Specs {
 		s := &m.Specs[k]

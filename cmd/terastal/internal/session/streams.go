@@ -42,7 +42,10 @@ func (w *Workspace) streams(ctx context.Context) error {
 	if m.counted != nil {
 		specs := w.Config.Specs()
 		if m.automatic != nil {
-			specs = m.automatic(gpu)
+			var err error
+			if specs, err = w.Config.Among(m.automatic(gpu)); err != nil {
+				return err
+			}
 		}
 		m.replace(specs)
 	}
