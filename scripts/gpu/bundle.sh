@@ -52,7 +52,7 @@ if [ "$provider" = cuda ]; then
   fi
   pack "$small" libonnxruntime_providers_cuda.so
 fi
-cp scripts/gpu/check.sh scripts/gpu/{check,goals,results}.py "$bundle"
+cp scripts/gpu/check.sh scripts/gpu/{check,goals,results,runner}.py "$bundle"
 
 bytes=$(cat "$bundle"/*.xz "$bundle"/check.sh "$bundle"/*.py | wc -c)
 echo "$bundle: $((bytes >> 20)) MiB"

@@ -37,17 +37,19 @@ typedef struct {
   bool one_stream;     // all layers on a stream of ours, and one wait at the end; else every session waits
   bool provider_graph; // the provider's enable_cuda_graph
   bool captured;       // each layer captured by us as a graph
+  bool copies;         // inputs are copied to the device, and outputs back, in every run
 } Way;
 
 static const Way all_ways[] = {
-    {"whole", "model", false, false, false},
-    {"whole graph", "model", false, true, false},
-    {"whole captured", "model", true, false, true},
-    {"chain synchronised", "block", false, false, false},
-    {"chain stream", "block", true, false, false},
-    {"chain graphs synchronised", "block", false, true, false},
-    {"chain graphs", "block", true, true, false},
-    {"chain captured", "block", true, false, true},
+    {"whole", "model", false, false, false, false},
+    {"whole graph", "model", false, true, false, false},
+    {"whole captured", "model", true, false, true, false},
+    {"chain synchronised", "block", false, false, false, false},
+    {"chain stream", "block", true, false, false, false},
+    {"chain graphs synchronised", "block", false, true, false, false},
+    {"chain graphs", "block", true, true, false, false},
+    {"chain captured", "block", true, false, true, false},
+    {"chain captured with copies", "block", true, false, true, true},
 };
 enum { n_ways = sizeof all_ways / sizeof *all_ways };
 
@@ -56,6 +58,8 @@ typedef struct {
   OrtValue *value;
   size_t elements;
   ONNXTensorElementDataType type;
+  bool input, output; // of the network
+  void *device, *host; // with copies: where it is copied from and to
 } Tensor;
 
 typedef struct {
@@ -84,6 +88,8 @@ static struct {
   int (*StreamCreateWithFlags)(void **, unsigned);
   int (*StreamSynchronize)(void *);
   int (*Memcpy)(void *, const void *, size_t, int);
+  int (*MemcpyAsync)(void *, const void *, size_t, int, void *);
+  int (*MallocHost)(void **, size_t);
   int (*StreamBeginCapture)(void *, int);
   int (*StreamEndCapture)(void *, void **);
   int (*GraphGetNodes)(void *, void **, size_t *);
@@ -146,6 +152,8 @@ static void load_runtime(void) {
   FIND(StreamCreateWithFlags);
   FIND(StreamSynchronize);
   FIND(Memcpy);
+  FIND(MemcpyAsync);
+  FIND(MallocHost);
   FIND(StreamBeginCapture);
   FIND(StreamEndCapture);
   FIND(GraphGetNodes);
@@ -229,6 +237,7 @@ static Tensor *tensor(Network *n, const char *name, OrtTypeInfo *of, bool read) 
   }
   ORT(CreateTensorAsOrtValue(n->allocator, shape, rank, t->type, &t->value));
   if (!read) return t;
+  t->input = true;
   size_t bytes = t->elements * width(t->type);
   void *data, *host = calloc(1, bytes);
   ORT(GetTensorMutableData(t->value, &data));
@@ -245,12 +254,23 @@ static Tensor *tensor(Network *n, const char *name, OrtTypeInfo *of, bool read) 
   return t;
 }
 
+static void submit_copies(Network *n, int direction) {
+  for (int i = 0; i < n->tensors; i++) {
+    Tensor *t = &n->tensor[i];
+    size_t bytes = t->elements * width(t->type);
+    if (t->input && direction == to_device) CUDA(MemcpyAsync(t->device, t->host, bytes, direction, n->stream));
+    if (t->output && direction == to_host) CUDA(MemcpyAsync(t->host, t->device, bytes, direction, n->stream));
+  }
+}
+
 static void submit(Network *n) {
+  if (n->way->copies) submit_copies(n, to_device);
   for (int i = 0; i < n->layers; i++)
     if (n->graph[i])
       CUDA(GraphLaunch(n->graph[i], n->stream));
     else
       ORT(RunWithBinding(n->session[i], n->options, n->binding[i]));
+  if (n->way->copies) submit_copies(n, to_host);
 }
 
 static void finish(Network *n) {
@@ -310,6 +330,28 @@ static void bind(Network *n, int layer) {
   }
 }
 
+// Sets memory of the host aside for the inputs, with their values, and for the outputs of the last layer.
+static void prepare_copies(Network *n) {
+  OrtAllocator *host;
+  ORT(GetAllocatorWithDefaultOptions(&host));
+  size_t outputs;
+  ORT(SessionGetOutputCount(n->session[n->layers - 1], &outputs));
+  for (size_t i = 0; i < outputs; i++) {
+    char *name;
+    ORT(SessionGetOutputName(n->session[n->layers - 1], i, host, &name));
+    find(n, name)->output = true;
+    host->Free(host, name);
+  }
+  for (int i = 0; i < n->tensors; i++) {
+    Tensor *t = &n->tensor[i];
+    if (!t->input && !t->output) continue;
+    size_t bytes = t->elements * width(t->type);
+    ORT(GetTensorMutableData(t->value, &t->device));
+    CUDA(MallocHost(&t->host, bytes));
+    copy(t->host, t->device, bytes, to_host);
+  }
+}
+
 // Opens the network on this thread, which has to be the one that runs it: the provider keeps handles by thread.
 static Network *load(const Way *way, int runs) {
   Network *n = calloc(1, sizeof *n);
@@ -330,6 +372,7 @@ static Network *load(const Way *way, int runs) {
     n->layers++;
   }
   globfree(&files);
+  if (way->copies) prepare_copies(n);
   for (int i = 0; i < warm_ups; i++) {
     submit(n);
     finish(n);
@@ -594,7 +637,7 @@ int main(int count, char **list) {
   for (volatile int i = 0; i < n_ways; i++) {
     const Way *way = &all_ways[i];
     if (ways ? !named(ways, way->name) : streams != NULL) continue;
-    if (!cuda && (way->provider_graph || way->captured || way->one_stream)) continue;
+    if (!cuda && (way->one_stream || way->provider_graph)) continue;
     if (setjmp(attempt))
       report_error(way->name);
     else
@@ -612,7 +655,7 @@ int main(int count, char **list) {
   if (streams)
     for (int i = 0; i < n_ways; i++) {
       // The provider's own graphs are captured so that nothing else may run meanwhile: not with several threads.
-      if (strcmp(all_ways[i].folder, "block") || all_ways[i].provider_graph) continue;
+      if (strcmp(all_ways[i].folder, "block") || all_ways[i].provider_graph || all_ways[i].copies) continue;
       if (cuda ? !all_ways[i].one_stream : all_ways[i].one_stream) continue;
       stream_way = &all_ways[i];
       run_streams(streams, strtod(argument(count, list, "seconds", "0.5"), NULL));

@@ -2,9 +2,7 @@
 """The steps of check.sh, which sets the environment and calls this: check.py PROVIDER FOLDER."""
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import tarfile
 import time
@@ -12,6 +10,7 @@ import time
 import results
 from goals import GOALS, rows
 from results import median, quantile
+from runner import Failed, Runner, lines_of
 
 # The mixed schedule: requests per second and deadlines in ms.
 MIXED = {
@@ -26,132 +25,6 @@ POLICIES = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "pedf", "rollout"
 FEW = ["fcfs", "terastal", "pedf", "rollout"]
 # The layouts in which WebGPU computes convolutions.
 LAYOUTS = ["NCHW", "NHWC"]
-
-
-class Failed(Exception):
-    """A command did not do what it should, and why."""
-
-
-class Check:
-    """One measurement: where it writes, how long it may take, and what came out so far."""
-
-    def __init__(self, provider, out):
-        self.provider = provider
-        self.out = out
-        self.bin = os.environ["TERASTAL_BIN"]
-        self.work = os.environ["WORK"]
-        shutil.rmtree(self.work, ignore_errors=True)
-        os.makedirs(self.work)
-        os.environ.setdefault("TERASTAL_CACHE", os.path.join(self.work, "cache"))
-        self.budget = float(os.environ.get("BUDGET", "480"))
-        self.scale = float(os.environ.get("SCALE", min(1.0, self.budget / 480)))
-        self.began = time.monotonic()
-        self.limit = self.began + self.budget  # of the step that runs
-        self.figures = {}
-        self.text = open(os.path.join(out, "check.txt"), "w")
-        cores = sorted(os.sched_getaffinity(0))
-        self.cpus = [f"{{name: cpu1, cores: [{cores[0]}]}}"]
-        if len(cores) >= 12:
-            self.cpus = [f"{{name: cpu1, cores: [{cores[1]}]}}",
-                         f"{{name: cpu4, threads: 4, cores: {cores[2:6]}}}"]
-        self.nets = os.environ.get("NETS", " ".join(GOALS)).split()
-        self.mixed = os.environ.get("MIXED", " ".join(MIXED)).split()
-
-    def say(self, line=""):
-        print(line)
-        self.text.write(line + "\n")
-        self.text.flush()
-
-    def seconds(self, of):
-        """A duration for a command line, shorter where the budget is."""
-        return f"{max(0.2, of * self.scale):.1f}s"
-
-    def run(self, name, *command, document=True, codes=(0, 3), limit=120):
-        """Runs a command and returns its JSON document, or its output. Exit code 3 says that a run cannot support its
-        claims; the document says why."""
-        left = min(self.limit - time.monotonic(), limit)
-        if left < 1:
-            raise Failed("no time left")
-        base = os.path.join(self.work, name.replace("/", "-"))
-        with open(base + ".out", "w") as stdout, open(base + ".err", "w") as stderr:
-            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=self.work, start_new_session=True)
-            try:
-                code = process.wait(left)
-            except subprocess.TimeoutExpired:
-                for wish in (signal.SIGTERM, signal.SIGKILL):
-                    try:
-                        os.killpg(process.pid, wish)
-                        process.wait(3)
-                    except (ProcessLookupError, subprocess.TimeoutExpired):
-                        continue
-                raise Failed(f"{name}: stopped after {left:.0f} s") from None
-        with open(base + ".out") as f:
-            text = f.read()
-        if code in codes and not document:
-            return text
-        try:
-            if code in codes:
-                return json.loads(text)
-        except ValueError:
-            pass
-        said = lines_of(base + ".err")
-        raise Failed(f"{name}: " + (said[-1][:400] if said else f"exit code {code} and no word"))
-
-    def terastal(self, name, *arguments, **options):
-        return self.run(name, os.path.join(self.bin, "terastal"), *arguments, "--json", **options)
-
-    def chain(self, name, network, *arguments):
-        """Runs the bare loop of chain.c and returns its lines."""
-        folder = os.path.join(self.work, "layers", network)
-        for kind in ("model", "block"):
-            if not os.path.exists(os.path.join(folder, kind)):
-                self.terastal(f"split {network} {kind}", "models", "split", "zoo:" + network, "--granularity", kind,
-                              "--out", os.path.join(folder, kind))
-        text = self.run(name, os.path.join(self.bin, "chain"), os.environ["ONNXRUNTIME_LIB"], self.provider, folder,
-                        *arguments, document=False)
-        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-        for line in lines:
-            if "error" in line:
-                self.say(f"  chain.c, {line['way']}: {line['error'][:160]}")
-        return lines
-
-    def gpu(self, streams=1, extra=""):
-        """The entries of a configuration that stand for the GPU."""
-        if self.provider == "cpu":  # nothing but a test of this script
-            return [f"{{name: gpu{'.%d' % i if streams > 1 else ''}, optimization: extended}}" for i in range(streams)]
-        more = f", streams: {streams}" if streams > 1 else ""
-        return [f"{{name: gpu, provider: {self.provider}{more}{extra}}}"]
-
-    def configure(self, name, accelerators, models, budget, traffic=""):
-        """Writes a configuration and returns its path. Models are name, network, rate and deadline in ms."""
-        path = os.path.join(self.work, name + ".yaml")
-        with open(path, "w") as f:
-            f.write("accelerators:\n" + "".join(f"  - {a}\n" for a in accelerators) + "models:\n")
-            for model, network, rate, deadline in models:
-                f.write(f'  - {{name: {model}, source: "zoo:{network}", rate: {rate}, deadline: {deadline}ms, '
-                        "granularity: block}\n")
-            f.write(f"traffic: {{duration: {self.seconds(2)}, arrivals: poisson{traffic}}}\n"
-                    f"profile: {{budget: {self.seconds(budget)}}}\nout: {os.path.join(self.work, name)}\n")
-        return path
-
-    def profile(self, name, config, limit=120):
-        """Measures a profile and returns it."""
-        path = os.path.join(self.work, name + ".profile.json")
-        try:
-            self.terastal("profile " + name, "profile", "--config", config, "--out", path, "--force", limit=limit)
-        except Failed:
-            if os.path.exists(path):  # what was stopped is partial, and no run takes it
-                os.remove(path)
-            raise
-        return results.body(path)
-
-    def log(self, path):
-        return results.Log(os.path.join(self.work, path))
-
-
-def lines_of(path):
-    with open(path) as f:
-        return [line for line in f.read().splitlines() if line.strip()]
 
 
 def is_gpu(name):
@@ -189,7 +62,7 @@ def one_network(c, network, ways):
 
 def chains(c):
     found = c.figures.setdefault("chains", {})
-    few = ["whole", "whole captured", "chain captured"]
+    few = ["whole", "whole captured", "chain captured", "chain captured with copies"]
     ways = [few + ["whole graph", "chain synchronised", "chain stream"], few]
     if c.provider == "cpu":
         ways = [["whole", "chain synchronised"]] * 2
@@ -266,7 +139,7 @@ def mixed(c, n, runs):
     name = f"mixed-{n}"
     path = os.path.join(c.work, name + ".profile.json")
     # With less than 5 s one process measures each device: opening and warming up streams takes longer than measuring.
-    budget = 10 if n == 1 else 4.8
+    budget = 6 if n == 1 else 4.8
     config = c.configure(name, c.cpus + c.gpu(n), [(m, m, *MIXED[m]) for m in c.mixed], budget)
     found = c.figures.setdefault(name, {})
     if not os.path.exists(path):
@@ -516,7 +389,8 @@ def show_table(c):
 def save(c):
     with open(os.path.join(c.out, "check.json"), "w") as f:
         table = rows(c.provider, c.nets, c.figures)
-        json.dump({"provider": c.provider, "figures": c.figures, "table": table}, f, indent=1, default=str)
+        json.dump({"provider": c.provider, "figures": c.figures, "table": table, "commands": c.commands}, f, indent=1,
+                  default=str)
 
 
 def archive(c, most=15 << 20):
@@ -539,7 +413,7 @@ def archive(c, most=15 << 20):
 def main(provider, out):
     if provider not in ("cuda", "webgpu", "cpu"):
         sys.exit(f"check: provider {provider}: use cuda or webgpu")
-    c = Check(provider, out)
+    c = Runner(provider, out, list(GOALS), list(MIXED))
     chosen = os.environ.get("STEPS", "").split()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     end = c.began + c.budget

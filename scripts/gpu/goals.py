@@ -66,7 +66,8 @@ def rows(provider, nets, f):
     replayed = f.get("replayed")
     row("runs whose decisions replay", replayed and replayed[0], f"{replayed[1]}" if replayed else "all",
         replayed and replayed[0] == replayed[1], "{:d}")
-    row("a lost device: ledger balanced", f.get("lost"), "yes", f.get("lost"), "{}")
+    lost = f.get("lost")
+    row("a lost device: ledger balanced", lost if lost is None else "yes" if lost else "no", "yes", lost, "{}")
     refused = f.get("refused")
     row("bad input refused in one line", refused and refused[0], f"{refused[1]}" if refused else "all",
         refused and refused[0] == refused[1], "{:d}")
