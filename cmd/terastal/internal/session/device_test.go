@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// onCPU has the CPU stand in for devices where layers are measured, which takes a fraction of the time that a device does.
+// onCPU has the CPU stand in for devices where layers are measured, which takes a fraction of a device's time.
 func onCPU(s runtime.Spec) (runtime.Accelerator, error) {
 	if s.CPU() {
 		return runtime.OpenORT(s)

@@ -27,7 +27,7 @@ type Machine struct {
 	ORT   ort.Library
 	Specs []runtime.Spec
 
-	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some were configured.
+	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some are configured.
 	automatic func(streams int) []runtime.Spec
 	// offers are what devices offer, by name.
 	offers map[string]*runtime.Offer
@@ -109,8 +109,8 @@ func outdated(s *runtime.Spec, driver string) string {
 	if !s.HasStreams() || err != nil || version >= hostinfo.MinCUDADriver {
 		return ""
 	}
-	return fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the published providers are built for: install %d "+
-		"or newer", driver, hostinfo.MinCUDADriver)
+	return fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the published providers are built for: install "+
+		"%d or newer", driver, hostinfo.MinCUDADriver)
 }
 
 // optionTable is the option of an emulated accelerator's Spec that names its table.
@@ -162,8 +162,8 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 // opening opens accelerators.
 type opening = func(runtime.Spec) (runtime.Accelerator, error)
 
-// opener opens accelerators for measuring, real or emulated, of which those of one device share it. What is not nil opens
-// the real ones.
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it. If open is not nil, it
+// opens the real ones.
 func opener(open opening) opening {
 	if open == nil {
 		open = new(runtime.Devices).Open
