@@ -195,11 +195,11 @@ func (s *server) filler() error {
 }
 
 // leadIn has the device work when what comes next is submitted, as it does under load.
-func (s *server) leadIn(long bool) error {
+func (s *server) leadIn() error {
 	if s.pacer == nil {
 		return nil
 	}
-	if err := s.spin(long); err != nil {
+	if err := s.spin(); err != nil {
 		return err
 	}
 	for range leads {
@@ -210,16 +210,13 @@ func (s *server) leadIn(long bool) error {
 	return nil
 }
 
-// spin keeps a device that has rested busy for a while: the longer it rested the longer, unless it is to be long.
-func (s *server) spin(always bool) error {
+// spin keeps a device that has rested busy for a while: the longer it rested the longer.
+func (s *server) spin() error {
 	rest := s.clock.time().Sub(s.idle)
-	if len(s.pacer.fill) == 0 || rest < rested && !always {
+	if len(s.pacer.fill) == 0 || rest < rested {
 		return nil
 	}
 	long := min(max(rest, shortSpin), longSpin)
-	if always {
-		long = longSpin
-	}
 	for begin := s.clock.time(); s.clock.time().Sub(begin) < long && !s.halt.Load(); {
 		if err := s.filler(); err != nil {
 			return err
@@ -234,7 +231,7 @@ func (s *server) calibrate() error {
 	p := s.pacer
 	var spans []time.Duration
 	for range events {
-		if err := s.leadIn(false); err != nil {
+		if err := s.leadIn(); err != nil {
 			return err
 		}
 		for n := range 2 {
@@ -263,7 +260,7 @@ func (s *server) paced(list []int) ([]time.Duration, error) {
 			return nil, err
 		}
 	}
-	if err := s.leadIn(false); err != nil {
+	if err := s.leadIn(); err != nil {
 		return nil, err
 	}
 	p := s.pacer
@@ -306,7 +303,7 @@ const (
 
 // series times something that is about a whole model again and again and gives the median.
 func (s *server) series(i int) ([]time.Duration, error) {
-	if err := s.spin(false); err != nil {
+	if err := s.spin(); err != nil {
 		return nil, err
 	}
 	begin := s.clock.time()

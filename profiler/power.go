@@ -13,7 +13,7 @@ import (
 const (
 	// metered is how long power is metered, and calm how long the device rests before.
 	metered = time.Second
-	calm    = 500 * time.Millisecond
+	calm    = 200 * time.Millisecond
 )
 
 // power is what the device draws, in watts, when it rests and when it is kept warm; 0 where nothing tells it.

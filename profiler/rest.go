@@ -175,7 +175,7 @@ func (s *server) waking(w *runtime.Warmer) ([]sched.Waking, error) {
 // woken is what a piece of a model takes after a pause, of a device that was busy before; a negative pause is none.
 // Without events it is the time of the host that waits, and no pause is one that ends at once.
 func (s *server) woken(list []int, pause time.Duration, w *runtime.Warmer) (time.Duration, error) {
-	err := s.leadIn(true)
+	err := s.leadIn()
 	if s.pacer == nil {
 		err = s.all(list)
 	} else if err == nil && pause >= 0 {
@@ -202,7 +202,8 @@ func (s *server) woken(list []int, pause time.Duration, w *runtime.Warmer) (time
 		err := s.memory.Wait()
 		return s.clock.time().Sub(begin), err
 	}
-	defer func() { s.idle = s.clock.time() }()
+	// One piece of a model does not make up for the pause.
+	defer func() { s.idle = s.clock.time().Add(-max(0, pause)) }()
 	if err := s.pacer.mark(1); err != nil {
 		return 0, err
 	}

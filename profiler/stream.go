@@ -66,6 +66,7 @@ func (c *chain) submit() error {
 
 // again submits the layers once more.
 func (c *chain) again() error {
+	c.slot.Quiet()
 	for l := range c.layers {
 		if err := c.slot.Run(l, 0, c.on); err != nil {
 			return err

@@ -88,10 +88,11 @@ func TestMeasureStreams(t *testing.T) {
 	}
 	testkit.Equal(t, profiler.Device{Name: "gpu", Accelerators: []int{1, 2, 3}, Contention: d.contention, Waking: d.waking,
 		Lead: 8 * us, Auto: 3}, got)
-	compute := time.Duration(layers+1)*50*us + time.Duration(layers)*us
+	compute := time.Duration(layers+1) * 50 * us
+	marked := time.Duration(layers) * us // a chain has an event at its end only
 	for _, c := range p.Chains {
-		want := profiler.Chain{Accelerator: c.Accelerator, N: c.N, Sum: compute + 20*us, Chained: compute + 7*us,
-			Captured: layers - 1, Plain: time.Duration(layers)*101*us + 7*us, Whole: 108 * us, Graph: 58 * us}
+		want := profiler.Chain{Accelerator: c.Accelerator, N: c.N, Sum: compute + marked + 20*us, Chained: compute + 8*us,
+			Captured: layers - 1, Plain: time.Duration(layers)*100*us + 8*us, Whole: 108 * us, Graph: 58 * us}
 		if c.Accelerator > 0 && c != want {
 			t.Errorf("chain %+v, want %+v", c, want)
 		}

@@ -67,6 +67,36 @@ func TestRoomForStreams(t *testing.T) {
 	}
 }
 
+// Streams get cores that nobody else has, if there are enough of them and everybody else stays on theirs.
+func TestCoresForStreams(t *testing.T) {
+	for _, c := range []struct {
+		cores, cpus, streams int
+		change               func(*Machine)
+		want                 string
+	}{
+		{8, 2, 3, nil, "[0] [1] [5] [6] [7]"},
+		{6, 2, 3, nil, "[0] [1] [3] [4] [5]"},
+		{5, 2, 3, nil, "[0] [1] [] [] []"}, // none is left for the scheduler
+		{8, 2, 2, func(m *Machine) { m.Specs[1].Cores = nil }, "[0] [] [] []"},
+		{8, 2, 2, func(m *Machine) { m.Specs[2].Cores = []int{7} }, "[0] [1] [7] [6]"},
+		{8, 2, 1, func(m *Machine) { m.Specs[2].Provider = "webgpu" }, "[0] [1] []"},
+		{8, 1, 1, func(m *Machine) { m.Specs[0] = runtime.Spec{Name: "e", Provider: "emulated"} }, "[] [7]"},
+	} {
+		m := gpuOf(c.cores, c.cpus, c.streams)
+		if c.change != nil {
+			c.change(m)
+		}
+		m.giveCores()
+		var got []string
+		for _, s := range m.Specs {
+			got = append(got, fmt.Sprint(s.Cores))
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%d cores, %d and %d accelerators: %v, want %s", c.cores, c.cpus, c.streams, got, c.want)
+		}
+	}
+}
+
 func TestOutdatedDriver(t *testing.T) {
 	m := gpuOf(4, 0, 1)
 	failing := func(string, runtime.Spec) (o runtime.Offer, err error) { return o, errors.New("error 35") }

@@ -39,15 +39,40 @@ func (w *Workspace) streams(ctx context.Context) error {
 			return err
 		}
 	}
-	if m.counted == nil {
-		return nil
+	if m.counted != nil {
+		specs := w.Config.Specs()
+		if m.automatic != nil {
+			specs = m.automatic(gpu)
+		}
+		m.replace(specs)
 	}
-	specs := w.Config.Specs()
-	if m.automatic != nil {
-		specs = m.automatic(gpu)
-	}
-	m.replace(specs)
+	m.giveCores()
 	return nil
+}
+
+// giveCores gives the thread of every stream that has no core one that no accelerator has, where all others have theirs
+// and one is left for the scheduler: a thread that watches a device never pauses, and would get in the way elsewhere.
+func (m *Machine) giveCores() {
+	free := slices.Clone(m.Host.AllowedCores)
+	var watching []*runtime.Spec
+	for k := range m.Specs {
+		s := &m.Specs[k]
+		free = slices.DeleteFunc(free, func(c int) bool { return slices.Contains(s.Cores, c) })
+		switch {
+		case len(s.Cores) > 0 || !s.Computes():
+		case !s.HasStreams() || s.Threads > 1:
+			return // its threads may be anywhere
+		default:
+			watching = append(watching, s)
+		}
+	}
+	if len(free) <= len(watching) {
+		return
+	}
+	free = free[len(free)-len(watching):] // interrupts are mostly served by the first
+	for i, s := range watching {
+		s.Cores = free[i : i+1 : i+1]
+	}
 }
 
 // replace takes accelerators that are streams of the devices that are open.
