@@ -26,27 +26,33 @@ func stalls(took, predicted time.Duration) bool { return took > 3*predicted+time
 func agree(a, b time.Duration) bool { return max(a, b)-min(a, b) < min(a, b)/2+200*time.Microsecond }
 
 // warmUp has every accelerator do once what it will do in runs, on the thread that will do it: providers compile and
-// search when a kernel first runs, and keep what they find for the thread. Then it captures what can be captured.
-// Streams of a device are warmed up one after the other, since some providers choose kernels by how long they take.
+// search when a kernel first runs, and keep what they find for the thread. Then it captures what can be captured. The
+// first stream of a device is warmed up before the others, which disturb each other's searches for fast kernels.
 func (e *Executor) warmUp() {
-	groups := e.groups()
 	odd := make([][]string, len(e.accs))
-	var all sync.WaitGroup
-	for g, ks := range groups {
-		all.Go(func() {
-			for _, k := range ks {
-				if e.threads[k].err != nil || !computes(e.accs[k]) {
-					continue
-				}
-				e.threads[k].do(func() {
-					for m := range e.models {
-						odd[k] = append(odd[k], e.warm(m, k, g)...)
-					}
-				})
+	warm := func(k, slot int) {
+		if e.threads[k].err != nil || !computes(e.accs[k]) {
+			return
+		}
+		e.threads[k].do(func() {
+			for m := range e.models {
+				odd[k] = append(odd[k], e.warm(m, k, slot)...)
 			}
 		})
 	}
-	all.Wait()
+	roomy := e.roomy()
+	first, others := e.order()
+	for _, ks := range [][]int{first, others} {
+		var all sync.WaitGroup
+		for _, k := range ks {
+			if roomy {
+				all.Go(func() { warm(k, k) })
+			} else { // for the tensors of one request
+				warm(k, 0)
+			}
+		}
+		all.Wait()
+	}
 	for k, names := range odd {
 		if len(names) > 0 {
 			e.notes = append(e.notes, fmt.Sprintf("accelerator %q: %d layers take longer than predicted whenever they run, "+
@@ -72,28 +78,29 @@ func (e *Executor) warmUp() {
 	e.measureRoom()
 }
 
-// groups are the accelerators that can be warmed up at once: the streams of a device are one of them. Where there is
-// memory for the tensors of one request only, all are.
-func (e *Executor) groups() (out [][]int) {
-	of := map[string]int{}
+// order is which accelerators are warmed up first, and which after them: further streams of their devices.
+func (e *Executor) order() (first, others []int) {
+	known := map[string]bool{}
 	for k, a := range e.accs {
-		name := ""
-		if m := memoryOf(a); m != nil {
-			name = m.Device()
+		if m := memoryOf(a); m != nil && known[m.Device()] {
+			others = append(others, k)
+			continue
+		} else if m != nil {
+			known[m.Device()] = true
 		}
-		g, known := of[name]
-		if name == "" || !known {
-			g, of[name] = len(out), len(out)
-			out = append(out, nil)
-		}
-		out[g] = append(out[g], k)
+		first = append(first, k)
 	}
+	return first, others
+}
+
+// roomy reports whether there is memory for a request of every model on each accelerator at once.
+func (e *Executor) roomy() bool {
 	for _, m := range e.models {
-		if err := m.stock(len(out)); err != nil || len(m.free) < len(out) {
-			return [][]int{slices.Concat(out...)}
+		if err := m.stock(len(e.accs)); err != nil || len(m.free) < len(e.accs) {
+			return false
 		}
 	}
-	return out
+	return true
 }
 
 // planned is the latency of an implementation in the tables; false where the plan does not run it.
