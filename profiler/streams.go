@@ -116,7 +116,7 @@ func (s *server) addStream(spec runtime.Spec) error {
 	s.streams = append(s.streams, x)
 	begin := time.Now()
 	for i, n := range s.Networks {
-		if len(x.chains) > 0 && time.Since(begin) > triesTime {
+		if len(s.streams) == 1 && len(x.chains) > 0 && time.Since(begin) > triesTime {
 			s.Networks = s.Networks[:i] // those tell enough
 			break
 		}
