@@ -275,9 +275,9 @@ func work(in io.Reader, out io.Writer, open opening) error {
 		}
 	}
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open)}
-	t.Networks = make([]*runtime.Network, len(j.Models))
-	err = atOnce(len(j.Models), func(i int) (err error) {
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open),
+		Networks: make([]*runtime.Network, len(j.Models))}
+	err = together(len(j.Models), func(i int) (err error) {
 		t.Networks[i], err = j.Models[i].open(func(string) string { return "" })
 		return err
 	})

@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	goruntime "runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -55,7 +53,7 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) 
 		probed <- err
 	}()
 	w.Models = make([]*Model, len(c.Models))
-	err = atOnce(len(c.Models), func(i int) (err error) {
+	err = together(len(c.Models), func(i int) (err error) {
 		if !refused.Load() {
 			w.Models[i], err = load(c, &c.Models[i], o.Root, w.profilePath())
 		}
@@ -69,26 +67,6 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) 
 	}
 	w.Variants = newVariants(w)
 	return w, w.Variants.attach()
-}
-
-// atOnce does things on as many cores as there are, and returns the error of the first that failed, in order. Those that
-// have not begun when one fails are left out.
-func atOnce(n int, do func(i int) error) error {
-	errs := make([]error, n)
-	var next atomic.Int64
-	var failed atomic.Bool
-	var all sync.WaitGroup
-	for range min(n, goruntime.GOMAXPROCS(0)) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && !failed.Load(); i = int(next.Add(1)) - 1 {
-				if errs[i] = do(i); errs[i] != nil {
-					failed.Store(true)
-				}
-			}
-		})
-	}
-	all.Wait()
-	return cmp.Or(errs...)
 }
 
 func needModels(c *config.Config) error {
