@@ -13,7 +13,8 @@
 // an accelerator that leaves or comes back) and returns the dispatches to start now. Whoever drives it decides what
 // time is: package sched/sim makes the events in virtual time, package runtime takes them from real accelerators.
 // Instants and durations are time.Duration values in integer nanoseconds; instants count from the start of the run and
-// never go back. Ties are broken explicitly: jobs in order of arrival, accelerators and implementations by index.
+// never go back. Ties are broken explicitly: jobs in order of arrival, accelerators and implementations by index. On a
+// [Device] with a lead the driver announces that a layer is about to end, so that the next is decided before it has ended.
 //
 // A [Recorder] sees everything that happens. Both drivers write the same records, and package sched/eventlog computes
 // every view from them. A recorded run that is replayed makes the same decisions again.

@@ -330,8 +330,7 @@ func (e *Engine) fail(ev Event) {
 
 // vacate makes an accelerator idle.
 func (e *Engine) vacate(k int) {
-	a := &e.state.Accelerators[k]
-	*a = Occupancy{Job: Idle, Down: a.Down}
+	e.state.Accelerators[k] = Occupancy{Job: Idle, Down: e.state.Accelerators[k].Down}
 	if len(e.state.Tails) > 0 {
 		e.state.Tails[k].Ended = e.state.Now
 	}
