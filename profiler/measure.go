@@ -27,10 +27,11 @@ type Task struct {
 	Networks []*runtime.Network
 	// Seed makes the networks' inputs, and orders the layers within each round.
 	Seed uint64
-	// Start starts the measuring process of an accelerator, by index, with the function [Start]. If it is nil, all
-	// accelerators are measured in this process: for those that are trusted not to crash it.
+	// Start starts the measuring process of an accelerator, by index, with the function [Start]; that of the first of a
+	// device's streams measures them all. If it is nil, all accelerators are measured in this process: for those that are
+	// trusted not to crash it.
 	Start func(accelerator int) (Conn, error)
-	// Open opens an accelerator in the process that measures it; nil stands for [runtime.OpenORT].
+	// Open opens an accelerator in the process that measures it; nil stands for the Open of a [runtime.Devices].
 	Open func(runtime.Spec) (runtime.Accelerator, error)
 	// Auto is how many streams of a device [Streams] found to pay, by the device's name, for the profile.
 	Auto map[string]int
@@ -77,6 +78,9 @@ const (
 	crowdedEvery = 8
 	crowdedAt    = 5
 	contendedAt  = 3
+	// deviceRounds is how many rounds of a cycle a device gets: they are short, and getting it to work as it does under
+	// load takes a while.
+	deviceRounds = 4
 	// enoughContended is how many rounds next to each number of busy streams there are at most.
 	enoughContended = 8
 
@@ -321,11 +325,17 @@ func (m *measurement) cycle(ctx context.Context, n int) error {
 		if n%enoughEvery == enoughEvery-1 {
 			d.suffices()
 		}
-		err := d.round(ctx, func(p place) bool {
-			return !d.enough[p] && (!p.Do.model() || n%chainsEvery == chainsAt)
-		}, company{})
-		if err != nil {
-			return err
+		rounds := 1
+		if d.events {
+			rounds = deviceRounds
+		}
+		for i := range rounds {
+			err := d.round(ctx, func(p place) bool {
+				return !d.enough[p] && (!p.Do.model() || i == 0 && n%chainsEvery == chainsAt)
+			}, company{})
+			if err != nil {
+				return err
+			}
 		}
 		m.Progress("measuring", min(1, m.spent().Seconds()/m.Budget.Seconds()))
 		if err := ctx.Err(); err != nil {

@@ -177,6 +177,9 @@ type virtualKernel struct {
 
 func (k *virtualKernel) Run(in, out []*runtime.Tensor) error {
 	takes := k.v.d.layer
+	if strings.HasPrefix(k.name, "ideal") {
+		takes = 10 * time.Millisecond
+	}
 	if k.fresh {
 		takes += k.v.d.first
 		k.fresh = false

@@ -9,13 +9,14 @@ import (
 )
 
 const (
-	// rests is how often a device is woken up after each pause, and noticed how often the end of a layer is noticed.
-	rests   = 5
+	// rests is how often a device is woken up after each pause, in all, and noticed how often the end of a layer is
+	// noticed.
+	rests   = 15
 	noticed = 5
 	// noticedLayers is of how many layers at most.
 	noticedLayers = 24
 	// wokenSegments is how many pieces of models wake a device up, each of up to segment layers.
-	wokenSegments = 3
+	wokenSegments = 5
 	// certainly is by when a layer has ended, for memories that cannot tell.
 	certainly = 20 * time.Millisecond
 )
@@ -111,23 +112,28 @@ func (s *server) notice(i int) (time.Duration, error) {
 	return s.clock.time().Sub(begin), err
 }
 
-// segments are pieces of models that wake a device up: consecutive layers, of several models if there are.
+// segments are pieces of models that wake a device up: consecutive layers, of as many models as there are.
 func (s *server) segments() [][]int {
-	var all [][]int
+	pieces := make([][][]int, len(s.models)) // by model
 	for _, i := range s.originals() {
-		n := len(all)
-		if n > 0 {
-			last := all[n-1]
-			if p, q := s.places[last[len(last)-1]], s.places[i]; p.Model == q.Model && len(last) < segment {
-				all[n-1] = append(last, i)
-				continue
-			}
+		of := &pieces[s.places[i].Model]
+		if n := len(*of); n == 0 || len((*of)[n-1]) == segment {
+			*of = append(*of, nil)
 		}
-		all = append(all, []int{i})
+		last := len(*of) - 1
+		(*of)[last] = append((*of)[last], i)
 	}
 	var out [][]int
-	for n := range min(wokenSegments, len(all)) {
-		out = append(out, all[n*len(all)/min(wokenSegments, len(all))])
+	for n := 0; len(out) < wokenSegments; n++ {
+		before := len(out)
+		for _, of := range pieces {
+			if n < len(of) && len(out) < wokenSegments {
+				out = append(out, of[n])
+			}
+		}
+		if len(out) == before {
+			break
+		}
 	}
 	return out
 }
@@ -135,10 +141,11 @@ func (s *server) segments() [][]int {
 // waking is by how much longer a piece of a model takes that starts after a pause, in which the device may be kept warm.
 func (s *server) waking(w *runtime.Warmer) ([]sched.Waking, error) {
 	var out []sched.Waking
-	extra := make([][]time.Duration, len(pauses))
-	for _, list := range s.segments() {
+	extra, typical := make([][]time.Duration, len(pauses)), make([][]time.Duration, len(pauses))
+	segments := s.segments()
+	for _, list := range segments {
 		took := make([][]time.Duration, 1+len(pauses))
-		for range rests {
+		for range (rests + len(segments) - 1) / len(segments) {
 			for n := range took {
 				if s.halt.Load() {
 					return nil, nil
@@ -158,13 +165,13 @@ func (s *server) waking(w *runtime.Warmer) ([]sched.Waking, error) {
 			for _, t := range took[n+1] {
 				extra[n] = append(extra[n], t-median(took[0]))
 			}
+			typical[n] = append(typical[n], median(took[n+1])-median(took[0]))
 		}
 	}
 	last := time.Duration(0)
 	for n, p := range pauses {
 		// What is not longer three times out of four is chance.
-		sorted := stats.Sorted(extra[n])
-		if x := stats.Quantile(sorted, .5); x > last && stats.Quantile(sorted, .25) > 0 {
+		if x := median(typical[n]); x > last && stats.Quantile(stats.Sorted(extra[n]), .25) > 0 {
 			out = append(out, sched.Waking{Idle: p.idle, Extra: x})
 			last = x
 		}

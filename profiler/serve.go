@@ -199,7 +199,7 @@ func (s *server) answer(r request) (reply, error) {
 	case askStreams:
 		return s.try(r.Streams)
 	case askPeak:
-		p, err := measurePeak(s.accelerator)
+		p, err := s.measurePeak()
 		return reply{Done: true, Peak: p}, err
 	}
 	return reply{}, fmt.Errorf("unknown request %q", r.Ask)

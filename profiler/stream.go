@@ -252,7 +252,7 @@ func (s *server) capture() (reply, error) {
 // captured has a slot's layer captured, if it can be.
 func captured(slot *runtime.Slot, layer, implementation, accelerator int) (bool, error) {
 	err := slot.Capture(layer, implementation, accelerator)
-	if errors.Is(err, runtime.ErrUncaptured) {
+	if errors.Is(err, runtime.ErrUncaptured) || errors.Is(err, runtime.ErrNoRoom) {
 		return false, nil
 	}
 	return err == nil, err

@@ -98,7 +98,11 @@ func TestMeasureStreams(t *testing.T) {
 		}
 	}
 	if len(p.Chains) != 4 || len(p.Peaks) != 4 {
-		t.Errorf("%d chains, %d peaks", len(p.Chains), len(p.Peaks))
+		t.Fatalf("%d chains, %d peaks", len(p.Chains), len(p.Peaks))
+	}
+	// Ten milliseconds for 256 x 256 matrices, and for a copy of 2^24 numbers.
+	if x := p.Peaks[1]; math.Abs(x.GMACs-1.678) > 0.01 || math.Abs(x.CopyGB-13.42) > 0.1 {
+		t.Errorf("peak %+v", x)
 	}
 	sameStreams(t, p)
 }

@@ -14,6 +14,8 @@ type submission struct {
 	known     bool          // it has ended, or failed with err
 	err       error
 	announced bool
+	first     bool // in this run
+	replayed  bool // as captured
 }
 
 // drive runs layers on a device, from the first one until there is none. While one runs the next can be submitted
@@ -66,7 +68,7 @@ func (w *worker) submit(a *assignment) {
 	x.known = x.err != nil
 	if !x.known {
 		x.start += x.slot.waited
-		x.mark = x.slot.behind
+		x.mark, x.first, x.replayed = x.slot.behind, x.slot.first, x.slot.replayed
 		if x.mark.stream == nil { // without events: a request's last outputs are at home by now
 			if d.tables.System().Lead(w.k) == 0 {
 				x.err = w.memory.Wait()
@@ -102,7 +104,7 @@ func (w *worker) complete(err error) (next assignment, ok bool) {
 		w.queue[0].start = max(w.queue[0].start, end)
 	}
 	if err == nil {
-		w.account(&x.assignment, end-x.start)
+		w.account(x.cost(), end-x.start, x.first, x.replayed)
 		err = w.answer(&x.assignment)
 	}
 	s := x.slot
@@ -203,21 +205,26 @@ func (d *driver) stays(job int64, k int) bool {
 	return !others
 }
 
-// finish takes the first layer off a worker and gives the engine the event of its end. A layer of the same request
-// before it that has not been reported, since its worker has yet to notice the end, is completed first.
-func (d *driver) finish(w *worker, ev sched.Event, own int) (assignment, bool) {
-	x := &w.given[0].dispatch
+// finishBefore completes the layer before x of the same request, if its worker has yet to notice that it has ended.
+func (d *driver) finishBefore(x *sched.Dispatch, w *worker, at time.Duration) {
 	for _, o := range d.crew.all {
 		g := &o.given[0]
 		if o != w && o.running > 0 && g.announced && g.dispatch.Job == x.Job && g.dispatch.Layer < x.Layer {
-			d.finish(o, sched.Event{Kind: sched.Complete, At: ev.At, Start: g.start}, sched.Idle)
+			d.finish(o, sched.Event{Kind: sched.Complete, At: at, Start: g.start}, sched.Idle)
 		}
 	}
-	w.given[0], w.given[1] = w.given[1], given{}
+}
+
+// finish takes the first layer off a worker and gives the engine the event of its end.
+func (d *driver) finish(w *worker, ev sched.Event, own int) (assignment, bool) {
+	if d.leads {
+		d.finishBefore(&w.given[0].dispatch, w, ev.At)
+	}
 	w.running--
 	w.completed++
 	d.crew.running--
 	if w.running > 0 {
+		w.given[0] = w.given[1]
 		w.given[0].from = max(w.given[0].from, ev.At)
 	}
 	ev.Accelerator = w.k

@@ -160,11 +160,10 @@ func (d *driver) begin() error {
 // hire makes the worker of an accelerator.
 func (d *driver) hire(k int) *worker {
 	a := d.accs[k]
-	last := d.models[len(d.models)-1]
 	w := &worker{d: d, k: k, accelerator: a, memory: memoryOf(a), thread: d.threads[k],
 		spin: spins(d.accs, k, d.opts.FreeCore), ended: make(chan struct{}), begin: make(chan struct{}),
-		met: make([]bool, last.base+last.rows[len(last.cells)]), queue: make([]submission, 0, 2),
-		lost: d.lost[k].Load()}
+		queue: make([]submission, 0, 2),
+		lost:  d.lost[k].Load()}
 	w.stats.Accelerator = a.Name()
 	w.endingAt.Store(int64(forever))
 	if w.memory != nil {

@@ -27,6 +27,7 @@ type Executor struct {
 	accs     []Accelerator
 	threads  []*thread     // by accelerator
 	devices  []DeviceStats // that accelerators have memories on
+	runs     uint64        // so far, servers included
 	notes    []string      // what did not become ordinary
 	lost     []atomic.Bool // by accelerator: a kernel of it hangs
 	closing  atomic.Bool   // what hangs is waited for no more
@@ -44,7 +45,6 @@ type loaded struct {
 	free  []*Slot      // slots that no request uses
 	fixed []*Slot      // of these, those with captured kernels
 	made  atomic.Int64 // slots there are; one that hung is taken off when it returns
-	base  int          // of its implementations among those of all models
 }
 
 // set is the index of the inputs that a job reads.
@@ -69,10 +69,7 @@ func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, 
 	for _, a := range e.accs {
 		e.threads = append(e.threads, newThread(a))
 	}
-	rows := 0
 	for _, m := range e.models {
-		m.base = rows
-		rows += m.rows[len(m.cells)]
 		if err := m.begin(seed); err != nil {
 			e.release()
 			return nil, fmt.Errorf("executor: %w", err)

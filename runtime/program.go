@@ -38,6 +38,7 @@ type cell struct {
 	kernel  Kernel // nil where it cannot run
 	refused error  // why not
 	in, out []int  // the tensors that the kernel reads and writes
+	met     uint64 // the run of an executor in which it has run last
 }
 
 // boundary is a tensor between layers, in one layout.

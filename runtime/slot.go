@@ -40,6 +40,9 @@ type away struct {
 // bound is the request that an executor runs in a slot.
 type bound struct {
 	owner    *loaded
+	run      uint64 // of the executor
+	first    bool   // the last Run was the first of its implementation in the executor's run
+	replayed bool   // it was captured
 	job      int64
 	attempts int           // runs of its current layer that failed
 	hanging  bool          // a kernel may still write to the slot
@@ -179,9 +182,11 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	if err := s.arguments(c, there); err != nil {
 		return s.failed(on, err)
 	}
-	k := s.fixed(layer, implementation, accelerator)
-	if k == nil {
-		k = c.kernel
+	k := c.kernel
+	if s.captured != nil {
+		if fixed := s.fixed(layer, implementation, accelerator); fixed != nil {
+			k = fixed
+		}
 	}
 	if err := k.Run(s.in, s.out); err != nil {
 		return s.failed(on, err)
@@ -194,6 +199,7 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 		}
 	}
 	s.ran[layer] = Ran{implementation, accelerator}
+	s.first, c.met, s.replayed = c.met != s.run, s.run, s.captured != nil && k != c.kernel
 	if on == nil {
 		return nil
 	}

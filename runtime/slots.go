@@ -17,6 +17,7 @@ type slots struct {
 	queue  int // most requests of a model in the system
 	bound  []*Slot
 	wanted chan int // models that need another slot
+	run    uint64   // of the executor
 	late   int      // requests that found none
 }
 
@@ -44,7 +45,8 @@ func (m *loaded) stock(n int) error {
 // stock sets aside what a run with the given bound on requests in the system will need in all likelihood: two requests
 // more than can run at once, and as many as fit in slotMemory.
 func (s *slots) stock(e *Executor, queue int) error {
-	*s = slots{models: e.models, queue: queue, wanted: make(chan int, len(e.models)),
+	e.runs++
+	*s = slots{models: e.models, run: e.runs, queue: queue, wanted: make(chan int, len(e.models)),
 		bound: make([]*Slot, 0, queue*len(e.models))}
 	for _, m := range e.models {
 		n := max(len(e.accs)+2, int(slotMemory/max(1, m.size)))
@@ -111,7 +113,7 @@ func (s *slots) take(model int) *Slot {
 // bind gives a starting request its tensors.
 func (s *slots) bind(x *Slot, a *assignment) {
 	a.slot = x
-	x.job, x.attempts, x.owner = a.Job, 0, s.models[a.Model]
+	x.job, x.attempts, x.run, x.owner = a.Job, 0, s.run, s.models[a.Model]
 	if a.pending != nil && a.pending.inputs != nil {
 		x.SetInputs(a.pending.inputs)
 	} else {

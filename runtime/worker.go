@@ -33,7 +33,6 @@ type worker struct {
 	begin       chan struct{} // closed when everybody is ready
 	ended       chan struct{} // closed when the thread is done
 	stats       WorkerStats   // the worker's own
-	met         []bool        // implementations of all models that have run
 	queue       []submission  // what it has submitted, the first one first
 	taken       int           // layers that it has seen the end of
 	warmer      *Warmer       // nil where the device is not kept warm
@@ -188,7 +187,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 		start += a.slot.waited
 	}
 	if err == nil {
-		w.account(a, end-start)
+		w.account(a.cost(), end-start, a.slot.first, a.slot.replayed)
 		err = w.answer(a)
 	}
 	next, ok, _ := w.report(a, start, end, err)
@@ -221,17 +220,13 @@ func (w *worker) answer(a *assignment) error {
 }
 
 // account counts a layer that ran, and time that was lost in it.
-func (w *worker) account(a *assignment, took time.Duration) {
-	m := w.d.models[a.Model]
-	row := m.base + m.rows[a.Layer] + a.Implementation
-	first := !w.met[row]
-	w.met[row] = true
-	if a.slot.fixed(a.Layer, a.Implementation, w.k) != nil {
+func (w *worker) account(cost, took time.Duration, first, replayed bool) {
+	if replayed {
 		w.stats.Captured++
 	} else {
 		w.stats.Plain++
 	}
-	if cost := a.cost(); stalls(took, cost) {
+	if stalls(took, cost) {
 		lost := &w.stats.Stalls
 		if first {
 			lost = &w.stats.FirstUse
@@ -306,7 +301,7 @@ func (w *worker) report(a *assignment, start, end time.Duration, err error) (nex
 		}
 		next, ok = d.finish(w, sched.Event{Kind: sched.Complete, At: end, Start: start}, w.k)
 	}
-	stays = announced || d.stays(a.Job, w.k)
+	stays = w.memory == nil || announced || d.stays(a.Job, w.k)
 	d.settle()
 	return next, ok, stays
 }

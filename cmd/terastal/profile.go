@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -53,7 +55,8 @@ same command continues from there; Ctrl-C three times ends at once.`,
 	f.StringVar(&o.granularity, "granularity", config.DefaultGranularity,
 		"how --model is split: op, block, model, auto:TIME, cuts:TENSOR,...")
 	f.StringSliceVar(&o.accelerators, "accelerators", nil, "names of the configuration's accelerators or of execution "+
-		"providers, or auto for those that suit the machine (default: the configuration's)")
+		"providers, or auto for those that suit the machine (default: the configuration's); gpu stands for all streams of "+
+		"gpu, gpu.1 for one")
 	f.StringVar(&o.file, "out", "", "where to write the profile (default: profile.json in the configuration's output "+
 		"folder)")
 	f.BoolVar(&o.force, "force", false, "replace what lies at --out even if it is something else, and start over")
@@ -76,7 +79,11 @@ func (o *profileOptions) run(cmd *cobra.Command) error {
 		}
 		o.streams.models = string(filepath.Separator) // a file named on the command line is trusted where it lies
 	}
-	c.ChooseAccelerators(o.accelerators)
+	plugins, err := o.plugins()
+	if err != nil {
+		return err
+	}
+	c.ChooseAccelerators(o.accelerators, slices.Collect(maps.Keys(plugins))...)
 	w, err := o.open(cmd, c, o.file)
 	if err != nil {
 		return err

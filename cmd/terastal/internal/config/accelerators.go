@@ -52,6 +52,35 @@ func (c *Config) Accelerator(s *runtime.Spec) *Accelerator {
 	return nil
 }
 
+// Among are those of the automatic accelerators that were chosen by name: their own, or that of their device or, before
+// its streams are known, of one of them.
+func (c *Config) Among(automatic []runtime.Spec) ([]runtime.Spec, error) {
+	if c.among == nil {
+		return automatic, nil
+	}
+	var out []runtime.Spec
+	found := map[string]bool{}
+	for _, s := range automatic {
+		wanted := false
+		for _, name := range c.among {
+			_, stream := runtime.StreamOf(name, s.Name)
+			if name == s.Name || name == s.OnDevice() || stream {
+				wanted, found[name] = true, true
+			}
+		}
+		if wanted {
+			out = append(out, s)
+		}
+	}
+	for _, name := range c.among {
+		if !found[name] {
+			return nil, fmt.Errorf("%w: %q is no accelerator that suits this machine (`terastal doctor` lists them) and no "+
+				"execution provider", ErrInvalid, name)
+		}
+	}
+	return out, nil
+}
+
 // SetStreams says how many streams a device has that has as many as pay. Streams that were chosen by name have to be
 // among them.
 func (a *Accelerator) SetStreams(n int) error {
@@ -83,9 +112,17 @@ func (a *Accelerator) called(name string) bool {
 
 // ChooseAccelerators keeps the accelerators of these names; what is none of theirs is taken for an execution provider.
 // The name of a device stands for all its streams. "auto" stands for those that suit the machine, no names for those of
-// the configuration.
-func (c *Config) ChooseAccelerators(names []string) {
+// the configuration. Where that has none, names that are not all providers' are of those that suit the machine. Plugins
+// are names of providers that ONNX Runtime does not know.
+func (c *Config) ChooseAccelerators(names []string, plugins ...string) {
 	if len(names) == 0 {
+		return
+	}
+	noProvider := func(name string) bool {
+		return runtime.Spec{Name: name, Provider: name}.Validate() != nil && !slices.Contains(plugins, name)
+	}
+	if len(c.Accelerators) == 0 && !slices.Equal(names, []string{"auto"}) && slices.ContainsFunc(names, noProvider) {
+		c.among = names
 		return
 	}
 	var chosen []Accelerator

@@ -8,6 +8,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/runtime"
 )
 
 func load(t testing.TB, accelerators string) (*config.Config, error) {
@@ -79,6 +80,45 @@ func TestStreamsByName(t *testing.T) {
 		if ok != (err == nil) {
 			t.Errorf("a fault of %s: %v", name, err)
 		}
+	}
+}
+
+// Where nothing is configured, names are of the accelerators that suit the machine, unless all are providers'.
+func TestAmongAutomatic(t *testing.T) {
+	gpu := runtime.Spec{Name: "gpu", Provider: "cuda"}
+	for _, c := range []struct{ names, want, whole, fails string }{
+		{"gpu", "gpu.0 gpu.1", "gpu", ""},
+		{"gpu.1", "gpu.1", "gpu", ""},
+		{"a,gpu.0", "a gpu.0", "a gpu", ""},
+		{"auto", "a b gpu.0 gpu.1", "a b gpu", ""},
+		{"b", "b", "b", ""},
+		{"gpu.2", "", "gpu", `"gpu.2" is no accelerator`},
+		{"npu", "", "", `"npu" is no accelerator`},
+	} {
+		var cfg config.Config
+		cfg.ChooseAccelerators(strings.Split(c.names, ","))
+		for n, want := range map[int]string{1: c.whole, 2: c.want} {
+			got, err := cfg.Among(append([]runtime.Spec{{Name: "a"}, {Name: "b"}}, gpu.Streams(n)...))
+			if want == "" {
+				testkit.Fails(t, err, config.ErrInvalid, c.fails)
+				continue
+			}
+			var names []string
+			for _, s := range got {
+				names = append(names, s.Name)
+			}
+			if testkit.OK(t, err); strings.Join(names, " ") != want || len(cfg.Specs()) != 0 {
+				t.Errorf("%s of %d streams: %v, want %s", c.names, n, names, want)
+			}
+		}
+	}
+	var cfg config.Config
+	if cfg.ChooseAccelerators([]string{"cpu", "webgpu"}); len(cfg.Specs()) != 2 {
+		t.Errorf("providers: %+v", cfg.Specs())
+	}
+	cfg = config.Config{}
+	if cfg.ChooseAccelerators([]string{"cpu", "mine"}, "mine"); len(cfg.Specs()) != 2 {
+		t.Errorf("a plugin: %+v", cfg.Specs())
 	}
 }
 

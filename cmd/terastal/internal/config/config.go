@@ -41,6 +41,8 @@ type Config struct {
 	Out string `mapstructure:"out"`
 
 	file string
+	// among are the names of those of the automatic accelerators that are wanted; nil for all.
+	among []string
 }
 
 // Accelerator is an execution provider with its settings; see runtime.Spec.

@@ -27,7 +27,7 @@ type Machine struct {
 	ORT   ort.Library
 	Specs []runtime.Spec
 
-	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some were configured.
+	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some are configured.
 	automatic func(streams int) []runtime.Spec
 	// offers are what devices offer, by name.
 	offers map[string]*runtime.Offer
@@ -44,7 +44,9 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	m.Specs = c.Specs()
 	if len(m.Specs) == 0 {
 		m.automatic = o.Auto(m.ORT.Path, m.Host)
-		m.Specs = m.automatic(1)
+		if m.Specs, err = c.Among(m.automatic(1)); err != nil {
+			return m, err
+		}
 	}
 	for k := range m.Specs {
 		s := &m.Specs[k]
@@ -107,8 +109,8 @@ func outdated(s *runtime.Spec, driver string) string {
 	if !s.HasStreams() || err != nil || version >= hostinfo.MinCUDADriver {
 		return ""
 	}
-	return fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the published providers are built for: install %d "+
-		"or newer", driver, hostinfo.MinCUDADriver)
+	return fmt.Sprintf("the NVIDIA driver %s is too old for CUDA 13, which the published providers are built for: install "+
+		"%d or newer", driver, hostinfo.MinCUDADriver)
 }
 
 // optionTable is the option of an emulated accelerator's Spec that names its table.
@@ -160,8 +162,8 @@ func latencies(s *runtime.Spec) (of func(runtime.Unit) (time.Duration, bool), sh
 // opening opens accelerators.
 type opening = func(runtime.Spec) (runtime.Accelerator, error)
 
-// opener opens accelerators for measuring, real or emulated, of which those of one device share it. What is not nil opens
-// the real ones.
+// opener opens accelerators for measuring, real or emulated, of which those of one device share it. If open is not nil, it
+// opens the real ones.
 func opener(open opening) opening {
 	if open == nil {
 		open = new(runtime.Devices).Open

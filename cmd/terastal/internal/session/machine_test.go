@@ -29,7 +29,8 @@ func gpuOf(cores, cpus, streams int) *Machine {
 
 // Streams are as many as leave every thread a core: those of the CPU's accelerators, and the scheduler's.
 func TestRoomForStreams(t *testing.T) {
-	for _, c := range []struct{ cores, cpus, want int }{{16, 2, 8}, {8, 2, 5}, {5, 2, 2}, {4, 2, 1}, {2, 2, 1}, {1, 1, 1}} {
+	for _, c := range []struct{ cores, cpus, want int }{
+		{16, 2, 8}, {8, 2, 5}, {5, 2, 2}, {4, 2, 1}, {2, 2, 1}, {1, 1, 1}} {
 		m := gpuOf(c.cores, c.cpus, 1)
 		if got := m.room(c.cpus); got != c.want {
 			t.Errorf("%d cores, %d CPU accelerators: room for %d streams, want %d", c.cores, c.cpus, got, c.want)
@@ -100,7 +101,8 @@ func TestCoresForStreams(t *testing.T) {
 func TestOutdatedDriver(t *testing.T) {
 	m := gpuOf(4, 0, 1)
 	failing := func(string, runtime.Spec) (o runtime.Offer, err error) { return o, errors.New("error 35") }
-	for driver, want := range map[string]string{"470.82.01": "470.82.01 is too old for CUDA 13", "580.1": "doctor", "": "doctor"} {
+	for driver, want := range map[string]string{"470.82.01": "470.82.01 is too old for CUDA 13", "580.1": "doctor",
+		"": "doctor"} {
 		m.Host.CUDA.Driver = driver
 		testkit.Fails(t, m.probe(&m.Specs[0], failing), `accelerator "gpu"`, "error 35", want)
 	}

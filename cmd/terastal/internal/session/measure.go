@@ -275,13 +275,14 @@ func work(in io.Reader, out io.Writer, open opening) error {
 		}
 	}
 	runtime.RoomFor(1)
-	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open)}
-	for _, m := range j.Models {
-		n, err := m.open(func(string) string { return "" })
-		if err != nil {
-			return err
-		}
-		t.Networks = append(t.Networks, n)
+	t := profiler.Task{Accelerators: j.Specs, Seed: j.Seed, Open: opener(open),
+		Networks: make([]*runtime.Network, len(j.Models))}
+	err = together(len(j.Models), func(i int) (err error) {
+		t.Networks[i], err = j.Models[i].open(func(string) string { return "" })
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return profiler.Serve(r, out, t, j.Index)
 }

@@ -35,7 +35,8 @@ func (m *Machine) needs(networks []*runtime.Network, p *profiler.Profile) []need
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		offer := m.offers[s.OnDevice()]
-		if offer == nil || offer.Total <= 0 || slices.ContainsFunc(out, func(n need) bool { return n.device == s.OnDevice() }) {
+		told := slices.ContainsFunc(out, func(n need) bool { return n.device == s.OnDevice() })
+		if told || offer == nil || offer.Total <= 0 {
 			continue
 		}
 		n := need{device: s.OnDevice(), offer: *offer, streams: 1}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -15,6 +16,7 @@ import (
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/plan"
+	"golang.org/x/sync/errgroup"
 )
 
 // Model is a configured model that is open.
@@ -52,6 +54,22 @@ type source struct {
 	Dims        []string `json:"dims,omitempty"`
 	// Variants are implementations besides the originals.
 	Variants []plan.Variant `json:"variants,omitempty"`
+}
+
+// together calls f with 0 to n-1, as many at once as there are processors for Go, and returns the error of the lowest:
+// opening a model keeps one core busy for seconds.
+func together(n int, f func(int) error) error {
+	errs := make([]error, n)
+	var all errgroup.Group
+	all.SetLimit(goruntime.GOMAXPROCS(0))
+	for i := range n {
+		all.Go(func() error {
+			errs[i] = f(i)
+			return nil
+		})
+	}
+	all.Wait()
+	return cmp.Or(errs...)
 }
 
 // load opens and splits a configured model; profile is where an earlier measurement may have found a cut.

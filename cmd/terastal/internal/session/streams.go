@@ -42,7 +42,10 @@ func (w *Workspace) streams(ctx context.Context) error {
 	if m.counted != nil {
 		specs := w.Config.Specs()
 		if m.automatic != nil {
-			specs = m.automatic(gpu)
+			var err error
+			if specs, err = w.Config.Among(m.automatic(gpu)); err != nil {
+				return err
+			}
 		}
 		m.replace(specs)
 	}
@@ -203,8 +206,8 @@ func (m *Machine) lowered() (notes []string) {
 		s := &m.Specs[i]
 		if name, tolerance := s.Precision(); name != "" && !slices.ContainsFunc(m.Specs[:i],
 			func(x runtime.Spec) bool { return x.OnDevice() == s.OnDevice() }) {
-			notes = append(notes, fmt.Sprintf("%q computes float32 in %s, as its options say: outputs of requests that ran there "+
-				"may differ by %.0e of their size, not %.0e", s.OnDevice(), name, tolerance, runtime.Tolerance))
+			notes = append(notes, fmt.Sprintf("%q computes float32 in %s, as its options say: outputs of requests that ran "+
+				"there may differ by %.0e of their size, not %.0e", s.OnDevice(), name, tolerance, runtime.Tolerance))
 		}
 	}
 	return notes

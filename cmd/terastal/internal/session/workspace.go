@@ -43,12 +43,13 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) 
 	if w.Machine, err = openMachine(c, &w.options); err != nil {
 		return nil, err
 	}
-	for i := range c.Models {
-		m, err := load(c, &c.Models[i], o.Root, w.profilePath())
-		if err != nil {
-			return nil, err
-		}
-		w.Models = append(w.Models, m)
+	w.Models = make([]*Model, len(c.Models))
+	err = together(len(c.Models), func(i int) (err error) {
+		w.Models[i], err = load(c, &c.Models[i], o.Root, w.profilePath())
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := w.streams(ctx); err != nil {
 		return nil, err
