@@ -283,3 +283,17 @@ func TestLostDevice(t *testing.T) {
 		}
 	}
 }
+
+// Time that is lost in layers is counted by accelerator, that of first runs apart.
+func TestStallsAreCounted(t *testing.T) {
+	b := drill(t, "slow accelerator=basic by=1000 times=3")
+	_, r := play(t, b, runtime.Options{Hang: patient})
+	check(t, r)
+	w := &r.Workers[1]
+	if n := w.FirstUse.N + w.Stalls.N; n < 3 || w.FirstUse.N == 0 || w.FirstUse.Took < time.Duration(w.FirstUse.N)*time.Millisecond {
+		t.Errorf("first uses %+v, stalls %+v", w.FirstUse, w.Stalls)
+	}
+	if layers := r.Stats.Accelerators[1].Layers; w.Plain != layers || w.Captured != 0 {
+		t.Errorf("%d plain layers and %d captured ones of %d", w.Plain, w.Captured, layers)
+	}
+}
