@@ -53,32 +53,40 @@ func random(t *testing.T, rng *rand.Rand, name string) *runtime.Network {
 	t.Helper()
 	g := &pb.GraphProto{}
 	unread := map[string]bool{}
-	var tensors []string
+	var tensors, cuts []string
 	for i := range 1 + rng.IntN(2) {
 		x := fmt.Sprint("x", i)
 		g.Input = append(g.Input, pb.NewValue(x, pb.TensorProto_FLOAT, 5))
 		tensors = append(tensors, x)
 	}
-	read := func() string {
-		x := tensors[max(0, len(tensors)-1-rng.IntN(4))]
-		delete(unread, x)
-		return x
-	}
-	for i := range 4 + rng.IntN(6) {
-		y, in := fmt.Sprint("y", i), []string{read()}
+	made := map[string]bool{} // what is computed twice would be merged
+	for n := 4 + rng.IntN(6); len(cuts) < n; {
+		y, in := fmt.Sprint("y", len(cuts)), []string{tensors[max(0, len(tensors)-1-rng.IntN(4))]}
 		op := []string{"Sigmoid", "Tanh", "Sin", "Cos"}[rng.IntN(4)]
-		if rng.IntN(2) == 0 {
-			in, op = append(in, read()), []string{"Add", "Sub"}[rng.IntN(2)]
+		if other := tensors[max(0, len(tensors)-1-rng.IntN(4))]; rng.IntN(2) == 0 && other != in[0] {
+			in, op = append(in, other), []string{"Mul", "Sub"}[rng.IntN(2)]
+		}
+		what := op + strings.Join(slices.Sorted(slices.Values(in)), ",")
+		if made[what] {
+			continue
+		}
+		made[what] = true
+		for _, x := range in {
+			delete(unread, x)
 		}
 		g.Node = append(g.Node, pb.NewNode(op, in, []string{y}).Named(y))
-		tensors, unread[y] = append(tensors, y), true
+		tensors, cuts, unread[y] = append(tensors, y), append(cuts, y), true
 	}
 	for _, y := range tensors {
 		if unread[y] {
 			g.Output = append(g.Output, pb.NewValue(y, pb.TensorProto_FLOAT, 5))
 		}
 	}
-	return rig.Graph(t, name, g, 17, "op")
+	n := rig.Graph(t, name, g, 17, "cuts:"+strings.Join(cuts[:len(cuts)-1], ","))
+	if len(n.Layers) != len(g.Node) {
+		t.Fatalf("%d layers, not one for each of %d nodes", len(n.Layers), len(g.Node))
+	}
+	return n
 }
 
 // right holds a slot's outputs against the whole model's.
