@@ -354,38 +354,10 @@ func (a *cudaAccelerator) Prepare(u Unit) (Kernel, error) {
 	a.trace.add(a.spec.Name, u, s)
 	k := &cudaKernel{ortKernel: newKernel(u, s), accelerator: a, used: used}
 	if ort.ProviderName(a.spec.Provider) == "tensorrt" {
+		k.known = true
 		return k, nil
 	}
 	return &capturable{k}, nil
-}
-
-// cudaKernel is a session on a stream.
-type cudaKernel struct {
-	*ortKernel
-	accelerator *cudaAccelerator
-	used        []*weight
-}
-
-func (k *cudaKernel) Run(in, out []*Tensor) error {
-	if err := k.ortKernel.Run(in, out); err != nil {
-		return noRoom(err)
-	}
-	for _, t := range out {
-		if _, there := t.Handle.(*cudaBuffer); !there { // the run copies to the host, and the caller will look
-			return k.accelerator.stream.Wait()
-		}
-	}
-	return nil
-}
-
-func (k *cudaKernel) Close() error {
-	err := errors.Join(k.accelerator.stream.Wait(), k.ortKernel.Close())
-	d := k.accelerator.gpu
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.release(k.used)
-	k.used = nil
-	return err
 }
 
 // full are what providers say when the device has no memory left.

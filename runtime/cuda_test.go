@@ -242,6 +242,10 @@ func TestCaptureOfALayer(t *testing.T) {
 	in, out := tensors(u.Inputs), tensors(u.Outputs)
 	_, err := k.(runtime.Capturer).Capture(in, out)
 	testkit.Fails(t, err, runtime.ErrUncaptured, "cannot be captured: it does nothing on the stream")
+	if known, waits := runtime.Waits(k); !known || waits == nil {
+		t.Errorf("nobody looked at what the kernel submits: %v %v", known, waits)
+	}
+	testkit.OK(t, k.Run(in, out))
 	host := testkit.Must(runtime.NewTensor(in[0].Tensor, make([]byte, in[0].Bytes())))(t)
 	defer host.Close()
 	_, err = k.(runtime.Capturer).Capture([]*runtime.Tensor{host}, out)

@@ -22,6 +22,14 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 			}
 		}
 	}
+	for !k.known {
+		if err := k.Run(in, out); err != nil {
+			return nil, err
+		}
+	}
+	if k.waits != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUncaptured, k.waits)
+	}
 	d := k.accelerator.gpu
 	before := d.room()
 	graph, err := k.accelerator.capture(in, out, func() error { return k.Run(in, out) })

@@ -118,6 +118,15 @@ func (m *loaded) pin(set []*Tensor) ([]*Tensor, error) {
 	return set, nil
 }
 
+// on runs f on an accelerator's thread, or here where that hangs. The executor does not run or serve.
+func (e *Executor) on(k int, f func()) {
+	if e.lost[k].Load() {
+		f()
+		return
+	}
+	e.threads[k].do(f)
+}
+
 func (e *Executor) check() error {
 	sys := e.tables.System()
 	if len(sys.Accelerators) != len(e.accs) || len(sys.Models) != len(e.models) {

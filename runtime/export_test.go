@@ -23,6 +23,12 @@ func CaptureOn(a Accelerator, in, out []*Tensor, run func() error) (Kernel, erro
 	return &captured{k, graph, 0, in, out}, nil
 }
 
+// Waits tells whether it is known that a kernel may submit only, and why it may not.
+func Waits(k Kernel) (known bool, waits error) {
+	x := k.(*capturable)
+	return x.known, x.waits
+}
+
 // Put writes to a tensor of a device at once, past its stream.
 func Put(t *Tensor, data []byte) {
 	copy(unsafe.Slice((*byte)(t.Handle.(*cudaBuffer).data), t.Bytes()), data)

@@ -27,6 +27,11 @@ func (d *Devices) OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
+	return d.openProbed(s, trace)
+}
+
+// openProbed is OpenTraced for an accelerator that was seen to work.
+func (d *Devices) openProbed(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if s.HasStreams() && s.Local.Library == "" {
 		a, err := d.gpus.open(s, trace, "")
 		if err == nil {
@@ -124,14 +129,16 @@ func newKernel(u Unit, s *ort.Session) *ortKernel {
 	return &ortKernel{session: s, name: u.Name, in: make([]ort.Value, len(u.Inputs)), out: make([]ort.Value, len(u.Outputs))}
 }
 
-func (k *ortKernel) Run(in, out []*Tensor) error {
+func (k *ortKernel) Run(in, out []*Tensor) error { return k.run(k.session.Run, in, out) }
+
+func (k *ortKernel) run(session func(in, out []ort.Value) error, in, out []*Tensor) error {
 	for i, t := range in {
 		k.in[i] = t.value
 	}
 	for i, t := range out {
 		k.out[i] = t.value
 	}
-	if err := k.session.Run(k.in, k.out); err != nil {
+	if err := session(k.in, k.out); err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
 	return nil

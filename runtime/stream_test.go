@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,8 @@ import (
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
+	"github.com/terastal/terastal/sched/traffic"
 )
 
 // streams is a bench of a device with so many streams, and a CPU accelerator after them.
@@ -349,4 +352,76 @@ func TestStreamHangs(t *testing.T) {
 	}
 	e.Close(context.Background())
 	goleak.VerifyNone(t, leaks)
+}
+
+// Whatever the policy, the traffic, how layers are dropped and what fails: ledgers balance, logs replay, and outputs that
+// there are are right.
+func TestAnyScheduleOnStreams(t *testing.T) {
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		b, d := streams(t, seed, 1+rng.IntN(4))
+		if rng.IntN(2) == 0 {
+			faults := []string{"error p=0.02", "lost accelerator=gpu.0 after=300 times=1", "slow p=0.01 by=5", "panic p=0.01"}
+			f := testkit.Must(runtime.ParseFault(faults[rng.IntN(len(faults))]))(t)
+			b.drill = runtime.NewDrill([]runtime.Fault{f}, seed)
+			for k := range len(b.accs) - 1 {
+				b.accs[k] = b.drill.Wrap(b.accs[k])
+			}
+		}
+		d.Graphs = rng.IntN(2) == 0
+		for m := range 3 {
+			b.add(t, random(t, rng, fmt.Sprint("random", m)))
+		}
+		lead := time.Duration(rng.IntN(300)) * time.Microsecond
+		s := b.onDevice(lead, func(m, l, i, k int) time.Duration {
+			return alternate(m, l, i, k%2) / time.Duration(1+rng.IntN(5))
+		})
+		for m := range s.Models {
+			s.Models[m].Deadline = time.Duration(1+rng.IntN(20)) * time.Millisecond
+		}
+		if rng.IntN(2) == 0 {
+			s.Devices[0].Waking = []sched.Waking{{Idle: time.Millisecond, Extra: 100 * time.Microsecond}}
+		}
+		e := b.executor(t, s)
+		for _, p := range policy.All() {
+			o := runtime.Options{Policy: p.Name, Hang: patient, Traffic: released(3), Samples: 20, Queue: 20,
+				Retries: rng.IntN(3), Adapt: rng.IntN(2) == 0, FreeCore: rng.IntN(2) == 0, Drop: sched.DropPolicy(rng.IntN(3))}
+			rate := float64(100 + rng.IntN(2000))
+			o.Traffic.Rates, o.Traffic.Seed, o.Traffic.Duration = []float64{rate, rate, rate}, seed, 100*time.Millisecond
+			if rng.IntN(3) == 0 {
+				o.Traffic.Process = traffic.ClosedLoop
+			}
+			r := testkit.Must(e.Run(context.Background(), o))(t)
+			if m := check(t, r); !m.Balanced() {
+				t.Errorf("%+v", m.Totals)
+			}
+			if v, err := e.Verify(r.Samples); err == nil && v.Wrong != 0 {
+				t.Errorf("seed %d, %s: %+v %v", seed, p.Name, v, err)
+			}
+		}
+	}
+}
+
+// A device that is to be kept warm has something to do while its accelerator has not.
+func TestKeepWarm(t *testing.T) {
+	b, d := streams(t, 3, 2)
+	b.add(t, network(t, "block"))
+	d.Warm = true
+	e := b.executor(t, b.onDevice(0, alternate))
+	d.Watch()
+	testkit.OK(t, e.Serve(runtime.Options{Policy: "fcfs"}))
+	for d.Submitted(0) < 3 { // copies of the first stream while there are no requests
+		goruntime.Gosched()
+	}
+	if n := d.Submitted(1); n > 0 {
+		t.Errorf("the second stream has done %d things", n)
+	}
+	r, err := submit(t, e, b.networks[0].Name).Wait(context.Background())
+	if err != nil || r.Outputs == nil {
+		t.Error(r, err)
+	}
+	e.Stop(context.Background())
+	if _, strangers, _ := d.Seen(); len(strangers) > 0 {
+		t.Errorf("used by others: %q", strangers)
+	}
 }

@@ -37,7 +37,7 @@ type Verification struct {
 
 // Verify computes every model whole on the inputs of the samples and compares. What used variants is held against the
 // same implementations, run again one after the other: that the schedule moved the right tensors, not that variants are
-// accurate, which was measured when they were designed.
+// accurate, which was measured when they were designed. The executor must not run or serve meanwhile.
 func (e *Executor) Verify(samples []Sample) (Verification, error) {
 	var v Verification
 	references, err := e.references(samples)
@@ -119,7 +119,7 @@ func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
 
 func bounded(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// again computes a sample as it was computed, in the layers' order, on the calling thread.
+// again computes a sample as it was computed, in the layers' order, on the accelerators' threads.
 func (e *Executor) again(s Sample) ([][]byte, error) {
 	slot, err := e.models[s.Model].NewSlot()
 	if err != nil {
@@ -128,9 +128,15 @@ func (e *Executor) again(s Sample) ([][]byte, error) {
 	defer slot.Close()
 	slot.SetInputs(e.models[s.Model].sets[s.Input])
 	for l, r := range s.Ran {
-		if err := slot.Run(l, r.Implementation, r.Accelerator); err != nil {
+		var err error
+		e.on(r.Accelerator, func() { err = slot.Run(l, r.Implementation, r.Accelerator) })
+		if err != nil {
 			return nil, err
 		}
+	}
+	e.on(s.Ran[len(s.Ran)-1].Accelerator, func() { err = slot.Wait() })
+	if err != nil {
+		return nil, err
 	}
 	return slot.copyOutputs(), nil
 }

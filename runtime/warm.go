@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/terastal/terastal/models"
@@ -25,21 +26,37 @@ func stalls(took, predicted time.Duration) bool { return took > 3*predicted+time
 func agree(a, b time.Duration) bool { return max(a, b)-min(a, b) < min(a, b)/2+200*time.Microsecond }
 
 // warmUp has every accelerator do once what it will do in runs, on the thread that will do it: providers compile and
-// search when a kernel first runs, and keep what they find for the thread. Then it captures what can be captured.
+// search when a kernel first runs, and keep what they find for the thread. Then it captures what can be captured. The
+// first stream of a device is warmed up before the others, which disturb each other's searches for fast kernels.
 func (e *Executor) warmUp() {
-	for k, t := range e.threads {
-		if t.err != nil || !computes(e.accs[k]) {
-			continue
+	odd := make([][]string, len(e.accs))
+	warm := func(k, slot int) {
+		if e.threads[k].err != nil || !computes(e.accs[k]) {
+			return
 		}
-		var odd []string
-		t.do(func() {
+		e.threads[k].do(func() {
 			for m := range e.models {
-				odd = append(odd, e.warm(m, k)...)
+				odd[k] = append(odd[k], e.warm(m, k, slot)...)
 			}
 		})
-		if len(odd) > 0 {
+	}
+	roomy := e.roomy()
+	first, others := e.order()
+	for _, ks := range [][]int{first, others} {
+		var all sync.WaitGroup
+		for _, k := range ks {
+			if roomy {
+				all.Go(func() { warm(k, k) })
+			} else { // for the tensors of one request
+				warm(k, 0)
+			}
+		}
+		all.Wait()
+	}
+	for k, names := range odd {
+		if len(names) > 0 {
 			e.notes = append(e.notes, fmt.Sprintf("accelerator %q: %d layers take longer than predicted whenever they run, "+
-				"such as %s", e.accs[k].Name(), len(odd), odd[0]))
+				"such as %s", e.accs[k].Name(), len(names), names[0]))
 		}
 	}
 	for k, t := range e.threads {
@@ -59,6 +76,31 @@ func (e *Executor) warmUp() {
 	e.countDevices()
 	e.captureAll()
 	e.measureRoom()
+}
+
+// order is which accelerators are warmed up first, and which after them: further streams of their devices.
+func (e *Executor) order() (first, others []int) {
+	known := map[string]bool{}
+	for k, a := range e.accs {
+		if m := memoryOf(a); m != nil && known[m.Device()] {
+			others = append(others, k)
+			continue
+		} else if m != nil {
+			known[m.Device()] = true
+		}
+		first = append(first, k)
+	}
+	return first, others
+}
+
+// roomy reports whether there is memory for a request of every model on each accelerator at once.
+func (e *Executor) roomy() bool {
+	for _, m := range e.models {
+		if err := m.stock(len(e.accs)); err != nil || len(m.free) < len(e.accs) {
+			return false
+		}
+	}
+	return true
 }
 
 // planned is the latency of an implementation in the tables; false where the plan does not run it.
@@ -82,11 +124,11 @@ func (e *Executor) each(model, k int, f func(layer, implementation int, planned 
 	}
 }
 
-// warm runs a model's implementations on an accelerator until they are ordinary, and names those that never are. What
-// fails now fails again when it is needed.
-func (e *Executor) warm(model, k int) (odd []string) {
+// warm runs a model's implementations on an accelerator until they are ordinary, on one of its slots, and names those
+// that never are. What fails now fails again when it is needed.
+func (e *Executor) warm(model, k, slot int) (odd []string) {
 	m := e.models[model]
-	s := m.free[0]
+	s := m.free[slot]
 	s.SetInputs(m.sets[0])
 	e.each(model, k, func(l, i int, planned time.Duration) {
 		if !s.ordinary(l, i, k, planned) {

@@ -264,7 +264,12 @@ const onStack = 16
 // nil entries are replaced by new tensors, which the caller destroys. After an error no entry was replaced, and tensors
 // in out hold anything. Where the configuration has a stream, it returns once everything is submitted there, if all
 // tensors are on the device; an error of the device comes later.
-func (s *Session) Run(in, out []Value) error {
+func (s *Session) Run(in, out []Value) error { return s.run(in, out, s.submits) }
+
+// Complete is Run that returns when everything is complete, also where the configuration has a stream.
+func (s *Session) Complete(in, out []Value) error { return s.run(in, out, false) }
+
+func (s *Session) run(in, out []Value, submit bool) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.session == nil {
@@ -283,7 +288,7 @@ func (s *Session) Run(in, out []Value) error {
 	if err != nil {
 		return err
 	}
-	err = runNative(s.native, s.submits, s.inNames, ins, s.outNames, outs)
+	err = runNative(s.native, submit, s.inNames, ins, s.outNames, outs)
 	runtime.KeepAlive(in)
 	runtime.KeepAlive(out)
 	if err != nil {

@@ -22,6 +22,8 @@ type Device struct {
 	Refuses func(unit string) string
 	// Events says that there are any: without, only waiting tells what is complete.
 	Events bool
+	// Warm says that the first stream keeps the device warm.
+	Warm bool
 	// Room is how many bytes buffers may take; zero means any number.
 	Room int64
 
@@ -35,6 +37,7 @@ type Device struct {
 	firsts    []string
 	strangers []string
 	waits     int
+	watchedAt []int // commands of the streams when Watch was called
 }
 
 // use is what a thread has done on a stream.
@@ -61,9 +64,18 @@ func (d *Device) Watch() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.watched, d.firsts, d.strangers, d.waits = true, nil, nil, 0
+	d.watchedAt = nil
 	for _, s := range d.streams {
 		s.owner = ""
+		d.watchedAt = append(d.watchedAt, len(s.queue))
 	}
+}
+
+// Submitted is how much was submitted to a stream since Watch.
+func (d *Device) Submitted(stream int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.streams[stream].queue) - d.watchedAt[stream]
 }
 
 // Seen is what Watch noted, and how often somebody waited for a whole stream.
@@ -111,6 +123,9 @@ func (s *Stream) Hold(on bool) {
 // Name, Memory and Close make it an accelerator.
 func (s *Stream) Name() string           { return s.name }
 func (s *Stream) Memory() runtime.Memory { return memory{s} }
+
+// KeepWarm is what the device says, of its first stream.
+func (s *Stream) KeepWarm() bool { return s.device.Warm && s == s.device.streams[0] }
 
 // thread tells goroutines apart; those that use a stream are tied to a thread.
 func thread() string {
