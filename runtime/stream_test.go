@@ -267,18 +267,23 @@ func TestStreamsLost(t *testing.T) {
 	}
 }
 
-// Layers that fail on streams are tried again, or fail their request where it has moved on from them.
+// Layers that fail on streams are tried again, or fail their request where it has moved on from them. What they read is
+// copied home by the stream that they failed on, whichever left it on the device.
 func TestStreamErrors(t *testing.T) {
-	b, _ := streams(t, 3, 2)
+	b, d := streams(t, 3, 2)
 	f := testkit.Must(runtime.ParseFault("error p=0.05"))(t)
 	b.drill = runtime.NewDrill([]runtime.Fault{f}, 3)
 	for k := range b.accs[:2] {
 		b.accs[k] = b.drill.Wrap(b.accs[k])
 	}
 	b.add(t, network(t, "block"))
-	e := b.executor(t, b.onDevice(time.Millisecond, alternate))
+	e := b.executor(t, b.onDevice(time.Millisecond, func(m, l, i, k int) time.Duration { return alternate(m, l, i, k%2) }))
+	d.Watch()
 	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Retries: 5, Hang: patient,
 		Traffic: released(1), Samples: 10, Queue: 1000}))(t)
+	if _, strangers, _ := d.Seen(); len(strangers) > 0 {
+		t.Errorf("used by others: %q", strangers)
+	}
 	if m := check(t, r); m.Met+m.Late+m.Failed != m.Released || m.Met == 0 ||
 		!slices.ContainsFunc(r.Log.Records, func(x eventlog.Record) bool { return x.Kind == sched.Requeued }) {
 		t.Errorf("%+v", m.Totals)
