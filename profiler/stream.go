@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	goruntime "runtime"
@@ -75,15 +76,10 @@ func (c *chain) again() error {
 	return nil
 }
 
-// warmUp runs the chain until its first runs are over, and has its layers captured where they can be.
-func (c *chain) warmUp() error {
+// run runs a few requests to the end.
+func (c *chain) run() error {
 	const warmups = 3
-	for n := range 2 * warmups {
-		for l := 0; n == warmups && l < c.layers; l++ {
-			if _, err := captured(c.slot, l, 0, c.on); err != nil {
-				return err
-			}
-		}
+	for range warmups {
 		if err := c.submit(); err != nil {
 			return err
 		}
@@ -92,6 +88,16 @@ func (c *chain) warmUp() error {
 		}
 	}
 	return nil
+}
+
+// capture has the layers captured that can be. They have run before.
+func (c *chain) capture() error {
+	for l := range c.layers {
+		if _, err := captured(c.slot, l, 0, c.on); err != nil {
+			return err
+		}
+	}
+	return c.run()
 }
 
 // stream is one that is busy, on a thread that nothing else uses.
@@ -120,25 +126,51 @@ func memory(a runtime.Accelerator) runtime.Memory {
 	return nil
 }
 
-// warmUp gets the stream ready to be busy with its chains.
-func (x *stream) warmUp() error {
-	return x.do(func() error {
-		for ; x.warm < len(x.chains); x.warm++ {
-			if err := x.chains[x.warm].warmUp(); err != nil {
-				return fmt.Errorf("accelerator %q: %w", x.accelerator.Name(), err)
-			}
+// warmUp gets streams ready to be busy with their chains, which are new since it was called last. First runs take long:
+// the streams do them at the same time. Then layers are captured, while nothing else runs.
+func warmUp(streams []*stream) error {
+	var ends []<-chan error
+	for _, x := range streams {
+		ends = append(ends, x.start(func() error { return x.each((*chain).run) }))
+	}
+	var first error
+	for _, end := range ends {
+		first = cmp.Or(first, <-end)
+	}
+	for _, x := range streams {
+		if first == nil {
+			first = x.do(func() error { return x.ready() })
 		}
-		if x.queue != nil {
-			return nil
+	}
+	return first
+}
+
+// each does something with the chains that are not warm yet.
+func (x *stream) each(f func(*chain) error) error {
+	for i := x.warm; i < len(x.chains); i++ {
+		if err := f(&x.chains[i]); err != nil {
+			return fmt.Errorf("accelerator %q: %w", x.accelerator.Name(), err)
 		}
-		x.queue = &queue{memory: none{}}
-		var err error
-		if m := memory(x.accelerator); m != nil {
-			// One chain is submitted while the one before it runs.
-			x.queue, err = newQueue(m, 2)
-		}
+	}
+	return nil
+}
+
+// ready has what is warm captured.
+func (x *stream) ready() error {
+	if err := x.each((*chain).capture); err != nil {
 		return err
-	})
+	}
+	x.warm = len(x.chains)
+	if x.queue != nil {
+		return nil
+	}
+	x.queue = &queue{memory: none{}}
+	var err error
+	if m := memory(x.accelerator); m != nil {
+		// One chain is submitted while the one before it runs.
+		x.queue, err = newQueue(m, 2)
+	}
+	return err
 }
 
 // none stands for the memory of the host, in which everything is complete at once.
@@ -188,10 +220,8 @@ func (x *stream) release() {
 
 // occupy keeps so many streams busy until rest is called, which says what failed.
 func occupy(streams []*stream) (rest func() error, err error) {
-	for _, x := range streams {
-		if err := x.warmUp(); err != nil {
-			return nil, err
-		}
+	if err := warmUp(streams); err != nil {
+		return nil, err
 	}
 	var stop atomic.Bool
 	var begun sync.WaitGroup
@@ -220,7 +250,7 @@ func occupy(streams []*stream) (rest func() error, err error) {
 }
 
 // capture has the layers captured that can be, once they have run, and adds the places that are held against them. Then
-// it warms up other streams, one after the other: providers choose by what is fastest at that moment.
+// it warms up other streams.
 func (s *server) capture() (reply, error) {
 	a := reply{Done: true}
 	for i, m := range s.models {
@@ -241,12 +271,7 @@ func (s *server) capture() (reply, error) {
 		return a, err
 	}
 	a.Places = s.places
-	for _, x := range s.streams {
-		if err := x.warmUp(); err != nil {
-			return a, err
-		}
-	}
-	return a, nil
+	return a, warmUp(s.streams)
 }
 
 // captured has a slot's layer captured, if it can be.

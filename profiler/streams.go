@@ -101,7 +101,8 @@ func (s *server) try(most int) (reply, error) {
 	return a, nil
 }
 
-// addStream opens one more stream, with the chains of the models that run there.
+// addStream opens one more stream, with the chains of the models that run there, and warms it up alone: providers choose
+// by what is fastest at that moment. The first stream tells how many models there are.
 func (s *server) addStream(spec runtime.Spec) error {
 	a, err := s.Open(spec)
 	if err != nil {
@@ -115,7 +116,7 @@ func (s *server) addStream(spec runtime.Spec) error {
 	s.streams = append(s.streams, x)
 	begin := time.Now()
 	for i, n := range s.Networks {
-		if len(x.chains) > 0 && time.Since(begin) > triesTime {
+		if len(s.streams) == 1 && len(x.chains) > 0 && time.Since(begin) > triesTime {
 			s.Networks = s.Networks[:i] // those tell enough
 			break
 		}
@@ -138,7 +139,7 @@ func (s *server) addStream(spec runtime.Spec) error {
 			}
 			x.chains = append(x.chains, chain{slot, m.inputs, len(n.Layers), 0})
 		}
-		if err := x.warmUp(); err != nil {
+		if err := warmUp([]*stream{x}); err != nil {
 			return err
 		}
 	}

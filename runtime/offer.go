@@ -17,12 +17,13 @@ type Offer struct {
 	Lacks string `json:"lacks,omitempty"`
 }
 
-// Offer opens the accelerator, and closes it again, to see what its device offers. What it does not say is not offered.
+// Offer opens the accelerator, which Probe has opened before, and closes it again, to see what its device offers. What it
+// does not say is not offered.
 func (s Spec) Offer() (o Offer) {
 	if s.CPU() {
 		return o
 	}
-	a, err := OpenORT(s)
+	a, err := new(Devices).openProbed(s, nil)
 	if err != nil {
 		return Offer{Lacks: err.Error()}
 	}

@@ -27,6 +27,11 @@ func (d *Devices) OpenTraced(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if err := errors.Join(ort.Probe(s.config()), ort.CheckEngines(s.config())); err != nil {
 		return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 	}
+	return d.openProbed(s, trace)
+}
+
+// openProbed is OpenTraced for an accelerator that was seen to work.
+func (d *Devices) openProbed(s Spec, trace *ORTTrace) (Accelerator, error) {
 	if s.HasStreams() && s.Local.Library == "" {
 		a, err := d.gpus.open(s, trace, "")
 		if err == nil {

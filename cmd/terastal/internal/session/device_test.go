@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -203,4 +204,15 @@ func TestAutomaticStreams(t *testing.T) {
 	if !said(notes, fmt.Sprintf("gpu: %d of up to 2 streams pay", n)) || n > 2 || w.Machine.counted["gpu"] != n {
 		t.Errorf("%d streams: %q", n, notes)
 	}
+}
+
+// A device that does not open is told before a model that is not there, though both are looked at together.
+func TestDeviceThatDoesNotOpen(t *testing.T) {
+	var notes []string
+	o := standingIn(t, &notes)
+	const missing = "\nmodels: [{source: missing.onnx, rate: 1}]\n"
+	testkit.Refused(Open(context.Background(), configured(t, aDevice+missing), o))(t, "there is no file")
+	o.Probe = func(string, runtime.Spec) (o runtime.Offer, err error) { return o, errors.New("no such device") }
+	testkit.Refused(Open(context.Background(), configured(t, aDevice+missing), o))(t, `accelerator "gpu": no such device`)
+	testkit.Refused(Open(context.Background(), configured(t, aDevice+aModel), o))(t, `accelerator "gpu": no such device`)
 }

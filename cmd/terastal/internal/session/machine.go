@@ -35,31 +35,49 @@ type Machine struct {
 	counted map[string]int
 }
 
-// openMachine starts ONNX Runtime and tries the accelerators.
+// openMachine starts ONNX Runtime and checks the accelerators that are configured.
 func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 	m.Host = hostinfo.Read(hostinfo.This())
 	if m.ORT, err = ort.Start(o.ORT); err != nil {
 		return m, err
 	}
 	m.Specs = c.Specs()
-	if len(m.Specs) == 0 {
-		m.automatic = o.Auto(m.ORT.Path, m.Host)
-		if m.Specs, err = c.Among(m.automatic(1)); err != nil {
-			return m, err
-		}
-	}
+	return m, m.check(c, o)
+}
+
+// check completes the accelerators by what this machine has, and refuses those that make no sense on it.
+func (m *Machine) check(c *config.Config, o *Options) (err error) {
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		if s.Provider == runtime.EmulatedProvider {
 			err = emulation(s, c.Accelerator(s), c, o.Root)
 		} else if err = s.Localize(o.Plugins, enginesOf(c, s)); err == nil {
-			err = m.probe(s, o.Probe)
+			err = narrow(*s).Validate()
 		}
 		if err != nil {
-			return m, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
+}
+
+// try finds the accelerators that suit the machine, where none are configured, and tries all of them.
+func (m *Machine) try(c *config.Config, o *Options) (err error) {
+	if len(m.Specs) == 0 {
+		m.automatic = o.Auto(m.ORT.Path, m.Host)
+		if m.Specs, err = c.Among(m.automatic(1)); err != nil {
+			return err
+		}
+		if err = m.check(c, o); err != nil {
+			return err
+		}
+	}
+	for k := range m.Specs {
+		if err := m.probe(&m.Specs[k], o.Probe); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // enginesOf is the folder that an accelerator's compiled engines are kept in; "" for none. A configuration does not
@@ -73,14 +91,10 @@ func enginesOf(c *config.Config, s *runtime.Spec) string {
 
 // probe tries an accelerator other than the CPU without risk to this process, and keeps what its device offers.
 func (m *Machine) probe(s *runtime.Spec, try func(string, runtime.Spec) (runtime.Offer, error)) error {
-	one := narrow(*s)
-	if err := one.Validate(); err != nil {
-		return err
-	}
-	if s.CPU() || s.Stream > 0 && m.offers[s.OnDevice()] != nil {
+	if s.CPU() || s.Provider == runtime.EmulatedProvider || s.Stream > 0 && m.offers[s.OnDevice()] != nil {
 		return nil
 	}
-	offer, err := try(m.ORT.Path, one)
+	offer, err := try(m.ORT.Path, narrow(*s))
 	if old := outdated(s, m.Host.CUDA.Driver); err != nil && old != "" {
 		return fmt.Errorf("accelerator %q: %s (it said: %w)", s.OnDevice(), old, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/profiler"
@@ -43,12 +44,22 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) 
 	if w.Machine, err = openMachine(c, &w.options); err != nil {
 		return nil, err
 	}
+	// Probing waits for other processes, loading computes on one core for each model.
+	probed := make(chan error, 1)
+	var refused atomic.Bool
+	go func() {
+		err := w.Machine.try(c, &w.options)
+		refused.Store(err != nil)
+		probed <- err
+	}()
 	w.Models = make([]*Model, len(c.Models))
 	err = together(len(c.Models), func(i int) (err error) {
-		w.Models[i], err = load(c, &c.Models[i], o.Root, w.profilePath())
+		if !refused.Load() {
+			w.Models[i], err = load(c, &c.Models[i], o.Root, w.profilePath())
+		}
 		return err
 	})
-	if err != nil {
+	if err := cmp.Or(<-probed, err); err != nil {
 		return nil, err
 	}
 	if err := w.streams(ctx); err != nil {
