@@ -211,7 +211,7 @@ func (w *worker) doze(most time.Duration) {
 // slot, for the layer that needs them.
 func (w *worker) copyHome(s *Slot, next int) {
 	start := w.d.since()
-	if n, err := s.copyHome(next); n > 0 || err != nil {
+	if n, err := s.copyHome(next, s.program.streams[w.k]); n > 0 || err != nil {
 		w.last = w.d.since()
 		w.stats.Handoffs.Add(w.last - start)
 	}
