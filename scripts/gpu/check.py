@@ -425,16 +425,21 @@ def main(provider, out):
         sys.exit(f"check: provider {provider}: use cuda or webgpu")
     c = Runner(provider, out, list(GOALS), list(MIXED))
     chosen = os.environ.get("STEPS", "").split()
+    skipped = CUDA_ONLY if provider == "webgpu" else ["layouts"]
+    steps = [(name, share, step) for name, share, step in STEPS if name not in skipped and
+             (not chosen or name.replace(", ", "-").replace(" ", "-") in chosen)]
+    if not steps:
+        names = " ".join(name.replace(", ", "-").replace(" ", "-") for name, _, _ in STEPS)
+        sys.exit(f"check: no step of {provider} is in STEPS: use some of {names}")
+    # All steps are more than fits: those at the end run where others need less than their shares.
+    per_share = c.budget / min(480, sum(share for _, share, _ in steps))
+    c.scale = float(os.environ.get("SCALE", min(1.0, per_share)))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     end = c.began + c.budget
     try:
-        for name, share, step in STEPS:
-            if chosen and name.replace(", ", "-").replace(" ", "-") not in chosen:
-                continue
-            if name in (CUDA_ONLY if provider == "webgpu" else ["layouts"]):
-                continue
+        for name, share, step in steps:
             start = time.monotonic()
-            c.limit = min(end, start + share * 1.5 * c.budget / 480)
+            c.limit = min(end, start + 1.5 * share * per_share)
             c.say(f"== {name} (after {start - c.began:.0f} s)")
             try:
                 step(c)
