@@ -346,13 +346,6 @@ func (p *Program) hang(k Kernel, hangs bool) {
 	}
 }
 
-// unstick says that nothing hangs on the stream of an accelerator any more.
-func (p *Program) unstick(accelerator int) {
-	if p.streams != nil && p.streams[accelerator] != nil {
-		p.streams[accelerator].stuck.Store(false)
-	}
-}
-
 // Close frees all kernels but those that hang. The lists stay: a kernel that hangs may still need them.
 func (p *Program) Close() {
 	for k := range p.accs {
