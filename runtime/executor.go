@@ -223,7 +223,8 @@ func (e *Executor) index(model string) int {
 }
 
 // Close stops serving (see Stop) and frees the executor's tensors, and what [Open] opened. Tensors that a hanging
-// accelerator may still touch are left as they are.
+// accelerator may still touch are left as they are, and so is all that lies on a device that hangs: freeing it would
+// wait for the device.
 func (e *Executor) Close(ctx context.Context) {
 	e.Stop(ctx)
 	e.closing.Store(true)
@@ -240,6 +241,9 @@ func (e *Executor) release() {
 	}
 	for _, m := range e.models {
 		for _, s := range slices.Concat(m.fixed, m.free) {
+			if m.hangs() {
+				break
+			}
 			for k, t := range e.threads {
 				if s.captured != nil && !e.lost[k].Load() {
 					t.do(func() { s.release(k) })

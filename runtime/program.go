@@ -368,7 +368,12 @@ func (p *Program) Close() {
 	}
 }
 
-// closeOn frees what the program has on an accelerator.
+// hangs reports whether a stream hangs of a device that the program has tensors on.
+func (p *Program) hangs() bool {
+	return slices.ContainsFunc(p.streams, func(s *stream) bool { return s != nil && s.stuck.Load() })
+}
+
+// closeOn frees what the program has on an accelerator, but on a device that hangs.
 func (p *Program) closeOn(accelerator int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -376,6 +381,9 @@ func (p *Program) closeOn(accelerator int) {
 		return
 	}
 	p.gone[accelerator] = true
+	if p.on(accelerator) != nil && p.hangs() {
+		return
+	}
 	stuck := false
 	p.each(func(_, k int, c *cell) {
 		if k == accelerator && c.kernel != nil {

@@ -342,9 +342,10 @@ func TestStreamsOutOfMemory(t *testing.T) {
 	}
 }
 
-// Accelerators that wait for a stream that hangs are not given up with it, whichever request they wait for.
+// Accelerators that wait for a stream that hangs are not given up with it, whichever request they wait for, and closing
+// everything does not wait for it.
 func TestWaitingForAStreamThatHangs(t *testing.T) {
-	b, _ := streams(t, 3, 1)
+	b, d := streams(t, 3, 1)
 	for range 2 {
 		b.add(t, network(t, "block"))
 	}
@@ -356,6 +357,13 @@ func TestWaitingForAStreamThatHangs(t *testing.T) {
 		Queue: 1000}))(t)
 	if m := check(t, r); m.Failed == 0 || m.Met+m.Late+m.Failed != m.Released || !slices.Equal(r.Lost, []string{"gpu.0"}) {
 		t.Errorf("%+v, lost %q", m.Totals, r.Lost)
+	}
+	e.Close(context.Background())
+	for _, p := range b.programs {
+		p.Close()
+	}
+	if n := d.Blocked(); n > 0 {
+		t.Errorf("closing waited %d times for a device that hangs", n)
 	}
 	b.accs[0].(*rig.Stream).Hold(false)
 }
