@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -62,9 +63,13 @@ func Prepare(n *Network, accs []Accelerator, progress func()) (*Program, error) 
 	if progress == nil {
 		progress = func() {}
 	}
+	return prepare(context.Background(), n, accs, progress)
+}
+
+func prepare(ctx context.Context, n *Network, accs []Accelerator, progress func()) (*Program, error) {
 	p := &Program{Network: n, accs: accs, gone: make([]bool, len(accs))}
 	b := builder{Program: p, forms: map[string][]models.Form{}, index: map[string]int{}, progress: progress}
-	if err := b.build(); err != nil {
+	if err := b.build(ctx); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -79,7 +84,7 @@ type builder struct {
 	progress func()
 }
 
-func (b *builder) build() error {
+func (b *builder) build(ctx context.Context) error {
 	for _, level := range append(b.levels(), models.Portable) {
 		if b.forms[level] != nil {
 			continue
@@ -95,6 +100,9 @@ func (b *builder) build() error {
 		return err
 	}
 	for l := range b.Network.Layers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := b.load(l); err != nil {
 			return err
 		}
