@@ -58,6 +58,10 @@ func (m *loaded) last(layer int) bool { return layer == len(m.Network.Layers)-1 
 // input data of requests that bring none. Programs and accelerators stay the caller's; [Open] makes an executor that
 // owns them.
 func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
+	return newExecutor(context.Background(), t, programs, seed)
+}
+
+func newExecutor(ctx context.Context, t *sched.Tables, programs []*Program, seed uint64) (*Executor, error) {
 	e := &Executor{tables: t}
 	for _, p := range programs {
 		e.models, e.accs = append(e.models, &loaded{Program: p}), programs[0].accs
@@ -75,7 +79,11 @@ func NewExecutor(t *sched.Tables, programs []*Program, seed uint64) (*Executor, 
 			return nil, fmt.Errorf("executor: %w", err)
 		}
 	}
-	e.warmUp()
+	e.warmUp(ctx)
+	if err := ctx.Err(); err != nil {
+		e.release()
+		return nil, fmt.Errorf("executor: %w", err)
+	}
 	return e, nil
 }
 
@@ -223,7 +231,8 @@ func (e *Executor) index(model string) int {
 }
 
 // Close stops serving (see Stop) and frees the executor's tensors, and what [Open] opened. Tensors that a hanging
-// accelerator may still touch are left as they are.
+// accelerator may still touch are left as they are, and so is all that lies on a device that hangs: freeing it would
+// wait for the device.
 func (e *Executor) Close(ctx context.Context) {
 	e.Stop(ctx)
 	e.closing.Store(true)
@@ -240,6 +249,9 @@ func (e *Executor) release() {
 	}
 	for _, m := range e.models {
 		for _, s := range slices.Concat(m.fixed, m.free) {
+			if m.hangs() {
+				break
+			}
 			for k, t := range e.threads {
 				if s.captured != nil && !e.lost[k].Load() {
 					t.do(func() { s.release(k) })

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,6 +55,8 @@ type OpenOptions struct {
 	Wrap func(Accelerator) Accelerator
 	// Trace, if not nil, collects what ONNX Runtime's profiler sees, which makes layers take longer.
 	Trace *ORTTrace
+	// Context, if not nil, ends loading and warming up when it ends, with its error.
+	Context context.Context
 	// Loaded, if not nil, is called with how much has been loaded.
 	Loaded func(share float64)
 	// Seed determines the inputs of requests that bring none.
@@ -91,7 +94,7 @@ func Open(path string, o OpenOptions) (*Executor, error) {
 
 // Assemble is what Open does with the accelerators and networks of a plan: it loads the networks on the accelerators
 // and makes an executor of them for the tables of their system. The executor owns the accelerators and closes them;
-// after an error they are closed. Of the options it takes those about running, Wrap, Loaded and Seed.
+// after an error they are closed. Of the options it takes those about running, Wrap, Context, Loaded and Seed.
 func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOptions) (*Executor, error) {
 	if o.Wrap != nil {
 		accs = slices.Clone(accs)
@@ -100,6 +103,10 @@ func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOp
 		}
 	}
 	RoomFor(len(accs))
+	ctx := o.Context
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	total, done := 0, 0
 	for _, n := range networks {
 		total += n.units() * len(accs)
@@ -112,7 +119,7 @@ func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOp
 		closeAccelerators(accs)
 	}
 	for _, n := range networks {
-		p, err := Prepare(n, accs, func() {
+		p, err := prepare(ctx, n, accs, func() {
 			if done++; o.Loaded != nil {
 				o.Loaded(float64(done) / float64(total))
 			}
@@ -123,7 +130,7 @@ func Assemble(t *sched.Tables, networks []*Network, accs []Accelerator, o OpenOp
 		}
 		programs = append(programs, p)
 	}
-	e, err := NewExecutor(t, programs, o.Seed)
+	e, err := newExecutor(ctx, t, programs, o.Seed)
 	if err != nil {
 		free()
 		return nil, err

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/models"
@@ -59,6 +61,28 @@ func deployed(t *testing.T) (folder string, p *plan.Plan) {
 	p.Variants = []plan.Variants{{Model: n.Name, Proof: plan.Proof{Arithmetic: "exact"}, Chosen: []plan.Variant{
 		{Layer: 1, Name: "copy", File: "variants/copy.onnx", SHA256: hex.EncodeToString(sum[:])}}}}
 	return folder, p
+}
+
+// Loading ends when its context does, between two layers or while everything is warmed up, and leaves nothing behind.
+func TestOpenInterrupted(t *testing.T) {
+	folder, p := deployed(t)
+	path := filepath.Join(folder, "plan.json")
+	testkit.OK(t, p.Write(path))
+	for _, at := range []float64{0.5, 1} {
+		ctx, stop := context.WithCancel(context.Background())
+		leaks := goleak.IgnoreCurrent()
+		loaded := 0.0
+		_, err := runtime.Open(path, runtime.OpenOptions{Arithmetic: "exact", Context: ctx, Loaded: func(share float64) {
+			if loaded = share; share >= at {
+				stop()
+			}
+		}})
+		if !errors.Is(err, context.Canceled) || loaded > at+0.2 {
+			t.Errorf("interrupted at %v: %v, %v was loaded", at, err, loaded)
+		}
+		goleak.VerifyNone(t, leaks)
+		stop()
+	}
 }
 
 // A plan that was written is all that is needed to run: requests by name get

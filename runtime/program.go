@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -62,9 +63,13 @@ func Prepare(n *Network, accs []Accelerator, progress func()) (*Program, error) 
 	if progress == nil {
 		progress = func() {}
 	}
+	return prepare(context.Background(), n, accs, progress)
+}
+
+func prepare(ctx context.Context, n *Network, accs []Accelerator, progress func()) (*Program, error) {
 	p := &Program{Network: n, accs: accs, gone: make([]bool, len(accs))}
 	b := builder{Program: p, forms: map[string][]models.Form{}, index: map[string]int{}, progress: progress}
-	if err := b.build(); err != nil {
+	if err := b.build(ctx); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -79,7 +84,7 @@ type builder struct {
 	progress func()
 }
 
-func (b *builder) build() error {
+func (b *builder) build(ctx context.Context) error {
 	for _, level := range append(b.levels(), models.Portable) {
 		if b.forms[level] != nil {
 			continue
@@ -95,6 +100,9 @@ func (b *builder) build() error {
 		return err
 	}
 	for l := range b.Network.Layers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := b.load(l); err != nil {
 			return err
 		}
@@ -350,13 +358,6 @@ func (p *Program) hang(k Kernel, hangs bool) {
 	}
 }
 
-// unstick says that nothing hangs on the stream of an accelerator any more.
-func (p *Program) unstick(accelerator int) {
-	if p.streams != nil && p.streams[accelerator] != nil {
-		p.streams[accelerator].stuck.Store(false)
-	}
-}
-
 // Close frees all kernels but those that hang. The lists stay: a kernel that hangs may still need them.
 func (p *Program) Close() {
 	for k := range p.accs {
@@ -375,7 +376,12 @@ func (p *Program) Close() {
 	}
 }
 
-// closeOn frees what the program has on an accelerator.
+// hangs reports whether a stream hangs of a device that the program has tensors on.
+func (p *Program) hangs() bool {
+	return slices.ContainsFunc(p.streams, func(s *stream) bool { return s != nil && s.stuck.Load() })
+}
+
+// closeOn frees what the program has on an accelerator, but on a device that hangs.
 func (p *Program) closeOn(accelerator int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -383,6 +389,9 @@ func (p *Program) closeOn(accelerator int) {
 		return
 	}
 	p.gone[accelerator] = true
+	if p.on(accelerator) != nil && p.hangs() {
+		return
+	}
 	stuck := false
 	p.each(func(_, k int, c *cell) {
 		if k == accelerator && c.kernel != nil {

@@ -19,7 +19,7 @@ type stream struct {
 	silent bool // the memory has no events
 	seq    uint64
 	ended  atomic.Uint64 // the last mark that is known to be complete
-	// stuck is set while a layer hangs on the stream: what it was to leave is not waited for.
+	// stuck is set while a layer, of any program, hangs on the stream: what was to follow it is not waited for.
 	stuck atomic.Bool
 }
 

@@ -350,6 +350,32 @@ func TestStreamsOutOfMemory(t *testing.T) {
 	}
 }
 
+// Accelerators that wait for a stream that hangs are not given up with it, whichever request they wait for, and closing
+// everything does not wait for it.
+func TestWaitingForAStreamThatHangs(t *testing.T) {
+	b, d := streams(t, 3, 1)
+	for range 2 {
+		b.add(t, network(t, "block"))
+	}
+	b.networks[1].Name = "other"
+	e := b.executor(t, b.onDevice(time.Minute, alternate))
+	b.accs[0].(*rig.Stream).Hold(true)
+	hang := func(x sched.Dispatch) time.Duration { return time.Second }
+	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Hang: hang, Traffic: released(2),
+		Queue: 1000}))(t)
+	if m := check(t, r); m.Failed == 0 || m.Met+m.Late+m.Failed != m.Released || !slices.Equal(r.Lost, []string{"gpu.0"}) {
+		t.Errorf("%+v, lost %q", m.Totals, r.Lost)
+	}
+	e.Close(context.Background())
+	for _, p := range b.programs {
+		p.Close()
+	}
+	if n := d.Blocked(); n > 0 {
+		t.Errorf("closing waited %d times for a device that hangs", n)
+	}
+	b.accs[0].(*rig.Stream).Hold(false)
+}
+
 // A stream that hangs is given up with the layers that it holds, two of them; once it gets on it takes layers again.
 func TestStreamHangs(t *testing.T) {
 	b, _ := streams(t, 3, 2)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,8 +28,9 @@ func agree(a, b time.Duration) bool { return max(a, b)-min(a, b) < min(a, b)/2+2
 
 // warmUp has every accelerator do once what it will do in runs, on the thread that will do it: providers compile and
 // search when a kernel first runs, and keep what they find for the thread. Then it captures what can be captured. The
-// first stream of a device is warmed up before the others, which disturb each other's searches for fast kernels.
-func (e *Executor) warmUp() {
+// first stream of a device is warmed up before the others, which disturb each other's searches for fast kernels. It ends
+// early when the context does.
+func (e *Executor) warmUp(ctx context.Context) {
 	odd := make([][]string, len(e.accs))
 	warm := func(k, slot int) {
 		if e.threads[k].err != nil || !computes(e.accs[k]) {
@@ -36,7 +38,7 @@ func (e *Executor) warmUp() {
 		}
 		e.threads[k].do(func() {
 			for m := range e.models {
-				odd[k] = append(odd[k], e.warm(m, k, slot)...)
+				odd[k] = append(odd[k], e.warm(ctx, m, k, slot)...)
 			}
 		})
 	}
@@ -74,7 +76,7 @@ func (e *Executor) warmUp() {
 		}
 	}
 	e.countDevices()
-	e.captureAll()
+	e.captureAll(ctx)
 	e.measureRoom()
 }
 
@@ -126,12 +128,12 @@ func (e *Executor) each(model, k int, f func(layer, implementation int, planned 
 
 // warm runs a model's implementations on an accelerator until they are ordinary, on one of its slots, and names those
 // that never are. What fails now fails again when it is needed.
-func (e *Executor) warm(model, k, slot int) (odd []string) {
+func (e *Executor) warm(ctx context.Context, model, k, slot int) (odd []string) {
 	m := e.models[model]
 	s := m.free[slot]
 	s.SetInputs(m.sets[0])
 	e.each(model, k, func(l, i int, planned time.Duration) {
-		if !s.ordinary(l, i, k, planned) {
+		if ctx.Err() == nil && !s.ordinary(l, i, k, planned) {
 			odd = append(odd, fmt.Sprintf("layer %q of %q", m.Network.Layers[l].Name, m.Network.Name))
 		}
 	})
@@ -214,7 +216,7 @@ func (e *Executor) countDevices() {
 
 // captureAll captures every layer of every model for as many slots as can be used at once, the first slots of all
 // models before further ones, until captureFor is over.
-func (e *Executor) captureAll() {
+func (e *Executor) captureAll(ctx context.Context) {
 	most := 0
 	for _, d := range e.devices {
 		most = max(most, len(d.Accelerators)+1)
@@ -228,7 +230,7 @@ func (e *Executor) captureAll() {
 			s := m.free[n]
 			for d := range e.devices {
 				for _, k := range e.devices[d].Accelerators {
-					if !m.captures(k) {
+					if ctx.Err() != nil || !m.captures(k) {
 						continue
 					}
 					if time.Now().After(until) {

@@ -32,10 +32,8 @@ func (d *driver) watch() {
 		case <-tick.C:
 		}
 		d.mu.Lock()
-		for _, w := range d.crew.all {
-			if w.running > 0 && !w.answering && !w.lost {
-				w.checkHang()
-			}
+		if w := d.hanging(d.since()); w != nil {
+			w.giveUp()
 		}
 		if !d.crew.inService() { // and would notice releases
 			d.due(d.since(), sched.Idle)
@@ -52,19 +50,31 @@ func (d *driver) watch() {
 	}
 }
 
-// checkHang gives up an accelerator whose layer runs far too long: it is out of service until that layer returns, at
-// least until the run is over, and the request fails.
-func (w *worker) checkHang() {
-	d := w.d
-	limit := d.opts.Hang(w.given[0].dispatch)
-	now := d.since()
-	// The limit is kept even if this thread wakes up late.
-	if now-w.given[0].from < max(limit-2*watchEvery, watchEvery) {
-		return
+// hanging is the accelerator whose layer runs far too long, nil where there is none. Of several it is the one whose
+// layer began first: the others may only wait for what that one holds, and get on, or fail, when it is given up.
+func (d *driver) hanging(now time.Duration) (first *worker) {
+	for _, w := range d.crew.all {
+		if w.running == 0 || w.answering || w.lost {
+			continue
+		}
+		g := &w.given[0]
+		// The limit is kept even if this thread wakes up late.
+		if long := max(d.opts.Hang(g.dispatch)-2*watchEvery, watchEvery); now-g.from >= long &&
+			(first == nil || g.from < first.given[0].from) {
+			first = w
+		}
 	}
-	x := w.given[0].dispatch
+	return first
+}
+
+// giveUp gives up an accelerator that hangs: it is out of service until its layer returns, at least until the run is
+// over, and the request fails.
+func (w *worker) giveUp() {
+	d, x := w.d, w.given[0].dispatch
+	now := d.since()
 	w.lost = true
 	d.lost[w.k].Store(true)
+	w.stick(true)
 	for i := range w.running { // the one behind it does not get on either
 		g := &w.given[i]
 		p := d.models[g.dispatch.Model]
@@ -73,13 +83,10 @@ func (w *worker) checkHang() {
 			w.stuck = append(w.stuck, g.slot)
 		}
 		p.hang(p.at(&g.dispatch).kernel, true)
-		if w.memory != nil {
-			p.streams[w.k].stuck.Store(true)
-		}
 	}
 	model := &d.tables.System().Models[x.Model]
 	detail := fmt.Sprintf("layer %q of %q hangs on %q", model.Layers[x.Layer].Name, model.Name, w.accelerator.Name())
-	d.journal.note("%s: it ran longer than %v; the accelerator is out of service", detail, limit)
+	d.journal.note("%s: it ran longer than %v; the accelerator is out of service", detail, d.opts.Hang(x))
 	d.step(sched.Event{Kind: sched.AcceleratorDown, At: now, Accelerator: w.k, Detail: detail}, sched.Idle)
 	for w.running > 0 {
 		d.finish(w, sched.Event{Kind: sched.Fail, At: now, Detail: detail}, sched.Idle)
@@ -88,16 +95,25 @@ func (w *worker) checkHang() {
 	d.settle()
 }
 
+// stick says that nothing gets on, or does again, of what the worker has submitted for requests of any model.
+func (w *worker) stick(hangs bool) {
+	for _, m := range w.d.models {
+		if w.memory != nil {
+			m.streams[w.k].stuck.Store(hangs)
+		}
+	}
+}
+
 // returned takes in that a layer given up has returned after all. After the last one tensors and kernels are free again,
 // and later runs may use the accelerator.
 func (w *worker) returned(a *assignment) {
 	d := w.d
 	p := d.models[a.Model]
 	p.hang(p.at(&a.Dispatch).kernel, false)
-	p.unstick(w.k)
 	if len(w.queue) > 0 {
 		return
 	}
+	w.stick(false)
 	for _, s := range w.stuck {
 		if s.hanging = false; !slices.Contains(d.slots.bound, s) { // else its request is about to end elsewhere
 			s.Close()

@@ -38,6 +38,7 @@ type Device struct {
 	strangers []string
 	waits     int
 	watchedAt []int // commands of the streams when Watch was called
+	blocked   int
 }
 
 // use is what a thread has done on a stream.
@@ -83,6 +84,20 @@ func (d *Device) Seen() (firsts, strangers []string, waits int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.firsts, d.strangers, d.waits
+}
+
+// Blocked is how often something was freed that had to wait, as the device's library does, for a stream that is held.
+func (d *Device) Blocked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.blocked
+}
+
+// free notes whether freeing something has to wait for ever. The caller holds the lock.
+func (d *Device) free() {
+	if slices.ContainsFunc(d.streams, func(s *Stream) bool { return s.held && s.done < len(s.queue) }) {
+		d.blocked++
+	}
 }
 
 // Taken is how many bytes buffers take.
@@ -231,6 +246,13 @@ func there(ts []*runtime.Tensor) (out []*runtime.Tensor, host bool) {
 
 func (k *kernel) Run(in, out []*runtime.Tensor) error { return k.run(k.unit, in, out) }
 
+func (k *kernel) Close() error {
+	k.on.device.mu.Lock()
+	defer k.on.device.mu.Unlock()
+	k.on.device.free()
+	return k.Kernel.Close()
+}
+
 func (k *kernel) run(what string, in, out []*runtime.Tensor) error {
 	d := k.on.device
 	d.mu.Lock()
@@ -310,6 +332,7 @@ func (b *buffer) Bind(t *runtime.Tensor) (err error) {
 func (b *buffer) Close() {
 	b.d.mu.Lock()
 	defer b.d.mu.Unlock()
+	b.d.free()
 	b.d.taken -= int64(len(b.data))
 	b.data = nil
 }

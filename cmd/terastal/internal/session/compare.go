@@ -71,7 +71,7 @@ func (s *Session) Compare(ctx context.Context, o CompareOptions) (*result.Result
 		driver = eventlog.Simulated
 		p, err = s.onSimulator()
 	} else {
-		p, err = s.onHardware(o.Real)
+		p, err = s.onHardware(ctx, o.Real)
 	}
 	if err != nil {
 		return nil, err

@@ -133,7 +133,7 @@ func point(scale, load float64, misses []float64) comparison.Point {
 // miss more than the limit. The prices and budgets that policies go by are those of the plan at scale 1. An interrupt
 // ends it with the runs that there are.
 func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*comparison.Curves, error) {
-	h, err := s.onHardware(real)
+	h, err := s.onHardware(ctx, real)
 	if err != nil {
 		return nil, err
 	}

@@ -41,8 +41,8 @@ func (h *hardware) close() {
 	h.traced.close()
 }
 
-// onHardware writes the plan and opens all that it runs on.
-func (s *Session) onHardware(o Real) (_ *hardware, err error) {
+// onHardware writes the plan and opens all that it runs on, until ctx ends.
+func (s *Session) onHardware(ctx context.Context, o Real) (_ *hardware, err error) {
 	c := s.Config
 	h := &hardware{Real: o, session: s, meter: energy.Open(energy.This())}
 	defer func() {
@@ -73,7 +73,7 @@ func (s *Session) onHardware(o Real) (_ *hardware, err error) {
 	}
 	meter := s.options.Progress("loading layers")
 	h.executor, err = s.ground.open(path,
-		runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(), Loaded: meter.Set, Seed: t.Seed})
+		runtime.OpenOptions{Wrap: h.drill.Wrap, Trace: h.traced.ort(), Context: ctx, Loaded: meter.Set, Seed: t.Seed})
 	meter.Done()
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ type Real struct {
 // Run plays the same traffic under every policy on the real accelerators, verifies sampled outputs and writes logs,
 // traces and result.json to the configuration's folder.
 func (s *Session) Run(ctx context.Context, o Real) (*result.Result, error) {
-	h, err := s.onHardware(o)
+	h, err := s.onHardware(ctx, o)
 	if err != nil {
 		return nil, err
 	}
