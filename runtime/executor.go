@@ -96,24 +96,24 @@ func (m *loaded) begin(seed uint64) error {
 
 // pin moves inputs to memory that a device copies without a detour, if there is one.
 func (m *loaded) pin(set []*Tensor) ([]*Tensor, error) {
-	for _, d := range m.devices {
-		for i, t := range set {
-			data, free, err := d.memory.NewPinned(int(t.Bytes()) + alignment)
-			if err != nil {
-				return nil, err
-			}
-			if data == nil {
-				break
-			}
-			m.pins = append(m.pins, free)
-			data = align(data)[:t.Bytes()]
-			copy(data, t.Data)
-			t.Close()
-			if set[i], err = NewTensor(t.Tensor, data); err != nil {
-				return nil, err
-			}
+	if len(m.devices) == 0 {
+		return set, nil
+	}
+	for i, t := range set {
+		data, free, err := m.devices[0].memory.NewPinned(int(t.Bytes()) + alignment)
+		if err != nil {
+			return nil, err
 		}
-		break
+		if data == nil {
+			break
+		}
+		m.pins = append(m.pins, free)
+		data = align(data)[:t.Bytes()]
+		copy(data, t.Data)
+		t.Close()
+		if set[i], err = NewTensor(t.Tensor, data); err != nil {
+			return nil, err
+		}
 	}
 	return set, nil
 }
