@@ -135,7 +135,7 @@ func (p *Profile) devices() []sched.Device {
 	for i := range p.Devices {
 		d := &p.Devices[i]
 		out = append(out, sched.Device{Name: d.Name, Accelerators: slices.Clone(d.Accelerators), Lead: d.Lead,
-			Waking: slices.Clone(d.Waking)})
+			Waking: slices.Clone(d.Waking), Contention: slices.Clone(d.Contention)})
 	}
 	return out
 }

@@ -120,7 +120,7 @@ func TestSystemOfDevices(t *testing.T) {
 	if got := sys.Models[0].Layers[0].Implementations[0].Latency; !slices.Equal(got, want) {
 		t.Errorf("the layer takes %v, want %v", got, want)
 	}
-	testkit.Equal(t, []sched.Device{{Name: "gpu", Accelerators: []int{0, 2, 3}, Lead: 20 * us,
+	testkit.Equal(t, []sched.Device{{Name: "gpu", Accelerators: []int{0, 2, 3}, Lead: 20 * us, Contention: []float64{0, 0.125, 0.25},
 		Waking: []sched.Waking{{Idle: time.Millisecond, Extra: 10 * us}, {Idle: 10 * time.Millisecond, Extra: 50 * us}}}},
 		sys.Devices)
 	testkit.Equal(t, []sim.Contention{{Accelerators: []int{0, 2, 3}, Slowdown: []float64{0, 0.125, 0.25}}}, p.Contentions())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
@@ -250,6 +251,28 @@ func TestCaptureOfALayer(t *testing.T) {
 	defer host.Close()
 	_, err = k.(runtime.Capturer).Capture([]*runtime.Tensor{host}, out)
 	testkit.Fails(t, err, runtime.ErrUncaptured, "tensor "+host.Name+" is in host memory")
+}
+
+// A session is not closed while the provider holds memory that it could not free then: on a device that is lost, and
+// after a run that has failed.
+func TestSessionsThatStayOpen(t *testing.T) {
+	a := streamsOf(t, 1)[0]
+	n := network(t, "block")
+	u := runtime.Unit{Name: "first", ONNX: testkit.Must(n.Layers[0].ONNX())(t), Inputs: n.Layers[0].Inputs,
+		Outputs: n.Layers[0].Outputs}
+	k := testkit.Must(a.Prepare(u))(t)
+	in, out := []*runtime.Tensor{onDevice(t, a, u.Inputs[0])}, []*runtime.Tensor{onDevice(t, a, u.Outputs[0])}
+	odd := []*runtime.Tensor{onDevice(t, a, four("odd"))}
+	t.Setenv("FAKE_CUDA_LOST", "1")
+	testkit.Fails(t, k.Close(), "waiting for a stream: unspecified failure (error 719)")
+	testkit.OK(t, os.Unsetenv("FAKE_CUDA_LOST"))
+	testkit.OK(t, k.Run(in, out))
+	testkit.Fails(t, k.Run(odd, out), "first")
+	testkit.Fails(t, k.Close(), "first: its last run failed: the session stays open")
+	_, err := k.(runtime.Capturer).Capture(in, out)
+	testkit.Fails(t, err, runtime.ErrUncaptured)
+	testkit.OK(t, k.Close())
+	testkit.Fails(t, k.Run(in, out), "the session is closed")
 }
 
 func TestFullDevice(t *testing.T) {

@@ -27,15 +27,19 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 			return nil, err
 		}
 	}
-	if k.waits != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUncaptured, k.waits)
-	}
 	d := k.accelerator.gpu
 	before := d.room()
-	graph, err := k.accelerator.capture(in, out, func() error { return k.Run(in, out) })
+	// Where a kernel waits for a reason that has passed, such as memory that it had still to allocate, it no longer does.
+	graph, err := k.accelerator.capture(in, out, func() error { return k.Run(in, out) },
+		func() error { return k.submit(in, out) })
+	if k.waits != nil && err != nil {
+		k.holds = true
+		return nil, errors.Join(err, k.complete(in, out))
+	}
 	if err != nil {
 		return nil, err
 	}
+	k.waits = nil
 	took := max(0, before-d.room())
 	d.mu.Lock()
 	d.use.Graphs += took
@@ -43,8 +47,8 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 	return &captured{k.cudaKernel, graph, took, slices.Clone(in), slices.Clone(out)}, nil
 }
 
-// capture makes a graph of what run submits.
-func (a *cudaAccelerator) capture(in, out []*Tensor, run func() error) (*cuda.Graph, error) {
+// capture makes a graph of what submit submits, which run computes.
+func (a *cudaAccelerator) capture(in, out []*Tensor, run, submit func() error) (*cuda.Graph, error) {
 	m := cudaMemory{a}
 	if err := run(); err != nil {
 		return nil, noRoom(err)
@@ -53,7 +57,7 @@ func (a *cudaAccelerator) capture(in, out []*Tensor, run func() error) (*cuda.Gr
 	if err != nil {
 		return nil, err
 	}
-	graph, err := a.stream.Capture(run)
+	graph, err := a.stream.Capture(submit)
 	if err != nil {
 		if errors.Is(err, cuda.ErrUncaptured) {
 			return nil, fmt.Errorf("%w: %w", ErrUncaptured, noRoom(err))

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/terastal/terastal/internal/cuda"
 )
@@ -19,6 +20,7 @@ type cudaKernel struct {
 	runs        int
 	known       bool  // whether it may submit only
 	waits       error // why it may not
+	holds       bool  // the session has buffers that it frees only in a run that waits
 }
 
 // settled is after how many runs a session allocates nothing more on the device: the first finds out what it needs, the
@@ -35,8 +37,8 @@ func (k *cudaKernel) Run(in, out []*Tensor) error {
 		}
 		return nil
 	}
-	if err := k.ortKernel.Run(in, out); err != nil {
-		return noRoom(err)
+	if err := k.submit(in, out); err != nil {
+		return err
 	}
 	if !onDevice(out) { // the run copies to the host, and the caller will look
 		return k.accelerator.stream.Wait()
@@ -44,19 +46,25 @@ func (k *cudaKernel) Run(in, out []*Tensor) error {
 	return nil
 }
 
+// submit is a run that does not wait.
+func (k *cudaKernel) submit(in, out []*Tensor) error { return noRoom(k.ortKernel.Run(in, out)) }
+
 // complete is a run that waits.
 func (k *cudaKernel) complete(in, out []*Tensor) error {
-	return noRoom(k.run(k.session.Complete, in, out))
+	k.holds = true
+	err := noRoom(k.run(k.session.RunAndWait, in, out))
+	k.holds = err != nil
+	return err
 }
 
 // learn finds out whether the kernel may submit only.
 func (k *cudaKernel) learn(in, out []*Tensor) error {
 	k.known = true
-	g, err := k.accelerator.stream.Capture(func() error { return k.ortKernel.Run(in, out) })
+	g, err := k.accelerator.stream.Capture(func() error { return k.submit(in, out) })
 	if err == nil {
 		return g.Close()
 	}
-	k.waits = err
+	k.waits, k.holds = err, true
 	// What the capture has left in the session is freed.
 	return errors.Join(ignoreUncaptured(err), k.complete(in, out))
 }
@@ -79,8 +87,16 @@ func onDevice(ts []*Tensor) bool {
 	return true
 }
 
+// Close leaves a session open whose memory the provider could not free: on a device that has failed, or after a run that
+// has. Closing it would end the process.
 func (k *cudaKernel) Close() error {
-	err := errors.Join(k.accelerator.stream.Wait(), k.ortKernel.Close())
+	if err := k.accelerator.stream.Wait(); err != nil {
+		return err
+	}
+	if k.holds {
+		return fmt.Errorf("%s: its last run failed: the session stays open", k.name)
+	}
+	err := k.ortKernel.Close()
 	d := k.accelerator.gpu
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -238,7 +238,7 @@ func (s *Slot) begin(layer int, to *stream) error {
 	defer func() { s.handing += time.Since(start) }()
 	stays := from != nil && to != nil && from.device == to.device
 	if !stays {
-		if _, err := s.copyHome(layer); err != nil {
+		if _, err := s.copyHome(layer, to); err != nil {
 			return err
 		}
 	}
@@ -295,24 +295,31 @@ func (s *Slot) upload(layer int, on *stream) error {
 }
 
 // copyHome submits copies to host memory of what layer next and later ones, or the model's outputs, need, and says how
-// many. They are complete when the slot's mark is.
-func (s *Slot) copyHome(next int) (n int, err error) {
+// many. They are complete when the slot's mark is. They are submitted to the caller's stream if that is one of the
+// device, which may not be the one that computed them: the request may have failed on its way to another stream.
+func (s *Slot) copyHome(next int, on *stream) (n int, err error) {
 	by := s.by
 	if by == nil {
 		return 0, nil
 	}
 	s.by = nil
+	if on != nil && on.device == by.device {
+		err = on.follow(s.behind)
+		by = on
+	}
 	from := s.devices[by.device]
 	for _, x := range from.device.tensors {
 		i := x.tensor
+		if err != nil {
+			break
+		}
 		if !from.valid[i] || s.valid[i] || s.program.tensors[i].last < next {
 			continue
 		}
-		if err = by.memory.Copy(from.tensors[i], s.tensors[i]); err != nil {
-			break
+		if err = by.memory.Copy(from.tensors[i], s.tensors[i]); err == nil {
+			s.valid[i] = true
+			n++
 		}
-		s.valid[i] = true
-		n++
 	}
 	if n > 0 && err == nil {
 		s.behind, err = by.mark()

@@ -10,6 +10,7 @@ import (
 type submission struct {
 	assignment
 	start     time.Duration // when it was submitted, or the layer before it ended
+	cell      *cell         // what runs
 	mark      mark          // after it; zero where the memory has no events
 	known     bool          // it has ended, or failed with err
 	err       error
@@ -33,7 +34,7 @@ func (w *worker) drive(first *assignment) {
 			}
 			continue
 		}
-		if now >= time.Duration(w.endingAt.Load()) {
+		if now >= w.due() {
 			if next, ok := w.announce(); ok {
 				w.submit(&next)
 				continue
@@ -60,7 +61,7 @@ func (w *worker) drive(first *assignment) {
 // submit submits a layer behind what the worker has submitted.
 func (w *worker) submit(a *assignment) {
 	d := w.d
-	x := submission{assignment: *a, start: d.since()}
+	x := submission{assignment: *a, start: d.since(), cell: d.models[a.Model].at(&a.Dispatch)}
 	if w.last != 0 && len(w.queue) == 0 {
 		w.stats.Gaps.Add(x.start - w.last)
 	}
@@ -70,10 +71,10 @@ func (w *worker) submit(a *assignment) {
 		x.start += x.slot.waited
 		x.mark, x.first, x.replayed = x.slot.behind, x.slot.first, x.slot.replayed
 		if x.mark.stream == nil { // without events: a request's last outputs are at home by now
-			if d.tables.System().Lead(w.k) == 0 {
+			if w.lead == 0 {
 				x.err = w.memory.Wait()
 			}
-			x.known = x.last || x.err != nil || d.tables.System().Lead(w.k) == 0
+			x.known = x.last || x.err != nil || w.lead == 0
 			for i := range w.queue {
 				w.queue[i].known = w.queue[i].known || x.known && x.err == nil
 			}
@@ -93,6 +94,33 @@ func (x *submission) ended(now time.Duration) (bool, error) {
 	return now >= x.start+x.cost(), nil
 }
 
+// until is when the layer is expected to end: as predicted, or earlier if it has taken less of late. Predictions count
+// on other streams being busy.
+func (x *submission) until() time.Duration {
+	if x.mark.stream != nil && x.cell.took > 0 {
+		return x.start + min(x.cost(), x.cell.took)
+	}
+	return x.start + x.cost()
+}
+
+// average takes in how long the implementation took.
+func (c *cell) average(took time.Duration) {
+	if c.took == 0 {
+		c.took = took
+	}
+	c.took += (took - c.took) / 4
+}
+
+// due is when the first layer is to be announced: by the engine's prediction, or before by the worker's own. After each
+// step the engine says whether it may be.
+func (w *worker) due() time.Duration {
+	at := time.Duration(w.endingAt.Load())
+	if at >= sched.Never {
+		return at
+	}
+	return min(at, w.queue[0].until()-w.lead)
+}
+
 // complete takes in the end of the first layer.
 func (w *worker) complete(err error) (next assignment, ok bool) {
 	x := w.queue[0]
@@ -105,6 +133,7 @@ func (w *worker) complete(err error) (next assignment, ok bool) {
 	}
 	if err == nil {
 		w.account(x.cost(), end-x.start, x.first, x.replayed)
+		x.cell.average(end - x.start)
 		err = w.answer(&x.assignment)
 	}
 	s := x.slot
@@ -139,11 +168,12 @@ func (w *worker) announce() (next assignment, ok bool) {
 	d.mu.Lock()
 	now := d.since()
 	d.due(now, sched.Idle)
-	if w.lost || w.completed != w.taken || d.engine.EndingAt(w.k) > max(now, d.now) {
-		w.endingAt.Store(int64(d.engine.EndingAt(w.k)))
-		if w.lost || w.completed != w.taken {
-			w.endingAt.Store(int64(forever))
-		}
+	at := d.engine.EndingAt(w.k)
+	if w.lost || w.completed != w.taken { // another worker has reported its end
+		at = forever
+	}
+	w.endingAt.Store(int64(at))
+	if w.due() > max(now, d.now) {
 		d.unlock()
 		return assignment{}, false
 	}
@@ -152,7 +182,7 @@ func (w *worker) announce() (next assignment, ok bool) {
 	if !x.last {
 		x.slot.attempts = 0
 	}
-	next, ok = d.step(sched.Event{Kind: sched.Ending, At: now, Accelerator: w.k}, w.k)
+	next, ok = d.step(sched.Event{Kind: sched.Ending, At: now, Accelerator: w.k, Until: max(now, x.until())}, w.k)
 	stays := d.stays(x.Job, w.k)
 	d.unlock()
 	if !x.last && !stays {
@@ -165,7 +195,7 @@ func (w *worker) announce() (next assignment, ok bool) {
 // rest sleeps, on a core that others need, until shortly before something is predicted to happen, or there is mail.
 func (w *worker) rest(now time.Duration) {
 	x := &w.queue[0]
-	left := min(x.start+x.cost(), time.Duration(w.endingAt.Load())) - now - wakeEarly
+	left := min(x.until(), w.due()) - now - wakeEarly
 	w.doze(max(left, eventSleep))
 }
 
@@ -181,7 +211,7 @@ func (w *worker) doze(most time.Duration) {
 // slot, for the layer that needs them.
 func (w *worker) copyHome(s *Slot, next int) {
 	start := w.d.since()
-	if n, err := s.copyHome(next); n > 0 || err != nil {
+	if n, err := s.copyHome(next, s.program.streams[w.k]); n > 0 || err != nil {
 		w.last = w.d.since()
 		w.stats.Handoffs.Add(w.last - start)
 	}

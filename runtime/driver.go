@@ -167,7 +167,7 @@ func (d *driver) hire(k int) *worker {
 	w.stats.Accelerator = a.Name()
 	w.endingAt.Store(int64(forever))
 	if w.memory != nil {
-		w.device = w.memory.Device()
+		w.device, w.lead = w.memory.Device(), d.tables.System().Lead(k)
 	}
 	return w
 }

@@ -94,26 +94,25 @@ func (m *loaded) begin(seed uint64) error {
 	return m.stock(1)
 }
 
-// pin moves inputs to memory that a device copies without a detour, if there is one.
+// pin moves inputs to memory that the first device copies without a detour, if it offers any.
 func (m *loaded) pin(set []*Tensor) ([]*Tensor, error) {
 	if len(m.devices) == 0 {
 		return set, nil
 	}
 	for i, t := range set {
 		data, free, err := m.devices[0].memory.NewPinned(int(t.Bytes()) + alignment)
-		if err != nil {
-			return nil, err
-		}
-		if data == nil {
-			break
+		if data == nil || err != nil {
+			return set, err
 		}
 		m.pins = append(m.pins, free)
 		data = align(data)[:t.Bytes()]
 		copy(data, t.Data)
-		t.Close()
-		if set[i], err = NewTensor(t.Tensor, data); err != nil {
+		pinned, err := NewTensor(t.Tensor, data)
+		if err != nil {
 			return nil, err
 		}
+		t.Close()
+		set[i] = pinned
 	}
 	return set, nil
 }

@@ -15,7 +15,7 @@ func (d *Devices) OpenStream(s Spec, library string) (Accelerator, error) {
 // the device are all that a test can submit.
 func CaptureOn(a Accelerator, in, out []*Tensor, run func() error) (Kernel, error) {
 	s := a.(*cudaAccelerator)
-	graph, err := s.capture(in, out, run)
+	graph, err := s.capture(in, out, run, run)
 	if err != nil {
 		return nil, err
 	}

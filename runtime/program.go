@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/models"
@@ -39,6 +40,9 @@ type cell struct {
 	refused error  // why not
 	in, out []int  // the tensors that the kernel reads and writes
 	met     uint64 // the run of an executor in which it has run last
+	// took is how long it has taken on a device of late, on average; zero if it has not run there. The accelerator's
+	// thread uses it.
+	took time.Duration
 }
 
 // boundary is a tensor between layers, in one layout.

@@ -236,7 +236,7 @@ func (s *Slot) arguments(c *cell, there *deviceTensors) error {
 func (s *Slot) submitted(layer int, on *stream) (err error) {
 	s.by, s.stale = on, false
 	if last := len(s.program.cells); layer == last-1 {
-		if n, err := s.copyHome(last); n > 0 || err != nil {
+		if n, err := s.copyHome(last, on); n > 0 || err != nil {
 			return err // the copies have set the mark
 		}
 	}
@@ -252,9 +252,10 @@ func (s *Slot) submitted(layer int, on *stream) (err error) {
 // where all layers of a request run on one accelerator and are waited for together. For measuring.
 func (s *Slot) Quiet() { s.quiet = true }
 
-// failed leaves a mark behind what a layer that failed has submitted.
+// failed leaves a mark behind what a layer that failed has submitted, and behind what the layers before it have: it may
+// have failed before it waited for them.
 func (s *Slot) failed(on *stream, err error) error {
-	if on != nil {
+	if on != nil && on.follow(s.behind) == nil {
 		if m, broken := on.mark(); broken == nil && m.stream != nil {
 			s.behind = m
 		}

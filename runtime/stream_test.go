@@ -2,6 +2,7 @@ package runtime_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	goruntime "runtime"
@@ -93,15 +94,23 @@ func right(t *testing.T, slot *runtime.Slot, want [][]byte, when string) {
 }
 
 // Requests that run their layers in turn on any streams of two devices and in host memory compute what the whole model
-// does, captured or not, whatever the streams overtake: every hazard between streams, copies and buffers is ordered.
+// does, captured or not, whatever the streams overtake: every hazard between streams, copies and buffers is ordered. So it
+// is for requests after some that failed, and for those after a stream was lost.
 func TestStreamsInAnyOrder(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(16) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		b, one := streams(t, seed, 3)
 		two := rig.NewDevice("other", seed)
 		two.Events = seed%3 > 0
 		on := rig.Accelerators(t, runtime.Spec{Name: "other", Optimization: "basic"})[0]
 		b.accs = append(b.accs, two.Stream("other", on))
+		if seed >= 12 {
+			b.drill = runtime.NewDrill([]runtime.Fault{testkit.Must(runtime.ParseFault("error p=0.1"))(t),
+				testkit.Must(runtime.ParseFault("lost accelerator=gpu.0 after=40"))(t)}, seed)
+			for k := range b.accs {
+				b.accs[k] = b.drill.Wrap(b.accs[k])
+			}
+		}
 		n := network(t, "block")
 		if seed > 0 {
 			n = random(t, rng, "random")
@@ -130,10 +139,19 @@ func TestStreamsInAnyOrder(t *testing.T) {
 			}
 			at[0].SetInputs(sets[0])
 		}
+		if b.drill != nil {
+			b.drill.Begin()
+		}
 		for range 200 * len(n.Layers) / 4 {
 			i := rng.IntN(slots)
-			testkit.OK(t, at[i].Run(layer[i], 0, rng.IntN(len(b.accs))))
+			err := at[i].Run(layer[i], 0, rng.IntN(len(b.accs)))
 			layer[i]++
+			if b.drill != nil && (errors.Is(err, runtime.ErrInjected) || errors.Is(err, runtime.ErrTensorsLost)) {
+				layer[i] = 0
+				at[i].SetInputs(sets[input[i]])
+				continue
+			}
+			testkit.OK(t, err)
 			if layer[i] < len(n.Layers) && rng.IntN(20) > 0 { // else the request ends here, whatever is under way
 				continue
 			}
@@ -267,18 +285,23 @@ func TestStreamsLost(t *testing.T) {
 	}
 }
 
-// Layers that fail on streams are tried again, or fail their request where it has moved on from them.
+// Layers that fail on streams are tried again, or fail their request where it has moved on from them. What they read is
+// copied home by the stream that they failed on, whichever left it on the device.
 func TestStreamErrors(t *testing.T) {
-	b, _ := streams(t, 3, 2)
+	b, d := streams(t, 3, 2)
 	f := testkit.Must(runtime.ParseFault("error p=0.05"))(t)
 	b.drill = runtime.NewDrill([]runtime.Fault{f}, 3)
 	for k := range b.accs[:2] {
 		b.accs[k] = b.drill.Wrap(b.accs[k])
 	}
 	b.add(t, network(t, "block"))
-	e := b.executor(t, b.onDevice(time.Millisecond, alternate))
+	e := b.executor(t, b.onDevice(time.Millisecond, func(m, l, i, k int) time.Duration { return alternate(m, l, i, k%2) }))
+	d.Watch()
 	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Retries: 5, Hang: patient,
 		Traffic: released(1), Samples: 10, Queue: 1000}))(t)
+	if _, strangers, _ := d.Seen(); len(strangers) > 0 {
+		t.Errorf("used by others: %q", strangers)
+	}
 	if m := check(t, r); m.Met+m.Late+m.Failed != m.Released || m.Met == 0 ||
 		!slices.ContainsFunc(r.Log.Records, func(x eventlog.Record) bool { return x.Kind == sched.Requeued }) {
 		t.Errorf("%+v", m.Totals)

@@ -35,6 +35,7 @@ type worker struct {
 	stats       WorkerStats   // the worker's own
 	queue       []submission  // what it has submitted, the first one first
 	taken       int           // layers that it has seen the end of
+	lead        time.Duration // see sched.Device
 	warmer      *Warmer       // nil where the device is not kept warm
 	mail        word
 	next        assignment    // the one that mailLayer announces

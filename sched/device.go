@@ -13,6 +13,9 @@ type Device struct {
 	Accelerators []int `json:"accelerators"`
 	// Lead is how long before the predicted end of a layer the next may be decided: what noticing an end takes, or 0.
 	Lead time.Duration `json:"lead_ns,omitempty"`
+	// Contention is how much longer layers take by how many of the other accelerators are busy, 0.1 for 10 %. Latencies are
+	// those with all of them busy, the last entry; the lead is taken from an earlier end where fewer are.
+	Contention []float64 `json:"contention,omitempty"`
 	// Waking is what it costs to start when the device rested, rising in Idle.
 	Waking []Waking `json:"waking,omitempty"`
 }
@@ -50,6 +53,9 @@ func (s *System) validateDevices() error {
 					len(s.Accelerators)-1)
 			}
 			of[k] = d.Name
+		}
+		if slices.ContainsFunc(d.Contention, func(x float64) bool { return !(x >= 0 && x <= 1000) }) {
+			return fmt.Errorf("device %q: contention %v, must be 0 to 1000 each", d.Name, d.Contention)
 		}
 		for i, w := range d.Waking {
 			if w.Idle < 0 || i > 0 && w.Idle <= d.Waking[i-1].Idle || w.Extra < 0 || w.Extra > maxLatency {

@@ -30,20 +30,8 @@
 //
 // # Writing a policy
 //
-// A [Policy] has one method: Select reads the [State] and appends a [Choice] for
-// every layer to start now. A [Constructor] makes it, and is what [Config] takes:
-//
-//	func New(c sched.Config) (sched.Policy, error) { return &mine{c.Tables}, nil }
-//
-//	func (p *mine) Select(s *sched.State, out []sched.Choice) []sched.Choice {
-//		for i := range s.Jobs {
-//			j := &s.Jobs[i]
-//			if j.Waiting() && s.Idle(0) && len(out) == 0 {
-//				out = append(out, sched.Choice{Job: int32(i)}) // the original, on accelerator 0
-//			}
-//		}
-//		return out
-//	}
+// A [Policy] has one method: Select reads the [State] and appends a [Choice] for every layer to start now. A [Constructor]
+// makes it, and is what [Config] takes; the package has an example.
 //
 // What a policy asks the tables, [ModelTable] answers without an allocation: how long an implementation takes with the
 // handoff ([ModelTable.Cost]), which variants a request may still use ([ModelTable.Allowed]), how long the rest takes

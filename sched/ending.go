@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -29,6 +30,23 @@ func (s *State) trails(j *Job) bool {
 	return len(s.Tails) > 0 && j.At >= 0 && s.Tails[j.At].Job == j.ID && !s.Tails[j.At].Last
 }
 
+// likely is when what accelerator k runs ends if as many others of its device are busy as now.
+func (e *Engine) likely(k int) time.Duration {
+	a, slow := &e.state.Accelerators[k], 1.0
+	for _, d := range e.t.system.Devices {
+		if n := len(d.Contention); n > 0 && slices.Contains(d.Accelerators, k) {
+			others := -1
+			for _, o := range d.Accelerators {
+				if e.state.Accelerators[o].Job != Idle || e.state.Tails[o].Job != Idle {
+					others++
+				}
+			}
+			slow = (1 + d.Contention[min(others, n-1)]) / (1 + d.Contention[n-1])
+		}
+	}
+	return a.Started + time.Duration(slow*float64(a.Free-a.Started))
+}
+
 // EndingAt is when the driver is to send the Ending of what accelerator k runs: its device's lead before the end that is
 // predicted now, but not before it has begun. [Never] says not at all, or not before another event.
 func (e *Engine) EndingAt(k int) time.Duration {
@@ -37,7 +55,7 @@ func (e *Engine) EndingAt(k int) time.Duration {
 	if lead == 0 || a.Job == Idle || a.Down || e.tail(k) != nil || e.state.trails(&e.state.Jobs[e.state.find(a.Job)]) {
 		return Never
 	}
-	return max(e.state.Now, a.Free-lead)
+	return max(e.state.Now, e.likely(k)-lead)
 }
 
 // current describes the layer that accelerator k was given last, until the next step, and returns its job's index.
@@ -64,7 +82,7 @@ func (e *Engine) ending(ev Event) {
 	if len(e.state.Tails) == 0 || e.tail(k) != nil {
 		broken("accelerator %d is of no device, or ends two layers", k)
 	}
-	t.Until, t.Ended = max(ev.At, cmp.Or(ev.Until, t.Until)), e.state.Tails[k].Ended
+	t.Until, t.Ended = max(ev.At, cmp.Or(ev.Until, e.likely(k))), e.state.Tails[k].Ended
 	e.record(Record{Kind: Announced, Model: t.Model, Job: t.Job, Layer: t.Layer, Implementation: t.Implementation,
 		Accelerator: int32(k), Until: t.Until})
 	_, doomed := e.doomed[t.Job]

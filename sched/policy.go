@@ -33,20 +33,8 @@ type Observer interface {
 }
 
 // Searcher is a policy that looks for better ways to decide, and can do so on another goroutine while the engine works.
-// The interface is optional. A driver uses it like this:
-//
-//	search := policy.Detach(0)
-//	for ev := range events {
-//		start(engine.Step(ev))
-//		if !searching && policy.Prepare(engine.State()) {
-//			searching, began = true, ev.At
-//			go func() { results <- search() }()
-//		}
-//	}
-//	// and when a result comes, as one of the events:
-//	searching = false
-//	engine.Step(Event{Kind: Searched, At: now, Start: began, Found: result})
-//
+// The interface is optional. A driver calls Detach once; after a step, while no search runs, it asks Prepare, and if that
+// says so runs the search on another goroutine. What it found is an Event of kind Searched, its Start when that was asked.
 // Dispatching never waits for a search. Between Prepare and the end of the search the driver prepares no other; Prepare
 // is called under whatever keeps Step from running twice at once. Without Detach the policy searches inside Select.
 type Searcher interface {

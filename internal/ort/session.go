@@ -266,8 +266,10 @@ const onStack = 16
 // tensors are on the device; an error of the device comes later.
 func (s *Session) Run(in, out []Value) error { return s.run(in, out, s.submits) }
 
-// Complete is Run that returns when everything is complete, also where the configuration has a stream.
-func (s *Session) Complete(in, out []Value) error { return s.run(in, out, false) }
+// RunAndWait is Run that returns when everything is complete. Host memory that the provider copied from, in this run and
+// in those that were submitted before, is free then. CUDA's provider frees it at no other time: after a run that was only
+// submitted, closing the session ends the process where there is such memory.
+func (s *Session) RunAndWait(in, out []Value) error { return s.run(in, out, false) }
 
 func (s *Session) run(in, out []Value, submit bool) error {
 	s.mu.RLock()

@@ -140,7 +140,7 @@ func (l *Log) Metrics() Metrics {
 	out := Metrics{Policy: l.Header.Policy, Driver: l.Header.Driver,
 		Models: make([]ModelMetrics, len(sys.Models)), Utilization: map[string]float64{}}
 	latency := make([][]time.Duration, len(sys.Models))
-	busy := make([]time.Duration, len(sys.Accelerators))
+	busy, ended := make([]time.Duration, len(sys.Accelerators)), make([]time.Duration, len(sys.Accelerators))
 	used := map[int64]sched.VariantSet{} // by job, of those that used any
 	uses := make([][]int, len(sys.Models))
 	for m := range uses {
@@ -160,7 +160,8 @@ func (l *Log) Metrics() Metrics {
 			lags = append(lags, r.At-r.Start)
 			idleLags = append(idleLags, idle.within(r.Start, r.At))
 		case sched.Completed:
-			busy[r.Accelerator] += r.At - r.Start
+			busy[r.Accelerator] += r.At - max(r.Start, ended[r.Accelerator]) // an end may be noticed late
+			ended[r.Accelerator] = r.At
 			if r.Implementation > 0 {
 				used[r.Job] |= 1 << (sys.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
 			}

@@ -303,3 +303,24 @@ func TestShared(t *testing.T) {
 	})
 	t.Logf("%d layers were decided ahead", overlaps)
 }
+
+// TestLeadInCrowds: a layer is announced a lead before the end that it has with as few others busy as there are, though
+// its latency is that with all.
+func TestLeadInCrowds(t *testing.T) {
+	sys := stream(ms)
+	sys.Devices[0].Contention = []float64{0, 1}
+	change := func(arrivals ...traffic.Arrival) func(*sim.Config) {
+		return func(c *sim.Config) {
+			c.Arrivals, c.Contention = arrivals, []sim.Contention{{Accelerators: []int{0, 1}, Slowdown: []float64{0, 1}}}
+			c.Duration = func(time.Duration, sched.Dispatch) time.Duration { return 2 * ms } // alone
+		}
+	}
+	lines, _ := run(t, sys, "fcfs", change(traffic.Arrival{}))
+	equal(t, lines, "0s release a#0", "0s dispatch a#0 layer 0 on x",
+		"1ms ending a#0 layer 0 on x", "1ms dispatch a#0 layer 1 on x", "2ms complete a#0 layer 0 on x",
+		"3ms ending a#0 layer 1 on x", "4ms complete a#0 layer 1 on x", "4ms a#0 met")
+	lines, _ = run(t, sys, "fcfs", change(traffic.Arrival{}, traffic.Arrival{}))
+	equal(t, lines[:8], "0s release a#0", "0s dispatch a#0 layer 0 on x", "0s release a#1", "0s dispatch a#1 layer 0 on y",
+		"3ms ending a#0 layer 0 on x", "3ms dispatch a#0 layer 1 on x",
+		"3ms ending a#1 layer 0 on y", "3ms dispatch a#1 layer 1 on y")
+}

@@ -53,6 +53,10 @@ if [ "$provider" = cuda ]; then
   pack "$small" libonnxruntime_providers_cuda.so
 fi
 cp scripts/gpu/check.sh scripts/gpu/{check,goals,results,runner}.py "$bundle"
+if [ -d out/gpu/profiles ]; then # of an earlier check of the same kind of machine
+  mkdir -p "$bundle/profiles"
+  cp out/gpu/profiles/*.profile.json "$bundle/profiles"
+fi
 
 bytes=$(cat "$bundle"/*.xz "$bundle"/check.sh "$bundle"/*.py | wc -c)
 echo "$bundle: $((bytes >> 20)) MiB"

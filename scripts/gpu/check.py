@@ -142,20 +142,30 @@ def mixed(c, n, runs):
     budget = 6 if n == 1 else 4.8
     config = c.configure(name, c.cpus + c.gpu(n), [(m, m, *MIXED[m]) for m in c.mixed], budget)
     found = c.figures.setdefault(name, {})
+    kept = c.earlier(path)
     if not os.path.exists(path):
-        profile = c.profile(name, config)
-        found["devices"] = results.devices(profile)
-        for d in found["devices"]:
-            c.say(f"  device: {json.dumps(d)}")
+        c.profile(name, config)
     for label, policies, seconds, flags in runs:
         folder = os.path.join(name, label)
+        compare = ["compare", "--config", config, "--profile", path, "--policies", ",".join(policies), "--repeats", "1",
+                   "--out", os.path.join(c.work, folder), "--duration", c.seconds(seconds), *flags]
         try:
-            r = c.terastal(f"{name} {label}", "compare", "--config", config, "--profile", path, "--policies",
-                           ",".join(policies), "--repeats", "1", "--out", os.path.join(c.work, folder),
-                           "--duration", c.seconds(seconds), *flags)
+            try:
+                r = c.terastal(f"{name} {label}", *compare)
+            except Failed as e:
+                if not kept or "profile" not in str(e):
+                    raise
+                c.say(f"  {e}")
+                kept = False
+                c.profile(name, config)
+                r = c.terastal(f"{name} {label}", *compare)
         except Failed as e:
             c.say(f"  {label}: {e}")
             continue
+        if "devices" not in found:
+            found["devices"] = results.devices(results.body(path))
+            for d in found["devices"]:
+                c.say(f"  device: {json.dumps(d)}")
         verified(c, r)
         f = found.setdefault("runs", {})[label] = {"load": r["traffic"].get("load"), "folder": folder}
         f["misses"] = {p: 100 * v["mean_miss_rate"] for p, v in results.policies(r).items()}

@@ -9,7 +9,8 @@
 #
 # BUDGET=480 is how many seconds it may take; the steps have shares, and the most important come first. SCALE=0.5 plays
 # and measures for half as long. STEPS="doctor chains mixed-4-streams" runs these only; NETS and MIXED name the networks
-# of the chains and of the mixed schedule.
+# of the chains and of the mixed schedule. PROFILES=FOLDER has profiles of the mixed schedules (from documents.tar.gz of
+# an earlier check of the same kind of machine), which are then not measured again.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -58,5 +59,6 @@ PYTHON
 )
 libraries=$(dirname "$ONNXRUNTIME_LIB")${libraries:+:$libraries}:/usr/local/nvidia/lib64
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export PROFILES=${PROFILES:-$here/profiles}
 export ONNXRUNTIME_LIB TERASTAL_BIN=$bin WORK=$work PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 exec python3 "$here/check.py" "$provider" "$out"

@@ -179,6 +179,9 @@ func Devices(t *rapid.T, sys *sched.System) {
 			idle += least * time.Duration(1+Number(t, 3, "idle"))
 			device.Waking = append(device.Waking, sched.Waking{Idle: idle, Extra: least * time.Duration(Number(t, 4, "extra")) / 2})
 		}
+		for n := range Number(t, 4, "contention") {
+			device.Contention = append(device.Contention, float64(n*Number(t, 3, "slower"))/2)
+		}
 		sys.Devices = append(sys.Devices, device)
 	}
 }
