@@ -134,6 +134,37 @@ def verified(c, result):
     f["wrong"] += wrong
 
 
+def compare(c, name, config, kept, label, policies, seconds, flags):
+    """Plays policies on a mixed schedule and returns the result. A profile of an earlier check that does not fit is
+    measured here. Of a comparison that was stopped there are the logs of the policies that were done."""
+    path, folder = os.path.join(c.work, name + ".profile.json"), os.path.join(name, label)
+    command = ["compare", "--config", config, "--profile", path, "--policies", ",".join(policies), "--repeats", "1",
+               "--out", os.path.join(c.work, folder), "--duration", c.seconds(seconds), *flags]
+    try:
+        return c.terastal(f"{name} {label}", *command)
+    except Failed as e:
+        c.say(f"  {label}: {e}")
+        if kept and "stale" in str(e):
+            c.profile(name, config)
+            return c.terastal(f"{name} {label}", *command)
+        done = [p for p in policies if os.path.exists(os.path.join(c.work, folder, p + ".log.json"))]
+        return {"policies": [{"policy": p, "mean_miss_rate": c.log(f"{folder}/{p}.log.json").miss_rate()}
+                             for p in done]}
+
+
+def held_up(c, f, policy, path):
+    """What held the GPU up in one policy's run, and how well its layers were predicted."""
+    log, name = results.Log(path), policy["policy"]
+    gpus = [a for a in log.accelerators if is_gpu(a)]
+    share, count, longest = log.stalls(gpus)
+    told = [w.get("stalled_share", 0) for w in policy.get("workers", []) if is_gpu(w["accelerator"])]
+    f.setdefault("stalls", {})[name] = max([share] + told)
+    f.setdefault("workers", {})[name] = policy.get("workers", [])
+    gpu, cpu = log.errors(gpus), log.errors([a for a in log.accelerators if not is_gpu(a)])
+    c.say(f"    {name}: stalls {100 * share:.2f} % of the GPU ({count}, longest {longest:.1f} ms); layers take "
+          f"{gpu[0]:.2f} (GPU, in sum {gpu[1]:.2f}) and {cpu[0]:.2f} (CPU, {cpu[1]:.2f}) of the prediction")
+
+
 def mixed(c, n, runs):
     """The five networks on CPU accelerators and the GPU with n streams. Runs are label, policies, seconds and flags."""
     name = f"mixed-{n}"
@@ -146,19 +177,8 @@ def mixed(c, n, runs):
     if not os.path.exists(path):
         c.profile(name, config)
     for label, policies, seconds, flags in runs:
-        folder = os.path.join(name, label)
-        compare = ["compare", "--config", config, "--profile", path, "--policies", ",".join(policies), "--repeats", "1",
-                   "--out", os.path.join(c.work, folder), "--duration", c.seconds(seconds), *flags]
         try:
-            try:
-                r = c.terastal(f"{name} {label}", *compare)
-            except Failed as e:
-                if not kept or "profile" not in str(e):
-                    raise
-                c.say(f"  {e}")
-                kept = False
-                c.profile(name, config)
-                r = c.terastal(f"{name} {label}", *compare)
+            r = compare(c, name, config, kept, label, policies, seconds, flags)
         except Failed as e:
             c.say(f"  {label}: {e}")
             continue
@@ -167,34 +187,23 @@ def mixed(c, n, runs):
             for d in found["devices"]:
                 c.say(f"  device: {json.dumps(d)}")
         verified(c, r)
-        f = found.setdefault("runs", {})[label] = {"load": r["traffic"].get("load"), "folder": folder}
-        f["misses"] = {p: 100 * v["mean_miss_rate"] for p, v in results.policies(r).items()}
+        played = results.policies(r)
+        f = found.setdefault("runs", {})[label] = {"load": r.get("traffic", {}).get("load")}
+        f["folder"] = f"{name}/{label}"
+        f["misses"] = {p: 100 * v["mean_miss_rate"] for p, v in played.items()}
         f["invalid"] = r.get("invalid_reasons", [])
-        f["energy"] = {p: v["energy"] for p, v in results.policies(r).items() if "energy" in v}
+        f["energy"] = {p: v["energy"] for p, v in played.items() if "energy" in v}
         joules = {p: v["j_per_met"] for p, v in f["energy"].items() if v.get("j_per_met")}
-        c.say(f"  {label}, {len(c.mixed)} networks, gpu with {n} stream(s): misses in % " + ", ".join(
-            f"{p} {v:.2g}" for p, v in f["misses"].items()))
+        c.say(f"  {label}, {len(c.mixed)} networks, gpu with {n} stream(s): misses in % " + (", ".join(
+            f"{p} {v:.2g}" for p, v in f["misses"].items()) or "of no policy"))
         if joules:
             c.say("    joules per met request: " + ", ".join(f"{p} {v:.2g}" for p, v in joules.items()))
+        for line in sorted({line for p in played.values() for line in results.devices_in(p)}):
+            c.say("    " + line)
         for p in FEW if label == "load 0.6" else []:
-            of_policy = results.policies(r)[p]
-            for line in results.devices_in(of_policy):
-                if line not in f.setdefault("devices", []):
-                    f["devices"].append(line)
-                    c.say("    " + line)
-            log = os.path.join(c.work, folder, p + ".log.json")
-            if not os.path.exists(log):
-                continue
-            log = results.Log(log)
-            gpus = [a for a in log.accelerators if is_gpu(a)]
-            share, count, longest = log.stalls(gpus)
-            told = [w.get("stalled_share", 0) for w in of_policy.get("workers", []) if is_gpu(w["accelerator"])]
-            f.setdefault("stalls", {})[p] = max([share] + told)
-            f.setdefault("workers", {})[p] = of_policy.get("workers", [])
-            error = log.error(gpus)
-            cpu = log.error([a for a in log.accelerators if not is_gpu(a)])
-            c.say(f"    {p}: stalls {100 * share:.2f} % of the GPU ({count}, longest {longest:.1f} ms); layers take "
-                  f"{error or 0:.2f} (GPU) and {cpu or 0:.2f} (CPU) of the prediction")
+            log = os.path.join(c.work, f["folder"], p + ".log.json")
+            if p in played and os.path.exists(log):
+                held_up(c, f, played[p], log)
 
 
 def mixed_first(c):

@@ -101,9 +101,13 @@ class Log:
         system = header["system"]
         self.accelerators = system["accelerators"]
         self.runs = defaultdict(list)  # accelerator's name: (dispatched, began, ended, predicted) in ns
+        self.ended = {}  # by model: requests that missed, and all
         waiting = defaultdict(deque)
         for r in log["records"]:
             k, kind = r.get("acc", 0), r["kind"]
+            if kind == "end":
+                missed, n = self.ended.get(r.get("model", 0), (0, 0))
+                self.ended[r.get("model", 0)] = missed + (r["outcome"] != "met"), n + 1
             if kind == "dispatch":
                 waiting[k].append(r)
             elif kind in ("complete", "requeue") and waiting[k]:
@@ -142,6 +146,13 @@ class Log:
                     gaps.append((began - ended) / 1e3)
         return gaps
 
-    def error(self, names):
-        """The median of measured over predicted layer times."""
-        return median([(e - b) / p for name in names for _, b, e, p in self.runs[name] if p > 0])
+    def errors(self, names):
+        """Measured over predicted layer times: the median, and that of the sums."""
+        runs = [(e - b, p) for name in names for _, b, e, p in self.runs[name] if p > 0]
+        if not runs:
+            return 0.0, 0.0
+        return median([took / p for took, p in runs]), sum(took for took, _ in runs) / sum(p for _, p in runs)
+
+    def miss_rate(self):
+        """The mean over models of the share of requests that did not meet their deadline."""
+        return sum(missed / n for missed, n in self.ended.values()) / max(1, len(self.ended))
