@@ -40,7 +40,7 @@
 // the next layer behind. A request's tensors are on the device once, for all its streams; when it moves to another
 // stream that stream waits, not the thread. When it leaves the device, what later layers need is copied home behind the
 // layer, and the accelerator that continues waits for the event after the copies. The kernels of the first requests'
-// tensors, one more than there are streams, are captured where the provider can ([Capturer]); others run uncaptured.
+// tensors, three more than there are streams, are captured where the provider can ([Capturer]); others run uncaptured.
 //
 // Go's monitor thread wakes up every 20 us or so while goroutines that never yield compute in C, and preempts the
 // workers thousands of times a second where no core is free. Options.Quiet makes it wait for them; Options.Realtime

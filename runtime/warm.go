@@ -214,12 +214,16 @@ func (e *Executor) countDevices() {
 	}
 }
 
+// spareCaptured is for how many more slots of a model layers are captured than a device has streams: for requests that
+// wait in the middle while others run. With one, a policy that interleaves many ran 3 of 10 layers uncaptured on an H100.
+const spareCaptured = 3
+
 // captureAll captures every layer of every model for as many slots as can be used at once, the first slots of all
 // models before further ones, until captureFor is over.
 func (e *Executor) captureAll(ctx context.Context) {
 	most := 0
 	for _, d := range e.devices {
-		most = max(most, len(d.Accelerators)+1)
+		most = max(most, len(d.Accelerators)+spareCaptured)
 	}
 	until := time.Now().Add(captureFor)
 	for n := range most {
