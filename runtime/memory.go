@@ -34,6 +34,7 @@ type Memory interface {
 	// Device names the memory itself. Tensors in it are used by all accelerators whose memories have the same name.
 	Device() string
 	// NewEvent makes an event of the stream; nil, nil where the provider has none: then only Wait tells what is complete.
+	// A memory may also have NewMark() (Event, error), for events that need not tell the time: runs use those.
 	NewEvent() (Event, error)
 	// After makes what is submitted to the stream from now on wait for an event of another stream of the device, as it
 	// was recorded last. The caller does not wait.

@@ -22,6 +22,7 @@
   F(StreamDestroy, int, (void *)) \
   F(StreamSynchronize, int, (void *)) \
   F(StreamWaitEvent, int, (void *, void *, unsigned int)) \
+  F(LaunchHostFunc, int, (void *, void (*)(void *), void *)) \
   F(MemcpyAsync, int, (void *, const void *, size_t, int, void *)) \
   F(MemsetAsync, int, (void *, int, size_t, void *)) \
   F(EventCreateWithFlags, int, (void **, unsigned int)) \
@@ -126,8 +127,21 @@ int terastal_cuda_allocate_pinned(const terastal_cuda *c, int device, size_t siz
 
 int terastal_cuda_free_pinned(const terastal_cuda *c, void *data) { return ended(c, c->FreeHost(data)); }
 
+static void nothing(void *data) { (void)data; }
+
 int terastal_cuda_stream(const terastal_cuda *c, int device, void **stream) {
-  ON(c, device, c->StreamCreateWithFlags(stream, NON_BLOCKING));
+  int code = on(c, device);
+  if (!code) code = c->StreamCreateWithFlags(stream, NON_BLOCKING);
+  if (code) return ended(c, code);
+  // CUDA starts a thread for functions of the host when it needs it, on the cores of the thread that does. A provider
+  // submits such functions from a thread that is pinned, and then spins there until they have been called.
+  code = c->LaunchHostFunc(*stream, nothing, NULL);
+  if (!code) code = c->StreamSynchronize(*stream);
+  if (code) {
+    (void)c->StreamDestroy(*stream);
+    *stream = NULL;
+  }
+  return ended(c, code);
 }
 
 int terastal_cuda_stream_destroy(const terastal_cuda *c, void *stream) { return ended(c, c->StreamDestroy(stream)); }

@@ -159,7 +159,8 @@ type Stream struct {
 	s      unsafe.Pointer
 }
 
-// NewStream makes a stream that does not wait for others.
+// NewStream makes a stream that does not wait for others. The threads that CUDA needs for it run on the cores that the
+// caller's may run on.
 func (d *Device) NewStream() (*Stream, error) {
 	s := &Stream{device: d}
 	if err := d.err("making a stream", C.terastal_cuda_stream(d.c, d.number, &s.s)); err != nil {

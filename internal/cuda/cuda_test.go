@@ -125,6 +125,8 @@ func TestStream(t *testing.T) {
 	r.holds(t, 0, 9)
 	testkit.Fails(t, r.s.Copy(r.device[1], r.device[0], size, ToHost), "copying")
 	testkit.OK(t, errors.Join(r.s.Close(), r.s.Close()))
+	t.Setenv("FAKE_CUDA_NO_HOST", "1") // a new stream has called a function of the host
+	testkit.Refused(r.NewStream())(t, "making a stream: ", "error 801")
 }
 
 // An event tells when what was before it is complete, and holds another stream until then.

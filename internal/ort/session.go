@@ -143,7 +143,11 @@ func (c Config) openWith(open opener) (session *ort.DynamicAdvancedSession, err 
 		}
 	}
 	// Threads that the provider starts inherit the cores of the one that opens.
-	err = onCores(c.Cores, func() error { return guarded(load) })
+	cores := c.Cores
+	if c.Provider == "cuda" || c.Provider == "tensorrt" {
+		cores = nil // the thread that runs it spins there, while theirs are to do something for it
+	}
+	err = onCores(cores, func() error { return guarded(load) })
 	return session, err
 }
 

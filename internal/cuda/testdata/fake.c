@@ -8,7 +8,7 @@
 enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900, INVALIDATED = 901 };
 
 typedef struct work {
-  int type; // 1 copy, 2 fill, 3 record, 4 wait, 5 launch; as a node also cudaGraphNodeTypes
+  int type; // 1 copy, 2 fill, 3 record, 4 wait, 5 launch, 6 a function of the host; as a node also cudaGraphNodeTypes
   void *to;
   const void *from;
   size_t size;
@@ -150,6 +150,7 @@ static void apply(stream *s, work *w) {
   case 5:
     for (work *n = ((list *)w->object)->first; n; n = n->next) apply(s, n);
     break;
+  case 6: ((void (*)(void *))w->object)((void *)w->from); break;
   }
 }
 // advance does the first thing that a stream has to do.
@@ -189,6 +190,10 @@ int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *s) 
   int expected = (find(from) >= 0 ? 2 : 0) + (find(to) >= 0 ? 1 : 0);
   if (kind != expected) return fail(21); // cudaErrorInvalidMemcpyDirection
   return submit(s, (work){.type = 1, .to = to, .from = from, .size = size, .kind = kind});
+}
+int cudaLaunchHostFunc(void *s, void (*f)(void *), void *data) {
+  if (getenv("FAKE_CUDA_NO_HOST")) return fail(801);
+  return submit(s, (work){.type = 6, .object = f, .from = data});
 }
 int cudaMemsetAsync(void *to, int value, size_t size, void *s) {
   return find(to) < 0 ? fail(INVALID) : submit(s, (work){.type = 2, .to = to, .value = value, .size = size});
