@@ -26,8 +26,8 @@ type Device struct {
 	Waking []sched.Waking `json:"waking,omitempty"`
 	// Lead is what noticing the end of a layer costs the host.
 	Lead time.Duration `json:"lead_ns,omitempty"`
-	// Memory is how much of the device's memory the whole task takes: weights, streams, tensors and graphs. Zero where
-	// the device does not tell.
+	// Memory is how much of the device's memory measuring took in all: weights, streams, tensors, graphs, and the whole
+	// models besides. Runs have more graphs and tensors in place of these. Zero where the device does not tell.
 	Memory int64 `json:"memory_bytes,omitempty"`
 	// IdleW and WarmW are the power that the device draws, in watts, when it rests and when it is kept warm. Zero where
 	// it does not tell.

@@ -109,7 +109,7 @@ func (s *server) load(skips []failure) (reply, error) {
 		if err := s.loadChains(m); err != nil {
 			return a, err
 		}
-		if err := s.counted(func() error { return s.loadWhole(i, observe(s.accelerator).(*observed)) }); err != nil {
+		if err := s.loadWhole(i, observe(s.accelerator).(*observed)); err != nil {
 			return a, err
 		}
 		a.Moves = append(a.Moves, s.moves(i)...)
@@ -141,18 +141,6 @@ func (s *server) loadChains(m *model) (err error) {
 		x.chains = append(x.chains, chain{slot, m.inputs, layers, s.others[i]})
 	}
 	return nil
-}
-
-// counted notes how much of the device's memory something takes that only measuring needs.
-func (s *server) counted(f func() error) error {
-	if s.memory == nil {
-		return f()
-	}
-	before, _, _ := s.memory.Room()
-	err := f()
-	after, _, _ := s.memory.Room()
-	s.extra += max(0, before-after)
-	return err
 }
 
 // loadWhole makes what a model's chain is held against, where all its layers run.

@@ -35,7 +35,7 @@ func (s *server) describe() (reply, error) {
 	}
 	defer func() { s.idle = s.clock.time() }()
 	if free, _, err := s.memory.Room(); err == nil && free > 0 {
-		d.Memory = max(0, s.room-free-s.extra)
+		d.Memory = max(0, s.room-free)
 	}
 	w, err := runtime.NewWarmer(s.memory)
 	if err != nil {

@@ -127,7 +127,6 @@ type server struct {
 	others  []int     // which accelerators they are
 	warm    map[int]bool
 	room    int64         // that was free at first
-	extra   int64         // that only measuring takes
 	chains  int           // that each stream runs, when streams are tried
 	idle    time.Time     // since when the device may rest
 	wait0   time.Duration // what waiting for nothing takes, where there are no events
@@ -267,19 +266,13 @@ func (s *server) timed(i int) ([]time.Duration, error) {
 
 // once does one thing, to its end, and says how long it took. A clock that ticks coarsely can read zero; nothing takes
 // no time.
-func (s *server) once(i int) (took time.Duration, err error) {
-	run := func() error {
-		begin := s.clock.time()
-		if err = s.submit(i); err == nil && s.memory != nil {
-			err = s.wait(s.places[i].Do)
-		}
-		took = max(1, s.clock.time().Sub(begin))
-		return err
+func (s *server) once(i int) (time.Duration, error) {
+	begin := s.clock.time()
+	err := s.submit(i)
+	if err == nil && s.memory != nil {
+		err = s.wait(s.places[i].Do)
 	}
-	if whole := s.places[i].Do == wholeRun; whole && !s.warm[i] {
-		return took, s.counted(run)
-	}
-	return took, run()
+	return max(1, s.clock.time().Sub(begin)), err
 }
 
 // wait returns when what was submitted is complete.

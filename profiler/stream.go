@@ -297,12 +297,10 @@ func (s *server) captureWhole(i int) (layers int, err error) {
 		}
 		layers += count(is)
 	}
-	add := func(do activity, of *runtime.Program, slot **runtime.Slot) error {
-		return s.counted(func() (err error) {
-			*slot, err = s.newSlot(of)
-			s.places = append(s.places, place{Do: do, Model: i})
-			return err
-		})
+	add := func(do activity, of *runtime.Program, slot **runtime.Slot) (err error) {
+		*slot, err = s.newSlot(of)
+		s.places = append(s.places, place{Do: do, Model: i})
+		return err
 	}
 	if layers > 0 {
 		if err := add(plainRun, m.Program, &m.plain); err != nil {

@@ -22,23 +22,24 @@ type Warmer struct {
 // NewWarmer is called by the thread that runs the accelerator's kernels, and so are the methods.
 func NewWarmer(m Memory) (*Warmer, error) {
 	info := models.Tensor{Name: "warm", Type: ort.Int32, Shape: []int64{16}}
-	w := &Warmer{memory: m}
-	var err error
-	if w.from, err = NewTensor(info, make([]byte, info.Bytes())); err != nil {
+	from, err := NewTensor(info, make([]byte, info.Bytes()))
+	if err != nil {
 		return nil, err
 	}
-	if err = w.from.flatten(); err != nil {
+	w := &Warmer{memory: m, from: from, to: &Tensor{Tensor: info, memory: m}}
+	if err = w.from.flatten(); err == nil {
+		w.buffer, err = m.NewBuffer(int(info.Bytes()))
+	}
+	if err == nil {
+		if err = w.buffer.Bind(w.to); err == nil {
+			w.event, err = m.NewEvent()
+		}
+	}
+	if err != nil {
+		w.Close()
 		return nil, err
 	}
-	if w.buffer, err = m.NewBuffer(int(info.Bytes())); err != nil {
-		return nil, err
-	}
-	w.to = &Tensor{Tensor: info, memory: m}
-	if err = w.buffer.Bind(w.to); err != nil {
-		return nil, err
-	}
-	w.event, err = m.NewEvent()
-	return w, err
+	return w, nil
 }
 
 // sooner is until, or when the device is to be touched if that is earlier. A nil warmer keeps nothing warm.
@@ -75,6 +76,8 @@ func (w *Warmer) Close() {
 		w.event.Close()
 	}
 	w.to.Close()
-	w.buffer.Close()
+	if w.buffer != nil {
+		w.buffer.Close()
+	}
 	w.from.Close()
 }
