@@ -70,13 +70,12 @@ func (e *Engine) current(k int) (int, *Tail) {
 		broken("accelerator %d ends layer %d of job %d, whose layer before has not ended", k, j.Layer, j.ID)
 	}
 	t := &e.done // field by field, which is quicker than a whole one
-	t.Occupancy = *a
-	t.Until, t.Model, t.Layer, t.From, t.Last = a.Free, j.Model, j.Layer, j.At, true
+	t.Occupancy, t.Model, t.Layer, t.From, t.Last = *a, j.Model, j.Layer, j.At, true
 	return i, t
 }
 
 // ending lets the accelerator take one more layer, and the job move on to its next.
-func (e *Engine) ending(ev Event) {
+func (e *Engine) ending(ev *Event) {
 	k := ev.Accelerator
 	i, t := e.current(k)
 	if len(e.state.Tails) == 0 || e.tail(k) != nil {
@@ -137,7 +136,7 @@ func (e *Engine) settle(k int, predicted time.Duration) {
 }
 
 // failBehind fails a job that has moved on from the layer that failed: at once, or when what it runs has ended.
-func (e *Engine) failBehind(i int, t *Tail, ev Event) {
+func (e *Engine) failBehind(i int, t *Tail, ev *Event) {
 	if j := &e.state.Jobs[i]; j.Waiting() {
 		j.Layer, j.On = t.Layer, int32(ev.Accelerator)
 		e.end(i, Failed, ev.Detail)
@@ -173,4 +172,14 @@ func (e *Engine) wake() {
 			}
 		}
 	}
+}
+
+// fall fails the job at index i, whose layer has ended, if one before has failed, and reports whether.
+func (e *Engine) fall(i int) bool {
+	detail, doomed := e.doomed[e.state.Jobs[i].ID]
+	if doomed {
+		e.state.Jobs[i].On = Idle
+		e.end(i, Failed, detail)
+	}
+	return doomed
 }

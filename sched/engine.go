@@ -206,22 +206,22 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	e.state.Now, e.event = ev.At, ev.Kind
 	switch ev.Kind {
 	case Release:
-		e.release(ev)
+		e.release(&ev)
 	case Complete:
-		e.complete(ev)
+		e.complete(&ev)
 	case Fail:
-		e.fail(ev)
+		e.fail(&ev)
 	case AcceleratorDown, AcceleratorUp:
-		e.service(ev)
+		e.service(&ev)
 	case Requeue:
-		e.requeue(ev)
+		e.requeue(&ev)
 	case Ending:
-		e.ending(ev)
+		e.ending(&ev)
 	case Stop:
 		e.stopped = true
 		e.record(Record{Kind: Stopped, Accelerator: Idle})
 	case Searched:
-		e.searched(ev)
+		e.searched(&ev)
 	default:
 		broken("event kind %d does not exist", ev.Kind)
 	}
@@ -246,7 +246,7 @@ func (e *Engine) releaseOwn() {
 	e.due = e.due[:0]
 }
 
-func (e *Engine) release(ev Event) {
+func (e *Engine) release(ev *Event) {
 	if ev.Model < 0 || ev.Model >= len(e.t.models) {
 		broken("release of model %d", ev.Model)
 	}
@@ -275,7 +275,7 @@ func (e *Engine) admit(j Job) {
 	e.state.Jobs = append(e.state.Jobs, j)
 }
 
-func (e *Engine) complete(ev Event) {
+func (e *Engine) complete(ev *Event) {
 	i, t := e.finish(ev.Accelerator)
 	if e.cfg.Recorder != nil {
 		e.record(Record{Kind: Completed, Model: t.Model, Job: t.Job, Layer: t.Layer,
@@ -290,10 +290,7 @@ func (e *Engine) complete(ev Event) {
 	if e.observer != nil {
 		e.observer.Completed(t.Free-t.Started, max(0, ev.At-t.Started))
 	}
-	if detail, doomed := e.doomed[t.Job]; doomed {
-		e.state.Jobs[i].On = Idle
-		e.end(i, Failed, detail)
-	} else if t.Last {
+	if fell := len(e.doomed) > 0 && e.fall(i); t.Last && !fell {
 		e.completed(i, ev.Accelerator)
 	}
 }
@@ -319,7 +316,7 @@ func (e *Engine) completed(i, k int) {
 	e.end(i, outcome, "")
 }
 
-func (e *Engine) fail(ev Event) {
+func (e *Engine) fail(ev *Event) {
 	i, t := e.finish(ev.Accelerator)
 	if !t.Last {
 		e.failBehind(i, t, ev)
@@ -336,9 +333,8 @@ func (e *Engine) vacate(k int) {
 	}
 }
 
-// requeue keeps the tensors where the layer before left them, and a variant
-// that the failed attempt used counted as used.
-func (e *Engine) requeue(ev Event) {
+// requeue keeps the tensors where the layer before left them, and a variant that the failed attempt used as used.
+func (e *Engine) requeue(ev *Event) {
 	i, t := e.finish(ev.Accelerator)
 	if !t.Last {
 		broken("job %d is to wait for layer %d again, and has moved on", t.Job, t.Layer)
@@ -346,13 +342,11 @@ func (e *Engine) requeue(ev Event) {
 	e.record(Record{Kind: Requeued, Model: t.Model, Job: t.Job, Layer: t.Layer, Accelerator: int32(ev.Accelerator),
 		Implementation: t.Implementation, Detail: ev.Detail})
 	e.state.Jobs[i].On, e.state.Jobs[i].Ready = Idle, ev.At
-	if detail, doomed := e.doomed[t.Job]; doomed {
-		e.end(i, Failed, detail)
-	}
+	e.fall(i)
 }
 
 // searched tells the policy what a search found.
-func (e *Engine) searched(ev Event) {
+func (e *Engine) searched(ev *Event) {
 	p, ok := e.policy.(Searcher)
 	if !ok {
 		broken("a search ended of a policy that does not search")
@@ -361,7 +355,7 @@ func (e *Engine) searched(ev Event) {
 	e.record(Record{Kind: RuleFound, Accelerator: Idle, Implementation: int32(ev.Found), Start: ev.Start})
 }
 
-func (e *Engine) service(ev Event) {
+func (e *Engine) service(ev *Event) {
 	kind := Up
 	if ev.Kind == AcceleratorDown {
 		kind = Down
@@ -380,7 +374,7 @@ func (e *Engine) dispatch() {
 		c := &e.choices[i]
 		e.occupy(c)
 		if e.ended == nil {
-			e.dispatches = append(e.dispatches, e.dispatched(c))
+			e.dispatched(c)
 		}
 	}
 }
@@ -418,26 +412,30 @@ func (e *Engine) occupy(c *Choice) {
 	a.Job, a.Free, a.Implementation, a.Started = j.ID, start+cost, c.Implementation, start
 }
 
-// dispatched is what the driver is told of a choice that was applied.
-func (e *Engine) dispatched(c *Choice) Dispatch {
+// dispatched tells the driver of a choice that was applied.
+func (e *Engine) dispatched(c *Choice) {
 	j := &e.state.Jobs[c.Job]
 	a := &e.state.Accelerators[c.Accelerator]
-	start := a.Started
-	if start == e.state.Now {
-		start = 0
+	if e.cfg.Recorder != nil {
+		start := a.Started
+		if start == e.state.Now {
+			start = 0
+		}
+		e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
+			Accelerator: c.Accelerator, Start: start, Until: a.Free, Reason: c.Reason})
 	}
-	e.record(Record{Kind: Dispatched, Model: j.Model, Job: j.ID, Layer: j.Layer, Implementation: c.Implementation,
-		Accelerator: c.Accelerator, Start: start, Until: a.Free, Reason: c.Reason})
-	return Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), Implementation: int(c.Implementation),
-		Accelerator: int(c.Accelerator), From: int(j.At), Start: a.Started, Finish: a.Free,
-		Reason: c.Reason}
+	e.dispatches = append(e.dispatches, Dispatch{Job: j.ID, Model: int(j.Model), Layer: int(j.Layer), From: int(j.At),
+		Implementation: int(c.Implementation), Accelerator: int(c.Accelerator), Start: a.Started, Finish: a.Free,
+		Reason: c.Reason})
 }
 
 // end removes the job at index i with its outcome.
 func (e *Engine) end(i int, o Outcome, detail string) {
 	j := e.state.Jobs[i]
 	e.state.remove(i)
-	delete(e.doomed, j.ID)
+	if len(e.doomed) > 0 {
+		delete(e.doomed, j.ID)
+	}
 	e.active[j.Model]--
 	e.outcome(&j, o, detail)
 }

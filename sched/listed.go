@@ -34,8 +34,8 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 	idle := 0
 	for k := range s.Accelerators {
 		free := Never
-		if s.Idle(k) {
-			free = s.Free(k)
+		if a := &s.Accelerators[k]; a.Job == Idle && !a.Down {
+			free = max(s.Now, a.Free)
 			idle++
 		}
 		p.free = append(p.free, free)

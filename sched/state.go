@@ -29,14 +29,9 @@ func (j *Job) starts(now time.Duration, free []time.Duration, buf *[]time.Durati
 	if j.Ready <= now {
 		return free
 	}
-	return later(free, j.Ready, buf)
-}
-
-// later returns the instants, none before a first one, in buf.
-func later(of []time.Duration, first time.Duration, buf *[]time.Duration) []time.Duration {
-	*buf = append((*buf)[:0], of...)
-	for k, t := range of {
-		(*buf)[k] = max(t, first)
+	*buf = (*buf)[:0]
+	for _, t := range free {
+		*buf = append(*buf, max(t, j.Ready))
 	}
 	return *buf
 }
@@ -51,8 +46,7 @@ type Occupancy struct {
 	Started        time.Duration // when it was dispatched or, behind another layer, could start, as far as is known
 }
 
-// State is the part of an engine that changes. Policies read it; copying it
-// gives an independent state to simulate ahead from.
+// State is the part of an engine that changes. Policies read it; a copy is independent, to simulate ahead from.
 type State struct {
 	Now          time.Duration
 	Jobs         []Job // in order of arrival

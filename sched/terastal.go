@@ -28,9 +28,8 @@ type terastal struct {
 	TerastalOptions
 	pending []ready[time.Duration] // by best-case slack
 	now     time.Duration
-	idle    []bool
-	// By accelerator, with what was decided so far.
-	free, later []time.Duration
+	// By accelerator, with what was decided so far: when it can start; able says Never where it is not idle.
+	free, able, later []time.Duration
 }
 
 // due is the instant by which the job's current layer should end.
@@ -55,14 +54,16 @@ func (p *terastal) implementations(m *ModelTable, j *Job) int32 {
 }
 
 func (p *terastal) Select(s *State, out []Choice) []Choice {
-	p.now, p.free, p.idle = s.Now, p.free[:0], p.idle[:0]
+	p.now, p.free, p.able = s.Now, p.free[:0], p.able[:0]
 	idle := 0
 	for k := range s.Accelerators {
+		able := Never
 		p.free = append(p.free, s.Free(k))
-		p.idle = append(p.idle, s.Idle(k))
-		if p.idle[k] {
+		if s.Idle(k) {
+			able = p.free[k]
 			idle++
 		}
+		p.able = append(p.able, able)
 	}
 	p.pending = p.pending[:0]
 	if idle == 0 {
@@ -114,7 +115,7 @@ func (p *terastal) take(s *State, c Choice) Choice {
 	j := &s.Jobs[c.Job]
 	k := int(c.Accelerator)
 	p.free[k] = max(p.free[k], j.Ready) + p.t.models[j.Model].Cost(j, c.Implementation, k)
-	p.idle[k] = false
+	p.able[k] = Never
 	return c
 }
 
@@ -125,22 +126,19 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 	finish, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
 	for i := range p.implementations(m, j) {
 		if m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-			_, f := p.earliest(free, m.Latency(j.Layer, i), handoff, false)
+			_, f := earliest(free, m.Latency(j.Layer, i), handoff)
 			finish = min(finish, f)
 		}
 	}
 	return p.due(m, j) - finish
 }
 
-// earliest finds the accelerator, among the idle ones only if asked, on which an implementation would end first that can
-// start there then, and when; -1 and at least Never where none can.
-func (p *terastal) earliest(free, latency, handoff []time.Duration, onlyIdle bool) (int, time.Duration) {
+// earliest finds the accelerator on which an implementation would end first that can start there then, and when; -1 and
+// at least Never where none can.
+func earliest(free, latency, handoff []time.Duration) (int, time.Duration) {
 	at, finish := -1, Never
-	latency, idle := latency[:len(free)], p.idle[:len(free)] // no checks of bounds below
+	latency = latency[:len(free)] // no checks of bounds below
 	for k, f := range free {
-		if onlyIdle && !idle[k] {
-			continue
-		}
 		f += latency[k]
 		if handoff != nil {
 			f += handoff[k]
@@ -156,8 +154,8 @@ func (p *terastal) earliest(free, latency, handoff []time.Duration, onlyIdle boo
 // allowed variant that meets it and ends first.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
-	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.free, &p.later)
-	if k, f := p.earliest(free, m.Latency(j.Layer, 0), handoff, true); k >= 0 && f <= v {
+	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.able, &p.later)
+	if k, f := earliest(free, m.Latency(j.Layer, 0), handoff); k >= 0 && f <= v {
 		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
 	}
 	best, low := Choice{Reason: VariantMeetsBudget}, Never
@@ -165,7 +163,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			continue
 		}
-		if k, f := p.earliest(free, m.Latency(j.Layer, i), handoff, true); k >= 0 && f <= v && f < low {
+		if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && f <= v && f < low {
 			best.Implementation, best.Accelerator, low = i, int32(k), f
 		}
 	}
@@ -180,17 +178,17 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	for n, r := range p.pending {
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		wait, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
-		for k, f := range free {
-			if !p.idle[k] {
-				wait = min(wait, f+m.Cost(j, 0, k))
+		wait, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.able, &p.later)
+		for k, f := range p.free {
+			if p.able[k] >= Never {
+				wait = min(wait, max(f, j.Ready)+m.Cost(j, 0, k))
 			}
 		}
 		for i := range p.implementations(m, j) {
 			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := p.earliest(free, m.Latency(j.Layer, i), handoff, true); k >= 0 && wait-f > gain {
+			if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
 				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}

@@ -56,10 +56,10 @@ type pricedRule struct {
 	lost bool // serve requests that nothing can save, since nothing drops them
 
 	free     []time.Duration // by accelerator, from now on, with what was decided so far
-	later    []time.Duration
-	ready    []candidate // by key
-	admitted []claim     // by deadline
-	deferred []bool      // by job
+	ready    []candidate     // by key
+	admitted []claim         // by deadline
+	deferred []bool          // by job
+	later    []time.Duration // free, for a job that is not ready now
 }
 
 // ruleOptions make one rule of the family.
