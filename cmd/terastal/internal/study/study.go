@@ -244,7 +244,7 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		of = policy.Named(c.Policy)
 	}
 	t := newTally(&p.System)
-	cfg := sim.Config{Arrivals: arrivals, Contention: o.Contention, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
+	cfg := sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: p.tables, Policy: of, Drop: c.Drop,
 		Queue: o.Queue, Recorder: t, Seed: seed,
 		ClosedLoop: released.Process == traffic.ClosedLoop, Until: released.Duration, Adapt: o.Adapt}}
 	if o.Interference > 0 || o.Slowdowns != nil {
