@@ -140,7 +140,11 @@ func TestRunsAhead(t *testing.T) {
 	if !slices.Equal(begins, []time.Duration{0, 4, 4}) || !slices.Equal(predicted, []time.Duration{3, 4, 3}) {
 		t.Errorf("runs begin at %v ms and were to take %v ms", begins, predicted)
 	}
-	checkTrace(t, l)
+	for _, e := range checkTrace(t, l) {
+		if e.Cat == catDispatch { // every layer began when it could
+			t.Errorf("a wait from %v to %v", e.at(), e.end())
+		}
+	}
 	// x had a layer from 0 to 4 and from 4 to 9, y from 4 to 8.
 	if m := l.Metrics(); !near(m.Utilization["x"], 1) || !near(m.Utilization["y"], 4.0/9) {
 		t.Errorf("utilization %v", m.Utilization)

@@ -77,7 +77,7 @@ const (
 func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	b := bufio.NewWriter(w)
 	accs := len(l.Header.System.Accelerators)
-	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), runs: map[*Record]Run{}, free: make([]time.Duration, accs),
+	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), runs: map[*Record]Run{},
 		layers: map[int64]int{}, flows: map[int64]int{}, down: make([]bool, accs), inside: l.nest(inside)}
 	t.counters = counters{of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
 	for _, r := range l.Runs() {
@@ -111,7 +111,6 @@ type tracer struct {
 
 	now      time.Duration
 	runs     map[*Record]Run // by how they ended
-	free     []time.Duration // by accelerator: the end of the last run
 	layers   map[int64]int   // by job: the layers that it completes
 	flows    map[int64]int   // by job: those of them that a flow links so far
 	down     []bool          // by accelerator
@@ -252,13 +251,13 @@ func (t *tracer) service(ph string, k int32, args map[string]any) {
 		PID: tracePIDAccelerators, TID: int(k) + 1, ID: traceID(int64(k)), Args: args})
 }
 
-// attempt writes a run of a layer that failed: the log says when it was dispatched, not when it began.
+// attempt writes a run of a layer that failed: the log says when it could begin, not when it did.
 func (t *tracer) attempt(r *Record) {
 	run := t.runs[r]
 	d := run.Dispatched
 	t.span(traceEvent{Name: t.l.label(d) + " failed", Cat: catFailed, PID: tracePIDAccelerators,
-		TID: int(d.Accelerator) + 1, Args: map[string]any{"request": r.Job, "layer": d.Layer, "reason": r.Detail}}, max(d.At, t.free[d.Accelerator]), r.At)
-	t.free[d.Accelerator] = r.At
+		TID: int(d.Accelerator) + 1, Args: map[string]any{"request": r.Job, "layer": d.Layer, "reason": r.Detail}},
+		run.Begin, r.At)
 }
 
 // layer writes the span of one layer, what happened in it, and the flow that
@@ -266,12 +265,12 @@ func (t *tracer) attempt(r *Record) {
 func (t *tracer) layer(r *Record) {
 	model, run := t.model(r), t.runs[r]
 	d, layer := run.Dispatched, &model.Layers[r.Layer]
-	free, clear := t.free[r.Accelerator], *r
-	clear.Start, t.free[r.Accelerator] = max(r.Start, free), r.At
-	r = &clear // of the run before, whose end was perhaps noticed late
+	clear := *r
+	clear.Start = max(r.Start, run.Begin)
+	r = &clear // of the runs before, whose ends were perhaps noticed late
 	e := traceEvent{PID: tracePIDAccelerators, TID: int(r.Accelerator) + 1}
 	args := map[string]any{"request": r.Job, "layer": r.Layer, "implementation": layer.Implementations[r.Implementation].Name,
-		"predicted_us": us(run.Predicted()), "dispatch_us": us(max(0, r.Start-run.Begin)), "reason": d.Reason.String()}
+		"predicted_us": us(run.Predicted()), "dispatch_us": us(r.Start - run.Begin), "reason": d.Reason.String()}
 	if run.Begin > d.At {
 		args["ahead_us"] = us(run.Begin - d.At)
 	}
@@ -281,10 +280,10 @@ func (t *tracer) layer(r *Record) {
 			args["predicted_handoff_us"] = us(layer.Handoff[from][r.Accelerator])
 		}
 	}
-	if from := max(d.At, free); r.Start > from {
+	if r.Start > run.Begin {
 		wait := e
 		wait.Name, wait.Cat, wait.Args = "dispatch", catDispatch, map[string]any{"request": r.Job, "layer": r.Layer}
-		t.span(wait, from, r.Start)
+		t.span(wait, run.Begin, r.Start)
 	}
 	span := e
 	span.Name, span.Cat, span.Args = t.l.label(r), model.Name, args
