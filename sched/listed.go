@@ -2,8 +2,8 @@ package sched
 
 import "time"
 
-// listed serves waiting jobs in the order of a key, each on the idle accelerator that is fastest for its next layer
-// (ends it first, where not all can start at once), originals only. Work conserving: an accelerator stays idle only when no waiting layer can run on it.
+// listed serves waiting jobs in the order of a key, each on the idle accelerator that ends its next layer first,
+// originals only. Work conserving: an accelerator stays idle only when no waiting layer can run on it.
 type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration

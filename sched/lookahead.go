@@ -7,7 +7,7 @@ import (
 
 // Lookahead is an engine that runs ahead of the real one, from a copy of its state, so that a policy can see what would
 // come of a decision. Nothing arrives but what completions release by themselves, layers take as long as the tables
-// say, none is announced before it ends, nothing is recorded and no [Observer] is told anything. It allocates nothing once it has seen as many jobs.
+// say, unannounced; nothing is recorded, no [Observer] told. It allocates nothing once it has seen as many jobs.
 //
 //	ahead := sched.NewLookahead(cfg, ended) // in the constructor
 //	...

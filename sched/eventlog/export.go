@@ -114,7 +114,7 @@ var layerColumns = []string{"run", "policy", "driver", "model", "request", "laye
 //	                                 accelerator may have ended after that, if it was about to
 //	start_ns                         when the layer began; empty where it failed
 //	end_ns                           when it ended
-//	predicted_us                     from there, or from the dispatch, to the end as the policy expected, handoff included
+//	predicted_us                     from when it could begin to its end as the policy expected, handoff included
 //	measured_us                      from start to end; empty where it failed
 //	predicted_handoff_us             the part of the prediction that moving tensors from another accelerator takes
 func WriteLayersCSV(w io.Writer, logs ...*Log) error {

@@ -1,6 +1,7 @@
 // Package sim drives the scheduling engine of package sched in virtual time: a discrete-event simulator. Layers take
 // the time that the profile predicts, or what a [Durations] function draws, stretched where accelerators slow each
-// other down, and longer where a device rested. The same inputs give the same records, to the byte; nothing waits, and no clock is read.
+// other down, and longer where a device rested. The same inputs give the same records, to the byte; nothing waits, and
+// no clock is read.
 package sim
 
 import (
