@@ -81,7 +81,7 @@ func (s *server) open() error {
 			return err
 		}
 		if k == s.k {
-			s.accelerator, s.memory = a, memory(a)
+			s.accelerator, s.memory = a, runtime.MemoryOf(a)
 			continue
 		}
 		x, err := newStream(a)
