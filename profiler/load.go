@@ -61,7 +61,7 @@ func (o *loading) skipped(at place) error {
 }
 
 // Memory is the observed accelerator's.
-func (o *observed) Memory() runtime.Memory { return memory(o.Accelerator) }
+func (o *observed) Memory() runtime.Memory { return runtime.MemoryOf(o.Accelerator) }
 
 func (o *observed) Prepare(u runtime.Unit) (runtime.Kernel, error) {
 	if err := o.s.wire.write(reply{Loading: &o.at}); err != nil {

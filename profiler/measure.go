@@ -265,7 +265,10 @@ func (m *measurement) measure(ctx context.Context) error {
 				return err
 			}
 		case done:
-			return cmp.Or(m.devices(ctx), m.dispatches(ctx))
+			if err := m.devices(ctx); err != nil {
+				return err
+			}
+			return m.dispatches(ctx)
 		}
 	}
 }

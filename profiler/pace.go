@@ -249,8 +249,8 @@ func (s *server) calibrate() error {
 	return nil
 }
 
-// paced times layers, and copies to the device, that follow each other without a pause. Those that were timed before one failed, or before it was
-// to halt, are returned.
+// paced times layers, and copies to the device, that follow each other without a pause. Those that were timed before one
+// failed, or before it was to halt, are returned.
 func (s *server) paced(list []int) ([]time.Duration, error) {
 	for n, i := range list {
 		if err := s.warmUp(i); err != nil {

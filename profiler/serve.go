@@ -1,7 +1,6 @@
 package profiler
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,8 @@ import (
 // takes the calling thread for as long, and pins it to the accelerator's cores: call it in a process that does nothing
 // else. See the package's documentation for why.
 func Serve(in io.Reader, out io.Writer, t Task, accelerator int) error {
-	s := &server{Task: t, k: accelerator, rng: rand.New(rand.NewPCG(t.Seed, uint64(accelerator))), clock: t.clocks[accelerator], wire: newLines(in, out), requests: make(chan request)}
+	s := &server{Task: t, k: accelerator, clock: t.clocks[accelerator], wire: newLines(in, out),
+		requests: make(chan request), rng: rand.New(rand.NewPCG(t.Seed, uint64(accelerator)))}
 	defer s.close()
 	readErr := make(chan error, 1)
 	quit := make(chan struct{})
@@ -81,7 +81,7 @@ func (s *server) open() error {
 			return err
 		}
 		if k == s.k {
-			s.accelerator, s.memory = a, memory(a)
+			s.accelerator, s.memory = a, runtime.MemoryOf(a)
 			continue
 		}
 		x, err := newStream(a)
@@ -328,7 +328,12 @@ func (s *server) busy(places []int) (reply, error) {
 	}
 	work := func(i int) error { _, err := s.once(i); return err }
 	if s.pacer != nil {
-		work = func(i int) error { return cmp.Or(s.submit(i), s.pacer.queue.push()) }
+		work = func(i int) error {
+			if err := s.submit(i); err != nil {
+				return err
+			}
+			return s.pacer.queue.push()
+		}
 	}
 	for n := 0; ; n++ {
 		err := work(places[n%len(places)])

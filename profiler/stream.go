@@ -118,14 +118,6 @@ func newStream(a runtime.Accelerator) (*stream, error) {
 	return &stream{thread: t, accelerator: a}, nil
 }
 
-// memory is an accelerator's; nil if it computes in host memory.
-func memory(a runtime.Accelerator) runtime.Memory {
-	if m, has := a.(interface{ Memory() runtime.Memory }); has {
-		return m.Memory()
-	}
-	return nil
-}
-
 // warmUp gets streams ready to be busy with their chains, which are new since it was called last. First runs take long:
 // the streams do them at the same time. Then layers are captured, while nothing else runs.
 func warmUp(streams []*stream) error {
@@ -166,7 +158,7 @@ func (x *stream) ready() error {
 	}
 	x.queue = &queue{memory: none{}}
 	var err error
-	if m := memory(x.accelerator); m != nil {
+	if m := runtime.MemoryOf(x.accelerator); m != nil {
 		// One chain is submitted while the one before it runs.
 		x.queue, err = newQueue(m, 2)
 	}
@@ -199,7 +191,7 @@ func (x *stream) run(more func(n int) bool, begun func()) error {
 
 // finish waits for what was submitted.
 func (x *stream) finish() error {
-	if m := memory(x.accelerator); m != nil {
+	if m := runtime.MemoryOf(x.accelerator); m != nil {
 		return m.Wait()
 	}
 	return nil

@@ -195,7 +195,7 @@ func (s *server) clocked(x *stream, chains int, all *together) (took time.Durati
 	err = x.do(func() error {
 		defer over() // nobody waits for a stream that fails
 		defer begun()
-		p, err := newPacer(memory(x.accelerator))
+		p, err := newPacer(runtime.MemoryOf(x.accelerator))
 		if err != nil {
 			return err
 		}

@@ -240,6 +240,24 @@ func TestMeasureSilent(t *testing.T) {
 	testkit.Equal(t, profiler.Device{Name: "gpu", Accelerators: []int{1}, Waking: d.waking, Lead: 400 * us}, got)
 }
 
+// What is interrupted while a device rests does not go on to run the executor.
+func TestMeasureInterruptedAtRest(t *testing.T) {
+	d := sharing()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var last string
+	o := enough()
+	o.Progress = func(what string, _ float64) {
+		if last = what; what == "resting and waking devices" {
+			cancel()
+		}
+	}
+	p, err := profiler.Measure(ctx, on(t, d, 1), o)
+	if !errors.Is(err, context.Canceled) || p == nil || last != "resting and waking devices" {
+		t.Errorf("%v, the last it did was %q", err, last)
+	}
+}
+
 // What is kept warm does not wake.
 func TestMeasureKeptWarm(t *testing.T) {
 	d := sharing()

@@ -22,7 +22,7 @@ type placed struct{ tensor, buffer int }
 func (p *Program) placeOnDevices() {
 	numbers := map[string]int{}
 	for k, a := range p.accs {
-		m := memoryOf(a)
+		m := MemoryOf(a)
 		if m == nil {
 			continue
 		}

@@ -160,7 +160,7 @@ func (d *driver) begin() error {
 // hire makes the worker of an accelerator.
 func (d *driver) hire(k int) *worker {
 	a := d.accs[k]
-	w := &worker{d: d, k: k, accelerator: a, memory: memoryOf(a), thread: d.threads[k],
+	w := &worker{d: d, k: k, accelerator: a, memory: MemoryOf(a), thread: d.threads[k],
 		spin: spins(d.accs, k, d.opts.FreeCore), ended: make(chan struct{}), begin: make(chan struct{}),
 		queue: make([]submission, 0, 2),
 		lost:  d.lost[k].Load()}

@@ -147,7 +147,7 @@ func (e *Executor) check() error {
 	}
 	queues := map[string]string{}
 	for _, a := range e.accs {
-		m := memoryOf(a)
+		m := MemoryOf(a)
 		if m == nil || m.Queue() == "" {
 			continue
 		}

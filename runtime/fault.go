@@ -180,7 +180,7 @@ type armed struct {
 
 // Memory is the inner accelerator's, which is gone when the accelerator is.
 func (x *faulty) Memory() Memory {
-	m := memoryOf(x.Accelerator)
+	m := MemoryOf(x.Accelerator)
 	if m == nil {
 		return nil
 	}
@@ -280,7 +280,7 @@ func (k *faultyKernel) Run(in, out []*Tensor) error {
 	if err := k.Kernel.Run(in, out); err != nil {
 		return err
 	}
-	m := memoryOf(k.on.Accelerator)
+	m := MemoryOf(k.on.Accelerator)
 	if slow > 1 {
 		if m != nil { // it has only been submitted
 			if err := m.Wait(); err != nil {

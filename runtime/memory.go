@@ -85,8 +85,8 @@ type Buffer interface {
 // memory of an accelerator that does not give them back.
 var ErrTensorsLost = errors.New("the request's tensors are lost with the accelerator that had them")
 
-// memoryOf is an accelerator's memory, nil if it computes in the host's.
-func memoryOf(a Accelerator) Memory {
+// MemoryOf is the memory of an accelerator's device; nil if it computes in the host's.
+func MemoryOf(a Accelerator) Memory {
 	m, has := a.(interface{ Memory() Memory })
 	if !has {
 		return nil

@@ -28,7 +28,7 @@ func (s Spec) Offer() (o Offer) {
 		return Offer{Lacks: err.Error()}
 	}
 	defer a.Close()
-	m := memoryOf(a)
+	m := MemoryOf(a)
 	if m == nil {
 		return o
 	}

@@ -84,7 +84,7 @@ func (e *Executor) warmUp(ctx context.Context) {
 func (e *Executor) order() (first, others []int) {
 	known := map[string]bool{}
 	for k, a := range e.accs {
-		if m := memoryOf(a); m != nil && known[m.Device()] {
+		if m := MemoryOf(a); m != nil && known[m.Device()] {
 			others = append(others, k)
 			continue
 		} else if m != nil {
@@ -201,7 +201,7 @@ func (s *Slot) copyAll(k int) {
 // countDevices lists the devices of the accelerators.
 func (e *Executor) countDevices() {
 	for k, a := range e.accs {
-		m := memoryOf(a)
+		m := MemoryOf(a)
 		if m == nil {
 			continue
 		}
@@ -357,7 +357,7 @@ func (e *Executor) measureRoom() {
 			continue
 		}
 		e.threads[k].do(func() {
-			if free, total, err := memoryOf(e.accs[k]).Room(); err == nil && total > 0 {
+			if free, total, err := MemoryOf(e.accs[k]).Room(); err == nil && total > 0 {
 				d.Free, d.Total = free, total
 			}
 		})

@@ -171,36 +171,37 @@ func (w *Workspace) measure(ctx context.Context, networks []*runtime.Network, bu
 	if err := w.fits(networks, nil); err != nil {
 		return nil, err
 	}
-	t := w.task(networks)
-	sources, clean, err := w.sources(networks)
+	t, clean, err := w.apart(networks)
 	if err != nil {
 		return nil, err
 	}
 	defer clean()
-	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
 	defer w.stages.done()
 	c := &w.Config.Profile
 	return profiler.Measure(ctx, t, profiler.Options{Precision: c.Precision, Host: w.Machine.Host,
 		Budget: time.Duration(budget * float64(c.Budget)), Journal: journal, Enough: enough, Progress: w.stages.show})
 }
 
-// sources say where measuring processes get networks from: variants from files that clean removes.
-func (w *Workspace) sources(networks []*runtime.Network) (list []source, clean func(), err error) {
+// apart is the task with every accelerator in another process, which gets variants from files that clean removes.
+func (w *Workspace) apart(networks []*runtime.Network) (t profiler.Task, clean func(), err error) {
 	folder, err := os.MkdirTemp("", "terastal-variants-")
 	if err != nil {
-		return nil, nil, err
+		return t, nil, err
 	}
 	clean = func() { os.RemoveAll(folder) }
+	var sources []source
 	for m, n := range networks {
 		i := slices.IndexFunc(w.Models, func(x *Model) bool { return x.Name == n.Name })
 		s := w.Models[i].source
 		if s.Variants, err = written(n, filepath.Join(folder, fmt.Sprint(m))); err != nil {
 			clean()
-			return nil, nil, err
+			return t, nil, err
 		}
-		list = append(list, s)
+		sources = append(sources, s)
 	}
-	return list, clean, nil
+	t = w.task(networks)
+	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
+	return t, clean, nil
 }
 
 // written writes a network's variants to files that workers load.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -107,7 +108,7 @@ func (n *need) fits() error {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return int(n.parts[b]>>10 - n.parts[a]>>10) })
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(n.parts[b], n.parts[a]) })
 	var out []string
 	for _, i := range order {
 		if over <= 0 || len(out) == len(order)-1 {

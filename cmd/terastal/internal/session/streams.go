@@ -111,13 +111,11 @@ func (w *Workspace) pay(ctx context.Context, accelerator int) (int, error) {
 	if n := w.previousStreams(s.Name); n > 0 {
 		return min(n, most), nil
 	}
-	t := w.task(w.networks())
-	sources, clean, err := w.sources(w.networks())
+	t, clean, err := w.apart(w.networks())
 	if err != nil {
 		return 0, err
 	}
 	defer clean()
-	t.Start = func(k int) (profiler.Conn, error) { return w.start(k, sources) }
 	defer w.stages.done()
 	n, err := profiler.Streams(ctx, t, accelerator, most, profiler.Options{Host: m.Host, Progress: w.stages.show})
 	if ctx.Err() != nil {

@@ -29,9 +29,8 @@ type Workspace struct {
 	stages  stages
 }
 
-// Open starts ONNX Runtime, tries the accelerators, loads and splits the models,
-// finds out how many streams pay where that is asked for,
-// and gives the models the layer variants of an earlier plan. Nothing has to be closed.
+// Open starts ONNX Runtime, tries the accelerators, loads and splits the models, finds out how many streams pay where
+// that is asked for, and gives the models the layer variants of an earlier plan. Nothing has to be closed.
 func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
