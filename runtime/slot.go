@@ -377,8 +377,12 @@ func (s *Slot) copyOutputs() (out [][]byte) {
 	return out
 }
 
-// Close frees the slot's native values. Input tensors are the caller's.
+// Close frees the slot's native values, unless it has some on a device that hangs: freeing them would wait for the
+// device. Input tensors are the caller's.
 func (s *Slot) Close() {
+	if s.program.hangs() {
+		return
+	}
 	_ = s.behind.wait() // what failed has ended, too
 	for k := range s.captured {
 		s.release(k)
