@@ -182,11 +182,10 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 	if err := s.arguments(c, there); err != nil {
 		return s.failed(on, err)
 	}
-	k := c.kernel
-	if s.captured != nil {
-		if fixed := s.fixed(layer, implementation, accelerator); fixed != nil {
-			k = fixed
-		}
+	k := s.fixed(layer, implementation, accelerator)
+	s.replayed = k != nil
+	if !s.replayed {
+		k = c.kernel
 	}
 	if err := k.Run(s.in, s.out); err != nil {
 		return s.failed(on, err)
@@ -199,7 +198,7 @@ func (s *Slot) Run(layer, implementation, accelerator int) error {
 		}
 	}
 	s.ran[layer] = Ran{implementation, accelerator}
-	s.first, c.met, s.replayed = c.met != s.run, s.run, s.captured != nil && k != c.kernel
+	s.first, c.met = c.met != s.run, s.run
 	if on == nil {
 		return nil
 	}
@@ -378,8 +377,12 @@ func (s *Slot) copyOutputs() (out [][]byte) {
 	return out
 }
 
-// Close frees the slot's native values. Input tensors are the caller's.
+// Close frees the slot's native values, unless it has some on a device that hangs: freeing them would wait for the
+// device. Input tensors are the caller's.
 func (s *Slot) Close() {
+	if s.program.hangs() {
+		return
+	}
 	_ = s.behind.wait() // what failed has ended, too
 	for k := range s.captured {
 		s.release(k)

@@ -482,3 +482,31 @@ func TestKeepWarm(t *testing.T) {
 		t.Errorf("used by others: %q", strangers)
 	}
 }
+
+// The thread that keeps a device warm does not wait at a run's end for another stream of it that hangs, nor for its own;
+// nor does closing a request's tensors.
+func TestWarmDeviceHangs(t *testing.T) {
+	for held := range 2 {
+		b, d := streams(t, 3, 2)
+		b.add(t, network(t, "block"))
+		d.Warm = true
+		leaks := goleak.IgnoreCurrent()
+		e := b.executor(t, b.onDevice(0, alternate))
+		stuck := b.accs[held].(*rig.Stream)
+		stuck.Hold(true)
+		hang := func(sched.Dispatch) time.Duration { return 300 * time.Millisecond }
+		r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "fcfs", Hang: hang, Traffic: released(1),
+			Queue: 1000}))(t)
+		check(t, r)
+		slot := testkit.Must(b.programs[0].NewSlot())(t)
+		slot.SetInputs(testkit.Must(b.networks[0].Inputs(1))(t))
+		testkit.OK(t, slot.Run(0, 0, 1-held))
+		slot.Close()
+		e.Close(context.Background())
+		goleak.VerifyNone(t, leaks) // the thread that hung has ended, too
+		if n := d.Blocked(); n > 0 || !slices.Equal(r.Lost, []string{stuck.Name()}) {
+			t.Errorf("waited %d times for a device that hangs; lost %q", n, r.Lost)
+		}
+		stuck.Hold(false)
+	}
+}

@@ -29,8 +29,8 @@ func Pin(cores []int) error {
 
 // realtime gives the calling thread a real-time priority, 1 to 99, that threads it makes do not inherit.
 func realtime(priority int) error {
-	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority), Flags: resetOnFork},
-		0)
+	err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: uint32(priority),
+		Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
 	if err != nil {
 		return fmt.Errorf("real-time priority %d: %w (it takes root, CAP_SYS_NICE or a limit set with `ulimit -r`)", priority,
 			err)
@@ -45,12 +45,10 @@ func priority() (restore func()) {
 		return func() {}
 	}
 	return func() {
-		a.Flags |= resetOnFork // which takes a privilege to give up
+		a.Flags |= unix.SCHED_FLAG_RESET_ON_FORK // which takes a privilege to give up
 		unix.SchedSetAttr(0, a, 0)
 	}
 }
-
-const resetOnFork = 1
 
 // threadTimes are what the calling thread has had so far: time on a processor, and time ready to run with no processor
 // to run on. Zero where the kernel does not count them.

@@ -221,6 +221,7 @@ const spareCaptured = 3
 // captureAll captures every layer of every model for as many slots as can be used at once, the first slots of all
 // models before further ones, until captureFor is over.
 func (e *Executor) captureAll(ctx context.Context) {
+	defer e.sortFixed()
 	most := 0
 	for _, d := range e.devices {
 		most = max(most, len(d.Accelerators)+spareCaptured)
@@ -240,7 +241,6 @@ func (e *Executor) captureAll(ctx context.Context) {
 					if time.Now().After(until) {
 						e.notes = append(e.notes, fmt.Sprintf("after %v of capturing, %d of %d buffers of each model are captured: "+
 							"other requests run their layers uncaptured", captureFor, n, most))
-						e.sortFixed()
 						return
 					}
 					if e.threads[k].err == nil {
@@ -250,7 +250,6 @@ func (e *Executor) captureAll(ctx context.Context) {
 			}
 		}
 	}
-	e.sortFixed()
 }
 
 // captures reports whether an accelerator's kernels can be captured at all.

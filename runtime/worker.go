@@ -149,7 +149,7 @@ func (w *worker) work(ready chan<- error) {
 			<-w.begin
 			return
 		}
-		defer w.warmer.Close()
+		defer w.cool()
 	}
 	ran, waited := threadTimes()
 	ready <- nil
@@ -171,6 +171,14 @@ func (w *worker) work(ready chan<- error) {
 	d.mu.Lock()
 	w.stats.Ran, w.stats.Waited = ranAt-ran, waitedAt-waited
 	d.unlock()
+}
+
+// cool stops keeping the device warm. Of a device that hangs nothing is freed: that would wait for the device, and the
+// run for this thread.
+func (w *worker) cool() {
+	if !slices.ContainsFunc(w.d.models, func(m *loaded) bool { return m.hangs() }) {
+		w.warmer.Close()
+	}
 }
 
 // execute runs one layer in host memory, reports its end, and returns the accelerator's next layer if the engine has
