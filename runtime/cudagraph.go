@@ -127,25 +127,13 @@ type captured struct {
 var errOtherTensors = errors.New("a graph runs on the tensors that it was captured with")
 
 func (k *captured) Run(in, out []*Tensor) error {
-	if !same(in, k.in) || !same(out, k.out) {
+	if !slices.Equal(in, k.in) || !slices.Equal(out, k.out) {
 		return fmt.Errorf("%s: %w", k.of.name, errOtherTensors)
 	}
 	if err := k.graph.Launch(k.of.accelerator.stream); err != nil {
 		return fmt.Errorf("%s: %w", k.of.name, noRoom(err))
 	}
 	return nil
-}
-
-func same(a, b []*Tensor) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func (k *captured) Close() error {
