@@ -13,7 +13,7 @@
 //   pause_ms    with pauses=: "p50_us" of one run after the device rested for so long
 //   error       why a way could not be run; the others are
 //
-// Build: cc -O2 -I FOLDER_OF_onnxruntime_c_api.h scripts/gpu/chain.c -o chain -ldl -lpthread
+// Build: cc -O2 -I FOLDER_OF_onnxruntime_c_api.h scripts/gpu/chain.c -o chain -ldl -lpthread -lm
 #define _GNU_SOURCE
 #include "onnxruntime_c_api.h"
 #include <dlfcn.h>
