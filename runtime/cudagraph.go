@@ -41,9 +41,7 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 	}
 	k.waits = nil
 	took := max(0, before-d.room())
-	d.mu.Lock()
-	d.use.Graphs += took
-	d.mu.Unlock()
+	d.add(&d.use.Graphs, took)
 	return &captured{k.cudaKernel, graph, took, slices.Clone(in), slices.Clone(out)}, nil
 }
 
@@ -138,9 +136,7 @@ func (k *captured) Run(in, out []*Tensor) error {
 
 func (k *captured) Close() error {
 	d := k.of.accelerator.gpu
-	d.mu.Lock()
-	d.use.Graphs -= k.took
-	d.mu.Unlock()
+	d.add(&d.use.Graphs, -k.took)
 	k.took = 0
 	return k.graph.Close()
 }
