@@ -95,7 +95,7 @@ func (g *gpus) open(s Spec, trace *ORTTrace, library string) (Accelerator, error
 	} else {
 		place.Close()
 	}
-	a := &cudaAccelerator{spec: s, trace: trace, gpu: d, owner: g}
+	a := &cudaAccelerator{opened: opened{s, trace}, gpu: d, owner: g}
 	if a.stream, err = d.NewStream(); err != nil {
 		if d.streams == 0 {
 			d.close()
@@ -291,20 +291,13 @@ func (d *gpu) release(used []*weight) {
 
 // cudaAccelerator is a stream of a CUDA device. Its sessions, copies and graphs are all submitted there.
 type cudaAccelerator struct {
-	spec   Spec
-	trace  *ORTTrace // or nil
+	opened
 	gpu    *gpu
 	stream *cuda.Stream
 	owner  *gpus
 }
 
-func (a *cudaAccelerator) Name() string   { return a.spec.Name }
-func (a *cudaAccelerator) Cores() []int   { return a.spec.Cores }
-func (a *cudaAccelerator) Level() string  { return a.spec.Level() }
 func (a *cudaAccelerator) Memory() Memory { return cudaMemory{a} }
-
-// KeepWarm is what the specification says, of a device's first stream.
-func (a *cudaAccelerator) KeepWarm() bool { return a.spec.KeepWarm && a.spec.Stream == 0 }
 
 // Notes say what was made of the accelerator's options, and what its sessions do not share with those of other streams.
 func (a *cudaAccelerator) Notes() []string {

@@ -41,9 +41,7 @@ func (k *capturable) Capture(in, out []*Tensor) (Kernel, error) {
 	}
 	k.waits = nil
 	took := max(0, before-d.room())
-	d.mu.Lock()
-	d.use.Graphs += took
-	d.mu.Unlock()
+	d.add(&d.use.Graphs, took)
 	return &captured{k.cudaKernel, graph, took, slices.Clone(in), slices.Clone(out)}, nil
 }
 
@@ -127,7 +125,7 @@ type captured struct {
 var errOtherTensors = errors.New("a graph runs on the tensors that it was captured with")
 
 func (k *captured) Run(in, out []*Tensor) error {
-	if !same(in, k.in) || !same(out, k.out) {
+	if !slices.Equal(in, k.in) || !slices.Equal(out, k.out) {
 		return fmt.Errorf("%s: %w", k.of.name, errOtherTensors)
 	}
 	if err := k.graph.Launch(k.of.accelerator.stream); err != nil {
@@ -136,23 +134,9 @@ func (k *captured) Run(in, out []*Tensor) error {
 	return nil
 }
 
-func same(a, b []*Tensor) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
 func (k *captured) Close() error {
 	d := k.of.accelerator.gpu
-	d.mu.Lock()
-	d.use.Graphs -= k.took
-	d.mu.Unlock()
+	d.add(&d.use.Graphs, -k.took)
 	k.took = 0
 	return k.graph.Close()
 }

@@ -24,14 +24,14 @@ func (m cudaMemory) NewBuffer(size int) (Buffer, error) {
 	if err != nil {
 		return nil, noRoom(err)
 	}
-	m.gpu.add(int64(size))
+	m.gpu.add(&m.gpu.use.Buffers, int64(size))
 	return &cudaBuffer{m.gpu, data, size}, nil
 }
 
-// add counts bytes of buffers.
-func (d *gpu) add(bytes int64) {
+// add counts bytes to one of the device's uses.
+func (d *gpu) add(use *int64, bytes int64) {
 	d.mu.Lock()
-	d.use.Buffers += bytes
+	*use += bytes
 	d.mu.Unlock()
 }
 
@@ -124,7 +124,7 @@ func (b *cudaBuffer) Bind(t *Tensor) (err error) {
 func (b *cudaBuffer) Close() {
 	if b.data != nil {
 		b.gpu.Free(b.data)
-		b.gpu.add(-int64(b.size))
+		b.gpu.add(&b.gpu.use.Buffers, -int64(b.size))
 		b.data = nil
 	}
 }

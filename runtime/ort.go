@@ -41,7 +41,7 @@ func (d *Devices) openProbed(s Spec, trace *ORTTrace) (Accelerator, error) {
 			return nil, fmt.Errorf("accelerator %q: %w", s.Name, err)
 		}
 	}
-	a := &ortAccelerator{spec: s, trace: trace}
+	a := &ortAccelerator{opened: opened{s, trace}}
 	if s.CPU() {
 		return a, nil
 	}
@@ -55,14 +55,23 @@ func (d *Devices) openProbed(s Spec, trace *ORTTrace) (Accelerator, error) {
 	return a, nil
 }
 
-type ortAccelerator struct {
-	spec   Spec
-	trace  *ORTTrace   // or nil
-	memory *ort.Memory // nil where tensors stay in host memory
+// opened is what every accelerator has that was opened by a specification.
+type opened struct {
+	spec  Spec
+	trace *ORTTrace // or nil
 }
 
-func (a *ortAccelerator) Name() string { return a.spec.Name }
-func (a *ortAccelerator) Cores() []int { return a.spec.Cores }
+func (o opened) Name() string  { return o.spec.Name }
+func (o opened) Cores() []int  { return o.spec.Cores }
+func (o opened) Level() string { return o.spec.Level() }
+
+// KeepWarm is what the specification says, of a device's first stream.
+func (o opened) KeepWarm() bool { return o.spec.KeepWarm && o.spec.Stream == 0 }
+
+type ortAccelerator struct {
+	opened
+	memory *ort.Memory // nil where tensors stay in host memory
+}
 
 func (a *ortAccelerator) Close() error {
 	if a.memory == nil {
@@ -78,11 +87,6 @@ func (a *ortAccelerator) Memory() Memory {
 	}
 	return ortMemory{a.memory, a.spec.OnDevice()}
 }
-
-// KeepWarm is what the specification says, of a device's first stream.
-func (a *ortAccelerator) KeepWarm() bool { return a.spec.KeepWarm && a.spec.Stream == 0 }
-
-func (a *ortAccelerator) Level() string { return a.spec.Level() }
 
 func (a *ortAccelerator) Prepare(u Unit) (Kernel, error) {
 	c, err := a.spec.unit(u)

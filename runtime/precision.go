@@ -43,14 +43,8 @@ func (s Spec) Precision() (name string, tolerance float64) {
 }
 
 // Tolerance is that of the precision that the options ask for.
-func (a *ortAccelerator) Tolerance() float64 {
-	_, t := a.spec.Precision()
-	return t
-}
-
-// Tolerance is that of the precision that the options ask for.
-func (a *cudaAccelerator) Tolerance() float64 {
-	_, t := a.spec.Precision()
+func (o opened) Tolerance() float64 {
+	_, t := o.spec.Precision()
 	return t
 }
 

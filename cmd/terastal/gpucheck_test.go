@@ -42,7 +42,7 @@ func TestGPUCheck(t *testing.T) {
 	testkit.OK(t, os.Symlink(filepath.Join(binaries, "terastal"), filepath.Join(bin, "terastal")))
 	check := exec.Command(filepath.Join(scripts, "check.sh"), "cpu", filepath.Join(t.TempDir(), "out"))
 	check.Env = append(os.Environ(), "TERASTAL_BIN="+bin, "ONNXRUNTIME_LIB="+testkit.Must(ort.Locate(""))(t).Path,
-		"BUDGET=480", "SCALE=0.02", "NETS=ds_cnn_kws", "MIXED=ds_cnn_kws", "STEPS=doctor chains mixed validate bad-input")
+		"BUDGET=480", "SCALE=0.02", "NETS=ds_cnn_kws", "MIXED=ds_cnn_kws", "STEPS=doctor chains mixed validate bad-input waking")
 	out, err := check.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -54,6 +54,7 @@ func TestGPUCheck(t *testing.T) {
 		`misses in % fcfs .*, pedf .*, rollout .*, unscheduled `,
 		`pedf: stalls .* % of the GPU`,
 		`1 stream\(s\), pedf: \d+ decisions replayed`,
+		`ds_cnn_kws, chain synchronised, us after pauses in ms: 0: \d+, 0.3: \d+, 1: \d+, 10: \d+, 100: \d+`,
 		`(?m)^outputs that are wrong +0 +0 of [1-9]\d* +pass$`,
 		`(?m)^chain over chain.c's best, ds_cnn_kws +\d+\.\d+ +<= 1.10  (pass|FAIL)$`,
 		`(?m)^misses in %, rollout, gpu with 1 stream\(s\), load 0.6 +\d+\.\d+ +<= 2.00  (pass|FAIL)$`,

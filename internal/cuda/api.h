@@ -49,7 +49,7 @@ int terastal_cuda_capture_end(const terastal_cuda *c, void *stream, void **graph
 // What the nodes of a graph are: of kernels and what moves data within the device only. What else there is, at a node
 // of type odd (a cudaGraphNodeType), must not be replayed.
 typedef struct {
-  size_t nodes, kernels, copies, fills, allocations, frees;
+  size_t kernels, copies, fills, allocations, frees;
   int odd;       // the type of the first node of another kind; -1 if there is none
   int host;      // a copy has host memory as source (1) or target (2); 0 if none has
 } terastal_cuda_nodes;

@@ -9,7 +9,6 @@ package cuda
 import (
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // ErrNone says that there is no CUDA runtime to call.
@@ -50,32 +49,6 @@ const memoryAllocation = 2
 
 // Nodes are what a graph does, by kinds of nodes.
 type Nodes struct{ Kernels, Copies, Fills, Allocations int }
-
-func (n Nodes) String() string {
-	var parts []string
-	for _, p := range []struct {
-		count int
-		name  string
-	}{{n.Kernels, "kernel"}, {n.Copies, "copy"}, {n.Fills, "fill"}, {n.Allocations, "allocation"}} {
-		if p.count > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", p.count, plural(p.name, p.count)))
-		}
-	}
-	if parts == nil {
-		return "nothing"
-	}
-	return strings.Join(parts, ", ")
-}
-
-func plural(name string, n int) string {
-	switch {
-	case n == 1:
-		return name
-	case strings.HasSuffix(name, "y"):
-		return strings.TrimSuffix(name, "y") + "ies"
-	}
-	return name + "s"
-}
 
 // oddNodes names cudaGraphNodeTypes that a replay must not contain.
 var oddNodes = map[int]string{

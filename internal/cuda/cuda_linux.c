@@ -236,7 +236,6 @@ static int inspect(const terastal_cuda *c, void *graph, int depth, terastal_cuda
   for (size_t i = 0; !code && i < count; i++) {
     int type = 0;
     if ((code = c->GraphNodeGetType(list[i], &type))) break;
-    nodes->nodes++;
     switch (type) {
     case NODE_KERNEL: nodes->kernels++; break;
     case NODE_FILL: nodes->fills++; break;

@@ -23,6 +23,7 @@ package cuda
 import "C"
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -294,7 +295,7 @@ func (s *Stream) Capture(submit func() error) (*Graph, error) {
 	if graph != nil {
 		defer C.terastal_cuda_graph_destroy(d.c, graph)
 	}
-	if err := cmpError(failed, end); err != nil {
+	if err := cmp.Or(failed, end); err != nil {
 		return nil, refused{err}
 	}
 	nodes, err := d.inspect(graph)
@@ -306,14 +307,6 @@ func (s *Stream) Capture(submit func() error) (*Graph, error) {
 		return nil, refused{err}
 	}
 	return g, nil
-}
-
-// cmpError is the first error.
-func cmpError(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }
 
 // inspect counts the nodes of a graph, and refuses those that must not be replayed.

@@ -1,6 +1,6 @@
 // Package nvml asks the NVIDIA driver's management library (NVML) for the clocks, power, energy, temperature and
-// throttling of NVIDIA's GPUs. It is for packages hostinfo and energy. The library comes with the driver and is looked for when it is needed:
-// without it there is nothing to tell, and nothing fails.
+// throttling of NVIDIA's GPUs. It is for packages hostinfo and energy. The library comes with the driver and is looked
+// for when it is needed: without it there is nothing to tell, and nothing fails.
 //
 // It calls a handful of NVML's functions by itself. NVIDIA's own Go binding tells the linker to ignore unresolved
 // symbols in the whole program, which would hide mistakes in ours.

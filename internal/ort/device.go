@@ -99,14 +99,29 @@ type Memory struct {
 // flat is a type of four bytes that every provider copies.
 const flat = Int32
 
+// deviceMemory finds the memory that sessions of a filled configuration compute in, and the number of their device.
+func (c Config) deviceMemory() (d deviceMemory, number int, err error) {
+	at := slices.IndexFunc(deviceMemories, func(d deviceMemory) bool { return d.provider == c.Provider })
+	if at < 0 {
+		return d, 0, ErrNoMemory
+	}
+	d = deviceMemories[at]
+	if text := c.Options[d.id]; text != "" {
+		if number, err = strconv.Atoi(text); err != nil {
+			return d, 0, fmt.Errorf("option %s: %q is not a number", d.id, text)
+		}
+	}
+	return d, number, nil
+}
+
 // OpenMemory opens the memory of the device that the configuration's sessions compute on.
 func OpenMemory(c Config) (*Memory, error) {
 	c = c.filled()
-	at := slices.IndexFunc(deviceMemories, func(d deviceMemory) bool { return d.provider == c.Provider })
-	if at < 0 {
-		return nil, ErrNoMemory
+	d, number, err := c.deviceMemory()
+	if err != nil {
+		return nil, err
 	}
-	m := &Memory{deviceMemory: deviceMemories[at]}
+	m := &Memory{deviceMemory: d, number: number}
 	if err := m.open(c); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("memory of %s: %w", c.Provider, err)
@@ -119,11 +134,6 @@ func (m *Memory) open(c Config) (err error) {
 	copies := modelBytes(node("Identity", []string{"x"}, []string{"y"}), input("x", flat, -1), output("y", flat, -1))
 	if m.session, err = NewSession(copies, nil, nil, c); err != nil {
 		return err
-	}
-	if text := c.Options[m.id]; text != "" {
-		if m.number, err = strconv.Atoi(text); err != nil {
-			return fmt.Errorf("option %s: %q is not a number", m.id, text)
-		}
 	}
 	const memTypeDefault, memTypeCPUOutput = 0, -1
 	if m.device, err = openMemory(m.session.native, m.name, m.number, memTypeDefault); err != nil {

@@ -87,13 +87,22 @@ func attach(path string) error {
 }
 
 // sessionPointer is the OrtSession behind one of the wrapper's sessions.
-func sessionPointer(s *ort.DynamicAdvancedSession) (p unsafe.Pointer, err error) {
+func sessionPointer(s *ort.DynamicAdvancedSession) (unsafe.Pointer, error) {
+	return hidden("session", s, "s", "ortSession")
+}
+
+// hidden is the pointer in one of the wrapper's objects that a path of fields leads to; what names it in the error.
+func hidden(what string, object any, fields ...string) (p unsafe.Pointer, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("this version of onnxruntime_go hides its session: %v", r)
+			err = fmt.Errorf("this version of onnxruntime_go hides its %s: %v", what, r)
 		}
 	}()
-	return reflect.ValueOf(s).Elem().FieldByName("s").Elem().FieldByName("ortSession").UnsafePointer(), nil
+	v := reflect.ValueOf(object)
+	for _, field := range fields {
+		v = v.Elem().FieldByName(field)
+	}
+	return v.UnsafePointer(), nil
 }
 
 // sessionValues describes the inputs and outputs of a session, in order.
@@ -210,19 +219,9 @@ func describeMemory(name string, id int) (m nativeMemory, err error) {
 	return m, err
 }
 
-// hidden is what a field of one of the wrapper's objects points to.
-func hidden(object any, field string) (p unsafe.Pointer, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("this version of onnxruntime_go hides its options: %v", r)
-		}
-	}()
-	return reflect.ValueOf(object).Elem().FieldByName(field).UnsafePointer(), nil
-}
-
 // setStream has a provider submit to a stream; options are the wrapper's for CUDA or TensorRT.
 func setStream(options any, stream unsafe.Pointer) error {
-	p, err := hidden(options, "o")
+	p, err := hidden("options", options, "o")
 	if err != nil {
 		return err
 	}
@@ -238,7 +237,7 @@ func addInitializer(o *ort.SessionOptions, name string, v Value) error {
 	if err := v.usable(); err != nil {
 		return fmt.Errorf("initializer %q %w", name, err)
 	}
-	p, err := hidden(o, "o")
+	p, err := hidden("options", o, "o")
 	if err != nil {
 		return err
 	}

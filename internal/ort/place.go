@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"unsafe"
 
 	"google.golang.org/protobuf/proto"
@@ -24,21 +23,12 @@ type Place struct {
 
 // NewPlace describes the memory of the device that the configuration's sessions compute on.
 func NewPlace(c Config) (*Place, error) {
-	c = c.filled()
-	at := slices.IndexFunc(deviceMemories, func(d deviceMemory) bool { return d.provider == c.Provider })
-	if at < 0 {
-		return nil, ErrNoMemory
+	d, number, err := c.filled().deviceMemory()
+	if err != nil {
+		return nil, err
 	}
-	d, p := deviceMemories[at], &Place{}
-	if text := c.Options[d.id]; text != "" {
-		var err error
-		if p.Device, err = strconv.Atoi(text); err != nil {
-			return nil, fmt.Errorf("option %s: %q is not a number", d.id, text)
-		}
-	}
-	var err error
-	p.memory, err = describeMemory(d.name, p.Device)
-	return p, err
+	m, err := describeMemory(d.name, number)
+	return &Place{m, number}, err
 }
 
 // NewTensor makes a tensor of the bytes at data, which have to outlive it. The caller calls Destroy on it.

@@ -27,30 +27,33 @@ for tool in xz zstd; do
 done
 mkdir -p "$bundle"
 
-# pack FILE NAME packs a file unless it was packed after its last change.
+# pack FILE TO packs a file unless it was packed after its last change.
 pack() {
-  [ "$bundle/$2.xz" -nt "$1" ] && return
-  xz -T0 --x86 --lzma2=preset=9,dict=64MiB -c "$1" >"$bundle/$2.xz.part"
-  mv "$bundle/$2.xz.part" "$bundle/$2.xz"
+  [ "$2" -nt "$1" ] && return
+  xz -T0 --x86 --lzma2=preset=9,dict=64MiB -c "$1" >"$2.part"
+  mv "$2.part" "$2"
 }
 
 mkdir -p out/gpu/build
 CGO_ENABLED=1 go build -trimpath -ldflags '-s -w' -o out/gpu/build/terastal ./cmd/terastal
-pack out/gpu/build/terastal terastal
+pack out/gpu/build/terastal "$bundle/terastal.xz"
 headers=$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)
 "${CC:-cc}" -O2 -I "$headers" scripts/gpu/chain.c -o out/gpu/build/chain -ldl -lpthread -lm
-pack out/gpu/build/chain chain
-pack "$library" "$(basename "$library")"
+pack out/gpu/build/chain "$bundle/chain.xz"
+packed=$bundle/$(basename "$library").xz
+find "$bundle" -name 'libonnxruntime.so.*.xz' ! -path "$packed" -delete # another version's
+pack "$library" "$packed"
 if [ "$provider" = cuda ]; then
   folder=$(dirname "$library")
-  pack "$folder/libonnxruntime_providers_shared.so" libonnxruntime_providers_shared.so
-  small=out/gpu/build/cuda-$architecture.so
+  pack "$folder/libonnxruntime_providers_shared.so" "$bundle/libonnxruntime_providers_shared.so.xz"
+  # It stays packed next to those of other architectures and versions, and the bundle gets the one that was asked for.
+  small=out/gpu/build/cuda-$architecture-${library##*.so.}.so
   if [ ! -f "$small" ]; then
     scripts/gpu/shrink-cuda.py "$folder/libonnxruntime_providers_cuda.so" "$small.part" "$architecture" "$without"
     mv "$small.part" "$small"
-    rm -f "$bundle/libonnxruntime_providers_cuda.so.xz"
   fi
-  pack "$small" libonnxruntime_providers_cuda.so
+  pack "$small" "$small.xz"
+  cp "$small.xz" "$bundle/libonnxruntime_providers_cuda.so.xz"
 fi
 cp scripts/gpu/check.sh scripts/gpu/{check,goals,results,runner}.py "$bundle"
 if [ -d out/gpu/profiles ]; then # of an earlier check of the same kind of machine

@@ -13,7 +13,7 @@
 //   pause_ms    with pauses=: "p50_us" of one run after the device rested for so long
 //   error       why a way could not be run; the others are
 //
-// Build: cc -O2 -I FOLDER_OF_onnxruntime_c_api.h scripts/gpu/chain.c -o chain -ldl -lpthread
+// Build: cc -O2 -I FOLDER_OF_onnxruntime_c_api.h scripts/gpu/chain.c -o chain -ldl -lpthread -lm
 #define _GNU_SOURCE
 #include "onnxruntime_c_api.h"
 #include <dlfcn.h>
@@ -301,6 +301,7 @@ static void capture(Network *n, int layer) {
     CUDA(GraphUpload(n->graph[layer], n->stream));
     n->captured++;
   }
+  rt.GetLastError(); // else the provider takes what failed here for its own
   CUDA(GraphDestroy(graph));
 }
 
@@ -534,6 +535,7 @@ static void *run_stream(void *argument) {
     report_error(stream_way->name);
   }
   pthread_mutex_unlock(&one_at_a_time);
+  pthread_barrier_wait(&barrier); // loaded
   for (;;) {
     pthread_barrier_wait(&barrier); // started
     if (!busy_streams) return NULL;
@@ -560,15 +562,12 @@ static void run_streams(const char *list, double seconds) {
     stream[i] = (Stream){.number = i};
     pthread_create(&stream[i].thread, NULL, run_stream, &stream[i]);
   }
+  pthread_barrier_wait(&barrier); // all have loaded
   for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',') {
     int count = atoi(at);
     if (count < 1 || count > most) continue;
-    // Every thread is at the barrier or still loading: the first wait ends when all have loaded.
     busy_streams = count;
-    busy_until = INFINITY;
     for (int part = 0; part < 2; part++) { // the first part is short and not counted
-      pthread_mutex_lock(&one_at_a_time);
-      pthread_mutex_unlock(&one_at_a_time);
       busy_until = now_us() + (part ? seconds : 0.05) * 1e6;
       pthread_barrier_wait(&barrier);
       pthread_barrier_wait(&barrier);

@@ -35,7 +35,6 @@ def chains(profile):
         found[key] = {
             "layers": len(profile["models"][c["model"]]["layers"]),
             "captured": c.get("captured", 0),
-            "n": c["n"],
             "chain_us": c["chained_ns"] / 1e3,
             "whole_us": c["whole_ns"] / 1e3 if c.get("whole_ns") else None,
             "plain_us": c["plain_ns"] / 1e3 if c.get("plain_ns") else None,
@@ -96,7 +95,6 @@ class Log:
     def __init__(self, path):
         log = body(path)
         header = log["header"]
-        self.policy = header["policy"]
         self.seconds = header["duration_ns"] / 1e9
         system = header["system"]
         self.accelerators = system["accelerators"]

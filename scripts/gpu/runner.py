@@ -92,7 +92,7 @@ class Runner:
         self.nets = os.environ.get("NETS", " ".join(nets)).split()
         self.mixed = os.environ.get("MIXED", " ".join(mixed)).split()
 
-    def say(self, line=""):
+    def say(self, line):
         print(line)
         self.text.write(line + "\n")
         self.text.flush()
@@ -171,7 +171,7 @@ class Runner:
         more = f", streams: {streams}" if streams > 1 else ""
         return [f"{{name: gpu, provider: {self.provider}{more}{extra}}}"]
 
-    def configure(self, name, accelerators, models, budget, traffic=""):
+    def configure(self, name, accelerators, models, budget):
         """Writes a configuration and returns its path. Models are name, network, rate and deadline in ms."""
         path = os.path.join(self.work, name + ".yaml")
         with open(path, "w") as f:
@@ -179,15 +179,15 @@ class Runner:
             for model, network, rate, deadline in models:
                 f.write(f'  - {{name: {model}, source: "zoo:{network}", rate: {rate}, deadline: {deadline}ms, '
                         "granularity: block}\n")
-            f.write(f"traffic: {{duration: {self.seconds(2)}, arrivals: poisson{traffic}}}\n"
+            f.write(f"traffic: {{duration: {self.seconds(2)}, arrivals: poisson}}\n"
                     f"profile: {{budget: {self.seconds(budget)}}}\nout: {os.path.join(self.work, name)}\n")
         return path
 
-    def profile(self, name, config, limit=120):
+    def profile(self, name, config):
         """Measures a profile and returns it."""
         path = os.path.join(self.work, name + ".profile.json")
         try:
-            self.terastal("profile " + name, "profile", "--config", config, "--out", path, "--force", limit=limit,
+            self.terastal("profile " + name, "profile", "--config", config, "--out", path, "--force",
                           watched=True)
         except Failed:
             if os.path.exists(path):  # what was stopped is partial, and no run takes it
