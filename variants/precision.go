@@ -96,7 +96,8 @@ var elementwise = map[string]int64{
 	"Conv": 22, "ConvTranspose": 22, "MatMul": 13, "Gemm": 13,
 	"Add": 13, "Sub": 13, "Mul": 13, "Div": 13, "Neg": 13, "Sqrt": 13, "Erf": 13, "Exp": 13, "Pow": 15,
 	"Relu": 13, "LeakyRelu": 16, "PRelu": 16, "Sigmoid": 13, "Tanh": 13, "Clip": 13, "HardSigmoid": 22, "HardSwish": 22,
-	"Elu": 22, "Gelu": 20, "Softmax": 13, "LayerNormalization": 17, "MaxPool": 22, "AveragePool": 22, "GlobalAveragePool": 22, "GlobalMaxPool": 22,
+	"Elu": 22, "Gelu": 20, "Softmax": 13, "LayerNormalization": 17,
+	"MaxPool": 22, "AveragePool": 22, "GlobalAveragePool": 22, "GlobalMaxPool": 22,
 	"ReduceMean": 13, "Concat": 13, "Reshape": 13, "Transpose": 13, "Flatten": 13, "Squeeze": 13, "Unsqueeze": 13,
 	"Slice": 13, "Split": 13, "Gather": 13, "Expand": 13, "Identity": 13, "DepthToSpace": 13, "SpaceToDepth": 13,
 }

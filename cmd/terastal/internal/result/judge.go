@@ -109,7 +109,8 @@ func (r *Result) Judge(p *PolicyResult) {
 	}
 	if v := p.Verification; v != nil && v.Wrong > 0 {
 		r.Doubt(Doubt{About: "wrong", Worst: float64(v.Wrong), Text: fmt.Sprintf("%s: %d of %d sampled outputs differ from "+
-			"the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified, max(v.Tolerance, runtime.Tolerance))})
+			"the whole model's by more than %.0e of their size", p.Policy, v.Wrong, v.Wrong+v.Verified,
+			max(v.Tolerance, runtime.Tolerance))})
 	} else if v != nil && v.Verified == 0 {
 		r.machine("unverified", 0, "%s finished none of the sampled requests, so that no output was verified: lower --load",
 			p.Policy)

@@ -141,6 +141,14 @@ func TestPlanOfStreams(t *testing.T) {
 	testkit.Equal(t, map[string]string{}, placesOf(nil))
 }
 
+// Streams of a device share a row, which has the cores of all.
+func TestAcceleratorsOfStreams(t *testing.T) {
+	var b bytes.Buffer
+	Accelerators([]runtime.Spec{{Name: "cpu", Cores: []int{0, 1}}, {Name: "gpu.0", Provider: "cuda", Of: "gpu", Cores: []int{6}},
+		{Name: "gpu.1", Provider: "cuda", Of: "gpu", Stream: 1, Cores: []int{7}}}).Text(&b)
+	words(t, "the table", b.String(), []string{"gpu.0 to gpu.1", "0 1", "6 7"}, nil)
+}
+
 // What held accelerators up in a run, what a device has room for and what was not captured is on terminal and page.
 func TestRunOnDevices(t *testing.T) {
 	p := testkit.Must(Open(folder(t, "mobile", 300*msec)))(t)

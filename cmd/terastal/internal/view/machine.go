@@ -117,8 +117,12 @@ func Accelerators(specs []runtime.Spec) *table.Table {
 		if a.KeepWarm {
 			warm = "yes"
 		}
+		var cores []int
+		for _, s := range specs[i : i+n] {
+			cores = append(cores, s.Cores...)
+		}
 		t.Add(fromTo(a.Name, specs[i+n-1].Name), cmp.Or(a.Provider, "cpu"), cmp.Or(a.Optimization, "default"),
-			max(1, a.Threads), strings.Trim(fmt.Sprint(a.Cores), "[]"), strings.Join(options, ", "), warm)
+			max(1, a.Threads), strings.Trim(fmt.Sprint(cores), "[]"), strings.Join(options, ", "), warm)
 		i += n
 	}
 	return t.Dense()
