@@ -25,7 +25,7 @@
 //	                                    Record --> log, views, replay
 //
 // The method is that of arXiv 2606.06818 (RTCSA 2026): its Algorithm 1 makes the budgets, its Algorithm 2 is the policy
-// [Terastal]. [FCFS], [EDF], [LLF] and [HEFT] are what it is compared with. Package sched/policy has more policies and
+// [Terastal]. [FCFS], [EDF] and [LLF] are what it is compared with. Package sched/policy has more policies and
 // finds all of them by name; sched/traffic makes arrivals; sched/fluid bounds what any schedule can do.
 //
 // # Writing a policy

@@ -7,7 +7,7 @@ import "time"
 type listed struct {
 	t     *Tables
 	key   func(*Job) time.Duration
-	ready []ready[time.Duration]
+	ready []ready
 	// By accelerator, with what was decided so far: when it can start; Never if it is not idle.
 	free, later []time.Duration
 }
@@ -45,7 +45,7 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 	}
 	for i := range s.Jobs {
 		if s.Jobs[i].Waiting() {
-			p.ready = append(p.ready, ready[time.Duration]{p.key(&s.Jobs[i]), int32(i)})
+			p.ready = append(p.ready, ready{p.key(&s.Jobs[i]), int32(i)})
 		}
 	}
 	sortReady(p.ready)
@@ -80,14 +80,14 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 }
 
 // ready is a waiting job, by its index, and the key it is served by.
-type ready[K time.Duration | float64] struct {
-	key K
+type ready struct {
+	key time.Duration
 	job int32
 }
 
 // sortReady sorts by key, stably, so that ties keep the order of arrival. Insertion sort: the lists are short and
 // nearly sorted, and nothing is allocated.
-func sortReady[K time.Duration | float64](xs []ready[K]) {
+func sortReady(xs []ready) {
 	for i := 1; i < len(xs); i++ {
 		x, at := xs[i], i
 		for ; at > 0 && xs[at-1].key > x.key; at-- {

@@ -63,9 +63,17 @@ type Model struct {
 	// unit; nil when unknown. Only DREAM reads it.
 	Energy [][]float64 `json:"energy,omitempty"`
 	// Accuracy is the normalised accuracy of each valid set, in the order of
-	// Valid; nil when it was not measured. Policies do not read it.
+	// Valid; nil when it was not measured.
 	Accuracy []float64 `json:"accuracy,omitempty"`
+	// Floor is the least mean normalised accuracy of finished requests, over any [AccuracyWindow] of them in a row, that
+	// policies keep which spend accuracy for time; 1 is originals only. 0 promises nothing: they use variants as a last
+	// resort.
+	Floor float64 `json:"accuracy_floor,omitempty"`
 }
+
+// AccuracyWindow is how many finished requests of a model in a row keep its [Model.Floor] on the mean; so do the first
+// ones of a run, of which there are fewer.
+const AccuracyWindow = 100
 
 // Trigger is a dependency between models, as in XRBench: whenever a request of Parent completes, a request of the
 // dependent model is released at that instant, with its own relative deadline, with the given probability: 1 for a data
@@ -207,6 +215,9 @@ func (m *Model) validateVariants() error {
 	}
 	if m.Variants < 0 || m.Variants > most {
 		return fmt.Errorf("%d variants, at most %d are supported", m.Variants, most)
+	}
+	if !(m.Floor >= 0 && m.Floor <= 1) {
+		return fmt.Errorf("accuracy floor %v, must be 0 to 1", m.Floor)
 	}
 	if m.Loss != nil && (len(m.Loss) != m.Variants || m.Valid != nil) {
 		return fmt.Errorf("%d losses for %d variants, and %d valid sets: a bound needs a loss for each variant and no sets",

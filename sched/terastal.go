@@ -26,7 +26,7 @@ func (o TerastalOptions) New(c Config) (Policy, error) {
 type terastal struct {
 	t *Tables
 	TerastalOptions
-	pending []ready[time.Duration] // by best-case slack
+	pending []ready // by best-case slack
 	now     time.Duration
 	// By accelerator, with what was decided so far: when it can start; able says Never where it is not idle.
 	free, able, later []time.Duration
@@ -71,7 +71,7 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 	}
 	for i := range s.Jobs {
 		if s.Jobs[i].Waiting() {
-			p.pending = append(p.pending, ready[time.Duration]{p.bestSlack(&s.Jobs[i]), int32(i)})
+			p.pending = append(p.pending, ready{p.bestSlack(&s.Jobs[i]), int32(i)})
 		}
 	}
 	sortReady(p.pending)

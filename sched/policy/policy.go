@@ -27,14 +27,16 @@ func All() []Info {
 		{"fcfs", "first come, first served: by release, each on the fastest idle accelerator", sched.FCFS},
 		{"edf", "earliest deadline first, each on the fastest idle accelerator", sched.EDF},
 		{"llf", "least laxity first, each on the fastest idle accelerator", sched.LLF},
-		{"heft", "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", sched.HEFT},
+		{"heft", "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", HEFT},
 		{"dream", "MapScore with online tuning and smart frame drop (DREAM, ASPLOS 2023, as recalled)", DREAM},
 		{"terastal", "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", sched.Terastal},
 		{"terastal-novariants", "terastal without layer variants", sched.TerastalOptions{Originals: true}.New},
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline",
 			sched.TerastalOptions{Deadlines: true}.New},
 		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", PEDF},
+		{"pedf-novariants", "pedf without layer variants", pedfOriginals},
 		{"rollout", "the best of many rules by short simulations ahead", Rollout},
+		{"rollout-novariants", "rollout without layer variants", rolloutOriginals},
 	}
 }
 

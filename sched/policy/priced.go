@@ -9,11 +9,16 @@ import (
 
 // PEDF is priced EDF: earliest deadline first among the requests that admission lets in, each on the accelerator where
 // finish time and price-weighted latency together are least; see pricedRule.
-func PEDF(c sched.Config) (sched.Policy, error) {
+func PEDF(c sched.Config) (sched.Policy, error) { return newPEDF(c, false) }
+
+func pedfOriginals(c sched.Config) (sched.Policy, error) { return newPEDF(c, true) }
+
+func newPEDF(c sched.Config, originals bool) (sched.Policy, error) {
 	p, err := newPriced(c.Tables)
 	if err != nil {
 		return nil, err
 	}
+	p.originals = originals
 	return pedf{newPricedRule(p, &c, pricedEDF())}, nil
 }
 
@@ -309,7 +314,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	if !inTime {
 		choice.Reason = sched.Cheapest
 		soonest := sched.Never
-		for i := int32(1); i < m.Implementations(j.Layer); i++ {
+		for i := int32(1); i < m.Implementations(j.Layer) && !p.originals; i++ {
 			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}

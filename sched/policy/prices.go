@@ -15,6 +15,8 @@ type priced struct {
 	prices []float64 // by accelerator, times the number of useful ones: 1 on average
 	models []pricedModel
 	pace   pace
+	// originals says that variants are never used.
+	originals bool
 }
 
 // pace is how long layers have taken lately against what was predicted, all together: what drift, interference and the
@@ -128,6 +130,9 @@ func savings(m *sched.ModelTable, variants int) []time.Duration {
 // least is the least that a request can still take from layer l on, when it used these variants.
 func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duration {
 	m := p.t.Model(model)
+	if p.originals {
+		return m.Remaining(l)
+	}
 	if saving := p.models[model].saving; saving != nil {
 		return m.Remaining(l) - saving[int(used)*(m.Layers()+1)+int(l)]
 	}

@@ -21,6 +21,12 @@ import (
 //	gain < share * duration * sum(weight * rate) / sum(rate * work)
 func Rollout(c sched.Config) (sched.Policy, error) { return newRollout(c, defaultRollout()) }
 
+func rolloutOriginals(c sched.Config) (sched.Policy, error) {
+	o := defaultRollout()
+	o.originals = true
+	return newRollout(c, o)
+}
+
 type rollout struct {
 	*priced
 	rolloutOptions
@@ -45,7 +51,8 @@ type rollout struct {
 type rolloutOptions struct {
 	rollOptions
 	searchOptions
-	every int // events from one search to the next, at most
+	every     int  // events from one search to the next, at most
+	originals bool // never use variants
 }
 
 func defaultRollout() rolloutOptions {
@@ -69,6 +76,7 @@ func newRollout(c sched.Config, o rolloutOptions) (*rollout, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.originals = o.originals
 	r := &rollout{priced: p, rolloutOptions: o, cfg: c}
 	if r.rules, err = portfolio(p, c); err != nil {
 		return nil, err
@@ -92,8 +100,9 @@ func portfolio(p *priced, c sched.Config) ([]sched.Policy, error) {
 	for _, o := range portfolioRules() {
 		out = append(out, newPricedRule(p, &c, o))
 	}
-	for _, of := range []sched.Constructor{sched.Terastal, sched.TerastalOptions{Laxity: 1}.New,
-		sched.TerastalOptions{Laxity: 0.5}.New, sched.FCFS, sched.EDF} {
+	for _, of := range []sched.Constructor{sched.TerastalOptions{Originals: p.originals}.New,
+		sched.TerastalOptions{Originals: p.originals, Laxity: 1}.New,
+		sched.TerastalOptions{Originals: p.originals, Laxity: 0.5}.New, sched.FCFS, sched.EDF} {
 		rule, err := of(c)
 		if err != nil {
 			return nil, err

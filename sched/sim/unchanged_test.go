@@ -16,7 +16,8 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// unchanged are checksums of logs of systems without devices, by policy, from before there were devices.
+// unchanged are checksums of logs of systems without devices and accuracy floors, by policy, from before there were
+// any. Younger policies have none.
 var unchanged = map[string]string{
 	"fcfs":                "052382b5e96ed055",
 	"edf":                 "b454f4c8cf209f8f",
@@ -54,7 +55,11 @@ func TestUnchanged(t *testing.T) {
 			testkit.Must(sim.Run(cfg))(t)
 			sum.Write(testkit.Must(json.Marshal(cfg.Engine.Recorder))(t))
 		}
-		if got := hex.EncodeToString(sum.Sum(nil)[:8]); got != unchanged[p.Name] {
+		want, known := unchanged[p.Name]
+		if !known {
+			continue // younger
+		}
+		if got := hex.EncodeToString(sum.Sum(nil)[:8]); got != want {
 			t.Errorf("%q: %q,", p.Name, got)
 		}
 	}

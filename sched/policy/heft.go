@@ -1,19 +1,30 @@
-package sched
+package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
 
 // HEFT assigns by earliest finish time, after HEFT (Topcuoglu et al., TPDS 2002): waiting layers in falling order of
 // upward rank (the mean latency of all layers left), each to the accelerator where it ends first, busy ones included. A
 // layer whose best accelerator is busy waits for it and keeps it reserved against those of lower rank.
-func HEFT(c Config) (Policy, error) { return &heft{t: c.Tables}, nil }
+func HEFT(c sched.Config) (sched.Policy, error) { return &heft{t: c.Tables}, nil }
 
 type heft struct {
-	t           *Tables
-	ready       []ready[float64]
-	free, later []time.Duration
+	t     *sched.Tables
+	ready []ranked // by falling rank
+	free  []time.Duration
 }
 
-func (p *heft) Select(s *State, out []Choice) []Choice {
+// ranked is a waiting job and its rank, in nanoseconds.
+type ranked struct {
+	rank float64
+	job  int32
+}
+
+func (p *heft) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	p.ready, p.free = p.ready[:0], p.free[:0]
 	idle := 0
 	for k := range s.Accelerators {
@@ -27,20 +38,24 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 	}
 	for i := range s.Jobs {
 		if j := &s.Jobs[i]; j.Waiting() {
-			p.ready = append(p.ready, ready[float64]{-p.t.models[j.Model].mean[j.Layer], int32(i)})
+			x := ranked{p.t.Model(j.Model).MeanRemaining(j.Layer), int32(i)}
+			at := len(p.ready) // behind those of the same rank
+			for at > 0 && p.ready[at-1].rank < x.rank {
+				at--
+			}
+			p.ready = slices.Insert(p.ready, at, x)
 		}
 	}
-	sortReady(p.ready)
 	for _, r := range p.ready {
 		if idle == 0 {
 			break
 		}
 		j := &s.Jobs[r.job]
-		m := &p.t.models[j.Model]
+		m := p.t.Model(j.Model)
 		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
-		at, finish := -1, Never
-		for k, f := range j.starts(s.Now, p.free, &p.later) {
-			f += latency[k]
+		at, finish := -1, sched.Never
+		for k, f := range p.free {
+			f = max(f, j.Ready) + latency[k]
 			if handoff != nil {
 				f += handoff[k]
 			}
@@ -53,7 +68,7 @@ func (p *heft) Select(s *State, out []Choice) []Choice {
 		}
 		// Idle now, and not reserved by a layer of higher rank.
 		if s.Idle(at) && p.free[at] == s.Free(at) {
-			out = append(out, Choice{Job: r.job, Accelerator: int32(at), Reason: EarliestFinish})
+			out = append(out, sched.Choice{Job: r.job, Accelerator: int32(at), Reason: sched.EarliestFinish})
 			idle--
 		}
 		p.free[at] = finish
