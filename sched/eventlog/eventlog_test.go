@@ -168,6 +168,41 @@ func TestMetricsByHand(t *testing.T) {
 	}
 }
 
+// TestMetricsOfAccuracy: what requests kept is held against the floor, in a log that was read back, too.
+func TestMetricsOfAccuracy(t *testing.T) {
+	l := handMade()
+	m := &l.Header.System.Models[0]
+	m.Valid, m.Accuracy, m.AccuracyError, m.Floor = []sched.VariantSet{0, 1}, []float64{1, 0.95}, []float64{0, 0.01}, 0.96
+	path := filepath.Join(t.TempDir(), "log.json")
+	testkit.OK(t, l.Write(path))
+	got := testkit.Must(Read(path))(t).Metrics()
+	testkit.Equal(t, l.Metrics(), got)
+	two, one := &got.Models[0], &got.Models[1]
+	for what, c := range map[string]struct {
+		got  *float64
+		want float64
+	}{
+		"kept": {two.NormalizedAccuracy, 0.95}, "low": {two.AccuracyLow, 0.95 - 0.0196}, "high": {two.AccuracyHigh, 0.95 + 0.0196},
+		"floor": {&two.AccuracyFloor, 0.96}, "delivered": {two.DeliveredAccuracy, 0.95}, "window": {two.WorstWindow, 0.95},
+		"of one": {one.NormalizedAccuracy, 1},
+	} {
+		if c.got == nil || !near(*c.got, c.want) {
+			t.Errorf("%s: %v, want %v", what, c.got, c.want)
+		}
+	}
+	if one.AccuracyFloor != 0 || one.DeliveredAccuracy != nil || one.WorstWindow != nil || one.AccuracyLow != nil {
+		t.Errorf("a model without variants: %+v", one)
+	}
+	m.Accuracy[1] = 1.1 // earns no credit
+	if two := l.Metrics().Models[0]; *two.NormalizedAccuracy != 1.1 || *two.DeliveredAccuracy != 1 || *two.WorstWindow != 1 {
+		t.Errorf("measured above the original: %v, %v, %v", *two.NormalizedAccuracy, *two.DeliveredAccuracy, *two.WorstWindow)
+	}
+	m.AccuracyError = []float64{0, -1}
+	if err := l.Validate(); err == nil {
+		t.Error("a negative standard error is accepted")
+	}
+}
+
 func near(a, b float64) bool { return a-b < 1e-12 && b-a < 1e-12 }
 
 func TestMetricsOfNothing(t *testing.T) {
