@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
@@ -182,7 +183,7 @@ func TestMetricsOfAccuracy(t *testing.T) {
 		got  *float64
 		want float64
 	}{
-		"kept": {two.NormalizedAccuracy, 0.95}, "low": {two.AccuracyLow, 0.95 - 0.0196}, "high": {two.AccuracyHigh, 0.95 + 0.0196},
+		"kept": {two.NormalizedAccuracy, 0.95}, "low": {two.AccuracyLow, 0.95 - 0.01*stats.Normal95}, "high": {two.AccuracyHigh, 0.95 + 0.01*stats.Normal95},
 		"floor": {&two.AccuracyFloor, 0.96}, "delivered": {two.DeliveredAccuracy, 0.95}, "window": {two.WorstWindow, 0.95},
 		"of one": {one.NormalizedAccuracy, 1},
 	} {
