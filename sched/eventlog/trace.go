@@ -447,7 +447,7 @@ func (c *counters) write(t *tracer, all bool) {
 			t.counter(name+" misses", map[string]any{"total": m.missed})
 		}
 		if kept := known(c.accounts[i].Recent()); kept != nil && (all || m.finished) && t.l.Header.System.Models[i].Floor > 0 {
-			t.counter(name+" accuracy", map[string]any{"kept": *kept})
+			t.counter(name+" accuracy", map[string]any{"kept": max(0, *kept)})
 		}
 		m.changed, m.more, m.finished = false, false, false
 	}
