@@ -170,6 +170,13 @@ func (p *Page) accuracy(all []*series) section {
 		}
 	}
 	s.Tables = []*table.Table{t.Dense()}
+	if s.Figures = keptCharts(all); len(s.Figures) > 0 {
+		s.Text = append(s.Text, fmt.Sprintf("Curves are the mean over the last %d requests that finished, in the first run of "+
+			"each policy.", sched.AccuracyWindow))
+		for _, x := range all {
+			s.Legend = append(s.Legend, legend{key(x.number), x.label})
+		}
+	}
 	for i := range p.Results {
 		if text := p.Results[i].Bought(); text != "" {
 			s.Text = append(s.Text, text)
