@@ -122,7 +122,7 @@ func budgetChart(m *sched.Model, b sched.Budgets, progress [][]float64, t *table
 
 // accuracy says what accuracy was delivered; only models with variants are of interest.
 func (p *Page) accuracy(all []*series) section {
-	s := section{ID: "accuracy", Title: "Accuracy delivered", Wide: true}
+	s := section{ID: "accuracy", Title: "Accuracy delivered"}
 	metric, theta := map[string]string{}, map[string]float64{}
 	if p.Plan != nil {
 		for i := range p.Plan.Variants {
