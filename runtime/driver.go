@@ -98,7 +98,7 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}
-	d.journal.samples.plan(arrivals, len(e.models), o.Samples)
+	d.journal.samples.plan(arrivals, len(e.models), o.samples)
 	return d, nil
 }
 

@@ -81,15 +81,18 @@ type sampler struct {
 	kept []Sample
 }
 
-// plan spreads n samples over each model's jobs: from each of these on, the first that gets to its end is kept. A
+// plan spreads so many samples over each model's jobs: from each of these on, the first that gets to its end is kept. A
 // closed loop and triggers release more jobs than the arrivals tell; any of them will do.
-func (s *sampler) plan(arrivals []traffic.Arrival, models, n int) {
+func (s *sampler) plan(arrivals []traffic.Arrival, models int, samples func(model int) int) {
 	byModel := make([][]int64, models)
 	for i, a := range arrivals {
 		byModel[a.Model] = append(byModel[a.Model], int64(i))
 	}
 	s.from = make([][]int64, models)
+	all := 0
 	for m, jobs := range byModel {
+		n := samples(m)
+		all += n
 		for i := range n {
 			from := int64(0)
 			if len(jobs) > 0 {
@@ -98,6 +101,7 @@ func (s *sampler) plan(arrivals []traffic.Arrival, models, n int) {
 			s.from[m] = append(s.from[m], from)
 		}
 	}
+	s.kept = make([]Sample, 0, all)
 }
 
 // due decides whether the outputs of a job's last layer are kept.

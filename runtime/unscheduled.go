@@ -38,7 +38,7 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 		journal: journal{log: newRecording(0), stats: e.newStats()}, stopped: func() bool { return ctx.Err() != nil },
 		lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
-	u.journal.samples.plan(arrivals, len(e.models), o.Samples)
+	u.journal.samples.plan(arrivals, len(e.models), o.samples)
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
 	defer u.close()
