@@ -92,8 +92,8 @@ type Model struct {
 	Probability float64 `mapstructure:"probability"`
 	// Phase is the first release of periodic arrivals with phases "given".
 	Phase time.Duration `mapstructure:"phase"`
-	// Inputs names where the requests' inputs come from, relative to the
-	// configuration's folder; empty for random ones. See dataset.Spec.
+	// Inputs names where the requests' inputs come from, relative to the configuration's folder; empty for random ones,
+	// LabelledInputs for Labelled. See dataset.Spec.
 	Inputs string `mapstructure:"inputs"`
 	// Pixels says how images become inputs, of requests and of variants.
 	Pixels Pixels `mapstructure:"pixels"`
@@ -131,6 +131,10 @@ const AutoArithmetic = "auto"
 
 // DefaultTheta is the published accuracy promise.
 const DefaultTheta = 0.9
+
+// LabelledInputs is the value of Model.Inputs with which requests run on the model's labelled data, so that what they
+// compute can be scored.
+const LabelledInputs = "labelled"
 
 // metrics are the values of Model.Metric.
 var metrics = []string{"top-1", "top-5", "agreement", "error"}
