@@ -139,6 +139,7 @@ func (p *Page) accuracy(all []*series) section {
 			}
 		}
 	}
+	s.Tables = []*table.Table{labelledTable(p.Results)}
 	if len(metric) == 0 {
 		return s
 	}
@@ -164,7 +165,7 @@ func (p *Page) accuracy(all []*series) section {
 				percent(m.VariantShare()), strings.Join(uses, "; "))
 		}
 	}
-	s.Tables = []*table.Table{t}
+	s.Tables = append([]*table.Table{t}, s.Tables...)
 	for i := range p.Results {
 		if text := p.Results[i].Bought(); text != "" {
 			s.Text = append(s.Text, text)
