@@ -195,7 +195,7 @@ func (u *unscheduled) follow(model int, completed bool) {
 func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	data, err := take(out)
 	u.failed = errors.Join(u.failed, err)
-	if s := &u.journal.samples; s.due(model, job) {
+	if s := &u.journal.samples; s.due(model, job) != nil {
 		s.kept = append(s.kept, Sample{Model: model, Job: job, Input: u.models[model].set(job), Outputs: data})
 	}
 }

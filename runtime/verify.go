@@ -152,5 +152,5 @@ func (e *Executor) again(s Sample) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slot.copyOutputs(), nil
+	return slot.copyOutputs(nil), nil
 }

@@ -14,11 +14,13 @@ import (
 	"github.com/terastal/terastal/variants/accuracy"
 )
 
-// Outputs of at most scoredBytes are copied of every request, up to mostScored of a model in a run: that takes less than
-// a microsecond each. Larger ones are scored of the requests that are verified, whose outputs are copied anyway.
+// Outputs of at most scoredBytes are copied of every request, up to mostScored of a model in a run, and of all together
+// mostScoredBytes: that takes a microsecond or two each. Larger ones are scored of the requests that are verified, whose
+// outputs are copied anyway.
 const (
-	scoredBytes = 16 << 10
-	mostScored  = 4096
+	scoredBytes     = 16 << 10
+	mostScored      = 4096
+	mostScoredBytes = 16 << 20
 )
 
 // scoredOutputs is how many requests of a model keep their outputs to be scored.
@@ -30,7 +32,7 @@ func scoredOutputs(m *models.Model) int {
 	if bytes > scoredBytes {
 		return samplesPerModel
 	}
-	return mostScored
+	return min(mostScored, mostScoredBytes/int(max(1, bytes)))
 }
 
 // labelled is a model whose requests read its labelled data.
