@@ -91,7 +91,18 @@ func (s *Session) onHardware(ctx context.Context, o Real) (_ *hardware, err erro
 	return h, h.setInputs(s)
 }
 
-func (h *hardware) labelled() []result.LabelledAccuracy { return h.scores.accuracies() }
+// labelled leaves out where the originals score nothing: nothing is a share of it.
+func (h *hardware) labelled() (out []result.LabelledAccuracy) {
+	for _, a := range h.scores.accuracies() {
+		if a.Original > 0 {
+			out = append(out, a)
+			continue
+		}
+		h.session.options.Note("%s, %s: the original's %s is %v on %d labelled requests, so that nothing can be a share of it: "+
+			"are labels and preprocessing right?", a.Policy, a.Model, a.Metric, a.Original, a.Requests)
+	}
+	return out
+}
 
 // play plays the traffic under one policy and writes its log and trace.
 func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, interrupted bool, err error) {

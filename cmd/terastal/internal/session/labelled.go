@@ -15,7 +15,7 @@ import (
 )
 
 // Outputs of at most scoredBytes are copied of every request, up to mostScored of a model in a run, and of all together
-// mostScoredBytes: that takes a microsecond or two each. Larger ones are scored of the requests that are verified, whose
+// mostScoredBytes: that takes a microsecond each at most. Larger ones are scored of the requests that are verified, whose
 // outputs are copied anyway.
 const (
 	scoredBytes     = 16 << 10
@@ -146,8 +146,7 @@ func floats(outputs [][]byte) (out [][]float32) {
 	return out
 }
 
-// accuracies are what the scores come to, by policy and model. Where the originals score nothing, nothing is a share of
-// it.
+// accuracies are what the scores come to, by policy and model.
 func (s *scores) accuracies() (out []result.LabelledAccuracy) {
 	for _, p := range s.policies {
 		for m, pairs := range p.pairs {
@@ -163,9 +162,8 @@ func (s *scores) accuracies() (out []result.LabelledAccuracy) {
 				}
 			}
 			a.Score, a.Original = a.Score/float64(a.Requests), a.Original/float64(a.Requests)
-			if a.Normalized, a.Low, a.High = stats.PairedRatio(pairs); a.Original > 0 {
-				out = append(out, a)
-			}
+			a.Normalized, a.Low, a.High = stats.PairedRatio(pairs)
+			out = append(out, a)
 		}
 	}
 	return out
