@@ -75,7 +75,8 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Hang == nil {
 		o.Hang = func(x sched.Dispatch) time.Duration { return max(time.Second, 10*e.tables.Cost(x)) }
 	}
-	d := &driver{Executor: e, opts: o, ending: ending{done: make(chan struct{})}, journal: journal{stats: e.newStats()},
+	d := &driver{Executor: e, opts: o, ending: ending{done: make(chan struct{})},
+		journal:  journal{stats: e.newStats(), keeper: e.newKeeper()},
 		releases: releases{arrivals: arrivals, waiter: sched.Idle, open: open, pending: map[int64]*Pending{}}}
 	if err := d.slots.stock(e, cmp.Or(o.Queue, sched.DefaultQueue)); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 type journal struct {
 	log     *recording // nil where no records are kept
 	stats   Stats
+	keeper  keeper
 	steps   Histogram // durations of the engine's steps
 	samples sampler
 	notes   []string // doubts about the run
@@ -24,6 +25,7 @@ func (j *journal) add(rec *sched.Record) {
 		j.log.add(rec)
 	}
 	j.stats.count(rec)
+	j.keeper.count(rec, &j.stats)
 }
 
 // note keeps a doubt about the run.

@@ -35,8 +35,9 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 		return nil, err
 	}
 	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
-		journal: journal{log: newRecording(0), stats: e.newStats()}, stopped: func() bool { return ctx.Err() != nil },
-		lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+		journal: journal{log: newRecording(0), stats: e.newStats(), keeper: e.newKeeper()},
+		stopped: func() bool { return ctx.Err() != nil },
+		lanes:   make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
 	u.journal.samples.plan(arrivals, len(e.models), o.samples)
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
