@@ -78,20 +78,18 @@ func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
 	if len(sets) == 1 {
 		return nil
 	}
-	losses := map[sched.VariantSet]float64{0: 0}
-	for i, set := range m.Valid {
-		if _, have := losses[set]; have {
-			continue // the first one counts
-		}
-		if losses[set] = 0; floor > 0 {
-			losses[set] = max(0, 1-m.Accuracy[i])
-		}
+	for n, set := range sets {
+		index[set] = int32(n) + 1
 	}
-	for _, set := range sets {
-		loss := losses[set]
-		o.loss = append(o.loss, loss)
-		if !math.IsNaN(loss) {
-			o.worst = max(o.worst, loss)
+	o.loss = make([]float64, len(sets))
+	for i, set := range m.Valid {
+		if n := index[set]; n > 0 && set != 0 && floor > 0 {
+			index[set] = 0 // listed again, the first accuracy counts
+			loss := max(0, 1-m.Accuracy[i])
+			o.loss[n-1] = loss
+			if !math.IsNaN(loss) {
+				o.worst = max(o.worst, loss)
+			}
 		}
 	}
 	return o
@@ -141,13 +139,14 @@ type bounded struct {
 	share   [][]float64 // by layer and implementation: the loss over the number of implementations with this variant
 	maxLoss float64
 	worst   float64
+	steps   int // that a search may take
 }
 
 // boundedSteps bounds a search. Beyond it the combination may not be the cheapest; the bound still is one.
 const boundedSteps = 20_000
 
 func newBounded(m *sched.Model, t *sched.ModelTable) *bounded {
-	o := &bounded{t: t, loss: m.Loss, maxLoss: m.MaxLoss, share: make([][]float64, t.Layers())}
+	o := &bounded{t: t, loss: m.Loss, maxLoss: m.MaxLoss, share: make([][]float64, t.Layers()), steps: boundedSteps}
 	uses := make([]float64, m.Variants)
 	for l := range m.Layers {
 		for _, im := range m.Layers[l].Implementations[1:] {
@@ -185,7 +184,7 @@ type knapsack struct {
 	// multiplier is what a unit of the bound is worth; rest[n] what layers from the n-th on cost at the least with it.
 	multiplier float64
 	rest       []float64
-	steps      int
+	left       int // steps
 	path, best []int32
 	low        float64
 }
@@ -195,7 +194,7 @@ func (o *bounded) choose(cost [][]float64, price float64, chosen []int32) (loss,
 	for _, all := range cost {
 		others += all[0]
 	}
-	k := &knapsack{bounded: o, cost: cost, price: price, steps: boundedSteps, low: 0,
+	k := &knapsack{bounded: o, cost: cost, price: price, left: o.steps,
 		rest: make([]float64, len(o.layers)+1), path: make([]int32, len(o.layers)), best: make([]int32, len(o.layers))}
 	k.relax()
 	root := k.rest[0] - k.multiplier*max(0, o.maxLoss)
@@ -206,7 +205,7 @@ func (o *bounded) choose(cost [][]float64, price float64, chosen []int32) (loss,
 		used |= o.t.Variant(int32(l), k.best[n])
 	}
 	bound = k.low
-	if k.steps <= 0 {
+	if k.left < 0 {
 		bound = min(bound, root)
 	}
 	return o.of(used), others + bound
@@ -266,7 +265,7 @@ func (k *knapsack) lossAt(multiplier float64) float64 {
 // search goes on from the n-th layer with variants: used so far, at this cost more than the originals and this sum of
 // shares.
 func (k *knapsack) search(n int, used sched.VariantSet, cost, share float64) {
-	if k.steps--; k.steps < 0 {
+	if k.left--; k.left < 0 {
 		return
 	}
 	if n == len(k.layers) {
