@@ -2,6 +2,7 @@ package fluid
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/terastal/terastal/sched"
 )
@@ -41,11 +42,8 @@ func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 
 // rounded rounds to four digits: accuracy's prices have no common scale.
 func rounded(x float64) float64 {
-	if x == 0 {
-		return 0
-	}
-	step := math.Pow(10, math.Floor(math.Log10(x))) * priceStep * 10
-	return math.Round(x/step) * step
+	x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'e', 3, 64), 64)
+	return x
 }
 
 // FloorsOf are the accuracy floors of the system's models: 1, originals only, for those that promise nothing, since
