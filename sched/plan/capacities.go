@@ -34,37 +34,53 @@ func shownFloors() []float64 { return []float64{1, 0.999, 0.99, 0.9} }
 
 // capacitiesOf are the capacities at floors that are the same for all, the highest first, and at those of the system
 // where these are others; nil without variants.
-func capacitiesOf(t *sched.Tables, rates []float64) ([]CapacityAtFloor, error) {
-	own := map[float64]bool{}
-	models := t.System().Models
-	has := false
-	for i := range models {
-		if models[i].Variants > 0 {
-			own[models[i].Floor], has = true, true
-		}
-	}
-	if !has {
+func (p *Plan) capacitiesOf(t *sched.Tables) ([]CapacityAtFloor, error) {
+	models := p.System.Models
+	if !slices.ContainsFunc(models, func(m sched.Model) bool { return m.Variants > 0 }) {
 		return nil, nil
 	}
-	all := shownFloors()
-	if len(own) == 1 {
-		for f := range own {
-			if f > 0 && !slices.Contains(all, f) {
-				all = append(all, f)
+	floors, own := shownFloors(), p.Floor()
+	if own > 0 && !slices.Contains(floors, own) {
+		floors = append(floors, own)
+	}
+	slices.SortFunc(floors, func(a, b float64) int { return cmp.Compare(b, a) })
+	if own == 0 && fluid.FloorsOf(t) != nil {
+		floors = append(floors, 0)
+	}
+	return capacitiesAt(t, p.Rates(), floors)
+}
+
+// Floor is the accuracy floor of all models with variants; 0 where they differ or promise nothing.
+func (p *Plan) Floor() float64 {
+	floor, found := 0.0, false
+	for i := range p.System.Models {
+		if m := &p.System.Models[i]; m.Variants > 0 {
+			if found && m.Floor != floor {
+				return 0
 			}
+			floor, found = m.Floor, true
 		}
 	}
-	slices.SortFunc(all, func(a, b float64) int { return cmp.Compare(b, a) })
-	if len(own) > 1 {
-		all = append(all, 0)
+	return floor
+}
+
+// CapacitiesAt computes the capacities at floors, 0 being each model's own.
+func (p *Plan) CapacitiesAt(floors []float64) ([]CapacityAtFloor, error) {
+	t, err := sched.Compile(p.System)
+	if err != nil {
+		return nil, err
 	}
+	return capacitiesAt(t, p.Rates(), floors)
+}
+
+func capacitiesAt(t *sched.Tables, rates, floors []float64) ([]CapacityAtFloor, error) {
 	var out []CapacityAtFloor
-	for _, f := range all {
-		floors := fluid.Same(t, f)
+	for _, f := range floors {
+		all := fluid.Same(t, f)
 		if f == 0 {
-			floors = fluid.FloorsOf(t)
+			all = fluid.FloorsOf(t)
 		}
-		c, err := fluid.CapacityAt(t, rates, floors)
+		c, err := fluid.CapacityAt(t, rates, all)
 		if err != nil {
 			return nil, err
 		}

@@ -98,7 +98,7 @@ func New(s sched.System, ms []Model, accs []Accelerator) (*Plan, *sched.Tables, 
 	if p.Capacity, err = fluid.CapacityOf(t, rates); err != nil {
 		return nil, nil, err
 	}
-	if p.Capacities, err = capacitiesOf(t, rates); err != nil {
+	if p.Capacities, err = p.capacitiesOf(t); err != nil {
 		return nil, nil, err
 	}
 	if p.System.Pricing, err = fluid.Price(t, rates); err != nil {
