@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 )
 
 func newDemo(s *streams) *cobra.Command {
@@ -56,8 +57,9 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	view.Capacities(o.text(), s.Plan.Document)
 	c := s.Config
-	fmt.Fprintf(o.err, "running %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)
+	fmt.Fprintf(o.err, "\nrunning %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)
 	r, err := o.execute(cmd.Context(), s)
 	if err != nil {
 		return err
