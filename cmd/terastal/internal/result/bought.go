@@ -27,8 +27,8 @@ func (r *Result) Bought() string {
 		"without them, with %.1f; variants ran %.1f %% of its layers", with.Policy, rate, more(rate, other), without.Policy,
 		other, 100*with.VariantShare())
 	if kept := with.AccuracyKept(); kept != nil {
-		text += fmt.Sprintf(", and its requests kept %.2f %% of the accuracy by the variants that each used (%s, measured here "+
-			"on %d inputs of each model)", 100**kept, metric, inputs)
+		text += fmt.Sprintf(", and its requests kept %.2f %% of the accuracy by the variants that each used (%s%s, measured here "+
+			"on %d inputs of each model)", 100**kept, with.floor(), metric, inputs)
 	}
 	if x, ok := r.OnLabels(with.Policy); ok {
 		text += fmt.Sprintf("; the outputs of %d requests on labelled data kept %.2f %% (95 %% interval %.2f to %.2f %%)",
@@ -38,6 +38,22 @@ func (r *Result) Bought() string {
 		return text + fmt.Sprintf(". Means of %d repeats.", n)
 	}
 	return text + ". One run each: `terastal compare` tells a difference from chance."
+}
+
+// floor words the accuracy floor that all models with one have in common; empty without.
+func (p *PolicyResult) floor() string {
+	least := 0.0
+	for i := range p.Models {
+		x := p.Models[i].AccuracyFloor
+		if x != 0 && least != 0 && x != least {
+			return ""
+		}
+		least = max(least, x)
+	}
+	if least == 0 {
+		return ""
+	}
+	return "floor " + Share(least) + "; "
 }
 
 // best is the policy with or without variants that answers the most requests in time; nil if none was run.

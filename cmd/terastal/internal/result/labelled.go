@@ -67,10 +67,9 @@ func (r *Result) JudgeLabelled() {
 	for _, x := range r.Labelled {
 		if x.High < x.Floor {
 			r.Doubt(Doubt{About: "labelled " + x.Policy + " " + x.Model, Worst: x.Floor - x.High, Text: fmt.Sprintf(
-				"%s: requests of %s kept %.2f %% of the accuracy on labelled data (95 %% interval %.2f to %.2f %%, %d requests, "+
-					"%d inputs), its floor is %.4g %%: measure its combinations again on more data (`terastal variants accuracy`), "+
-					"or lower its accuracy floor", x.Policy, x.Model, 100*x.Normalized, 100*x.Low, 100*x.High, x.Requests, x.Inputs,
-				100*x.Floor)})
+				"%s: requests of %s kept %s of the accuracy on labelled data (95 %% interval to %s, %d requests, %d inputs), its "+
+					"floor is %s: measure its combinations again on more data (`terastal variants accuracy`), or lower the floor "+
+					"(--accuracy)", x.Policy, x.Model, Share(x.Normalized), Share(x.High), x.Requests, x.Inputs, Share(x.Floor))})
 		}
 	}
 }
