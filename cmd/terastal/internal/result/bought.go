@@ -24,20 +24,20 @@ func (r *Result) Bought() string {
 	}
 	rate, other := r.inTime(with.Policy), r.inTime(without.Policy)
 	text := fmt.Sprintf("What layer variants bought: %s answered %.1f requests per second in time, %s %s, the best scheduler "+
-		"without them, with %.1f; variants ran %.1f %% of its layers", with.Policy, rate, more(rate, other), without.Policy,
-		other, 100*with.VariantShare())
+		"without them (%.1f)", with.Policy, rate, more(rate, other), without.Policy, other)
 	if kept := with.AccuracyKept(); kept != nil {
-		text += fmt.Sprintf(", and its requests kept %.2f %% of the accuracy by the variants that each used (%s%s, measured here "+
-			"on %d inputs of each model)", 100**kept, with.floor(), metric, inputs)
+		text += fmt.Sprintf(", at %.2f %% of the accuracy (%s, measured here on %d inputs of each model%s)", 100**kept, metric,
+			inputs, with.floor())
 	}
 	if x, ok := r.OnLabels(with.Policy); ok {
-		text += fmt.Sprintf("; the outputs of %d requests on labelled data kept %.2f %% (95 %% interval %.2f to %.2f %%)",
+		text += fmt.Sprintf(" and, by the outputs of %d requests on labelled data, at %.2f %% (95 %% interval %.2f to %.2f %%)",
 			x.Requests, 100*x.Normalized, 100*x.Low, 100*x.High)
 	}
+	text += fmt.Sprintf(". Variants ran %.1f %% of its layers. ", 100*with.VariantShare())
 	if n := len(r.Later) + 1; n > 1 {
-		return text + fmt.Sprintf(". Means of %d repeats.", n)
+		return text + fmt.Sprintf("Means of %d repeats.", n)
 	}
-	return text + ". One run each: `terastal compare` tells a difference from chance."
+	return text + "One run each: `terastal compare` tells a difference from chance."
 }
 
 // floor words the accuracy floor that all models with one have in common; empty without.
@@ -53,7 +53,7 @@ func (p *PolicyResult) floor() string {
 	if least == 0 {
 		return ""
 	}
-	return "floor " + Share(least) + "; "
+	return "; the floor is " + Share(least)
 }
 
 // best is the policy with or without variants that answers the most requests in time; nil if none was run.
