@@ -20,7 +20,8 @@ from statistics import fmean, stdev
 from urllib.parse import unquote_plus
 
 HEADER = ("scenario traffic scale noise drop policy seeds mean_miss_rate low high miss_bound normalized_accuracy "
-          "by_model by_seed").split()
+          "accuracy_floor by_model by_seed").split()
+OLDER = [column for column in HEADER if column != "accuracy_floor"]  # of files from before there were floors
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
 ORDER = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets",
@@ -33,13 +34,14 @@ LOSSES = 20  # that published.md names
 class Row:
     """One combination of a sweep under one policy."""
 
-    def __init__(self, fields):
-        x = dict(zip(HEADER, fields, strict=True))
-        self.fields = fields
+    def __init__(self, x):
+        x.setdefault("accuracy_floor", "0")
+        self.fields = [x[column] for column in HEADER]
         self.scenario, self.traffic, self.drop, self.policy = x["scenario"], x["traffic"], x["drop"], x["policy"]
         self.scale, self.noise, self.seeds = float(x["scale"]), float(x["noise"]), int(x["seeds"])
         self.miss, self.low, self.high = float(x["mean_miss_rate"]), float(x["low"]), float(x["high"])
         self.bound, self.accuracy = float(x["miss_bound"]), known(x["normalized_accuracy"])
+        self.floor = float(x["accuracy_floor"])
         self.models = []
         for pair in x["by_model"].split():
             name, numbers = pair.split("=")
@@ -60,17 +62,19 @@ def read(paths):
     for path in paths:
         with open(path, newline="") as f:
             lines = csv.reader(f)
-            if next(lines, None) != HEADER:
+            head = next(lines, None)
+            if head not in (HEADER, OLDER):
                 sys.exit(f"{path}: not a file of this version's `terastal sweep --csv`: sweep again")
             for fields in lines:
                 try:
-                    row = Row(fields)
+                    row = Row(dict(zip(head, fields, strict=True)))
                 except ValueError as e:
                     sys.exit(f"{path}, line {lines.line_num}: {e}")
-                if (*row.key(), row.policy) in seen:
+                name = *row.key(), row.floor, row.policy
+                if name in seen:
                     sys.exit(f"{path}, line {lines.line_num}: {', '.join(map(str, row.key()))}, {row.policy} "
-                             "is there twice")
-                seen.add((*row.key(), row.policy))
+                             f"{f'at {row.floor:g} ' if row.floor else ''}is there twice")
+                seen.add(name)
                 rows.append(row)
     return sorted(rows, key=Row.key)
 

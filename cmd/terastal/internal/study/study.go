@@ -37,7 +37,9 @@ type Cell struct {
 	Scale    float64 // multiplies all rates; deadlines stay
 	Drop     sched.DropPolicy
 	Noise    float64 // sigma of the lognormal factor of mean 1 on every layer's duration
-	Policy   string
+	// Floor, if not zero, is the accuracy floor of every model that has variants, in place of the scenario's own.
+	Floor  float64
+	Policy string
 }
 
 // Options say how every cell is simulated.
@@ -120,7 +122,7 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 			if ctx.Err() != nil {
 				return nil
 			}
-			out[i], err = run(systems[c.Scenario], c, o)
+			out[i], err = run(systems[floored{c.Scenario, c.Floor}], c, o)
 			if o.Progress != nil {
 				o.Progress(float64(done.Add(1)) / float64(len(cells)))
 			}
@@ -130,17 +132,36 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 	return out, errors.Join(g.Wait(), ctx.Err())
 }
 
+// Floored is a copy of the system in which every model that has variants promises a mean normalised accuracy of its
+// finished requests of at least the floor; 0 promises nothing.
+func Floored(s sched.System, floor float64) sched.System {
+	s.Models = slices.Clone(s.Models)
+	for m := range s.Models {
+		if s.Models[m].Variants > 0 {
+			s.Models[m].Floor = floor
+		}
+	}
+	return s
+}
+
+// floored is a scenario by name, with the floor of its models.
+type floored struct {
+	scenario string
+	floor    float64
+}
+
 // prepared is a scenario that all its cells share.
 type prepared struct {
 	*scenario.Scenario
 	tables *sched.Tables
-	prices *sched.Pricing // at the scenario's rates
+	prices *sched.Pricing // at the scenario's rates, and its floors
 }
 
-func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepared, error) {
-	systems := map[string]prepared{}
+func prepare(cells []Cell, own map[string]scenario.Scenario) (map[floored]prepared, error) {
+	systems := map[floored]prepared{}
 	for _, c := range cells {
-		if _, ok := systems[c.Scenario]; ok {
+		key := floored{c.Scenario, c.Floor}
+		if _, ok := systems[key]; ok {
 			continue
 		}
 		s, ok := own[c.Scenario]
@@ -151,6 +172,9 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 			}
 			s = *published
 		}
+		if c.Floor != 0 {
+			s.System = Floored(s.System, c.Floor)
+		}
 		t, err := sched.Compile(s.System)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
@@ -159,7 +183,7 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		systems[c.Scenario] = prepared{&s, t, prices}
+		systems[key] = prepared{&s, t, prices}
 	}
 	return systems, nil
 }

@@ -189,6 +189,8 @@ func TestGrid(t *testing.T) {
 		{func(g *study.Grid) { g.Noises = []float64{-1} }, "noise -1"},
 		{func(g *study.Grid) { g.Noises = []float64{4} }, "noise 4"},
 		{func(g *study.Grid) { g.Drops = []string{"never"} }, `"never"`},
+		{func(g *study.Grid) { g.Floors = []float64{0, 1.01} }, "accuracy floor 1.01"},
+		{func(g *study.Grid) { g.Floors = []float64{math.NaN()} }, "accuracy floor NaN"},
 		{func(g *study.Grid) { g.Policies = []string{"best"} }, `unknown policy "best"`},
 	} {
 		g := small
@@ -232,7 +234,7 @@ func TestCSV(t *testing.T) {
 	var b bytes.Buffer
 	testkit.OK(t, study.WriteCSV(&b, results))
 	want := "scenario,traffic,scale,noise,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
-		"by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
+		"accuracy_floor,by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,0,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
 	if b.String() != want {
 		t.Errorf("wrote\n%swant\n%s", &b, want)
 	}
@@ -335,6 +337,42 @@ func TestPaired(t *testing.T) {
 	} {
 		if p := study.Paired(c.a, c.b); math.Abs(p-c.p) > 1e-6 {
 			t.Errorf("%s: p %v, want %v", c.name, p, c.p)
+		}
+	}
+}
+
+// TestFloors: a floor is one more dimension of a grid. Every model that has variants gets it, the scenario that others
+// share stays, and cells of a floor are those that a scenario with that floor has.
+func TestFloors(t *testing.T) {
+	s := testkit.Must(scenario.Load("paper/ar_social@4K"))(t)
+	with := study.Floored(s.System, 0.99)
+	for m := range s.System.Models {
+		want := 0.0
+		if s.System.Models[m].Variants > 0 {
+			want = 0.99
+		}
+		if with.Models[m].Floor != want || s.System.Models[m].Floor != 0 {
+			t.Errorf("%s has the floor %v, want %v, and the original %v", with.Models[m].Name, with.Models[m].Floor, want,
+				s.System.Models[m].Floor)
+		}
+	}
+	g := study.Grid{Scenarios: []string{"paper/ar_social@4K"}, Traffics: []string{"poisson"}, Scales: []float64{1.3},
+		Noises: []float64{0}, Drops: []string{"late"}, Floors: []float64{0, 0.99}, Policies: []string{"edf", "pedf"}}
+	all := cells(t, g)
+	if len(all) != 4 || all[1].Floor != 0 || all[2].Floor != 0.99 || all[2].Policy != "edf" {
+		t.Fatalf("cells %+v", all)
+	}
+	o := options()
+	got := run(t, all, o)
+	if !slices.Equal(got[0].BySeed, got[2].BySeed) {
+		t.Errorf("EDF, which has no use for variants, misses %v without and %v with a floor", got[0].BySeed, got[2].BySeed)
+	}
+	given := *s
+	given.System = with
+	o.Systems = map[string]scenario.Scenario{g.Scenarios[0]: given}
+	for i, r := range run(t, all[:2], o) {
+		if want := got[i+2]; !slices.Equal(r.BySeed, want.BySeed) || *r.Accuracy != *want.Accuracy {
+			t.Errorf("%s with the scenario's own floor: %v, with the cell's %v", r.Policy, r.BySeed, want.BySeed)
 		}
 	}
 }
