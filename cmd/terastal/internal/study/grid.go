@@ -200,8 +200,8 @@ func parseShard(s string) (i, n int, err error) {
 var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low",
 	"high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
 
-// WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy
-// with names escaped as in a URL, by_seed the mean miss rate of every seed.
+// WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an accuracy
+// floor /delivered accuracy/least window, with names escaped as in a URL; by_seed holds the mean miss rate of every seed.
 func WriteCSV(w io.Writer, results []Result) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(header); err != nil {
@@ -210,7 +210,11 @@ func WriteCSV(w io.Writer, results []Result) error {
 	for _, r := range results {
 		var models, seeds []string
 		for _, m := range r.Models {
-			models = append(models, url.QueryEscape(m.Model)+"="+number(m.MissRate)+"/"+optional(m.NormalizedAccuracy))
+			text := url.QueryEscape(m.Model) + "=" + number(m.MissRate) + "/" + optional(m.NormalizedAccuracy)
+			if m.AccuracyFloor > 0 {
+				text += "/" + optional(m.DeliveredAccuracy) + "/" + optional(m.WorstWindow)
+			}
+			models = append(models, text)
 		}
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))

@@ -367,6 +367,16 @@ func TestFloors(t *testing.T) {
 	if !slices.Equal(got[0].BySeed, got[2].BySeed) {
 		t.Errorf("EDF, which has no use for variants, misses %v without and %v with a floor", got[0].BySeed, got[2].BySeed)
 	}
+	for m, x := range got[3].Models {
+		least := x.WorstWindow
+		if x.AccuracyFloor != with.Models[m].Floor || (least != nil) != (x.AccuracyFloor > 0) ||
+			least != nil && !(*least <= *x.DeliveredAccuracy && *x.DeliveredAccuracy <= 1) {
+			t.Errorf("%s: floor %v, delivered %v, least window %v", x.Model, x.AccuracyFloor, x.DeliveredAccuracy, least)
+		}
+	}
+	if x := got[1].Models[0]; x.DeliveredAccuracy != nil || x.WorstWindow != nil {
+		t.Errorf("nothing was promised: %+v", x)
+	}
 	given := *s
 	given.System = with
 	o.Systems = map[string]scenario.Scenario{g.Scenarios[0]: given}
