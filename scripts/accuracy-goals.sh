@@ -5,8 +5,8 @@
 #
 #   scripts/accuracy-goals.sh [FOLDER]     default out/accuracy/demo, which gets the documents
 #
-# DURATION=2s is how long requests are released per run, REPEATS=6 how often every policy plays at each load. LOADS="0.9
-# 1.1" plays these only. ACCURACY=0.99 is the accuracy floor.
+# DURATION=3s is how long requests are released per run, REPEATS=6 how often every policy plays at each load.
+# LOADS="0.9 1.1" plays these only. ACCURACY=0.99 is the accuracy floor.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-out/accuracy/demo}

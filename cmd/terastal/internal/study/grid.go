@@ -200,8 +200,9 @@ func parseShard(s string) (i, n int, err error) {
 var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low",
 	"high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
 
-// WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an accuracy
-// floor /delivered accuracy/least window, with names escaped as in a URL; by_seed holds the mean miss rate of every seed.
+// WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an
+// accuracy floor /delivered accuracy/least window, with names escaped as in a URL; by_seed holds the mean miss rate of
+// every seed.
 func WriteCSV(w io.Writer, results []Result) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(header); err != nil {

@@ -3,12 +3,7 @@ package study_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -247,56 +242,6 @@ func TestBound(t *testing.T) {
 	// all of b is served, and of a what fits into the rest, 0.7 of 1.2.
 	if want := 0.5 * (1 - 0.7/1.2); math.Abs(r.Bound-want) > 1e-9 {
 		t.Errorf("bound %v, want %v", r.Bound, want)
-	}
-}
-
-// TestEvaluation: the script that makes the tables of documents from CSV files
-// joins shards, refuses rows that are there twice, and fills in a document.
-func TestEvaluation(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("no python3")
-	}
-	dir := t.TempDir()
-	write := func(name string, cells []study.Cell) string {
-		var b bytes.Buffer
-		path := filepath.Join(dir, name)
-		err := study.WriteCSV(&b, run(t, cells, options()))
-		testkit.OK(t, errors.Join(err, os.WriteFile(path, b.Bytes(), 0o666)))
-		return path
-	}
-	script := func(args ...string) string {
-		out, _ := exec.Command(python, append([]string{"../../../../scripts/evaluation.py"}, args...)...).CombinedOutput()
-		return string(out)
-	}
-	all := few(t)
-	whole := write("whole.csv", all)
-	parts := []string{"merge"}
-	for i := 3; i >= 1; i-- {
-		parts = append(parts, write(fmt.Sprint(i), study.Shard(all, i, 3, 3)))
-	}
-	want := script("merge", whole)
-	if got := script(parts...); got != want || strings.Count(got, "\n") != len(all)+1 {
-		t.Errorf("merged shards\n%s\nthe whole\n%s", got, want)
-	}
-	if got := script("merge", whole, parts[1]); !strings.Contains(got, "is there twice") {
-		t.Errorf("a shard twice: %s", got)
-	}
-	document := filepath.Join(dir, "document.md")
-	text := "Words.\n"
-	for _, name := range strings.Fields("size reductions policies grid losses") {
-		text += "<!-- table " + name + " -->\nold\n<!-- end " + name + " -->\n"
-	}
-	testkit.Write(t, document, text)
-	if out := script("published", "--into", document, whole); out != "" {
-		t.Fatal(out)
-	}
-	filled := testkit.Must(os.ReadFile(document))(t)
-	for _, want := range []string{"Words.\n<!-- table size -->\n20 combinations", "| own | periodic | 0.",
-		"| terastal | 0."} {
-		if !strings.Contains(string(filled), want) || strings.Contains(string(filled), "old") {
-			t.Errorf("no %q in\n%s", want, filled)
-		}
 	}
 }
 
