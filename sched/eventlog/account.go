@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 )
 
@@ -124,12 +125,9 @@ func (a *Account) Worst() float64 { return a.least }
 // requests: NaN where a standard error is unknown. All sets were measured on the same requests, so that their errors
 // may all point the same way; the interval is that wide.
 func (a *Account) Interval() (low, high float64) {
-	x, reach := a.Mean(), normal95*a.spread/float64(max(1, a.n))
+	x, reach := a.Mean(), stats.Normal95*a.spread/float64(max(1, a.n))
 	return x - reach, x + reach
 }
-
-// normal95 is how many standard errors a 95 % interval reaches to both sides.
-const normal95 = 1.96
 
 // metrics fills in what the account says of its model.
 func (a *Account) metrics(m *ModelMetrics) {

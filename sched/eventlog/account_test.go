@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -64,7 +65,7 @@ func TestAccount(t *testing.T) {
 			accuracy := eventlog.AccuracyOf(&m, used)
 			kept, lost = append(kept, accuracy), append(lost, max(0, 1-accuracy))
 			if used != 0 && m.Loss == nil {
-				reach += 1.96 * m.AccuracyError[used]
+				reach += stats.Normal95 * m.AccuracyError[used]
 			}
 			bounded = bounded || used != 0 && m.Loss != nil
 			a.Finish(used)
