@@ -2,11 +2,13 @@ package fluid_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -335,6 +337,49 @@ func TestFloorsPrefix(t *testing.T) {
 		if math.Abs(got.Scale/c.capacity-1) > 2e-6 {
 			t.Errorf("valid %v: capacity %v, want %v", c.valid, got.Scale, c.capacity)
 		}
+	}
+}
+
+// manyVariants is a workload of five models of 20 layers with three variants each, more than can be listed.
+func manyVariants(accs int) sched.System {
+	rng, sys := rand.New(rand.NewPCG(1, 2)), schedtest.Workload(accs, 1)
+	for i := range sys.Models {
+		m := &sys.Models[i]
+		m.Valid, m.MaxLoss = nil, 0.1
+		for l := range m.Layers {
+			all := &m.Layers[l].Implementations
+			for range 3 {
+				m.Variants++
+				im, faster := sched.Implementation{Variant: m.Variants}, 1+rng.Float64()
+				for _, c := range (*all)[0].Latency {
+					im.Latency = append(im.Latency, time.Duration(float64(c)/faster))
+				}
+				*all, m.Loss = append(*all, im), append(m.Loss, rng.Float64()*0.03)
+			}
+		}
+	}
+	return sys
+}
+
+// TestFloorsLarge: both sides agree where there are more combinations than anybody can write out.
+func TestFloorsLarge(t *testing.T) {
+	sequential.Skip(t)
+	for _, accs := range []int{2, 8} {
+		tables := schedtest.Compile(t, manyVariants(accs))
+		for _, f := range []float64{0.999, 0.99, 0.95, 0.9, 0} {
+			c := testkit.Must(fluid.CapacityAt(tables, []float64{1, 2, 3, 4, 5}, fluid.Same(tables, f)))(t)
+			if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*(1+2e-6) {
+				t.Errorf("%d accelerators, floor %v: scale %v, bound %v", accs, f, c.Scale, c.Bound)
+			}
+		}
+	}
+}
+
+// BenchmarkCapacityAt is the cost of one floor for 100 layers with 300 variants on 4 accelerators.
+func BenchmarkCapacityAt(b *testing.B) {
+	tables := schedtest.Compile(b, manyVariants(4))
+	for b.Loop() {
+		testkit.Must(fluid.CapacityAt(tables, []float64{10, 20, 30, 40, 50}, fluid.Same(tables, 0.99)))(b)
 	}
 }
 
