@@ -140,7 +140,7 @@ out/accuracy/floor-%.csv: | build
 	bin/terastal sweep $(ACCURACY) --noise 0,0.1,0.3 --policies terastal-budget,pedf,rollout --accuracy $(FLOOR) --shard $*/8 --csv $@
 
 out/accuracy/curves/curves.json: | build
-	bin/terastal sweep curves --scenario paper/mcv_heavy --policies fcfs,edf,terastal,terastal-budget,pedf,rollout $(CURVES) --from 0.4 --to 1.6 --step 0.2 --seeds 8 --duration 10s --out $(@D)
+	bin/terastal sweep curves --scenario paper/mcv_heavy --policies fcfs,edf,terastal,terastal-budget,pedf,rollout $(CURVES) --from 0.5 --to 1.7 --step 0.3 --seeds 4 --duration 12s --out $(@D)
 
 variants: setup build
 	$(ORT) scripts/variants/tables.sh out/variants
