@@ -185,8 +185,11 @@ func (a *accounts) toll(now time.Duration, j *sched.Job, implementation int32) (
 // Price and Spend make it a [sched.Accuracy].
 func (a *accounts) Price(now time.Duration, j *sched.Job, implementation int32) time.Duration {
 	x, ok := a.toll(now, j, implementation)
-	if !ok || xTera > 0 && !a.pressed() {
+	switch {
+	case !ok:
 		return sched.Never
+	case !a.pressed(): // a last resort
+		return sched.Never/4 + time.Duration(x)
 	}
 	return time.Duration(x)
 }
@@ -208,5 +211,4 @@ var (
 	xMu     = 0.1
 	xMuHigh = 1.0
 	xRoll   = 1.0
-	xTera   = 0.0
 )
