@@ -99,7 +99,12 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}
-	d.journal.samples.plan(arrivals, len(e.models), o.Samples)
+	d.journal.samples.plan(arrivals, len(e.models), o.samples)
+	for m := range e.models {
+		if n := o.samples(m); n > o.Samples {
+			d.journal.samples.provide(m, n, e.models[m].Program)
+		}
+	}
 	return d, nil
 }
 
@@ -279,7 +284,9 @@ func (d *driver) assign(x sched.Dispatch) assignment {
 			d.slots.bind(s, &a)
 		}
 	}
-	a.sample = a.last && d.journal.samples.due(x.Model, x.Job)
+	if a.last {
+		a.sample = d.journal.samples.due(x.Model, x.Job)
+	}
 	return a
 }
 

@@ -39,7 +39,7 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 		stopped: func() bool { return ctx.Err() != nil },
 		lanes:   make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
-	u.journal.samples.plan(arrivals, len(e.models), o.Samples)
+	u.journal.samples.plan(arrivals, len(e.models), o.samples)
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
 	defer u.close()
@@ -196,7 +196,7 @@ func (u *unscheduled) follow(model int, completed bool) {
 func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	data, err := take(out)
 	u.failed = errors.Join(u.failed, err)
-	if s := &u.journal.samples; s.due(model, job) {
+	if s := &u.journal.samples; s.due(model, job) != nil {
 		s.kept = append(s.kept, Sample{Model: model, Job: job, Input: u.models[model].set(job), Outputs: data})
 	}
 }

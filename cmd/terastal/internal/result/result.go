@@ -37,6 +37,8 @@ type Result struct {
 	// Comparison holds the policies against each other, over all repeats that
 	// are whole; nil where policies were not compared or no repeat is whole.
 	Comparison *comparison.Comparison `json:"comparison,omitempty"`
+	// Labelled are the accuracies of requests on labelled data, by policy and model, over all runs.
+	Labelled []LabelledAccuracy `json:"labelled,omitempty"`
 	// Valid is false when the run cannot support what it says; Reasons say why and what to change.
 	Valid   bool     `json:"valid"`
 	Reasons []string `json:"invalid_reasons,omitempty"`

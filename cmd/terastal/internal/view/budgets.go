@@ -139,6 +139,7 @@ func (p *Page) accuracy(all []*series) section {
 			}
 		}
 	}
+	s.Tables = []*table.Table{labelledTable(p.Results)}
 	if len(metric) == 0 {
 		return s
 	}
@@ -169,7 +170,7 @@ func (p *Page) accuracy(all []*series) section {
 				percent(m.VariantShare()), strings.Join(uses, "; "))
 		}
 	}
-	s.Tables = []*table.Table{t.Dense()}
+	s.Tables = append([]*table.Table{t.Dense()}, s.Tables...)
 	if s.Figures = keptCharts(all); len(s.Figures) > 0 {
 		s.Text = append(s.Text, fmt.Sprintf("Curves are the mean over the last %d requests that finished, in the first run of "+
 			"each policy.", sched.AccuracyWindow))
