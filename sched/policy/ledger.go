@@ -137,7 +137,7 @@ type accounts struct {
 	t       *sched.Tables
 	ledgers []ledger
 	offered
-	spends bool // some model does
+	spends bool // some model does, or may not at all: its floor is 1
 }
 
 func newAccounts(t *sched.Tables, originals bool) *accounts {
@@ -150,7 +150,7 @@ func newAccounts(t *sched.Tables, originals bool) *accounts {
 			l = newLedger(m)
 		}
 		a.ledgers = append(a.ledgers, l)
-		a.spends = a.spends || l.spends
+		a.spends = a.spends || l.spends || m.Floor == 1
 		a.span += lookback * float64(m.Deadline) / float64(len(sys.Models))
 	}
 	return a
