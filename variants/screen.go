@@ -20,7 +20,13 @@ type Want struct {
 	Most        time.Duration
 	// Lower is true where only families of lower precision count.
 	Lower bool
+	// Faster is true where every bit of speed counts: one that is [Worthwhile] times as fast as a lossless one is wanted
+	// too, though it loses more.
+	Faster bool
 }
+
+// Worthwhile is how much faster something has to be to be worth anything that it loses.
+const Worthwhile = 1.05
 
 // Lossless is the error up to which a candidate counts as one without any: of several, the fastest is chosen. What an
 // error as small does to the accuracy is measured all the same.
@@ -65,13 +71,16 @@ func (c *Candidate) fits(w Want) bool {
 
 // settle refuses what is not fitted yet and fast enough only where a lossless candidate is too: it cannot be chosen.
 func settle(list []*Candidate, wants []Want) {
-	left := slices.DeleteFunc(slices.Clone(wants), func(w Want) bool {
-		return slices.ContainsFunc(list, func(c *Candidate) bool {
-			return c.fitted && c.Refusal == nil && c.Error <= Lossless && c.fits(w)
-		})
+	lossless := slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool {
+		return !c.fitted || c.Refusal != nil || c.Error > Lossless
 	})
 	for _, c := range unfitted(list) {
-		if !slices.ContainsFunc(left, c.fits) {
+		needed := func(w Want) bool {
+			return c.fits(w) && !slices.ContainsFunc(lossless, func(x *Candidate) bool {
+				return x.fits(w) && !(w.Faster && Worthwhile*float64(c.at(w.Accelerator)) < float64(x.at(w.Accelerator)))
+			})
+		}
+		if !slices.ContainsFunc(wants, needed) {
 			c.Refusal = ErrUnneeded
 		}
 	}

@@ -182,17 +182,13 @@ func (r *run) targets(t *sched.Tables) {
 	}
 	r.eachOriginal(t, func(m, l, k int, _, _ time.Duration) {
 		if _, already := r.drafts[m].wanted[l][k]; !already && on(r.Accelerators[k], "cuda") {
-			want(m, l, k, worthwhile)
+			want(m, l, k, variants.Worthwhile)
 			if x := r.drafts[m]; !x.Off {
 				x.wanted[l][k] = wanted{x.wanted[l][k].speedup, true}
 			}
 		}
 	})
 }
-
-// worthwhile is how much faster lower precision has to be at least on an accelerator where the original is not too slow.
-// What saves less costs accuracy for nothing.
-const worthwhile = 1.05
 
 // eachOriginal calls f with what the original of a layer takes on every accelerator that runs it, and with the least of
 // these times.
