@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 )
 
@@ -34,6 +35,7 @@ interrupt ends the comparison with the repeats that are whole.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "")
+	config.AddFlags(cmd.Flags(), "accuracy")
 	o.watchFlags(cmd)
 	o.scenarioFlag(cmd)
 	f := cmd.Flags()

@@ -50,6 +50,7 @@ with 95 % confidence intervals.`,
 		},
 	}
 	o.flags(cmd, "")
+	config.AddFlags(cmd.Flags(), "accuracy")
 	f := cmd.Flags()
 	f.StringVar(&o.name, "scenario", "", "published scenario to simulate instead of a configuration")
 	f.IntVar(&o.Seeds, "seeds", 1, "how many seeds; more than one gives confidence intervals and no logs")

@@ -90,6 +90,15 @@ func (p *Proof) Allow(m *sched.Model, theta float64) {
 	}
 }
 
+// Promise makes floor the accuracy floor of a model that may use variants: what the mean over its finished requests
+// keeps; see [sched.Model.Floor]. To others there is nothing to promise.
+func Promise(m *sched.Model, floor float64) {
+	m.Floor = 0
+	if len(m.Loss) > 0 || slices.ContainsFunc(m.Valid, func(s sched.VariantSet) bool { return s != 0 }) {
+		m.Floor = floor
+	}
+}
+
 // Without leaves out variants, by index, and the combinations that use them; the others are numbered again.
 func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	out := *p

@@ -37,10 +37,16 @@ type Config struct {
 	// Arithmetic is what becomes of 8-bit products on this processor: exact, saturating or saturating-throughout, see
 	// variants.Arithmetic, or AutoArithmetic (the default) to try.
 	Arithmetic string `mapstructure:"arithmetic"`
+	// Accuracy is the least mean normalised accuracy of the finished requests of every model with variants, 0 to 1, that
+	// policies which spend accuracy for time keep; see sched.Model.Floor. 1 is originals only; with 0 nothing is promised
+	// and variants are a last resort.
+	Accuracy float64 `mapstructure:"accuracy"`
 	// Out is the folder that results are written to.
 	Out string `mapstructure:"out"`
 
 	file string
+	// promised says that the user gave Accuracy.
+	promised bool
 	// among are the names of those of the automatic accelerators that are wanted; nil for all.
 	among []string
 }
@@ -105,6 +111,8 @@ type Model struct {
 	// accuracy is: top-1, top-5, agreement or error, or empty for what suits the data.
 	Theta  float64 `mapstructure:"theta"`
 	Metric string  `mapstructure:"metric"`
+	// Accuracy overrides Config.Accuracy; nil takes that.
+	Accuracy *float64 `mapstructure:"accuracy"`
 	// Calibration are inputs to fit variants to, Labelled ones to measure their accuracy on.
 	Calibration Data `mapstructure:"calibration"`
 	Labelled    Data `mapstructure:"labelled"`
@@ -131,6 +139,9 @@ const AutoArithmetic = "auto"
 
 // DefaultTheta is the published accuracy promise.
 const DefaultTheta = 0.9
+
+// DefaultAccuracy is the mean accuracy that finished requests keep unless told otherwise.
+const DefaultAccuracy = 0.99
 
 // metrics are the values of Model.Metric.
 var metrics = []string{"top-1", "top-5", "agreement", "error"}

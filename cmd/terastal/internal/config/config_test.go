@@ -95,6 +95,47 @@ accelerators: auto
 	}
 }
 
+// A model's accuracy floor beats that of all models, which a flag sets. Published models have one only if it is given.
+func TestFloor(t *testing.T) {
+	const models = "models:\n  - {source: a.onnx, rate: 5}\n  - {source: b.onnx, rate: 5, accuracy: 0}\n"
+	parse := func(args ...string) *pflag.FlagSet {
+		f := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		config.AddFlags(f, "accuracy")
+		testkit.OK(t, f.Parse(args))
+		return f
+	}
+	for _, c := range []struct {
+		file                     string
+		flags                    *pflag.FlagSet
+		first, second, published float64
+	}{
+		{models, parse(), 0.99, 0, 0},
+		{models + "accuracy: 0.98", parse(), 0.98, 0, 0.98},
+		{models + "accuracy: 0.98", parse("--accuracy=1"), 1, 0, 1},
+		{models + "accuracy: 0.98", flags(t), 0.98, 0, 0.98},
+		{models, parse("--accuracy=0.99"), 0.99, 0, 0.99},
+	} {
+		got := testkit.Must(config.Load(write(t, c.file), c.flags))(t)
+		first, second, published := got.Floor(&got.Models[0]), got.Floor(&got.Models[1]), got.PublishedFloor()
+		if first != c.first || second != c.second || published != c.published {
+			t.Errorf("%q: floors %v, %v and %v, want %v, %v and %v", c.file, first, second, published, c.first, c.second,
+				c.published)
+		}
+	}
+	for text, want := range map[string]string{
+		"accuracy: 99":   "accuracy is 99, must be 0 to 1",
+		"accuracy: .nan": "accuracy is NaN, must be 0 to 1",
+		"accuracy: -0.1": "accuracy is -0.1, must be 0 to 1",
+		"accuracy: high": "accuracy",
+		"models: [{source: a.onnx, rate: 5, accuracy: 1.5}]": `models[0]: accuracy of "a" is 1.5, must be 0 to 1`,
+	} {
+		_, err := config.Load(write(t, text), flags(t))
+		if !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 // Files that a configuration names stay inside its folder.
 func TestPath(t *testing.T) {
 	root := t.TempDir()

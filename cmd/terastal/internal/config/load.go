@@ -44,7 +44,7 @@ func Load(file string, fs *pflag.FlagSet) (*Config, error) {
 	if s, ok := v.Get("accelerators").(string); ok && s == "auto" {
 		v.Set("accelerators", []any{})
 	}
-	c := &Config{file: file}
+	c := &Config{file: file, promised: v.IsSet("accuracy")}
 	if err := decode(v, c); err != nil {
 		return nil, fmt.Errorf("%w%s: %s", ErrInvalid, c.in(), oneLine(err))
 	}

@@ -49,6 +49,23 @@ func pairs(list []string) (map[string]string, error) {
 	return out, nil
 }
 
+// Floor is the accuracy floor of a model of the configuration.
+func (c *Config) Floor(m *Model) float64 {
+	if m.Accuracy != nil {
+		return *m.Accuracy
+	}
+	return c.Accuracy
+}
+
+// PublishedFloor is the accuracy floor of models that are published and not configured: none, as published, unless the
+// user gave one.
+func (c *Config) PublishedFloor() float64 {
+	if c.promised {
+		return c.Accuracy
+	}
+	return 0
+}
+
 // Drill are the configured faults.
 func (c *Config) Drill() ([]runtime.Fault, error) {
 	var out []runtime.Fault

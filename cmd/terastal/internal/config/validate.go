@@ -48,7 +48,7 @@ func (c *Config) validate() error {
 	}
 	p := &c.Profile
 	_, err := c.Drill()
-	return cmp.Or(err,
+	return cmp.Or(err, checkAccuracy("accuracy", c.Accuracy),
 		check(c.Queue >= 1, "queue is %d, must be at least 1", c.Queue),
 		check(c.Realtime >= 0 && c.Realtime <= 99, "realtime is %d, must be 0 to 99", c.Realtime),
 		check(c.Retries >= 0, "retries is %d, must not be negative", c.Retries),
@@ -56,6 +56,12 @@ func (c *Config) validate() error {
 		check(p.Budget > 0, "profile.budget is %v, must be positive", p.Budget),
 		check(p.Precision > 0 && p.Precision < 1, "profile.precision is %v, must be above 0 and below 1", p.Precision),
 		c.Traffic.validate())
+}
+
+// checkAccuracy refuses a floor that no mean accuracy can be held against.
+func checkAccuracy(key string, floor float64) error {
+	return check(floor >= 0 && floor <= 1, "%s is %v, must be 0 to 1, such as 0.99 for 99 %% of the originals' accuracy (0: "+
+		"none is promised)", key, floor)
 }
 
 // check is an error unless ok.
@@ -140,7 +146,11 @@ func (m *Model) validateVariants() error {
 	if m.Theta == 0 {
 		m.Theta = DefaultTheta
 	}
-	return cmp.Or(
+	floor := 1.0
+	if m.Accuracy != nil {
+		floor = *m.Accuracy
+	}
+	return cmp.Or(checkAccuracy(fmt.Sprintf("accuracy of %q", m.Name), floor),
 		check(m.Variants == "on" || m.Variants == "off", "variants of %q is %q, must be on or off", m.Name, m.Variants),
 		check(m.Theta > 0 && m.Theta <= 1, "theta of %q is %v, must be above 0 and at most 1", m.Name, m.Theta),
 		check(m.Metric == "" || slices.Contains(metrics, m.Metric), "metric of %q is %q, must be %s",

@@ -54,6 +54,9 @@ func WriteDemo(s *Session) (path string, err error) {
 		fmt.Fprintf(&b, "     calibration: {source: %q, count: %d}, labelled: {source: %q, count: %d}}\n",
 			m.Calibration.Source, m.Calibration.Count, m.Labelled.Source, m.Labelled.Count)
 	}
+	if c.Accuracy != config.DefaultAccuracy {
+		fmt.Fprintf(&b, "accuracy: %g\n", c.Accuracy)
+	}
 	fmt.Fprintf(&b, "traffic: {load: %g, duration: %v, seed: %d}\npolicies: [%s]\nout: %q\n",
 		c.Traffic.Load, c.Traffic.Duration, c.Traffic.Seed, strings.Join(c.Policies, ", "), c.Out)
 	path = filepath.Join(c.Out, "demo.yaml")

@@ -25,7 +25,7 @@ type Planned struct {
 
 // newPlan sets the rates that a configuration asks for, compiles the system of its profile and computes the budgets.
 // The models and accelerators of the document are given without rates; allow completes the system with the combinations
-// of variants that may be used.
+// of variants that may be used. They keep the configuration's accuracy floors.
 func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, accelerators []plan.Accelerator,
 	allow func(*sched.System)) (*Planned, error) {
 	q, err := profiler.ParseQuantile(c.Cost)
@@ -47,6 +47,9 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 	}
 	leads(c, &s)
 	allow(&s)
+	for i := range c.Models {
+		plan.Promise(&s.Models[i], c.Floor(&c.Models[i]))
+	}
 	load, err := demand(s, models, c.Traffic.Load)
 	if err != nil {
 		return nil, err

@@ -43,6 +43,7 @@ func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 	var documents []plan.Model
 	for m := range s.System.Models {
 		model := &s.System.Models[m]
+		plan.Promise(model, c.PublishedFloor())
 		documents = append(documents, plan.Model{Rate: s.Rates[m]})
 		c.Models = append(c.Models, config.Model{Name: model.Name, Rate: s.Rates[m], Granularity: profiler.TableGranularity})
 		n, err := hollow(model)

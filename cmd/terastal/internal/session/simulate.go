@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -211,6 +212,9 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	}
 	if err != nil {
 		return nil, cell, so, UsageError{err}
+	}
+	for m := range s.System.Models {
+		plan.Promise(&s.System.Models[m], c.PublishedFloor())
 	}
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
