@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // Limits say how much accuracy variants may cost, both at most 1-theta.
@@ -50,7 +51,8 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	defer d.compute()()
 	r := &run{Designer: d, Options: o}
 	for _, m := range d.Models {
-		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]wanted{}})
+		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]wanted{},
+			short: map[int][]*variants.Candidate{}})
 	}
 	if err := r.screen(ctx, b); err != nil {
 		return err
@@ -104,6 +106,9 @@ type draft struct {
 	originals  map[int][]time.Duration       // by layer and accelerator
 	candidates map[int][]*variants.Candidate // by layer
 	chosen     []*variants.Candidate         // in order of layers
+	prices     []float64                     // by accelerator; nil where it is not designed for capacity
+	short      map[int][]*variants.Candidate // by layer: those that capacity may be bought with
+	bought     []*variants.Candidate         // of those chosen
 	made       plan.Variants
 	notes      []string
 	err        error // why it gets none
@@ -111,8 +116,17 @@ type draft struct {
 
 // wanted says what is wanted of a layer on an accelerator.
 type wanted struct {
-	speedup float64
-	lower   bool // only lower precision counts
+	speedup float64 // 0 where only capacity counts
+	lower   bool    // for which only lower precision counts
+	faster  bool    // whatever saves priced time is wanted
+}
+
+// wanting is what is wanted of a layer, by accelerator.
+func (x *draft) wanting(l int) map[int]wanted {
+	if x.wanted[l] == nil {
+		x.wanted[l] = map[int]wanted{}
+	}
+	return x.wanted[l]
 }
 
 func (x *draft) note(format string, args ...any) {
@@ -123,8 +137,13 @@ func (x *draft) note(format string, args ...any) {
 func (x *draft) wants(l int) (out []variants.Want) {
 	for _, k := range slices.Sorted(maps.Keys(x.wanted[l])) {
 		original, w := x.originals[l][k], x.wanted[l][k]
-		most := time.Duration(float64(original) / w.speedup)
-		out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1), Lower: w.lower})
+		if w.speedup > 0 {
+			most := time.Duration(float64(original) / w.speedup)
+			out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1), Lower: w.lower})
+		}
+		if w.faster {
+			out = append(out, variants.Want{Accelerator: k, Most: min(x.worth(l, k), original-1), Faster: true})
+		}
 	}
 	return out
 }
@@ -133,6 +152,9 @@ func (x *draft) wants(l int) (out []variants.Want) {
 func (r *run) screen(ctx context.Context, b Bench) error {
 	profile, tables, err := b.Originals(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.buy(tables); err != nil {
 		return err
 	}
 	r.targets(tables)
@@ -157,17 +179,13 @@ func (x *draft) take(p *profiler.Profile, model int) {
 	}
 }
 
-// targets finds where variants are wanted.
+// targets finds where variants of the models that are not designed for capacity are wanted.
 func (r *run) targets(t *sched.Tables) {
 	want := func(m, l, k int, speedup float64) {
-		x := r.drafts[m]
-		if x.Off {
-			return
+		if x := r.drafts[m]; !x.Off && x.prices == nil {
+			w := x.wanting(l)
+			w[k] = wanted{speedup: max(w[k].speedup, speedup, r.Speedup)}
 		}
-		if x.wanted[l] == nil {
-			x.wanted[l] = map[int]wanted{}
-		}
-		x.wanted[l][k] = wanted{speedup: max(x.wanted[l][k].speedup, speedup, r.Speedup)}
 	}
 	for _, t := range variants.Targets(t) {
 		want(t.Model, t.Layer, t.Accelerator, t.Speedup())
@@ -181,10 +199,11 @@ func (r *run) targets(t *sched.Tables) {
 		return
 	}
 	r.eachOriginal(t, func(m, l, k int, _, _ time.Duration) {
-		if _, already := r.drafts[m].wanted[l][k]; !already && on(r.Accelerators[k], "cuda") {
+		if x := r.drafts[m]; x.wanted[l][k] == (wanted{}) && on(r.Accelerators[k], "cuda") {
 			want(m, l, k, variants.Worthwhile)
-			if x := r.drafts[m]; !x.Off {
-				x.wanted[l][k] = wanted{x.wanted[l][k].speedup, true}
+			if w, is := x.wanted[l][k]; is {
+				w.lower = true
+				x.wanted[l][k] = w
 			}
 		}
 	})
@@ -243,9 +262,8 @@ func (r *run) models(ctx context.Context) {
 	all.Wait()
 }
 
-// adoptable is the largest error of a variant that the layers behind are fitted to. One above will hardly pass the
-// proof, and what it makes of the activations would spoil the fits of all that come after it.
-const adoptable = 0.3
+// expected is the largest error of a candidate that those behind are fitted to before it is chosen.
+const expected = 0.1
 
 // model fits the candidates of a model, chooses, and proves.
 func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error {
@@ -291,6 +309,9 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 		return nil
 	}
 	var here []*variants.Candidate
+	if x.prices != nil {
+		x.short[l] = x.shorten(list, wants)
+	}
 	for _, w := range wants {
 		name := r.Accelerators[w.Accelerator].Name
 		counting := list
@@ -299,6 +320,9 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 		}
 		for _, c := range variants.Frontier(counting, w.Accelerator) {
 			c.Frontier = true
+		}
+		if w.Faster { // chosen when all layers are fitted
+			continue
 		}
 		c := variants.Choose(counting, w.Accelerator, w.Most)
 		if c == nil {
@@ -313,11 +337,16 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 			here = append(here, c)
 		}
 	}
-	slices.SortFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
 	x.chosen = append(x.chosen, here...)
+	for _, c := range x.short[l] {
+		if c.Error <= expected && !slices.Contains(here, c) {
+			here = append(here, c)
+		}
+	}
+	slices.SortStableFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
 	// Those behind are fitted to the worst. Lower precision changes next to nothing.
 	i := slices.IndexFunc(here, func(c *variants.Candidate) bool { return c.Provider == "" })
-	if i >= 0 && here[i].Error <= adoptable {
+	if i >= 0 && here[i].Error <= variants.Lossy {
 		return fitter.Adopt(here[i])
 	}
 	return nil
@@ -325,6 +354,13 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 
 // finish proves the chosen variants and leaves out those that cost too much.
 func (r *run) finish(ctx context.Context, x *draft, progress func(float64)) error {
+	if x.prices != nil {
+		if err := r.chooseForCapacity(ctx, x, func(share float64) { progress(share / 3) }); err != nil {
+			return err
+		}
+		whole := progress
+		progress = func(share float64) { whole((1 + 2*share) / 3) }
+	}
 	if n := len(x.chosen); n > sched.MaxBoundedVariants {
 		x.note("%d variants were chosen, at most %d can be used: those of the last layers are left out",
 			n, sched.MaxBoundedVariants)
@@ -355,7 +391,7 @@ func (r *run) settle(ctx context.Context, x *draft, v *plan.Variants, list []*va
 	if err != nil {
 		return err
 	}
-	proof, notes, err := r.prove(ctx, x.Model, n, nil, progress)
+	proof, notes, err := r.prove(ctx, x.Model, n, accuracy.Options{Progress: progress})
 	if err != nil {
 		return err
 	}
@@ -370,6 +406,10 @@ func (r *run) settle(ctx context.Context, x *draft, v *plan.Variants, list []*va
 	}
 	for i, left := range proof.Prune(keep, drop, len(list), max(x.Theta, 1-r.Together)) {
 		list[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
+		drop[i] = true
+	}
+	for i := range x.earning(list, proof, drop) {
+		list[i].Refusal = errIdle
 		drop[i] = true
 	}
 	x.chosen = nil

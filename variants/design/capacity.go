@@ -1,0 +1,267 @@
+package design
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
+	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
+)
+
+// Designing for capacity looks for variants that save accelerator time, whatever the accelerator. Time counts at its
+// price: the shadow price of the accelerator in the fluid bound. What a request of a model costs is the sum over its
+// layers of the least priced time of their implementations; what a set of variants is worth is how far it brings that
+// down at the accuracy that the model has to keep.
+
+// earns is the least share of what a request costs that a variant has to save, to be one of those in use.
+const earns = 0.005
+
+// most is how many variants a model gets, so that all of their combinations can be measured.
+const most = 10
+
+// lossOfError is the loss that is expected of an error, in case labels do not show it: of variants that lose as much as
+// can be seen, the one with the least error for its time is better.
+const lossOfError = 0.01
+
+// errIdle is why a variant is not used that does not earn its place.
+var errIdle = errors.New("the others buy as much without it")
+
+// forCapacity reports whether variants of a model are designed for capacity: unless something else is asked for, where
+// its requests may lose something.
+func (r *run) forCapacity(m *Model) bool {
+	return !m.Off && m.Floor > 0 && m.Floor < 1 && !r.All && r.Speedup == 0
+}
+
+// buy wants variants of every layer that save priced time on any accelerator.
+func (r *run) buy(t *sched.Tables) error {
+	if !slices.ContainsFunc(r.Models, r.forCapacity) {
+		return nil
+	}
+	p, err := fluid.PricesOf(t)
+	if err != nil {
+		return err
+	}
+	r.eachOriginal(t, func(m, l, k int, _, _ time.Duration) {
+		if x := r.drafts[m]; r.forCapacity(x.Model) {
+			x.prices = p.Prices
+			x.wanting(l)[k] = wanted{faster: true}
+		}
+	})
+	return nil
+}
+
+// priced is the least priced time of an implementation, in seconds, whose times are given by accelerator.
+func (x *draft) priced(times []time.Duration) float64 {
+	least := math.Inf(1)
+	for k, d := range times {
+		if d > 0 {
+			least = min(least, x.prices[k]*d.Seconds())
+		}
+	}
+	return least
+}
+
+// demand is the priced time of a request that uses originals only.
+func (x *draft) demand() (sum float64) {
+	for l := range x.Network.Layers {
+		sum += x.priced(x.originals[l])
+	}
+	return sum
+}
+
+// worth is how long a variant of a layer may take on an accelerator at most to earn its place there.
+func (x *draft) worth(l, accelerator int) time.Duration {
+	now := x.priced(x.originals[l])
+	goal := min(now/variants.Worthwhile, now-earns*x.demand())
+	if goal <= 0 || x.prices[accelerator] == 0 {
+		return 0
+	}
+	return time.Duration(goal / x.prices[accelerator] * float64(time.Second))
+}
+
+// shorten keeps the fitted candidates of a layer that no other one beats in both priced time and error, and of those
+// that lose next to nothing the fastest: what may be worth its loss.
+func (x *draft) shorten(list []*variants.Candidate, wants []variants.Want) (out []*variants.Candidate) {
+	for _, c := range list {
+		if c.Refusal == nil && c.Error <= variants.Lossy && slices.ContainsFunc(wants, func(w variants.Want) bool {
+			return w.Faster && c.Fits(w)
+		}) {
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *variants.Candidate) int {
+		return cmp.Or(cmp.Compare(max(a.Error, variants.Lossless), max(b.Error, variants.Lossless)),
+			cmp.Compare(x.priced(a.Latency), x.priced(b.Latency)))
+	})
+	kept := out[:0]
+	for _, c := range out {
+		if len(kept) == 0 || x.priced(c.Latency)*variants.Worthwhile <= x.priced(kept[len(kept)-1].Latency) {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+// option is an implementation of a layer: what it costs, in seconds of priced time, and what it loses.
+type option struct{ cost, loss float64 }
+
+// spend is the least mean cost of requests that may each take any option of every layer, if on the mean they lose at
+// most so much, where losses add up. Each layer's first option is its original.
+func spend(layers [][]option, loss float64) (cost float64) {
+	type step struct{ saves, loses float64 }
+	var steps []step
+	for _, options := range layers {
+		at := option{cost: math.Inf(1)}
+		for _, o := range options {
+			if o.loss <= 0 && o.cost < at.cost {
+				at = option{cost: o.cost}
+			}
+		}
+		cost += at.cost
+		for { // along the lower hull of what is left
+			best, rate := at, 0.0
+			for _, o := range options {
+				if by := (at.cost - o.cost) / (o.loss - at.loss); o.loss > at.loss && by > rate {
+					best, rate = o, by
+				}
+			}
+			if rate == 0 {
+				break
+			}
+			steps = append(steps, step{at.cost - best.cost, best.loss - at.loss})
+			at = best
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(b.saves*a.loses, a.saves*b.loses) })
+	for _, s := range steps {
+		share := min(1, loss/s.loses)
+		cost, loss = cost-share*s.saves, loss-share*s.loses
+		if loss <= 0 {
+			break
+		}
+	}
+	return cost
+}
+
+// mixed is the least mean cost of requests that take combinations of these costs and losses, if on the mean they lose
+// at most so much.
+func mixed(combinations []option, loss float64) float64 { return spend([][]option{combinations}, loss) }
+
+// valued is the mean of what requests cost where they may lose all that the floor allows, and a tenth of it: variants
+// that lose nothing are worth more than the floor alone tells.
+func (x *draft) valued(cost func(loss float64) float64) float64 {
+	return (cost(1-x.Floor) + cost((1-x.Floor)/10)) / 2
+}
+
+// chooseForCapacity adds the variants that are worth most to those that are chosen, one after the other, as long as
+// each earns its place. Accuracies alone are measured; losses are expected to add up.
+func (r *run) chooseForCapacity(ctx context.Context, x *draft, progress func(float64)) error {
+	var list []*variants.Candidate
+	for l := range x.Network.Layers {
+		list = append(list, x.short[l]...)
+	}
+	if list = list[:min(len(list), sched.MaxBoundedVariants)]; len(list) == 0 {
+		return nil
+	}
+	n, err := x.with(list)
+	if err != nil {
+		return err
+	}
+	proof, _, err := r.prove(ctx, x.Model, n, accuracy.Options{Alone: true, Progress: progress})
+	if err != nil {
+		return err
+	}
+	layers := make([][]option, len(x.Network.Layers))
+	for l := range layers {
+		layers[l] = []option{{cost: x.priced(x.originals[l])}}
+	}
+	as := func(i int) option {
+		alone, _ := proof.Of(1 << i)
+		return option{x.priced(list[i].Latency), max(0, 1-alone) + lossOfError*list[i].Error}
+	}
+	with := func(i int) float64 {
+		l := list[i].Layer
+		layers[l] = append(layers[l], as(i))
+		defer func() { layers[l] = layers[l][:len(layers[l])-1] }()
+		return x.valued(func(loss float64) float64 { return spend(layers, loss) })
+	}
+	for i, c := range list {
+		c.Alone, _ = proof.Of(1 << i)
+		if slices.Contains(x.chosen, c) {
+			layers[c.Layer] = append(layers[c.Layer], as(i))
+		}
+	}
+	demand := x.demand()
+	for len(x.chosen) < most {
+		now := x.valued(func(loss float64) float64 { return spend(layers, loss) })
+		best, least := -1, now-earns*demand
+		for i, c := range list {
+			if !slices.Contains(x.chosen, c) && c.Alone >= max(x.Theta, 1-r.MaxLoss) {
+				if cost := with(i); cost <= least {
+					best, least = i, cost
+				}
+			}
+		}
+		if best < 0 {
+			break
+		}
+		c := list[best]
+		layers[c.Layer] = append(layers[c.Layer], as(best))
+		x.chosen, _ = insert(x.chosen, c)
+		x.bought = append(x.bought, c)
+	}
+	return nil
+}
+
+// earning says which of the proven variants do not earn their place, now that the accuracy of all combinations is known:
+// one after the other the one without which requests cost next to nothing more, never those to keep.
+func (x *draft) earning(list []*variants.Candidate, p *plan.Proof, drop map[int]bool) (idle map[int]bool) {
+	idle = map[int]bool{}
+	if !p.Exhaustive || len(x.bought) == 0 {
+		return idle
+	}
+	costs := make([]float64, len(p.Sets))
+	for i, s := range p.Sets {
+		costs[i] = x.demand()
+		for v, c := range list {
+			if s>>v&1 != 0 {
+				costs[i] += x.priced(c.Latency) - x.priced(x.originals[c.Layer])
+			}
+		}
+	}
+	without := func(gone sched.VariantSet) float64 {
+		var options []option
+		for i, s := range p.Sets {
+			if s&gone == 0 && p.Accuracy[i] >= x.Theta {
+				options = append(options, option{costs[i], max(0, 1-p.Accuracy[i])})
+			}
+		}
+		return x.valued(func(loss float64) float64 { return mixed(options, loss) })
+	}
+	var gone sched.VariantSet
+	for v := range drop {
+		gone |= 1 << v
+	}
+	for {
+		now, best, least := without(gone), -1, math.Inf(1)
+		for v, c := range list {
+			if gone>>v&1 == 0 && slices.Contains(x.bought, c) {
+				if more := without(gone|1<<v) - now; more < least {
+					best, least = v, more
+				}
+			}
+		}
+		if best < 0 || least >= earns*x.demand() {
+			return idle
+		}
+		gone |= 1 << best
+		idle[best] = true
+	}
+}
