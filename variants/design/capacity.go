@@ -216,52 +216,69 @@ func (r *run) chooseForCapacity(ctx context.Context, x *draft, progress func(flo
 		layers[c.Layer] = append(layers[c.Layer], as(best))
 		x.chosen, _ = insert(x.chosen, c)
 		x.bought = append(x.bought, c)
+		for _, w := range x.wants(c.Layer) {
+			if c.Fits(w) {
+				c.Wanted = append(c.Wanted, r.Accelerators[w.Accelerator].Name)
+			}
+		}
 	}
 	return nil
 }
 
-// earning says which of the proven variants do not earn their place, now that the accuracy of all combinations is known:
-// one after the other the one without which requests cost next to nothing more, never those to keep.
-func (x *draft) earning(list []*variants.Candidate, p *plan.Proof, drop map[int]bool) (idle map[int]bool) {
-	idle = map[int]bool{}
+// earning leaves out the proven variants that do not earn their place, now that the accuracy of all combinations is
+// known: one after the other the one without which requests cost next to nothing more. Others than those chosen for
+// capacity stay.
+func (x *draft) earning(list []*variants.Candidate, p *plan.Proof, drop map[int]bool) {
 	if !p.Exhaustive || len(x.bought) == 0 {
-		return idle
-	}
-	costs := make([]float64, len(p.Sets))
-	for i, s := range p.Sets {
-		costs[i] = x.demand()
-		for v, c := range list {
-			if s>>v&1 != 0 {
-				costs[i] += x.priced(c.Latency) - x.priced(x.originals[c.Layer])
-			}
-		}
-	}
-	without := func(gone sched.VariantSet) float64 {
-		var options []option
-		for i, s := range p.Sets {
-			if s&gone == 0 && p.Accuracy[i] >= x.Theta {
-				options = append(options, option{costs[i], max(0, 1-p.Accuracy[i])})
-			}
-		}
-		return x.valued(func(loss float64) float64 { return mixed(options, loss) })
+		return
 	}
 	var gone sched.VariantSet
 	for v := range drop {
 		gone |= 1 << v
 	}
+	costs := x.costs(list, p.Sets)
+	without := func(gone sched.VariantSet, loss float64) float64 {
+		var options []option
+		for i, s := range p.Sets {
+			if s&gone == 0 && (s == 0 || p.Accuracy[i] >= x.Theta) {
+				options = append(options, option{costs[i], max(0, 1-p.Accuracy[i])})
+			}
+		}
+		return mixed(options, loss)
+	}
+	valued := func(gone sched.VariantSet) float64 {
+		return x.valued(func(loss float64) float64 { return without(gone, loss) })
+	}
 	for {
-		now, best, least := without(gone), -1, math.Inf(1)
+		now, best, least := valued(gone), -1, math.Inf(1)
 		for v, c := range list {
 			if gone>>v&1 == 0 && slices.Contains(x.bought, c) {
-				if more := without(gone|1<<v) - now; more < least {
+				if more := valued(gone|1<<v) - now; more < least {
 					best, least = v, more
 				}
 			}
 		}
 		if best < 0 || least >= earns*x.demand() {
-			return idle
+			break
 		}
 		gone |= 1 << best
-		idle[best] = true
+		list[best].Refusal, drop[best] = errIdle, true
 	}
+	x.note("designed for capacity: with these variants a request costs %.0f %% of the originals' accelerator time "+
+		"at an accuracy of %v, and %.0f %% where nothing may be lost",
+		100*without(gone, 1-x.Floor)/x.demand(), x.Floor, 100*without(gone, 0)/x.demand())
+}
+
+// costs are what a request costs that uses combinations of variants.
+func (x *draft) costs(list []*variants.Candidate, sets []sched.VariantSet) []float64 {
+	costs := slices.Repeat([]float64{x.demand()}, len(sets))
+	for v, c := range list {
+		saves := x.priced(x.originals[c.Layer]) - x.priced(c.Latency)
+		for i, s := range sets {
+			if s>>v&1 != 0 {
+				costs[i] -= saves
+			}
+		}
+	}
+	return costs
 }

@@ -408,10 +408,7 @@ func (r *run) settle(ctx context.Context, x *draft, v *plan.Variants, list []*va
 		list[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
 		drop[i] = true
 	}
-	for i := range x.earning(list, proof, drop) {
-		list[i].Refusal = errIdle
-		drop[i] = true
-	}
+	x.earning(list, proof, drop)
 	x.chosen = nil
 	for i, c := range list {
 		if drop[i] {
