@@ -142,6 +142,7 @@ func (c *Candidate) upTo(n int) graph {
 		b.result(c.ops[i].Output)
 		g.replace(c.ops[i].Output, b)
 	}
+	g.fuse()
 	return g
 }
 
