@@ -49,7 +49,7 @@ func (g graph) fuseInto(q *pb.NodeProto) {
 	conv := before(at)
 	step, z := scale[0], float32(zero.GetRawData()[0])
 	const rounding = 1e-3 // of a step
-	if conv.GetOpType() != "QLinearConv" || -(z+rounding)*step < low || (255-z-rounding)*step > high {
+	if conv.GetOpType() != "QLinearConv" || -(z-rounding)*step < low || (255-z-rounding)*step > high {
 		return
 	}
 	const scaleOut, zeroOut = 6, 7 // the inputs of QLinearConv

@@ -48,6 +48,7 @@ func (r *run) buy(t *sched.Tables) error {
 	if err != nil {
 		return err
 	}
+	r.tables, r.pricing = t, p
 	r.eachOriginal(t, func(m, l, k int, _, _ time.Duration) {
 		if x := r.drafts[m]; r.forCapacity(x.Model) {
 			x.prices = p.Prices
@@ -86,8 +87,8 @@ func (x *draft) worth(l, accelerator int) time.Duration {
 	return time.Duration(goal / x.prices[accelerator] * float64(time.Second))
 }
 
-// shorten keeps the fitted candidates of a layer that no other one beats in both priced time and error, and of those
-// that lose next to nothing the fastest: what may be worth its loss.
+// shorten keeps the fitted candidates of a layer that something is to be said for: no other one loses as little and is as
+// fast on all accelerators. Of those that lose next to nothing, only time counts.
 func (x *draft) shorten(list []*variants.Candidate, wants []variants.Want) (out []*variants.Candidate) {
 	for _, c := range list {
 		if c.Refusal == nil && c.Error <= variants.Lossy && slices.ContainsFunc(wants, func(w variants.Want) bool {
@@ -102,11 +103,22 @@ func (x *draft) shorten(list []*variants.Candidate, wants []variants.Want) (out 
 	})
 	kept := out[:0]
 	for _, c := range out {
-		if len(kept) == 0 || x.priced(c.Latency)*variants.Worthwhile <= x.priced(kept[len(kept)-1].Latency) {
+		if !slices.ContainsFunc(kept, func(better *variants.Candidate) bool { return x.asFast(better, c) }) {
 			kept = append(kept, c)
 		}
 	}
 	return kept
+}
+
+// asFast reports whether one candidate is about as fast as another, or faster, on every accelerator that costs anything.
+func (x *draft) asFast(a, b *variants.Candidate) bool {
+	for k, price := range x.prices {
+		if d := b.Latency[k]; price > 0 && d > 0 &&
+			(a.Latency[k] == 0 || float64(a.Latency[k]) > variants.Worthwhile*float64(d)) {
+			return false
+		}
+	}
+	return true
 }
 
 // option is an implementation of a layer: what it costs, in seconds of priced time, and what it loses.
@@ -160,14 +172,10 @@ func (x *draft) valued(cost func(loss float64) float64) float64 {
 	return (cost(1-x.Floor) + cost((1-x.Floor)/10)) / 2
 }
 
-// chooseForCapacity adds the variants that are worth most to those that are chosen, one after the other, as long as
-// each earns its place. Accuracies alone are measured; losses are expected to add up.
-func (r *run) chooseForCapacity(ctx context.Context, x *draft, progress func(float64)) error {
-	var list []*variants.Candidate
-	for l := range x.Network.Layers {
-		list = append(list, x.short[l]...)
-	}
-	if list = list[:min(len(list), sched.MaxBoundedVariants)]; len(list) == 0 {
+// compareAlone measures what the candidates lose that capacity may be bought with, each alone.
+func (r *run) compareAlone(ctx context.Context, x *draft, progress func(float64)) error {
+	list := x.shortlist()
+	if len(list) == 0 {
 		return nil
 	}
 	n, err := x.with(list)
@@ -178,51 +186,114 @@ func (r *run) chooseForCapacity(ctx context.Context, x *draft, progress func(flo
 	if err != nil {
 		return err
 	}
+	for i, c := range list {
+		c.Alone, _ = proof.Of(1 << i)
+	}
+	return nil
+}
+
+// shortlist is what capacity may be bought with, in order of layers.
+func (x *draft) shortlist() (list []*variants.Candidate) {
+	for l := range x.Network.Layers {
+		list = append(list, x.short[l]...)
+	}
+	return list[:min(len(list), sched.MaxBoundedVariants)]
+}
+
+// choose chooses the variants that are designed for capacity. Prices move with what is chosen, so that is done again.
+func (r *run) choose() error {
+	if !slices.ContainsFunc(r.drafts, func(x *draft) bool { return x.prices != nil && x.err == nil }) {
+		return nil
+	}
+	for range 3 {
+		sys := *r.tables.System()
+		sys.Models, sys.Pricing = slices.Clone(sys.Models), nil
+		for i, x := range r.drafts {
+			if x.prices != nil && x.err == nil {
+				x.choose(r.Limits)
+				sys.Models[i].Layers = x.fastest(sys.Models[i].Layers)
+			}
+		}
+		t, err := sched.Compile(sys)
+		if err != nil {
+			return err
+		}
+		p, err := fluid.Price(t, r.pricing.Rates)
+		if err != nil {
+			return err
+		}
+		for _, x := range r.drafts {
+			if x.prices != nil {
+				x.prices = p.Prices
+			}
+		}
+	}
+	for _, x := range r.drafts {
+		for _, c := range x.bought {
+			for _, w := range x.wants(c.Layer) {
+				if c.Fits(w) {
+					c.Wanted = append(c.Wanted, r.Accelerators[w.Accelerator].Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// fastest are layers whose implementation takes on every accelerator what the fastest of those chosen does.
+func (x *draft) fastest(layers []sched.Layer) []sched.Layer {
+	layers = slices.Clone(layers)
+	for l := range layers {
+		one := layers[l].Implementations[0]
+		one.Latency = slices.Clone(one.Latency)
+		for _, c := range x.chosen {
+			for k, d := range c.Latency {
+				if c.Layer == l && d > 0 && one.Latency[k] != sched.Unavailable {
+					one.Latency[k] = min(one.Latency[k], d)
+				}
+			}
+		}
+		layers[l].Implementations = []sched.Implementation{one}
+	}
+	return layers
+}
+
+// choose takes the variants that are worth most, one after the other, as long as each earns its place. Losses are
+// expected to add up.
+func (x *draft) choose(o Limits) {
+	x.chosen, x.bought = nil, nil
 	layers := make([][]option, len(x.Network.Layers))
 	for l := range layers {
 		layers[l] = []option{{cost: x.priced(x.originals[l])}}
 	}
-	as := func(i int) option {
-		alone, _ := proof.Of(1 << i)
-		return option{x.priced(list[i].Latency), max(0, 1-alone) + lossOfError*list[i].Error}
-	}
-	with := func(i int) float64 {
-		l := list[i].Layer
-		layers[l] = append(layers[l], as(i))
-		defer func() { layers[l] = layers[l][:len(layers[l])-1] }()
-		return x.valued(func(loss float64) float64 { return spend(layers, loss) })
-	}
-	for i, c := range list {
-		c.Alone, _ = proof.Of(1 << i)
-		if slices.Contains(x.chosen, c) {
-			layers[c.Layer] = append(layers[c.Layer], as(i))
-		}
-	}
-	demand := x.demand()
+	list, demand := x.shortlist(), x.demand()
+	worth := func() float64 { return x.valued(func(loss float64) float64 { return spend(layers, loss) }) }
 	for len(x.chosen) < most {
-		now := x.valued(func(loss float64) float64 { return spend(layers, loss) })
-		best, least := -1, now-earns*demand
+		best, least := -1, worth()-earns*demand
 		for i, c := range list {
-			if !slices.Contains(x.chosen, c) && c.Alone >= max(x.Theta, 1-r.MaxLoss) {
-				if cost := with(i); cost <= least {
-					best, least = i, cost
-				}
+			if slices.Contains(x.chosen, c) || c.Alone < max(x.Theta, 1-o.MaxLoss) {
+				continue
 			}
+			before := layers[c.Layer]
+			layers[c.Layer] = append(slices.Clip(before), x.option(c))
+			if cost := worth(); cost <= least {
+				best, least = i, cost
+			}
+			layers[c.Layer] = before
 		}
 		if best < 0 {
 			break
 		}
 		c := list[best]
-		layers[c.Layer] = append(layers[c.Layer], as(best))
+		layers[c.Layer] = append(layers[c.Layer], x.option(c))
 		x.chosen, _ = insert(x.chosen, c)
-		x.bought = append(x.bought, c)
-		for _, w := range x.wants(c.Layer) {
-			if c.Fits(w) {
-				c.Wanted = append(c.Wanted, r.Accelerators[w.Accelerator].Name)
-			}
-		}
 	}
-	return nil
+	x.bought = slices.Clone(x.chosen)
+}
+
+// option is what a candidate costs and is expected to lose.
+func (x *draft) option(c *variants.Candidate) option {
+	return option{x.priced(c.Latency), max(0, 1-c.Alone) + lossOfError*c.Error}
 }
 
 // earning leaves out the proven variants that do not earn their place, now that the accuracy of all combinations is

@@ -109,13 +109,13 @@ func TestShorten(t *testing.T) {
 	x := pricedDraft()
 	x.wanted[0] = map[int]wanted{0: {faster: true}, 1: {faster: true}}
 	lossless, slower := timed(0, 0.0019, 100*us, 80*us), timed(0, 0.0001, 100*us, 81*us)
-	lossy, dearer := timed(0, 0.1, 100*us, 40*us), timed(0, 0.1, 20*us, 100*us)
+	lossy, elsewhere := timed(0, 0.1, 100*us, 40*us), timed(0, 0.1, 10*us, 100*us)
 	worse, barely, bad := timed(0, 0.2, 100*us, 50*us), timed(0, 0.11, 100*us, 39*us), timed(0, 0.4, us, us)
 	refused := timed(0, 0, us, us)
 	refused.Refusal = variants.ErrPromise
-	list := []*variants.Candidate{slower, lossy, bad, dearer, worse, refused, barely, lossless}
+	list := []*variants.Candidate{slower, lossy, bad, elsewhere, worse, refused, barely, lossless}
 	got := x.shorten(list, x.wants(0))
-	if !slices.Equal(got, []*variants.Candidate{lossless, lossy}) {
+	if !slices.Equal(got, []*variants.Candidate{lossless, lossy, elsewhere}) {
 		t.Errorf("left: %v", got)
 	}
 }

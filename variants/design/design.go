@@ -57,7 +57,11 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	if err := r.screen(ctx, b); err != nil {
 		return err
 	}
-	r.models(ctx)
+	r.models(ctx, "fitting variants", r.fit)
+	if err := cmp.Or(ctx.Err(), r.choose()); err != nil {
+		return err
+	}
+	r.models(ctx, "proving variants", r.finish)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -96,7 +100,9 @@ func (d *Designer) put(m *Model, v plan.Variants, list []*variants.Candidate) er
 type run struct {
 	*Designer
 	Options
-	drafts []*draft // by model
+	drafts  []*draft // by model
+	tables  *sched.Tables
+	pricing *sched.Pricing
 }
 
 // draft is what one model gets.
@@ -108,7 +114,7 @@ type draft struct {
 	chosen     []*variants.Candidate         // in order of layers
 	prices     []float64                     // by accelerator; nil where it is not designed for capacity
 	short      map[int][]*variants.Candidate // by layer: those that capacity may be bought with
-	bought     []*variants.Candidate         // of those chosen
+	bought     []*variants.Candidate         // those chosen for capacity
 	made       plan.Variants
 	notes      []string
 	err        error // why it gets none
@@ -235,13 +241,14 @@ func (o *Options) considers(kind func(family string) bool) bool {
 	return len(o.Families) == 0 || slices.ContainsFunc(o.Families, kind)
 }
 
-// models fits, chooses and proves for all models, as many at a time as there are cores.
-func (r *run) models(ctx context.Context) {
-	list := slices.DeleteFunc(slices.Clone(r.drafts), func(x *draft) bool { return len(x.wanted) == 0 })
-	if len(list) == 0 {
+// models does something for all models that variants are wanted of, as many at a time as there are cores.
+func (r *run) models(ctx context.Context, what string,
+	do func(_ context.Context, _ *draft, progress func(float64)) error) {
+	list := slices.DeleteFunc(slices.Clone(r.drafts), func(x *draft) bool { return len(x.wanted) == 0 || x.err != nil })
+	if len(list) == 0 || ctx.Err() != nil {
 		return
 	}
-	progress := r.progress(fmt.Sprintf("fitting and proving variants of %d models", len(list)))
+	progress := r.progress(fmt.Sprintf("%s of %d models", what, len(list)))
 	progress(0)
 	var mu sync.Mutex
 	shares, sum := make([]float64, len(list)), 0.0
@@ -249,7 +256,7 @@ func (r *run) models(ctx context.Context) {
 	all.SetLimit(goruntime.NumCPU())
 	for i, x := range list {
 		all.Go(func() error {
-			x.err = r.model(ctx, x, func(share float64) {
+			x.err = do(ctx, x, func(share float64) {
 				mu.Lock()
 				defer mu.Unlock()
 				sum += share - shares[i]
@@ -265,8 +272,8 @@ func (r *run) models(ctx context.Context) {
 // expected is the largest error of a candidate that those behind are fitted to before it is chosen.
 const expected = 0.1
 
-// model fits the candidates of a model, chooses, and proves.
-func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error {
+// fit fits the candidates of a model, and chooses but where that depends on other models.
+func (r *run) fit(ctx context.Context, x *draft, progress func(float64)) error {
 	data, err := x.calibration()
 	if err != nil {
 		return err
@@ -277,7 +284,7 @@ func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error
 	}
 	defer fitter.Close()
 	fitter.Workers, fitter.Accelerators = goruntime.NumCPU(), r.on // of each: the last one has all cores for itself
-	const fitting = 0.7                                            // of the time, the rest is the proof
+	const fitting = 0.8                                            // of the time
 	layers := slices.Sorted(maps.Keys(x.candidates))
 	for i, l := range layers {
 		err := r.layer(ctx, x, fitter, l, func(share float64) {
@@ -287,7 +294,7 @@ func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error
 			return err
 		}
 	}
-	return r.finish(ctx, x, func(share float64) { progress(fitting + (1-fitting)*share) })
+	return r.compareAlone(ctx, x, func(share float64) { progress(fitting + (1-fitting)*share) })
 }
 
 // layer fits the candidates of a layer and chooses among them.
@@ -354,13 +361,6 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 
 // finish proves the chosen variants and leaves out those that cost too much.
 func (r *run) finish(ctx context.Context, x *draft, progress func(float64)) error {
-	if x.prices != nil {
-		if err := r.chooseForCapacity(ctx, x, func(share float64) { progress(share / 3) }); err != nil {
-			return err
-		}
-		whole := progress
-		progress = func(share float64) { whole((1 + 2*share) / 3) }
-	}
 	if n := len(x.chosen); n > sched.MaxBoundedVariants {
 		x.note("%d variants were chosen, at most %d can be used: those of the last layers are left out",
 			n, sched.MaxBoundedVariants)
