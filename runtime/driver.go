@@ -75,7 +75,8 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Hang == nil {
 		o.Hang = func(x sched.Dispatch) time.Duration { return max(time.Second, 10*e.tables.Cost(x)) }
 	}
-	d := &driver{Executor: e, opts: o, ending: ending{done: make(chan struct{})}, journal: journal{stats: e.newStats()},
+	d := &driver{Executor: e, opts: o, ending: ending{done: make(chan struct{})},
+		journal:  journal{stats: e.newStats(), keeper: e.newKeeper()},
 		releases: releases{arrivals: arrivals, waiter: sched.Idle, open: open, pending: map[int64]*Pending{}}}
 	if err := d.slots.stock(e, cmp.Or(o.Queue, sched.DefaultQueue)); err != nil {
 		return nil, err
@@ -98,7 +99,12 @@ func (e *Executor) prepareDriver(o Options, arrivals []traffic.Arrival, open boo
 	if o.Log {
 		d.journal.log = newRecording(e.expectedRecords(arrivals))
 	}
-	d.journal.samples.plan(arrivals, len(e.models), o.Samples)
+	d.journal.samples.plan(arrivals, len(e.models), o.samples)
+	for m := range e.models {
+		if n := o.samples(m); n > o.Samples {
+			d.journal.samples.provide(m, n, e.models[m].Program)
+		}
+	}
 	return d, nil
 }
 
@@ -278,7 +284,9 @@ func (d *driver) assign(x sched.Dispatch) assignment {
 			d.slots.bind(s, &a)
 		}
 	}
-	a.sample = a.last && d.journal.samples.due(x.Model, x.Job)
+	if a.last {
+		a.sample = d.journal.samples.due(x.Model, x.Job)
+	}
 	return a
 }
 

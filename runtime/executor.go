@@ -303,6 +303,9 @@ type Options struct {
 	Traffic traffic.Config
 	// Samples is how many finished requests of each model keep their outputs for verification, spread over the run.
 	Samples int
+	// Outputs is, by model, how many finished requests keep their outputs, where these are more than Samples: to look at
+	// what was computed. Nil is for no more. Each costs a copy on the thread that ran its last layer.
+	Outputs []int
 	// FreeCore says that the accelerators leave a core over; what Open opened knows by itself. Another thread then
 	// notices releases on time even while all accelerators are busy. Without one, releases are noticed at the ends of
 	// layers and by idle workers.
@@ -325,6 +328,14 @@ type Options struct {
 	// Log keeps every record for Result.Log; Run always does, Serve only if
 	// this is set: some 90 bytes per record, two records per layer and request.
 	Log bool
+}
+
+// samples is how many requests of a model keep their outputs.
+func (o *Options) samples(model int) int {
+	if model < len(o.Outputs) {
+		return max(o.Samples, o.Outputs[model])
+	}
+	return o.Samples
 }
 
 // Sample is a request whose outputs were kept.

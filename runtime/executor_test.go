@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -201,12 +202,18 @@ func TestVariantsRun(t *testing.T) {
 		return time.Millisecond
 	})
 	s.Models[0].Valid, s.Models[0].Deadline = []sched.VariantSet{1}, time.Minute
+	s.Models[0].Accuracy, s.Models[0].Floor = []float64{0.97}, 0.95
 	e := b.executor(t, s)
 	r, err := e.Run(context.Background(), runtime.Options{Policy: "terastal", Traffic: released(1), Samples: 3})
 	testkit.OK(t, err)
 	m := check(t, r)
 	if m.Models[0].VariantsUsed != m.Released {
 		t.Errorf("%d of %d requests used the variant", m.Models[0].VariantsUsed, m.Released)
+	}
+	// What is counted while it runs is what the log says afterwards.
+	x, k := &m.Models[0], r.Stats.Models[0].Kept
+	if k.Floor != 0.95 || k.Mean != *x.DeliveredAccuracy || k.Worst != *x.WorstWindow || math.Abs(k.Recent-0.97) > 1e-9 {
+		t.Errorf("kept %+v, the log has %v and %v", k, *x.DeliveredAccuracy, *x.WorstWindow)
 	}
 	if v, err := e.Verify(r.Samples); err != nil || v.Verified != 3 || v.WithVariants != 3 {
 		t.Errorf("verification %+v, %v", v, err)

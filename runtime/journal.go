@@ -13,6 +13,7 @@ import (
 type journal struct {
 	log     *recording // nil where no records are kept
 	stats   Stats
+	keeper  keeper
 	steps   Histogram // durations of the engine's steps
 	samples sampler
 	notes   []string // doubts about the run
@@ -24,6 +25,7 @@ func (j *journal) add(rec *sched.Record) {
 		j.log.add(rec)
 	}
 	j.stats.count(rec)
+	j.keeper.count(rec, &j.stats)
 }
 
 // note keeps a doubt about the run.
@@ -78,18 +80,23 @@ func (d *driver) result() *Result {
 type sampler struct {
 	// from holds, by model, the jobs from which on samples are yet due.
 	from [][]int64
+	// room has, by model, samples with memory to copy to.
+	room [][]*Sample
 	kept []Sample
 }
 
-// plan spreads n samples over each model's jobs: from each of these on, the first that gets to its end is kept. A
+// plan spreads so many samples over each model's jobs: from each of these on, the first that gets to its end is kept. A
 // closed loop and triggers release more jobs than the arrivals tell; any of them will do.
-func (s *sampler) plan(arrivals []traffic.Arrival, models, n int) {
+func (s *sampler) plan(arrivals []traffic.Arrival, models int, samples func(model int) int) {
 	byModel := make([][]int64, models)
 	for i, a := range arrivals {
 		byModel[a.Model] = append(byModel[a.Model], int64(i))
 	}
 	s.from = make([][]int64, models)
+	all := 0
 	for m, jobs := range byModel {
+		n := samples(m)
+		all += n
 		for i := range n {
 			from := int64(0)
 			if len(jobs) > 0 {
@@ -98,16 +105,46 @@ func (s *sampler) plan(arrivals []traffic.Arrival, models, n int) {
 			s.from[m] = append(s.from[m], from)
 		}
 	}
+	s.kept, s.room = make([]Sample, 0, all), make([][]*Sample, models)
 }
 
-// due decides whether the outputs of a job's last layer are kept.
-func (s *sampler) due(model int, job int64) bool {
+// provide sets memory for n samples of a model aside, and touches it: copying to new memory takes several times as long.
+func (s *sampler) provide(model, n int, p *Program) {
+	layers, size := len(p.Network.Layers), 0
+	for _, t := range p.Network.Model.Outputs() {
+		size += int(t.Bytes())
+	}
+	memory, ran := make([]byte, n*size), make([]Ran, n*layers)
+	for i := 0; i < len(memory); i += 1 << 10 {
+		memory[i] = 1
+	}
+	for i := range ran {
+		ran[i].Accelerator = sched.Idle
+	}
+	for range n {
+		x := &Sample{Ran: ran[:0:layers]}
+		ran = ran[layers:]
+		for _, t := range p.Network.Model.Outputs() {
+			x.Outputs = append(x.Outputs, memory[:t.Bytes():t.Bytes()])
+			memory = memory[t.Bytes():]
+		}
+		s.room[model] = append(s.room[model], x)
+	}
+}
+
+// due is where the outputs of a job's last layer are to be kept; nil if they are not.
+func (s *sampler) due(model int, job int64) *Sample {
 	from := s.from[model]
 	if len(from) == 0 || job < from[0] {
-		return false
+		return nil
 	}
 	s.from[model] = from[1:]
-	return true
+	room := s.room[model]
+	if len(room) == 0 {
+		return &Sample{}
+	}
+	s.room[model] = room[1:]
+	return room[0]
 }
 
 // expectedRecords is how many records a run will write, up to a bound on what

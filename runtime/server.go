@@ -65,7 +65,7 @@ type serving struct {
 // Serve starts the workers, so that requests can be submitted until Stop. Options.Traffic and Samples do not apply.
 // Without Serve the first Submit does it, under the options of Open, unless Stop was called.
 func (e *Executor) Serve(o Options) error {
-	o.Samples, o.Traffic = 0, traffic.Config{Seed: o.Traffic.Seed, Rates: make([]float64, len(e.models))}
+	o.Samples, o.Outputs, o.Traffic = 0, nil, traffic.Config{Seed: o.Traffic.Seed, Rates: make([]float64, len(e.models))}
 	d, err := e.newDriver(o, nil, true)
 	if err != nil {
 		return err

@@ -369,10 +369,13 @@ func (s *Slot) Outputs() []*Tensor {
 	return out
 }
 
-// copyOutputs are copies of what the outputs hold.
-func (s *Slot) copyOutputs() (out [][]byte) {
-	for _, t := range s.Outputs() {
-		out = append(out, slices.Clone(t.Data))
+// copyOutputs are copies of what the outputs hold, in the memory of others like them, or nil.
+func (s *Slot) copyOutputs(out [][]byte) [][]byte {
+	for i, t := range s.Outputs() {
+		if i == len(out) {
+			out = append(out, nil)
+		}
+		out[i] = append(out[i][:0], t.Data...)
 	}
 	return out
 }

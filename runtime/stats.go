@@ -23,6 +23,7 @@ type ModelStats struct {
 	Active, Started int
 	// Variants is how many layers ran as a variant.
 	Variants int
+	Kept     Kept
 	// Latency is from the scheduled release to the end, of finished requests.
 	Latency Histogram
 }
@@ -137,8 +138,9 @@ func (m *ModelStats) end(rec *sched.Record) {
 
 func (e *Executor) newStats() Stats {
 	var s Stats
-	for _, p := range e.models {
-		s.Models = append(s.Models, ModelStats{Name: p.Network.Name})
+	for m, p := range e.models {
+		s.Models = append(s.Models, ModelStats{Name: p.Network.Name,
+			Kept: Kept{Floor: e.tables.System().Models[m].Floor, Mean: 1, Recent: 1, Worst: 1}})
 	}
 	for _, a := range e.accs {
 		s.Accelerators = append(s.Accelerators, AcceleratorStats{Name: a.Name()})

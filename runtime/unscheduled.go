@@ -35,10 +35,11 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 		return nil, err
 	}
 	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
-		journal: journal{log: newRecording(0), stats: e.newStats()}, stopped: func() bool { return ctx.Err() != nil },
-		lanes: make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
+		journal: journal{log: newRecording(0), stats: e.newStats(), keeper: e.newKeeper()},
+		stopped: func() bool { return ctx.Err() != nil },
+		lanes:   make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
 		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
-	u.journal.samples.plan(arrivals, len(e.models), o.Samples)
+	u.journal.samples.plan(arrivals, len(e.models), o.samples)
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
 	defer u.close()
@@ -195,7 +196,7 @@ func (u *unscheduled) follow(model int, completed bool) {
 func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	data, err := take(out)
 	u.failed = errors.Join(u.failed, err)
-	if s := &u.journal.samples; s.due(model, job) {
+	if s := &u.journal.samples; s.due(model, job) != nil {
 		s.kept = append(s.kept, Sample{Model: model, Job: job, Input: u.models[model].set(job), Outputs: data})
 	}
 }

@@ -89,6 +89,20 @@ func (e *Executor) Verify(samples []Sample) (Verification, error) {
 	return v, nil
 }
 
+// Originals are what the whole models compute, at once and in an ordinary session on the CPU, from the inputs of the
+// samples: by sample, the model's outputs. The executor must not run or serve meanwhile.
+func (e *Executor) Originals(samples []Sample) ([][][]byte, error) {
+	references, err := e.references(samples)
+	if err != nil {
+		return nil, fmt.Errorf("originals: %w", err)
+	}
+	var out [][][]byte
+	for _, s := range samples {
+		out = append(out, references[[2]int{s.Model, s.Input}])
+	}
+	return out, nil
+}
+
 // references are the whole models' outputs for the inputs that samples have, by model and input set.
 func (e *Executor) references(samples []Sample) (map[[2]int][][]byte, error) {
 	used := make([][]int, len(e.models))
@@ -138,5 +152,5 @@ func (e *Executor) again(s Sample) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slot.copyOutputs(), nil
+	return slot.copyOutputs(nil), nil
 }

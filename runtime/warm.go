@@ -317,7 +317,7 @@ func (s *Slot) chain(k int) ([][]byte, error) {
 	if err := s.Wait(); err != nil {
 		return nil, err
 	}
-	return s.copyOutputs(), nil
+	return s.copyOutputs(nil), nil
 }
 
 // name is what an implementation of a layer is called.

@@ -15,7 +15,7 @@ type assignment struct {
 	slot    *Slot    // nil when the request's tensors still have to be allocated
 	pending *Pending // the request, at its first and last layer, if it was submitted
 	last    bool     // the request ends with it
-	sample  bool     // keep the outputs
+	sample  *Sample  // where to keep the outputs; nil if they are not kept
 }
 
 // cost is how long the layer is predicted to take.
@@ -219,7 +219,7 @@ func (w *worker) compute(a *assignment) error {
 
 // answer copies out what a request is to give, once its last layer is complete.
 func (w *worker) answer(a *assignment) error {
-	if a.sample {
+	if a.sample != nil {
 		w.keep(a)
 	}
 	if a.last && a.pending != nil && w.answers() {
@@ -277,11 +277,12 @@ func (w *worker) answers() bool {
 // keep copies the outputs of a request that is to be verified.
 func (w *worker) keep(a *assignment) {
 	d := w.d
-	s := Sample{Model: a.Model, Job: a.Job, Input: d.models[a.Model].set(a.Job),
-		Outputs: a.slot.copyOutputs(), Ran: slices.Clone(a.slot.ran)}
+	s := a.sample
+	s.Model, s.Job, s.Input = a.Model, a.Job, d.models[a.Model].set(a.Job)
+	s.Outputs, s.Ran = a.slot.copyOutputs(s.Outputs), append(s.Ran[:0], a.slot.ran...)
 	d.mu.Lock()
 	defer d.unlock()
-	d.journal.samples.kept = append(d.journal.samples.kept, s)
+	d.journal.samples.kept = append(d.journal.samples.kept, *s)
 }
 
 // report tells the engine how the worker's first layer ended. stays says that the request was given to an accelerator

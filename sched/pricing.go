@@ -13,6 +13,10 @@ type Pricing struct {
 	Rates []float64 `json:"rates_per_s"`
 	// Prices are the accelerators' shadow prices at these rates; they sum to 1. Package sched/fluid computes them.
 	Prices []float64 `json:"prices"`
+	// Accuracy is what accuracy is worth at these rates, by model: the seconds of accelerator time, each weighted with its
+	// price, that a request's whole accuracy is worth; a loss of x costs x times as much. It is 0 where the model's floor
+	// does not bind, and nil where no model has a floor below 1.
+	Accuracy []float64 `json:"accuracy_prices,omitempty"`
 }
 
 func (p *Pricing) validate(s *System) error {
@@ -34,6 +38,14 @@ func (p *Pricing) validate(s *System) error {
 	}
 	if !(math.Abs(sum-1) < 1e-6) {
 		return fmt.Errorf("pricing: prices sum to %v, want 1", sum)
+	}
+	if p.Accuracy != nil && len(p.Accuracy) != len(s.Models) {
+		return fmt.Errorf("pricing: accuracy prices of %d models, want %d", len(p.Accuracy), len(s.Models))
+	}
+	for m, x := range p.Accuracy {
+		if !(x >= 0) || math.IsInf(x, 1) {
+			return fmt.Errorf("pricing: accuracy price %v of model %q, must be at least 0", x, s.Models[m].Name)
+		}
 	}
 	return nil
 }

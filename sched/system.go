@@ -65,6 +65,8 @@ type Model struct {
 	// Accuracy is the normalised accuracy of each valid set, in the order of
 	// Valid; nil when it was not measured.
 	Accuracy []float64 `json:"accuracy,omitempty"`
+	// AccuracyError is the standard error of each of them, paired with the originals; nil when it is unknown.
+	AccuracyError []float64 `json:"accuracy_error,omitempty"`
 	// Floor is the least mean normalised accuracy of finished requests, over any [AccuracyWindow] of them in a row, that
 	// policies keep which spend accuracy for time; 1 is originals only. 0 promises nothing: they use variants as a last
 	// resort.
@@ -235,6 +237,14 @@ func (m *Model) validateVariants() error {
 	}
 	if m.Accuracy != nil && len(m.Accuracy) != len(m.Valid) {
 		return fmt.Errorf("%d accuracies for %d valid sets", len(m.Accuracy), len(m.Valid))
+	}
+	if m.AccuracyError != nil && len(m.AccuracyError) != len(m.Valid) {
+		return fmt.Errorf("%d standard errors for %d valid sets", len(m.AccuracyError), len(m.Valid))
+	}
+	for i, x := range m.AccuracyError {
+		if !(x >= 0) {
+			return fmt.Errorf("standard error %v of valid set %#x, must not be negative", x, uint64(m.Valid[i]))
+		}
 	}
 	return nil
 }

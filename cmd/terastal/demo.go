@@ -11,6 +11,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 )
 
 func newDemo(s *streams) *cobra.Command {
@@ -25,8 +26,10 @@ for them. The accuracy of every combination of variants is measured on labelled
 glyphs, the latency of every layer and variant on this machine's accelerators.
 Rates are chosen that demand 1.1 times the capacity of the originals, in equal
 shares, and the same arrivals are played under every policy on the real
-accelerators. Requests are due after 10 to 25 ms. Outputs of sampled requests are
-compared with those of the whole models. Needs no configuration and no download.
+accelerators. Requests are due after 10 to 25 ms. Their inputs are labelled
+glyphs, so that what each policy delivers is scored; outputs of sampled requests
+are compared with those of the whole models. Needs no configuration and no
+download.
 
 The configuration is written to OUT/demo.yaml, for other verbs to continue with,
 and the plan to OUT/plan.json, which applications open.`,
@@ -41,8 +44,8 @@ and the plan to OUT/plan.json, which applications open.`,
 	config.AddFlags(cmd.Flags(), "accuracy")
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
-		"out": filepath.Join("out", "demo"), "load": "1.1", "duration": "4s", "budget": "8s",
-		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf,rollout"} {
+		"out": filepath.Join("out", "demo"), "load": "1.1", "duration": "3s", "budget": "8s",
+		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf-novariants,rollout-novariants,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
 	return cmd
@@ -54,8 +57,9 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	view.Capacities(o.text(), s.Plan.Document)
 	c := s.Config
-	fmt.Fprintf(o.err, "running %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)
+	fmt.Fprintf(o.err, "\nrunning %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)
 	r, err := o.execute(cmd.Context(), s)
 	if err != nil {
 		return err

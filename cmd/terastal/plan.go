@@ -41,5 +41,6 @@ func (o *playOptions) plan(cmd *cobra.Command) error {
 		return err
 	}
 	view.Plan(o.text(), s.ModelInfos(), s.Plan.Document.Accelerators, s.Plan.Load)
+	view.Capacities(o.text(), s.Plan.Document)
 	return o.written(s.Plan.Document, path)
 }

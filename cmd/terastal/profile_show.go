@@ -1,6 +1,8 @@
 package main
 
 import (
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -8,6 +10,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 func newProfileShow(s *streams) *cobra.Command {
@@ -17,7 +20,8 @@ func newProfileShow(s *streams) *cobra.Command {
 		Use:   "show FILE",
 		Short: "Print a profile as a table, as CSV or for benchstat",
 		Long: `Prints what was measured: a table per model, with as many columns as fit in 120
-characters, and what was measured besides the layers. --wide shows all columns,
+characters, and what was measured besides the layers; where the plan that was made
+from it lies next to it and has layer variants, also what these buy. --wide shows all columns,
 --columns the named ones: ` + strings.Join(view.ProfileColumns(), ", ") + `.
 The median of every accelerator is always there, "~" at one that did not reach the
 precision. --format csv and benchfmt write every cell for other tools.`,
@@ -52,9 +56,33 @@ func showProfile(s *streams, path, format string, o view.ProfileOptions) error {
 		return p.WriteBenchfmt(s.out)
 	case "table":
 		view.ProfileTable(s.text(), p, o)
+		if made := planOf(path, p); made != nil {
+			view.Capacities(s.text(), made)
+		}
 		return s.document(p)
 	}
 	return usagef("unknown format %q, have table, csv, benchfmt", format)
+}
+
+// planOf is the plan next to a profile, of the same models and accelerators; nil without one. It knows the rates, without
+// which there is no capacity.
+func planOf(path string, p *profiler.Profile) *plan.Plan {
+	made, _, err := plan.Read(filepath.Join(filepath.Dir(path), "plan.json"))
+	if err != nil || len(made.Accelerators) != len(p.Accelerators) {
+		return nil // it is not this command's to say what is wrong with it
+	}
+	for i := range made.Accelerators {
+		if made.Accelerators[i].Name != p.Accelerators[i].Name {
+			return nil
+		}
+	}
+	for i := range made.Models {
+		m := &made.Models[i]
+		if !slices.ContainsFunc(p.Models, func(x profiler.Model) bool { return x.Name == m.Name && x.SHA256 == m.SHA256 }) {
+			return nil
+		}
+	}
+	return made
 }
 
 func newProfileCompare(s *streams) *cobra.Command {

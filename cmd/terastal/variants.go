@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
@@ -96,7 +99,8 @@ func newVariantsAccuracy(s *streams) *cobra.Command {
 labelled data of the configuration (without: agreement with the original on the
 calibration inputs), and writes the result into plan.json. With the log of a
 run, also the combinations that its requests used, and the accuracy that the run
-delivered.`,
+delivered, with an interval, next to its floor. Exits with 3 where the whole
+interval is below the floor.`,
 		Example: `  terastal variants accuracy --config my.yaml
   terastal variants accuracy --config my.yaml --log out/terastal.log.json`,
 		Args: noArgs,
@@ -110,7 +114,7 @@ delivered.`,
 				return err
 			}
 			view.Combinations(s.text(), list)
-			return s.written(list, path)
+			return cmp.Or(s.written(list, path), invalid(result.Broken(list)))
 		},
 	}
 	variantFlags(cmd, &file)

@@ -74,7 +74,7 @@ var floors = []struct {
 	// What the command line shares between its verbs.
 	{"cmd/terastal/internal/study", []string{"sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
 	{"cmd/terastal/internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "cmd/terastal/internal/table"}},
-	{"cmd/terastal/internal/live", []string{"runtime", "cmd/terastal/internal/table"}},
+	{"cmd/terastal/internal/live", []string{"runtime", "sched", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched", "sched/policy", "sched/traffic"}},
 	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "sched/plan", "internal/document",
 		"internal/energy", "internal/hostinfo", "cmd/terastal/internal/comparison"}},

@@ -54,12 +54,15 @@ func Sorted[T cmp.Ordered](xs []T) []T {
 	return out
 }
 
+// Normal95 is how many standard errors a 95 % interval of a normal quantity reaches to both sides.
+const Normal95 = 1.959964
+
 // Wilson is the 95 % score interval of a share p of n, which need not be whole; 0 to 1 of none.
 func Wilson(p, n float64) (low, high float64) {
 	if n == 0 {
 		return 0, 1
 	}
-	const z = 1.959964
+	const z = Normal95
 	d := 1 + z*z/n
 	mid, half := (p+z*z/(2*n))/d, z/d*math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
 	return min(p, max(0, mid-half)), max(p, min(1, mid+half))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/terastal/terastal/internal/document"
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
@@ -165,6 +166,41 @@ func TestMetricsByHand(t *testing.T) {
 	// Lags are 0, 1, 4, 0 and 0 ms.
 	if m.ReleaseLagP50US != 0 || m.ReleaseLagP99US != 4000 {
 		t.Errorf("release lags %v, %v us", m.ReleaseLagP50US, m.ReleaseLagP99US)
+	}
+}
+
+// TestMetricsOfAccuracy: what requests kept is held against the floor, in a log that was read back, too.
+func TestMetricsOfAccuracy(t *testing.T) {
+	l := handMade()
+	m := &l.Header.System.Models[0]
+	m.Valid, m.Accuracy, m.AccuracyError, m.Floor = []sched.VariantSet{0, 1}, []float64{1, 0.95}, []float64{0, 0.01}, 0.96
+	path := filepath.Join(t.TempDir(), "log.json")
+	testkit.OK(t, l.Write(path))
+	got := testkit.Must(Read(path))(t).Metrics()
+	testkit.Equal(t, l.Metrics(), got)
+	two, one := &got.Models[0], &got.Models[1]
+	for what, c := range map[string]struct {
+		got  *float64
+		want float64
+	}{
+		"kept": {two.NormalizedAccuracy, 0.95}, "low": {two.AccuracyLow, 0.95 - 0.01*stats.Normal95}, "high": {two.AccuracyHigh, 0.95 + 0.01*stats.Normal95},
+		"floor": {&two.AccuracyFloor, 0.96}, "delivered": {two.DeliveredAccuracy, 0.95}, "window": {two.WorstWindow, 0.95},
+		"of one": {one.NormalizedAccuracy, 1},
+	} {
+		if c.got == nil || !near(*c.got, c.want) {
+			t.Errorf("%s: %v, want %v", what, c.got, c.want)
+		}
+	}
+	if one.AccuracyFloor != 0 || one.DeliveredAccuracy != nil || one.WorstWindow != nil || one.AccuracyLow != nil {
+		t.Errorf("a model without variants: %+v", one)
+	}
+	m.Accuracy[1] = 1.1 // earns no credit
+	if two := l.Metrics().Models[0]; *two.NormalizedAccuracy != 1.1 || *two.DeliveredAccuracy != 1 || *two.WorstWindow != 1 {
+		t.Errorf("measured above the original: %v, %v, %v", *two.NormalizedAccuracy, *two.DeliveredAccuracy, *two.WorstWindow)
+	}
+	m.AccuracyError = []float64{0, -1}
+	if err := l.Validate(); err == nil {
+		t.Error("a negative standard error is accepted")
 	}
 }
 

@@ -1,7 +1,6 @@
 package eventlog
 
 import (
-	"math"
 	"slices"
 	"time"
 
@@ -68,6 +67,17 @@ type ModelMetrics struct {
 	// NormalizedAccuracy is the mean over finished jobs of the accuracy that was measured for the variants each used; 1
 	// without variants, absent when it was never measured.
 	NormalizedAccuracy *float64 `json:"normalized_accuracy,omitempty"`
+	// AccuracyLow and AccuracyHigh hold it with 95 % confidence, as far as accuracy was measured on few requests. Absent
+	// where nobody said how exact the measurements are, and where accuracy is only bounded.
+	AccuracyLow  *float64 `json:"accuracy_low,omitempty"`
+	AccuracyHigh *float64 `json:"accuracy_high,omitempty"`
+	// AccuracyFloor is what the model was promised to keep on the mean. DeliveredAccuracy is held against it:
+	// NormalizedAccuracy with what was measured above 1 taken for 1. WorstWindow is the least that it was over
+	// [sched.AccuracyWindow] requests that finished one after the other, and over the first ones, of which there are fewer.
+	// Absent where nothing was promised, no request finished, or accuracy is unknown.
+	AccuracyFloor     float64  `json:"accuracy_floor,omitempty"`
+	DeliveredAccuracy *float64 `json:"delivered_accuracy,omitempty"`
+	WorstWindow       *float64 `json:"worst_window_accuracy,omitempty"`
 	// DropReasons counts dropped and failed jobs by reason.
 	DropReasons map[string]int `json:"drop_reasons,omitempty"`
 }
@@ -106,7 +116,10 @@ func (m *Metrics) AccuracyKept() *float64 {
 		}
 		sum, n = sum+*x.NormalizedAccuracy*float64(finished), n+finished
 	}
-	return mean(sum, n)
+	if n == 0 {
+		sum, n = 1, 1
+	}
+	return known(sum / float64(n))
 }
 
 // VariantUse is how often finished jobs used a variant of a layer.
@@ -146,7 +159,10 @@ func (l *Log) Metrics() Metrics {
 	for m := range uses {
 		uses[m] = make([]int, sys.Models[m].Variants)
 	}
-	accuracy := make([]float64, len(sys.Models))
+	accounts := make([]*Account, len(sys.Models))
+	for m := range accounts {
+		accounts[m] = NewAccount(&sys.Models[m])
+	}
 	var lags, idleLags []time.Duration
 	idle := idleness{ends: make([]bool, len(sys.Accelerators))}
 	var end time.Duration
@@ -175,7 +191,7 @@ func (l *Log) Metrics() Metrics {
 				for v := range uses[r.Model] {
 					uses[r.Model][v] += int(used[r.Job] >> v & 1)
 				}
-				accuracy[r.Model] += AccuracyOf(&sys.Models[r.Model], used[r.Job])
+				accounts[r.Model].Finish(used[r.Job])
 			} else {
 				if m.DropReasons == nil {
 					m.DropReasons = map[string]int{}
@@ -194,7 +210,7 @@ func (l *Log) Metrics() Metrics {
 		m.P90MS = ms(stats.Quantile(latency[i], 0.90))
 		m.P99MS = ms(stats.Quantile(latency[i], 0.99))
 		m.Variants = variantUses(&sys.Models[i], uses[i])
-		m.NormalizedAccuracy = mean(accuracy[i], m.Met+m.Late)
+		accounts[i].metrics(m)
 		out.MeanMissRate += m.MissRate / float64(len(out.Models))
 		out.Totals.Add(m.Totals)
 	}
@@ -239,18 +255,6 @@ func variantUses(m *sched.Model, uses []int) (out []VariantUse) {
 		}
 	}
 	return out
-}
-
-// mean is a model's mean accuracy; nil if it is unknown.
-func mean(sum float64, n int) *float64 {
-	x := 1.0
-	if n > 0 {
-		x = sum / float64(n)
-	}
-	if math.IsNaN(x) {
-		return nil
-	}
-	return &x
 }
 
 // idleness follows a log and knows when an accelerator was idle.

@@ -1,10 +1,10 @@
 // Package fluid bounds what any schedule can do by linear programs in which work is a fluid: every layer may be split
-// over the accelerators in any proportion, and nothing ever waits. It computes capacities, the shadow prices of
-// accelerators that policies use, and the least share of requests that has to miss.
+// over the accelerators in any proportion, and nothing ever waits. It computes capacities, with original implementations
+// and with variants at a floor on the accuracy, the shadow prices that policies use, and the least share of requests that
+// has to miss.
 package fluid
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -15,12 +15,15 @@ import (
 // proportion and nothing ever waits: the fluid bound. Real schedules stay below it.
 type Capacity struct {
 	// Scale is the largest factor by which all rates can be multiplied. It is certified from both sides: a feasible
-	// placement reaches Scale, none exceeds Bound.
+	// mixture reaches Scale, none exceeds Bound.
 	Scale float64 `json:"scale"`
 	Bound float64 `json:"bound"`
-	// Prices are the accelerators' shadow prices; they sum to 1. The bound is 1 / sum over models of rate times sum over
-	// layers of the cheapest price-weighted latency.
+	// Prices are the accelerators' shadow prices; they sum to 1. With originals, the bound is 1 / sum over models of rate
+	// times sum over layers of the cheapest price-weighted latency.
 	Prices []float64 `json:"prices"`
+	// Accuracy is, by model, the shadow price of accuracy, in seconds of priced accelerator time for all of a request's:
+	// a loss of x is worth x times as much. It is 0 where the floor does not bind, and nil where no floor can.
+	Accuracy []float64 `json:"accuracy_prices,omitempty"`
 }
 
 // capacityGap is the relative gap between the two sides at which the search stops; capacityRounds bounds it (8
@@ -37,243 +40,107 @@ const (
 // of placements of all layers, solved by column generation: the shadow prices of the best mixture so far say which
 // placement would improve it most.
 func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
-	work, err := workOf(t, rates)
+	return CapacityAt(t, rates, nil)
+}
+
+// CapacityAt is CapacityOf with variants: the mixtures are of combinations of implementations, too, such that the mean
+// normalised accuracy of each model is at least its floor and every request's combination is valid. A combination that is
+// better than the original earns no credit. One of unknown accuracy is used at floor 0 only, which asks for nothing but
+// valid ones; floor 1 is originals only. Without floors all are 1.
+func CapacityAt(t *sched.Tables, rates, floors []float64) (Capacity, error) {
+	p, err := newProgram(t, rates, floors)
 	if err != nil {
 		return Capacity{}, err
 	}
-	return solve(work, len(t.System().Accelerators)), nil
+	return p.solve(), nil
+}
+
+// Same are floors, or whatever else, that are the same for every model of a system.
+func Same(t *sched.Tables, floor float64) []float64 {
+	return slices.Repeat([]float64{floor}, len(t.System().Models))
 }
 
 // solve changes the unit of work.
-func solve(work [][]float64, accs int) Capacity {
-	price, near := make([]float64, accs), make([]float64, accs)
-	for k := range price {
-		price[k] = 1 / float64(accs)
+func (p *program) solve() Capacity {
+	dual, near := make([]float64, p.accs+p.rows), make([]float64, p.accs+p.rows)
+	for k := range p.accs {
+		dual[k] = 1 / float64(p.accs)
 	}
 	// In units of the first placement's busiest load, so that what counts as zero does not hang on the rates.
-	load, _ := cheapestPlacement(work, price)
-	unit := slices.Max(load)
-	for _, on := range work {
-		for k := range on {
-			on[k] /= unit
-		}
-	}
-	load, cost := cheapestPlacement(work, price)
-	best := Capacity{Bound: 1 / cost, Prices: slices.Clone(price)}
-	mix := newMixture(load)
+	unit := slices.Max(p.originals(dual)[:p.accs])
+	p.divide(unit)
+	start := p.originals(dual)
+	mix := newMixture(start, p.accs)
+	best := proven{bound: math.Inf(1), dual: slices.Clone(dual)}
+	best.try(p, dual)
+	scale := 0.0
 	for range capacityRounds {
-		best.Scale = max(best.Scale, 1/mix.busiest())
-		if best.Bound <= best.Scale*(1+capacityGap) {
+		scale = max(scale, 1/p.repaired(mix, start))
+		if best.bound <= scale*(1+capacityGap) {
 			break
 		}
-		if k := mix.prices(price); k >= 0 {
+		if k := mix.prices(dual); k >= 0 {
 			mix.enter(mixed{slack: k})
 			continue
 		}
-		for k, p := range price {
-			near[k] = capacityStay*best.Prices[k] + (1-capacityStay)*p
+		for k, x := range dual {
+			near[k] = capacityStay*best.dual[k] + (1-capacityStay)*x
 		}
-		load := best.try(work, near)
-		if !mix.improvedBy(load, price) {
-			load = best.try(work, price)
+		column := best.try(p, near)
+		if !mix.improvedBy(column, dual) {
+			column = best.try(p, dual)
 		}
-		mix.enter(mixed{load: load})
+		mix.enter(mixed{column: column})
 	}
-	best.Bound = max(best.Bound, best.Scale) / unit
-	best.Scale /= unit
-	return best
+	return Capacity{Scale: scale / unit, Bound: max(best.bound, scale) / unit, Prices: best.dual[:p.accs:p.accs],
+		Accuracy: p.accuracyPrices(best.dual, unit)}
 }
 
-// try notes the bound that the prices prove and returns their placement.
-func (c *Capacity) try(work [][]float64, price []float64) []float64 {
-	load, cost := cheapestPlacement(work, price)
-	if bound := 1 / cost; bound < c.Bound {
-		c.Bound = bound
-		copy(c.Prices, price)
-	}
-	return load
+// proven is the least bound that prices have proved, and these.
+type proven struct {
+	bound float64
+	dual  []float64
 }
 
-// workOf is the seconds of work per second that each layer of each model puts on
-// each accelerator, if it runs there alone; infinite where it cannot.
-func workOf(t *sched.Tables, rates []float64) ([][]float64, error) {
-	sys := t.System()
-	if len(rates) != len(sys.Models) {
-		return nil, fmt.Errorf("%d rates for %d models", len(rates), len(sys.Models))
+// try notes the bound that the prices prove and returns the cheapest column at them.
+func (b *proven) try(p *program, dual []float64) []float64 {
+	column, cost := p.cheapest(dual)
+	if bound := 1 / cost; cost >= 0 && bound < b.bound {
+		b.bound = bound
+		copy(b.dual, dual)
 	}
-	rates = EffectiveRates(t, rates)
-	var work [][]float64
-	for i, rate := range rates {
-		if !(rate > 0) || math.IsInf(rate, 0) {
-			return nil, fmt.Errorf("rate %v of model %q, must be positive", rate, sys.Models[i].Name)
-		}
-		m := t.Model(int32(i))
-		for l := range int32(m.Layers()) {
-			on := make([]float64, len(sys.Accelerators))
-			for k, c := range m.Latency(l, 0) {
-				on[k] = math.Inf(1)
-				if c < sched.Never {
-					on[k] = rate * c.Seconds()
-				}
-			}
-			work = append(work, on)
-		}
-	}
-	return work, nil
+	return column
 }
 
-// cheapestPlacement puts every layer where its price-weighted work is least, of
-// equals where it is quickest, and returns the accelerators' loads and the cost.
-func cheapestPlacement(work [][]float64, price []float64) (load []float64, cost float64) {
-	load = make([]float64, len(price))
-	for _, on := range work {
-		at, low := -1, 0.0
-		for k, c := range on {
-			if math.IsInf(c, 1) {
-				continue
-			}
-			if x := price[k] * c; at < 0 || x < low || (x == low && c < on[at]) {
-				at, low = k, x
-			}
+// repaired is the load of the busiest accelerator of a mixture in which originals make up for what rounding took from
+// the accuracy.
+func (p *program) repaired(m *mixture, originals []float64) float64 {
+	sums, busiest := m.sums()
+	share := 0.0
+	for r, x := range sums[p.accs:] {
+		if x > 0 {
+			share = max(share, x/(x-originals[p.accs+r]))
 		}
-		load[at] += on[at]
-		cost += low
 	}
-	return load, cost
+	if share == 0 {
+		return busiest
+	}
+	return busiest + share*slices.Max(originals[:p.accs])
 }
 
-// mixture is the best mixture of the placements entered so far: shares s >= 0 that sum to 1 and minimise z, with
-//
-//	sum over placements of s * load[k] + slack[k] = z for every accelerator k.
-//
-// It is the revised simplex method: inverse is that of the basis, whose row i
-// belongs to basis[i]; the last row is that of the shares' sum.
-type mixture struct {
-	inverse [][]float64
-	basis   []mixed
-	z       int // the row in which z is basic; it never leaves
-}
-
-// mixed is a variable: the share of a placement with this load, or, without one, the slack of an accelerator.
-type mixed struct {
-	load  []float64
-	slack int
-}
-
-// newMixture starts with one placement.
-func newMixture(load []float64) *mixture {
-	n := len(load)
-	m := &mixture{inverse: make([][]float64, n+1), basis: make([]mixed, n+1)}
-	for k, x := range load {
-		if x > load[m.z] {
-			m.z = k
+// accuracyPrices are the prices of accuracy by model, from those of the rows; nil without floors.
+func (p *program) accuracyPrices(dual []float64, unit float64) []float64 {
+	var out []float64
+	for i := range p.models {
+		m := &p.models[i]
+		if m.options != nil && m.floor > 0 && out == nil {
+			out = make([]float64, len(p.models))
+		}
+		if m.row >= 0 {
+			out[i] = dual[p.accs+m.row] / m.most * unit / m.rate
 		}
 	}
-	for k := range n {
-		m.inverse[k] = make([]float64, n+1)
-		m.inverse[k][k]++
-		m.inverse[k][m.z]--
-		m.inverse[k][n] = load[m.z] - load[k]
-		m.basis[k].slack = k
-	}
-	m.inverse[m.z][m.z], m.inverse[m.z][n] = -1, load[m.z]
-	m.inverse[n] = make([]float64, n+1)
-	m.inverse[n][n] = 1
-	m.basis[n].load = load
-	return m
-}
-
-// busiest is the load of the busiest accelerator, added up from the shares.
-func (m *mixture) busiest() float64 {
-	n := len(m.basis) - 1
-	loads, shares := make([]float64, n), 0.0
-	for i, v := range m.basis {
-		s := max(0, m.inverse[i][n])
-		if i == m.z || v.load == nil {
-			continue
-		}
-		shares += s
-		for k, x := range v.load {
-			loads[k] += s * x
-		}
-	}
-	return slices.Max(loads) / shares
-}
-
-// prices sets price to the shadow prices, which sum to 1, and returns -1. If an accelerator's price is negative, it
-// returns that one instead: its slack wants to grow.
-func (m *mixture) prices(price []float64) int {
-	const zero = 1e-12
-	lowest, sum := 0, 0.0
-	for k := range price {
-		price[k] = -m.inverse[m.z][k]
-		if price[k] < price[lowest] {
-			lowest = k
-		}
-	}
-	if price[lowest] < -zero {
-		return lowest
-	}
-	for k, p := range price {
-		price[k] = max(0, p)
-		sum += price[k]
-	}
-	for k := range price {
-		price[k] /= sum
-	}
-	return -1
-}
-
-// improvedBy reports whether a placement costs less at the shadow prices than the mixture.
-func (m *mixture) improvedBy(load, price []float64) bool {
-	cost := 0.0
-	for k, x := range load {
-		cost += price[k] * x
-	}
-	return cost < m.inverse[m.z][len(load)]*(1-1e-9)
-}
-
-// enter brings a variable into the basis in place of the one that reaches zero first.
-func (m *mixture) enter(v mixed) {
-	n := len(m.basis) - 1
-	change := make([]float64, n+1)
-	for i, row := range m.inverse {
-		if v.load == nil {
-			change[i] = row[v.slack]
-			continue
-		}
-		change[i] = row[n]
-		for k, x := range v.load {
-			change[i] += row[k] * x
-		}
-	}
-	// Among equals the largest change, which divides best.
-	const zero = 1e-12
-	out, least := -1, math.Inf(1)
-	for i, c := range change {
-		if i == m.z || c <= zero {
-			continue
-		}
-		ratio := max(0, m.inverse[i][n]) / c
-		if ratio < least-zero || (ratio <= least+zero && c > change[out]) {
-			out, least = i, ratio
-		}
-	}
-	if out < 0 { // only rounding says that it helps
-		return
-	}
-	pivot := m.inverse[out]
-	for j := range pivot {
-		pivot[j] /= change[out]
-	}
-	for i, row := range m.inverse {
-		if i != out && change[i] != 0 {
-			for j := range row {
-				row[j] -= change[i] * pivot[j]
-			}
-		}
-	}
-	m.basis[out] = v
+	return out
 }
 
 // EffectiveRates are the releases per second of every model when those without

@@ -2,6 +2,7 @@ package fluid
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/terastal/terastal/sched"
 )
@@ -14,21 +15,16 @@ const priceStep = 1e-4
 //
 //	g(price) = sum over models of rate * sum over layers of min over k of price[k] * latency[k].
 //
-// Accelerators that no layer runs on cost nothing.
+// Accelerators that no layer runs on cost nothing. Where models have an accuracy floor it is the dual of [CapacityAt]:
+// each may use its variants down to its floor, those without a floor originals, and accuracy has prices too.
 func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 	useful := Useful(t)
-	work, err := workOf(t, rates)
+	program, err := newProgram(t, rates, FloorsOf(t))
 	if err != nil {
 		return nil, err
 	}
-	for i, on := range work {
-		kept := make([]float64, len(useful))
-		for n, k := range useful {
-			kept[n] = on[k]
-		}
-		work[i] = kept
-	}
-	c := solve(work, len(useful))
+	program.keep(useful)
+	c := program.solve()
 	p := &sched.Pricing{Rates: EffectiveRates(t, rates), Prices: make([]float64, len(t.System().Accelerators))}
 	sum := 0.0
 	for n, k := range useful {
@@ -38,17 +34,45 @@ func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 	for k := range p.Prices {
 		p.Prices[k] /= sum
 	}
+	for _, x := range c.Accuracy {
+		p.Accuracy = append(p.Accuracy, rounded(x))
+	}
 	return p, nil
 }
 
-// Useful lists the accelerators that some layer's original runs on.
+// rounded rounds to four digits: accuracy's prices have no common scale.
+func rounded(x float64) float64 {
+	x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'e', 3, 64), 64)
+	return x
+}
+
+// FloorsOf are the accuracy floors of the system's models: 1, originals only, for those that promise nothing, since
+// variants are a last resort there; nil where none has any.
+func FloorsOf(t *sched.Tables) []float64 {
+	var out []float64
+	models := t.System().Models
+	for i := range models {
+		if f := models[i].Floor; f > 0 {
+			if out == nil {
+				out = Same(t, 1)
+			}
+			out[i] = f
+		}
+	}
+	return out
+}
+
+// Useful lists the accelerators that some layer's original runs on, or a variant that an accuracy floor gives a use.
 func Useful(t *sched.Tables) []int {
 	sys := t.System()
 	runs := make([]bool, len(sys.Accelerators))
 	for i := range sys.Models {
+		spends := sys.Models[i].Floor > 0 && sys.Models[i].Floor < 1
 		for l := range sys.Models[i].Layers {
-			for k, c := range sys.Models[i].Layers[l].Implementations[0].Latency {
-				runs[k] = runs[k] || c != sched.Unavailable
+			for n, im := range sys.Models[i].Layers[l].Implementations {
+				for k, c := range im.Latency {
+					runs[k] = runs[k] || c != sched.Unavailable && (n == 0 || spends)
+				}
 			}
 		}
 	}

@@ -25,6 +25,11 @@ type Plan struct {
 	// Capacity is the fluid bound at the models' rates. The prices that policies use are those of System.Pricing, which
 	// leave out accelerators that nothing runs on.
 	Capacity fluid.Capacity `json:"capacity"`
+	// Capacities are the same with variants: how much traffic an accuracy floor buys. The highest floor comes first.
+	Capacities []CapacityAtFloor `json:"capacities,omitempty"`
+	// VariantPrices say for every variant of every layer what it saves and loses, at the prices of System.Pricing, the
+	// best first.
+	VariantPrices []VariantPrice `json:"variant_prices,omitempty"`
 	// Variants are the layer variants that the system's implementations are, by model that has any. Models that the
 	// plan does not run may have some that are kept for later; these are off.
 	Variants []Variants `json:"variants,omitempty"`
@@ -73,7 +78,7 @@ type Model struct {
 	Budgets sched.Budgets `json:"budgets"`
 }
 
-// New compiles the system and computes budgets, capacity and prices. The tables
+// New compiles the system and computes budgets, capacities and prices. The tables
 // include the prices. Models and accelerators are in the system's order; their
 // names may be left out. Without accelerators the plan can only be simulated.
 func New(s sched.System, ms []Model, accs []Accelerator) (*Plan, *sched.Tables, error) {
@@ -93,12 +98,16 @@ func New(s sched.System, ms []Model, accs []Accelerator) (*Plan, *sched.Tables, 
 	if p.Capacity, err = fluid.CapacityOf(t, rates); err != nil {
 		return nil, nil, err
 	}
+	if p.Capacities, err = p.capacitiesOf(t); err != nil {
+		return nil, nil, err
+	}
 	if p.System.Pricing, err = fluid.Price(t, rates); err != nil {
 		return nil, nil, err
 	}
 	if t, err = sched.Compile(p.System); err != nil {
 		return nil, nil, err
 	}
+	p.VariantPrices = pricesOf(t)
 	for m := range p.Models {
 		p.Models[m].Budgets = t.Budgets(m)
 	}

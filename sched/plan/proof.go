@@ -25,6 +25,9 @@ type Proof struct {
 	Sets       []sched.VariantSet `json:"sets,omitempty"`
 	Accuracy   []float64          `json:"accuracy,omitempty"`
 	Exhaustive bool               `json:"exhaustive,omitempty"`
+	// StandardError is that of each Accuracy: of the share of the baseline, both measured on the same requests. Absent
+	// where it is unknown.
+	StandardError []float64 `json:"standard_error,omitempty"`
 	// Loss is, where not all were measured, what each variant costs at most: the losses of the variants of every
 	// combination that was measured sum to at least what it lost.
 	Loss []float64 `json:"loss,omitempty"`
@@ -75,7 +78,7 @@ func (p *Proof) Of(s sched.VariantSet) (float64, bool) {
 // Allow lets the scheduler use the combinations whose normalised accuracy is at
 // least theta: those measured, or all that a bound allows.
 func (p *Proof) Allow(m *sched.Model, theta float64) {
-	m.Valid, m.Accuracy, m.Loss, m.MaxLoss = nil, nil, nil, 0
+	m.Valid, m.Accuracy, m.AccuracyError, m.Loss, m.MaxLoss = nil, nil, nil, nil, 0
 	if m.Variants == 0 {
 		return
 	}
@@ -86,9 +89,15 @@ func (p *Proof) Allow(m *sched.Model, theta float64) {
 	for i, s := range p.Sets {
 		if s == 0 || p.Accuracy[i] >= theta {
 			m.Valid, m.Accuracy = append(m.Valid, s), append(m.Accuracy, p.Accuracy[i])
+			if p.known() {
+				m.AccuracyError = append(m.AccuracyError, p.StandardError[i])
+			}
 		}
 	}
 }
+
+// known reports whether the standard errors are.
+func (p *Proof) known() bool { return len(p.StandardError) > 0 && len(p.StandardError) == len(p.Sets) }
 
 // Promise makes floor the accuracy floor of a model that may use variants: what the mean over its finished requests
 // keeps; see [sched.Model.Floor]. To others there is nothing to promise.
@@ -102,7 +111,7 @@ func Promise(m *sched.Model, floor float64) {
 // Without leaves out variants, by index, and the combinations that use them; the others are numbered again.
 func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 	out := *p
-	out.Sets, out.Accuracy, out.Loss = nil, nil, nil
+	out.Sets, out.Accuracy, out.StandardError, out.Loss = nil, nil, nil, nil
 	for n, s := range p.Sets {
 		var left sched.VariantSet
 		kept, uses := 0, false
@@ -116,6 +125,9 @@ func (p *Proof) Without(drop map[int]bool, variants int) *Proof {
 		}
 		if !uses {
 			out.Sets, out.Accuracy = append(out.Sets, left), append(out.Accuracy, p.Accuracy[n])
+			if p.known() {
+				out.StandardError = append(out.StandardError, p.StandardError[n])
+			}
 		}
 	}
 	for i, x := range p.Loss {

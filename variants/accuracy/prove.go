@@ -66,17 +66,13 @@ func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options)
 		return fail(err)
 	}
 	defer first.close()
-	sums, err := first.all(ctx, d, o)
+	scores, err := first.all(ctx, d, o)
 	if err != nil {
 		return fail(err)
 	}
-	out.Baseline = sums[0] / float64(d.Len())
-	if !(out.Baseline > 0) {
+	if judge(out, scores); !(out.Baseline > 0) {
 		return fail(fmt.Errorf("%w: without variants the %s is %v, so that nothing can be a share of it; "+
 			"are labels and preprocessing right?", ErrData, m.Name, out.Baseline))
-	}
-	for _, s := range sums {
-		out.Accuracy = append(out.Accuracy, s/sums[0])
 	}
 	if !out.Exhaustive && !o.Alone {
 		out.BoundLosses(len(first.layers))
@@ -107,9 +103,8 @@ func newProver(n *runtime.Network, m Metric) *prover {
 	return p
 }
 
-// all computes the requests on copies of p, and returns the scores by
-// combination, added up in the order of requests, however many copies there are.
-func (p *prover) all(ctx context.Context, d Data, o Options) ([]float64, error) {
+// all computes the requests on copies of p, and returns the scores by request and combination.
+func (p *prover) all(ctx context.Context, d Data, o Options) ([][]float64, error) {
 	scores := make([][]float64, d.Len())
 	errs := make([]error, d.Len())
 	var reading sync.Mutex
@@ -143,13 +138,7 @@ func (p *prover) all(ctx context.Context, d Data, o Options) ([]float64, error) 
 	if err := cmp.Or(cmp.Or(opened...), cmp.Or(errs...), ctx.Err()); err != nil {
 		return nil, err
 	}
-	sums := make([]float64, len(p.sets))
-	for _, of := range scores {
-		for s, x := range of {
-			sums[s] += x
-		}
-	}
-	return sums, nil
+	return scores, nil
 }
 
 func (p *prover) open() error {

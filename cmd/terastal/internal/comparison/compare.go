@@ -118,9 +118,33 @@ func compare(r, base *Runs) Policy {
 		}
 		x.P50 = latency(0.50, func(m *eventlog.ModelMetrics) float64 { return m.P50MS })
 		x.P99 = latency(0.99, func(m *eventlog.ModelMetrics) float64 { return m.P99MS })
+		x.kept(r, i)
 		p.Models = append(p.Models, x)
 	}
 	return p
+}
+
+// kept summarises what the i-th model's requests kept of the accuracy.
+func (x *Model) kept(r *Runs, i int) {
+	x.Floor = r.Repeats[0].Models[i].AccuracyFloor
+	used := x.Floor > 0
+	for n := range r.Repeats {
+		m := &r.Repeats[n].Models[i]
+		used = used || m.VariantsUsed > 0
+		if m.WorstWindow != nil && (x.Worst == nil || *m.WorstWindow < *x.Worst) {
+			x.Worst = m.WorstWindow
+		}
+	}
+	values, _ := series(r, func(m *eventlog.Metrics) (float64, bool) {
+		if a := m.Models[i].NormalizedAccuracy; a != nil {
+			return *a, true
+		}
+		return math.NaN(), false
+	})
+	if used && values != nil {
+		m := measured(values, nil, true)
+		x.Accuracy = &m
+	}
 }
 
 // measure summarises one quantity of a policy, and tests it against base's. of returns the quantity in one repeat, NaN

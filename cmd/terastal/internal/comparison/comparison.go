@@ -2,6 +2,8 @@
 // and how miss rates grow with the rates. It computes; it neither runs nor prints.
 package comparison
 
+import "slices"
+
 // Comparison is several policies on the same seeded traffic, repeated.
 type Comparison struct {
 	Driver string `json:"driver"` // "real" or "simulated"
@@ -38,6 +40,17 @@ type Model struct {
 	Miss  Measure `json:"miss_rate"`
 	P50   Measure `json:"p50_ms"`
 	P99   Measure `json:"p99_ms"`
+	// Accuracy is what finished requests kept of the accuracy, and Worst the least worst window of all repeats; see
+	// [eventlog.ModelMetrics]. Nil where no repeat used variants and nothing was promised, or it is unknown. Floor is what
+	// was promised.
+	Accuracy *Measure `json:"normalized_accuracy,omitempty"`
+	Floor    float64  `json:"accuracy_floor,omitempty"`
+	Worst    *float64 `json:"worst_window_accuracy,omitempty"`
+}
+
+// UsedVariants reports whether what requests kept of the accuracy is known and was not 1 in all repeats.
+func (m *Model) UsedVariants() bool {
+	return m.Accuracy != nil && slices.ContainsFunc(m.Accuracy.Values, func(x float64) bool { return x != 1 })
 }
 
 // Measure is a quantity over repeats.

@@ -98,8 +98,8 @@ type Model struct {
 	Probability float64 `mapstructure:"probability"`
 	// Phase is the first release of periodic arrivals with phases "given".
 	Phase time.Duration `mapstructure:"phase"`
-	// Inputs names where the requests' inputs come from, relative to the
-	// configuration's folder; empty for random ones. See dataset.Spec.
+	// Inputs names where the requests' inputs come from, relative to the configuration's folder; empty for random ones,
+	// LabelledInputs for Labelled. See dataset.Spec.
 	Inputs string `mapstructure:"inputs"`
 	// Pixels says how images become inputs, of requests and of variants.
 	Pixels Pixels `mapstructure:"pixels"`
@@ -139,6 +139,10 @@ const AutoArithmetic = "auto"
 
 // DefaultTheta is the published accuracy promise.
 const DefaultTheta = 0.9
+
+// LabelledInputs is the value of Model.Inputs with which requests run on the model's labelled data, so that what they
+// compute can be scored.
+const LabelledInputs = "labelled"
 
 // DefaultAccuracy is the mean accuracy that finished requests keep unless told otherwise.
 const DefaultAccuracy = 0.99

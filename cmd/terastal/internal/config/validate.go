@@ -155,7 +155,9 @@ func (m *Model) validateVariants() error {
 		check(m.Theta > 0 && m.Theta <= 1, "theta of %q is %v, must be above 0 and at most 1", m.Name, m.Theta),
 		check(m.Metric == "" || slices.Contains(metrics, m.Metric), "metric of %q is %q, must be %s",
 			m.Name, m.Metric, strings.Join(metrics, ", ")),
-		m.Calibration.validate("calibration", m.Name), m.Labelled.validate("labelled", m.Name))
+		m.Calibration.validate("calibration", m.Name), m.Labelled.validate("labelled", m.Name),
+		check(m.Inputs != LabelledInputs || m.Labelled.Source != "", "inputs of %q are its labelled data, of which it has "+
+			"none: name their source under labelled", m.Name))
 }
 
 func (d *Data) validate(what, model string) error {

@@ -6,11 +6,14 @@ package live
 import (
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 )
 
 // View redraws a table of the run on a terminal. It is for one goroutine.
@@ -55,10 +58,17 @@ func (v *View) render(policy string, s runtime.Stats, total time.Duration) strin
 	fmt.Fprintf(&b, "%s: %.1f of %.1f s\n", policy, s.At.Seconds(), total.Seconds())
 	t := table.New("model", ">released", ">missed", ">dropped", ">failed", ">miss rate", ">queue", ">variants", ">p50",
 		">p99")
+	promised := slices.ContainsFunc(s.Models, func(m runtime.ModelStats) bool { return m.Kept.Floor > 0 })
+	if promised {
+		t.Column(">accuracy", fmt.Sprintf(">last %d", sched.AccuracyWindow), ">floor")
+	}
 	for i := range s.Models {
 		m := &s.Models[i]
-		t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
+		row := t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
 			m.Active, m.Variants, ms(m.Latency.Quantile(.5)), ms(m.Latency.Quantile(.99)))
+		if k := &m.Kept; promised && k.Floor > 0 {
+			row.Cells = append(row.Cells, accuracy(k.Mean), accuracy(k.Recent), fmt.Sprintf("%g %%", 100*k.Floor))
+		}
 	}
 	b.WriteString(t.String() + "\n")
 	var use []string
@@ -108,6 +118,14 @@ func (v *View) use(list []runtime.AcceleratorStats, busy []time.Duration, since 
 		name += fmt.Sprintf(", %d out of service,", down)
 	}
 	return fmt.Sprintf("%s %.0f %%", name, 100*sum.Seconds()/since.Seconds()/float64(len(list)))
+}
+
+// accuracy words what was kept of it.
+func accuracy(x float64) string {
+	if math.IsNaN(x) {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f %%", 100*x)
 }
 
 func ms(d time.Duration) string {

@@ -20,6 +20,7 @@ func stats(at time.Duration) runtime.Stats {
 	for range 7 {
 		m.Latency.Add(4 * time.Millisecond)
 	}
+	m.Kept = runtime.Kept{Floor: 0.99, Mean: 0.9951, Recent: 0.9912, Worst: 0.9905}
 	return runtime.Stats{At: at, Models: []runtime.ModelStats{m}, Accelerators: []runtime.AcceleratorStats{
 		{Name: "x", Layers: 70, Busy: at / 2}, {Name: "y", Down: true}}}
 }
@@ -30,7 +31,7 @@ func TestView(t *testing.T) {
 	v := NewView(&b)
 	v.Update("edf", stats(time.Second), 5*time.Second)
 	first := b.String()
-	for _, want := range []string{"edf: 1.0 of 5.0 s", `a"b`, "33.3 %", "4.", "busy: x 50 %, y out of service"} {
+	for _, want := range []string{"edf: 1.0 of 5.0 s", `a"b`, "33.3 %", "4.", "99.51 %", "99.12 %", "99 %", "last 100", "busy: x 50 %, y out of service"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("%q is not in\n%s", want, first)
 		}
@@ -95,6 +96,8 @@ func TestExporter(t *testing.T) {
 		`terastal_requests_ended_total{policy="edf",model="a\"b",outcome="dropped"} 2`,
 		`terastal_accelerator_busy_seconds_total{policy="edf",accelerator="x"} 0.5`,
 		`terastal_accelerator_up{policy="edf",accelerator="y"} 0`,
+		`terastal_accuracy_kept{policy="edf",model="a\"b"} 0.9951`, `terastal_accuracy_floor{policy="edf",model="a\"b"} 0.99`,
+		`terastal_accuracy_kept_recent{policy="edf",model="a\"b"} 0.9912`, "# TYPE terastal_accuracy_floor gauge",
 		`terastal_latency_seconds_count{policy="edf",model="a\"b"} 7`, "# TYPE terastal_latency_seconds summary",
 	} {
 		if !strings.Contains(string(body), want+"\n") {
@@ -118,7 +121,7 @@ func TestLogger(t *testing.T) {
 	}
 	out := b.String()
 	if strings.Count(out, `"run begins"`) != 1 || strings.Count(out, `"in_service":false`) != 1 ||
-		strings.Count(out, `"msg":"model"`) != 1 {
+		strings.Count(out, `"msg":"model"`) != 1 || strings.Count(out, `"kept":0.9951,"recent":0.9912,"worst":0.9905`) != 1 {
 		t.Error(out)
 	}
 	// The same policy again, as comparisons have it.

@@ -2,6 +2,7 @@ package live
 
 import (
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/terastal/terastal/runtime"
@@ -47,5 +48,9 @@ func (l *Logger) Update(policy string, s runtime.Stats) {
 		l.log.Info("model", "policy", policy, "name", m.Name, "at_s", s.At.Seconds(), "released", m.Released, "met", m.Met,
 			"late", m.Late, "dropped", m.Dropped, "failed", m.Failed, "active", m.Active, "variants", m.Variants, "p50_ms",
 			m.Latency.Quantile(.5).Seconds()*1e3, "p99_ms", m.Latency.Quantile(.99).Seconds()*1e3)
+		if k := &m.Kept; k.Floor > 0 && !math.IsNaN(k.Mean) {
+			l.log.Info("accuracy", "policy", policy, "name", m.Name, "at_s", s.At.Seconds(), "kept", k.Mean, "recent", k.Recent,
+				"worst", k.Worst, "floor", k.Floor)
+		}
 	}
 }

@@ -1,69 +1,100 @@
 package result
 
-import "fmt"
-
-// The policy with and without layer variants.
-const (
-	withVariants    = "terastal"
-	withoutVariants = "terastal-novariants"
+import (
+	"fmt"
+	"slices"
 )
 
-// Bought says in plain words what layer variants bought: the published policy with them against the same policy
-// without, on the same arrivals. It is empty where one of the two was not run, or there are no variants.
+// spending are the policies that may use layer variants; whatever else ran variants counts as one, too.
+var spending = []string{"terastal", "terastal-nobudgets", "terastal-budget", "pedf", "rollout"}
+
+// Bought says in plain words what layer variants bought: how many requests per second the best policy with them answers
+// in time, against the best without, on the same arrivals, and at which accuracy. It is empty where none of the two kinds
+// was run, or there are no variants.
 func (r *Result) Bought() string {
-	var with, without *PolicyResult
-	for i := range r.Policies {
-		switch p := &r.Policies[i]; p.Policy {
-		case withVariants:
-			with = p
-		case withoutVariants:
-			without = p
-		}
-	}
-	planned, requests, metric := 0, 0, ""
+	planned, inputs, metric := 0, 0, ""
 	for _, m := range r.Models {
-		if planned += m.Variants; m.Variants > 0 && (requests == 0 || m.AccuracyRequests < requests) {
-			requests, metric = m.AccuracyRequests, m.AccuracyMetric
+		if planned += m.Variants; m.Variants > 0 && (inputs == 0 || m.AccuracyRequests < inputs) {
+			inputs, metric = m.AccuracyRequests, m.AccuracyMetric
 		}
 	}
+	with, without := r.best(true), r.best(false)
 	if with == nil || without == nil || planned == 0 {
 		return ""
 	}
-	missed, missedWithout := r.missRate(with), r.missRate(without)
-	text := fmt.Sprintf("What layer variants bought: the mean miss rate of %s is %.1f %% with them and %.1f %% without "+
-		"(%s); variants ran %.1f %% of its layers", withVariants, 100*missed, 100*missedWithout, fewer(missed, missedWithout),
-		100*with.VariantShare())
+	rate, other := r.inTime(with.Policy), r.inTime(without.Policy)
+	text := fmt.Sprintf("What layer variants bought: %s answered %.1f requests per second in time, %s %s, the best scheduler "+
+		"without them (%.1f)", with.Policy, rate, more(rate, other), without.Policy, other)
 	if kept := with.AccuracyKept(); kept != nil {
-		text += fmt.Sprintf(", and finished requests kept %.2f %% of the accuracy (%s, measured here on %d inputs of each "+
-			"model)", 100**kept, metric, requests)
+		text += fmt.Sprintf(", at %.2f %% of the accuracy (%s, measured here on %d inputs of each model%s)", 100**kept, metric,
+			inputs, with.floor())
 	}
-	if r.Comparison == nil || r.Comparison.Repeats < 2 {
-		text += ". One run each: `terastal compare` tells a difference from chance"
+	if x, ok := r.OnLabels(with.Policy); ok {
+		text += fmt.Sprintf(" and, by the outputs of %d requests on labelled data, at %.2f %% (95 %% interval %.2f to %.2f %%)",
+			x.Requests, 100*x.Normalized, 100*x.Low, 100*x.High)
 	}
-	return text + "."
+	text += fmt.Sprintf(". Variants ran %.1f %% of its layers. ", 100*with.VariantShare())
+	if n := len(r.Later) + 1; n > 1 {
+		return text + fmt.Sprintf("Means of %d repeats.", n)
+	}
+	return text + "One run each: `terastal compare` tells a difference from chance."
 }
 
-// missRate is a policy's mean miss rate, the median of repeats where there are any.
-func (r *Result) missRate(p *PolicyResult) float64 {
-	if r.Comparison != nil {
-		for i := range r.Comparison.Policies {
-			if c := &r.Comparison.Policies[i]; c.Policy == p.Policy {
-				return c.Miss.Median
+// floor words the accuracy floor that all models with one have in common; empty without.
+func (p *PolicyResult) floor() string {
+	least := 0.0
+	for i := range p.Models {
+		x := p.Models[i].AccuracyFloor
+		if x != 0 && least != 0 && x != least {
+			return ""
+		}
+		least = max(least, x)
+	}
+	if least == 0 {
+		return ""
+	}
+	return "; the floor is " + Share(least)
+}
+
+// best is the policy with or without variants that answers the most requests in time; nil if none was run.
+func (r *Result) best(variants bool) (best *PolicyResult) {
+	for i := range r.Policies {
+		p := &r.Policies[i]
+		uses := slices.Contains(spending, p.Policy) || p.VariantShare() > 0
+		if uses == variants && (best == nil || r.inTime(p.Policy) > r.inTime(best.Policy)) {
+			best = p
+		}
+	}
+	return best
+}
+
+// inTime is how many requests per second a policy answers in time, the mean over its runs.
+func (r *Result) inTime(policy string) float64 {
+	met, runs := 0, 0
+	add := func(policies []PolicyResult) {
+		for i := range policies {
+			if p := &policies[i]; p.Policy == policy {
+				met, runs = met+p.Met, runs+1
 			}
 		}
 	}
-	return p.MeanMissRate
+	add(r.Policies)
+	for _, x := range r.Later {
+		add(x.Policies)
+	}
+	if runs == 0 || r.Traffic.DurationS <= 0 {
+		return 0
+	}
+	return float64(met) / float64(runs) / r.Traffic.DurationS
 }
 
-// fewer words the change of a miss rate.
-func fewer(with, without float64) string {
+// more words how one rate compares with another.
+func more(rate, other float64) string {
 	switch {
-	case with < without:
-		return fmt.Sprintf("%.0f %% fewer misses", 100*(1-with/without))
-	case with > without && without > 0:
-		return fmt.Sprintf("%.0f %% more misses", 100*(with/without-1))
-	case with > without:
-		return "more misses"
+	case other > 0 && rate >= other:
+		return fmt.Sprintf("%.1f (%.0f %%) more than", rate-other, 100*(rate/other-1))
+	case rate >= other:
+		return fmt.Sprintf("%.1f more than", rate-other)
 	}
-	return "as many misses"
+	return fmt.Sprintf("%.1f (%.0f %%) fewer than", other-rate, 100*(1-rate/other))
 }

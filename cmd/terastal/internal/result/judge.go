@@ -3,6 +3,7 @@ package result
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -100,6 +101,9 @@ func (r *Result) Judge(p *PolicyResult) {
 			"deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag,
 			shortest)
 	}
+	for i := range p.Models {
+		r.judgeFloor(p.Policy, &p.Models[i])
+	}
 	if !p.Balanced() {
 		r.Doubt(Doubt{About: "balance", Text: fmt.Sprintf("%s: the totals do not balance", p.Policy)})
 	}
@@ -119,6 +123,28 @@ func (r *Result) Judge(p *PolicyResult) {
 		r.judgeMachine(p.Policy, p.Execution)
 	}
 }
+
+// rounding is what sums of floating-point numbers may be off.
+const rounding = 1e-9
+
+// judgeFloor doubts a run that did not keep what a model was promised.
+func (r *Result) judgeFloor(policy string, m *eventlog.ModelMetrics) {
+	finished, about := m.Met+m.Late, "accuracy of "+m.Model+" under "+policy
+	switch {
+	case m.AccuracyFloor == 0 || finished == 0:
+	case m.DeliveredAccuracy == nil:
+		r.Doubt(Doubt{About: about, Text: fmt.Sprintf("%s used variants of %s whose accuracy together was never measured: "+
+			"measure it (`terastal variants accuracy`), or promise nothing (`accuracy: 0`)", policy, m.Model)})
+	case *m.DeliveredAccuracy < m.AccuracyFloor-rounding:
+		r.Doubt(Doubt{About: about, Worst: m.AccuracyFloor - *m.DeliveredAccuracy, Text: fmt.Sprintf("%s kept %s of the "+
+			"accuracy of %s on the mean of %d finished requests, its floor is %s: play a policy that keeps it, such as pedf or "+
+			"rollout, or lower the floor (--accuracy)", policy, Share(*m.DeliveredAccuracy), m.Model, finished,
+			Share(m.AccuracyFloor))})
+	}
+}
+
+// Share words a share of the accuracy in per cent, rounded down: what is below a floor does not look as if it were not.
+func Share(x float64) string { return fmt.Sprintf("%.6g %%", math.Floor(x*1e5+rounding)/1e3) }
 
 // judgeMachine looks at what else the machine did.
 func (r *Result) judgeMachine(policy string, e *Execution) {

@@ -25,6 +25,12 @@ func calmRun(policy string) *PolicyResult {
 	}
 }
 
+// promise gives the run's second model a floor, and what it kept.
+func promise(p *PolicyResult, floor, delivered float64) {
+	m, window := &p.Models[1], delivered
+	m.AccuracyFloor, m.DeliveredAccuracy, m.WorstWindow = floor, &delivered, &window
+}
+
 // TestJudge: at its limit a run is valid, beyond it is not, and the reason says what to change.
 func TestJudge(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -57,6 +63,22 @@ func TestJudge(t *testing.T) {
 		"unbalanced": {func(_ *Result, p *PolicyResult) { p.Metrics.Met-- }, "totals do not balance", false},
 		"lost": {func(_ *Result, p *PolicyResult) { p.Lost = []string{"first"} }, "lost accelerators: first",
 			false},
+		"floor kept": {func(_ *Result, p *PolicyResult) { promise(p, 0.99, 0.99-1e-12) }, "", true},
+		"floor kept, though not in every window": {func(_ *Result, p *PolicyResult) {
+			promise(p, 0.99, 0.991)
+			*p.Models[1].WorstWindow = 0.95
+		}, "", true},
+		"floor broken": {func(_ *Result, p *PolicyResult) { promise(p, 0.99, 0.989999) },
+			"edf kept 98.999 % of the accuracy of b on the mean of 1000 finished requests, its floor is 99 %.*--accuracy", false},
+		"none finished": {func(_ *Result, p *PolicyResult) {
+			promise(p, 0.99, 0)
+			p.Models[1].DeliveredAccuracy = nil
+			p.Models[1].Totals = eventlog.Totals{Released: 1000, Dropped: 1000}
+		}, "", true},
+		"accuracy unknown": {func(_ *Result, p *PolicyResult) {
+			promise(p, 0.99, 0)
+			p.Models[1].DeliveredAccuracy = nil
+		}, "variants of b whose accuracy together was never measured", false},
 		"hot, wrong outputs": {func(_ *Result, p *PolicyResult) { p.Machine.Throttles, p.Wrong = 1, 1 },
 			"sampled outputs differ", false},
 	} {

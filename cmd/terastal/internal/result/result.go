@@ -4,7 +4,9 @@ package result
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
@@ -35,6 +37,8 @@ type Result struct {
 	// Comparison holds the policies against each other, over all repeats that
 	// are whole; nil where policies were not compared or no repeat is whole.
 	Comparison *comparison.Comparison `json:"comparison,omitempty"`
+	// Labelled are the accuracies of requests on labelled data, by policy and model, over all runs.
+	Labelled []LabelledAccuracy `json:"labelled,omitempty"`
 	// Valid is false when the run cannot support what it says; Reasons say why and what to change.
 	Valid   bool     `json:"valid"`
 	Reasons []string `json:"invalid_reasons,omitempty"`
@@ -116,6 +120,30 @@ type Accuracy struct {
 	// measured; Finished how many these were. Absent without a run.
 	Delivered *float64 `json:"delivered,omitempty"`
 	Finished  int      `json:"finished,omitempty"`
+	// Low and High hold Delivered with 95 % confidence, as far as accuracy was measured on few requests. Floor is what was
+	// promised of it in the run; 0 where nothing was.
+	Low   *float64 `json:"delivered_low,omitempty"`
+	High  *float64 `json:"delivered_high,omitempty"`
+	Floor float64  `json:"accuracy_floor,omitempty"`
+}
+
+// Broken says which models kept significantly less of the accuracy than was promised: the whole interval is below the
+// floor, or, where there is no interval, the mean is.
+func Broken(list []Accuracy) (reasons []string) {
+	for i := range list {
+		a := &list[i]
+		if a.Delivered == nil || *cmp.Or(a.High, a.Delivered) >= a.Floor-rounding {
+			continue
+		}
+		interval := ""
+		if a.High != nil {
+			interval = fmt.Sprintf(" (%s to %s with 95 %% confidence)", Share(*a.Low), Share(*a.High))
+		}
+		reasons = append(reasons, fmt.Sprintf("measured again, the %d finished requests of %s kept %s of the accuracy%s, the "+
+			"floor is %s: plan again with this proof, or lower the floor (--accuracy)", a.Finished, a.Model,
+			Share(*a.Delivered), interval, Share(a.Floor)))
+	}
+	return reasons
 }
 
 // Write writes the result to its file in the output folder.

@@ -92,7 +92,7 @@ func (s *Session) Compare(ctx context.Context, o CompareOptions) (*result.Result
 	if err := c.compare(); err != nil {
 		return nil, err
 	}
-	return c.doc, conclude(c.doc, s.Config.Out)
+	return c.written(s.Config.Out)
 }
 
 // compared is a comparison under way.

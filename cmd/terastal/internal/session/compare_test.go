@@ -62,6 +62,8 @@ func TestTurnOrder(t *testing.T) {
 // scripted plays what a function says, without hardware.
 type scripted func(turn) (*result.PolicyResult, bool)
 
+func (s scripted) labelled() []result.LabelledAccuracy { return nil }
+
 func (s scripted) close() {}
 
 func (s scripted) play(_ context.Context, t turn) (*result.PolicyResult, bool, error) {

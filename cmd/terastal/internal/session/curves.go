@@ -147,8 +147,7 @@ func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*c
 	} else if err != nil {
 		return nil, err
 	}
-	r.doc.Conclude()
-	curves.Reasons = r.doc.Reasons
+	curves.Reasons = r.conclude().Reasons
 	r.few.doubt(curves)
 	return curves, writeCurves(s.Config.Out, curves)
 }

@@ -26,7 +26,7 @@ func DemoModels() (out []config.Model) {
 		out = append(out, config.Model{Name: name, Source: ZooPrefix + name, Rate: 1,
 			Deadline: time.Duration(10+5*i) * time.Millisecond, Granularity: zoo.FittedGranularity, Theta: config.DefaultTheta,
 			Calibration: config.Data{Source: "glyphs:calibration", Count: demoCalibration},
-			Labelled:    config.Data{Source: "glyphs:test", Count: DemoImages}})
+			Labelled:    config.Data{Source: "glyphs:test", Count: DemoImages}, Inputs: config.LabelledInputs})
 	}
 	return out
 }
@@ -51,8 +51,8 @@ func WriteDemo(s *Session) (path string, err error) {
 	for i, m := range c.Models {
 		fmt.Fprintf(&b, "  - {name: %s, source: %q, rate: %.1f, deadline: %v, granularity: %s,\n",
 			m.Name, m.Source, s.Plan.Document.Models[i].Rate, m.Deadline, m.Granularity)
-		fmt.Fprintf(&b, "     calibration: {source: %q, count: %d}, labelled: {source: %q, count: %d}}\n",
-			m.Calibration.Source, m.Calibration.Count, m.Labelled.Source, m.Labelled.Count)
+		fmt.Fprintf(&b, "     calibration: {source: %q, count: %d}, labelled: {source: %q, count: %d}, inputs: %s}\n",
+			m.Calibration.Source, m.Calibration.Count, m.Labelled.Source, m.Labelled.Count, m.Inputs)
 	}
 	if c.Accuracy != config.DefaultAccuracy {
 		fmt.Fprintf(&b, "accuracy: %g\n", c.Accuracy)

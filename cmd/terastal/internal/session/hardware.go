@@ -13,6 +13,8 @@ import (
 	"github.com/terastal/terastal/internal/energy"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/numpy"
+	"github.com/terastal/terastal/models"
+	"github.com/terastal/terastal/models/dataset"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
@@ -31,6 +33,8 @@ type hardware struct {
 	// run holds what all runs have in common.
 	run    runtime.Options
 	traced *tracer
+	// scores are of requests on labelled data.
+	scores scores
 }
 
 func (h *hardware) close() {
@@ -87,6 +91,19 @@ func (s *Session) onHardware(ctx context.Context, o Real) (_ *hardware, err erro
 	return h, h.setInputs(s)
 }
 
+// labelled leaves out where the originals score nothing: nothing is a share of it.
+func (h *hardware) labelled() (out []result.LabelledAccuracy) {
+	for _, a := range h.scores.accuracies() {
+		if a.Original > 0 {
+			out = append(out, a)
+			continue
+		}
+		h.session.options.Note("%s, %s: the original's %s is %v on %d labelled requests, so that nothing can be a share of it: "+
+			"are labels and preprocessing right?", a.Policy, a.Model, a.Metric, a.Original, a.Requests)
+	}
+	return out
+}
+
 // play plays the traffic under one policy and writes its log and trace.
 func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, interrupted bool, err error) {
 	o := h.run
@@ -103,20 +120,29 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 		h.session.options.Note("%s: %s", t.title, n)
 	}
 	if o.Samples > 0 {
-		v, err := h.executor.Verify(r.Samples)
-		if err != nil {
+		if err := h.lookAt(r.Samples, t, p); err != nil {
 			return nil, false, err
-		}
-		p.Verification = &v
-		if h.session.Config.SaveOutputs && t.first {
-			if err := h.saveOutputs(t.policy, r.Samples); err != nil {
-				return nil, false, err
-			}
 		}
 	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	h.traced.add(r.Log, r.Started, p)
 	return p, r.Interrupted, h.session.log(r.Log, p, &t)
+}
+
+// lookAt verifies what sampled requests computed, and scores it where their inputs are labelled.
+func (h *hardware) lookAt(samples []runtime.Sample, t turn, p *result.PolicyResult) error {
+	verified := spread(samples, samplesPerModel)
+	v, err := h.executor.Verify(verified)
+	if err != nil {
+		return err
+	}
+	p.Verification = &v
+	if h.session.Config.SaveOutputs && t.first {
+		if err := h.saveOutputs(t.policy, verified); err != nil {
+			return err
+		}
+	}
+	return h.scores.add(h.executor, t.policy, samples)
 }
 
 // saveOutputs writes what sampled requests computed, a .npy file for every output:
@@ -198,18 +224,36 @@ func hang(p *profiler.Profile) func(sched.Dispatch) time.Duration {
 	}
 }
 
-// maxInputs bounds how many inputs the requests of a model cycle through.
-const maxInputs = 256
+// maxInputs bounds how many inputs the requests of a model cycle through, unless they are small: then it is how many
+// bytes they have.
+const (
+	maxInputs     = 256
+	maxInputBytes = 64 << 20
+)
+
+// inputRoom is how many inputs of a model may be held.
+func inputRoom(m *models.Model) int {
+	bytes := 0
+	for _, t := range m.Inputs() {
+		bytes += int(t.Bytes())
+	}
+	return max(maxInputs, maxInputBytes/max(1, bytes))
+}
 
 // setInputs gives the executor the input data that the configuration names.
 func (h *hardware) setInputs(s *Session) error {
 	for m := range s.Config.Models {
 		c := &s.Config.Models[m]
-		model := h.executor.Model(c.Name)
 		if c.Inputs == "" {
 			continue
 		}
-		data, err := openData(s.Config, c, model, config.Data{Source: c.Inputs}, maxInputs, s.options.Root)
+		model := h.executor.Model(c.Name)
+		of, count := config.Data{Source: c.Inputs}, maxInputs
+		if c.Inputs == config.LabelledInputs {
+			of, count = c.Labelled, min(inputRoom(model), defaultLabelled)
+			of.Count = min(of.Count, inputRoom(model))
+		}
+		data, err := openData(s.Config, c, model, of, count, s.options.Root)
 		if err != nil {
 			return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
 		}
@@ -217,7 +261,7 @@ func (h *hardware) setInputs(s *Session) error {
 		for i := range sets {
 			set, err := data.Inputs(i)
 			if err != nil {
-				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, c.Inputs, err)
+				return fmt.Errorf("%w: model %q: input %d of %s: %w", config.ErrInvalid, c.Name, i, of.Source, err)
 			}
 			sets[i] = runtime.Tensors{}
 			for j, t := range model.Inputs() {
@@ -227,7 +271,30 @@ func (h *hardware) setInputs(s *Session) error {
 		if err := h.executor.SetInputs(c.Name, sets); err != nil {
 			return err
 		}
-		s.options.Note("%s: %d inputs from %s", c.Name, len(sets), c.Inputs)
+		s.options.Note("%s: %d inputs from %s", c.Name, len(sets), of.Source)
+		if c.Inputs == config.LabelledInputs {
+			if err := h.label(m, model, data); err != nil {
+				return fmt.Errorf("%w: model %q: %w", config.ErrInvalid, c.Name, err)
+			}
+		}
 	}
+	return nil
+}
+
+// label has the outputs of a model's requests kept and scored.
+func (h *hardware) label(m int, model *models.Model, data *dataset.Set) error {
+	if h.run.Samples == 0 {
+		return nil
+	}
+	l, err := newLabelled(&h.session.Config.Models[m], model, data)
+	if err != nil {
+		return err
+	}
+	n := len(h.session.Config.Models)
+	if h.run.Outputs == nil {
+		h.run.Outputs, h.scores.models = make([]int, n), make([]*labelled, n)
+	}
+	l.floor = h.session.Plan.Tables.System().Models[m].Floor
+	h.run.Outputs[m], h.scores.models[m] = scoredOutputs(model), l
 	return nil
 }

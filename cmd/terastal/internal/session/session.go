@@ -64,14 +64,14 @@ func (s *Session) Run(ctx context.Context, o Real) (*result.Result, error) {
 		return nil, err
 	}
 	defer h.close()
-	doc, err := s.stage(h, eventlog.Real).all(ctx, s.Config.Policies)
-	if err != nil {
+	stage := s.stage(h, eventlog.Real)
+	if err := stage.all(ctx, s.Config.Policies); err != nil {
 		return nil, err
 	}
-	if err := h.traced.write(doc, s.options.Note); err != nil {
+	if err := h.traced.write(stage.doc, s.options.Note); err != nil {
 		return nil, err
 	}
-	return doc, conclude(doc, s.Config.Out)
+	return stage.written(s.Config.Out)
 }
 
 // Simulate plays the same traffic in virtual time; layers take what was
@@ -81,17 +81,11 @@ func (s *Session) Simulate() (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, err := s.stage(p, eventlog.Simulated).all(context.Background(), s.Config.Policies)
-	if err != nil {
+	stage := s.stage(p, eventlog.Simulated)
+	if err := stage.all(context.Background(), s.Config.Policies); err != nil {
 		return nil, err
 	}
-	return doc, conclude(doc, s.Config.Out)
-}
-
-// conclude writes down why a result is not valid, and writes it to a folder.
-func conclude(doc *result.Result, folder string) error {
-	doc.Conclude()
-	return doc.Write(folder)
+	return stage.written(s.Config.Out)
 }
 
 // ModelInfos describes the planned models.

@@ -40,6 +40,9 @@ func (s *Session) onSimulator() (*simulator, error) {
 
 func (s *simulator) close() {}
 
+// labelled is nothing: nothing is computed.
+func (s *simulator) labelled() []result.LabelledAccuracy { return nil }
+
 // play simulates one policy and writes its log and trace.
 func (s *simulator) play(_ context.Context, t turn) (*result.PolicyResult, bool, error) {
 	load := scaled(s.traffic, t.scale, t.seed)

@@ -15,6 +15,8 @@ import (
 // player plays one policy's turn after the other, on the hardware or in the simulator.
 type player interface {
 	play(context.Context, turn) (p *result.PolicyResult, interrupted bool, err error)
+	// labelled are the accuracies on labelled data so far.
+	labelled() []result.LabelledAccuracy
 	close()
 }
 
@@ -85,13 +87,27 @@ func (s *stage) turn(ctx context.Context, t turn) (*result.PolicyResult, bool, e
 	return p, interrupted, nil
 }
 
+// conclude takes in what was found out over all turns, and writes down why the result is not valid.
+func (s *stage) conclude() *result.Result {
+	s.doc.Labelled = s.labelled()
+	s.doc.JudgeLabelled()
+	s.doc.Conclude()
+	return s.doc
+}
+
+// written is what is concluded, written to a folder.
+func (s *stage) written(folder string) (*result.Result, error) {
+	doc := s.conclude()
+	return doc, doc.Write(folder)
+}
+
 // all plays every policy once, in order.
-func (s *stage) all(ctx context.Context, policies []string) (*result.Result, error) {
+func (s *stage) all(ctx context.Context, policies []string) error {
 	for _, policy := range policies {
 		t := turn{policy: policy, scale: 1, seed: s.seed, repeat: 1, first: true, alone: true, title: policy}
 		p, interrupted, err := s.turn(ctx, t)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		s.doc.Policies = append(s.doc.Policies, *p)
 		if interrupted {
@@ -99,7 +115,7 @@ func (s *stage) all(ctx context.Context, policies []string) (*result.Result, err
 			break
 		}
 	}
-	return s.doc, nil
+	return nil
 }
 
 // log writes a policy's log, and in the first repeat its trace, and names them in its result.

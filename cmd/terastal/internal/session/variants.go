@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -245,7 +246,7 @@ func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accur
 		if m.InUse == nil || len(m.InUse.Chosen) == 0 {
 			continue
 		}
-		used, err := usedIn(log, m.InUse)
+		used, floor, err := usedIn(log, m.InUse)
 		if err != nil {
 			return nil, err
 		}
@@ -253,20 +254,29 @@ func (v *Variants) Prove(ctx context.Context, log *eventlog.Log) ([]result.Accur
 		if err != nil {
 			return nil, err
 		}
-		a := result.Accuracy{Variants: *m.InUse}
-		sum := 0.0
-		for s, n := range used {
-			x, _ := p.Of(s)
-			sum += x * float64(n)
-			a.Finished += n
-		}
-		if a.Finished > 0 {
-			sum /= float64(a.Finished)
-			a.Delivered = &sum
-		}
-		out = append(out, a)
+		out = append(out, delivered(m.InUse, p, used, floor))
 	}
 	return out, nil
+}
+
+// delivered is what a run's requests of a model kept, by a proof that measured every combination that they used.
+func delivered(v *plan.Variants, p *plan.Proof, used map[sched.VariantSet]int, floor float64) result.Accuracy {
+	out := result.Accuracy{Variants: *v, Floor: floor}
+	account := eventlog.NewAccount(&sched.Model{Valid: p.Sets, Accuracy: p.Accuracy, AccuracyError: p.StandardError})
+	for _, s := range slices.Sorted(maps.Keys(used)) {
+		for range used[s] {
+			account.Finish(s)
+		}
+	}
+	if out.Finished = account.Finished(); out.Finished == 0 {
+		return out
+	}
+	mean := account.Mean()
+	out.Delivered = &mean
+	if low, high := account.Interval(); !math.IsNaN(low) {
+		out.Low, out.High = &low, &high
+	}
+	return out
 }
 
 // Accuracy is Prove with the log of a run, if its file is given, and writes the plan, which it names.
@@ -287,15 +297,16 @@ func (v *Variants) Accuracy(ctx context.Context, file string) (list []result.Acc
 	return list, path, err
 }
 
-// usedIn counts the combinations that a run's requests of a model used; nil without a log.
-func usedIn(log *eventlog.Log, v *plan.Variants) (map[sched.VariantSet]int, error) {
+// usedIn counts the combinations that a run's requests of a model used, and says what was promised of their mean
+// accuracy; nothing without a log.
+func usedIn(log *eventlog.Log, v *plan.Variants) (used map[sched.VariantSet]int, floor float64, err error) {
 	if log == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	sys := &log.Header.System
 	m := slices.IndexFunc(sys.Models, func(x sched.Model) bool { return x.Name == v.Model })
 	if m < 0 {
-		return nil, fmt.Errorf("the log is of a run without model %q", v.Model)
+		return nil, 0, fmt.Errorf("the log is of a run without model %q", v.Model)
 	}
 	var names []string
 	for _, l := range sys.Models[m].Layers {
@@ -304,7 +315,7 @@ func usedIn(log *eventlog.Log, v *plan.Variants) (map[sched.VariantSet]int, erro
 		}
 	}
 	if !slices.EqualFunc(names, v.Chosen, func(name string, c plan.Variant) bool { return name == c.Name }) {
-		return nil, fmt.Errorf("the log is of a run with other variants of model %q", v.Model)
+		return nil, 0, fmt.Errorf("the log is of a run with other variants of model %q", v.Model)
 	}
-	return log.Combinations()[m], nil
+	return log.Combinations()[m], sys.Models[m].Floor, nil
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/internal/testkit/rig"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
 	"github.com/terastal/terastal/variants/design"
@@ -59,6 +61,26 @@ func TestProveAgain(t *testing.T) {
 	list, err := v.Prove(t.Context(), nil)
 	if err != nil || len(list) != 1 || list[0].Model != "net" || list[0].Requests != 8 {
 		t.Errorf("proven: %+v, %v", list, err)
+	}
+}
+
+// What a run's requests kept is measured by the combinations that they used, each as often as it was.
+func TestDelivered(t *testing.T) {
+	p := &plan.Proof{Sets: []sched.VariantSet{0, 1, 2}, Accuracy: []float64{1, 0.96, 0.9}, StandardError: []float64{0, 0.02, 0.03}}
+	a := delivered(&plan.Variants{Model: "net"}, p, map[sched.VariantSet]int{0: 1, 1: 3}, 0.99)
+	if a.Finished != 4 || a.Floor != 0.99 || a.Delivered == nil || a.Low == nil || a.High == nil {
+		t.Fatalf("%+v", a)
+	}
+	if reach := 1.959964 * 0.015; math.Abs(*a.Delivered-0.97) > 1e-9 || math.Abs(*a.Low-0.97+reach) > 1e-9 ||
+		math.Abs(*a.High-0.97-reach) > 1e-9 {
+		t.Errorf("%v, %v to %v", *a.Delivered, *a.Low, *a.High)
+	}
+	p.StandardError = nil
+	if a := delivered(&plan.Variants{}, p, map[sched.VariantSet]int{1: 1}, 0); a.Low != nil || *a.Delivered != 0.96 {
+		t.Errorf("without standard errors: %+v", a)
+	}
+	if a := delivered(&plan.Variants{}, p, nil, 0); a.Delivered != nil {
+		t.Errorf("without a run: %v", *a.Delivered)
 	}
 }
 

@@ -139,14 +139,19 @@ func (p *Page) accuracy(all []*series) section {
 			}
 		}
 	}
+	s.Tables = []*table.Table{labelledTable(p.Results)}
 	if len(metric) == 0 {
 		return s
 	}
 	s.Text = []string{"Accuracy kept is the mean over finished requests of the accuracy measured for the variants each " +
-		"used, as a share of the original's. The promise is the least that a combination of variants may have."}
-	t := table.New("policy", "model", ">accuracy kept", ">promise", "metric", ">runs of variants", ">as variants",
-		"variants used")
+		"used, as a share of the original's. Theta is the least that the variants of a single request may keep together."}
+	t := table.New("policy", "model", ">accuracy kept", ">its interval", ">floor", worstColumn, ">theta", "metric",
+		">runs of variants", ">as variants", "variants used")
 	t.Title = "Accuracy by policy"
+	t.Explain("its interval", "%s", intervalNote)
+	if anyFloor(all) {
+		t.Explain("floor", "%s", floorNote())
+	}
 	for _, x := range all {
 		for _, m := range x.models {
 			if metric[m.Model] == "" {
@@ -160,11 +165,12 @@ func (p *Page) accuracy(all []*series) section {
 			for _, u := range m.Variants {
 				uses = append(uses, fmt.Sprintf("%s as %s: %s", u.Layer, u.Variant, group(u.Runs)))
 			}
-			t.Add(x.label, m.Model, optional(m.NormalizedAccuracy, kept), promise, metric[m.Model], m.VariantsUsed,
+			t.Add(x.label, m.Model, optional(m.NormalizedAccuracy, kept), accuracyInterval(m.ModelMetrics),
+				floorText(m.AccuracyFloor), worstText(m.ModelMetrics), promise, metric[m.Model], m.VariantsUsed,
 				percent(m.VariantShare()), strings.Join(uses, "; "))
 		}
 	}
-	s.Tables = []*table.Table{t}
+	s.Tables = append([]*table.Table{t.Dense()}, s.Tables...)
 	for i := range p.Results {
 		if text := p.Results[i].Bought(); text != "" {
 			s.Text = append(s.Text, text)

@@ -19,6 +19,10 @@ func PoliciesCompared(w io.Writer, r *result.Result) {
 	fmt.Fprintln(w)
 	comparisonByModel(r.Comparison).Text(w)
 	fmt.Fprintln(w)
+	if t := accuracyByModel(r.Comparison); len(t.Rows) > 0 {
+		t.Text(w)
+		fmt.Fprintln(w)
+	}
 	for _, text := range comparisonText(r) {
 		table.Paragraph(w, text)
 	}
@@ -33,6 +37,9 @@ func (p *Page) compared() section {
 			t, driver := comparisonByModel(r.Comparison), " ("+r.Comparison.Driver+")"
 			s.Tables = append(s.Tables, meansTable(r), t.Pick("Miss rates by model"+driver, 0, 1, 2, 3, 4, 5),
 				t.Pick("Response times by model, of requests that finished"+driver, 0, 1, 6, 7, 8, 9, 10, 11))
+			if t := accuracyByModel(r.Comparison); len(t.Rows) > 0 {
+				s.Tables = append(s.Tables, t)
+			}
 		}
 	}
 	return s
@@ -131,6 +138,30 @@ func comparisonByModel(c *comparison.Comparison) *table.Table {
 		}
 	}
 	return t
+}
+
+// accuracyByModel has a row per policy for every model of which variants were used.
+func accuracyByModel(c *comparison.Comparison) *table.Table {
+	t := table.New("model", "policy", ">accuracy kept", ">its interval", ">floor", worstColumn)
+	t.Title = "Accuracy by model (" + c.Driver + ")"
+	for m := range c.Policies[0].Models {
+		if !slices.ContainsFunc(c.Policies, func(p comparison.Policy) bool { return p.Models[m].UsedVariants() }) {
+			continue
+		}
+		for i := range c.Policies {
+			x := &c.Policies[i].Models[m]
+			if x.Accuracy == nil {
+				continue
+			}
+			one := eventlog.ModelMetrics{AccuracyFloor: x.Floor, WorstWindow: x.Worst}
+			t.Add(shorten(x.Model, 24), c.Policies[i].Policy, kept(x.Accuracy.Median),
+				between(kept(x.Accuracy.Low), kept(x.Accuracy.High)), floorText(x.Floor), worstText(&one))
+			if x.Floor > 0 {
+				t.Explain("floor", "%s, in any repeat", floorNote())
+			}
+		}
+	}
+	return t.Dense()
 }
 
 // comparisonText says what the tables do not.

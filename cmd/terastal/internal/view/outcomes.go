@@ -54,10 +54,16 @@ func outcomeTable(all []*series) *table.Table {
 		">p50", ">p90", ">p99", "+>deadline")
 	variants := slices.ContainsFunc(all, func(s *series) bool { return s.all.VariantShare() > 0 })
 	if variants {
-		t.Column(">as variants", ">accuracy kept")
+		t.Column(">as variants", ">accuracy kept", "+>its interval")
 		t.Explain("accuracy kept", "as variants: the share of the layers of finished requests that variants ran; accuracy "+
 			"kept: the mean over finished requests of the accuracy measured for the variants each used, as a share of the "+
 			"originals'")
+		t.Explain("its interval", "%s", intervalNote)
+	}
+	promised := variants && anyFloor(all)
+	if promised {
+		t.Column(">floor", worstColumn)
+		t.Explain("floor", "%s", floorNote())
 	}
 	for _, s := range all {
 		for _, m := range s.models {
@@ -68,7 +74,8 @@ func outcomeTable(all []*series) *table.Table {
 			r := t.Add(s.label, m.Model, m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.miss.value),
 				m.miss.percent(), p50, p90, p99, msText(m.DeadlineMS))
 			if variants {
-				r.Cells = append(r.Cells, percent(m.VariantShare()), optional(m.NormalizedAccuracy, kept))
+				r.Cells = append(r.Cells, percent(m.VariantShare()), optional(m.NormalizedAccuracy, kept),
+					accuracyInterval(m.ModelMetrics), floorText(m.AccuracyFloor), worstText(m.ModelMetrics))
 			}
 		}
 		r := t.Add(s.label, "all (mean of miss rates)", s.all.Released, s.all.Met, s.all.Late, s.all.Dropped,

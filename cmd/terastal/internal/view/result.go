@@ -30,7 +30,7 @@ func Result(w io.Writer, r *result.Result, file string) {
 			more(w, energyTable([]result.Result{*r}))
 		}
 	}
-	more(w, runTables([]result.Result{*r})...)
+	more(w, append(runTables([]result.Result{*r}), labelledTable([]result.Result{*r}))...)
 	if text := r.Bought(); text != "" {
 		fmt.Fprintln(w)
 		table.Paragraph(w, text)

@@ -128,7 +128,7 @@ func (s *series) fromLogs() {
 	s.logs = slices.DeleteFunc(s.logs, func(h *history) bool { return !same(h) })
 	s.models = make([]outcomes, len(first))
 	misses := make([][]bool, len(first))
-	sums, known := make([]float64, len(first)), make([]int, len(first))
+	kept := make([]keptOver, len(first))
 	for n, h := range s.logs {
 		metrics := h.Metrics()
 		if n == 0 {
@@ -139,10 +139,7 @@ func (s *series) fromLogs() {
 			if n > 0 {
 				addTo(&s.all.Models[m], x)
 			}
-			if finished := x.Met + x.Late; x.NormalizedAccuracy != nil && finished > 0 {
-				sums[m] += *x.NormalizedAccuracy * float64(finished)
-				known[m] += finished
-			}
+			kept[m].add(x)
 		}
 		if n > 0 {
 			s.all.Totals.Add(metrics.Totals)
@@ -161,10 +158,7 @@ func (s *series) fromLogs() {
 		slices.Sort(o.responses)
 		x.P50MS, x.P90MS = stats.Quantile(o.responses, .5), stats.Quantile(o.responses, .9)
 		x.P99MS = stats.Quantile(o.responses, .99)
-		if x.NormalizedAccuracy = nil; known[m] > 0 {
-			a := sums[m] / float64(known[m])
-			x.NormalizedAccuracy = &a
-		}
+		kept[m].into(x)
 	}
 }
 

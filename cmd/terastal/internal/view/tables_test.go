@@ -189,6 +189,7 @@ func TestTextIsHTML(t *testing.T) {
 		{"Policies", alone, func(w io.Writer) { Policies(w, p.Metrics()) }, 70},
 		{"Verification", alone, func(w io.Writer) { Verification(w, r.Policies) }, 18},
 		{"Energy", alone, func(w io.Writer) { energyTable(p.Results).Text(w) }, 8},
+		{"Capacities", alone, func(w io.Writer) { Capacities(w, p.Plan) }, 12},
 		{"PoliciesCompared", compared, func(w io.Writer) { PoliciesCompared(w, r) }, 45},
 		{"Validation", compared, func(w io.Writer) { Validation(w, &p.Validations[0]) }, 130},
 		{"Curves", compared, func(w io.Writer) { Curves(w, &p.Curves[0]) }, 50},

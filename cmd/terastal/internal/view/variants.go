@@ -10,6 +10,7 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
@@ -156,6 +157,30 @@ func together(v *plan.Variants) string {
 	return fmt.Sprintf("%s of the accuracy (%d variants)", kept(accuracy), s.Len())
 }
 
+// plusMinus is how far the interval of a combination's accuracy reaches; empty where its standard error is unknown.
+func plusMinus(v *plan.Variants, combination int) string {
+	if combination >= len(v.StandardError) {
+		return ""
+	}
+	return fmt.Sprintf("%.4f", stats.Normal95*v.StandardError[combination])
+}
+
+// deliveredText says what a run's requests kept of the accuracy; empty without a run.
+func deliveredText(a *result.Accuracy) string {
+	if a.Delivered == nil {
+		return ""
+	}
+	text := fmt.Sprintf("the %d requests that the run finished kept %s of the accuracy on average", a.Finished,
+		result.Share(*a.Delivered))
+	if a.Low != nil && a.High != nil {
+		text += fmt.Sprintf(" (%s with 95 %% confidence)", between(result.Share(*a.Low), result.Share(*a.High)))
+	}
+	if a.Floor > 0 {
+		text += "; the floor was " + floorText(a.Floor)
+	}
+	return text
+}
+
 // combinationsShown is how many of a model Combinations prints.
 const combinationsShown = 40
 
@@ -169,7 +194,7 @@ func Combinations(w io.Writer, list []result.Accuracy) {
 			order[i] = i
 		}
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(v.Accuracy[b], v.Accuracy[a]) })
-		t := table.New("variants", ">normalised accuracy", "may be used")
+		t := table.New("variants", ">normalised accuracy", ">± (95 %)", "may be used")
 		for i, s := range order[:min(combinationsShown, len(order))] {
 			var names []string
 			for b := range v.Chosen {
@@ -181,15 +206,14 @@ func Combinations(w io.Writer, list []result.Accuracy) {
 			if v.Accuracy[s] >= v.Theta {
 				use = "yes"
 			}
-			t.Add(shorten(cmp.Or(strings.Join(names, " + "), "none"), 90), fmt.Sprintf("%.4f", v.Accuracy[s]), use)
+			t.Add(shorten(cmp.Or(strings.Join(names, " + "), "none"), 90), fmt.Sprintf("%.4f", v.Accuracy[s]), plusMinus(v, s), use)
 			if more := len(order) - i - 1; i+1 == combinationsShown && more > 0 {
 				t.Note("and %d more, in the JSON document", more)
 			}
 		}
-		t.Text(w)
-		if x := list[n].Delivered; x != nil {
-			fmt.Fprintf(w, "the %d requests that the run finished kept %.3f %% of the accuracy on average\n", list[n].Finished,
-				100**x)
+		t.Dense().Text(w)
+		if text := deliveredText(&list[n]); text != "" {
+			table.Paragraph(w, text)
 		}
 	}
 }

@@ -1,0 +1,49 @@
+package view
+
+import (
+	"slices"
+
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
+)
+
+// labelledTable has what requests on labelled data really kept of the accuracy: a row by policy and model, of which a
+// terminal has those of all models together only.
+func labelledTable(results []result.Result) *table.Table {
+	t := table.New("policy", "model", "metric", ">requests", ">inputs", ">original", ">as run", ">accuracy kept",
+		">95 % interval", ">floor")
+	t.Title = "Accuracy measured on labelled requests"
+	t.Explain("requests", "requests: those whose outputs were scored, inputs: how many different labelled inputs they had; "+
+		"original: what the whole original models score on them")
+	t.Explain("95 % interval", "95 %% interval: of the accuracy kept, as run over original; requests with the same input count "+
+		"as one")
+	row := func(x *result.LabelledAccuracy, policy, model string) *table.Row {
+		floor := ""
+		if x.Floor > 0 {
+			floor = kept(x.Floor)
+		}
+		return t.Add(policy, model, x.Metric, x.Requests, x.Inputs, kept(x.Original), kept(x.Score), kept(x.Normalized),
+			between(kept(x.Low), kept(x.High)), floor)
+	}
+	for i := range results {
+		r := &results[i]
+		var policies []string
+		for _, x := range r.Labelled {
+			if !slices.Contains(policies, x.Policy) {
+				policies = append(policies, x.Policy)
+			}
+		}
+		for _, p := range policies {
+			all, _ := r.OnLabels(p)
+			for n := range r.Labelled {
+				if x := &r.Labelled[n]; x.Policy == p {
+					row(x, p, x.Model).Wide = all.Model == ""
+				}
+			}
+			if all.Model == "" {
+				row(&all, p, "all")
+			}
+		}
+	}
+	return t.Dense()
+}
