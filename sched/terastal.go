@@ -16,6 +16,17 @@ type TerastalOptions struct {
 	// Laxity is the share of the laxity-based virtual deadline (the request's deadline minus the fastest time for the
 	// layers after) in the virtual deadline; the rest comes from the budgets.
 	Laxity float64
+	// Accuracy prices what variants cost; nil uses them as published: where the original does not meet the virtual deadline.
+	Accuracy Accuracy
+}
+
+// Accuracy weighs accuracy against time.
+type Accuracy interface {
+	// Price is what an implementation of the job's next layer costs in accuracy, as time: at least [Never] where it may
+	// not be used.
+	Price(now time.Duration, j *Job, implementation int32) time.Duration
+	// Spend is told of a choice.
+	Spend(j *Job, implementation int32)
 }
 
 // New is a [Constructor].
@@ -110,12 +121,30 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 	return out
 }
 
+// price is what an implementation costs in accuracy, as time, and whether it may be used.
+func (p *terastal) price(m *ModelTable, j *Job, i int32) (time.Duration, bool) {
+	if i == 0 {
+		return 0, true
+	}
+	if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+		return 0, false
+	}
+	if p.Accuracy == nil {
+		return 0, true
+	}
+	price := p.Accuracy.Price(p.now, j, i)
+	return price, price < Never
+}
+
 // take books the choice's accelerator until its predicted finish.
 func (p *terastal) take(s *State, c Choice) Choice {
 	j := &s.Jobs[c.Job]
 	k := int(c.Accelerator)
 	p.free[k] = max(p.free[k], j.Ready) + p.t.models[j.Model].Cost(j, c.Implementation, k)
 	p.able[k] = Never
+	if p.Accuracy != nil {
+		p.Accuracy.Spend(j, c.Implementation)
+	}
 	return c
 }
 
@@ -125,7 +154,7 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
 	finish, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
 	for i := range p.implementations(m, j) {
-		if m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+		if _, ok := p.price(m, j, i); ok {
 			_, f := earliest(free, m.Latency(j.Layer, i), handoff)
 			finish = min(finish, f)
 		}
@@ -155,16 +184,20 @@ func earliest(free, latency, handoff []time.Duration) (int, time.Duration) {
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
 	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.able, &p.later)
+	best, low := Choice{Reason: MeetsBudget}, Never
 	if k, f := earliest(free, m.Latency(j.Layer, 0), handoff); k >= 0 && f <= v {
-		return Choice{Accelerator: int32(k), Reason: MeetsBudget}, true
+		if best.Accelerator, low = int32(k), f; p.Accuracy == nil {
+			return best, true
+		}
 	}
-	best, low := Choice{Reason: VariantMeetsBudget}, Never
 	for i := int32(1); i < p.implementations(m, j); i++ {
-		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+		price, ok := p.price(m, j, i)
+		if !ok {
 			continue
 		}
-		if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && f <= v && f < low {
-			best.Implementation, best.Accelerator, low = i, int32(k), f
+		if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && f <= v && f+price < low {
+			best = Choice{Implementation: i, Accelerator: int32(k), Reason: VariantMeetsBudget}
+			low = f + price
 		}
 	}
 	return best, low < Never
@@ -185,7 +218,7 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 			}
 		}
 		for i := range p.implementations(m, j) {
-			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+			if _, ok := p.price(m, j, i); !ok {
 				continue
 			}
 			if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && wait-f > gain {

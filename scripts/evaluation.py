@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Tables of docs/evaluation/published.md and docs/evaluation/rollout.md from the CSV files of `terastal sweep`.
+"""Tables of docs/evaluation/published.md, rollout.md and accuracy.md from the CSV files of `terastal sweep`.
 
   evaluation.py merge part1.csv part2.csv > sweep.csv
   evaluation.py published --into docs/evaluation/published.md sweep.csv
   evaluation.py rollout --into docs/evaluation/rollout.md --also "Runs of 60 s=long.csv" sweep.csv
+  evaluation.py accuracy --into docs/evaluation/accuracy.md --curves curves.json sweep.csv
 
 Of several files, or shards of a grid, the rows are joined; the same row twice is an error. With --into
 the tables take the places of those between the lines "<!-- table NAME -->" and "<!-- end NAME -->" of a
@@ -12,6 +13,7 @@ document, whose other text stays. Without it they are printed. Needs only Python
 import argparse
 import csv
 import io
+import json
 import math
 import re
 import sys
@@ -20,11 +22,12 @@ from statistics import fmean, stdev
 from urllib.parse import unquote_plus
 
 HEADER = ("scenario traffic scale noise drop policy seeds mean_miss_rate low high miss_bound normalized_accuracy "
-          "by_model by_seed").split()
+          "accuracy_floor by_model by_seed").split()
+OLDER = [column for column in HEADER if column != "accuracy_floor"]  # of files from before there were floors
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
 ORDER = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets",
-         "pedf", "rollout"]
+         "terastal-budget", "pedf-novariants", "rollout-novariants", "pedf", "rollout"]
 # Reductions of the miss rate that arXiv 2606.06818 publishes.
 PUBLISHED = {"fcfs": "40.58 %", "edf": "30.53 %", "dream": "36.27 %"}
 LOSSES = 20  # that published.md names
@@ -33,21 +36,34 @@ LOSSES = 20  # that published.md names
 class Row:
     """One combination of a sweep under one policy."""
 
-    def __init__(self, fields):
-        x = dict(zip(HEADER, fields, strict=True))
-        self.fields = fields
+    def __init__(self, x):
+        x.setdefault("accuracy_floor", "0")
+        self.fields = [x[column] for column in HEADER]
         self.scenario, self.traffic, self.drop, self.policy = x["scenario"], x["traffic"], x["drop"], x["policy"]
         self.scale, self.noise, self.seeds = float(x["scale"]), float(x["noise"]), int(x["seeds"])
         self.miss, self.low, self.high = float(x["mean_miss_rate"]), float(x["low"]), float(x["high"])
         self.bound, self.accuracy = float(x["miss_bound"]), known(x["normalized_accuracy"])
+        self.floor = float(x["accuracy_floor"])
         self.models = []
+        self.least, self.window = 1.0, 1.0  # of models: the accuracy held against the floor, and of 100 requests
         for pair in x["by_model"].split():
             name, numbers = pair.split("=")
-            self.models.append((unquote_plus(name), float(numbers.split("/")[0])))
+            miss, *accuracies = numbers.split("/")  # mean, and with a floor: delivered, least window
+            self.models.append((unquote_plus(name), float(miss)))
+            self.least = lesser(self.least, known(accuracies[min(1, len(accuracies) - 1)]))
+            self.window = lesser(self.window, known(accuracies[2]) if len(accuracies) > 2 else 1.0)
         self.by_seed = [float(s) for s in x["by_seed"].split()]
 
     def key(self):
         return self.scenario, self.traffic, self.scale, self.noise, self.drop
+
+    def name(self):
+        return f"{self.policy} at {self.floor:g}" if self.floor else self.policy
+
+
+def lesser(a, b):
+    """The lesser of two, unknown where one is."""
+    return math.nan if math.isnan(a) or math.isnan(b) else min(a, b)
 
 
 def known(text):
@@ -60,17 +76,19 @@ def read(paths):
     for path in paths:
         with open(path, newline="") as f:
             lines = csv.reader(f)
-            if next(lines, None) != HEADER:
+            head = next(lines, None)
+            if head not in (HEADER, OLDER):
                 sys.exit(f"{path}: not a file of this version's `terastal sweep --csv`: sweep again")
             for fields in lines:
                 try:
-                    row = Row(fields)
+                    row = Row(dict(zip(head, fields, strict=True)))
                 except ValueError as e:
                     sys.exit(f"{path}, line {lines.line_num}: {e}")
-                if (*row.key(), row.policy) in seen:
+                name = *row.key(), row.floor, row.policy
+                if name in seen:
                     sys.exit(f"{path}, line {lines.line_num}: {', '.join(map(str, row.key()))}, {row.policy} "
-                             "is there twice")
-                seen.add((*row.key(), row.policy))
+                             f"{f'at {row.floor:g} ' if row.floor else ''}is there twice")
+                seen.add(name)
                 rows.append(row)
     return sorted(rows, key=Row.key)
 
@@ -86,7 +104,7 @@ class Group(dict):
 def groups(rows):
     out = {}
     for r in rows:
-        out.setdefault(r.key(), Group())[r.policy] = r
+        out.setdefault(r.key(), Group())[r.name()] = r
     return list(out.values())
 
 
@@ -98,7 +116,7 @@ def policies(gs):
     names = dict.fromkeys(p for g in gs for p in g)
 
     def rank(name):
-        base, _, options = name.partition(":")
+        base, _, options = name.replace(" at ", ":").partition(":")
         at = ORDER.index(base) if base in ORDER else len(ORDER)
         return at + (len(ORDER) if options else 0)  # after what it changes
     return sorted(names, key=rank)
@@ -330,6 +348,108 @@ def rollout_guard(gs, others):
                   "in which one of the four or pedf does", "gain with these"], rows)
 
 
+# Accuracy spent for time.
+
+FLOOR = 0.9776  # what the published method keeps
+
+
+def accuracy_policies(gs):
+    """Policies over all combinations, by noise."""
+    head = ["policy", "mean miss rate, 95 % interval over seeds", "mean accuracy", "least of a model in a combination",
+            "least of 100 requests", "won / lost / tied", "most above the best of four", "its p"]
+    out = ""
+    for noise in sorted({first(g).noise for g in gs}):
+        some = [g for g in gs if first(g).noise == noise and g.best(FOUR)]
+        rows = [["the best of four", interval(over_seeds([g.best(FOUR) for g in some])), "", "", "", "", "", ""]]
+        for p in policies(some):
+            mine = [g[p] for g in some if p in g]
+            if len(mine) < len(some):
+                continue
+            tests = [paired(g[p].by_seed, g.best(FOUR).by_seed) for g in some]
+            worst = max(tests, key=lambda t: t[1])
+            least, window = math.inf, math.inf
+            for r in mine:
+                least, window = lesser(least, r.least), lesser(window, r.window)
+            rows.append([p, interval(over_seeds(mine)), rate(fmean(r.accuracy for r in mine)), rate(least),
+                         rate(window) if mine[0].floor else "-", tally([t[0] for t in tests]), f"{worst[1]:+.4f}",
+                         f"{worst[2]:.2g}"])
+        out += f"Noise {100 * noise:.0f} % ({len(some)} combinations, {first(some[0]).seeds} seeds each):\n\n"
+        out += table(head, rows) + "\n"
+    return out.rstrip("\n") + "\n"
+
+
+def over_seeds(rows):
+    return [fmean(r.by_seed[s] for r in rows) for s in range(rows[0].seeds)]
+
+
+def accuracy_losses(gs):
+    rows = []
+    for p in (p for p in policies(gs) if " at " in p):
+        for g in gs:
+            r, best = g.get(p), g.best(FOUR)
+            if r and best:
+                verdict, by, q = paired(r.by_seed, best.by_seed)
+                if verdict == "lost":
+                    rows.append([p, r.scenario, r.traffic, f"{r.scale:g}", f"{r.noise:g}", r.drop, rate(r.miss),
+                                 f"{best.name()} {rate(best.miss)}", f"{by:+.4f}", f"{q:.2g}"])
+    return table(["policy", "scenario", "traffic", "scale", "noise", "drop", "its miss rate", "best of four",
+                  "difference", "p"], rows)
+
+
+def accuracy_goals(gs):
+    rows = []
+    for p, most in (("rollout", 0.060), ("pedf", 0.085)):
+        name = f"{p} at {FLOOR:g}"
+        for noise in sorted({first(g).noise for g in gs}):
+            some = [g for g in gs if first(g).noise == noise and name in g and g.best(FOUR)]
+            if not some:
+                continue
+            miss, least = fmean(g[name].miss for g in some), min(g[name].least for g in some)
+            lost = sum(paired(g[name].by_seed, g.best(FOUR).by_seed)[0] == "lost" for g in some)
+            what = f"{p}, noise {100 * noise:.0f} %"
+            rows.append([f"{what}: mean miss rate at most {most:.4f}", rate(miss), met(miss <= most)])
+            rows.append([f"{what}: accuracy of every model in every combination at least {FLOOR:g}", rate(least),
+                         met(least >= FLOOR)])
+            rows.append([f"{what}: no combination significantly worse than the best of four", f"{lost} of {len(some)}",
+                         met(lost == 0)])
+    return table(["goal", "simulated", "met"], rows)
+
+
+def met(ok):
+    return "yes" if ok else "no"
+
+
+def curve_table(documents):
+    """Loads sustained, by accuracy floor and limit, of documents of `terastal sweep curves`."""
+    out = ""
+    for c in documents:
+        floors = []
+        for x in c["curves"]:
+            if "accuracy_floor" in x and x["accuracy_floor"] not in floors:
+                floors.append(x["accuracy_floor"])
+        rows = []
+        for at, limit in enumerate([c["limit"]] + c.get("further_limits", [])):
+            for p in dict.fromkeys(x["policy"] for x in c["curves"]):
+                cells = {x.get("accuracy_floor"): sustained_load(x, at) for x in c["curves"] if x["policy"] == p}
+                rows.append([f"{100 * limit:g} %", p, cells.get(None, "")] + [cells.get(f, "") for f in floors])
+        runs = max(q["runs"] for x in c["curves"] for q in x["points"])
+        title = f"{c['source'].rsplit('/', 1)[-1] if c['source'].endswith('.yaml') else c['source']} ({c['driver']}, " \
+                f"{runs} runs of {c['duration_s']:g} s at each point):"
+        out += f"{title}\n\n{table(['missed at most', 'policy', 'any floor'] + [f'{f:g}' for f in floors], rows)}\n"
+        if c.get("invalid_reasons"):
+            out += f"INVALID: {'; '.join(c['invalid_reasons'])}.\n\n"
+    return out.rstrip("\n") + "\n" if out else table(["missed at most", "policy", "any floor"], [])
+
+
+def sustained_load(curve, limit):
+    crossing = curve if limit == 0 else curve["further"][limit - 1]
+    scale = crossing.get("sustains")
+    if scale is None:
+        return "none of these"
+    load = next(q["load"] for q in curve["points"] if q["scale"] == scale)
+    return f"{load:.2f}" + ("" if "exceeds" in crossing else " or more")
+
+
 def write(tables, into):
     if not into:
         for name, text in tables.items():
@@ -347,13 +467,24 @@ def write(tables, into):
         f.write(document)
 
 
+def documents(paths):
+    """Bodies of JSON documents."""
+    out = []
+    for path in paths:
+        with open(path) as f:
+            out.append(json.load(f)["body"])
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["merge", "published", "rollout"])
+    parser.add_argument("what", choices=["merge", "published", "rollout", "accuracy"])
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--into", metavar="DOCUMENT", help="the document to put the tables into")
     parser.add_argument("--also", metavar="TITLE=FILE", action="append", default=[],
                         help="another sweep that gets a table, for rollout")
+    parser.add_argument("--curves", metavar="FILE", action="append", default=[],
+                        help="a document of `terastal sweep curves`, for accuracy")
     args = parser.parse_args()
     rows = read(args.files)
     if args.what == "merge":
@@ -366,6 +497,10 @@ def main():
     if args.what == "published":
         write({"size": published_size(gs), "reductions": published_reductions(gs), "policies": published_policies(gs),
                "grid": published_grid(gs), "losses": published_losses(gs)}, args.into)
+        return
+    if args.what == "accuracy":
+        write({"policies": accuracy_policies(gs), "losses": accuracy_losses(gs), "goals": accuracy_goals(gs),
+               "curves": curve_table(documents(args.curves))}, args.into)
         return
     others = []
     for also in args.also:

@@ -39,6 +39,7 @@ scripts/evaluation.py joins files, and makes the tables of docs/evaluation.
 your own configuration.`,
 		Example: `  terastal sweep --csv sweep.csv
   terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
+  terastal sweep --accuracy 0,0.99,0.9 --policies pedf,rollout
   terastal sweep --shard 3/8 --csv part3.csv
   terastal sweep curves --config my.yaml --load 1`,
 		Args: noArgs,
@@ -57,6 +58,8 @@ func (o *sweepOptions) flags(cmd *cobra.Command) {
 	f.Float64SliceVar(&o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
 	f.Float64SliceVar(&o.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
 	f.StringSliceVar(&o.Drops, "drop", []string{"late", "none"}, "drop policies")
+	f.Float64SliceVar(&o.Floors, "accuracy", []float64{0}, "accuracy floors that every model with variants promises: "+
+		"0 (none: variants are a last resort, as published) to 1 (originals only)")
 	f.StringSliceVar(&o.Grid.Policies, "policies", strings.Fields(
 		"fcfs edf llf heft dream terastal terastal-novariants terastal-nobudgets"), "policies")
 	f.IntVar(&o.Seeds, "seeds", 8, "seeds per combination")

@@ -31,18 +31,23 @@ multiplied by --from to --to, several seeds each, under every policy, and prints
 the mean miss rates with 95 % intervals over seeds. Deadlines stay. With --load 1
 scales are shares of the capacity.
 
-A policy sustains a scale while its mean miss rate is at most --limit. Between
-the last scale that it sustains and the first that it does not, the boundary is
+A policy sustains a scale while its mean miss rate is at most --limit, of which
+there may be several. Between the last scale that it sustains and the first that it does not, the boundary is
 found by halving, to --resolution. That takes miss rates to grow with the rates,
 which they do in the mean and not in every run: where a curve crosses the limit
 more than once the first crossing counts, and with other seeds the boundary is
 another, by as much as the intervals suggest.
+
+With --accuracy, policies that spend accuracy for time are looked at with each of
+these accuracy floors, in place of those of the models: what each point of
+accuracy buys. Load is the share of what the originals alone can sustain.
 
 Simulated unless --real says that the real accelerators are to play. Writes
 curves.json and curves.csv to the output folder, and makes its report.html again if
 there are results in it.`,
 		Example: `  terastal sweep curves --config my.yaml --load 1
   terastal sweep curves --config my.yaml --policies edf,terastal --limit 0.001 --seeds 24
+  terastal sweep curves --config my.yaml --load 1 --accuracy 1,0.999,0.99,0.98 --limit 0.01,0.05
   terastal sweep curves --config my.yaml --real --duration 5s --from 0.8 --to 1.2
   terastal sweep curves --scenario paper/mcv_heavy --seeds 24 --json | jq '.curves[] | {policy, sustains}'`,
 		Args: noArgs,
@@ -57,7 +62,9 @@ there are results in it.`,
 	f.Float64Var(&o.from, "from", 0.5, "smallest factor on all rates")
 	f.Float64Var(&o.to, "to", 1.6, "largest factor on all rates")
 	f.Float64Var(&o.step, "step", 0.1, "difference from one factor to the next")
-	f.Float64Var(&o.Limit, "limit", 0.01, "mean miss rate up to which a policy sustains a scale")
+	f.Float64SliceVar(&o.Limits, "limit", []float64{0.01}, "mean miss rates up to which a policy sustains a scale")
+	f.Float64SliceVar(&o.Floors, "accuracy", nil, "accuracy floors of the models that have variants, for policies that spend "+
+		"accuracy: 0 (none) to 1 (originals only) (default: those of the models)")
 	f.Float64Var(&o.Resolution, "resolution", 0.01, "how closely the scale that a policy sustains is found")
 	f.IntVar(&o.Seeds, "seeds", 0, fmt.Sprintf("runs of each policy at each scale, with --seed, the next one and so on "+
 		"(default: %d, with --real %d)", session.CurveSeeds(false), session.CurveSeeds(true)))
@@ -71,6 +78,9 @@ func (o *curveOptions) run(cmd *cobra.Command) (err error) {
 	}
 	if o.Scales, err = comparison.Scales(o.from, o.to, o.step); err != nil {
 		return session.UsageError{Err: err}
+	}
+	if o.onHardware && len(o.Floors) > 0 {
+		return usagef("--accuracy is for simulated curves: on hardware models have the floors of the configuration")
 	}
 	c, err := o.load(cmd)
 	if err != nil {

@@ -72,7 +72,7 @@ var floors = []struct {
 	{"cmd/terastal/internal/validation", []string{"profiler", "sched", "sched/traffic", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},
 	{"cmd/terastal/internal/comparison", []string{"sched/eventlog", "internal/stats"}},
 	// What the command line shares between its verbs.
-	{"cmd/terastal/internal/study", []string{"sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario", "sched/eventlog", "internal/stats"}},
+	{"cmd/terastal/internal/study", []string{"sched", "sched/policy", "sched/fluid", "sched/traffic", "sched/sim", "sched/scenario", "sched/plan", "sched/eventlog", "internal/stats"}},
 	{"cmd/terastal/internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/live", []string{"runtime", "sched", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched", "sched/policy", "sched/traffic"}},

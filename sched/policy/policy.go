@@ -33,6 +33,7 @@ func All() []Info {
 		{"terastal-novariants", "terastal without layer variants", sched.TerastalOptions{Originals: true}.New},
 		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline",
 			sched.TerastalOptions{Deadlines: true}.New},
+		{"terastal-budget", "terastal, variants by the price of accuracy where a floor is promised", terastalBudget},
 		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", PEDF},
 		{"pedf-novariants", "pedf without layer variants", pedfOriginals},
 		{"rollout", "the best of many rules by short simulations ahead", Rollout},

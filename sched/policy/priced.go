@@ -14,20 +14,19 @@ func PEDF(c sched.Config) (sched.Policy, error) { return newPEDF(c, false) }
 func pedfOriginals(c sched.Config) (sched.Policy, error) { return newPEDF(c, true) }
 
 func newPEDF(c sched.Config, originals bool) (sched.Policy, error) {
-	p, err := newPriced(c.Tables)
+	p, err := newPriced(c.Tables, originals)
 	if err != nil {
 		return nil, err
 	}
-	p.originals = originals
 	return pedf{newPricedRule(p, &c, pricedEDF())}, nil
 }
 
 // pedf learns how long layers take.
 type pedf struct{ *pricedRule }
 
-func (p pedf) Completed(predicted, took time.Duration)     { p.pace.observe(predicted, took) }
-func (pedf) Ended(sched.Job, sched.Outcome, time.Duration) {}
-func (pedf) GiveUp(*sched.State, int) int                  { return -1 }
+func (p pedf) Completed(predicted, took time.Duration)              { p.pace.observe(predicted, took) }
+func (p pedf) Ended(j sched.Job, o sched.Outcome, at time.Duration) { p.ended(&j, o, at) }
+func (pedf) GiveUp(*sched.State, int) int                           { return -1 }
 
 // pricedEDF is the rule of that name.
 func pricedEDF() ruleOptions {
@@ -311,10 +310,37 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		}
 	}
 	choice := sched.Choice{Reason: sched.CheapestInTime}
+	lg := &p.ledgers[j.Model]
+	if lg.spends && (!inTime || p.pressed()) {
+		for i := int32(1); i < m.Implementations(j.Layer); i++ {
+			toll, ok := p.toll(s.Now, j, i)
+			if !ok {
+				continue
+			}
+			latency := m.Latency(j.Layer, i)
+			for k, f := range free {
+				if f >= sched.Never || latency[k] >= sched.Never {
+					continue
+				}
+				cost := latency[k]
+				if handoff != nil {
+					cost += handoff[k]
+				}
+				f += cost
+				x := float64(f) + gain*p.prices[k]*float64(cost) + toll
+				if fits := f+rest <= due; fits == inTime && x < least || fits && !inTime {
+					at, finish, least, inTime = k, f, x, fits
+					choice.Implementation = i
+				}
+			}
+		}
+	}
 	if !inTime {
 		choice.Reason = sched.Cheapest
+	}
+	if !inTime && !lg.spends {
 		soonest := sched.Never
-		for i := int32(1); i < m.Implementations(j.Layer) && !p.originals; i++ {
+		for i := int32(1); i < m.Implementations(j.Layer) && !lg.originals; i++ {
 			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
@@ -340,6 +366,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	}
 	choice.Accelerator = int32(at)
 	if s.Idle(at) && p.free[at] == s.Free(at)-s.Now {
+		p.spend(j, choice.Implementation)
 		p.free[at] = finish
 		return choice, true
 	}

@@ -15,8 +15,7 @@ type priced struct {
 	prices []float64 // by accelerator, times the number of useful ones: 1 on average
 	models []pricedModel
 	pace   pace
-	// originals says that variants are never used.
-	originals bool
+	*accounts
 }
 
 // pace is how long layers have taken lately against what was predicted, all together: what drift, interference and the
@@ -66,13 +65,13 @@ type pricedModel struct {
 // maxSavingVariants bounds the sets that savings are listed for.
 const maxSavingVariants = 8
 
-func newPriced(t *sched.Tables) (*priced, error) {
+func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 	pr, err := fluid.PricesOf(t)
 	if err != nil {
 		return nil, err
 	}
 	sys := t.System()
-	p := &priced{t: t, models: make([]pricedModel, len(sys.Models))}
+	p := &priced{t: t, accounts: newAccounts(t, originals), models: make([]pricedModel, len(sys.Models))}
 	n := float64(len(fluid.Useful(t)))
 	for _, x := range pr.Prices {
 		p.prices = append(p.prices, x*n)
@@ -130,7 +129,7 @@ func savings(m *sched.ModelTable, variants int) []time.Duration {
 // least is the least that a request can still take from layer l on, when it used these variants.
 func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duration {
 	m := p.t.Model(model)
-	if p.originals {
+	if p.ledgers[model].originals {
 		return m.Remaining(l)
 	}
 	if saving := p.models[model].saving; saving != nil {
@@ -145,4 +144,10 @@ func (p *priced) stretch(model int32) float64 {
 		return float64(now) / float64(then)
 	}
 	return 1
+}
+
+// ended takes note of what a request offered and owed.
+func (p *priced) ended(j *sched.Job, o sched.Outcome, at time.Duration) {
+	p.ledgers[j.Model].ended(j.Used, o)
+	p.offered.add(p.models[j.Model].work[0], at)
 }

@@ -240,7 +240,7 @@ func TestPricedRules(t *testing.T) {
 			caution:   float64(schedtest.Number(t, 3, "caution")) / 2,
 			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}
 		hold(t, sys, func(c sched.Config) (sched.Policy, error) {
-			p, err := newPriced(c.Tables)
+			p, err := newPriced(c.Tables, false)
 			return pedf{newPricedRule(p, &c, o)}, err
 		}, func(sys *sched.System, c sched.Config) plain { return newPlainRule(sys, o, c) })
 	})

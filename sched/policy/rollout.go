@@ -72,16 +72,17 @@ const (
 )
 
 func newRollout(c sched.Config, o rolloutOptions) (*rollout, error) {
-	p, err := newPriced(c.Tables)
+	p, err := newPriced(c.Tables, o.originals)
 	if err != nil {
 		return nil, err
 	}
-	p.originals = o.originals
 	r := &rollout{priced: p, rolloutOptions: o, cfg: c}
-	if r.rules, err = portfolio(p, c); err != nil {
+	if r.rules, err = portfolio(p, c, o.originals); err != nil {
 		return nil, err
 	}
-	if r.search, err = newSearch(p, c, o); err != nil {
+	own := *p
+	own.accounts = newAccounts(c.Tables, o.originals)
+	if r.search, err = newSearch(&own, c, o); err != nil {
 		return nil, err
 	}
 	value, work := 0.0, 0.0
@@ -95,14 +96,18 @@ func newRollout(c sched.Config, o rolloutOptions) (*rollout, error) {
 }
 
 // portfolio makes the rules that rollouts choose from. The first is priced EDF.
-func portfolio(p *priced, c sched.Config) ([]sched.Policy, error) {
+func portfolio(p *priced, c sched.Config, originals bool) ([]sched.Policy, error) {
 	var out []sched.Policy
 	for _, o := range portfolioRules() {
 		out = append(out, newPricedRule(p, &c, o))
 	}
-	for _, of := range []sched.Constructor{sched.TerastalOptions{Originals: p.originals}.New,
-		sched.TerastalOptions{Originals: p.originals, Laxity: 1}.New,
-		sched.TerastalOptions{Originals: p.originals, Laxity: 0.5}.New, sched.FCFS, sched.EDF} {
+	published := sched.TerastalOptions{Originals: originals}
+	if p.accounts.spends {
+		published.Accuracy = p.accounts
+	}
+	laxity, half := published, published
+	laxity.Laxity, half.Laxity = 1, 0.5
+	for _, of := range []sched.Constructor{published.New, laxity.New, half.New, sched.FCFS, sched.EDF} {
 		rule, err := of(c)
 		if err != nil {
 			return nil, err
@@ -148,6 +153,8 @@ func (p *rollout) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	if len(s.Jobs) == 0 {
 		return out
 	}
+	p.search.pace = p.pace
+	p.search.accounts.copyFrom(p.accounts)
 	p.search.prepare(s, out[first:], p.cur, 0)
 	found := p.search.run()
 	if found == p.cur {
@@ -171,8 +178,9 @@ func arrived(s *sched.State) bool {
 
 func (p *rollout) Completed(predicted, took time.Duration) { p.pace.observe(predicted, took) }
 
-// Ended takes note of misses and drops.
-func (p *rollout) Ended(_ sched.Job, o sched.Outcome, _ time.Duration) {
+// Ended takes note of misses and drops, and of what was offered and owed.
+func (p *rollout) Ended(j sched.Job, o sched.Outcome, at time.Duration) {
+	p.ended(&j, o, at)
 	p.alarm = p.alarm || o != sched.Met
 }
 
@@ -181,6 +189,7 @@ func (*rollout) GiveUp(*sched.State, int) int { return -1 }
 // Detach gives the search its own memory, tables included where the engine adapts them.
 func (p *rollout) Detach(share float64) func() int {
 	own := *p.priced // the pace is copied with each state
+	own.accounts = newAccounts(p.t, p.originals)
 	c := p.cfg
 	if c.Adapt {
 		own.t = p.t.Clone()
@@ -213,6 +222,7 @@ func (p *rollout) Prepare(state *sched.State) bool {
 		p.search.t.CopyFrom(p.t)
 	}
 	p.search.pace = p.pace
+	p.search.accounts.copyFrom(p.accounts)
 	p.search.prepare(state, nil, p.cur, time.Duration(p.age))
 	return true
 }

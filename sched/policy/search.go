@@ -39,7 +39,7 @@ type searchOptions struct {
 const fallback = 0
 
 func newSearch(p *priced, c sched.Config, o rolloutOptions) (*search, error) {
-	rules, err := portfolio(p, c)
+	rules, err := portfolio(p, c, o.originals)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +63,14 @@ func (s *search) prepare(state *sched.State, taken []sched.Choice, cur int, dela
 func (s *search) run() int {
 	b := bounds{s.events, s.touches}
 	r := s.roller
+	r.balance()
 	r.giveUp(&s.base)
 	r.start(&s.base, s.rules[s.cur])
 	from := &s.base
 	if s.delay > 0 {
 		r.roll(s.base.Now+s.delay, math.Inf(1), &b)
 		s.mid.CopyFrom(r.ahead.State())
+		r.balance()
 		from, r.cost = &s.mid, 0
 		r.giveUp(from)
 	}
@@ -111,6 +113,7 @@ type roller struct {
 	cost   float64
 	lost   []int64       // jobs that nothing can save
 	span   time.Duration // how far ahead it rolls
+	owed   []int64       // by model, of accuracy where rolls begin
 	fading []float64     // by model: the laxity by which the cost of a completion in time falls by e
 }
 
@@ -146,6 +149,9 @@ func newRoller(p *priced, c sched.Config, o rollOptions) *roller {
 
 // ended adds the cost of an ended job.
 func (r *roller) ended(j sched.Job, o sched.Outcome, at time.Duration) {
+	if l := &r.ledgers[j.Model]; l.spends && o != sched.Met && o != sched.Late {
+		l.owed -= l.loss(j.Used)
+	}
 	if o != sched.Met {
 		r.miss(&j)
 		return
@@ -164,6 +170,9 @@ func (r *roller) miss(j *sched.Job) {
 // risk is the cost of a job that ends, or can end, this much before its deadline.
 func (r *roller) risk(j *sched.Job, laxity time.Duration) float64 {
 	x := r.variant * float64(j.Used.Len())
+	if l := &r.ledgers[j.Model]; l.spends {
+		x = xRoll * float64(l.loss(j.Used)) / whole
+	}
 	if r.tight > 0 {
 		x += r.tight * r.models[j.Model].weight * math.Exp(-float64(laxity)/r.fading[j.Model])
 	}
@@ -193,10 +202,21 @@ func (r *roller) giveUp(s *sched.State) {
 	}
 }
 
+// balance makes rolls begin with what is owed now.
+func (r *roller) balance() {
+	r.owed = r.owed[:0]
+	for i := range r.ledgers {
+		r.owed = append(r.owed, r.ledgers[i].owed)
+	}
+}
+
 // start lets a rule dispatch from the state on.
 func (r *roller) start(s *sched.State, rule sched.Policy) {
 	r.ahead.Reset(s)
 	r.cost = 0
+	for i, x := range r.owed {
+		r.ledgers[i].owed = x
+	}
 	r.ahead.Decide(rule)
 }
 

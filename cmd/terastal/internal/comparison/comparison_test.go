@@ -280,11 +280,12 @@ func TestFind(t *testing.T) {
 		}
 		asked := 0
 		c := Curves{Limit: 0.01}
-		testkit.OK(t, c.Find([]string{"a", "b"}, scales, resolution, func(asks []Ask) ([]Point, error) {
+		c.Lines([]string{"a", "b"}, nil, nil)
+		testkit.OK(t, c.Find(scales, resolution, func(asks []Ask) ([]Point, error) {
 			var out []Point
 			for _, a := range asks {
 				miss := 0.0
-				if a.Policy == "a" && a.Scale > truth {
+				if a.Curve == 0 && a.Scale > truth {
 					miss = a.Scale - truth + 0.011
 				}
 				asked++
@@ -322,11 +323,50 @@ func TestFind(t *testing.T) {
 	})
 }
 
+// TestFindFloors: policies that spend accuracy have a curve for every floor, others one, and each is followed to every
+// limit.
+func TestFindFloors(t *testing.T) {
+	c := Curves{Limit: 0.01, Further: []float64{0.05}}
+	c.Lines([]string{"fcfs", "pedf"}, []float64{1, 0.99}, func(policy string) bool { return policy == "pedf" })
+	if len(c.Curves) != 3 || c.Curves[0].Floor != nil || *c.Curves[1].Floor != 1 || *c.Curves[2].Floor != 0.99 ||
+		c.Curves[2].Policy != "pedf" {
+		t.Fatalf("curves %+v", c.Curves)
+	}
+	// Misses grow by a point with every tenth beyond what a curve takes.
+	takes := []float64{0.61, 0.73, 1.14}
+	scales := testkit.Must(Scales(0.5, 1.6, 0.1))(t)
+	seen := map[Ask]bool{}
+	testkit.OK(t, c.Find(scales, 0.01, func(asks []Ask) (out []Point, _ error) {
+		for _, a := range asks {
+			if seen[a] {
+				t.Errorf("%+v was asked for again", a)
+			}
+			seen[a] = true
+			miss := max(0, 0.1*(a.Scale-takes[a.Curve]))
+			out = append(out, Point{Scale: a.Scale, Miss: miss, Low: miss, High: miss, Runs: 2})
+		}
+		return out, nil
+	}))
+	for i := range c.Curves {
+		for limit, most := range c.Limits() {
+			x, want := c.Curves[i].At(limit), takes[i]+10*most
+			if want > 1.6 {
+				if x.Exceeds != nil || *x.Sustains != 1.6 {
+					t.Errorf("curve %d, limit %v: %+v", i, most, x)
+				}
+			} else if math.Abs(*x.Sustains-want) > 0.011 || *x.Exceeds <= want {
+				t.Errorf("curve %d, limit %v sustains %v and exceeds at %v, want about %v", i, most, *x.Sustains, *x.Exceeds, want)
+			}
+		}
+	}
+}
+
 // TestFindInterrupted keeps the points that there are.
 func TestFindInterrupted(t *testing.T) {
 	stop := errors.New("stop")
 	c := Curves{Limit: 0.01}
-	err := c.Find([]string{"a"}, []float64{1, 2, 3}, 0.1, func([]Ask) ([]Point, error) {
+	c.Lines([]string{"a"}, nil, nil)
+	err := c.Find([]float64{1, 2, 3}, 0.1, func([]Ask) ([]Point, error) {
 		return []Point{{Scale: 1, Runs: 1}, {Scale: 2, Miss: 1, Low: 1, High: 1, Runs: 1}, {}}, stop
 	})
 	if a := c.Curves[0]; !errors.Is(err, stop) || len(a.Points) != 2 || *a.Sustains != 1 || *a.Exceeds != 2 ||

@@ -192,8 +192,9 @@ func TestRealCurvesInterrupted(t *testing.T) {
 		}
 		return calmRun(turn.policy), turns == 5
 	})
-	asks := []comparison.Ask{{Policy: "fcfs", Scale: 1}, {Policy: "edf", Scale: 1}, {Policy: "fcfs", Scale: 2}}
-	r := realPoints{stage: s, seeds: 4, load: 1}
+	asks := []comparison.Ask{{Curve: 0, Scale: 1}, {Curve: 1, Scale: 1}, {Curve: 0, Scale: 2}}
+	r := realPoints{stage: s, curves: &comparison.Curves{Curves: []comparison.Curve{{Policy: "fcfs"}, {Policy: "edf"}}},
+		seeds: 4, load: 1}
 	points, err := r.play(ctx, asks)
 	runs := 0
 	for i := range points {

@@ -17,6 +17,7 @@ import (
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -28,8 +29,11 @@ type CurveOptions struct {
 	// closely the scale that a policy sustains is found between them.
 	Scales     []float64
 	Resolution float64
-	// Limit is the mean miss rate up to which a policy sustains a scale.
-	Limit float64
+	// Limits are the mean miss rates up to which a policy sustains a scale.
+	Limits []float64
+	// Floors, if any, are accuracy floors that policies which spend accuracy are looked at with, in place of those of the
+	// models; 0 is none. On hardware models have one floor.
+	Floors []float64
 	// Seeds is how many runs there are of each policy at each scale, all scales with the same seeds.
 	Seeds int
 }
@@ -55,9 +59,15 @@ func (o *CurveOptions) Check(c *config.Config) error {
 		return fmt.Errorf("%w: %d seeds at %d scales: need 1 to %d and at least one",
 			config.ErrInvalid, o.Seeds, len(o.Scales), MaxRepeats)
 	}
-	if !(o.Limit > 0 && o.Limit < 1) || !(o.Resolution >= 1e-4) {
-		return fmt.Errorf("%w: a miss-rate limit of %v at a resolution of %v: "+
-			"the limit must be above 0 and below 1, the resolution at least 0.0001", config.ErrInvalid, o.Limit, o.Resolution)
+	bad := func(limit float64) bool { return !(limit > 0 && limit < 1) }
+	if len(o.Limits) == 0 || slices.ContainsFunc(o.Limits, bad) || !(o.Resolution >= 1e-4) {
+		return fmt.Errorf("%w: miss-rate limits of %v at a resolution of %v: there must be a limit, each above 0 and below 1, "+
+			"and the resolution at least 0.0001", config.ErrInvalid, o.Limits, o.Resolution)
+	}
+	for _, f := range o.Floors {
+		if err := study.CheckFloor(f); err != nil {
+			return fmt.Errorf("%w: %w", config.ErrInvalid, err)
+		}
 	}
 	if p := c.Traffic.Process(); p == traffic.Recorded || p == traffic.ClosedLoop {
 		return fmt.Errorf("%w: arrivals %q have no rates that could be scaled", config.ErrInvalid, c.Traffic.Arrivals)
@@ -90,10 +100,19 @@ func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so 
 	progress func(string) Meter, o CurveOptions) (*comparison.Curves, error) {
 	curves := newCurves(eventlog.Simulated, c, &o)
 	base, few := cell.Scale, fewest{}
-	err := curves.Find(c.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
+	if len(o.Floors) > 0 {
+		s := so.Systems[cell.Scenario]
+		s.System = study.Floored(s.System, 0)
+		so.Systems = map[string]scenario.Scenario{cell.Scenario: s}
+	}
+	err := curves.Find(o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
 		var cells []study.Cell
 		for _, a := range asks {
-			cell.Policy, cell.Scale = a.Policy, base*a.Scale
+			x := &curves.Curves[a.Curve]
+			cell.Policy, cell.Scale, cell.Floor = x.Policy, base*a.Scale, 0
+			if x.Floor != nil {
+				cell.Floor = *x.Floor
+			}
 			cells = append(cells, cell)
 		}
 		meter := progress(fmt.Sprintf("simulating %d points", len(cells)))
@@ -106,7 +125,9 @@ func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so 
 		var points []comparison.Point
 		for i := range results {
 			few.see(results[i].Models, asks[i].Scale)
-			points = append(points, point(asks[i].Scale, load, results[i].BySeed))
+			p := point(asks[i].Scale, load, results[i].BySeed)
+			p.Accuracy = results[i].Accuracy
+			points = append(points, p)
 		}
 		return points, nil
 	})
@@ -118,7 +139,10 @@ func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so 
 }
 
 func newCurves(driver string, c *config.Config, o *CurveOptions) *comparison.Curves {
-	return &comparison.Curves{Driver: driver, Source: o.Source, DurationS: c.Traffic.Duration.Seconds(), Limit: o.Limit}
+	curves := &comparison.Curves{Driver: driver, Source: o.Source, DurationS: c.Traffic.Duration.Seconds(),
+		Limit: o.Limits[0], Further: o.Limits[1:]}
+	curves.Lines(c.Policies, o.Floors, study.Spends)
+	return curves
 }
 
 // point is what the mean miss rates of some runs say about a scale.
@@ -138,8 +162,9 @@ func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*c
 		return nil, err
 	}
 	defer h.close()
-	curves, r := newCurves(eventlog.Real, s.Config, &o), realPoints{stage: s.stage(h, eventlog.Real), seeds: o.Seeds, load: s.Plan.Load}
-	err = curves.Find(s.Config.Policies, o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
+	curves := newCurves(eventlog.Real, s.Config, &o)
+	r := realPoints{stage: s.stage(h, eventlog.Real), curves: curves, seeds: o.Seeds, load: s.Plan.Load}
+	err = curves.Find(o.Scales, o.Resolution, func(asks []comparison.Ask) ([]comparison.Point, error) {
 		return r.play(ctx, asks)
 	})
 	if ctx.Err() != nil {
@@ -155,9 +180,10 @@ func (s *Session) RealCurves(ctx context.Context, o CurveOptions, real Real) (*c
 // realPoints finds points of curves by playing.
 type realPoints struct {
 	*stage
-	seeds int
-	load  float64 // at scale 1
-	few   fewest
+	curves *comparison.Curves
+	seeds  int
+	load   float64 // at scale 1
+	few    fewest
 }
 
 // play plays the points asked for. A point's runs lie apart, so that what disturbs the machine for a while does not
@@ -169,8 +195,9 @@ play:
 	for n := range r.seeds {
 		for at, i := range turnOrder(len(asks), n, r.seed) {
 			a := asks[i]
-			t := turn{policy: a.Policy, scale: a.Scale, seed: r.seed + uint64(n), unlogged: true,
-				title: fmt.Sprintf("%d of %d: %s at %g", n*len(asks)+at+1, r.seeds*len(asks), a.Policy, a.Scale)}
+			policy := r.curves.Curves[a.Curve].Policy
+			t := turn{policy: policy, scale: a.Scale, seed: r.seed + uint64(n), unlogged: true,
+				title: fmt.Sprintf("%d of %d: %s at %g", n*len(asks)+at+1, r.seeds*len(asks), policy, a.Scale)}
 			if err = ctx.Err(); err != nil {
 				break play
 			}
@@ -225,12 +252,13 @@ func (w *fewest) see(models []eventlog.ModelMetrics, scale float64) {
 // curveConfidence is that with which a point without a miss has to show that the miss rate is within the limit.
 const curveConfidence = 0.95
 
-// doubt adds a reason where so few requests cannot show what the limit asks.
+// doubt adds a reason where so few requests cannot show what the lowest limit asks.
 func (w *fewest) doubt(c *comparison.Curves) {
-	if least := stats.MinJobs(1-c.Limit, curveConfidence, 0); w.seen && w.released < least {
+	limit := slices.Min(c.Limits())
+	if least := stats.MinJobs(1-limit, curveConfidence, 0); w.seen && w.released < least {
 		c.Reasons = append(c.Reasons, fmt.Sprintf("%d requests of %s at scale %g cannot show a miss rate of %g %%: "+
 			"that takes at least %d over all seeds: raise --duration or --seeds, or the --limit",
-			w.released, w.model, w.scale, 100*c.Limit, least))
+			w.released, w.model, w.scale, 100*limit, least))
 	}
 }
 
@@ -240,6 +268,14 @@ const (
 	CurvesCSV  = "curves.csv"
 )
 
+// optional is a number for a CSV file, empty for nil.
+func optional(x *float64) string {
+	if x == nil {
+		return ""
+	}
+	return strconv.FormatFloat(*x, 'g', 6, 64)
+}
+
 func writeCurves(out string, c *comparison.Curves) error {
 	path := filepath.Join(out, CurvesFile)
 	if err := document.Write(path, comparison.CurvesKind, comparison.CurvesVersion, c); err != nil {
@@ -247,7 +283,8 @@ func writeCurves(out string, c *comparison.Curves) error {
 	}
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
-	if err := w.Write([]string{"policy", "scale", "load", "mean_miss_rate", "low", "high", "runs"}); err != nil {
+	if err := w.Write([]string{"policy", "scale", "load", "mean_miss_rate", "low", "high", "runs",
+		"accuracy_floor", "normalized_accuracy"}); err != nil {
 		return err
 	}
 	for i := range c.Curves {
@@ -256,7 +293,8 @@ func writeCurves(out string, c *comparison.Curves) error {
 			for _, x := range []float64{p.Scale, p.Load, p.Miss, p.Low, p.High} {
 				row = append(row, strconv.FormatFloat(x, 'g', 6, 64))
 			}
-			if err := w.Write(append(row, strconv.Itoa(p.Runs))); err != nil {
+			row = append(row, strconv.Itoa(p.Runs), optional(c.Curves[i].Floor), optional(p.Accuracy))
+			if err := w.Write(row); err != nil {
 				return err
 			}
 		}

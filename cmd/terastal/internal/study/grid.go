@@ -65,11 +65,26 @@ type Grid struct {
 	Scales    []float64
 	Noises    []float64
 	Drops     []string
+	Floors    []float64 // accuracy floors: see [Cell]; empty is 0 alone
 	Policies  []string
 }
 
-// Cells lists the grid's cells, policies varying fastest.
+// Cells lists the grid's cells, policies varying fastest, and floors next.
 func (g *Grid) Cells() ([]Cell, error) {
+	floors := g.Floors
+	if len(floors) == 0 {
+		floors = []float64{0}
+	}
+	for _, f := range floors {
+		if err := CheckFloor(f); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range g.Policies {
+		if _, err := policy.Find(p); err != nil {
+			return nil, err
+		}
+	}
 	var cells []Cell
 	for _, s := range g.Scenarios {
 		for _, name := range g.Traffics {
@@ -90,11 +105,10 @@ func (g *Grid) Cells() ([]Cell, error) {
 						if err != nil {
 							return nil, err
 						}
-						for _, p := range g.Policies {
-							if _, err := policy.Find(p); err != nil {
-								return nil, err
+						for _, f := range floors {
+							for _, p := range g.Policies {
+								cells = append(cells, Cell{s, t.Arrivals, t.Phases, t.Jitter, scale, drop, noise, f, p})
 							}
-							cells = append(cells, Cell{s, t.Arrivals, t.Phases, t.Jitter, scale, drop, noise, p})
 						}
 					}
 				}
@@ -102,6 +116,14 @@ func (g *Grid) Cells() ([]Cell, error) {
 		}
 	}
 	return cells, nil
+}
+
+// CheckFloor refuses what is no accuracy floor.
+func CheckFloor(f float64) error {
+	if !(f >= 0 && f <= 1) {
+		return fmt.Errorf("accuracy floor %v, must be 0 (none) to 1 (originals only)", f)
+	}
+	return nil
 }
 
 // Shard returns the part of the cells that belongs to shard i of n, both from
@@ -176,10 +198,11 @@ func parseShard(s string) (i, n int, err error) {
 
 // header are the columns of the CSV file, which scripts/evaluation.py reads.
 var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low",
-	"high", "miss_bound", "normalized_accuracy", "by_model", "by_seed"}
+	"high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
 
-// WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy
-// with names escaped as in a URL, by_seed the mean miss rate of every seed.
+// WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an
+// accuracy floor /delivered accuracy/least window, with names escaped as in a URL; by_seed holds the mean miss rate of
+// every seed.
 func WriteCSV(w io.Writer, results []Result) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(header); err != nil {
@@ -188,14 +211,18 @@ func WriteCSV(w io.Writer, results []Result) error {
 	for _, r := range results {
 		var models, seeds []string
 		for _, m := range r.Models {
-			models = append(models, url.QueryEscape(m.Model)+"="+number(m.MissRate)+"/"+optional(m.NormalizedAccuracy))
+			text := url.QueryEscape(m.Model) + "=" + number(m.MissRate) + "/" + optional(m.NormalizedAccuracy)
+			if m.AccuracyFloor > 0 {
+				text += "/" + optional(m.DeliveredAccuracy) + "/" + optional(m.WorstWindow)
+			}
+			models = append(models, text)
 		}
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))
 		}
 		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Noise), r.Drop.String(), r.Policy,
 			strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound), optional(r.Accuracy),
-			strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
+			number(r.Floor), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
 			return err
 		}
 	}
@@ -219,10 +246,11 @@ func (r Result) MarshalJSON() ([]byte, error) {
 		Low      float64   `json:"low"`
 		High     float64   `json:"high"`
 		Bound    float64   `json:"miss_bound"`
+		Floor    float64   `json:"accuracy_floor,omitempty"`
 		BySeed   []float64 `json:"by_seed"`
 		Summary
 	}{r.Scenario, r.traffic(), r.Scale, r.Noise, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low, r.High, r.Bound,
-		r.BySeed, r.Summary})
+		r.Floor, r.BySeed, r.Summary})
 }
 
 // optional writes an accuracy that may not have been measured.

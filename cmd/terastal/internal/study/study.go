@@ -22,6 +22,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
@@ -37,7 +38,9 @@ type Cell struct {
 	Scale    float64 // multiplies all rates; deadlines stay
 	Drop     sched.DropPolicy
 	Noise    float64 // sigma of the lognormal factor of mean 1 on every layer's duration
-	Policy   string
+	// Floor, if not zero, is the accuracy floor of every model that has variants, in place of the scenario's own.
+	Floor  float64
+	Policy string
 }
 
 // Options say how every cell is simulated.
@@ -120,7 +123,7 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 			if ctx.Err() != nil {
 				return nil
 			}
-			out[i], err = run(systems[c.Scenario], c, o)
+			out[i], err = run(systems[floored{c.Scenario, c.Floor}], c, o)
 			if o.Progress != nil {
 				o.Progress(float64(done.Add(1)) / float64(len(cells)))
 			}
@@ -130,17 +133,40 @@ func Run(ctx context.Context, cells []Cell, o Options) ([]Result, error) {
 	return out, errors.Join(g.Wait(), ctx.Err())
 }
 
+// Floored is a copy of the system in which every model that may use variants promises a mean normalised accuracy of its
+// finished requests of at least the floor; 0 promises nothing.
+func Floored(s sched.System, floor float64) sched.System {
+	s.Models = slices.Clone(s.Models)
+	for m := range s.Models {
+		plan.Promise(&s.Models[m], floor)
+	}
+	return s
+}
+
+// Spends reports whether the named policy uses variants for time as far as accuracy floors allow; to all others, floors
+// mean nothing.
+func Spends(name string) bool {
+	return slices.Contains([]string{"pedf", "rollout", "terastal-budget"}, name)
+}
+
+// floored is a scenario by name, with the floor of its models.
+type floored struct {
+	scenario string
+	floor    float64
+}
+
 // prepared is a scenario that all its cells share.
 type prepared struct {
 	*scenario.Scenario
 	tables *sched.Tables
-	prices *sched.Pricing // at the scenario's rates
+	prices *sched.Pricing // at the scenario's rates, and its floors
 }
 
-func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepared, error) {
-	systems := map[string]prepared{}
+func prepare(cells []Cell, own map[string]scenario.Scenario) (map[floored]prepared, error) {
+	systems := map[floored]prepared{}
 	for _, c := range cells {
-		if _, ok := systems[c.Scenario]; ok {
+		key := floored{c.Scenario, c.Floor}
+		if _, ok := systems[key]; ok {
 			continue
 		}
 		s, ok := own[c.Scenario]
@@ -151,6 +177,9 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 			}
 			s = *published
 		}
+		if c.Floor != 0 {
+			s.System = Floored(s.System, c.Floor)
+		}
 		t, err := sched.Compile(s.System)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
@@ -159,7 +188,7 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[string]prepare
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		systems[c.Scenario] = prepared{&s, t, prices}
+		systems[key] = prepared{&s, t, prices}
 	}
 	return systems, nil
 }
@@ -178,7 +207,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 			miss := t.models[m].MissRate()
 			mean += miss / float64(len(t.models))
 			r.Models[m].MissRate += miss / float64(o.Seeds)
-			all.models[m].add(&t.models[m])
+			all.models[m].add(&t.models[m], t.accounts[m])
 		}
 		for k, busy := range t.busy {
 			r.Utilization[p.System.Accelerators[k]] += float64(busy) / float64(max(1, end)) / float64(o.Seeds)
@@ -188,6 +217,7 @@ func run(p prepared, c Cell, o Options) (Result, error) {
 	rates := fluid.EffectiveRates(p.tables, p.Rates)
 	accuracy := 0.0
 	for m := range r.Models {
+		r.Models[m].AccuracyFloor = p.System.Models[m].Floor
 		all.models[m].summarise(&r.Models[m])
 		accuracy += all.models[m].meanAccuracy() / float64(len(r.Models))
 		r.Models[m].Model, r.Models[m].RatePerS = p.System.Models[m].Name, rates[m]*c.Scale
@@ -326,26 +356,36 @@ const (
 type tally struct {
 	system *sched.System
 	models []count
-	busy   []time.Duration
-	used   map[int64]sched.VariantSet // of jobs that used any
+	// accounts are those of models, of one run: windows do not reach from one to the next.
+	accounts []*eventlog.Account
+	busy     []time.Duration
+	used     map[int64]sched.VariantSet // of jobs that used any
 }
 
 // count is one model's share of a tally.
 type count struct {
 	eventlog.Totals
 	latency  []time.Duration // of finished jobs
-	accuracy float64         // summed over finished jobs
 	variants int             // layer runs of finished jobs that used one
+	// Over the finished jobs of whole runs: what they kept of the accuracy, what they are held to have kept, and the least
+	// window.
+	accuracy, delivered, worst float64
 }
 
-func (c *count) add(o *count) {
+func (c *count) add(o *count, a *eventlog.Account) {
+	if n := float64(a.Finished()); n > 0 {
+		c.accuracy += n * a.Mean()
+		c.delivered += n * a.Delivered()
+		if len(c.latency) == 0 || !(a.Worst() >= c.worst) { // the least, or unknown
+			c.worst = a.Worst()
+		}
+	}
 	c.Totals.Add(o.Totals)
 	c.latency = append(c.latency, o.latency...)
-	c.accuracy += o.accuracy
 	c.variants += o.variants
 }
 
-// summarise fills in everything but names, rates and the miss rate.
+// summarise fills in everything but names, rates, the miss rate and the accuracy floor, which is there.
 func (c *count) summarise(m *eventlog.ModelMetrics) {
 	m.Totals, m.VariantsUsed = c.Totals, c.variants
 	slices.Sort(c.latency)
@@ -353,6 +393,9 @@ func (c *count) summarise(m *eventlog.ModelMetrics) {
 		*to = stats.Quantile(c.latency, q).Seconds() * 1e3
 	}
 	m.NormalizedAccuracy = known(c.meanAccuracy())
+	if n := len(c.latency); n > 0 && m.AccuracyFloor > 0 {
+		m.DeliveredAccuracy, m.WorstWindow = known(c.delivered/float64(n)), known(c.worst)
+	}
 }
 
 // meanAccuracy is over finished jobs: 1 of none, NaN where it was never measured.
@@ -372,8 +415,12 @@ func known(x float64) *float64 {
 }
 
 func newTally(s *sched.System) *tally {
-	return &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)),
+	t := &tally{system: s, models: make([]count, len(s.Models)), busy: make([]time.Duration, len(s.Accelerators)),
 		used: map[int64]sched.VariantSet{}}
+	for m := range s.Models {
+		t.accounts = append(t.accounts, eventlog.NewAccount(&s.Models[m]))
+	}
+	return t
 }
 
 // Record counts.
@@ -398,7 +445,7 @@ func (t *tally) end(r *sched.Record) {
 	if r.Outcome == sched.Met || r.Outcome == sched.Late {
 		used := t.used[r.Job]
 		c.latency = append(c.latency, r.At-r.Start)
-		c.accuracy += eventlog.AccuracyOf(&t.system.Models[r.Model], used)
+		t.accounts[r.Model].Finish(used)
 		c.variants += used.Len()
 	}
 	delete(t.used, r.Job)

@@ -3,12 +3,7 @@ package study_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -189,6 +184,8 @@ func TestGrid(t *testing.T) {
 		{func(g *study.Grid) { g.Noises = []float64{-1} }, "noise -1"},
 		{func(g *study.Grid) { g.Noises = []float64{4} }, "noise 4"},
 		{func(g *study.Grid) { g.Drops = []string{"never"} }, `"never"`},
+		{func(g *study.Grid) { g.Floors = []float64{0, 1.01} }, "accuracy floor 1.01"},
+		{func(g *study.Grid) { g.Floors = []float64{math.NaN()} }, "accuracy floor NaN"},
 		{func(g *study.Grid) { g.Policies = []string{"best"} }, `unknown policy "best"`},
 	} {
 		g := small
@@ -232,7 +229,7 @@ func TestCSV(t *testing.T) {
 	var b bytes.Buffer
 	testkit.OK(t, study.WriteCSV(&b, results))
 	want := "scenario,traffic,scale,noise,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
-		"by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
+		"accuracy_floor,by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,0,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
 	if b.String() != want {
 		t.Errorf("wrote\n%swant\n%s", &b, want)
 	}
@@ -245,56 +242,6 @@ func TestBound(t *testing.T) {
 	// all of b is served, and of a what fits into the rest, 0.7 of 1.2.
 	if want := 0.5 * (1 - 0.7/1.2); math.Abs(r.Bound-want) > 1e-9 {
 		t.Errorf("bound %v, want %v", r.Bound, want)
-	}
-}
-
-// TestEvaluation: the script that makes the tables of documents from CSV files
-// joins shards, refuses rows that are there twice, and fills in a document.
-func TestEvaluation(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("no python3")
-	}
-	dir := t.TempDir()
-	write := func(name string, cells []study.Cell) string {
-		var b bytes.Buffer
-		path := filepath.Join(dir, name)
-		err := study.WriteCSV(&b, run(t, cells, options()))
-		testkit.OK(t, errors.Join(err, os.WriteFile(path, b.Bytes(), 0o666)))
-		return path
-	}
-	script := func(args ...string) string {
-		out, _ := exec.Command(python, append([]string{"../../../../scripts/evaluation.py"}, args...)...).CombinedOutput()
-		return string(out)
-	}
-	all := few(t)
-	whole := write("whole.csv", all)
-	parts := []string{"merge"}
-	for i := 3; i >= 1; i-- {
-		parts = append(parts, write(fmt.Sprint(i), study.Shard(all, i, 3, 3)))
-	}
-	want := script("merge", whole)
-	if got := script(parts...); got != want || strings.Count(got, "\n") != len(all)+1 {
-		t.Errorf("merged shards\n%s\nthe whole\n%s", got, want)
-	}
-	if got := script("merge", whole, parts[1]); !strings.Contains(got, "is there twice") {
-		t.Errorf("a shard twice: %s", got)
-	}
-	document := filepath.Join(dir, "document.md")
-	text := "Words.\n"
-	for _, name := range strings.Fields("size reductions policies grid losses") {
-		text += "<!-- table " + name + " -->\nold\n<!-- end " + name + " -->\n"
-	}
-	testkit.Write(t, document, text)
-	if out := script("published", "--into", document, whole); out != "" {
-		t.Fatal(out)
-	}
-	filled := testkit.Must(os.ReadFile(document))(t)
-	for _, want := range []string{"Words.\n<!-- table size -->\n20 combinations", "| own | periodic | 0.",
-		"| terastal | 0."} {
-		if !strings.Contains(string(filled), want) || strings.Contains(string(filled), "old") {
-			t.Errorf("no %q in\n%s", want, filled)
-		}
 	}
 }
 
@@ -335,6 +282,52 @@ func TestPaired(t *testing.T) {
 	} {
 		if p := study.Paired(c.a, c.b); math.Abs(p-c.p) > 1e-6 {
 			t.Errorf("%s: p %v, want %v", c.name, p, c.p)
+		}
+	}
+}
+
+// TestFloors: a floor is one more dimension of a grid. Every model that has variants gets it, the scenario that others
+// share stays, and cells of a floor are those that a scenario with that floor has.
+func TestFloors(t *testing.T) {
+	s := testkit.Must(scenario.Load("paper/ar_social@4K"))(t)
+	with := study.Floored(s.System, 0.99)
+	for m := range s.System.Models {
+		want := 0.0
+		if s.System.Models[m].Variants > 0 {
+			want = 0.99
+		}
+		if with.Models[m].Floor != want || s.System.Models[m].Floor != 0 {
+			t.Errorf("%s has the floor %v, want %v, and the original %v", with.Models[m].Name, with.Models[m].Floor, want,
+				s.System.Models[m].Floor)
+		}
+	}
+	g := study.Grid{Scenarios: []string{"paper/ar_social@4K"}, Traffics: []string{"poisson"}, Scales: []float64{1.3},
+		Noises: []float64{0}, Drops: []string{"late"}, Floors: []float64{0, 0.99}, Policies: []string{"edf", "pedf"}}
+	all := cells(t, g)
+	if len(all) != 4 || all[1].Floor != 0 || all[2].Floor != 0.99 || all[2].Policy != "edf" {
+		t.Fatalf("cells %+v", all)
+	}
+	o := options()
+	got := run(t, all, o)
+	if !slices.Equal(got[0].BySeed, got[2].BySeed) {
+		t.Errorf("EDF, which has no use for variants, misses %v without and %v with a floor", got[0].BySeed, got[2].BySeed)
+	}
+	for m, x := range got[3].Models {
+		least := x.WorstWindow
+		if x.AccuracyFloor != with.Models[m].Floor || (least != nil) != (x.AccuracyFloor > 0) ||
+			least != nil && !(*least <= *x.DeliveredAccuracy && *x.DeliveredAccuracy <= 1) {
+			t.Errorf("%s: floor %v, delivered %v, least window %v", x.Model, x.AccuracyFloor, x.DeliveredAccuracy, least)
+		}
+	}
+	if x := got[1].Models[0]; x.DeliveredAccuracy != nil || x.WorstWindow != nil {
+		t.Errorf("nothing was promised: %+v", x)
+	}
+	given := *s
+	given.System = with
+	o.Systems = map[string]scenario.Scenario{g.Scenarios[0]: given}
+	for i, r := range run(t, all[:2], o) {
+		if want := got[i+2]; !slices.Equal(r.BySeed, want.BySeed) || *r.Accuracy != *want.Accuracy {
+			t.Errorf("%s with the scenario's own floor: %v, with the cell's %v", r.Policy, r.BySeed, want.BySeed)
 		}
 	}
 }

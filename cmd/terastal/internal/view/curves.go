@@ -15,16 +15,26 @@ import (
 
 // Curves prints miss rates by scale, and what each policy sustains.
 func Curves(w io.Writer, c *comparison.Curves) {
-	scaleTable(c).Text(w)
-	fmt.Fprintln(w)
-	sustainedTable(c).Text(w)
+	tables := []*table.Table{scaleTable(c)}
+	for limit := range c.Limits() {
+		tables = append(tables, sustainedTable(c, limit))
+	}
+	if t := floorTable(c); t != nil {
+		tables = append(tables, t)
+	}
+	for i, t := range tables {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		t.Text(w)
+	}
 }
 
 // CurvesLine says in a line what the policies sustain.
 func CurvesLine(w io.Writer, c *comparison.Curves) {
 	var parts []string
 	for i := range c.Curves {
-		parts = append(parts, c.Curves[i].Policy+" "+sustained(&c.Curves[i]))
+		parts = append(parts, curveName(&c.Curves[i])+" "+sustained(&c.Curves[i].Crossing))
 	}
 	fmt.Fprintf(w, "curves of %s (%s): %s, at most %g %% missed up to scale: %s\n", c.Source, c.Driver,
 		verdict(len(c.Reasons) == 0), 100*c.Limit, strings.Join(parts, ", "))
@@ -37,7 +47,7 @@ func scaleTable(c *comparison.Curves) *table.Table {
 	t.Title, t.Folded = "Miss rates by scale ("+c.Driver+")", "The points of the curves"
 	var scales []float64
 	for i := range c.Curves {
-		t.Column(">" + c.Curves[i].Policy)
+		t.Column(">" + curveName(&c.Curves[i]))
 		for _, p := range c.Curves[i].Points {
 			scales = append(scales, p.Scale)
 		}
@@ -48,7 +58,7 @@ func scaleTable(c *comparison.Curves) *table.Table {
 		r := t.Add(number(scale), "")
 		r.Wide = !slices.Contains(common, scale)
 		for i := range c.Curves {
-			p, text := at(&c.Curves[i], scale), ""
+			p, text := c.Curves[i].Point(scale), ""
 			if p != nil {
 				r.Cells[1], text = fmt.Sprintf("%.2f", p.Load), hundredths(p.Miss)+" %"
 				if p.Runs > 1 {
@@ -61,23 +71,25 @@ func scaleTable(c *comparison.Curves) *table.Table {
 	return t
 }
 
-// sustainedTable has a row for every policy.
-func sustainedTable(c *comparison.Curves) *table.Table {
-	scales := commonScales(c)
+// sustainedTable has a row for every policy, at every accuracy floor.
+func sustainedTable(c *comparison.Curves, limit int) *table.Table {
+	scales, most := commonScales(c), c.Limits()[limit]
 	miss := "miss rate"
 	if len(scales) > 1 {
 		miss += fmt.Sprintf(" from %g to %g", scales[0], scales[len(scales)-1])
 	}
-	t := table.New("policy", ">sustains scale", ">interval", ">load", "+>exceeds at", miss)
+	sustains := "sustains scale"
+	if len(c.Further) > 0 {
+		sustains = fmt.Sprintf("scale at %g %%", 100*most)
+	}
+	t := table.New("policy", ">"+sustains, ">interval", ">load", "+>accuracy", "+>exceeds at", miss)
 	t.Title = "Largest scale sustained (" + c.Driver + ")"
 	scale := func(x float64) string { return fmt.Sprintf("%.3g", x) }
 	for i := range c.Curves {
-		x := &c.Curves[i]
-		load := ""
-		if x.Sustains != nil {
-			if p := at(x, *x.Sustains); p != nil {
-				load = fmt.Sprintf("%.2f", p.Load)
-			}
+		x, load, kept := c.Curves[i].At(limit), "", "-"
+		if p := sustainedPoint(&c.Curves[i], limit); p != nil {
+			load = fmt.Sprintf("%.2f", p.Load)
+			kept = optional(p.Accuracy, func(a float64) string { return fmt.Sprintf("%.4f", a) })
 		}
 		low, high := "?", "?"
 		if x.Surely != nil {
@@ -86,20 +98,33 @@ func sustainedTable(c *comparison.Curves) *table.Table {
 		if x.SurelyNot != nil {
 			high = scale(*x.SurelyNot)
 		}
-		t.Add(x.Policy, sustained(x), low+" to "+high, load, optional(x.Exceeds, scale), plot(x, scales, c.Limit))
+		t.Add(curveName(&c.Curves[i]), sustained(x), low+" to "+high, load, kept, optional(x.Exceeds, scale),
+			plot(&c.Curves[i], scales, most))
+	}
+	t.Explain("accuracy", "mean normalised accuracy of finished requests at the scale sustained")
+	if limit < len(c.Further) {
+		return t // the last one has the notes
 	}
 	t.Note("All rates of %s times a scale. Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the "+
 		"mean with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above "+
-		"%g %%. Load: demand over the fluid bound, which no schedule exceeds. Interval: below it the intervals of all "+
-		"points are within the limit, beyond it all are above; more seeds and longer runs narrow it.",
-		cmp.Or(c.Source, "the configuration"), runsOf(c), c.DurationS, c.Driver, 100*c.Limit)
+		"%s. Load: demand over the fluid bound of the originals, which no schedule without variants exceeds. Interval: "+
+		"below it the intervals of all points are within the limit, beyond it all are above; more seeds and longer runs "+
+		"narrow it.", cmp.Or(c.Source, "the configuration"), runsOf(c), c.DurationS, c.Driver, limitsText(c))
 	t.Note("plot: %c is within the limit, %c below 12.5 %%, %c below 25 %%, and so on to %c", within, firstBar, firstBar+1,
 		firstBar+7)
 	return t
 }
 
+// limitsText words the limits.
+func limitsText(c *comparison.Curves) string {
+	if len(c.Further) > 0 {
+		return "the limit"
+	}
+	return fmt.Sprintf("%g %%", 100*c.Limit)
+}
+
 // sustained words the scale that a policy sustains.
-func sustained(c *comparison.Curve) string {
+func sustained(c *comparison.Crossing) string {
 	switch {
 	case c.Sustains == nil:
 		return "none of these"
@@ -113,7 +138,7 @@ func sustained(c *comparison.Curve) string {
 func commonScales(c *comparison.Curves) (out []float64) {
 	for i := range c.Curves {
 		for _, p := range c.Curves[i].Points {
-			missing := func(x comparison.Curve) bool { return at(&x, p.Scale) == nil }
+			missing := func(x comparison.Curve) bool { return x.Point(p.Scale) == nil }
 			if i == 0 && !slices.ContainsFunc(c.Curves, missing) {
 				out = append(out, p.Scale)
 			}
@@ -139,14 +164,6 @@ func runsOf(c *comparison.Curves) string {
 	return plural(most, "run")
 }
 
-func at(c *comparison.Curve, scale float64) *comparison.Point {
-	i := slices.IndexFunc(c.Points, func(p comparison.Point) bool { return p.Scale == scale })
-	if i < 0 {
-		return nil
-	}
-	return &c.Points[i]
-}
-
 // Characters of plots: firstBar is the first of eight, one higher than the other.
 const (
 	within   = '·'
@@ -157,7 +174,7 @@ const (
 func plot(c *comparison.Curve, scales []float64, limit float64) string {
 	var b strings.Builder
 	for _, s := range scales {
-		p := at(c, s)
+		p := c.Point(s)
 		if p.Miss <= limit {
 			b.WriteRune(within)
 			continue
@@ -180,16 +197,23 @@ func (p *Page) swept() section {
 		s.Figures = append(s.Figures, chart{Caption: "Mean miss rate by scale (" + c.Driver + ")", SVG: f})
 		for n, x := range c.Curves {
 			if len(s.Legend) < len(c.Curves) {
-				s.Legend = append(s.Legend, legend{key(n), x.Policy})
+				s.Legend = append(s.Legend, legend{key(n), curveName(&x)})
 			}
 		}
-		s.Tables = append(s.Tables, sustainedTable(c), scaleTable(c))
+		for limit := range c.Limits() {
+			s.Tables = append(s.Tables, sustainedTable(c, limit))
+		}
+		s.Tables = append(s.Tables, scaleTable(c))
+		s.Figures = append(s.Figures, floorFigures(c)...)
+		if t := floorTable(c); t != nil {
+			s.Tables = append(s.Tables, t)
+		}
 	}
 	return s
 }
 
 func sweepChart(c *comparison.Curves) template.HTML {
-	low, high, top := math.Inf(1), math.Inf(-1), c.Limit
+	low, high, top := math.Inf(1), math.Inf(-1), slices.Max(c.Limits())
 	for _, x := range c.Curves {
 		for _, q := range x.Points {
 			low, high, top = min(low, q.Scale), max(high, q.Scale), max(top, q.High, q.Miss)
@@ -205,7 +229,9 @@ func sweepChart(c *comparison.Curves) template.HTML {
 	}
 	f.y.max = min(1, niceMax(1.02*top))
 	f.axes("scale of all rates", "mean miss rate", compact, percentTick)
-	f.level(c.Limit, "deadline", "limit "+percent(c.Limit))
+	for _, limit := range c.Limits() {
+		f.level(limit, "deadline", "limit "+percent(limit))
+	}
 	for n, x := range c.Curves {
 		var line []point
 		for _, q := range x.Points {
@@ -213,10 +239,10 @@ func sweepChart(c *comparison.Curves) template.HTML {
 			at := f.x.at(q.Scale)
 			f.segment(at, f.y.at(f.y.inside(q.Low)), at, f.y.at(f.y.inside(q.High)), fmt.Sprintf("whisker s%d", n%colours))
 		}
-		f.line(line, seriesClass(n), x.Policy)
+		f.line(line, seriesClass(n), curveName(&x))
 		for i, p := range line {
 			q := &x.Points[i]
-			f.marker(p, n, fmt.Sprintf("%s, scale %s, load %.2f, %s %%", x.Policy, number(q.Scale), q.Load, hundredths(q.Miss)))
+			f.marker(p, n, fmt.Sprintf("%s, scale %s, load %.2f, %s %%", curveName(&x), number(q.Scale), q.Load, hundredths(q.Miss)))
 		}
 	}
 	return f.done()
