@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/plan"
@@ -228,8 +229,37 @@ func (r *run) choose() error {
 			}
 		}
 	}
+	return nil
+}
+
+// measureChosen measures the variants that are chosen for capacity once more, in the company of originals only, as they
+// run. Among other candidates of their layer they are faster: those have warmed up what they need.
+func (r *run) measureChosen(ctx context.Context, b Bench) error {
+	var list []*draft
+	var networks []*runtime.Network
 	for _, x := range r.drafts {
-		for _, c := range x.bought {
+		if len(x.bought) == 0 {
+			continue
+		}
+		n, err := x.with(x.chosen)
+		if err != nil {
+			return err
+		}
+		list, networks = append(list, x), append(networks, n)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	p, err := b.Measure(ctx, networks, nil)
+	if err != nil {
+		return err
+	}
+	for i, x := range list {
+		x.take(p, i)
+		number := map[int]int{}
+		for _, c := range x.chosen {
+			number[c.Layer]++
+			c.Original, c.Latency = x.originals[c.Layer], p.Medians(i, c.Layer, number[c.Layer])
 			for _, w := range x.wants(c.Layer) {
 				if c.Fits(w) {
 					c.Wanted = append(c.Wanted, r.Accelerators[w.Accelerator].Name)

@@ -61,6 +61,9 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	if err := cmp.Or(ctx.Err(), r.choose()); err != nil {
 		return err
 	}
+	if err := r.measureChosen(ctx, b); err != nil {
+		return err
+	}
 	r.models(ctx, "proving variants", r.finish)
 	if ctx.Err() != nil {
 		return ctx.Err()
