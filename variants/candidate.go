@@ -132,6 +132,13 @@ func (c *Candidate) ONNX() ([]byte, error) {
 
 // upTo is the layer with the replacements of its first n operators.
 func (c *Candidate) upTo(n int) graph {
+	g := c.replaced(n)
+	g.fuse()
+	return g
+}
+
+// replaced is upTo with everything as replacements have it.
+func (c *Candidate) replaced(n int) graph {
 	g := c.base.clone()
 	for i, r := range c.replacements[:n] {
 		if r == nil {

@@ -108,7 +108,9 @@ func (f *Fitter) arriving(l, image int) (own, clean map[string][]byte, err error
 
 // Fit fits candidates for one layer, those that were not refused, and measures their errors. Layers come in order. What
 // cannot be fitted is refused; an error is about the layer as a whole. Where wants are given, those with fewer bits come
-// first, and what then cannot be chosen any more is refused with ErrUnneeded. progress, if not nil, is called with the
+// first, and what then cannot be chosen any more is refused with ErrUnneeded; where speed alone is wanted, those of a family
+// follow from the one that computes most to the first that loses too much, and the others are refused with ErrLossy.
+// progress, if not nil, is called with the
 // share that is done, from any goroutine.
 func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want, progress func(float64)) error {
 	layer := &f.network.Layers[l]
@@ -152,10 +154,11 @@ func (f *Fitter) Fit(ctx context.Context, l int, list []*Candidate, wants []Want
 		if err := fit(precise); err != nil {
 			return fail(err)
 		}
-		settle(list, wants)
 	}
-	if err := fit(unfitted(list)); err != nil {
-		return fail(err)
+	for next := closest(list, wants); len(next) > 0; next = closest(list, wants) {
+		if err := fit(next); err != nil {
+			return fail(err)
+		}
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func newInt8(o *Op, form string, a Arithmetic) *quantised {
 }
 
 func newQuantised(o *Op, form string, limit int) *quantised {
-	r := &quantised{op: o, form: form, limit: limit, in: affineOf(-4, 4), out: affineOf(-4, 4), bias: make([]float32, o.K)}
+	r := &quantised{op: o, form: form, limit: limit, in: affineOf(0, 1), out: affineOf(-4, 4), bias: make([]float32, o.K)}
 	if form == equalisedForm {
 		r.even = make([]float32, o.C)
 		for i := range r.even {

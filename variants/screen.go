@@ -20,16 +20,28 @@ type Want struct {
 	Most        time.Duration
 	// Lower is true where only families of lower precision count.
 	Lower bool
+	// Faster is true where every bit of speed counts: one that is [Worthwhile] times as fast as a lossless one is wanted
+	// too, though it loses more.
+	Faster bool
 }
+
+// Worthwhile is how much faster something has to be to be worth anything that it loses.
+const Worthwhile = 1.05
 
 // Lossless is the error up to which a candidate counts as one without any: of several, the fastest is chosen. What an
 // error as small does to the accuracy is measured all the same.
 const Lossless = 0.002
 
+// Lossy is the error above which a variant will hardly be of use: it costs too much accuracy, and what it makes of the
+// activations spoils what comes behind.
+const Lossy = 0.3
+
 // Why candidates are left out before they are fitted.
 var (
 	// ErrSlow: it is not fast enough anywhere where a variant is wanted.
 	ErrSlow = errors.New("it is not fast enough where a variant is wanted")
+	// ErrLossy: one of its family that computes more loses too much already.
+	ErrLossy = errors.New("one of its family that computes more loses too much")
 	// ErrUnneeded: wherever it is fast enough, one that is lossless is too.
 	ErrUnneeded = errors.New("one that loses next to nothing is fast enough")
 )
@@ -52,29 +64,62 @@ func (c *Candidate) Least(original time.Duration) time.Duration {
 // With Most as long as the original takes, that is what is no faster.
 func Screen(list []*Candidate, wants []Want) {
 	for _, c := range list {
-		if c.Refusal == nil && !slices.ContainsFunc(wants, func(w Want) bool { return c.fits(w) }) {
+		if c.Refusal == nil && !slices.ContainsFunc(wants, func(w Want) bool { return c.Fits(w) }) {
 			c.Refusal = ErrSlow
 		}
 	}
 }
 
-func (c *Candidate) fits(w Want) bool {
+// Fits reports whether a candidate was measured and is fast enough where it is wanted.
+func (c *Candidate) Fits(w Want) bool {
 	t := c.at(w.Accelerator)
 	return t > 0 && t <= w.Most && (!w.Lower || Lower(c.Family))
 }
 
 // settle refuses what is not fitted yet and fast enough only where a lossless candidate is too: it cannot be chosen.
 func settle(list []*Candidate, wants []Want) {
-	left := slices.DeleteFunc(slices.Clone(wants), func(w Want) bool {
-		return slices.ContainsFunc(list, func(c *Candidate) bool {
-			return c.fitted && c.Refusal == nil && c.Error <= Lossless && c.fits(w)
-		})
+	lossless := slices.DeleteFunc(slices.Clone(list), func(c *Candidate) bool {
+		return !c.fitted || c.Refusal != nil || c.Error > Lossless
 	})
 	for _, c := range unfitted(list) {
-		if !slices.ContainsFunc(left, c.fits) {
+		needed := func(w Want) bool {
+			return c.Fits(w) && !slices.ContainsFunc(lossless, func(x *Candidate) bool {
+				return x.Fits(w) && !(w.Faster && Worthwhile*float64(c.at(w.Accelerator)) < float64(x.at(w.Accelerator)))
+			})
+		}
+		if !slices.ContainsFunc(wants, needed) {
 			c.Refusal = ErrUnneeded
 		}
 	}
+}
+
+// closest are the candidates to be fitted next: all that are left, or where every bit of speed counts, of each family
+// the one that computes most, after what can only lose more is refused.
+func closest(list []*Candidate, wants []Want) (next []*Candidate) {
+	if len(wants) > 0 {
+		settle(list, wants)
+	}
+	by := map[string]*Candidate{}
+	for _, c := range unfitted(list) {
+		if !slices.ContainsFunc(wants, func(w Want) bool { return w.Faster && c.Fits(w) }) ||
+			slices.ContainsFunc(wants, func(w Want) bool { return !w.Faster && c.Fits(w) }) {
+			next = append(next, c)
+			continue
+		}
+		if slices.ContainsFunc(list, func(x *Candidate) bool {
+			return x.fitted && x.Family == c.Family && x.Error > Lossy && x.MACs >= c.MACs
+		}) {
+			c.Refusal = ErrLossy
+		} else if best := by[c.Family]; best == nil || c.MACs > best.MACs {
+			by[c.Family] = c
+		}
+	}
+	for _, c := range list { // in their order
+		if by[c.Family] == c {
+			next = append(next, c)
+		}
+	}
+	return next
 }
 
 // precise reports whether a candidate computes the same function with fewer

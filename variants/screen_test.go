@@ -144,3 +144,52 @@ func TestLeast(t *testing.T) {
 		t.Errorf("half of them in 8 bits: %v", got)
 	}
 }
+
+// Where every bit of speed counts, what is faster than a lossless candidate is fitted too, family by family from what
+// computes most, until it loses too much; what is barely faster is not.
+func TestClosest(t *testing.T) {
+	us := time.Microsecond
+	of := func(family string, macs int64, latency time.Duration) *Candidate {
+		return &Candidate{Variant: plan.Variant{Family: family, MACs: macs, Latency: []time.Duration{latency}}}
+	}
+	fitted := func(c *Candidate, e float64) *Candidate {
+		c.fitted, c.Error = true, e
+		return c
+	}
+	faster, most := []Want{{Most: 90 * us, Faster: true}}, []Want{{Most: 90 * us}}
+	both := []Want{{Most: 90 * us, Faster: true}, {Most: 45 * us}}
+	for name, c := range map[string]struct {
+		wants   []Want
+		list    []*Candidate
+		next    []int
+		refused map[int]error
+	}{
+		"all are wanted": {nil, []*Candidate{of("a", 1, 99*us), of("a", 2, 0)}, []int{0, 1}, nil},
+		"one of each family": {faster, []*Candidate{of("a", 1, 50*us), of("a", 3, 80*us), of("a", 2, 70*us), of("b", 1, 60*us)},
+			[]int{1, 3}, nil},
+		"after those that are fitted": {faster, []*Candidate{fitted(of("a", 3, 80*us), 0.2), of("a", 2, 70*us),
+			of("b", 9, 60*us)}, []int{1, 2}, nil},
+		"none that loses more than too much": {faster, []*Candidate{fitted(of("a", 3, 80*us), 0.31), of("a", 2, 70*us),
+			of("a", 4, 70*us), of("b", 1, 60*us)}, []int{2, 3}, map[int]error{1: ErrLossy}},
+		"none that is as fast as a lossless one": {faster, []*Candidate{fitted(of("int8", 3, 60*us), 0.001),
+			of("a", 2, 61*us), of("a", 1, 58*us), of("b", 1, 57*us)}, []int{3}, map[int]error{1: ErrUnneeded, 2: ErrUnneeded}},
+		"a lossless one suffices": {most, []*Candidate{fitted(of("int8", 3, 60*us), 0.001), of("a", 2, 10*us)}, nil,
+			map[int]error{1: ErrUnneeded}},
+		"wanted for more than speed": {both, []*Candidate{of("a", 3, 80*us), of("a", 2, 40*us), of("a", 1, 30*us)},
+			[]int{1, 2, 0}, nil},
+	} {
+		next := closest(c.list, c.wants)
+		var got []int
+		for _, x := range next {
+			got = append(got, slices.Index(c.list, x))
+		}
+		if !slices.Equal(got, c.next) {
+			t.Errorf("%s: %v are next, want %v", name, got, c.next)
+		}
+		for i, x := range c.list {
+			if !errors.Is(x.Refusal, c.refused[i]) {
+				t.Errorf("%s: %d is refused: %v, want %v", name, i, x.Refusal, c.refused[i])
+			}
+		}
+	}
+}

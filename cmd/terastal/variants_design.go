@@ -21,14 +21,26 @@ func newVariantsDesign(s *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "design --config FILE",
 		Short: "Design variants from measurements, fit them without training, prove their accuracy",
-		Long: `For every layer and accelerator that Algorithm 1 excludes, measures the variants
-of every family that applies on that accelerator, fits those that are faster
-than the original to the calibration inputs (least squares on real activations,
-no labels, no training), and takes the one with the least error that is fast
-enough. The accuracy of all combinations is then measured on the labelled data.
-Variants and what was found go into the output folder and into its plan.json,
-where run, simulate and compare find them; the profile is measured again with
-them. A plot of each model's candidates goes to OUT/variants.
+		Long: `Variants are designed for capacity where a model may lose accuracy (` + "`accuracy`" + ` in the
+configuration is between 0 and 1; the default is 0.99): for every layer, on every
+accelerator, also on the one that runs the original fastest. Accelerator time
+counts at its price, which the rates give: that of the busiest accelerators is
+dearest. The candidates of every family that save priced time are fitted to the
+calibration inputs (least squares on real activations, no labels, no training),
+and the accuracy of the model with each of them is measured. Those are chosen
+that bring a request's cost down furthest at the accuracy that it has to keep:
+next to lossless ones first, faster and lossier ones where they buy more than
+they lose, two of a layer where both do, up to 10 a model.
+
+With --all or --speedup, or with ` + "`accuracy`" + ` 0 or 1, they are designed for speed
+where the original is too slow: on the accelerators that Algorithm 1 excludes, or
+that --all names. Of the candidates that are fast enough there, the one with the
+least error is taken.
+
+The accuracy of all combinations is then measured on the labelled data. Variants
+and what was found go into the output folder and into its plan.json, where run,
+simulate and compare find them; the profile is measured again with them. A plot
+of each model's candidates goes to OUT/variants.
 
 Each model needs calibration data in the configuration, and should have labelled
 data; see docs/CONFIG.md and docs/VARIANTS.md.`,
@@ -43,7 +55,8 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	lossFlags(cmd, &o.Limits)
 	f := cmd.Flags()
 	f.Float64Var(&o.Speedup, "speedup", 0,
-		"how many times faster than the original a variant has to be at least (0: what the budgets need)")
+		"how many times faster than the original a variant has to be at least, in place of designing for capacity "+
+			"(0: what the budgets need)")
 	f.BoolVar(&o.All, "all", false, "for every layer on every accelerator that is not its fastest (without --speedup: "+
 		"to be as fast there as on the fastest), not only where a budget is missed")
 	f.StringSliceVar(&o.Families, "families", nil,

@@ -66,7 +66,7 @@ var floors = []struct {
 	{"variants/internal/chain", []string{"models", "models/dense", "runtime", "internal/ort"}},
 	{"variants/accuracy", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/ort"}},
 	{"variants", []string{"models", "runtime", "sched", "sched/plan", "variants/internal/chain", "internal/onnxpb", "internal/ort"}},
-	{"variants/design", []string{"profiler", "runtime", "sched", "sched/plan", "variants", "variants/accuracy", "internal/document"}},
+	{"variants/design", []string{"profiler", "runtime", "sched", "sched/fluid", "sched/plan", "variants", "variants/accuracy", "internal/document"}},
 	{"models/dataset", []string{"models", "models/dense", "internal/glyphs", "internal/numpy", "internal/ort"}},
 	// What results are held against.
 	{"cmd/terastal/internal/validation", []string{"profiler", "sched", "sched/traffic", "sched/sim", "sched/eventlog", "internal/document", "internal/stats"}},

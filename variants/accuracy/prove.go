@@ -39,6 +39,8 @@ var ErrData = errors.New("the data do not fit the model")
 type Options struct {
 	// Verify are combinations to measure besides those that a bound is made from.
 	Verify []sched.VariantSet
+	// Alone measures nothing but each variant alone; then the proof is not exhaustive, and bounds nothing.
+	Alone bool
 	// Workers is how many requests are computed at once; 0 is one. The metric is
 	// then called from as many goroutines, the data from one at a time.
 	Workers int
@@ -58,7 +60,7 @@ func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options)
 	}
 	first := newProver(n, m)
 	out := &plan.Proof{Metric: m.Name, Requests: d.Len()}
-	out.Sets, out.Exhaustive = first.combinations(o.Verify)
+	out.Sets, out.Exhaustive = first.combinations(o)
 	first.sets = out.Sets
 	if err := first.openShared(o.Accelerators); err != nil {
 		return fail(err)
@@ -72,7 +74,7 @@ func Prove(ctx context.Context, n *runtime.Network, d Data, m Metric, o Options)
 		return fail(fmt.Errorf("%w: without variants the %s is %v, so that nothing can be a share of it; "+
 			"are labels and preprocessing right?", ErrData, m.Name, out.Baseline))
 	}
-	if !out.Exhaustive {
+	if !out.Exhaustive && !o.Alone {
 		out.BoundLosses(len(first.layers))
 	}
 	return out, nil
@@ -202,7 +204,7 @@ func (p *prover) runner(use int) *chain.Runner {
 
 // combinations lists what is measured, nothing first: all, or singles, pairs,
 // some drawn at random, those to verify and as many at once as can be.
-func (p *prover) combinations(verify []sched.VariantSet) (sets []sched.VariantSet, exhaustive bool) {
+func (p *prover) combinations(o Options) (sets []sched.VariantSet, exhaustive bool) {
 	all := 1
 	for l := range p.network.Layers {
 		all = min(all*(1+len(p.network.Variants[l])), maxCombinations+1)
@@ -213,7 +215,7 @@ func (p *prover) combinations(verify []sched.VariantSet) (sets []sched.VariantSe
 			sets = append(sets, s)
 		}
 	}
-	if all <= maxCombinations {
+	if all <= maxCombinations && !o.Alone {
 		for i := range p.layers {
 			for _, s := range slices.Clone(sets) {
 				if s |= 1 << i; p.possible(s) {
@@ -227,6 +229,9 @@ func (p *prover) combinations(verify []sched.VariantSet) (sets []sched.VariantSe
 	for i := range p.layers {
 		add(1 << i)
 	}
+	if o.Alone {
+		return sets, false
+	}
 	for i := range p.layers {
 		for j := range i {
 			add(1<<i | 1<<j)
@@ -237,7 +242,7 @@ func (p *prover) combinations(verify []sched.VariantSet) (sets []sched.VariantSe
 		add(p.fill(sched.VariantSet(rng.Uint64())))
 	}
 	add(p.fill(math.MaxUint64))
-	for _, s := range verify {
+	for _, s := range o.Verify {
 		add(s)
 	}
 	return sets, false

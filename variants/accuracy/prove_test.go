@@ -126,7 +126,7 @@ func TestCombinationsBeyondThousand(t *testing.T) {
 		n.Variants[l] = make([]runtime.Unit, 1)
 	}
 	p := newProver(&n, Metric{})
-	sets, exhaustive := p.combinations([]sched.VariantSet{0b101010101010})
+	sets, exhaustive := p.combinations(Options{Verify: []sched.VariantSet{0b101010101010}})
 	if exhaustive || !slices.Contains(sets, 1<<12-1) || !slices.Contains(sets, 0b101010101010) ||
 		!slices.Contains(sets, 1<<11|1) || len(sets) < 1+12+66+60 {
 		t.Errorf("%d sets, exhaustive %v", len(sets), exhaustive)

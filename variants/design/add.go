@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // Why a variant is not added.
@@ -54,7 +55,7 @@ func (d *Designer) Add(ctx context.Context, b Bench, m *Model, c *variants.Candi
 	if err != nil {
 		return nil, err
 	}
-	proof, notes, err := d.prove(ctx, m, n, nil, nil)
+	proof, notes, err := d.prove(ctx, m, n, accuracy.Options{})
 	if err == nil {
 		err = affordable(m, proof, at, len(list), o)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/variants"
+	"github.com/terastal/terastal/variants/accuracy"
 )
 
 // Limits say how much accuracy variants may cost, both at most 1-theta.
@@ -50,12 +51,20 @@ func (d *Designer) Design(ctx context.Context, b Bench, o Options) error {
 	defer d.compute()()
 	r := &run{Designer: d, Options: o}
 	for _, m := range d.Models {
-		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]wanted{}})
+		r.drafts = append(r.drafts, &draft{Model: m, wanted: map[int]map[int]wanted{},
+			short: map[int][]*variants.Candidate{}})
 	}
 	if err := r.screen(ctx, b); err != nil {
 		return err
 	}
-	r.models(ctx)
+	r.models(ctx, "fitting variants", r.fit)
+	if err := cmp.Or(ctx.Err(), r.choose()); err != nil {
+		return err
+	}
+	if err := r.measureChosen(ctx, b); err != nil {
+		return err
+	}
+	r.models(ctx, "proving variants", r.finish)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -94,7 +103,9 @@ func (d *Designer) put(m *Model, v plan.Variants, list []*variants.Candidate) er
 type run struct {
 	*Designer
 	Options
-	drafts []*draft // by model
+	drafts  []*draft // by model
+	tables  *sched.Tables
+	pricing *sched.Pricing
 }
 
 // draft is what one model gets.
@@ -104,6 +115,9 @@ type draft struct {
 	originals  map[int][]time.Duration       // by layer and accelerator
 	candidates map[int][]*variants.Candidate // by layer
 	chosen     []*variants.Candidate         // in order of layers
+	prices     []float64                     // by accelerator; nil where it is not designed for capacity
+	short      map[int][]*variants.Candidate // by layer: those that capacity may be bought with
+	bought     []*variants.Candidate         // those chosen for capacity
 	made       plan.Variants
 	notes      []string
 	err        error // why it gets none
@@ -111,8 +125,17 @@ type draft struct {
 
 // wanted says what is wanted of a layer on an accelerator.
 type wanted struct {
-	speedup float64
-	lower   bool // only lower precision counts
+	speedup float64 // 0 where only capacity counts
+	lower   bool    // for which only lower precision counts
+	faster  bool    // whatever saves priced time is wanted
+}
+
+// wanting is what is wanted of a layer, by accelerator.
+func (x *draft) wanting(l int) map[int]wanted {
+	if x.wanted[l] == nil {
+		x.wanted[l] = map[int]wanted{}
+	}
+	return x.wanted[l]
 }
 
 func (x *draft) note(format string, args ...any) {
@@ -123,8 +146,13 @@ func (x *draft) note(format string, args ...any) {
 func (x *draft) wants(l int) (out []variants.Want) {
 	for _, k := range slices.Sorted(maps.Keys(x.wanted[l])) {
 		original, w := x.originals[l][k], x.wanted[l][k]
-		most := time.Duration(float64(original) / w.speedup)
-		out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1), Lower: w.lower})
+		if w.speedup > 0 {
+			most := time.Duration(float64(original) / w.speedup)
+			out = append(out, variants.Want{Accelerator: k, Most: min(most, original-1), Lower: w.lower})
+		}
+		if w.faster {
+			out = append(out, variants.Want{Accelerator: k, Most: min(x.worth(l, k), original-1), Faster: true})
+		}
 	}
 	return out
 }
@@ -133,6 +161,9 @@ func (x *draft) wants(l int) (out []variants.Want) {
 func (r *run) screen(ctx context.Context, b Bench) error {
 	profile, tables, err := b.Originals(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.buy(tables); err != nil {
 		return err
 	}
 	r.targets(tables)
@@ -157,17 +188,13 @@ func (x *draft) take(p *profiler.Profile, model int) {
 	}
 }
 
-// targets finds where variants are wanted.
+// targets finds where variants of the models that are not designed for capacity are wanted.
 func (r *run) targets(t *sched.Tables) {
 	want := func(m, l, k int, speedup float64) {
-		x := r.drafts[m]
-		if x.Off {
-			return
+		if x := r.drafts[m]; !x.Off && x.prices == nil {
+			w := x.wanting(l)
+			w[k] = wanted{speedup: max(w[k].speedup, speedup, r.Speedup)}
 		}
-		if x.wanted[l] == nil {
-			x.wanted[l] = map[int]wanted{}
-		}
-		x.wanted[l][k] = wanted{speedup: max(x.wanted[l][k].speedup, speedup, r.Speedup)}
 	}
 	for _, t := range variants.Targets(t) {
 		want(t.Model, t.Layer, t.Accelerator, t.Speedup())
@@ -181,18 +208,15 @@ func (r *run) targets(t *sched.Tables) {
 		return
 	}
 	r.eachOriginal(t, func(m, l, k int, _, _ time.Duration) {
-		if _, already := r.drafts[m].wanted[l][k]; !already && on(r.Accelerators[k], "cuda") {
-			want(m, l, k, worthwhile)
-			if x := r.drafts[m]; !x.Off {
-				x.wanted[l][k] = wanted{x.wanted[l][k].speedup, true}
+		if x := r.drafts[m]; x.wanted[l][k] == (wanted{}) && on(r.Accelerators[k], "cuda") {
+			want(m, l, k, variants.Worthwhile)
+			if w, is := x.wanted[l][k]; is {
+				w.lower = true
+				x.wanted[l][k] = w
 			}
 		}
 	})
 }
-
-// worthwhile is how much faster lower precision has to be at least on an accelerator where the original is not too slow.
-// What saves less costs accuracy for nothing.
-const worthwhile = 1.05
 
 // eachOriginal calls f with what the original of a layer takes on every accelerator that runs it, and with the least of
 // these times.
@@ -220,13 +244,14 @@ func (o *Options) considers(kind func(family string) bool) bool {
 	return len(o.Families) == 0 || slices.ContainsFunc(o.Families, kind)
 }
 
-// models fits, chooses and proves for all models, as many at a time as there are cores.
-func (r *run) models(ctx context.Context) {
-	list := slices.DeleteFunc(slices.Clone(r.drafts), func(x *draft) bool { return len(x.wanted) == 0 })
-	if len(list) == 0 {
+// models does something for all models that variants are wanted of, as many at a time as there are cores.
+func (r *run) models(ctx context.Context, what string,
+	do func(_ context.Context, _ *draft, progress func(float64)) error) {
+	list := slices.DeleteFunc(slices.Clone(r.drafts), func(x *draft) bool { return len(x.wanted) == 0 || x.err != nil })
+	if len(list) == 0 || ctx.Err() != nil {
 		return
 	}
-	progress := r.progress(fmt.Sprintf("fitting and proving variants of %d models", len(list)))
+	progress := r.progress(fmt.Sprintf("%s of %d models", what, len(list)))
 	progress(0)
 	var mu sync.Mutex
 	shares, sum := make([]float64, len(list)), 0.0
@@ -234,7 +259,7 @@ func (r *run) models(ctx context.Context) {
 	all.SetLimit(goruntime.NumCPU())
 	for i, x := range list {
 		all.Go(func() error {
-			x.err = r.model(ctx, x, func(share float64) {
+			x.err = do(ctx, x, func(share float64) {
 				mu.Lock()
 				defer mu.Unlock()
 				sum += share - shares[i]
@@ -247,12 +272,11 @@ func (r *run) models(ctx context.Context) {
 	all.Wait()
 }
 
-// adoptable is the largest error of a variant that the layers behind are fitted to. One above will hardly pass the
-// proof, and what it makes of the activations would spoil the fits of all that come after it.
-const adoptable = 0.3
+// expected is the largest error of a candidate that those behind are fitted to before it is chosen.
+const expected = 0.1
 
-// model fits the candidates of a model, chooses, and proves.
-func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error {
+// fit fits the candidates of a model, and chooses but where that depends on other models.
+func (r *run) fit(ctx context.Context, x *draft, progress func(float64)) error {
 	data, err := x.calibration()
 	if err != nil {
 		return err
@@ -263,7 +287,7 @@ func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error
 	}
 	defer fitter.Close()
 	fitter.Workers, fitter.Accelerators = goruntime.NumCPU(), r.on // of each: the last one has all cores for itself
-	const fitting = 0.7                                            // of the time, the rest is the proof
+	const fitting = 0.8                                            // of the time
 	layers := slices.Sorted(maps.Keys(x.candidates))
 	for i, l := range layers {
 		err := r.layer(ctx, x, fitter, l, func(share float64) {
@@ -273,7 +297,7 @@ func (r *run) model(ctx context.Context, x *draft, progress func(float64)) error
 			return err
 		}
 	}
-	return r.finish(ctx, x, func(share float64) { progress(fitting + (1-fitting)*share) })
+	return r.compareAlone(ctx, x, func(share float64) { progress(fitting + (1-fitting)*share) })
 }
 
 // layer fits the candidates of a layer and chooses among them.
@@ -295,6 +319,9 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 		return nil
 	}
 	var here []*variants.Candidate
+	if x.prices != nil {
+		x.short[l] = x.shorten(list, wants)
+	}
 	for _, w := range wants {
 		name := r.Accelerators[w.Accelerator].Name
 		counting := list
@@ -303,6 +330,9 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 		}
 		for _, c := range variants.Frontier(counting, w.Accelerator) {
 			c.Frontier = true
+		}
+		if w.Faster { // chosen when all layers are fitted
+			continue
 		}
 		c := variants.Choose(counting, w.Accelerator, w.Most)
 		if c == nil {
@@ -317,11 +347,16 @@ func (r *run) layer(ctx context.Context, x *draft, fitter *variants.Fitter, l in
 			here = append(here, c)
 		}
 	}
-	slices.SortFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
 	x.chosen = append(x.chosen, here...)
+	for _, c := range x.short[l] {
+		if c.Error <= expected && !slices.Contains(here, c) {
+			here = append(here, c)
+		}
+	}
+	slices.SortStableFunc(here, func(a, b *variants.Candidate) int { return cmp.Compare(b.Error, a.Error) })
 	// Those behind are fitted to the worst. Lower precision changes next to nothing.
 	i := slices.IndexFunc(here, func(c *variants.Candidate) bool { return c.Provider == "" })
-	if i >= 0 && here[i].Error <= adoptable {
+	if i >= 0 && here[i].Error <= variants.Lossy {
 		return fitter.Adopt(here[i])
 	}
 	return nil
@@ -359,7 +394,7 @@ func (r *run) settle(ctx context.Context, x *draft, v *plan.Variants, list []*va
 	if err != nil {
 		return err
 	}
-	proof, notes, err := r.prove(ctx, x.Model, n, nil, progress)
+	proof, notes, err := r.prove(ctx, x.Model, n, accuracy.Options{Progress: progress})
 	if err != nil {
 		return err
 	}
@@ -376,6 +411,7 @@ func (r *run) settle(ctx context.Context, x *draft, v *plan.Variants, list []*va
 		list[i].Refusal = fmt.Errorf("with it, the variants together leave %.4f of the %s", left, proof.Metric)
 		drop[i] = true
 	}
+	x.earning(list, proof, drop)
 	x.chosen = nil
 	for i, c := range list {
 		if drop[i] {

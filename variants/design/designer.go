@@ -51,6 +51,8 @@ type Model struct {
 	Network *runtime.Network
 	// Theta is the least share of the accuracy that a combination of variants has to keep.
 	Theta float64
+	// Floor is the least mean of that share over requests. Between 0 and 1, variants are designed for capacity.
+	Floor float64
 	// Off is true where no variants are to be used.
 	Off bool
 	// Calibration is what variants are fitted to. Labelled is what accuracy is

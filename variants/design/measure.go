@@ -163,12 +163,16 @@ func differs(s runtime.Spec, c *variants.Candidate) bool {
 // tooSlow reports whether a candidate that took at least this long in every run
 // is slower than what is wanted on the accelerator.
 func (x *draft) tooSlow(l, accelerator int, fastest time.Duration) bool {
+	slow := false
 	for _, w := range x.wants(l) {
 		if w.Accelerator == accelerator {
-			return fastest > w.Most
+			if fastest <= w.Most {
+				return false
+			}
+			slow = true
 		}
 	}
-	return false
+	return slow
 }
 
 // hopeless reports whether a candidate need not be measured: it computes too much to be fast enough where it is wanted.

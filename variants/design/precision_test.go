@@ -86,7 +86,7 @@ func TestDesignLowerPrecision(t *testing.T) {
 		c := &chosen[i]
 		families[c.Layer] = c.Family
 		if len(c.Wanted) != 1 || c.Wanted[0] != "gpu" || c.Provider != "cuda" || !(c.Error > 0 && c.Error < 1e-4) ||
-			c.Alone == 1 || c.Gain(0) < worthwhile || c.Gain(1) != 0 {
+			c.Alone == 1 || c.Gain(0) < variants.Worthwhile || c.Gain(1) != 0 {
 			t.Errorf("chosen: %+v", c)
 		}
 		if own := c.Family == "tf32"; own != (c.File == "") || own != (c.Options["use_tf32"] == "1") || own != (c.Bytes == 0) ||

@@ -147,7 +147,7 @@ func (d *Designer) Prove(ctx context.Context, m *Model, verify []sched.VariantSe
 		return nil, err
 	}
 	defer d.compute()()
-	p, _, err := d.prove(ctx, m, m.Network, verify, nil)
+	p, _, err := d.prove(ctx, m, m.Network, accuracy.Options{Verify: verify})
 	if err != nil {
 		return nil, err
 	}
@@ -173,9 +173,9 @@ func (m *Model) judged() (accuracy.Data, string, error) {
 }
 
 // prove measures the accuracy of a network's variants on all cores; the network is the model's or one with others.
-// notes are what people should know about the proof. progress may be nil.
-func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, verify []sched.VariantSet,
-	progress func(float64)) (p *plan.Proof, notes []string, err error) {
+// notes are what people should know about the proof. Options say which combinations, and who is told of progress.
+func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network,
+	o accuracy.Options) (p *plan.Proof, notes []string, err error) {
 	data, source, err := m.judged()
 	if err != nil {
 		return nil, nil, err
@@ -194,10 +194,10 @@ func (d *Designer) prove(ctx context.Context, m *Model, n *runtime.Network, veri
 	if err != nil {
 		return nil, nil, fmt.Errorf("model %q: %w", n.Name, err)
 	}
-	if progress == nil {
-		progress = d.progress("proving " + n.Name)
+	if o.Progress == nil {
+		o.Progress = d.progress("proving " + n.Name)
 	}
-	o := accuracy.Options{Verify: verify, Workers: goruntime.NumCPU(), Accelerators: d.on, Progress: progress}
+	o.Workers, o.Accelerators = goruntime.NumCPU(), d.on
 	if p, err = accuracy.Prove(ctx, n, data, metric, o); err != nil {
 		return nil, nil, err
 	}

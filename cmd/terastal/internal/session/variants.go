@@ -49,7 +49,7 @@ func newVariants(w *Workspace) *Variants {
 			}}
 		}
 		d.Models = append(d.Models, &design.Model{
-			Network: m.Network, Theta: m.Theta, Off: !m.UsesVariants(),
+			Network: m.Network, Theta: m.Theta, Floor: w.Config.Floor(m.Model), Off: !m.UsesVariants(),
 			Calibration: data(m.Calibration, defaultCalibration),
 			Labelled:    data(m.Labelled, defaultLabelled),
 			Metric: func(labelled bool) (accuracy.Metric, error) {
