@@ -32,7 +32,7 @@ func newLedger(m *sched.Model) ledger {
 	if m.Floor == 0 || m.Floor == 1 || m.Variants == 0 {
 		return ledger{originals: m.Floor == 1}
 	}
-	l := ledger{spends: true, allowance: int64(whole * (1 - m.Floor) * (1 + 1e-12))}
+	l := ledger{spends: true, allowance: int64(whole*(1-m.Floor) + 1e-3)}
 	l.limit = l.allowance
 	l.recent = make([]int64, 0, sched.AccuracyWindow-1)
 	if m.Loss != nil {
@@ -118,7 +118,8 @@ func (l *ledger) ended(used sched.VariantSet, o sched.Outcome) {
 	}
 }
 
-// offered is the load that requests offer, as a share of what the accelerators can do with originals: a moving average.
+// offered is the load that requests offer, as a share of what the accelerators can do with originals: a moving average
+// over those that ended, and the time since.
 type offered struct {
 	span       float64 // in nanoseconds, that it looks back
 	work, time float64 // both fade
@@ -131,11 +132,8 @@ func (o *offered) add(work float64, at time.Duration) {
 	o.at, o.work, o.time = at, o.work*fade+work, (o.time+dt)*fade
 }
 
-func (o *offered) load() float64 {
-	if o.time <= 0 {
-		return 0
-	}
-	return o.work / o.time
+func (o *offered) load(now time.Duration) float64 {
+	return o.work / (o.time + max(0, float64(now-o.at)))
 }
 
 // accounts are the ledgers of a system's models, and what load they see. The rules of a policy share them; searches have
@@ -160,6 +158,7 @@ func newAccounts(t *sched.Tables, originals bool) *accounts {
 		a.spends = a.spends || l.spends || m.Floor == 1
 		a.span += lookback * float64(m.Deadline) / float64(len(sys.Models))
 	}
+	a.time = a.span / lookback // before the first request, when there were none
 	return a
 }
 
@@ -171,7 +170,9 @@ const (
 )
 
 // presses reports whether a model's variants may be used to save time, and not only requests.
-func (a *accounts) presses(model int32) bool { return a.ledgers[model].spends && a.load() > pressing }
+func (a *accounts) presses(now time.Duration, model int32) bool {
+	return a.ledgers[model].spends && a.load(now) > pressing
+}
 
 // least is the least laxity that prices are in proportion to, in what is left of a request: a request has to pay
 // something.
@@ -212,7 +213,7 @@ func (a *accounts) Price(now time.Duration, j *sched.Job, implementation int32) 
 		return sched.Never
 	}
 	price := time.Duration(min(toll, float64(sched.Never/4)))
-	if !a.presses(j.Model) {
+	if !a.presses(now, j.Model) {
 		price += sched.Never / 4
 	}
 	return price
@@ -236,9 +237,9 @@ func (a *accounts) copied(t *sched.Tables) *accounts {
 	return &c
 }
 
-// copyFrom takes over balances and load, not what they come from.
-func (a *accounts) copyFrom(o *accounts) {
-	a.offered = o.offered
+// copyFrom takes over balances and load, not what they come from. Searches roll ahead at the load of now.
+func (a *accounts) copyFrom(o *accounts, now time.Duration) {
+	a.offered = offered{work: o.load(now), time: 1, at: sched.Never}
 	for i := range o.ledgers {
 		a.ledgers[i].owed, a.ledgers[i].limit = o.ledgers[i].owed, o.ledgers[i].limit
 	}

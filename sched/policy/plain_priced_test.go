@@ -80,14 +80,17 @@ func weightOf(rates []float64, model int32) (w float64) {
 	return 1 / rates[model] / sum
 }
 
-// useful is how many accelerators run anything.
+// useful is how many accelerators run anything: originals, or variants that a floor gives a use.
 func (p *plainRule) useful() int {
 	n := 0
 	for k := range p.sys.Accelerators {
 		runs := false
 		for _, m := range p.sys.Models {
 			for _, l := range m.Layers {
-				runs = runs || l.Implementations[0].Latency[k] != sched.Unavailable
+				for i, im := range l.Implementations {
+					spends := m.Floor > 0 && m.Floor < 1
+					runs = runs || im.Latency[k] != sched.Unavailable && (i == 0 || spends)
+				}
 			}
 		}
 		if runs {
@@ -276,7 +279,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		variants := keep(all, func(o option) bool { return o.implementation > 0 && inTime(o) })
 		spends := p.accounts.spends(j.Model)
 		switch {
-		case spends && len(fits) > 0 && p.accounts.presses(j.Model):
+		case spends && len(fits) > 0 && p.accounts.presses(s.Now, j.Model):
 			o, reason = cheapest(keep(all, inTime)), sched.CheapestInTime
 		case spends && len(fits) == 0 && len(variants) > 0:
 			o, reason = cheapest(variants), sched.VariantInTime

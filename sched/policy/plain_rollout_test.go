@@ -106,7 +106,11 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 		a.Job, a.Started = j.ID, max(s.Now, a.Free, j.Ready)
 		a.Free = a.Started + p.longer(took)
 	}
-	if was := p.cur; p.search(&base) != was {
+	p.accounts.rolls = base.Now
+	was := p.cur
+	found := p.search(&base)
+	p.accounts.rolls = 0
+	if found != was {
 		out = append(out, p.rules[p.cur].choices(&base)...)
 	}
 	return out
