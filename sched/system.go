@@ -235,16 +235,13 @@ func (m *Model) validateVariants() error {
 			return fmt.Errorf("valid set %#x names a variant above %d", uint64(v), m.Variants)
 		}
 	}
-	if m.Accuracy != nil && len(m.Accuracy) != len(m.Valid) {
-		return fmt.Errorf("%d accuracies for %d valid sets", len(m.Accuracy), len(m.Valid))
-	}
-	if m.AccuracyError != nil && len(m.AccuracyError) != len(m.Valid) {
-		return fmt.Errorf("%d standard errors for %d valid sets", len(m.AccuracyError), len(m.Valid))
-	}
-	for i, x := range m.AccuracyError {
-		if !(x >= 0) {
-			return fmt.Errorf("standard error %v of valid set %#x, must not be negative", x, uint64(m.Valid[i]))
+	for _, xs := range [][]float64{m.Accuracy, m.AccuracyError} {
+		if xs != nil && len(xs) != len(m.Valid) {
+			return fmt.Errorf("%d accuracies or standard errors of them for %d valid sets", len(xs), len(m.Valid))
 		}
+	}
+	if slices.ContainsFunc(m.AccuracyError, func(x float64) bool { return !(x >= 0) }) {
+		return fmt.Errorf("standard errors %v, must not be negative", m.AccuracyError)
 	}
 	return nil
 }

@@ -123,14 +123,8 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 
 // price is what an implementation costs in accuracy, as time, and whether it may be used.
 func (p *terastal) price(m *ModelTable, j *Job, i int32) (time.Duration, bool) {
-	if i == 0 {
-		return 0, true
-	}
-	if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-		return 0, false
-	}
-	if p.Accuracy == nil {
-		return 0, true
+	if i == 0 || p.Accuracy == nil || !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
+		return 0, m.Allowed(j.Used, m.Variant(j.Layer, i))
 	}
 	price := p.Accuracy.Price(p.now, j, i)
 	return price, price < Never

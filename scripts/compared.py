@@ -144,7 +144,7 @@ def goals(all, plan):
             load = load or 0
             rows.append([f"{p} sustains 0.9 of that ratio times the load of the best policy on originals at 5 % missed "
                          f"({best[1]} {best[0]:.2f}, so {want:.2f})", f"{load:.2f}" + ("" if crosses else " or more"),
-                         met(load >= want)])
+                         met(load >= want > 0)])
     for p in ("pedf", "rollout"):
         outputs = [c.outputs(p) for c in all if p in c.runs]
         if outputs:

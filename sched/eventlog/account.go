@@ -129,6 +129,15 @@ func (a *Account) Interval() (low, high float64) {
 	return x - reach, x + reach
 }
 
+// accounts are those of the log's models, of no request.
+func (l *Log) accounts() []*Account {
+	out := make([]*Account, len(l.Header.System.Models))
+	for m := range out {
+		out[m] = NewAccount(&l.Header.System.Models[m])
+	}
+	return out
+}
+
 // metrics fills in what the account says of its model.
 func (a *Account) metrics(m *ModelMetrics) {
 	m.NormalizedAccuracy = known(a.Mean())

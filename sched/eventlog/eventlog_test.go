@@ -451,6 +451,16 @@ func FuzzDecode(f *testing.F) {
 		data := testkit.Must(json.Marshal(l))(f)
 		f.Add(data)
 	}
+	for _, change := range []func(*sched.Model){
+		func(m *sched.Model) { m.Accuracy, m.AccuracyError = []float64{0.95}, []float64{0.01} },
+		func(m *sched.Model) { m.Valid, m.Loss, m.MaxLoss = nil, []float64{0.05}, 0.1 },
+		func(m *sched.Model) { m.Valid, m.Loss, m.MaxLoss = nil, []float64{1e308}, 1 },
+	} {
+		l := handMade()
+		change(&l.Header.System.Models[0])
+		l.Header.System.Models[0].Floor = 0.99
+		f.Add(testkit.Must(json.Marshal(l))(f))
+	}
 	for _, p := range []string{"fcfs", "edf", "terastal"} {
 		l := simulated(f, p, sched.DropLate, 80*msec)
 		end := slices.IndexFunc(l.Records[20:], func(r Record) bool { return r.Kind == sched.Released }) + 20
@@ -519,9 +529,11 @@ func FuzzRecords(f *testing.F) {
 
 // readAll uses a valid log in every way there is.
 func readAll(t *testing.T, l *Log) {
-	if m := l.Metrics(); !m.Balanced() {
+	m := l.Metrics()
+	if !m.Balanced() {
 		t.Errorf("unbalanced: %+v", m.Totals)
 	}
+	testkit.Must(json.Marshal(m))(t)
 	// An unknown policy or drop rule is an error; a panic is a bug.
 	_, _, _ = l.Replay(nil)
 	if n := len(l.Records); n > 0 && l.Records[n-1].At > 1<<50 { // beyond what the format's numbers tell apart

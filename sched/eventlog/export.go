@@ -16,7 +16,8 @@ import (
 
 // jobColumns are the columns of WriteJobsCSV.
 var jobColumns = []string{"run", "policy", "driver", "model", "request", "release_ns", "noticed_ns", "deadline_ns",
-	"outcome", "reason", "end_ns", "response_ms", "layers", "failed_attempts", "variants", "accelerators"}
+	"outcome", "reason", "end_ns", "response_ms", "layers", "failed_attempts", "variants", "accelerators",
+	"accuracy"}
 
 // WriteJobsCSV writes a row per job of every log, in the order in which the jobs
 // ended, after a line that names the columns:
@@ -35,6 +36,7 @@ var jobColumns = []string{"run", "policy", "driver", "model", "request", "releas
 //	failed_attempts  runs of layers that failed
 //	variants         the variants used, as LAYER:VARIANT joined by spaces
 //	accelerators     those that completed layers, in order of first use, joined by spaces
+//	accuracy         normalised accuracy of the variants used, of jobs that were met or late; empty where it is unknown
 func WriteJobsCSV(w io.Writer, logs ...*Log) error { return writeCSV(w, jobColumns, (*Log).jobs, logs) }
 
 // writeCSV writes the columns' names and the rows that each log calls row with.
@@ -58,11 +60,12 @@ type job struct {
 	noticed               time.Duration
 	layers, failed        int
 	variants, accelerator []string
+	used                  sched.VariantSet
 }
 
 func (l *Log) jobs(row func([]string)) {
 	sys := &l.Header.System
-	jobs := map[int64]*job{}
+	jobs, accounts := map[int64]*job{}, l.accounts()
 	for i := range l.Records {
 		r := &l.Records[i]
 		j := jobs[r.Job]
@@ -77,19 +80,24 @@ func (l *Log) jobs(row func([]string)) {
 				j.accelerator = append(j.accelerator, a)
 			}
 			if layer := &sys.Models[r.Model].Layers[r.Layer]; r.Implementation > 0 {
-				j.variants = append(j.variants, layer.Name+":"+layer.Implementations[r.Implementation].Name)
+				im := &layer.Implementations[r.Implementation]
+				j.variants, j.used = append(j.variants, layer.Name+":"+im.Name), j.used|1<<(im.Variant-1)
 			}
 		case sched.Ended:
 			if r.Accelerator >= 0 {
 				j.failed++
 			}
-			response := ""
+			response, accuracy := "", ""
 			if r.Outcome == sched.Met || r.Outcome == sched.Late {
 				response = decimal(ms(r.At - r.Start))
+				if x, _ := accounts[r.Model].Accuracy(j.used); !math.IsNaN(x) {
+					accuracy = decimal(x)
+				}
 			}
 			row([]string{sys.Models[r.Model].Name, strconv.FormatInt(r.Job, 10), whole(r.Start), whole(j.noticed),
 				whole(r.Until), r.Outcome.String(), r.Detail, whole(r.At), response, strconv.Itoa(j.layers), strconv.Itoa(j.failed),
-				strings.Join(j.variants, " "), strings.Join(j.accelerator, " ")})
+				strings.Join(j.variants, " "), strings.Join(j.accelerator, " "),
+				accuracy})
 			delete(jobs, r.Job)
 		}
 	}
@@ -160,6 +168,7 @@ var benchUnits = []struct{ unit, better string }{
 	{"p90-ns", gobench.Lower},
 	{"p99-ns", gobench.Lower},
 	{"accuracy", gobench.Higher},
+	{"worst-window-accuracy", gobench.Higher},
 	{"mean-miss-rate", gobench.Lower},
 	{"release-lag-p99-ns", gobench.Lower},
 }
@@ -167,12 +176,12 @@ var benchUnits = []struct{ unit, better string }{
 // WriteBench writes the metrics of every log as results of Go benchmarks, which benchstat compares: benchstat -col
 // /policy FILE. Several logs of a policy are several samples. The lines are
 //
-//	BenchmarkModel/model=M/policy=P-1        N  miss-rate p50-ns p90-ns p99-ns accuracy
+//	BenchmarkModel/model=M/policy=P-1        N  miss-rate p50-ns p90-ns p99-ns accuracy worst-window-accuracy
 //	BenchmarkPolicy/policy=P-1               N  mean-miss-rate release-lag-p99-ns
 //	BenchmarkAccelerator/acc=A/policy=P-1    N  utilization
 //
 // where N is how many jobs they are of. Percentiles are of the response times of jobs that finished, and missing where
-// none did; accuracy is missing where it was never measured. Results of different drivers, machines or versions of ONNX
+// none did; accuracy is missing where it was never measured, and that of the worst window where none was promised. Results of different drivers, machines or versions of ONNX
 // Runtime, and those of distorted runs, are set apart.
 func WriteBench(w io.Writer, logs ...*Log) error {
 	out := gobench.NewWriter(w)
@@ -204,6 +213,9 @@ func (l *Log) bench(out *gobench.Writer) {
 				value(math.Round(m.P99MS*1e6), "p99-ns"))
 			if m.NormalizedAccuracy != nil {
 				values = append(values, value(*m.NormalizedAccuracy, "accuracy"))
+			}
+			if m.WorstWindow != nil {
+				values = append(values, value(*m.WorstWindow, "worst-window-accuracy"))
 			}
 		}
 		out.Result("Model", []gobench.Part{{Key: "model", Value: m.Model}, policy}, m.Released, values...)

@@ -18,14 +18,16 @@ func TestJobsCSVByHand(t *testing.T) {
 	l := handMade()
 	l.Header.Policy = "a, b" // is quoted
 	var b strings.Builder
-	testkit.OK(t, WriteJobsCSV(&b, l, requeuing()))
-	want := `run,policy,driver,model,request,release_ns,noticed_ns,deadline_ns,outcome,reason,end_ns,response_ms,layers,failed_attempts,variants,accelerators
-1,"a, b",simulated,one,1,0,1000000,4000000,late,,5000000,5,1,0,,x
-1,"a, b",simulated,two,0,0,0,20000000,met,,9000000,9,2,0,conv:d2s,y x
-1,"a, b",simulated,one,2,4000000,8000000,8000000,dropped,deadline passed,9000000,,0,0,,
-1,"a, b",simulated,two,3,10000000,10000000,30000000,failed,lost,13000000,,1,1,conv:d2s,y
-1,"a, b",simulated,one,4,16000000,16000000,20000000,met,,20000000,4,1,0,,x
-2,terastal,simulated,two,0,0,0,20000000,met,,10000000,10,2,1,conv:d2s,y
+	measured := requeuing()
+	measured.Header.System.Models[0].Accuracy = []float64{0.75}
+	testkit.OK(t, WriteJobsCSV(&b, l, measured))
+	want := `run,policy,driver,model,request,release_ns,noticed_ns,deadline_ns,outcome,reason,end_ns,response_ms,layers,failed_attempts,variants,accelerators,accuracy
+1,"a, b",simulated,one,1,0,1000000,4000000,late,,5000000,5,1,0,,x,1
+1,"a, b",simulated,two,0,0,0,20000000,met,,9000000,9,2,0,conv:d2s,y x,
+1,"a, b",simulated,one,2,4000000,8000000,8000000,dropped,deadline passed,9000000,,0,0,,,
+1,"a, b",simulated,two,3,10000000,10000000,30000000,failed,lost,13000000,,1,1,conv:d2s,y,
+1,"a, b",simulated,one,4,16000000,16000000,20000000,met,,20000000,4,1,0,,x,1
+2,terastal,simulated,two,0,0,0,20000000,met,,10000000,10,2,1,conv:d2s,y,0.75
 `
 	want = strings.Replace(want, "deadline passed", sched.DropReasonLate, 1)
 	testkit.Equal(t, want, b.String())
@@ -79,6 +81,8 @@ func TestCSVOfARun(t *testing.T) {
 func TestBenchByHand(t *testing.T) {
 	l := handMade()
 	l.Header.Machine = Machine{OS: "linux", Arch: "amd64", CPU: "some  cpu", ORT: "1.29.0"}
+	m := &l.Header.System.Models[0]
+	m.Accuracy, m.Floor = []float64{0.75}, 0.5
 	empty := handMade()
 	empty.Header.Machine = l.Header.Machine
 	empty.Records = nil
@@ -89,6 +93,7 @@ Unit p50-ns better=lower
 Unit p90-ns better=lower
 Unit p99-ns better=lower
 Unit accuracy better=higher
+Unit worst-window-accuracy better=higher
 Unit mean-miss-rate better=lower
 Unit release-lag-p99-ns better=lower
 driver: simulated
@@ -97,7 +102,7 @@ goarch: amd64
 cpu: some cpu
 onnxruntime: 1.29.0
 
-BenchmarkModel/model=two/policy=terastal-1 2 0.5 miss-rate 9e+06 p50-ns 9e+06 p90-ns 9e+06 p99-ns
+BenchmarkModel/model=two/policy=terastal-1 2 0.5 miss-rate 9e+06 p50-ns 9e+06 p90-ns 9e+06 p99-ns 0.75 accuracy 0.75 worst-window-accuracy
 BenchmarkModel/model=one/policy=terastal-1 3 0.6666666666666667 miss-rate 4e+06 p50-ns 5e+06 p90-ns 5e+06 p99-ns 1 accuracy
 BenchmarkPolicy/policy=terastal-1 5 0.5833333333333334 mean-miss-rate 4e+06 release-lag-p99-ns
 BenchmarkAccelerator/acc=x/policy=terastal-1 5 0.5 utilization

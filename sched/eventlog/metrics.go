@@ -159,10 +159,7 @@ func (l *Log) Metrics() Metrics {
 	for m := range uses {
 		uses[m] = make([]int, sys.Models[m].Variants)
 	}
-	accounts := make([]*Account, len(sys.Models))
-	for m := range accounts {
-		accounts[m] = NewAccount(&sys.Models[m])
-	}
+	accounts := l.accounts()
 	var lags, idleLags []time.Duration
 	idle := idleness{ends: make([]bool, len(sys.Accelerators))}
 	var end time.Duration

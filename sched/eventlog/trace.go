@@ -70,8 +70,9 @@ const (
 //   - accelerators: on a track per accelerator the layers it ran, the time from
 //     each dispatch to the start of its layer, and attempts that failed; flows
 //     link the layers of a request. Times out of service are spans, too.
-//   - scheduler: counters of each model's waiting and running requests and misses
-//     and of the busy accelerators; the searches of a policy that searches.
+//   - scheduler: counters of each model's waiting and running requests and misses, of what the last 100 finished
+//     requests of a model kept of the accuracy where a floor is promised, and of the busy accelerators; the searches of
+//     a policy that searches.
 //
 // Spans that happened inside layers are drawn below them, cut to the layer. Those that lie in no layer are left out.
 func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
@@ -79,7 +80,7 @@ func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	accs := len(l.Header.System.Accelerators)
 	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), runs: map[*Record]Run{},
 		layers: map[int64]int{}, flows: map[int64]int{}, down: make([]bool, accs), inside: l.nest(inside)}
-	t.counters = counters{of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
+	t.counters = counters{accounts: l.accounts(), used: map[int64]sched.VariantSet{}, of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
 	for _, r := range l.Runs() {
 		t.runs[r.Ended] = r
 	}
@@ -365,16 +366,18 @@ func (l *Log) nest(spans []Span) [][]Span {
 
 // counters are what the trace counts. They are written once per instant.
 type counters struct {
-	of      []modelCounts
-	jobs    map[int64]int // layers that each has on accelerators, one of them perhaps about to end
-	on      []int         // by accelerator: layers that it has, likewise
-	busy    int
-	changed bool // busy
+	of       []modelCounts
+	accounts []*Account
+	used     map[int64]sched.VariantSet // by job, of those that used variants
+	jobs     map[int64]int              // layers that each has on accelerators, one of them perhaps about to end
+	on       []int                      // by accelerator: layers that it has, likewise
+	busy     int
+	changed  bool // busy
 }
 
 type modelCounts struct {
 	waiting, running, missed int
-	changed, more            bool // the first two; missed
+	changed, more, finished  bool // the first two; missed; the account
 }
 
 // count follows a record, having written what was counted up to the instant before it.
@@ -391,6 +394,9 @@ func (t *tracer) count(r *Record) {
 		c.occupy(r, 1)
 	case sched.Completed, sched.Requeued, sched.Doomed:
 		c.occupy(r, -1)
+		if r.Kind == sched.Completed && r.Implementation > 0 {
+			c.used[r.Job] |= 1 << (t.model(r).Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
+		}
 	case sched.Ended:
 		if r.Accelerator >= 0 {
 			c.occupy(r, -1)
@@ -401,6 +407,11 @@ func (t *tracer) count(r *Record) {
 			c.of[r.Model].missed++
 			c.of[r.Model].more = true
 		}
+		if r.Outcome == sched.Met || r.Outcome == sched.Late {
+			c.accounts[r.Model].Finish(c.used[r.Job])
+			c.of[r.Model].finished = true
+		}
+		delete(c.used, r.Job)
 	}
 }
 
@@ -435,7 +446,10 @@ func (c *counters) write(t *tracer, all bool) {
 		if all || m.more {
 			t.counter(name+" misses", map[string]any{"total": m.missed})
 		}
-		m.changed, m.more = false, false
+		if kept := known(c.accounts[i].Recent()); kept != nil && (all || m.finished) && t.l.Header.System.Models[i].Floor > 0 {
+			t.counter(name+" accuracy", map[string]any{"kept": max(0, *kept)})
+		}
+		m.changed, m.more, m.finished = false, false, false
 	}
 	if all || c.changed {
 		t.counter("accelerators", map[string]any{"busy": c.busy})

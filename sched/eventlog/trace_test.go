@@ -75,7 +75,7 @@ func checkTrace(t testkit.T, l *Log, inside ...Span) []parsedEvent {
 		}
 	}
 	for name, x := range c.counters {
-		if x != 0 && !strings.HasSuffix(name, " total") {
+		if x != 0 && !strings.HasSuffix(name, " total") && !strings.HasSuffix(name, " kept") {
 			t.Errorf("counter %s ends at %v", name, x)
 		}
 	}
@@ -254,6 +254,23 @@ func TestTraceByHand(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	testkit.Equal(t, want, got)
+}
+
+// TestTraceOfAccuracy: where a floor is promised, a counter follows what the last requests kept.
+func TestTraceOfAccuracy(t *testing.T) {
+	l := requeuing()
+	m := &l.Header.System.Models[0]
+	m.Accuracy, m.Floor = []float64{0.75}, 0.5
+	got := map[float64]any{}
+	for _, e := range checkTrace(t, l) {
+		if e.Ph == "C" && strings.HasSuffix(e.Name, " accuracy") {
+			if e.Name != "two accuracy" {
+				t.Errorf("a counter of a model without a floor: %+v", e)
+			}
+			got[e.TS/1e3] = e.Args["kept"]
+		}
+	}
+	testkit.Equal(t, map[float64]any{0: 1.0, 10: 0.75}, got)
 }
 
 // TestTraceInside: what happened inside layers lies below them whatever the clocks say.

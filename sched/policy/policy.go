@@ -18,26 +18,30 @@ type Info struct {
 	Name  string // as typed on the command line
 	Short string // one line
 	New   sched.Constructor
+	// Spends says that it spends accuracy for time where models have an accuracy floor ([sched.Model]), and keeps it.
+	Spends bool
 }
 
 // All lists the policies in the order in which they are shown. Each also exists
 // as NAME-model, which schedules whole models instead of layers; see [Whole].
 func All() []Info {
 	return []Info{
-		{"fcfs", "first come, first served: by release, each on the fastest idle accelerator", sched.FCFS},
-		{"edf", "earliest deadline first, each on the fastest idle accelerator", sched.EDF},
-		{"llf", "least laxity first, each on the fastest idle accelerator", sched.LLF},
-		{"heft", "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", HEFT},
-		{"dream", "MapScore with online tuning and smart frame drop (DREAM, ASPLOS 2023, as recalled)", DREAM},
-		{"terastal", "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", sched.Terastal},
-		{"terastal-novariants", "terastal without layer variants", sched.TerastalOptions{Originals: true}.New},
-		{"terastal-nobudgets", "terastal without budgets: layers are due at the request's deadline",
-			sched.TerastalOptions{Deadlines: true}.New},
-		{"terastal-budget", "terastal, variants by the price of accuracy where a floor is promised", terastalBudget},
-		{"pedf", "priced EDF: accelerator prices, admission, reservations, variants only to save a request", PEDF},
-		{"pedf-novariants", "pedf without layer variants", pedfOriginals},
-		{"rollout", "the best of many rules by short simulations ahead", Rollout},
-		{"rollout-novariants", "rollout without layer variants", rolloutOriginals},
+		{Name: "fcfs", Short: "first come, first served: by release, each on the fastest idle accelerator", New: sched.FCFS},
+		{Name: "edf", Short: "earliest deadline first, each on the fastest idle accelerator", New: sched.EDF},
+		{Name: "llf", Short: "least laxity first, each on the fastest idle accelerator", New: sched.LLF},
+		{Name: "heft", Short: "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", New: HEFT},
+		{Name: "dream", Short: "MapScore with online tuning and smart frame drop (DREAM, ASPLOS 2023, as recalled)", New: DREAM},
+		{Name: "terastal", Short: "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", New: sched.Terastal},
+		{Name: "terastal-novariants", Short: "terastal without layer variants", New: sched.TerastalOptions{Originals: true}.New},
+		{Name: "terastal-nobudgets", Short: "terastal without budgets: layers are due at the request's deadline",
+			New: sched.TerastalOptions{Deadlines: true}.New},
+		{Name: "terastal-budget", Short: "terastal, variants by the price of accuracy where a model has an accuracy floor",
+			New: terastalBudget, Spends: true},
+		{Name: "pedf", Short: "priced EDF: accelerator prices, admission, reservations, variants by the price of accuracy",
+			New: PEDF, Spends: true},
+		{Name: "pedf-novariants", Short: "pedf without layer variants", New: pedfOriginals},
+		{Name: "rollout", Short: "the best of many rules by short simulations ahead", New: Rollout, Spends: true},
+		{Name: "rollout-novariants", Short: "rollout without layer variants", New: rolloutOriginals},
 	}
 }
 
@@ -53,7 +57,7 @@ func Find(name string) (Info, error) {
 		case p.Name != base:
 			names = append(names, p.Name)
 		case whole:
-			return Info{name, p.Short + ", whole models", Whole(p.New)}, nil
+			return Info{Name: name, Short: p.Short + ", whole models", New: Whole(p.New)}, nil
 		default:
 			return p, nil
 		}

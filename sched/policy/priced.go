@@ -48,10 +48,13 @@ func pricedEDF() ruleOptions {
 //     nothing happened would wait for ever.
 //  3. Each takes the accelerator, busy ones included, with the least
 //     finish + gain * A * price[k] * latency among those on which the request
-//     can still meet its deadline, else among all. If it cannot meet it, but
-//     can with an allowed variant, it takes the variant that finishes first. A
-//     busy accelerator is waited for, and kept from those that come after,
-//     unless the request is deferred.
+//     can still meet its deadline, else among all. A busy accelerator is waited
+//     for, and kept from those that come after, unless the request is deferred.
+//  4. Where the model has an accuracy floor and time presses (see accounts), its
+//     variants compete with the original, each at the price of the accuracy
+//     that it costs; so they do where the original cannot meet the deadline.
+//     Without a floor the request takes then, of the allowed variants that meet
+//     it, the one that finishes first.
 //
 // Prices are those of Pricing. Time per decision grows with the active requests times those that are let in.
 type pricedRule struct {
@@ -279,6 +282,42 @@ func (p *pricedRule) starts(ready time.Duration) []time.Duration {
 	return p.later
 }
 
+// placement is where and as what a layer would run.
+type placement struct {
+	at             int // -1: nowhere
+	implementation int32
+	finish         time.Duration
+	cost           float64 // finish, and what accelerator and accuracy are worth, as time
+	inTime         bool
+}
+
+// layer is what placements of a job's next layer have in common.
+type layer struct {
+	free    []time.Duration // when each accelerator can start it
+	handoff []time.Duration
+	due     time.Duration // when it has to end, for the layers behind it
+	gain    float64
+}
+
+// weigh takes the best accelerator for an implementation with these latencies if it is better than what was best so far:
+// in time or, where both or neither are, cheaper. Toll is the price of the accuracy that it costs.
+func (p *pricedRule) weigh(best *placement, l *layer, implementation int32, latency []time.Duration, toll float64) {
+	for k, f := range l.free {
+		if f >= sched.Never || latency[k] >= sched.Never {
+			continue
+		}
+		cost := latency[k]
+		if l.handoff != nil {
+			cost += l.handoff[k]
+		}
+		f += cost
+		x := float64(f) + l.gain*p.prices[k]*float64(cost) + toll
+		if fits := f <= l.due; fits == best.inTime && x < best.cost || fits && !best.inTime {
+			*best = placement{k, implementation, f, x, fits}
+		}
+	}
+}
+
 // serve chooses for one job, and books the accelerator.
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
@@ -292,86 +331,49 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	if p.caution > 0 {
 		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
 	}
-	latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
-	at, finish, least := -1, sched.Never, math.Inf(1)
-	inTime, free := false, p.starts(j.Ready-s.Now)
-	for k, f := range free {
-		if f >= sched.Never || latency[k] >= sched.Never {
-			continue
-		}
-		cost := latency[k]
-		if handoff != nil {
-			cost += handoff[k]
-		}
-		f += cost
-		x := float64(f) + gain*p.prices[k]*float64(cost)
-		if fits := f+rest <= due; fits == inTime && x < least || fits && !inTime {
-			at, finish, least, inTime = k, f, x, fits
+	l := layer{p.starts(j.Ready - s.Now), m.Handoff(j), due - rest, gain}
+	best := placement{at: -1, finish: sched.Never, cost: math.Inf(1)}
+	p.weigh(&best, &l, 0, m.Latency(j.Layer, 0), 0)
+	choice := sched.Choice{Reason: sched.Cheapest}
+	if best.inTime {
+		choice.Reason = sched.CheapestInTime
+	}
+	if m.Implementations(j.Layer) > 1 && (!best.inTime || p.presses(j.Model)) {
+		original := best.inTime
+		if p.vary(s, j, &l, &best); best.inTime && !original {
+			choice.Reason = sched.VariantInTime
 		}
 	}
-	choice := sched.Choice{Reason: sched.CheapestInTime}
-	lg := &p.ledgers[j.Model]
-	if lg.spends && (!inTime || p.pressed()) {
-		for i := int32(1); i < m.Implementations(j.Layer); i++ {
-			toll, ok := p.toll(s.Now, j, i)
-			if !ok {
-				continue
-			}
-			latency := m.Latency(j.Layer, i)
-			for k, f := range free {
-				if f >= sched.Never || latency[k] >= sched.Never {
-					continue
-				}
-				cost := latency[k]
-				if handoff != nil {
-					cost += handoff[k]
-				}
-				f += cost
-				x := float64(f) + gain*p.prices[k]*float64(cost) + toll
-				if fits := f+rest <= due; fits == inTime && x < least || fits && !inTime {
-					at, finish, least, inTime = k, f, x, fits
-					choice.Implementation = i
-				}
-			}
-		}
-	}
-	if !inTime {
-		choice.Reason = sched.Cheapest
-	}
-	if !inTime && !lg.spends {
-		soonest := sched.Never
-		for i := int32(1); i < m.Implementations(j.Layer) && !lg.originals; i++ {
-			if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-				continue
-			}
-			latency := m.Latency(j.Layer, i)
-			for k, f := range free {
-				if f >= sched.Never || latency[k] >= sched.Never {
-					continue
-				}
-				f += latency[k]
-				if handoff != nil {
-					f += handoff[k]
-				}
-				if f < soonest && f+rest <= due {
-					soonest = f
-					at, finish = k, f
-					choice.Implementation, choice.Reason = i, sched.VariantInTime
-				}
-			}
-		}
-	}
-	if at < 0 {
+	if best.at < 0 {
 		return choice, false
 	}
-	choice.Accelerator = int32(at)
-	if s.Idle(at) && p.free[at] == s.Free(at)-s.Now {
-		p.spend(j, choice.Implementation)
-		p.free[at] = finish
+	choice.Accelerator, choice.Implementation = int32(best.at), best.implementation
+	if s.Idle(best.at) && p.free[best.at] == s.Free(best.at)-s.Now {
+		p.Spend(j, best.implementation)
+		p.free[best.at] = best.finish
 		return choice, true
 	}
 	if c.class != lostJob && !(p.admission && p.deferred[c.job]) {
-		p.free[at] = finish
+		p.free[best.at] = best.finish
 	}
 	return choice, false
+}
+
+// vary takes a variant if one is better: where a floor is promised, at the price of its accuracy; where none is, only to
+// be in time, that which ends first.
+func (p *pricedRule) vary(s *sched.State, j *sched.Job, l *layer, best *placement) {
+	m := p.t.Model(j.Model)
+	to := best
+	rescue := placement{at: -1, cost: math.Inf(1), inTime: true}
+	if !p.ledgers[j.Model].spends {
+		l.gain, to = 0, &rescue
+	}
+	for i := int32(1); i < m.Implementations(j.Layer); i++ {
+		if toll, ok := p.toll(s.Now, j, i); ok {
+			p.weigh(to, l, i, m.Latency(j.Layer, i), toll)
+		}
+	}
+	if rescue.at >= 0 {
+		*best = rescue
+	}
 }

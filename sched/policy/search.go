@@ -149,7 +149,7 @@ func newRoller(p *priced, c sched.Config, o rollOptions) *roller {
 
 // ended adds the cost of an ended job.
 func (r *roller) ended(j sched.Job, o sched.Outcome, at time.Duration) {
-	if l := &r.ledgers[j.Model]; l.spends && o != sched.Met && o != sched.Late {
+	if l := &r.ledgers[j.Model]; l.spends && o == sched.Dropped {
 		l.owed -= l.loss(j.Used)
 	}
 	if o != sched.Met {
@@ -169,9 +169,9 @@ func (r *roller) miss(j *sched.Job) {
 
 // risk is the cost of a job that ends, or can end, this much before its deadline.
 func (r *roller) risk(j *sched.Job, laxity time.Duration) float64 {
-	x := r.variant * float64(j.Used.Len())
-	if l := &r.ledgers[j.Model]; l.spends {
-		x = xRoll * float64(l.loss(j.Used)) / whole
+	x := 0.0
+	if !r.ledgers[j.Model].spends { // else the ledger says how many
+		x = r.variant * float64(j.Used.Len())
 	}
 	if r.tight > 0 {
 		x += r.tight * r.models[j.Model].weight * math.Exp(-float64(laxity)/r.fading[j.Model])

@@ -326,7 +326,7 @@ func TestFind(t *testing.T) {
 // TestFindFloors: policies that spend accuracy have a curve for every floor, others one, and each is followed to every
 // limit.
 func TestFindFloors(t *testing.T) {
-	c := Curves{Limit: 0.01, Further: []float64{0.05}}
+	c := Curves{Limit: 0.01, Further: []float64{0.05, 0.012}}
 	c.Lines([]string{"fcfs", "pedf"}, []float64{1, 0.99}, func(policy string) bool { return policy == "pedf" })
 	if len(c.Curves) != 3 || c.Curves[0].Floor != nil || *c.Curves[1].Floor != 1 || *c.Curves[2].Floor != 0.99 ||
 		c.Curves[2].Policy != "pedf" {

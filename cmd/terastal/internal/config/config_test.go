@@ -171,6 +171,7 @@ func FuzzLoad(f *testing.F) {
 		"", "models: [", "models: {a: b}", "models: [{source: x, rate: 1}]", "accelerators: auto",
 		`accelerators: [{name: a, options: ["a=b"]}]`, "traffic: {duration: 1s, load: .9}", "traffic: 3", "policies: edf",
 		"? [a]: b", "a: &a [*a]", "models:\n- source: x\n  rate: 1\n  after: y",
+		"accuracy: .99\nmodels: [{source: x, rate: 1, accuracy: 1e400}]", "accuracy: [1]", "accuracy: ~",
 	} {
 		f.Add([]byte(s))
 	}

@@ -1,6 +1,7 @@
 package result
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -25,7 +26,7 @@ func (r *Result) Bought() string {
 	rate, other := r.inTime(with.Policy), r.inTime(without.Policy)
 	text := fmt.Sprintf("What layer variants bought: %s answered %.1f requests per second in time, %s %s, the best scheduler "+
 		"without them (%.1f)", with.Policy, rate, more(rate, other), without.Policy, other)
-	if kept := with.AccuracyKept(); kept != nil {
+	if kept := with.delivered(); kept != nil {
 		text += fmt.Sprintf(", at %.2f %% of the accuracy (%s, measured here on %d inputs of each model%s)", 100**kept, metric,
 			inputs, with.floor())
 	}
@@ -38,6 +39,28 @@ func (r *Result) Bought() string {
 		return text + fmt.Sprintf("Means of %d repeats.", n)
 	}
 	return text + "One run each: `terastal compare` tells a difference from chance."
+}
+
+// delivered is the accuracy of the policy's finished requests over all models, as it is held against floors where there
+// are any; nil where it is unknown or none finished.
+func (p *PolicyResult) delivered() *float64 {
+	sum, all := 0.0, 0
+	for i := range p.Models {
+		m := &p.Models[i]
+		finished, kept := m.Met+m.Late, cmp.Or(m.DeliveredAccuracy, m.NormalizedAccuracy)
+		if finished == 0 {
+			continue
+		}
+		if kept == nil {
+			return nil
+		}
+		sum, all = sum+*kept*float64(finished), all+finished
+	}
+	if all == 0 {
+		return nil
+	}
+	sum /= float64(all)
+	return &sum
 }
 
 // floor words the accuracy floor that all models with one have in common; empty without.

@@ -10,8 +10,8 @@ func ran(policy string, met, variants int) PolicyResult {
 	p := *calmRun(policy)
 	p.Met = met
 	for i := range p.Models {
-		accuracy := 0.995
-		p.Models[i].LayersRun, p.Models[i].NormalizedAccuracy = 1000, &accuracy
+		accuracy, delivered := 1.003, 0.995
+		p.Models[i].LayersRun, p.Models[i].NormalizedAccuracy, p.Models[i].DeliveredAccuracy = 1000, &accuracy, &delivered
 	}
 	p.Models[0].VariantsUsed, p.Models[0].AccuracyFloor = variants, .99
 	return p

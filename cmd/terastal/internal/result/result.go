@@ -86,6 +86,8 @@ type ModelInfo struct {
 	AccuracyMetric   string  `json:"accuracy_metric,omitempty"`
 	AccuracyRequests int     `json:"accuracy_requests,omitempty"`
 	AccuracyOriginal float64 `json:"accuracy_original,omitempty"`
+	// AccuracyFloor is what finished requests are promised to keep on the mean; 0 where nothing is promised.
+	AccuracyFloor float64 `json:"accuracy_floor,omitempty"`
 }
 
 // PolicyResult is one policy's run.

@@ -96,7 +96,7 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 		b, model := s.Plan.Tables.Budgets(m), &sys.Models[m]
 		info := result.ModelInfo{Name: model.Name, Granularity: s.Config.Models[m].Granularity, Layers: len(model.Layers),
 			RatePerS: s.Plan.Document.Models[m].Rate, DeadlineMS: model.Deadline.Seconds() * 1e3,
-			LatencyMS: map[string]float64{}, Level: b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
+			AccuracyFloor: model.Floor, LatencyMS: map[string]float64{}, Level: b.Level, Infeasible: b.Infeasible, Preferred: map[string]int{}}
 		for k, name := range sys.Accelerators {
 			if d, ok := s.Profile.Latency(m, k); ok {
 				info.LatencyMS[name] = d.Seconds() * 1e3

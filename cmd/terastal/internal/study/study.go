@@ -146,7 +146,8 @@ func Floored(s sched.System, floor float64) sched.System {
 // Spends reports whether the named policy uses variants for time as far as accuracy floors allow; to all others, floors
 // mean nothing.
 func Spends(name string) bool {
-	return slices.Contains([]string{"pedf", "rollout", "terastal-budget"}, name)
+	p, err := policy.Find(name)
+	return err == nil && p.Spends
 }
 
 // floored is a scenario by name, with the floor of its models.

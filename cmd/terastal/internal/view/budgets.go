@@ -122,7 +122,7 @@ func budgetChart(m *sched.Model, b sched.Budgets, progress [][]float64, t *table
 
 // accuracy says what accuracy was delivered; only models with variants are of interest.
 func (p *Page) accuracy(all []*series) section {
-	s := section{ID: "accuracy", Title: "Accuracy delivered", Wide: true}
+	s := section{ID: "accuracy", Title: "Accuracy delivered"}
 	metric, theta := map[string]string{}, map[string]float64{}
 	if p.Plan != nil {
 		for i := range p.Plan.Variants {
@@ -171,6 +171,13 @@ func (p *Page) accuracy(all []*series) section {
 		}
 	}
 	s.Tables = append([]*table.Table{t.Dense()}, s.Tables...)
+	if s.Figures = keptCharts(all); len(s.Figures) > 0 {
+		s.Text = append(s.Text, fmt.Sprintf("Curves are the mean over the last %d requests that finished, in the first run of "+
+			"each policy.", sched.AccuracyWindow))
+		for _, x := range all {
+			s.Legend = append(s.Legend, legend{key(x.number), x.label})
+		}
+	}
 	for i := range p.Results {
 		if text := p.Results[i].Bought(); text != "" {
 			s.Text = append(s.Text, text)

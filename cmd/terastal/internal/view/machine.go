@@ -52,7 +52,7 @@ func modelTable(models []result.ModelInfo, places map[string]string) *table.Tabl
 		}
 	}
 	accs := sorted(has)
-	t := table.New("model", "+granularity", ">layers", ">variants", ">rate/s", ">deadline")
+	t := table.New("model", "+granularity", ">layers", ">variants", ">floor", ">rate/s", ">deadline")
 	t.Title = "Models"
 	for _, a := range accs {
 		t.Column(">" + a)
@@ -60,6 +60,9 @@ func modelTable(models []result.ModelInfo, places map[string]string) *table.Tabl
 	t.Column(">fastest", "+>budget level")
 	t.Explain("fastest", "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each "+
 		"layer on its best accelerator")
+	if slices.ContainsFunc(models, func(m result.ModelInfo) bool { return m.AccuracyFloor > 0 }) {
+		t.Explain("floor", "floor: what finished requests are promised to keep of the accuracy on the mean")
+	}
 	if len(infeasible) > 0 {
 		t.Explain("deadline", "warning: even the fastest accelerators take longer than the deadline of %s",
 			strings.Join(infeasible, ", "))
@@ -79,7 +82,7 @@ func modelTable(models []result.ModelInfo, places map[string]string) *table.Tabl
 		if m.Infeasible {
 			level = "infeasible"
 		}
-		row := []any{m.Name, m.Granularity, m.Layers, planned, known(m.RatePerS, fmt.Sprintf("%.1f", m.RatePerS)),
+		row := []any{m.Name, m.Granularity, m.Layers, planned, floorText(m.AccuracyFloor), known(m.RatePerS, fmt.Sprintf("%.1f", m.RatePerS)),
 			known(m.DeadlineMS, msText(m.DeadlineMS))}
 		for _, a := range accs {
 			latency := "-"

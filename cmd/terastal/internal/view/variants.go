@@ -154,7 +154,11 @@ func together(v *plan.Variants) string {
 		return "-"
 	}
 	s, accuracy := v.Largest()
-	return fmt.Sprintf("%s of the accuracy (%d variants)", kept(accuracy), s.Len())
+	text := kept(accuracy) + " of the accuracy"
+	if i := slices.Index(v.Sets, s); i >= 0 && i < len(v.StandardError) && s != 0 {
+		text += fmt.Sprintf(" ± %s points with 95 %% confidence", hundredths(stats.Normal95*v.StandardError[i]))
+	}
+	return fmt.Sprintf("%s (%d variants)", text, s.Len())
 }
 
 // plusMinus is how far the interval of a combination's accuracy reaches; empty where its standard error is unknown.
