@@ -76,7 +76,7 @@ var floors = []struct {
 	{"cmd/terastal/internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/live", []string{"runtime", "sched", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched", "sched/policy", "sched/traffic"}},
-	{"cmd/terastal/internal/result", []string{"runtime", "sched/eventlog", "sched/plan", "internal/document",
+	{"cmd/terastal/internal/result", []string{"runtime", "sched", "sched/policy", "sched/eventlog", "sched/plan", "internal/document",
 		"internal/energy", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
 	{"cmd/terastal/internal/session", []string{"models", "models/zoo", "models/dataset", "profiler", "runtime", "variants",
 		"variants/accuracy", "variants/design", "sched", "sched/fluid", "sched/traffic", "sched/sim",

@@ -3,6 +3,7 @@ package policy
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -36,26 +37,31 @@ func newLedger(m *sched.Model) ledger {
 	l.recent = make([]int64, 0, sched.AccuracyWindow-1)
 	if m.Loss != nil {
 		for _, x := range m.Loss {
-			l.each = append(l.each, lossOf(1-x))
+			l.each = append(l.each, lossOf(min(x, 2*sched.AccuracyWindow))) // more than a window may lose
 		}
 		return l
 	}
 	l.sets = make([]int32, 1<<m.Variants)
 	for s := range l.sets[1:] {
-		l.sets[1+s] = whole // as far as is known
+		l.sets[1+s] = unusable
 	}
 	for i, s := range m.Valid {
-		if s > 0 && i < len(m.Accuracy) {
-			l.sets[s] = int32(lossOf(m.Accuracy[i]))
+		if s > 0 && i < len(m.Accuracy) && m.Accuracy[i] > 1-mostLost {
+			l.sets[s] = int32(lossOf(max(0, 1-m.Accuracy[i])))
 		}
 	}
 	return l
 }
 
-// lossOf is the loss of a normalised accuracy, rounded up. More than 1 is luck of the measurement and earns nothing.
-func lossOf(accuracy float64) int64 {
-	return int64(math.Ceil(whole*min(1, max(0, 1-accuracy)) - 1e-3))
-}
+const (
+	// unusable is the loss of sets that are not valid, and of those of which nobody knows what they lose.
+	unusable = math.MaxInt32
+	// mostLost bounds what a set loses: accuracies can be below 0.
+	mostLost = 2
+)
+
+// lossOf is a loss in billionths, rounded up.
+func lossOf(loss float64) int64 { return int64(math.Ceil(whole*loss - 1e-3)) }
 
 // loss is what a request loses that has used these variants.
 func (l *ledger) loss(used sched.VariantSet) int64 {
@@ -69,10 +75,11 @@ func (l *ledger) loss(used sched.VariantSet) int64 {
 	return sum
 }
 
-// more is what a request would owe more with a variant, and whether the promise allows that.
+// more is what a request would owe more with an allowed variant, and whether the promise allows that.
 func (l *ledger) more(used, variant sched.VariantSet) (int64, bool) {
-	d := l.loss(used|variant) - l.loss(used)
-	return d, d <= 0 || l.owed+d <= l.limit
+	loss := l.loss(used | variant)
+	d := loss - l.loss(used)
+	return d, loss != unusable && (d <= 0 || l.owed+d <= l.limit)
 }
 
 // price is what a request's whole accuracy is worth, in relative deadlines: it grows tenfold as what is owed nears what
@@ -137,7 +144,7 @@ type accounts struct {
 	t       *sched.Tables
 	ledgers []ledger
 	offered
-	spends bool // some model does
+	spends bool // some model does, or may not at all: its floor is 1
 }
 
 func newAccounts(t *sched.Tables, originals bool) *accounts {
@@ -150,7 +157,7 @@ func newAccounts(t *sched.Tables, originals bool) *accounts {
 			l = newLedger(m)
 		}
 		a.ledgers = append(a.ledgers, l)
-		a.spends = a.spends || l.spends
+		a.spends = a.spends || l.spends || m.Floor == 1
 		a.span += lookback * float64(m.Deadline) / float64(len(sys.Models))
 	}
 	return a
@@ -170,13 +177,21 @@ func (a *accounts) presses(model int32) bool { return a.ledgers[model].spends &&
 // something.
 const leastLaxity = 0.05
 
-// toll is the price of the accuracy that a variant of the job's next layer would cost, as time in nanoseconds, and
-// whether it may be used:
+// rate is what a job pays for a billionth of its accuracy, as time in nanoseconds:
 //
-//	price * laxity / remaining time * relative deadline * loss
+//	price * laxity / remaining time * relative deadline
 //
 // A request with little to spare buys time sooner than one with plenty.
-func (a *accounts) toll(now time.Duration, j *sched.Job, implementation int32) (float64, bool) {
+func (a *accounts) rate(now time.Duration, j *sched.Job) float64 {
+	m := a.t.Model(j.Model)
+	left := float64(m.Remaining(j.Layer))
+	laxity := max(leastLaxity, (float64(j.Deadline-now)-left)/left)
+	return a.ledgers[j.Model].price() * laxity * float64(m.Deadline()) / whole
+}
+
+// toll is the price of the accuracy that a variant of the job's next layer would cost at a rate, and whether it may be
+// used. Only where the model spends accuracy is there one.
+func (a *accounts) toll(j *sched.Job, implementation int32, rate float64) (float64, bool) {
 	m := a.t.Model(j.Model)
 	v, l := m.Variant(j.Layer, implementation), &a.ledgers[j.Model]
 	if l.originals || !m.Allowed(j.Used, v) {
@@ -186,25 +201,21 @@ func (a *accounts) toll(now time.Duration, j *sched.Job, implementation int32) (
 		return 0, true
 	}
 	d, ok := l.more(j.Used, v)
-	if !ok || d <= 0 {
-		return 0, ok
-	}
-	left := float64(m.Remaining(j.Layer))
-	laxity := max(leastLaxity, (float64(j.Deadline-now)-left)/left)
-	return l.price() * laxity * float64(m.Deadline()) * float64(d) / whole, true
+	return rate * float64(max(0, d)), ok
 }
 
 // Price is the toll of a variant for [sched.TerastalOptions]. While time does not press, the price is so high that only
 // requests are saved.
 func (a *accounts) Price(now time.Duration, j *sched.Job, implementation int32) time.Duration {
-	toll, ok := a.toll(now, j, implementation)
+	toll, ok := a.toll(j, implementation, a.rate(now, j))
 	if !ok {
 		return sched.Never
 	}
+	price := time.Duration(min(toll, float64(sched.Never/4)))
 	if !a.presses(j.Model) {
-		return sched.Never/4 + time.Duration(toll)
+		price += sched.Never / 4
 	}
-	return time.Duration(toll)
+	return price
 }
 
 // Spend books what a choice owes.
@@ -213,6 +224,16 @@ func (a *accounts) Spend(j *sched.Job, implementation int32) {
 		d, _ := l.more(j.Used, a.t.Model(j.Model).Variant(j.Layer, implementation))
 		l.owed += d
 	}
+}
+
+// copied are accounts of the same models, which share only what never changes, over tables of the caller's.
+func (a *accounts) copied(t *sched.Tables) *accounts {
+	c := *a
+	c.t, c.ledgers = t, slices.Clone(a.ledgers)
+	for i := range c.ledgers {
+		c.ledgers[i].recent = nil // searches end before a window does
+	}
+	return &c
 }
 
 // copyFrom takes over balances and load, not what they come from.

@@ -363,13 +363,15 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 // be in time, that which ends first.
 func (p *pricedRule) vary(s *sched.State, j *sched.Job, l *layer, best *placement) {
 	m := p.t.Model(j.Model)
-	to := best
+	to, rate := best, 0.0
 	rescue := placement{at: -1, cost: math.Inf(1), inTime: true}
-	if !p.ledgers[j.Model].spends {
+	if p.ledgers[j.Model].spends {
+		rate = p.rate(s.Now, j)
+	} else {
 		l.gain, to = 0, &rescue
 	}
 	for i := int32(1); i < m.Implementations(j.Layer); i++ {
-		if toll, ok := p.toll(s.Now, j, i); ok {
+		if toll, ok := p.toll(j, i, rate); ok {
 			p.weigh(to, l, i, m.Latency(j.Layer, i), toll)
 		}
 	}

@@ -121,7 +121,7 @@ var laws = []law{{
 	// Whether a job has hope depends on the variants.
 	name: "policies of originals only ignore variants", drops: 2,
 	holds: func(policy string) bool {
-		return !slices.Contains([]string{"terastal", "terastal-nobudgets", "pedf", "rollout"}, policy)
+		return !slices.Contains([]string{"terastal", "terastal-nobudgets", "terastal-budget", "pedf", "rollout"}, policy)
 	},
 	change: func(_ *rapid.T, sys *sched.System, _ []traffic.Arrival) {
 		for m := range sys.Models {

@@ -81,7 +81,7 @@ func newRollout(c sched.Config, o rolloutOptions) (*rollout, error) {
 		return nil, err
 	}
 	own := *p
-	own.accounts = newAccounts(c.Tables, o.originals)
+	own.accounts = p.accounts.copied(p.t)
 	if r.search, err = newSearch(&own, c, o); err != nil {
 		return nil, err
 	}
@@ -189,12 +189,12 @@ func (*rollout) GiveUp(*sched.State, int) int { return -1 }
 // Detach gives the search its own memory, tables included where the engine adapts them.
 func (p *rollout) Detach(share float64) func() int {
 	own := *p.priced // the pace is copied with each state
-	own.accounts = newAccounts(p.t, p.originals)
 	c := p.cfg
 	if c.Adapt {
 		own.t = p.t.Clone()
 		c.Tables = own.t
 	}
+	own.accounts = p.accounts.copied(own.t)
 	s, err := newSearch(&own, c, p.rolloutOptions)
 	if err != nil { // the same was made in the constructor
 		panic(fmt.Sprintf("policy: %v", err))

@@ -10,7 +10,9 @@ import (
 
 	"github.com/terastal/terastal/cmd/terastal/internal/comparison"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // Limits beyond which a run says nothing about the schedule.
@@ -140,7 +142,17 @@ func (r *Result) judgeFloor(policy string, m *eventlog.ModelMetrics) {
 			"accuracy of %s on the mean of %d finished requests, its floor is %s: play a policy that keeps it, such as pedf or "+
 			"rollout, or lower the floor (--accuracy)", policy, Share(*m.DeliveredAccuracy), m.Model, finished,
 			Share(m.AccuracyFloor))})
+	case m.WorstWindow != nil && *m.WorstWindow < m.AccuracyFloor-rounding && spends(policy):
+		r.Doubt(Doubt{About: about, Worst: m.AccuracyFloor - *m.WorstWindow, Text: fmt.Sprintf("%s kept %s of the accuracy "+
+			"of %s over one of its windows of %d finished requests, its floor is %s in each: report it, this must not happen",
+			policy, Share(*m.WorstWindow), m.Model, sched.AccuracyWindow, Share(m.AccuracyFloor))})
 	}
+}
+
+// spends reports whether a policy claims to keep accuracy floors.
+func spends(name string) bool {
+	p, err := policy.Find(name)
+	return err == nil && p.Spends
 }
 
 // Share words a share of the accuracy in per cent, rounded down: what is below a floor does not look as if it were not.

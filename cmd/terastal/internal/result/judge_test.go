@@ -68,6 +68,11 @@ func TestJudge(t *testing.T) {
 			promise(p, 0.99, 0.991)
 			*p.Models[1].WorstWindow = 0.95
 		}, "", true},
+		"floor not kept in every window by a policy that claims it": {func(_ *Result, p *PolicyResult) {
+			promise(p, 0.99, 0.991)
+			p.Policy, *p.Models[1].WorstWindow = "pedf", 0.95
+		}, "pedf kept 95 % of the accuracy of b over one of its windows of 100 finished requests, its floor is 99 % in each",
+			false},
 		"floor broken": {func(_ *Result, p *PolicyResult) { promise(p, 0.99, 0.989999) },
 			"edf kept 98.999 % of the accuracy of b on the mean of 1000 finished requests, its floor is 99 %.*--accuracy", false},
 		"none finished": {func(_ *Result, p *PolicyResult) {
