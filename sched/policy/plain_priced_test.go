@@ -44,8 +44,8 @@ func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
 	return time.Duration(float64(j.Deadline-s.Now) / p.slow())
 }
 
-// newPlainRule takes the system's prices, or those for one release of every model per deadline.
-func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config) *plainRule {
+// plainPricing is the system's, or that for one release of every model per deadline.
+func plainPricing(sys *sched.System) *sched.Pricing {
 	var rates []float64
 	for _, m := range sys.Models {
 		rates = append(rates, 1/m.Deadline.Seconds())
@@ -57,12 +57,17 @@ func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config) *plainRule {
 	if sys.Pricing != nil {
 		p = sys.Pricing
 	}
+	return p
+}
+
+func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config, originals bool) *plainRule {
+	p := plainPricing(sys)
 	lost := c.Drop == sched.DropNone || c.Drop == sched.DropSmart
-	return &plainRule{reference{sys: sys}, o, p.Prices, p.Rates, lost, plainPace{}}
+	a := newPlainAccounts(sys, p.Prices, originals)
+	return &plainRule{reference{sys: sys, accounts: a}, o, p.Prices, p.Rates, lost, plainPace{}}
 }
 
 func (p *plainRule) drops(*sched.State, int) bool     { return false }
-func (p *plainRule) ended(model int, o sched.Outcome) {}
 func (p *plainRule) latest(j sched.Job) time.Duration { return fastest(p.left(j)) }
 func (p *plainRule) weight(model int32) float64       { return weightOf(p.rates, model) }
 
@@ -116,13 +121,15 @@ func leastWith(m sched.Model, layers []sched.Layer, used sched.VariantSet) time.
 	return least
 }
 
-// work is the price-weighted work of the layers.
-func (p *plainRule) work(layers []sched.Layer) float64 {
+func (p *plainRule) ended(j sched.Job, o sched.Outcome, at time.Duration) { p.accounts.ended(j, o, at) }
+
+// workOf is the price-weighted work of the layers.
+func workOf(prices []float64, layers []sched.Layer) float64 {
 	sum := 0.0
 	for _, l := range slices.Backward(layers) {
 		low := math.Inf(1)
 		for k, c := range usable(l) {
-			low = min(low, p.prices[k]*float64(c))
+			low = min(low, prices[k]*float64(c))
 		}
 		sum += low
 	}
@@ -145,7 +152,7 @@ func (p *plainRule) deferred(s *sched.State) map[int]bool {
 		if s.Jobs[i].On != sched.Idle {
 			layers = layers[1:]
 		}
-		return p.work(layers)
+		return workOf(p.prices, layers)
 	}
 	sum := 0.0
 	for n, i := range jobs {
@@ -180,7 +187,7 @@ func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []en
 		due, left := p.due(s, j), wait+p.latest(j)
 		e := entry{i: i}
 		switch {
-		case wait+leastWith(p.sys.Models[j.Model], p.left(j), j.Used) > due:
+		case wait+p.accounts.least(j.Model, p.left(j), j.Used) > due:
 			if e.class = 3; !lost {
 				continue
 			}
@@ -226,6 +233,8 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		list = p.ready(s, deferred, true)
 	}
 	var out []sched.Choice
+	var now sched.State // with what the choices use
+	now.CopyFrom(s)
 	for _, e := range list {
 		j := s.Jobs[e.i]
 		due, left := p.due(s, j), p.latest(j)
@@ -238,7 +247,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		if p.caution > 0 {
 			rest = time.Duration((1-p.caution)*float64(rest) + p.caution*toGo(after))
 		}
-		all := p.options(j, free)
+		all := p.accounts.allowed(&now, j, p.options(j, free))
 		inTime := func(o option) bool { return o.finish-s.Now+rest <= due }
 		originals := keep(all, func(o option) bool { return o.implementation == 0 })
 		if len(originals) == 0 && len(all) == 0 {
@@ -246,7 +255,11 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		}
 		cost := func(o option) float64 {
 			took := float64(o.finish - max(free[o.accelerator], j.Ready))
-			return float64(o.finish-s.Now) + gain*(p.prices[o.accelerator]*float64(p.useful()))*took
+			x := float64(o.finish-s.Now) + gain*(p.prices[o.accelerator]*float64(p.useful()))*took
+			if o.implementation > 0 {
+				x += p.accounts.toll(&now, j, p.accounts.variant(j, o.implementation))
+			}
+			return x
 		}
 		cheapest := func(options []option) option {
 			best := options[0]
@@ -261,7 +274,14 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		reason := sched.Cheapest
 		fits := keep(originals, inTime)
 		variants := keep(all, func(o option) bool { return o.implementation > 0 && inTime(o) })
+		spends := p.accounts.spends(j.Model)
 		switch {
+		case spends && len(fits) > 0 && p.accounts.presses(j.Model):
+			o, reason = cheapest(keep(all, inTime)), sched.CheapestInTime
+		case spends && len(fits) == 0 && len(variants) > 0:
+			o, reason = cheapest(variants), sched.VariantInTime
+		case spends && len(fits) == 0 && len(all) > 0:
+			o = cheapest(all)
 		case len(fits) > 0:
 			o, reason = cheapest(fits), sched.CheapestInTime
 		case len(variants) > 0:
@@ -274,6 +294,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		if idle[o.accelerator] {
 			out = append(out, sched.Choice{Job: int32(e.i), Implementation: int32(o.implementation),
 				Accelerator: int32(o.accelerator), Reason: reason})
+			p.accounts.take(&now, out[len(out)-1])
 			free[o.accelerator], idle[o.accelerator] = o.finish, false
 			if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
 				return out

@@ -20,6 +20,7 @@ type plainRollout struct {
 	since int
 	alarm bool
 	plainPace
+	accounts *plainAccounts // those of all rules
 }
 
 // paced tells the rules, too.
@@ -41,20 +42,32 @@ func (p *plainRollout) longer(x time.Duration) time.Duration {
 func newPlainRollout(sys *sched.System, o rolloutOptions, c sched.Config) *plainRollout {
 	c.Tables = compiled(sys) // for lookaheads
 	p := &plainRollout{sys: sys, cfg: c, o: o}
-	for _, o := range portfolioRules() {
-		p.rules = append(p.rules, newPlainRule(sys, o, c))
+	pricing := plainPricing(sys)
+	p.rates, p.accounts = pricing.Rates, newPlainAccounts(sys, pricing.Prices, o.originals)
+	for _, r := range portfolioRules() {
+		rule := newPlainRule(sys, r, c, o.originals)
+		rule.accounts = p.accounts
+		p.rules = append(p.rules, rule)
 	}
-	p.rates = p.rules[0].(*plainRule).rates
 	for _, laxity := range []float64{0, 1, 0.5} {
-		p.rules = append(p.rules, memoryless(reference{sys, sched.TerastalOptions{Laxity: laxity}}.terastal))
+		rule := reference{sys, sched.TerastalOptions{Laxity: laxity, Originals: o.originals}, nil}
+		if p.accounts.promises() {
+			rule.accounts = p.accounts
+		}
+		p.rules = append(p.rules, memoryless(rule.terastal))
 	}
 	p.rules = append(p.rules, newPlain(sys, "fcfs", c), newPlain(sys, "edf", c))
 	return p
 }
 
 func (p *plainRollout) drops(*sched.State, int) bool { return false }
-func (p *plainRollout) ended(_ int, o sched.Outcome) { p.alarm = p.alarm || o != sched.Met }
-func (p *plainRollout) weight(m int32) float64       { return weightOf(p.rates, m) }
+
+func (p *plainRollout) ended(j sched.Job, o sched.Outcome, at time.Duration) {
+	p.accounts.ended(j, o, at)
+	p.alarm = p.alarm || o != sched.Met
+}
+
+func (p *plainRollout) weight(m int32) float64 { return weightOf(p.rates, m) }
 
 func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 	out := p.rules[p.cur].choices(s)
@@ -140,7 +153,7 @@ func (p *plainRollout) laxity(s *sched.State, j sched.Job) time.Duration {
 	if j.On != sched.Idle {
 		at, layers = ends(s, j), layers[1:]
 	}
-	return j.Deadline - at - p.longer(leastWith(m, layers, j.Used))
+	return j.Deadline - at - p.longer(p.accounts.least(j.Model, layers, j.Used))
 }
 
 // roll returns the cost of a schedule and the instant at which it ended.
@@ -156,7 +169,12 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 			cost += p.weight(j.Model)
 		}
 	}
+	defer func() { clear(p.accounts.ahead) }()
 	ahead := sched.NewLookahead(p.cfg, func(j sched.Job, o sched.Outcome, at time.Duration) {
+		if o != sched.Dropped {
+			loss, _ := p.accounts.loss(j.Model, j.Used)
+			p.accounts.ahead[j.Model] += loss
+		}
 		if o == sched.Met {
 			cost += p.risk(j, j.Deadline-at)
 		} else {
@@ -194,6 +212,9 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 
 func (p *plainRollout) risk(j sched.Job, laxity time.Duration) float64 {
 	x := p.o.variant * float64(j.Used.Len())
+	if p.accounts.spends(j.Model) {
+		x = 0
+	}
 	return x + p.o.tight*p.weight(j.Model)*math.Exp(-float64(laxity)/(p.o.fade*float64(p.sys.Models[j.Model].Deadline)))
 }
 

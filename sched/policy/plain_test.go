@@ -14,7 +14,7 @@ import (
 type plain interface {
 	choices(s *sched.State) []sched.Choice
 	drops(s *sched.State, job int) bool
-	ended(model int, o sched.Outcome)
+	ended(j sched.Job, o sched.Outcome, at time.Duration)
 	paced(predicted, took time.Duration)
 }
 
@@ -47,13 +47,21 @@ func newPlain(sys *sched.System, name string, c sched.Config) plain {
 	case "terastal":
 		return memoryless(r.terastal)
 	case "terastal-novariants":
-		return memoryless(reference{sys, sched.TerastalOptions{Originals: true}}.terastal)
+		return memoryless(reference{sys, sched.TerastalOptions{Originals: true}, nil}.terastal)
 	case "terastal-nobudgets":
-		return memoryless(reference{sys, sched.TerastalOptions{Deadlines: true}}.terastal)
+		return memoryless(reference{sys, sched.TerastalOptions{Deadlines: true}, nil}.terastal)
+	case "terastal-budget":
+		return newPlainBudget(sys, plainPricing(sys).Prices)
 	case "pedf":
-		return newPlainRule(sys, pricedEDF(), c)
+		return newPlainRule(sys, pricedEDF(), c, false)
+	case "pedf-novariants":
+		return newPlainRule(sys, pricedEDF(), c, true)
 	case "rollout":
 		return newPlainRollout(sys, defaultRollout(), c)
+	case "rollout-novariants":
+		o := defaultRollout()
+		o.originals = true
+		return newPlainRollout(sys, o, c)
 	case boundedRollout:
 		return newPlainRollout(sys, bounded(), c)
 	}
@@ -71,10 +79,10 @@ func compiled(sys *sched.System) *sched.Tables {
 // memoryless is a reference that learns nothing and drops nothing.
 type memoryless func(*sched.State) []sched.Choice
 
-func (m memoryless) choices(s *sched.State) []sched.Choice { return m(s) }
-func (memoryless) drops(*sched.State, int) bool            { return false }
-func (memoryless) ended(int, sched.Outcome)                {}
-func (memoryless) paced(_, _ time.Duration)                {}
+func (m memoryless) choices(s *sched.State) []sched.Choice       { return m(s) }
+func (memoryless) drops(*sched.State, int) bool                  { return false }
+func (memoryless) ended(sched.Job, sched.Outcome, time.Duration) {}
+func (memoryless) paced(_, _ time.Duration)                      {}
 
 // usable lists where a layer's original runs, and how long it takes there.
 func usable(l sched.Layer) map[int]time.Duration {
@@ -292,7 +300,8 @@ func (p *plainDREAM) drops(s *sched.State, job int) bool {
 
 func (*plainDREAM) paced(_, _ time.Duration) {}
 
-func (p *plainDREAM) ended(model int, o sched.Outcome) {
+func (p *plainDREAM) ended(j sched.Job, o sched.Outcome, _ time.Duration) {
+	model := int(j.Model)
 	p.history[model] = append(p.history[model], o)
 	p.window = append(p.window, ending{model, o == sched.Met})
 	if len(p.window) < 50 {
@@ -422,6 +431,6 @@ func (p *plainWhole) drops(s *sched.State, job int) bool {
 	return i >= 0 && p.inner.drops(&view, i)
 }
 
-func (p *plainWhole) ended(model int, o sched.Outcome) { p.inner.ended(model, o) }
+func (p *plainWhole) ended(j sched.Job, o sched.Outcome, at time.Duration) { p.inner.ended(j, o, at) }
 
 func (p *plainWhole) paced(predicted, took time.Duration) { p.inner.paced(predicted, took) }

@@ -14,6 +14,7 @@ import (
 type reference struct {
 	sys *sched.System
 	sched.TerastalOptions
+	accounts *plainAccounts // nil: variants as published
 }
 
 // option is one way to run a job's next layer.
@@ -108,17 +109,29 @@ func (r reference) listed(s *sched.State, key func(sched.Job) time.Duration) []s
 func (r reference) terastal(s *sched.State) []sched.Choice {
 	free, idle := freeTimes(s)
 	var out []sched.Choice
+	var now sched.State // with what the choices use
+	now.CopyFrom(s)
 	assign := func(i int, o option, why sched.Reason) {
 		free[o.accelerator], idle[o.accelerator] = o.finish, false
 		out = append(out, sched.Choice{Job: int32(i), Implementation: int32(o.implementation),
 			Accelerator: int32(o.accelerator), Reason: why})
+		if r.accounts != nil {
+			r.accounts.take(&now, out[len(out)-1])
+		}
+	}
+	options := func(i int) []option {
+		all := r.options(s.Jobs[i], free)
+		if r.accounts != nil {
+			all = r.accounts.allowed(&now, s.Jobs[i], all)
+		}
+		return all
 	}
 
 	// Ready layers by best-case slack. One that can run nowhere gets nothing.
 	slack := map[int]time.Duration{}
 	var ready []int
 	for _, i := range waiting(s) {
-		if can := r.options(s.Jobs[i], free); len(can) > 0 {
+		if can := options(i); len(can) > 0 {
 			slack[i] = r.virtualDeadline(s.Jobs[i]) - earliest(can).finish
 			ready = append(ready, i)
 		}
@@ -129,8 +142,17 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 	var pending []int
 	for _, i := range ready {
 		v := r.virtualDeadline(s.Jobs[i])
-		fits := keep(r.options(s.Jobs[i], free), func(o option) bool { return idle[o.accelerator] && o.finish <= v })
+		fits := keep(options(i), func(o option) bool { return idle[o.accelerator] && o.finish <= v })
 		original := keep(fits, func(o option) bool { return o.implementation == 0 })
+		if slack[i] < 0 { // what is decided here may pay back accuracy, which changes nothing for those that had no hope
+			fits, original = nil, nil
+		}
+		if r.accounts != nil && len(fits) > 0 {
+			best := slices.MinFunc(fits, func(a, b option) int {
+				return int(r.tolled(&now, s.Jobs[i], a) - r.tolled(&now, s.Jobs[i], b))
+			})
+			original, fits = keep([]option{best}, func(o option) bool { return o.implementation == 0 }), []option{best}
+		}
 		switch {
 		case len(original) > 0:
 			assign(i, earliest(original), sched.MeetsBudget)
@@ -151,7 +173,7 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 		}
 		var best *gain
 		for _, i := range pending {
-			all := r.options(s.Jobs[i], free)
+			all := options(i)
 			busy := keep(all, func(o option) bool { return !idle[o.accelerator] && o.implementation == 0 })
 			for _, o := range keep(all, func(o option) bool { return idle[o.accelerator] }) {
 				// Without anything to wait for, every option gains; the earliest most.

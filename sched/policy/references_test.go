@@ -50,7 +50,7 @@ func listedSets(sys sched.System) sched.System {
 				}
 			}
 			if sum <= model.MaxLoss {
-				model.Valid = append(model.Valid, set)
+				model.Valid, model.Accuracy = append(model.Valid, set), append(model.Accuracy, 1-sum)
 			}
 		}
 		model.Loss, model.MaxLoss = nil, 0
@@ -98,7 +98,7 @@ func (c compared) Completed(predicted, took time.Duration) {
 }
 
 func (c compared) Ended(j sched.Job, o sched.Outcome, at time.Duration) {
-	c.slow.ended(int(j.Model), o)
+	c.slow.ended(j, o, at)
 	if c.observer != nil {
 		c.observer.Ended(j, o, at)
 	}
@@ -127,10 +127,26 @@ func exists(name string, tables *sched.Tables) bool {
 	return err == nil
 }
 
+// anySystem draws a system that may have whatever systems have.
+func anySystem(t *rapid.T) sched.System {
+	sys := schedtest.RichSystem(t)
+	if schedtest.Chance(t, 40, "devices") {
+		schedtest.Devices(t, &sys)
+	}
+	if schedtest.Chance(t, 60, "floors") {
+		schedtest.Floors(t, &sys)
+	}
+	return sys
+}
+
 // hold drives a policy and its plain form, which reads the sets of variants from
 // lists, through random events, and checks the records.
 func hold(t *rapid.T, sys sched.System, fast sched.Constructor, slow func(*sched.System, sched.Config) plain) {
 	listed := listedSets(sys)
+	bound := func(m sched.Model) bool { return m.Loss != nil && m.Floor > 0 }
+	if listed.Pricing == nil && slices.ContainsFunc(sys.Models, bound) { // prices from a list may be others just as good
+		listed.Pricing = testkit.Must(fluid.PricesOf(schedtest.Compile(t, sys)))(t)
+	}
 	var log records
 	cfg := schedtest.Config(t)
 	cfg.Tables, cfg.Recorder, cfg.Adapt = schedtest.Compile(t, sys), &log, false
@@ -145,10 +161,7 @@ func TestReferences(t *testing.T) {
 	names := append(allPolicies(), boundedRollout)
 	ran := map[string]int{}
 	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
-		sys := schedtest.RichSystem(t)
-		if schedtest.Chance(t, 40, "devices") {
-			schedtest.Devices(t, &sys)
-		}
+		sys := anySystem(t)
 		if schedtest.Chance(t, 40, "pricing") {
 			sys.Pricing = drawPricing(t, &sys)
 		}
@@ -173,10 +186,7 @@ func TestReferences(t *testing.T) {
 // anyEngine drives any system under any configuration and policy with any
 // events: nothing panics and the records hold together.
 func anyEngine(t *rapid.T) {
-	sys := schedtest.RichSystem(t)
-	if schedtest.Chance(t, 40, "devices") {
-		schedtest.Devices(t, &sys)
-	}
+	sys := anySystem(t)
 	tables := schedtest.Compile(t, sys)
 	name := rapid.SampledFrom(allPolicies()).Draw(t, "policy")
 	if !exists(name, tables) {
@@ -232,16 +242,13 @@ func TestDREAMTunes(t *testing.T) {
 // TestPricedRules holds every rule of the family against its plain form.
 func TestPricedRules(t *testing.T) {
 	schedtest.CheckN(t, *schedtest.Cases, func(t *rapid.T) {
-		sys := schedtest.RichSystem(t)
-		if schedtest.Chance(t, 40, "devices") {
-			schedtest.Devices(t, &sys)
-		}
+		sys := anySystem(t)
 		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")),
 			caution:   float64(schedtest.Number(t, 3, "caution")) / 2,
 			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}
 		hold(t, sys, func(c sched.Config) (sched.Policy, error) {
 			p, err := newPriced(c.Tables, false)
 			return pedf{newPricedRule(p, &c, o)}, err
-		}, func(sys *sched.System, c sched.Config) plain { return newPlainRule(sys, o, c) })
+		}, func(sys *sched.System, c sched.Config) plain { return newPlainRule(sys, o, c, false) })
 	})
 }

@@ -157,6 +157,27 @@ func RichSystem(t *rapid.T) sched.System {
 	return sys
 }
 
+// Floors draws accuracy floors for a system, and what sets of variants keep of the accuracy: more with more variants,
+// more than all of it, or nobody knows.
+func Floors(t *rapid.T, sys *sched.System) {
+	for m := range sys.Models {
+		model := &sys.Models[m]
+		if model.Variants == 0 {
+			continue
+		}
+		model.Floor = rapid.SampledFrom([]float64{0, 0.25, 0.5, 0.9, 0.9776, 0.99, 1}).Draw(t, "floor")
+		if model.Loss != nil || Chance(t, 10, "unknown") {
+			continue
+		}
+		slices.Sort(model.Valid)
+		model.Valid = slices.Compact(model.Valid)
+		for range model.Valid {
+			model.Accuracy = append(model.Accuracy,
+				rapid.SampledFrom([]float64{0.5, 0.9, 0.95, 0.97, 31.0 / 32, 0.999, 1, 1.02}).Draw(t, "accuracy"))
+		}
+	}
+}
+
 // Devices draws devices for a system: some accelerators share one, some have one alone, some none. Leads are shorter and
 // longer than layers.
 func Devices(t *rapid.T, sys *sched.System) {
