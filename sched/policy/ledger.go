@@ -131,12 +131,7 @@ func (o *offered) add(work float64, at time.Duration) {
 	o.at, o.work, o.time = at, o.work*fade+work, (o.time+dt)*fade
 }
 
-func (o *offered) load() float64 {
-	if o.time <= 0 {
-		return 0
-	}
-	return o.work / o.time
-}
+func (o *offered) load() float64 { return o.work / o.time }
 
 // accounts are the ledgers of a system's models, and what load they see. The rules of a policy share them; searches have
 // a copy.
@@ -160,6 +155,7 @@ func newAccounts(t *sched.Tables, originals bool) *accounts {
 		a.spends = a.spends || l.spends || m.Floor == 1
 		a.span += lookback * float64(m.Deadline) / float64(len(sys.Models))
 	}
+	a.time = a.span / lookback // idle so long: the first request is no load yet
 	return a
 }
 

@@ -66,7 +66,7 @@ type pricedModel struct {
 const maxSavingVariants = 8
 
 func newPriced(t *sched.Tables, originals bool) (*priced, error) {
-	pr, err := fluid.PricesOf(t)
+	pr, err := pricesOf(t, originals)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +86,29 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 			work: pricedWork(m, pr.Prices), saving: savings(m, sys.Models[i].Variants)}
 	}
 	return p, nil
+}
+
+// pricesOf are the system's prices; where only originals may run, theirs, whatever floors the system has.
+func pricesOf(t *sched.Tables, originals bool) (*sched.Pricing, error) {
+	sys := *t.System()
+	spends := func(m sched.Model) bool { return m.Floor > 0 && m.Floor < 1 }
+	if !originals || !slices.ContainsFunc(sys.Models, spends) {
+		return fluid.PricesOf(t)
+	}
+	sys.Models = slices.Clone(sys.Models)
+	for i := range sys.Models {
+		sys.Models[i].Floor = 0
+	}
+	pricing := sys.Pricing
+	sys.Pricing = nil
+	without, err := sched.Compile(sys)
+	switch {
+	case err != nil:
+		return nil, err
+	case pricing == nil:
+		return fluid.PricesOf(without)
+	}
+	return fluid.Price(without, pricing.Rates)
 }
 
 // pricedWork is the cheapest price-weighted latency of all layers from each on.
