@@ -42,8 +42,8 @@ var (
 	ErrSlow = errors.New("it is not fast enough where a variant is wanted")
 	// ErrLossy: one of its family that computes more loses too much already.
 	ErrLossy = errors.New("one of its family that computes more loses too much")
-	// ErrUnneeded: wherever it is fast enough, one that is lossless is too.
-	ErrUnneeded = errors.New("one that loses next to nothing is fast enough")
+	// ErrUnneeded: wherever it is fast enough, one that loses less, or next to nothing, is too.
+	ErrUnneeded = errors.New("one that loses less is fast enough")
 )
 
 // Least is a lower bound on the time of a candidate on a CPU where the original takes the given time: its share of the
@@ -106,10 +106,21 @@ func closest(list []*Candidate, wants []Want) (next []*Candidate) {
 			next = append(next, c)
 			continue
 		}
-		if slices.ContainsFunc(list, func(x *Candidate) bool {
-			return x.fitted && x.Family == c.Family && x.Error > Lossy && x.MACs >= c.MACs
-		}) {
+		least := 0.0 // what it loses at least
+		for _, x := range list {
+			if x.fitted && x.Family == c.Family && x.MACs >= c.MACs {
+				least = max(least, x.Error)
+			}
+		}
+		better := func(x *Candidate) bool {
+			return x.fitted && x.Refusal == nil && x.Error <= least && !slices.ContainsFunc(wants, func(w Want) bool {
+				return c.Fits(w) && !(x.Fits(w) && x.at(w.Accelerator) <= c.at(w.Accelerator))
+			})
+		}
+		if least > Lossy {
 			c.Refusal = ErrLossy
+		} else if slices.ContainsFunc(list, better) {
+			c.Refusal = ErrUnneeded
 		} else if best := by[c.Family]; best == nil || c.MACs > best.MACs {
 			by[c.Family] = c
 		}

@@ -171,6 +171,8 @@ func TestClosest(t *testing.T) {
 			of("b", 9, 60*us)}, []int{1, 2}, nil},
 		"none that loses more than too much": {faster, []*Candidate{fitted(of("a", 3, 80*us), 0.31), of("a", 2, 70*us),
 			of("a", 4, 70*us), of("b", 1, 60*us)}, []int{2, 3}, map[int]error{1: ErrLossy}},
+		"none that can only lose more than one as fast": {faster, []*Candidate{fitted(of("a", 3, 80*us), 0.2),
+			fitted(of("b", 3, 70*us), 0.1), of("a", 2, 71*us), of("a", 1, 69*us)}, []int{3}, map[int]error{2: ErrUnneeded}},
 		"none that is as fast as a lossless one": {faster, []*Candidate{fitted(of("int8", 3, 60*us), 0.001),
 			of("a", 2, 61*us), of("a", 1, 58*us), of("b", 1, 57*us)}, []int{3}, map[int]error{1: ErrUnneeded, 2: ErrUnneeded}},
 		"a lossless one suffices": {most, []*Candidate{fitted(of("int8", 3, 60*us), 0.001), of("a", 2, 10*us)}, nil,

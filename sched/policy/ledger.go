@@ -158,7 +158,7 @@ func newAccounts(t *sched.Tables, originals bool) *accounts {
 		a.spends = a.spends || l.spends || m.Floor == 1
 		a.span += lookback * float64(m.Deadline) / float64(len(sys.Models))
 	}
-	a.time = a.span / lookback // before the first request, when there were none
+	a.time = a.span / lookback // idle so long: the first request is no load yet
 	return a
 }
 

@@ -42,7 +42,7 @@ func (p *plainRollout) longer(x time.Duration) time.Duration {
 func newPlainRollout(sys *sched.System, o rolloutOptions, c sched.Config) *plainRollout {
 	c.Tables = compiled(sys) // for lookaheads
 	p := &plainRollout{sys: sys, cfg: c, o: o}
-	pricing := plainPricing(sys)
+	pricing := plainPricing(sys, o.originals)
 	p.rates, p.accounts = pricing.Rates, newPlainAccounts(sys, pricing.Prices, o.originals)
 	for _, r := range portfolioRules() {
 		rule := newPlainRule(sys, r, c, o.originals)

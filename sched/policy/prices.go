@@ -66,13 +66,17 @@ type pricedModel struct {
 const maxSavingVariants = 8
 
 func newPriced(t *sched.Tables, originals bool) (*priced, error) {
-	pr, err := fluid.PricesOf(t)
+	of, err := pricedTables(t, originals)
+	if err != nil {
+		return nil, err
+	}
+	pr, err := fluid.PricesOf(of)
 	if err != nil {
 		return nil, err
 	}
 	sys := t.System()
 	p := &priced{t: t, accounts: newAccounts(t, originals), models: make([]pricedModel, len(sys.Models))}
-	n := float64(len(fluid.Useful(t)))
+	n := float64(len(fluid.Useful(of)))
 	for _, x := range pr.Prices {
 		p.prices = append(p.prices, x*n)
 	}
@@ -86,6 +90,29 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 			work: pricedWork(m, pr.Prices), saving: savings(m, sys.Models[i].Variants)}
 	}
 	return p, nil
+}
+
+// pricedTables are those that prices are of: where only originals may run, without floors.
+func pricedTables(t *sched.Tables, originals bool) (*sched.Tables, error) {
+	sys := *t.System()
+	spends := func(m sched.Model) bool { return m.Floor > 0 && m.Floor < 1 }
+	if !originals || !slices.ContainsFunc(sys.Models, spends) {
+		return t, nil
+	}
+	sys.Models = slices.Clone(sys.Models)
+	for i := range sys.Models {
+		sys.Models[i].Floor = 0
+	}
+	pricing := sys.Pricing
+	sys.Pricing = nil
+	without, err := sched.Compile(sys)
+	if err != nil || pricing == nil {
+		return without, err
+	}
+	if sys.Pricing, err = fluid.Price(without, pricing.Rates); err != nil {
+		return nil, err
+	}
+	return sched.Compile(sys)
 }
 
 // pricedWork is the cheapest price-weighted latency of all layers from each on.

@@ -126,6 +126,9 @@ func TestCombinationsBeyondThousand(t *testing.T) {
 		n.Variants[l] = make([]runtime.Unit, 1)
 	}
 	p := newProver(&n, Metric{})
+	if sets, exhaustive := p.combinations(Options{Alone: true}); exhaustive || len(sets) != 1+12 || sets[12] != 1<<11 {
+		t.Errorf("alone: %b, all %v", sets, exhaustive)
+	}
 	sets, exhaustive := p.combinations(Options{Verify: []sched.VariantSet{0b101010101010}})
 	if exhaustive || !slices.Contains(sets, 1<<12-1) || !slices.Contains(sets, 0b101010101010) ||
 		!slices.Contains(sets, 1<<11|1) || len(sets) < 1+12+66+60 {

@@ -240,6 +240,7 @@ func (d *Designer) added() (map[*Model][]*variants.Candidate, error) {
 func (r *run) rejoin(ctx context.Context, x *draft, added []*variants.Candidate) error {
 	v := r.current(x.Model)
 	list := x.Model.chosen()
+	x.bought = nil // have earned their places
 	if room := sched.MaxBoundedVariants - len(added); len(list) > room {
 		x.note("%d variants would be in use, at most %d can be: those designed for the last layers are left out",
 			len(list)+len(added), sched.MaxBoundedVariants)

@@ -265,7 +265,12 @@ func (r *run) measureChosen(ctx context.Context, b Bench) error {
 					c.Wanted = append(c.Wanted, r.Accelerators[w.Accelerator].Name)
 				}
 			}
+			if len(c.Wanted) == 0 {
+				c.Refusal = variants.ErrSlow
+			}
 		}
+		slow := func(c *variants.Candidate) bool { return c.Refusal != nil }
+		x.chosen, x.bought = slices.DeleteFunc(x.chosen, slow), slices.DeleteFunc(x.bought, slow)
 	}
 	return nil
 }
