@@ -179,7 +179,7 @@ const least = 0.05
 func (a *accounts) rate(now time.Duration, j *sched.Job) float64 {
 	m := a.t.Model(j.Model)
 	laxity := max(least*float64(m.Deadline()), float64(j.Deadline-now-m.Remaining(j.Layer)))
-	pressure := max(least, a.load()-pressing)
+	pressure := max(least, a.load(now)-pressing)
 	return a.ledgers[j.Model].price() * laxity / (pressure * pressure) / whole
 }
 
