@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"math/big"
 	"slices"
 	"testing"
@@ -132,6 +133,27 @@ func TestLedger(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUnusableSets: a set of which nobody knows what it loses is used at no balance, nor one that loses more than a ledger
+// can count.
+func TestUnusableSets(t *testing.T) {
+	for name, m := range map[string]sched.Model{
+		"no accuracies":    {Valid: []sched.VariantSet{1}},
+		"not a number":     {Valid: []sched.VariantSet{1}, Accuracy: []float64{math.NaN()}},
+		"minus a million":  {Valid: []sched.VariantSet{1}, Accuracy: []float64{-1e6}},
+		"an infinite loss": {Loss: []float64{math.Inf(1)}, MaxLoss: math.Inf(1)},
+		"not listed":       {},
+	} {
+		m.Floor, m.Variants = 0.01, 1
+		l := newLedger(&m)
+		for range sched.AccuracyWindow {
+			l.ended(0, sched.Met)
+		}
+		if d, ok := l.more(0, 1); ok {
+			t.Errorf("%s: may be used, for %d of %d", name, d, l.limit)
+		}
+	}
 }
 
 // TestLossesAreExact: what a ledger counts is never less than what was lost, nor does a floor allow more, but for what
