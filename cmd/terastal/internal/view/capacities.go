@@ -106,8 +106,8 @@ func worth(p *plan.Plan) string {
 	case parts == nil:
 		return "the floors leave more accuracy than variants can use at these rates"
 	}
-	return "at the floors as configured a point is worth " + strings.Join(parts, ", ") + ": variants that save more per point " +
-		"pay"
+	return "a point is worth, at the floors as configured: " + strings.Join(parts, ", ") + "; a variant that saves more per " +
+		"point pays"
 }
 
 // capacities shows what accuracy buys.
@@ -139,7 +139,7 @@ func capacityChart(p *plan.Plan) template.HTML {
 		floors = append(floors, 1-(1-lowestDrawn)*float64(i)/(floorsDrawn-1))
 	}
 	for _, c := range p.Capacities { // so that their markers are on the line
-		if c.Floor >= lowestDrawn {
+		if c.Floor >= lowestDrawn && c.Floor < 1 {
 			floors = append(floors, c.Floor)
 		}
 	}
