@@ -67,7 +67,7 @@ func (v *View) render(policy string, s runtime.Stats, total time.Duration) strin
 		row := t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
 			m.Active, m.Variants, ms(m.Latency.Quantile(.5)), ms(m.Latency.Quantile(.99)))
 		if k := &m.Kept; promised && k.Floor > 0 {
-			row.Cells = append(row.Cells, accuracy(k.Mean), accuracy(k.Recent), fmt.Sprintf("%g %%", 100*k.Floor))
+			row.Cells = append(row.Cells, accuracy(k.Mean), accuracy(k.Recent), fmt.Sprintf("%.6g %%", 100*k.Floor))
 		}
 	}
 	b.WriteString(t.String() + "\n")

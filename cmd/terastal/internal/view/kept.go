@@ -72,7 +72,7 @@ func floorText(floor float64) string {
 	if floor == 0 {
 		return ""
 	}
-	return number(100*floor) + " %"
+	return fmt.Sprintf("%.6g %%", 100*floor)
 }
 
 // worstText words the worst window of a model that was promised something, marked where it is below the floor.
