@@ -18,6 +18,7 @@ import math
 import re
 import sys
 import textwrap
+from itertools import product
 from statistics import fmean, stdev
 from urllib.parse import unquote_plus
 
@@ -350,7 +351,8 @@ def rollout_guard(gs, others):
 
 # Accuracy spent for time.
 
-FLOOR = 0.9776  # what the published method keeps
+FLOOR = 0.9776  # what the published method keeps, on the mean over models
+EQUAL = 0.9  # the floor of every model at which the mean over models is about that
 
 
 def accuracy_policies(gs):
@@ -399,17 +401,20 @@ def accuracy_losses(gs):
 def accuracy_goals(gs):
     rows = []
     for p, most in (("rollout", 0.060), ("pedf", 0.085)):
-        name = f"{p} at {FLOOR:g}"
-        for noise in sorted({first(g).noise for g in gs}):
+        for floor, noise in product((FLOOR, EQUAL), sorted({first(g).noise for g in gs})):
+            name = f"{p} at {floor:g}"
             some = [g for g in gs if first(g).noise == noise and name in g and g.best(FOUR)]
             if not some:
                 continue
             miss, least = fmean(g[name].miss for g in some), min(g[name].least for g in some)
             lost = sum(paired(g[name].by_seed, g.best(FOUR).by_seed)[0] == "lost" for g in some)
-            what = f"{p}, noise {100 * noise:.0f} %"
+            what = f"{name}, noise {100 * noise:.0f} %"
             rows.append([f"{what}: mean miss rate at most {most:.4f}", rate(miss), met(miss <= most)])
-            rows.append([f"{what}: accuracy of every model in every combination at least {FLOOR:g}", rate(least),
-                         met(least >= FLOOR)])
+            if floor == FLOOR:
+                rows.append([f"{what}: accuracy of every model in every combination at least {FLOOR:g}", rate(least),
+                             met(least >= FLOOR)])
+            mean = fmean(g[name].accuracy for g in some)
+            rows.append([f"{what}: mean accuracy at least {FLOOR:g}", rate(mean), met(mean >= FLOOR)])
             rows.append([f"{what}: no combination significantly worse than the best of four", f"{lost} of {len(some)}",
                          met(lost == 0)])
     return table(["goal", "simulated", "met"], rows)
