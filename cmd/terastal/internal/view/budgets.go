@@ -149,7 +149,7 @@ func (p *Page) accuracy(all []*series) section {
 	t.Title = "Accuracy by policy"
 	t.Explain("its interval", "%s", intervalNote)
 	if anyFloor(all) {
-		t.Explain("floor", "%s", floorNote())
+		explainFloor(t, "")
 	}
 	for _, x := range all {
 		for _, m := range x.models {

@@ -46,8 +46,8 @@ func capacityTable(p *plan.Plan) *table.Table {
 		t.Add(floor, fmt.Sprintf("%s/s", compact(float64(int(requests*c.Scale+0.5)))),
 			fmt.Sprintf("%.3fx", c.Scale/p.Capacities[0].Scale))
 	}
-	t.Explain("capacity", "the fluid bound in requests of all models, in the ratio of their rates; no schedule that keeps the "+
-		"floor exceeds it")
+	t.Explain("capacity", "capacity: the fluid bound in requests of all models, in the ratio of their rates; no schedule that keeps "+
+		"the floor exceeds it")
 	return t
 }
 

@@ -102,7 +102,7 @@ func sustainedTable(c *comparison.Curves, limit int) *table.Table {
 		t.Add(curveName(&c.Curves[i]), sustained(x), low+" to "+high, load, kept, optional(x.Exceeds, scale),
 			plot(&c.Curves[i], scales, most))
 	}
-	t.Explain("accuracy", "mean normalised accuracy of finished requests at the scale sustained")
+	t.Explain("accuracy", "accuracy: the mean normalised accuracy of finished requests at the scale sustained")
 	if limit < len(c.Further) {
 		return t // the last one has the notes
 	}

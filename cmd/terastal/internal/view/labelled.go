@@ -14,7 +14,7 @@ func labelledTable(results []result.Result) *table.Table {
 		">95 % interval", ">floor")
 	t.Title = "Accuracy measured on labelled requests"
 	t.Explain("requests", "requests: those whose outputs were scored; original: what the whole original models score on their "+
-		"inputs; accuracy kept: as run over original; of its interval, requests with the same input count as one")
+		"inputs; accuracy kept: as run over original; in its interval, requests with the same input count as one")
 	t.Explain("inputs", "inputs: how many different ones the requests had")
 	row := func(x *result.LabelledAccuracy, policy, model string) *table.Row {
 		return t.Add(policy, model, x.Metric, x.Requests, x.Inputs, kept(x.Original), kept(x.Score), kept(x.Normalized),

@@ -70,7 +70,7 @@ func outcomeTable(all []*series) *table.Table {
 	promised := variants && anyFloor(all)
 	if promised {
 		t.Column("+>floor", worstColumn)
-		t.Explain(strings.TrimPrefix(worstColumn, ">"), "%s", floorNote())
+		explainFloor(t, "")
 	}
 	for _, s := range all {
 		for _, m := range s.models {
