@@ -338,7 +338,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	if best.inTime {
 		choice.Reason = sched.CheapestInTime
 	}
-	if m.Implementations(j.Layer) > 1 && (!best.inTime || p.presses(j.Model)) {
+	if m.Implementations(j.Layer) > 1 && (!best.inTime || p.presses(s.Now, j.Model)) {
 		original := best.inTime
 		if p.vary(s, j, &l, &best); best.inTime && !original {
 			choice.Reason = sched.VariantInTime
