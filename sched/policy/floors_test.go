@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/internal/schedtest"
@@ -23,6 +24,9 @@ func spenders() (names []string) {
 	}
 	return names
 }
+
+// full reports whether a test runs on so many systems that some of them are of every kind.
+func full() bool { return !testing.Short() && !sequential.Race }
 
 // tempting draws a system in which variants are worth their accuracy: models have floors, variants are quick, and any of
 // them go together.
@@ -280,7 +284,7 @@ func TestFloorsHold(t *testing.T) {
 				}
 			})
 			t.Logf("%d variants were used, %d models finished more than a window", spent, windows)
-			if spent < 100 || windows == 0 {
+			if full() && (spent < 100 || windows == 0) {
 				t.Errorf("%d variants were used, %d models finished more than a window", spent, windows)
 			}
 		})
@@ -411,7 +415,7 @@ func TestFreeVariants(t *testing.T) {
 			}
 			schedtest.DriveLong(t, &sys, newEngine(t, cfg), 100)
 		})
-		if pressing < 100 || quicker == 0 {
+		if full() && (pressing < 100 || quicker == 0) {
 			t.Errorf("%s: time pressed in %d choices, %d of them variants", name, pressing, quicker)
 		}
 	}

@@ -200,15 +200,18 @@ func TestStepAllocations(t *testing.T) {
 // BenchmarkFloors measures one decision of pedf, with variants that an accuracy floor lets compete while time presses,
 // against the same without a floor: by turns, since machines change their speed, the least of which count.
 func BenchmarkFloors(b *testing.B) {
-	for _, ready := range []int{4, 64} {
+	for _, size := range []struct{ ready, accs, implementations int }{{4, 2, 2}, {64, 2, 2}, {4, 4, 4}, {64, 4, 4}} {
+		sys := promising(b, size.accs, size.implementations, 0)
 		for _, idle := range []int{1, 2} {
-			b.Run(fmt.Sprintf("%d/idle=%d", ready, idle), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%dx%dx%d/idle=%d", size.ready, size.accs, size.implementations, idle), func(b *testing.B) {
 				var decide [2]func()
 				for i, floor := range []float64{0, 0.99} {
-					sys := promising(b, 2, 2, floor)
+					for m := range sys.Models {
+						sys.Models[m].Floor = floor
+					}
 					p := testkit.Must(PEDF(sched.Config{Tables: schedtest.Compile(b, sys), Drop: sched.DropLate}))(b).(pedf)
 					p.work = 1e6 * p.time // time presses
-					s := readyState(&sys, ready, idle)
+					s := readyState(&sys, size.ready, idle)
 					var out []sched.Choice
 					decide[i] = func() {
 						for m := range p.ledgers {
