@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -51,7 +52,7 @@ type Model struct {
 	// Variants is how many layer variants the model has; implementations name them by the numbers 1 to Variants.
 	Variants int `json:"variants,omitempty"`
 	// Valid lists the sets of variants that one request may use together without breaking the accuracy promise. The empty
-	// set is always valid. It need not be monotone: a subset of a valid set may be invalid.
+	// set is always valid. None is listed twice. It need not be monotone: a subset of a valid set may be invalid.
 	Valid []VariantSet `json:"valid,omitempty"`
 	// Loss, if not nil, replaces Valid by an additive bound, for models with too many variants to measure every set: a set
 	// is valid when the losses of its variants sum to at most MaxLoss.
@@ -129,12 +130,7 @@ func (s *System) validate() error {
 		return err
 	}
 	for i := range s.Models {
-		if err := s.Models[i].validate(len(s.Accelerators)); err != nil {
-			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
-		}
-	}
-	for i := range s.Models {
-		if err := s.validateTrigger(i); err != nil {
+		if err := cmp.Or(s.Models[i].validate(len(s.Accelerators)), s.validateTrigger(i)); err != nil {
 			return fmt.Errorf("model %q: %w", s.Models[i].Name, err)
 		}
 	}
@@ -229,9 +225,13 @@ func (m *Model) validateVariants() error {
 			return fmt.Errorf("loss %v of variant %d, must not be negative", x, i+1)
 		}
 	}
-	for _, v := range m.Valid {
-		if m.Variants < 64 && v>>uint(m.Variants) != 0 {
+	sets := slices.Sorted(slices.Values(m.Valid))
+	for i, v := range sets {
+		if v>>m.Variants != 0 {
 			return fmt.Errorf("valid set %#x names a variant above %d", uint64(v), m.Variants)
+		}
+		if i > 0 && v == sets[i-1] {
+			return fmt.Errorf("valid set %#x is listed twice: list each set once", uint64(v))
 		}
 	}
 	for _, xs := range [][]float64{m.Accuracy, m.AccuracyError} {

@@ -58,6 +58,7 @@ func TestSystemErrors(t *testing.T) {
 		"0 layers":                                      func(p parts) { p.m.Layers = nil },
 		"21 variants, at most 20":                       func(p parts) { p.m.Variants = 21 },
 		"-1 variants":                                   func(p parts) { p.m.Variants = -1 },
+		"set 0x1 is listed twice":                       func(p parts) { p.m.Valid = []sched.VariantSet{1, 0, 1} },
 		"0x2 names a variant above 1":                   func(p parts) { p.m.Valid = []sched.VariantSet{2} },
 		`layer 0 "l": 0 implementations`:                func(p parts) { p.l.Implementations = nil },
 		`"original" has 1 latencies for 2 accelerators`: func(p parts) { p.l.Implementations[0].Latency = []time.Duration{1} },

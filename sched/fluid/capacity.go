@@ -89,6 +89,9 @@ func (p *program) solve() Capacity {
 		column := best.try(p, near)
 		if !mix.improvedBy(column, dual) {
 			column = best.try(p, dual)
+			if p.inexact && !mix.improvedBy(column, dual) {
+				break // as good as it gets with what the searches find
+			}
 		}
 		mix.enter(mixed{column: column})
 	}

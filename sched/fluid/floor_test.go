@@ -125,7 +125,9 @@ func spending(t *rapid.T) (*sched.Tables, []float64, []float64) {
 	for i := range sys.Models {
 		m := &sys.Models[i]
 		for range m.Variants * schedtest.Number(t, 3, "more sets") {
-			m.Valid = append(m.Valid, sched.VariantSet(schedtest.Number(t, 1<<m.Variants, "set")))
+			if set := sched.VariantSet(schedtest.Number(t, 1<<m.Variants, "set")); !slices.Contains(m.Valid, set) {
+				m.Valid = append(m.Valid, set)
+			}
 		}
 		switch schedtest.Number(t, 8, "accuracies") {
 		case 0: // unknown
@@ -380,6 +382,38 @@ func BenchmarkCapacityAt(b *testing.B) {
 	tables := schedtest.Compile(b, manyVariants(4))
 	for b.Loop() {
 		testkit.Must(fluid.CapacityAt(tables, []float64{10, 20, 30, 40, 50}, fluid.Same(tables, 0.99)))(b)
+	}
+}
+
+// sharedVariants is a workload of five models of 20 layers that share two variants each, whose loss is bounded.
+func sharedVariants() sched.System {
+	rng, sys := rand.New(rand.NewPCG(1, 2)), schedtest.Workload(4, 3)
+	for i := range sys.Models {
+		m := &sys.Models[i]
+		m.Floor, m.Valid, m.MaxLoss = 0.99, nil, 0.05
+		for range m.Variants {
+			m.Loss = append(m.Loss, 0.03*rng.Float64())
+		}
+	}
+	return sys
+}
+
+// BenchmarkPrice is the cost of prices where layers share variants.
+func BenchmarkPrice(b *testing.B) {
+	tables := schedtest.Compile(b, sharedVariants())
+	for b.Loop() {
+		testkit.Must(fluid.PricesOf(tables))(b)
+	}
+}
+
+// TestFloorsShared: both sides agree where many layers share variants.
+func TestFloorsShared(t *testing.T) {
+	tables := schedtest.Compile(t, sharedVariants())
+	for _, f := range []float64{0.999, 0.99, 0.95, 0} {
+		c := testkit.Must(fluid.CapacityAt(tables, []float64{1, 2, 3, 4, 5}, fluid.Same(tables, f)))(t)
+		if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*(1+2e-6) {
+			t.Errorf("floor %v: scale %v, bound %v", f, c.Scale, c.Bound)
+		}
 	}
 }
 

@@ -13,7 +13,11 @@ func optionsOf(m *sched.Model, t *sched.ModelTable, floor float64) options {
 		return nil
 	}
 	if m.Loss != nil {
-		return newBounded(m, t)
+		o := newBounded(m, t)
+		if s := newSharing(o); s != nil {
+			return s
+		}
+		return o
 	}
 	if floor > 0 && m.Accuracy == nil {
 		return nil
@@ -84,7 +88,6 @@ func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
 	o.loss = make([]float64, len(sets))
 	for i, set := range m.Valid {
 		if n := index[set]; n > 0 && set != 0 && floor > 0 {
-			index[set] = 0 // listed again, the first accuracy counts
 			loss := max(0, 1-m.Accuracy[i])
 			o.loss[n-1] = loss
 			if !math.IsNaN(loss) {
@@ -97,7 +100,7 @@ func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
 
 func (o *listed) most() float64 { return o.worst }
 
-func (o *listed) choose(cost [][]float64, price float64, chosen []int32) (loss, bound float64) {
+func (o *listed) choose(cost [][]float64, price float64, chosen []int32) (loss, bound float64, exact bool) {
 	rest := 0.0
 	for _, all := range cost {
 		rest += all[0]
@@ -127,7 +130,7 @@ func (o *listed) choose(cost [][]float64, price float64, chosen []int32) (loss, 
 		chosen[o.stages[n-1].layer] = x.implementation
 		at = int(x.from)
 	}
-	return loss, rest + low
+	return loss, rest + low, true
 }
 
 // bounded are combinations whose losses add up to at most a bound: a knapsack with a choice for each layer. It is solved
@@ -189,7 +192,7 @@ type knapsack struct {
 	low        float64
 }
 
-func (o *bounded) choose(cost [][]float64, price float64, chosen []int32) (loss, bound float64) {
+func (o *bounded) choose(cost [][]float64, price float64, chosen []int32) (loss, bound float64, exact bool) {
 	others := 0.0
 	for _, all := range cost {
 		others += all[0]
@@ -208,7 +211,7 @@ func (o *bounded) choose(cost [][]float64, price float64, chosen []int32) (loss,
 	if k.left < 0 {
 		bound = min(bound, root)
 	}
-	return o.of(used), others + bound
+	return o.of(used), others + bound, k.left >= 0
 }
 
 // of is the loss of a set.

@@ -13,6 +13,7 @@ import (
 type program struct {
 	accs, rows int
 	models     []work
+	inexact    bool // a search took too long: a column may not have been the cheapest
 }
 
 // work is what one model asks for.
@@ -36,8 +37,9 @@ type work struct {
 // options are combinations of implementations that a request may use together.
 type options interface {
 	// choose sets chosen to the implementation of every layer such that cost, summed over the layers, plus price times the
-	// combination's loss is least. It returns the loss, and a sum that none is below. Chosen are originals at first.
-	choose(cost [][]float64, price float64, chosen []int32) (loss, bound float64)
+	// combination's loss is least. It returns the loss, a sum that none is below, and whether that is the combination's; else
+	// the search took too long. Chosen are originals at first.
+	choose(cost [][]float64, price float64, chosen []int32) (loss, bound float64, exact bool)
 	// most is the greatest loss of a combination.
 	most() float64
 }
@@ -161,7 +163,8 @@ func (p *program) cheapest(dual []float64) (column []float64, cost float64) {
 		if m.row >= 0 {
 			price = dual[p.accs+m.row] / m.most
 		}
-		loss, bound := m.options.choose(m.least, price, m.chosen)
+		loss, bound, exact := m.options.choose(m.least, price, m.chosen)
+		p.inexact = p.inexact || !exact
 		cost += bound - price*(1-m.floor)
 		p.add(column, new(float64), m, loss)
 	}

@@ -99,7 +99,9 @@ func Model(t *rapid.T, name string, accs int, unit time.Duration) sched.Model {
 		m.Layers = append(m.Layers, layer)
 	}
 	for range Number(t, 6, "valid sets") {
-		m.Valid = append(m.Valid, sched.VariantSet(Number(t, 64, "set"))&(1<<m.Variants-1))
+		if set := sched.VariantSet(Number(t, 64, "set")) & (1<<m.Variants - 1); !slices.Contains(m.Valid, set) {
+			m.Valid = append(m.Valid, set)
+		}
 	}
 	m.Deadline = max(unit, work*time.Duration(1+Number(t, 8, "tightness"))/4)
 	return m
@@ -170,7 +172,6 @@ func Floors(t *rapid.T, sys *sched.System) {
 			continue
 		}
 		slices.Sort(model.Valid)
-		model.Valid = slices.Compact(model.Valid)
 		for range model.Valid {
 			model.Accuracy = append(model.Accuracy,
 				rapid.SampledFrom([]float64{0.5, 0.9, 0.95, 0.97, 31.0 / 32, 0.999, 1, 1.02}).Draw(t, "accuracy"))
