@@ -32,7 +32,7 @@ func newLedger(m *sched.Model) ledger {
 	if m.Floor == 0 || m.Floor == 1 || m.Variants == 0 {
 		return ledger{originals: m.Floor == 1}
 	}
-	l := ledger{spends: true, allowance: int64(whole * (1 - m.Floor) * (1 + 1e-12))}
+	l := ledger{spends: true, allowance: int64(whole*(1-m.Floor) + 1e-3)}
 	l.limit = l.allowance
 	l.recent = make([]int64, 0, sched.AccuracyWindow-1)
 	if m.Loss != nil {
@@ -110,7 +110,8 @@ func (l *ledger) ended(used sched.VariantSet, o sched.Outcome) {
 	}
 }
 
-// offered is the load that requests offer, as a share of what the accelerators can do with originals: a moving average.
+// offered is the load that requests offer, as a share of what the accelerators can do with originals: a moving average
+// over those that ended, and the time since.
 type offered struct {
 	span       float64 // in nanoseconds, that it looks back
 	work, time float64 // both fade
@@ -123,7 +124,9 @@ func (o *offered) add(work float64, at time.Duration) {
 	o.at, o.work, o.time = at, o.work*fade+work, (o.time+dt)*fade
 }
 
-func (o *offered) load() float64 { return o.work / o.time }
+func (o *offered) load(now time.Duration) float64 {
+	return o.work / (o.time + max(0, float64(now-o.at)))
+}
 
 // accounts are the ledgers of a system's models, and what load they see. The rules of a policy share them; searches have
 // a copy.
@@ -159,7 +162,9 @@ const (
 )
 
 // presses reports whether a model's variants may be used to save time, and not only requests.
-func (a *accounts) presses(model int32) bool { return a.ledgers[model].spends && a.load() > pressing }
+func (a *accounts) presses(now time.Duration, model int32) bool {
+	return a.ledgers[model].spends && a.load(now) > pressing
+}
 
 // Requests with less laxity than this share of their relative deadline, and loads that press less than this, count with
 // that much: accuracy is never free, and never beyond price.
@@ -174,7 +179,7 @@ const least = 0.05
 func (a *accounts) rate(now time.Duration, j *sched.Job) float64 {
 	m := a.t.Model(j.Model)
 	laxity := max(least*float64(m.Deadline()), float64(j.Deadline-now-m.Remaining(j.Layer)))
-	pressure := max(least, a.load()-pressing)
+	pressure := max(least, a.load(now)-pressing)
 	return a.ledgers[j.Model].price() * laxity / (pressure * pressure) / whole
 }
 
@@ -201,7 +206,7 @@ func (a *accounts) Price(now time.Duration, j *sched.Job, implementation int32) 
 		return sched.Never
 	}
 	price := time.Duration(min(toll, float64(sched.Never/4)))
-	if !a.presses(j.Model) {
+	if !a.presses(now, j.Model) {
 		price += sched.Never / 4
 	}
 	return price
@@ -225,9 +230,9 @@ func (a *accounts) copied(t *sched.Tables) *accounts {
 	return &c
 }
 
-// copyFrom takes over balances and load, not what they come from.
-func (a *accounts) copyFrom(o *accounts) {
-	a.offered = o.offered
+// copyFrom takes over balances and load, not what they come from. Searches roll ahead at the load of now.
+func (a *accounts) copyFrom(o *accounts, now time.Duration) {
+	a.offered = offered{work: o.load(now), time: 1, at: sched.Never}
 	for i := range o.ledgers {
 		a.ledgers[i].owed, a.ledgers[i].limit = o.ledgers[i].owed, o.ledgers[i].limit
 	}

@@ -16,7 +16,8 @@ type plainAccounts struct {
 	originals bool
 	finished  [][]int64 // by model: what requests that finished lost
 	offers    []offer
-	ahead     []int64 // by model: what requests lost that finished in a roll
+	ahead     []int64       // by model: what requests lost that finished in a roll
+	rolls     time.Duration // when the rolls began; 0 outside
 }
 
 // offer is the work of a request and when it ended.
@@ -85,7 +86,7 @@ func (a *plainAccounts) owed(s *sched.State, model int32) int64 {
 
 // limit is what a window's requests may lose together, or those that finished and one more.
 func (a *plainAccounts) limit(model int32) int64 {
-	each := int64(1e9 * (1 - a.sys.Models[model].Floor) * (1 + 1e-12))
+	each := int64(1e9*(1-a.sys.Models[model].Floor) + 1e-3)
 	return each * int64(min(sched.AccuracyWindow, len(a.finished[model])+1))
 }
 
@@ -123,18 +124,21 @@ func (a *plainAccounts) toll(s *sched.State, j sched.Job, variant int) float64 {
 }
 
 // presses reports whether requests have offered so much work lately that variants save time, and not only requests.
-func (a *plainAccounts) presses(model int32) bool {
+func (a *plainAccounts) presses(now time.Duration, model int32) bool {
+	if a.rolls > 0 { // at the load of where the rolls begin
+		now = a.rolls
+	}
 	span := 0.0
 	for _, m := range a.sys.Models {
 		span += lookback * float64(m.Deadline) / float64(len(a.sys.Models))
 	}
-	work, over, at := 0.0, 0.0, time.Duration(0)
+	work, over, at := 0.0, span/lookback, time.Duration(0)
 	for _, o := range a.offers {
 		dt := float64(o.at - at)
 		fade := span / (span + dt)
 		work, over, at = work*fade+o.work, (over+dt)*fade, o.at
 	}
-	return a.spends(model) && over > 0 && work/over > pressing
+	return a.spends(model) && work/(over+float64(now-at)) > pressing
 }
 
 // allowed are those of a job's options that the floor leaves.
@@ -196,7 +200,7 @@ func (r reference) tolled(s *sched.State, j sched.Job, o option) time.Duration {
 		return o.finish
 	}
 	price := time.Duration(min(float64(sched.Never/4), r.accounts.toll(s, j, r.accounts.variant(j, o.implementation))))
-	if !r.accounts.presses(j.Model) {
+	if !r.accounts.presses(s.Now, j.Model) {
 		price += sched.Never / 4
 	}
 	return o.finish + price

@@ -44,8 +44,25 @@ func (p *plainPace) due(s *sched.State, j sched.Job) time.Duration {
 	return time.Duration(float64(j.Deadline-s.Now) / p.slow())
 }
 
-// plainPricing is the system's, or that for one release of every model per deadline.
-func plainPricing(sys *sched.System) *sched.Pricing {
+// plainPricing is the system's, or that for one release of every model per deadline. Where only originals may run, no
+// floor matters.
+func plainPricing(sys *sched.System, originals bool) *sched.Pricing {
+	if spends := func(m sched.Model) bool { return m.Floor > 0 && m.Floor < 1 }; originals &&
+		slices.ContainsFunc(sys.Models, spends) {
+		without := *sys
+		without.Models, without.Pricing = slices.Clone(sys.Models), nil
+		for m := range without.Models {
+			without.Models[m].Floor = 0
+		}
+		if sys.Pricing == nil {
+			return plainPricing(&without, false)
+		}
+		p, err := fluid.Price(compiled(&without), sys.Pricing.Rates)
+		if err != nil {
+			panic(err)
+		}
+		return p
+	}
 	var rates []float64
 	for _, m := range sys.Models {
 		rates = append(rates, 1/m.Deadline.Seconds())
@@ -61,7 +78,7 @@ func plainPricing(sys *sched.System) *sched.Pricing {
 }
 
 func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config, originals bool) *plainRule {
-	p := plainPricing(sys)
+	p := plainPricing(sys, originals)
 	lost := c.Drop == sched.DropNone || c.Drop == sched.DropSmart
 	a := newPlainAccounts(sys, p.Prices, originals)
 	return &plainRule{reference{sys: sys, accounts: a}, o, p.Prices, p.Rates, lost, plainPace{}}
@@ -80,14 +97,17 @@ func weightOf(rates []float64, model int32) (w float64) {
 	return 1 / rates[model] / sum
 }
 
-// useful is how many accelerators run anything.
+// useful is how many accelerators run anything: originals, or variants that a floor gives a use.
 func (p *plainRule) useful() int {
 	n := 0
 	for k := range p.sys.Accelerators {
 		runs := false
 		for _, m := range p.sys.Models {
 			for _, l := range m.Layers {
-				runs = runs || l.Implementations[0].Latency[k] != sched.Unavailable
+				for i, im := range l.Implementations {
+					spends := m.Floor > 0 && m.Floor < 1 && !p.accounts.originals
+					runs = runs || im.Latency[k] != sched.Unavailable && (i == 0 || spends)
+				}
 			}
 		}
 		if runs {
@@ -249,10 +269,6 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		}
 		all := p.accounts.allowed(&now, j, p.options(j, free))
 		inTime := func(o option) bool { return o.finish-s.Now+rest <= due }
-		originals := keep(all, func(o option) bool { return o.implementation == 0 })
-		if len(originals) == 0 && len(all) == 0 {
-			continue
-		}
 		cost := func(o option) float64 {
 			took := float64(o.finish - max(free[o.accelerator], j.Ready))
 			x := float64(o.finish-s.Now) + gain*(p.prices[o.accelerator]*float64(p.useful()))*took
@@ -270,25 +286,8 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 			}
 			return best
 		}
-		var o option
-		reason := sched.Cheapest
-		fits := keep(originals, inTime)
-		variants := keep(all, func(o option) bool { return o.implementation > 0 && inTime(o) })
-		spends := p.accounts.spends(j.Model)
-		switch {
-		case spends && len(fits) > 0 && p.accounts.presses(j.Model):
-			o, reason = cheapest(keep(all, inTime)), sched.CheapestInTime
-		case spends && len(fits) == 0 && len(variants) > 0:
-			o, reason = cheapest(variants), sched.VariantInTime
-		case spends && len(fits) == 0 && len(all) > 0:
-			o = cheapest(all)
-		case len(fits) > 0:
-			o, reason = cheapest(fits), sched.CheapestInTime
-		case len(variants) > 0:
-			o, reason = earliest(variants), sched.VariantInTime
-		case len(originals) > 0:
-			o = cheapest(originals)
-		default:
+		o, reason := p.best(&now, j, all, inTime, cheapest)
+		if reason == sched.NoReason {
 			continue
 		}
 		if idle[o.accelerator] {
@@ -304,4 +303,28 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 		}
 	}
 	return out
+}
+
+// best is the option to take of those allowed, and why: NoReason for none.
+func (p *plainRule) best(now *sched.State, j sched.Job, all []option, inTime func(option) bool,
+	cheapest func([]option) option) (option, sched.Reason) {
+	originals := keep(all, func(o option) bool { return o.implementation == 0 })
+	fits := keep(originals, inTime)
+	variants := keep(all, func(o option) bool { return o.implementation > 0 && inTime(o) })
+	spends := p.accounts.spends(j.Model)
+	switch {
+	case spends && len(fits) > 0 && p.accounts.presses(now.Now, j.Model):
+		return cheapest(keep(all, inTime)), sched.CheapestInTime
+	case spends && len(fits) == 0 && len(variants) > 0:
+		return cheapest(variants), sched.VariantInTime
+	case spends && len(fits) == 0 && len(all) > 0:
+		return cheapest(all), sched.Cheapest
+	case len(fits) > 0:
+		return cheapest(fits), sched.CheapestInTime
+	case len(variants) > 0:
+		return earliest(variants), sched.VariantInTime
+	case len(originals) > 0:
+		return cheapest(originals), sched.Cheapest
+	}
+	return option{}, sched.NoReason
 }

@@ -42,7 +42,7 @@ func (p *plainRollout) longer(x time.Duration) time.Duration {
 func newPlainRollout(sys *sched.System, o rolloutOptions, c sched.Config) *plainRollout {
 	c.Tables = compiled(sys) // for lookaheads
 	p := &plainRollout{sys: sys, cfg: c, o: o}
-	pricing := plainPricing(sys)
+	pricing := plainPricing(sys, o.originals)
 	p.rates, p.accounts = pricing.Rates, newPlainAccounts(sys, pricing.Prices, o.originals)
 	for _, r := range portfolioRules() {
 		rule := newPlainRule(sys, r, c, o.originals)
@@ -106,7 +106,11 @@ func (p *plainRollout) choices(s *sched.State) []sched.Choice {
 		a.Job, a.Started = j.ID, max(s.Now, a.Free, j.Ready)
 		a.Free = a.Started + p.longer(took)
 	}
-	if was := p.cur; p.search(&base) != was {
+	p.accounts.rolls = base.Now
+	was := p.cur
+	found := p.search(&base)
+	p.accounts.rolls = 0
+	if found != was {
 		out = append(out, p.rules[p.cur].choices(&base)...)
 	}
 	return out

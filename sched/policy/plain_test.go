@@ -51,7 +51,7 @@ func newPlain(sys *sched.System, name string, c sched.Config) plain {
 	case "terastal-nobudgets":
 		return memoryless(reference{sys, sched.TerastalOptions{Deadlines: true}, nil}.terastal)
 	case "terastal-budget":
-		return newPlainBudget(sys, plainPricing(sys).Prices)
+		return newPlainBudget(sys, plainPricing(sys, false).Prices)
 	case "pedf":
 		return newPlainRule(sys, pricedEDF(), c, false)
 	case "pedf-novariants":

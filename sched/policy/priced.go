@@ -330,7 +330,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		if inTime {
 			choice.Reason = sched.CheapestInTime
 		}
-		if inTime && !p.presses(j.Model) {
+		if inTime && !p.presses(s.Now, j.Model) {
 			break
 		}
 		if n = m.Implementations(j.Layer); n > 1 && p.ledgers[j.Model].spends {

@@ -66,13 +66,17 @@ type pricedModel struct {
 const maxSavingVariants = 8
 
 func newPriced(t *sched.Tables, originals bool) (*priced, error) {
-	pr, err := pricesOf(t, originals)
+	of, err := pricedTables(t, originals)
+	if err != nil {
+		return nil, err
+	}
+	pr, err := fluid.PricesOf(of)
 	if err != nil {
 		return nil, err
 	}
 	sys := t.System()
 	p := &priced{t: t, accounts: newAccounts(t, originals), models: make([]pricedModel, len(sys.Models))}
-	n := float64(len(fluid.Useful(t)))
+	n := float64(len(fluid.Useful(of)))
 	for _, x := range pr.Prices {
 		p.prices = append(p.prices, x*n)
 	}
@@ -88,12 +92,12 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 	return p, nil
 }
 
-// pricesOf are the system's prices; where only originals may run, theirs, whatever floors the system has.
-func pricesOf(t *sched.Tables, originals bool) (*sched.Pricing, error) {
+// pricedTables are those that prices are of: where only originals may run, without floors.
+func pricedTables(t *sched.Tables, originals bool) (*sched.Tables, error) {
 	sys := *t.System()
 	spends := func(m sched.Model) bool { return m.Floor > 0 && m.Floor < 1 }
 	if !originals || !slices.ContainsFunc(sys.Models, spends) {
-		return fluid.PricesOf(t)
+		return t, nil
 	}
 	sys.Models = slices.Clone(sys.Models)
 	for i := range sys.Models {
@@ -102,13 +106,13 @@ func pricesOf(t *sched.Tables, originals bool) (*sched.Pricing, error) {
 	pricing := sys.Pricing
 	sys.Pricing = nil
 	without, err := sched.Compile(sys)
-	switch {
-	case err != nil:
-		return nil, err
-	case pricing == nil:
-		return fluid.PricesOf(without)
+	if err != nil || pricing == nil {
+		return without, err
 	}
-	return fluid.Price(without, pricing.Rates)
+	if sys.Pricing, err = fluid.Price(without, pricing.Rates); err != nil {
+		return nil, err
+	}
+	return sched.Compile(sys)
 }
 
 // pricedWork is the cheapest price-weighted latency of all layers from each on.

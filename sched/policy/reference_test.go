@@ -119,13 +119,7 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 			r.accounts.take(&now, out[len(out)-1])
 		}
 	}
-	options := func(i int) []option {
-		all := r.options(s.Jobs[i], free)
-		if r.accounts != nil {
-			all = r.accounts.allowed(&now, s.Jobs[i], all)
-		}
-		return all
-	}
+	options := func(i int) []option { return r.affordable(&now, s.Jobs[i], r.options(s.Jobs[i], free)) }
 
 	// Ready layers by best-case slack. One that can run nowhere gets nothing.
 	slack := map[int]time.Duration{}
@@ -143,23 +137,15 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 	for _, i := range ready {
 		v := r.virtualDeadline(s.Jobs[i])
 		fits := keep(options(i), func(o option) bool { return idle[o.accelerator] && o.finish <= v })
-		original := keep(fits, func(o option) bool { return o.implementation == 0 })
 		if slack[i] < 0 { // what is decided here may pay back accuracy, which changes nothing for those that had no hope
-			fits, original = nil, nil
+			fits = nil
 		}
-		if r.accounts != nil && len(fits) > 0 {
-			best := slices.MinFunc(fits, func(a, b option) int {
-				return int(r.tolled(&now, s.Jobs[i], a) - r.tolled(&now, s.Jobs[i], b))
-			})
-			original, fits = keep([]option{best}, func(o option) bool { return o.implementation == 0 }), []option{best}
-		}
-		switch {
-		case len(original) > 0:
-			assign(i, earliest(original), sched.MeetsBudget)
-		case len(fits) > 0:
-			assign(i, earliest(fits), sched.VariantMeetsBudget)
-		default:
+		if o, ok := r.withinBudget(&now, s.Jobs[i], fits); !ok {
 			pending = append(pending, i)
+		} else if o.implementation == 0 {
+			assign(i, o, sched.MeetsBudget)
+		} else {
+			assign(i, o, sched.VariantMeetsBudget)
 		}
 	}
 
@@ -206,4 +192,27 @@ func (r reference) virtualDeadline(j sched.Job) time.Duration {
 	budget := schedtest.VirtualDeadline(r.sys, j)
 	laxity := j.Deadline - fastest(r.left(j)[1:])
 	return budget + time.Duration(r.Laxity*float64(laxity-budget))
+}
+
+// withinBudget is stage 1: of the options that meet the virtual deadline the earliest original, else the earliest; where
+// accuracy has a price, the one that is cheapest with it.
+func (r reference) withinBudget(s *sched.State, j sched.Job, fits []option) (option, bool) {
+	if len(fits) == 0 {
+		return option{}, false
+	}
+	if r.accounts != nil {
+		return slices.MinFunc(fits, func(a, b option) int { return int(r.tolled(s, j, a) - r.tolled(s, j, b)) }), true
+	}
+	if originals := keep(fits, func(o option) bool { return o.implementation == 0 }); len(originals) > 0 {
+		fits = originals
+	}
+	return earliest(fits), true
+}
+
+// affordable are the options that accuracy floors leave.
+func (r reference) affordable(s *sched.State, j sched.Job, all []option) []option {
+	if r.accounts == nil {
+		return all
+	}
+	return r.accounts.allowed(s, j, all)
 }

@@ -142,6 +142,12 @@ func anySystem(t *rapid.T) sched.System {
 // hold drives a policy and its plain form, which reads the sets of variants from
 // lists, through random events, and checks the records.
 func hold(t *rapid.T, sys sched.System, fast sched.Constructor, slow func(*sched.System, sched.Config) plain) {
+	holdFor(t, sys, fast, slow, 4+schedtest.Number(t, 40, "events"))
+}
+
+// holdFor is hold for so many events, and returns the records.
+func holdFor(t *rapid.T, sys sched.System, fast sched.Constructor, slow func(*sched.System, sched.Config) plain,
+	events int) records {
 	listed := listedSets(sys)
 	bound := func(m sched.Model) bool { return m.Loss != nil && m.Floor > 0 }
 	if listed.Pricing == nil && slices.ContainsFunc(sys.Models, bound) { // prices from a list may be others just as good
@@ -151,8 +157,9 @@ func hold(t *rapid.T, sys sched.System, fast sched.Constructor, slow func(*sched
 	cfg := schedtest.Config(t)
 	cfg.Tables, cfg.Recorder, cfg.Adapt = schedtest.Compile(t, sys), &log, false
 	cfg.Policy = against(t, &sys, fast, slow(&listed, cfg))
-	schedtest.Drive(t, &sys, newEngine(t, cfg))
+	schedtest.DriveLong(t, &sys, newEngine(t, cfg), events)
 	log.check(t, &listed, cfg)
+	return log
 }
 
 // TestReferences holds every policy against its plain form, one drawn policy per

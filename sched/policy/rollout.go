@@ -154,7 +154,7 @@ func (p *rollout) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 		return out
 	}
 	p.search.pace = p.pace
-	p.search.accounts.copyFrom(p.accounts)
+	p.search.accounts.copyFrom(p.accounts, s.Now)
 	p.search.prepare(s, out[first:], p.cur, 0)
 	found := p.search.run()
 	if found == p.cur {
@@ -222,7 +222,7 @@ func (p *rollout) Prepare(state *sched.State) bool {
 		p.search.t.CopyFrom(p.t)
 	}
 	p.search.pace = p.pace
-	p.search.accounts.copyFrom(p.accounts)
+	p.search.accounts.copyFrom(p.accounts, state.Now)
 	p.search.prepare(state, nil, p.cur, time.Duration(p.age))
 	return true
 }

@@ -25,6 +25,7 @@ type driver struct {
 	now      time.Duration
 	released int64
 	busy     map[int][]submitted // by accelerator: the first one runs
+	left     int                 // events
 }
 
 // submitted is a layer on an accelerator.
@@ -38,8 +39,13 @@ type submitted struct {
 // Drive sends an engine random events that respect its contract, and then stops it: no job is left. In systems with
 // devices layers are announced before they end, fail, or fail and are run again.
 func Drive(t *rapid.T, sys *sched.System, engine *sched.Engine) {
+	DriveLong(t, sys, engine, 4+Number(t, 40, "events"))
+}
+
+// DriveLong is Drive with so many events.
+func DriveLong(t *rapid.T, sys *sched.System, engine *sched.Engine, events int) {
 	d := &driver{t: t, sys: sys, engine: engine, unit: max(1, sys.Models[0].Deadline/8), busy: map[int][]submitted{}}
-	for range 4 + Number(t, 40, "events") {
+	for d.left = events; d.left > 0; d.left-- {
 		d.now += time.Duration(Number(t, 4, "later")) * d.unit
 		d.event(Number(t, len(sys.Accelerators), "accelerator"))
 	}
@@ -134,7 +140,7 @@ func (d *driver) event(k int) {
 		d.step(sched.Event{Kind: sched.AcceleratorDown, Accelerator: k, Detail: "drawn"})
 	case what == 18:
 		d.step(sched.Event{Kind: sched.AcceleratorUp, Accelerator: k})
-	case what == 19 && Chance(d.t, 10, "stop"):
+	case what == 19 && d.left < 40 && Chance(d.t, 10, "stop"):
 		d.step(sched.Event{Kind: sched.Stop})
 	}
 }
