@@ -17,8 +17,10 @@ import (
 )
 
 // overloaded is the log of a published scenario at more than its capacity, with noise, under an accuracy floor. bounded
-// replaces measured combinations by an additive bound.
-func overloaded(t *testing.T, name string, floor float64, bounded bool, seed uint64) *eventlog.Log {
+// replaces measured combinations by an additive bound. With a search time, searches run next to the engine, whose latencies
+// adapt.
+func overloaded(t *testing.T, name string, floor float64, bounded bool, search time.Duration,
+	seed uint64) *eventlog.Log {
 	t.Helper()
 	s := testkit.Must(scenario.Load("paper/mcv_heavy"))(t)
 	for m := range s.System.Models {
@@ -40,10 +42,10 @@ func overloaded(t *testing.T, name string, floor float64, bounded bool, seed uin
 	tables := testkit.Must(sched.Compile(s.System))(t)
 	s.System.Pricing = testkit.Must(fluid.Price(tables, tr.Rates))(t)
 	l := &eventlog.Log{Header: eventlog.Header{Driver: eventlog.Simulated, Policy: name, Drop: "late", Queue: 16, Seed: seed,
-		System: s.System, Rates: tr.Rates, Duration: tr.Duration}}
+		System: s.System, Rates: tr.Rates, Duration: tr.Duration, SearchDetached: search > 0, Adapt: search > 0}}
 	engine := testkit.Must(l.Header.Engine((*eventlog.Buffer)(&l.Records), nil))(t)
 	testkit.Must(sim.Run(sim.Config{Arrivals: testkit.Must(tr.Arrivals())(t), Engine: engine,
-		Duration: sim.Lognormal(0.1, tables, seed)}))(t)
+		SearchTime: search, Duration: sim.Lognormal(0.1, tables, seed)}))(t)
 	return l
 }
 
@@ -57,7 +59,7 @@ func TestFloorsAreKept(t *testing.T) {
 		for _, floor := range []float64{1, 0.99, 0.95} {
 			for _, bounded := range []bool{false, true} {
 				what := fmt.Sprintf("%s, floor %v, bounded %v", name, floor, bounded)
-				l := overloaded(t, name, floor, bounded, 5)
+				l := overloaded(t, name, floor, bounded, 0, 5)
 				testkit.OK(t, l.Validate())
 				spent := false
 				for _, m := range l.Metrics().Models {
@@ -77,5 +79,25 @@ func TestFloorsAreKept(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestDetachedSearchReplays: a replay decides the same where searches ran next to the engine while accuracy was spent.
+func TestDetachedSearchReplays(t *testing.T) {
+	l := overloaded(t, "rollout", 0.99, false, 200*time.Microsecond, 7)
+	found, variants := 0, 0
+	for _, r := range l.Records {
+		switch {
+		case r.Kind == sched.RuleFound:
+			found++
+		case r.Kind == sched.Dispatched && r.Implementation > 0:
+			variants++
+		}
+	}
+	if found < 100 || variants < 100 {
+		t.Errorf("%d searches found something, %d variants were used", found, variants)
+	}
+	if _, difference, err := l.Replay(nil); err != nil || difference != "" {
+		t.Errorf("replay: %s, %v", difference, err)
 	}
 }

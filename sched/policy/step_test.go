@@ -141,23 +141,23 @@ func BenchmarkStep(b *testing.B) {
 }
 
 // TestStepAllocations: a step of an engine that has seen its load allocates nothing, whatever the policy, with
-// energies, triggers, a closed loop, bounds and adaptation, and without.
+// energies, triggers, a closed loop, bounds, accuracy floors and adaptation, and without.
 func TestStepAllocations(t *testing.T) {
 	sequential.Skip(t)
-	sys := schedtest.Workload(4, 3)
+	sys := promising(4, 3, 0.99)
 	for m := range sys.Models {
 		model := &sys.Models[m]
 		for range model.Layers {
 			model.Energy = append(model.Energy, []float64{1, 2, 3, 4})
-		}
-		if m%2 == 0 {
-			model.Valid, model.Loss, model.MaxLoss = nil, make([]float64, model.Variants), 1
 		}
 	}
 	sys.Models[4].Trigger = &sched.Trigger{Parent: sys.Models[0].Name, Probability: 0.5}
 	for _, name := range allPolicies() {
 		for _, drop := range []sched.DropPolicy{sched.DropNone, sched.DropLate, sched.DropHopeless} {
 			sys.Devices = nil
+			for m := range sys.Models {
+				sys.Models[m].Floor = []float64{0, 0.99, 0.9}[drop]
+			}
 			if drop == sched.DropLate {
 				sys.Devices = []sched.Device{{Name: "gpu", Accelerators: []int{1, 2}, Lead: 20 * time.Microsecond,
 					Waking: []sched.Waking{{Idle: time.Microsecond, Extra: time.Microsecond}}}}
