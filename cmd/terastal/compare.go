@@ -29,6 +29,7 @@ simulated.json) and the logs of later repeats in POLICY.2.log.json and so on. An
 interrupt ends the comparison with the repeats that are whole.`,
 		Example: `  terastal compare --config my.yaml
   terastal compare --config my.yaml --simulated --policies fcfs,edf,terastal --load 1.1
+  terastal compare --config my.yaml --policies pedf-novariants,pedf --accuracy 0.98
   terastal compare --config my.yaml --aa --repeats 10 --baseline edf
   terastal compare --config my.yaml --policies unscheduled,fcfs,terastal --json | jq .comparison`,
 		Args: noArgs,

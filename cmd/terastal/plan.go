@@ -17,7 +17,8 @@ capacity that the configured rates demand, and every layer's virtual budget
 (Algorithm 1 of arXiv 2606.06818), and writes plan.json to the output folder: all
 that an application needs to run the models.`,
 		Example: `  terastal plan --config my.yaml
-  terastal plan --config my.yaml --profile out/profile.json --load 0.9`,
+  terastal plan --config my.yaml --profile out/profile.json --load 0.9
+  terastal plan --config my.yaml --accuracy 0.98`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.plan(cmd) },
 	}

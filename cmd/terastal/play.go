@@ -160,6 +160,7 @@ With --scenario: a published task system in real time, on accelerators that only
 take the time that its tables say.`,
 		Example: `  terastal run --config my.yaml
   terastal run --config my.yaml --policies edf,terastal --duration 30s
+  terastal run --config my.yaml --policies pedf,rollout --accuracy 0.98
   terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'
   terastal run --config my.yaml --duration 10m --metrics :9464 --log run.jsonl
   terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20

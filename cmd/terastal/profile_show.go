@@ -21,8 +21,8 @@ func newProfileShow(s *streams) *cobra.Command {
 		Short: "Print a profile as a table, as CSV or for benchstat",
 		Long: `Prints what was measured: a table per model, with as many columns as fit in 120
 characters, and what was measured besides the layers; where the plan that was made
-from it lies next to it and has layer variants, also what these buy. --wide shows all columns,
---columns the named ones: ` + strings.Join(view.ProfileColumns(), ", ") + `.
+from it lies next to it and has layer variants, also what these buy.
+--wide shows all columns, --columns the named ones: ` + strings.Join(view.ProfileColumns(), ", ") + `.
 The median of every accelerator is always there, "~" at one that did not reach the
 precision. --format csv and benchfmt write every cell for other tools.`,
 		Example: `  terastal profile show out/profile.json

@@ -35,6 +35,7 @@ with 95 % confidence intervals.`,
 		Example: `  terastal simulate --config my.yaml
   terastal simulate --config my.yaml --profile out/profile.json --duration 10m --arrivals poisson
   terastal simulate --scenario paper/mcv_heavy --seeds 24 --duration 2s
+  terastal simulate --scenario paper/mcv_heavy --policies terastal,pedf --accuracy 0.98
   terastal simulate --scenario help`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
@@ -29,7 +30,7 @@ func newSweep(s *streams) *cobra.Command {
 		Short: "Simulate a grid of scenarios, traffic, rate scales and policies",
 		Long: `Simulates every combination of the lists, in parallel, over several seeds, and
 writes one CSV row per combination: the mean over models of the miss rate, its
-95 % confidence interval over seeds, the accuracy delivered, and both by model.
+95 % confidence interval over seeds, the accuracy kept, and both by model.
 
 A grid can be split over machines: each runs with --shard I/N and writes its own
 file. The same command gives the same file, to the byte.
@@ -55,11 +56,11 @@ func (o *sweepOptions) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&o.Scenarios, "scenarios", strings.Fields("paper/mcv_heavy paper/mcv_light paper/mcv_heavy@4K "+
 		"paper/ar_social@4K paper/ar_social@6K"), "published scenarios ('terastal simulate --scenario help' lists them)")
 	f.StringSliceVar(&o.Traffics, "traffic", strings.Fields("periodic jitter aligned poisson bursts"), "arrival processes")
-	f.Float64SliceVar(&o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
-	f.Float64SliceVar(&o.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
+	numbers(f, &o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
+	numbers(f, &o.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
 	f.StringSliceVar(&o.Drops, "drop", []string{"late", "none"}, "drop policies")
-	f.Float64SliceVar(&o.Floors, "accuracy", []float64{0}, "accuracy floors that every model with variants promises: "+
-		"0 (none: variants are a last resort, as published) to 1 (originals only)")
+	numbers(f, &o.Floors, "accuracy", []float64{0}, "accuracy floors of all models with variants: 0 (none: variants are a last "+
+		"resort, as published) to 1 (originals only)")
 	f.StringSliceVar(&o.Grid.Policies, "policies", strings.Fields(
 		"fcfs edf llf heft dream terastal terastal-novariants terastal-nobudgets"), "policies")
 	f.IntVar(&o.Seeds, "seeds", 8, "seeds per combination")
@@ -82,6 +83,14 @@ func (o *sweepOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.Variation, "variation", "", "change the scenarios, their load apart: "+strings.Join(variations, ", "))
 	f.StringVar(&o.config, "config", "", "for `sweep curves`")
 	f.MarkHidden("config")
+}
+
+// numbers is a flag for a list of numbers, whose default is shown as one would write it.
+func numbers(f *pflag.FlagSet, to *[]float64, name string, value []float64, usage string) {
+	f.Float64SliceVar(to, name, value, usage)
+	if f.Lookup(name).DefValue = ""; len(value) > 0 {
+		f.Lookup(name).DefValue = strings.ReplaceAll(fmt.Sprint(value), " ", ",")
+	}
 }
 
 func (o *sweepOptions) run(cmd *cobra.Command) error {

@@ -32,15 +32,16 @@ the mean miss rates with 95 % intervals over seeds. Deadlines stay. With --load 
 scales are shares of the capacity.
 
 A policy sustains a scale while its mean miss rate is at most --limit, of which
-there may be several. Between the last scale that it sustains and the first that it does not, the boundary is
-found by halving, to --resolution. That takes miss rates to grow with the rates,
-which they do in the mean and not in every run: where a curve crosses the limit
-more than once the first crossing counts, and with other seeds the boundary is
-another, by as much as the intervals suggest.
+there may be several. Between the last scale that it sustains and the first that
+it does not, the boundary is found by halving, to --resolution. That takes miss
+rates to grow with the rates, which they do in the mean and not in every run:
+where a curve crosses the limit more than once the first crossing counts, and
+with other seeds the boundary is another, by as much as the intervals suggest.
 
-With --accuracy, policies that spend accuracy for time are looked at with each of
-these accuracy floors, in place of those of the models: what each point of
-accuracy buys. Load is the share of what the originals alone can sustain.
+With --accuracy, policies that spend accuracy for time (pedf, rollout and
+terastal-budget) are looked at with each of these accuracy floors, in place of
+those of the models: what each point of accuracy buys. Load is the share of what
+the originals alone can sustain.
 
 Simulated unless --real says that the real accelerators are to play. Writes
 curves.json and curves.csv to the output folder, and makes its report.html again if
@@ -62,9 +63,9 @@ there are results in it.`,
 	f.Float64Var(&o.from, "from", 0.5, "smallest factor on all rates")
 	f.Float64Var(&o.to, "to", 1.6, "largest factor on all rates")
 	f.Float64Var(&o.step, "step", 0.1, "difference from one factor to the next")
-	f.Float64SliceVar(&o.Limits, "limit", []float64{0.01}, "mean miss rates up to which a policy sustains a scale")
-	f.Float64SliceVar(&o.Floors, "accuracy", nil, "accuracy floors of the models that have variants, for policies that spend "+
-		"accuracy: 0 (none) to 1 (originals only) (default: those of the models)")
+	numbers(f, &o.Limits, "limit", []float64{0.01}, "mean miss rates up to which a policy sustains a scale")
+	numbers(f, &o.Floors, "accuracy", nil, "accuracy floors of all models with variants, for policies that spend accuracy: "+
+		"0 (none) to 1 (originals only) (default: those of the models)")
 	f.Float64Var(&o.Resolution, "resolution", 0.01, "how closely the scale that a policy sustains is found")
 	f.IntVar(&o.Seeds, "seeds", 0, fmt.Sprintf("runs of each policy at each scale, with --seed, the next one and so on "+
 		"(default: %d, with --real %d)", session.CurveSeeds(false), session.CurveSeeds(true)))

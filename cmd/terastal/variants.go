@@ -102,7 +102,7 @@ run, also the combinations that its requests used, and the accuracy that the run
 delivered, with an interval, next to its floor. Exits with 3 where the whole
 interval is below the floor.`,
 		Example: `  terastal variants accuracy --config my.yaml
-  terastal variants accuracy --config my.yaml --log out/terastal.log.json`,
+  terastal variants accuracy --config my.yaml --log out/pedf.log.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, err := s.openConfig(cmd, file)

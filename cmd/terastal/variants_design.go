@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/variants/design"
@@ -21,18 +22,18 @@ func newVariantsDesign(s *streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "design --config FILE",
 		Short: "Design variants from measurements, fit them without training, prove their accuracy",
-		Long: `Variants are designed for capacity where a model may lose accuracy (` + "`accuracy`" + ` in the
-configuration is between 0 and 1; the default is 0.99): for every layer, on every
+		Long: `Variants are designed for capacity where a model may lose accuracy (` + "`accuracy`" + ` in
+the configuration, or --accuracy, is between 0 and 1): for every layer, on every
 accelerator, also on the one that runs the original fastest. Accelerator time
 counts at its price, which the rates give: that of the busiest accelerators is
 dearest. The candidates of every family that save priced time are fitted to the
 calibration inputs (least squares on real activations, no labels, no training),
 and the accuracy of the model with each of them is measured. Those are chosen
 that bring a request's cost down furthest at the accuracy that it has to keep:
-next to lossless ones first, faster and lossier ones where they buy more than
-they lose, two of a layer where both do, up to 10 a model.
+lossless ones first, faster and lossier ones where they buy more than they lose,
+two of a layer where both do, up to 10 a model.
 
-With --all or --speedup, or with ` + "`accuracy`" + ` 0 or 1, they are designed for speed
+With --all or --speedup, or with accuracy 0 or 1, they are designed for speed
 where the original is too slow: on the accelerators that Algorithm 1 excludes, or
 that --all names. Of the candidates that are fast enough there, the one with the
 least error is taken.
@@ -45,6 +46,7 @@ of each model's candidates goes to OUT/variants.
 Each model needs calibration data in the configuration, and should have labelled
 data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 		Example: `  terastal variants design --config my.yaml
+  terastal variants design --config my.yaml --accuracy 0.98
   terastal variants design --config my.yaml --all --speedup 3
   terastal variants design --config my.yaml --all --families d2s
   terastal variants show out/plan.json`,
@@ -53,6 +55,7 @@ data; see docs/CONFIG.md and docs/VARIANTS.md.`,
 	}
 	variantFlags(cmd, &o.config)
 	lossFlags(cmd, &o.Limits)
+	config.AddFlags(cmd.Flags(), "accuracy")
 	f := cmd.Flags()
 	f.Float64Var(&o.Speedup, "speedup", 0,
 		"how many times faster than the original a variant has to be at least, in place of designing for capacity "+

@@ -53,8 +53,9 @@ func flags() []flag {
 		{"faults", "faults", repeated(nil), "drill: make accelerators misbehave, such as " +
 			`"error accelerator=gpu p=0.01" or "hang after=500 times=1" (may be repeated)`},
 		{"save-outputs", "save_outputs", false, "write the outputs of the verified requests to OUT/outputs, as .npy files"},
-		{"accuracy", "accuracy", DefaultAccuracy, "least mean accuracy of finished requests, as a share of the originals', " +
-			"that policies which spend it keep (1: originals only; 0: none, variants are a last resort)"},
+		{"accuracy", "accuracy", DefaultAccuracy, "accuracy floor: the least mean accuracy of a model's finished requests, as a " +
+			"share of the original's, that pedf, rollout and terastal-budget keep (1: originals only; 0: none, variants are a last " +
+			"resort)"},
 		{"out", "out", "out", "folder that results are written to"},
 		{"budget", "profile.budget", 20 * time.Second, "time to measure layers for"},
 		{"precision", "profile.precision", 0.02,

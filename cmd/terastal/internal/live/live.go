@@ -55,20 +55,21 @@ func (v *View) Clear() {
 // render is the view as text; utilisation is since it was last drawn.
 func (v *View) render(policy string, s runtime.Stats, total time.Duration) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %.1f of %.1f s\n", policy, s.At.Seconds(), total.Seconds())
-	t := table.New("model", ">released", ">missed", ">dropped", ">failed", ">miss rate", ">queue", ">variants", ">p50",
-		">p99")
-	promised := slices.ContainsFunc(s.Models, func(m runtime.ModelStats) bool { return m.Kept.Floor > 0 })
-	if promised {
-		t.Column(">accuracy", fmt.Sprintf(">last %d", sched.AccuracyWindow), ">floor")
+	fmt.Fprintf(&b, "%s: %.1f of %.1f s%s\n", policy, s.At.Seconds(), total.Seconds(), floors(s.Models))
+	// A wrapped row would break redrawing: what variants cost takes the place of how often they ran.
+	variants := ">variants"
+	if promised(s.Models) {
+		variants = ">accuracy"
 	}
+	t := table.New("model", ">released", ">missed", ">dropped", ">failed", ">miss rate", ">queue", variants, ">p50", ">p99")
 	for i := range s.Models {
 		m := &s.Models[i]
-		row := t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
-			m.Active, m.Variants, ms(m.Latency.Quantile(.5)), ms(m.Latency.Quantile(.99)))
-		if k := &m.Kept; promised && k.Floor > 0 {
-			row.Cells = append(row.Cells, accuracy(k.Mean), accuracy(k.Recent), fmt.Sprintf("%g %%", 100*k.Floor))
+		used := fmt.Sprint(m.Variants)
+		if promised(s.Models) {
+			used = accuracy(&m.Kept)
 		}
+		t.Add(m.Name, m.Released, m.Late+m.Dropped+m.Failed, m.Dropped, m.Failed, fmt.Sprintf("%.1f %%", 100*m.MissRate()),
+			m.Active, used, ms(m.Latency.Quantile(.5)), ms(m.Latency.Quantile(.99)))
 	}
 	b.WriteString(t.String() + "\n")
 	var use []string
@@ -120,12 +121,34 @@ func (v *View) use(list []runtime.AcceleratorStats, busy []time.Duration, since 
 	return fmt.Sprintf("%s %.0f %%", name, 100*sum.Seconds()/since.Seconds()/float64(len(list)))
 }
 
-// accuracy words what was kept of it.
-func accuracy(x float64) string {
-	if math.IsNaN(x) {
+func promised(models []runtime.ModelStats) bool {
+	return slices.ContainsFunc(models, func(m runtime.ModelStats) bool { return m.Kept.Floor > 0 })
+}
+
+// floors says what the column about accuracy is, and the floor that all models with one have in common.
+func floors(models []runtime.ModelStats) string {
+	if !promised(models) {
+		return ""
+	}
+	text, floor := fmt.Sprintf("; accuracy: of the last %d finished requests", sched.AccuracyWindow), 0.0
+	for i := range models {
+		switch f := models[i].Kept.Floor; {
+		case f == 0 || f == floor:
+		case floor != 0:
+			return text
+		default:
+			floor = f
+		}
+	}
+	return text + fmt.Sprintf(", the floor is %.6g %%", 100*floor)
+}
+
+// accuracy words what the last requests kept of it.
+func accuracy(k *runtime.Kept) string {
+	if k.Floor == 0 || math.IsNaN(k.Recent) {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f %%", 100*x)
+	return fmt.Sprintf("%.2f %%", 100*k.Recent)
 }
 
 func ms(d time.Duration) string {

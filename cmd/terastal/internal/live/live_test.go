@@ -31,7 +31,8 @@ func TestView(t *testing.T) {
 	v := NewView(&b)
 	v.Update("edf", stats(time.Second), 5*time.Second)
 	first := b.String()
-	for _, want := range []string{"edf: 1.0 of 5.0 s", `a"b`, "33.3 %", "4.", "99.51 %", "99.12 %", "99 %", "last 100", "busy: x 50 %, y out of service"} {
+	for _, want := range []string{"edf: 1.0 of 5.0 s", `a"b`, "33.3 %", "4.", "99.12 %",
+		"accuracy: of the last 100 finished requests, the floor is 99 %", "busy: x 50 %, y out of service"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("%q is not in\n%s", want, first)
 		}

@@ -3,6 +3,7 @@ package result
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -10,8 +11,8 @@ import (
 var spending = []string{"terastal", "terastal-nobudgets", "terastal-budget", "pedf", "rollout"}
 
 // Bought says in plain words what layer variants bought: how many requests per second the best policy with them answers
-// in time, against the best without, on the same arrivals, and at which accuracy. It is empty where none of the two kinds
-// was run, or there are no variants.
+// in time, against the best without, on the same arrivals, and at which accuracy. It is empty where one of the two kinds
+// was not run, or there are no variants.
 func (r *Result) Bought() string {
 	planned, inputs, metric := 0, 0, ""
 	for _, m := range r.Models {
@@ -24,17 +25,17 @@ func (r *Result) Bought() string {
 		return ""
 	}
 	rate, other := r.inTime(with.Policy), r.inTime(without.Policy)
-	text := fmt.Sprintf("What layer variants bought: %s answered %.1f requests per second in time, %s %s, the best scheduler "+
-		"without them (%.1f)", with.Policy, rate, more(rate, other), without.Policy, other)
+	text := fmt.Sprintf("What layer variants bought: with them, %s answered %s requests per second in time, %s %s, the best "+
+		"scheduler without them (%s).", with.Policy, perSecond(rate), more(rate, other), without.Policy, perSecond(other))
 	if kept := with.delivered(); kept != nil {
-		text += fmt.Sprintf(", at %.2f %% of the accuracy (%s, measured here on %d inputs of each model%s)", 100**kept, metric,
-			inputs, with.floor())
+		text += fmt.Sprintf(" By the variants that they used, its requests kept %.2f %% of the accuracy (%s, measured here on %d "+
+			"inputs of each model%s).", 100**kept, metric, inputs, with.floor())
 	}
 	if x, ok := r.OnLabels(with.Policy); ok {
-		text += fmt.Sprintf(" and, by the outputs of %d requests on labelled data, at %.2f %% (95 %% interval %.2f to %.2f %%)",
+		text += fmt.Sprintf(" By the outputs of %d requests on labelled data it is %.2f %% (95 %% interval %.2f to %.2f %%).",
 			x.Requests, 100*x.Normalized, 100*x.Low, 100*x.High)
 	}
-	text += fmt.Sprintf(". Variants ran %.1f %% of its layers. ", 100*with.VariantShare())
+	text += fmt.Sprintf(" Variants ran %.1f %% of its layers. ", 100*with.VariantShare())
 	if n := len(r.Later) + 1; n > 1 {
 		return text + fmt.Sprintf("Means of %d repeats.", n)
 	}
@@ -113,11 +114,21 @@ func (r *Result) inTime(policy string) float64 {
 
 // more words how one rate compares with another.
 func more(rate, other float64) string {
-	switch {
-	case other > 0 && rate >= other:
-		return fmt.Sprintf("%.1f (%.0f %%) more than", rate-other, 100*(rate/other-1))
-	case rate >= other:
-		return fmt.Sprintf("%.1f more than", rate-other)
+	word := "more"
+	if rate < other {
+		word = "fewer"
 	}
-	return fmt.Sprintf("%.1f (%.0f %%) fewer than", other-rate, 100*(1-rate/other))
+	share := ""
+	if other > 0 {
+		share = fmt.Sprintf(" (%.0f %%)", 100*math.Abs(rate/other-1))
+	}
+	return perSecond(math.Abs(rate-other)) + share + " " + word + " than"
+}
+
+// perSecond words a rate: tenths of a request matter where there are few.
+func perSecond(rate float64) string {
+	if rate >= 100 {
+		return fmt.Sprintf("%.0f", rate)
+	}
+	return fmt.Sprintf("%.1f", rate)
 }

@@ -27,7 +27,7 @@ type LabelledAccuracy struct {
 }
 
 // OnLabels is the accuracy of a policy's requests on labelled data over all models, weighted by their scored requests;
-// Model and Metric are empty where they differ. It is false where none were scored.
+// Model, Metric and Floor are empty where they differ. It is false where none were scored.
 func (r *Result) OnLabels(policy string) (LabelledAccuracy, bool) {
 	var out LabelledAccuracy
 	variance := 0.0
@@ -40,7 +40,10 @@ func (r *Result) OnLabels(policy string) (LabelledAccuracy, bool) {
 			out = LabelledAccuracy{Policy: policy, Model: x.Model, Metric: x.Metric, Floor: x.Floor}
 		}
 		if out.Model != x.Model {
-			out.Model, out.Floor = "", 0
+			out.Model = ""
+		}
+		if out.Floor != x.Floor {
+			out.Floor = 0
 		}
 		if out.Metric != x.Metric {
 			out.Metric = ""

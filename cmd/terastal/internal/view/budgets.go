@@ -5,7 +5,6 @@ import (
 	"html/template"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/internal/stats"
@@ -146,11 +145,11 @@ func (p *Page) accuracy(all []*series) section {
 	s.Text = []string{"Accuracy kept is the mean over finished requests of the accuracy measured for the variants each " +
 		"used, as a share of the original's. Theta is the least that the variants of a single request may keep together."}
 	t := table.New("policy", "model", ">accuracy kept", ">its interval", ">floor", worstColumn, ">theta", "metric",
-		">runs of variants", ">as variants", "variants used")
+		">as variants")
 	t.Title = "Accuracy by policy"
 	t.Explain("its interval", "%s", intervalNote)
 	if anyFloor(all) {
-		t.Explain("floor", "%s", floorNote())
+		explainFloor(t, "")
 	}
 	for _, x := range all {
 		for _, m := range x.models {
@@ -161,16 +160,12 @@ func (p *Page) accuracy(all []*series) section {
 			if least, ok := theta[m.Model]; ok {
 				promise = kept(least)
 			}
-			var uses []string
-			for _, u := range m.Variants {
-				uses = append(uses, fmt.Sprintf("%s as %s: %s", u.Layer, u.Variant, group(u.Runs)))
-			}
 			t.Add(x.label, m.Model, optional(m.NormalizedAccuracy, kept), accuracyInterval(m.ModelMetrics),
-				floorText(m.AccuracyFloor), worstText(m.ModelMetrics), promise, metric[m.Model], m.VariantsUsed,
-				percent(m.VariantShare()), strings.Join(uses, "; "))
+				floorText(m.AccuracyFloor), worstText(m.ModelMetrics), promise, metric[m.Model],
+				percent(m.VariantShare()))
 		}
 	}
-	s.Tables = append([]*table.Table{t.Dense()}, s.Tables...)
+	s.Tables = append([]*table.Table{t.Dense()}, append(s.Tables, variantRuns(all))...)
 	if s.Figures = keptCharts(all); len(s.Figures) > 0 {
 		s.Text = append(s.Text, fmt.Sprintf("Curves are the mean over the last %d requests that finished, in the first run of "+
 			"each policy.", sched.AccuracyWindow))
@@ -184,4 +179,18 @@ func (p *Page) accuracy(all []*series) section {
 		}
 	}
 	return s
+}
+
+// variantRuns has a row for every variant that finished requests used; folded away, since it is long.
+func variantRuns(all []*series) *table.Table {
+	t := table.New("policy", "model", "layer", "variant", ">runs")
+	t.Title, t.Folded = "Variants used", "Variants that finished requests used"
+	for _, x := range all {
+		for _, m := range x.models {
+			for _, u := range m.Variants {
+				t.Add(x.label, m.Model, u.Layer, u.Variant, group(u.Runs))
+			}
+		}
+	}
+	return t
 }

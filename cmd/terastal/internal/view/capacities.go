@@ -1,9 +1,11 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
@@ -44,13 +46,13 @@ func capacityTable(p *plan.Plan) *table.Table {
 		t.Add(floor, fmt.Sprintf("%s/s", compact(float64(int(requests*c.Scale+0.5)))),
 			fmt.Sprintf("%.3fx", c.Scale/p.Capacities[0].Scale))
 	}
-	t.Explain("capacity", "the fluid bound in requests of all models, in the ratio of their rates; no schedule that keeps the "+
-		"floor exceeds it")
+	t.Explain("capacity", "capacity: the fluid bound in requests of all models, in the ratio of their rates; no schedule that keeps "+
+		"the floor exceeds it")
 	return t
 }
 
 // pricesShown is how many variants a terminal shows; a page shows all.
-const pricesShown = 24
+const pricesShown = 12
 
 // priceTable has a row for every variant.
 func priceTable(p *plan.Plan) *table.Table {
@@ -83,7 +85,7 @@ func priceTable(p *plan.Plan) *table.Table {
 	}
 	t.Explain("saves", "saves: time of accelerators per request, weighted with their prices at these rates: %s",
 		strings.Join(weights, ", "))
-	t.Explain("loses", "loses: accuracy, in points, with this variant alone")
+	t.Explain("loses", "loses: share of the model's accuracy, with this variant alone; a point is 1 %% of it")
 	if text := worth(p); text != "" {
 		t.Explain("saves per point", "%s", text)
 	}
@@ -104,7 +106,8 @@ func worth(p *plan.Plan) string {
 	case parts == nil:
 		return "the floors leave more accuracy than variants can use at these rates"
 	}
-	return "a point is worth, at the floors as configured: " + strings.Join(parts, ", ")
+	return "a point is worth, at the floors as configured: " + strings.Join(parts, ", ") + "; a variant that saves more per " +
+		"point pays"
 }
 
 // capacities shows what accuracy buys.
@@ -135,6 +138,12 @@ func capacityChart(p *plan.Plan) template.HTML {
 	for i := range floorsDrawn {
 		floors = append(floors, 1-(1-lowestDrawn)*float64(i)/(floorsDrawn-1))
 	}
+	for _, c := range p.Capacities { // so that their markers are on the line
+		if c.Floor >= lowestDrawn && c.Floor < 1 {
+			floors = append(floors, c.Floor)
+		}
+	}
+	slices.SortFunc(floors, func(a, b float64) int { return cmp.Compare(b, a) })
 	all, err := p.CapacitiesAt(floors)
 	if err != nil || all[len(all)-1].Scale < worthDrawing*all[1].Scale {
 		return ""

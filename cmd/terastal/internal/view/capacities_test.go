@@ -48,7 +48,7 @@ func TestCapacities(t *testing.T) {
 		"1, originals only 250/s 1.000x", "0.999 290/s 1.159x", "0.99 333/s 1.333x", "0.98, as configured 348/s 1.391x",
 		"0.9 400/s 1.600x",
 		"m l1 v1 500.0 us nothing free l2 v2 500.0 us 1.00 % 500.0 us l0 v0 500.0 us 4.00 % 125.0 us l3 v3 500.0 us unknown",
-		"a point is worth, at the floors as configured: m 125.0 us", "with their prices at these rates: x 1.00",
+		"a point is worth, at the floors as configured: m 125.0 us; a variant", "with their prices at these rates: x 1.00",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q", want)

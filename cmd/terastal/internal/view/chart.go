@@ -246,7 +246,9 @@ func (f *figure) across(x float64, class, name string) {
 // level marks a value of y by a level line with text.
 func (f *figure) level(y float64, class, name string) {
 	f.segment(f.x.from, f.y.at(y), f.x.to, f.y.at(y), class)
-	f.text(f.x.from+4, f.y.at(y)-4, class+"-name", "start", name)
+	if name != "" {
+		f.text(f.x.from+4, f.y.at(y)-4, class+"-name", "start", name)
+	}
 }
 
 func (f *figure) done() template.HTML {

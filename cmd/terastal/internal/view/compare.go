@@ -157,7 +157,7 @@ func accuracyByModel(c *comparison.Comparison) *table.Table {
 			t.Add(shorten(x.Model, 24), c.Policies[i].Policy, kept(x.Accuracy.Median),
 				between(kept(x.Accuracy.Low), kept(x.Accuracy.High)), floorText(x.Floor), worstText(&one))
 			if x.Floor > 0 {
-				t.Explain("floor", "%s, in any repeat", floorNote())
+				explainFloor(t, ", in any repeat")
 			}
 		}
 	}

@@ -78,12 +78,13 @@ func sustainedTable(c *comparison.Curves, limit int) *table.Table {
 	if len(scales) > 1 {
 		miss += fmt.Sprintf(" from %g to %g", scales[0], scales[len(scales)-1])
 	}
-	sustains := "sustains scale"
+	sustains, title := "sustains scale", "Largest scale sustained"
 	if len(c.Further) > 0 {
 		sustains = fmt.Sprintf("scale at %g %%", 100*most)
+		title += fmt.Sprintf(" at %g %% missed", 100*most)
 	}
 	t := table.New("policy", ">"+sustains, ">interval", ">load", "+>accuracy", "+>exceeds at", miss)
-	t.Title = "Largest scale sustained (" + c.Driver + ")"
+	t.Title = title + " (" + c.Driver + ")"
 	scale := func(x float64) string { return fmt.Sprintf("%.3g", x) }
 	for i := range c.Curves {
 		x, load, kept := c.Curves[i].At(limit), "", "-"
@@ -101,7 +102,7 @@ func sustainedTable(c *comparison.Curves, limit int) *table.Table {
 		t.Add(curveName(&c.Curves[i]), sustained(x), low+" to "+high, load, kept, optional(x.Exceeds, scale),
 			plot(&c.Curves[i], scales, most))
 	}
-	t.Explain("accuracy", "mean normalised accuracy of finished requests at the scale sustained")
+	t.Explain("accuracy", "accuracy: the mean normalised accuracy of finished requests at the scale sustained")
 	if limit < len(c.Further) {
 		return t // the last one has the notes
 	}
@@ -229,9 +230,15 @@ func sweepChart(c *comparison.Curves) template.HTML {
 	}
 	f.y.max = min(1, niceMax(1.02*top))
 	f.axes("scale of all rates", "mean miss rate", compact, percentTick)
-	for _, limit := range c.Limits() {
-		f.level(limit, "deadline", "limit "+percent(limit))
+	limits := c.Limits()
+	var words []string
+	for _, limit := range limits {
+		if words = append(words, percent(limit)); limit < slices.Max(limits) {
+			f.level(limit, "deadline", "")
+		}
 	}
+	// One name for all: limits lie close to each other.
+	f.level(slices.Max(limits), "deadline", "limit "+strings.Join(words, ", "))
 	for n, x := range c.Curves {
 		var line []point
 		for _, q := range x.Points {

@@ -101,21 +101,24 @@ func floorTable(c *comparison.Curves) *table.Table {
 			}
 		}
 	}
-	t.Note("Load is a share of what the originals alone can sustain. An accuracy floor is the least mean normalised accuracy " +
-		"of a model's finished requests: at 1 only originals run; with no floor variants are a last resort. Policies that " +
-		"floors mean nothing to sustain the same with any.")
+	t.Note("Load: demand over the fluid bound of the originals. Accuracy floor: the least mean normalised accuracy of a model's " +
+		"finished requests; at 1 only originals run, with no floor variants are a last resort. Other policies know no floor and " +
+		"sustain the same with any.")
 	return t
 }
 
-// floorChart draws the load that policies sustain with every floor, at one limit. Floors have equal distances: what the
-// first tenth of a point buys would hide behind the axis otherwise.
+// floorChart draws the load that policies sustain with every floor, at one limit; nothing where none sustains any that
+// was looked at. Floors have equal distances: what the first tenth of a point buys would hide behind the axis otherwise.
 func floorChart(c *comparison.Curves, limit int) template.HTML {
 	floors, policies := floorsOf(c), policiesByFloor(c)
-	top := 1.0
+	top, any := 1.0, false
 	for i := range c.Curves {
 		if p := sustainedPoint(&c.Curves[i], limit); p != nil {
-			top = max(top, p.Load)
+			top, any = max(top, p.Load), true
 		}
+	}
+	if !any {
+		return ""
 	}
 	f := newFigure(680, 300, "Load sustained by accuracy floor, by policy")
 	f.x.max, f.y.max = float64(max(1, len(floors)-1)), niceMax(1.02*top)
@@ -125,7 +128,7 @@ func floorChart(c *comparison.Curves, limit int) template.HTML {
 		}
 		return ""
 	}, compact)
-	f.level(1, "deadline", "all that originals can sustain")
+	f.level(1, "deadline", "the fluid bound of the originals")
 	for n, p := range policies {
 		var line []point
 		for i, x := range p.at {
@@ -136,12 +139,12 @@ func floorChart(c *comparison.Curves, limit int) template.HTML {
 				continue
 			}
 			q := sustainedPoint(x, limit)
-			at, kept := point{float64(i), 0}, ""
-			if q != nil {
-				at.y = q.Load
-				if q.Accuracy != nil {
-					kept = fmt.Sprintf(", accuracy %.4f", *q.Accuracy)
-				}
+			if q == nil {
+				continue // which is not to say that it sustains no load
+			}
+			at, kept := point{float64(i), q.Load}, ""
+			if q.Accuracy != nil {
+				kept = fmt.Sprintf(", accuracy %.4f", *q.Accuracy)
 			}
 			line = append(line, at)
 			f.marker(at, n, fmt.Sprintf("%s: load %s%s", curveName(x), sustainedLoad(x, limit), kept))
@@ -161,8 +164,10 @@ func floorFigures(c *comparison.Curves) (out []chart) {
 		legends = append(legends, legend{key(n), p.policy})
 	}
 	for limit, most := range c.Limits() {
-		out = append(out, chart{Caption: fmt.Sprintf("Load sustained at %g %% missed, by accuracy floor (%s)", 100*most,
-			c.Driver), SVG: floorChart(c, limit), Legend: legends})
+		if svg := floorChart(c, limit); svg != "" {
+			out = append(out, chart{Caption: fmt.Sprintf("Load sustained at %g %% missed, by accuracy floor (%s)", 100*most,
+				c.Driver), SVG: svg, Legend: legends})
+		}
 	}
 	return out
 }

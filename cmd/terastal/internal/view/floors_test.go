@@ -49,6 +49,12 @@ func TestFloors(t *testing.T) {
 			t.Errorf("no %q in the chart\n%s", want, figures[1].SVG)
 		}
 	}
+	for i := range c.Curves { // a limit that nothing looked at is within
+		c.Curves[i].Sustains = nil
+	}
+	if figures := floorFigures(c); len(figures) != 1 {
+		t.Errorf("%d figures, where none sustains anything at the first limit", len(figures))
+	}
 	c = atFloors()
 	c.Curves = c.Curves[:1]
 	b.Reset()

@@ -3,7 +3,9 @@ package view
 import (
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -72,7 +74,7 @@ func floorText(floor float64) string {
 	if floor == 0 {
 		return ""
 	}
-	return number(100*floor) + " %"
+	return fmt.Sprintf("%.6g %%", 100*floor)
 }
 
 // worstText words the worst window of a model that was promised something, marked where it is below the floor.
@@ -100,9 +102,10 @@ var worstColumn = fmt.Sprintf(">worst of %d", sched.AccuracyWindow)
 const intervalNote = "interval of the accuracy kept: 95 %, as far as the accuracy of variants was measured on few requests " +
 	"(on all of them the same, so that it does not narrow with more runs)"
 
-// floorNote says what the columns about the promise are.
-func floorNote() string {
-	return fmt.Sprintf("floor: what the mean over a model's finished requests was promised to keep; worst of %d: the least "+
-		"that %d of them kept which finished one after the other, or the first ones of the run (!: less than the floor)",
-		sched.AccuracyWindow, sched.AccuracyWindow)
+// explainFloor says what the columns about the promise are; over is over which runs.
+func explainFloor(t *table.Table, over string) {
+	t.Explain("floor", "floor: the share of the accuracy that a model's finished requests are promised to keep on the mean")
+	name := strings.TrimPrefix(worstColumn, ">")
+	t.Explain(name, "%s: the least that %d of them in a row kept%s, or the first ones of a run (!: less than the floor)", name,
+		sched.AccuracyWindow, over)
 }

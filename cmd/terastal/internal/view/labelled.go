@@ -10,20 +10,15 @@ import (
 // labelledTable has what requests on labelled data really kept of the accuracy: a row by policy and model, of which a
 // terminal has those of all models together only.
 func labelledTable(results []result.Result) *table.Table {
-	t := table.New("policy", "model", "metric", ">requests", ">inputs", ">original", ">as run", ">accuracy kept",
+	t := table.New("policy", "model", "+metric", ">requests", "+>inputs", ">original", ">as run", ">accuracy kept",
 		">95 % interval", ">floor")
 	t.Title = "Accuracy measured on labelled requests"
-	t.Explain("requests", "requests: those whose outputs were scored, inputs: how many different labelled inputs they had; "+
-		"original: what the whole original models score on them")
-	t.Explain("95 % interval", "95 %% interval: of the accuracy kept, as run over original; requests with the same input count "+
-		"as one")
+	t.Explain("requests", "requests: those whose outputs were scored; original: what the whole original models score on their "+
+		"inputs; accuracy kept: as run over original; in its interval, requests with the same input count as one")
+	t.Explain("inputs", "inputs: how many different ones the requests had")
 	row := func(x *result.LabelledAccuracy, policy, model string) *table.Row {
-		floor := ""
-		if x.Floor > 0 {
-			floor = kept(x.Floor)
-		}
 		return t.Add(policy, model, x.Metric, x.Requests, x.Inputs, kept(x.Original), kept(x.Score), kept(x.Normalized),
-			between(kept(x.Low), kept(x.High)), floor)
+			between(kept(x.Low), kept(x.High)), floorText(x.Floor))
 	}
 	for i := range results {
 		r := &results[i]

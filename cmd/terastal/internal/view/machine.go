@@ -61,7 +61,7 @@ func modelTable(models []result.ModelInfo, places map[string]string) *table.Tabl
 	t.Explain("fastest", "latencies are sums of the layers' medians; (n): layers that are fastest there; fastest: each "+
 		"layer on its best accelerator")
 	if slices.ContainsFunc(models, func(m result.ModelInfo) bool { return m.AccuracyFloor > 0 }) {
-		t.Explain("floor", "floor: what finished requests are promised to keep of the accuracy on the mean")
+		t.Explain("floor", "floor: the share of the accuracy that finished requests are promised to keep on the mean")
 	}
 	if len(infeasible) > 0 {
 		t.Explain("deadline", "warning: even the fastest accelerators take longer than the deadline of %s",

@@ -13,8 +13,11 @@ import (
 )
 
 // Policies prints miss rates and response times per policy and model.
-func Policies(w io.Writer, metrics []eventlog.Metrics) {
-	outcomeTable(seriesOf(metrics)).Text(w)
+func Policies(w io.Writer, metrics []eventlog.Metrics) { policies(w, metrics, "floor") }
+
+// policies is [Policies] with these of the columns that otherwise only pages have.
+func policies(w io.Writer, metrics []eventlog.Metrics, columns ...string) {
+	with(outcomeTable(seriesOf(metrics)), columns...).Text(w)
 	if len(metrics) != 1 {
 		return
 	}
@@ -25,13 +28,17 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) {
 	}
 }
 
+// with is the table with these columns on terminals, too.
+func with(t *table.Table, columns ...string) *table.Table {
+	for i := range t.Columns {
+		t.Columns[i].Wide = t.Columns[i].Wide && !slices.Contains(columns, t.Columns[i].Name)
+	}
+	return t
+}
+
 // Scenario prints what policies got over seeds.
 func Scenario(w io.Writer, results []study.Result) {
-	t := outcomeTable(seriesOver(results))
-	for i := range t.Columns {
-		t.Columns[i].Wide = t.Columns[i].Wide && t.Columns[i].Name != "interval"
-	}
-	t.Text(w)
+	with(outcomeTable(seriesOver(results)), "interval", "floor").Text(w)
 	last := len(results) - 1
 	for i := range results[:max(0, last)] {
 		if base := &results[i]; base.Miss > 0 {
@@ -62,8 +69,8 @@ func outcomeTable(all []*series) *table.Table {
 	}
 	promised := variants && anyFloor(all)
 	if promised {
-		t.Column(">floor", worstColumn)
-		t.Explain("floor", "%s", floorNote())
+		t.Column("+>floor", worstColumn)
+		explainFloor(t, "")
 	}
 	for _, s := range all {
 		for _, m := range s.models {
@@ -148,8 +155,8 @@ func missRates(all []*series) section {
 	}
 	t := outcomeTable(all)
 	columns := []int{0, 1, 2, 3, 4, 5, 6, 7, 8}
-	for at := len(columns) + 4; at < len(t.Columns); at++ { // about variants
-		columns = append(columns, at)
+	if at := len(columns) + 4; at < len(t.Columns) { // how much is due to variants; the section about accuracy has the rest
+		columns = append(columns, at, at+1)
 	}
 	s.Tables = []*table.Table{t.Pick("Requests by outcome", columns...)}
 	return s

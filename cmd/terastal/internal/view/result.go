@@ -23,7 +23,7 @@ func Result(w io.Writer, r *result.Result, file string) {
 		for _, p := range r.Policies {
 			metrics = append(metrics, p.Metrics)
 		}
-		Policies(w, metrics)
+		policies(w, metrics) // the table of models has the floors
 		if r.Driver == eventlog.Real {
 			fmt.Fprintln(w)
 			Verification(w, r.Policies)
