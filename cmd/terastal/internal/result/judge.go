@@ -40,7 +40,8 @@ type Doubt struct {
 	// Worst grows with how bad it is.
 	Worst float64
 	Text  string
-	// Machine says that the machine is to blame, or that the run was short: nothing is wrong with what was computed.
+	// Machine says that the machine is to blame, or that the run was short, or the policy knows no accuracy floor: nothing is
+	// wrong with what was computed.
 	Machine bool
 	runs    int
 }
@@ -75,8 +76,8 @@ func (r *Result) Conclude() {
 	}
 }
 
-// MachineOnly reports whether all reasons why the result is not valid lie with the machine, or with how short the run
-// was: what was computed is right, it only is no measurement.
+// MachineOnly reports whether all reasons why the result is not valid lie with the machine, with how short the run was,
+// or with policies that know no accuracy floor: what was computed is right, it only is no measurement.
 func (r *Result) MachineOnly() bool {
 	return !slices.ContainsFunc(r.doubts, func(d Doubt) bool { return !d.Machine })
 }
@@ -132,7 +133,8 @@ const rounding = 1e-9
 // judgeFloor doubts a run that did not keep what a model was promised.
 func (r *Result) judgeFloor(policy string, m *eventlog.ModelMetrics) {
 	if text, short := Unkept(policy, m); text != "" {
-		r.Doubt(Doubt{About: "accuracy of " + m.Model + " under " + policy, Worst: short, Text: text})
+		r.Doubt(Doubt{About: "accuracy of " + m.Model + " under " + policy, Worst: short, Text: text,
+			Machine: m.DeliveredAccuracy != nil && !spends(policy)})
 	}
 }
 
