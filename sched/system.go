@@ -62,8 +62,7 @@ type Model struct {
 	// Energy[l][k] is the energy of layer l's original on accelerator k, in any
 	// unit; nil when unknown. Only DREAM reads it.
 	Energy [][]float64 `json:"energy,omitempty"`
-	// Accuracy is the normalised accuracy of each valid set, in the order of
-	// Valid; nil when it was not measured.
+	// Accuracy is the normalised accuracy of each valid set, in the order of Valid; nil when it was not measured.
 	Accuracy []float64 `json:"accuracy,omitempty"`
 	// AccuracyError is the standard error of each of them, paired with the originals; nil when it is unknown.
 	AccuracyError []float64 `json:"accuracy_error,omitempty"`

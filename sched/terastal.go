@@ -22,8 +22,7 @@ type TerastalOptions struct {
 
 // Accuracy weighs accuracy against time.
 type Accuracy interface {
-	// Price is what an implementation of the job's next layer costs in accuracy, as time: at least [Never] where it may
-	// not be used.
+	// Price is what a variant of the job's next layer costs in accuracy, as time: at least [Never] if it may not be used.
 	Price(now time.Duration, j *Job, implementation int32) time.Duration
 	// Spend is told of a choice.
 	Spend(j *Job, implementation int32)
@@ -93,8 +92,7 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 			rest = append(rest, p.pending[n:]...)
 			break
 		}
-		// Where nothing met the virtual deadline when the slack was taken,
-		// nothing does now: accelerators have only become busier.
+		// What met no virtual deadline when the slack was taken meets none now: accelerators have only become busier.
 		c, ok := Choice{}, r.key >= 0
 		if ok {
 			c, ok = p.withinBudget(&s.Jobs[r.job])
@@ -121,13 +119,18 @@ func (p *terastal) Select(s *State, out []Choice) []Choice {
 	return out
 }
 
-// price is what an implementation costs in accuracy, as time, and whether it may be used.
-func (p *terastal) price(m *ModelTable, j *Job, i int32) (time.Duration, bool) {
-	if i == 0 || p.Accuracy == nil || !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-		return 0, m.Allowed(j.Used, m.Variant(j.Layer, i))
+// usable are the implementations of the job's next layer that accuracy has a price for, a bit each.
+func (p *terastal) usable(m *ModelTable, j *Job) uint64 {
+	if p.Accuracy == nil {
+		return ^uint64(0)
 	}
-	price := p.Accuracy.Price(p.now, j, i)
-	return price, price < Never
+	set := uint64(1)
+	for i := int32(1); i < p.implementations(m, j); i++ {
+		if p.Accuracy.Price(p.now, j, i) < Never {
+			set |= 1 << i
+		}
+	}
+	return set
 }
 
 // take books the choice's accelerator until its predicted finish.
@@ -142,13 +145,13 @@ func (p *terastal) take(s *State, c Choice) Choice {
 	return c
 }
 
-// bestSlack is the largest slack of the job's layer over accelerators and
-// allowed implementations: virtual deadline minus the earliest finish.
+// bestSlack is the largest slack of the job's layer: its virtual deadline minus the earliest finish that is allowed.
 func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
 	finish, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
+	usable := p.usable(m, j)
 	for i := range p.implementations(m, j) {
-		if _, ok := p.price(m, j, i); ok {
+		if usable>>i&1 != 0 && m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			_, f := earliest(free, m.Latency(j.Layer, i), handoff)
 			finish = min(finish, f)
 		}
@@ -173,8 +176,8 @@ func earliest(free, latency, handoff []time.Duration) (int, time.Duration) {
 	return at, finish
 }
 
-// withinBudget is stage 1 for one layer: the original if it meets the virtual deadline on an idle accelerator, else the
-// allowed variant that meets it and ends first.
+// withinBudget is stage 1 for one layer: of what meets the virtual deadline on an idle accelerator the original, else the
+// allowed variant that ends first; with prices of accuracy whatever ends first, its price included.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
 	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.able, &p.later)
@@ -185,9 +188,12 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		}
 	}
 	for i := int32(1); i < p.implementations(m, j); i++ {
-		price, ok := p.price(m, j, i)
-		if !ok {
+		if !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 			continue
+		}
+		price := time.Duration(0)
+		if p.Accuracy != nil {
+			price = p.Accuracy.Price(p.now, j, i)
 		}
 		if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && f <= v && f+price < low {
 			best = Choice{Implementation: i, Accelerator: int32(k), Reason: VariantMeetsBudget}
@@ -211,8 +217,9 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 				wait = min(wait, max(f, j.Ready)+m.Cost(j, 0, k))
 			}
 		}
+		usable := p.usable(m, j)
 		for i := range p.implementations(m, j) {
-			if _, ok := p.price(m, j, i); !ok {
+			if usable>>i&1 == 0 || !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
 			if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && wait-f > gain {

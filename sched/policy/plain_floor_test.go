@@ -112,20 +112,21 @@ func (a *plainAccounts) toll(s *sched.State, j sched.Job, variant int) float64 {
 	if !a.spends(j.Model) || more <= 0 {
 		return 0
 	}
-	m := a.sys.Models[j.Model]
-	price := float64(dearest)
+	price := 1.0
 	if limit := a.limit(j.Model); limit > 0 {
 		share := float64(a.owed(s, j.Model)) / float64(limit)
-		price *= cheapest + (1-cheapest)*share*share
+		price = 0.1 + 0.9*share*share
 	}
-	left := float64(fastest(m.Layers[j.Layer:]))
-	laxity := max(leastLaxity, (float64(j.Deadline-s.Now)-left)/left)
-	return price * laxity * float64(m.Deadline) / 1e9 * float64(more)
+	m := a.sys.Models[j.Model]
+	laxity := max(least*float64(m.Deadline), float64(j.Deadline-s.Now-fastest(m.Layers[j.Layer:])))
+	pressure := max(least, a.load(s.Now)-pressing)
+	return price * laxity / (pressure * pressure) / 1e9 * float64(more)
 }
 
-// presses reports whether requests have offered so much work lately that variants save time, and not only requests.
-func (a *plainAccounts) presses(now time.Duration, model int32) bool {
-	if a.rolls > 0 { // at the load of where the rolls begin
+// load is what requests offered lately: a mean that fades, over the time since, too. In rolls it is that of where they
+// begin.
+func (a *plainAccounts) load(now time.Duration) float64 {
+	if a.rolls > 0 {
 		now = a.rolls
 	}
 	span := 0.0
@@ -138,7 +139,12 @@ func (a *plainAccounts) presses(now time.Duration, model int32) bool {
 		fade := span / (span + dt)
 		work, over, at = work*fade+o.work, (over+dt)*fade, o.at
 	}
-	return a.spends(model) && work/(over+float64(now-at)) > pressing
+	return work / (over + float64(now-at))
+}
+
+// presses reports whether requests have offered so much work lately that variants save time, and not only requests.
+func (a *plainAccounts) presses(now time.Duration, model int32) bool {
+	return a.spends(model) && a.load(now) > pressing
 }
 
 // allowed are those of a job's options that the floor leaves.

@@ -282,43 +282,9 @@ func (p *pricedRule) starts(ready time.Duration) []time.Duration {
 	return p.later
 }
 
-// placement is where and as what a layer would run.
-type placement struct {
-	at             int // -1: nowhere
-	implementation int32
-	finish         time.Duration
-	cost           float64 // finish, and what accelerator and accuracy are worth, as time
-	inTime         bool
-}
-
-// layer is what placements of a job's next layer have in common.
-type layer struct {
-	free    []time.Duration // when each accelerator can start it
-	handoff []time.Duration
-	due     time.Duration // when it has to end, for the layers behind it
-	gain    float64
-}
-
-// weigh takes the best accelerator for an implementation with these latencies if it is better than what was best so far:
-// in time or, where both or neither are, cheaper. Toll is the price of the accuracy that it costs.
-func (p *pricedRule) weigh(best *placement, l *layer, implementation int32, latency []time.Duration, toll float64) {
-	for k, f := range l.free {
-		if f >= sched.Never || latency[k] >= sched.Never {
-			continue
-		}
-		cost := latency[k]
-		if l.handoff != nil {
-			cost += l.handoff[k]
-		}
-		f += cost
-		x := float64(f) + l.gain*p.prices[k]*float64(cost) + toll
-		if fits := f <= l.due; fits == best.inTime && x < best.cost || fits && !best.inTime {
-			*best = placement{k, implementation, f, x, fits}
-		}
-	}
-}
-
-// serve chooses for one job, and books the accelerator.
+// serve chooses for one job, and books the accelerator. Variants compete where time presses or the original is not in
+// time: where a floor is promised, at the price of their accuracy; where none is, only to be in time, and that which ends
+// first is the best.
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
 	m := p.t.Model(j.Model)
@@ -331,51 +297,62 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	if p.caution > 0 {
 		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
 	}
-	l := layer{p.starts(j.Ready - s.Now), m.Handoff(j), due - rest, gain}
-	best := placement{at: -1, finish: sched.Never, cost: math.Inf(1)}
-	p.weigh(&best, &l, 0, m.Latency(j.Layer, 0), 0)
+	due -= rest
+	handoff, free := m.Handoff(j), p.starts(j.Ready-s.Now)
+	at, finish, low, inTime := -1, sched.Never, math.Inf(1), false
 	choice := sched.Choice{Reason: sched.Cheapest}
-	if best.inTime {
-		choice.Reason = sched.CheapestInTime
-	}
-	if m.Implementations(j.Layer) > 1 && (!best.inTime || p.presses(s.Now, j.Model)) {
-		original := best.inTime
-		if p.vary(s, j, &l, &best); best.inTime && !original {
-			choice.Reason = sched.VariantInTime
+	rate, toll := 0.0, 0.0
+	for i, n := int32(0), int32(1); i < n; i++ {
+		if i > 0 {
+			var allowed bool
+			if toll, allowed = p.toll(j, i, rate); !allowed {
+				continue
+			}
+		}
+		latency := m.Latency(j.Layer, i)
+		for k, f := range free {
+			if f >= sched.Never || latency[k] >= sched.Never {
+				continue
+			}
+			cost := latency[k]
+			if handoff != nil {
+				cost += handoff[k]
+			}
+			f += cost
+			x := float64(f) + gain*p.prices[k]*float64(cost) + toll
+			if fits := f <= due; fits == inTime && x < low || fits && !inTime {
+				at, finish, low, inTime, choice.Implementation = k, f, x, fits, i
+			}
+		}
+		if i > 0 {
+			continue
+		}
+		if inTime {
+			choice.Reason = sched.CheapestInTime
+		}
+		if inTime && !p.presses(s.Now, j.Model) {
+			break
+		}
+		if n = m.Implementations(j.Layer); n > 1 && p.ledgers[j.Model].spends {
+			rate = p.rate(s.Now, j)
+		} else if n > 1 {
+			gain, low, inTime = 0, math.Inf(1), true
 		}
 	}
-	if best.at < 0 {
+	if at < 0 {
 		return choice, false
 	}
-	choice.Accelerator, choice.Implementation = int32(best.at), best.implementation
-	if s.Idle(best.at) && p.free[best.at] == s.Free(best.at)-s.Now {
-		p.Spend(j, best.implementation)
-		p.free[best.at] = best.finish
+	if choice.Implementation > 0 && inTime && choice.Reason == sched.Cheapest {
+		choice.Reason = sched.VariantInTime
+	}
+	choice.Accelerator = int32(at)
+	if s.Idle(at) && p.free[at] == s.Free(at)-s.Now {
+		p.Spend(j, choice.Implementation)
+		p.free[at] = finish
 		return choice, true
 	}
 	if c.class != lostJob && !(p.admission && p.deferred[c.job]) {
-		p.free[best.at] = best.finish
+		p.free[at] = finish
 	}
 	return choice, false
-}
-
-// vary takes a variant if one is better: where a floor is promised, at the price of its accuracy; where none is, only to
-// be in time, that which ends first.
-func (p *pricedRule) vary(s *sched.State, j *sched.Job, l *layer, best *placement) {
-	m := p.t.Model(j.Model)
-	to, rate := best, 0.0
-	rescue := placement{at: -1, cost: math.Inf(1), inTime: true}
-	if p.ledgers[j.Model].spends {
-		rate = p.rate(s.Now, j)
-	} else {
-		l.gain, to = 0, &rescue
-	}
-	for i := int32(1); i < m.Implementations(j.Layer); i++ {
-		if toll, ok := p.toll(j, i, rate); ok {
-			p.weigh(to, l, i, m.Latency(j.Layer, i), toll)
-		}
-	}
-	if rescue.at >= 0 {
-		*best = rescue
-	}
 }

@@ -68,7 +68,7 @@ func TestSearchHelps(t *testing.T) {
 // TestSearchAllocations: a search outside of the engine allocates nothing, once it has seen the load.
 func TestSearchAllocations(t *testing.T) {
 	sequential.Skip(t)
-	sys := promising(4, 3, 0.99)
+	sys := promising(t, 4, 3, 0.99)
 	for _, adapt := range []bool{false, true} {
 		m := newTreadmill(t, sys, "rollout", sched.DropLate, 32)
 		tables := schedtest.Compile(t, sys)

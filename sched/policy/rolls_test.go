@@ -7,14 +7,16 @@ import (
 
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/internal/schedtest"
 	"github.com/terastal/terastal/sched/sim"
 )
 
 // promising is Workload with accuracy floors that leave variants some room. Losses are measured or, for every other
-// model, bounded.
-func promising(accs, implementations int, floor float64) sched.System {
+// model, bounded. Prices are those of originals, which are found sooner.
+func promising(t testkit.T, accs, implementations int, floor float64) sched.System {
 	sys := schedtest.Workload(accs, implementations)
+	sys.Pricing = testkit.Must(fluid.PricesOf(schedtest.Compile(t, sys)))(t)
 	for m := range sys.Models {
 		model := &sys.Models[m]
 		model.Floor = floor
@@ -66,7 +68,7 @@ func balances(ledgers []ledger) []ledger {
 // TestRollsSpendNothing: what is rolled ahead changes no ledger of the policy, and no rolled schedule owes more than the
 // promise allows.
 func TestRollsSpendNothing(t *testing.T) {
-	sys := promising(3, 3, 0.99)
+	sys := promising(t, 3, 3, 0.99)
 	runs, rolled, owes := 0, 0, 0
 	of := func(c sched.Config) (sched.Policy, error) {
 		p, err := newRollout(c, defaultRollout())
@@ -104,7 +106,7 @@ func TestRollsSpendNothing(t *testing.T) {
 // TestSearchAlongside: a search on another goroutine shares nothing that changes with the engine, whose tables adapt;
 // what it finds is what it would have found at once. The race detector says the rest.
 func TestSearchAlongside(t *testing.T) {
-	sys := promising(4, 3, 0.99)
+	sys := promising(t, 4, 3, 0.99)
 	drive := func(alongside bool) (found []int) {
 		m := newTreadmill(t, sys, "rollout", sched.DropLate, 32)
 		m.engine = newEngine(t, sched.Config{Tables: schedtest.Compile(t, sys), Policy: Rollout, Drop: sched.DropLate, Adapt: true})

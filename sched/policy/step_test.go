@@ -144,7 +144,7 @@ func BenchmarkStep(b *testing.B) {
 // energies, triggers, a closed loop, bounds, accuracy floors and adaptation, and without.
 func TestStepAllocations(t *testing.T) {
 	sequential.Skip(t)
-	sys := promising(4, 3, 0.99)
+	sys := promising(t, 4, 3, 0.99)
 	for m := range sys.Models {
 		model := &sys.Models[m]
 		for range model.Layers {
@@ -193,6 +193,49 @@ func TestStepAllocations(t *testing.T) {
 			if least != 0 {
 				t.Errorf("%s, drop %v: %d steps allocate %v times", name, drop, steps, least)
 			}
+		}
+	}
+}
+
+// BenchmarkFloors measures one decision of pedf, with variants that an accuracy floor lets compete while time presses,
+// against the same without a floor: by turns, since machines change their speed, the least of which count.
+func BenchmarkFloors(b *testing.B) {
+	for _, size := range []struct{ ready, accs, implementations int }{{4, 2, 2}, {64, 2, 2}, {4, 4, 4}, {64, 4, 4}} {
+		sys := promising(b, size.accs, size.implementations, 0)
+		for _, idle := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%dx%dx%d/idle=%d", size.ready, size.accs, size.implementations, idle), func(b *testing.B) {
+				var decide [2]func()
+				for i, floor := range []float64{0, 0.99} {
+					for m := range sys.Models {
+						sys.Models[m].Floor = floor
+					}
+					p := testkit.Must(PEDF(sched.Config{Tables: schedtest.Compile(b, sys), Drop: sched.DropLate}))(b).(pedf)
+					p.work = 1e6 * p.time // time presses
+					s := readyState(&sys, size.ready, idle)
+					var out []sched.Choice
+					decide[i] = func() {
+						for m := range p.ledgers {
+							p.ledgers[m].owed = p.ledgers[m].limit / 2
+						}
+						out = p.Select(s, out[:0])
+					}
+				}
+				const turn = 200
+				took := [2]time.Duration{time.Hour, time.Hour}
+				b.ReportAllocs()
+				for b.Loop() {
+					for i := range decide {
+						start := time.Now()
+						for range turn {
+							decide[i]()
+						}
+						took[i] = min(took[i], time.Since(start))
+					}
+				}
+				b.ReportMetric(float64(took[0])/turn, "ns/without")
+				b.ReportMetric(float64(took[1])/turn, "ns/with")
+				b.ReportMetric(float64(took[1])/float64(took[0]), "ratio")
+			})
 		}
 	}
 }
