@@ -129,17 +129,23 @@ EQUAL = 0.9
 ACCURACY = --seeds 8 --drop late,hopeless
 CURVES = --accuracy 1,0.999,0.99,0.98 --limit 0.01,0.05
 
-evaluation-accuracy: build out/accuracy/others.csv $(patsubst %,out/accuracy/floor-%.csv,1 2 3 4 5 6 7 8) $(patsubst %,out/accuracy/equal-%.csv,1 2 3 4) out/accuracy/curves/curves.json
+evaluation-accuracy: build out/accuracy/others.csv out/accuracy/noise.csv $(foreach f,floor equal,$(patsubst %,out/accuracy/$f-%.csv,1 2 3 4)) $(patsubst %,out/accuracy/noise-%.csv,1 2 3 4 5 6 7 8) out/accuracy/curves/curves.json
 	scripts/evaluation.py accuracy --into docs/evaluation/accuracy.md out/accuracy/*.csv --curves out/accuracy/curves/curves.json
 
 out/accuracy/others.csv: | build
 	bin/terastal sweep $(ACCURACY) --noise 0,0.1,0.3 --policies fcfs,edf,dream,terastal,pedf --csv $@
 
 out/accuracy/floor-%.csv: | build
-	bin/terastal sweep $(ACCURACY) --noise 0,0.1,0.3 --policies terastal-budget,pedf,rollout --accuracy $(FLOOR) --shard $*/8 --csv $@
+	bin/terastal sweep $(ACCURACY) --noise 0 --policies terastal-budget,pedf,rollout --accuracy $(FLOOR) --shard $*/4 --csv $@
 
 out/accuracy/equal-%.csv: | build
 	bin/terastal sweep $(ACCURACY) --noise 0 --policies terastal-budget,pedf,rollout --accuracy $(EQUAL) --shard $*/4 --csv $@
+
+out/accuracy/noise.csv: | build
+	bin/terastal sweep $(ACCURACY) --noise 0.1,0.3 --policies terastal-budget,pedf --accuracy $(FLOOR) --csv $@
+
+out/accuracy/noise-%.csv: | build
+	bin/terastal sweep $(ACCURACY) --noise 0.1,0.3 --policies rollout --accuracy $(FLOOR) --shard $*/8 --csv $@
 
 out/accuracy/curves/curves.json: | build
 	bin/terastal sweep curves --scenario paper/mcv_heavy --policies fcfs,edf,terastal,terastal-budget,pedf,rollout $(CURVES) --from 0.5 --to 1.7 --step 0.3 --seeds 4 --duration 12s --out $(@D)

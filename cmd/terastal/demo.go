@@ -35,7 +35,7 @@ The configuration is written to OUT/demo.yaml, for other verbs to continue with,
 and the plan to OUT/plan.json, which applications open.`,
 		Example: `  terastal demo
   terastal demo --load 0.9 --duration 20s
-  terastal demo --accuracy 0.999
+  terastal demo --accuracy 0.98
   terastal compare --config out/demo/demo.yaml --repeats 6
   terastal demo --json | jq '.policies[] | {policy, mean_miss_rate, outputs_verified}'`,
 		Args: noArgs,

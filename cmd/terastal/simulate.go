@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
@@ -35,7 +36,7 @@ with 95 % confidence intervals.`,
 		Example: `  terastal simulate --config my.yaml
   terastal simulate --config my.yaml --profile out/profile.json --duration 10m --arrivals poisson
   terastal simulate --scenario paper/mcv_heavy --seeds 24 --duration 2s
-  terastal simulate --scenario paper/mcv_heavy --policies terastal,pedf --accuracy 0.98
+  terastal simulate --scenario paper/mcv_heavy --policies pedf-novariants,pedf --accuracy 0.98
   terastal simulate --scenario help`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,7 +80,7 @@ func (o *simulateOptions) studyScenario(cmd *cobra.Command) error {
 	t := &c.Traffic
 	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; "+
 		"drop: %s", t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
-	return o.document(d)
+	return o.judged(d)
 }
 
 // study simulates a configuration over several seeds.
@@ -104,5 +105,18 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	view.Scenario(o.text(), results)
 	d := study.Document{Scenario: o.config, Source: "configuration", Capacity: s.Plan.Document.Capacity}
 	d.Add(results, o.Seeds)
-	return o.document(d)
+	return o.judged(&d)
+}
+
+// judged writes the document, and fails where a policy did not keep an accuracy floor.
+func (o *simulateOptions) judged(d *study.Document) error {
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		for m := range p.Models {
+			if text, _ := result.Unkept(p.Policy, &p.Models[m]); text != "" {
+				d.Reasons = append(d.Reasons, text)
+			}
+		}
+	}
+	return o.concluded(d, d.Reasons)
 }

@@ -40,7 +40,8 @@ type Doubt struct {
 	// Worst grows with how bad it is.
 	Worst float64
 	Text  string
-	// Machine says that the machine is to blame, or that the run was short: nothing is wrong with what was computed.
+	// Machine says that the machine is to blame, or that the run was short, or the policy knows no accuracy floor: nothing is
+	// wrong with what was computed.
 	Machine bool
 	runs    int
 }
@@ -75,8 +76,8 @@ func (r *Result) Conclude() {
 	}
 }
 
-// MachineOnly reports whether all reasons why the result is not valid lie with the machine, or with how short the run
-// was: what was computed is right, it only is no measurement.
+// MachineOnly reports whether all reasons why the result is not valid lie with the machine, with how short the run was,
+// or with policies that know no accuracy floor: what was computed is right, it only is no measurement.
 func (r *Result) MachineOnly() bool {
 	return !slices.ContainsFunc(r.doubts, func(d Doubt) bool { return !d.Machine })
 }
@@ -131,22 +132,31 @@ const rounding = 1e-9
 
 // judgeFloor doubts a run that did not keep what a model was promised.
 func (r *Result) judgeFloor(policy string, m *eventlog.ModelMetrics) {
-	finished, about := m.Met+m.Late, "accuracy of "+m.Model+" under "+policy
+	if text, short := Unkept(policy, m); text != "" {
+		r.Doubt(Doubt{About: "accuracy of " + m.Model + " under " + policy, Worst: short, Text: text,
+			Machine: m.DeliveredAccuracy != nil && !spends(policy)})
+	}
+}
+
+// Unkept says what was not kept of what a model was promised, what to do about it, and how much the accuracy is short of
+// the floor; it is empty where the floor was kept.
+func Unkept(policy string, m *eventlog.ModelMetrics) (text string, short float64) {
+	finished := m.Met + m.Late
 	switch {
 	case m.AccuracyFloor == 0 || finished == 0:
 	case m.DeliveredAccuracy == nil:
-		r.Doubt(Doubt{About: about, Text: fmt.Sprintf("%s used variants of %s whose accuracy together was never measured: "+
-			"measure it (`terastal variants accuracy`), or promise nothing (`accuracy: 0`)", policy, m.Model)})
+		return fmt.Sprintf("%s used variants of %s whose accuracy together was never measured: measure it (`terastal variants "+
+			"accuracy`), or promise nothing (`accuracy: 0`)", policy, m.Model), 0
 	case *m.DeliveredAccuracy < m.AccuracyFloor-rounding:
-		r.Doubt(Doubt{About: about, Worst: m.AccuracyFloor - *m.DeliveredAccuracy, Text: fmt.Sprintf("%s kept %s of the "+
-			"accuracy of %s on the mean of %d finished requests, its floor is %s: play a policy that keeps it, such as pedf or "+
-			"rollout, or lower the floor (--accuracy)", policy, Share(*m.DeliveredAccuracy), m.Model, finished,
-			Share(m.AccuracyFloor))})
+		return fmt.Sprintf("%s kept %s of the accuracy of %s on the mean of %d finished requests, its floor is %s: play a policy "+
+			"that keeps it, such as pedf or rollout, or lower the floor (--accuracy)", policy, Share(*m.DeliveredAccuracy),
+			m.Model, finished, Share(m.AccuracyFloor)), m.AccuracyFloor - *m.DeliveredAccuracy
 	case m.WorstWindow != nil && *m.WorstWindow < m.AccuracyFloor-rounding && spends(policy):
-		r.Doubt(Doubt{About: about, Worst: m.AccuracyFloor - *m.WorstWindow, Text: fmt.Sprintf("%s kept %s of the accuracy "+
-			"of %s over one of its windows of %d finished requests, its floor is %s in each: report it, this must not happen",
-			policy, Share(*m.WorstWindow), m.Model, sched.AccuracyWindow, Share(m.AccuracyFloor))})
+		return fmt.Sprintf("%s kept %s of the accuracy of %s over one of its windows of %d finished requests, its floor is %s "+
+			"in each: report it, this must not happen", policy, Share(*m.WorstWindow), m.Model, sched.AccuracyWindow,
+			Share(m.AccuracyFloor)), m.AccuracyFloor - *m.WorstWindow
 	}
+	return "", 0
 }
 
 // spends reports whether a policy claims to keep accuracy floors.

@@ -74,7 +74,11 @@ func TestJudge(t *testing.T) {
 		}, "pedf kept 95 % of the accuracy of b over one of its windows of 100 finished requests, its floor is 99 % in each",
 			false},
 		"floor broken": {func(_ *Result, p *PolicyResult) { promise(p, 0.99, 0.989999) },
-			"edf kept 98.999 % of the accuracy of b on the mean of 1000 finished requests, its floor is 99 %.*--accuracy", false},
+			"edf kept 98.999 % of the accuracy of b on the mean of 1000 finished requests, its floor is 99 %.*--accuracy", true},
+		"floor broken by a policy that claims it": {func(_ *Result, p *PolicyResult) {
+			promise(p, 0.99, 0.98)
+			p.Policy = "pedf"
+		}, "pedf kept 98 % of the accuracy of b on the mean of 1000", false},
 		"none finished": {func(_ *Result, p *PolicyResult) {
 			promise(p, 0.99, 0)
 			p.Models[1].DeliveredAccuracy = nil

@@ -69,10 +69,11 @@ func (r *Result) OnLabels(policy string) (LabelledAccuracy, bool) {
 func (r *Result) JudgeLabelled() {
 	for _, x := range r.Labelled {
 		if x.High < x.Floor {
-			r.Doubt(Doubt{About: "labelled " + x.Policy + " " + x.Model, Worst: x.Floor - x.High, Text: fmt.Sprintf(
-				"%s: requests of %s kept %s of the accuracy on labelled data (95 %% interval to %s, %d requests, %d inputs), its "+
-					"floor is %s: measure its combinations again on more data (`terastal variants accuracy`), or lower the floor "+
-					"(--accuracy)", x.Policy, x.Model, Share(x.Normalized), Share(x.High), x.Requests, x.Inputs, Share(x.Floor))})
+			r.Doubt(Doubt{About: "labelled " + x.Policy + " " + x.Model, Worst: x.Floor - x.High,
+				Machine: !spends(x.Policy), Text: fmt.Sprintf(
+					"%s: requests of %s kept %s of the accuracy on labelled data (95 %% interval to %s, %d requests, %d inputs), its "+
+						"floor is %s: measure its combinations again on more data (`terastal variants accuracy`), or lower the floor "+
+						"(--accuracy)", x.Policy, x.Model, Share(x.Normalized), Share(x.High), x.Requests, x.Inputs, Share(x.Floor))})
 		}
 	}
 }

@@ -14,6 +14,8 @@ type Document struct {
 	Capacity fluid.Capacity `json:"capacity"`
 	Seeds    int            `json:"seeds"`
 	Policies []Policy       `json:"policies"`
+	// Reasons say which accuracy floors policies did not keep; none if they kept them.
+	Reasons []string `json:"invalid_reasons,omitempty"`
 }
 
 // Policy is a policy's part of a document.
