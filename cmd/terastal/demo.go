@@ -24,7 +24,7 @@ a residual one, inverted bottlenecks, plain convolutions, attention), splits
 them into layers, and takes the cheaper variants of some layers that were fitted
 for them. The accuracy of every combination of variants is measured on labelled
 glyphs, the latency of every layer and variant on this machine's accelerators.
-Rates are chosen that demand 1.1 times the capacity of the originals, in equal
+Rates are chosen that demand 1.5 times the capacity of the originals, in equal
 shares, and the same arrivals are played under every policy on the real
 accelerators. Requests are due after 10 to 25 ms. Their inputs are labelled
 glyphs, so that what each policy delivers is scored; outputs of sampled requests
@@ -45,7 +45,7 @@ and the plan to OUT/plan.json, which applications open.`,
 	config.AddFlags(cmd.Flags(), "accuracy")
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
-		"out": filepath.Join("out", "demo"), "load": "1.1", "duration": "3s", "budget": "8s",
+		"out": filepath.Join("out", "demo"), "load": "1.5", "duration": "3s", "budget": "8s",
 		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf-novariants,rollout-novariants,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
