@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import sys
+import textwrap
 from statistics import median
 
 sys.dont_write_bytecode = True  # next to the scripts
@@ -79,12 +80,14 @@ def loads(all):
                 f"({c.repeats} repeats of {c.seconds:g} s):\n\n")
         out += table(["policy", "mean miss rate", "least accuracy of a model", "the same on labelled requests",
                       "layers run by variants", "outputs verified"], rows)
+        text = ""
         if c.aa:
             x = c.aa["mean_miss_rate"]
-            out += (f"\n{c.aa['policy']} against itself: {100 * x.get('difference', 0):+.2f} points "
+            text = (f"{c.aa['policy']} against itself: {100 * x.get('difference', 0):+.2f} points "
                     f"({100 * x.get('difference_low', 0):+.2f} to {100 * x.get('difference_high', 0):+.2f}), "
                     f"p {x.get('p', 1):.2g}.")
-        out += f" {'VALID' if c.valid else 'INVALID: ' + '; '.join(c.reasons)}.\n\n"
+        text += f" {'VALID' if c.valid else 'INVALID: ' + '; '.join(c.reasons)}."
+        out += f"\n{textwrap.fill(text.strip(), 120)}\n\n"
     return out.rstrip("\n") + "\n"
 
 
