@@ -80,7 +80,7 @@ var floors = []struct {
 		"internal/energy", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
 	{"cmd/terastal/internal/session", []string{"models", "models/zoo", "models/dataset", "profiler", "runtime", "variants",
 		"variants/accuracy", "variants/design", "sched", "sched/fluid", "sched/traffic", "sched/sim",
-		"sched/scenario", "sched/plan", "sched/eventlog", "cmd/terastal/internal/config",
+		"sched/scenario", "sched/policy", "sched/plan", "sched/eventlog", "cmd/terastal/internal/config",
 		"cmd/terastal/internal/comparison", "cmd/terastal/internal/result", "cmd/terastal/internal/study",
 		"cmd/terastal/internal/validation", "internal/document", "internal/energy", "internal/hostinfo", "internal/numpy",
 		"internal/onnxpb", "internal/ort", "internal/stats"}},

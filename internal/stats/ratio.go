@@ -35,7 +35,6 @@ func PairedRatio(groups []Pairs) (ratio, low, high float64) {
 		d := g.X - ratio*g.Y
 		sum += d * d
 	}
-	const z = 1.959964
-	half := z * math.Sqrt(sum*count/max(1, count-1)) / y
+	half := Normal95 * math.Sqrt(sum*count/max(1, count-1)) / y
 	return ratio, max(0, ratio-half), ratio + half
 }

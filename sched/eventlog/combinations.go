@@ -15,7 +15,7 @@ func (l *Log) Finished() iter.Seq2[*Record, sched.VariantSet] {
 			r := &l.Records[i]
 			switch {
 			case r.Kind == sched.Completed && r.Implementation > 0:
-				used[r.Job] |= 1 << (models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
+				used[r.Job] |= variantOf(&models[r.Model], r)
 			case r.Kind == sched.Ended:
 				if (r.Outcome == sched.Met || r.Outcome == sched.Late) && !yield(r, used[r.Job]) {
 					return
@@ -24,6 +24,11 @@ func (l *Log) Finished() iter.Seq2[*Record, sched.VariantSet] {
 			}
 		}
 	}
+}
+
+// variantOf is the variant that a completed layer ran as.
+func variantOf(m *sched.Model, r *Record) sched.VariantSet {
+	return 1 << (m.Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
 }
 
 // Combinations counts, by model, the finished jobs by the set of variants that each used.

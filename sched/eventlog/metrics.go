@@ -176,7 +176,7 @@ func (l *Log) Metrics() Metrics {
 			busy[r.Accelerator] += r.At - max(r.Start, ended[r.Accelerator]) // an end may be noticed late
 			ended[r.Accelerator] = r.At
 			if r.Implementation > 0 {
-				used[r.Job] |= 1 << (sys.Models[r.Model].Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
+				used[r.Job] |= variantOf(&sys.Models[r.Model], r)
 			}
 		case sched.Ended:
 			m := &out.Models[r.Model]

@@ -80,7 +80,8 @@ func (l *Log) WriteTrace(w io.Writer, inside ...Span) error {
 	accs := len(l.Header.System.Accelerators)
 	t := &tracer{l: l, w: b, enc: json.NewEncoder(b), runs: map[*Record]Run{},
 		layers: map[int64]int{}, flows: map[int64]int{}, down: make([]bool, accs), inside: l.nest(inside)}
-	t.counters = counters{accounts: l.accounts(), used: map[int64]sched.VariantSet{}, of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
+	t.counters = counters{accounts: l.accounts(), used: map[int64]sched.VariantSet{},
+		of: make([]modelCounts, len(l.Header.System.Models)), jobs: map[int64]int{}, on: make([]int, accs)}
 	for _, r := range l.Runs() {
 		t.runs[r.Ended] = r
 	}
@@ -395,7 +396,7 @@ func (t *tracer) count(r *Record) {
 	case sched.Completed, sched.Requeued, sched.Doomed:
 		c.occupy(r, -1)
 		if r.Kind == sched.Completed && r.Implementation > 0 {
-			c.used[r.Job] |= 1 << (t.model(r).Layers[r.Layer].Implementations[r.Implementation].Variant - 1)
+			c.used[r.Job] |= variantOf(t.model(r), r)
 		}
 	case sched.Ended:
 		if r.Accelerator >= 0 {

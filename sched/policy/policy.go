@@ -66,6 +66,12 @@ func Find(name string) (Info, error) {
 		name, strings.Join(names, ", "), wholeSuffix)
 }
 
+// Spends reports whether a name is that of a policy that spends accuracy for time, and keeps accuracy floors.
+func Spends(name string) bool {
+	p, err := Find(name)
+	return err == nil && p.Spends
+}
+
 // Named makes the named policy; for an unknown name it returns Find's error.
 func Named(name string) sched.Constructor {
 	return func(c sched.Config) (sched.Policy, error) {

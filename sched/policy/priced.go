@@ -335,7 +335,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		}
 		if n = m.Implementations(j.Layer); n > 1 && p.ledgers[j.Model].spends {
 			rate = p.rate(s.Now, j)
-		} else if n > 1 {
+		} else if n > 1 { // a last resort: whatever ends first, and only in time
 			gain, low, inTime = 0, math.Inf(1), true
 		}
 	}

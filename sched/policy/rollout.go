@@ -153,15 +153,20 @@ func (p *rollout) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 	if len(s.Jobs) == 0 {
 		return out
 	}
-	p.search.pace = p.pace
-	p.search.accounts.copyFrom(p.accounts, s.Now)
-	p.search.prepare(s, out[first:], p.cur, 0)
+	p.prepare(s, out[first:], 0)
 	found := p.search.run()
 	if found == p.cur {
 		return out
 	}
 	p.cur = found
 	return p.rules[p.cur].Select(&p.search.base, out)
+}
+
+// prepare tells the search what the policy knows, and where it starts; see [search.prepare].
+func (p *rollout) prepare(s *sched.State, taken []sched.Choice, delay time.Duration) {
+	p.search.pace = p.pace
+	p.search.accounts.copyFrom(p.accounts, s.Now)
+	p.search.prepare(s, taken, p.cur, delay)
 }
 
 // noted forgets why a search was due.
@@ -221,9 +226,7 @@ func (p *rollout) Prepare(state *sched.State) bool {
 	if p.cfg.Adapt {
 		p.search.t.CopyFrom(p.t)
 	}
-	p.search.pace = p.pace
-	p.search.accounts.copyFrom(p.accounts, state.Now)
-	p.search.prepare(state, nil, p.cur, time.Duration(p.age))
+	p.prepare(state, nil, time.Duration(p.age))
 	return true
 }
 

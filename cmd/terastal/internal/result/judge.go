@@ -131,38 +131,32 @@ func (r *Result) Judge(p *PolicyResult) {
 const rounding = 1e-9
 
 // judgeFloor doubts a run that did not keep what a model was promised.
-func (r *Result) judgeFloor(policy string, m *eventlog.ModelMetrics) {
-	if text, short := Unkept(policy, m); text != "" {
-		r.Doubt(Doubt{About: "accuracy of " + m.Model + " under " + policy, Worst: short, Text: text,
-			Machine: m.DeliveredAccuracy != nil && !spends(policy)})
+func (r *Result) judgeFloor(name string, m *eventlog.ModelMetrics) {
+	if text, short := Unkept(name, m); text != "" {
+		r.Doubt(Doubt{About: "accuracy of " + m.Model + " under " + name, Worst: short, Text: text,
+			Machine: m.DeliveredAccuracy != nil && !policy.Spends(name)})
 	}
 }
 
 // Unkept says what was not kept of what a model was promised, what to do about it, and how much the accuracy is short of
 // the floor; it is empty where the floor was kept.
-func Unkept(policy string, m *eventlog.ModelMetrics) (text string, short float64) {
+func Unkept(name string, m *eventlog.ModelMetrics) (text string, short float64) {
 	finished := m.Met + m.Late
 	switch {
 	case m.AccuracyFloor == 0 || finished == 0:
 	case m.DeliveredAccuracy == nil:
 		return fmt.Sprintf("%s used variants of %s whose accuracy together was never measured: measure it (`terastal variants "+
-			"accuracy`), or promise nothing (`accuracy: 0`)", policy, m.Model), 0
+			"accuracy`), or promise nothing (`accuracy: 0`)", name, m.Model), 0
 	case *m.DeliveredAccuracy < m.AccuracyFloor-rounding:
 		return fmt.Sprintf("%s kept %s of the accuracy of %s on the mean of %d finished requests, its floor is %s: play a policy "+
-			"that keeps it, such as pedf or rollout, or lower the floor (--accuracy)", policy, Share(*m.DeliveredAccuracy),
+			"that keeps it, such as pedf or rollout, or lower the floor (--accuracy)", name, Share(*m.DeliveredAccuracy),
 			m.Model, finished, Share(m.AccuracyFloor)), m.AccuracyFloor - *m.DeliveredAccuracy
-	case m.WorstWindow != nil && *m.WorstWindow < m.AccuracyFloor-rounding && spends(policy):
+	case m.WorstWindow != nil && *m.WorstWindow < m.AccuracyFloor-rounding && policy.Spends(name):
 		return fmt.Sprintf("%s kept %s of the accuracy of %s over one of its windows of %d finished requests, its floor is %s "+
-			"in each: report it, this must not happen", policy, Share(*m.WorstWindow), m.Model, sched.AccuracyWindow,
+			"in each: report it, this must not happen", name, Share(*m.WorstWindow), m.Model, sched.AccuracyWindow,
 			Share(m.AccuracyFloor)), m.AccuracyFloor - *m.WorstWindow
 	}
 	return "", 0
-}
-
-// spends reports whether a policy claims to keep accuracy floors.
-func spends(name string) bool {
-	p, err := policy.Find(name)
-	return err == nil && p.Spends
 }
 
 // Share words a share of the accuracy in per cent, rounded down: what is below a floor does not look as if it were not.

@@ -3,6 +3,8 @@ package result
 import (
 	"fmt"
 	"math"
+
+	"github.com/terastal/terastal/sched/policy"
 )
 
 // LabelledAccuracy is what a policy's requests of a model really computed: their inputs were the model's labelled data,
@@ -70,7 +72,7 @@ func (r *Result) JudgeLabelled() {
 	for _, x := range r.Labelled {
 		if x.High < x.Floor {
 			r.Doubt(Doubt{About: "labelled " + x.Policy + " " + x.Model, Worst: x.Floor - x.High,
-				Machine: !spends(x.Policy), Text: fmt.Sprintf(
+				Machine: !policy.Spends(x.Policy), Text: fmt.Sprintf(
 					"%s: requests of %s kept %s of the accuracy on labelled data (95 %% interval to %s, %d requests, %d inputs), its "+
 						"floor is %s: measure its combinations again on more data (`terastal variants accuracy`), or lower the floor "+
 						"(--accuracy)", x.Policy, x.Model, Share(x.Normalized), Share(x.High), x.Requests, x.Inputs, Share(x.Floor))})

@@ -17,6 +17,7 @@ import (
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/sched/eventlog"
+	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/traffic"
 )
@@ -141,7 +142,7 @@ func simulatedCurves(ctx context.Context, c *config.Config, cell study.Cell, so 
 func newCurves(driver string, c *config.Config, o *CurveOptions) *comparison.Curves {
 	curves := &comparison.Curves{Driver: driver, Source: o.Source, DurationS: c.Traffic.Duration.Seconds(),
 		Limit: o.Limits[0], Further: o.Limits[1:]}
-	curves.Lines(c.Policies, o.Floors, study.Spends)
+	curves.Lines(c.Policies, o.Floors, policy.Spends)
 	return curves
 }
 

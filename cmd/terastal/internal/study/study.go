@@ -143,13 +143,6 @@ func Floored(s sched.System, floor float64) sched.System {
 	return s
 }
 
-// Spends reports whether the named policy uses variants for time as far as accuracy floors allow; to all others, floors
-// mean nothing.
-func Spends(name string) bool {
-	p, err := policy.Find(name)
-	return err == nil && p.Spends
-}
-
 // floored is a scenario by name, with the floor of its models.
 type floored struct {
 	scenario string
