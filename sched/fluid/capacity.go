@@ -48,11 +48,30 @@ func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 // better than the original earns no credit. One of unknown accuracy is used at floor 0 only, which asks for nothing but
 // valid ones; floor 1 is originals only. Without floors all are 1.
 func CapacityAt(t *sched.Tables, rates, floors []float64) (Capacity, error) {
-	p, err := newProgram(t, rates, floors)
+	return capacityOn(t, rates, floors, nil)
+}
+
+// capacityOn is CapacityAt on some accelerators. Prices are those of these.
+func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, error) {
+	p, err := newProgram(t, rates, floors, on)
 	if err != nil {
 		return Capacity{}, err
 	}
-	return p.solve(), nil
+	c, late := p.solve()
+	if !late {
+		return c, nil
+	}
+	if p, err = newProgram(t, rates, floors, on); err != nil {
+		return Capacity{}, err
+	}
+	p.within = true
+	if d, _ := p.solve(); d.Scale*(1+capacityGap) < c.Scale {
+		if d.Bound > c.Bound { // searches took too long
+			d.Bound, d.Prices, d.Accuracy = c.Bound, c.Prices, c.Accuracy
+		}
+		return d, nil
+	}
+	return c, nil
 }
 
 // Same are floors, or whatever else, that are the same for every model of a system.
@@ -60,22 +79,24 @@ func Same(t *sched.Tables, floor float64) []float64 {
 	return slices.Repeat([]float64{floor}, len(t.System().Models))
 }
 
-// solve changes the unit of work.
-func (p *program) solve() Capacity {
+// solve changes the unit of work. It reports whether requests miss their deadline in the mixture that reaches Scale.
+func (p *program) solve() (c Capacity, late bool) {
 	dual, near := make([]float64, p.accs+p.rows), make([]float64, p.accs+p.rows)
 	for k := range p.accs {
 		dual[k] = 1 / float64(p.accs)
 	}
 	// In units of the first placement's busiest load, so that what counts as zero does not hang on the rates.
-	unit := slices.Max(p.originals(dual)[:p.accs])
+	unit := slices.Max(p.originals(dual).rows[:p.accs])
 	p.divide(unit)
 	start := p.originals(dual)
-	mix := newMixture(start, p.accs)
+	mix := newMixture(&start, p.accs)
 	best := proven{bound: math.Inf(1), dual: slices.Clone(dual)}
 	best.try(p, dual)
 	scale := 0.0
 	for range capacityRounds {
-		scale = max(scale, 1/p.repaired(mix, start))
+		if load, misses := p.repaired(mix, &start); 1/load > scale {
+			scale, late = 1/load, misses
+		}
 		if best.bound <= scale*(1+capacityGap) {
 			break
 		}
@@ -87,16 +108,16 @@ func (p *program) solve() Capacity {
 			near[k] = capacityStay*best.dual[k] + (1-capacityStay)*x
 		}
 		column := best.try(p, near)
-		if !mix.improvedBy(column, dual) {
+		if !mix.improvedBy(column.rows, dual) {
 			column = best.try(p, dual)
-			if p.inexact && !mix.improvedBy(column, dual) {
+			if p.inexact && !mix.improvedBy(column.rows, dual) {
 				break // as good as it gets with what the searches find
 			}
 		}
-		mix.enter(mixed{column: column})
+		mix.enter(mixed{column: &column})
 	}
 	return Capacity{Scale: scale / unit, Bound: max(best.bound, scale) / unit, Prices: best.dual[:p.accs:p.accs],
-		Accuracy: p.accuracyPrices(best.dual, unit)}
+		Accuracy: p.accuracyPrices(best.dual, unit)}, late
 }
 
 // proven is the least bound that prices have proved, and these.
@@ -106,7 +127,7 @@ type proven struct {
 }
 
 // try notes the bound that the prices prove and returns the cheapest column at them.
-func (b *proven) try(p *program, dual []float64) []float64 {
+func (b *proven) try(p *program, dual []float64) column {
 	column, cost := p.cheapest(dual)
 	if bound := 1 / cost; cost >= 0 && bound < b.bound {
 		b.bound = bound
@@ -116,19 +137,19 @@ func (b *proven) try(p *program, dual []float64) []float64 {
 }
 
 // repaired is the load of the busiest accelerator of a mixture in which originals make up for what rounding took from
-// the accuracy.
-func (p *program) repaired(m *mixture, originals []float64) float64 {
-	sums, busiest := m.sums()
+// the accuracy, and whether some of its requests miss their deadline.
+func (p *program) repaired(m *mixture, originals *column) (load float64, late bool) {
+	sums, busiest, late := m.sums()
 	share := 0.0
 	for r, x := range sums[p.accs:] {
 		if x > 0 {
-			share = max(share, x/(x-originals[p.accs+r]))
+			share = max(share, x/(x-originals.rows[p.accs+r]))
 		}
 	}
 	if share == 0 {
-		return busiest
+		return busiest, late
 	}
-	return busiest + share*slices.Max(originals[:p.accs])
+	return busiest + share*slices.Max(originals.rows[:p.accs]), late || originals.late
 }
 
 // accuracyPrices are the prices of accuracy by model, from those of the rows; nil without floors.

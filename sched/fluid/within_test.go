@@ -1,0 +1,135 @@
+package fluid_test
+
+import (
+	"math"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/terastal/terastal/internal/testkit"
+	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/internal/schedtest"
+	"pgregory.net/rapid"
+)
+
+// route is a path written out: the load per request on every accelerator, what it loses and how long it takes.
+type route struct {
+	load []float64
+	loss float64
+	time time.Duration
+}
+
+// routes enumerates all paths of a model: combinations, and an accelerator for each layer.
+func routes(t *sched.Tables, model int, floor float64) []route {
+	sys, table := t.System(), t.Model(int32(model))
+	var out []route
+	for _, c := range combinations(t, model, floor) {
+		var from func(l, at int, r route)
+		from = func(l, at int, r route) {
+			if l == len(c.implementations) {
+				out = append(out, r)
+				return
+			}
+			j := sched.Job{Layer: int32(l), At: int32(at)}
+			for k := range sys.Accelerators {
+				takes := table.Latency(int32(l), int32(c.implementations[l]))[k]
+				if takes >= sched.Never {
+					continue
+				}
+				next := route{slices.Clone(r.load), r.loss, r.time + table.Cost(&j, int32(c.implementations[l]), k)}
+				next.load[k] += takes.Seconds()
+				from(l+1, k, next)
+			}
+		}
+		from(0, sched.Idle, route{make([]float64, len(sys.Accelerators)), c.loss, 0})
+	}
+	return out
+}
+
+// inTime are the routes that count: those that meet the deadline, or all where no originals do.
+func inTime(t *sched.Tables, model int, floor float64) []route {
+	late := func(r route) bool { return r.time > t.System().Models[model].Deadline }
+	all := routes(t, model, floor)
+	if originals := routes(t, model, 1); !slices.ContainsFunc(originals, func(r route) bool { return !late(r) }) {
+		return all
+	}
+	return slices.DeleteFunc(all, late)
+}
+
+// exactWithin solves the program of all paths that meet their deadline.
+func exactWithin(t testkit.T, tables *sched.Tables, rates, floors []float64) float64 {
+	var d dense
+	var load []int
+	z := map[int]float64{}
+	for k := range tables.System().Accelerators {
+		load = append(load, d.row(0))
+		z[load[k]] = -1
+		d.variable(0, map[int]float64{load[k]: 1})
+	}
+	d.variable(1, z)
+	for i := range rates {
+		all, share := d.row(1), d.row(1-floors[i])
+		d.variable(0, map[int]float64{share: 1})
+		for _, r := range inTime(tables, i, floors[i]) {
+			rows := map[int]float64{all: 1, share: r.loss}
+			for k, x := range r.load {
+				rows[load[k]] = rates[i] * x
+			}
+			d.variable(0, rows)
+		}
+	}
+	return 1 / d.solve(t)
+}
+
+// boundWithin is what prices prove, by the cheapest of all paths.
+func boundWithin(tables *sched.Tables, rates, floors, prices, accuracies []float64) float64 {
+	sum := 0.0
+	for i := range rates {
+		accuracy, low := 0.0, math.Inf(1)
+		if accuracies != nil {
+			accuracy = accuracies[i]
+		}
+		for _, r := range inTime(tables, i, floors[i]) {
+			cost := accuracy * (r.loss - (1 - floors[i]))
+			for k, x := range r.load {
+				cost += prices[k] * x
+			}
+			low = min(low, cost)
+		}
+		sum += rates[i] * low
+	}
+	return 1 / sum
+}
+
+// TestCapacityWithinDeadlines holds the capacity against a solver that has all paths written out, with handoffs and
+// variants. It is never above the capacity without deadlines, and the prices prove its bound.
+func TestCapacityWithinDeadlines(t *testing.T) {
+	schedtest.CheckSome(t, 10, func(t *rapid.T) {
+		sys, rates, floors := hurriedSpending(t)
+		if len(sys.Accelerators) > 3 {
+			t.Skip("too much to write out")
+		}
+		if schedtest.Chance(t, 30, "originals") {
+			floors = fluid.Same(schedtest.Compile(t, sys), 1)
+		}
+		tables := schedtest.Compile(t, sys)
+		got := testkit.Must(fluid.CapacityAt(tables, rates, floors))(t)
+		want := exactWithin(t, tables, rates, floors)
+		if got.Scale > want*(1+2e-6) || got.Bound < want*(1-1e-9) || got.Bound > got.Scale*(1+3e-6) {
+			t.Fatalf("capacity %v is not between the certificates %v and %v", want, got.Scale, got.Bound)
+		}
+		if proof := boundWithin(tables, rates, floors, got.Prices, got.Accuracy); proof < got.Bound*(1-1e-9) &&
+			proof < want*(1-1e-9) || proof > got.Bound*(1+1e-6) {
+			t.Fatalf("the prices %v and %v prove %v, not the bound %v", got.Prices, got.Accuracy, proof, got.Bound)
+		}
+		free := testkit.Must(fluid.CapacityAt(schedtest.Compile(t, unhurried(sys)), rates, floors))(t)
+		if got.Scale > free.Scale*(1+1e-6) || got.Bound > free.Bound {
+			t.Fatalf("%+v with deadlines, %+v without", got, free)
+		}
+		if want > free.Scale*(1-1e-9) && !reflect.DeepEqual(got, free) {
+			t.Fatalf("no deadline binds, but %+v with them, %+v without", got, free)
+		}
+	})
+}
