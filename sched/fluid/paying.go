@@ -8,37 +8,27 @@ import (
 )
 
 // CapacityPaying is the capacity of originals where a change of accelerator is paid for: a layer whose inputs lie at
-// another accelerator occupies its own for the handoff, too, as it does in runs. It is at most that of [CapacityOf], which
-// every load is a share of, and tells how much of that is left when requests really move. Columns are paths over the
-// accelerators, so that prices alone prove the bound only with the handoffs on each path.
+// another accelerator occupies its own for the handoff, too, as it does in runs. It is at most that of [CapacityOf], of
+// which every load is a share, and tells what is left of that when requests really move. Requests meet their deadlines,
+// but for models that can meet theirs nowhere. Where deadlines bind, Scale is what the search found, and Bound may lie
+// above it.
 func CapacityPaying(t *sched.Tables, rates []float64) (Capacity, error) {
-	if _, err := newProgram(t, rates, nil); err != nil { // what is wrong with the rates
+	if _, err := newProgram(t, rates, nil, nil); err != nil { // what is wrong with the rates
 		return Capacity{}, err
 	}
-	p := &paying{t: t, rates: EffectiveRates(t, rates), accs: len(t.System().Accelerators), unit: 1}
+	p := newPaying(t, EffectiveRates(t, rates))
 	dual, near := make([]float64, p.accs), make([]float64, p.accs)
 	for k := range dual {
 		dual[k] = 1 / float64(p.accs)
 	}
 	start, _ := p.cheapest(dual)
-	p.unit = slices.Max(start)
-	for k := range start {
-		start[k] /= p.unit
-	}
-	mix, bound, best, scale := newMixture(start, p.accs), math.Inf(1), slices.Clone(dual), 0.0
-	try := func(prices []float64) []float64 {
-		column, cost := p.cheapest(prices)
-		if cost > 0 && 1/cost < bound {
-			bound = 1 / cost
-			copy(best, prices)
-		}
-		return column
-	}
-	try(dual)
+	p.unit = slices.Max(start.rows)
+	start, _ = p.cheapest(dual)
+	mix, best, scale := newMixture(&start, p.accs), proven{bound: math.Inf(1), dual: slices.Clone(dual)}, 0.0
 	for range capacityRounds {
-		_, busiest := mix.sums()
+		_, busiest, _ := mix.sums()
 		scale = max(scale, 1/busiest)
-		if bound <= scale*(1+capacityGap) {
+		if best.bound <= scale*(1+capacityGap) {
 			break
 		}
 		if k := mix.prices(dual); k >= 0 {
@@ -46,67 +36,154 @@ func CapacityPaying(t *sched.Tables, rates []float64) (Capacity, error) {
 			continue
 		}
 		for k, x := range dual {
-			near[k] = capacityStay*best[k] + (1-capacityStay)*x
+			near[k] = capacityStay*best.dual[k] + (1-capacityStay)*x
 		}
-		column := try(near)
-		if !mix.improvedBy(column, dual) {
-			column = try(dual)
+		column := best.pay(p, near)
+		if !mix.improvedBy(column.rows, dual) {
+			if column = best.pay(p, dual); !mix.improvedBy(column.rows, dual) {
+				break
+			}
 		}
-		mix.enter(mixed{column: column})
+		mix.enter(mixed{column: &column})
 	}
-	return Capacity{Scale: scale / p.unit, Bound: max(bound, scale) / p.unit, Prices: best}, nil
+	return Capacity{Scale: scale / p.unit, Bound: max(best.bound, scale) / p.unit, Prices: best.dual}, nil
+}
+
+// pay is try for paths with their handoffs.
+func (b *proven) pay(p *paying, dual []float64) column {
+	c, cost := p.cheapest(dual)
+	if bound := 1 / cost; cost > 0 && bound < b.bound {
+		b.bound = bound
+		copy(b.dual, dual)
+	}
+	return c
 }
 
 // paying finds cheapest paths with their handoffs.
 type paying struct {
-	t     *sched.Tables
-	rates []float64
-	accs  int
-	unit  float64 // of work
+	accs   int
+	rates  []float64
+	models [][][]float64 // seconds by model, layer, and the accelerators before and on; the last before is none
+	due    []float64     // seconds; infinite where no path meets the deadline
+	unit   float64       // of work
 }
 
-// cheapest is the work per second, by accelerator, of the paths that cost least at the prices, and its cost.
-func (p *paying) cheapest(prices []float64) (column []float64, cost float64) {
-	column = make([]float64, p.accs)
-	for i, rate := range p.rates {
-		m := p.t.Model(int32(i))
-		least, via := p.paths(m, prices)
-		at := 0
-		for k, c := range least {
-			if c < least[at] {
-				at = k
+func newPaying(t *sched.Tables, rates []float64) *paying {
+	p := &paying{accs: len(t.System().Accelerators), rates: rates, unit: 1}
+	for i := range rates {
+		m := t.Model(int32(i))
+		var layers [][]float64
+		for l := range int32(m.Layers()) {
+			on := make([]float64, 0, (p.accs+1)*p.accs)
+			for from := range p.accs + 1 {
+				at := int32(from)
+				if from == p.accs {
+					at = sched.Idle
+				}
+				for k := range p.accs {
+					c := m.Cost(&sched.Job{Layer: l, At: at}, 0, k)
+					seconds := c.Seconds()
+					if c >= sched.Never {
+						seconds = math.Inf(1)
+					}
+					on = append(on, seconds)
+				}
 			}
+			layers = append(layers, on)
 		}
-		cost += least[at] * rate / p.unit
-		for l := int32(m.Layers()) - 1; l >= 0; l-- {
-			from := via[l][at]
-			column[at] += p.seconds(m, l, from, at) * rate / p.unit
-			at = from
+		p.models = append(p.models, layers)
+		p.due = append(p.due, math.Inf(1))
+		due := t.System().Models[i].Deadline.Seconds()
+		if _, time, _ := p.path(i, make([]float64, p.accs), 1); time <= due {
+			p.due[i] = due
 		}
 	}
-	return column, cost
+	return p
 }
 
-// paths is the least cost of a request that ends at an accelerator, and by layer and accelerator where the layer before
-// runs on the way there; -1 for the first.
-func (p *paying) paths(m *sched.ModelTable, prices []float64) (least []float64, via [][]int) {
-	for l := range int32(m.Layers()) {
+// cheapest is the work per second, by accelerator, of paths that cost little at the prices and meet their deadlines, and a
+// cost that none is below.
+func (p *paying) cheapest(prices []float64) (c column, cost float64) {
+	c = column{rows: make([]float64, p.accs)}
+	for i, rate := range p.rates {
+		on, low := p.within(i, prices)
+		for k, x := range on {
+			c.rows[k] += x * rate / p.unit
+		}
+		cost += low * rate / p.unit
+	}
+	return c, cost
+}
+
+// tolls is how often the toll on time is halved.
+const tolls = 20
+
+// within is the cheapest path of a model that a toll on its time makes short enough: the seconds that it occupies the
+// accelerators, and a cost that no path is below that meets the deadline.
+func (p *paying) within(i int, prices []float64) (on []float64, low float64) {
+	on, time, low := p.path(i, prices, 0)
+	if time <= p.due[i] {
+		return on, low
+	}
+	slow, quick := 0.0, 0.0
+	for toll := 1.0; ; toll *= 4 {
+		path, time, cost := p.path(i, prices, toll)
+		low = max(low, cost-toll*p.due[i])
+		if time <= p.due[i] {
+			on, quick = path, toll
+			break
+		}
+		if slow = toll; toll > 1e12 { // of paths that take equally long
+			on, _, _ = p.path(i, make([]float64, p.accs), 1)
+			return on, low
+		}
+	}
+	for range tolls {
+		toll := (slow + quick) / 2
+		path, time, cost := p.path(i, prices, toll)
+		low = max(low, cost-toll*p.due[i])
+		if time <= p.due[i] {
+			on, quick = path, toll
+		} else {
+			slow = toll
+		}
+	}
+	return on, low
+}
+
+// path is the path of a model that costs least at prices with a toll on all of its time: the seconds that it occupies
+// each accelerator, their sum, and the cost, toll included.
+func (p *paying) path(i int, prices []float64, toll float64) (on []float64, time, cost float64) {
+	var least []float64
+	var via [][]int
+	for l, seconds := range p.models[i] {
 		here, from := make([]float64, p.accs), make([]int, p.accs)
 		for k := range p.accs {
-			here[k], from[k] = math.Inf(1), -1
+			here[k], from[k] = math.Inf(1), p.accs
+			price := prices[k] + toll
 			if l == 0 {
-				here[k] = priced(prices[k], p.seconds(m, l, -1, k))
+				here[k] = priced(price, seconds[p.accs*p.accs+k])
 				continue
 			}
-			for o := range p.accs {
-				if c := least[o] + priced(prices[k], p.seconds(m, l, o, k)); c < here[k] || from[k] < 0 {
+			for o, before := range least {
+				if c := before + priced(price, seconds[o*p.accs+k]); c < here[k] || from[k] == p.accs {
 					here[k], from[k] = c, o
 				}
 			}
 		}
 		least, via = here, append(via, from)
 	}
-	return least, via
+	cost = slices.Min(least)
+	at := slices.Index(least, cost)
+	on = make([]float64, p.accs)
+	for l := len(via) - 1; l >= 0; l-- {
+		from := via[l][at]
+		seconds := p.models[i][l][from*p.accs+at]
+		on[at] += seconds
+		time += seconds
+		at = from
+	}
+	return on, time, cost
 }
 
 // priced is what a time costs at a price: what cannot run costs more than anything at any price.
@@ -115,13 +192,4 @@ func priced(price, seconds float64) float64 {
 		return seconds
 	}
 	return price * seconds
-}
-
-// seconds is how long a layer occupies accelerator k when its inputs lie at another, -1 for those of a request.
-func (p *paying) seconds(m *sched.ModelTable, layer int32, from, k int) float64 {
-	c := m.Cost(&sched.Job{Layer: layer, At: int32(from)}, 0, k)
-	if c >= sched.Never {
-		return math.Inf(1)
-	}
-	return c.Seconds()
 }
