@@ -93,7 +93,7 @@ func newPaying(t *sched.Tables, rates []float64) *paying {
 		}
 		p.models = append(p.models, layers)
 		p.due = append(p.due, math.Inf(1))
-		due := t.System().Models[i].Deadline.Seconds()
+		due := t.System().Models[i].Deadline.Seconds() + 0.5e-9 // times are whole nanoseconds, but for rounding
 		if _, time, _ := p.path(i, make([]float64, p.accs), 1); time <= due {
 			p.due[i] = due
 		}
