@@ -7,11 +7,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/doctor"
+	"github.com/terastal/terastal/cmd/terastal/internal/session"
+	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/profiler"
 )
 
+// doctorOptions are the flags of doctor.
+type doctorOptions struct{ profile, config string }
+
+// examined is the document of doctor, with the judgement on the accelerators where they were measured.
+type examined struct {
+	doctor.Report
+	Skew *session.Skew `json:"skew,omitempty"`
+}
+
 func newDoctor(s *streams) *cobra.Command {
+	var o doctorOptions
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Show what this machine offers, what is missing and how to fix it",
@@ -20,37 +33,70 @@ really open on this machine (each is tried, in another process), the cores,
 GPUs and drivers, and the accelerators that "auto" stands for in a configuration.
 For what is missing it names the command that fixes it.
 
+With --profile FILE it also says how unlike the accelerators of that profile are, and
+whether choosing one for every layer is worth something there: "terastal profile show"
+says the same, with the layers. Rates and deadlines are those of the plan next to the
+profile or of --config FILE.
+
 Exits with 1 when ONNX Runtime cannot be used.`,
 		Example: `  terastal doctor
+  terastal doctor --profile out/profile.json
   terastal doctor --json | jq '.providers[] | select(.opens) | .name'
   terastal doctor --ort ~/lib/libonnxruntime.so.1.29.0`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			plugins, err := s.plugins()
-			if err != nil {
-				return err
-			}
-			report := doctor.Check(cmd.Context(), doctor.Options{
-				Library: s.ort,
-				Host:    hostinfo.Read(hostinfo.This()),
-				Probe:   doctor.Child(doctor.ProbeTimeout, doctor.Self),
-				Inspect: doctor.InspectChild(doctor.ProbeTimeout, doctor.SelfInspect),
-				Plugins: plugins, Installed: ort.Installed,
-			})
-			if err := cmd.Context().Err(); err != nil {
-				return err
-			}
-			if err := errors.Join(report.Write(s.text()), s.document(report)); err != nil {
-				return err
-			}
-			if !report.OK {
-				return errors.New("ONNX Runtime cannot be used: see above")
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(s, cmd) },
 	}
+	cmd.Flags().StringVar(&o.profile, "profile", "", "profile to judge the accelerators by")
+	configFlag(cmd, &o.config)
 	cmd.AddCommand(newDoctorProbe(s), newDoctorInspect(s))
 	return cmd
+}
+
+func (o *doctorOptions) run(s *streams, cmd *cobra.Command) error {
+	plugins, err := s.plugins()
+	if err != nil {
+		return err
+	}
+	skew, err := o.skew(cmd)
+	if err != nil {
+		return err
+	}
+	report := doctor.Check(cmd.Context(), doctor.Options{
+		Library: s.ort,
+		Host:    hostinfo.Read(hostinfo.This()),
+		Probe:   doctor.Child(doctor.ProbeTimeout, doctor.Self),
+		Inspect: doctor.InspectChild(doctor.ProbeTimeout, doctor.SelfInspect),
+		Plugins: plugins, Installed: ort.Installed,
+	})
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	if err := report.Write(s.text()); err != nil {
+		return err
+	}
+	view.Skew(s.text(), skew)
+	if err := s.document(examined{report, skew}); err != nil {
+		return err
+	}
+	if !report.OK {
+		return errors.New("ONNX Runtime cannot be used: see above")
+	}
+	return nil
+}
+
+// skew judges the accelerators of the profile; nil without one.
+func (o *doctorOptions) skew(cmd *cobra.Command) (*session.Skew, error) {
+	if o.profile == "" {
+		if o.config != "" {
+			return nil, usagef("`doctor --config` says at which rates a profile is judged: add --profile FILE")
+		}
+		return nil, nil
+	}
+	p, err := profiler.Read(o.profile)
+	if err != nil {
+		return nil, err
+	}
+	return judged(p, planOf(o.profile, p), o.config, cmd.Flags())
 }
 
 // newDoctorProbe is what doctor runs in another process for each provider and device.

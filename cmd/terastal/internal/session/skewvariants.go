@@ -161,4 +161,3 @@ func (j *judge) candidate(v *plan.Variants, c *plan.Variant, original []time.Dur
 	}
 	return out, faster
 }
-
