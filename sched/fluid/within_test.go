@@ -69,18 +69,24 @@ func exactWithin(t testkit.T, tables *sched.Tables, rates, floors []float64) flo
 		d.variable(0, map[int]float64{load[k]: 1})
 	}
 	d.variable(1, z)
+	unit := 0.0 // so that the solver gets numbers near 1
+	for i := range rates {
+		for _, r := range inTime(tables, i, floors[i]) {
+			unit = max(unit, rates[i]*slices.Max(r.load))
+		}
+	}
 	for i := range rates {
 		all, share := d.row(1), d.row(1-floors[i])
 		d.variable(0, map[int]float64{share: 1})
 		for _, r := range inTime(tables, i, floors[i]) {
 			rows := map[int]float64{all: 1, share: r.loss}
 			for k, x := range r.load {
-				rows[load[k]] = rates[i] * x
+				rows[load[k]] = rates[i] * x / unit
 			}
 			d.variable(0, rows)
 		}
 	}
-	return 1 / d.solve(t)
+	return 1 / (d.solve(t) * unit)
 }
 
 // boundWithin is what prices prove, by the cheapest of all paths.
@@ -103,6 +109,29 @@ func boundWithin(tables *sched.Tables, rates, floors, prices, accuracies []float
 	return 1 / sum
 }
 
+// moving makes changes of the accelerator cost time more often.
+func moving(t *rapid.T, sys *sched.System) {
+	for i := range sys.Models {
+		unit := max(1, sys.Models[i].Deadline/8)
+		for l := range sys.Models[i].Layers {
+			if schedtest.Chance(t, 50, "free") {
+				continue
+			}
+			var handoff [][]time.Duration
+			for from := range sys.Accelerators {
+				row := make([]time.Duration, len(sys.Accelerators))
+				for to := range row {
+					if to != from {
+						row[to] = unit * time.Duration(schedtest.Number(t, 4, "handoff"))
+					}
+				}
+				handoff = append(handoff, row)
+			}
+			sys.Models[i].Layers[l].Handoff = handoff
+		}
+	}
+}
+
 // TestCapacityWithinDeadlines holds the capacity against a solver that has all paths written out, with handoffs and
 // variants. It is never above the capacity without deadlines, and the prices prove its bound.
 func TestCapacityWithinDeadlines(t *testing.T) {
@@ -113,6 +142,9 @@ func TestCapacityWithinDeadlines(t *testing.T) {
 		}
 		if schedtest.Chance(t, 30, "originals") {
 			floors = fluid.Same(schedtest.Compile(t, sys), 1)
+		}
+		if schedtest.Chance(t, 50, "moving") {
+			moving(t, &sys)
 		}
 		tables := schedtest.Compile(t, sys)
 		got := testkit.Must(fluid.CapacityAt(tables, rates, floors))(t)
