@@ -1,7 +1,7 @@
 // Package fluid bounds what any schedule can do by linear programs in which work is a fluid: every layer may be split
-// over the accelerators in any proportion, and nothing ever waits. It computes capacities, with original implementations
-// and with variants at a floor on the accuracy, the shadow prices that policies use, and the least share of requests that
-// has to miss.
+// over the accelerators in any proportion, and nothing ever waits, as long as every request meets its deadline. It
+// computes capacities, with original implementations and with variants at a floor on the accuracy, the models that meet
+// their deadline nowhere, the shadow prices that policies use, and the least share of requests that has to miss.
 package fluid
 
 import (
@@ -12,14 +12,15 @@ import (
 )
 
 // Capacity is how much traffic a system can sustain when every layer may be split over the accelerators in any
-// proportion and nothing ever waits: the fluid bound. Real schedules stay below it.
+// proportion, nothing ever waits, and every request meets its deadline: the fluid bound. No schedule that misses nothing
+// is above it, by the times in the tables.
 type Capacity struct {
 	// Scale is the largest factor by which all rates can be multiplied. It is certified from both sides: a feasible
 	// mixture reaches Scale, none exceeds Bound.
 	Scale float64 `json:"scale"`
 	Bound float64 `json:"bound"`
 	// Prices are the accelerators' shadow prices; they sum to 1. With originals, the bound is 1 / sum over models of rate
-	// times sum over layers of the cheapest price-weighted latency.
+	// times the price-weighted latencies of the cheapest path that meets the deadline.
 	Prices []float64 `json:"prices"`
 	// Accuracy is, by model, the shadow price of accuracy, in seconds of priced accelerator time for all of a request's:
 	// a loss of x is worth x times as much. It is 0 where the floor does not bind, and nil where no floor can.
@@ -36,9 +37,13 @@ const (
 )
 
 // CapacityOf computes the capacity of a system for the given rates (releases per second of each model; of triggered
-// ones, what their parents cause) with original implementations and free handoffs. It is a linear program over mixtures
-// of placements of all layers, solved by column generation: the shadow prices of the best mixture so far say which
-// placement would improve it most.
+// ones, what their parents cause) with original implementations. It is a linear program over mixtures of paths, which
+// say where every layer of a request runs, solved by column generation: the shadow prices of the best mixture so far say
+// which paths would improve it most.
+//
+// Only paths count that take no longer than the model's deadline: their latencies and their handoffs, which take time but
+// occupy nothing. Where the best mixture of all paths has none that is too slow, no deadline binds. A model of whose
+// originals no path meets its deadline counts as if it had none; see [Hopeless].
 func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 	return CapacityAt(t, rates, nil)
 }
@@ -46,7 +51,8 @@ func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 // CapacityAt is CapacityOf with variants: the mixtures are of combinations of implementations, too, such that the mean
 // normalised accuracy of each model is at least its floor and every request's combination is valid. A combination that is
 // better than the original earns no credit. One of unknown accuracy is used at floor 0 only, which asks for nothing but
-// valid ones; floor 1 is originals only. Without floors all are 1.
+// valid ones; floor 1 is originals only. Without floors all are 1. Where there are too many paths to search, Bound holds,
+// but Scale may be somewhat below it.
 func CapacityAt(t *sched.Tables, rates, floors []float64) (Capacity, error) {
 	return capacityOn(t, rates, floors, nil)
 }

@@ -39,16 +39,30 @@ func (p path) copyFrom(o path) {
 // limitOf returns nil for a model whose paths all meet its deadline, and for one of whose originals none does: that
 // counts as if it had no deadline. Implementations are those of seconds, accelerators these.
 func limitOf(t *sched.Tables, model int, seconds [][][]float64, on []int) *limit {
+	s, longest := timesOf(t, model, func(l int) int { return len(seconds[l]) }, on)
+	if longest <= s.deadline {
+		return nil
+	}
+	s.originals = s.leastTimes(true)
+	if s.originals[0][0] > s.deadline {
+		return nil
+	}
+	s.toGo, s.fastest = s.leastTimes(false), s.quickestOriginals()
+	return s
+}
+
+// timesOf is what so many implementations of every layer take on these accelerators, and a time that no path exceeds.
+func timesOf(t *sched.Tables, model int, implementations func(l int) int, on []int) (s *limit, longest time.Duration) {
 	m, sys := t.Model(int32(model)), t.System()
-	s := &limit{deadline: m.Deadline(), steps: limitSteps}
-	quick, longest := quickest(sys), time.Duration(0)
+	s = &limit{deadline: m.Deadline(), steps: limitSteps}
+	quick := quickest(sys)
 	for l := range sys.Models[model].Layers {
 		layer, slowest, worst := &sys.Models[model].Layers[l], time.Duration(0), time.Duration(0)
 		var times, handoff [][]time.Duration
-		for i := range int32(len(seconds[l])) {
+		for i := range implementations(l) {
 			all := make([]time.Duration, len(on))
 			for n, k := range on {
-				if all[n] = m.Latency(int32(l), i)[k]; all[n] < sched.Never {
+				if all[n] = m.Latency(int32(l), int32(i))[k]; all[n] < sched.Never {
 					all[n] = time.Duration(quick[k] * float64(all[n]))
 					slowest = max(slowest, all[n])
 				}
@@ -67,15 +81,7 @@ func limitOf(t *sched.Tables, model int, seconds [][][]float64, on []int) *limit
 		s.time, s.handoff = append(s.time, times), append(s.handoff, handoff)
 		longest += slowest + worst
 	}
-	if longest <= s.deadline {
-		return nil
-	}
-	s.originals = s.leastTimes(true)
-	if s.originals[0][0] > s.deadline {
-		return nil
-	}
-	s.toGo, s.fastest = s.leastTimes(false), s.quickestOriginals()
-	return s
+	return s, longest
 }
 
 // quickest is by accelerator how many times as long as its latencies layers take at the least: those of a device's

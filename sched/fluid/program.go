@@ -79,9 +79,7 @@ func newProgram(t *sched.Tables, rates, floors []float64, on []int) (*program, e
 	}
 	rates = EffectiveRates(t, rates)
 	if on == nil {
-		for k := range sys.Accelerators {
-			on = append(on, k)
-		}
+		on = every(sys)
 	}
 	p := &program{accs: len(on)}
 	for i, rate := range rates {
@@ -98,6 +96,15 @@ func newProgram(t *sched.Tables, rates, floors []float64, on []int) (*program, e
 		p.models = append(p.models, p.newWork(t, i, rate, floor, on))
 	}
 	return p, nil
+}
+
+// every lists all accelerators of a system.
+func every(sys *sched.System) []int {
+	out := make([]int, len(sys.Accelerators))
+	for k := range out {
+		out[k] = k
+	}
+	return out
 }
 
 func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accelerators []int) work {
