@@ -11,7 +11,6 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
-	"github.com/terastal/terastal/profiler"
 )
 
 // doctorOptions are the flags of doctor.
@@ -46,7 +45,7 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(s, cmd) },
 	}
-	cmd.Flags().StringVar(&o.profile, "profile", "", "profile to judge the accelerators by")
+	cmd.Flags().StringVar(&o.profile, "profile", "", "profile or plan to judge the accelerators by")
 	configFlag(cmd, &o.config)
 	cmd.AddCommand(newDoctorProbe(s), newDoctorInspect(s))
 	return cmd
@@ -92,11 +91,11 @@ func (o *doctorOptions) skew(cmd *cobra.Command) (*session.Skew, error) {
 		}
 		return nil, nil
 	}
-	p, err := profiler.Read(o.profile)
+	g, err := session.ReadGiven(o.profile)
 	if err != nil {
 		return nil, err
 	}
-	return judged(p, planOf(o.profile, p), o.config, cmd.Flags())
+	return judged(g, o.config, cmd.Flags())
 }
 
 // newDoctorProbe is what doctor runs in another process for each provider and device.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ func newProfileShow(s *streams) *cobra.Command {
 	var o showOptions
 	cmd := &cobra.Command{
 		Use:   "show FILE",
-		Short: "Print a profile as a table, as CSV or for benchstat",
+		Short: "Print a profile or a plan as a table, as CSV or for benchstat",
 		Long: `Prints what was measured: a table per model, with as many columns as fit in 120
 characters, and what was measured besides the layers; where the plan that was made
 from it lies next to it and has layer variants, also what these buy.
@@ -62,17 +63,18 @@ func (o *showOptions) show(s *streams, flags *pflag.FlagSet, path string) error 
 	if err := o.Check(); err != nil {
 		return session.UsageError{Err: err}
 	}
-	p, err := profiler.Read(path)
+	g, err := session.ReadGiven(path)
 	if err != nil {
 		return err
 	}
+	p := g.Profile
 	switch o.format {
 	case "csv":
 		return p.WriteCSV(s.out)
 	case "benchfmt":
 		return p.WriteBenchfmt(s.out)
 	case "table":
-		return o.table(s, flags, path, p)
+		return o.table(s, flags, g)
 	}
 	return usagef("unknown format %q, have table, csv, benchfmt", o.format)
 }
@@ -83,36 +85,36 @@ type shownProfile struct {
 	Skew *session.Skew `json:"skew,omitempty"`
 }
 
-func (o *showOptions) table(s *streams, flags *pflag.FlagSet, path string, p *profiler.Profile) error {
-	made := planOf(path, p)
-	skew, err := judged(p, made, o.config, flags)
+func (o *showOptions) table(s *streams, flags *pflag.FlagSet, g *session.Given) error {
+	skew, err := judged(g, o.config, flags)
 	if err != nil {
 		return err
 	}
-	view.ProfileTable(s.text(), p, o.ProfileOptions)
+	view.ProfileTable(s.text(), g.Profile, o.ProfileOptions)
+	made := cmp.Or(g.Plan, planOf(g.Path, g.Profile))
 	if made != nil {
 		view.Capacities(s.text(), made)
 	}
 	view.Skew(s.text(), skew)
-	return s.document(shownProfile{p, skew})
+	return s.document(shownProfile{g.Profile, skew})
 }
 
-// judged says how unlike the accelerators of a profile are, at the rates and deadlines of a configuration, or of the plan,
-// if there is one. Of a profile that is not whole it knows nothing.
-func judged(p *profiler.Profile, made *plan.Plan, file string, flags *pflag.FlagSet) (*session.Skew, error) {
+// judged says how unlike the accelerators of a document are, at the rates and deadlines of a configuration, else of the
+// plan, or the one next to a profile. Of a profile that is not whole it knows nothing.
+func judged(g *session.Given, file string, flags *pflag.FlagSet) (*session.Skew, error) {
 	if file != "" {
 		c, err := config.Load(file, flags)
 		if err != nil {
 			return nil, err
 		}
-		return session.ProfileSkew(p, c)
+		return session.SkewOf(g, c)
 	}
-	if made != nil {
-		if skew, err := session.PlanSkew(made, p); err == nil {
-			return skew, nil
+	if g.Plan == nil {
+		if made := planOf(g.Path, g.Profile); made != nil {
+			return session.PlanSkew(made, g.Profile)
 		}
 	}
-	skew, err := session.ProfileSkew(p, nil)
+	skew, err := session.SkewOf(g, nil)
 	if errors.Is(err, profiler.ErrPartial) {
 		return nil, nil
 	}

@@ -91,25 +91,37 @@ const unbounded = time.Hour
 // binEdges divide the histogram.
 var binEdges = [...]float64{1, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50}
 
-// ProfileSkew judges a profile. Rates and deadlines are the configuration's; without one, no deadline is assumed, and
-// rates at which every model alone would use an equal share of the machine.
-func ProfileSkew(p *profiler.Profile, c *config.Config) (*Skew, error) {
-	if c != nil {
-		s, err := OpenProfile(c, p, Options{})
+// SkewOf judges a profile or a plan. Rates and deadlines are the configuration's, or the plan's; of a profile alone, no
+// deadline is assumed, and rates at which all models need as much time when each layer runs where it is fastest.
+func SkewOf(g *Given, c *config.Config) (*Skew, error) {
+	switch {
+	case c != nil:
+		s, err := OpenProfile(c, g, true, Options{Note: func(string, ...any) {}})
 		if err != nil {
 			return nil, err
 		}
 		return PlanSkew(s.Plan.Document, s.Profile)
+	case g.Plan != nil:
+		return PlanSkew(g.Plan, nil)
 	}
+	return ProfileSkew(g.Profile)
+}
+
+// ProfileSkew is SkewOf for a profile alone.
+func ProfileSkew(p *profiler.Profile) (*Skew, error) {
 	s, err := p.System(slices.Repeat([]time.Duration{unbounded}, len(p.Models)), profiler.P50)
 	if err != nil {
 		return nil, err
 	}
-	rates, err := equalShares(s)
-	if err != nil {
-		return nil, err
+	j := judge{system: s, profile: p, assumed: "no deadlines, and rates at which all models need as much accelerator time when " +
+		"each layer runs where it is fastest"}
+	for m := range p.Models {
+		d, ok := p.Latency(m, profiler.Fastest)
+		if !ok {
+			return nil, fmt.Errorf("model %q has a layer that runs nowhere", p.Models[m].Name)
+		}
+		j.rates = append(j.rates, 1/d.Seconds())
 	}
-	j := judge{system: s, rates: rates, profile: p, assumed: "no deadlines, and rates at which every model alone would use an equal share of the accelerators"}
 	return j.skew()
 }
 
@@ -125,32 +137,13 @@ func PlanSkew(made *plan.Plan, p *profiler.Profile) (*Skew, error) {
 	return j.skew()
 }
 
-// equalShares are rates at which each model alone would use the same share of the accelerators, all together one.
-func equalShares(s sched.System) ([]float64, error) {
-	var rates []float64
-	for i := range s.Models {
-		one := sched.System{Accelerators: s.Accelerators, Devices: s.Devices, Models: []sched.Model{s.Models[i]}}
-		one.Models[0].Trigger = nil
-		t, err := sched.Compile(one)
-		if err != nil {
-			return nil, err
-		}
-		c, err := fluid.CapacityOf(t, []float64{1})
-		if err != nil {
-			return nil, err
-		}
-		rates = append(rates, c.Scale/float64(len(s.Models)))
-	}
-	return rates, nil
-}
-
 // judge is what a judgement is made from.
 type judge struct {
 	system   sched.System
 	rates    []float64
 	profile  *profiler.Profile // nil where it is not there
 	variants []plan.Variants
-	assumed  string
+	assumed  string // in place of rates and deadlines; "" where they are given
 
 	tables *sched.Tables
 	places []int // one accelerator of each device
@@ -297,7 +290,7 @@ func histogram(all []float64) []SkewBin {
 
 // capacities computes what can be reached.
 func (j *judge) capacities() error {
-	sums, whole, err := j.whole()
+	sums, whole, impossible, err := j.whole()
 	if err != nil {
 		return err
 	}
@@ -318,7 +311,7 @@ func (j *judge) capacities() error {
 	}
 	j.add("layer by layer, changes of accelerator paid for", paid)
 	j.add("layer by layer, changes free", free)
-	j.out.Helps, j.out.Verdict = j.verdict(sums, whole, &paid, &free)
+	j.out.Helps, j.out.Verdict = j.verdict(sums, &free, impossible)
 	return j.variantsBuy(free)
 }
 
@@ -331,15 +324,15 @@ func (j *judge) add(name string, c fluid.Capacity) {
 }
 
 // whole are the capacities of whole models: of their layers in a row, and where each is that or one session, whichever is
-// faster. Both are nil where a model cannot run as a whole.
-func (j *judge) whole() (sums, best *fluid.Capacity, err error) {
+// faster. Both are nil where a model cannot be served as a whole; why says which.
+func (j *judge) whole() (sums, best *fluid.Capacity, why string, err error) {
 	t, err := fluid.WholeModels(j.tables)
 	if err != nil {
-		return nil, nil, nil // a model runs on no accelerator as a whole
+		return nil, nil, "not every model runs on one accelerator as a whole", nil
 	}
 	c, err := fluid.CapacityOf(t, j.rates)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	s := *t.System()
 	s.Models = slices.Clone(s.Models)
@@ -356,40 +349,57 @@ func (j *judge) whole() (sums, best *fluid.Capacity, err error) {
 		s.Models[m].Layers = []sched.Layer{layer}
 	}
 	if t, err = sched.Compile(s); err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
+	}
+	anyhow := fluid.Hopeless(j.tables)
+	for _, x := range fluid.Hopeless(t) {
+		if !slices.ContainsFunc(anyhow, func(n fluid.Needed) bool { return n.Model == x.Model }) {
+			m := &s.Models[x.Model]
+			return nil, nil, fmt.Sprintf("as a whole %s meets its deadline of %v nowhere, it takes %v", m.Name, m.Deadline,
+				x.Needs.Round(10*time.Microsecond)), nil
+		}
 	}
 	b, err := fluid.CapacityOf(t, j.rates)
-	return &c, &b, err
+	return &c, &b, "", err
 }
 
-// verdict says whether choosing layer by layer helps.
-func (j *judge) verdict(sums, whole, paid, free *fluid.Capacity) (helps, text string) {
+// verdict says whether choosing layer by layer helps; impossible is why whole models cannot be served.
+func (j *judge) verdict(sums, free *fluid.Capacity, impossible string) (helps, text string) {
+	const here = "On these accelerators it "
 	o := &j.out
 	times := fmt.Sprintf("%.2f to %.2f times", o.Low, o.High)
-	if fmt.Sprintf("%.2f", o.Low) == fmt.Sprintf("%.2f", o.High) {
-		times = fmt.Sprintf("%.2f times", o.High)
+	if one := fmt.Sprintf("%.2f", o.High); one == fmt.Sprintf("%.2f", o.Low) {
+		times = one + " times"
 	}
+	times += " the requests that whole models can"
 	switch {
-	case whole == nil:
-		return "yes", "On these accelerators it helps: not every model runs on one accelerator as a whole, layer by layer all do."
-	case len(o.Accelerators) == 1 && len(j.system.Accelerators) == 1:
-		return "no", "On these accelerators it does not help capacity: there is one accelerator, and nothing to choose."
+	case impossible != "":
+		return "yes", here + "helps: " + impossible + "; layer by layer it can be done."
+	case len(j.system.Accelerators) == 1:
+		return "no", here + "does not help capacity: there is one accelerator, and nothing to choose."
 	case o.Low >= worthIt:
-		return "yes", "On these accelerators it helps: choosing layer by layer serves " + times + " the requests that whole models can."
+		return "yes", here + "helps: choosing layer by layer serves " + times + "."
 	case o.High >= worthIt:
-		return "perhaps", "On these accelerators it helps perhaps: choosing layer by layer serves " + times + " the requests that whole models can, by how " +
-			"often requests change accelerator and what that costs."
+		return "perhaps", here + "helps perhaps: choosing layer by layer serves " + times + ", by what changes of accelerator cost."
 	}
 	why := "models balance the accelerators as well when they are placed as a whole"
 	switch {
-	case o.High < 1:
-		why = fmt.Sprintf("choosing gains %.2f times, but cutting the models loses more: %s", free.Bound/sums.Scale, j.worstCut())
-	case o.Layers.P90 < worthIt*worthIt:
+	case o.High < 1 || free.Scale >= worthIt*sums.Bound:
+		loses := "nearly as much"
+		if o.High < 1 {
+			loses = "more"
+		}
+		why = fmt.Sprintf("choosing gains %.2f times, but cutting the models loses %s: %s", free.Bound/sums.Scale, loses,
+			j.worstCut())
+	case o.Layers.P90 < alike:
 		why = fmt.Sprintf("the accelerators are alike, nine of ten layers take at most %.2f times as long on the slowest as on "+
 			"the fastest", o.Layers.P90)
 	}
-	return "no", "On these accelerators it does not help capacity: layer by layer serves " + times + " the requests that whole models can; " + why + "."
+	return "no", here + "does not help capacity: layer by layer serves " + times + "; " + why + "."
 }
+
+// alike is up to what ratio of the slowest to the fastest accelerators count as alike.
+const alike = 1.1
 
 // worstCut names where cutting costs most.
 func (j *judge) worstCut() string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -22,15 +23,14 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 		j.out.Variants = "What layer variants would buy is not known here: `terastal variants design` measures candidates."
 		return nil
 	}
-	times := func(c fluid.Capacity) string { return fmt.Sprintf("%.2f times the capacity", c.Bound/originals.Scale) }
-	j.out.Variants = ""
+	var parts []string
 	if used > 0 {
-		name, at := "layer by layer with the variants in use", "at the accuracy floors as configured"
+		name, which, at := "layer by layer with the variants in use", "in use", "at the accuracy floors as configured"
 		s, floors := j.system, fluid.FloorsOf(j.tables)
 		switch {
-		case j.assumed != "" || !j.known():
+		case !j.known():
 			s, floors = anyVariants(s), fluid.Same(j.tables, 0)
-			name, at = "layer by layer with the variants measured", "whatever accuracy that leaves"
+			name, which, at = "layer by layer with the variants measured", "measured", "whatever accuracy that leaves"
 		case floors == nil:
 			floors, at = fluid.Same(j.tables, 0), "in every combination that is valid"
 		}
@@ -39,37 +39,29 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 			return err
 		}
 		j.add(name, c)
-		j.out.Variants = fmt.Sprintf("The %s there buy at most %s of the originals, %s.", counted(used, "layer variant"), times(c), at)
+		parts = append(parts, fmt.Sprintf("The layer variants %s (%d) raise the capacity to at most %.2f times that of the originals, %s.",
+			which, used, c.Bound/originals.Scale, at))
 	}
-	if measured == 0 {
-		return nil
+	if measured > 0 {
+		c, err := j.capacityAt(candidates, j.floorsOf(&candidates))
+		if err != nil {
+			return err
+		}
+		j.add("layer by layer with every candidate", c)
+		text := fmt.Sprintf("All candidates that were measured (%d) would raise it to at most %.2f times", measured,
+			c.Bound/originals.Scale)
+		if unknown > 0 {
+			text += fmt.Sprintf(", if those of unknown accuracy (%d) lost nothing", unknown)
+		}
+		parts = append(parts, text+".")
 	}
-	c, err := j.capacityAt(candidates, j.floorsOf(&candidates))
-	if err != nil {
-		return err
-	}
-	j.add("layer by layer with every candidate", c)
-	text := fmt.Sprintf("All %s that were measured would buy at most %s", counted(measured, "candidate"), times(c))
-	if unknown > 0 {
-		text += fmt.Sprintf(", if the %d of unknown accuracy lost nothing", unknown)
-	}
-	if j.out.Variants != "" {
-		j.out.Variants += " "
-	}
-	j.out.Variants += text + "."
+	j.out.Variants = strings.Join(parts, " ")
 	return nil
 }
 
 // known reports whether the plan says which variants may be used together.
 func (j *judge) known() bool {
 	return slices.ContainsFunc(j.system.Models, func(m sched.Model) bool { return len(m.Valid) > 0 || m.Loss != nil })
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (j *judge) capacityAt(s sched.System, floors []float64) (fluid.Capacity, error) {
@@ -118,31 +110,63 @@ func (j *judge) withCandidates() (measured, unknown int, s sched.System) {
 		m.Layers = slices.Clone(m.Layers)
 		m.Variants, m.Valid, m.Accuracy, m.AccuracyError, m.Loss, m.MaxLoss = 0, nil, nil, nil, nil, 1
 		for l := range m.Layers {
-			m.Layers[l].Implementations = slices.Clone(m.Layers[l].Implementations[:1])
-		}
-		for n := range v.Candidates {
-			c := &v.Candidates[n]
-			if m.Variants == sched.MaxBoundedVariants || c.Layer >= len(m.Layers) || c.Refused != "" && c.Alone == 0 {
-				continue
+			x := &m.Layers[l]
+			x.Implementations = slices.Clone(x.Implementations[:1])
+			bargains, n, lossless := j.candidates(v, l, x.Implementations[0].Latency)
+			measured, unknown = measured+n, unknown+lossless
+			for _, b := range bargains {
+				if m.Variants == sched.MaxBoundedVariants {
+					break
+				}
+				m.Variants++
+				m.Loss = append(m.Loss, b.loss)
+				x.Implementations = append(x.Implementations, sched.Implementation{Name: fmt.Sprint("candidate ", m.Variants),
+					Variant: m.Variants, Latency: b.latency})
 			}
-			l := &m.Layers[c.Layer]
-			latency, faster := j.candidate(v, c, l.Implementations[0].Latency)
-			if !faster {
-				continue
-			}
-			m.Variants++
-			measured++
-			loss := max(0, 1-c.Alone)
-			if c.Alone == 0 {
-				loss = 0
-				unknown++
-			}
-			m.Loss = append(m.Loss, loss)
-			l.Implementations = append(l.Implementations, sched.Implementation{Name: fmt.Sprint("candidate ", n),
-				Variant: m.Variants, Latency: latency})
 		}
 	}
 	return measured, unknown, s
+}
+
+// bargain is what a candidate takes and loses.
+type bargain struct {
+	latency []time.Duration
+	loss    float64
+}
+
+// better reports whether a candidate loses no more than another and is as fast everywhere.
+func (b *bargain) better(o *bargain) bool {
+	for k, d := range o.latency {
+		if d != sched.Unavailable && (b.latency[k] == sched.Unavailable || b.latency[k] > d) {
+			return false
+		}
+	}
+	return b.loss <= o.loss
+}
+
+// candidates are those of a layer that no other is better than, how many there are in all, and how many of unknown
+// accuracy.
+func (j *judge) candidates(v *plan.Variants, layer int, original []time.Duration) (out []bargain, all, unknown int) {
+	for n := range v.Candidates {
+		c := &v.Candidates[n]
+		if c.Layer != layer || c.Refused != "" && c.Alone == 0 {
+			continue
+		}
+		latency, faster := j.candidate(v, c, original)
+		if !faster {
+			continue
+		}
+		all++
+		x := bargain{latency, max(0, 1-c.Alone)}
+		if c.Alone == 0 {
+			x.loss = 0
+			unknown++
+		}
+		if !slices.ContainsFunc(out, func(b bargain) bool { return b.better(&x) }) {
+			out = append(slices.DeleteFunc(out, func(b bargain) bool { return x.better(&b) }), x)
+		}
+	}
+	return out, all, unknown
 }
 
 // candidate are the latencies of a candidate, which was measured in turn with the original that has these, and whether it

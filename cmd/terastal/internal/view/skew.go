@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
@@ -30,6 +31,9 @@ func Skew(w io.Writer, s *session.Skew) {
 // skewText is the verdict, what variants would buy, and what the figures rest on.
 func skewText(s *session.Skew) []string {
 	out := []string{s.Verdict, s.Variants}
+	if !slices.ContainsFunc(s.Models, func(m session.ModelSkew) bool { return m.Cut > 0 }) {
+		out = append(out, "How long sessions with whole models take was not measured: their layers in a row stand for them.")
+	}
 	if s.Assumed != "" {
 		out = append(out, "Assumed: "+s.Assumed+". A configuration (--config FILE) or a plan has those that count.")
 	}
@@ -161,7 +165,7 @@ func (p *Page) judged() *session.Skew {
 	case p.Plan != nil:
 		s, err = session.PlanSkew(p.Plan, p.Profile)
 	case p.Profile != nil:
-		s, err = session.ProfileSkew(p.Profile, nil)
+		s, err = session.ProfileSkew(p.Profile)
 	}
 	if err != nil { // a measurement that was stopped before its end
 		return nil
