@@ -24,7 +24,7 @@ that an application needs to run the models.`,
 	}
 	configFlag(cmd, &o.config)
 	profileFlag(cmd, &o.profile)
-	config.AddFlags(cmd.Flags(), "load", "accuracy", "out", "budget", "precision", "seed")
+	config.AddFlags(cmd.Flags(), "load", "accuracy", "auto", "out", "budget", "precision", "seed")
 	return cmd
 }
 

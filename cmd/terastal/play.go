@@ -171,7 +171,7 @@ take the time that its tables say.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "terastal")
-	config.AddFlags(cmd.Flags(), "accuracy")
+	config.AddFlags(cmd.Flags(), "accuracy", "auto")
 	o.scenarioFlag(cmd)
 	o.watchFlags(cmd)
 	cmd.Flags().BoolVar(&o.real.TraceORT, "ort-trace", false, "put the nodes that ONNX Runtime's own profiler saw into "+
