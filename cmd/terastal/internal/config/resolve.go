@@ -57,6 +57,9 @@ func (c *Config) Floor(m *Model) float64 {
 	return c.Accuracy
 }
 
+// Promised reports whether the user gave an accuracy floor.
+func (c *Config) Promised() bool { return c.promised }
+
 // PublishedFloor is the accuracy floor of models that are published and not configured: none, as published, unless the
 // user gave one.
 func (c *Config) PublishedFloor() float64 {
