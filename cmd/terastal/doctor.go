@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/auto"
 	"github.com/terastal/terastal/cmd/terastal/internal/doctor"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
@@ -32,10 +35,10 @@ really open on this machine (each is tried, in another process), the cores,
 GPUs and drivers, and the accelerators that "auto" stands for in a configuration.
 For what is missing it names the command that fixes it.
 
-With --profile FILE it also says how unlike the accelerators of that profile are, and
-whether choosing one for every layer is worth something there: "terastal profile show"
-says the same, with the layers. Rates and deadlines are those of the plan next to the
-profile or of --config FILE.
+It also says how unlike the accelerators are that "auto" chose last, by its calibration,
+or those of a profile or plan (--profile FILE), and whether choosing one for every layer
+is worth something there: "terastal profile show" says the same, with the layers. Rates
+and deadlines are those of the plan, also next to the profile, or of --config FILE.
 
 Exits with 1 when ONNX Runtime cannot be used.`,
 		Example: `  terastal doctor
@@ -66,6 +69,7 @@ func (o *doctorOptions) run(s *streams, cmd *cobra.Command) error {
 		Probe:   doctor.Child(doctor.ProbeTimeout, doctor.Self),
 		Inspect: doctor.InspectChild(doctor.ProbeTimeout, doctor.SelfInspect),
 		Plugins: plugins, Installed: ort.Installed,
+		Calibrations: auto.Kept(ort.CalibrationsDir()),
 	})
 	if err := cmd.Context().Err(); err != nil {
 		return err
@@ -73,12 +77,32 @@ func (o *doctorOptions) run(s *streams, cmd *cobra.Command) error {
 	if err := report.Write(s.text()); err != nil {
 		return err
 	}
+	if skew == nil {
+		skew = ofCalibration(s, report.Calibrations)
+	}
 	view.Skew(s.text(), skew)
 	if err := s.document(examined{report, skew}); err != nil {
 		return err
 	}
 	if !report.OK {
 		return errors.New("ONNX Runtime cannot be used: see above")
+	}
+	return nil
+}
+
+// ofCalibration judges the accelerators that "auto" chose last, by what it measured; nil where it never did.
+func ofCalibration(s *streams, kept []*auto.Calibration) *session.Skew {
+	for _, c := range kept {
+		p := c.Profile()
+		if p == nil {
+			continue
+		}
+		skew, err := session.ProfileSkew(p)
+		if err != nil { // what is kept can be made again
+			return nil
+		}
+		fmt.Fprintf(s.text(), "\nBy the calibration of %s, a glance of %v:\n", c.Created, c.Took.Round(100*time.Millisecond))
+		return skew
 	}
 	return nil
 }
