@@ -63,6 +63,9 @@ func spreadTable(s *session.Skew) *table.Table {
 				places = append(places, fmt.Sprintf("%s %d", clip(s.Accelerators[k], 12), n))
 			}
 		}
+		if x.Max == 1 { // as fast everywhere
+			places = []string{"any"}
+		}
 		return t.Add(append(row, firstOf(places, 3))...)
 	}
 	sum := make([]int, len(s.Accelerators))
