@@ -80,6 +80,9 @@ func (o *doctorOptions) run(s *streams, cmd *cobra.Command) error {
 	if skew == nil {
 		skew = ofCalibration(s, report.Calibrations)
 	}
+	if skew != nil {
+		view.Hopeless(s.text(), skew.Hopeless)
+	}
 	view.Skew(s.text(), skew)
 	if err := s.document(examined{report, skew}); err != nil {
 		return err

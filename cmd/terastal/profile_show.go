@@ -90,8 +90,11 @@ func (o *showOptions) table(s *streams, flags *pflag.FlagSet, g *session.Given) 
 	if err != nil {
 		return err
 	}
-	view.ProfileTable(s.text(), g.Profile, o.ProfileOptions)
 	made := cmp.Or(g.Plan, planOf(g.Path, g.Profile))
+	if skew != nil {
+		view.Hopeless(s.text(), skew.Hopeless)
+	}
+	view.ProfileTable(s.text(), g.Profile, o.ProfileOptions)
 	if made != nil {
 		view.Capacities(s.text(), made)
 	}

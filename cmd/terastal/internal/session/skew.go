@@ -28,6 +28,8 @@ type Skew struct {
 	Rates     []float64       `json:"rates_per_s"`
 	Deadlines []time.Duration `json:"deadlines_ns,omitempty"`
 	Assumed   string          `json:"assumed,omitempty"`
+	// Hopeless are models that meet their deadline nowhere. Capacities count them as if they had none.
+	Hopeless []plan.Hopeless `json:"hopeless,omitempty"`
 	// Reaches are the capacities of what can be chosen, the first that of whole models.
 	Reaches []Reach `json:"capacities"`
 	// Low and High enclose what layer by layer serves, in times what whole models do: with changes of accelerator paid
@@ -155,7 +157,7 @@ func (j *judge) skew() (*Skew, error) {
 	if j.tables, err = sched.Compile(j.system); err != nil {
 		return nil, err
 	}
-	j.out.Rates, j.out.Assumed = j.rates, j.assumed
+	j.out.Rates, j.out.Assumed, j.out.Hopeless = j.rates, j.assumed, plan.HopelessOf(j.tables)
 	if j.assumed == "" {
 		j.out.Deadlines = mapped(j.system.Models, func(m sched.Model) time.Duration { return m.Deadline })
 	}

@@ -132,7 +132,8 @@ func TestSkewDeadlines(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	system.Models[0].Deadline = 15 * time.Millisecond // nothing is in time, however it runs
-	if s = testkit.Must(PlanSkew(newSkewPlan(t, system), nil))(t); math.Abs(s.High-5.5) > .01 {
+	if s = testkit.Must(PlanSkew(newSkewPlan(t, system), nil))(t); math.Abs(s.High-5.5) > .01 || len(s.Hopeless) != 1 ||
+		s.Hopeless[0].NeedsMS != 20 {
 		t.Errorf("%+v", s)
 	}
 }
