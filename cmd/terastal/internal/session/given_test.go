@@ -149,7 +149,7 @@ func TestGivenRefused(t *testing.T) {
 			t.Errorf("%s: no usage error: %v", path, err)
 		}
 	}
-	// What is named and is neither is not measured anew over it.
+	// What is named and is neither is not measured again over it.
 	_, err = Prepare(context.Background(), configured(t, "models: [{name: net, rate: 5}]"), true, quietly(t, log))
 	testkit.Fails(t, err, document.ErrKind)
 	for name, want := range map[string]string{"profile:" + log: "or a plan", "profile:nowhere": "nowhere",
