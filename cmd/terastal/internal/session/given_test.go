@@ -41,7 +41,7 @@ func elsewherePlan(t testing.TB) string {
 	then := sched.Model{Name: "then", Deadline: 20 * ms, Layers: []sched.Layer{layer("c", ms, sched.Unavailable)},
 		Trigger: &sched.Trigger{Parent: "net", Probability: 1}}
 	p, _ := testkit.Must2(plan.New(sched.System{Accelerators: []string{"cpu", "npu"}, Models: []sched.Model{first, then}},
-		[]plan.Model{{Source: "zoo/net.onnx", SHA256: "0", Granularity: "op", Rate: 40}, {Source: "then.onnx"}},
+		[]plan.Model{{Source: builtIn + "ds_cnn_kws.onnx", SHA256: "0", Granularity: "op", Rate: 40}, {Source: "then.onnx"}},
 		[]plan.Accelerator{{Cores: []int{70}}, {Provider: "qnn"}}))(t)
 	path := filepath.Join(t.TempDir(), "plan.json")
 	testkit.OK(t, p.Write(path))
@@ -96,12 +96,12 @@ func TestPlanElsewhere(t *testing.T) {
 		quietly(t, path)))(t)
 	d := s.Plan.Document
 	if math.Abs(1/d.Capacity.Scale-0.5) > 1e-6 || s.Plan.Load != 0.5 || d.System.Models[0].Floor != 0.5 ||
-		d.Models[0].Source != "zoo/net.onnx" || d.Accelerators[1].Provider != "qnn" {
+		d.Models[0].Source != builtIn+"ds_cnn_kws.onnx" || d.Accelerators[1].Provider != "qnn" {
 		t.Errorf("planned again: %+v", d)
 	}
 	written := testkit.Must(s.WritePlan())(t)
 	testkit.Must2(plan.Read(written))(t)
-	if _, err := os.Stat(filepath.Join(s.Config.Out, "zoo")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(s.Config.Out, d.Models[0].Source)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a network of the other machine was made: %v", err)
 	}
 	again, _ := testkit.Must2(plan.Read(path))(t)
