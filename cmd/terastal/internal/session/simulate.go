@@ -15,6 +15,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -217,6 +218,7 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
 	if err == nil {
+		d.Hopeless = plan.HopelessOf(t)
 		d.Capacity, err = fluid.CapacityOf(t, s.Rates)
 	}
 	if c.Traffic.Load > 0 {
