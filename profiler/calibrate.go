@@ -2,6 +2,7 @@ package profiler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,9 @@ func Calibrate(ctx context.Context, t Task, most int, o Options) ([]Brief, error
 		return d.start(ctx)
 	})
 	var lacking atomic.Int64 // accelerators that need more rounds
-	lacking.Store(int64(len(m.drivers)))
+	for k := range out {
+		lacking.Add(int64(count(out[k].Failed == "")))
+	}
 	begin := time.Now()
 	m.each(out, func(d *driver) error {
 		enough := sync.OnceFunc(func() { lacking.Add(-1) })
@@ -77,8 +80,12 @@ func Calibrate(ctx context.Context, t Task, most int, o Options) ([]Brief, error
 		if d.conn == nil || !t.Accelerators[d.k].HasStreams() || most < 2 {
 			return nil
 		}
-		a, _, err := d.ask(ctx, request{Ask: askStreams, Streams: min(most, runtime.MaxStreams)}, streamsLimit)
+		a, err := d.call(ctx, request{Ask: askStreams, Streams: min(most, runtime.MaxStreams)}, streamsLimit,
+			func(reply) error { return nil })
 		out[d.k].Rates = a.Rates
+		if errors.As(err, new(lostError)) {
+			return nil // it has one stream
+		}
 		return err
 	})
 	for k, d := range m.drivers {
