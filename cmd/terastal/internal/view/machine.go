@@ -41,7 +41,7 @@ func planTable(w io.Writer, models []result.ModelInfo, accelerators []plan.Accel
 		return
 	}
 	modelTable(models, placesOf(accelerators)).Text(w)
-	fmt.Fprintln(w, demand(load))
+	table.Paragraph(w, demand(load))
 }
 
 func demand(load float64) string {
