@@ -63,6 +63,7 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 	if err != nil {
 		return Capacity{}, err
 	}
+	p.limit(t)
 	c, late := p.solve()
 	if !late {
 		return c, nil
@@ -70,6 +71,7 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 	if p, err = newProgram(t, rates, floors, on); err != nil {
 		return Capacity{}, err
 	}
+	p.limit(t)
 	p.within = true
 	if d, _ := p.solve(); d.Scale*(1+capacityGap) < c.Scale {
 		if d.Bound > c.Bound { // searches took too long

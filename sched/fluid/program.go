@@ -11,6 +11,7 @@ import (
 // implementation and the accelerator of every layer. A column has a row for each accelerator, the load that it puts
 // there, and one for each model whose floor can bind: the loss less what the floor leaves, as a share of the greatest.
 type program struct {
+	on         []int // the accelerators
 	accs, rows int
 	models     []work
 	inexact    bool // a search took too long: a column may not have been the cheapest
@@ -82,7 +83,7 @@ func newProgram(t *sched.Tables, rates, floors []float64, on []int) (*program, e
 	if on == nil {
 		on = every(sys)
 	}
-	p := &program{accs: len(on)}
+	p := &program{on: on, accs: len(on)}
 	for i, rate := range rates {
 		if !(rate > 0) || math.IsInf(rate, 0) {
 			return nil, fmt.Errorf("rate %v of model %q, must be positive", rate, sys.Models[i].Name)
@@ -94,9 +95,16 @@ func newProgram(t *sched.Tables, rates, floors []float64, on []int) (*program, e
 		if !(floor >= 0 && floor <= 1) {
 			return nil, fmt.Errorf("accuracy floor %v of model %q, must be 0 to 1", floor, sys.Models[i].Name)
 		}
-		p.models = append(p.models, p.newWork(t, i, rate, floor, on))
+		p.models = append(p.models, p.newWork(t, i, rate, floor))
 	}
 	return p, nil
+}
+
+// limit has the models' deadlines looked at.
+func (p *program) limit(t *sched.Tables) {
+	for i := range p.models {
+		p.models[i].limit = limitOf(t, i, p.models[i].seconds, p.on)
+	}
 }
 
 // every lists all accelerators of a system.
@@ -108,7 +116,7 @@ func every(sys *sched.System) []int {
 	return out
 }
 
-func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accelerators []int) work {
+func (p *program) newWork(t *sched.Tables, model int, rate, floor float64) work {
 	m := t.Model(int32(model))
 	w := work{rate: rate, floor: floor, row: -1, options: optionsOf(&t.System().Models[model], m, floor),
 		chosen: make([]int32, m.Layers()), path: newPath(m.Layers()), table: m}
@@ -120,7 +128,7 @@ func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accel
 		var all [][]float64
 		for i := range n {
 			on := make([]float64, p.accs)
-			for n, k := range accelerators {
+			for n, k := range p.on {
 				on[n] = math.Inf(1)
 				if c := m.Latency(l, i)[k]; c < sched.Never {
 					on[n] = rate * c.Seconds()
@@ -131,7 +139,6 @@ func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accel
 		w.seconds = append(w.seconds, all)
 		w.least, w.at = append(w.least, make([]float64, n)), append(w.at, make([]int, n))
 	}
-	w.limit = limitOf(t, model, w.seconds, accelerators)
 	if w.options != nil && floor > 0 {
 		if w.most = w.options.most(); w.most > 1-floor {
 			w.row = p.rows
