@@ -82,6 +82,19 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 	return c, nil
 }
 
+// CapacityPaying is CapacityOf where a handoff occupies the accelerator that it goes to for as long as it takes, as it
+// does in runs.
+func CapacityPaying(t *sched.Tables, rates []float64) (Capacity, error) {
+	p, err := newProgram(t, rates, nil, nil)
+	if err != nil {
+		return Capacity{}, err
+	}
+	p.within, p.paying = true, true
+	p.limit(t)
+	c, _ := p.solve()
+	return c, nil
+}
+
 // Same are floors, or whatever else, that are the same for every model of a system.
 func Same(t *sched.Tables, floor float64) []float64 {
 	return slices.Repeat([]float64{floor}, len(t.System().Models))
