@@ -387,18 +387,23 @@ func (j *judge) verdict(sums, free *fluid.Capacity, impossible string) (helps, t
 	why := "models balance the accelerators as well when they are placed as a whole"
 	switch {
 	case o.High < 1 || free.Scale >= worthIt*sums.Bound:
-		loses := "nearly as much"
-		if o.High < 1 {
+		gains, loses := fmt.Sprintf("choosing gains %.2f times, but", free.Bound/sums.Scale), "nearly as much"
+		switch {
+		case free.Bound < barely*sums.Scale:
+			gains, loses = "choosing gains nothing, and", "something"
+		case o.High < 1:
 			loses = "more"
 		}
-		why = fmt.Sprintf("choosing gains %.2f times, but cutting the models loses %s: %s", free.Bound/sums.Scale, loses,
-			j.worstCut())
+		why = gains + " cutting the models loses " + loses + ": " + j.worstCut()
 	case o.Layers.P90 < alike:
 		why = fmt.Sprintf("the accelerators are alike, nine of ten layers take at most %.2f times as long on the slowest as on "+
 			"the fastest", o.Layers.P90)
 	}
 	return "no", here + "does not help capacity: layer by layer serves " + times + "; " + why + "."
 }
+
+// barely is below what gain choosing gains nothing.
+const barely = 1.005
 
 // alike is up to what ratio of the slowest to the fastest accelerators count as alike.
 const alike = 1.1

@@ -76,6 +76,8 @@ func TestSkew(t *testing.T) {
 		{"cutting costs more", unlike(0, opposite), 11, .55, .55, "no", "choosing gains 5.50 times, but cutting the models loses " +
 			"more: layers in a row take up to 10.00 times as long as the whole model (m0 on a)"},
 		{"cutting costs nearly as much", unlike(0, opposite), 20.5, 1.025, 1.025, "no", "loses nearly as much"},
+		{"cutting costs something", unlike(0, [][]int{{10, 10}, {100, 100}}), 100, .91, .91, "no", "choosing gains nothing, and " +
+			"cutting the models loses something: layers in a row take up to 1.10 times"},
 		{"sessions with whole models are slower", unlike(0, opposite), 220, 5.5, 5.5, "yes", "5.50 times"},
 		{"no accelerator runs all of it", unlike(0, [][]int{{10, 0}, {0, 10}}), 0, 0, 0, "yes", "not every model runs on one"},
 	} {
@@ -83,7 +85,7 @@ func TestSkew(t *testing.T) {
 		for k := range c.system.Accelerators {
 			if c.whole > 0 {
 				const sum = 110 * time.Millisecond
-				p.Chains = append(p.Chains, profiler.Chain{Accelerator: k, Sum: sum, Chained: sum,
+				p.Chains = append(p.Chains, profiler.Chain{Accelerator: k, Sum: sum * time.Duration(1+k), Chained: sum * time.Duration(2-k),
 					Whole: time.Duration(c.whole * float64(time.Millisecond))})
 			}
 		}
@@ -112,6 +114,18 @@ func TestSkewSpread(t *testing.T) {
 	}
 }
 
+// TestSkewMeasured: with its profile, a plan's layers are compared by what they take alone.
+func TestSkewMeasured(t *testing.T) {
+	made := newSkewPlan(t, unlike(0, [][]int{{10, 20}}))
+	s := testkit.Must(PlanSkew(made, profileOfSystem(t, unlike(0, [][]int{{10, 30}}))))(t)
+	if s.Layers.P50 != 3 || math.Abs(s.Reaches[0].Scale-15) > .01 {
+		t.Errorf("%+v", s)
+	}
+	if s = testkit.Must(PlanSkew(made, profileOfSystem(t, unlike(0, [][]int{{10, 30, 10}}))))(t); s.Layers.P50 != 3 {
+		t.Errorf("a part of a profile does not do: %+v", s)
+	}
+}
+
 func newSkewPlan(t *testing.T, s sched.System) *plan.Plan {
 	t.Helper()
 	models := make([]plan.Model, len(s.Models))
@@ -131,7 +145,12 @@ func TestSkewDeadlines(t *testing.T) {
 		s.Assumed != "" || s.Rates[0] != 10 || s.Deadlines[0] != 100*time.Millisecond || s.High != 0 {
 		t.Errorf("%+v", s)
 	}
-	system.Models[0].Deadline = 15 * time.Millisecond // nothing is in time, however it runs
+	system = unlike(0, [][]int{{10, 100}, {100, 10}}, [][]int{{10, 100}, {100, 10}})
+	system.Models[0].Deadline, system.Models[1].Deadline = 15*time.Millisecond, 100*time.Millisecond // one is late anyhow
+	if s = testkit.Must(PlanSkew(newSkewPlan(t, system), nil))(t); !strings.Contains(s.Verdict, "as a whole m1 meets") {
+		t.Errorf("%+v", s)
+	}
+	system.Models = system.Models[:1] // nothing is in time, however it runs
 	if s = testkit.Must(PlanSkew(newSkewPlan(t, system), nil))(t); math.Abs(s.High-5.5) > .01 || len(s.Hopeless) != 1 ||
 		s.Hopeless[0].NeedsMS != 20 {
 		t.Errorf("%+v", s)
@@ -156,22 +175,24 @@ func TestSkewVariants(t *testing.T) {
 			}
 		}
 	}
-	check("The layer variants in use (1) raise the capacity to at most 1.14 times that of the originals, at the accuracy " +
-		"floors as configured.")
+	check("The layer variants in use (1) raise the capacity to at most 1.14 times that of the originals (1.14 times what " +
+		"whole models can), at the accuracy floors as configured.")
 	one := []time.Duration{10 * time.Millisecond}
 	half := []time.Duration{5 * time.Millisecond}
 	made.Variants = []plan.Variants{{Model: "m0", Accelerators: []string{"a"}, Candidates: []plan.Variant{
+		{Layer: 0, Latency: half, Original: one, Alone: .5}, // the next one is better
 		{Layer: 0, Latency: half, Original: one, Alone: .99},
 		{Layer: 1, Latency: half, Original: one, Alone: .98}, // one request in two uses it and the floor holds, or the first
 		{Layer: 2, Latency: half, Original: one},
 		{Layer: 3, Latency: half, Original: one, Refused: "it is wrong"},
 		{Layer: 3, Latency: one, Original: half, Alone: 1},
 	}}}
-	check("at most 1.14 times", "All candidates that were measured (3) would raise it to at most 1.33 times, if those of "+
+	check("at most 1.14 times", "All candidates that were measured (4) would raise it to at most 1.33 times (1.33 times what "+
+		"whole models can), if those of "+
 		"unknown accuracy (1) lost nothing.")
 	p := profileOfSystem(t, system)
 	s := testkit.Must(SkewOf(&Given{Profile: p}, nil))(t)
-	if !strings.Contains(s.Variants, "measured (1) raise the capacity to at most 1.14 times that of the originals, whatever") {
+	if !strings.Contains(s.Variants, "(1.14 times what whole models can), whatever accuracy that leaves") {
 		t.Error(s.Variants)
 	}
 }

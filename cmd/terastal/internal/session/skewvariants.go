@@ -39,8 +39,8 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 			return err
 		}
 		j.add(name, c)
-		parts = append(parts, fmt.Sprintf("The layer variants %s (%d) raise the capacity to at most %.2f times that of the originals, %s.",
-			which, used, c.Bound/originals.Scale, at))
+		parts = append(parts, fmt.Sprintf("The layer variants %s (%d) raise the capacity to at most %.2f times that of the "+
+			"originals%s, %s.", which, used, c.Bound/originals.Scale, j.overWhole(c), at))
 	}
 	if measured > 0 {
 		c, err := j.capacityAt(candidates, j.floorsOf(&candidates))
@@ -48,8 +48,8 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 			return err
 		}
 		j.add("layer by layer with every candidate", c)
-		text := fmt.Sprintf("All candidates that were measured (%d) would raise it to at most %.2f times", measured,
-			c.Bound/originals.Scale)
+		text := fmt.Sprintf("All candidates that were measured (%d) would raise it to at most %.2f times%s", measured,
+			c.Bound/originals.Scale, j.overWhole(c))
 		if unknown > 0 {
 			text += fmt.Sprintf(", if those of unknown accuracy (%d) lost nothing", unknown)
 		}
@@ -57,6 +57,14 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 	}
 	j.out.Variants = strings.Join(parts, " ")
 	return nil
+}
+
+// overWhole is a capacity in times that of whole models, in brackets; nothing where these cannot be served.
+func (j *judge) overWhole(c fluid.Capacity) string {
+	if j.out.High == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%.2f times what whole models can)", c.Bound/j.out.Reaches[0].Scale)
 }
 
 // known reports whether the plan says which variants may be used together.
