@@ -87,7 +87,7 @@ func (e *Engine) dropReason(i int, given bool) string {
 		return DropReasonStopped
 	case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
 		return DropReasonLate
-	case e.cfg.Drop == DropHopeless && max(e.state.Now, j.Ready)+e.t.models[j.Model].best[j.Layer] > j.Deadline:
+	case e.cfg.Drop == DropHopeless && max(e.state.Now, j.Ready)+e.t.models[j.Model].LeastLeft(j.Layer, j.At) > j.Deadline:
 		return DropReasonHopeless
 	case given, e.cfg.Drop == DropSmart && e.t.SmartDrop(&e.state, i):
 		return DropReasonSmart
@@ -101,7 +101,7 @@ func (e *Engine) dropReason(i int, given bool) string {
 func (t *Tables) SmartDrop(s *State, job int) bool {
 	j := &s.Jobs[job]
 	m := &t.models[j.Model]
-	if max(s.Now, j.Ready)+m.remain[j.Layer] <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
+	if max(s.Now, j.Ready)+m.Left(j.Layer, j.At) <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
 		return false
 	}
 	missing := 0
@@ -118,9 +118,9 @@ func (t *Tables) SmartDrop(s *State, job int) bool {
 // earliestEnd is when a request would end if all its originals ran at their
 // fastest from now on, after the layer that runs.
 func (t *Tables) earliestEnd(s *State, j *Job) time.Duration {
-	remain := t.models[j.Model].remain
+	m := &t.models[j.Model]
 	if j.Waiting() {
-		return max(s.Now, j.Ready) + remain[j.Layer]
+		return max(s.Now, j.Ready) + m.Left(j.Layer, j.At)
 	}
-	return s.End(j) + remain[j.Layer+1]
+	return s.End(j) + m.Left(j.Layer+1, j.On)
 }

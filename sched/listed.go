@@ -26,7 +26,7 @@ func EDF(c Config) (Policy, error) {
 // layers left ran at their fastest, on the fastest idle accelerator.
 func LLF(c Config) (Policy, error) {
 	t := c.Tables
-	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].remain[j.Layer] }}, nil
+	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].Left(j.Layer, j.At) }}, nil
 }
 
 func (p *listed) Select(s *State, out []Choice) []Choice {

@@ -38,8 +38,8 @@ type ModelTable struct {
 	handoff  []time.Duration // by layer x from x to; nil when all are free
 	virtual  []time.Duration // by layer: budgets summed up to and including it
 	selected []time.Duration // by layer: the latencies they are proportional to, summed likewise
-	remain   []time.Duration // by layer: fastest originals from it on, 0 at the end
-	best     []time.Duration // the same with variants: a lower bound
+	remain   togo            // the originals from a layer on
+	best     togo            // the same with variants: a lower bound
 	mean     []float64       // the same for the originals' mean over accelerators, in nanoseconds
 	valid    []uint64        // bitmap over variant sets; nil with a bound
 	loss     []float64       // by variant, with a bound
@@ -47,6 +47,12 @@ type ModelTable struct {
 	triggers []trigger // the models that this one's completions release
 	budgets  Budgets
 	accs     int
+}
+
+// togo is the least time that the layers from each on take: a shortest path over accelerators, handoffs included.
+type togo struct {
+	least  []time.Duration // by layer, if its inputs lie where that is best; 0 at the end
+	detour []time.Duration // by layer x accelerator: how much longer it takes if they lie there; nil when handoffs are free
 }
 
 // trigger is a dependent model and how likely it is released.
@@ -79,7 +85,7 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 	n := len(m.Layers)
 	*t = ModelTable{accs: accs, layers: n, deadline: m.Deadline,
 		row: make([]int32, 1, n+1), virtual: make([]time.Duration, n), selected: make([]time.Duration, n),
-		remain: make([]time.Duration, n+1), best: make([]time.Duration, n+1), mean: make([]float64, n+1)}
+		mean: make([]float64, n+1)}
 	for l := range m.Layers {
 		layer := &m.Layers[l]
 		for i, im := range layer.Implementations {
@@ -101,6 +107,12 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 		}
 		for from, costs := range layer.Handoff {
 			copy(t.handoff[(l*accs+from)*accs:], costs)
+		}
+	}
+	for _, x := range []*togo{&t.remain, &t.best} {
+		x.least = make([]time.Duration, n+1)
+		if t.handoff != nil {
+			x.detour = make([]time.Duration, (n+1)*accs)
 		}
 	}
 	t.sumUp(n - 1)
@@ -131,14 +143,42 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 func (m *ModelTable) sumUp(l int) {
 	for ; l >= 0; l-- {
 		lo, hi := int(m.row[l])*m.accs, int(m.row[l+1])*m.accs
-		remain := m.remain[l+1] + slices.Min(m.latency[lo:lo+m.accs])
-		best := m.best[l+1] + slices.Min(m.latency[lo:hi])
+		changed := m.extend(&m.remain, l, m.latency[lo:lo+m.accs])
+		changed = m.extend(&m.best, l, m.latency[lo:hi]) || changed
 		mean := m.mean[l+1] + average(m.latency[lo:lo+m.accs])
-		if remain == m.remain[l] && best == m.best[l] && mean == m.mean[l] {
+		if !changed && mean == m.mean[l] {
 			return
 		}
-		m.remain[l], m.best[l], m.mean[l] = remain, best, mean
+		m.mean[l] = mean
 	}
+}
+
+// extend puts layer l in front of the path, with the latencies of its implementations, and reports whether it changed.
+func (m *ModelTable) extend(p *togo, l int, latency []time.Duration) (changed bool) {
+	set := func(at *time.Duration, x time.Duration) { changed, *at = changed || *at != x, x }
+	if p.detour == nil {
+		set(&p.least[l], p.least[l+1]+slices.Min(latency))
+		return changed
+	}
+	var on [MaxAccelerators]time.Duration
+	accs, after := m.accs, p.detour[(l+1)*m.accs:]
+	copy(on[:], latency[:accs])
+	for i, x := range latency {
+		on[i%accs] = min(on[i%accs], x)
+	}
+	for k := range accs {
+		on[k] += after[k]
+	}
+	least := slices.Min(on[:accs])
+	set(&p.least[l], p.least[l+1]+least)
+	for from := range accs {
+		via := Never
+		for k, h := range m.handoff[(l*accs+from)*accs:][:accs] {
+			via = min(via, h+on[k])
+		}
+		set(&p.detour[l*accs+from], via-least)
+	}
+	return changed
 }
 
 // average is over the accelerators that run it, of which there is one at least.
@@ -221,11 +261,31 @@ func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
 	return cost
 }
 
-// Remaining is how long the layers from this one on take at the least, by their originals.
-func (m *ModelTable) Remaining(layer int32) time.Duration { return m.remain[layer] }
+// Remaining is how long the layers from this one on take at the least, by their originals, handoffs included, if its
+// inputs lie where that is best.
+func (m *ModelTable) Remaining(layer int32) time.Duration { return m.remain.least[layer] }
 
-// LeastRemaining is Remaining with whatever variants: a lower bound.
-func (m *ModelTable) LeastRemaining(layer int32) time.Duration { return m.best[layer] }
+// Detour is by how much longer than Remaining it takes by the accelerator that the layer's inputs lie at; nil where
+// handoffs are free. It must not be changed.
+func (m *ModelTable) Detour(layer int32) []time.Duration {
+	if m.remain.detour == nil {
+		return nil
+	}
+	return m.remain.detour[int(layer)*m.accs:][:m.accs]
+}
+
+// Left is Remaining if the layer's inputs lie at an accelerator; at [Idle] they lie where a release put them.
+func (m *ModelTable) Left(layer, at int32) time.Duration { return m.remain.from(layer, at, m.accs) }
+
+// LeastLeft is Left with whatever variants: a lower bound.
+func (m *ModelTable) LeastLeft(layer, at int32) time.Duration { return m.best.from(layer, at, m.accs) }
+
+func (p *togo) from(layer, at int32, accs int) time.Duration {
+	if p.detour == nil || at < 0 {
+		return p.least[layer]
+	}
+	return p.least[layer] + p.detour[int(layer)*accs+int(at)]
+}
 
 // MeanRemaining is how long the originals from this layer on take on the mean
 // over the accelerators that run each, in nanoseconds.

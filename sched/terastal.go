@@ -51,7 +51,7 @@ func (p *terastal) due(m *ModelTable, j *Job) time.Duration {
 	if p.Laxity == 0 {
 		return budget
 	}
-	laxity := j.Deadline - m.remain[j.Layer+1]
+	laxity := j.Deadline - m.Remaining(j.Layer+1)
 	return budget + time.Duration(p.Laxity*float64(laxity-budget))
 }
 

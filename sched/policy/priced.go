@@ -170,11 +170,11 @@ func (p *pricedRule) list(s *sched.State, lost bool) {
 		}
 		m := p.t.Model(j.Model)
 		due, wait := p.due(s, j), max(0, j.Ready-s.Now)
-		left := wait + m.Remaining(j.Layer)
+		left := wait + m.Left(j.Layer, j.At)
 		c := candidate{job: int32(i)}
 		if left > due {
 			c.class = savable
-			if wait+p.least(j.Model, j.Used, j.Layer) > due {
+			if wait+p.least(j.Model, j.Used, j.Layer, j.At) > due {
 				if !lost {
 					continue
 				}
@@ -288,7 +288,7 @@ func (p *pricedRule) starts(ready time.Duration) []time.Duration {
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
 	m := p.t.Model(j.Model)
-	due, left := p.due(s, j), m.Remaining(j.Layer)
+	due, left := p.due(s, j), m.Left(j.Layer, j.At)
 	gain := p.gain
 	if p.dynamic {
 		gain *= min(3, max(0, float64(due-left)/float64(left)))
@@ -298,7 +298,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
 	}
 	due -= rest
-	handoff, free := m.Handoff(j), p.starts(j.Ready-s.Now)
+	handoff, detour, free := m.Handoff(j), m.Detour(j.Layer+1), p.starts(j.Ready-s.Now)
 	at, finish, low, inTime := -1, sched.Never, math.Inf(1), false
 	choice := sched.Choice{Reason: sched.Cheapest}
 	rate, toll := 0.0, 0.0
@@ -319,8 +319,12 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 				cost += handoff[k]
 			}
 			f += cost
-			x := float64(f) + gain*p.prices[k]*float64(cost) + toll
-			if fits := f <= due; fits == inTime && x < low || fits && !inTime {
+			end := f
+			if detour != nil {
+				end += detour[k]
+			}
+			x := float64(end) + gain*p.prices[k]*float64(cost) + toll
+			if fits := end <= due; fits == inTime && x < low || fits && !inTime {
 				at, finish, low, inTime, choice.Implementation = k, f, x, fits, i
 			}
 		}

@@ -131,7 +131,7 @@ func pricedWork(m *sched.ModelTable, prices []float64) []float64 {
 }
 
 // savings computes pricedModel.saving, from the last layer back: the rest of a request that used a set takes the least,
-// over what layer l may run, of that and the rest after it.
+// over what layer l may run, of that and the rest after it. Handoffs are left out on both sides.
 func savings(m *sched.ModelTable, variants int) []time.Duration {
 	if variants == 0 || variants > maxSavingVariants {
 		return nil
@@ -139,30 +139,31 @@ func savings(m *sched.ModelTable, variants int) []time.Duration {
 	n := m.Layers() + 1
 	out := make([]time.Duration, n<<variants)
 	for l := int32(m.Layers() - 1); l >= 0; l-- {
+		original := slices.Min(m.Latency(l, 0))
 		for used := range sched.VariantSet(1) << variants {
-			least := sched.Never
+			most := -sched.Never
 			for i := range m.Implementations(l) {
 				if v := m.Variant(l, i); m.Allowed(used, v) {
-					after := m.Remaining(l+1) - out[int(used|v)*n+int(l)+1]
-					least = min(least, slices.Min(m.Latency(l, i))+after)
+					most = max(most, original-slices.Min(m.Latency(l, i))+out[int(used|v)*n+int(l)+1])
 				}
 			}
-			out[int(used)*n+int(l)] = m.Remaining(l) - least
+			out[int(used)*n+int(l)] = most
 		}
 	}
 	return out
 }
 
-// least is the least that a request can still take from layer l on, when it used these variants.
-func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duration {
+// least is the least that a request can still take from layer l on with the variants that it may use then, when it used
+// these and the layer's inputs lie at an accelerator.
+func (p *priced) least(model int32, used sched.VariantSet, l, at int32) time.Duration {
 	m := p.t.Model(model)
 	if p.ledgers[model].originals {
-		return m.Remaining(l)
+		return m.Left(l, at)
 	}
 	if saving := p.models[model].saving; saving != nil {
-		return m.Remaining(l) - saving[int(used)*(m.Layers()+1)+int(l)]
+		return m.Left(l, at) - saving[int(used)*(m.Layers()+1)+int(l)]
 	}
-	return m.LeastRemaining(l)
+	return m.LeastLeft(l, at)
 }
 
 // stretch is how much longer the model takes now than when its work was computed.

@@ -181,11 +181,11 @@ func (r *roller) risk(j *sched.Job, laxity time.Duration) float64 {
 
 // laxity is what a job has to spare if nothing holds it up from now on.
 func (r *roller) laxity(s *sched.State, j *sched.Job) time.Duration {
-	at, l := max(s.Now, j.Ready), j.Layer
+	at, l, from := max(s.Now, j.Ready), j.Layer, j.At
 	if !j.Waiting() {
-		at, l = s.End(j), l+1
+		at, l, from = s.End(j), l+1, j.On
 	}
-	least := r.least(j.Model, j.Used, l)
+	least := r.least(j.Model, j.Used, l, from)
 	if r.slow != 1 {
 		least = time.Duration(r.slow * float64(least))
 	}
