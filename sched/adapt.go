@@ -47,7 +47,7 @@ func (t *Tables) Clone() *Tables {
 	for i := range c.models {
 		m := &c.models[i]
 		m.latency, m.mean = slices.Clone(m.latency), slices.Clone(m.mean)
-		m.remain, m.best = m.remain.clone(), m.best.clone()
+		m.remain, m.best = slices.Clone(m.remain), slices.Clone(m.best)
 	}
 	return &c
 }
@@ -57,15 +57,8 @@ func (t *Tables) CopyFrom(o *Tables) {
 	for i := range t.models {
 		m, from := &t.models[i], &o.models[i]
 		copy(m.latency, from.latency)
-		m.remain.copyFrom(&from.remain)
-		m.best.copyFrom(&from.best)
+		copy(m.remain, from.remain)
+		copy(m.best, from.best)
 		copy(m.mean, from.mean)
 	}
-}
-
-func (p *togo) clone() togo { return togo{slices.Clone(p.least), slices.Clone(p.detour)} }
-
-func (p *togo) copyFrom(o *togo) {
-	copy(p.least, o.least)
-	copy(p.detour, o.detour)
 }

@@ -106,21 +106,17 @@ func (t *Tables) SmartDrop(s *State, job int) bool {
 	}
 	missing := 0
 	for n := range s.Jobs {
-		if x := &s.Jobs[n]; t.earliestEnd(s, x) > x.Deadline {
+		x, end := &s.Jobs[n], time.Duration(0) // if all its originals ran at their fastest from now on
+		if m := &t.models[x.Model]; x.Waiting() {
+			end = max(s.Now, x.Ready) + m.Left(x.Layer, x.At)
+		} else {
+			end = s.End(x) + m.Left(x.Layer+1, x.On)
+		}
+		if end > x.Deadline {
 			if missing++; missing > 1 {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// earliestEnd is when a request would end if all its originals ran at their
-// fastest from now on, after the layer that runs.
-func (t *Tables) earliestEnd(s *State, j *Job) time.Duration {
-	m := &t.models[j.Model]
-	if j.Waiting() {
-		return max(s.Now, j.Ready) + m.Left(j.Layer, j.At)
-	}
-	return s.End(j) + m.Left(j.Layer+1, j.On)
 }

@@ -38,8 +38,9 @@ type ModelTable struct {
 	handoff  []time.Duration // by layer x from x to; nil when all are free
 	virtual  []time.Duration // by layer: budgets summed up to and including it
 	selected []time.Duration // by layer: the latencies they are proportional to, summed likewise
-	remain   togo            // the originals from a layer on
-	best     togo            // the same with variants: a lower bound
+	remain   []time.Duration // by layer x place: least time from it on, originals, 0 at the end; see Left
+	best     []time.Duration // the same with variants: a lower bound
+	places   int             // where a layer's inputs may lie: 1, anywhere, if handoffs are free, else on each accelerator too
 	mean     []float64       // the same for the originals' mean over accelerators, in nanoseconds
 	valid    []uint64        // bitmap over variant sets; nil with a bound
 	loss     []float64       // by variant, with a bound
@@ -47,12 +48,6 @@ type ModelTable struct {
 	triggers []trigger // the models that this one's completions release
 	budgets  Budgets
 	accs     int
-}
-
-// togo is the least time that the layers from each on take: a shortest path over accelerators, handoffs included.
-type togo struct {
-	least  []time.Duration // by layer, if its inputs lie where that is best; 0 at the end
-	detour []time.Duration // by layer x accelerator: how much longer it takes if they lie there; nil when handoffs are free
 }
 
 // trigger is a dependent model and how likely it is released.
@@ -109,22 +104,18 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 			copy(t.handoff[(l*accs+from)*accs:], costs)
 		}
 	}
-	for _, x := range []*togo{&t.remain, &t.best} {
-		x.least = make([]time.Duration, n+1)
-		if t.handoff != nil {
-			x.detour = make([]time.Duration, (n+1)*accs)
-		}
+	if t.places = 1; t.handoff != nil {
+		t.places += accs
 	}
+	t.remain, t.best = make([]time.Duration, (n+1)*t.places), make([]time.Duration, (n+1)*t.places)
 	t.sumUp(n - 1)
-	b, err := ComputeBudgets(m)
-	if err != nil {
+	var err error
+	if t.budgets, err = ComputeBudgets(m); err != nil {
 		return err
 	}
-	t.budgets = b
 	var budget, selected time.Duration
-	for l := range b.Layer {
-		budget += b.Layer[l]
-		selected += b.Selected[l]
+	for l, b := range t.budgets.Layer {
+		budget, selected = budget+b, selected+t.budgets.Selected[l]
 		t.virtual[l], t.selected[l] = budget, selected
 	}
 	if m.Loss != nil {
@@ -143,8 +134,8 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 func (m *ModelTable) sumUp(l int) {
 	for ; l >= 0; l-- {
 		lo, hi := int(m.row[l])*m.accs, int(m.row[l+1])*m.accs
-		changed := m.extend(&m.remain, l, m.latency[lo:lo+m.accs])
-		changed = m.extend(&m.best, l, m.latency[lo:hi]) || changed
+		changed := m.extend(m.remain, l, m.latency[lo:lo+m.accs])
+		changed = m.extend(m.best, l, m.latency[lo:hi]) || changed
 		mean := m.mean[l+1] + average(m.latency[lo:lo+m.accs])
 		if !changed && mean == m.mean[l] {
 			return
@@ -153,32 +144,35 @@ func (m *ModelTable) sumUp(l int) {
 	}
 }
 
-// extend puts layer l in front of the path, with the latencies of its implementations, and reports whether it changed.
-func (m *ModelTable) extend(p *togo, l int, latency []time.Duration) (changed bool) {
-	set := func(at *time.Duration, x time.Duration) { changed, *at = changed || *at != x, x }
-	if p.detour == nil {
-		set(&p.least[l], p.least[l+1]+slices.Min(latency))
-		return changed
-	}
-	var on [MaxAccelerators]time.Duration
-	accs, after := m.accs, p.detour[(l+1)*m.accs:]
-	copy(on[:], latency[:accs])
-	for i, x := range latency {
-		on[i%accs] = min(on[i%accs], x)
-	}
-	for k := range accs {
-		on[k] += after[k]
-	}
-	least := slices.Min(on[:accs])
-	set(&p.least[l], p.least[l+1]+least)
-	for from := range accs {
-		via := Never
-		for k, h := range m.handoff[(l*accs+from)*accs:][:accs] {
-			via = min(via, h+on[k])
+// extend puts layer l, whose implementations take so long, in front of the shortest paths after it, and reports whether
+// they changed.
+func (m *ModelTable) extend(paths []time.Duration, l int, latency []time.Duration) (changed bool) {
+	var on [MaxAccelerators]time.Duration // from its start there
+	for k := range m.accs {
+		on[k] = Never
+		for i := k; i < len(latency); i += m.accs {
+			on[k] = min(on[k], latency[i])
 		}
-		set(&p.detour[l*accs+from], via-least)
+		on[k] += paths[m.place(int32(l+1), int32(k))]
+	}
+	for at := range m.places {
+		least := slices.Min(on[:m.accs])
+		if at > 0 {
+			least = Never
+			for k, h := range m.handoff[(l*m.accs+at-1)*m.accs:][:m.accs] {
+				least = min(least, h+on[k])
+			}
+		}
+		if x := &paths[l*m.places+at]; *x != least {
+			*x, changed = least, true
+		}
 	}
 	return changed
+}
+
+// place is where paths from a layer on are, by the accelerator where its inputs lie.
+func (m *ModelTable) place(layer, at int32) int {
+	return int(layer)*m.places + min(int(at)+1, m.places-1)
 }
 
 // average is over the accelerators that run it, of which there is one at least.
@@ -261,31 +255,18 @@ func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
 	return cost
 }
 
-// Remaining is how long the layers from this one on take at the least, by their originals, handoffs included, if its
-// inputs lie where that is best.
-func (m *ModelTable) Remaining(layer int32) time.Duration { return m.remain.least[layer] }
+// after are the paths after a layer, by place.
+func (m *ModelTable) after(l int32) []time.Duration { return m.remain[int(l+1)*m.places:][:m.places] }
 
-// Detour is by how much longer than Remaining it takes by the accelerator that the layer's inputs lie at; nil where
-// handoffs are free. It must not be changed.
-func (m *ModelTable) Detour(layer int32) []time.Duration {
-	if m.remain.detour == nil {
-		return nil
-	}
-	return m.remain.detour[int(layer)*m.accs:][:m.accs]
-}
-
-// Left is Remaining if the layer's inputs lie at an accelerator; at [Idle] they lie where a release put them.
-func (m *ModelTable) Left(layer, at int32) time.Duration { return m.remain.from(layer, at, m.accs) }
+// Left is how long the layers from this one on take at the least, by their originals, when its inputs lie at an
+// accelerator: a shortest path over accelerators, handoffs included. At [Idle] they lie wherever that is best.
+func (m *ModelTable) Left(layer, at int32) time.Duration { return m.remain[m.place(layer, at)] }
 
 // LeastLeft is Left with whatever variants: a lower bound.
-func (m *ModelTable) LeastLeft(layer, at int32) time.Duration { return m.best.from(layer, at, m.accs) }
+func (m *ModelTable) LeastLeft(layer, at int32) time.Duration { return m.best[m.place(layer, at)] }
 
-func (p *togo) from(layer, at int32, accs int) time.Duration {
-	if p.detour == nil || at < 0 {
-		return p.least[layer]
-	}
-	return p.least[layer] + p.detour[int(layer)*accs+int(at)]
-}
+// Remaining is Left wherever its inputs lie.
+func (m *ModelTable) Remaining(layer int32) time.Duration { return m.Left(layer, Idle) }
 
 // MeanRemaining is how long the originals from this layer on take on the mean
 // over the accelerators that run each, in nanoseconds.
@@ -303,6 +284,6 @@ func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
 
 // Cost is how long the tables say that a dispatched layer takes, handoff included.
 func (t *Tables) Cost(d Dispatch) time.Duration {
-	j := Job{Layer: int32(d.Layer), At: int32(d.From)}
-	return t.models[d.Model].Cost(&j, int32(d.Implementation), d.Accelerator)
+	m := &t.models[d.Model]
+	return m.Cost(&Job{Layer: int32(d.Layer), At: int32(d.From)}, int32(d.Implementation), d.Accelerator)
 }

@@ -13,6 +13,7 @@ import (
 type priced struct {
 	t      *sched.Tables
 	prices []float64 // by accelerator, times the number of useful ones: 1 on average
+	useful float64   // that number
 	models []pricedModel
 	pace   pace
 	*accounts
@@ -31,15 +32,18 @@ func (p *pace) observe(predicted, took time.Duration) {
 		p.predicted, p.took = float64(predicted), float64(predicted)
 	}
 	p.predicted += paceShare * (float64(predicted) - p.predicted)
-	p.took += paceShare * (float64(took) - p.took)
+	p.took += paceShare * (min(slowest*float64(predicted), float64(took)) - p.took)
 }
 
-// slow is how many times as long as predicted layers take, from 1/2 to 4.
+// slowest is how many times as long as predicted layers count at most: one that stalls says nothing about the next.
+const slowest = 4
+
+// slow is how many times as long as predicted layers take, from 1/2 to slowest.
 func (p *pace) slow() float64 {
 	if p.took == p.predicted {
 		return 1
 	}
-	return max(0.5, min(4, p.took/p.predicted))
+	return max(0.5, min(slowest, p.took/p.predicted))
 }
 
 // due is the time from now to the job's deadline, as long as layers would take that run as predicted.
@@ -76,9 +80,9 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 	}
 	sys := t.System()
 	p := &priced{t: t, accounts: newAccounts(t, originals), models: make([]pricedModel, len(sys.Models))}
-	n := float64(len(fluid.Useful(of)))
+	p.useful = float64(len(fluid.Useful(of)))
 	for _, x := range pr.Prices {
-		p.prices = append(p.prices, x*n)
+		p.prices = append(p.prices, x*p.useful)
 	}
 	mean := 0.0
 	for _, r := range pr.Rates {
@@ -172,6 +176,17 @@ func (p *priced) stretch(model int32) float64 {
 		return float64(now) / float64(then)
 	}
 	return 1
+}
+
+// density is how many misses, weighted by model, a nanosecond of all accelerators prevents.
+func (p *priced) density() float64 {
+	value, work := 0.0, 0.0
+	for i := range p.models {
+		m := &p.models[i]
+		value += m.weight / m.period
+		work += m.work[0] / m.period
+	}
+	return value / work
 }
 
 // ended takes note of what a request offered and owed.
