@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/terastal/terastal/models"
@@ -32,7 +33,7 @@ func OpenEmulated(e Emulation) (Accelerator, error) {
 	if inner == nil {
 		inner = nothing{e.Cores}
 	}
-	return &emulated{inner, e.Name, e.Latency}, nil
+	return &emulated{Accelerator: inner, name: e.Name, latency: e.Latency}, nil
 }
 
 // Emulate opens an emulated accelerator with these latencies, which computes on the CPU where its options say so.
@@ -53,6 +54,7 @@ type emulated struct {
 	Accelerator
 	name    string
 	latency func(Unit) (time.Duration, bool)
+	whole   sync.Mutex // of whole models, one runs at a time
 }
 
 func (a *emulated) Name() string { return a.name }
