@@ -14,7 +14,7 @@ import (
 )
 
 // DefaultPolicy schedules where no other policy is named.
-const DefaultPolicy = "terastal"
+const DefaultPolicy = "pedf"
 
 // inputSets is how many different random inputs each model's requests cycle through.
 const inputSets = 4

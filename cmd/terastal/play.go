@@ -170,7 +170,7 @@ take the time that its tables say.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
-	o.flags(cmd, "terastal")
+	o.flags(cmd, "pedf")
 	config.AddFlags(cmd.Flags(), "accuracy")
 	o.scenarioFlag(cmd)
 	o.watchFlags(cmd)
