@@ -195,7 +195,7 @@ ships, in the same way; "terastal simulate --scenario help" lists them.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
-	o.flags(cmd, "terastal")
+	o.flags(cmd, "pedf")
 	config.AddFlags(cmd.Flags(), "accuracy")
 	o.scenarioFlag(cmd)
 	o.emulatedFlag(cmd)

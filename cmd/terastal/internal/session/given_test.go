@@ -239,7 +239,7 @@ func TestEmulatedElsewhere(t *testing.T) {
 		if !strings.Contains(r.Hardware, "Nothing is computed") {
 			t.Errorf("hardware: %s", r.Hardware)
 		}
-		c.Policies = []string{runtime.Unscheduled}
+		c.Policies = []string{runtime.UnscheduledCPU}
 		_, err := emulate(s, path)
 		testkit.Says(t, err, "leave it out")
 	}
