@@ -202,11 +202,13 @@ func TestSimulateWithoutModels(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "here.json")
 	testkit.OK(t, p.Write(path))
 	const text = "models: [{name: net, source: gone.onnx, rate: 50}]\ntraffic: {duration: 1s}\npolicies: [edf]"
-	s := testkit.Must(Prepare(context.Background(), configured(t, text), true, quietly(t, path)))(t)
+	o := quietly(t, path)
+	o.ORT = "" // there or not
+	s := testkit.Must(Prepare(context.Background(), configured(t, text), true, o))(t)
 	if r := testkit.Must(s.Simulate())(t); r.Policies[0].Met != 50 {
 		t.Errorf("%+v", r.Policies[0].Totals)
 	}
-	if _, err := Prepare(context.Background(), configured(t, text), false, quietly(t, path)); err == nil {
+	if _, err := Prepare(context.Background(), configured(t, text), false, o); err == nil {
 		t.Error("it would run without the file")
 	}
 }
