@@ -201,7 +201,7 @@ func TestSimulateWithoutModels(t *testing.T) {
 	p.Accelerators, p.Cells, p.Devices = p.Accelerators[:1], p.Cells[:1], nil
 	path := filepath.Join(t.TempDir(), "here.json")
 	testkit.OK(t, p.Write(path))
-	const text = "models: [{name: net, source: gone.onnx, rate: 50}]\ntraffic: {duration: 1s}\npolicies: [edf]"
+	const text = "accelerators: [{name: cpu}]\nmodels: [{name: net, source: gone.onnx, rate: 50}]\ntraffic: {duration: 1s}\npolicies: [edf]"
 	o := quietly(t, path)
 	o.ORT = "" // there or not
 	s := testkit.Must(Prepare(context.Background(), configured(t, text), true, o))(t)
