@@ -31,7 +31,7 @@ interrupt ends the comparison with the repeats that are whole.`,
   terastal compare --config my.yaml --simulated --policies fcfs,edf,terastal --load 1.1
   terastal compare --config my.yaml --policies pedf-novariants,pedf --accuracy 0.98
   terastal compare --config my.yaml --aa --repeats 10 --baseline edf
-  terastal compare --config my.yaml --policies unscheduled,fcfs,terastal --json | jq .comparison`,
+  terastal compare --config my.yaml --policies unscheduled,fifo,pedf --json | jq .comparison`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
