@@ -95,15 +95,15 @@ func (o opened) OpenWhole(n *Network) (WholeModel, error) {
 }
 
 // Place of an emulated accelerator is itself.
-func (a *emulated) Place() Place { return Place{Name: a.name + " (emulated)", Tolerance: Tolerance} }
+func (a *emulated) Place() Place { return Place{Name: a.as.Name + " (emulated)", Tolerance: Tolerance} }
 
 // OpenWhole opens a model that takes as long as its layers together, one request at a time for all models.
 func (a *emulated) OpenWhole(n *Network) (WholeModel, error) {
 	w := &emulatedWhole{n: n, on: a}
 	for l := range n.Layers {
-		took, ok := a.latency(Unit{Model: n.Name, Layer: n.Layers[l].Name, Implementation: Original})
+		took, ok := a.as.Latency(Unit{Model: n.Name, Layer: n.Layers[l].Name, Implementation: Original})
 		if !ok {
-			return nil, fmt.Errorf("accelerator %q has no latency for layer %q of %q", a.name, n.Layers[l].Name, n.Name)
+			return nil, fmt.Errorf("accelerator %q has no latency for layer %q of %q", a.as.Name, n.Layers[l].Name, n.Name)
 		}
 		w.took += took
 	}

@@ -55,8 +55,12 @@ func showProfile(s *streams, path, format string, o view.ProfileOptions) error {
 	case "benchfmt":
 		return p.WriteBenchfmt(s.out)
 	case "table":
+		made := planOf(path, p)
+		if made != nil {
+			view.Hopeless(s.text(), made.Hopeless)
+		}
 		view.ProfileTable(s.text(), p, o)
-		if made := planOf(path, p); made != nil {
+		if made != nil {
 			view.Capacities(s.text(), made)
 		}
 		return s.document(p)
@@ -119,11 +123,11 @@ by little: the last line says by how much cells differ.`,
 func compareProfiles(s *streams, paths, accelerators []string) error {
 	var profiles []*profiler.Profile
 	for _, path := range paths {
-		p, err := profiler.Read(path)
+		g, err := session.ReadGiven(path)
 		if err != nil {
 			return err
 		}
-		profiles = append(profiles, p)
+		profiles = append(profiles, g.Profile)
 	}
 	if len(accelerators) == 2 {
 		return shows(s, view.Comparison)(profiler.CompareAccelerators(profiles[0], accelerators[0], accelerators[1]))

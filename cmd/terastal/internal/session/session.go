@@ -39,6 +39,9 @@ type ground interface {
 // WritePlan writes the plan to the output folder, with the built-in networks that it names, and says where.
 func (s *Session) WritePlan() (path string, err error) {
 	for i := range s.Plan.Document.Models {
+		if _, here := s.ground.(*real); !here {
+			break // nothing opens them
+		}
 		if err := writeBuiltIn(s.Config.Out, &s.Plan.Document.Models[i]); err != nil {
 			return "", err
 		}
@@ -119,6 +122,11 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 			if v.Model == model.Name && !v.Off && len(v.Chosen) > 0 {
 				info.Variants, info.AccuracyMetric, info.AccuracyRequests, info.AccuracyOriginal =
 					len(v.Chosen), v.Metric, v.Requests, v.Baseline
+			}
+		}
+		for _, h := range s.Plan.Document.Hopeless {
+			if h.Model == model.Name {
+				info.NeedsMS = h.NeedsMS
 			}
 		}
 		out = append(out, info)
