@@ -72,7 +72,6 @@ type chooser struct {
 	*Calibration
 	Wanted
 	all   []class
-	names []string
 	known map[string]set // by counts
 }
 
