@@ -117,7 +117,11 @@ func (p *program) solve() (c Capacity, late bool) {
 		if !mix.improvedBy(column.rows, dual) {
 			column = best.try(p, dual)
 			if p.inexact && !mix.improvedBy(column.rows, dual) {
-				break // as good as it gets with what the searches find
+				if !p.within || p.labels {
+					break // as good as it gets with what the searches find
+				}
+				p.labels, p.inexact = true, false
+				continue
 			}
 		}
 		mix.enter(mixed{column: &column})

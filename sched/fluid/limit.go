@@ -48,7 +48,37 @@ func limitOf(t *sched.Tables, model int, seconds [][][]float64, on []int) *limit
 		return nil
 	}
 	s.toGo, s.fastest = s.leastTimes(false), s.quickestOriginals()
+	s.trim()
 	return s
+}
+
+// trim takes away what no path in time can contain. That makes tolls far better bounds where single layers take long.
+func (s *limit) trim() {
+	accs := len(s.time[0][0])
+	before := make([]time.Duration, accs) // by accelerator: the least time up to the layer before, which ran there
+	for l, all := range s.time {
+		starts := make([]time.Duration, accs)
+		for k := range starts {
+			starts[k] = before[k]
+			if l > 0 {
+				starts[k] = sched.Never
+				for from, x := range before {
+					starts[k] = min(starts[k], x+s.moved(l, int32(from), k))
+				}
+			}
+		}
+		for k := range accs {
+			before[k] = sched.Never
+			for _, on := range all {
+				if on[k] < sched.Never {
+					if starts[k]+on[k]+s.toGo[l+1][k] > s.deadline {
+						on[k] = sched.Never
+					}
+					before[k] = min(before[k], starts[k]+on[k])
+				}
+			}
+		}
+	}
 }
 
 // timesOf is what so many implementations of every layer take on these accelerators, and a time that no path exceeds.

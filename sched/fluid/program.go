@@ -15,6 +15,7 @@ type program struct {
 	models     []work
 	inexact    bool // a search took too long: a column may not have been the cheapest
 	within     bool // only paths that meet their deadline
+	labels     bool // these are searched as thoroughly as there is time
 }
 
 // work is what one model asks for.
@@ -161,7 +162,7 @@ func (p *program) originals(dual []float64) column {
 		m.price(dual[:p.accs])
 		clear(m.chosen)
 		if p.within && m.late() {
-			m.hold(dual, 0, true)
+			m.hold(dual, 0, true, false)
 		}
 		p.add(&c, &cost, m, 0)
 	}
@@ -184,7 +185,7 @@ func (p *program) cheapest(dual []float64) (c column, cost float64) {
 			loss, bound, exact = m.options.choose(m.least, price, m.chosen)
 		}
 		if late := p.within && m.late(); late {
-			loss, bound, exact = m.hold(dual, price, m.options == nil)
+			loss, bound, exact = m.hold(dual, price, m.options == nil, p.labels)
 		} else if m.options == nil {
 			p.add(&c, &cost, m, 0)
 			continue
@@ -208,8 +209,8 @@ func (m *work) late() bool {
 }
 
 // hold chooses the cheapest of what meets the deadline. It returns its loss, a sum that none is below, and whether that
-// is what it costs.
-func (m *work) hold(dual []float64, price float64, originals bool) (loss, bound float64, exact bool) {
+// is what it costs: for sure only with labels, as in [limit.cheapest].
+func (m *work) hold(dual []float64, price float64, originals, labels bool) (loss, bound float64, exact bool) {
 	if m.cost == nil {
 		for _, all := range m.seconds {
 			var costs [][]float64
@@ -233,7 +234,7 @@ func (m *work) hold(dual []float64, price float64, originals bool) (loss, bound 
 	if !originals {
 		r, toGo = &combined{options: m.options, t: m.table}, m.limit.toGo
 	}
-	best, bound, exact := m.limit.cheapest(r, toGo, m.cost, price)
+	best, bound, exact := m.limit.cheapest(r, toGo, m.cost, price, labels)
 	var used sched.VariantSet
 	for l, i := range best.implementation {
 		m.chosen[l], m.at[l][i] = i, int(best.at[l])

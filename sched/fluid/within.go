@@ -9,15 +9,14 @@ import (
 	"github.com/terastal/terastal/sched"
 )
 
-// A search for the cheapest path within a deadline keeps limitWidth paths at most for each layer, as long as all
-// searches of a model have taken less than limitSteps steps, and leastWidth later: beyond them it only finds a good path,
-// with a bound that holds. limitTolls bounds the search for the best toll. A search ignores what saves less than limitGap
-// of the cost, which the search for the capacity does not care about.
+// A search for the cheapest path within a deadline finds a good one by tolls on time, of which it tries limitTolls, with a
+// bound that holds. Only where the capacity is not exact enough by that it extends paths label by label, which takes
+// limitSteps steps at most in all searches of a model, with limitWidth paths to a layer. It ignores what saves less than
+// limitGap of the cost, which the search for the capacity does not care about.
 const (
-	limitWidth = 5000
-	leastWidth = 50
-	limitSteps = 5_000_000
 	limitTolls = 16
+	limitSteps = 100_000
+	limitWidth = 5000
 	limitGap   = 1e-7
 )
 
@@ -63,25 +62,31 @@ type label struct {
 }
 
 // cheapest finds the path of least cost, the loss times its price included, a cost that none is below, and whether that
-// is the path's. toGo is the least time by layer and the accelerator before.
-func (s *limit) cheapest(r rests, toGo [][]time.Duration, cost [][][]float64,
-	price float64) (p path, bound float64, exact bool) {
+// is the path's: for sure only with labels. toGo is the least time by layer and the accelerator before.
+func (s *limit) cheapest(r rests, toGo [][]time.Duration, cost [][][]float64, price float64,
+	labels bool) (p path, bound float64, exact bool) {
 	w := &within{limit: s, rests: r, toGo: toGo, cost: cost, price: price, root: math.Inf(-1), best: newPath(len(cost))}
 	w.best.copyFrom(s.fastest)
 	for l, k := range s.fastest.at {
 		w.low += cost[l][0][k]
 	}
 	w.raise()
-	open, exact := w.search()
+	open := math.Inf(-1)
+	if exact = w.root >= w.low*(1-limitGap); !exact && labels && s.steps > 0 {
+		open, exact = w.search()
+	}
 	return w.best, min(w.low, max(w.root, open)), exact
 }
 
-// try takes a path if it is better.
+// try takes a path if it is better, and may be used.
 func (w *within) try(p path) {
 	cost, used := 0.0, sched.VariantSet(0)
 	for l, i := range p.implementation {
+		var allowed bool
+		if used, _, allowed = w.use(l, int(i), used); !allowed {
+			return
+		}
 		cost += w.cost[l][i][p.at[l]]
-		used, _, _ = w.use(l, int(i), used)
 	}
 	if used != 0 {
 		cost += w.price * w.lossOf(used)
@@ -92,12 +97,87 @@ func (w *within) try(p path) {
 	}
 }
 
+// fill brings the best path closer to one that is cheaper but too slow: it goes over to it, or back, after some layer, and
+// then does single layers as that does, those first that take longer by it, as long as there is time. With the toll at
+// which both cost the same, time that is left over is all that the result lacks.
+func (w *within) fill(slow path) {
+	n := len(w.cost)
+	from, mix := newPath(n), newPath(n)
+	from.copyFrom(w.best)
+	if slices.ContainsFunc(w.handoff, func(h [][]time.Duration) bool { return h != nil }) {
+		for l := 1; l < n; l++ {
+			for _, pair := range [2][2]path{{slow, from}, {from, slow}} {
+				copy(mix.at, pair[0].at[:l])
+				copy(mix.implementation, pair[0].implementation[:l])
+				copy(mix.at[l:], pair[1].at[l:])
+				copy(mix.implementation[l:], pair[1].implementation[l:])
+				w.try(mix)
+			}
+		}
+	}
+	mix.copyFrom(w.best)
+	longer := func(l int) time.Duration {
+		return w.time[l][slow.implementation[l]][slow.at[l]] - w.time[l][mix.implementation[l]][mix.at[l]]
+	}
+	var order []int
+	extra := make([]time.Duration, n)
+	for l := range n {
+		if extra[l] = longer(l); slow.at[l] != mix.at[l] || slow.implementation[l] != mix.implementation[l] {
+			order = append(order, l)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(extra[b], extra[a]) })
+	spare := w.deadline - w.takes(mix)
+	for _, l := range order {
+		at, implementation, before := mix.at[l], mix.implementation[l], w.around(mix, l)
+		mix.at[l], mix.implementation[l] = slow.at[l], slow.implementation[l]
+		if left := spare - (w.around(mix, l) - before); left >= 0 && w.gains(l, at, implementation, mix) {
+			spare = left
+			continue
+		}
+		mix.at[l], mix.implementation[l] = at, implementation
+	}
+	w.try(mix)
+}
+
+// around is what a layer of a path takes, and the handoffs before and after it.
+func (w *within) around(p path, l int) time.Duration {
+	before := int32(-1)
+	if l > 0 {
+		before = p.at[l-1]
+	}
+	sum := w.moved(l, before, int(p.at[l])) + w.time[l][p.implementation[l]][p.at[l]]
+	if l+1 < len(p.at) {
+		sum += w.moved(l+1, p.at[l], int(p.at[l+1]))
+	}
+	return sum
+}
+
+// gains reports whether a path costs less with its layer as it is than on another accelerator with another
+// implementation, and may be used.
+func (w *within) gains(l int, at, implementation int32, p path) bool {
+	if w.cost[l][p.implementation[l]][p.at[l]] > w.cost[l][implementation][at] {
+		return false
+	}
+	if implementation == p.implementation[l] {
+		return true
+	}
+	used, allowed := sched.VariantSet(0), true
+	for n, i := range p.implementation {
+		if used, _, allowed = w.use(n, int(i), used); !allowed {
+			return false
+		}
+	}
+	return !math.IsNaN(w.lossOf(used))
+}
+
 // raise finds the toll on time that bounds best: between a cheap path that is too slow and a dear one that is not, the
 // toll at which they cost the same, again and again.
 func (w *within) raise() {
 	type point struct{ cost, time float64 }
 	due, toll := float64(w.deadline), 0.0
 	var slow point
+	var cheap path
 	quick := point{w.low, float64(w.takes(w.best))}
 	for n := range limitTolls {
 		p, cost, takes, bound := w.relax(w, toll)
@@ -112,11 +192,14 @@ func (w *within) raise() {
 		if at.time <= due {
 			quick = at
 		} else {
-			slow = at
+			slow, cheap = at, p
 		}
 		if toll = (quick.cost - slow.cost) / (slow.time - quick.time); !(toll > 0) {
 			break
 		}
+	}
+	if cheap.at != nil && w.root < w.low*(1-limitGap) {
+		w.fill(cheap)
 	}
 	w.relax(w, w.toll)
 }
@@ -127,15 +210,13 @@ func (w *within) search() (open float64, exact bool) {
 	open, exact = math.Inf(1), true
 	layers := [][]label{{{at: -1}}}
 	for l := range w.cost {
-		next := w.extended(l, layers[l], &open)
-		next = w.undominated(l, next)
-		width := limitWidth
+		next := w.undominated(l, w.extended(l, layers[l], &open))
 		if w.steps <= 0 {
-			width = leastWidth
+			return math.Inf(-1), false
 		}
-		if len(next) > width {
+		if len(next) > limitWidth {
 			slices.SortFunc(next, func(a, b label) int { return cmp.Compare(a.bound, b.bound) })
-			open, exact, next = min(open, next[width].bound), false, next[:width]
+			open, exact, next = min(open, next[limitWidth].bound), false, next[:limitWidth]
 		}
 		layers = append(layers, next)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terastal/terastal/internal/sequential"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
@@ -247,4 +248,61 @@ func TestPriceWithin(t *testing.T) {
 		testkit.Equal(t, testkit.Must(fluid.Price(free, rates))(t), testkit.Must(fluid.PriceWithin(free, rates))(t))
 		testkit.Equal(t, testkit.Must(fluid.Price(free, rates))(t), testkit.Must(fluid.Price(tables, rates))(t))
 	})
+}
+
+// TestWithinLarge: both sides agree where there are more paths than anybody can write out: accelerators that differ, with
+// and without handoffs and variants, and deadlines that leave more and less time.
+func TestWithinLarge(t *testing.T) {
+	sequential.Skip(t)
+	const us = time.Microsecond
+	for name, sys := range map[string]sched.System{"originals": schedtest.Workload(4, 1), "own variants": manyVariants(4),
+		"shared variants": sharedVariants()} {
+		for i := range sys.Models {
+			for l := range sys.Models[i].Layers {
+				layer := &sys.Models[i].Layers[l]
+				for j := range layer.Implementations {
+					layer.Implementations[j].Latency[2] *= time.Duration(5 + l%7)
+					layer.Implementations[j].Latency[3] *= time.Duration(5 + l%11)
+				}
+				if name != "own variants" {
+					layer.Handoff = [][]time.Duration{{0, 9 * us, 9 * us, 9 * us}, {9 * us, 0, 9 * us, 9 * us}, {9 * us, 9 * us, 0, 0},
+						{0, 0, 0, 0}}
+				}
+			}
+		}
+		tables := schedtest.Compile(t, sys)
+		before := math.Inf(1)
+		for _, tight := range []float64{100, 3, 1.5, 1.2, 1.05} {
+			for i := range sys.Models {
+				sys.Models[i].Deadline = time.Duration(tight * float64(tables.Model(int32(i)).Remaining(0)))
+			}
+			c := testkit.Must(fluid.CapacityAt(schedtest.Compile(t, sys), []float64{1, 2, 3, 4, 5}, fluid.Same(tables, 0.99)))(t)
+			if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.01 || c.Scale > before*(1+1e-6) {
+				t.Errorf("%s at %v times the least time: scale %v, bound %v, with longer deadlines at most %v", name, tight, c.Scale,
+					c.Bound, before)
+			}
+			before = c.Bound
+		}
+		if free := testkit.Must(fluid.CapacityAt(tables, []float64{1, 2, 3, 4, 5}, fluid.Same(tables, 0.99)))(t); before >
+			free.Scale*0.99 {
+			t.Errorf("%s: %v is not below the capacity with time enough, %v", name, before, free.Scale)
+		}
+	}
+}
+
+// BenchmarkCapacityWithin is the cost for 100 layers on 4 accelerators, two of them slower, where deadlines bind.
+func BenchmarkCapacityWithin(b *testing.B) {
+	sys := schedtest.Workload(4, 1)
+	tables := schedtest.Compile(b, sys)
+	for i := range sys.Models {
+		for l := range sys.Models[i].Layers {
+			latency := sys.Models[i].Layers[l].Implementations[0].Latency
+			latency[2], latency[3] = 9*latency[2], 12*latency[3]
+		}
+		sys.Models[i].Deadline = tables.Model(int32(i)).Remaining(0) * 3 / 2
+	}
+	tables = schedtest.Compile(b, sys)
+	for b.Loop() {
+		testkit.Must(fluid.CapacityOf(tables, []float64{10, 20, 30, 40, 50}))(b)
+	}
 }

@@ -125,6 +125,9 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 		return s, err
 	}
 	w, err := Open(ctx, c, o)
+	if simulated && o.Profile != "" && (errors.Is(err, config.ErrNoFile) || errors.Is(err, ort.ErrNotFound)) {
+		return withoutModels(c, err, o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +172,21 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	if simulated {
 		o.Note("using %s: %s; ONNX Runtime is not needed", path, why)
 	}
+	return s, nil
+}
+
+// withoutModels plans for the simulator from a profile of this machine where its models, or ONNX Runtime, are not there.
+func withoutModels(c *config.Config, why error, o Options) (*Session, error) {
+	g, err := ReadGiven(o.Profile)
+	if err != nil {
+		return nil, why
+	}
+	s, err := OpenProfile(c, g, true, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Profile, err)
+	}
+	o.Note("simulating the profile %s alone: %v; without the models nobody can say whether they are the profile's, and layer "+
+		"variants cannot be proven", o.Profile, why)
 	return s, nil
 }
 
