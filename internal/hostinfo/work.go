@@ -27,7 +27,8 @@ type threadWork struct {
 	pinned bool // to the core
 	core   int  // where it ran last
 	ran    time.Duration
-	sleeps int64 // how often it went to sleep
+	waited time.Duration // ready to run
+	sleeps int64         // how often it went to sleep
 }
 
 // CoreWork is what one core did between two instants.
@@ -36,8 +37,9 @@ type CoreWork struct {
 	// Busy is for how long it worked, whoever for, as sampled some hundred times a second; Stolen is what a hypervisor
 	// gave to other machines meanwhile.
 	Busy, Stolen time.Duration
-	// Own is for how long threads of this process ran that are pinned to the core.
-	Own time.Duration
+	// Own is for how long threads of this process ran that are pinned to the core, and Waited how long they were ready to
+	// run and did not.
+	Own, Waited time.Duration
 	// Others are the other threads by the name of their program, those that ran longest first. Where a thread ran is known
 	// from where it was last.
 	Others []OtherWork
@@ -96,7 +98,8 @@ const processor = 36
 
 // thread reads a thread's folder; false where it has gone or the system does not count what threads run.
 func (m Machine) thread(folder string) (t threadWork, ok bool) {
-	ran, _, found := strings.Cut(m.line(folder+"/schedstat"), " ")
+	ran, rest, found := strings.Cut(m.line(folder+"/schedstat"), " ")
+	waited, _, _ := strings.Cut(rest, " ")
 	stat := m.line(folder + "/stat")
 	_, named, _ := strings.Cut(stat, "(")
 	end := strings.LastIndex(named, ")")
@@ -107,7 +110,8 @@ func (m Machine) thread(folder string) (t threadWork, ok bool) {
 	if len(fields) <= processor {
 		return t, false
 	}
-	t.name, t.core, t.ran = named[:end], int(natural(fields[processor])), time.Duration(natural(ran))
+	t.name, t.core = named[:end], int(natural(fields[processor]))
+	t.ran, t.waited = time.Duration(natural(ran)), time.Duration(natural(waited))
 	status, _ := fs.ReadFile(m.Root, folder+"/status")
 	for line := range strings.Lines(string(status)) {
 		key, value, _ := strings.Cut(line, ":")
@@ -130,29 +134,29 @@ func (w Work) Since(earlier Work) []CoreWork {
 		own  bool
 	}
 	all := map[key]*OtherWork{}
-	pinned := map[int]time.Duration{}
+	ran, waited := map[int]time.Duration{}, map[int]time.Duration{}
 	for id, t := range w.threads {
 		was := earlier.threads[id]
 		if was.name != t.name || was.ran > t.ran { // the number is another thread's now
 			was = threadWork{}
 		}
-		ran := t.ran - was.ran
 		switch at := (key{t.core, t.name, t.own}); {
-		case ran == 0:
 		case t.own && t.pinned:
-			pinned[t.core] += ran
-		default:
+			ran[t.core] += t.ran - was.ran
+			waited[t.core] += t.waited - was.waited
+		case t.ran > was.ran:
 			if all[at] == nil {
 				all[at] = &OtherWork{Name: t.name, Own: t.own}
 			}
-			all[at].Ran += ran
+			all[at].Ran += t.ran - was.ran
 			all[at].Bursts += max(1, t.sleeps-was.sleeps)
 		}
 	}
 	var out []CoreWork
 	for _, core := range slices.Sorted(maps.Keys(w.cores)) {
 		now, was := w.cores[core], earlier.cores[core]
-		c := CoreWork{Core: core, Busy: max(0, now.busy-was.busy), Stolen: max(0, now.steal-was.steal), Own: pinned[core]}
+		c := CoreWork{Core: core, Busy: max(0, now.busy-was.busy), Stolen: max(0, now.steal-was.steal), Own: ran[core],
+			Waited: waited[core]}
 		for at, o := range all {
 			if at.core == core {
 				c.Others = append(c.Others, *o)
@@ -166,8 +170,9 @@ func (w Work) Since(earlier Work) []CoreWork {
 	return out
 }
 
-// Taken is what others than this process's pinned threads took of the core.
-func (c *CoreWork) Taken() time.Duration { return max(0, c.Busy+c.Stolen-c.Own) }
+// Taken is what a hypervisor and others took of the core from this process's pinned threads: no more than others
+// computed there, nor than those threads, of which several may have waited for each other, were kept waiting.
+func (c *CoreWork) Taken() time.Duration { return c.Stolen + max(0, min(c.Busy-c.Own, c.Waited)) }
 
 // unknownBurst is assumed of programs that cannot be seen.
 const unknownBurst = 10 * time.Millisecond

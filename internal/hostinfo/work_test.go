@@ -11,7 +11,7 @@ import (
 // TestWork: what a core did, by whom, told from two readings.
 func TestWork(t *testing.T) {
 	thread := func(m fstest.MapFS, at, name, ran, core, allowed, sleeps string) {
-		m["proc/"+at+"/schedstat"] = &fstest.MapFile{Data: []byte(ran + " 5 6\n")}
+		m["proc/"+at+"/schedstat"] = &fstest.MapFile{Data: []byte(ran + " " + ran + "9 6\n")}
 		m["proc/"+at+"/stat"] = &fstest.MapFile{Data: []byte("7 (" + name + ") S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 " +
 			"19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 " + core + " 0 0\n")}
 		m["proc/"+at+"/status"] = &fstest.MapFile{Data: []byte("Name:\t" + name + "\nCpus_allowed_list:\t" + allowed +
@@ -39,7 +39,7 @@ func TestWork(t *testing.T) {
 	ms := time.Millisecond
 	got := after.Since(before)
 	want := []CoreWork{
-		{Core: 0, Busy: 500 * ms, Stolen: 100 * ms, Own: 300 * ms, Others: []OtherWork{{"us", true, 10 * ms, 2}}},
+		{Core: 0, Busy: 500 * ms, Stolen: 100 * ms, Own: 300 * ms, Waited: 3000 * ms, Others: []OtherWork{{"us", true, 10 * ms, 2}}},
 		{Core: 1, Busy: 300 * ms, Others: []OtherWork{{"a) b", false, 200 * ms, 20}, {"new", false, 20 * ms, 1},
 			{"other", false, 7, 4}}},
 	}

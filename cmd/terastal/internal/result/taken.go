@@ -57,7 +57,7 @@ func (e *Execution) Take(r *runtime.Result, specs []runtime.Spec, work []hostinf
 			t.Share = ratio(c.Taken(), time.Duration(e.ElapsedNS))
 			others := t.Share
 			if t.Caller { // the kernel has counted it; others who compute while it rests take nothing
-				t.Share = ratio(w.Waited, time.Duration(e.ElapsedNS))
+				t.Share = ratio(w.Waited+c.Stolen, time.Duration(e.ElapsedNS))
 				others = t.Share / max(busy, leastTaken)
 			}
 			if t.Share < leastTaken {
@@ -115,18 +115,22 @@ func by(c *hostinfo.CoreWork, elapsed time.Duration) (list []Taker) {
 }
 
 func (t *Taken) note(cores int) string {
-	var who []string
-	for _, x := range t.By {
-		who = append(who, fmt.Sprintf("%s %.0f %%", x.Name, 100*x.Share))
-	}
-	named := "programs that have ended"
-	if len(who) > 0 {
-		named = strings.Join(who, ", ")
-	}
-	effect := "its layers stood still meanwhile"
+	effect := "its layers stood still"
 	if !t.Caller {
 		effect = fmt.Sprintf("its layers waited for that thread, or ran on %d of its %d cores", cores-1, cores)
 	}
-	return fmt.Sprintf("core %d of accelerator %q was taken for %.0f %% of the time, in bursts of %.1f ms, by %s: %s", t.Core,
-		t.Accelerator, 100*t.Share, t.BurstUS/1e3, named, effect)
+	who := []string{"by programs that have ended"}
+	for i, x := range t.By {
+		if i == 0 {
+			who[0] = "there computed"
+		}
+		who = append(who, fmt.Sprintf("%s for %.0f %%", x.Name, 100*x.Share))
+	}
+	return fmt.Sprintf("core %d of accelerator %q was taken for %.0f %% of the time, in which %s; %s, in bursts of %.1f ms",
+		t.Core, t.Accelerator, 100*t.Share, effect, listed(who), t.BurstUS/1e3)
+}
+
+// listed joins an introduction and what follows it.
+func listed(words []string) string {
+	return strings.TrimSuffix(words[0]+" "+strings.Join(words[1:], ", "), " ")
 }
