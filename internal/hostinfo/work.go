@@ -28,7 +28,6 @@ type threadWork struct {
 	core   int  // where it ran last
 	ran    time.Duration
 	waited time.Duration // ready to run
-	sleeps int64         // how often it went to sleep
 }
 
 // CoreWork is what one core did between two instants.
@@ -37,9 +36,8 @@ type CoreWork struct {
 	// Busy is for how long it worked, whoever for, as sampled some hundred times a second; Stolen is what a hypervisor
 	// gave to other machines meanwhile.
 	Busy, Stolen time.Duration
-	// Own is for how long threads of this process ran that are pinned to the core, and Waited how long they were ready to
-	// run and did not.
-	Own, Waited time.Duration
+	// Own is for how long threads of this process ran that are pinned to the core.
+	Own time.Duration
 	// Others are the other threads by the name of their program, those that ran longest first. Where a thread ran is known
 	// from where it was last.
 	Others []OtherWork
@@ -50,9 +48,8 @@ type OtherWork struct {
 	Name string
 	// Own says that they are this process's.
 	Own bool
-	Ran time.Duration
-	// Bursts is how often they went to sleep, at least once.
-	Bursts int64
+	// Ran is for how long they ran, and Waited how long they were ready to run and did not.
+	Ran, Waited time.Duration
 }
 
 // ReadWork reads what cores and threads of a machine have done. It never fails: what cannot be read is left out. It
@@ -115,11 +112,8 @@ func (m Machine) thread(folder string) (t threadWork, ok bool) {
 	status, _ := fs.ReadFile(m.Root, folder+"/status")
 	for line := range strings.Lines(string(status)) {
 		key, value, _ := strings.Cut(line, ":")
-		switch value = strings.TrimSpace(value); key {
-		case "voluntary_ctxt_switches":
-			t.sleeps = natural(value)
-		case "Cpus_allowed_list":
-			_, err := strconv.Atoi(value)
+		if key == "Cpus_allowed_list" {
+			_, err := strconv.Atoi(strings.TrimSpace(value))
 			t.pinned = err == nil
 		}
 	}
@@ -134,7 +128,7 @@ func (w Work) Since(earlier Work) []CoreWork {
 		own  bool
 	}
 	all := map[key]*OtherWork{}
-	ran, waited := map[int]time.Duration{}, map[int]time.Duration{}
+	pinned := map[int]time.Duration{}
 	for id, t := range w.threads {
 		was := earlier.threads[id]
 		if was.name != t.name || was.ran > t.ran { // the number is another thread's now
@@ -142,21 +136,19 @@ func (w Work) Since(earlier Work) []CoreWork {
 		}
 		switch at := (key{t.core, t.name, t.own}); {
 		case t.own && t.pinned:
-			ran[t.core] += t.ran - was.ran
-			waited[t.core] += t.waited - was.waited
+			pinned[t.core] += t.ran - was.ran
 		case t.ran > was.ran:
 			if all[at] == nil {
 				all[at] = &OtherWork{Name: t.name, Own: t.own}
 			}
 			all[at].Ran += t.ran - was.ran
-			all[at].Bursts += max(1, t.sleeps-was.sleeps)
+			all[at].Waited += t.waited - was.waited
 		}
 	}
 	var out []CoreWork
 	for _, core := range slices.Sorted(maps.Keys(w.cores)) {
 		now, was := w.cores[core], earlier.cores[core]
-		c := CoreWork{Core: core, Busy: max(0, now.busy-was.busy), Stolen: max(0, now.steal-was.steal), Own: ran[core],
-			Waited: waited[core]}
+		c := CoreWork{Core: core, Busy: max(0, now.busy-was.busy), Stolen: max(0, now.steal-was.steal), Own: pinned[core]}
 		for at, o := range all {
 			if at.core == core {
 				c.Others = append(c.Others, *o)
@@ -170,24 +162,19 @@ func (w Work) Since(earlier Work) []CoreWork {
 	return out
 }
 
-// Taken is what a hypervisor and others took of the core from this process's pinned threads: no more than others
-// computed there, nor than those threads, of which several may have waited for each other, were kept waiting.
-func (c *CoreWork) Taken() time.Duration { return c.Stolen + max(0, min(c.Busy-c.Own, c.Waited)) }
+// GaveWay reports whether they waited so much longer than they ran that they took little from others: their priority is
+// lower.
+func (o *OtherWork) GaveWay() bool { return o.Waited > 4*o.Ran }
 
-// unknownBurst is assumed of programs that cannot be seen.
-const unknownBurst = 10 * time.Millisecond
-
-// Burst is for how long others computed there each time before they slept, on the mean over their time.
-func (c *CoreWork) Burst() time.Duration {
-	var sum, weights float64
-	for _, o := range c.Others {
-		ran := o.Ran.Seconds()
-		sum, weights = sum+ran*ran/float64(o.Bursts), weights+ran
+// Taken is what a hypervisor and others, those that gave way excepted, took of the core.
+func (c *CoreWork) Taken() time.Duration {
+	others := c.Busy - c.Own
+	for i := range c.Others {
+		if o := &c.Others[i]; o.GaveWay() {
+			others -= o.Ran
+		}
 	}
-	if weights == 0 {
-		return unknownBurst
-	}
-	return time.Duration(1e9 * sum / weights)
+	return c.Stolen + max(0, others)
 }
 
 // Slice is for how long, about, Linux lets a thread compute before it is the turn of another one that wants the same

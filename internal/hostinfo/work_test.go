@@ -10,12 +10,12 @@ import (
 
 // TestWork: what a core did, by whom, told from two readings.
 func TestWork(t *testing.T) {
-	thread := func(m fstest.MapFS, at, name, ran, core, allowed, sleeps string) {
-		m["proc/"+at+"/schedstat"] = &fstest.MapFile{Data: []byte(ran + " " + ran + "9 6\n")}
+	thread := func(m fstest.MapFS, at, name, ran, waited, core, allowed string) {
+		m["proc/"+at+"/schedstat"] = &fstest.MapFile{Data: []byte(ran + " " + waited + " 6\n")}
 		m["proc/"+at+"/stat"] = &fstest.MapFile{Data: []byte("7 (" + name + ") S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 " +
 			"19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 " + core + " 0 0\n")}
 		m["proc/"+at+"/status"] = &fstest.MapFile{Data: []byte("Name:\t" + name + "\nCpus_allowed_list:\t" + allowed +
-			"\nvoluntary_ctxt_switches:\t" + sleeps + "\nnonvoluntary_ctxt_switches:\t9\n")}
+			"\nvoluntary_ctxt_switches:\t9\n")}
 	}
 	machine := func(stat string, f func(fstest.MapFS)) Work {
 		m := fstest.MapFS{"proc/stat": {Data: []byte(stat)}, "proc/self/stat": {Data: []byte("7 (us) S 1\n")}}
@@ -23,25 +23,25 @@ func TestWork(t *testing.T) {
 		return ReadWork(Machine{Root: m})
 	}
 	before := machine("cpu 1 1 1 1 1 1 1 1\ncpu0 10 0 0 9 9 0 0 3\ncpu1 10 0 0 9 9 0 0 0\nintr 1\n", func(m fstest.MapFS) {
-		thread(m, "7/task/7", "us", "100", "0", "0-1", "1")
-		thread(m, "7/task/8", "us", "1000", "0", "0", "1")
-		thread(m, "9/task/9", "a) b", "50", "1", "0-1", "4")
-		thread(m, "11/task/11", "gone", "50", "1", "1", "4")
-		thread(m, "12/task/12", "was", "500", "1", "1", "4")
+		thread(m, "7/task/7", "us", "100", "1", "0", "0-1")
+		thread(m, "7/task/8", "us", "1000", "1", "0", "0")
+		thread(m, "9/task/9", "a) b", "50", "5", "1", "0-1")
+		thread(m, "11/task/11", "gone", "50", "5", "1", "1")
+		thread(m, "12/task/12", "was", "500", "9", "1", "1")
 	})
 	after := machine("cpu 1 1 1 1 1 1 1 1\ncpu0 60 0 0 9 9 0 0 13\ncpu1 40 0 0 9 9 0 0 0\n", func(m fstest.MapFS) {
-		thread(m, "7/task/7", "us", "10000100", "0", "0-1", "3")
-		thread(m, "7/task/8", "us", "300001000", "0", "0", "9")
-		thread(m, "9/task/9", "a) b", "200000050", "1", "1", "24")
-		thread(m, "10/task/10", "new", "20000000", "1", "0-1", "0")
-		thread(m, "12/task/12", "other", "7", "1", "1", "4")
+		thread(m, "7/task/7", "us", "10000100", "101", "0", "0-1")
+		thread(m, "7/task/8", "us", "300001000", "9", "0", "0")
+		thread(m, "9/task/9", "a) b", "200000050", "20000005", "1", "1")
+		thread(m, "10/task/10", "new", "20000000", "90000000", "1", "0-1")
+		thread(m, "12/task/12", "other", "7", "3", "1", "1")
 	})
 	ms := time.Millisecond
 	got := after.Since(before)
 	want := []CoreWork{
-		{Core: 0, Busy: 500 * ms, Stolen: 100 * ms, Own: 300 * ms, Waited: 3000 * ms, Others: []OtherWork{{"us", true, 10 * ms, 2}}},
-		{Core: 1, Busy: 300 * ms, Others: []OtherWork{{"a) b", false, 200 * ms, 20}, {"new", false, 20 * ms, 1},
-			{"other", false, 7, 4}}},
+		{Core: 0, Busy: 500 * ms, Stolen: 100 * ms, Own: 300 * ms, Others: []OtherWork{{"us", true, 10 * ms, 100}}},
+		{Core: 1, Busy: 300 * ms, Others: []OtherWork{{"a) b", false, 200 * ms, 20 * ms}, {"new", false, 20 * ms, 90 * ms},
+			{"other", false, 7, 3}}},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Fatal(d)
@@ -49,12 +49,8 @@ func TestWork(t *testing.T) {
 	if taken := got[0].Taken(); taken != 300*ms {
 		t.Errorf("taken %v", taken)
 	}
-	// 200 ms in bursts of 10, 20 ms in one of 20.
-	if b := got[1].Burst(); b < 10900*time.Microsecond || b > 10910*time.Microsecond {
-		t.Errorf("bursts of %v", b)
-	}
-	if b := (&CoreWork{}).Burst(); b != unknownBurst {
-		t.Errorf("bursts of %v of nobody", b)
+	if taken := got[1].Taken(); taken != 280*ms { // the new thread gave way
+		t.Errorf("taken %v", taken)
 	}
 	if none := (Work{}).Since(Work{}); none != nil {
 		t.Error(none)

@@ -2,26 +2,27 @@ package result
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
 )
 
-// Taken is a core of an accelerator that others took a share of during a run.
+// Taken is a core of an accelerator that others took now and then during a run.
 type Taken struct {
 	Accelerator string `json:"accelerator"`
 	Core        int    `json:"core"`
 	// Caller says that the core is that of the thread which runs the layers, which stand still while it is taken.
 	Caller bool `json:"caller,omitempty"`
-	// Share is of the time of the run: for the caller, in which it wanted the core and had it not; elsewhere, in which
-	// others computed there.
+	// Share is of the time in which the accelerator ran layers: what they lost by it.
 	Share float64 `json:"share"`
-	// BurstUS is for how long others computed each time before they slept.
+	// BurstUS is for how long others computed each time.
 	BurstUS float64 `json:"burst_us"`
-	// By names those that took most of it.
+	// By names those that computed there most.
 	By []Taker `json:"by,omitempty"`
 }
 
@@ -32,8 +33,9 @@ type Taker struct {
 }
 
 const (
-	// leastTaken is the share of a core below which nobody took it: the times of cores are sampled.
-	leastTaken = notePreempted
+	// leastTaken is the share of their time below which what layers lose is not worth a word: 99th percentiles begin to
+	// show it.
+	leastTaken = 0.02
 	// leastTaker is the share that a program is named from on, and takers how many are.
 	leastTaker, takers = 0.01, 3
 )
@@ -42,32 +44,30 @@ const (
 // during the run, and returns them as the simulator takes them.
 func (e *Execution) Take(r *runtime.Result, specs []runtime.Spec, work []hostinfo.CoreWork) []sim.Taken {
 	var out []sim.Taken
+	slice := hostinfo.Slice(len(work))
+	add := func(t Taken, s *runtime.Spec, c sim.Taken) {
+		if i := slices.IndexFunc(work, func(c hostinfo.CoreWork) bool { return c.Core == t.Core }); i >= 0 {
+			t.By = by(&work[i], time.Duration(e.ElapsedNS))
+		}
+		t.Accelerator, t.BurstUS, t.Caller = s.Name, c.Burst.Seconds()*1e6, c.Caller
+		e.Taken, out = append(e.Taken, t), append(out, c)
+		e.Notes = append(e.Notes, t.note(len(s.Cores)))
+	}
 	for k := range min(len(r.Workers), len(specs), len(r.Stats.Accelerators)) {
-		s, w := &specs[k], &r.Workers[k]
-		if !s.CPU() || w.Ran == 0 {
+		s, w, a := &specs[k], &r.Workers[k], &r.Stats.Accelerators[k]
+		if len(s.Cores) == 0 || a.Layers == 0 {
 			continue
 		}
-		busy := min(1, ratio(r.Stats.Accelerators[k].Busy, r.Stats.At))
-		for i, core := range s.Cores {
-			c := coreOf(work, core)
-			if c == nil || e.ElapsedNS <= 0 {
-				continue
-			}
-			t := Taken{Accelerator: s.Name, Core: core, Caller: i == 0, BurstUS: c.Burst().Seconds() * 1e6}
-			t.Share = ratio(c.Taken(), time.Duration(e.ElapsedNS))
-			others := t.Share
-			if t.Caller { // the kernel has counted it; others who compute while it rests take nothing
-				t.Share = ratio(w.Waited+c.Stolen, time.Duration(e.ElapsedNS))
-				others = t.Share / max(busy, leastTaken)
-			}
-			if t.Share < leastTaken {
-				continue
-			}
-			t.By = by(c, time.Duration(e.ElapsedNS))
-			e.Taken = append(e.Taken, t)
-			e.Notes = append(e.Notes, t.note(len(s.Cores)))
-			out = append(out, sim.Taken{Accelerator: k, Threads: max(1, s.Threads), Caller: t.Caller,
-				Share: idle(others, busy), Burst: max(minBurst, c.Burst()), Slice: hostinfo.Slice(len(work))})
+		c := sim.Taken{Accelerator: k, Threads: len(s.Cores), Slice: slice}
+		if share := ratio(w.Absent.Took, a.Busy); share >= leastTaken {
+			// Others who share the core fairly leave the accelerator as much as they take.
+			c.Caller, c.Burst, c.Share = true, max(minBurst, w.Absent.Mean()), min(mostShare, share/(1-min(.5, share)))
+			add(Taken{Core: s.Cores[0], Share: share}, s, c)
+		}
+		if share := ratio(w.Straggled.Took, a.Busy); share >= leastTaken && len(s.Cores) > 1 {
+			c.Caller, c.Burst = false, max(minBurst, time.Duration(float64(w.Straggled.Mean())/perAbsence(len(s.Cores))))
+			c.Share = straggling(c, share, a.Busy/time.Duration(a.Layers))
+			add(Taken{Core: most(work, s.Cores[1:]), Share: share}, s, c)
 		}
 	}
 	return out
@@ -79,22 +79,47 @@ const (
 	mostShare = 0.95
 )
 
-// idle is the share of a core that others who took a share of it would have taken if the accelerator, which was busy for
-// a share of the time, had not wanted it. A burst that has to share the core fairly takes twice as long.
-func idle(share, busy float64) float64 {
-	if left := 1 - share*busy; left > 0 {
-		return min(mostShare, share/left)
-	}
-	return mostShare
+// perAbsence is what layers on so many threads lose, about, per time in which one of the cores is taken: all of it where
+// they wait for its thread, which is seldom, else its part of the work.
+func perAbsence(threads int) float64 {
+	const waits = 0.15
+	return waits + (1-waits)/float64(threads)
 }
 
-func coreOf(work []hostinfo.CoreWork, core int) *hostinfo.CoreWork {
-	for i := range work {
-		if work[i].Core == core {
-			return &work[i]
+// straggling is the share of a core that others would take, if nothing else ran there, where layers that take so long on
+// average lose a share of their time by it: found by simulating with one share after the other.
+func straggling(c sim.Taken, lost float64, layer time.Duration) float64 {
+	const layers, halvings = 4000, 10
+	low, high := 0.0, mostShare
+	for range halvings {
+		c.Share = (low + high) / 2
+		d := sim.Straggling(func(time.Duration, sched.Dispatch) time.Duration { return layer }, []sim.Taken{c}, 1)
+		var now, wasted time.Duration
+		for range layers {
+			took := d(now, sched.Dispatch{Accelerator: c.Accelerator})
+			now += took
+			if runtime.Straggled(layer, took-layer) {
+				wasted += took - layer
+			}
+		}
+		if ratio(wasted, now) < lost {
+			low = c.Share
+		} else {
+			high = c.Share
 		}
 	}
-	return nil
+	return high
+}
+
+// most is the core of which others took most.
+func most(work []hostinfo.CoreWork, cores []int) int {
+	core, taken := cores[0], time.Duration(-1)
+	for i := range work {
+		if t := work[i].Taken(); t > taken && slices.Contains(cores, work[i].Core) {
+			core, taken = work[i].Core, t
+		}
+	}
+	return core
 }
 
 // by names who took most of a core.
@@ -103,7 +128,7 @@ func by(c *hostinfo.CoreWork, elapsed time.Duration) (list []Taker) {
 		list = append(list, Taker{"other virtual machines", share})
 	}
 	for _, o := range c.Others {
-		if share := ratio(o.Ran, elapsed); share >= leastTaker && len(list) < takers {
+		if share := ratio(o.Ran, elapsed); share >= leastTaker && len(list) < takers && !o.GaveWay() {
 			name := o.Name
 			if o.Own {
 				name += " (this program)"
@@ -115,22 +140,18 @@ func by(c *hostinfo.CoreWork, elapsed time.Duration) (list []Taker) {
 }
 
 func (t *Taken) note(cores int) string {
-	effect := "its layers stood still"
+	effect := "layers stood still meanwhile"
 	if !t.Caller {
-		effect = fmt.Sprintf("its layers waited for that thread, or ran on %d of its %d cores", cores-1, cores)
+		effect = fmt.Sprintf("layers waited for the thread there, or ran on %d of %d cores", cores-1, cores)
 	}
-	who := []string{"by programs that have ended"}
-	for i, x := range t.By {
-		if i == 0 {
-			who[0] = "there computed"
+	who := "programs that have ended, or gave way, computed there"
+	if len(t.By) > 0 {
+		var list []string
+		for _, x := range t.By {
+			list = append(list, fmt.Sprintf("%s for %.0f %%", x.Name, 100*x.Share))
 		}
-		who = append(who, fmt.Sprintf("%s for %.0f %%", x.Name, 100*x.Share))
+		who = strings.Join(list, ", ") + " of the time of the run"
 	}
-	return fmt.Sprintf("core %d of accelerator %q was taken for %.0f %% of the time, in which %s; %s, in bursts of %.1f ms",
-		t.Core, t.Accelerator, 100*t.Share, effect, listed(who), t.BurstUS/1e3)
-}
-
-// listed joins an introduction and what follows it.
-func listed(words []string) string {
-	return strings.TrimSuffix(words[0]+" "+strings.Join(words[1:], ", "), " ")
+	return fmt.Sprintf("layers lost %.0f %% of their time on %q to others who took core %d, in bursts of %.1f ms (%s): %s",
+		100*t.Share, t.Accelerator, t.Core, t.BurstUS/1e3, effect, who)
 }
