@@ -12,13 +12,17 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
+	"github.com/terastal/terastal/internal/ort/orttest"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/runtime"
 )
 
 // Accelerators that no one names are chosen by a calibration, which is kept; those of a profile that is there are kept.
 func TestAuto(t *testing.T) {
+	orttest.Start(t)
+	library := testkit.Must(ort.Start(""))(t).Path // it may lie in the cache
 	t.Setenv("TERASTAL_CACHE", t.TempDir())
+	t.Setenv("ONNXRUNTIME_LIB", library)
 	var notes []string
 	o := standingIn(t, &notes)
 	c := configured(t, aModel)
