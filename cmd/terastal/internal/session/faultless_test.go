@@ -16,12 +16,13 @@ func TestFaultsInSimulations(t *testing.T) {
 	if !said(notes, faultless) {
 		t.Errorf("notes %q", notes)
 	}
-	c = unconfigured(t, "--policies", "edf")
+	c = unconfigured(t)
 	c.Faults = []string{"error p=0.5"}
 	_, _, _, err := ofScenario("paper/mcv_heavy", c)
 	if err == nil || !strings.Contains(err.Error(), faultless) {
 		t.Errorf("a scenario with faults: %v", err)
 	}
-	_, _, _, err = ofScenario("paper/mcv_heavy", unconfigured(t, "--policies", "edf,unscheduled-cpu"))
+	c.Faults, c.Policies = nil, []string{"edf", "unscheduled-cpu"}
+	_, _, _, err = ofScenario("paper/mcv_heavy", c)
 	testkit.Fails(t, err, `"unscheduled-cpu" has no model of time`)
 }
