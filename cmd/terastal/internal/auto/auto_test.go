@@ -360,6 +360,21 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// A GPU on which alone the models run is taken alone. Many cores are not all made accelerators one by one.
+func TestGPUAlone(t *testing.T) {
+	p := &pretended{cores: [][]int{cores(0, 4)}, gpus: []string{"cuda"}, broken: "cpu", speedup: linear(0.4), basic: same,
+		one: [][]time.Duration{{time.Millisecond}}, gpu: [][]time.Duration{{time.Millisecond}}, rates: []float64{1, 1.5, 2}}
+	w := auto.Wanted{Rates: []float64{1}, Deadlines: []time.Duration{time.Second}}
+	c, _ := p.calibrated(t, w.Deadlines)
+	testkit.Equal(t, map[string]int{"cuda": 4}, p.chosen(t, testkit.Must(c.Choose(w))(t)))
+	p = &pretended{cores: [][]int{cores(0, 96)}, speedup: linear(0.4), basic: same, one: p.one}
+	c, _ = p.calibrated(t, w.Deadlines)
+	choice := testkit.Must(c.Choose(w))(t)
+	if got := p.chosen(t, choice); len(choice.Accelerators) > 32 || got["2 all"] < 30 {
+		t.Errorf("%v", got)
+	}
+}
+
 // Where nothing works, it says why.
 func TestNothingWorks(t *testing.T) {
 	p := &pretended{cores: [][]int{{0}}, broken: "cpu", one: [][]time.Duration{{1}}, speedup: linear(1), basic: same}

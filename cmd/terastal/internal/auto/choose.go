@@ -72,7 +72,6 @@ type chooser struct {
 	*Calibration
 	Wanted
 	all   []class
-	names []string
 	known map[string]set // by counts
 }
 
@@ -171,8 +170,8 @@ func (x *chooser) equalShares() []float64 {
 	return out
 }
 
-// starts are sets to begin from: every way to use a GPU, with and without a core left, and the CPU's cores one by one,
-// at one level or half and half, or in the largest groups.
+// starts are sets to begin from: every way to use a GPU, with and without a core left, and the CPU's cores in groups
+// of every size, as far as they go, at one level or two in turn.
 func (x *chooser) starts() (out []set) {
 	gpus := []int{-1}
 	for i, c := range x.all {
@@ -205,12 +204,12 @@ func (x *chooser) starts() (out []set) {
 
 // filled are ways to use so many cores of each kind.
 func (x *chooser) filled(base set, left []int) (out []set) {
-	for _, largest := range []int{1, math.MaxInt} {
+	for _, largest := range x.sizes() {
 		for first := range levels {
 			for _, mixed := range []bool{false, true} {
 				s := set{counts: slices.Clone(base.counts), free: base.free}
 				for k, n := range left {
-					x.fill(&s, k, min(n, maxCPUs), largest, first, mixed)
+					x.fill(&s, k, n, largest, first, mixed)
 				}
 				out = append(out, s)
 			}
@@ -219,10 +218,24 @@ func (x *chooser) filled(base set, left []int) (out []set) {
 	return out
 }
 
+// sizes are those of the groups of cores that are known.
+func (x *chooser) sizes() (out []int) {
+	for i := range x.all {
+		if c := &x.all[i]; c.cpu() && !slices.Contains(out, c.cores) {
+			out = append(out, c.cores)
+		}
+	}
+	if out == nil {
+		return []int{1} // a GPU is all there is
+	}
+	slices.Sort(out)
+	return out
+}
+
 // fill uses n cores of a kind, in groups up to a size, at one level or two in turn.
 func (x *chooser) fill(s *set, kind, n, largest, first int, mixed bool) {
 	for size, level := min(n, largest), first; size > 0; size-- {
-		for n >= size {
+		for n >= size && x.cpus(s.counts) < maxCPUs {
 			at := x.class(kind, size, levels[level])
 			if at < 0 {
 				at = x.class(kind, size, levels[1-level])
@@ -297,7 +310,7 @@ func (x *chooser) quick(counts []int, free bool) set {
 				merged = append(merged, c)
 			}
 		}
-		if len(real) > 0 {
+		if len(real) > 0 && x.cpus(counts) <= maxCPUs {
 			s.late = len(late(real, x.Deadlines))
 			if t, err := x.tables(merged, make([]time.Duration, len(x.Deadlines))); err == nil {
 				if c, err := fluid.CapacityOf(t, x.Rates); err == nil {
@@ -309,6 +322,16 @@ func (x *chooser) quick(counts []int, free bool) set {
 	}
 	s.free = free
 	return s
+}
+
+// cpus is how many accelerators of the CPU there are.
+func (x *chooser) cpus(counts []int) (n int) {
+	for i, k := range counts {
+		if x.all[i].cpu() {
+			n += k
+		}
+	}
+	return n
 }
 
 // exact gives a set its real bound.

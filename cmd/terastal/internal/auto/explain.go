@@ -152,33 +152,39 @@ func (x *chooser) specs(s set) (out []runtime.Spec) {
 	return append(out, gpu...)
 }
 
+// width is what an explaining line has room for.
+const width = 120
+
 // lines explain a choice: what, why, and how to have it otherwise.
 func (x *chooser) lines(c *Choice) []string {
-	one := fmt.Sprintf("auto chose %s: at most %s requests per second of these models, by the fluid bound", c.Compared[0].Name,
+	one := fmt.Sprintf("auto chose %s: at most %s requests/s of these models (fluid bound)", c.Compared[0].Name,
 		figure(c.Capacity))
 	if len(c.Late) > 0 {
-		one += fmt.Sprintf("; no set meets the deadline of %s", strings.Join(c.Late, ", "))
+		one += fmt.Sprintf("; the deadline of %s is too short for all", strings.Join(c.Late, ", "))
 	}
-	var others []string
+	two, sep := "others: ", ""
 	for _, s := range c.Compared[1:] {
-		text := fmt.Sprintf("%s %s (%+.0f %%)", s.Name, figure(s.Capacity), 100*(s.Capacity/c.Capacity-1))
+		text := s.Name
 		if s.Free {
-			text = strings.TrimSuffix(text, ")") + ", a core left)"
+			text += ", a core left,"
 		}
+		text += fmt.Sprintf(" %+.0f %%", 100*(s.Capacity/c.Capacity-1))
 		if s.Late > len(c.Late) {
-			text += fmt.Sprintf(", %d late", s.Late)
+			text += fmt.Sprintf(" (but %d models late)", s.Late)
 		}
-		others = append(others, text)
+		if len(two)+len(sep)+len(text) > width && sep != "" {
+			break
+		}
+		two, sep = two+sep+text, "; "
 	}
-	two := "it compared no other set"
-	if len(others) > 0 {
-		two = "others: " + strings.Join(others, "; ")
+	if sep == "" {
+		two = "it compared no other set"
 	}
-	three := fmt.Sprintf("no core is left for releases: that pays where it costs less than %.2g %%", 100*x.crowded())
-	if c.Free {
-		three = "a core is left for releases and decisions"
+	three := "a core is left for releases"
+	if !c.Free {
+		three = fmt.Sprintf("no core is left for releases (pays below %.2g %%)", 100*x.crowded())
 	}
-	return []string{one, two, three + "; overrule it with `accelerators:` or --accelerators, pin it with `auto: keep`"}
+	return []string{one, two, three + "; to overrule: accelerators: or --accelerators; to pin: auto: keep"}
 }
 
 // figure is a rate with three digits at least.

@@ -47,7 +47,11 @@ func (r Report) acceleratorTable() *table.Table {
 	}
 	t := table.New(head, "Provider", "Optimization", "Threads", "Cores")
 	for _, a := range r.Accelerators {
-		t.Add(a.Name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
+		name := a.Name
+		if r.Guessed && a.HasStreams() {
+			name += ", as many streams as pay"
+		}
+		t.Add(name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
 	}
 	return t
 }

@@ -363,7 +363,7 @@ func TestOffered(t *testing.T) {
 	r := Report{OK: true, Providers: []Provider{
 		{Name: "cuda", Opens: true, Built: true, Offer: &runtime.Offer{Free: 3 << 29, Total: 2 << 30, Streams: true, Graphs: true}},
 		{Name: "tensorrt", Opens: true, Built: true, Offer: &runtime.Offer{Lacks: "there is no CUDA runtime library"}}},
-		Accelerators: []runtime.Spec{{Name: "gpu", Provider: "cuda"}}}
+		Accelerators: []runtime.Spec{{Name: "gpu", Provider: "cuda"}}, Guessed: true}
 	var text strings.Builder
 	testkit.OK(t, r.Write(&text))
 	for _, want := range []string{"streams: yes, graphs: yes, memory: 1.5 of 2.0 GiB free",

@@ -89,7 +89,7 @@ func (w *Workspace) kept() []runtime.Spec {
 			return nil
 		}
 	}
-	w.options.Note("auto keeps the accelerators of %s (--auto choose chooses anew)", path)
+	w.options.Note("auto keeps the accelerators of %s (--auto choose looks for better ones)", path)
 	return p.Accelerators
 }
 

@@ -260,7 +260,7 @@ func (m *Machine) called(s *runtime.Spec) string {
 // describe says in a sentence what was found and what it means.
 func (m *Machine) describe() string {
 	var list, emulated []string
-	onlyCPU := true
+	onlyCPU, alike := true, true
 	for i := range m.Specs {
 		s := &m.Specs[i]
 		if d := m.called(s); d != "" {
@@ -270,10 +270,16 @@ func (m *Machine) describe() string {
 			emulated = append(emulated, fmt.Sprintf("%s from %s", s.Name, s.Options[optionTable]))
 		}
 		onlyCPU = onlyCPU && (s.Provider == "" || s.Provider == "cpu")
+		alike = alike && s.Optimization == m.Specs[0].Optimization && max(1, s.Threads) == max(1, m.Specs[0].Threads)
 	}
 	text := fmt.Sprintf("%s, %d cores; accelerators: %s (ONNX Runtime %s)",
 		m.Host.CPU, m.Host.LogicalCores, strings.Join(list, ", "), m.ORT.Version)
-	if onlyCPU {
+	switch {
+	case !onlyCPU:
+	case alike && len(m.Specs) > 1:
+		text += ". No GPU was used: the accelerators are CPU cores that are alike, so that it matters when layers run, " +
+			"and as which variants, but not where"
+	case !alike:
 		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, " +
 			"so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
 	}
