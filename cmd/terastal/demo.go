@@ -58,6 +58,7 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	view.Hopeless(o.text(), s.Plan.Document.Hopeless)
 	view.Capacities(o.text(), s.Plan.Document)
 	c := s.Config
 	fmt.Fprintf(o.err, "\nrunning %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)

@@ -99,6 +99,9 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if o.comparing != nil || !o.simulated { // what takes long
+		view.Hopeless(o.err, s.Plan.Document.Hopeless)
+	}
 	if o.comparing != nil {
 		fmt.Fprintln(o.err, o.comparing.Announce(c))
 	}

@@ -52,7 +52,7 @@ func OpenScenario(c *config.Config, name string, o Options) (*Session, error) {
 		}
 		p.hollow = append(p.hollow, n)
 	}
-	load, err := demand(s.System, documents, c.Traffic.Load)
+	load, err := demand(s.System, documents, c.Traffic.Load, nil)
 	if err != nil {
 		return nil, err
 	}

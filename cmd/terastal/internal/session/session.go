@@ -120,6 +120,11 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 					len(v.Chosen), v.Metric, v.Requests, v.Baseline
 			}
 		}
+		for _, h := range s.Plan.Document.Hopeless {
+			if h.Model == model.Name {
+				info.NeedsMS = h.NeedsMS
+			}
+		}
 		out = append(out, info)
 	}
 	return out

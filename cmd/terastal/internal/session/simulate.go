@@ -233,6 +233,7 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
 	if err == nil {
+		d.Hopeless = plan.HopelessOf(t)
 		d.Capacity, err = fluid.CapacityOf(t, s.Rates)
 	}
 	so = study.Options{FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,

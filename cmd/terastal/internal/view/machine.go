@@ -10,12 +10,34 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// Plan prints what was planned for each model on these accelerators.
+// Plan prints which models meet their deadline nowhere, and what was planned for each on these accelerators.
 func Plan(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerator, load float64) {
+	Hopeless(w, hopeless(models))
+	planTable(w, models, accelerators, load)
+}
+
+// Hopeless prints a line for every model that meets its deadline nowhere.
+func Hopeless(w io.Writer, models []plan.Hopeless) {
+	for _, h := range models {
+		fmt.Fprintln(w, h)
+	}
+}
+
+func hopeless(models []result.ModelInfo) (out []plan.Hopeless) {
+	for i := range models {
+		if m := &models[i]; m.NeedsMS > 0 {
+			out = append(out, plan.Hopeless{Model: m.Name, DeadlineMS: m.DeadlineMS, NeedsMS: m.NeedsMS})
+		}
+	}
+	return out
+}
+
+func planTable(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerator, load float64) {
 	if len(models) == 0 {
 		return
 	}
@@ -24,8 +46,8 @@ func Plan(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerato
 }
 
 func demand(load float64) string {
-	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals "+
-		"exceeds)", load)
+	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound; above 1 no schedule of the originals meets "+
+		"all deadlines)", load)
 }
 
 // modelTable has what was planned; accelerators that places names as streams of a device have one column.
@@ -47,7 +69,7 @@ func modelTable(models []result.ModelInfo, places map[string]string) *table.Tabl
 			has[a] = true
 		}
 		variants = variants || m.Variants > 0
-		if m.Infeasible {
+		if m.Infeasible && m.NeedsMS == 0 {
 			infeasible = append(infeasible, m.Name)
 		}
 	}
@@ -218,10 +240,14 @@ func (p *Page) ran() section {
 	switch {
 	case len(p.Results) > 0:
 		r := &p.Results[0]
+		s.name(hopeless(r.Models))
 		s.Text = append(s.Text, r.Hardware, trafficText(r.Driver, &r.Traffic))
 		s.Tables = append(s.Tables, modelTable(r.Models, placesOf(planned(r.Accelerators))), Accelerators(r.Accelerators))
 	case len(p.Logs) > 0:
 		h := &p.Logs[0].Header
+		if t, err := sched.Compile(h.System); err == nil {
+			s.name(plan.HopelessOf(t))
+		}
 		s.Text = append(s.Text, fmt.Sprintf("From %s (%s), without the result of a run. Requests were released for %s; seed "+
 			"%d; late requests: drop %s.", plural(len(p.Logs), "event log"), h.Driver, secondsText(h.Duration), h.Seed, h.Drop))
 		var models []result.ModelInfo
@@ -242,6 +268,13 @@ func (p *Page) ran() section {
 		return s
 	}
 	return s
+}
+
+// name adds a line for every model that meets its deadline nowhere.
+func (s *section) name(models []plan.Hopeless) {
+	for _, h := range models {
+		s.Text = append(s.Text, h.String()+".")
+	}
 }
 
 func processor(name string) string { return cmp.Or(name, "an unnamed processor") }

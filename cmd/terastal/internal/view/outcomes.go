@@ -48,8 +48,10 @@ func Scenario(w io.Writer, results []study.Result) {
 	}
 }
 
-// Study prints what simulations of a scenario came to, below a line about its traffic.
+// Study prints what simulations of a scenario came to, below a line about its traffic, and first which models meet their
+// deadline nowhere.
 func Study(w io.Writer, d *study.Document, results []study.Result, line string) {
+	Hopeless(w, d.Hopeless)
 	table.Paragraph(w, strings.TrimSuffix(d.Scenario+": "+d.Note, ": "))
 	fmt.Fprintf(w, "%s\n\n", line)
 	Scenario(w, results)

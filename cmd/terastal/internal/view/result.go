@@ -12,9 +12,10 @@ import (
 
 // Result prints what a run or simulation of several policies gave; file is where it was written.
 func Result(w io.Writer, r *result.Result, file string) {
+	Hopeless(w, hopeless(r.Models))
 	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
-	Plan(w, r.Models, planned(r.Accelerators), r.Traffic.Load)
+	planTable(w, r.Models, planned(r.Accelerators), r.Traffic.Load)
 	fmt.Fprintln(w)
 	if r.Comparison != nil {
 		PoliciesCompared(w, r)
