@@ -55,7 +55,7 @@ var floors = []struct {
 	{"internal/child", nil},
 	// Views and documents of the core.
 	{"sched/plan", []string{"sched", "sched/fluid", "internal/document"}},
-	{"sched/eventlog", []string{"sched", "sched/policy", "internal/document", "internal/gobench", "internal/stats"}},
+	{"sched/eventlog", []string{"sched", "sched/policy", "sched/sim", "internal/document", "internal/gobench", "internal/stats"}},
 	// Models, and what runs, measures and replaces their layers.
 	{"models", []string{"internal/onnxpb", "internal/ort"}},
 	{"models/dense", []string{"models"}},
@@ -76,8 +76,8 @@ var floors = []struct {
 	{"cmd/terastal/internal/doctor", []string{"runtime", "internal/child", "internal/hostinfo", "internal/ort", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/live", []string{"runtime", "sched", "cmd/terastal/internal/table"}},
 	{"cmd/terastal/internal/config", []string{"profiler", "runtime", "variants", "sched", "sched/policy", "sched/traffic"}},
-	{"cmd/terastal/internal/result", []string{"runtime", "sched", "sched/policy", "sched/eventlog", "sched/plan", "internal/document",
-		"internal/energy", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
+	{"cmd/terastal/internal/result", []string{"runtime", "sched", "sched/policy", "sched/eventlog", "sched/plan", "sched/sim",
+		"internal/document", "internal/energy", "internal/hostinfo", "cmd/terastal/internal/comparison"}},
 	{"cmd/terastal/internal/session", []string{"models", "models/zoo", "models/dataset", "profiler", "runtime", "variants",
 		"variants/accuracy", "variants/design", "sched", "sched/fluid", "sched/traffic", "sched/sim",
 		"sched/scenario", "sched/policy", "sched/plan", "sched/eventlog", "cmd/terastal/internal/config",
