@@ -22,9 +22,9 @@ from itertools import product
 from statistics import fmean, stdev
 from urllib.parse import unquote_plus
 
-HEADER = ("scenario traffic scale noise drop policy seeds mean_miss_rate low high miss_bound normalized_accuracy "
-          "accuracy_floor by_model by_seed").split()
-OLDER = [column for column in HEADER if column != "accuracy_floor"]  # of files from before there were floors
+HEADER = ("scenario traffic scale load noise stalls drop policy seeds mean_miss_rate low high miss_bound "
+          "normalized_accuracy accuracy_floor by_model by_seed").split()
+NEWER = {"accuracy_floor": "0", "load": "nan", "stalls": ""}  # columns that older files lack, and what stands for them
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
 ORDER = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets",
@@ -38,12 +38,13 @@ class Row:
     """One combination of a sweep under one policy."""
 
     def __init__(self, x):
-        x.setdefault("accuracy_floor", "0")
+        x = NEWER | x
         self.fields = [x[column] for column in HEADER]
         self.scenario, self.traffic, self.drop, self.policy = x["scenario"], x["traffic"], x["drop"], x["policy"]
         self.scale, self.noise, self.seeds = float(x["scale"]), float(x["noise"]), int(x["seeds"])
         self.miss, self.low, self.high = float(x["mean_miss_rate"]), float(x["low"]), float(x["high"])
         self.bound, self.accuracy = float(x["miss_bound"]), known(x["normalized_accuracy"])
+        self.load, self.stalls = float(x["load"]), x["stalls"]
         self.floor = float(x["accuracy_floor"])
         self.models = []
         self.least, self.window = 1.0, 1.0  # of models: the accuracy held against the floor, and of 100 requests
@@ -56,7 +57,7 @@ class Row:
         self.by_seed = [float(s) for s in x["by_seed"].split()]
 
     def key(self):
-        return self.scenario, self.traffic, self.scale, self.noise, self.drop
+        return self.scenario, self.traffic, self.scale, self.noise, self.stalls, self.drop
 
     def name(self):
         return f"{self.policy} at {self.floor:g}" if self.floor else self.policy
@@ -78,7 +79,7 @@ def read(paths):
         with open(path, newline="") as f:
             lines = csv.reader(f)
             head = next(lines, None)
-            if head not in (HEADER, OLDER):
+            if head is None or head != [c for c in HEADER if c in head or c not in NEWER]:
                 sys.exit(f"{path}: not a file of this version's `terastal sweep --csv`: sweep again")
             for fields in lines:
                 try:

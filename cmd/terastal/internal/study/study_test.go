@@ -228,8 +228,8 @@ func TestCSV(t *testing.T) {
 	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf"}}, options())
 	var b bytes.Buffer
 	testkit.OK(t, study.WriteCSV(&b, results))
-	want := "scenario,traffic,scale,noise,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
-		"accuracy_floor,by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,0,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
+	want := "scenario,traffic,scale,load,noise,stalls,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
+		"accuracy_floor,by_model,by_seed\nown,periodic,1,0.25,0,,none,edf,3,0.5,0.5,0.5,0,1,0,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
 	if b.String() != want {
 		t.Errorf("wrote\n%swant\n%s", &b, want)
 	}
