@@ -352,3 +352,41 @@ func TestUnknownAccuracy(t *testing.T) {
 		t.Errorf("wrote %s", text)
 	}
 }
+
+// TestStalls: accelerators that wait now and then miss more, by seed.
+func TestStalls(t *testing.T) {
+	cell := []study.Cell{{Scenario: "own", Arrivals: traffic.Poisson, Scale: 1, Policy: "edf"}}
+	o := options()
+	without := run(t, cell, o)[0]
+	o.Stall, o.StallEvery = 50*time.Millisecond, 500*time.Millisecond
+	with := run(t, cell, o)[0]
+	// One request in ten arrives in a stall, and some right before one.
+	if a, b := without.Models[0].MissRate, with.Models[0].MissRate; b < a+0.07 || b > a+0.25 {
+		t.Errorf("a misses %v without stalls, %v with", a, b)
+	}
+	if without.Stalls != "" || with.Stalls != "50ms/500ms" {
+		t.Errorf("stalls %q and %q", without.Stalls, with.Stalls)
+	}
+	o.Stall = time.Minute
+	testkit.Refused(study.Run(context.Background(), cell, o))(t, "half of the period")
+}
+
+// TestLoads: loads are shares of each scenario's capacity, of its originals.
+func TestLoads(t *testing.T) {
+	s := study.Sweep{Part: "1/1", Loads: []float64{0.5, 0.9}, Grid: study.Grid{Traffics: []string{"poisson"},
+		Scenarios: []string{"paper/mcv_heavy", "paper/ar_social@6K"}, Scales: []float64{7}, Noises: []float64{0},
+		Drops: []string{"late"}, Policies: []string{"fcfs"}}}
+	o := study.Options{Seeds: 1, Duration: 100 * time.Millisecond, Workers: 1}
+	all := testkit.Must(s.Prepare(&o))(t)
+	results := run(t, all, o)
+	for i, want := range []float64{0.5, 0.9, 0.5, 0.9} {
+		x := o.Systems[all[i].Scenario]
+		if got, full := results[i].Load, scale(t, &x); math.Abs(got-want) > 1e-9 || math.Abs(all[i].Scale-want*full) > 1e-4 {
+			t.Errorf("%s: load %v, scale %v, want %v of %v", all[i].Scenario, got, all[i].Scale, want, full)
+		}
+	}
+	s.Loads[1] = -1
+	testkit.Refused(s.Prepare(&o))(t, "load -1")
+	s.Loads, o.Stall, o.StallEvery = nil, 3, 5
+	testkit.Refused(s.Prepare(&o))(t, "half of the time between two")
+}
