@@ -240,14 +240,16 @@ func studyPolicies(ctx context.Context, cell study.Cell, so study.Options, polic
 	}), so)
 }
 
-// ListedScenario is a published scenario.
+// ListedScenario is a scenario that ships.
 type ListedScenario struct {
 	Name         string   `json:"name"`
+	Source       string   `json:"source"`
+	Note         string   `json:"note,omitempty"`
 	Accelerators []string `json:"accelerators"`
 	Models       []string `json:"models"`
 }
 
-// Scenarios lists the published scenarios.
+// Scenarios lists the scenarios that ship.
 func Scenarios() ([]ListedScenario, error) {
 	var out []ListedScenario
 	for _, name := range scenario.Names() {
@@ -255,10 +257,10 @@ func Scenarios() ([]ListedScenario, error) {
 		if err != nil {
 			return nil, err
 		}
-		x := ListedScenario{Name: name, Accelerators: s.System.Accelerators}
+		x := ListedScenario{Name: name, Source: s.Source, Note: s.Note, Accelerators: s.System.Accelerators}
 		for m := range s.System.Models {
 			model := &s.System.Models[m]
-			text := fmt.Sprintf("%s %g", model.Name, s.Rates[m])
+			text := fmt.Sprintf("%s %.4g", model.Name, s.Rates[m])
 			if model.Trigger != nil {
 				text = fmt.Sprintf("%s after %s", model.Name, model.Trigger.Parent)
 			}
