@@ -181,11 +181,7 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[floored]prepar
 		if c.Floor != 0 {
 			s.System = Floored(s.System, c.Floor)
 		}
-		t, err := sched.Compile(s.System)
-		if err != nil {
-			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
-		}
-		prices, err := fluid.Price(t, s.Rates)
+		t, prices, err := priced(&s)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
@@ -196,6 +192,22 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[floored]prepar
 		systems[key] = prepared{&s, t, prices, capacity.Scale}
 	}
 	return systems, nil
+}
+
+// priced compiles the scenario's system and tells it what policies know of the traffic, unless it says so itself: its
+// rates, as a plan does.
+func priced(s *scenario.Scenario) (*sched.Tables, *sched.Pricing, error) {
+	t, err := sched.Compile(s.System)
+	if err != nil {
+		return nil, nil, err
+	}
+	prices, err := fluid.Price(t, s.Rates)
+	if err != nil || s.System.Pricing != nil {
+		return t, prices, err
+	}
+	s.System.Pricing = prices
+	t, err = sched.Compile(s.System)
+	return t, prices, err
 }
 
 func run(p prepared, c Cell, o Options) (Result, error) {

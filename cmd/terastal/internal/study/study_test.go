@@ -390,3 +390,23 @@ func TestLoads(t *testing.T) {
 	s.Loads, o.Stall, o.StallEvery = nil, 3, 5
 	testkit.Refused(s.Prepare(&o))(t, "half of the time between two")
 }
+
+// TestPoliciesKnowTheRates: as from a plan, unless the scenario's system says what they know.
+func TestPoliciesKnowTheRates(t *testing.T) {
+	o := options()
+	var seen *sched.Pricing
+	o.Policies = map[string]sched.Constructor{"ours": func(c sched.Config) (sched.Policy, error) {
+		seen = c.Tables.System().Pricing
+		return sched.EDF(c)
+	}}
+	cell := []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 2, Policy: "ours"}}
+	run(t, cell, o)
+	if want := []float64{100, 50}; !slices.Equal(seen.Rates, want) {
+		t.Errorf("rates %v, want %v", seen.Rates, want)
+	}
+	s := own("own")
+	s.System.Pricing = &sched.Pricing{Rates: []float64{1, 2}, Prices: []float64{1}}
+	o.Systems = map[string]scenario.Scenario{"own": s}
+	run(t, cell, o)
+	testkit.Equal(t, seen, s.System.Pricing)
+}
