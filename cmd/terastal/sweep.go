@@ -40,6 +40,7 @@ scripts/evaluation.py joins files, and makes the tables of docs/evaluation.
 your own configuration.`,
 		Example: `  terastal sweep --csv sweep.csv
   terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
+  terastal sweep --scenarios hw/h100-5nets,profile:other/plan.json.gz --policies edf,terastal,pedf
   terastal sweep --accuracy 0,0.99,0.9 --policies pedf,rollout
   terastal sweep --load 0.6,0.9 --noise 0.3 --stall 50ms --policies edf,terastal,pedf
   terastal sweep --shard 3/8 --csv part3.csv
@@ -55,7 +56,7 @@ your own configuration.`,
 func (o *sweepOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenarios", strings.Fields("paper/mcv_heavy paper/mcv_light paper/mcv_heavy@4K "+
-		"paper/ar_social@4K paper/ar_social@6K"), "published scenarios ('terastal simulate --scenario help' lists them)")
+		"paper/ar_social@4K paper/ar_social@6K"), "scenarios (`terastal simulate --scenario help` lists them), profile:FILE for a profile or a plan")
 	f.StringSliceVar(&o.Traffics, "traffic", strings.Fields("periodic jitter aligned poisson bursts"), "arrival processes")
 	numbers(f, &o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
 	numbers(f, &o.Loads, "load", nil, "in place of --scales: shares of each scenario's capacity, the fluid bound of originals")
@@ -99,12 +100,13 @@ func numbers(f *pflag.FlagSet, to *[]float64, name string, value []float64, usag
 
 func (o *sweepOptions) run(cmd *cobra.Command) error {
 	if o.config != "" {
-		return usagef("`terastal sweep` simulates published scenarios; for a configuration: "+
+		return usagef("`terastal sweep` simulates scenarios; for a configuration: "+
 			"`terastal sweep curves --config %s`", o.config)
 	}
 	if len(o.Loads) > 0 && cmd.Flags().Changed("scales") {
 		return usagef("--load and --scales both say how much traffic there is: give one of them")
 	}
+	o.Find = session.LoadScenario
 	cells, err := o.Prepare(&o.Options)
 	if err != nil {
 		return session.UsageError{Err: err}

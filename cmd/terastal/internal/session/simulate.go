@@ -15,7 +15,6 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
-	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -197,9 +196,9 @@ func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOp
 // ofScenario is a published scenario under the traffic of a configuration: a cell
 // without a policy, how to simulate it, and a document of it without results.
 func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Cell, so study.Options, err error) {
-	s, err := scenario.Load(name)
+	s, g, err := loadScenario(name)
 	if err != nil {
-		return nil, cell, so, UsageError{err}
+		return nil, cell, so, err
 	}
 	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale, Drop: c.DropRule(),
 		Arrivals: c.Traffic.Process()}
@@ -208,21 +207,20 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	case err != nil:
 	case cell.Arrivals == traffic.Recorded:
 		err = errors.New("a scenario has no recorded arrivals")
-	case c.Traffic.Load > 0:
-		err = errors.New("--load is for configurations; use --scale")
 	case slices.Contains(c.Policies, runtime.Unscheduled):
 		err = errUnscheduled()
 	}
 	if err != nil {
 		return nil, cell, so, UsageError{err}
 	}
-	for m := range s.System.Models {
-		plan.Promise(&s.System.Models[m], c.PublishedFloor())
-	}
+	promise(c, &s.System, g)
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
 	if err == nil {
 		d.Capacity, err = fluid.CapacityOf(t, s.Rates)
+	}
+	if c.Traffic.Load > 0 {
+		cell.Scale *= c.Traffic.Load * d.Capacity.Scale
 	}
 	so = study.Options{FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,
 		Systems: map[string]scenario.Scenario{s.Name: *s}}

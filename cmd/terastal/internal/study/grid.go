@@ -144,6 +144,8 @@ type Sweep struct {
 	Grid
 	// Loads, if any, take the place of the grid's Scales: shares of each scenario's capacity.
 	Loads []float64
+	// Find, if not nil, finds scenarios in place of [scenario.Load].
+	Find func(name string) (*scenario.Scenario, error)
 	// Part is which part of the grid to simulate, as I/N.
 	Part string
 	// Variation changes the scenarios; see [Vary]. Empty leaves them.
@@ -167,10 +169,14 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 	if err != nil {
 		return nil, err
 	}
+	find := s.Find
+	if find == nil {
+		find = scenario.Load
+	}
 	o.Systems = map[string]scenario.Scenario{}
 	full := map[string]float64{} // scales at capacity
 	for _, name := range s.Scenarios {
-		x, err := scenario.Load(name)
+		x, err := find(name)
 		if err != nil {
 			return nil, err
 		}
