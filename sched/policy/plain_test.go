@@ -34,6 +34,10 @@ func newPlain(sys *sched.System, name string, c sched.Config) plain {
 		return &plainWhole{r, newPlain(wholeModels(sys), base, c)}
 	}
 	switch name {
+	case "fifo":
+		return newPlainFIFO(sys, c)
+	case "triton-like", "triton-like-deadlines":
+		return newPlainTriton(sys, TritonOptions{ByDeadline: name != "triton-like"}, c)
 	case "fcfs":
 		return memoryless(r.fcfs)
 	case "edf":

@@ -26,6 +26,11 @@ type Info struct {
 // as NAME-model, which schedules whole models instead of layers; see [Whole].
 func All() []Info {
 	return []Info{
+		{Name: "fifo", Short: "a simple server: whole models, each placed on one device, a queue per device", New: FIFO},
+		{Name: "triton-like", Short: "whole models, placed likewise, by priorities and instance counts (Triton's rate limiter)",
+			New: TritonLike},
+		{Name: "triton-like-deadlines", Short: "triton-like with deadlines as priorities",
+			New: TritonOptions{ByDeadline: true}.New},
 		{Name: "fcfs", Short: "first come, first served: by release, each on the fastest idle accelerator", New: sched.FCFS},
 		{Name: "edf", Short: "earliest deadline first, each on the fastest idle accelerator", New: sched.EDF},
 		{Name: "llf", Short: "least laxity first, each on the fastest idle accelerator", New: sched.LLF},
