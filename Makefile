@@ -153,10 +153,13 @@ out/accuracy/curves/curves.json: | build
 
 # Systems that were measured, and published ones whose accelerators are made unlike each other. Stalls come with noise,
 # and in files of their own: they are options of a sweep, not a dimension.
-UNLIKE = --scenarios hw/h100-5nets,hw/h100-webgpu,hw/h100-demo
+COMMA = ,
+EMPTY =
+SPACE = $(EMPTY) $(EMPTY)
+UNLIKE = --scenarios $(subst $(SPACE),$(COMMA),$(patsubst sched/scenario/data/%.json,%,$(sort $(wildcard sched/scenario/data/hw/*.json))))
 MADE_UNLIKE = --scenarios paper/mcv_heavy,paper/ar_social@4K --variation skewed
 SKEWED = --traffic periodic,poisson,bursts --load 0.3,0.45,0.6,0.8,0.95,1.1 --drop late --seeds 12 --duration 2s \
-	--policies fifo,triton-like,fcfs,edf,heft,dream,terastal,pedf,rollout
+	--policies fifo,triton-like,triton-like-deadlines,fcfs,edf,heft,dream,terastal,pedf,rollout
 NOISES = --noise 0,0.3,1
 STALLS = --noise 0.3 --stall 50ms
 PARTS = 1 2 3 4

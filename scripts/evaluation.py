@@ -28,8 +28,8 @@ HEADER = ("scenario traffic scale load noise stalls drop policy seeds mean_miss_
 NEWER = {"accuracy_floor": "0", "load": "nan", "stalls": ""}  # columns that older files lack, and what stands for them
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
-ORDER = ["fifo", "triton-like", "fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants",
-         "terastal-nobudgets", "terastal-budget", "pedf-novariants", "rollout-novariants", "pedf", "rollout"]
+ORDER = ["fifo", "triton-like", "triton-like-deadlines", "fcfs", "edf", "llf", "heft", "dream", "terastal",
+         "terastal-novariants", "terastal-nobudgets", "terastal-budget", "pedf-novariants", "rollout-novariants", "pedf", "rollout"]
 # Reductions of the miss rate that arXiv 2606.06818 publishes.
 PUBLISHED = {"fcfs": "40.58 %", "edf": "30.53 %", "dream": "36.27 %"}
 LOSSES = 20  # that published.md names
