@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/terastal/terastal/models"
@@ -35,7 +36,7 @@ func OpenEmulated(e Emulation) (Accelerator, error) {
 	if inner == nil {
 		inner = nothing{e.Cores}
 	}
-	return &emulated{inner, e}, nil
+	return &emulated{Accelerator: inner, as: e}, nil
 }
 
 // Emulate opens an emulated accelerator with these latencies, which computes on the CPU where its options say so.
@@ -54,7 +55,8 @@ func (s Spec) Emulate(latency func(Unit) (time.Duration, bool), trace *ORTTrace)
 // emulated takes as long as a table says, whatever the accelerator takes that it stands for.
 type emulated struct {
 	Accelerator
-	as Emulation
+	as    Emulation
+	whole sync.Mutex // of whole models, one runs at a time
 }
 
 func (a *emulated) Name() string { return a.as.Name }

@@ -46,7 +46,7 @@ and the plan to OUT/plan.json, which applications open.`,
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
 		"out": filepath.Join("out", "demo"), "load": "1.5", "duration": "3s", "budget": "8s",
-		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf-novariants,rollout-novariants,pedf,rollout"} {
+		"policies": "fifo,triton-like,edf,terastal-novariants,terastal,pedf-novariants,rollout-novariants,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
 	return cmd
@@ -58,6 +58,7 @@ func (o *playOptions) demo(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	view.Hopeless(o.text(), s.Plan.Document.Hopeless)
 	view.Capacities(o.text(), s.Plan.Document)
 	c := s.Config
 	fmt.Fprintf(o.err, "\nrunning %d policies, %v each, on the same arrivals\n", len(c.Policies), c.Traffic.Duration)

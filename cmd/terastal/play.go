@@ -117,6 +117,9 @@ func (o *playOptions) play(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if o.comparing != nil || !o.simulated { // what takes long
+		view.Hopeless(o.err, s.Plan.Document.Hopeless)
+	}
 	if o.comparing != nil {
 		fmt.Fprintln(o.err, o.comparing.Announce(c))
 	}
@@ -192,7 +195,7 @@ ships, in the same way; "terastal simulate --scenario help" lists them.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
-	o.flags(cmd, "terastal")
+	o.flags(cmd, "pedf")
 	config.AddFlags(cmd.Flags(), "accuracy")
 	o.scenarioFlag(cmd)
 	o.emulatedFlag(cmd)

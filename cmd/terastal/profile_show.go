@@ -55,8 +55,12 @@ func showProfile(s *streams, path, format string, o view.ProfileOptions) error {
 	case "benchfmt":
 		return p.WriteBenchfmt(s.out)
 	case "table":
+		made := planOf(path, p)
+		if made != nil {
+			view.Hopeless(s.text(), made.Hopeless)
+		}
 		view.ProfileTable(s.text(), p, o)
-		if made := planOf(path, p); made != nil {
+		if made != nil {
 			view.Capacities(s.text(), made)
 		}
 		return s.document(p)

@@ -113,7 +113,8 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	view.Plan(o.text(), s.ModelInfos(), s.Plan.Document.Accelerators, s.Plan.Load)
 	fmt.Fprintln(o.text())
 	view.Scenario(o.text(), results)
-	d := study.Document{Scenario: cmp.Or(o.config, o.profile), Source: "configuration", Capacity: s.Plan.Document.Capacity}
+	d := study.Document{Scenario: cmp.Or(o.config, o.profile), Source: "configuration", Capacity: s.Plan.Document.Capacity,
+		Hopeless: s.Plan.Document.Hopeless}
 	d.Add(results, o.Seeds)
 	return o.judged(&d)
 }

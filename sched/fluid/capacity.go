@@ -1,7 +1,7 @@
 // Package fluid bounds what any schedule can do by linear programs in which work is a fluid: every layer may be split
-// over the accelerators in any proportion, and nothing ever waits. It computes capacities, with original implementations
-// and with variants at a floor on the accuracy, the shadow prices that policies use, and the least share of requests that
-// has to miss.
+// over the accelerators in any proportion, and nothing ever waits, as long as every request meets its deadline. It
+// computes capacities, with original implementations and with variants at a floor on the accuracy, the models that meet
+// their deadline nowhere, the shadow prices that policies use, and the least share of requests that has to miss.
 package fluid
 
 import (
@@ -12,14 +12,15 @@ import (
 )
 
 // Capacity is how much traffic a system can sustain when every layer may be split over the accelerators in any
-// proportion and nothing ever waits: the fluid bound. Real schedules stay below it.
+// proportion, nothing ever waits, and every request meets its deadline: the fluid bound. No schedule that misses nothing
+// is above it, by the times in the tables.
 type Capacity struct {
 	// Scale is the largest factor by which all rates can be multiplied. It is certified from both sides: a feasible
 	// mixture reaches Scale, none exceeds Bound.
 	Scale float64 `json:"scale"`
 	Bound float64 `json:"bound"`
 	// Prices are the accelerators' shadow prices; they sum to 1. With originals, the bound is 1 / sum over models of rate
-	// times sum over layers of the cheapest price-weighted latency.
+	// times the price-weighted latencies of the cheapest path that meets the deadline.
 	Prices []float64 `json:"prices"`
 	// Accuracy is, by model, the shadow price of accuracy, in seconds of priced accelerator time for all of a request's:
 	// a loss of x is worth x times as much. It is 0 where the floor does not bind, and nil where no floor can.
@@ -36,9 +37,13 @@ const (
 )
 
 // CapacityOf computes the capacity of a system for the given rates (releases per second of each model; of triggered
-// ones, what their parents cause) with original implementations and free handoffs. It is a linear program over mixtures
-// of placements of all layers, solved by column generation: the shadow prices of the best mixture so far say which
-// placement would improve it most.
+// ones, what their parents cause) with original implementations. It is a linear program over mixtures of paths, which
+// say where every layer of a request runs, solved by column generation: the shadow prices of the best mixture so far say
+// which paths would improve it most.
+//
+// Only paths count that take no longer than the model's deadline: their latencies and their handoffs, which take time but
+// occupy nothing. Where the best mixture of all paths has none that is too slow, no deadline binds. A model of whose
+// originals no path meets its deadline counts as if it had none; see [Hopeless].
 func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 	return CapacityAt(t, rates, nil)
 }
@@ -46,13 +51,33 @@ func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 // CapacityAt is CapacityOf with variants: the mixtures are of combinations of implementations, too, such that the mean
 // normalised accuracy of each model is at least its floor and every request's combination is valid. A combination that is
 // better than the original earns no credit. One of unknown accuracy is used at floor 0 only, which asks for nothing but
-// valid ones; floor 1 is originals only. Without floors all are 1.
+// valid ones; floor 1 is originals only. Without floors all are 1. Where there are too many paths to search, Bound holds,
+// but Scale may be somewhat below it.
 func CapacityAt(t *sched.Tables, rates, floors []float64) (Capacity, error) {
-	p, err := newProgram(t, rates, floors)
+	return capacityOn(t, rates, floors, nil)
+}
+
+// capacityOn is CapacityAt on some accelerators. Prices are those of these.
+func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, error) {
+	p, err := newProgram(t, rates, floors, on)
 	if err != nil {
 		return Capacity{}, err
 	}
-	return p.solve(), nil
+	c, late := p.solve()
+	if !late {
+		return c, nil
+	}
+	if p, err = newProgram(t, rates, floors, on); err != nil {
+		return Capacity{}, err
+	}
+	p.within = true
+	if d, _ := p.solve(); d.Scale*(1+capacityGap) < c.Scale {
+		if d.Bound > c.Bound { // searches took too long
+			d.Bound, d.Prices, d.Accuracy = c.Bound, c.Prices, c.Accuracy
+		}
+		return d, nil
+	}
+	return c, nil
 }
 
 // Same are floors, or whatever else, that are the same for every model of a system.
@@ -60,22 +85,24 @@ func Same(t *sched.Tables, floor float64) []float64 {
 	return slices.Repeat([]float64{floor}, len(t.System().Models))
 }
 
-// solve changes the unit of work.
-func (p *program) solve() Capacity {
+// solve changes the unit of work. It reports whether requests miss their deadline in the mixture that reaches Scale.
+func (p *program) solve() (c Capacity, late bool) {
 	dual, near := make([]float64, p.accs+p.rows), make([]float64, p.accs+p.rows)
 	for k := range p.accs {
 		dual[k] = 1 / float64(p.accs)
 	}
 	// In units of the first placement's busiest load, so that what counts as zero does not hang on the rates.
-	unit := slices.Max(p.originals(dual)[:p.accs])
+	unit := slices.Max(p.originals(dual).rows[:p.accs])
 	p.divide(unit)
 	start := p.originals(dual)
-	mix := newMixture(start, p.accs)
+	mix := newMixture(&start, p.accs)
 	best := proven{bound: math.Inf(1), dual: slices.Clone(dual)}
 	best.try(p, dual)
 	scale := 0.0
 	for range capacityRounds {
-		scale = max(scale, 1/p.repaired(mix, start))
+		if load, misses := p.repaired(mix, &start); 1/load > scale {
+			scale, late = 1/load, misses
+		}
 		if best.bound <= scale*(1+capacityGap) {
 			break
 		}
@@ -87,16 +114,20 @@ func (p *program) solve() Capacity {
 			near[k] = capacityStay*best.dual[k] + (1-capacityStay)*x
 		}
 		column := best.try(p, near)
-		if !mix.improvedBy(column, dual) {
+		if !mix.improvedBy(column.rows, dual) {
 			column = best.try(p, dual)
-			if p.inexact && !mix.improvedBy(column, dual) {
-				break // as good as it gets with what the searches find
+			if p.inexact && !mix.improvedBy(column.rows, dual) {
+				if !p.within || p.labels {
+					break // as good as it gets with what the searches find
+				}
+				p.labels, p.inexact = true, false
+				continue
 			}
 		}
-		mix.enter(mixed{column: column})
+		mix.enter(mixed{column: &column})
 	}
 	return Capacity{Scale: scale / unit, Bound: max(best.bound, scale) / unit, Prices: best.dual[:p.accs:p.accs],
-		Accuracy: p.accuracyPrices(best.dual, unit)}
+		Accuracy: p.accuracyPrices(best.dual, unit)}, late
 }
 
 // proven is the least bound that prices have proved, and these.
@@ -106,7 +137,7 @@ type proven struct {
 }
 
 // try notes the bound that the prices prove and returns the cheapest column at them.
-func (b *proven) try(p *program, dual []float64) []float64 {
+func (b *proven) try(p *program, dual []float64) column {
 	column, cost := p.cheapest(dual)
 	if bound := 1 / cost; cost >= 0 && bound < b.bound {
 		b.bound = bound
@@ -116,19 +147,19 @@ func (b *proven) try(p *program, dual []float64) []float64 {
 }
 
 // repaired is the load of the busiest accelerator of a mixture in which originals make up for what rounding took from
-// the accuracy.
-func (p *program) repaired(m *mixture, originals []float64) float64 {
-	sums, busiest := m.sums()
+// the accuracy, and whether some of its requests miss their deadline.
+func (p *program) repaired(m *mixture, originals *column) (load float64, late bool) {
+	sums, busiest, late := m.sums()
 	share := 0.0
 	for r, x := range sums[p.accs:] {
 		if x > 0 {
-			share = max(share, x/(x-originals[p.accs+r]))
+			share = max(share, x/(x-originals.rows[p.accs+r]))
 		}
 	}
 	if share == 0 {
-		return busiest
+		return busiest, late
 	}
-	return busiest + share*slices.Max(originals[:p.accs])
+	return busiest + share*slices.Max(originals.rows[:p.accs]), late || originals.late
 }
 
 // accuracyPrices are the prices of accuracy by model, from those of the rows; nil without floors.

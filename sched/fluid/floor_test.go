@@ -116,6 +116,12 @@ func exactCapacityAt(t testkit.T, tables *sched.Tables, rates, floors []float64)
 
 // spending draws a system whose models may have accuracies, measured or bounded, rates and floors for it.
 func spending(t *rapid.T) (*sched.Tables, []float64, []float64) {
+	sys, rates, floors := hurriedSpending(t)
+	return schedtest.Compile(t, unhurried(sys)), rates, floors
+}
+
+// hurriedSpending is spending with deadlines that some paths miss.
+func hurriedSpending(t *rapid.T) (sched.System, []float64, []float64) {
 	sys := schedtest.System(t)
 	sys.Models = sys.Models[:min(2, len(sys.Models))]
 	for i := range sys.Models { // the exact solver is slow
@@ -146,7 +152,7 @@ func spending(t *rapid.T) (*sched.Tables, []float64, []float64) {
 		rates = append(rates, rapid.Float64Range(1, 100).Draw(t, "rate"))
 		floors = append(floors, rapid.SampledFrom([]float64{0, 0.9, 0.95, 0.98, 0.99, 0.999, 1}).Draw(t, "floor"))
 	}
-	return schedtest.Compile(t, sys), rates, floors
+	return sys, rates, floors
 }
 
 // TestCapacityAtExact holds the capacity with variants against an exact solver.

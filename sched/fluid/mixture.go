@@ -21,12 +21,13 @@ type mixture struct {
 
 // mixed is a variable: the share of this column, or, without one, the slack of a row.
 type mixed struct {
-	column []float64
+	column *column
 	slack  int
 }
 
 // newMixture starts with one column, in which the rows after the accelerators' are at most 0.
-func newMixture(column []float64, accs int) *mixture {
+func newMixture(first *column, accs int) *mixture {
+	column := first.rows
 	n := len(column)
 	m := &mixture{inverse: make([][]float64, n+1), basis: make([]mixed, n+1), accs: accs}
 	for k, x := range column[:accs] {
@@ -47,12 +48,13 @@ func newMixture(column []float64, accs int) *mixture {
 	m.inverse[m.z][m.z], m.inverse[m.z][n] = -1, column[m.z]
 	m.inverse[n] = make([]float64, n+1)
 	m.inverse[n][n] = 1
-	m.basis[n].column = column
+	m.basis[n].column = first
 	return m
 }
 
-// sums is the mixture's column, added up from the shares, and the load of the busiest accelerator in it.
-func (m *mixture) sums() (sums []float64, busiest float64) {
+// sums is the mixture's column, added up from the shares, the load of the busiest accelerator in it, and whether some of
+// its requests miss their deadline.
+func (m *mixture) sums() (sums []float64, busiest float64, late bool) {
 	n := len(m.basis) - 1
 	sums, shares := make([]float64, n), 0.0
 	for i, v := range m.basis {
@@ -61,7 +63,8 @@ func (m *mixture) sums() (sums []float64, busiest float64) {
 			continue
 		}
 		shares += s
-		for k, x := range v.column {
+		late = late || s > 0 && v.column.late
+		for k, x := range v.column.rows {
 			sums[k] += s * x
 		}
 	}
@@ -69,7 +72,7 @@ func (m *mixture) sums() (sums []float64, busiest float64) {
 	for k := range sums {
 		sums[k] /= shares
 	}
-	return sums, busiest
+	return sums, busiest, late
 }
 
 // prices sets price to the shadow prices of the rows, those of accelerators summing to 1, and returns -1. If a row's
@@ -117,7 +120,7 @@ func (m *mixture) enter(v mixed) {
 			continue
 		}
 		change[i] = row[n]
-		for k, x := range v.column {
+		for k, x := range v.column.rows {
 			change[i] += row[k] * x
 		}
 	}

@@ -37,6 +37,12 @@ type listed struct {
 	// cost and via are by stage and node: the least cost of a path to it, and its last step.
 	cost [][]float64
 	via  [][]int32
+	// The rest is for paths within a deadline. before is by layer how many stages come before it, node by stage those of
+	// sets, rests by stage and node the least that is left to pay more than originals, tail by layer what those cost.
+	before []int
+	node   []map[sched.VariantSet]int32
+	rests  [][]float64
+	tail   []float64
 }
 
 // stage is what a request can do in one layer.
@@ -50,10 +56,11 @@ type step struct{ from, to, implementation int32 }
 
 // newListed returns nil if only originals are left.
 func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
-	o := &listed{cost: [][]float64{{0}}, via: [][]int32{{0}}}
+	o := &listed{cost: [][]float64{{0}}, via: [][]int32{{0}}, node: []map[sched.VariantSet]int32{{0: 0}}}
 	index := make([]int32, 1<<m.Variants) // of a set's node plus 1
 	sets := []sched.VariantSet{0}
 	for l := range int32(t.Layers()) {
+		o.before = append(o.before, len(o.stages))
 		n := t.Implementations(l)
 		if n == 1 {
 			continue
@@ -72,13 +79,15 @@ func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
 				s.steps = append(s.steps, step{int32(from), index[used|v] - 1, i})
 			}
 		}
-		for _, set := range next {
-			index[set] = 0
+		node := make(map[sched.VariantSet]int32, len(next))
+		for i, set := range next {
+			node[set], index[set] = int32(i), 0
 		}
 		sets = next
-		o.stages = append(o.stages, s)
+		o.stages, o.node = append(o.stages, s), append(o.node, node)
 		o.cost, o.via = append(o.cost, make([]float64, len(sets))), append(o.via, make([]int32, len(sets)))
 	}
+	o.before = append(o.before, len(o.stages))
 	if len(sets) == 1 {
 		return nil
 	}
@@ -143,6 +152,9 @@ type bounded struct {
 	maxLoss float64
 	worst   float64
 	steps   int // that a search may take
+	// For paths within a deadline: the knapsack with a bound that holds, and by layer what originals cost from it on.
+	relaxed *knapsack
+	tail    []float64
 }
 
 // boundedSteps bounds a search. Beyond it the combination may not be the cheapest; the bound still is one.

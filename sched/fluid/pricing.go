@@ -19,12 +19,27 @@ const priceStep = 1e-4
 // each may use its variants down to its floor, those without a floor originals, and accuracy has prices too.
 func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 	useful := Useful(t)
-	program, err := newProgram(t, rates, FloorsOf(t))
+	p, err := newProgram(t, rates, FloorsOf(t), useful)
 	if err != nil {
 		return nil, err
 	}
-	program.keep(useful)
-	c := program.solve()
+	c, _ := p.solve()
+	return pricing(t, rates, useful, c), nil
+}
+
+// PriceWithin is Price for work of which every request meets its deadline: the dual of [CapacityAt] as it is. Where no
+// deadline binds the prices are the same.
+func PriceWithin(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
+	useful := Useful(t)
+	c, err := capacityOn(t, rates, FloorsOf(t), useful)
+	if err != nil {
+		return nil, err
+	}
+	return pricing(t, rates, useful, c), nil
+}
+
+// pricing rounds the prices of a capacity on these accelerators.
+func pricing(t *sched.Tables, rates []float64, useful []int, c Capacity) *sched.Pricing {
 	p := &sched.Pricing{Rates: EffectiveRates(t, rates), Prices: make([]float64, len(t.System().Accelerators))}
 	sum := 0.0
 	for n, k := range useful {
@@ -37,7 +52,7 @@ func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 	for _, x := range c.Accuracy {
 		p.Accuracy = append(p.Accuracy, rounded(x))
 	}
-	return p, nil
+	return p
 }
 
 // rounded rounds to four digits: accuracy's prices have no common scale.

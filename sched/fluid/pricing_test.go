@@ -16,7 +16,7 @@ import (
 // reaches, but for what rounding them costs.
 func TestPrices(t *testing.T) {
 	schedtest.CheckSome(t, 5, func(t *rapid.T) {
-		sys := schedtest.System(t)
+		sys := unhurried(schedtest.System(t))
 		tables := schedtest.Compile(t, sys)
 		var rates []float64
 		for range sys.Models {

@@ -25,6 +25,8 @@ type Plan struct {
 	// Capacity is the fluid bound at the models' rates. The prices that policies use are those of System.Pricing, which
 	// leave out accelerators that nothing runs on.
 	Capacity fluid.Capacity `json:"capacity"`
+	// Hopeless are the models that meet their deadline nowhere.
+	Hopeless []Hopeless `json:"hopeless,omitempty"`
 	// Capacities are the same with variants: how much traffic an accuracy floor buys. The highest floor comes first.
 	Capacities []CapacityAtFloor `json:"capacities,omitempty"`
 	// VariantPrices say for every variant of every layer what it saves and loses, at the prices of System.Pricing, the
@@ -95,6 +97,7 @@ func New(s sched.System, ms []Model, accs []Accelerator) (*Plan, *sched.Tables, 
 		return nil, nil, err
 	}
 	rates := p.Rates()
+	p.Hopeless = HopelessOf(t)
 	if p.Capacity, err = fluid.CapacityOf(t, rates); err != nil {
 		return nil, nil, err
 	}

@@ -26,16 +26,16 @@ type Info struct {
 // as NAME-model, which schedules whole models instead of layers; see [Whole].
 func All() []Info {
 	return []Info{
-		{Name: "fifo", Short: "a simple server: whole models, each placed on one device, a queue per device", New: FIFO},
-		{Name: "triton-like", Short: "whole models, placed likewise, by priorities and instance counts (Triton's rate limiter)",
-			New: TritonLike},
-		{Name: "triton-like-deadlines", Short: "triton-like with deadlines as priorities",
-			New: TritonOptions{ByDeadline: true}.New},
 		{Name: "fcfs", Short: "first come, first served: by release, each on the fastest idle accelerator", New: sched.FCFS},
 		{Name: "edf", Short: "earliest deadline first, each on the fastest idle accelerator", New: sched.EDF},
 		{Name: "llf", Short: "least laxity first, each on the fastest idle accelerator", New: sched.LLF},
 		{Name: "heft", Short: "earliest finish time by upward rank, waiting for busy accelerators (HEFT)", New: HEFT},
 		{Name: "dream", Short: "MapScore with online tuning and smart frame drop (DREAM, ASPLOS 2023, as recalled)", New: DREAM},
+		{Name: "fifo", Short: "a simple server: whole models, each placed on one device, a queue per device", New: FIFO},
+		{Name: "triton-like", Short: "whole models, placed likewise, by priorities and instance counts (Triton's rate limiter)",
+			New: TritonLike},
+		{Name: "triton-like-deadlines", Short: "triton-like with deadlines as priorities",
+			New: TritonOptions{ByDeadline: true}.New},
 		{Name: "terastal", Short: "virtual budgets, layer variants and slack (arXiv 2606.06818, Algorithm 2)", New: sched.Terastal},
 		{Name: "terastal-novariants", Short: "terastal without layer variants", New: sched.TerastalOptions{Originals: true}.New},
 		{Name: "terastal-nobudgets", Short: "terastal without budgets: layers are due at the request's deadline",

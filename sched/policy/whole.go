@@ -1,11 +1,11 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 )
 
 type wholeModel struct {
@@ -22,9 +22,9 @@ type wholeModel struct {
 // models. Where Config.Adapt corrects the tables, the inner policy still sees the profile's.
 func Whole(of sched.Constructor) sched.Constructor {
 	return func(c sched.Config) (sched.Policy, error) {
-		merged, err := merge(c.Tables)
+		merged, err := fluid.WholeModels(c.Tables)
 		if err != nil {
-			return nil, fmt.Errorf("whole models: %w", err)
+			return nil, err
 		}
 		p := &wholeModel{t: c.Tables}
 		c.Tables = merged
@@ -34,37 +34,6 @@ func Whole(of sched.Constructor) sched.Constructor {
 		p.observer, _ = p.inner.(sched.Observer)
 		return p, nil
 	}
-}
-
-// merge returns tables with every model in one layer, its latency and energy the sum of the originals'.
-func merge(t *sched.Tables) (*sched.Tables, error) {
-	sys := t.System()
-	out := sched.System{Accelerators: sys.Accelerators}
-	for i := range sys.Models {
-		m := &sys.Models[i]
-		whole := sched.Model{Name: m.Name, Deadline: m.Deadline, Trigger: m.Trigger}
-		im := sched.Implementation{Name: "whole", Latency: make([]time.Duration, len(sys.Accelerators))}
-		energy := make([]float64, len(sys.Accelerators))
-		for k := range im.Latency {
-			for l := range m.Layers {
-				c := m.Layers[l].Implementations[0].Latency[k]
-				if c == sched.Unavailable {
-					im.Latency[k] = sched.Unavailable
-					break
-				}
-				im.Latency[k] += c
-				if m.Energy != nil {
-					energy[k] += m.Energy[l][k]
-				}
-			}
-		}
-		if m.Energy != nil {
-			whole.Energy = [][]float64{energy}
-		}
-		whole.Layers = []sched.Layer{{Name: "whole", Implementations: []sched.Implementation{im}}}
-		out.Models = append(out.Models, whole)
-	}
-	return sched.Compile(out)
 }
 
 func (p *wholeModel) Select(s *sched.State, out []sched.Choice) []sched.Choice {

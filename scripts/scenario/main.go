@@ -77,6 +77,7 @@ func (o *options) scenario(p *plan.Plan, m *profiler.Profile) ([]byte, error) {
 		Rates: p.Rates()}
 	s.System.Pricing = nil // follows from the rest
 	for i := range p.Models {
+		s.System.Models[i].Floor = 0 // scenarios promise nothing: that is the user's to do
 		if s.System.Models[i].Trigger != nil {
 			s.Rates[i] = 0
 		}

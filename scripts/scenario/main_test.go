@@ -23,7 +23,7 @@ func TestScenario(t *testing.T) {
 			Latency: []time.Duration{d, 2 * d}}}, Handoff: [][]time.Duration{{0, 1}, {2, 0}}}}
 	}
 	s := sched.System{Accelerators: []string{"cpu", "gpu"}, Models: []sched.Model{
-		{Name: "a", Deadline: time.Second, Layers: layer(time.Millisecond)},
+		{Name: "a", Deadline: time.Second, Layers: layer(time.Millisecond), Floor: 0.9},
 		{Name: "b", Deadline: time.Second, Layers: layer(1), Trigger: &sched.Trigger{Parent: "a", Probability: 0.5}}}}
 	p, _ := testkit.Must2(plan.New(s, []plan.Model{{Rate: 12.5}, {Rate: 1}}, nil))(t)
 	planned, measured := filepath.Join(folder, "plan.json"), filepath.Join(folder, "profile.json")
@@ -38,6 +38,7 @@ func TestScenario(t *testing.T) {
 	testkit.OK(t, m.Write(measured))
 	args := []string{"-plan", planned, "-profile", measured, "-name", "two", "-commit", "abc", "-note", "n", "-to", folder}
 	testkit.OK(t, command(args))
+	s.Models[0].Floor = 0
 	got := testkit.Must(scenario.Parse(testkit.Must(os.ReadFile(filepath.Join(folder, "two.json")))(t)))(t)
 	testkit.Equal(t, &scenario.Scenario{Name: "hw/two", Note: "n", System: s, Rates: []float64{12.5, 0},
 		Source: "measured on a processor, 16 cores, with ONNX Runtime 1.29.0, on 2026-11-27, commit abc; latencies are the " +

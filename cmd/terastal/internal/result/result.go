@@ -61,7 +61,8 @@ type TrafficInfo struct {
 	DurationS float64 `json:"duration_s"`
 	Seed      uint64  `json:"seed"`
 	Drop      string  `json:"drop"`
-	// Load is the demand as a share of the measured capacity: the fluid bound, which no schedule exceeds.
+	// Load is the demand as a share of the measured capacity: the fluid bound, which no schedule exceeds that meets all
+	// deadlines.
 	Load float64 `json:"load"`
 }
 
@@ -80,6 +81,8 @@ type ModelInfo struct {
 	Level      int            `json:"budget_level"`
 	Infeasible bool           `json:"infeasible,omitempty"`
 	Preferred  map[string]int `json:"preferred_layers"`
+	// NeedsMS is the deadline that it would need where it meets its own nowhere; else 0.
+	NeedsMS float64 `json:"needs_ms,omitempty"`
 	// Variants counts the layer variants that the plan has; their accuracy was measured as AccuracyMetric, on
 	// AccuracyRequests inputs, on which the original's is AccuracyOriginal.
 	Variants         int     `json:"variants_planned,omitempty"`
@@ -106,7 +109,7 @@ type PolicyResult struct {
 // Lanes are, under the policy that schedules nothing, how many requests ran at once at most, each in its lane, and how
 // busy lanes were on average; 0 for other policies, whose utilization is that of accelerators.
 func (p *PolicyResult) Lanes() (n int, mean float64) {
-	if p.Policy != runtime.Unscheduled {
+	if !runtime.IsUnscheduled(p.Policy) {
 		return 0, 0
 	}
 	for _, x := range p.Utilization {

@@ -45,10 +45,9 @@ func withoutLeads(s *sched.System) {
 
 // emulate makes what a session with these latencies runs on. Tensors take ONNX Runtime, not its providers.
 func emulate(s *Session, source string) (*emulated, error) {
-	for _, p := range s.Config.Policies {
-		if strings.HasPrefix(p, runtime.Unscheduled) {
-			return nil, Usagef("%s runs the models themselves, and emulated accelerators compute nothing: leave it out", p)
-		}
+	if slices.Contains(s.Config.Policies, runtime.UnscheduledCPU) {
+		return nil, Usagef("%s runs the models themselves on this processor, and there is nothing to run: leave it out",
+			runtime.UnscheduledCPU)
 	}
 	e := &emulated{Machine: Machine{Host: hostinfo.Read(hostinfo.This()), Specs: emulatedSpecs(s.Profile, source)}, session: s,
 		source: source}

@@ -41,7 +41,7 @@ func elsewherePlan(t testing.TB) string {
 	then := sched.Model{Name: "then", Deadline: 20 * ms, Layers: []sched.Layer{layer("c", ms, sched.Unavailable)},
 		Trigger: &sched.Trigger{Parent: "net", Probability: 1}}
 	p, _ := testkit.Must2(plan.New(sched.System{Accelerators: []string{"cpu", "npu"}, Models: []sched.Model{first, then}},
-		[]plan.Model{{Source: "zoo/net.onnx", SHA256: "0", Granularity: "op", Rate: 40}, {Source: "then.onnx"}},
+		[]plan.Model{{Source: builtIn + "ds_cnn_kws.onnx", SHA256: "0", Granularity: "op", Rate: 40}, {Source: "then.onnx"}},
 		[]plan.Accelerator{{Cores: []int{70}}, {Provider: "qnn"}}))(t)
 	path := filepath.Join(t.TempDir(), "plan.json")
 	testkit.OK(t, p.Write(path))
@@ -96,12 +96,12 @@ func TestPlanElsewhere(t *testing.T) {
 		quietly(t, path)))(t)
 	d := s.Plan.Document
 	if math.Abs(1/d.Capacity.Scale-0.5) > 1e-6 || s.Plan.Load != 0.5 || d.System.Models[0].Floor != 0.5 ||
-		d.Models[0].Source != "zoo/net.onnx" || d.Accelerators[1].Provider != "qnn" {
+		d.Models[0].Source != builtIn+"ds_cnn_kws.onnx" || d.Accelerators[1].Provider != "qnn" {
 		t.Errorf("planned again: %+v", d)
 	}
 	written := testkit.Must(s.WritePlan())(t)
 	testkit.Must2(plan.Read(written))(t)
-	if _, err := os.Stat(filepath.Join(s.Config.Out, "zoo")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(s.Config.Out, d.Models[0].Source)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a network of the other machine was made: %v", err)
 	}
 	again, _ := testkit.Must2(plan.Read(path))(t)
@@ -202,11 +202,13 @@ func TestSimulateWithoutModels(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "here.json")
 	testkit.OK(t, p.Write(path))
 	const text = "models: [{name: net, source: gone.onnx, rate: 50}]\ntraffic: {duration: 1s}\npolicies: [edf]"
-	s := testkit.Must(Prepare(context.Background(), configured(t, text), true, quietly(t, path)))(t)
+	o := quietly(t, path)
+	o.ORT = "" // there or not
+	s := testkit.Must(Prepare(context.Background(), configured(t, text), true, o))(t)
 	if r := testkit.Must(s.Simulate())(t); r.Policies[0].Met != 50 {
 		t.Errorf("%+v", r.Policies[0].Totals)
 	}
-	if _, err := Prepare(context.Background(), configured(t, text), false, quietly(t, path)); err == nil {
+	if _, err := Prepare(context.Background(), configured(t, text), false, o); err == nil {
 		t.Error("it would run without the file")
 	}
 }
@@ -239,7 +241,7 @@ func TestEmulatedElsewhere(t *testing.T) {
 		if !strings.Contains(r.Hardware, "Nothing is computed") {
 			t.Errorf("hardware: %s", r.Hardware)
 		}
-		c.Policies = []string{runtime.Unscheduled}
+		c.Policies = []string{runtime.UnscheduledCPU}
 		_, err := emulate(s, path)
 		testkit.Says(t, err, "leave it out")
 	}

@@ -50,33 +50,74 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 	for i := range c.Models {
 		plan.Promise(&s.Models[i], c.Floor(&c.Models[i]))
 	}
-	load, err := demand(s, models, c.Traffic.Load)
+	load, err := demand(s, models, c.Traffic.Load, func(scale float64) {
+		for i, m := range c.Models {
+			s.Models[i].Deadline = m.Deadline
+			if m.Deadline == 0 {
+				s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / (models[i].Rate * scale)))
+			}
+		}
+	})
 	if err != nil {
 		return nil, err
-	}
-	for i, m := range c.Models {
-		s.Models[i].Deadline = m.Deadline
-		if m.Deadline == 0 {
-			s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / models[i].Rate))
-		}
 	}
 	return planAt(c.Traffic.Scale, load, s, models, accelerators)
 }
 
-// demand is the load of the models' rates. Where another is asked for, it scales the rates.
-func demand(s sched.System, models []plan.Model, load float64) (float64, error) {
-	t, err := sched.Compile(s)
-	if err != nil {
-		return 0, err
+// demandSteps bounds the search for the scale that has a load, sameLoad is how close it has to come.
+const (
+	demandSteps = 40
+	sameLoad    = 2e-6
+)
+
+// demand is the load of the models' rates. Where another is asked for, it scales the rates. due, if not nil, sets the
+// system's deadlines where rates have a scale.
+func demand(s sched.System, models []plan.Model, load float64, due func(scale float64)) (float64, error) {
+	rates := mapped(models, func(m plan.Model) float64 { return m.Rate })
+	capacity := func(scale float64) (float64, error) {
+		if due != nil {
+			due(scale)
+		}
+		t, err := sched.Compile(s)
+		if err != nil {
+			return 0, err
+		}
+		c, err := fluid.CapacityOf(t, rates)
+		return c.Scale, err
 	}
-	capacity, err := fluid.CapacityOf(t, mapped(models, func(m plan.Model) float64 { return m.Rate }))
-	if err != nil {
-		return 0, err
+	most, err := capacity(1)
+	if err != nil || load <= 0 {
+		return 1 / most, err
 	}
-	if load <= 0 {
-		return 1 / capacity.Scale, nil
+	// Deadlines that are periods are shorter at higher rates, where more paths are too slow: look for the scale again where
+	// the capacity is another there. Where it jumps no scale has the load.
+	scale, low, high := load*most, 0.0, math.Inf(1)
+	for step := 0; ; step++ {
+		c, err := capacity(scale)
+		if err != nil {
+			return 0, err
+		}
+		found := scale / c
+		if math.Abs(found-load) <= sameLoad*load {
+			break
+		}
+		if step == demandSteps {
+			load = found
+			break
+		}
+		if found > load {
+			high = scale
+		} else {
+			low = scale
+		}
+		if scale = load * c; !(scale > low && scale < high) {
+			scale = min((low+high)/2, 2*low)
+		}
 	}
-	scaleRates(models, load*capacity.Scale)
+	scaleRates(models, scale)
+	if due != nil {
+		due(1)
+	}
 	return load, nil
 }
 

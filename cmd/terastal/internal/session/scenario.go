@@ -66,7 +66,7 @@ func (x playing) open(c *config.Config, simulated bool, o Options) (*Session, er
 		withoutLeads(&x.system)
 		accelerators = mapped(emulatedSpecs(profile, x.name), runtime.Spec.Plan)
 	}
-	load, err := demand(x.system, x.models, c.Traffic.Load)
+	load, err := demand(x.system, x.models, c.Traffic.Load, nil)
 	if err != nil {
 		return nil, err
 	}

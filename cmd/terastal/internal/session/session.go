@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -123,12 +124,20 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 					len(v.Chosen), v.Metric, v.Requests, v.Baseline
 			}
 		}
+		for _, h := range s.Plan.Document.Hopeless {
+			if h.Model == model.Name {
+				info.NeedsMS = h.NeedsMS
+			}
+		}
 		out = append(out, info)
 	}
 	return out
 }
 
-// errUnscheduled is returned where a model of time would be needed.
-func errUnscheduled() error {
-	return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, runtime.Unscheduled)
+// checkScheduled refuses policies that would need a model of time where there is none.
+func checkScheduled(policies []string) error {
+	if i := slices.IndexFunc(policies, runtime.IsUnscheduled); i >= 0 {
+		return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, policies[i])
+	}
+	return nil
 }

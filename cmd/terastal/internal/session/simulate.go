@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/profiler"
-	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -31,11 +30,17 @@ func (s *Session) onSimulator() (*simulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(s.Config.Policies, runtime.Unscheduled) {
-		return nil, errUnscheduled()
+	if err := checkScheduled(s.Config.Policies); err != nil {
+		return nil, err
+	}
+	if len(s.Config.Faults) > 0 {
+		s.options.Note("%s", faultless)
 	}
 	return &simulator{s, t}, nil
 }
+
+// faultless says what becomes of drills in simulations.
+const faultless = "faults strike real runs only: the simulation has none"
 
 func (s *simulator) close() {}
 
@@ -136,8 +141,11 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 	if err != nil {
 		return cell, so, err
 	}
-	if slices.Contains(c.Policies, runtime.Unscheduled) {
-		return cell, so, errUnscheduled()
+	if err := checkScheduled(c.Policies); err != nil {
+		return cell, so, err
+	}
+	if len(c.Faults) > 0 {
+		s.options.Note("%s", faultless)
 	}
 	const name = "configuration"
 	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: c.DropRule(), Noise: o.Noise}
@@ -207,8 +215,10 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	case err != nil:
 	case cell.Arrivals == traffic.Recorded:
 		err = errors.New("a scenario has no recorded arrivals")
-	case slices.Contains(c.Policies, runtime.Unscheduled):
-		err = errUnscheduled()
+	case len(c.Faults) > 0:
+		err = errors.New(faultless)
+	default:
+		err = checkScheduled(c.Policies)
 	}
 	if err != nil {
 		return nil, cell, so, UsageError{err}
@@ -217,6 +227,7 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
 	if err == nil {
+		d.Hopeless = plan.HopelessOf(t)
 		d.Capacity, err = fluid.CapacityOf(t, s.Rates)
 	}
 	if c.Traffic.Load > 0 {

@@ -153,7 +153,7 @@ func realLogs(paths []string) ([]string, error) {
 			name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(f), document.Gzipped), ".log.json")
 			// What follows a dot tells repeats apart; see turn.stem.
 			policy, _, _ := strings.Cut(name, ".")
-			if policy != runtime.Unscheduled && !strings.Contains(name, "-simulated") {
+			if !runtime.IsUnscheduled(policy) && !strings.Contains(name, "-simulated") {
 				out = append(out, f)
 			}
 		}

@@ -3,6 +3,7 @@ package study
 import (
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
+	"github.com/terastal/terastal/sched/plan"
 )
 
 // Document is what simulations over several seeds came to.
@@ -12,8 +13,10 @@ type Document struct {
 	Source   string         `json:"source"`
 	Note     string         `json:"note,omitempty"`
 	Capacity fluid.Capacity `json:"capacity"`
-	Seeds    int            `json:"seeds"`
-	Policies []Policy       `json:"policies"`
+	// Hopeless are the models that meet their deadline nowhere.
+	Hopeless []plan.Hopeless `json:"hopeless,omitempty"`
+	Seeds    int             `json:"seeds"`
+	Policies []Policy        `json:"policies"`
 	// Reasons say which accuracy floors policies did not keep; none if they kept them.
 	Reasons []string `json:"invalid_reasons,omitempty"`
 }

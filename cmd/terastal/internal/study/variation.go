@@ -29,7 +29,8 @@ func Variations() []Variation {
 }
 
 // Vary returns the scenario, which it changes, with the named variation, under its own name. Rates change by the factor
-// by which the variation changes the fluid capacity, and deadlines by its inverse, so that the load stays.
+// by which the variation changes the fluid capacity, and deadlines by its inverse, so that the load stays: that of the
+// work alone, for which deadlines do not matter.
 func Vary(s *scenario.Scenario, name string) (*scenario.Scenario, error) {
 	var names []string
 	for _, v := range Variations() {
@@ -57,14 +58,23 @@ func Vary(s *scenario.Scenario, name string) (*scenario.Scenario, error) {
 	return nil, fmt.Errorf("unknown variation %q, have %s", name, strings.Join(names, ", "))
 }
 
+// capacity is that of a scenario if there were no deadlines.
 func capacity(s *scenario.Scenario) (float64, error) {
-	t, err := sched.Compile(s.System)
+	sys := s.System
+	sys.Models = slices.Clone(sys.Models)
+	for m := range sys.Models {
+		sys.Models[m].Deadline = unhurried
+	}
+	t, err := sched.Compile(sys)
 	if err != nil {
 		return 0, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
 	c, err := fluid.CapacityOf(t, s.Rates)
 	return c.Scale, err
 }
+
+// unhurried is a deadline that no path of a scenario misses.
+const unhurried = 24 * time.Hour
 
 func originals(s *sched.System) {
 	for m := range s.Models {

@@ -2,6 +2,7 @@ package study_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,10 +66,15 @@ func TestVary(t *testing.T) {
 		"skewed")
 }
 
-// scale is the factor by which a scenario's rates can grow.
+// scale is the factor by which a scenario's rates can grow if there were no deadlines.
 func scale(t *testing.T, s *scenario.Scenario) float64 {
 	t.Helper()
-	tables := testkit.Must(sched.Compile(s.System))(t)
+	sys := s.System
+	sys.Models = slices.Clone(sys.Models)
+	for m := range sys.Models {
+		sys.Models[m].Deadline = time.Hour
+	}
+	tables := testkit.Must(sched.Compile(sys))(t)
 	c := testkit.Must(fluid.CapacityOf(tables, s.Rates))(t)
 	return c.Scale
 }

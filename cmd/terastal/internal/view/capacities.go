@@ -47,7 +47,7 @@ func capacityTable(p *plan.Plan) *table.Table {
 			fmt.Sprintf("%.3fx", c.Scale/p.Capacities[0].Scale))
 	}
 	t.Explain("capacity", "capacity: the fluid bound in requests of all models, in the ratio of their rates; no schedule that keeps "+
-		"the floor exceeds it")
+		"the floor and all deadlines exceeds it")
 	return t
 }
 
@@ -117,7 +117,8 @@ func (p *Page) capacities() section {
 		return s
 	}
 	s.Text = []string{"How much traffic the accelerators could serve at most if layers were divided over them in any " +
-		"proportion and nothing ever waited, with layer variants, where the mean accuracy of every model keeps a floor."}
+		"proportion, nothing ever waited and every request met its deadline, with layer variants, where the mean accuracy " +
+		"of every model keeps a floor."}
 	if f := capacityChart(p.Plan); f != "" {
 		s.Figures = []chart{{Caption: "Capacity by accuracy floor, in times that of the originals", SVG: f}}
 	}

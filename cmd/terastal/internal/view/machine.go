@@ -14,8 +14,29 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// Plan prints what was planned for each model on these accelerators.
+// Plan prints which models meet their deadline nowhere, and what was planned for each on these accelerators.
 func Plan(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerator, load float64) {
+	Hopeless(w, hopeless(models))
+	planTable(w, models, accelerators, load)
+}
+
+// Hopeless prints a line for every model that meets its deadline nowhere.
+func Hopeless(w io.Writer, models []plan.Hopeless) {
+	for _, h := range models {
+		fmt.Fprintln(w, h)
+	}
+}
+
+func hopeless(models []result.ModelInfo) (out []plan.Hopeless) {
+	for i := range models {
+		if m := &models[i]; m.NeedsMS > 0 {
+			out = append(out, plan.Hopeless{Model: m.Name, DeadlineMS: m.DeadlineMS, NeedsMS: m.NeedsMS})
+		}
+	}
+	return out
+}
+
+func planTable(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerator, load float64) {
 	if len(models) == 0 {
 		return
 	}
@@ -25,7 +46,7 @@ func Plan(w io.Writer, models []result.ModelInfo, accelerators []plan.Accelerato
 
 func demand(load float64) string {
 	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals "+
-		"exceeds)", load)
+		"exceeds that meets all deadlines)", load)
 }
 
 // modelTable has what was planned; accelerators that places names as streams of a device have one column.
@@ -47,7 +68,7 @@ func modelTable(models []result.ModelInfo, places map[string]string) *table.Tabl
 			has[a] = true
 		}
 		variants = variants || m.Variants > 0
-		if m.Infeasible {
+		if m.Infeasible && m.NeedsMS == 0 {
 			infeasible = append(infeasible, m.Name)
 		}
 	}
@@ -199,6 +220,9 @@ func (p *Page) machine() section {
 			if x.Execution == nil {
 				continue
 			}
+			if text := x.Places(); text != "" {
+				s.Text = append(s.Text, x.Policy+": "+text+".")
+			}
 			for _, note := range x.Notes {
 				notes.Add(x.Policy, note)
 			}
@@ -218,6 +242,9 @@ func (p *Page) ran() section {
 	switch {
 	case len(p.Results) > 0:
 		r := &p.Results[0]
+		for _, h := range hopeless(r.Models) {
+			s.Text = append(s.Text, h.String()+".")
+		}
 		s.Text = append(s.Text, r.Hardware, trafficText(r.Driver, &r.Traffic))
 		s.Tables = append(s.Tables, modelTable(r.Models, placesOf(planned(r.Accelerators))), Accelerators(r.Accelerators))
 	case len(p.Logs) > 0:

@@ -12,9 +12,10 @@ import (
 
 // Result prints what a run or simulation of several policies gave; file is where it was written.
 func Result(w io.Writer, r *result.Result, file string) {
+	Hopeless(w, hopeless(r.Models))
 	table.Paragraph(w, r.Hardware)
 	fmt.Fprintln(w)
-	Plan(w, r.Models, planned(r.Accelerators), r.Traffic.Load)
+	planTable(w, r.Models, planned(r.Accelerators), r.Traffic.Load)
 	fmt.Fprintln(w)
 	if r.Comparison != nil {
 		PoliciesCompared(w, r)
@@ -31,9 +32,11 @@ func Result(w io.Writer, r *result.Result, file string) {
 		}
 	}
 	more(w, append(runTables([]result.Result{*r}), labelledTable([]result.Result{*r}))...)
-	if text := r.Bought(); text != "" {
-		fmt.Fprintln(w)
-		table.Paragraph(w, text)
+	for _, text := range []string{r.Gained(), r.Bought()} {
+		if text != "" {
+			fmt.Fprintln(w)
+			table.Paragraph(w, text)
+		}
 	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {
