@@ -87,7 +87,7 @@ func (e *Engine) dropReason(i int, given bool) string {
 		return DropReasonStopped
 	case e.cfg.Drop == DropLate && e.state.Now > j.Deadline:
 		return DropReasonLate
-	case e.cfg.Drop == DropHopeless && max(e.state.Now, j.Ready)+e.t.models[j.Model].best[j.Layer] > j.Deadline:
+	case e.cfg.Drop == DropHopeless && max(e.state.Now, j.Ready)+e.t.models[j.Model].LeastLeft(j.Layer, j.At) > j.Deadline:
 		return DropReasonHopeless
 	case given, e.cfg.Drop == DropSmart && e.t.SmartDrop(&e.state, i):
 		return DropReasonSmart
@@ -101,26 +101,22 @@ func (e *Engine) dropReason(i int, given bool) string {
 func (t *Tables) SmartDrop(s *State, job int) bool {
 	j := &s.Jobs[job]
 	m := &t.models[j.Model]
-	if max(s.Now, j.Ready)+m.remain[j.Layer] <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
+	if max(s.Now, j.Ready)+m.Left(j.Layer, j.At) <= j.Deadline || len(m.triggers) > 0 || bits.OnesCount16(s.Recent[j.Model]) >= 2 {
 		return false
 	}
 	missing := 0
 	for n := range s.Jobs {
-		if x := &s.Jobs[n]; t.earliestEnd(s, x) > x.Deadline {
+		x, end := &s.Jobs[n], time.Duration(0) // if all its originals ran at their fastest from now on
+		if m := &t.models[x.Model]; x.Waiting() {
+			end = max(s.Now, x.Ready) + m.Left(x.Layer, x.At)
+		} else {
+			end = s.End(x) + m.Left(x.Layer+1, x.On)
+		}
+		if end > x.Deadline {
 			if missing++; missing > 1 {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// earliestEnd is when a request would end if all its originals ran at their
-// fastest from now on, after the layer that runs.
-func (t *Tables) earliestEnd(s *State, j *Job) time.Duration {
-	remain := t.models[j.Model].remain
-	if j.Waiting() {
-		return max(s.Now, j.Ready) + remain[j.Layer]
-	}
-	return s.End(j) + remain[j.Layer+1]
 }

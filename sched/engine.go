@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -146,9 +147,7 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	if cfg.Queue == 0 {
-		cfg.Queue = DefaultQueue
-	}
+	cfg.Queue = cmp.Or(cfg.Queue, DefaultQueue)
 	if cfg.Adapt {
 		cfg.Tables = cfg.Tables.Clone()
 	}
@@ -309,20 +308,19 @@ func (e *Engine) completed(i, k int) {
 			e.due = append(e.due, int32(tr.model))
 		}
 	}
-	outcome := Met
 	if e.state.Now > j.Deadline {
-		outcome = Late
+		e.end(i, Late, "")
+	} else {
+		e.end(i, Met, "")
 	}
-	e.end(i, outcome, "")
 }
 
 func (e *Engine) fail(ev *Event) {
-	i, t := e.finish(ev.Accelerator)
-	if !t.Last {
+	if i, t := e.finish(ev.Accelerator); t.Last {
+		e.end(i, Failed, ev.Detail)
+	} else {
 		e.failBehind(i, t, ev)
-		return
 	}
-	e.end(i, Failed, ev.Detail)
 }
 
 // vacate makes an accelerator idle.
@@ -356,11 +354,10 @@ func (e *Engine) searched(ev *Event) {
 }
 
 func (e *Engine) service(ev *Event) {
-	kind := Up
-	if ev.Kind == AcceleratorDown {
+	kind, a := Up, &e.state.Accelerators[ev.Accelerator]
+	if a.Down = ev.Kind == AcceleratorDown; a.Down {
 		kind = Down
 	}
-	e.state.Accelerators[ev.Accelerator].Down = kind == Down
 	e.record(Record{Kind: kind, Accelerator: int32(ev.Accelerator), Detail: ev.Detail})
 }
 
@@ -432,7 +429,7 @@ func (e *Engine) dispatched(c *Choice) {
 // end removes the job at index i with its outcome.
 func (e *Engine) end(i int, o Outcome, detail string) {
 	j := e.state.Jobs[i]
-	e.state.remove(i)
+	e.state.Jobs = append(e.state.Jobs[:i], e.state.Jobs[i+1:]...) // in order of arrival
 	if len(e.doomed) > 0 {
 		delete(e.doomed, j.ID)
 	}
@@ -453,9 +450,6 @@ func (e *Engine) outcome(j *Job, o Outcome, detail string) {
 		e.ended(*j, o, e.state.Now)
 	case e.observer != nil:
 		e.observer.Ended(*j, o, e.state.Now)
-	}
-	if e.cfg.Recorder == nil {
-		return
 	}
 	e.record(Record{Kind: Ended, Outcome: o, Model: j.Model, Job: j.ID, Layer: j.Layer, Accelerator: j.On,
 		Start: j.Release, Until: j.Deadline, Detail: detail})

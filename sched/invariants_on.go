@@ -29,24 +29,15 @@ func (v *invariants) check(e *Engine) {
 			broken("invariant: %d jobs of model %d counted, %d there, at most %d allowed", n, m, active[m], e.cfg.Queue)
 		}
 	}
-	for k := range s.Accelerators {
-		a := &s.Accelerators[k]
-		if a.Job == Idle {
-			continue
-		}
-		if i := s.find(a.Job); i < 0 || int(s.Jobs[i].On) != k {
+	for k, a := range s.Accelerators {
+		if i := s.find(a.Job); a.Job != Idle && (i < 0 || int(s.Jobs[i].On) != k) {
 			broken("invariant: accelerator %d runs job %d, which is not on it", k, a.Job)
 		}
 	}
-	for k := range s.Tails {
-		t := &s.Tails[k]
-		if t.Job == Idle {
-			continue
-		}
-		i := s.find(t.Job)
-		if i < 0 || t.Last && (int(s.Jobs[i].On) != k || s.Jobs[i].Layer != t.Layer) ||
-			!t.Last && (int(s.Jobs[i].At) != k || s.Jobs[i].Layer != t.Layer+1) {
-			broken("invariant: accelerator %d ends %+v, which is no layer of its job", k, *t)
+	for k, t := range s.Tails {
+		if i := s.find(t.Job); t.Job != Idle && (i < 0 || t.Last && (int(s.Jobs[i].On) != k || s.Jobs[i].Layer != t.Layer) ||
+			!t.Last && (int(s.Jobs[i].At) != k || s.Jobs[i].Layer != t.Layer+1)) {
+			broken("invariant: accelerator %d ends %+v, which is no layer of its job", k, t)
 		}
 	}
 	v.checkOrder(s, e.event == Requeue)

@@ -22,25 +22,16 @@ func EDF(c Config) (Policy, error) {
 	return &listed{t: c.Tables, key: func(j *Job) time.Duration { return j.Deadline }}, nil
 }
 
-// LLF is least laxity first: the request with the least time to spare if all
-// layers left ran at their fastest, on the fastest idle accelerator.
+// LLF is least laxity first: by the time to spare if all layers left ran at their fastest, on the fastest idle accelerator.
 func LLF(c Config) (Policy, error) {
 	t := c.Tables
-	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].remain[j.Layer] }}, nil
+	return &listed{t: t, key: func(j *Job) time.Duration { return j.Deadline - t.models[j.Model].Left(j.Layer, j.At) }}, nil
 }
 
 func (p *listed) Select(s *State, out []Choice) []Choice {
-	p.ready, p.free = p.ready[:0], p.free[:0]
 	idle := 0
-	for k := range s.Accelerators {
-		free := Never
-		if a := &s.Accelerators[k]; a.Job == Idle && !a.Down {
-			free = max(s.Now, a.Free)
-			idle++
-		}
-		p.free = append(p.free, free)
-	}
-	if idle == 0 {
+	p.ready = p.ready[:0]
+	if p.free, idle = s.able(p.free[:0]); idle == 0 {
 		return out
 	}
 	for i := range s.Jobs {
@@ -49,34 +40,32 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		}
 	}
 	sortReady(p.ready)
-	for _, r := range p.ready {
-		if idle == 0 {
-			break
-		}
+	for n := 0; n < len(p.ready) && idle > 0; n++ {
+		r := p.ready[n]
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		latency, handoff := m.Latency(j.Layer, 0), m.Handoff(j)
-		fastest, low := -1, Never
-		for k, c := range j.starts(s.Now, p.free, &p.later) {
-			if c >= Never {
-				continue
-			}
-			c += latency[k]
-			if handoff != nil {
-				c += handoff[k]
-			}
-			if c < low {
-				fastest, low = k, c
-			}
+		fastest, _ := earliest(j.starts(s.Now, p.free, &p.later), m.Latency(j.Layer, 0), m.Handoff(j), nil)
+		if fastest >= 0 {
+			p.free[fastest] = Never
+			idle--
+			out = append(out, Choice{Job: r.job, Accelerator: int32(fastest), Reason: FastestIdle})
 		}
-		if fastest < 0 {
-			continue
-		}
-		p.free[fastest] = Never
-		idle--
-		out = append(out, Choice{Job: r.job, Accelerator: int32(fastest), Reason: FastestIdle})
 	}
 	return out
+}
+
+// able appends when each accelerator can start, Never for those that are not idle, and says how many are.
+func (s *State) able(out []time.Duration) ([]time.Duration, int) {
+	idle := 0
+	for k := range s.Accelerators {
+		free := Never
+		if s.Idle(k) {
+			free = s.Free(k)
+			idle++
+		}
+		out = append(out, free)
+	}
+	return out, idle
 }
 
 // ready is a waiting job, by its index, and the key it is served by.

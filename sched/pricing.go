@@ -24,28 +24,25 @@ func (p *Pricing) validate(s *System) error {
 		return fmt.Errorf("pricing of %d models and %d accelerators, want %d and %d", len(p.Rates), len(p.Prices),
 			len(s.Models), len(s.Accelerators))
 	}
+	if p.Accuracy != nil && len(p.Accuracy) != len(s.Models) {
+		return fmt.Errorf("pricing: accuracy prices of %d models, want %d", len(p.Accuracy), len(s.Models))
+	}
 	for m, r := range p.Rates {
 		if !(r > 0) || math.IsInf(r, 0) {
 			return fmt.Errorf("pricing: rate %v of model %q, must be positive", r, s.Models[m].Name)
 		}
+		if p.Accuracy != nil && (!(p.Accuracy[m] >= 0) || math.IsInf(p.Accuracy[m], 1)) {
+			return fmt.Errorf("pricing: accuracy price %v of model %q, must be at least 0", p.Accuracy[m], s.Models[m].Name)
+		}
 	}
 	sum := 0.0
 	for k, x := range p.Prices {
-		if !(x >= 0) {
+		if sum += x; !(x >= 0) {
 			return fmt.Errorf("pricing: price %v of accelerator %q, must not be negative", x, s.Accelerators[k])
 		}
-		sum += x
 	}
 	if !(math.Abs(sum-1) < 1e-6) {
 		return fmt.Errorf("pricing: prices sum to %v, want 1", sum)
-	}
-	if p.Accuracy != nil && len(p.Accuracy) != len(s.Models) {
-		return fmt.Errorf("pricing: accuracy prices of %d models, want %d", len(p.Accuracy), len(s.Models))
-	}
-	for m, x := range p.Accuracy {
-		if !(x >= 0) || math.IsInf(x, 1) {
-			return fmt.Errorf("pricing: accuracy price %v of model %q, must be at least 0", x, s.Models[m].Name)
-		}
 	}
 	return nil
 }

@@ -101,8 +101,3 @@ func (s *State) find(id int64) int {
 	}
 	return -1
 }
-
-// remove takes out the job at index i, keeping the order of arrival.
-func (s *State) remove(i int) {
-	s.Jobs = append(s.Jobs[:i], s.Jobs[i+1:]...)
-}

@@ -38,8 +38,9 @@ type ModelTable struct {
 	handoff  []time.Duration // by layer x from x to; nil when all are free
 	virtual  []time.Duration // by layer: budgets summed up to and including it
 	selected []time.Duration // by layer: the latencies they are proportional to, summed likewise
-	remain   []time.Duration // by layer: fastest originals from it on, 0 at the end
+	remain   []time.Duration // by layer x place: least time from it on, originals, 0 at the end; see Left
 	best     []time.Duration // the same with variants: a lower bound
+	places   int             // where a layer's inputs may lie: 1, anywhere, if handoffs are free, else on each accelerator too
 	mean     []float64       // the same for the originals' mean over accelerators, in nanoseconds
 	valid    []uint64        // bitmap over variant sets; nil with a bound
 	loss     []float64       // by variant, with a bound
@@ -79,7 +80,7 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 	n := len(m.Layers)
 	*t = ModelTable{accs: accs, layers: n, deadline: m.Deadline,
 		row: make([]int32, 1, n+1), virtual: make([]time.Duration, n), selected: make([]time.Duration, n),
-		remain: make([]time.Duration, n+1), best: make([]time.Duration, n+1), mean: make([]float64, n+1)}
+		mean: make([]float64, n+1)}
 	for l := range m.Layers {
 		layer := &m.Layers[l]
 		for i, im := range layer.Implementations {
@@ -103,16 +104,18 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 			copy(t.handoff[(l*accs+from)*accs:], costs)
 		}
 	}
+	if t.places = 1; t.handoff != nil {
+		t.places += accs
+	}
+	t.remain, t.best = make([]time.Duration, (n+1)*t.places), make([]time.Duration, (n+1)*t.places)
 	t.sumUp(n - 1)
-	b, err := ComputeBudgets(m)
-	if err != nil {
+	var err error
+	if t.budgets, err = ComputeBudgets(m); err != nil {
 		return err
 	}
-	t.budgets = b
 	var budget, selected time.Duration
-	for l := range b.Layer {
-		budget += b.Layer[l]
-		selected += b.Selected[l]
+	for l, b := range t.budgets.Layer {
+		budget, selected = budget+b, selected+t.budgets.Selected[l]
 		t.virtual[l], t.selected[l] = budget, selected
 	}
 	if m.Loss != nil {
@@ -131,14 +134,45 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 func (m *ModelTable) sumUp(l int) {
 	for ; l >= 0; l-- {
 		lo, hi := int(m.row[l])*m.accs, int(m.row[l+1])*m.accs
-		remain := m.remain[l+1] + slices.Min(m.latency[lo:lo+m.accs])
-		best := m.best[l+1] + slices.Min(m.latency[lo:hi])
+		changed := m.extend(m.remain, l, m.latency[lo:lo+m.accs])
+		changed = m.extend(m.best, l, m.latency[lo:hi]) || changed
 		mean := m.mean[l+1] + average(m.latency[lo:lo+m.accs])
-		if remain == m.remain[l] && best == m.best[l] && mean == m.mean[l] {
+		if !changed && mean == m.mean[l] {
 			return
 		}
-		m.remain[l], m.best[l], m.mean[l] = remain, best, mean
+		m.mean[l] = mean
 	}
+}
+
+// extend puts layer l, whose implementations take so long, in front of the shortest paths after it, and reports whether
+// they changed.
+func (m *ModelTable) extend(paths []time.Duration, l int, latency []time.Duration) (changed bool) {
+	var on [MaxAccelerators]time.Duration // from its start there
+	for k := range m.accs {
+		on[k] = Never
+		for i := k; i < len(latency); i += m.accs {
+			on[k] = min(on[k], latency[i])
+		}
+		on[k] += paths[m.place(int32(l+1), int32(k))]
+	}
+	for at := range m.places {
+		least := slices.Min(on[:m.accs])
+		if at > 0 {
+			least = Never
+			for k, h := range m.handoff[(l*m.accs+at-1)*m.accs:][:m.accs] {
+				least = min(least, h+on[k])
+			}
+		}
+		if x := &paths[l*m.places+at]; *x != least {
+			*x, changed = least, true
+		}
+	}
+	return changed
+}
+
+// place is where paths from a layer on are, by the accelerator where its inputs lie.
+func (m *ModelTable) place(layer, at int32) int {
+	return int(layer)*m.places + min(int(at)+1, m.places-1)
 }
 
 // average is over the accelerators that run it, of which there is one at least.
@@ -221,11 +255,18 @@ func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
 	return cost
 }
 
-// Remaining is how long the layers from this one on take at the least, by their originals.
-func (m *ModelTable) Remaining(layer int32) time.Duration { return m.remain[layer] }
+// after are the paths after a layer, by place.
+func (m *ModelTable) after(l int32) []time.Duration { return m.remain[int(l+1)*m.places:][:m.places] }
 
-// LeastRemaining is Remaining with whatever variants: a lower bound.
-func (m *ModelTable) LeastRemaining(layer int32) time.Duration { return m.best[layer] }
+// Left is how long the layers from this one on take at the least, by their originals, when its inputs lie at an
+// accelerator: a shortest path over accelerators, handoffs included. At [Idle] they lie wherever that is best.
+func (m *ModelTable) Left(layer, at int32) time.Duration { return m.remain[m.place(layer, at)] }
+
+// LeastLeft is Left with whatever variants: a lower bound.
+func (m *ModelTable) LeastLeft(layer, at int32) time.Duration { return m.best[m.place(layer, at)] }
+
+// Remaining is Left wherever its inputs lie.
+func (m *ModelTable) Remaining(layer int32) time.Duration { return m.Left(layer, Idle) }
 
 // MeanRemaining is how long the originals from this layer on take on the mean
 // over the accelerators that run each, in nanoseconds.
@@ -243,6 +284,6 @@ func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
 
 // Cost is how long the tables say that a dispatched layer takes, handoff included.
 func (t *Tables) Cost(d Dispatch) time.Duration {
-	j := Job{Layer: int32(d.Layer), At: int32(d.From)}
-	return t.models[d.Model].Cost(&j, int32(d.Implementation), d.Accelerator)
+	m := &t.models[d.Model]
+	return m.Cost(&Job{Layer: int32(d.Layer), At: int32(d.From)}, int32(d.Implementation), d.Accelerator)
 }

@@ -51,8 +51,7 @@ func (p *terastal) due(m *ModelTable, j *Job) time.Duration {
 	if p.Laxity == 0 {
 		return budget
 	}
-	laxity := j.Deadline - m.remain[j.Layer+1]
-	return budget + time.Duration(p.Laxity*float64(laxity-budget))
+	return budget + time.Duration(p.Laxity*float64(j.Deadline-m.Remaining(j.Layer+1)-budget))
 }
 
 // implementations is how many of the job's layer may be used.
@@ -64,16 +63,11 @@ func (p *terastal) implementations(m *ModelTable, j *Job) int32 {
 }
 
 func (p *terastal) Select(s *State, out []Choice) []Choice {
-	p.now, p.free, p.able = s.Now, p.free[:0], p.able[:0]
 	idle := 0
+	p.now, p.free = s.Now, p.free[:0]
+	p.able, idle = s.able(p.able[:0])
 	for k := range s.Accelerators {
-		able := Never
 		p.free = append(p.free, s.Free(k))
-		if s.Idle(k) {
-			able = p.free[k]
-			idle++
-		}
-		p.able = append(p.able, able)
 	}
 	p.pending = p.pending[:0]
 	if idle == 0 {
@@ -152,7 +146,7 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 	usable := p.usable(m, j)
 	for i := range p.implementations(m, j) {
 		if usable>>i&1 != 0 && m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-			_, f := earliest(free, m.Latency(j.Layer, i), handoff)
+			_, f := earliest(free, m.Latency(j.Layer, i), handoff, m.after(j.Layer))
 			finish = min(finish, f)
 		}
 	}
@@ -160,14 +154,17 @@ func (p *terastal) bestSlack(j *Job) time.Duration {
 }
 
 // earliest finds the accelerator on which an implementation would end first that can start there then, and when; -1 and
-// at least Never where none can.
-func earliest(free, latency, handoff []time.Duration) (int, time.Duration) {
+// at least Never where none can. With paths after it, an end counts by as much later as they are longer from there.
+func earliest(free, latency, handoff, after []time.Duration) (int, time.Duration) {
 	at, finish := -1, Never
 	latency = latency[:len(free)] // no checks of bounds below
 	for k, f := range free {
 		f += latency[k]
 		if handoff != nil {
 			f += handoff[k]
+		}
+		if len(after) > 1 {
+			f += after[k+1] - after[0]
 		}
 		if f < finish {
 			at, finish = k, f
@@ -182,7 +179,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
 	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.able, &p.later)
 	best, low := Choice{Reason: MeetsBudget}, Never
-	if k, f := earliest(free, m.Latency(j.Layer, 0), handoff); k >= 0 && f <= v {
+	if k, f := earliest(free, m.Latency(j.Layer, 0), handoff, m.after(j.Layer)); k >= 0 && f <= v {
 		if best.Accelerator, low = int32(k), f; p.Accuracy == nil {
 			return best, true
 		}
@@ -195,7 +192,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		if p.Accuracy != nil {
 			price = p.Accuracy.Price(p.now, j, i)
 		}
-		if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && f <= v && f+price < low {
+		if k, f := earliest(free, m.Latency(j.Layer, i), handoff, m.after(j.Layer)); k >= 0 && f <= v && f+price < low {
 			best = Choice{Implementation: i, Accelerator: int32(k), Reason: VariantMeetsBudget}
 			low = f + price
 		}
@@ -222,7 +219,7 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 			if usable>>i&1 == 0 || !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := earliest(free, m.Latency(j.Layer, i), handoff); k >= 0 && wait-f > gain {
+			if k, f := earliest(free, m.Latency(j.Layer, i), handoff, m.after(j.Layer)); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
 				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}

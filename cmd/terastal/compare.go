@@ -36,7 +36,7 @@ interrupt ends the comparison with the repeats that are whole.`,
   terastal compare --profile other/plan.json.gz --simulated --load 0.9
   terastal compare --scenario hw/h100-5nets --simulated --policies fcfs,edf,terastal,pedf
   terastal compare --config my.yaml --aa --repeats 10 --baseline edf
-  terastal compare --config my.yaml --policies unscheduled,fcfs,terastal --json | jq .comparison`,
+  terastal compare --config my.yaml --policies unscheduled,fifo,pedf --json | jq .comparison`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}

@@ -187,7 +187,7 @@ ships, in the same way; "terastal simulate --scenario help" lists them.`,
   terastal run --config my.yaml --policies pedf,rollout --accuracy 0.98
   terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'
   terastal run --config my.yaml --duration 10m --metrics :9464 --log run.jsonl
-  terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20
+  terastal run --config my.yaml --policies unscheduled,fifo,pedf --realtime 20
   terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"
   terastal run --config my.yaml --ort-trace --duration 2s
   terastal run --config my.yaml --profile h100.profile.json.gz --emulated

@@ -63,6 +63,7 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 	if err != nil {
 		return Capacity{}, err
 	}
+	p.limit(t)
 	c, late := p.solve()
 	if !late {
 		return c, nil
@@ -70,6 +71,7 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 	if p, err = newProgram(t, rates, floors, on); err != nil {
 		return Capacity{}, err
 	}
+	p.limit(t)
 	p.within = true
 	if d, _ := p.solve(); d.Scale*(1+capacityGap) < c.Scale {
 		if d.Bound > c.Bound { // searches took too long
@@ -77,6 +79,19 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 		}
 		return d, nil
 	}
+	return c, nil
+}
+
+// CapacityPaying is CapacityOf where a handoff occupies the accelerator that it goes to for as long as it takes, as it
+// does in runs.
+func CapacityPaying(t *sched.Tables, rates []float64) (Capacity, error) {
+	p, err := newProgram(t, rates, nil, nil)
+	if err != nil {
+		return Capacity{}, err
+	}
+	p.within, p.paying = true, true
+	p.limit(t)
+	c, _ := p.solve()
 	return c, nil
 }
 

@@ -43,6 +43,24 @@ func limitOf(t *sched.Tables, model int, seconds [][][]float64, on []int) *limit
 	if longest <= s.deadline {
 		return nil
 	}
+	return s.prepared()
+}
+
+// endless is a deadline that no path misses.
+const endless = sched.Never / 4
+
+// pathsOf is limitOf for a model whose paths are searched, whether its deadline binds or not.
+func pathsOf(t *sched.Tables, model int, seconds [][][]float64, on []int) *limit {
+	s, _ := timesOf(t, model, func(l int) int { return len(seconds[l]) }, on)
+	if s.prepared() == nil {
+		s.deadline = endless
+		s.prepared()
+	}
+	return s
+}
+
+// prepared returns nil where no path of originals meets the deadline.
+func (s *limit) prepared() *limit {
 	s.originals = s.leastTimes(true)
 	if s.originals[0][0] > s.deadline {
 		return nil

@@ -11,11 +11,13 @@ import (
 // implementation and the accelerator of every layer. A column has a row for each accelerator, the load that it puts
 // there, and one for each model whose floor can bind: the loss less what the floor leaves, as a share of the greatest.
 type program struct {
+	on         []int // the accelerators
 	accs, rows int
 	models     []work
 	inexact    bool // a search took too long: a column may not have been the cheapest
 	within     bool // only paths that meet their deadline
 	labels     bool // these are searched as thoroughly as there is time
+	paying     bool // handoffs occupy the accelerator that they go to
 }
 
 // work is what one model asks for.
@@ -40,6 +42,9 @@ type work struct {
 	path  path
 	cost  [][][]float64
 	table *sched.ModelTable
+	// scale is the rate in the unit of seconds; carry is that of prices where handoffs cost something, else nil.
+	scale float64
+	carry []float64
 }
 
 // column is what one request of each model puts on the rows.
@@ -82,7 +87,7 @@ func newProgram(t *sched.Tables, rates, floors []float64, on []int) (*program, e
 	if on == nil {
 		on = every(sys)
 	}
-	p := &program{accs: len(on)}
+	p := &program{on: on, accs: len(on)}
 	for i, rate := range rates {
 		if !(rate > 0) || math.IsInf(rate, 0) {
 			return nil, fmt.Errorf("rate %v of model %q, must be positive", rate, sys.Models[i].Name)
@@ -94,9 +99,21 @@ func newProgram(t *sched.Tables, rates, floors []float64, on []int) (*program, e
 		if !(floor >= 0 && floor <= 1) {
 			return nil, fmt.Errorf("accuracy floor %v of model %q, must be 0 to 1", floor, sys.Models[i].Name)
 		}
-		p.models = append(p.models, p.newWork(t, i, rate, floor, on))
+		p.models = append(p.models, p.newWork(t, i, rate, floor))
 	}
 	return p, nil
+}
+
+// limit has the models' deadlines looked at.
+func (p *program) limit(t *sched.Tables) {
+	for i := range p.models {
+		m := &p.models[i]
+		if p.paying {
+			m.limit, m.carry = pathsOf(t, i, m.seconds, p.on), make([]float64, p.accs)
+			continue
+		}
+		m.limit = limitOf(t, i, m.seconds, p.on)
+	}
 }
 
 // every lists all accelerators of a system.
@@ -108,9 +125,9 @@ func every(sys *sched.System) []int {
 	return out
 }
 
-func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accelerators []int) work {
+func (p *program) newWork(t *sched.Tables, model int, rate, floor float64) work {
 	m := t.Model(int32(model))
-	w := work{rate: rate, floor: floor, row: -1, options: optionsOf(&t.System().Models[model], m, floor),
+	w := work{rate: rate, scale: rate, floor: floor, row: -1, options: optionsOf(&t.System().Models[model], m, floor),
 		chosen: make([]int32, m.Layers()), path: newPath(m.Layers()), table: m}
 	for l := range int32(m.Layers()) {
 		n := int32(1)
@@ -120,7 +137,7 @@ func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accel
 		var all [][]float64
 		for i := range n {
 			on := make([]float64, p.accs)
-			for n, k := range accelerators {
+			for n, k := range p.on {
 				on[n] = math.Inf(1)
 				if c := m.Latency(l, i)[k]; c < sched.Never {
 					on[n] = rate * c.Seconds()
@@ -131,7 +148,6 @@ func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accel
 		w.seconds = append(w.seconds, all)
 		w.least, w.at = append(w.least, make([]float64, n)), append(w.at, make([]int, n))
 	}
-	w.limit = limitOf(t, model, w.seconds, accelerators)
 	if w.options != nil && floor > 0 {
 		if w.most = w.options.most(); w.most > 1-floor {
 			w.row = p.rows
@@ -144,6 +160,7 @@ func (p *program) newWork(t *sched.Tables, model int, rate, floor float64, accel
 // divide divides all work by a unit.
 func (p *program) divide(unit float64) {
 	for i := range p.models {
+		p.models[i].scale /= unit
 		for _, all := range p.models[i].seconds {
 			for _, on := range all {
 				for k := range on {
@@ -161,7 +178,7 @@ func (p *program) originals(dual []float64) column {
 		m := &p.models[i]
 		m.price(dual[:p.accs])
 		clear(m.chosen)
-		if p.within && m.late() {
+		if p.paying || p.within && m.late() {
 			m.hold(dual, 0, true, false)
 		}
 		p.add(&c, &cost, m, 0)
@@ -184,7 +201,7 @@ func (p *program) cheapest(dual []float64) (c column, cost float64) {
 		if m.options != nil {
 			loss, bound, exact = m.options.choose(m.least, price, m.chosen)
 		}
-		if late := p.within && m.late(); late {
+		if p.paying || p.within && m.late() {
 			loss, bound, exact = m.hold(dual, price, m.options == nil, p.labels)
 		} else if m.options == nil {
 			p.add(&c, &cost, m, 0)
@@ -229,12 +246,15 @@ func (m *work) hold(dual []float64, price float64, originals, labels bool) (loss
 			}
 		}
 	}
+	for k := range m.carry {
+		m.carry[k] = dual[k] * m.scale * 1e-9
+	}
 	var r rests = &direct{}
 	toGo := m.limit.originals
 	if !originals {
 		r, toGo = &combined{options: m.options, t: m.table}, m.limit.toGo
 	}
-	best, bound, exact := m.limit.cheapest(r, toGo, m.cost, price, labels)
+	best, bound, exact := m.limit.cheapest(r, toGo, prices{m.cost, price, m.carry}, labels)
 	var used sched.VariantSet
 	for l, i := range best.implementation {
 		m.chosen[l], m.at[l][i] = i, int(best.at[l])
@@ -271,6 +291,9 @@ func (p *program) add(c *column, cost *float64, m *work, loss float64) {
 		at := m.at[l][i]
 		c.rows[at] += m.seconds[l][i][at]
 		*cost += m.least[l][i]
+		if m.carry != nil && l > 0 {
+			c.rows[at] += m.scale * m.limit.moved(l, int32(m.at[l-1][m.chosen[l-1]]), at).Seconds()
+		}
 	}
 	if m.row >= 0 {
 		c.rows[p.accs+m.row] = (loss - (1 - m.floor)) / m.most

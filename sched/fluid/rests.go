@@ -34,7 +34,7 @@ func (d *direct) relax(s *within, toll float64) (p path, cost float64, takes tim
 			}
 			low, at := math.Inf(1), 0
 			for to, x := range ends {
-				if x += toll * float64(s.moved(l, int32(from), to)); x < low {
+				if x += toll*float64(s.moved(l, int32(from), to)) + s.carries(l, int32(from), to); x < low {
 					low, at = x, to
 				}
 			}
@@ -43,9 +43,12 @@ func (d *direct) relax(s *within, toll float64) (p path, cost float64, takes tim
 	}
 	from := int32(0)
 	for l := range next {
-		from = next[l][from]
-		p.at[l] = from
-		cost += s.cost[l][0][from]
+		to := next[l][from]
+		if p.at[l] = to; l > 0 {
+			cost += s.carries(l, from, int(to))
+		}
+		cost += s.cost[l][0][to]
+		from = to
 	}
 	return p, cost, s.takes(p), d.rest[0][0]
 }

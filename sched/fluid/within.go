@@ -39,13 +39,27 @@ type rests interface {
 	covers(a, b sched.VariantSet) bool
 }
 
+// prices are what paths cost.
+type prices struct {
+	cost  [][][]float64 // by layer, implementation and accelerator
+	price float64       // of all of the accuracy
+	carry []float64     // by accelerator that a handoff goes to: of a nanosecond; nil where handoffs cost nothing
+}
+
+// carries is the cost of a handoff.
+func (w *within) carries(l int, from int32, to int) float64 {
+	if w.carry == nil {
+		return 0
+	}
+	return w.carry[to] * float64(w.moved(l, from, to))
+}
+
 // within is a search for the cheapest path that meets a deadline.
 type within struct {
 	*limit
 	rests
-	toGo  [][]time.Duration // the least time, as in limit
-	cost  [][][]float64     // by layer, implementation and accelerator
-	price float64           // of all of the accuracy
+	prices
+	toGo [][]time.Duration // the least time, as in limit
 
 	toll, root float64 // the toll that bounds best, and that bound
 	best       path
@@ -63,13 +77,10 @@ type label struct {
 
 // cheapest finds the path of least cost, the loss times its price included, a cost that none is below, and whether that
 // is the path's: for sure only with labels. toGo is the least time by layer and the accelerator before.
-func (s *limit) cheapest(r rests, toGo [][]time.Duration, cost [][][]float64, price float64,
-	labels bool) (p path, bound float64, exact bool) {
-	w := &within{limit: s, rests: r, toGo: toGo, cost: cost, price: price, root: math.Inf(-1), best: newPath(len(cost))}
-	w.best.copyFrom(s.fastest)
-	for l, k := range s.fastest.at {
-		w.low += cost[l][0][k]
-	}
+func (s *limit) cheapest(r rests, toGo [][]time.Duration, of prices, labels bool) (p path, bound float64, exact bool) {
+	w := &within{limit: s, rests: r, toGo: toGo, prices: of, root: math.Inf(-1), low: math.Inf(1),
+		best: newPath(len(of.cost))}
+	w.try(s.fastest)
 	w.raise()
 	open := math.Inf(-1)
 	if exact = w.root >= w.low*(1-limitGap); !exact && labels && s.steps > 0 {
@@ -87,6 +98,9 @@ func (w *within) try(p path) {
 			return
 		}
 		cost += w.cost[l][i][p.at[l]]
+		if l > 0 {
+			cost += w.carries(l, p.at[l-1], int(p.at[l]))
+		}
 	}
 	if used != 0 {
 		cost += w.price * w.lossOf(used)
@@ -249,7 +263,7 @@ func (w *within) extended(l int, from []label, open *float64) []label {
 				if took >= sched.Never {
 					continue
 				}
-				y := label{cost: x.cost + c, share: x.share + share, time: x.time + w.moved(l, x.at, k) + took, used: used,
+				y := label{cost: x.cost + c + w.carries(l, x.at, k), share: x.share + share, time: x.time + w.moved(l, x.at, k) + took, used: used,
 					before: int32(n), at: int32(k), implementation: int32(i)}
 				if y.time+w.toGo[l+1][k] > w.deadline {
 					continue

@@ -22,8 +22,9 @@ type route struct {
 	time time.Duration
 }
 
-// routes enumerates all paths of a model: combinations, and an accelerator for each layer.
-func routes(t *sched.Tables, model int, floor float64) []route {
+// routes enumerates all paths of a model: combinations, and an accelerator for each layer. Where handoffs are paid for they
+// are part of the load.
+func routes(t *sched.Tables, model int, floor float64, pays bool) []route {
 	sys, table := t.System(), t.Model(int32(model))
 	var out []route
 	for _, c := range combinations(t, model, floor) {
@@ -39,7 +40,11 @@ func routes(t *sched.Tables, model int, floor float64) []route {
 				if takes >= sched.Never {
 					continue
 				}
-				next := route{slices.Clone(r.load), r.loss, r.time + table.Cost(&j, int32(c.implementations[l]), k)}
+				cost := table.Cost(&j, int32(c.implementations[l]), k)
+				next := route{slices.Clone(r.load), r.loss, r.time + cost}
+				if pays {
+					takes = cost
+				}
 				next.load[k] += takes.Seconds()
 				from(l+1, k, next)
 			}
@@ -50,17 +55,17 @@ func routes(t *sched.Tables, model int, floor float64) []route {
 }
 
 // inTime are the routes that count: those that meet the deadline, or all where no originals do.
-func inTime(t *sched.Tables, model int, floor float64) []route {
+func inTime(t *sched.Tables, model int, floor float64, pays bool) []route {
 	late := func(r route) bool { return r.time > t.System().Models[model].Deadline }
-	all := routes(t, model, floor)
-	if originals := routes(t, model, 1); !slices.ContainsFunc(originals, func(r route) bool { return !late(r) }) {
+	all := routes(t, model, floor, pays)
+	if originals := routes(t, model, 1, pays); !slices.ContainsFunc(originals, func(r route) bool { return !late(r) }) {
 		return all
 	}
 	return slices.DeleteFunc(all, late)
 }
 
 // exactWithin solves the program of all paths that meet their deadline.
-func exactWithin(t testkit.T, tables *sched.Tables, rates, floors []float64) float64 {
+func exactWithin(t testkit.T, tables *sched.Tables, rates, floors []float64, pays bool) float64 {
 	var d dense
 	var load []int
 	z := map[int]float64{}
@@ -72,14 +77,14 @@ func exactWithin(t testkit.T, tables *sched.Tables, rates, floors []float64) flo
 	d.variable(1, z)
 	unit := 0.0 // so that the solver gets numbers near 1
 	for i := range rates {
-		for _, r := range inTime(tables, i, floors[i]) {
+		for _, r := range inTime(tables, i, floors[i], pays) {
 			unit = max(unit, rates[i]*slices.Max(r.load))
 		}
 	}
 	for i := range rates {
 		all, share := d.row(1), d.row(1-floors[i])
 		d.variable(0, map[int]float64{share: 1})
-		for _, r := range inTime(tables, i, floors[i]) {
+		for _, r := range inTime(tables, i, floors[i], pays) {
 			rows := map[int]float64{all: 1, share: r.loss}
 			for k, x := range r.load {
 				rows[load[k]] = rates[i] * x / unit
@@ -98,7 +103,7 @@ func boundWithin(tables *sched.Tables, rates, floors, prices, accuracies []float
 		if accuracies != nil {
 			accuracy = accuracies[i]
 		}
-		for _, r := range inTime(tables, i, floors[i]) {
+		for _, r := range inTime(tables, i, floors[i], false) {
 			cost := accuracy * (r.loss - (1 - floors[i]))
 			for k, x := range r.load {
 				cost += prices[k] * x
@@ -149,7 +154,7 @@ func TestCapacityWithinDeadlines(t *testing.T) {
 		}
 		tables := schedtest.Compile(t, sys)
 		got := testkit.Must(fluid.CapacityAt(tables, rates, floors))(t)
-		want := exactWithin(t, tables, rates, floors)
+		want := exactWithin(t, tables, rates, floors, false)
 		if got.Scale > want*(1+2e-6) || got.Bound < want*(1-1e-9) || got.Bound > got.Scale*(1+3e-6) {
 			t.Fatalf("capacity %v is not between the certificates %v and %v", want, got.Scale, got.Bound)
 		}
@@ -185,12 +190,32 @@ func TestHopeless(t *testing.T) {
 			if sys.Models[i].Floor == 1 {
 				floor = 1
 			}
-			quickest := slices.MinFunc(routes(tables, i, floor), func(a, b route) int { return int(a.time - b.time) })
+			quickest := slices.MinFunc(routes(tables, i, floor, false), func(a, b route) int { return int(a.time - b.time) })
 			if quickest.time > sys.Models[i].Deadline {
 				want = append(want, fluid.Needed{Model: i, Needs: quickest.time})
 			}
 		}
 		testkit.Equal(t, want, fluid.Hopeless(tables))
+	})
+}
+
+// TestCapacityPaying is the same where handoffs occupy accelerators. It is never above the capacity where they do not.
+func TestCapacityPaying(t *testing.T) {
+	schedtest.CheckSome(t, 10, func(t *rapid.T) {
+		sys, rates, _ := hurriedSpending(t)
+		if len(sys.Accelerators) > 3 {
+			t.Skip("too much to write out")
+		}
+		moving(t, &sys)
+		tables := schedtest.Compile(t, sys)
+		got := testkit.Must(fluid.CapacityPaying(tables, rates))(t)
+		want := exactWithin(t, tables, rates, fluid.Same(tables, 1), true)
+		if got.Scale > want*(1+2e-6) || got.Bound < want*(1-1e-9) || got.Bound > got.Scale*(1+3e-6) {
+			t.Fatalf("capacity %v is not between the certificates %v and %v", want, got.Scale, got.Bound)
+		}
+		if free := testkit.Must(fluid.CapacityOf(tables, rates))(t); got.Scale > free.Bound*(1+1e-9) {
+			t.Fatalf("%+v where handoffs are paid for, %+v where they are free", got, free)
+		}
 	})
 }
 

@@ -178,7 +178,7 @@ const least = 0.05
 // found on the published systems and the demo's; from a quarter of the rate to 2.5 times, miss rates stay within 2 %.
 func (a *accounts) rate(now time.Duration, j *sched.Job) float64 {
 	m := a.t.Model(j.Model)
-	laxity := max(least*float64(m.Deadline()), float64(j.Deadline-now-m.Remaining(j.Layer)))
+	laxity := max(least*float64(m.Deadline()), float64(j.Deadline-now-m.Left(j.Layer, j.At)))
 	pressure := max(least, a.load(now)-pressing)
 	return a.ledgers[j.Model].price() * laxity / (pressure * pressure) / whole
 }

@@ -30,7 +30,7 @@ func (pedf) GiveUp(*sched.State, int) int                           { return -1 
 
 // pricedEDF is the rule of that name.
 func pricedEDF() ruleOptions {
-	return ruleOptions{order: byDeadline, gain: 2, admission: true, dynamic: true}
+	return ruleOptions{order: byDeadline, gain: 2, admission: true, dynamic: true, margin: 0.6}
 }
 
 // pricedRule is a family of dispatch rules of our own. With k over accelerators, A of them, free[k] when each is free,
@@ -47,14 +47,19 @@ func pricedEDF() ruleOptions {
 //     engine does not drop them or there is nothing else to do: a run in which
 //     nothing happened would wait for ever.
 //  3. Each takes the accelerator, busy ones included, with the least
-//     finish + gain * A * price[k] * latency among those on which the request
-//     can still meet its deadline, else among all. A busy accelerator is waited
-//     for, and kept from those that come after, unless the request is deferred.
+//     end + gain * A * price[k] * latency, where end is the request's if
+//     nothing holds it up after this layer: by the shortest path from there,
+//     handoffs included. First it looks among those on which the request would
+//     meet its deadline if all its work, from this layer on, took longer by the
+//     margin; then, by end alone, among those on which it would just meet it;
+//     else among all. A busy accelerator is waited for, and kept from those
+//     that come after, unless the request is deferred. What is overdue there
+//     is likely to take as long again.
 //  4. Where the model has an accuracy floor and time presses (see accounts), its
 //     variants compete with the original, each at the price of the accuracy
-//     that it costs; so they do where the original cannot meet the deadline.
-//     Without a floor the request takes then, of the allowed variants that meet
-//     it, the one that finishes first.
+//     that it costs; so they do where the original cannot meet the deadline by
+//     the margin. Without a floor the request takes then, of the allowed
+//     variants that do better by it than the original, the one that ends first.
 //
 // Prices are those of Pricing. Time per decision grows with the active requests times those that are let in.
 type pricedRule struct {
@@ -80,6 +85,9 @@ type ruleOptions struct {
 	// caution is the share of the mean latency, rather than the fastest, in
 	// what the layers after the next are expected to take.
 	caution float64
+	// margin is the share of the rest of its work by which a request should be early: later layers find accelerators busy,
+	// and none takes exactly as long as predicted.
+	margin float64
 }
 
 // order is what waiting requests are served by.
@@ -132,8 +140,10 @@ func (p *pricedRule) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 			f -= s.Now
 		}
 		p.free = append(p.free, f)
-		if s.Accelerators[k].Job != sched.Idle {
-			busy++
+		if a := &s.Accelerators[k]; a.Job != sched.Idle {
+			if busy++; a.Free < s.Now {
+				f += s.Now - a.Free
+			}
 		} else if f < sched.Never {
 			idle++
 		}
@@ -170,11 +180,11 @@ func (p *pricedRule) list(s *sched.State, lost bool) {
 		}
 		m := p.t.Model(j.Model)
 		due, wait := p.due(s, j), max(0, j.Ready-s.Now)
-		left := wait + m.Remaining(j.Layer)
+		left := wait + m.Left(j.Layer, j.At)
 		c := candidate{job: int32(i)}
 		if left > due {
 			c.class = savable
-			if wait+p.least(j.Model, j.Used, j.Layer) > due {
+			if wait+p.least(j.Model, j.Used, j.Layer, j.At) > due {
 				if !lost {
 					continue
 				}
@@ -282,24 +292,19 @@ func (p *pricedRule) starts(ready time.Duration) []time.Duration {
 	return p.later
 }
 
-// serve chooses for one job, and books the accelerator. Variants compete where time presses or the original is not in
-// time: where a floor is promised, at the price of their accuracy; where none is, only to be in time, and that which ends
-// first is the best.
+// serve chooses for one job, and books the accelerator. Variants compete where time presses or the original is not early
+// enough: where a floor is promised, at the price of their accuracy; where none is, only to be in better time, and that
+// which ends first is the best.
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
 	m := p.t.Model(j.Model)
-	due, left := p.due(s, j), m.Remaining(j.Layer)
+	due, left := p.due(s, j), m.Left(j.Layer, j.At)
 	gain := p.gain
 	if p.dynamic {
 		gain *= min(3, max(0, float64(due-left)/float64(left)))
 	}
-	rest := m.Remaining(j.Layer + 1)
-	if p.caution > 0 {
-		rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
-	}
-	due -= rest
 	handoff, free := m.Handoff(j), p.starts(j.Ready-s.Now)
-	at, finish, low, inTime := -1, sched.Never, math.Inf(1), false
+	at, finish, low, in := -1, sched.Never, math.Inf(1), noTime
 	choice := sched.Choice{Reason: sched.Cheapest}
 	rate, toll := 0.0, 0.0
 	for i, n := int32(0), int32(1); i < n; i++ {
@@ -319,30 +324,35 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 				cost += handoff[k]
 			}
 			f += cost
-			x := float64(f) + gain*p.prices[k]*float64(cost) + toll
-			if fits := f <= due; fits == inTime && x < low || fits && !inTime {
-				at, finish, low, inTime, choice.Implementation = k, f, x, fits, i
+			rest := m.Left(j.Layer+1, int32(k))
+			if p.caution > 0 {
+				rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
+			}
+			x, good := p.end(f, cost, rest, due, gain*p.prices[k])
+			if x += toll; good > in || good == in && x < low {
+				at, finish, low, in, choice.Implementation = k, f, x, good, i
 			}
 		}
 		if i > 0 {
 			continue
 		}
-		if inTime {
+		if in > noTime {
 			choice.Reason = sched.CheapestInTime
 		}
-		if inTime && !p.presses(s.Now, j.Model) {
+		spends := p.ledgers[j.Model].spends
+		if (in == goodTime || spends && in == justTime) && !p.presses(s.Now, j.Model) {
 			break
 		}
-		if n = m.Implementations(j.Layer); n > 1 && p.ledgers[j.Model].spends {
+		if n = m.Implementations(j.Layer); n > 1 && spends {
 			rate = p.rate(s.Now, j)
-		} else if n > 1 { // a last resort: whatever ends first, and only in time
-			gain, low, inTime = 0, math.Inf(1), true
+		} else if n > 1 { // a last resort
+			gain, low, in = 0, math.Inf(1), min(goodTime, in+1)
 		}
 	}
 	if at < 0 {
 		return choice, false
 	}
-	if choice.Implementation > 0 && inTime && choice.Reason == sched.Cheapest {
+	if choice.Implementation > 0 && in > noTime && choice.Reason == sched.Cheapest {
 		choice.Reason = sched.VariantInTime
 	}
 	choice.Accelerator = int32(at)
@@ -355,4 +365,26 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		p.free[at] = finish
 	}
 	return choice, false
+}
+
+// timeliness is how early a request would be.
+type timeliness int8
+
+const (
+	noTime   timeliness = iota
+	justTime            // in time if nothing holds it up
+	goodTime            // by the margin
+)
+
+// end weighs a layer that ends at finish and costs so much, with so much of the request's work after it: the less the
+// better, among those of the same timeliness.
+func (p *pricedRule) end(finish, cost, rest, due time.Duration, price float64) (float64, timeliness) {
+	end := finish + rest
+	if end > due {
+		return float64(end) + price*float64(cost), noTime
+	}
+	if p.margin > 0 && end+time.Duration(p.margin*float64(cost+rest)) > due {
+		return float64(end), justTime
+	}
+	return float64(end) + price*float64(cost), goodTime
 }

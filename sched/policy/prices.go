@@ -13,6 +13,7 @@ import (
 type priced struct {
 	t      *sched.Tables
 	prices []float64 // by accelerator, times the number of useful ones: 1 on average
+	useful float64   // that number
 	models []pricedModel
 	pace   pace
 	*accounts
@@ -31,15 +32,18 @@ func (p *pace) observe(predicted, took time.Duration) {
 		p.predicted, p.took = float64(predicted), float64(predicted)
 	}
 	p.predicted += paceShare * (float64(predicted) - p.predicted)
-	p.took += paceShare * (float64(took) - p.took)
+	p.took += paceShare * (min(slowest*float64(predicted), float64(took)) - p.took)
 }
 
-// slow is how many times as long as predicted layers take, from 1/2 to 4.
+// slowest is how many times as long as predicted layers count at most: one that stalls says nothing about the next.
+const slowest = 4
+
+// slow is how many times as long as predicted layers take, from 1/2 to slowest.
 func (p *pace) slow() float64 {
 	if p.took == p.predicted {
 		return 1
 	}
-	return max(0.5, min(4, p.took/p.predicted))
+	return max(0.5, min(slowest, p.took/p.predicted))
 }
 
 // due is the time from now to the job's deadline, as long as layers would take that run as predicted.
@@ -76,9 +80,9 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 	}
 	sys := t.System()
 	p := &priced{t: t, accounts: newAccounts(t, originals), models: make([]pricedModel, len(sys.Models))}
-	n := float64(len(fluid.Useful(of)))
+	p.useful = float64(len(fluid.Useful(of)))
 	for _, x := range pr.Prices {
-		p.prices = append(p.prices, x*n)
+		p.prices = append(p.prices, x*p.useful)
 	}
 	mean := 0.0
 	for _, r := range pr.Rates {
@@ -131,7 +135,7 @@ func pricedWork(m *sched.ModelTable, prices []float64) []float64 {
 }
 
 // savings computes pricedModel.saving, from the last layer back: the rest of a request that used a set takes the least,
-// over what layer l may run, of that and the rest after it.
+// over what layer l may run, of that and the rest after it. Handoffs are left out on both sides.
 func savings(m *sched.ModelTable, variants int) []time.Duration {
 	if variants == 0 || variants > maxSavingVariants {
 		return nil
@@ -139,30 +143,31 @@ func savings(m *sched.ModelTable, variants int) []time.Duration {
 	n := m.Layers() + 1
 	out := make([]time.Duration, n<<variants)
 	for l := int32(m.Layers() - 1); l >= 0; l-- {
+		original := slices.Min(m.Latency(l, 0))
 		for used := range sched.VariantSet(1) << variants {
-			least := sched.Never
+			most := -sched.Never
 			for i := range m.Implementations(l) {
 				if v := m.Variant(l, i); m.Allowed(used, v) {
-					after := m.Remaining(l+1) - out[int(used|v)*n+int(l)+1]
-					least = min(least, slices.Min(m.Latency(l, i))+after)
+					most = max(most, original-slices.Min(m.Latency(l, i))+out[int(used|v)*n+int(l)+1])
 				}
 			}
-			out[int(used)*n+int(l)] = m.Remaining(l) - least
+			out[int(used)*n+int(l)] = most
 		}
 	}
 	return out
 }
 
-// least is the least that a request can still take from layer l on, when it used these variants.
-func (p *priced) least(model int32, used sched.VariantSet, l int32) time.Duration {
+// least is the least that a request can still take from layer l on with the variants that it may use then, when it used
+// these and the layer's inputs lie at an accelerator.
+func (p *priced) least(model int32, used sched.VariantSet, l, at int32) time.Duration {
 	m := p.t.Model(model)
 	if p.ledgers[model].originals {
-		return m.Remaining(l)
+		return m.Left(l, at)
 	}
 	if saving := p.models[model].saving; saving != nil {
-		return m.Remaining(l) - saving[int(used)*(m.Layers()+1)+int(l)]
+		return m.Left(l, at) - saving[int(used)*(m.Layers()+1)+int(l)]
 	}
-	return m.LeastRemaining(l)
+	return m.LeastLeft(l, at)
 }
 
 // stretch is how much longer the model takes now than when its work was computed.
@@ -171,6 +176,17 @@ func (p *priced) stretch(model int32) float64 {
 		return float64(now) / float64(then)
 	}
 	return 1
+}
+
+// density is how many misses, weighted by model, a nanosecond of all accelerators prevents.
+func (p *priced) density() float64 {
+	value, work := 0.0, 0.0
+	for i := range p.models {
+		m := &p.models[i]
+		value += m.weight / m.period
+		work += m.work[0] / m.period
+	}
+	return value / work
 }
 
 // ended takes note of what a request offered and owed.

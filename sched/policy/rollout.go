@@ -56,7 +56,7 @@ type rolloutOptions struct {
 }
 
 func defaultRollout() rolloutOptions {
-	return rolloutOptions{rollOptions: rollOptions{horizon: 1, tight: 0.1, fade: 0.05, variant: 0.002},
+	return rolloutOptions{rollOptions: rollOptions{horizon: 1, tight: 0.1, fade: 0.05, variant: 0.002, spill: 0.1},
 		searchOptions: searchOptions{events: 1000, touches: 20_000, good: 0.02, margin: 0.01}, every: 3}
 }
 
@@ -85,13 +85,7 @@ func newRollout(c sched.Config, o rolloutOptions) (*rollout, error) {
 	if r.search, err = newSearch(&own, c, o); err != nil {
 		return nil, err
 	}
-	value, work := 0.0, 0.0
-	for i := range p.models {
-		m := &p.models[i]
-		value += m.weight / m.period
-		work += m.work[0] / m.period
-	}
-	r.density = value / work
+	r.density = p.density()
 	return r, nil
 }
 
@@ -121,14 +115,14 @@ func portfolio(p *priced, c sched.Config, originals bool) ([]sched.Policy, error
 func portfolioRules() []ruleOptions {
 	return []ruleOptions{
 		pricedEDF(),
-		{order: byDeadline, gain: 1, admission: true, caution: 0.6},
-		{order: byHalfLaxity, gain: 2, admission: true, dynamic: true},
-		{order: byLaxity, gain: 1, admission: true, dynamic: true},
-		{order: byArrival, gain: 2, dynamic: true},
-		{order: byDeadline},
-		{order: byDeadline, gain: 8, admission: true},
-		{order: byArrival},
-		{order: byHalfLaxity, gain: 4, caution: 0.6},
+		{order: byDeadline, gain: 1, admission: true, caution: 0.6, margin: 0.3},
+		{order: byHalfLaxity, gain: 2, admission: true, dynamic: true, margin: 0.3},
+		{order: byLaxity, gain: 1, admission: true, dynamic: true, margin: 0.3},
+		{order: byArrival, gain: 2, dynamic: true, margin: 0.3},
+		{order: byDeadline, margin: 0.3},
+		{order: byDeadline, gain: 8, admission: true, margin: 0.3},
+		{order: byArrival, margin: 0.3},
+		{order: byHalfLaxity, gain: 4, caution: 0.6, margin: 0.3},
 	}
 }
 

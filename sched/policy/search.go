@@ -109,6 +109,7 @@ type roller struct {
 	*priced
 	rollOptions
 	ahead  *sched.Lookahead
+	waste  float64 // cost of time taken beyond the cheapest, weighted with prices, per nanosecond
 	slow   float64 // how much longer its layers take than the tables say
 	cost   float64
 	lost   []int64       // jobs that nothing can save
@@ -123,6 +124,7 @@ type rollOptions struct {
 	tight   float64 // cost of a completion just in time, in those of a miss
 	fade    float64 // its decay with laxity, in the model's relative deadlines
 	variant float64 // cost of a variant used
+	spill   float64 // cost of time taken beyond the cheapest, in misses that it could prevent
 }
 
 // bounds end a roll early. They count down.
@@ -143,6 +145,7 @@ func newRoller(p *priced, c sched.Config, o rollOptions) *roller {
 		r.fading = append(r.fading, o.fade*deadline)
 		mean += deadline / float64(len(p.models))
 	}
+	r.waste = o.spill * p.density() / p.useful
 	r.span = time.Duration(o.horizon * mean)
 	return r
 }
@@ -181,11 +184,11 @@ func (r *roller) risk(j *sched.Job, laxity time.Duration) float64 {
 
 // laxity is what a job has to spare if nothing holds it up from now on.
 func (r *roller) laxity(s *sched.State, j *sched.Job) time.Duration {
-	at, l := max(s.Now, j.Ready), j.Layer
+	at, l, from := max(s.Now, j.Ready), j.Layer, j.At
 	if !j.Waiting() {
-		at, l = s.End(j), l+1
+		at, l, from = s.End(j), l+1, j.On
 	}
-	least := r.least(j.Model, j.Used, l)
+	least := r.least(j.Model, j.Used, l, from)
 	if r.slow != 1 {
 		least = time.Duration(r.slow * float64(least))
 	}
@@ -229,12 +232,27 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 		if k < 0 {
 			return
 		}
+		r.wasted(s, k)
 		b.events--
 		b.touches -= len(s.Jobs)
 		if b.spent() {
 			return
 		}
 		r.ahead.Complete(k)
+	}
+}
+
+// wasted adds the cost of the time that a layer takes on accelerator k beyond what would be cheapest: what comes next may
+// miss its deadline for want of it, and rolls do not see what arrives.
+func (r *roller) wasted(s *sched.State, k int) {
+	a := &s.Accelerators[k]
+	for i := range s.Jobs {
+		if j := &s.Jobs[i]; j.ID == a.Job {
+			work := r.models[j.Model].work
+			cheapest := (work[j.Layer] - work[j.Layer+1]) * r.useful
+			r.cost += r.waste * (r.prices[k]*float64(a.Free-a.Started) - cheapest)
+			return
+		}
 	}
 }
 

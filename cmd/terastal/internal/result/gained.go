@@ -33,8 +33,8 @@ func (r *Result) Gained() string {
 	if n := len(r.among(servers)); n > 1 {
 		best = fmt.Sprintf(", the best of %d ways to keep models whole", n)
 	}
-	return fmt.Sprintf("What layers gain: %s answered %s requests per second in time, %s %s%s (%s).", our.Policy,
-		perSecond(rate), more(rate, other), server.Policy, best, perSecond(other))
+	return fmt.Sprintf("What a user of a server would gain: %s answered %s requests per second in time, %s %s%s (%s).",
+		our.Policy, perSecond(rate), more(rate, other), server.Policy, best, perSecond(other))
 }
 
 // among are the policies that were run of some.

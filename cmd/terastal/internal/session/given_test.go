@@ -27,7 +27,8 @@ import (
 
 const ms = time.Millisecond
 
-// elsewherePlan is a plan of a machine that is not here: a model with a variant and a handoff, and one that it triggers.
+// elsewherePlan is a plan of a machine that is not here: of a model with a variant and a handoff, and one that it
+// triggers.
 func elsewherePlan(t testing.TB) string {
 	t.Helper()
 	layer := func(name string, d ...time.Duration) sched.Layer {
@@ -201,7 +202,8 @@ func TestSimulateWithoutModels(t *testing.T) {
 	p.Accelerators, p.Cells, p.Devices = p.Accelerators[:1], p.Cells[:1], nil
 	path := filepath.Join(t.TempDir(), "here.json")
 	testkit.OK(t, p.Write(path))
-	const text = "models: [{name: net, source: gone.onnx, rate: 50}]\ntraffic: {duration: 1s}\npolicies: [edf]"
+	const text = "accelerators: [{name: cpu}]\nmodels: [{name: net, source: gone.onnx, rate: 50}]\n" +
+		"traffic: {duration: 1s}\npolicies: [edf]"
 	o := quietly(t, path)
 	o.ORT = "" // there or not
 	s := testkit.Must(Prepare(context.Background(), configured(t, text), true, o))(t)

@@ -169,8 +169,11 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if simulated {
-		o.Note("using %s: %s; ONNX Runtime is not needed", path, why)
+	switch {
+	case simulated && g.Plan != nil:
+		o.Note("using the plan %s; ONNX Runtime is not needed", path)
+	case simulated:
+		o.Note("using the profile %s: %s; ONNX Runtime is not needed", path, why)
 	}
 	return s, nil
 }

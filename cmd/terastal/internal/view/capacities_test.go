@@ -85,3 +85,22 @@ func TestCapacitiesElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestHopelessFirst: what nothing can help comes before everything else, in texts and pages, also where a page has logs
+// only.
+func TestHopelessFirst(t *testing.T) {
+	p := testkit.Must(Open(folder(t, "mobile", 100*msec)))(t)
+	p.Results[0].Models[1].NeedsMS = 12.31
+	const line = "small meets its deadline of 6 ms nowhere: it would need 12.4 ms"
+	var text strings.Builder
+	Result(&text, &p.Results[0], "result.json")
+	if got, _, _ := strings.Cut(text.String(), "\n"); got != line || strings.Count(text.String(), line) != 1 {
+		t.Errorf("the text does not begin with the line, once:\n%s", text.String())
+	}
+	testkit.Equal(t, line+".", p.ran().Text[0])
+	p.Results = nil
+	p.Logs[0].Header.System.Models[1].Deadline = msec / 10
+	if got := p.ran().Text[0]; !strings.HasPrefix(got, "small meets its deadline of 0.1 ms nowhere: it would need ") {
+		t.Errorf("of logs: %s", got)
+	}
+}

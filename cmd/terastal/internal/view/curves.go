@@ -108,7 +108,7 @@ func sustainedTable(c *comparison.Curves, limit int) *table.Table {
 	}
 	t.Note("All rates of %s times a scale. Mean over models of the miss rate, mean over %s of %g s (%s); ± covers the "+
 		"mean with 95 %% confidence (Student's t). Sustains: the largest scale found below the first at which it is above "+
-		"%s. Load: demand over the fluid bound of the originals, which no schedule without variants exceeds. Interval: "+
+		"%s. Load: demand over the fluid bound; above 1 no schedule without variants meets all deadlines. Interval: "+
 		"below it the intervals of all points are within the limit, beyond it all are above; more seeds and longer runs "+
 		"narrow it.", cmp.Or(c.Source, "the configuration"), runsOf(c), c.DurationS, c.Driver, limitsText(c))
 	t.Note("plot: %c is within the limit, %c below 12.5 %%, %c below 25 %%, and so on to %c", within, firstBar, firstBar+1,

@@ -10,6 +10,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/runtime"
+	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/plan"
 )
@@ -45,8 +46,8 @@ func planTable(w io.Writer, models []result.ModelInfo, accelerators []plan.Accel
 }
 
 func demand(load float64) string {
-	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound, which no schedule of the originals "+
-		"exceeds that meets all deadlines)", load)
+	return fmt.Sprintf("demand: %.3g of the measured capacity (the fluid bound; above 1 no schedule of the originals meets "+
+		"all deadlines)", load)
 }
 
 // modelTable has what was planned; accelerators that places names as streams of a device have one column.
@@ -242,13 +243,14 @@ func (p *Page) ran() section {
 	switch {
 	case len(p.Results) > 0:
 		r := &p.Results[0]
-		for _, h := range hopeless(r.Models) {
-			s.Text = append(s.Text, h.String()+".")
-		}
+		s.name(hopeless(r.Models))
 		s.Text = append(s.Text, r.Hardware, trafficText(r.Driver, &r.Traffic))
 		s.Tables = append(s.Tables, modelTable(r.Models, placesOf(planned(r.Accelerators))), Accelerators(r.Accelerators))
 	case len(p.Logs) > 0:
 		h := &p.Logs[0].Header
+		if t, err := sched.Compile(h.System); err == nil {
+			s.name(plan.HopelessOf(t))
+		}
 		s.Text = append(s.Text, fmt.Sprintf("From %s (%s), without the result of a run. Requests were released for %s; seed "+
 			"%d; late requests: drop %s.", plural(len(p.Logs), "event log"), h.Driver, secondsText(h.Duration), h.Seed, h.Drop))
 		var models []result.ModelInfo
@@ -269,6 +271,13 @@ func (p *Page) ran() section {
 		return s
 	}
 	return s
+}
+
+// name adds a line for every model that meets its deadline nowhere.
+func (s *section) name(models []plan.Hopeless) {
+	for _, h := range models {
+		s.Text = append(s.Text, h.String()+".")
+	}
 }
 
 func processor(name string) string { return cmp.Or(name, "an unnamed processor") }
