@@ -12,6 +12,7 @@
 # make evaluation-rollout  the same for pedf and rollout and docs/evaluation/rollout.md; run again, it continues where it stopped
 # make evaluation-accuracy  the same for accuracy spent for time and docs/evaluation/accuracy.md: half an hour of two
 #            processors. What it holds on this machine: scripts/accuracy-goals.sh, another half an hour, left alone
+# make evaluation-skewed  the same for accelerators that are unlike each other and docs/evaluation/skewed.md
 
 CC ?= cc
 GO ?= go
@@ -24,7 +25,7 @@ SEQUENTIAL = $(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' 
 # Takes 6 GiB of memory and half a minute; go test ./models runs it.
 LARGE = '^TestModelBeyondTwoGiB$$'
 
-.PHONY: build run test test-webgpu gpu check bench evaluation evaluation-rollout evaluation-accuracy variants setup tools clean
+.PHONY: build run test test-webgpu gpu check bench evaluation evaluation-rollout evaluation-accuracy evaluation-skewed variants setup tools clean
 
 build: tools
 	$(GO) build -o bin/terastal ./cmd/terastal
@@ -149,6 +150,34 @@ out/accuracy/noise-%.csv: | build
 
 out/accuracy/curves/curves.json: | build
 	bin/terastal sweep curves --scenario paper/mcv_heavy --policies fcfs,edf,terastal,terastal-budget,pedf,rollout $(CURVES) --from 0.5 --to 1.7 --step 0.3 --seeds 4 --duration 12s --out $(@D)
+
+# Systems that were measured, and published ones whose accelerators are made unlike each other. Stalls come with noise,
+# and in files of their own: they are options of a sweep, not a dimension.
+COMMA = ,
+EMPTY =
+SPACE = $(EMPTY) $(EMPTY)
+UNLIKE = --scenarios $(subst $(SPACE),$(COMMA),$(patsubst sched/scenario/data/%.json,%,$(sort $(wildcard sched/scenario/data/hw/*.json))))
+MADE_UNLIKE = --scenarios paper/mcv_heavy,paper/ar_social@4K --variation skewed
+SKEWED = --traffic periodic,poisson,bursts --load 0.3,0.45,0.6,0.8,0.95,1.1 --drop late --seeds 12 --duration 2s \
+	--policies fifo,triton-like,triton-like-deadlines,fcfs,edf,heft,dream,terastal,pedf,rollout
+NOISES = --noise 0,0.3,1
+STALLS = --noise 0.3 --stall 50ms
+PARTS = 1 2 3 4
+
+evaluation-skewed: build $(foreach f,noise stalls made-noise made-stalls,$(PARTS:%=out/skewed/$f-%.csv))
+	scripts/evaluation.py skewed --into docs/evaluation/skewed.md out/skewed/*.csv
+
+out/skewed/noise-%.csv: | build
+	bin/terastal sweep $(SKEWED) $(UNLIKE) $(NOISES) --shard $*/4 --csv $@
+
+out/skewed/stalls-%.csv: | build
+	bin/terastal sweep $(SKEWED) $(UNLIKE) $(STALLS) --shard $*/4 --csv $@
+
+out/skewed/made-noise-%.csv: | build
+	bin/terastal sweep $(SKEWED) $(MADE_UNLIKE) $(NOISES) --shard $*/4 --csv $@
+
+out/skewed/made-stalls-%.csv: | build
+	bin/terastal sweep $(SKEWED) $(MADE_UNLIKE) $(STALLS) --shard $*/4 --csv $@
 
 variants: setup build
 	$(ORT) scripts/variants/tables.sh out/variants

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Tables of docs/evaluation/published.md, rollout.md and accuracy.md from the CSV files of `terastal sweep`.
+"""Tables of docs/evaluation/published.md, rollout.md, accuracy.md and skewed.md from the CSV files of `terastal sweep`.
 
   evaluation.py merge part1.csv part2.csv > sweep.csv
   evaluation.py published --into docs/evaluation/published.md sweep.csv
   evaluation.py rollout --into docs/evaluation/rollout.md --also "Runs of 60 s=long.csv" sweep.csv
   evaluation.py accuracy --into docs/evaluation/accuracy.md --curves curves.json sweep.csv
+  evaluation.py skewed --into docs/evaluation/skewed.md sweep.csv
 
 Of several files, or shards of a grid, the rows are joined; the same row twice is an error. With --into
 the tables take the places of those between the lines "<!-- table NAME -->" and "<!-- end NAME -->" of a
@@ -22,13 +23,13 @@ from itertools import product
 from statistics import fmean, stdev
 from urllib.parse import unquote_plus
 
-HEADER = ("scenario traffic scale noise drop policy seeds mean_miss_rate low high miss_bound normalized_accuracy "
-          "accuracy_floor by_model by_seed").split()
-OLDER = [column for column in HEADER if column != "accuracy_floor"]  # of files from before there were floors
+HEADER = ("scenario traffic scale load noise stalls drop policy seeds mean_miss_rate low high miss_bound "
+          "normalized_accuracy accuracy_floor by_model by_seed").split()
+NEWER = {"accuracy_floor": "0", "load": "nan", "stalls": ""}  # columns that older files lack, and what stands for them
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
-ORDER = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "terastal-novariants", "terastal-nobudgets",
-         "terastal-budget", "pedf-novariants", "rollout-novariants", "pedf", "rollout"]
+ORDER = ["fifo", "triton-like", "triton-like-deadlines", "fcfs", "edf", "llf", "heft", "dream", "terastal",
+         "terastal-novariants", "terastal-nobudgets", "terastal-budget", "pedf-novariants", "rollout-novariants", "pedf", "rollout"]
 # Reductions of the miss rate that arXiv 2606.06818 publishes.
 PUBLISHED = {"fcfs": "40.58 %", "edf": "30.53 %", "dream": "36.27 %"}
 LOSSES = 20  # that published.md names
@@ -38,12 +39,13 @@ class Row:
     """One combination of a sweep under one policy."""
 
     def __init__(self, x):
-        x.setdefault("accuracy_floor", "0")
+        x = NEWER | x
         self.fields = [x[column] for column in HEADER]
         self.scenario, self.traffic, self.drop, self.policy = x["scenario"], x["traffic"], x["drop"], x["policy"]
         self.scale, self.noise, self.seeds = float(x["scale"]), float(x["noise"]), int(x["seeds"])
         self.miss, self.low, self.high = float(x["mean_miss_rate"]), float(x["low"]), float(x["high"])
         self.bound, self.accuracy = float(x["miss_bound"]), known(x["normalized_accuracy"])
+        self.load, self.stalls = float(x["load"]), x["stalls"]
         self.floor = float(x["accuracy_floor"])
         self.models = []
         self.least, self.window = 1.0, 1.0  # of models: the accuracy held against the floor, and of 100 requests
@@ -56,7 +58,7 @@ class Row:
         self.by_seed = [float(s) for s in x["by_seed"].split()]
 
     def key(self):
-        return self.scenario, self.traffic, self.scale, self.noise, self.drop
+        return self.scenario, self.traffic, self.scale, self.noise, self.stalls, self.drop
 
     def name(self):
         return f"{self.policy} at {self.floor:g}" if self.floor else self.policy
@@ -78,7 +80,7 @@ def read(paths):
         with open(path, newline="") as f:
             lines = csv.reader(f)
             head = next(lines, None)
-            if head not in (HEADER, OLDER):
+            if head is None or head != [c for c in HEADER if c in head or c not in NEWER]:
                 sys.exit(f"{path}: not a file of this version's `terastal sweep --csv`: sweep again")
             for fields in lines:
                 try:
@@ -454,6 +456,130 @@ def sustained_load(curve, limit):
     load = next(q["load"] for q in curve["points"] if q["scale"] == scale)
     return f"{load:.2f}" + ("" if "exceeds" in crossing else " or more")
 
+# Unlike accelerators.
+
+OURS = ["pedf", "rollout"]
+CLEAR = 0.05  # of all comparisons of a policy together
+
+
+def disturbance(r):
+    """What of a combination is not as predicted."""
+    noise = f"noise {100 * r.noise:.0f} %"
+    return f"{noise}, stalls {r.stalls.replace('/', ' every ')}" if r.stalls else noise
+
+
+def worse(a, b):
+    """By how much a misses more than b in the mean over seeds, and the p value of a one-sided paired t test."""
+    verdict, by, p = paired(a, b)
+    return by, p / 2 if by > 0 else 1 - p / 2
+
+
+def holm(ps):
+    """p values adjusted for there being so many."""
+    out, most = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        most = max(most, min(1.0, (len(ps) - rank) * ps[i]))
+        out[i] = most
+    return out
+
+
+class Pool:
+    """Combinations that are compared together: mean miss rates by seed."""
+
+    def __init__(self, name, gs):
+        self.name = name
+        self.by_seed = {p: over_seeds([g[p] for g in gs]) for p in gs[0] if all(p in g for g in gs)}
+
+
+def pools(gs, key, name):
+    by = {}
+    for g in gs:
+        by.setdefault(key(first(g)), []).append(g)
+    return [Pool(name(first(some[0])), some) for some in by.values()]
+
+
+def skewed_comparisons(some):
+    """Of each of our policies with each other one in each pool: policy, pool, baseline, difference, p, adjusted p."""
+    out = []
+    for p in OURS:
+        mine = [(p, pool, b, *worse(pool.by_seed[p], pool.by_seed[b])) for pool in some if p in pool.by_seed
+                for b in pool.by_seed if b not in OURS]
+        out += [(*c, q) for c, q in zip(mine, holm([c[-1] for c in mine]))]
+    return out
+
+
+def skewed_each(gs):
+    return pools(gs, Row.key, lambda r: (r.scenario, r.traffic, f"{r.load:.2f}", disturbance(r)))
+
+
+def skewed_losses(gs):
+    by_load = pools(gs, lambda r: (r.scenario, r.scale), lambda r: (r.scenario, "all", f"{r.load:.2f}", "all"))
+    head = ["policy", "system", "arrivals", "load", "not as predicted", "its miss rate", "misses less", "difference", "p",
+            "p after Holm"]
+    out = ""
+    for title, some in [("By combination", skewed_each(gs)), ("Over arrivals and what is not as predicted", by_load)]:
+        compared_ = skewed_comparisons(some)
+        lost = sorted((c for c in compared_ if c[3] > 0 and c[4] < 0.025), key=lambda c: -c[3])
+        rows = [[p, *pool.name, rate(fmean(pool.by_seed[p])), f"{b} {rate(fmean(pool.by_seed[b]))}", f"{by:+.4f}",
+                 f"{q:.2g}", f"{adjusted:.2g}"] for p, pool, b, by, q, adjusted in lost]
+        counts = [f"{p}: {sum(c[0] == p for c in compared_)} comparisons, {sum(c[0] == p for c in lost)} listed, "
+                  f"{sum(c[0] == p and c[5] < CLEAR for c in lost)} clear" for p in OURS]
+        out += f"{title}.\n" + "".join(f"{c}.\n" for c in counts) + f"\n{table(head, rows)}\n"
+    return out.rstrip("\n") + "\n"
+
+
+def skewed_policies(gs):
+    """Policies over all systems, by what is not as predicted."""
+    out = ""
+    for what in dict.fromkeys(disturbance(first(g)) for g in gs):
+        some = [g for g in gs if disturbance(first(g)) == what]
+        others = [p for p in policies(some) if p not in OURS]
+        rows = [["the best of the others", interval(over_seeds([g.best(others) for g in some])), "", "", ""]]
+        for p in policies(some):
+            mine = [g[p] for g in some if p in g]
+            if len(mine) < len(some):
+                continue
+            tests = [paired(g[p].by_seed, g.best([o for o in others if o != p]).by_seed) for g in some]
+            worst = max(tests, key=lambda t: t[1])
+            rows.append([p, interval(over_seeds(mine)), rate(fmean(r.accuracy for r in mine)),
+                         tally([t[0] for t in tests]), f"{worst[1]:+.4f}"])
+        title = f"{what[0].upper()}{what[1:]} ({len(some)} combinations, {first(some[0]).seeds} seeds each):"
+        out += f"{title}\n\n" + table(
+            ["policy", "mean miss rate, 95 % interval over seeds", "mean accuracy", "won / lost / tied",
+             "most above the best of the others"], rows) + "\n"
+    return out.rstrip("\n") + "\n"
+
+
+def skewed_loads(gs):
+    gs = [g for g in gs if disturbance(first(g)) == "noise 30 %"]
+    names, rows = policies(gs), []
+    by = {}
+    for g in gs:
+        by.setdefault((first(g).scenario, first(g).scale), []).append(g)
+    for (scenario, _), some in by.items():
+        r = first(some[0])
+        rows.append([scenario, f"{r.load:.2f}", rate(r.bound)] +
+                    [rate(fmean(g[p].miss for g in some)) if all(p in g for g in some) else "-" for p in names])
+    return table(["system", "load", "fluid bound"] + names, rows)
+
+
+def skewed_goals(gs):
+    rows = []
+    for p, load, most in (("pedf", 0.6, 0.005), ("rollout", 0.6, 0.001), ("rollout", 0.8, 0.015)):
+        for g in gs:
+            r = first(g)
+            if (r.scenario, r.traffic, disturbance(r)) == ("hw/h100-5nets", "poisson", "noise 30 %") and p in g and \
+                    abs(r.load - load) < 1e-3:
+                what = f"{p} at load {load:g} of {r.scenario}, Poisson, noise 30 %"
+                rows.append([f"{what}: at most {most:g}", rate(g[p].miss), met(g[p].miss <= most)])
+    all_ = skewed_comparisons(skewed_each(gs))
+    for p in OURS:
+        mine = [c for c in all_ if c[0] == p]
+        lost = sum(c[3] > 0 and c[5] < CLEAR for c in mine)
+        rows.append([f"{p} significantly worse than no other policy in any combination (Holm, 5 %)",
+                     f"{lost} of {len(mine)}", met(lost == 0)])
+    return table(["goal", "simulated", "met"], rows)
+
 
 def write(tables, into):
     if not into:
@@ -483,7 +609,7 @@ def documents(paths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["merge", "published", "rollout", "accuracy"])
+    parser.add_argument("what", choices=["merge", "published", "rollout", "accuracy", "skewed"])
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--into", metavar="DOCUMENT", help="the document to put the tables into")
     parser.add_argument("--also", metavar="TITLE=FILE", action="append", default=[],
@@ -506,6 +632,10 @@ def main():
     if args.what == "accuracy":
         write({"policies": accuracy_policies(gs), "losses": accuracy_losses(gs), "goals": accuracy_goals(gs),
                "curves": curve_table(documents(args.curves))}, args.into)
+        return
+    if args.what == "skewed":
+        write({"policies": skewed_policies(gs), "loads": skewed_loads(gs), "losses": skewed_losses(gs),
+               "goals": skewed_goals(gs)}, args.into)
         return
     others = []
     for also in args.also:

@@ -42,6 +42,7 @@ your own configuration.`,
   terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
   terastal sweep --scenarios hw/h100-5nets,profile:other/plan.json.gz --policies edf,terastal,pedf
   terastal sweep --accuracy 0,0.99,0.9 --policies pedf,rollout
+  terastal sweep --load 0.6,0.9 --noise 0.3 --stall 50ms --policies edf,terastal,pedf
   terastal sweep --shard 3/8 --csv part3.csv
   terastal sweep curves --config my.yaml --load 1`,
 		Args: noArgs,
@@ -58,6 +59,7 @@ func (o *sweepOptions) flags(cmd *cobra.Command) {
 		"paper/ar_social@4K paper/ar_social@6K"), "scenarios (`terastal simulate --scenario help` lists them), profile:FILE for a profile or a plan")
 	f.StringSliceVar(&o.Traffics, "traffic", strings.Fields("periodic jitter aligned poisson bursts"), "arrival processes")
 	numbers(f, &o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
+	numbers(f, &o.Loads, "load", nil, "in place of --scales: shares of each scenario's capacity, the fluid bound of originals")
 	numbers(f, &o.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
 	f.StringSliceVar(&o.Drops, "drop", []string{"late", "none"}, "drop policies")
 	numbers(f, &o.Floors, "accuracy", []float64{0}, "accuracy floors of all models with variants: 0 (none: variants are a last "+
@@ -73,6 +75,8 @@ func (o *sweepOptions) flags(cmd *cobra.Command) {
 		"how much slower each accelerator becomes and recovers from, again and again: 0.3 means 30 %")
 	f.Float64Var(&o.Interference, "interference", 0,
 		"how much longer layers take for every other accelerator that is busy: 0.1 is 10 %")
+	f.DurationVar(&o.Stall, "stall", 0, "how long all accelerators wait, once in every --stall-every: predictions leave it out")
+	f.DurationVar(&o.StallEvery, "stall-every", 500*time.Millisecond, "periods of stalls, at an instant of each that the seed draws")
 	f.DurationVar(&o.Overhead, "overhead", 0, "time added to every layer that predictions leave out")
 	f.DurationVar(&o.SearchTime, "search-time", 0,
 		"how long rollouts search next to dispatching (default: in no time, in decisions)")
@@ -99,7 +103,10 @@ func (o *sweepOptions) run(cmd *cobra.Command) error {
 		return usagef("`terastal sweep` simulates scenarios; for a configuration: "+
 			"`terastal sweep curves --config %s`", o.config)
 	}
-	o.Sweep.Load = session.LoadScenario
+	if len(o.Loads) > 0 && cmd.Flags().Changed("scales") {
+		return usagef("--load and --scales both say how much traffic there is: give one of them")
+	}
+	o.Find = session.LoadScenario
 	cells, err := o.Prepare(&o.Options)
 	if err != nil {
 		return session.UsageError{Err: err}

@@ -19,6 +19,7 @@ type machine struct {
 
 	interference [][]float64
 	contention   []Contention
+	stalls       Stalls
 }
 
 // span is what an accelerator is busy with; end is forever when it is not.
@@ -51,7 +52,8 @@ type device struct {
 func newMachine(cfg *Config, sys *sched.System) *machine {
 	accs := len(sys.Accelerators)
 	s := &machine{running: make([]span, accs), next: make([]next, accs), of: make([]*device, accs),
-		devices: make([]device, len(sys.Devices)), interference: cfg.Interference, contention: cfg.Contention}
+		devices: make([]device, len(sys.Devices)), interference: cfg.Interference, contention: cfg.Contention,
+		stalls: cfg.Stalls}
 	for k := range s.running {
 		s.running[k].end = forever
 		if sys.Lead(k) > 0 {
@@ -93,7 +95,8 @@ func (s *machine) start(k int, job int64, length time.Duration) {
 		length += max(0, d.awake-s.now)
 		d.busy++
 	}
-	s.running[k] = span{job: job, start: s.now, end: s.now + length, left: float64(length), since: s.now, slow: 1}
+	s.running[k] = span{job: job, start: s.now, end: s.stalls.end(s.now, length), left: float64(length), since: s.now,
+		slow: 1}
 }
 
 // finish ends what runs on an accelerator, and starts what waited for it.
@@ -129,9 +132,10 @@ func (s *machine) stretch() {
 		if slow == r.slow {
 			continue
 		}
-		r.left = max(0, r.left-float64(s.now-r.since)/r.slow)
+		ran := s.now - r.since - (s.stalls.before(s.now) - s.stalls.before(r.since))
+		r.left = max(0, r.left-float64(ran)/r.slow)
 		r.since, r.slow = s.now, slow
-		r.end = s.now + time.Duration(math.Round(r.left*slow))
+		r.end = s.stalls.end(s.now, time.Duration(math.Round(r.left*slow)))
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package sim drives the scheduling engine of package sched in virtual time: a discrete-event simulator. Layers take
 // the time that the profile predicts, or what a [Durations] function draws, stretched where accelerators slow each
-// other down, and longer where a device rested. The same inputs give the same records, to the byte; nothing waits, and
-// no clock is read.
+// other down, and longer where a device rested or all [Stalls]. The same inputs give the same records, to the byte;
+// nothing waits, and no clock is read.
 package sim
 
 import (
@@ -27,6 +27,8 @@ type Config struct {
 	// Contention is what accelerators of a group, such as the streams of a device, cost each other by how many are busy,
 	// in addition. An accelerator may be of several groups. Predictions leave it out, too.
 	Contention []Contention
+	// Stalls are times in which all accelerators wait.
+	Stalls Stalls
 	// SearchTime, if positive, is how long a search of a [sched.Searcher] takes on a spare core; what it finds arrives
 	// then. Zero means that searches are part of decisions, which take no time.
 	SearchTime time.Duration
@@ -149,6 +151,9 @@ func check(cfg *Config, sys *sched.System) error {
 				return fmt.Errorf("interference %v of accelerator %d with %d, must be 0 to %v", x, k, o, maxInterference)
 			}
 		}
+	}
+	if err := cfg.Stalls.check(); err != nil {
+		return err
 	}
 	for i, c := range cfg.Contention {
 		for n, k := range c.Accelerators {

@@ -142,8 +142,10 @@ func Shard(cells []Cell, i, n, policies int) []Cell {
 // Sweep is a part of a grid of scenarios.
 type Sweep struct {
 	Grid
-	// Load, if not nil, finds scenarios in place of [scenario.Load].
-	Load func(name string) (*scenario.Scenario, error)
+	// Loads, if any, take the place of the grid's Scales: shares of each scenario's capacity.
+	Loads []float64
+	// Find, if not nil, finds scenarios in place of [scenario.Load].
+	Find func(name string) (*scenario.Scenario, error)
 	// Part is which part of the grid to simulate, as I/N.
 	Part string
 	// Variation changes the scenarios; see [Vary]. Empty leaves them.
@@ -156,17 +158,25 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 	if err != nil {
 		return nil, err
 	}
-	cells, err := s.Cells()
+	grid := s.Grid
+	for _, load := range s.Loads {
+		if !(load > 0) || math.IsInf(load, 0) {
+			return nil, fmt.Errorf("load %v, must be positive", load)
+		}
+		grid.Scales = s.Loads
+	}
+	cells, err := grid.Cells()
 	if err != nil {
 		return nil, err
 	}
-	load := s.Load
-	if load == nil {
-		load = scenario.Load
+	find := s.Find
+	if find == nil {
+		find = scenario.Load
 	}
 	o.Systems = map[string]scenario.Scenario{}
+	full := map[string]float64{} // scales at capacity
 	for _, name := range s.Scenarios {
-		x, err := load(name)
+		x, err := find(name)
 		if err != nil {
 			return nil, err
 		}
@@ -176,6 +186,16 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 			}
 		}
 		o.Systems[name] = *x
+		if len(s.Loads) > 0 {
+			if full[name], err = capacity(x); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for i := range cells {
+		if len(s.Loads) > 0 {
+			cells[i].Scale *= full[cells[i].Scenario]
+		}
 	}
 	if len(cells) == 0 {
 		return nil, errors.New("an empty list: there is nothing to simulate")
@@ -183,6 +203,10 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 	if o.Seeds < 1 || o.Duration <= 0 || o.Workers < 1 {
 		return nil, fmt.Errorf("--seeds %d, --duration %v, --workers %d: all must be positive", o.Seeds, o.Duration,
 			o.Workers)
+	}
+	if o.Stall < 0 || o.Stall > 0 && o.StallEvery/2 < o.Stall {
+		return nil, fmt.Errorf("--stall %v, --stall-every %v: a stall may last half of the time between two at most", o.Stall,
+			o.StallEvery)
 	}
 	share := func(x float64) bool { return x >= 0 && x <= 100 }
 	if !share(o.Drift) || !share(o.Interference) || o.Overhead < 0 || o.SearchTime < 0 {
@@ -203,7 +227,7 @@ func parseShard(s string) (i, n int, err error) {
 }
 
 // header are the columns of the CSV file, which scripts/evaluation.py reads.
-var header = []string{"scenario", "traffic", "scale", "noise", "drop", "policy", "seeds", "mean_miss_rate", "low",
+var header = []string{"scenario", "traffic", "scale", "load", "noise", "stalls", "drop", "policy", "seeds", "mean_miss_rate", "low",
 	"high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
 
 // WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an
@@ -226,8 +250,7 @@ func WriteCSV(w io.Writer, results []Result) error {
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))
 		}
-		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Noise), r.Drop.String(), r.Policy,
-			strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound), optional(r.Accuracy),
+		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Load), number(r.Noise), r.Stalls, r.Drop.String(), r.Policy, strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound), optional(r.Accuracy),
 			number(r.Floor), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
 			return err
 		}
@@ -244,7 +267,9 @@ func (r Result) MarshalJSON() ([]byte, error) {
 		Scenario string    `json:"scenario"`
 		Traffic  string    `json:"traffic"`
 		Scale    float64   `json:"scale"`
+		Load     float64   `json:"load"`
 		Noise    float64   `json:"noise"`
+		Stalls   string    `json:"stalls,omitempty"`
 		Drop     string    `json:"drop"`
 		Policy   string    `json:"policy"`
 		Seeds    int       `json:"seeds"`
@@ -255,7 +280,7 @@ func (r Result) MarshalJSON() ([]byte, error) {
 		Floor    float64   `json:"accuracy_floor,omitempty"`
 		BySeed   []float64 `json:"by_seed"`
 		Summary
-	}{r.Scenario, r.traffic(), r.Scale, r.Noise, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low, r.High, r.Bound,
+	}{r.Scenario, r.traffic(), r.Scale, r.Load, r.Noise, r.Stalls, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low, r.High, r.Bound,
 		r.Floor, r.BySeed, r.Summary})
 }
 

@@ -61,6 +61,8 @@ type Options struct {
 	Contention []sim.Contention
 	// Drift is how much slower accelerators become and recover from, over DriftPeriod; see sim.Drifting.
 	Drift float64
+	// Stall, if not zero, is how long all accelerators wait once in every StallEvery; see sim.Stalls.
+	Stall, StallEvery time.Duration
 	// Overhead is added to every layer's time, unpredicted.
 	Overhead time.Duration
 	// SearchTime, if not zero, is how long a search takes that policies make
@@ -87,6 +89,10 @@ type Result struct {
 	// Miss is the mean over seeds of the mean over models of the miss rate; Low
 	// and High enclose it with 95 % confidence (Student's t over seeds).
 	Miss, Low, High float64
+	// Load is the share of the scenario's capacity that its originals take at this scale: see [fluid.CapacityOf].
+	Load float64
+	// Stalls says what accelerators waited for, as in "50ms/500ms"; "" for nothing.
+	Stalls string
 	// Bound is the least mean miss rate of any schedule at these mean rates: the fluid bound of sched.Tables.MissBound.
 	Bound float64
 	// BySeed holds the mean over models per seed, for paired comparisons.
@@ -154,6 +160,7 @@ type prepared struct {
 	*scenario.Scenario
 	tables *sched.Tables
 	prices *sched.Pricing // at the scenario's rates, and its floors
+	scale  float64        // of the scenario's rates, at which they are its capacity
 }
 
 func prepare(cells []Cell, own map[string]scenario.Scenario) (map[floored]prepared, error) {
@@ -174,21 +181,37 @@ func prepare(cells []Cell, own map[string]scenario.Scenario) (map[floored]prepar
 		if c.Floor != 0 {
 			s.System = Floored(s.System, c.Floor)
 		}
-		t, err := sched.Compile(s.System)
+		t, prices, err := priced(&s)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		prices, err := fluid.Price(t, s.Rates)
+		capacity, err := fluid.CapacityOf(t, s.Rates)
 		if err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
 		}
-		systems[key] = prepared{&s, t, prices}
+		systems[key] = prepared{&s, t, prices, capacity.Scale}
 	}
 	return systems, nil
 }
 
+// priced compiles the scenario's system and tells it what policies know of the traffic, unless it says so itself: its
+// rates, as a plan does.
+func priced(s *scenario.Scenario) (*sched.Tables, *sched.Pricing, error) {
+	t, err := sched.Compile(s.System)
+	if err != nil {
+		return nil, nil, err
+	}
+	prices, err := fluid.Price(t, s.Rates)
+	if err != nil || s.System.Pricing != nil {
+		return t, prices, err
+	}
+	s.System.Pricing = prices
+	t, err = sched.Compile(s.System)
+	return t, prices, err
+}
+
 func run(p prepared, c Cell, o Options) (Result, error) {
-	r := Result{Cell: c, Seeds: o.Seeds, Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)),
+	r := Result{Cell: c, Seeds: o.Seeds, Load: c.Scale / p.scale, Stalls: o.stalls(), Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)),
 		Utilization: map[string]float64{}}}
 	all := newTally(&p.System)
 	for n := range uint64(o.Seeds) {
@@ -288,12 +311,21 @@ func simulate(p prepared, c Cell, seed uint64, o *Options) (*tally, time.Duratio
 		cfg.Duration = sim.Delayed(drifting, o.Overhead)
 	}
 	cfg.SearchTime, cfg.Contention = o.SearchTime, o.Contention
+	cfg.Stalls = sim.Stalls{Length: o.Stall, Period: o.StallEvery, Seed: seed}
 	end, err := sim.Run(cfg)
 	return t, end, err
 }
 
 // DriftPeriod is that of Options.Drift.
 const DriftPeriod = 500 * time.Millisecond
+
+// stalls says which there are.
+func (o *Options) stalls() string {
+	if o.Stall == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%v/%v", o.Stall, o.StallEvery)
+}
 
 // interference is between any two of n accelerators.
 func (o *Options) interference(n int) [][]float64 {

@@ -228,8 +228,8 @@ func TestCSV(t *testing.T) {
 	results := run(t, []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 1, Policy: "edf"}}, options())
 	var b bytes.Buffer
 	testkit.OK(t, study.WriteCSV(&b, results))
-	want := "scenario,traffic,scale,noise,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
-		"accuracy_floor,by_model,by_seed\nown,periodic,1,0,none,edf,3,0.5,0.5,0.5,0,1,0,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
+	want := "scenario,traffic,scale,load,noise,stalls,drop,policy,seeds,mean_miss_rate,low,high,miss_bound,normalized_accuracy," +
+		"accuracy_floor,by_model,by_seed\nown,periodic,1,0.25,0,,none,edf,3,0.5,0.5,0.5,0,1,0,a=0/1 b+c%3Dd%2Fe=1/1,0.5 0.5 0.5\n"
 	if b.String() != want {
 		t.Errorf("wrote\n%swant\n%s", &b, want)
 	}
@@ -351,4 +351,62 @@ func TestUnknownAccuracy(t *testing.T) {
 	if text := b.String(); !strings.Contains(text, ",unknown,") || !strings.Contains(text, "/unknown b") {
 		t.Errorf("wrote %s", text)
 	}
+}
+
+// TestStalls: accelerators that wait now and then miss more, by seed.
+func TestStalls(t *testing.T) {
+	cell := []study.Cell{{Scenario: "own", Arrivals: traffic.Poisson, Scale: 1, Policy: "edf"}}
+	o := options()
+	without := run(t, cell, o)[0]
+	o.Stall, o.StallEvery = 50*time.Millisecond, 500*time.Millisecond
+	with := run(t, cell, o)[0]
+	// One request in ten arrives in a stall, and some right before one.
+	if a, b := without.Models[0].MissRate, with.Models[0].MissRate; b < a+0.07 || b > a+0.25 {
+		t.Errorf("a misses %v without stalls, %v with", a, b)
+	}
+	if without.Stalls != "" || with.Stalls != "50ms/500ms" {
+		t.Errorf("stalls %q and %q", without.Stalls, with.Stalls)
+	}
+	o.Stall = time.Minute
+	testkit.Refused(study.Run(context.Background(), cell, o))(t, "half of the period")
+}
+
+// TestLoads: loads are shares of each scenario's capacity, of its originals.
+func TestLoads(t *testing.T) {
+	s := study.Sweep{Part: "1/1", Loads: []float64{0.5, 0.9}, Grid: study.Grid{Traffics: []string{"poisson"},
+		Scenarios: []string{"paper/mcv_heavy", "paper/ar_social@6K"}, Scales: []float64{7}, Noises: []float64{0},
+		Drops: []string{"late"}, Policies: []string{"fcfs"}}}
+	o := study.Options{Seeds: 1, Duration: 100 * time.Millisecond, Workers: 1}
+	all := testkit.Must(s.Prepare(&o))(t)
+	results := run(t, all, o)
+	for i, want := range []float64{0.5, 0.9, 0.5, 0.9} {
+		x := o.Systems[all[i].Scenario]
+		if got, full := results[i].Load, scale(t, &x); math.Abs(got-want) > 1e-9 || math.Abs(all[i].Scale-want*full) > 1e-4 {
+			t.Errorf("%s: load %v, scale %v, want %v of %v", all[i].Scenario, got, all[i].Scale, want, full)
+		}
+	}
+	s.Loads[1] = -1
+	testkit.Refused(s.Prepare(&o))(t, "load -1")
+	s.Loads, o.Stall, o.StallEvery = nil, 3, 5
+	testkit.Refused(s.Prepare(&o))(t, "half of the time between two")
+}
+
+// TestPoliciesKnowTheRates: as from a plan, unless the scenario's system says what they know.
+func TestPoliciesKnowTheRates(t *testing.T) {
+	o := options()
+	var seen *sched.Pricing
+	o.Policies = map[string]sched.Constructor{"ours": func(c sched.Config) (sched.Policy, error) {
+		seen = c.Tables.System().Pricing
+		return sched.EDF(c)
+	}}
+	cell := []study.Cell{{Scenario: "own", Arrivals: traffic.Periodic, Scale: 2, Policy: "ours"}}
+	run(t, cell, o)
+	if want := []float64{100, 50}; !slices.Equal(seen.Rates, want) {
+		t.Errorf("rates %v, want %v", seen.Rates, want)
+	}
+	s := own("own")
+	s.System.Pricing = &sched.Pricing{Rates: []float64{1, 2}, Prices: []float64{1}}
+	o.Systems = map[string]scenario.Scenario{"own": s}
+	run(t, cell, o)
+	testkit.Equal(t, seen, s.System.Pricing)
 }
