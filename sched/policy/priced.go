@@ -139,14 +139,14 @@ func (p *pricedRule) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 		if f < sched.Never {
 			f -= s.Now
 		}
-		p.free = append(p.free, f)
 		if a := &s.Accelerators[k]; a.Job != sched.Idle {
-			if busy++; a.Free < s.Now {
-				f += s.Now - a.Free
+			if busy++; f < sched.Never {
+				f += max(0, s.Now-a.Free)
 			}
 		} else if f < sched.Never {
 			idle++
 		}
+		p.free = append(p.free, f)
 	}
 	if idle == 0 {
 		return out
