@@ -140,9 +140,12 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 // fromGiven plans from what can only be simulated or emulated: from tables, or, where the options name it, from a
 // profile of another machine or a plan. It returns nil where the profile is another one, or not there.
 func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
+	alone := len(c.Models) == 0 // then the document has to say everything
+	if alone && o.Profile == "" {
+		return nil, needModels(c)
+	}
 	path := cmp.Or(o.Profile, ownProfile(c))
 	g, err := ReadGiven(path)
-	alone := len(c.Models) == 0 // then the document has to say everything
 	if err != nil && (alone || o.Emulated || errors.Is(err, document.ErrKind)) {
 		return nil, err
 	}
