@@ -433,8 +433,9 @@ func (t *tableBuilder) complete() error {
 // notInTable is why a cell has no time.
 const notInTable = "not in the table"
 
-// FromSystem makes a table profile of a task system's latencies, such as those of published evaluations. Deadlines,
-// accuracies and triggers are left behind.
+// FromSystem makes a table profile of a task system's latencies and handoffs, such as those of published evaluations or
+// of a plan. Deadlines, accuracies and triggers are left behind, and what streams cost each other: it is in the
+// latencies.
 func FromSystem(s *sched.System, o TableOptions) (*Profile, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
@@ -446,9 +447,10 @@ func FromSystem(s *sched.System, o TableOptions) (*Profile, error) {
 	for _, d := range s.Devices {
 		p.Devices = append(p.Devices, Device{Name: d.Name, Accelerators: d.Accelerators, Lead: d.Lead, Waking: d.Waking})
 	}
-	for _, m := range s.Models {
+	for i, m := range s.Models {
 		model := Model{Name: m.Name, Granularity: TableGranularity}
-		for _, l := range m.Layers {
+		for n, l := range m.Layers {
+			p.Handoffs = append(p.Handoffs, handoffsOf(i, n, l.Handoff)...)
 			model.Layers = append(model.Layers, Layer{Name: l.Name,
 				Implementations: names(l.Implementations, func(im sched.Implementation) string { return im.Name })})
 		}
@@ -461,4 +463,16 @@ func FromSystem(s *sched.System, o TableOptions) (*Profile, error) {
 		}
 		return tableCell(d)
 	})
+}
+
+// handoffsOf are those of a layer that cost something, as a profile holds them.
+func handoffsOf(model, layer int, costs [][]time.Duration) (out []Handoff) {
+	for from, row := range costs {
+		for to, d := range row {
+			if d > 0 {
+				out = append(out, Handoff{Model: model, Layer: layer, From: from, To: to, P50: d})
+			}
+		}
+	}
+	return out
 }

@@ -187,7 +187,8 @@ func TestFromSystem(t *testing.T) {
 			{Name: "l", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{5,
 				sched.Unavailable}}}},
 			{Name: "k", Implementations: []sched.Implementation{{Name: "original", Latency: []time.Duration{7, 8}},
-				{Name: "v", Variant: 1, Latency: []time.Duration{sched.Unavailable, 3}}}},
+				{Name: "v", Variant: 1, Latency: []time.Duration{sched.Unavailable, 3}}},
+				Handoff: [][]time.Duration{{0, 3}, {4, 0}}},
 		}}}}
 	p := testkit.Must(profiler.FromSystem(&s, profiler.TableOptions{Source: "paper:m"}))(t)
 	p = roundTrip(t, p)

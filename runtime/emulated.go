@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/terastal/terastal/models"
@@ -15,6 +16,9 @@ type Emulation struct {
 	Name string
 	// Latency is how long a unit takes, above zero; false where the accelerator cannot run it.
 	Latency func(Unit) (time.Duration, bool)
+	// Takes, if not nil, makes what says how long each run of a unit takes, in place of Latency. It is called by the
+	// thread that runs the accelerator's kernels, with the tensors of the run.
+	Takes func(Unit) func(in, out []*Tensor) time.Duration
 	// Inner, if not nil, really computes the layers, so that outputs mean something. A layer takes the longer of the
 	// two times. Without it outputs hold anything.
 	Inner Accelerator
@@ -32,7 +36,7 @@ func OpenEmulated(e Emulation) (Accelerator, error) {
 	if inner == nil {
 		inner = nothing{e.Cores}
 	}
-	return &emulated{inner, e.Name, e.Latency}, nil
+	return &emulated{Accelerator: inner, as: e}, nil
 }
 
 // Emulate opens an emulated accelerator with these latencies, which computes on the CPU where its options say so.
@@ -51,30 +55,34 @@ func (s Spec) Emulate(latency func(Unit) (time.Duration, bool), trace *ORTTrace)
 // emulated takes as long as a table says, whatever the accelerator takes that it stands for.
 type emulated struct {
 	Accelerator
-	name    string
-	latency func(Unit) (time.Duration, bool)
+	as    Emulation
+	whole sync.Mutex // of whole models, one runs at a time
 }
 
-func (a *emulated) Name() string { return a.name }
+func (a *emulated) Name() string { return a.as.Name }
 
 // Computes reports whether outputs mean something.
 func (a *emulated) Computes() bool { return computes(a.Accelerator) }
 
 func (a *emulated) Prepare(u Unit) (Kernel, error) {
-	latency, ok := a.latency(u)
+	latency, ok := a.as.Latency(u)
 	if !ok {
-		return nil, fmt.Errorf("accelerator %q has no latency for %s", a.name, u.Name)
+		return nil, fmt.Errorf("accelerator %q has no latency for %s", a.as.Name, u.Name)
 	}
 	if latency <= 0 {
-		return nil, fmt.Errorf("accelerator %q: the latency of %s is %v, must be positive", a.name, u.Name, latency)
+		return nil, fmt.Errorf("accelerator %q: the latency of %s is %v, must be positive", a.as.Name, u.Name, latency)
+	}
+	takes := func(_, _ []*Tensor) time.Duration { return latency }
+	if a.as.Takes != nil {
+		takes = a.as.Takes(u)
 	}
 	k, err := a.Accelerator.Prepare(u)
-	return &emulatedKernel{k, latency}, err
+	return &emulatedKernel{k, takes}, err
 }
 
 type emulatedKernel struct {
 	Kernel
-	latency time.Duration
+	takes func(in, out []*Tensor) time.Duration
 }
 
 func (k *emulatedKernel) Run(in, out []*Tensor) error {
@@ -82,7 +90,7 @@ func (k *emulatedKernel) Run(in, out []*Tensor) error {
 	if err := k.Kernel.Run(in, out); err != nil {
 		return err
 	}
-	waitUntil(start, k.latency)
+	waitUntil(start, k.takes(in, out))
 	return nil
 }
 

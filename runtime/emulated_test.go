@@ -56,8 +56,16 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	n := network(t, "block")
 	missing := n.Layers[1].Name
 	cpu := rig.Accelerators(t, runtime.Spec{Name: "cpu"})[0]
+	took := 2 * time.Millisecond // longer than what is expected
 	os, err := runtime.OpenEmulated(runtime.Emulation{Name: "os", Latency: func(u runtime.Unit) (time.Duration, bool) {
 		return time.Millisecond, u.Layer != missing
+	}, Takes: func(u runtime.Unit) func(in, out []*runtime.Tensor) time.Duration {
+		return func(in, out []*runtime.Tensor) time.Duration {
+			if len(in) != len(u.Inputs) || len(out) != len(u.Outputs) {
+				t.Errorf("%s runs on %d and %d tensors", u.Name, len(in), len(out))
+			}
+			return took
+		}
 	}})
 	testkit.OK(t, err)
 	b := &bench{accs: []runtime.Accelerator{cpu, os}}
@@ -73,6 +81,11 @@ func TestEmulatedWithoutComputing(t *testing.T) {
 	r := testkit.Must(e.Run(context.Background(), runtime.Options{Policy: "edf", Traffic: released(1), Queue: 1000}))(t)
 	if m := check(t, r); m.Met+m.Late != m.Released {
 		t.Errorf("totals %+v", m.Totals)
+	}
+	for _, rec := range r.Log.Records {
+		if rec.Kind == sched.Completed && rec.Accelerator == 1 && rec.At-rec.Start < took {
+			t.Errorf("a layer took %v", rec.At-rec.Start)
+		}
 	}
 	if _, err := runtime.OpenEmulated(runtime.Emulation{Name: "x"}); err == nil {
 		t.Error("no latencies are accepted")

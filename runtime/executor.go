@@ -14,7 +14,7 @@ import (
 )
 
 // DefaultPolicy schedules where no other policy is named.
-const DefaultPolicy = "terastal"
+const DefaultPolicy = "pedf"
 
 // inputSets is how many different random inputs each model's requests cycle through.
 const inputSets = 4
@@ -33,8 +33,9 @@ type Executor struct {
 	closing  atomic.Bool   // what hangs is waited for no more
 	busy     atomic.Bool   // a run or a server is under way
 	serving  serving
-	freeCore bool   // the accelerators leave one over, whatever options say
-	owned    func() // closes what Open opened; nil where programs and accelerators are the caller's
+	ordinary []Placed // where models ran without a scheduler; nil before they did
+	freeCore bool     // the accelerators leave one over, whatever options say
+	owned    func()   // closes what Open opened; nil where programs and accelerators are the caller's
 }
 
 // loaded is a model as an executor runs it.
@@ -345,6 +346,8 @@ type Sample struct {
 	Input   int      // index of its input set
 	Outputs [][]byte // by model output
 	Ran     []Ran    // by layer
+	// Tolerance is that of the place where the whole model ran; 0 where it ran in layers.
+	Tolerance float64
 }
 
 // Result is what a run gave.
@@ -372,6 +375,9 @@ type Result struct {
 	LateSlots int
 	// Lost are the accelerators that a hanging layer took out of service.
 	Lost []string
+	// Places are where models ran in a run without a scheduler, Ignored the options that mean nothing then.
+	Places  []Placed
+	Ignored []string
 	// Notes are doubts about the run, such as a refused real-time priority or an accelerator that was lost.
 	Notes []string
 }

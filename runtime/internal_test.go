@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"maps"
 	"math/rand/v2"
+	goruntime "runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -107,5 +109,29 @@ func TestIntact(t *testing.T) {
 	}
 	if overwritten == 0 {
 		t.Error("no layer is computed in place: the test says nothing")
+	}
+}
+
+// Ordinary sessions are those of a user who chooses a device and nothing else.
+func TestOrdinaryConfig(t *testing.T) {
+	for _, c := range []struct {
+		spec  Spec
+		want  map[string]string
+		place Place
+	}{
+		{Spec{Name: "c", Threads: 1, Optimization: "basic"}, nil, Place{"cpu", Tolerance, false}},
+		{Spec{Provider: "CUDA", Options: map[string]string{"use_tf32": "0", "enable_cuda_graph": "1"}},
+			map[string]string{"use_tf32": "1"}, Place{"cuda", 1e-2, true}},
+		{Spec{Provider: "cuda", Options: map[string]string{"device_id": "1"}},
+			map[string]string{"use_tf32": "1", "device_id": "1"}, Place{"cuda 1", 1e-2, true}},
+		{Spec{Provider: "openvino", Options: map[string]string{"device_type": "GPU"}},
+			map[string]string{"device_type": "GPU"}, Place{"openvino", Tolerance, true}},
+	} {
+		o := opened{spec: c.spec}
+		got := c.spec.ordinary()
+		if !maps.Equal(got.Options, c.want) || o.Place() != c.place || !got.AllowFallback || got.Optimization != "" ||
+			got.Threads != goruntime.NumCPU() {
+			t.Errorf("%+v: %+v in %+v", c.spec, got, o.Place())
+		}
 	}
 }

@@ -57,8 +57,11 @@ func toleranceOf(a Accelerator) float64 {
 }
 
 // tolerance is that of the accelerator with the least precision that computed a layer of the sample, or of all where
-// the sample does not say which did.
+// the sample does not say which did, or of the place where the whole model ran.
 func (e *Executor) tolerance(s Sample) float64 {
+	if s.Tolerance > 0 {
+		return s.Tolerance
+	}
 	t := Tolerance
 	for _, a := range e.accs {
 		if s.Ran == nil {

@@ -17,34 +17,47 @@ import (
 	"github.com/terastal/terastal/sched/traffic"
 )
 
-// Unscheduled is the name of the baseline that RunUnscheduled plays.
-const Unscheduled = "unscheduled"
+// Names of the baselines that RunUnscheduled plays.
+const (
+	// Unscheduled is what users do without a scheduler: each model runs as a whole where it is fastest.
+	Unscheduled = "unscheduled"
+	// UnscheduledCPU is the same on the CPU only.
+	UnscheduledCPU = "unscheduled-cpu"
+)
 
-// RunUnscheduled plays the traffic as there is no scheduler: an ordinary session per model on the CPU with a thread for
-// every core, each request started at its release by another goroutine, nothing dropped but what the queue has no room
-// for. In the log a request is one layer, and the accelerators are as many lanes as requests ran at once, up to the
-// most that a log can have; what finds no lane is dropped like what finds the queue full. The options Policy, Drop,
-// Adapt, FreeCore, Realtime, Retries and Hang do not apply.
+// RunUnscheduled plays the traffic as there is no scheduler: an ordinary session per model, each request started at its
+// release on another thread, several at once on a GPU too, nothing dropped but what the queue has no room for. With the
+// policy UnscheduledCPU models run on the CPU with a thread for every core, with any other name each where a few runs of
+// the whole model take the least time, of the places that the accelerators offer ([Ordinary]): the CPU, and providers
+// with their defaults. An executor chooses once.
+//
+// In the log a request is one layer, and the accelerators are as many lanes as requests ran at once, up to the most that
+// a log can have; what finds no lane is dropped like what finds the queue full. Retries run a failed request again. The
+// options Drop, Adapt and Realtime mean nothing without a scheduler: Result.Ignored names those that were set. FreeCore
+// and Hang do not apply. A drill that is on is refused.
 func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, error) {
 	if !e.busy.CompareAndSwap(false, true) {
 		return nil, ErrBusy
 	}
 	defer e.busy.Store(false)
+	o.Policy = cmp.Or(o.Policy, Unscheduled)
 	arrivals, err := o.Traffic.Arrivals()
+	if err == nil {
+		err = e.struck()
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", o.Policy, err)
 	}
 	u := &unscheduled{Executor: e, opts: o, clock: clock{start: time.Now()},
 		journal: journal{log: newRecording(0), stats: e.newStats(), keeper: e.newKeeper()},
 		stopped: func() bool { return ctx.Err() != nil },
-		lanes:   make([]bool, sched.MaxAccelerators), own: sched.FirstOwnJob,
-		rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
+		own:     sched.FirstOwnJob, rng: rand.New(rand.NewPCG(o.Traffic.Seed, 0x0500))}
 	u.journal.samples.plan(arrivals, len(e.models), o.samples)
 	u.opts.Queue = cmp.Or(o.Queue, sched.DefaultQueue)
 	u.journal.stats.Accelerators = nil
 	defer u.close()
 	if err := u.open(); err != nil {
-		return nil, fmt.Errorf("%s: %w", Unscheduled, err)
+		return nil, fmt.Errorf("%s: %w", o.Policy, err)
 	}
 	meter := newGCMeter()
 	u.start = time.Now()
@@ -61,7 +74,7 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 	}
 	u.requests.Wait()
 	r := &Result{Log: u.log(), Started: u.start, Stats: u.journal.stats, Samples: u.journal.samples.kept,
-		Interrupted: ctx.Err() != nil, GC: meter.read()}
+		Interrupted: ctx.Err() != nil, GC: meter.read(), Places: whereWholes(e.models, u.wholes), Ignored: o.without()}
 	r.Stats.At = u.since()
 	return r, u.failed
 }
@@ -70,35 +83,77 @@ func (e *Executor) RunUnscheduled(ctx context.Context, o Options) (*Result, erro
 type unscheduled struct {
 	*Executor
 	opts     Options
-	sessions []*ort.Session
+	wholes   []wholeOf // by model
 	requests sync.WaitGroup
 	stopped  func() bool // ends of requests release no more
 
 	mu sync.Mutex // guards all below
 	clock
 	journal journal
-	lanes   []bool // in use
-	most    int    // lanes in use at once
+	lanes   []*lane // as many as there were requests at once, and those that were made ready
+	most    int     // lanes in use at once
 	own     int64
 	rng     *rand.Rand
 	failed  error
 }
 
+// lane is a thread that runs a request at a time.
+type lane struct {
+	work  chan func()
+	ended chan struct{}
+	busy  bool
+}
+
+func newLane() *lane {
+	l := &lane{work: make(chan func(), 1), ended: make(chan struct{})}
+	go func() {
+		goruntime.LockOSThread() // providers keep handles for each thread
+		defer close(l.ended)
+		for f := range l.work {
+			f()
+		}
+	}()
+	return l
+}
+
+// readyLanes is how many lanes have run every model before the traffic begins, where first runs of a thread take longer.
+const readyLanes = 8
+
 // open loads every model into an ordinary session.
-func (u *unscheduled) open() error {
-	for _, p := range u.models {
-		s, err := p.Network.whole(goruntime.NumCPU())
-		if err != nil {
+func (u *unscheduled) open() (err error) {
+	if u.wholes, err = u.openWholes(u.opts.Policy == UnscheduledCPU); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(u.wholes, func(w wholeOf) bool { return w.PerThread }) {
+		return nil
+	}
+	for range readyLanes {
+		l := newLane()
+		u.lanes = append(u.lanes, l)
+		done := make(chan error, 1)
+		l.work <- func() {
+			var err error
+			for m, w := range u.wholes {
+				if w.PerThread && err == nil {
+					err = u.models[m].once(w)
+				}
+			}
+			done <- err
+		}
+		if err := <-done; err != nil {
 			return err
 		}
-		u.sessions = append(u.sessions, s)
 	}
 	return nil
 }
 
 func (u *unscheduled) close() {
-	for _, s := range u.sessions {
-		s.Close()
+	for _, l := range u.lanes {
+		close(l.work)
+		<-l.ended
+	}
+	for _, w := range u.wholes {
+		w.Close()
 	}
 }
 
@@ -134,15 +189,23 @@ func (u *unscheduled) release(job int64, model int, at time.Duration) {
 	r := sched.Record{Kind: sched.Released, Job: job, Model: int32(model), Accelerator: sched.Idle, Start: at,
 		Until: at + u.tables.System().Models[model].Deadline}
 	u.record(r)
-	lane := slices.Index(u.lanes, false)
+	lane := slices.IndexFunc(u.lanes, func(l *lane) bool { return !l.busy })
+	if lane < 0 && len(u.lanes) < sched.MaxAccelerators {
+		lane = len(u.lanes)
+		u.lanes = append(u.lanes, newLane())
+	}
 	if lane < 0 || u.journal.stats.Models[model].Active > u.opts.Queue {
 		r.Kind, r.Outcome, r.Detail = sched.Ended, sched.Dropped, sched.DropReasonQueueFull
 		u.record(r)
 		return
 	}
-	u.lanes[lane], u.most = true, max(u.most, lane+1)
+	u.lanes[lane].busy, u.most = true, max(u.most, lane+1)
 	u.record(sched.Record{Kind: sched.Dispatched, Job: job, Model: r.Model, Accelerator: int32(lane), Until: r.Until})
-	u.requests.Go(func() { u.request(r, lane) })
+	u.requests.Add(1)
+	u.lanes[lane].work <- func() {
+		defer u.requests.Done()
+		u.request(r, lane)
+	}
 }
 
 // request runs one, released by r.
@@ -151,10 +214,13 @@ func (u *unscheduled) request(r sched.Record, lane int) {
 	in := values(m.sets[m.set(r.Job)])
 	out := make([]ort.Value, len(m.outputs))
 	begin := u.since()
-	err := u.sessions[r.Model].Run(in, out)
+	err := u.wholes[r.Model].Run(in, out)
+	for n := 0; err != nil && n < u.opts.Retries; n++ {
+		err = u.wholes[r.Model].Run(in, out)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.lanes[lane] = false
+	u.lanes[lane].busy = false
 	end := r
 	end.Kind, end.Accelerator, end.Outcome = sched.Ended, int32(lane), sched.Failed
 	if err == nil {
@@ -197,7 +263,8 @@ func (u *unscheduled) sample(job int64, model int, out []ort.Value) {
 	data, err := take(out)
 	u.failed = errors.Join(u.failed, err)
 	if s := &u.journal.samples; s.due(model, job) != nil {
-		s.kept = append(s.kept, Sample{Model: model, Job: job, Input: u.models[model].set(job), Outputs: data})
+		s.kept = append(s.kept, Sample{Model: model, Job: job, Input: u.models[model].set(job), Outputs: data,
+			Tolerance: u.wholes[model].Tolerance})
 	}
 }
 
@@ -210,24 +277,15 @@ func (u *unscheduled) log() *eventlog.Log {
 	}
 	for m := range given.Models {
 		g := &given.Models[m]
-		im := sched.Implementation{Name: "whole"}
-		var fastest time.Duration // nothing is predicted from it: the layers' sum is for readers
-		for _, l := range g.Layers {
-			least := sched.Unavailable
-			for _, c := range l.Implementations[0].Latency {
-				if c != sched.Unavailable && (least == sched.Unavailable || c < least) {
-					least = c
-				}
-			}
-			fastest += least
-		}
+		im := sched.Implementation{Name: u.wholes[m].Name}
+		took := cmp.Or(u.wholes[m].took, u.tables.Model(int32(m)).Remaining(0)) // for readers: nothing is predicted from it
 		for range sys.Accelerators {
-			im.Latency = append(im.Latency, fastest)
+			im.Latency = append(im.Latency, took)
 		}
 		sys.Models = append(sys.Models, sched.Model{Name: g.Name, Deadline: g.Deadline, Trigger: g.Trigger,
 			Layers: []sched.Layer{{Name: "whole", Implementations: []sched.Implementation{im}}}})
 	}
-	return &eventlog.Log{Records: u.journal.log.all(), Header: eventlog.Header{Driver: eventlog.Real, Policy: Unscheduled,
+	return &eventlog.Log{Records: u.journal.log.all(), Header: eventlog.Header{Driver: eventlog.Real, Policy: u.opts.Policy,
 		Drop: sched.DropNone.String(), Queue: u.opts.Queue,
 		Seed: t.Seed, ClosedLoop: t.Process == traffic.ClosedLoop, Until: t.Duration, System: sys,
 		Rates: t.Rates, Duration: t.Duration}}

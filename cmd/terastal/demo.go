@@ -46,7 +46,7 @@ and the plan to OUT/plan.json, which applications open.`,
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
 		"out": filepath.Join("out", "demo"), "load": "1.5", "duration": "3s", "budget": "8s",
-		"policies": "fcfs,edf,dream,terastal-novariants,terastal,pedf-novariants,rollout-novariants,pedf,rollout"} {
+		"policies": "fifo,triton-like,edf,terastal-novariants,terastal,pedf-novariants,rollout-novariants,pedf,rollout"} {
 		config.SetDefault(cmd.Flags(), name, value)
 	}
 	return cmd

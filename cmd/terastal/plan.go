@@ -10,20 +10,25 @@ import (
 func newPlan(s *streams) *cobra.Command {
 	o := playOptions{streams: s, simulated: true} // nothing is run
 	cmd := &cobra.Command{
-		Use:   "plan --config FILE",
+		Use:   "plan (--config FILE | --profile PLAN | --scenario NAME)",
 		Short: "Compute rates, capacity and virtual budgets from a profile",
 		Long: `Computes, from a profile (measured first unless one is there), the share of the
 capacity that the configured rates demand, and every layer's virtual budget
 (Algorithm 1 of arXiv 2606.06818), and writes plan.json to the output folder: all
-that an application needs to run the models.`,
+that an application needs to run the models. With a profile of another machine, or a
+plan in place of a configuration, nothing of that machine is needed; the accuracy of
+layer variants is proven where the models are, and taken from a plan as it is.`,
 		Example: `  terastal plan --config my.yaml
   terastal plan --config my.yaml --profile out/profile.json --load 0.9
-  terastal plan --config my.yaml --accuracy 0.98`,
+  terastal plan --config my.yaml --accuracy 0.98
+  terastal plan --profile other/plan.json.gz --load 0.9
+  terastal plan --scenario hw/h100-5nets`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.plan(cmd) },
 	}
 	configFlag(cmd, &o.config)
 	profileFlag(cmd, &o.profile)
+	scenarioName(cmd, &o.scenario)
 	config.AddFlags(cmd.Flags(), "load", "accuracy", "out", "budget", "precision", "seed")
 	return cmd
 }

@@ -25,8 +25,9 @@ type playOptions struct {
 	*streams
 	config    string
 	profile   string
-	scenario  string // published, in place of a configuration
+	scenario  string // in place of a configuration
 	simulated bool
+	emulated  bool // accelerators take as long as the profile says, and compute nothing
 	// comparing holds policies against each other, where that is asked for.
 	comparing *session.CompareOptions
 	real      session.Real
@@ -45,7 +46,8 @@ func (o *playOptions) flags(cmd *cobra.Command, policy string) {
 
 func profileFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "profile", "",
-		"profile to use (default: OUT/profile.json, measured if it is not there or does not fit)")
+		"profile to use, or a plan, which needs no --config where nothing is measured; of any machine, plain or gzipped "+
+			"(default: OUT/profile.json, measured if it is not there or does not fit)")
 }
 
 // watchFlags defines the flags of verbs that run for real.
@@ -56,10 +58,23 @@ func (o *playOptions) watchFlags(cmd *cobra.Command) {
 		"write structured log lines (JSON) to this file while running; - for standard error")
 }
 
-// scenarioFlag defines --scenario.
+// scenarioName defines --scenario of verbs that run nothing.
+func scenarioName(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVar(name, "scenario", "", "scenario in place of a configuration (`terastal simulate --scenario "+
+		"help` lists them); profile:FILE makes one of a profile or a plan")
+}
+
+// scenarioFlag defines --scenario of verbs that run.
 func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.scenario, "scenario", "", "published scenario to run on emulated accelerators, which take "+
-		"as long as its tables say, in place of a configuration (`terastal simulate --scenario help` lists them)")
+	cmd.Flags().StringVar(&o.scenario, "scenario", "", "scenario to run on emulated accelerators, which take as long as "+
+		"it says, in place of a configuration (`terastal simulate --scenario help` lists them); profile:FILE makes one of a "+
+		"profile or a plan")
+}
+
+// emulatedFlag defines --emulated.
+func (o *playOptions) emulatedFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.emulated, "emulated", false, "play a profile or a plan of another machine in real time, on "+
+		"accelerators that take as long as it says and compute nothing")
 }
 
 // load reads the configuration, and refuses what it cannot be compared with before anything is measured.
@@ -67,8 +82,10 @@ func (o *playOptions) load(cmd *cobra.Command) (*config.Config, error) {
 	switch {
 	case o.scenario != "" && (o.config != "" || o.profile != ""):
 		return nil, usagef("--scenario brings its own models: leave out --config and --profile")
-	case o.scenario == "" && o.config == "":
-		return nil, usagef("`%s` needs --config FILE; `terastal demo` needs none", cmd.CommandPath())
+	case o.scenario == "" && o.config == "" && o.profile == "":
+		return nil, usagef("`%s` needs --config FILE, or a plan with --profile; `terastal demo` needs neither", cmd.CommandPath())
+	case o.emulated && o.simulated:
+		return nil, usagef("--emulated is for real time, and simulated time was asked for: leave one out")
 	}
 	c, err := config.Load(o.config, cmd.Flags())
 	if err != nil || o.comparing == nil {
@@ -85,8 +102,9 @@ func (o *playOptions) planned(cmd *cobra.Command, c *config.Config) (*session.Se
 		return nil, err
 	}
 	if o.scenario != "" {
-		return session.OpenScenario(c, o.scenario, so)
+		return session.OpenScenario(c, o.scenario, o.simulated, so)
 	}
+	so.Emulated = o.emulated
 	return session.Prepare(cmd.Context(), c, o.simulated, so)
 }
 
@@ -151,7 +169,7 @@ func (o *playOptions) show(r *result.Result, folder string) error {
 func newRun(s *streams) *cobra.Command {
 	o := playOptions{streams: s}
 	cmd := &cobra.Command{
-		Use:   "run (--config FILE | --scenario NAME)",
+		Use:   "run (--config FILE | --profile PLAN --emulated | --scenario NAME)",
 		Short: "Run the configured models on the real accelerators",
 		Long: `Splits the models, measures their layers (or uses the profile of an earlier run
 when it still fits), plans budgets, and plays the configured traffic on the real
@@ -159,23 +177,28 @@ accelerators. Prints miss rates and latencies; writes plan.json, result.json, an
 for every policy the event log and a trace for ui.perfetto.dev, to the output
 folder.
 
-With --scenario: a published task system in real time, on accelerators that only
-take the time that its tables say.`,
+A profile or a plan of another machine (--profile) is played with --emulated, in real
+time on accelerators that only take the time: it needs none of that machine's
+accelerators, providers and model files, outputs are not computed, and
+layers take what the profile's distributions say. With --scenario: a task system that
+ships, in the same way; "terastal simulate --scenario help" lists them.`,
 		Example: `  terastal run --config my.yaml
   terastal run --config my.yaml --policies edf,terastal --duration 30s
   terastal run --config my.yaml --policies pedf,rollout --accuracy 0.98
   terastal run --config my.yaml --load 0.9 --json | jq '.policies[].mean_miss_rate'
   terastal run --config my.yaml --duration 10m --metrics :9464 --log run.jsonl
-  terastal run --config my.yaml --policies unscheduled,edf-model,terastal --realtime 20
+  terastal run --config my.yaml --policies unscheduled,fifo,pedf --realtime 20
   terastal run --config my.yaml --retries 1 --faults "error accelerator=gpu p=0.01"
   terastal run --config my.yaml --ort-trace --duration 2s
-  terastal run --scenario paper/mcv_heavy --policies edf,terastal --duration 5s`,
+  terastal run --config my.yaml --profile h100.profile.json.gz --emulated
+  terastal run --scenario hw/h100-5nets --policies edf,terastal --duration 5s`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
-	o.flags(cmd, "terastal")
+	o.flags(cmd, "pedf")
 	config.AddFlags(cmd.Flags(), "accuracy")
 	o.scenarioFlag(cmd)
+	o.emulatedFlag(cmd)
 	o.watchFlags(cmd)
 	cmd.Flags().BoolVar(&o.real.TraceORT, "ort-trace", false, "put the nodes that ONNX Runtime's own profiler saw into "+
 		"the traces, below their layers; it makes layers take longer, so that the run is INVALID")

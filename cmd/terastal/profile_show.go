@@ -123,11 +123,11 @@ by little: the last line says by how much cells differ.`,
 func compareProfiles(s *streams, paths, accelerators []string) error {
 	var profiles []*profiler.Profile
 	for _, path := range paths {
-		p, err := profiler.Read(path)
+		g, err := session.ReadGiven(path)
 		if err != nil {
 			return err
 		}
-		profiles = append(profiles, p)
+		profiles = append(profiles, g.Profile)
 	}
 	if len(accelerators) == 2 {
 		return shows(s, view.Comparison)(profiler.CompareAccelerators(profiles[0], accelerators[0], accelerators[1]))

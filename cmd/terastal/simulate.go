@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -22,19 +23,28 @@ type simulateOptions struct {
 func newSimulate(s *streams) *cobra.Command {
 	o := simulateOptions{playOptions: playOptions{streams: s, simulated: true}}
 	cmd := &cobra.Command{
-		Use:   "simulate (--config FILE | --scenario NAME)",
-		Short: "Play traffic in virtual time: your models, or a published scenario",
+		Use:   "simulate (--config FILE | --profile PLAN | --scenario NAME)",
+		Short: "Play traffic in virtual time: your models, another machine's, or a scenario",
 		Long: `With --config: as "terastal run", on the simulator: the same engine and policies,
 with durations drawn from the layers' measured distributions, and accelerators
 that slow each other down as measured. A profile is measured first unless one is
 there already.
 
-With --scenario: a task system of the published evaluation or of XRBench, from
-embedded tables; no ONNX Runtime is needed. "--scenario help" lists them.
+A profile of another machine (--profile) is simulated as it is, and so is a plan, which
+has rates and deadlines and needs no configuration: neither ONNX Runtime nor that
+machine's accelerators, providers and model files are needed. Both may be gzipped.
+
+With --scenario: a task system that ships, of the published evaluation, of XRBench or
+measured on a machine; "--scenario help" lists them with their sources. profile:FILE
+makes one of a plan, or of a profile, for which rates and deadlines are chosen.
 Seeds --seed to --seed + --seeds - 1 are simulated in parallel, and miss rates come
 with 95 % confidence intervals.`,
 		Example: `  terastal simulate --config my.yaml
   terastal simulate --config my.yaml --profile out/profile.json --duration 10m --arrivals poisson
+  terastal simulate --config my.yaml --profile h100.profile.json.gz --noise 0.3 --seeds 8
+  terastal simulate --profile other/plan.json --load 0.9 --policies edf,terastal,pedf
+  terastal simulate --scenario hw/h100-5nets --arrivals poisson --load 0.8 --seeds 8
+  terastal simulate --scenario profile:h100.profile.json.gz --scale 0.6
   terastal simulate --scenario paper/mcv_heavy --seeds 24 --duration 2s
   terastal simulate --scenario paper/mcv_heavy --policies pedf-novariants,pedf --accuracy 0.98
   terastal simulate --scenario help`,
@@ -54,7 +64,7 @@ with 95 % confidence intervals.`,
 	o.flags(cmd, "")
 	config.AddFlags(cmd.Flags(), "accuracy")
 	f := cmd.Flags()
-	f.StringVar(&o.name, "scenario", "", "published scenario to simulate instead of a configuration")
+	scenarioName(cmd, &o.name)
 	f.IntVar(&o.Seeds, "seeds", 1, "how many seeds; more than one gives confidence intervals and no logs")
 	f.Float64Var(&o.Noise, "noise", 0, "sigma of the lognormal factor on every layer's duration")
 	f.StringVar(&o.Durations, "durations", "", "what layers really take, with --config: measured (drawn from the "+
@@ -80,9 +90,9 @@ func (o *simulateOptions) studyScenario(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	t := &c.Traffic
-	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %g; seeds: %d of %v; "+
-		"drop: %s", t.Scale/d.Capacity.Scale, t.Scale, d.Seeds, t.Duration, c.Drop))
+	scale := results[0].Scale
+	view.Study(o.text(), d, results, fmt.Sprintf("demand: %.3g of the fluid capacity at scale %.4g; seeds: %d of %v; "+
+		"drop: %s", scale/d.Capacity.Scale, scale, d.Seeds, c.Traffic.Duration, c.Drop))
 	return o.judged(d)
 }
 
@@ -106,7 +116,7 @@ func (o *simulateOptions) study(cmd *cobra.Command) error {
 	view.Plan(o.text(), s.ModelInfos(), s.Plan.Document.Accelerators, s.Plan.Load)
 	fmt.Fprintln(o.text())
 	view.Scenario(o.text(), results)
-	d := study.Document{Scenario: o.config, Source: "configuration", Capacity: s.Plan.Document.Capacity,
+	d := study.Document{Scenario: cmp.Or(o.config, o.profile), Source: "configuration", Capacity: s.Plan.Document.Capacity,
 		Hopeless: s.Plan.Document.Hopeless}
 	d.Add(results, o.Seeds)
 	return o.judged(&d)

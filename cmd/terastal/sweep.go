@@ -40,6 +40,7 @@ scripts/evaluation.py joins files, and makes the tables of docs/evaluation.
 your own configuration.`,
 		Example: `  terastal sweep --csv sweep.csv
   terastal sweep --scenarios paper/mcv_heavy --scales 0.8,1,1.3,1.5 --policies edf,terastal
+  terastal sweep --scenarios hw/h100-5nets,profile:other/plan.json.gz --policies edf,terastal,pedf
   terastal sweep --accuracy 0,0.99,0.9 --policies pedf,rollout
   terastal sweep --shard 3/8 --csv part3.csv
   terastal sweep curves --config my.yaml --load 1`,
@@ -54,7 +55,7 @@ your own configuration.`,
 func (o *sweepOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenarios", strings.Fields("paper/mcv_heavy paper/mcv_light paper/mcv_heavy@4K "+
-		"paper/ar_social@4K paper/ar_social@6K"), "published scenarios ('terastal simulate --scenario help' lists them)")
+		"paper/ar_social@4K paper/ar_social@6K"), "scenarios (`terastal simulate --scenario help` lists them), profile:FILE for a profile or a plan")
 	f.StringSliceVar(&o.Traffics, "traffic", strings.Fields("periodic jitter aligned poisson bursts"), "arrival processes")
 	numbers(f, &o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
 	numbers(f, &o.Noises, "noise", []float64{0}, "sigmas of the lognormal factor on every layer's duration")
@@ -95,9 +96,10 @@ func numbers(f *pflag.FlagSet, to *[]float64, name string, value []float64, usag
 
 func (o *sweepOptions) run(cmd *cobra.Command) error {
 	if o.config != "" {
-		return usagef("`terastal sweep` simulates published scenarios; for a configuration: "+
+		return usagef("`terastal sweep` simulates scenarios; for a configuration: "+
 			"`terastal sweep curves --config %s`", o.config)
 	}
+	o.Sweep.Load = session.LoadScenario
 	cells, err := o.Prepare(&o.Options)
 	if err != nil {
 		return session.UsageError{Err: err}

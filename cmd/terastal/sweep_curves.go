@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -24,9 +25,9 @@ type curveOptions struct {
 func newSweepCurves(s *streams) *cobra.Command {
 	o := curveOptions{playOptions: playOptions{streams: s, simulated: true}}
 	cmd := &cobra.Command{
-		Use:   "curves (--config FILE | --scenario NAME)",
+		Use:   "curves (--config FILE | --profile PLAN | --scenario NAME)",
 		Short: "How miss rates grow with the rates, and the largest scale that each policy sustains",
-		Long: `Plays the traffic of a configuration or of a published scenario with all rates
+		Long: `Plays the traffic of a configuration, a plan or a scenario with all rates
 multiplied by --from to --to, several seeds each, under every policy, and prints
 the mean miss rates with 95 % intervals over seeds. Deadlines stay. With --load 1
 scales are shares of the capacity.
@@ -50,6 +51,7 @@ there are results in it.`,
   terastal sweep curves --config my.yaml --policies edf,terastal --limit 0.001 --seeds 24
   terastal sweep curves --config my.yaml --load 1 --accuracy 1,0.999,0.99,0.98 --limit 0.01,0.05
   terastal sweep curves --config my.yaml --real --duration 5s --from 0.8 --to 1.2
+  terastal sweep curves --profile other/plan.json.gz --load 1
   terastal sweep curves --scenario paper/mcv_heavy --seeds 24 --json | jq '.curves[] | {policy, sustains}'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
@@ -57,8 +59,8 @@ there are results in it.`,
 	o.flags(cmd, "")
 	o.watchFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.scenario, "scenario", "",
-		"published scenario in place of a configuration (`terastal simulate --scenario help` lists them)")
+	scenarioName(cmd, &o.scenario)
+	o.emulatedFlag(cmd)
 	f.BoolVar(&o.onHardware, "real", false, "play on the real accelerators, a scenario on emulated ones")
 	f.Float64Var(&o.from, "from", 0.5, "smallest factor on all rates")
 	f.Float64Var(&o.to, "to", 1.6, "largest factor on all rates")
@@ -90,7 +92,7 @@ func (o *curveOptions) run(cmd *cobra.Command) (err error) {
 	if err := o.Check(c); err != nil {
 		return err
 	}
-	o.Source = o.config + o.scenario // one of them
+	o.Source = cmp.Or(o.config, o.scenario, o.profile)
 	curves, err := o.curves(cmd, c)
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ hardware disagree about. With several logs, also whether the policies come out i
 the same order. A folder stands for the logs of real runs in it; its report.html
 is made again.
 
+Logs and profiles may be of another machine, and gzipped: nothing of it is needed.
 Predictions can come from files instead: --layers for the times of layers, --requests
 for the completions of requests, each as CSV or JSON (docs/VALIDATION.md).
 
@@ -39,6 +40,7 @@ prediction does not pass are reported, and no failure.`,
 		Example: `  terastal validate out/demo/terastal.log.json
   terastal validate out/demo
   terastal validate out/edf.log.json out/terastal.log.json --profile out/profile.json
+  terastal validate other/terastal.log.json.gz --profile other/profile.json.gz
   terastal validate out/terastal.log.json --requests predicted.csv
   terastal validate out/terastal.log.json --json | jq '.validations[0].sources'`,
 		Args: atLeastOne("log of a real run"),
@@ -48,7 +50,7 @@ prediction does not pass are reported, and no failure.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Profile, "profile", "", "profile that predicts (default: profile.json next to each log)")
+	f.StringVar(&o.Profile, "profile", "", "profile or plan that predicts, of any machine (default: profile.json next to each log)")
 	f.StringVar(&o.Layers, "layers", "", "predicted times of layers, a CSV or JSON file, in place of the profile")
 	f.StringVar(&o.Jobs, "requests", "", "predicted completions of requests, a CSV or JSON file, in place of simulations")
 	f.IntVar(&o.Draws, "draws", validation.DefaultDraws, "how many simulations predict each run")

@@ -1,9 +1,11 @@
 // Package document reads and writes Terastal's files: JSON documents with a kind, a schema version and a checksum,
-// written atomically and refused when damaged, of another kind or of another version.
+// written atomically and refused when damaged, of another kind or of another version. What it reads may be gzipped.
 package document
 
 import (
+	"bufio"
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -128,7 +130,10 @@ func wrap(err *error, format string, args ...any) {
 	}
 }
 
-// Read fills v from the document at path; see Decode.
+// Gzipped is what the name of a document ends with that is gzipped. Read looks at the content, not at the name.
+const Gzipped = ".gz"
+
+// Read fills v from the document at path, which may be gzipped; see Decode.
 func Read(path, kind string, version int, v any) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -136,12 +141,32 @@ func Read(path, kind string, version int, v any) (err error) {
 	}
 	defer f.Close()
 	defer wrap(&err, "read %s %s", kind, path)
-	data, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
+	data, err := content(f, MaxBytes)
 	if err != nil {
 		return err
 	}
-	if len(data) > MaxBytes {
-		return fmt.Errorf("larger than %d bytes", MaxBytes)
-	}
 	return Decode(data, kind, version, v)
+}
+
+// content is what is in a file, of at most so many bytes, unpacked where it is gzipped.
+func content(f io.Reader, most int64) ([]byte, error) {
+	r := bufio.NewReader(f)
+	from := io.Reader(r)
+	if magic, _ := r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, fmt.Errorf("%w: gzip: %w", ErrDamaged, err)
+		}
+		from = z
+	}
+	data, err := io.ReadAll(io.LimitReader(from, most+1))
+	switch {
+	case err != nil && from != io.Reader(r):
+		return nil, fmt.Errorf("%w: gzip: %w", ErrDamaged, err)
+	case err != nil:
+		return nil, err
+	case int64(len(data)) > most:
+		return nil, fmt.Errorf("larger than %d bytes", most)
+	}
+	return data, nil
 }

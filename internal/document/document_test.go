@@ -2,6 +2,7 @@ package document
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"math"
 	"os"
@@ -129,6 +130,31 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestGzip: a document may be gzipped, whatever it is called; a damaged or endless one is refused.
+func TestGzip(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(testkit.Must(Encode("thing", 1, example))(t))
+	testkit.OK(t, z.Close())
+	path := filepath.Join(t.TempDir(), "thing.json"+Gzipped)
+	read := func(data []byte) (got thing, err error) {
+		testkit.OK(t, os.WriteFile(path, data, 0o644))
+		return got, Read(path, "thing", 1, &got)
+	}
+	if got, err := read(packed.Bytes()); err != nil || !reflect.DeepEqual(got, example) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	changed := bytes.Clone(packed.Bytes())
+	changed[packed.Len()-6] ^= 1 // of the checksum
+	for _, data := range [][]byte{packed.Bytes()[:packed.Len()/2], packed.Bytes()[:2], changed} {
+		_, err := read(data)
+		testkit.Fails(t, err, ErrDamaged, "gzip")
+	}
+	if _, err := content(bytes.NewReader(packed.Bytes()), 100); err == nil || err.Error() != "larger than 100 bytes" {
+		t.Errorf("too large a document: %v", err)
+	}
+}
+
 // FuzzDecode: whatever the bytes, as a file or as the body of a file with the
 // right checksum, Decode returns; what it accepts survives a round trip.
 func FuzzDecode(f *testing.F) {
@@ -138,7 +164,11 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte(`{"terastal":"thing","version":1,"sha256":"","body":{}}`))
 	f.Add([]byte(`{"name":"n","ratio":1e3,"parts":[],"more":{"a":[[[[1]]]]}}`))
+	f.Add([]byte("\x1f\x8b\x08"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if got, err := content(bytes.NewReader(data), 1<<20); err == nil && len(got) > 1<<20 {
+			t.Errorf("%d bytes", len(got))
+		}
 		decodeTwice(t, data)
 		if body, err := Encode("thing", 1, json.RawMessage(data)); err == nil {
 			decodeTwice(t, body)

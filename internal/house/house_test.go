@@ -97,6 +97,7 @@ var floors = []struct {
 		"cmd/terastal/internal/study", "cmd/terastal/internal/validation", "cmd/terastal/internal/view"}},
 	// What makes files of the repository.
 	{"scripts/glyphs", []string{"internal/glyphs", "internal/numpy", "internal/ort"}},
+	{"scripts/scenario", []string{"profiler", "sched/plan", "sched/scenario", "internal/document"}},
 	{"scripts/variants", []string{"models", "models/zoo", "profiler", "runtime", "variants", "variants/accuracy", "variants/design", "sched", "sched/plan", "models/dataset", "internal/document"}},
 	{"docs/examples/serve", []string{"models/dense", "runtime", "sched"}},
 }

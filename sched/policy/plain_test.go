@@ -34,6 +34,10 @@ func newPlain(sys *sched.System, name string, c sched.Config) plain {
 		return &plainWhole{r, newPlain(wholeModels(sys), base, c)}
 	}
 	switch name {
+	case "fifo":
+		return newPlainFIFO(sys, c)
+	case "triton-like", "triton-like-deadlines":
+		return newPlainTriton(sys, TritonOptions{ByDeadline: name != "triton-like"}, c)
 	case "fcfs":
 		return memoryless(r.fcfs)
 	case "edf":
@@ -355,7 +359,7 @@ type plainWhole struct {
 }
 
 func wholeModels(sys *sched.System) *sched.System {
-	out := &sched.System{Accelerators: sys.Accelerators}
+	out := &sched.System{Accelerators: sys.Accelerators, Devices: sys.Devices}
 	for _, m := range sys.Models {
 		whole := sched.Model{Name: m.Name, Deadline: m.Deadline, Trigger: m.Trigger}
 		im := sched.Implementation{Name: "whole"}

@@ -1,6 +1,6 @@
-// Package scenario holds the task systems of published evaluations, ready to be scheduled: the multi-camera-vision and
-// AR scenarios that layer variants and virtual budgets were evaluated on (arXiv 2606.06818), and those of XRBench. It
-// needs no files at run time and runs nothing itself.
+// Package scenario holds task systems, ready to be scheduled: the multi-camera-vision and AR scenarios that layer
+// variants and virtual budgets were evaluated on (arXiv 2606.06818), those of XRBench, and some that were measured on
+// real machines. It needs no files at run time and runs nothing itself.
 //
 //	s, err := scenario.Load("paper/mcv_heavy")
 //	tables, err := sched.Compile(s.System)
@@ -21,6 +21,12 @@
 //   - The models and rates of the paper's scenarios are second-hand, from a third
 //     party's reconstruction; those of XRBench come from its repository.
 //
+// Names that begin with hw/ are systems that were measured with this program: an H100 with a few cores of its machine,
+// for example. Their Source names the machine and the commit; scripts/scenario makes them of a plan and its profile.
+// Latencies are what a layer is expected to take while the other accelerators are busy, the dispatch included; handoffs
+// are as measured. What is left out is how times spread, and that accelerators slow each other down by more or less
+// than on average: the profile has that.
+//
 // # What was chosen
 //
 //   - A deadline is one period, rounded down to the nanosecond. A model that
@@ -40,5 +46,6 @@
 // # What the numbers do not mean
 //
 // The cost model ignores stride, padding and batch. Branches are a chain in the order of export. Reshaping for a
-// variant and handing tensors from one accelerator to another cost nothing. Real hardware differs most there.
+// variant and handing tensors from one accelerator to another cost nothing. Real hardware differs most there. Scenarios
+// that were measured have none of these limits, but their machine's noise.
 package scenario

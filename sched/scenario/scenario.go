@@ -32,7 +32,8 @@ type Scenario struct {
 }
 
 // Names returns the name of every scenario on every hardware, sorted, each once. A scenario published for one hardware
-// has its bare name there and carries the hardware on the other; all others carry it always.
+// has its bare name there and carries the hardware on the other; all other published ones carry it always. Those that
+// were measured begin with [Measured].
 func Names() []string {
 	var names []string
 	for _, d := range definitions() {
@@ -40,6 +41,7 @@ func Names() []string {
 			names = append(names, d.on(p.Name))
 		}
 	}
+	names = append(names, measuredNames()...)
 	slices.Sort(names)
 	return names
 }
@@ -60,12 +62,15 @@ func Load(name string) (*Scenario, error) { return LoadTheta(name, DefaultTheta)
 // LoadTheta is [Load] with another accuracy promise, 0 to 1. With 0 every combination of variants is valid. The sets
 // need not be monotone: between 0.942 and 0.948, Swin-Tiny's variants 1 and 3 are valid together with 2 only.
 func LoadTheta(name string, theta float64) (*Scenario, error) {
+	if !(theta >= 0 && theta <= 1) {
+		return nil, fmt.Errorf("scenario %q: accuracy promise theta %v, must be 0 to 1", name, theta)
+	}
+	if s, err := loadMeasured(name, theta); s != nil || err != nil {
+		return s, err
+	}
 	d, p, err := find(name)
 	if err != nil {
 		return nil, err
-	}
-	if !(theta >= 0 && theta <= 1) {
-		return nil, fmt.Errorf("scenario %q: accuracy promise theta %v, must be 0 to 1", name, theta)
 	}
 	networks, err := embedded()
 	if err != nil {

@@ -20,8 +20,8 @@ MIXED = {
     "glyph_vit": (100, 8),
     "ds_cnn_kws": (100, 5),
 }
-POLICIES = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "pedf", "rollout", "edf-model", "pedf-model",
-            "unscheduled"]
+POLICIES = ["fcfs", "edf", "llf", "heft", "dream", "terastal", "pedf", "rollout", "fifo", "triton-like",
+            "edf-model", "pedf-model", "unscheduled"]
 FEW = ["fcfs", "terastal", "pedf", "rollout"]
 # The layouts in which WebGPU computes convolutions.
 LAYOUTS = ["NCHW", "NHWC"]

@@ -43,9 +43,10 @@ func flags() []flag {
 		{"phases", "traffic.phases", "random",
 			"phases of periodic arrivals: random, aligned, or given (by the models' phase)"},
 		{"jitter", "traffic.jitter", 0.0, "periodic releases are late by up to this share of their period"},
-		{"policies", "policies", []string{"fcfs", "edf", "dream", "terastal"},
+		{"policies", "policies", []string{"fifo", "edf", "terastal", "pedf"},
 			"scheduling policies, separated by commas: " + names + "; each also as NAME-model, for whole models; " +
-				runtime.Unscheduled + ": ordinary sessions, started at release"},
+				runtime.Unscheduled + ": ordinary sessions, each model where it is fastest, started at release; " +
+				runtime.UnscheduledCPU + ": the same on the CPU"},
 		{"drop", "drop", "late", "when waiting requests are given up: none, late, hopeless or smart"},
 		{"queue", "queue", sched.DefaultQueue, "most requests of one model in the system at once"},
 		{"realtime", "realtime", 0, "real-time priority of the threads that run layers, 1 to 99 (0: none)"},

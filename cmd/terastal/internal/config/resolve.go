@@ -57,6 +57,9 @@ func (c *Config) Floor(m *Model) float64 {
 	return c.Accuracy
 }
 
+// Promised reports whether the user gave an accuracy floor.
+func (c *Config) Promised() bool { return c.promised }
+
 // PublishedFloor is the accuracy floor of models that are published and not configured: none, as published, unless the
 // user gave one.
 func (c *Config) PublishedFloor() float64 {
@@ -108,6 +111,9 @@ func (c *Config) Folder(root string) (string, error) {
 	return root, nil
 }
 
+// ErrNoFile is wrapped by the error about a file that a configuration names and that is not there.
+var ErrNoFile = errors.New("there is no file")
+
 // Path resolves a file that the configuration names, such as a model's source,
 // to one inside root, or inside the configuration's folder if root is empty. A
 // source that leads out of it, by its name or by a symbolic link, is refused.
@@ -131,7 +137,7 @@ func (c *Config) Path(source, root string) (string, error) {
 	path := filepath.Join(root, source)
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("there is no file %s: correct its name, which is relative to %s", path, root)
+		return "", fmt.Errorf("%w %s: correct its name, which is relative to %s", ErrNoFile, path, root)
 	}
 	if err != nil {
 		return "", fmt.Errorf("model source: %w", err)

@@ -80,8 +80,14 @@ func (c *Config) validatePolicies() error {
 		if slices.Contains(c.Policies[:i], p) {
 			return fmt.Errorf("policy %q is listed twice", p)
 		}
-		if _, err := policy.Find(p); err != nil && p != runtime.Unscheduled {
-			return fmt.Errorf("%w; %s takes no decisions at all", err, runtime.Unscheduled)
+		if runtime.IsUnscheduled(p) {
+			if len(c.Faults) > 0 {
+				return fmt.Errorf("faults strike layers on accelerators, and %s has neither: leave out one of them", p)
+			}
+			continue
+		}
+		if _, err := policy.Find(p); err != nil {
+			return fmt.Errorf("%w; %s take no decisions at all", err, runtime.UnscheduledNames())
 		}
 	}
 	_, err := sched.ParseDrop(c.Drop)

@@ -43,6 +43,9 @@ type Execution struct {
 	Workers []Worker `json:"workers,omitempty"`
 	// Devices are those with a memory apart from the host's.
 	Devices []Device `json:"devices,omitempty"`
+	// Wholes are where models ran as a whole in a run without a scheduler, Ignored what of the options means nothing then.
+	Wholes  []Whole  `json:"wholes,omitempty"`
+	Ignored []string `json:"ignored,omitempty"`
 	// Notes are doubts about the run.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -54,7 +57,7 @@ func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 		busy[a.Name] = a.Busy
 	}
 	e := &Execution{Machine: machine, ElapsedNS: int64(r.Stats.At), Preempted: map[string]float64{},
-		LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
+		Ignored: r.Ignored, LateSlots: r.LateSlots, Lost: r.Lost, Notes: r.Notes, Collections: r.GC.Collections,
 		GCPausesUS: r.GC.Pauses.Seconds() * 1e6, GCLongestUS: r.GC.Longest.Seconds() * 1e6, AllocatedKiB: r.GC.Bytes >> 10}
 	var gaps, handoffs runtime.Histogram
 	for i := range r.Workers {
@@ -74,6 +77,9 @@ func NewExecution(r *runtime.Result, machine hostinfo.Counters) *Execution {
 		}
 	}
 	e.workers(r)
+	for _, x := range r.Places {
+		e.Wholes = append(e.Wholes, Whole{x.Model, x.On, int64(x.Took)})
+	}
 	if n := r.Searches.N(); n > 0 {
 		e.Searches, e.SearchP50US, e.SearchP99US = n, r.Searches.Quantile(.5).Seconds()*1e6,
 			r.Searches.Quantile(.99).Seconds()*1e6

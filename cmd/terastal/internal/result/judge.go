@@ -99,7 +99,7 @@ func (r *Result) Judge(p *PolicyResult) {
 		}
 	}
 	// Without a scheduler, noticing releases late is what is being measured.
-	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && p.Policy != runtime.Unscheduled {
+	if lag := p.IdleLagP99US / 1e3; lag > maxLagShare*shortest && !runtime.IsUnscheduled(p.Policy) {
 		r.machine("lag", lag, "%s noticed releases up to %.1f ms late (p99) while an accelerator was idle, the shortest "+
 			"deadline is %.1f ms: stop what else runs, leave a core free for the scheduler or lower the rates", p.Policy, lag,
 			shortest)

@@ -109,7 +109,7 @@ type PolicyResult struct {
 // Lanes are, under the policy that schedules nothing, how many requests ran at once at most, each in its lane, and how
 // busy lanes were on average; 0 for other policies, whose utilization is that of accelerators.
 func (p *PolicyResult) Lanes() (n int, mean float64) {
-	if p.Policy != runtime.Unscheduled {
+	if !runtime.IsUnscheduled(p.Policy) {
 		return 0, 0
 	}
 	for _, x := range p.Utilization {

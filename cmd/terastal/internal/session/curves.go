@@ -93,7 +93,7 @@ func ScenarioCurves(ctx context.Context, name string, c *config.Config, progress
 		return nil, err
 	}
 	so.Seeds = o.Seeds
-	return simulatedCurves(ctx, c, cell, so, c.Traffic.Scale/d.Capacity.Scale, progress, o)
+	return simulatedCurves(ctx, c, cell, so, cell.Scale/d.Capacity.Scale, progress, o)
 }
 
 // simulatedCurves looks at scales by simulating; load is that at scale 1.

@@ -124,6 +124,9 @@ func (h *hardware) play(ctx context.Context, t turn) (p *result.PolicyResult, in
 			return nil, false, err
 		}
 	}
+	if text := p.Places(); text != "" && t.first {
+		h.session.options.Note("%s: %s", t.title, text)
+	}
 	p.DecisionP50NS, p.DecisionP99NS = int64(r.Decisions.Quantile(.5)), int64(r.Decisions.Quantile(.99))
 	h.traced.add(r.Log, r.Started, p)
 	return p, r.Interrupted, h.session.log(r.Log, p, &t)
@@ -177,7 +180,7 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 		o.Progress = func(s runtime.Stats) { meter.Set(float64(s.At) / float64(o.Traffic.Duration)) }
 	}
 	run := h.executor.Run
-	if o.Policy == runtime.Unscheduled {
+	if runtime.IsUnscheduled(o.Policy) {
 		run = h.executor.RunUnscheduled
 	}
 	before, work := hostinfo.ReadCounters(hostinfo.This()), hostinfo.ReadWork(hostinfo.This())

@@ -30,6 +30,8 @@ type Options struct {
 	Worker func() *exec.Cmd
 	// Profile is where the profile is or will be, if not in the configuration's output folder.
 	Profile string
+	// Emulated has the profile played on accelerators that take as long as it says and compute nothing.
+	Emulated bool
 	// Progress shows long work; Note prints a line for people.
 	Progress func(what string) Meter
 	Note     func(format string, args ...any)

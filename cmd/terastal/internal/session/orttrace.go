@@ -75,7 +75,7 @@ func (t *tracer) close() {
 
 // add remembers a run.
 func (t *tracer) add(log *eventlog.Log, started time.Time, p *result.PolicyResult) {
-	if t == nil || p.Policy == runtime.Unscheduled { // which has other sessions
+	if t == nil || runtime.IsUnscheduled(p.Policy) { // which has other sessions
 		return
 	}
 	log.Header.Distorted = distortedByTrace

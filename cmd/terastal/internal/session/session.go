@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
@@ -38,6 +39,9 @@ type ground interface {
 // WritePlan writes the plan to the output folder, with the built-in networks that it names, and says where.
 func (s *Session) WritePlan() (path string, err error) {
 	for i := range s.Plan.Document.Models {
+		if _, here := s.ground.(*real); !here {
+			break // nothing opens them
+		}
 		if err := writeBuiltIn(s.Config.Out, &s.Plan.Document.Models[i]); err != nil {
 			return "", err
 		}
@@ -130,7 +134,10 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 	return out
 }
 
-// errUnscheduled is returned where a model of time would be needed.
-func errUnscheduled() error {
-	return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, runtime.Unscheduled)
+// checkScheduled refuses policies that would need a model of time where there is none.
+func checkScheduled(policies []string) error {
+	if i := slices.IndexFunc(policies, runtime.IsUnscheduled); i >= 0 {
+		return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, policies[i])
+	}
+	return nil
 }

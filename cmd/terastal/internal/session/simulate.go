@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/profiler"
-	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/eventlog"
 	"github.com/terastal/terastal/sched/fluid"
@@ -32,11 +30,17 @@ func (s *Session) onSimulator() (*simulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(s.Config.Policies, runtime.Unscheduled) {
-		return nil, errUnscheduled()
+	if err := checkScheduled(s.Config.Policies); err != nil {
+		return nil, err
+	}
+	if len(s.Config.Faults) > 0 {
+		s.options.Note("%s", faultless)
 	}
 	return &simulator{s, t}, nil
 }
+
+// faultless says what becomes of drills in simulations.
+const faultless = "faults strike real runs only: the simulation has none"
 
 func (s *simulator) close() {}
 
@@ -139,8 +143,11 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 	if err != nil {
 		return cell, so, err
 	}
-	if slices.Contains(c.Policies, runtime.Unscheduled) {
-		return cell, so, errUnscheduled()
+	if err := checkScheduled(c.Policies); err != nil {
+		return cell, so, err
+	}
+	if len(c.Faults) > 0 {
+		s.options.Note("%s", faultless)
 	}
 	const name = "configuration"
 	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: c.DropRule(), Noise: o.Noise}
@@ -208,9 +215,9 @@ func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOp
 // ofScenario is a published scenario under the traffic of a configuration: a cell
 // without a policy, how to simulate it, and a document of it without results.
 func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Cell, so study.Options, err error) {
-	s, err := scenario.Load(name)
+	s, g, err := loadScenario(name)
 	if err != nil {
-		return nil, cell, so, UsageError{err}
+		return nil, cell, so, err
 	}
 	cell = study.Cell{Scenario: s.Name, Jitter: c.Traffic.Jitter, Scale: c.Traffic.Scale, Drop: c.DropRule(),
 		Arrivals: c.Traffic.Process()}
@@ -219,22 +226,23 @@ func ofScenario(name string, c *config.Config) (d *study.Document, cell study.Ce
 	case err != nil:
 	case cell.Arrivals == traffic.Recorded:
 		err = errors.New("a scenario has no recorded arrivals")
-	case c.Traffic.Load > 0:
-		err = errors.New("--load is for configurations; use --scale")
-	case slices.Contains(c.Policies, runtime.Unscheduled):
-		err = errUnscheduled()
+	case len(c.Faults) > 0:
+		err = errors.New(faultless)
+	default:
+		err = checkScheduled(c.Policies)
 	}
 	if err != nil {
 		return nil, cell, so, UsageError{err}
 	}
-	for m := range s.System.Models {
-		plan.Promise(&s.System.Models[m], c.PublishedFloor())
-	}
+	promise(c, &s.System, g)
 	d = &study.Document{Scenario: s.Name, Source: s.Source, Note: s.Note}
 	t, err := sched.Compile(s.System)
 	if err == nil {
 		d.Hopeless = plan.HopelessOf(t)
 		d.Capacity, err = fluid.CapacityOf(t, s.Rates)
+	}
+	if c.Traffic.Load > 0 {
+		cell.Scale *= c.Traffic.Load * d.Capacity.Scale
 	}
 	so = study.Options{FirstSeed: c.Traffic.Seed, Duration: c.Traffic.Duration, Adapt: c.Adapt, Queue: c.Queue,
 		Systems: map[string]scenario.Scenario{s.Name: *s}}
@@ -252,14 +260,16 @@ func studyPolicies(ctx context.Context, cell study.Cell, so study.Options, polic
 	}), so)
 }
 
-// ListedScenario is a published scenario.
+// ListedScenario is a scenario that ships.
 type ListedScenario struct {
 	Name         string   `json:"name"`
+	Source       string   `json:"source"`
+	Note         string   `json:"note,omitempty"`
 	Accelerators []string `json:"accelerators"`
 	Models       []string `json:"models"`
 }
 
-// Scenarios lists the published scenarios.
+// Scenarios lists the scenarios that ship.
 func Scenarios() ([]ListedScenario, error) {
 	var out []ListedScenario
 	for _, name := range scenario.Names() {
@@ -267,10 +277,10 @@ func Scenarios() ([]ListedScenario, error) {
 		if err != nil {
 			return nil, err
 		}
-		x := ListedScenario{Name: name, Accelerators: s.System.Accelerators}
+		x := ListedScenario{Name: name, Source: s.Source, Note: s.Note, Accelerators: s.System.Accelerators}
 		for m := range s.System.Models {
 			model := &s.System.Models[m]
-			text := fmt.Sprintf("%s %g", model.Name, s.Rates[m])
+			text := fmt.Sprintf("%s %.4g", model.Name, s.Rates[m])
 			if model.Trigger != nil {
 				text = fmt.Sprintf("%s after %s", model.Name, model.Trigger.Parent)
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
+	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
@@ -18,30 +19,49 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenProfile plans a configuration from a profile alone, for simulating: accelerators and layers are the profile's,
-// and ONNX Runtime, the accelerators and the model files are not touched. The configuration's models are found in the
-// profile by name; of its accelerators, if it lists any, those names are used and must be in the profile.
-func OpenProfile(c *config.Config, p *profiler.Profile, o Options) (*Session, error) {
+// OpenProfile plans a configuration from a profile, or a plan, alone, for the simulator or for emulated accelerators:
+// accelerators and layers are the profile's, and the accelerators and the model files are not touched. The
+// configuration's models are found in the profile by name; of its accelerators, if it lists any, those names are used and
+// must be in the profile.
+func OpenProfile(c *config.Config, g *Given, simulated bool, o Options) (*Session, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
-	accelerators, err := within(c, p)
+	accelerators, err := within(c, g.Profile)
 	if err != nil {
 		return nil, err
 	}
-	part, err := p.Select(modelNames(c), accelerators)
+	part, err := g.Profile.Select(modelNames(c), accelerators)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", config.ErrInvalid, err)
 	}
 	for i := range c.Models {
 		c.Models[i].Granularity = part.Models[i].Granularity
 	}
-	m := Machine{Host: part.Host, ORT: ort.Library{Version: part.ORT}, Specs: part.Accelerators}
-	planned, err := newPlan(c, part, make([]plan.Model, len(c.Models)), mapped(m.Specs, runtime.Spec.Plan), func(*sched.System) {})
+	specs, allow := part.Accelerators, g.allow
+	if !simulated {
+		specs = emulatedSpecs(part, g.Path)
+		allow = func(s *sched.System) { g.allow(s); withoutLeads(s) }
+	}
+	if text := g.variants(); text != "" {
+		o.Note("%s: %s", g.Path, text)
+	}
+	planned, err := newPlan(c, part, make([]plan.Model, len(c.Models)), mapped(specs, runtime.Spec.Plan), allow)
 	if err != nil {
 		return nil, err
 	}
-	return &Session{Config: c, Profile: part, Plan: planned, ground: &tables{m}, options: o}, nil
+	s := &Session{Config: c, Profile: part, Plan: planned, options: o}
+	if simulated {
+		s.ground = &tables{tablesOf(part)}
+		return s, nil
+	}
+	s.ground, err = emulate(s, g.Path)
+	return s, err
+}
+
+// tablesOf is the machine that a profile is of, as the profile knows it.
+func tablesOf(p *profiler.Profile) Machine {
+	return Machine{Host: p.Host, ORT: ort.Library{Version: p.ORT}, Specs: p.Accelerators}
 }
 
 // within are the names of the configuration's accelerators in a profile; none for all. A device whose streams are
@@ -98,12 +118,16 @@ func (t *tables) describe() string {
 }
 
 // Prepare plans a configuration with whatever it takes: its profile is used if it fits, else measured. For simulating,
-// a profile of tables or of another machine will do, and neither ONNX Runtime nor the accelerators are touched.
+// a profile of tables or of another machine will do, or a plan, which needs no configuration; neither ONNX Runtime nor
+// the accelerators are touched. So they will where accelerators are to be emulated.
 func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (*Session, error) {
-	if s, err := fromTables(c, simulated, o); s != nil || err != nil {
+	if s, err := fromGiven(c, simulated, o); s != nil || err != nil {
 		return s, err
 	}
 	w, err := Open(ctx, c, o)
+	if simulated && o.Profile != "" && (errors.Is(err, config.ErrNoFile) || errors.Is(err, ort.ErrNotFound)) {
+		return withoutModels(c, err, o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -113,32 +137,77 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 	return w.Plan()
 }
 
-// fromTables plans from a profile that only the simulator can use: of tables, or, where the options name it, of another
-// machine. It returns nil where the profile is another one, or not there.
-func fromTables(c *config.Config, simulated bool, o Options) (*Session, error) {
+// fromGiven plans from what can only be simulated or emulated: from tables, or, where the options name it, from a
+// profile of another machine or a plan. It returns nil where the profile is another one, or not there.
+func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	path := cmp.Or(o.Profile, ownProfile(c))
-	p, err := profiler.Read(path)
+	g, err := ReadGiven(path)
+	alone := len(c.Models) == 0 // then the document has to say everything
+	if err != nil && (alone || o.Emulated || errors.Is(err, document.ErrKind)) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, nil // what follows says so, or measures one
 	}
-	measurable, why := p.Measurable()
-	if measurable && simulated && o.Profile != "" {
-		why = elsewhere(p, profiler.ThisHost())
-		measurable = why == ""
-	}
+	measurable, why := g.usable(simulated, o)
 	switch {
-	case measurable:
+	case alone && g.Plan == nil:
+		return nil, Usagef("%s is a profile, which has no rates and deadlines: give them with --config FILE, give the plan that "+
+			"was made from it, or have them chosen: --scenario %s%s", path, FileScenario, path)
+	case measurable && !o.Emulated:
 		return nil, nil
-	case !simulated:
-		return nil, Usagef("%s: %s, so that nothing can run on it: `terastal simulate` can use this profile, "+
-			"others need one that `terastal profile` measured (--profile FILE or another --out)", path, why)
+	case !simulated && !o.Emulated:
+		return nil, Usagef("%s: %s, so that nothing can run on it: simulate it (`terastal simulate`), play it on accelerators "+
+			"that only take the time (--emulated), or use a profile that `terastal profile` measured here (--profile FILE or "+
+			"another --out)", path, why)
 	}
-	s, err := OpenProfile(c, p, o)
+	open := OpenProfile
+	if alone {
+		open = openPlanned
+	}
+	s, err := open(c, g, simulated, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	o.Note("using the profile %s: %s; ONNX Runtime is not needed", path, why)
+	switch {
+	case simulated && g.Plan != nil:
+		o.Note("using the plan %s; ONNX Runtime is not needed", path)
+	case simulated:
+		o.Note("using the profile %s: %s; ONNX Runtime is not needed", path, why)
+	}
 	return s, nil
+}
+
+// withoutModels plans for the simulator from a profile of this machine where its models, or ONNX Runtime, are not there.
+func withoutModels(c *config.Config, why error, o Options) (*Session, error) {
+	g, err := ReadGiven(o.Profile)
+	if err != nil {
+		return nil, why
+	}
+	s, err := OpenProfile(c, g, true, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Profile, err)
+	}
+	o.Note("simulating the profile %s alone: %v; without the models nobody can say whether they are the profile's, and layer "+
+		"variants cannot be proven", o.Profile, why)
+	return s, nil
+}
+
+// usable reports whether accelerators and models of this machine can be what the document is of; if not, why.
+func (g *Given) usable(simulated bool, o Options) (bool, string) {
+	if g.Plan != nil {
+		return false, "it is a plan"
+	}
+	measurable, why := g.Profile.Measurable()
+	if !measurable || o.Profile == "" {
+		return measurable, why
+	}
+	here := profiler.ThisHost()
+	if why = elsewhere(g.Profile, here); !simulated && g.Profile.Host.CPU == here.CPU &&
+		g.Profile.Host.LogicalCores == here.LogicalCores {
+		return true, "" // what else has changed is measured again
+	}
+	return why == "", why
 }
 
 // elsewhere says why a profile was not measured on this machine as it is; "" where it was.

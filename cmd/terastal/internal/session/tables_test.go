@@ -33,7 +33,7 @@ func quietly(t *testing.T, profile string) Options {
 }
 
 // foreign is a profile of another machine, which has a CPU and a GPU with two streams.
-func foreign(t *testing.T) string {
+func foreign(t testing.TB) string {
 	t.Helper()
 	p := &profiler.Profile{Created: "2026-01-01T00:00:00Z", ORT: "1.29.0",
 		Host: profiler.Host{CPU: "another processor", LogicalCores: 1000},

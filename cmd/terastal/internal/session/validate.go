@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/validation"
-	"github.com/terastal/terastal/profiler"
+	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/runtime"
 	"github.com/terastal/terastal/sched/eventlog"
 )
@@ -104,7 +104,10 @@ func (o *ValidateOptions) validate() (*validation.Document, error) {
 func (o *ValidateOptions) predictor(d *validation.Document, path string,
 	log *eventlog.Log) (*validation.Predictor, error) {
 	name := cmp.Or(o.Profile, filepath.Join(filepath.Dir(path), "profile.json"))
-	p, err := profiler.Read(name)
+	g, err := ReadGiven(name)
+	if o.Profile == "" && errors.Is(err, fs.ErrNotExist) {
+		g, err = ReadGiven(name + document.Gzipped)
+	}
 	if o.Profile == "" && errors.Is(err, fs.ErrNotExist) {
 		d.Note("there is no profile next to %s: layers are predicted to take what decisions expected, every time; "+
 			"--profile names another", path)
@@ -113,6 +116,7 @@ func (o *ValidateOptions) predictor(d *validation.Document, path string,
 	if err != nil {
 		return nil, err
 	}
+	p, name := g.Profile, g.Path
 	predictor, err := validation.FromProfile(p, &log.Header.System)
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w: name the profile that the run was made with (--profile)", name, err)
@@ -146,12 +150,14 @@ func realLogs(paths []string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("folder %s: %w", path, err)
 		}
+		packed, _ := filepath.Glob(filepath.Join(path, "*.log.json"+document.Gzipped))
+		found = append(found, packed...)
 		n := len(out)
 		for _, f := range found {
-			name := strings.TrimSuffix(filepath.Base(f), ".log.json")
+			name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(f), document.Gzipped), ".log.json")
 			// What follows a dot tells repeats apart; see turn.stem.
 			policy, _, _ := strings.Cut(name, ".")
-			if policy != runtime.Unscheduled && !strings.Contains(name, "-simulated") {
+			if !runtime.IsUnscheduled(policy) && !strings.Contains(name, "-simulated") {
 				out = append(out, f)
 			}
 		}

@@ -139,9 +139,11 @@ func Shard(cells []Cell, i, n, policies int) []Cell {
 	return out
 }
 
-// Sweep is a part of a grid of published scenarios.
+// Sweep is a part of a grid of scenarios.
 type Sweep struct {
 	Grid
+	// Load, if not nil, finds scenarios in place of [scenario.Load].
+	Load func(name string) (*scenario.Scenario, error)
 	// Part is which part of the grid to simulate, as I/N.
 	Part string
 	// Variation changes the scenarios; see [Vary]. Empty leaves them.
@@ -158,9 +160,13 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 	if err != nil {
 		return nil, err
 	}
+	load := s.Load
+	if load == nil {
+		load = scenario.Load
+	}
 	o.Systems = map[string]scenario.Scenario{}
 	for _, name := range s.Scenarios {
-		x, err := scenario.Load(name)
+		x, err := load(name)
 		if err != nil {
 			return nil, err
 		}

@@ -113,6 +113,13 @@ func trim(s *sched.System) {
 		for l := range s.Models[m].Energy {
 			s.Models[m].Energy[l] = s.Models[m].Energy[l][:len(s.Accelerators)]
 		}
+		for l := range s.Models[m].Layers {
+			layer := &s.Models[m].Layers[l]
+			layer.Handoff = layer.Handoff[:min(len(layer.Handoff), len(s.Accelerators))]
+			for from := range layer.Handoff {
+				layer.Handoff[from] = layer.Handoff[from][:len(s.Accelerators)]
+			}
+		}
 	}
 }
 

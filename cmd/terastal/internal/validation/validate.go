@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/stats"
@@ -29,7 +30,7 @@ type Input struct {
 // DefaultDraws is how many simulations, with other draws of the durations, predict a run.
 const DefaultDraws = 10
 
-// unscheduled is the policy of runs without a scheduler.
+// unscheduled is how the policies of runs without a scheduler begin.
 const unscheduled = "unscheduled"
 
 // Comparable returns an error unless a log is of a run that can be validated: a real one, of a policy.
@@ -37,7 +38,7 @@ func Comparable(log *eventlog.Log) error {
 	switch {
 	case log.Header.Driver != eventlog.Real:
 		return errors.New("the log is of a simulation: give a log of `terastal run`, which is held against the simulator")
-	case log.Header.Policy == unscheduled:
+	case strings.HasPrefix(log.Header.Policy, unscheduled):
 		return errors.New("the run was unscheduled: its requests ran at once, each on its own thread, so that there are no " +
 			"decisions to replay and nothing that predicts it; give the log of a policy")
 	}

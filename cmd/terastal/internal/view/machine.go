@@ -221,6 +221,9 @@ func (p *Page) machine() section {
 			if x.Execution == nil {
 				continue
 			}
+			if text := x.Places(); text != "" {
+				s.Text = append(s.Text, x.Policy+": "+text+".")
+			}
 			for _, note := range x.Notes {
 				notes.Add(x.Policy, note)
 			}

@@ -46,7 +46,7 @@ func PublishedTables(w io.Writer, list []session.PublishedTable) {
 		"; with @4K or @6K those of a published platform. From: "+scenario.Origin+".")
 }
 
-// Scenarios prints the published scenarios.
+// Scenarios prints the scenarios that ship, and where each comes from.
 func Scenarios(w io.Writer, list []session.ListedScenario) {
 	t := table.New("scenario", "accelerators", "models at requests per second")
 	for _, s := range list {
@@ -59,6 +59,17 @@ func Scenarios(w io.Writer, list []session.ListedScenario) {
 		}
 	}
 	t.Text(w)
+	var sources []string
+	of := map[string][]string{} // names by source
+	for _, s := range list {
+		if of[s.Source] == nil {
+			sources = append(sources, s.Source)
+		}
+		of[s.Source] = append(of[s.Source], s.Name)
+	}
+	for _, source := range sources {
+		table.Paragraph(w, strings.Join(of[source], ", ")+": "+source+".")
+	}
 }
 
 // Model prints a model's layers.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/result"
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/sched/eventlog"
@@ -111,7 +112,7 @@ func variantsUsed(policy string, x *eventlog.ModelMetrics) string {
 }
 
 // missRates shows how many deadlines each policy missed.
-func missRates(all []*series) section {
+func missRates(all []*series, results []result.Result) section {
 	s := section{ID: "misses", Title: "Miss rates"}
 	if len(ranked(all)) == 0 {
 		return s
@@ -124,6 +125,11 @@ func missRates(all []*series) section {
 	} else {
 		s.Text = append(s.Text, "Whiskers are 95 % intervals of one run: Wilson's, with fewer requests counted where misses "+
 			"come in clusters. They hold what chance does within the run, not what differs from one run or machine to the next.")
+	}
+	for i := range results {
+		if text := results[i].Gained(); text != "" {
+			s.Text = append(s.Text, text)
+		}
 	}
 	top := 0.05
 	for _, x := range all {

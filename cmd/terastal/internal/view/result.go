@@ -32,9 +32,11 @@ func Result(w io.Writer, r *result.Result, file string) {
 		}
 	}
 	more(w, append(runTables([]result.Result{*r}), labelledTable([]result.Result{*r}))...)
-	if text := r.Bought(); text != "" {
-		fmt.Fprintln(w)
-		table.Paragraph(w, text)
+	for _, text := range []string{r.Gained(), r.Bought()} {
+		if text != "" {
+			fmt.Fprintln(w)
+			table.Paragraph(w, text)
+		}
 	}
 	fmt.Fprintf(w, "\nwritten: %s", file)
 	if len(r.Policies) > 0 {
