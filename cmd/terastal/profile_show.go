@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
 	"github.com/terastal/terastal/cmd/terastal/internal/view"
 	"github.com/terastal/terastal/profiler"
@@ -14,58 +18,110 @@ import (
 )
 
 func newProfileShow(s *streams) *cobra.Command {
-	var format string
-	var o view.ProfileOptions
+	var o showOptions
 	cmd := &cobra.Command{
 		Use:   "show FILE",
-		Short: "Print a profile as a table, as CSV or for benchstat",
+		Short: "Print a profile or a plan as a table, as CSV or for benchstat",
 		Long: `Prints what was measured: a table per model, with as many columns as fit in 120
 characters, and what was measured besides the layers; where the plan that was made
 from it lies next to it and has layer variants, also what these buy.
+
+Then it says how unlike the accelerators are, and whether that is worth something:
+how much more traffic they can serve when every layer may run on another one than
+when models are placed as a whole, and what layer variants would add. That depends
+on the models' rates and deadlines. These are the plan's, or those of --config FILE;
+without either it says what it assumes.
+
 --wide shows all columns, --columns the named ones: ` + strings.Join(view.ProfileColumns(), ", ") + `.
 The median of every accelerator is always there, "~" at one that did not reach the
 precision. --format csv and benchfmt write every cell for other tools.`,
 		Example: `  terastal profile show out/profile.json
+  terastal profile show h100.json --config system.yaml
   terastal profile show out/profile.json --columns shape,macs,gmacs
   terastal profile show out/profile.json --format csv >layers.csv
   terastal profile show out/profile.json --format benchfmt >a.txt && benchstat -col /acc a.txt`,
 		Args: exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error { return showProfile(s, args[0], format, o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return o.show(s, cmd.Flags(), args[0]) },
 	}
-	cmd.Flags().StringVar(&format, "format", "table", "table, csv or benchfmt")
+	configFlag(cmd, &o.config)
+	cmd.Flags().StringVar(&o.format, "format", "table", "table, csv or benchfmt")
 	cmd.Flags().BoolVar(&o.Wide, "wide", false, "all columns of the table, however wide")
 	cmd.Flags().StringSliceVar(&o.Columns, "columns", nil, "columns of the table")
 	return cmd
 }
 
-func showProfile(s *streams, path, format string, o view.ProfileOptions) error {
-	if s.json && format != "table" {
-		return usagef("--json and --format %s both say what goes to standard output: leave one out", format)
+// showOptions are the flags of profile show.
+type showOptions struct {
+	view.ProfileOptions
+	format, config string
+}
+
+func (o *showOptions) show(s *streams, flags *pflag.FlagSet, path string) error {
+	if s.json && o.format != "table" {
+		return usagef("--json and --format %s both say what goes to standard output: leave one out", o.format)
 	}
 	if err := o.Check(); err != nil {
 		return session.UsageError{Err: err}
 	}
-	p, err := profiler.Read(path)
+	g, err := session.ReadGiven(path)
 	if err != nil {
 		return err
 	}
-	switch format {
+	p := g.Profile
+	switch o.format {
 	case "csv":
 		return p.WriteCSV(s.out)
 	case "benchfmt":
 		return p.WriteBenchfmt(s.out)
 	case "table":
-		made := planOf(path, p)
-		if made != nil {
-			view.Hopeless(s.text(), made.Hopeless)
-		}
-		view.ProfileTable(s.text(), p, o)
-		if made != nil {
-			view.Capacities(s.text(), made)
-		}
-		return s.document(p)
+		return o.table(s, flags, g)
 	}
-	return usagef("unknown format %q, have table, csv, benchfmt", format)
+	return usagef("unknown format %q, have table, csv, benchfmt", o.format)
+}
+
+// shownProfile is the document of a profile, with the judgement.
+type shownProfile struct {
+	*profiler.Profile
+	Skew *session.Skew `json:"skew,omitempty"`
+}
+
+func (o *showOptions) table(s *streams, flags *pflag.FlagSet, g *session.Given) error {
+	skew, err := judged(g, o.config, flags)
+	if err != nil {
+		return err
+	}
+	made := cmp.Or(g.Plan, planOf(g.Path, g.Profile))
+	if skew != nil {
+		view.Hopeless(s.text(), skew.Hopeless)
+	}
+	view.ProfileTable(s.text(), g.Profile, o.ProfileOptions)
+	if made != nil {
+		view.Capacities(s.text(), made)
+	}
+	view.Skew(s.text(), skew)
+	return s.document(shownProfile{g.Profile, skew})
+}
+
+// judged says how unlike the accelerators of a document are, at the rates and deadlines of a configuration, else of the
+// plan, or the one next to a profile. Of a profile that is not whole it knows nothing.
+func judged(g *session.Given, file string, flags *pflag.FlagSet) (*session.Skew, error) {
+	if file != "" {
+		c, err := config.Load(file, flags)
+		if err != nil {
+			return nil, err
+		}
+		return session.SkewOf(g, c)
+	}
+	if g.Plan == nil {
+		if made := planOf(g.Path, g.Profile); made != nil {
+			return session.PlanSkew(made, g.Profile)
+		}
+	}
+	skew, err := session.SkewOf(g, nil)
+	if errors.Is(err, profiler.ErrPartial) {
+		return nil, nil
+	}
+	return skew, err
 }
 
 // planOf is the plan next to a profile, of the same models and accelerators; nil without one. It knows the rates, without

@@ -33,7 +33,7 @@ func fields(t reflect.Type, seen map[reflect.Type]bool, names map[string]bool) {
 	}
 }
 
-// TestFormatsAreDocumented: docs/FORMATS.md names every field of logs, plans and results.
+// TestFormatsAreDocumented: docs/FORMATS.md names every field of logs, plans, results and judgements.
 func TestFormatsAreDocumented(t *testing.T) {
 	text := testkit.Must(os.ReadFile("../../../../docs/FORMATS.md"))(t)
 	names := map[string]bool{}
@@ -43,7 +43,7 @@ func TestFormatsAreDocumented(t *testing.T) {
 		reflect.TypeFor[plan.Variants](): true, reflect.TypeFor[result.Result]().Field(resultField(t, "Host")).Type: true,
 		reflect.TypeFor[result.Result]().Field(resultField(t, "Accelerators")).Type.Elem(): true}
 	for _, x := range []reflect.Type{reflect.TypeFor[eventlog.Header](), reflect.TypeFor[plan.Plan](),
-		reflect.TypeFor[result.Result](), reflect.TypeFor[comparison.Curves]()} {
+		reflect.TypeFor[result.Result](), reflect.TypeFor[comparison.Curves](), reflect.TypeFor[Skew]()} {
 		fields(x, seen, names)
 	}
 	if len(names) < 80 {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -93,6 +94,80 @@ func (t *Table) Pick(title string, columns ...int) *Table {
 		}
 		if numbers {
 			out.Rows = append(out.Rows, row)
+		}
+	}
+	return out
+}
+
+// Part are columns that are set as a table below where all of them side by side are too wide: those that go there, by
+// index, and those that stay and are repeated there.
+type Part struct{ Goes, Repeated []int }
+
+// Width is how wide the widest line of the table is, without its notes.
+func (t *Table) Width() int {
+	most := 0
+	for line := range strings.Lines(t.String()) {
+		most = max(most, utf8.RuneCountInString(strings.TrimRight(line, "\n")))
+	}
+	return most
+}
+
+// Within are tables that are no wider than this if the parts allow it: the table as it is, or without the first parts, as
+// many as it takes, and each of these with the first columns, which say what a row is about, and the rows that have
+// anything in it.
+func (t *Table) Within(width, first int, parts ...Part) []*Table {
+	var names, gone []int
+	for n := range first {
+		names = append(names, n)
+	}
+	out := []*Table{t}
+	for _, p := range parts {
+		if out[0].Width() <= width {
+			break
+		}
+		gone = append(gone, p.Goes...)
+		out[0] = t.columns(func(n int) bool { return !slices.Contains(gone, n) })
+		shown := slices.Concat(names, p.Repeated, p.Goes)
+		part := t.columns(func(n int) bool { return slices.Contains(shown, n) })
+		part.Title, part.Notes, part.Rows = "", nil, nil
+		for n := range first {
+			part.Columns[n].Note = "" // said above
+		}
+		for _, r := range t.Rows {
+			if slices.ContainsFunc(p.Goes, func(n int) bool { return r.cell(n) != "" && !t.Columns[n].Wide }) {
+				part.Rows = append(part.Rows, r.columns(shown, len(t.Columns)))
+			}
+		}
+		if len(part.Rows) > 0 {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// columns is the table with some of its columns.
+func (t *Table) columns(keep func(n int) bool) *Table {
+	out := *t
+	var kept []int
+	out.Columns = nil
+	for n, c := range t.Columns {
+		if keep(n) {
+			kept, out.Columns = append(kept, n), append(out.Columns, c)
+		}
+	}
+	out.Rows = nil
+	for _, r := range t.Rows {
+		out.Rows = append(out.Rows, r.columns(kept, len(t.Columns)))
+	}
+	return &out
+}
+
+// columns is a row with some of its cells.
+func (r *Row) columns(kept []int, of int) Row {
+	out := Row{Wide: r.Wide}
+	for n := range of {
+		if slices.Contains(kept, n) {
+			out.Cells = append(out.Cells, r.cell(n))
 		}
 	}
 	return out

@@ -78,3 +78,47 @@ func TestPick(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestWithin: parts go below, one after the other, until the rest fits, with the rows that have anything in them and the
+// columns that say what a row is about.
+func TestWithin(t *testing.T) {
+	wide := New("policy", "model", ">rate", ">interval", ">p50", "+>p99")
+	wide.Explain("policy", "who")
+	wide.Explain("interval", "of what")
+	wide.Add("edf", "one", "1", "", "10 ms", "20 ms")
+	wide.Add("edf", "all", "2", "0 to 3", "", "30 ms")
+	parts := []Part{{Goes: []int{4, 5}}, {Goes: []int{3}, Repeated: []int{2}}}
+	for _, c := range []struct {
+		width int
+		want  string
+	}{
+		{100, "policy model rate interval p50 | edf one 1  10 ms | edf all 2 0 to 3  | who of what"},
+		{34, "policy model rate interval | edf one 1  | edf all 2 0 to 3 | who of what\n" +
+			"policy model p50 | edf one 10 ms | "},
+		{10, "policy model rate | edf one 1 | edf all 2 | who\n" +
+			"policy model p50 | edf one 10 ms | \n" +
+			"policy model rate interval | edf all 2 0 to 3 | of what"},
+	} {
+		var got []string
+		for _, x := range wide.Within(c.width, 2, parts...) {
+			var lines []string
+			head := []string{}
+			for _, col := range x.Columns {
+				if !col.Wide {
+					head = append(head, col.Name)
+				}
+			}
+			lines = append(lines, strings.Join(head, " "))
+			for _, r := range x.Rows {
+				lines = append(lines, strings.Join(r.Cells[:len(head)], " "))
+			}
+			got = append(got, strings.Join(append(lines, strings.Join(x.notes(false), " ")), " | "))
+		}
+		if text := strings.Join(got, "\n"); text != c.want {
+			t.Errorf("within %d:\n%s\nwant\n%s", c.width, text, c.want)
+		}
+	}
+	if len(wide.Columns) != 6 || len(wide.Rows) != 2 {
+		t.Error("the table itself has changed")
+	}
+}

@@ -15,9 +15,10 @@ import (
 
 // PoliciesCompared prints policies side by side: medians over repeats, and what differs from the baseline.
 func PoliciesCompared(w io.Writer, r *result.Result) {
-	meansTable(r).Text(w)
+	means := meansTable(r)
+	fit(w, means, 1, table.Part{Goes: from(means, "J per met", 3)})
 	fmt.Fprintln(w)
-	comparisonByModel(r.Comparison).Text(w)
+	fit(w, comparisonByModel(r.Comparison), 2, table.Part{Goes: []int{6, 7, 8, 9, 10, 11}})
 	fmt.Fprintln(w)
 	if t := accuracyByModel(r.Comparison); len(t.Rows) > 0 {
 		t.Text(w)
@@ -26,6 +27,15 @@ func PoliciesCompared(w io.Writer, r *result.Result) {
 	for _, text := range comparisonText(r) {
 		table.Paragraph(w, text)
 	}
+}
+
+// from are the places of so many columns from the one of this name on; none where the table does not have it.
+func from(t *table.Table, name string, n int) (out []int) {
+	at := slices.IndexFunc(t.Columns, func(c table.Column) bool { return c.Name == name })
+	for k := at; at >= 0 && k < min(at+n, len(t.Columns)); k++ {
+		out = append(out, k)
+	}
+	return out
 }
 
 // compared shows comparisons over repeats.

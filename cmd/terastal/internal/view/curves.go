@@ -26,8 +26,28 @@ func Curves(w io.Writer, c *comparison.Curves) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		t.Text(w)
+		if i == 0 {
+			fit(w, t, 2, several(t, 2)...)
+		} else {
+			t.Text(w)
+		}
 	}
+}
+
+// several are the columns of a table after the first ones, as many side by side as fit, but for those that stay in it.
+func several(t *table.Table, first int) (parts []table.Part) {
+	if n := len(t.Columns) - first; n > 0 {
+		groups := (t.Width() + tableWidth - 1) / tableWidth
+		each := (n + groups - 1) / groups
+		for from := first + each; from < len(t.Columns); from += each {
+			var p table.Part
+			for at := from; at < min(from+each, len(t.Columns)); at++ {
+				p.Goes = append(p.Goes, at)
+			}
+			parts = append(parts, p)
+		}
+	}
+	return parts
 }
 
 // CurvesLine says in a line what the policies sustain.

@@ -42,7 +42,7 @@ func planTable(w io.Writer, models []result.ModelInfo, accelerators []plan.Accel
 		return
 	}
 	modelTable(models, placesOf(accelerators)).Text(w)
-	fmt.Fprintln(w, demand(load))
+	table.Paragraph(w, demand(load))
 }
 
 func demand(load float64) string {
@@ -163,7 +163,8 @@ func fromTo(first, last string) string {
 
 // Verification prints what was verified and how much the machine got in the way, a line per policy.
 func Verification(w io.Writer, policies []result.PolicyResult) {
-	executionTable([]result.Result{{Driver: eventlog.Real, Policies: policies}}).Text(w)
+	t := executionTable([]result.Result{{Driver: eventlog.Real, Policies: policies}})
+	fit(w, t, 1, table.Part{Goes: from(t, "release lag p50", 3)}, table.Part{Goes: from(t, "utilization", 1)})
 }
 
 // executionTable says how well runs were carried out; what no simulation has is empty there.

@@ -18,7 +18,7 @@ func Policies(w io.Writer, metrics []eventlog.Metrics) { policies(w, metrics, "f
 
 // policies is [Policies] with these of the columns that otherwise only pages have.
 func policies(w io.Writer, metrics []eventlog.Metrics, columns ...string) {
-	with(outcomeTable(seriesOf(metrics)), columns...).Text(w)
+	outcomeText(w, with(outcomeTable(seriesOf(metrics)), columns...))
 	if len(metrics) != 1 {
 		return
 	}
@@ -26,6 +26,25 @@ func policies(w io.Writer, metrics []eventlog.Metrics, columns ...string) {
 		if len(x.Variants) > 0 {
 			table.Paragraph(w, variantsUsed(metrics[0].Policy, &x))
 		}
+	}
+}
+
+// outcomeText prints outcomes; with many columns the accuracy comes below, then the intervals, then the times.
+func outcomeText(w io.Writer, t *table.Table) {
+	var kept []int
+	for n := outcomeColumns; n < len(t.Columns); n++ {
+		kept = append(kept, n)
+	}
+	fit(w, t, 2, table.Part{Goes: kept}, table.Part{Goes: []int{8}, Repeated: []int{7}}, table.Part{Goes: []int{9, 10, 11, 12}})
+}
+
+// fit prints a table, parts of it below where it gets too wide; its first columns say what a row is about.
+func fit(w io.Writer, t *table.Table, first int, parts ...table.Part) {
+	for i, x := range t.Within(tableWidth, first, parts...) {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		x.Text(w)
 	}
 }
 
@@ -39,7 +58,7 @@ func with(t *table.Table, columns ...string) *table.Table {
 
 // Scenario prints what policies got over seeds.
 func Scenario(w io.Writer, results []study.Result) {
-	with(outcomeTable(seriesOver(results)), "interval", "floor").Text(w)
+	outcomeText(w, with(outcomeTable(seriesOver(results)), "interval", "floor"))
 	last := len(results) - 1
 	for i := range results[:max(0, last)] {
 		if base := &results[i]; base.Miss > 0 {
@@ -58,10 +77,14 @@ func Study(w io.Writer, d *study.Document, results []study.Result, line string) 
 	Scenario(w, results)
 }
 
+// outcomeColumns is how many columns an outcome has before those about accuracy.
+const outcomeColumns = 13
+
 // outcomeTable is what the requests of every model got under every policy.
 func outcomeTable(all []*series) *table.Table {
 	t := table.New("policy", "model", ">released", ">met", ">late", ">dropped", ">failed", ">miss rate", "+>interval",
 		">p50", ">p90", ">p99", "+>deadline")
+	t.Explain("model", "all: all requests; their miss rate is the mean of the models'")
 	variants := slices.ContainsFunc(all, func(s *series) bool { return s.all.VariantShare() > 0 })
 	if variants {
 		t.Column(">as variants", ">accuracy kept", "+>its interval")
@@ -83,14 +106,14 @@ func outcomeTable(all []*series) *table.Table {
 			}
 			r := t.Add(s.label, m.Model, m.Released, m.Met, m.Late, m.Dropped, m.Failed, percent(m.miss.value),
 				m.miss.percent(), p50, p90, p99, msText(m.DeadlineMS))
-			if variants {
+			if variants && s.all.VariantShare() > 0 {
 				r.Cells = append(r.Cells, percent(m.VariantShare()), optional(m.NormalizedAccuracy, kept),
 					accuracyInterval(m.ModelMetrics), floorText(m.AccuracyFloor), worstText(m.ModelMetrics))
 			}
 		}
-		r := t.Add(s.label, "all (mean of miss rates)", s.all.Released, s.all.Met, s.all.Late, s.all.Dropped,
+		r := t.Add(s.label, "all", s.all.Released, s.all.Met, s.all.Late, s.all.Dropped,
 			s.all.Failed, percent(s.miss.value), s.miss.percent(), "", "", "", "")
-		if variants {
+		if variants && s.all.VariantShare() > 0 {
 			r.Cells = append(r.Cells, percent(s.all.VariantShare()), optional(s.all.AccuracyKept(), kept))
 		}
 	}
@@ -163,7 +186,7 @@ func missRates(all []*series, results []result.Result) section {
 	}
 	t := outcomeTable(all)
 	columns := []int{0, 1, 2, 3, 4, 5, 6, 7, 8}
-	if at := len(columns) + 4; at < len(t.Columns) { // how much is due to variants; the section about accuracy has the rest
+	if at := outcomeColumns; at < len(t.Columns) { // how much is due to variants; the section about accuracy has the rest
 		columns = append(columns, at, at+1)
 	}
 	s.Tables = []*table.Table{t.Pick("Requests by outcome", columns...)}

@@ -118,7 +118,7 @@ func sections(page string) []string {
 func TestWholeFolder(t *testing.T) {
 	dir := folder(t, "mobile", time.Second)
 	page := rendered(t, dir)
-	want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "capacity",
+	want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "skew", "capacity",
 		"accuracy", "validation", "sweep", "machine", "provenance", "reading"}
 	if got := sections(page); !slices.Equal(got, want) {
 		t.Errorf("sections %v, want %v", got, want)
@@ -161,11 +161,11 @@ func TestSectionsNeedData(t *testing.T) {
 		{[]string{"result.json"}, []string{"comparison", "machine"}},
 		{[]string{"edf.log.json", "terastal.log.json"}, []string{"timeline", "budgets"}},
 		{[]string{"edf.log.json", "terastal.log.json", "plan.json", "profile.json"}, []string{"timeline", "budgets",
-			"layers", "capacity", "accuracy"}},
+			"layers", "skew", "capacity", "accuracy"}},
 		{[]string{"edf.log.json", "terastal.log.json", "result.json"}, []string{"misses", "comparison", "responses",
 			"timeline", "budgets", "accuracy", "machine"}},
 		{[]string{"edf.log.json", "terastal.log.json", "result.json", "profile.json", "plan.json"}, []string{"ran",
-			"misses", "comparison", "responses", "timeline", "layers", "budgets", "capacity", "accuracy", "machine"}},
+			"misses", "comparison", "responses", "timeline", "layers", "budgets", "skew", "capacity", "accuracy", "machine"}},
 	} {
 		some := t.TempDir()
 		entries := testkit.Must(os.ReadDir(dir))(t)
@@ -174,7 +174,7 @@ func TestSectionsNeedData(t *testing.T) {
 				copyFile(t, filepath.Join(dir, e.Name()), filepath.Join(some, e.Name()))
 			}
 		}
-		want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "capacity",
+		want := []string{"ran", "misses", "comparison", "responses", "timeline", "layers", "budgets", "skew", "capacity",
 			"accuracy", "validation", "sweep", "machine", "provenance", "reading"}
 		want = slices.DeleteFunc(want, func(s string) bool { return slices.Contains(c.gone, s) })
 		if got := sections(rendered(t, some)); !slices.Equal(got, want) {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/profiler"
@@ -21,7 +20,7 @@ type ProfileOptions struct {
 	Columns []string // these, if not empty
 }
 
-// tableWidth is what a profile's table may need unless asked for more.
+// tableWidth is how wide tables may be, unless asked for more.
 const tableWidth = 120
 
 // giveUp lists the columns that can be chosen in the order in which they are left out where a table gets too wide.
@@ -54,7 +53,7 @@ func ProfileTable(w io.Writer, p *profiler.Profile, o ProfileOptions) {
 		t, keys := v.layerTable(m, o)
 		fmt.Fprintf(w, "\n%s (%s, %d layers)\n", p.Models[m].Name, p.Models[m].Granularity, len(p.Models[m].Layers))
 		without := 0
-		for !o.Wide && len(o.Columns) == 0 && without < len(giveUp) && widest(t.String()) > tableWidth {
+		for !o.Wide && len(o.Columns) == 0 && without < len(giveUp) && t.Width() > tableWidth {
 			for i, key := range keys {
 				t.Columns[i].Wide = t.Columns[i].Wide || key == giveUp[without]
 			}
@@ -86,14 +85,6 @@ func ProfileSummary(w io.Writer, p *profiler.Profile) {
 	fmt.Fprintln(w)
 	v.modelTable().Text(w)
 	v.warnings(w)
-}
-
-func widest(text string) int {
-	most := 0
-	for line := range strings.Lines(text) {
-		most = max(most, utf8.RuneCountInString(strings.TrimRight(line, "\n")))
-	}
-	return most
 }
 
 // profileView is a profile with what several of its tables need.

@@ -189,6 +189,7 @@ func TestTextIsHTML(t *testing.T) {
 		{"Policies", alone, func(w io.Writer) { Policies(w, p.Metrics()) }, 70},
 		{"Verification", alone, func(w io.Writer) { Verification(w, r.Policies) }, 18},
 		{"Energy", alone, func(w io.Writer) { energyTable(p.Results).Text(w) }, 8},
+		{"Skew", alone, func(w io.Writer) { Skew(w, p.judged()) }, 20},
 		{"Capacities", alone, func(w io.Writer) { Capacities(w, p.Plan) }, 12},
 		{"PoliciesCompared", compared, func(w io.Writer) { PoliciesCompared(w, r) }, 45},
 		{"Validation", compared, func(w io.Writer) { Validation(w, &p.Validations[0]) }, 130},
@@ -199,6 +200,9 @@ func TestTextIsHTML(t *testing.T) {
 			var b bytes.Buffer
 			c.print(&b)
 			grids := textGrids(b.String())
+			if c.name == "Skew" { // the page draws it
+				grids = slices.DeleteFunc(grids, func(g grid) bool { return g.head[0] == "slowest over fastest" })
+			}
 			if c.name == "ProfileTable" { // sums are for the terminal only
 				grids = slices.DeleteFunc(grids, func(g grid) bool { return g.head[0] != "layer" })
 			}
