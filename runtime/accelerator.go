@@ -83,11 +83,11 @@ func (u *Unit) Suits(provider string) error {
 }
 
 // Accelerator prepares units and runs them. Prepare may be called from any goroutine; the kernels of one accelerator
-// are run by one goroutine at a time, on a thread pinned to Cores.
+// are run by one goroutine at a time, on a thread pinned to the first of Cores.
 type Accelerator interface {
 	// Name is unique among the accelerators of a system.
 	Name() string
-	// Cores are the processors its kernels run on; empty for any.
+	// Cores are the processors its kernels run on, the first that of the thread which calls them; empty for any.
 	Cores() []int
 	// Level is ONNX Runtime's optimisation level at which whole models are optimised before they are cut into the
 	// layers that this accelerator gets, as models.Model.Forms takes it; "none" for portable layers.

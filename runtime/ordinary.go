@@ -53,8 +53,8 @@ func (cpuPlace) OpenWhole(n *Network) (WholeModel, error) { return n.whole(gorun
 // chooses are options that say which device of a provider is meant, and so stay what they are in ordinary sessions.
 var chooses = []string{"device_id", "gpu_mem_limit"}
 
-// ordinary is the configuration of a user of the provider who sets nothing but the device: CUDA then computes float32 in
-// TF32, nodes that the provider does not take run on the CPU, with a thread for every core. Threads that wait do not
+// ordinary is the configuration of a user of the provider who sets nothing but the device: CUDA then computes float32
+// in TF32, nodes that the provider does not take run on the CPU, with a thread for every core. Threads that wait do not
 // spin, which spares sessions that share cores. Other providers than CUDA's keep their options, without which some have
 // no device.
 func (s Spec) ordinary() ort.Config {

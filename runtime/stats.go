@@ -51,6 +51,10 @@ type WorkerStats struct {
 	// Ran is the time its thread had a processor, Waited the time it was ready to run and had none: what other threads
 	// took from it. Zero where the system does not count them.
 	Ran, Waited time.Duration
+	// Absent is how much of that was in layers, where the system counts it and tensors are in host memory.
+	Absent Absences
+	// Straggled is what layers lost otherwise, where that was much: waiting for other threads of the accelerator.
+	Straggled Absences
 	// Gaps are the times between the end of a layer and the start of the next one on a saturated accelerator.
 	Gaps Histogram
 	// Handoffs are the conversions of tensors to the accelerator's layout, and their copies to and from its own memory;

@@ -10,19 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pin restricts the calling OS thread to the given processors; none means no restriction is made. The caller has to
-// have locked its goroutine to the thread, and to end the goroutine without unlocking it, so that no other goroutine
-// inherits the restriction.
+// Pin restricts the calling OS thread, which runs the layers of an accelerator with these cores, to the first of them;
+// none means no restriction is made. The accelerator's other threads are pinned to the others: on one of those the
+// caller would wait for them, and they for it. The caller has to have locked its goroutine to the thread, and to end the
+// goroutine without unlocking it, so that no other goroutine inherits the restriction.
 func Pin(cores []int) error {
 	if len(cores) == 0 {
 		return nil
 	}
 	var set unix.CPUSet
-	for _, c := range cores {
-		set.Set(c)
-	}
+	set.Set(cores[0])
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("pin to cores %v: %w", cores, err)
+		return fmt.Errorf("pin to core %d: %w", cores[0], err)
 	}
 	return nil
 }

@@ -41,6 +41,8 @@ type worker struct {
 	next        assignment    // the one that mailLayer announces
 	last        time.Duration // end of the layer just before; 0 after a rest
 	endingAt    atomic.Int64  // when its layer is to be announced, as of the last step
+	delay       delay         // of its thread
+	waited      time.Duration // what that had been when it was last looked up
 
 	// The driver's lock guards these.
 	given     [2]given      // dispatched to it and not ended, the first one first
@@ -151,6 +153,8 @@ func (w *worker) work(ready chan<- error) {
 		}
 		defer w.cool()
 	}
+	w.delay.open()
+	defer w.delay.close()
 	ran, waited := threadTimes()
 	ready <- nil
 	<-w.begin
@@ -163,6 +167,7 @@ func (w *worker) work(ready chan<- error) {
 			w.drive(&a)
 			continue
 		}
+		w.begins()
 		for ok {
 			a, ok = w.execute(&a)
 		}
@@ -170,6 +175,8 @@ func (w *worker) work(ready chan<- error) {
 	ranAt, waitedAt := threadTimes()
 	d.mu.Lock()
 	w.stats.Ran, w.stats.Waited = ranAt-ran, waitedAt-waited
+	w.stats.Absent.end()
+	w.stats.Straggled.end()
 	d.unlock()
 }
 
@@ -197,6 +204,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	}
 	if err == nil {
 		w.account(a.cost(), end-start, a.slot.first, a.slot.replayed)
+		w.absent(a.cost(), end-start, end)
 		err = w.answer(a)
 	}
 	next, ok, _ := w.report(a, start, end, err)

@@ -41,7 +41,7 @@ interrupt ends the comparison with the repeats that are whole.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "")
-	config.AddFlags(cmd.Flags(), "accuracy")
+	config.AddFlags(cmd.Flags(), "accuracy", "auto")
 	o.watchFlags(cmd)
 	o.scenarioFlag(cmd)
 	o.emulatedFlag(cmd)

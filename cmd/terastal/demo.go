@@ -42,7 +42,7 @@ and the plan to OUT/plan.json, which applications open.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.demo(cmd) },
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
-	config.AddFlags(cmd.Flags(), "accuracy")
+	config.AddFlags(cmd.Flags(), "accuracy", "auto")
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
 		"out": filepath.Join("out", "demo"), "load": "1.5", "duration": "3s", "budget": "8s",
@@ -83,7 +83,12 @@ func (o *playOptions) planDemo(cmd *cobra.Command) (*session.Session, string, er
 	}
 	c.Models = session.DemoModels()
 	fmt.Fprintf(o.err, "splitting and loading %d networks\n", len(c.Models))
-	w, err := o.open(cmd, c, "")
+	options, err := o.options(ctx, "")
+	if err != nil {
+		return nil, "", err
+	}
+	options.EqualShares = true
+	w, err := session.Open(ctx, c, options)
 	if err != nil {
 		return nil, "", err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/auto"
 	"github.com/terastal/terastal/cmd/terastal/internal/doctor"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
@@ -36,6 +37,7 @@ Exits with 1 when ONNX Runtime cannot be used.`,
 				Probe:   doctor.Child(doctor.ProbeTimeout, doctor.Self),
 				Inspect: doctor.InspectChild(doctor.ProbeTimeout, doctor.SelfInspect),
 				Plugins: plugins, Installed: ort.Installed,
+				Calibrations: auto.Kept(ort.CalibrationsDir()),
 			})
 			if err := cmd.Context().Err(); err != nil {
 				return err

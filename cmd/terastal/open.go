@@ -13,7 +13,6 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/cmd/terastal/internal/doctor"
 	"github.com/terastal/terastal/cmd/terastal/internal/session"
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/runtime"
 )
@@ -53,9 +52,6 @@ func (s *streams) options(ctx context.Context, profile string) (session.Options,
 		Root:    s.models,
 		Plugins: plugins,
 		Worker:  func() *exec.Cmd { return exec.Command(doctor.Program(), "profile", "worker") },
-		Auto: func(library string, host hostinfo.Info) func(int) []runtime.Spec {
-			return doctor.Accelerators(ctx, library, host)
-		},
 		Probe: func(library string, a runtime.Spec) (runtime.Offer, error) {
 			return doctor.Child(doctor.ProbeTimeout, doctor.Self)(ctx, library, a)
 		},

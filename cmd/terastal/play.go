@@ -196,7 +196,7 @@ ships, in the same way; "terastal simulate --scenario help" lists them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "pedf")
-	config.AddFlags(cmd.Flags(), "accuracy")
+	config.AddFlags(cmd.Flags(), "accuracy", "auto")
 	o.scenarioFlag(cmd)
 	o.emulatedFlag(cmd)
 	o.watchFlags(cmd)

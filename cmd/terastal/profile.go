@@ -60,7 +60,7 @@ same command continues from there; Ctrl-C three times ends at once.`,
 	f.StringVar(&o.file, "out", "", "where to write the profile (default: profile.json in the configuration's output "+
 		"folder)")
 	f.BoolVar(&o.force, "force", false, "replace what lies at --out even if it is something else, and start over")
-	config.AddFlags(f, "budget", "precision", "seed")
+	config.AddFlags(f, "auto", "budget", "precision", "seed")
 	cmd.AddCommand(newProfileShow(s), newProfileCompare(s), newProfileImport(s), newProfileWorker())
 	return cmd
 }

@@ -72,6 +72,9 @@ with 95 % confidence intervals.`,
 		"or min, mean, p50, p90, p95 or p99 of the profile (default: measured, expected with --noise)")
 	f.Float64Var(&o.Interference, "interference", 0,
 		"how much longer layers take for every other accelerator that is busy, besides what was measured: 0.1 is 10 %")
+	f.StringVar(&o.Taken, "taken", "", "cores that other programs take, with --config: ACCELERATOR=SHARE/BURST,... such as "+
+		"cpu=0.2/10ms, a share of the core of the thread that runs the accelerator's layers for 10 ms at a time; "+
+		"ACCELERATOR/other is another of its cores")
 	return cmd
 }
 

@@ -28,7 +28,7 @@ func newVariants(s *streams) *cobra.Command {
 // variantFlags are the flags of verbs that measure and plan with variants.
 func variantFlags(cmd *cobra.Command, file *string) {
 	configFlag(cmd, file)
-	config.AddFlags(cmd.Flags(), "load", "out", "budget", "precision", "seed", "cost", "arithmetic")
+	config.AddFlags(cmd.Flags(), "auto", "load", "out", "budget", "precision", "seed", "cost", "arithmetic")
 }
 
 // lossFlags define how much accuracy variants may cost.

@@ -126,8 +126,13 @@ func (m Machine) throttled() time.Duration {
 const tick = 10 * time.Millisecond
 
 func (m Machine) coreTimes() (busy, steal time.Duration) {
-	// cpu user nice system idle iowait irq softirq steal ...; guests' time is in user and nice.
-	fields := strings.Fields(m.field("proc/stat", " ", "cpu"))
+	return times(m.field("proc/stat", " ", "cpu"))
+}
+
+// times reads the times of a core, or of all, in /proc/stat.
+func times(line string) (busy, steal time.Duration) {
+	// user nice system idle iowait irq softirq steal ...; guests' time is in user and nice.
+	fields := strings.Fields(line)
 	if len(fields) < 7 {
 		return 0, 0
 	}

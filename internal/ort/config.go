@@ -39,8 +39,8 @@ type Config struct {
 	Optimization string
 
 	// Threads is the number of threads that one operator is spread over; 0 is
-	// 1. With 1, everything runs on the calling thread. Threads never spin
-	// while they wait, so that several sessions can share a machine.
+	// 1. With 1, everything runs on the calling thread. Threads do not spin while they wait, so that several sessions can
+	// share a machine; those with Cores spin as long as a run lasts.
 	Threads int
 
 	// Cores are the cores for the threads, counted from 0: none, or one for each thread. The caller of Run pins its own
@@ -308,6 +308,9 @@ func (c Config) entries() map[string]string {
 		for i := range others {
 			others[i]++
 		}
+		// Between the parallel regions of a run, waking a thread that sleeps costs as much as a small region. Each session
+		// has its threads on the same cores, which must not spin against those of the session that runs.
+		e["session.intra_op.allow_spinning"], e["session.force_spinning_stop"] = "1", "1"
 		e["session.intra_op_thread_affinities"] = joinInts(others, ";")
 	}
 	if c.Provider != "cpu" && !c.AllowFallback {

@@ -41,7 +41,9 @@ func TestEntries(t *testing.T) {
 	}{
 		{Config{}, nil},
 		{Config{Cores: []int{1}}, nil},
-		{Config{Threads: 3, Cores: []int{0, 2, 4}}, map[string]string{"session.intra_op_thread_affinities": "3;5"}},
+		{Config{Threads: 3, Cores: []int{0, 2, 4}}, map[string]string{"session.intra_op_thread_affinities": "3;5",
+			"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}},
+		{Config{Threads: 3}, nil},
 		{Config{Provider: "WebGPU"}, map[string]string{"session.disable_cpu_ep_fallback": "1"}},
 		{Config{Provider: "webgpu", AllowFallback: true}, nil},
 		{Config{Options: map[string]string{"session.x": "y", "own": "z"}}, map[string]string{"session.x": "y"}},

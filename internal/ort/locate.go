@@ -92,6 +92,9 @@ func (s search) locate(explicit string) (Library, error) {
 // Config.Engines. It is "" where there is no cache folder.
 func EnginesDir() string { return here().cached("engines") }
 
+// CalibrationsDir is the folder that calibrations of accelerators are kept in; "" where there is none.
+func CalibrationsDir() string { return here().cached("calibrations") }
+
 // cached is a path below base, "" where there is none.
 func (s search) cached(path ...string) string {
 	base := s.base()

@@ -12,6 +12,7 @@ import (
 	"github.com/terastal/terastal/internal/document"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
+	"github.com/terastal/terastal/sched/sim"
 )
 
 // Drivers of a run.
@@ -51,6 +52,8 @@ type Header struct {
 	Machine Machine `json:"machine,omitzero"`
 	// Distorted says why the times of the run are not to be trusted; empty if nothing distorted them on purpose.
 	Distorted string `json:"distorted,omitempty"`
+	// Taken are the cores that others took from accelerators during a real run; predictions of it count them in.
+	Taken []sim.Taken `json:"taken,omitempty"`
 }
 
 // Machine says what a run computed on.

@@ -266,6 +266,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"a system without accelerators", func(l *Log) { l.Header.System.Accelerators = nil }, "0 accelerators"},
 		{"rates of another system", func(l *Log) { l.Header.Rates = []float64{1} }, "1 rates for 2 models"},
+		{"a core taken from no accelerator", func(l *Log) { l.Header.Taken = []sim.Taken{{Accelerator: 9}} }, "accelerator 9"},
 		{"time goes back", at(4, func(r *Record) { r.At = 0 }), "record 4 (complete): at 0s, after one at 1ms"},
 		{"an instant before the start", at(0, func(r *Record) { r.Start = -1 }), "instant -1 ns"},
 		{"an instant beyond all", at(3, func(r *Record) { r.Until = 1 << 62 }), "instant 4611686018427387904 ns"},

@@ -19,6 +19,11 @@ func (l *Log) Validate() error {
 		return fmt.Errorf("%w: %d rates for %d models", ErrInvalid, len(l.Header.Rates), len(l.Header.System.Models))
 	}
 	n := len(l.Header.System.Accelerators)
+	for i := range l.Header.Taken {
+		if err := l.Header.Taken[i].Check(n); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
 	c := checker{system: &l.Header.System, jobs: map[int64]*progress{}, busy: make([]*progress, n), tail: make([]tail, n),
 		down: make([]bool, n)}
 	for i := range l.Records {

@@ -359,7 +359,7 @@ type plainWhole struct {
 }
 
 func wholeModels(sys *sched.System) *sched.System {
-	out := &sched.System{Accelerators: sys.Accelerators}
+	out := &sched.System{Accelerators: sys.Accelerators, Devices: sys.Devices}
 	for _, m := range sys.Models {
 		whole := sched.Model{Name: m.Name, Deadline: m.Deadline, Trigger: m.Trigger}
 		im := sched.Implementation{Name: "whole"}

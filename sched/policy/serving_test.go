@@ -42,8 +42,11 @@ func (p *plainFIFO) choices(s *sched.State) []sched.Choice {
 	free, idle := freeTimes(s)
 	queues := map[int32][]int{} // by the first accelerator of the device
 	for _, i := range waiting(s) {
-		first := p.on[s.Jobs[i].Model][0]
-		queues[first] = append(queues[first], i)
+		for first, group := range shared(p.sys) {
+			if slices.Contains(group, p.on[s.Jobs[i].Model][0]) {
+				queues[first] = append(queues[first], i)
+			}
+		}
 	}
 	var out []sched.Choice
 	for _, queue := range queues {

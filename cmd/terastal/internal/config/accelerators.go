@@ -74,7 +74,7 @@ func (c *Config) Among(automatic []runtime.Spec) ([]runtime.Spec, error) {
 	}
 	for _, name := range c.among {
 		if !found[name] {
-			return nil, fmt.Errorf("%w: %q is no accelerator that suits this machine (`terastal doctor` lists them) and no "+
+			return nil, fmt.Errorf("%w: %q is no accelerator that auto chose for these models (`terastal doctor` lists them) and no "+
 				"execution provider", ErrInvalid, name)
 		}
 	}
@@ -111,8 +111,8 @@ func (a *Accelerator) called(name string) bool {
 }
 
 // ChooseAccelerators keeps the accelerators of these names; what is none of theirs is taken for an execution provider.
-// The name of a device stands for all its streams. "auto" stands for those that suit the machine, no names for those of
-// the configuration. Where that has none, names that are not all providers' are of those that suit the machine. Plugins
+// The name of a device stands for all its streams. "auto" stands for those that are chosen for the machine and the models,
+// no names for those of the configuration. Where that has none, names that are not all providers' are of those that suit the machine. Plugins
 // are names of providers that ONNX Runtime does not know.
 func (c *Config) ChooseAccelerators(names []string, plugins ...string) {
 	if len(names) == 0 {
@@ -142,6 +142,9 @@ func (c *Config) ChooseAccelerators(names []string, plugins ...string) {
 	}
 	if slices.Equal(names, []string{"auto"}) {
 		chosen = nil
+		if c.Auto == AutoKeep {
+			c.Auto = AutoChoose
+		}
 	}
 	c.Accelerators = chosen
 }

@@ -12,12 +12,14 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // Config is everything a user can say about a run.
 type Config struct {
-	// Accelerators to use; empty means those that suit the machine.
+	// Accelerators to use; empty means those that suit the machine and the models.
 	Accelerators []Accelerator `mapstructure:"accelerators"`
-	Models       []Model       `mapstructure:"models"`
-	Traffic      Traffic       `mapstructure:"traffic"`
-	Profile      Profile       `mapstructure:"profile"`
-	Policies     []string      `mapstructure:"policies"`
+	// Auto says how accelerators are chosen where none are named: AutoKeep, AutoChoose or AutoAgain.
+	Auto     string   `mapstructure:"auto"`
+	Models   []Model  `mapstructure:"models"`
+	Traffic  Traffic  `mapstructure:"traffic"`
+	Profile  Profile  `mapstructure:"profile"`
+	Policies []string `mapstructure:"policies"`
 	// Cost is the quantile of the measured latencies that decisions are based on: min, mean, p50, p90, p95 or p99. Adapt
 	// corrects it while running towards what layers really take.
 	Cost  string `mapstructure:"cost"`
@@ -133,6 +135,14 @@ type Pixels struct {
 	Std   []float64 `mapstructure:"std"`
 	BGR   bool      `mapstructure:"bgr"`
 }
+
+// Values of Config.Auto: keep the accelerators of the profile, if there is one of the same models on this machine, else
+// choose; choose, by the calibration that is kept for the machine, if there is one; calibrate again and choose.
+const (
+	AutoKeep   = "keep"
+	AutoChoose = "choose"
+	AutoAgain  = "again"
+)
 
 // AutoArithmetic lets the processor's 8-bit arithmetic be tried.
 const AutoArithmetic = "auto"

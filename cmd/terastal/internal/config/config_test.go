@@ -58,6 +58,19 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// What has no scheduler is no policy that faults can strike; either alone is taken.
+func TestUnscheduledFaults(t *testing.T) {
+	for _, name := range []string{"unscheduled", "unscheduled-cpu"} {
+		const faults = "faults: [\"error p=0.5\"]\n"
+		policies := "policies: [" + name + ", edf]\n"
+		_, err := config.Load(write(t, policies+faults), flags(t))
+		testkit.Fails(t, err, config.ErrInvalid, "faults strike layers on accelerators, and "+name+" has neither")
+		for _, text := range []string{policies, faults} {
+			testkit.Must(config.Load(write(t, text), flags(t)))(t)
+		}
+	}
+}
+
 // Defaults of a flag can be changed, and lists given by the user replace the default instead of adding to it.
 func TestSetDefault(t *testing.T) {
 	f := flags(t)

@@ -61,6 +61,8 @@ func flags() []flag {
 		{"budget", "profile.budget", 20 * time.Second, "time to measure layers for"},
 		{"precision", "profile.precision", 0.02,
 			"half-width of the median's 95 % confidence interval to reach, as a share of it"},
+		{"auto", "auto", AutoKeep, "where no accelerators are named: keep those of the profile that is there, choose (by a " +
+			"calibration, kept per machine), or calibrate again"},
 		{"arithmetic", "arithmetic", AutoArithmetic, "what becomes of 8-bit products on this processor: " +
 			"auto (try), exact, saturating or saturating-throughout"},
 	}

@@ -52,6 +52,8 @@ func (c *Config) validate() error {
 		check(c.Queue >= 1, "queue is %d, must be at least 1", c.Queue),
 		check(c.Realtime >= 0 && c.Realtime <= 99, "realtime is %d, must be 0 to 99", c.Realtime),
 		check(c.Retries >= 0, "retries is %d, must not be negative", c.Retries),
+		check(slices.Contains([]string{AutoKeep, AutoChoose, AutoAgain}, c.Auto), "auto is %q, must be %s, %s or %s", c.Auto,
+			AutoKeep, AutoChoose, AutoAgain),
 		check(c.Out != "", "out is empty: name a folder"),
 		check(p.Budget > 0, "profile.budget is %v, must be positive", p.Budget),
 		check(p.Precision > 0 && p.Precision < 1, "profile.precision is %v, must be above 0 and below 1", p.Precision),

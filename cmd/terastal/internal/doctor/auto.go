@@ -1,83 +1,83 @@
 package doctor
 
 import (
-	"context"
+	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/auto"
+	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
 )
 
-// gpuProviders are the providers that a GPU may open with, the best first.
-var gpuProviders = []string{"cuda", "webgpu", "coreml", "directml"}
-
-// gpuName is what Auto calls a GPU.
-const gpuName = "gpu"
-
-// Auto chooses accelerators for a machine on which the given providers open.
-//
-// The CPU becomes two accelerators that differ in their optimisation level: with the blocked layout ("all") 3x3 and
-// depthwise convolutions are faster, without it ("basic") many 1x1 ones. Each has half of the allowed cores, after one
-// is kept free for the scheduler; with two cores each has one, and one core is a single accelerator. A GPU becomes
-// another one, or as many as it has streams; a software Vulkan driver does not, since it computes on the same cores,
-// slowly. The thread of each stream watches the GPU without a pause, and has a core to itself while the CPU's
-// accelerators keep one each.
-func Auto(info hostinfo.Info, open []string, streams int) []runtime.Spec {
-	var gpu []runtime.Spec
-	for _, provider := range gpuProviders {
-		if len(info.GPUs) > 0 && slices.Contains(open, provider) {
-			s := runtime.Spec{Name: gpuName, Provider: provider, Optimization: "all", Threads: 1}
-			if !s.HasStreams() {
-				streams = 1
-			}
-			gpu = s.Streams(streams)
-			break
-		}
-	}
+// guessed are accelerators for a machine of which nothing was calibrated yet, on which the given providers open: every
+// core for itself, the optimisation levels in turn, one core left from four on; and a GPU.
+func guessed(info hostinfo.Info, open []string) []runtime.Spec {
 	specs := []runtime.Spec{}
-	free := info.AllowedCores
-	if slices.Contains(open, "cpu") {
-		specs = append(specs, cpus(free, len(gpu))...)
-		for _, s := range specs {
-			free = free[len(s.Cores):]
+	cores := info.AllowedCores
+	var gpu []runtime.Spec
+	for _, s := range auto.GPUs() {
+		if len(info.GPUs) > 0 && len(gpu) == 0 && slices.Contains(open, s.Provider) {
+			if n := len(cores); n > 1 {
+				s.Cores, cores = cores[n-1:], cores[:n-1]
+			}
+			gpu = append(gpu, s)
 		}
 	}
-	if len(free) > len(gpu) {
-		for k := range gpu {
-			gpu[k].Cores = free[k : k+1 : k+1]
-		}
+	if len(cores) >= 4 {
+		cores = cores[1:]
+	}
+	if !slices.Contains(open, "cpu") {
+		return append(specs, gpu...)
+	}
+	for i := range max(1, len(cores)) {
+		level := []string{"all", "basic"}[i%2]
+		specs = append(specs, runtime.Spec{Name: fmt.Sprintf("cpu%d-%s", i, level), Provider: "cpu", Optimization: level,
+			Threads: 1, Cores: slices.Clone(cores[min(i, len(cores)):min(i+1, len(cores))])})
 	}
 	return append(specs, gpu...)
 }
 
-// cpus are the accelerators of the CPU, when so many threads watch a GPU.
-func cpus(cores []int, watching int) []runtime.Spec {
-	spec := func(name, optimization string, cores []int) runtime.Spec {
-		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: max(1, len(cores)),
-			Cores: slices.Clone(cores)}
+// acceleratorTable are the accelerators that "auto" stands for.
+func (r Report) acceleratorTable() *table.Table {
+	head := "Accelerator (auto chose last)"
+	if r.Guessed {
+		head = "Accelerator (a guess: auto chooses by measuring your models)"
 	}
-	if len(cores) < 2 {
-		return []runtime.Spec{spec("cpu0-all", "all", cores)}
+	t := table.New(head, "Provider", "Optimization", "Threads", "Cores")
+	for _, a := range r.Accelerators {
+		name := a.Name
+		if r.Guessed && a.HasStreams() {
+			name += ", as many streams as pay"
+		}
+		t.Add(name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
 	}
-	each := max(1, (len(cores)-1-watching)/2)
-	return []runtime.Spec{
-		spec("cpu0-all", "all", cores[:each]),
-		spec("cpu1-basic", "basic", cores[each:2*each]),
-	}
+	return t
 }
 
-// Accelerators is Auto for a machine of which nothing has been tried yet: it probes the providers that a GPU may open
-// with, if there is one. What it returns proposes accelerators by how many streams the GPU has.
-func Accelerators(ctx context.Context, library string, info hostinfo.Info) func(streams int) []runtime.Spec {
-	open := []string{"cpu"}
-	if len(info.GPUs) > 0 {
-		probe := Child(ProbeTimeout, Self)
-		for _, provider := range gpuProviders {
-			if _, err := probe(ctx, library, runtime.Spec{Name: provider, Provider: provider}); err == nil {
-				open = append(open, provider)
-				break
+// maxCalibrations is how many calibrations fit a terminal; --json has all.
+const maxCalibrations = 4
+
+// calibrationTable are the sets of accelerators that were compared, for some models each.
+func (r Report) calibrationTable() *table.Table {
+	t := table.New("Calibrated for (auto)", "Accelerators compared", "Requests/s, bound", "Late models")
+	for _, c := range r.Calibrations[:min(maxCalibrations, len(r.Calibrations))] {
+		var models []string
+		for _, m := range c.Models {
+			models = append(models, m.Name)
+		}
+		label := strings.Join(models, ", ")
+		for i, s := range c.Choice.Compared {
+			if s.Free {
+				s.Name += ", a core left"
 			}
+			late := ""
+			if s.Late > 0 {
+				late = fmt.Sprint(s.Late)
+			}
+			t.Add([]string{label, ""}[min(i, 1)], s.Name, fmt.Sprintf("%.0f", s.Capacity), late)
 		}
 	}
-	return func(streams int) []runtime.Spec { return Auto(info, open, streams) }
+	return t
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/auto"
 	"github.com/terastal/terastal/cmd/terastal/internal/table"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
@@ -35,6 +36,9 @@ type Options struct {
 	// named, offers; InspectChild makes one that survives a crash.
 	Inspect func(ctx context.Context, library, provider, plugin string) (Inspection, error)
 
+	// Calibrations are those that are kept of this machine, the newest first.
+	Calibrations []*auto.Calibration
+
 	// Plugins are the libraries of providers by name; Installed finds others.
 	Plugins   map[string]string
 	Installed func(provider string) string
@@ -42,12 +46,16 @@ type Options struct {
 
 // Report is the outcome of Check.
 type Report struct {
-	OK           bool           `json:"ok"` // ONNX Runtime can be used, and computes on the CPU
-	ONNXRuntime  Runtime        `json:"onnx_runtime"`
-	Providers    []Provider     `json:"providers"`
-	Host         hostinfo.Info  `json:"host"`
-	Accelerators []runtime.Spec `json:"accelerators"` // what "auto" stands for here
-	Fixes        []Fix          `json:"fixes"`
+	OK          bool          `json:"ok"` // ONNX Runtime can be used, and computes on the CPU
+	ONNXRuntime Runtime       `json:"onnx_runtime"`
+	Providers   []Provider    `json:"providers"`
+	Host        hostinfo.Info `json:"host"`
+	// Accelerators are what "auto" stood for here last; Guessed says that it was not calibrated yet.
+	Accelerators []runtime.Spec `json:"accelerators"`
+	Guessed      bool           `json:"accelerators_guessed,omitempty"`
+	// Calibrations are what "auto" chooses by, for some models each, the newest first.
+	Calibrations []*auto.Calibration `json:"calibrations,omitempty"`
+	Fixes        []Fix               `json:"fixes"`
 }
 
 // Runtime is the ONNX Runtime library that was found.
@@ -100,7 +108,15 @@ func Check(ctx context.Context, o Options) Report {
 	}
 	open := r.open()
 	r.OK = slices.Contains(open, "cpu")
-	r.Accelerators = Auto(o.Host, open, 1)
+	r.Accelerators, r.Guessed = guessed(o.Host, open), true
+	for _, c := range o.Calibrations {
+		if c.Choice != nil {
+			r.Calibrations = append(r.Calibrations, c)
+		}
+	}
+	if len(r.Calibrations) > 0 {
+		r.Accelerators, r.Guessed = r.Calibrations[0].Choice.Accelerators, false
+	}
 	r.advise(open)
 	return r
 }
@@ -288,19 +304,12 @@ func (r *Report) cudaBuild() bool {
 func (r Report) Write(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(r.summary() + "\n")
-	accelerators := table.New("Accelerator (auto)", "Provider", "Optimization", "Threads", "Cores")
-	for _, a := range r.Accelerators {
-		name := a.Name
-		if a.HasStreams() {
-			name += ", as many streams as pay"
-		}
-		accelerators.Add(name, a.Provider, a.Optimization, max(1, a.Threads), joinCores(a.Cores))
-	}
 	fixes := table.New("To fix or improve", "Do this")
 	for _, f := range r.Fixes {
 		fixes.Add(f.Problem, f.Command)
 	}
-	for _, t := range []*table.Table{r.machineTable(), r.providerTable(), accelerators, fixes} {
+	for _, t := range []*table.Table{r.machineTable(), r.providerTable(), r.acceleratorTable(), r.calibrationTable(),
+		fixes} {
 		if len(t.Rows) > 0 {
 			b.WriteString("\n" + t.String() + "\n")
 		}

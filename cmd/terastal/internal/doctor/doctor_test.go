@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/terastal/terastal/cmd/terastal/internal/auto"
 	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/internal/ort/orttest"
@@ -299,46 +300,61 @@ func TestPlugins(t *testing.T) {
 	}
 }
 
-func TestAuto(t *testing.T) {
+// Before anything was calibrated doctor guesses: every core for itself, and a GPU.
+func TestGuessed(t *testing.T) {
 	cpu := func(name, optimization string, cores ...int) runtime.Spec {
-		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: len(cores), Cores: cores}
+		return runtime.Spec{Name: name, Provider: "cpu", Optimization: optimization, Threads: 1, Cores: cores}
 	}
-	gpu := func(name, provider string, stream int, cores ...int) runtime.Spec {
-		s := runtime.Spec{Name: name, Provider: provider, Optimization: "all", Threads: 1, Cores: cores}
-		if name != "gpu" {
-			s.Of, s.Stream = "gpu", stream
-		}
-		return s
+	gpu := func(provider string, cores ...int) runtime.Spec {
+		return runtime.Spec{Name: "gpu", Provider: provider, Optimization: "all", Threads: 1, Cores: cores}
 	}
 	for _, c := range []struct {
-		cores   []int
-		open    []string
-		streams int
-		want    []runtime.Spec
+		cores []int
+		open  []string
+		want  []runtime.Spec
 	}{
-		{[]int{3}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
-		{[]int{0, 1}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{0, 1, 2}, []string{"cpu"}, 4, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{0, 1, 2, 3}, []string{"cpu"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
-		{[]int{4, 5, 6, 7, 8, 9}, []string{"webgpu", "cpu"}, 4, []runtime.Spec{cpu("cpu0-all", "all", 4, 5),
-			cpu("cpu1-basic", "basic", 6, 7), gpu("gpu", "webgpu", 0, 8)}},
-		{[]int{0, 1, 2, 3, 4, 5, 6}, []string{"cuda", "cpu"}, 2, []runtime.Spec{cpu("cpu0-all", "all", 0, 1),
-			cpu("cpu1-basic", "basic", 2, 3), gpu("gpu.0", "cuda", 0, 4), gpu("gpu.1", "cuda", 1, 5)}},
-		{[]int{0, 1, 2, 3}, []string{"cuda", "cpu"}, 2, []runtime.Spec{cpu("cpu0-all", "all", 0),
-			cpu("cpu1-basic", "basic", 1), gpu("gpu.0", "cuda", 0), gpu("gpu.1", "cuda", 1)}},
-		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, 1, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("gpu", "cuda", 0)}},
-		{nil, []string{"cpu"}, 1, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
-		{[]int{0, 1}, nil, 1, []runtime.Spec{}},
+		{[]int{3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 3)}},
+		{[]int{0, 1}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 0), cpu("cpu1-basic", "basic", 1)}},
+		{[]int{0, 1, 2, 3}, []string{"cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 1), cpu("cpu1-basic", "basic", 2),
+			cpu("cpu2-all", "all", 3)}},
+		{[]int{4, 5, 6}, []string{"webgpu", "cpu"}, []runtime.Spec{cpu("cpu0-all", "all", 4),
+			cpu("cpu1-basic", "basic", 5), gpu("webgpu", 6)}},
+		{[]int{0}, []string{"cpu", "webgpu", "cuda"}, []runtime.Spec{cpu("cpu0-all", "all", 0), gpu("cuda")}},
+		{nil, []string{"cpu"}, []runtime.Spec{{Name: "cpu0-all", Provider: "cpu", Optimization: "all", Threads: 1}}},
+		{[]int{0, 1}, nil, []runtime.Spec{}},
 	} {
-		got := Auto(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open, c.streams)
-		testkit.Equal(t, c.want, got)
+		got := guessed(hostinfo.Info{AllowedCores: c.cores, GPUs: []hostinfo.GPU{{Vendor: "AMD"}}}, c.open)
+		testkit.Equal(t, c.want, got, cmpopts.EquateEmpty())
 	}
-	// What Auto proposes has to be what a session accepts.
-	for _, a := range Auto(hostinfo.Read(hostinfo.This()), []string{"cpu"}, 1) {
+	for _, a := range guessed(hostinfo.Read(hostinfo.This()), []string{"cpu"}) {
 		if err := (ort.Config{Provider: a.Provider, Optimization: a.Optimization, Threads: a.Threads,
 			Cores: a.Cores}).Validate(); err != nil {
 			t.Errorf("%+v: %v", a, err)
 		}
+	}
+}
+
+// What auto chose last is shown, with what it was compared with; calibrations that chose nothing are not.
+func TestCalibrationsShown(t *testing.T) {
+	o := Options{Host: hostinfo.Info{AllowedCores: []int{0, 1}}, Library: "/nowhere", Calibrations: []*auto.Calibration{
+		{Models: []auto.Model{{Name: "nothing"}}},
+		{Models: []auto.Model{{Name: "net"}, {Name: "other"}}, Choice: &auto.Choice{
+			Accelerators: []runtime.Spec{{Name: "cpu0-basic", Provider: "cpu", Optimization: "basic", Cores: []int{1}}},
+			Compared: []auto.Set{{Name: "one core (basic)", Capacity: 812.4, Free: true},
+				{Name: "one core (all)", Capacity: 800, Late: 1}}}}}}
+	r := Check(context.Background(), o)
+	if r.Guessed || len(r.Accelerators) != 1 || len(r.Calibrations) != 1 {
+		t.Errorf("%+v", r)
+	}
+	var b strings.Builder
+	testkit.OK(t, r.Write(&b))
+	for _, want := range []string{"auto chose last", "cpu0-basic", "net, other", "one core (basic), a core left", "812", "800"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	if o.Calibrations = nil; !Check(context.Background(), o).Guessed {
+		t.Error("nothing was calibrated")
 	}
 }
 
@@ -347,7 +363,7 @@ func TestOffered(t *testing.T) {
 	r := Report{OK: true, Providers: []Provider{
 		{Name: "cuda", Opens: true, Built: true, Offer: &runtime.Offer{Free: 3 << 29, Total: 2 << 30, Streams: true, Graphs: true}},
 		{Name: "tensorrt", Opens: true, Built: true, Offer: &runtime.Offer{Lacks: "there is no CUDA runtime library"}}},
-		Accelerators: []runtime.Spec{{Name: "gpu", Provider: "cuda"}}}
+		Accelerators: []runtime.Spec{{Name: "gpu", Provider: "cuda"}}, Guessed: true}
 	var text strings.Builder
 	testkit.OK(t, r.Write(&text))
 	for _, want := range []string{"streams: yes, graphs: yes, memory: 1.5 of 2.0 GiB free",

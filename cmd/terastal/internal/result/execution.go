@@ -19,6 +19,8 @@ type Execution struct {
 	// Preempted is, by accelerator, the share of the time its thread wanted a processor, or its layers ran elsewhere
 	// meanwhile, in which it had none: what other threads and processes took.
 	Preempted map[string]float64 `json:"preempted,omitempty"`
+	// Taken are the cores that others took from accelerators.
+	Taken []Taken `json:"taken,omitempty"`
 	// Machine is by how much the counters of the machine grew during the run, and ElapsedNS how long it took.
 	Machine   hostinfo.Counters `json:"machine"`
 	ElapsedNS int64             `json:"elapsed_ns"`

@@ -183,18 +183,20 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	if runtime.IsUnscheduled(o.Policy) {
 		run = h.executor.RunUnscheduled
 	}
-	before := hostinfo.ReadCounters(hostinfo.This())
+	before, work := hostinfo.ReadCounters(hostinfo.This()), hostinfo.ReadWork(hostinfo.This())
 	h.drill.Begin()
 	h.meter.Start()
 	r, err := run(ctx, o)
 	took := h.meter.Stop()
 	h.drill.End()
+	cores := hostinfo.ReadWork(hostinfo.This()).Since(work)
 	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
 	meter.Done()
 	if err != nil {
 		return nil, nil, err
 	}
 	p := &result.PolicyResult{Metrics: r.Log.Metrics(), Execution: result.NewExecution(r, machine)}
+	r.Log.Header.Taken = p.Take(r, h.session.ground.machine().Specs, cores)
 	p.Notes = append(p.Notes, machine.GPULimits(took.Took)...)
 	p.Notes = append(p.Notes, h.session.ground.machine().lowered()...)
 	for i := range p.Devices {

@@ -27,8 +27,9 @@ type Machine struct {
 	ORT   ort.Library
 	Specs []runtime.Spec
 
-	// automatic are the accelerators that suit the machine, by how many streams its GPU has; nil where some are configured.
-	automatic func(streams int) []runtime.Spec
+	// automatic says that no accelerators are configured, and gpus are the providers that a GPU opens with then.
+	automatic bool
+	gpus      []string
 	// offers are what devices offer, by name.
 	offers map[string]*runtime.Offer
 	// counted is how many streams pay, of devices that have as many.
@@ -42,6 +43,7 @@ func openMachine(c *config.Config, o *Options) (m Machine, err error) {
 		return m, err
 	}
 	m.Specs = c.Specs()
+	m.automatic = len(m.Specs) == 0
 	return m, m.check(c, o)
 }
 
@@ -61,16 +63,10 @@ func (m *Machine) check(c *config.Config, o *Options) (err error) {
 	return nil
 }
 
-// try finds the accelerators that suit the machine, where none are configured, and tries all of them.
-func (m *Machine) try(c *config.Config, o *Options) (err error) {
-	if len(m.Specs) == 0 {
-		m.automatic = o.Auto(m.ORT.Path, m.Host)
-		if m.Specs, err = c.Among(m.automatic(1)); err != nil {
-			return err
-		}
-		if err = m.check(c, o); err != nil {
-			return err
-		}
+// try tries the accelerators, or, where none are configured, with which providers a GPU opens.
+func (m *Machine) try(o *Options) (err error) {
+	if m.automatic {
+		m.tryGPU(o)
 	}
 	for k := range m.Specs {
 		if err := m.probe(&m.Specs[k], o.Probe); err != nil {
@@ -264,7 +260,7 @@ func (m *Machine) called(s *runtime.Spec) string {
 // describe says in a sentence what was found and what it means.
 func (m *Machine) describe() string {
 	var list, emulated []string
-	onlyCPU := true
+	onlyCPU, alike := true, true
 	for i := range m.Specs {
 		s := &m.Specs[i]
 		if d := m.called(s); d != "" {
@@ -274,10 +270,16 @@ func (m *Machine) describe() string {
 			emulated = append(emulated, fmt.Sprintf("%s from %s", s.Name, s.Options[optionTable]))
 		}
 		onlyCPU = onlyCPU && (s.Provider == "" || s.Provider == "cpu")
+		alike = alike && s.Optimization == m.Specs[0].Optimization && max(1, s.Threads) == max(1, m.Specs[0].Threads)
 	}
 	text := fmt.Sprintf("%s, %d cores; accelerators: %s (ONNX Runtime %s)",
 		m.Host.CPU, m.Host.LogicalCores, strings.Join(list, ", "), m.ORT.Version)
-	if onlyCPU {
+	switch {
+	case !onlyCPU:
+	case alike && len(m.Specs) > 1:
+		text += ". No GPU was used: the accelerators are CPU cores that are alike, so that it matters when layers run, " +
+			"and as which variants, but not where"
+	case !alike:
 		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, " +
 			"so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
 	}

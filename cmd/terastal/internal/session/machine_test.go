@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,10 +39,6 @@ func TestRoomForStreams(t *testing.T) {
 	m.Specs[0].Threads = 12
 	if got := m.room(1); got != 3 {
 		t.Errorf("with 12 threads of 16: %d", got)
-	}
-	m.automatic = func(int) []runtime.Spec { return nil }
-	if got := m.room(1); got != 8 {
-		t.Errorf("with threads that can be fewer: %d", got)
 	}
 	if m.Specs[1].Cores = []int{3, 4, 5}; m.room(1) != 3 {
 		t.Errorf("with three cores given: %d", m.room(1))
@@ -168,32 +163,5 @@ func TestMemory(t *testing.T) {
 	}
 	if got := m.needs(networks, nil); got != nil {
 		t.Errorf("a device that does not tell: %v", got)
-	}
-}
-
-// Where nothing is configured, the GPU has as many streams as the profile of this machine found to pay, and the CPU's
-// accelerators leave their threads cores.
-func TestAutomaticAccelerators(t *testing.T) {
-	m := gpuOf(16, 0, 1)
-	m.Host.CPU = "another processor"
-	m.Specs[0].Local.Library = "here"
-	m.automatic = func(streams int) []runtime.Spec {
-		return append([]runtime.Spec{{Name: "cpu", Threads: 15 - streams}},
-			runtime.Spec{Name: "gpu", Provider: "cuda"}.Streams(streams)...)
-	}
-	w := &Workspace{Config: configured(t, ""), Machine: *m, options: quietly(t, foreign(t))}
-	testkit.OK(t, w.streams(context.Background()))
-	var got []string
-	for _, s := range w.Machine.Specs {
-		got = append(got, s.Name)
-		if s.Name == "cpu" && s.Threads != 13 || s.Name != "cpu" && s.Local.Library != "here" {
-			t.Errorf("%+v", s)
-		}
-	}
-	if names := strings.Join(got, " "); names != "cpu gpu.0 gpu.1" {
-		t.Errorf("accelerators %s", names)
-	}
-	if n := w.Machine.counted["gpu"]; n != 2 {
-		t.Errorf("the profile is going to say that %d streams pay", n)
 	}
 }

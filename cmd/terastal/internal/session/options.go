@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os/exec"
 
-	"github.com/terastal/terastal/internal/hostinfo"
 	"github.com/terastal/terastal/runtime"
 )
 
@@ -19,8 +18,8 @@ type Options struct {
 	ORT string // explicit path of the ONNX Runtime library
 	// Root is the folder that files may be read from; empty means the configuration's.
 	Root string
-	// Auto proposes accelerators for the machine, by how many streams its GPU has.
-	Auto func(library string, host hostinfo.Info) func(streams int) []runtime.Spec
+	// EqualShares says that rates are to be set by [Workspace.EqualShares], so that those of the configuration mean nothing.
+	EqualShares bool
 	// Plugins are the libraries of providers by name, as the user gave them.
 	Plugins map[string]string
 	// Probe opens an accelerator in another process, so that a provider that crashes or writes to the terminal harms

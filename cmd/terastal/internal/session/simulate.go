@@ -123,6 +123,8 @@ type StudyOptions struct {
 	Noise float64
 	// Interference is how much longer layers take for every other accelerator that is busy, besides what was measured.
 	Interference float64
+	// Taken says which cores others take; see parseTaken.
+	Taken string
 }
 
 // Study simulates the configuration under every policy over several seeds.
@@ -160,6 +162,11 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 		so.Slowdowns, so.Contention = s.Profile.Slowdowns(), s.Profile.Contentions()
 	}
 	so.Durations, err = durations(s.Profile, system.System.Models, o.Durations)
+	if err == nil && o.Taken != "" {
+		var taken []sim.Taken
+		taken, err = parseTaken(o.Taken, s.Profile)
+		so.Durations = straggling(so.Durations, s.Plan.Tables, taken)
+	}
 	return cell, so, err
 }
 
@@ -169,6 +176,9 @@ func (o *StudyOptions) Check() error {
 		return Usagef("--seeds %d, --noise %v, --interference %v: seeds must be positive, "+
 			"noise 0 to 3, interference 0 to 100",
 			o.Seeds, o.Noise, o.Interference)
+	}
+	if o.Noise > 0 && o.Taken != "" {
+		return Usagef("--taken is for durations without --noise: leave one out")
 	}
 	if o.Noise > 0 && o.Durations != "" {
 		return Usagef("--noise and --durations both say what layers take: leave one out")
@@ -185,8 +195,9 @@ func StudyScenario(ctx context.Context, name string, c *config.Config, o StudyOp
 	if err := o.Check(); err != nil {
 		return nil, nil, err
 	}
-	if o.Durations != "" {
-		return nil, nil, Usagef("--durations is for configurations: a scenario has one latency per layer")
+	if o.Durations != "" || o.Taken != "" {
+		return nil, nil, Usagef("--durations and --taken are for configurations: a scenario has one latency per layer, " +
+			"and no cores")
 	}
 	d, cell, so, err := ofScenario(name, c)
 	if err != nil {

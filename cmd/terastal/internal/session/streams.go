@@ -18,11 +18,10 @@ const mostStreams = 8
 // streams finds out how many streams pay on the devices that are to have as many, and makes accelerators of them.
 func (w *Workspace) streams(ctx context.Context) error {
 	m := &w.Machine
-	gpu := 1 // of the GPU that the machine's automatic accelerators have
 	for k := range m.Specs {
 		s := &m.Specs[k]
 		a := w.Config.Accelerator(s)
-		if a != nil && a.Streams != config.AutoStreams || a == nil && !s.HasStreams() {
+		if a == nil || a.Streams != config.AutoStreams {
 			continue
 		}
 		n, err := w.pay(ctx, k)
@@ -33,21 +32,12 @@ func (w *Workspace) streams(ctx context.Context) error {
 			m.counted = map[string]int{}
 		}
 		m.counted[s.Name] = n
-		if a == nil {
-			gpu = n
-		} else if err := a.SetStreams(n); err != nil {
+		if err := a.SetStreams(n); err != nil {
 			return err
 		}
 	}
-	if m.counted != nil {
-		specs := w.Config.Specs()
-		if m.automatic != nil {
-			var err error
-			if specs, err = w.Config.Among(m.automatic(gpu)); err != nil {
-				return err
-			}
-		}
-		m.replace(specs)
+	if m.counted != nil && !m.automatic {
+		m.replace(w.Config.Specs())
 	}
 	m.giveCores()
 	return nil
@@ -160,8 +150,6 @@ func (m *Machine) room(accelerator int) int {
 		other := &m.Specs[k]
 		switch {
 		case k == accelerator || !other.Computes():
-		case m.automatic != nil: // it takes fewer cores
-			free--
 		default:
 			free -= max(1, other.Threads)
 		}

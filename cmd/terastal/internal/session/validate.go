@@ -74,6 +74,10 @@ func (o *ValidateOptions) validate() (*validation.Document, error) {
 		if err := validation.Comparable(log); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+		for _, t := range log.Header.Taken {
+			d.Note("others took a core of %s during %s, which the run measured and predictions count in",
+				log.Header.System.Accelerators[t.Accelerator], filepath.Base(path))
+		}
 		in := validation.Input{Log: log, Path: path, Jobs: jobs, Draws: o.Draws}
 		if o.Layers != "" {
 			in.Predictor, err = validation.FromLayers(filepath.Base(o.Layers), layers, log)

@@ -29,8 +29,8 @@ type Workspace struct {
 	stages  stages
 }
 
-// Open starts ONNX Runtime, tries the accelerators, loads and splits the models, finds out how many streams pay where
-// that is asked for, and gives the models the layer variants of an earlier plan. Nothing has to be closed.
+// Open starts ONNX Runtime, tries the accelerators, loads and splits the models, chooses accelerators where none are
+// named, finds out how many streams pay where that is asked for, and gives the models the layer variants of an earlier plan. Nothing has to be closed.
 func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) 
 	probed := make(chan error, 1)
 	var refused atomic.Bool
 	go func() {
-		err := w.Machine.try(c, &w.options)
+		err := w.Machine.try(&w.options)
 		refused.Store(err != nil)
 		probed <- err
 	}()
@@ -60,6 +60,11 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) 
 	})
 	if err := cmp.Or(<-probed, err); err != nil {
 		return nil, err
+	}
+	if w.Machine.automatic {
+		if err := w.auto(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.streams(ctx); err != nil {
 		return nil, err

@@ -124,6 +124,6 @@ func (c *pace) takes(at time.Duration, accelerator int, work float64) time.Durat
 // atPace is the predictor that knows the pace.
 func (p *Predictor) atPace(runs []layerRun) *Predictor {
 	paced := *p
-	paced.draws = paceOf(p, runs, len(p.dispatch)).durations
+	paced.draws, paced.paced = paceOf(p, runs, len(p.dispatch)).durations, true
 	return &paced
 }

@@ -36,6 +36,8 @@ type Predictor struct {
 	devices []sched.Device
 	// draws makes the durations of a simulation, by seed; nil means that layers take what alone says, every time.
 	draws func(seed uint64) (sim.Durations, error)
+	// paced says that draws knows when cores were taken: nothing is added for those that were.
+	paced bool
 }
 
 // FromSystem predicts what a log's own tables say: what decisions expected, in

@@ -53,7 +53,7 @@ func searchTime(log *eventlog.Log) time.Duration {
 // draws simulates the arrivals of a log so many times, with seeds from 1 on. The jobs of the simulated logs are those
 // of the log, those that engines released by themselves excepted.
 func (p *Predictor) simulate(log *eventlog.Log, draws int) ([]*eventlog.Log, error) {
-	if p.draws == nil {
+	if p.draws == nil && len(log.Header.Taken) == 0 {
 		draws = 1
 	}
 	out := make([]*eventlog.Log, draws)
@@ -85,6 +85,9 @@ func (p *Predictor) draw(log *eventlog.Log, arrivals []traffic.Arrival, jobs []i
 		if c.Duration, err = p.draws(seed); err != nil {
 			return nil, err
 		}
+	}
+	if !p.paced {
+		c.Duration = sim.Straggling(c.Duration, log.Header.Taken, seed)
 	}
 	if _, err := sim.Run(c); err != nil {
 		return nil, err

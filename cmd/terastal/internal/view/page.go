@@ -122,8 +122,9 @@ func (p *Page) view() *view {
 	v.Distorted = p.distorted()
 	t, note := newTimeline(all, maxTimeline)
 	v.Timeline = t
-	for _, s := range []section{p.ran(), missRates(all, p.Results), p.compared(), responses(all), timelineSection(all, t, note),
-		p.heat(all), p.deviceSection(), budgets(all), p.capacities(), p.accuracy(all), p.validated(), p.swept(), p.machine(), p.provenance()} {
+	for _, s := range []section{p.ran(), missRates(all, p.Results), p.compared(), responses(all),
+		timelineSection(all, t, note), p.heat(all), p.deviceSection(), budgets(all), p.capacities(), p.accuracy(all),
+		p.validated(), p.swept(), p.machine(), p.provenance()} {
 		if s.trim(); s.Timeline || len(s.Figures)+len(s.Tables) > 0 {
 			v.Sections = append(v.Sections, s)
 		}

@@ -1,0 +1,60 @@
+package runtime
+
+import (
+	"testing"
+	"time"
+)
+
+// Absences that follow each other closely are one burst, and those that are short altogether none.
+func TestAbsences(t *testing.T) {
+	const ms = time.Millisecond
+	var a Absences
+	for _, x := range []struct{ at, took time.Duration }{{10 * ms, 3 * ms}, {16 * ms, 2 * ms}, {100 * ms, 100 * time.Microsecond},
+		{200 * ms, 5 * ms}, {202 * ms, time.Microsecond}} {
+		a.add(x.at, x.took)
+	}
+	a.end()
+	a.end()
+	if a.Bursts != 2 || a.Took != 10*ms+time.Microsecond || a.Mean() != a.Took/2 {
+		t.Errorf("%+v", a)
+	}
+	if (&Absences{}).Mean() != 0 {
+		t.Error("nothing has a mean")
+	}
+}
+
+// What a thread waited is read without allocating, and is what the system says of the calling thread.
+func TestDelay(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		lockThread()
+		var d delay
+		if d.read() != 0 {
+			t.Error("a delay that nobody opened")
+		}
+		d.open()
+		defer d.close()
+		_, before := threadTimes()
+		got := d.read()
+		if _, after := threadTimes(); got < before || got > after {
+			t.Errorf("waited %v, between %v and %v", got, before, after)
+		}
+		if n := testing.AllocsPerRun(100, func() { d.read() }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}()
+	<-done
+}
+
+// Layers that lost much by themselves straggle; short ones that lost little do not.
+func TestStraggled(t *testing.T) {
+	for _, c := range []struct {
+		cost, lost time.Duration
+		want       bool
+	}{{100, 49, false}, {100, 50, true}, {1000, 399, false}, {1000, 400, true}} {
+		if got := Straggled(c.cost*time.Microsecond, c.lost*time.Microsecond); got != c.want {
+			t.Errorf("%d of %d: %v", c.lost, c.cost, got)
+		}
+	}
+}
