@@ -305,11 +305,13 @@ func (j *judge) capacities() error {
 		return err
 	}
 	if whole != nil {
+		j.out.Low, j.out.High = paid.Scale/whole.Bound, free.Bound/whole.Scale
 		if whole.Scale > sums.Bound {
 			j.add("whole models, as one session each", *whole)
+		} else {
+			j.out.High = max(1, j.out.High) // it may be less by rounding
 		}
 		j.add("whole models, their layers in a row", *sums)
-		j.out.Low, j.out.High = paid.Scale/whole.Bound, free.Bound/whole.Scale
 	}
 	j.add("layer by layer, changes of accelerator paid for", paid)
 	j.add("layer by layer, changes free", free)
