@@ -183,14 +183,15 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	if runtime.IsUnscheduled(o.Policy) {
 		run = h.executor.RunUnscheduled
 	}
-	before, work := hostinfo.ReadCounters(hostinfo.This()), hostinfo.ReadWork(hostinfo.This())
+	work := hostinfo.ReadWork(hostinfo.This()) // takes some time itself, outside of what counters count
+	before := hostinfo.ReadCounters(hostinfo.This())
 	h.drill.Begin()
 	h.meter.Start()
 	r, err := run(ctx, o)
 	took := h.meter.Stop()
 	h.drill.End()
-	cores := hostinfo.ReadWork(hostinfo.This()).Since(work)
 	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
+	cores := hostinfo.ReadWork(hostinfo.This()).Since(work)
 	meter.Done()
 	if err != nil {
 		return nil, nil, err
