@@ -98,7 +98,7 @@ var binEdges = [...]float64{1, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50}
 func SkewOf(g *Given, c *config.Config) (*Skew, error) {
 	switch {
 	case c != nil:
-		s, err := OpenProfile(c, g, true, Options{Note: func(string, ...any) {}})
+		s, err := openProfile(c, g, true, Options{Note: func(string, ...any) {}})
 		if err != nil {
 			return nil, err
 		}
