@@ -20,11 +20,13 @@ func hurried(r *rand.Rand) sched.System {
 		}
 		return out
 	}
-	m := sched.Model{Name: "m", Variants: r.IntN(5), Deadline: time.Hour}
-	moves := r.IntN(2) == 0
-	for range 3 + r.IntN(3) {
+	m := sched.Model{Name: "m", Deadline: time.Hour}
+	most, shared, moves := r.IntN(4), r.IntN(2), r.IntN(2) == 0
+	for range 3 + r.IntN(4) {
 		x := sched.Layer{Implementations: []sched.Implementation{{Latency: latency()}}}
-		for v := 1; v <= m.Variants && r.IntN(2) == 0; v++ {
+		for n := 1; n <= most && r.IntN(2) == 0; n++ {
+			v := max(n*shared, (m.Variants+1)*(1-shared))
+			m.Variants = max(m.Variants, v)
 			x.Implementations = append(x.Implementations, sched.Implementation{Name: "v", Variant: v, Latency: latency()})
 		}
 		for from := 0; moves && from < accs; from++ {
@@ -41,7 +43,7 @@ func hurried(r *rand.Rand) sched.System {
 			m.Valid, m.Accuracy = append(m.Valid, set), append(m.Accuracy, 1-r.Float64()*float64(set)/20)
 		}
 	default:
-		m.MaxLoss = 0.1
+		m.MaxLoss = 0.1 * r.Float64()
 		for range m.Variants {
 			m.Loss = append(m.Loss, 0.1*r.Float64())
 		}
