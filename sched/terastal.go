@@ -211,7 +211,7 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 		wait, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.able, &p.later)
 		for k, f := range p.free {
 			if p.able[k] >= Never {
-				wait = min(wait, max(f, j.Ready)+m.Cost(j, 0, k))
+				wait = min(wait, max(f, j.Ready)+m.Cost(j, 0, k)+m.Left(j.Layer+1, int32(k))-m.Remaining(j.Layer+1))
 			}
 		}
 		usable := p.usable(m, j)

@@ -57,9 +57,9 @@ func pricedEDF() ruleOptions {
 //     is likely to take as long again.
 //  4. Where the model has an accuracy floor and time presses (see accounts), its
 //     variants compete with the original, each at the price of the accuracy
-//     that it costs; so they do where the original cannot meet the deadline by
-//     the margin. Without a floor the request takes then, of the allowed
-//     variants that do better by it than the original, the one that ends first.
+//     that it costs; so they do where the original cannot meet the deadline.
+//     Without a floor, a request whose original cannot meet it by the margin
+//     takes, of the allowed variants that do better, the one that ends first.
 //
 // Prices are those of Pricing. Time per decision grows with the active requests times those that are let in.
 type pricedRule struct {
@@ -293,8 +293,8 @@ func (p *pricedRule) starts(ready time.Duration) []time.Duration {
 }
 
 // serve chooses for one job, and books the accelerator. Variants compete where time presses or the original is not early
-// enough: where a floor is promised, at the price of their accuracy; where none is, only to be in better time, and that
-// which ends first is the best.
+// enough: where a floor is promised, in time at all, at the price of their accuracy; where none is, only to be in better
+// time, and that which ends first is the best.
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
 	m := p.t.Model(j.Model)
