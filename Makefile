@@ -153,31 +153,28 @@ out/accuracy/curves/curves.json: | build
 
 # Systems that were measured, and published ones whose accelerators are made unlike each other. Stalls come with noise,
 # and in files of their own: they are options of a sweep, not a dimension.
-COMMA = ,
-EMPTY =
-SPACE = $(EMPTY) $(EMPTY)
-UNLIKE = --scenarios $(subst $(SPACE),$(COMMA),$(patsubst sched/scenario/data/%.json,%,$(sort $(wildcard sched/scenario/data/hw/*.json))))
-MADE_UNLIKE = --scenarios paper/mcv_heavy,paper/ar_social@4K --variation skewed
+MEASURED = $(notdir $(basename $(wildcard sched/scenario/data/hw/*.json)))
+MADE = mcv_heavy ar_social@4K
 SKEWED = --traffic periodic,poisson,bursts --load 0.3,0.45,0.6,0.8,0.95,1.1 --drop late --seeds 12 --duration 2s \
 	--policies fifo,triton-like,triton-like-deadlines,fcfs,edf,heft,dream,terastal,pedf,rollout
 NOISES = --noise 0,0.3,1
 STALLS = --noise 0.3 --stall 50ms
-PARTS = 1 2 3 4
 
-evaluation-skewed: build $(foreach f,noise stalls made-noise made-stalls,$(PARTS:%=out/skewed/$f-%.csv))
+evaluation-skewed: build $(foreach s,$(MEASURED),out/skewed/hw-$s.csv out/skewed/hw-stalls-$s.csv) \
+		$(foreach s,$(MADE),out/skewed/made-$s.csv out/skewed/made-stalls-$s.csv)
 	scripts/evaluation.py skewed --into docs/evaluation/skewed.md out/skewed/*.csv
 
-out/skewed/noise-%.csv: | build
-	bin/terastal sweep $(SKEWED) $(UNLIKE) $(NOISES) --shard $*/4 --csv $@
+out/skewed/hw-stalls-%.csv: | build
+	bin/terastal sweep $(SKEWED) --scenarios hw/$* $(STALLS) --csv $@
 
-out/skewed/stalls-%.csv: | build
-	bin/terastal sweep $(SKEWED) $(UNLIKE) $(STALLS) --shard $*/4 --csv $@
-
-out/skewed/made-noise-%.csv: | build
-	bin/terastal sweep $(SKEWED) $(MADE_UNLIKE) $(NOISES) --shard $*/4 --csv $@
+out/skewed/hw-%.csv: | build
+	bin/terastal sweep $(SKEWED) --scenarios hw/$* $(NOISES) --csv $@
 
 out/skewed/made-stalls-%.csv: | build
-	bin/terastal sweep $(SKEWED) $(MADE_UNLIKE) $(STALLS) --shard $*/4 --csv $@
+	bin/terastal sweep $(SKEWED) --scenarios paper/$* --variation skewed $(STALLS) --csv $@
+
+out/skewed/made-%.csv: | build
+	bin/terastal sweep $(SKEWED) --scenarios paper/$* --variation skewed $(NOISES) --csv $@
 
 variants: setup build
 	$(ORT) scripts/variants/tables.sh out/variants
