@@ -62,10 +62,9 @@ type pricedModel struct {
 	work   []float64     // by layer: price-weighted latency from it on, 0 at the end
 	whole  time.Duration // what the latencies were then: remain[0]
 	// saving is, by set of variants used, layer and place, how much less than by originals the rest of a request can take
-	// with the variants that it may still use; nil with too many sets. There is one place if handoffs are free, else that
-	// where a release puts inputs, and one for each accelerator.
+	// with the variants that it may still use; nil with too many sets.
 	saving []time.Duration
-	places int
+	places int // 1 if handoffs are free; else that where a release puts inputs, and one for each accelerator
 }
 
 // saved is what variants can still save a request that used these, from a layer on whose inputs lie at an accelerator.
@@ -98,7 +97,10 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 	for i := range p.models {
 		m := t.Model(int32(i))
 		p.models[i] = pricedModel{weight: 1 / pr.Rates[i] / mean, period: 1e9 / pr.Rates[i], whole: m.Remaining(0),
-			work: pricedWork(m, pr.Prices)}
+			work: pricedWork(m, pr.Prices), places: 1}
+		if m.Handoff(&sched.Job{}) != nil {
+			p.models[i].places += len(sys.Accelerators)
+		}
 		p.models[i].save(m, sys.Models[i].Variants)
 	}
 	return p, nil
@@ -148,12 +150,8 @@ func (p *pricedModel) save(m *sched.ModelTable, variants int) {
 	if variants == 0 || variants > maxSavingVariants {
 		return
 	}
-	accs := len(m.Latency(0, 0))
-	if p.places = 1; m.Handoff(&sched.Job{}) != nil {
-		p.places += accs
-	}
 	p.saving = make([]time.Duration, len(p.work)*p.places<<variants)
-	on := make([]time.Duration, accs) // from layer l on, once it starts there
+	on := make([]time.Duration, len(m.Latency(0, 0))) // from layer l on, once it starts there
 	for l := int32(m.Layers() - 1); l >= 0; l-- {
 		for used := range sched.VariantSet(1) << variants {
 			for k := range on {
