@@ -77,8 +77,7 @@ func (e *Engine) drop() {
 	}
 }
 
-// dropReason says why the waiting job at index i is to be dropped, which its
-// policy may have given up; empty if it is not.
+// dropReason says why the waiting job at index i, given up by its policy or not, is to be dropped; empty if it is not.
 func (e *Engine) dropReason(i int, given bool) string {
 	j := &e.state.Jobs[i]
 	switch {
@@ -94,9 +93,8 @@ func (e *Engine) dropReason(i int, given bool) string {
 	return ""
 }
 
-// SmartDrop is DREAM's rule for giving up a waiting request: its minimal remaining time exceeds its slack, more than
-// one request is predicted to miss, nothing depends on its model, and fewer than 2 of the model's last 10 requests were
-// dropped.
+// SmartDrop is DREAM's rule for giving up a waiting request: its least time to go exceeds its slack, more than one
+// request is predicted to miss, nothing depends on its model, and fewer than 2 of the model's last 10 were dropped.
 func (t *Tables) SmartDrop(s *State, job int) bool {
 	j := &s.Jobs[job]
 	m := &t.models[j.Model]
