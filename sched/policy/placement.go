@@ -129,7 +129,8 @@ func (s *placing) fitting(whole *sched.Tables, m int, rate float64) (out []devic
 
 // place places the n-th model and those after it, where those before it take so much of the busiest device and of all.
 func (s *placing) place(n int, busiest, total float64) {
-	if busiest > s.busiest || busiest == s.busiest && total >= s.total {
+	const equal = 1e-12 // whatever the order in which work is added up
+	if busiest > s.busiest*(1+equal) || busiest >= s.busiest*(1-equal) && total >= s.total*(1-equal) {
 		return
 	}
 	if n == len(s.order) {
