@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,6 +130,9 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 	if simulated && o.Profile != "" && (errors.Is(err, config.ErrNoFile) || errors.Is(err, ort.ErrNotFound)) {
 		return withoutModels(c, err, o)
 	}
+	if err != nil && missing(o.Profile) {
+		return nil, fmt.Errorf("%w (the profile %s is not there, so that it was to be measured here)", err, o.Profile)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +140,12 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 		return nil, err
 	}
 	return w.Plan()
+}
+
+// missing reports whether a file was named that is not there.
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && errors.Is(err, fs.ErrNotExist)
 }
 
 // fromGiven plans from what can only be simulated or emulated: from tables, or, where the options name it, from a
