@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
-	"time"
 )
 
 // DropPolicy says when the engine gives up a waiting job.
@@ -104,17 +103,14 @@ func (t *Tables) SmartDrop(s *State, job int) bool {
 	}
 	missing := 0
 	for n := range s.Jobs {
-		x, end := &s.Jobs[n], time.Duration(0) // if all its originals ran at their fastest from now on
-		if m := &t.models[x.Model]; x.Waiting() {
-			end = max(s.Now, x.Ready) + m.Left(x.Layer, x.At)
-		} else {
+		x, m := &s.Jobs[n], &t.models[s.Jobs[n].Model]
+		end := max(s.Now, x.Ready) + m.Left(x.Layer, x.At) // if all its originals ran at their fastest from now on
+		if !x.Waiting() {
 			end = s.End(x) + m.Left(x.Layer+1, x.On)
 		}
 		if end > x.Deadline {
-			if missing++; missing > 1 {
-				return true
-			}
+			missing++
 		}
 	}
-	return false
+	return missing > 1
 }

@@ -23,10 +23,12 @@ func newDemo(s *streams) *cobra.Command {
 a residual one, inverted bottlenecks, plain convolutions, attention), splits
 them into layers, and takes the cheaper variants of some layers that were fitted
 for them. The accuracy of every combination of variants is measured on labelled
-glyphs, the latency of every layer and variant on this machine's accelerators.
+glyphs, the latency of every layer and variant on this machine's accelerators,
+which "auto" chooses: on two cores without a GPU, one on each.
 Rates are chosen that demand 1.5 times the capacity of the originals, in equal
 shares, and the same arrivals are played under every policy on the real
-accelerators. Requests are due after 10 to 25 ms. Their inputs are labelled
+accelerators: under two that keep models whole, as servers do, under four that
+schedule original layers, and under three that use variants. Requests are due after 10 to 25 ms. Their inputs are labelled
 glyphs, so that what each policy delivers is scored; outputs of sampled requests
 are compared with those of the whole models. Needs no configuration and no
 download.

@@ -60,14 +60,14 @@ func (o *playOptions) watchFlags(cmd *cobra.Command) {
 
 // scenarioName defines --scenario of verbs that run nothing.
 func scenarioName(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "scenario", "", "scenario in place of a configuration (`terastal simulate --scenario "+
-		"help` lists them); profile:FILE makes one of a profile or a plan")
+	cmd.Flags().StringVar(name, "scenario", "", "`NAME` of a scenario in place of a configuration (\"terastal simulate --scenario "+
+		"help\" lists them); profile:FILE makes one of a profile or a plan")
 }
 
 // scenarioFlag defines --scenario of verbs that run.
 func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.scenario, "scenario", "", "scenario to run on emulated accelerators, which take as long as "+
-		"it says, in place of a configuration (`terastal simulate --scenario help` lists them); profile:FILE makes one of a "+
+	cmd.Flags().StringVar(&o.scenario, "scenario", "", "`NAME` of a scenario to run on emulated accelerators, which take as "+
+		"long as it says, in place of a configuration (\"terastal simulate --scenario help\" lists them); profile:FILE makes one of a "+
 		"profile or a plan")
 }
 

@@ -56,7 +56,8 @@ your own configuration.`,
 func (o *sweepOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Scenarios, "scenarios", strings.Fields("paper/mcv_heavy paper/mcv_light paper/mcv_heavy@4K "+
-		"paper/ar_social@4K paper/ar_social@6K"), "scenarios (`terastal simulate --scenario help` lists them), profile:FILE for a profile or a plan")
+		"paper/ar_social@4K paper/ar_social@6K"), "`NAMES` of scenarios (\"terastal simulate --scenario help\" lists them); "+
+		"profile:FILE is one of a profile or a plan")
 	f.StringSliceVar(&o.Traffics, "traffic", strings.Fields("periodic jitter aligned poisson bursts"), "arrival processes")
 	numbers(f, &o.Scales, "scales", []float64{0.8, 1, 1.3, 1.5}, "factors on all rates; deadlines stay")
 	numbers(f, &o.Loads, "load", nil, "in place of --scales: shares of each scenario's capacity, the fluid bound of originals")

@@ -173,7 +173,7 @@ func Read(path string) (*Plan, *sched.Tables, error) {
 	var p Plan
 	if err := document.Read(path, kind, version, &p); err != nil {
 		if errors.Is(err, document.ErrVersion) {
-			err = fmt.Errorf("%w: plan again with `terastal plan`", err)
+			err = fmt.Errorf("%w with `terastal plan`, which a profile of any machine will do for", err)
 		}
 		return nil, nil, err
 	}

@@ -70,5 +70,5 @@ func TestRefused(t *testing.T) {
 	testkit.OK(t, document.Write(path, "log", 1, system()))
 	testkit.Refused2(Read(path))(t, document.ErrKind)
 	testkit.OK(t, document.Write(path, kind, version-1, system()))
-	testkit.Refused2(Read(path))(t, document.ErrVersion, "plan again")
+	testkit.Refused2(Read(path))(t, document.ErrVersion, "terastal plan")
 }

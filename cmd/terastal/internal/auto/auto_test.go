@@ -286,7 +286,7 @@ func TestTwoCores(t *testing.T) {
 		testkit.Equal(t, x.want, p.chosen(t, choice))
 		w.Rates = nil // equal shares
 		testkit.Equal(t, choice.Accelerators, testkit.Must(c.Choose(w))(t).Accelerators)
-		if names := choice.Lines[2]; choice.Free || !strings.Contains(names, "auto: keep") {
+		if names := choice.Lines[2]; choice.Free || !strings.Contains(names, "--auto again") {
 			t.Errorf("%s: %q", x.name, choice.Lines)
 		}
 	}

@@ -182,9 +182,9 @@ func (x *chooser) lines(c *Choice) []string {
 	}
 	three := "a core is left for releases"
 	if !c.Free {
-		three = fmt.Sprintf("no core is left for releases (pays below %.2g %%)", 100*x.crowded())
+		three = fmt.Sprintf("no core is left for releases (gains %.2g %% at most)", 100*x.crowded())
 	}
-	return []string{one, two, three + "; to overrule: accelerators: or --accelerators; to pin: auto: keep"}
+	return []string{one, two, three + "; kept in the profile; to overrule: name accelerators, or --auto again"}
 }
 
 // figure is a rate with three digits at least.

@@ -61,7 +61,7 @@ const maxCalibrations = 4
 
 // calibrationTable are the sets of accelerators that were compared, for some models each.
 func (r Report) calibrationTable() *table.Table {
-	t := table.New("Calibrated for (auto)", "Accelerators compared", "Requests/s, bound", "Late models")
+	t := table.New("Calibrated for (auto)", "Accelerators compared", "Requests/s at most", "Models always late")
 	for _, c := range r.Calibrations[:min(maxCalibrations, len(r.Calibrations))] {
 		var models []string
 		for _, m := range c.Models {

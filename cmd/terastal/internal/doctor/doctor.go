@@ -36,7 +36,7 @@ type Options struct {
 	// named, offers; InspectChild makes one that survives a crash.
 	Inspect func(ctx context.Context, library, provider, plugin string) (Inspection, error)
 
-	// Calibrations are those that are kept of this machine, the newest first.
+	// Calibrations are those that are kept, the newest first.
 	Calibrations []*auto.Calibration
 
 	// Plugins are the libraries of providers by name; Installed finds others.
@@ -110,7 +110,7 @@ func Check(ctx context.Context, o Options) Report {
 	r.OK = slices.Contains(open, "cpu")
 	r.Accelerators, r.Guessed = guessed(o.Host, open), true
 	for _, c := range o.Calibrations {
-		if c.Choice != nil {
+		if c.Choice != nil && c.CPU == o.Host.CPU { // a folder may be several machines'
 			r.Calibrations = append(r.Calibrations, c)
 		}
 	}
@@ -162,9 +162,9 @@ func notHere(name string) string {
 	case name == "directml":
 		return "it is for Windows"
 	case name == "cuda", name == "tensorrt":
-		return "this build of ONNX Runtime does not have it: scripts/setup-onnxruntime.sh --with cuda gets one"
+		return "not in this build of ONNX Runtime: scripts/setup-onnxruntime.sh --with cuda gets one"
 	}
-	return "this build of ONNX Runtime does not have it: give its plugin with --plugin " + name + "=PATH"
+	return "not in this build of ONNX Runtime: give its plugin with --plugin " + name + "=PATH"
 }
 
 // plugin tries every device of a provider that is a plugin.
@@ -226,7 +226,7 @@ func (r *Report) advise(open []string) {
 	if h.OS == "linux" && !slices.Contains(open, "webgpu") {
 		switch {
 		case len(h.GPUs) == 0 && (h.Vulkan.Loader == "" || len(h.Vulkan.ICDs) == 0):
-			r.fix("there is no GPU for WebGPU; a software Vulkan device lets it run, slowly, for tests",
+			r.fix("there is no GPU; a software Vulkan device lets WebGPU run, slowly, for tests",
 				`eval "$(scripts/setup-software-vulkan.sh)"`)
 		case h.Vulkan.Loader == "":
 			r.fix("the Vulkan loader is missing, which WebGPU needs", "sudo apt-get install libvulkan1")
@@ -412,7 +412,7 @@ func joinCores(cores []int) string {
 }
 
 // shown is how much of a provider's reason fits a table; --json has all of it.
-const shown = 100
+const shown = 85
 
 func (r Report) providerTable() *table.Table {
 	t := table.New("Provider", "Opens", "Where", "Why not")

@@ -76,7 +76,7 @@ func (p *PolicyResult) Places() string {
 	}
 	text += strings.Join(models, ", ")
 	if len(p.Ignored) > 0 {
-		text += "; nothing waits and nothing is predicted, so that this means nothing: " + strings.Join(p.Ignored, ", ")
+		text += "; without effect, since requests never wait and nothing is predicted: " + strings.Join(p.Ignored, ", ")
 	}
 	return text
 }

@@ -27,7 +27,7 @@ func TestAuto(t *testing.T) {
 	o := standingIn(t, &notes)
 	c := configured(t, aModel)
 	w := testkit.Must(Open(context.Background(), c, o))(t)
-	if !said(notes, "auto chose ") || !said(notes, "auto: keep") || len(notes) != 3 || len(w.Machine.Specs) == 0 {
+	if !said(notes, "auto chose ") || !said(notes, "--auto again") || len(notes) != 3 || len(w.Machine.Specs) == 0 {
 		t.Fatalf("%q", notes)
 	}
 	kept := auto.Kept(ort.CalibrationsDir())

@@ -280,7 +280,7 @@ func (m *Machine) describe() string {
 		text += ". No GPU was used: the accelerators are CPU cores that are alike, so that it matters when layers run, " +
 			"and as which variants, but not where"
 	case !alike:
-		text += ". No GPU was used: the accelerators are CPU cores that differ in graph optimisation, " +
+		text += ". No GPU was used: the accelerators are CPU cores that differ in threads or graph optimisation, " +
 			"so that layers prefer one or the other by up to a few times, not by the factors a GPU would show"
 	}
 	if len(emulated) > 0 {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,11 +21,11 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenProfile plans a configuration from a profile, or a plan, alone, for the simulator or for emulated accelerators:
+// openProfile plans a configuration from a profile, or a plan, alone, for the simulator or for emulated accelerators:
 // accelerators and layers are the profile's, and the accelerators and the model files are not touched. The
 // configuration's models are found in the profile by name; of its accelerators, if it lists any, those names are used and
 // must be in the profile.
-func OpenProfile(c *config.Config, g *Given, simulated bool, o Options) (*Session, error) {
+func openProfile(c *config.Config, g *Given, simulated bool, o Options) (*Session, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
@@ -128,6 +130,9 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 	if simulated && o.Profile != "" && (errors.Is(err, config.ErrNoFile) || errors.Is(err, ort.ErrNotFound)) {
 		return withoutModels(c, err, o)
 	}
+	if err != nil && missing(o.Profile) {
+		return nil, fmt.Errorf("%w (the profile %s is not there, so that it was to be measured here)", err, o.Profile)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +140,12 @@ func Prepare(ctx context.Context, c *config.Config, simulated bool, o Options) (
 		return nil, err
 	}
 	return w.Plan()
+}
+
+// missing reports whether a file was named that is not there.
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && errors.Is(err, fs.ErrNotExist)
 }
 
 // fromGiven plans from what can only be simulated or emulated: from tables, or, where the options name it, from a
@@ -156,7 +167,7 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	switch {
 	case alone && g.Plan == nil:
 		return nil, Usagef("%s is a profile, which has no rates and deadlines: give them with --config FILE, give the plan that "+
-			"was made from it, or have them chosen: --scenario %s%s", path, FileScenario, path)
+			"was made from it, or have them chosen: --scenario %s%s", path, fileScenario, path)
 	case measurable && !o.Emulated:
 		return nil, nil
 	case !simulated && !o.Emulated:
@@ -164,7 +175,7 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 			"that only take the time (--emulated), or use a profile that `terastal profile` measured here (--profile FILE or "+
 			"another --out)", path, why)
 	}
-	open := OpenProfile
+	open := openProfile
 	if alone {
 		open = openPlanned
 	}
@@ -187,7 +198,7 @@ func withoutModels(c *config.Config, why error, o Options) (*Session, error) {
 	if err != nil {
 		return nil, why
 	}
-	s, err := OpenProfile(c, g, true, o)
+	s, err := openProfile(c, g, true, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Profile, err)
 	}

@@ -62,8 +62,15 @@ func Scenario(w io.Writer, results []study.Result) {
 	last := len(results) - 1
 	for i := range results[:max(0, last)] {
 		if base := &results[i]; base.Miss > 0 {
-			fmt.Fprintf(w, "%s misses %.0f %% less than %s (p = %.2g, paired over seeds)\n", results[last].Policy,
-				100*(1-results[last].Miss/base.Miss), base.Policy, study.Paired(results[last].BySeed, base.BySeed))
+			less, word := 1-results[last].Miss/base.Miss, "less"
+			if less < 0 {
+				less, word = -less, "more"
+			}
+			test := "one seed: it may be chance"
+			if len(base.BySeed) > 1 {
+				test = fmt.Sprintf("p = %.2g, paired over seeds", study.Paired(results[last].BySeed, base.BySeed))
+			}
+			fmt.Fprintf(w, "%s misses %.0f %% %s than %s (%s)\n", results[last].Policy, 100*less, word, base.Policy, test)
 		}
 	}
 }

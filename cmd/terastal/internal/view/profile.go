@@ -51,7 +51,8 @@ func ProfileTable(w io.Writer, p *profiler.Profile, o ProfileOptions) {
 	left := 0
 	for m := range p.Models {
 		t, keys := v.layerTable(m, o)
-		fmt.Fprintf(w, "\n%s (%s, %d layers)\n", p.Models[m].Name, p.Models[m].Granularity, len(p.Models[m].Layers))
+		cut := strings.TrimPrefix(p.Models[m].Granularity+", ", ", ") // of a scenario nobody knows
+		fmt.Fprintf(w, "\n%s (%s%s)\n", p.Models[m].Name, cut, plural(len(p.Models[m].Layers), "layer"))
 		without := 0
 		for !o.Wide && len(o.Columns) == 0 && without < len(giveUp) && t.Width() > tableWidth {
 			for i, key := range keys {

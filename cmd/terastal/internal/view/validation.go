@@ -25,7 +25,7 @@ func Validation(w io.Writer, d *validation.Document) {
 			table.Paragraph(w, text)
 		}
 		fmt.Fprintln(w)
-		requestTable(v).Text(w)
+		fit(w, requestTable(v), 2, table.Part{Goes: []int{10}})
 		for _, t := range []*table.Table{utilisationTable(v), sourceTable(v), cellTable(v)} {
 			if len(t.Rows) > 0 {
 				fmt.Fprintln(w)
