@@ -139,8 +139,8 @@ func (d *driver) brief() [][]time.Duration {
 // Streams is how many streams of the device pay; at least 1.
 func (b *Brief) Streams() int { return bestStreams(b.Rates) }
 
-// CheckBrief says whether a Brief is of models with so many layers.
-func (b *Brief) CheckBrief(layers []int) error {
+// Check says what is wrong with a Brief, read from somewhere, of models with so many layers.
+func (b *Brief) Check(layers []int) error {
 	if b.Failed != "" {
 		return nil
 	}
@@ -150,6 +150,16 @@ func (b *Brief) CheckBrief(layers []int) error {
 	for m := range layers {
 		if len(b.Latency[m]) != layers[m] {
 			return fmt.Errorf("model %d has %d layers, expected %d", m, len(b.Latency[m]), layers[m])
+		}
+		for _, took := range b.Latency[m] {
+			if took <= 0 && took != sched.Unavailable {
+				return fmt.Errorf("a layer of model %d takes %v", m, took)
+			}
+		}
+	}
+	for _, r := range b.Rates {
+		if !(r > 0) {
+			return fmt.Errorf("%v requests per second, must be positive", r)
 		}
 	}
 	return nil

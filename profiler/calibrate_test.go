@@ -41,10 +41,14 @@ func TestCalibrate(t *testing.T) {
 		t.Error("the networks were changed")
 	}
 	for _, b := range got {
-		testkit.OK(t, b.CheckBrief([]int{layers}))
-		if b.CheckBrief([]int{layers + 1}) == nil || b.CheckBrief(nil) == nil {
+		testkit.OK(t, b.Check([]int{layers}))
+		if b.Check([]int{layers + 1}) == nil || b.Check(nil) == nil {
 			t.Error("it is of another model")
 		}
+		b.Rates = []float64{1, 0}
+		testkit.Fails(t, b.Check([]int{layers}), "0 requests per second")
+		b.Latency[0][0] = 0
+		testkit.Fails(t, b.Check([]int{layers}), "a layer of model 0 takes 0s")
 	}
 
 	d = sharing()
@@ -63,7 +67,7 @@ func TestCalibrate(t *testing.T) {
 		return cpu(s)
 	}
 	got = testkit.Must(profiler.Calibrate(t.Context(), tk, 1, options(20*time.Millisecond)))(t)
-	if testkit.OK(t, got[1].CheckBrief(nil)); got[1].Failed == "" || got[0].Failed != "" || got[0].Latency[0][0] <= 0 {
+	if testkit.OK(t, got[1].Check(nil)); got[1].Failed == "" || got[0].Failed != "" || got[0].Latency[0][0] <= 0 {
 		t.Errorf("one does not open: %+v", got)
 	}
 }

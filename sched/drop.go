@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
-	"time"
 )
 
 // DropPolicy says when the engine gives up a waiting job.
@@ -78,8 +77,7 @@ func (e *Engine) drop() {
 	}
 }
 
-// dropReason says why the waiting job at index i is to be dropped, which its
-// policy may have given up; empty if it is not.
+// dropReason says why the waiting job at index i, given up by its policy or not, is to be dropped; empty if it is not.
 func (e *Engine) dropReason(i int, given bool) string {
 	j := &e.state.Jobs[i]
 	switch {
@@ -95,9 +93,8 @@ func (e *Engine) dropReason(i int, given bool) string {
 	return ""
 }
 
-// SmartDrop is DREAM's rule for giving up a waiting request: its minimal remaining time exceeds its slack, more than
-// one request is predicted to miss, nothing depends on its model, and fewer than 2 of the model's last 10 requests were
-// dropped.
+// SmartDrop is DREAM's rule for giving up a waiting request: its least time to go exceeds its slack, more than one
+// request is predicted to miss, nothing depends on its model, and fewer than 2 of the model's last 10 were dropped.
 func (t *Tables) SmartDrop(s *State, job int) bool {
 	j := &s.Jobs[job]
 	m := &t.models[j.Model]
@@ -106,17 +103,14 @@ func (t *Tables) SmartDrop(s *State, job int) bool {
 	}
 	missing := 0
 	for n := range s.Jobs {
-		x, end := &s.Jobs[n], time.Duration(0) // if all its originals ran at their fastest from now on
-		if m := &t.models[x.Model]; x.Waiting() {
-			end = max(s.Now, x.Ready) + m.Left(x.Layer, x.At)
-		} else {
+		x, m := &s.Jobs[n], &t.models[s.Jobs[n].Model]
+		end := max(s.Now, x.Ready) + m.Left(x.Layer, x.At) // if all its originals ran at their fastest from now on
+		if !x.Waiting() {
 			end = s.End(x) + m.Left(x.Layer+1, x.On)
 		}
 		if end > x.Deadline {
-			if missing++; missing > 1 {
-				return true
-			}
+			missing++
 		}
 	}
-	return false
+	return missing > 1
 }

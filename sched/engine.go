@@ -226,13 +226,16 @@ func (e *Engine) Step(ev Event) []Dispatch {
 	}
 	e.releaseOwn()
 	e.drop()
+	if len(e.state.Jobs) == 0 && ev.Kind != Release {
+		e.releaseOwn()
+	}
 	e.dispatch()
 	e.invariants.check(e)
 	return e.dispatches
 }
 
 // releaseOwn releases what the event caused. What is dropped later in the same step comes back, in a closed loop, with
-// the next event, so that a job without hope cannot keep the step from ending.
+// the next event, so that a job without hope cannot keep the step from ending; at once if no job is left to bring it.
 func (e *Engine) releaseOwn() {
 	for _, m := range e.due {
 		if e.stopped || (e.cfg.Until > 0 && e.state.Now >= e.cfg.Until) {

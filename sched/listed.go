@@ -44,7 +44,7 @@ func (p *listed) Select(s *State, out []Choice) []Choice {
 		r := p.ready[n]
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		fastest, _ := earliest(j.starts(s.Now, p.free, &p.later), m.Latency(j.Layer, 0), m.Handoff(j), nil)
+		fastest, _ := earliest(j.starts(s.Now, p.free, &p.later), m.Latency(j.Layer, 0), m.Handoff(j))
 		if fastest >= 0 {
 			p.free[fastest] = Never
 			idle--

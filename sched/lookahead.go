@@ -107,8 +107,7 @@ func (l *Lookahead) Next(until time.Duration) int {
 	return next
 }
 
-// Complete moves to the instant at which the accelerator that Next returned
-// completes its layer, and lets the policy decide there.
+// Complete moves to when the accelerator that Next returned completes its layer, and lets the policy decide there.
 func (l *Lookahead) Complete(k int) {
 	e := &l.e
 	a := &e.state.Accelerators[k]

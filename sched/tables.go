@@ -78,7 +78,7 @@ func Compile(s System) (*Tables, error) {
 
 func (t *ModelTable) compile(m *Model, accs int) error {
 	n := len(m.Layers)
-	*t = ModelTable{accs: accs, layers: n, deadline: m.Deadline,
+	*t = ModelTable{accs: accs, layers: n, deadline: m.Deadline, places: 1,
 		row: make([]int32, 1, n+1), virtual: make([]time.Duration, n), selected: make([]time.Duration, n),
 		mean: make([]float64, n+1)}
 	for l := range m.Layers {
@@ -98,14 +98,11 @@ func (t *ModelTable) compile(m *Model, accs int) error {
 		}
 		t.row = append(t.row, int32(len(t.bit)))
 		if layer.Handoff != nil && t.handoff == nil {
-			t.handoff = make([]time.Duration, n*accs*accs)
+			t.handoff, t.places = make([]time.Duration, n*accs*accs), 1+accs
 		}
 		for from, costs := range layer.Handoff {
 			copy(t.handoff[(l*accs+from)*accs:], costs)
 		}
-	}
-	if t.places = 1; t.handoff != nil {
-		t.places += accs
 	}
 	t.remain, t.best = make([]time.Duration, (n+1)*t.places), make([]time.Duration, (n+1)*t.places)
 	t.sumUp(n - 1)
@@ -172,7 +169,10 @@ func (m *ModelTable) extend(paths []time.Duration, l int, latency []time.Duratio
 
 // place is where paths from a layer on are, by the accelerator where its inputs lie.
 func (m *ModelTable) place(layer, at int32) int {
-	return int(layer)*m.places + min(int(at)+1, m.places-1)
+	if m.places == 1 {
+		return int(layer)
+	}
+	return int(layer)*m.places + int(at) + 1
 }
 
 // average is over the accelerators that run it, of which there is one at least.
@@ -255,9 +255,6 @@ func (m *ModelTable) Cost(j *Job, implementation int32, k int) time.Duration {
 	return cost
 }
 
-// after are the paths after a layer, by place.
-func (m *ModelTable) after(l int32) []time.Duration { return m.remain[int(l+1)*m.places:][:m.places] }
-
 // Left is how long the layers from this one on take at the least, by their originals, when its inputs lie at an
 // accelerator: a shortest path over accelerators, handoffs included. At [Idle] they lie wherever that is best.
 func (m *ModelTable) Left(layer, at int32) time.Duration { return m.remain[m.place(layer, at)] }
@@ -284,6 +281,5 @@ func (m *ModelTable) VirtualDeadline(j *Job) time.Duration {
 
 // Cost is how long the tables say that a dispatched layer takes, handoff included.
 func (t *Tables) Cost(d Dispatch) time.Duration {
-	m := &t.models[d.Model]
-	return m.Cost(&Job{Layer: int32(d.Layer), At: int32(d.From)}, int32(d.Implementation), d.Accelerator)
+	return t.models[d.Model].Cost(&Job{Layer: int32(d.Layer), At: int32(d.From)}, int32(d.Implementation), d.Accelerator)
 }

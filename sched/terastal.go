@@ -40,6 +40,7 @@ type terastal struct {
 	now     time.Duration
 	// By accelerator, with what was decided so far: when it can start; able says Never where it is not idle.
 	free, able, later []time.Duration
+	detour            [MaxAccelerators]time.Duration
 }
 
 // due is the instant by which the job's current layer should end.
@@ -63,9 +64,8 @@ func (p *terastal) implementations(m *ModelTable, j *Job) int32 {
 }
 
 func (p *terastal) Select(s *State, out []Choice) []Choice {
-	idle := 0
-	p.now, p.free = s.Now, p.free[:0]
-	p.able, idle = s.able(p.able[:0])
+	able, idle := s.able(p.able[:0])
+	p.now, p.free, p.able = s.Now, p.free[:0], able
 	for k := range s.Accelerators {
 		p.free = append(p.free, s.Free(k))
 	}
@@ -142,29 +142,37 @@ func (p *terastal) take(s *State, c Choice) Choice {
 // bestSlack is the largest slack of the job's layer: its virtual deadline minus the earliest finish that is allowed.
 func (p *terastal) bestSlack(j *Job) time.Duration {
 	m := &p.t.models[j.Model]
-	finish, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.free, &p.later)
-	usable := p.usable(m, j)
+	finish, free, detours, usable := Never, j.starts(p.now, p.free, &p.later), p.detours(m, j), p.usable(m, j)
 	for i := range p.implementations(m, j) {
 		if usable>>i&1 != 0 && m.Allowed(j.Used, m.Variant(j.Layer, i)) {
-			_, f := earliest(free, m.Latency(j.Layer, i), handoff, m.after(j.Layer))
+			_, f := earliest(free, m.Latency(j.Layer, i), detours)
 			finish = min(finish, f)
 		}
 	}
 	return p.due(m, j) - finish
 }
 
+// detours are, by accelerator, the handoff of a job's inputs to it and by how much longer the rest takes from there; nil
+// where handoffs are free.
+func (p *terastal) detours(m *ModelTable, j *Job) []time.Duration {
+	if m.handoff == nil {
+		return nil
+	}
+	for k := range m.accs {
+		p.detour[k] = m.Cost(j, 0, k) - m.Latency(j.Layer, 0)[k] + m.Left(j.Layer+1, int32(k)) - m.Remaining(j.Layer+1)
+	}
+	return p.detour[:m.accs]
+}
+
 // earliest finds the accelerator on which an implementation would end first that can start there then, and when; -1 and
-// at least Never where none can. With paths after it, an end counts by as much later as they are longer from there.
-func earliest(free, latency, handoff, after []time.Duration) (int, time.Duration) {
+// at least Never where none can.
+func earliest(free, latency, handoff []time.Duration) (int, time.Duration) {
 	at, finish := -1, Never
 	latency = latency[:len(free)] // no checks of bounds below
 	for k, f := range free {
 		f += latency[k]
 		if handoff != nil {
 			f += handoff[k]
-		}
-		if len(after) > 1 {
-			f += after[k+1] - after[0]
 		}
 		if f < finish {
 			at, finish = k, f
@@ -177,9 +185,9 @@ func earliest(free, latency, handoff, after []time.Duration) (int, time.Duration
 // allowed variant that ends first; with prices of accuracy whatever ends first, its price included.
 func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 	m := &p.t.models[j.Model]
-	v, handoff, free := p.due(m, j), m.Handoff(j), j.starts(p.now, p.able, &p.later)
+	v, detours, free := p.due(m, j), p.detours(m, j), j.starts(p.now, p.able, &p.later)
 	best, low := Choice{Reason: MeetsBudget}, Never
-	if k, f := earliest(free, m.Latency(j.Layer, 0), handoff, m.after(j.Layer)); k >= 0 && f <= v {
+	if k, f := earliest(free, m.Latency(j.Layer, 0), detours); k >= 0 && f <= v {
 		if best.Accelerator, low = int32(k), f; p.Accuracy == nil {
 			return best, true
 		}
@@ -192,7 +200,7 @@ func (p *terastal) withinBudget(j *Job) (Choice, bool) {
 		if p.Accuracy != nil {
 			price = p.Accuracy.Price(p.now, j, i)
 		}
-		if k, f := earliest(free, m.Latency(j.Layer, i), handoff, m.after(j.Layer)); k >= 0 && f <= v && f+price < low {
+		if k, f := earliest(free, m.Latency(j.Layer, i), detours); k >= 0 && f <= v && f+price < low {
 			best = Choice{Implementation: i, Accelerator: int32(k), Reason: VariantMeetsBudget}
 			low = f + price
 		}
@@ -208,18 +216,17 @@ func (p *terastal) largestGain(s *State) (int, Choice, bool) {
 	for n, r := range p.pending {
 		j := &s.Jobs[r.job]
 		m := &p.t.models[j.Model]
-		wait, handoff, free := Never, m.Handoff(j), j.starts(p.now, p.able, &p.later)
+		wait, free, detours, usable := Never, j.starts(p.now, p.able, &p.later), p.detours(m, j), p.usable(m, j)
 		for k, f := range p.free {
 			if p.able[k] >= Never {
-				wait = min(wait, max(f, j.Ready)+m.Cost(j, 0, k))
+				wait = min(wait, max(f, j.Ready)+m.Cost(j, 0, k)+m.Left(j.Layer+1, int32(k))-m.Remaining(j.Layer+1))
 			}
 		}
-		usable := p.usable(m, j)
 		for i := range p.implementations(m, j) {
 			if usable>>i&1 == 0 || !m.Allowed(j.Used, m.Variant(j.Layer, i)) {
 				continue
 			}
-			if k, f := earliest(free, m.Latency(j.Layer, i), handoff, m.after(j.Layer)); k >= 0 && wait-f > gain {
+			if k, f := earliest(free, m.Latency(j.Layer, i), detours); k >= 0 && wait-f > gain {
 				at, gain = n, wait-f
 				best.Job, best.Implementation, best.Accelerator = r.job, i, int32(k)
 			}

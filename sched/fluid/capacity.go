@@ -54,12 +54,7 @@ func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 // valid ones; floor 1 is originals only. Without floors all are 1. Where there are too many paths to search, Bound holds,
 // but Scale may be somewhat below it.
 func CapacityAt(t *sched.Tables, rates, floors []float64) (Capacity, error) {
-	return capacityOn(t, rates, floors, nil)
-}
-
-// capacityOn is CapacityAt on some accelerators. Prices are those of these.
-func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, error) {
-	p, err := newProgram(t, rates, floors, on)
+	p, err := newProgram(t, rates, floors, nil)
 	if err != nil {
 		return Capacity{}, err
 	}
@@ -68,7 +63,7 @@ func capacityOn(t *sched.Tables, rates, floors []float64, on []int) (Capacity, e
 	if !late {
 		return c, nil
 	}
-	if p, err = newProgram(t, rates, floors, on); err != nil {
+	if p, err = newProgram(t, rates, floors, nil); err != nil {
 		return Capacity{}, err
 	}
 	p.limit(t)

@@ -37,9 +37,11 @@ type listed struct {
 	// cost and via are by stage and node: the least cost of a path to it, and its last step.
 	cost [][]float64
 	via  [][]int32
-	// The rest is for paths within a deadline. before is by layer how many stages come before it, node by stage those of
-	// sets, rests by stage and node the least that is left to pay more than originals, tail by layer what those cost.
+	// The rest is for paths within a deadline. before is by layer how many stages come before it, sets by stage and node
+	// what it stands for and node the other way round, rests by stage and node the least that is left to pay more than
+	// originals, tail by layer what those cost.
 	before []int
+	sets   [][]sched.VariantSet
 	node   []map[sched.VariantSet]int32
 	rests  [][]float64
 	tail   []float64
@@ -56,9 +58,10 @@ type step struct{ from, to, implementation int32 }
 
 // newListed returns nil if only originals are left.
 func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
-	o := &listed{cost: [][]float64{{0}}, via: [][]int32{{0}}, node: []map[sched.VariantSet]int32{{0: 0}}}
+	o := &listed{cost: [][]float64{{0}}, via: [][]int32{{0}}}
 	index := make([]int32, 1<<m.Variants) // of a set's node plus 1
 	sets := []sched.VariantSet{0}
+	o.sets = append(o.sets, sets)
 	for l := range int32(t.Layers()) {
 		o.before = append(o.before, len(o.stages))
 		n := t.Implementations(l)
@@ -79,12 +82,11 @@ func newListed(m *sched.Model, t *sched.ModelTable, floor float64) *listed {
 				s.steps = append(s.steps, step{int32(from), index[used|v] - 1, i})
 			}
 		}
-		node := make(map[sched.VariantSet]int32, len(next))
-		for i, set := range next {
-			node[set], index[set] = int32(i), 0
+		for _, set := range next {
+			index[set] = 0
 		}
 		sets = next
-		o.stages, o.node = append(o.stages, s), append(o.node, node)
+		o.stages, o.sets = append(o.stages, s), append(o.sets, sets)
 		o.cost, o.via = append(o.cost, make([]float64, len(sets))), append(o.via, make([]int32, len(sets)))
 	}
 	o.before = append(o.before, len(o.stages))

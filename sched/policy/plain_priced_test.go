@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -29,7 +30,7 @@ func (p *plainPace) paced(predicted, took time.Duration) {
 		p.predicted, p.took = float64(predicted), float64(predicted)
 	}
 	p.predicted += (float64(predicted) - p.predicted) / 64
-	p.took += (float64(took) - p.took) / 64
+	p.took += (min(4*float64(predicted), float64(took)) - p.took) / 64
 }
 
 func (p *plainPace) slow() float64 {
@@ -85,7 +86,7 @@ func newPlainRule(sys *sched.System, o ruleOptions, c sched.Config, originals bo
 }
 
 func (p *plainRule) drops(*sched.State, int) bool     { return false }
-func (p *plainRule) latest(j sched.Job) time.Duration { return fastest(p.left(j)) }
+func (p *plainRule) latest(j sched.Job) time.Duration { return shortest(p.left(j), j.At) }
 func (p *plainRule) weight(model int32) float64       { return weightOf(p.rates, model) }
 
 // weightOf is the weight of a miss: inverse to the model's rate, 1 on average.
@@ -115,30 +116,6 @@ func (p *plainRule) useful() int {
 		}
 	}
 	return n
-}
-
-// leastWith is the least that the layers can take when these variants were used.
-func leastWith(m sched.Model, layers []sched.Layer, used sched.VariantSet) time.Duration {
-	if len(layers) == 0 {
-		return 0
-	}
-	least := time.Duration(1 << 62)
-	for _, im := range layers[0].Implementations {
-		set := used
-		if im.Variant > 0 {
-			if set |= 1 << (im.Variant - 1); !isValid(m, set) {
-				continue
-			}
-		}
-		best := time.Duration(1 << 61)
-		for _, c := range im.Latency {
-			if c != sched.Unavailable {
-				best = min(best, c)
-			}
-		}
-		least = min(least, best+leastWith(m, layers[1:], set))
-	}
-	return least
 }
 
 func (p *plainRule) ended(j sched.Job, o sched.Outcome, at time.Duration) { p.accounts.ended(j, o, at) }
@@ -207,7 +184,7 @@ func (p *plainRule) ready(s *sched.State, deferred map[int]bool, lost bool) []en
 		due, left := p.due(s, j), wait+p.latest(j)
 		e := entry{i: i}
 		switch {
-		case wait+p.accounts.least(j.Model, p.left(j), j.Used) > due:
+		case wait+p.accounts.least(rest{j.Model, j.Layer, j.At, j.Used}) > due:
 			if e.class = 3; !lost {
 				continue
 			}
@@ -246,6 +223,11 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 	if !slices.Contains(slices.Collect(maps.Values(idle)), true) {
 		return nil
 	}
+	for k, a := range s.Accelerators {
+		if _, up := free[k]; up && a.Job != sched.Idle {
+			free[k] += max(0, s.Now-a.Free) // as long again as it is overdue
+		}
+	}
 	deferred := p.deferred(s)
 	list := p.ready(s, deferred, p.lost)
 	resting := !slices.ContainsFunc(s.Accelerators, func(a sched.Occupancy) bool { return a.Job != sched.Idle })
@@ -257,36 +239,7 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 	now.CopyFrom(s)
 	for _, e := range list {
 		j := s.Jobs[e.i]
-		due, left := p.due(s, j), p.latest(j)
-		gain := p.gain
-		if p.dynamic {
-			gain *= min(3, max(0, float64(due-left)/float64(left)))
-		}
-		after := p.left(j)[1:]
-		rest := fastest(after)
-		if p.caution > 0 {
-			rest = time.Duration((1-p.caution)*float64(rest) + p.caution*toGo(after))
-		}
-		all := p.accounts.allowed(&now, j, p.options(j, free))
-		inTime := func(o option) bool { return o.finish-s.Now+rest <= due }
-		cost := func(o option) float64 {
-			took := float64(o.finish - max(free[o.accelerator], j.Ready))
-			x := float64(o.finish-s.Now) + gain*(p.prices[o.accelerator]*float64(p.useful()))*took
-			if o.implementation > 0 {
-				x += p.accounts.toll(&now, j, p.accounts.variant(j, o.implementation))
-			}
-			return x
-		}
-		cheapest := func(options []option) option {
-			best := options[0]
-			for _, o := range options {
-				if cost(o) < cost(best) {
-					best = o
-				}
-			}
-			return best
-		}
-		o, reason := p.best(&now, j, all, inTime, cheapest)
+		o, reason := p.best(p.weighed(&now, j, p.accounts.allowed(&now, j, p.options(j, free)), free), &now, j)
 		if reason == sched.NoReason {
 			continue
 		}
@@ -305,26 +258,87 @@ func (p *plainRule) choices(s *sched.State) []sched.Choice {
 	return out
 }
 
+// weighed is an option, how early the request would be by it, when it would end and what that costs.
+type weighed struct {
+	option
+	timely timeliness
+	end    time.Duration
+	cost   float64
+}
+
+// weighed weighs a job's options.
+func (p *plainRule) weighed(now *sched.State, j sched.Job, options []option, free map[int]time.Duration) []weighed {
+	due, left, after := p.due(now, j), p.latest(j), p.left(j)[1:]
+	gain := p.gain
+	if p.dynamic {
+		gain *= min(3, max(0, float64(due-left)/float64(left)))
+	}
+	var out []weighed
+	for _, o := range options {
+		rest := shortest(after, int32(o.accelerator))
+		if p.caution > 0 {
+			rest = time.Duration((1-p.caution)*float64(rest) + p.caution*toGo(after))
+		}
+		took := o.finish - max(free[o.accelerator], j.Ready)
+		w := weighed{option: o, end: o.finish - now.Now + rest, timely: goodTime}
+		switch {
+		case w.end > due:
+			w.timely = noTime
+		case w.end+time.Duration(p.margin*float64(took+rest)) > due:
+			w.timely = justTime
+		}
+		w.cost = float64(w.end)
+		if w.timely != justTime {
+			w.cost += gain * (p.prices[o.accelerator] * float64(p.useful())) * float64(took)
+		}
+		if o.implementation > 0 {
+			w.cost += p.accounts.toll(now, j, p.accounts.variant(j, o.implementation))
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
 // best is the option to take of those allowed, and why: NoReason for none.
-func (p *plainRule) best(now *sched.State, j sched.Job, all []option, inTime func(option) bool,
-	cheapest func([]option) option) (option, sched.Reason) {
-	originals := keep(all, func(o option) bool { return o.implementation == 0 })
-	fits := keep(originals, inTime)
-	variants := keep(all, func(o option) bool { return o.implementation > 0 && inTime(o) })
+func (p *plainRule) best(all []weighed, now *sched.State, j sched.Job) (option, sched.Reason) {
+	of := func(wanted func(weighed) bool) []weighed {
+		return slices.DeleteFunc(slices.Clone(all), func(w weighed) bool { return !wanted(w) })
+	}
+	least := func(of []weighed, key func(weighed) float64) option { // of the earliest class
+		top := slices.MaxFunc(of, func(a, b weighed) int { return int(a.timely) - int(b.timely) }).timely
+		of = slices.DeleteFunc(of, func(w weighed) bool { return w.timely < top })
+		return slices.MinFunc(of, func(a, b weighed) int { return cmp.Compare(key(a), key(b)) }).option
+	}
+	cost := func(w weighed) float64 { return w.cost }
+	end := func(w weighed) float64 { return float64(w.end) }
+
+	originals := of(func(w weighed) bool { return w.implementation == 0 })
+	top := noTime
+	for _, w := range originals {
+		top = max(top, w.timely)
+	}
+	why := sched.Cheapest
+	if top > noTime {
+		why = sched.CheapestInTime
+	}
+	better := of(func(w weighed) bool { return w.implementation > 0 && w.timely > top })
+	variant := why
+	if top == noTime {
+		variant = sched.VariantInTime
+	}
 	spends := p.accounts.spends(j.Model)
 	switch {
-	case spends && len(fits) > 0 && p.accounts.presses(now.Now, j.Model):
-		return cheapest(keep(all, inTime)), sched.CheapestInTime
-	case spends && len(fits) == 0 && len(variants) > 0:
-		return cheapest(variants), sched.VariantInTime
-	case spends && len(fits) == 0 && len(all) > 0:
-		return cheapest(all), sched.Cheapest
-	case len(fits) > 0:
-		return cheapest(fits), sched.CheapestInTime
-	case len(variants) > 0:
-		return earliest(variants), sched.VariantInTime
+	case len(all) == 0:
+		return option{}, sched.NoReason
+	case spends && (top == noTime || p.accounts.presses(now.Now, j.Model)):
+		if len(better) > 0 {
+			why = variant
+		}
+		return least(all, cost), why
+	case !spends && top < goodTime && len(better) > 0:
+		return least(better, end), variant
 	case len(originals) > 0:
-		return cheapest(originals), sched.Cheapest
+		return least(originals, cost), why
 	}
 	return option{}, sched.NoReason
 }

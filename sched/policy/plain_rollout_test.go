@@ -152,12 +152,11 @@ func (p *plainRollout) search(base *sched.State) int {
 
 // laxity is what a job has to spare at the most.
 func (p *plainRollout) laxity(s *sched.State, j sched.Job) time.Duration {
-	m := p.sys.Models[j.Model]
-	at, layers := max(s.Now, j.Ready), m.Layers[j.Layer:]
+	at, left := max(s.Now, j.Ready), rest{j.Model, j.Layer, j.At, j.Used}
 	if j.On != sched.Idle {
-		at, layers = ends(s, j), layers[1:]
+		at, left.layer, left.at = ends(s, j), j.Layer+1, j.On
 	}
-	return j.Deadline - at - p.longer(p.accounts.least(j.Model, layers, j.Used))
+	return j.Deadline - at - p.longer(p.accounts.least(left))
 }
 
 // roll returns the cost of a schedule and the instant at which it ended.
@@ -194,6 +193,7 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 		if k < 0 {
 			break
 		}
+		cost += p.waste(s, k)
 		left[0]--
 		left[1] -= len(s.Jobs)
 		if left[0] < 0 || left[1] < 0 {
@@ -212,6 +212,30 @@ func (p *plainRollout) roll(base *sched.State, rule plain, until time.Duration, 
 		}
 	}
 	return cost, s.Now
+}
+
+// waste is the cost of the time that the layer which ends next on an accelerator took beyond the cheapest.
+func (p *plainRollout) waste(s *sched.State, k int) float64 {
+	rule := p.rules[0].(*plainRule)
+	useful := float64(rule.useful())
+	value, work := 0.0, 0.0 // of a second: misses, and the time that all accelerators work
+	for m, model := range p.sys.Models {
+		period := 1e9 / p.rates[m]
+		value += p.weight(int32(m)) / period
+		work += workOf(rule.prices, model.Layers) / period
+	}
+	a := s.Accelerators[k]
+	if len(s.Tails) > 0 && s.Tails[k].Job != sched.Idle {
+		return 0 // what ends is not what the accelerator has now, and all schedules have it
+	}
+	for _, j := range s.Jobs {
+		if j.ID == a.Job {
+			layers := p.sys.Models[j.Model].Layers
+			least := (workOf(rule.prices, layers[j.Layer:]) - workOf(rule.prices, layers[j.Layer+1:])) * useful
+			return p.o.spill * (value / work) / useful * (rule.prices[k]*useful*float64(a.Free-a.Started) - least)
+		}
+	}
+	return 0
 }
 
 func (p *plainRollout) risk(j sched.Job, laxity time.Duration) float64 {

@@ -99,17 +99,29 @@ func usable(l sched.Layer) map[int]time.Duration {
 	return out
 }
 
-// fastest is the sum of the fastest originals.
-func fastest(layers []sched.Layer) time.Duration {
-	var sum time.Duration
-	for _, l := range layers {
-		best := time.Duration(1 << 62)
-		for _, c := range usable(l) {
-			best = min(best, c)
+// shortest is the least that the originals can take when the inputs of the first layer lie at an accelerator, or where the
+// release put them: over whatever accelerators, handoffs included.
+func shortest(layers []sched.Layer, at int32) time.Duration {
+	after := map[int32]time.Duration{}
+	for _, l := range slices.Backward(layers) {
+		from := map[int32]time.Duration{}
+		for at := int32(sched.Idle); int(at) < len(l.Implementations[0].Latency); at++ {
+			from[at] = 1 << 62
+			for k, c := range usable(l) {
+				from[at] = min(from[at], handoff(l, at, k)+c+after[int32(k)])
+			}
 		}
-		sum += best
+		after = from
 	}
-	return sum
+	return after[at]
+}
+
+// handoff is what it takes to make the inputs of a layer usable on accelerator k.
+func handoff(l sched.Layer, at int32, k int) time.Duration {
+	if l.Handoff == nil || at == sched.Idle {
+		return 0
+	}
+	return l.Handoff[at][k]
 }
 
 // toGo is the sum of the originals' mean latencies over accelerators. It sums
@@ -151,7 +163,7 @@ func (r reference) edf(s *sched.State) []sched.Choice {
 }
 
 func (r reference) llf(s *sched.State) []sched.Choice {
-	return r.listed(s, func(j sched.Job) time.Duration { return j.Deadline - s.Now - fastest(r.left(j)) })
+	return r.listed(s, func(j sched.Job) time.Duration { return j.Deadline - s.Now - shortest(r.left(j), j.At) })
 }
 
 func (r reference) heft(s *sched.State) []sched.Choice {
@@ -276,9 +288,9 @@ func (p *plainDREAM) score(s *sched.State, j sched.Job, k int) float64 {
 func (p *plainDREAM) drops(s *sched.State, job int) bool {
 	misses := func(j sched.Job) bool {
 		if j.On != sched.Idle {
-			return ends(s, j)+fastest(p.left(j)[1:]) > j.Deadline
+			return ends(s, j)+shortest(p.left(j)[1:], j.On) > j.Deadline
 		}
-		return max(s.Now, j.Ready)+fastest(p.left(j)) > j.Deadline
+		return max(s.Now, j.Ready)+shortest(p.left(j), j.At) > j.Deadline
 	}
 	missing := 0
 	for _, j := range s.Jobs {

@@ -57,9 +57,9 @@ func pricedEDF() ruleOptions {
 //     is likely to take as long again.
 //  4. Where the model has an accuracy floor and time presses (see accounts), its
 //     variants compete with the original, each at the price of the accuracy
-//     that it costs; so they do where the original cannot meet the deadline by
-//     the margin. Without a floor the request takes then, of the allowed
-//     variants that do better by it than the original, the one that ends first.
+//     that it costs; so they do where the original cannot meet the deadline.
+//     Without a floor, a request whose original cannot meet it by the margin
+//     takes, of the allowed variants that do better, the one that ends first.
 //
 // Prices are those of Pricing. Time per decision grows with the active requests times those that are let in.
 type pricedRule struct {
@@ -86,7 +86,7 @@ type ruleOptions struct {
 	// what the layers after the next are expected to take.
 	caution float64
 	// margin is the share of the rest of its work by which a request should be early: later layers find accelerators busy,
-	// and none takes exactly as long as predicted.
+	// and none takes exactly as long as predicted. At most 1.
 	margin float64
 }
 
@@ -293,8 +293,8 @@ func (p *pricedRule) starts(ready time.Duration) []time.Duration {
 }
 
 // serve chooses for one job, and books the accelerator. Variants compete where time presses or the original is not early
-// enough: where a floor is promised, at the price of their accuracy; where none is, only to be in better time, and that
-// which ends first is the best.
+// enough: where a floor is promised, in time at all, at the price of their accuracy; where none is, only to be in better
+// time, and that which ends first is the best.
 func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 	j := &s.Jobs[c.job]
 	m := p.t.Model(j.Model)
@@ -304,12 +304,15 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		gain *= min(3, max(0, float64(due-left)/float64(left)))
 	}
 	handoff, free := m.Handoff(j), p.starts(j.Ready-s.Now)
+	rest, places := m.Remaining(j.Layer+1), p.models[j.Model].places
+	if p.caution > 0 {
+		rest = p.rest(m, j.Layer+1, sched.Idle)
+	}
 	at, finish, low, in := -1, sched.Never, math.Inf(1), noTime
 	choice := sched.Choice{Reason: sched.Cheapest}
-	rate, toll := 0.0, 0.0
+	rate, toll, allowed := 0.0, 0.0, true
 	for i, n := int32(0), int32(1); i < n; i++ {
 		if i > 0 {
-			var allowed bool
 			if toll, allowed = p.toll(j, i, rate); !allowed {
 				continue
 			}
@@ -324,11 +327,18 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 				cost += handoff[k]
 			}
 			f += cost
-			rest := m.Left(j.Layer+1, int32(k))
-			if p.caution > 0 {
-				rest = time.Duration((1-p.caution)*float64(rest) + p.caution*m.MeanRemaining(j.Layer+1))
+			if places > 1 {
+				rest = p.rest(m, j.Layer+1, int32(k))
 			}
-			x, good := p.end(f, cost, rest, due, gain*p.prices[k])
+			x, spare, good := float64(f+rest), due-f-rest, goodTime
+			if spare < 0 {
+				good = noTime
+			} else if spare < cost+rest && spare < time.Duration(p.margin*float64(cost+rest)) {
+				good = justTime
+			}
+			if good != justTime {
+				x += gain * p.prices[k] * float64(cost)
+			}
 			if x += toll; good > in || good == in && x < low {
 				at, finish, low, in, choice.Implementation = k, f, x, good, i
 			}
@@ -356,15 +366,23 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		choice.Reason = sched.VariantInTime
 	}
 	choice.Accelerator = int32(at)
-	if s.Idle(at) && p.free[at] == s.Free(at)-s.Now {
+	now := s.Idle(at) && p.free[at] == s.Free(at)-s.Now
+	if now {
 		p.Spend(j, choice.Implementation)
-		p.free[at] = finish
-		return choice, true
 	}
-	if c.class != lostJob && !(p.admission && p.deferred[c.job]) {
+	if now || c.class != lostJob && !(p.admission && p.deferred[c.job]) {
 		p.free[at] = finish
 	}
-	return choice, false
+	return choice, now
+}
+
+// rest is how long the layers from one on are expected to take when its inputs lie at an accelerator.
+func (p *pricedRule) rest(m *sched.ModelTable, l, at int32) time.Duration {
+	left := m.Left(l, at)
+	if p.caution > 0 {
+		left = time.Duration((1-p.caution)*float64(left) + p.caution*m.MeanRemaining(l))
+	}
+	return left
 }
 
 // timeliness is how early a request would be.
@@ -375,16 +393,3 @@ const (
 	justTime            // in time if nothing holds it up
 	goodTime            // by the margin
 )
-
-// end weighs a layer that ends at finish and costs so much, with so much of the request's work after it: the less the
-// better, among those of the same timeliness.
-func (p *pricedRule) end(finish, cost, rest, due time.Duration, price float64) (float64, timeliness) {
-	end := finish + rest
-	if end > due {
-		return float64(end) + price*float64(cost), noTime
-	}
-	if p.margin > 0 && end+time.Duration(p.margin*float64(cost+rest)) > due {
-		return float64(end), justTime
-	}
-	return float64(end) + price*float64(cost), goodTime
-}

@@ -61,9 +61,15 @@ type pricedModel struct {
 	period float64       // in nanoseconds, between releases
 	work   []float64     // by layer: price-weighted latency from it on, 0 at the end
 	whole  time.Duration // what the latencies were then: remain[0]
-	// saving is, by set of variants used and layer, how much less than remain the rest of a request can take with the
-	// variants that it may still use; nil with too many sets.
+	// saving is, by set of variants used, layer and place, how much less than by originals the rest of a request can take
+	// with the variants that it may still use; nil with too many sets.
 	saving []time.Duration
+	places int // 1 if handoffs are free; else that where a release puts inputs, and one for each accelerator
+}
+
+// saved is what variants can still save a request that used these, from a layer on whose inputs lie at an accelerator.
+func (m *pricedModel) saved(used sched.VariantSet, l, at int32) time.Duration {
+	return m.saving[(int(used)*len(m.work)+int(l))*m.places+min(int(at)+1, m.places-1)]
 }
 
 // maxSavingVariants bounds the sets that savings are listed for.
@@ -91,7 +97,11 @@ func newPriced(t *sched.Tables, originals bool) (*priced, error) {
 	for i := range p.models {
 		m := t.Model(int32(i))
 		p.models[i] = pricedModel{weight: 1 / pr.Rates[i] / mean, period: 1e9 / pr.Rates[i], whole: m.Remaining(0),
-			work: pricedWork(m, pr.Prices), saving: savings(m, sys.Models[i].Variants)}
+			work: pricedWork(m, pr.Prices), places: 1}
+		if m.Handoff(&sched.Job{}) != nil {
+			p.models[i].places += len(sys.Accelerators)
+		}
+		p.models[i].save(m, sys.Models[i].Variants)
 	}
 	return p, nil
 }
@@ -134,27 +144,37 @@ func pricedWork(m *sched.ModelTable, prices []float64) []float64 {
 	return out
 }
 
-// savings computes pricedModel.saving, from the last layer back: the rest of a request that used a set takes the least,
-// over what layer l may run, of that and the rest after it. Handoffs are left out on both sides.
-func savings(m *sched.ModelTable, variants int) []time.Duration {
+// save computes the saving, from the last layer back: the rest of a request that used a set takes the least, over what
+// layer l may run and where, of the handoff, that and the rest after it.
+func (p *pricedModel) save(m *sched.ModelTable, variants int) {
 	if variants == 0 || variants > maxSavingVariants {
-		return nil
+		return
 	}
-	n := m.Layers() + 1
-	out := make([]time.Duration, n<<variants)
+	p.saving = make([]time.Duration, len(p.work)*p.places<<variants)
+	on := make([]time.Duration, len(m.Latency(0, 0))) // from layer l on, once it starts there
 	for l := int32(m.Layers() - 1); l >= 0; l-- {
-		original := slices.Min(m.Latency(l, 0))
 		for used := range sched.VariantSet(1) << variants {
-			most := -sched.Never
-			for i := range m.Implementations(l) {
-				if v := m.Variant(l, i); m.Allowed(used, v) {
-					most = max(most, original-slices.Min(m.Latency(l, i))+out[int(used|v)*n+int(l)+1])
+			for k := range on {
+				on[k] = sched.Never
+				for i := range m.Implementations(l) {
+					if v := m.Variant(l, i); m.Allowed(used, v) {
+						at := int32(k)
+						on[k] = min(on[k], m.Latency(l, i)[k]+m.Left(l+1, at)-p.saved(used|v, l+1, at))
+					}
 				}
 			}
-			out[int(used)*n+int(l)] = most
+			for place := range p.places {
+				j, least := sched.Job{Layer: l, At: int32(place - 1)}, slices.Min(on)
+				if handoff := m.Handoff(&j); handoff != nil {
+					least = sched.Never
+					for k, h := range handoff {
+						least = min(least, h+on[k])
+					}
+				}
+				p.saving[(int(used)*len(p.work)+int(l))*p.places+place] = m.Left(l, j.At) - least
+			}
 		}
 	}
-	return out
 }
 
 // least is the least that a request can still take from layer l on with the variants that it may use then, when it used
@@ -164,8 +184,8 @@ func (p *priced) least(model int32, used sched.VariantSet, l, at int32) time.Dur
 	if p.ledgers[model].originals {
 		return m.Left(l, at)
 	}
-	if saving := p.models[model].saving; saving != nil {
-		return m.Left(l, at) - saving[int(used)*(m.Layers()+1)+int(l)]
+	if p.models[model].saving != nil {
+		return m.Left(l, at) - p.models[model].saved(used, l, at)
 	}
 	return m.LeastLeft(l, at)
 }

@@ -21,13 +21,17 @@ type reference struct {
 type option struct {
 	implementation, accelerator int
 	finish                      time.Duration
+	detour                      time.Duration // by which the rest takes longer from there than from the best accelerator
 }
+
+// counts is when it ends for those that look further.
+func (o option) counts() time.Duration { return o.finish + o.detour }
 
 // options lists the ways to run the next layer of a job, given when each usable
 // accelerator is free, in order of implementation, then accelerator.
 func (r reference) options(j sched.Job, free map[int]time.Duration) []option {
 	model := r.sys.Models[j.Model]
-	layer := model.Layers[j.Layer]
+	layer, after := model.Layers[j.Layer], model.Layers[j.Layer+1:]
 	var out []option
 	for i, im := range layer.Implementations {
 		if i > 0 && (r.Originals || !isValid(model, j.Used|1<<(im.Variant-1))) {
@@ -38,11 +42,8 @@ func (r reference) options(j sched.Job, free map[int]time.Duration) []option {
 			if !usable || im.Latency[k] == sched.Unavailable {
 				continue
 			}
-			at = max(at, j.Ready)
-			if layer.Handoff != nil && j.At != sched.Idle {
-				at += layer.Handoff[j.At][k]
-			}
-			out = append(out, option{i, k, at + im.Latency[k]})
+			finish := max(at, j.Ready) + handoff(layer, j.At, k) + im.Latency[k]
+			out = append(out, option{i, k, finish, shortest(after, int32(k)) - shortest(after, sched.Idle)})
 		}
 	}
 	return out
@@ -55,6 +56,11 @@ func isValid(m sched.Model, set sched.VariantSet) bool {
 // earliest is the first of the options that end earliest.
 func earliest(options []option) option {
 	return slices.MinFunc(options, func(a, b option) int { return int(a.finish - b.finish) })
+}
+
+// quickest is the first of the options that count as ending earliest.
+func quickest(options []option) option {
+	return slices.MinFunc(options, func(a, b option) int { return int(a.counts() - b.counts()) })
 }
 
 func keep(options []option, wanted func(option) bool) []option {
@@ -126,7 +132,7 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 	var ready []int
 	for _, i := range waiting(s) {
 		if can := options(i); len(can) > 0 {
-			slack[i] = r.virtualDeadline(s.Jobs[i]) - earliest(can).finish
+			slack[i] = r.virtualDeadline(s.Jobs[i]) - quickest(can).counts()
 			ready = append(ready, i)
 		}
 	}
@@ -136,7 +142,7 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 	var pending []int
 	for _, i := range ready {
 		v := r.virtualDeadline(s.Jobs[i])
-		fits := keep(options(i), func(o option) bool { return idle[o.accelerator] && o.finish <= v })
+		fits := keep(options(i), func(o option) bool { return idle[o.accelerator] && o.counts() <= v })
 		if slack[i] < 0 { // what is decided here may pay back accuracy, which changes nothing for those that had no hope
 			fits = nil
 		}
@@ -163,9 +169,9 @@ func (r reference) terastal(s *sched.State) []sched.Choice {
 			busy := keep(all, func(o option) bool { return !idle[o.accelerator] && o.implementation == 0 })
 			for _, o := range keep(all, func(o option) bool { return idle[o.accelerator] }) {
 				// Without anything to wait for, every option gains; the earliest most.
-				g := gain{i: i, o: o, size: -o.finish}
+				g := gain{i: i, o: o, size: -o.counts()}
 				if len(busy) > 0 {
-					g.finite, g.size = true, earliest(busy).finish-o.finish
+					g.finite, g.size = true, quickest(busy).counts()-o.counts()
 				}
 				if g.finite && g.size <= 0 {
 					continue
@@ -190,7 +196,7 @@ func (r reference) virtualDeadline(j sched.Job) time.Duration {
 		return j.Deadline
 	}
 	budget := schedtest.VirtualDeadline(r.sys, j)
-	laxity := j.Deadline - fastest(r.left(j)[1:])
+	laxity := j.Deadline - shortest(r.left(j)[1:], sched.Idle)
 	return budget + time.Duration(r.Laxity*float64(laxity-budget))
 }
 
@@ -206,7 +212,7 @@ func (r reference) withinBudget(s *sched.State, j sched.Job, fits []option) (opt
 	if originals := keep(fits, func(o option) bool { return o.implementation == 0 }); len(originals) > 0 {
 		fits = originals
 	}
-	return earliest(fits), true
+	return quickest(fits), true
 }
 
 // affordable are the options that accuracy floors leave.

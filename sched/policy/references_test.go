@@ -252,6 +252,7 @@ func TestPricedRules(t *testing.T) {
 		sys := anySystem(t)
 		o := ruleOptions{order: order(schedtest.Number(t, 6, "order")), gain: float64(schedtest.Number(t, 9, "gain")),
 			caution:   float64(schedtest.Number(t, 3, "caution")) / 2,
+			margin:    float64(schedtest.Number(t, 4, "margin")) / 3,
 			admission: schedtest.Chance(t, 50, "admission"), dynamic: schedtest.Chance(t, 50, "dynamic")}
 		hold(t, sys, func(c sched.Config) (sched.Policy, error) {
 			p, err := newPriced(c.Tables, false)

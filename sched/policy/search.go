@@ -243,9 +243,12 @@ func (r *roller) roll(until time.Duration, most float64, b *bounds) {
 }
 
 // wasted adds the cost of the time that a layer takes on accelerator k beyond what would be cheapest: what comes next may
-// miss its deadline for want of it, and rolls do not see what arrives.
+// miss its deadline for want of it, and rolls do not see what arrives. What was announced to end began before them.
 func (r *roller) wasted(s *sched.State, k int) {
 	a := &s.Accelerators[k]
+	if len(s.Tails) > 0 && s.Tails[k].Job != sched.Idle {
+		return
+	}
 	for i := range s.Jobs {
 		if j := &s.Jobs[i]; j.ID == a.Job {
 			work := r.models[j.Model].work

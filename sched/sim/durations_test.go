@@ -274,6 +274,23 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
+// TestClosedLoopDrops: a request that is dropped is followed by the next like any other, though nothing else is under way.
+func TestClosedLoopDrops(t *testing.T) {
+	traffic := traffic.Config{Rates: []float64{1, 0}, Process: traffic.ClosedLoop, Duration: 100 * ms}
+	arrivals := testkit.Must(traffic.Arrivals())(t)
+	sys := crossed()
+	sys.Models[0].Deadline = 10 * ms
+	sys.Models[0].Layers = append(sys.Models[0].Layers, sys.Models[0].Layers[0])
+	lines, end := run(t, sys, "fcfs", func(c *sim.Config) {
+		c.Arrivals, c.Engine.ClosedLoop, c.Engine.Until, c.Engine.Drop = arrivals, true, traffic.Duration, sched.DropLate
+		c.Duration = func(time.Duration, sched.Dispatch) time.Duration { return 30 * ms }
+	})
+	drops := slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, "dropped") })
+	if len(drops) != 4 || end != 120*ms {
+		t.Errorf("dropped %q, ended at %v, want a request dropped every 30 ms until 120 ms", drops, end)
+	}
+}
+
 // TestSameSeedSameLog: with everything drawn at once, the log depends on the seed only, whatever the policy.
 func TestSameSeedSameLog(t *testing.T) {
 	for _, p := range policy.All() {

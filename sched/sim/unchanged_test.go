@@ -27,8 +27,8 @@ var unchanged = map[string]string{
 	"terastal":            "a7ad763fa8061083",
 	"terastal-novariants": "9436e1e28f13edc7",
 	"terastal-nobudgets":  "3bbccce5dc826ffa",
-	"pedf":                "8c2dd8accfd7b404",
-	"rollout":             "a4e53188692be9ef",
+	"pedf":                "50eb7a355e202b32",
+	"rollout":             "d4abe6ca98f670d8",
 }
 
 // TestUnchanged: what accelerators share concerns nobody who has no devices. Logs are the same to the byte.

@@ -86,7 +86,7 @@ func Model(t *rapid.T, name string, accs int, unit time.Duration) sched.Model {
 			layer.Implementations = append(layer.Implementations,
 				sched.Implementation{Name: fmt.Sprint("v", v), Variant: v, Latency: drawLatency(t, accs, unit)})
 		}
-		if Chance(t, 20, "handoff") {
+		if Chance(t, 40, "handoff") {
 			for range accs {
 				row := make([]time.Duration, accs)
 				for k := range row {

@@ -7,7 +7,6 @@ package auto
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -111,7 +110,7 @@ func (c *Calibration) check() error {
 		layers[i] = len(c.Models[i].Layers)
 	}
 	for i := range c.Candidates {
-		if err := c.Candidates[i].CheckBrief(layers); err != nil {
+		if err := c.Candidates[i].Check(layers); err != nil {
 			return err
 		}
 	}
@@ -126,11 +125,12 @@ func (c *Calibration) Save(folder string) error {
 	if err := document.Write(c.path(folder), kind, version, c); err != nil {
 		return err
 	}
-	var errs []error
-	for _, path := range kept(folder)[min(maxKept, len(kept(folder))):] {
-		errs = append(errs, os.Remove(path))
+	for i, path := range kept(folder) {
+		if i >= maxKept {
+			os.Remove(path) // if it can be: nothing hangs on it
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (c *Calibration) path(folder string) string { return filepath.Join(folder, c.key+".json") }

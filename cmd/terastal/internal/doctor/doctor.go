@@ -36,7 +36,7 @@ type Options struct {
 	// named, offers; InspectChild makes one that survives a crash.
 	Inspect func(ctx context.Context, library, provider, plugin string) (Inspection, error)
 
-	// Calibrations are those that are kept of this machine, the newest first.
+	// Calibrations are those that are kept, the newest first.
 	Calibrations []*auto.Calibration
 
 	// Plugins are the libraries of providers by name; Installed finds others.
@@ -110,7 +110,7 @@ func Check(ctx context.Context, o Options) Report {
 	r.OK = slices.Contains(open, "cpu")
 	r.Accelerators, r.Guessed = guessed(o.Host, open), true
 	for _, c := range o.Calibrations {
-		if c.Choice != nil {
+		if c.Choice != nil && c.CPU == o.Host.CPU { // a folder may be several machines'
 			r.Calibrations = append(r.Calibrations, c)
 		}
 	}

@@ -334,10 +334,12 @@ func TestGuessed(t *testing.T) {
 	}
 }
 
-// What auto chose last is shown, with what it was compared with; calibrations that chose nothing are not.
+// What auto chose last is shown, with what it was compared with; calibrations that chose nothing, or of another machine,
+// are not.
 func TestCalibrationsShown(t *testing.T) {
 	o := Options{Host: hostinfo.Info{AllowedCores: []int{0, 1}}, Library: "/nowhere", Calibrations: []*auto.Calibration{
 		{Models: []auto.Model{{Name: "nothing"}}},
+		{CPU: "another machine's", Choice: &auto.Choice{}},
 		{Models: []auto.Model{{Name: "net"}, {Name: "other"}}, Choice: &auto.Choice{
 			Accelerators: []runtime.Spec{{Name: "cpu0-basic", Provider: "cpu", Optimization: "basic", Cores: []int{1}}},
 			Compared: []auto.Set{{Name: "one core (basic)", Capacity: 812.4, Free: true},

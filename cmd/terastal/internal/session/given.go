@@ -87,8 +87,8 @@ func (g *Given) variants() string {
 		"that with --profile to simulate them"
 }
 
-// FileScenario begins the name of a scenario that is a profile or a plan in a file.
-const FileScenario = "profile:"
+// fileScenario begins the name of a scenario that is a profile or a plan in a file.
+const fileScenario = "profile:"
 
 // LoadScenario loads a scenario that ships, or makes one of a profile or a plan: "profile:FILE".
 func LoadScenario(name string) (*scenario.Scenario, error) {
@@ -98,11 +98,11 @@ func LoadScenario(name string) (*scenario.Scenario, error) {
 
 // loadScenario also returns the document that the scenario was made of; nil for one that ships.
 func loadScenario(name string) (*scenario.Scenario, *Given, error) {
-	path, is := strings.CutPrefix(name, FileScenario)
+	path, is := strings.CutPrefix(name, fileScenario)
 	if !is {
 		s, err := scenario.Load(name)
 		if err != nil {
-			return nil, nil, UsageError{fmt.Errorf("%w, or %sFILE for a profile or a plan", err, FileScenario)}
+			return nil, nil, UsageError{fmt.Errorf("%w, or %sFILE for a profile or a plan", err, fileScenario)}
 		}
 		return s, nil, nil
 	}

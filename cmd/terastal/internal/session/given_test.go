@@ -284,7 +284,7 @@ func FuzzGiven(f *testing.F) {
 				return
 			}
 			path := testkit.Write(t, filepath.Join(t.TempDir(), "given.json"), data)
-			s, err := LoadScenario(FileScenario + path)
+			s, err := LoadScenario(fileScenario + path)
 			if err != nil {
 				continue
 			}

@@ -169,6 +169,15 @@ func (h *hardware) saveOutputs(policy string, samples []runtime.Sample) error {
 	return nil
 }
 
+// work is what every thread of the machine has done, which tells who took the cores of accelerators that are pinned;
+// nothing where none is, since it takes long on machines with many threads.
+func (h *hardware) work() hostinfo.Work {
+	if !slices.ContainsFunc(h.session.ground.machine().Specs, func(s runtime.Spec) bool { return len(s.Cores) > 0 }) {
+		return hostinfo.Work{}
+	}
+	return hostinfo.ReadWork(hostinfo.This())
+}
+
 // measured runs, and takes the counters of the machine and its energy before and after.
 func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	title string) (*runtime.Result, *result.PolicyResult, error) {
@@ -183,14 +192,15 @@ func (h *hardware) measured(ctx context.Context, o runtime.Options,
 	if runtime.IsUnscheduled(o.Policy) {
 		run = h.executor.RunUnscheduled
 	}
-	before, work := hostinfo.ReadCounters(hostinfo.This()), hostinfo.ReadWork(hostinfo.This())
+	work := h.work() // before the counters, so that they do not count it
+	before := hostinfo.ReadCounters(hostinfo.This())
 	h.drill.Begin()
 	h.meter.Start()
 	r, err := run(ctx, o)
 	took := h.meter.Stop()
 	h.drill.End()
-	cores := hostinfo.ReadWork(hostinfo.This()).Since(work)
 	machine := hostinfo.ReadCounters(hostinfo.This()).Sub(before)
+	cores := h.work().Since(work)
 	meter.Done()
 	if err != nil {
 		return nil, nil, err

@@ -2,7 +2,7 @@
 // profile, a plan, runs and their results. The public packages do the work; this one connects them.
 //
 // [Open] makes a [Workspace] of a configuration: the machine and the models, which are measured and get layer variants.
-// Its plan is a [Session], which plays traffic on the accelerators or in the simulator. [OpenProfile] and
+// Its plan is a [Session], which plays traffic on the accelerators or in the simulator. [Prepare] and
 // [OpenScenario] make sessions without a workspace, of latencies from tables.
 package session
 

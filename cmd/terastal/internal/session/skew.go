@@ -98,7 +98,7 @@ var binEdges = [...]float64{1, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50}
 func SkewOf(g *Given, c *config.Config) (*Skew, error) {
 	switch {
 	case c != nil:
-		s, err := OpenProfile(c, g, true, Options{Note: func(string, ...any) {}})
+		s, err := openProfile(c, g, true, Options{Note: func(string, ...any) {}})
 		if err != nil {
 			return nil, err
 		}
@@ -305,11 +305,13 @@ func (j *judge) capacities() error {
 		return err
 	}
 	if whole != nil {
+		j.out.Low, j.out.High = paid.Scale/whole.Bound, free.Bound/whole.Scale
 		if whole.Scale > sums.Bound {
 			j.add("whole models, as one session each", *whole)
+		} else {
+			j.out.High = max(1, j.out.High) // it may be less by rounding
 		}
 		j.add("whole models, their layers in a row", *sums)
-		j.out.Low, j.out.High = paid.Scale/whole.Bound, free.Bound/whole.Scale
 	}
 	j.add("layer by layer, changes of accelerator paid for", paid)
 	j.add("layer by layer, changes free", free)

@@ -3,6 +3,8 @@ package session
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +98,23 @@ func TestSkew(t *testing.T) {
 		}
 		if s.Assumed == "" || s.Deadlines != nil || !strings.Contains(s.Variants, "not known") {
 			t.Errorf("%s: assumed %q, variants: %s", c.name, s.Assumed, s.Variants)
+		}
+	}
+}
+
+// TestSkewRounding: layer by layer never serves less than the same layers in a row, not by the last digit either.
+func TestSkewRounding(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		models := make([][][]int, 1+r.IntN(5))
+		var j judge
+		for m := range models {
+			models[m] = slices.Repeat([][]int{{1 + 3*(m%3), 1 + 3*((m+1)%3), 1 + 3*((m+2)%3)}}, 1+r.IntN(3))
+			j.rates = append(j.rates, 1+10*r.Float64())
+		}
+		j.system = unlike(0, models...)
+		if s := testkit.Must(j.skew())(t); s.High < 1 {
+			t.Fatalf("%v at %v: %v", models, j.rates, s.High)
 		}
 	}
 }

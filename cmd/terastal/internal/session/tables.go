@@ -21,11 +21,11 @@ import (
 	"github.com/terastal/terastal/sched/plan"
 )
 
-// OpenProfile plans a configuration from a profile, or a plan, alone, for the simulator or for emulated accelerators:
+// openProfile plans a configuration from a profile, or a plan, alone, for the simulator or for emulated accelerators:
 // accelerators and layers are the profile's, and the accelerators and the model files are not touched. The
 // configuration's models are found in the profile by name; of its accelerators, if it lists any, those names are used and
 // must be in the profile.
-func OpenProfile(c *config.Config, g *Given, simulated bool, o Options) (*Session, error) {
+func openProfile(c *config.Config, g *Given, simulated bool, o Options) (*Session, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	switch {
 	case alone && g.Plan == nil:
 		return nil, Usagef("%s is a profile, which has no rates and deadlines: give them with --config FILE, give the plan that "+
-			"was made from it, or have them chosen: --scenario %s%s", path, FileScenario, path)
+			"was made from it, or have them chosen: --scenario %s%s", path, fileScenario, path)
 	case measurable && !o.Emulated:
 		return nil, nil
 	case !simulated && !o.Emulated:
@@ -175,7 +175,7 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 			"that only take the time (--emulated), or use a profile that `terastal profile` measured here (--profile FILE or "+
 			"another --out)", path, why)
 	}
-	open := OpenProfile
+	open := openProfile
 	if alone {
 		open = openPlanned
 	}
@@ -198,7 +198,7 @@ func withoutModels(c *config.Config, why error, o Options) (*Session, error) {
 	if err != nil {
 		return nil, why
 	}
-	s, err := OpenProfile(c, g, true, o)
+	s, err := openProfile(c, g, true, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Profile, err)
 	}
