@@ -76,7 +76,7 @@ func (p *PolicyResult) Places() string {
 	}
 	text += strings.Join(models, ", ")
 	if len(p.Ignored) > 0 {
-		text += "; without effect, since requests never wait and nothing is predicted: " + strings.Join(p.Ignored, ", ")
+		text += "; without effect on ordinary sessions: " + strings.Join(p.Ignored, ", ")
 	}
 	return text
 }

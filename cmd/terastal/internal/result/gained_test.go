@@ -32,7 +32,7 @@ func TestPlaces(t *testing.T) {
 	p.Execution = &Execution{Wholes: []Whole{{"a", "cuda", 2_345_678}, {"b", "cpu", 12_000_000}},
 		Ignored: []string{"adapt"}}
 	testkit.Equal(t, p.Places(), "whole models, each where a few runs took the least time: a on cuda (2.35 ms), "+
-		"b on cpu (12 ms); without effect, since requests never wait and nothing is predicted: adapt")
+		"b on cpu (12 ms); without effect on ordinary sessions: adapt")
 	p.Execution = &Execution{Wholes: []Whole{{"a", "cpu", 0}}}
 	testkit.Equal(t, p.Places(), "whole models: a on cpu")
 }

@@ -137,7 +137,7 @@ func (s *Session) ModelInfos() []result.ModelInfo {
 // checkScheduled refuses policies that would need a model of time where there is none.
 func checkScheduled(policies []string) error {
 	if i := slices.IndexFunc(policies, runtime.IsUnscheduled); i >= 0 {
-		return fmt.Errorf("%w: %q has no model of time: it runs on real hardware only", config.ErrInvalid, policies[i])
+		return fmt.Errorf("%w: %q has no model of time: play it on real or emulated accelerators", config.ErrInvalid, policies[i])
 	}
 	return nil
 }

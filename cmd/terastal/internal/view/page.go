@@ -46,7 +46,7 @@ func (p *Page) Write(path string) error {
 
 // HTML is the report.
 func (p *Page) HTML() ([]byte, error) {
-	t, err := template.New("report").Funcs(template.FuncMap{"keep": table.Keep}).Parse(layout)
+	t, err := template.New("report").Funcs(template.FuncMap{"keep": table.Keep, "sentence": sentence}).Parse(layout)
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +55,18 @@ func (p *Page) HTML() ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// sentence is a text in which commands stand between backquotes.
+func sentence(s string) template.HTML {
+	parts := strings.Split(template.HTMLEscapeString(table.Keep(s)), "`")
+	if len(parts)%2 == 0 { // one of them is not a pair's
+		return template.HTML(strings.Join(parts, "`"))
+	}
+	for i := 1; i < len(parts); i += 2 {
+		parts[i] = "<code>" + parts[i] + "</code>"
+	}
+	return template.HTML(strings.Join(parts, ""))
 }
 
 // policy is the page's Content-Security-Policy: nothing may be loaded, and only this very script and style apply.

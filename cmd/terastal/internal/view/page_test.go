@@ -227,3 +227,17 @@ func TestInvalid(t *testing.T) {
 		t.Error("the page does not tell repeated runs apart, or shows all in detail")
 	}
 }
+
+// Commands in sentences are set as code, and what a sentence says about stays text.
+func TestSentence(t *testing.T) {
+	for in, want := range map[string]string{
+		"`a b` and <c>":  "<code>a b</code> and &lt;c&gt;",
+		"nothing":        "nothing",
+		"one ` by <i>":   "one ` by &lt;i&gt;",
+		"`<b>` or `c`, ": "<code>&lt;b&gt;</code> or <code>c</code>, ",
+	} {
+		if got := string(sentence(in)); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
