@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/auto"
@@ -36,28 +37,30 @@ func TestAuto(t *testing.T) {
 	}
 	testkit.Equal(t, kept[0].Choice.Accelerators, w.Machine.Specs)
 
-	measured := 0
+	var measured atomic.Int32 // worker processes, which start at the same time
 	worker := o.Worker
-	o.Worker = func() *exec.Cmd { measured++; return worker() }
+	o.Worker = func() *exec.Cmd { measured.Add(1); return worker() }
 	again := testkit.Must(Open(context.Background(), c, o))(t)
 	testkit.Equal(t, w.Machine.Specs, again.Machine.Specs)
-	if measured != 0 {
-		t.Errorf("calibrated again by %d processes", measured)
+	if n := measured.Load(); n != 0 {
+		t.Errorf("calibrated again by %d processes", n)
 	}
 	testkit.OK(t, again.EnsureProfile(context.Background()))
 
 	t.Setenv("TERASTAL_CACHE", t.TempDir())
-	measured, notes = 0, nil
+	notes = nil
+	measured.Store(0)
 	c = configured(t, strings.Replace(aModel, "rate: 60", "rate: 6", 1))
 	o.Profile = again.profilePath()
 	third := testkit.Must(Open(context.Background(), c, o))(t)
 	testkit.Equal(t, w.Machine.Specs, third.Machine.Specs)
-	if testkit.OK(t, third.EnsureProfile(context.Background())); measured != 0 || !said(notes, "auto keeps the accelerators of") {
-		t.Errorf("%d processes, %q", measured, notes)
+	testkit.OK(t, third.EnsureProfile(context.Background()))
+	if n := measured.Load(); n != 0 || !said(notes, "auto keeps the accelerators of") {
+		t.Errorf("%d processes, %q", n, notes)
 	}
 	c.Auto = config.AutoChoose
 	testkit.Must(Open(context.Background(), c, o))(t)
-	if measured == 0 {
+	if measured.Load() == 0 {
 		t.Error("it was not calibrated")
 	}
 	c = configured(t, strings.Replace(aModel, "ds_cnn_kws", "glyph_mobile", 1))
