@@ -155,7 +155,7 @@ out/accuracy/curves/curves.json: | build
 # and in files of their own: they are options of a sweep, not a dimension.
 MEASURED = $(notdir $(basename $(wildcard sched/scenario/data/hw/*.json)))
 MADE = mcv_heavy ar_social@4K
-SKEWED = --traffic periodic,poisson,bursts --load 0.3,0.45,0.6,0.8,0.95,1.1 --drop late --seeds 12 --duration 2s \
+SKEWED = --traffic periodic,poisson,bursts --load 0.3,0.6,0.8,0.95,1.1 --drop late --seeds 8 --duration 1s \
 	--policies fifo,triton-like,triton-like-deadlines,fcfs,edf,heft,dream,terastal,pedf,rollout
 NOISES = --noise 0,0.3,1
 STALLS = --noise 0.3 --stall 50ms
