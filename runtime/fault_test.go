@@ -286,7 +286,7 @@ func TestLostDevice(t *testing.T) {
 
 // Time that is lost in layers is counted by accelerator, that of first runs apart.
 func TestStallsAreCounted(t *testing.T) {
-	b := drill(t, "slow accelerator=basic by=1000 times=3")
+	b := drill(t, "slow accelerator=basic model=kws-op by=1000 times=8") // some layers take a microsecond: no stall
 	_, r := play(t, b, runtime.Options{Hang: patient})
 	check(t, r)
 	w := &r.Workers[1]
