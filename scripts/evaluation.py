@@ -29,7 +29,8 @@ NEWER = {"accuracy_floor": "0", "load": "nan", "stalls": ""}  # columns that old
 BASELINES = ["fcfs", "edf", "dream"]
 FOUR = BASELINES + ["terastal"]
 ORDER = ["fifo", "triton-like", "triton-like-deadlines", "fcfs", "edf", "llf", "heft", "dream", "terastal",
-         "terastal-novariants", "terastal-nobudgets", "terastal-budget", "pedf-novariants", "rollout-novariants", "pedf", "rollout"]
+         "terastal-novariants", "terastal-nobudgets", "terastal-budget", "pedf-novariants", "rollout-novariants",
+         "pedf", "rollout"]
 # Reductions of the miss rate that arXiv 2606.06818 publishes.
 PUBLISHED = {"fcfs": "40.58 %", "edf": "30.53 %", "dream": "36.27 %"}
 LOSSES = 20  # that published.md names
@@ -456,6 +457,7 @@ def sustained_load(curve, limit):
     load = next(q["load"] for q in curve["points"] if q["scale"] == scale)
     return f"{load:.2f}" + ("" if "exceeds" in crossing else " or more")
 
+
 # Unlike accelerators.
 
 OURS = ["pedf", "rollout"]
@@ -470,7 +472,7 @@ def disturbance(r):
 
 def worse(a, b):
     """By how much a misses more than b in the mean over seeds, and the p value of a one-sided paired t test."""
-    verdict, by, p = paired(a, b)
+    _, by, p = paired(a, b)
     return by, p / 2 if by > 0 else 1 - p / 2
 
 

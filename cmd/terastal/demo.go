@@ -28,10 +28,10 @@ which "auto" chooses: on two cores without a GPU, one on each.
 Rates are chosen that demand 1.5 times the capacity of the originals, in equal
 shares, and the same arrivals are played under every policy on the real
 accelerators: under two that keep models whole, as servers do, under four that
-schedule original layers, and under three that use variants. Requests are due after 10 to 25 ms. Their inputs are labelled
-glyphs, so that what each policy delivers is scored; outputs of sampled requests
-are compared with those of the whole models. Needs no configuration and no
-download.
+schedule original layers, and under three that use variants. Requests are due
+after 10 to 25 ms. Their inputs are labelled glyphs, so that what each policy
+delivers is scored; outputs of sampled requests are compared with those of the
+whole models. Needs no configuration and no download.
 
 The configuration is written to OUT/demo.yaml, for other verbs to continue with,
 and the plan to OUT/plan.json, which applications open.`,
