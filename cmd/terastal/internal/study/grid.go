@@ -192,8 +192,8 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 			}
 		}
 	}
-	for i := range cells {
-		if len(s.Loads) > 0 {
+	if len(s.Loads) > 0 {
+		for i := range cells {
 			cells[i].Scale *= full[cells[i].Scenario]
 		}
 	}
@@ -227,8 +227,8 @@ func parseShard(s string) (i, n int, err error) {
 }
 
 // header are the columns of the CSV file, which scripts/evaluation.py reads.
-var header = []string{"scenario", "traffic", "scale", "load", "noise", "stalls", "drop", "policy", "seeds", "mean_miss_rate", "low",
-	"high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
+var header = []string{"scenario", "traffic", "scale", "load", "noise", "stalls", "drop", "policy", "seeds", "mean_miss_rate",
+	"low", "high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
 
 // WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an
 // accuracy floor /delivered accuracy/least window, with names escaped as in a URL; by_seed holds the mean miss rate of
@@ -250,8 +250,9 @@ func WriteCSV(w io.Writer, results []Result) error {
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))
 		}
-		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Load), number(r.Noise), r.Stalls, r.Drop.String(), r.Policy, strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound), optional(r.Accuracy),
-			number(r.Floor), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
+		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Load), number(r.Noise), r.Stalls,
+			r.Drop.String(), r.Policy, strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound),
+			optional(r.Accuracy), number(r.Floor), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
 			return err
 		}
 	}
@@ -280,8 +281,8 @@ func (r Result) MarshalJSON() ([]byte, error) {
 		Floor    float64   `json:"accuracy_floor,omitempty"`
 		BySeed   []float64 `json:"by_seed"`
 		Summary
-	}{r.Scenario, r.traffic(), r.Scale, r.Load, r.Noise, r.Stalls, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low, r.High, r.Bound,
-		r.Floor, r.BySeed, r.Summary})
+	}{r.Scenario, r.traffic(), r.Scale, r.Load, r.Noise, r.Stalls, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low,
+		r.High, r.Bound, r.Floor, r.BySeed, r.Summary})
 }
 
 // optional writes an accuracy that may not have been measured.
