@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -204,7 +205,7 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 		return nil, fmt.Errorf("--seeds %d, --duration %v, --workers %d: all must be positive", o.Seeds, o.Duration,
 			o.Workers)
 	}
-	if o.Stall < 0 || o.Stall > 0 && o.StallEvery/2 < o.Stall {
+	if stalls := (sim.Stalls{Length: o.Stall, Period: o.StallEvery}); stalls.Check() != nil {
 		return nil, fmt.Errorf("--stall %v, --stall-every %v: a stall may last half of the time between two at most", o.Stall,
 			o.StallEvery)
 	}
