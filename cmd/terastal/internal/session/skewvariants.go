@@ -165,10 +165,11 @@ func (j *judge) candidates(v *plan.Variants, layer int, original []time.Duration
 			continue
 		}
 		all++
-		x := bargain{latency, max(0, 1-c.Alone)}
+		x := bargain{latency: latency}
 		if c.Alone == 0 {
-			x.loss = 0
 			unknown++
+		} else {
+			x.loss = max(0, 1-c.Alone)
 		}
 		if !slices.ContainsFunc(out, func(b bargain) bool { return b.better(&x) }) {
 			out = append(slices.DeleteFunc(out, func(b bargain) bool { return x.better(&b) }), x)

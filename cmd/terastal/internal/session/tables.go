@@ -52,18 +52,20 @@ func openProfile(c *config.Config, g *Given, simulated bool, o Options) (*Sessio
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Config: c, Profile: part, Plan: planned, options: o}
-	if simulated {
-		s.ground = &tables{tablesOf(part)}
-		return s, nil
-	}
-	s.ground, err = emulate(s, g.Path)
-	return s, err
+	return grounded(&Session{Config: c, Profile: part, Plan: planned, options: o}, simulated, g.Path)
 }
 
-// tablesOf is the machine that a profile is of, as the profile knows it.
-func tablesOf(p *profiler.Profile) Machine {
-	return Machine{Host: p.Host, ORT: ort.Library{Version: p.ORT}, Specs: p.Accelerators}
+// grounded gives a session that has only a profile what to play on: the simulator, for which the machine is what the
+// profile knows of it, or emulated accelerators, which take as long as the source of the profile says.
+func grounded(s *Session, simulated bool, source string) (*Session, error) {
+	if simulated {
+		p := s.Profile
+		s.ground = &tables{Machine{Host: p.Host, ORT: ort.Library{Version: p.ORT}, Specs: p.Accelerators}}
+		return s, nil
+	}
+	var err error
+	s.ground, err = emulate(s, source)
+	return s, err
 }
 
 // within are the names of the configuration's accelerators in a profile; none for all. A device whose streams are
