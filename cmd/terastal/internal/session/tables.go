@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,6 +151,12 @@ func missing(path string) bool {
 	return path != "" && errors.Is(err, fs.ErrNotExist)
 }
 
+// mistyped reports whether a profile that is named and missing is not one to be measured: no measurement writes a gzipped
+// one, and none is made for a simulation in a folder that is missing, too.
+func mistyped(path string, simulated bool) bool {
+	return strings.HasSuffix(path, document.Gzipped) || simulated && path != "" && missing(filepath.Dir(path))
+}
+
 // fromGiven plans from what can only be simulated or emulated: from tables, or, where the options name it, from a
 // profile of another machine or a plan. It returns nil where the profile is another one, or not there.
 func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
@@ -161,6 +168,9 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	g, err := ReadGiven(path)
 	if err != nil && (alone || o.Emulated || errors.Is(err, document.ErrKind)) {
 		return nil, err
+	}
+	if errors.Is(err, fs.ErrNotExist) && mistyped(o.Profile, simulated) {
+		return nil, fmt.Errorf("%w: correct --profile; one to be measured is a .json file in a folder that is there", err)
 	}
 	if err != nil {
 		return nil, nil // what follows says so, or measures one
