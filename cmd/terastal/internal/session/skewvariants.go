@@ -54,7 +54,8 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 			text += fmt.Sprintf(", if those of unknown accuracy (%d) lost nothing", every.unknown)
 		}
 		if every.left > 0 {
-			text += fmt.Sprintf("; %d of later layers are left out: it takes %d of a model at most", every.left, sched.MaxBoundedVariants)
+			text += fmt.Sprintf("; %d of later layers are left out: it takes %d of a model at most", every.left,
+				sched.MaxBoundedVariants)
 		}
 		parts = append(parts, text+".")
 	}
