@@ -28,10 +28,10 @@ which "auto" chooses: on two cores without a GPU, one on each.
 Rates are chosen that demand 1.5 times the capacity of the originals, in equal
 shares, and the same arrivals are played under every policy on the real
 accelerators: under two that keep models whole, as servers do, under four that
-schedule original layers, and under three that use variants. Requests are due after 10 to 25 ms. Their inputs are labelled
-glyphs, so that what each policy delivers is scored; outputs of sampled requests
-are compared with those of the whole models. Needs no configuration and no
-download.
+schedule original layers, and under three that use variants. Requests are due
+after 10 to 25 ms. Their inputs are labelled glyphs, so that what each policy
+delivers is scored; outputs of sampled requests are compared with those of the
+whole models. Needs no configuration and no download.
 
 The configuration is written to OUT/demo.yaml, for other verbs to continue with,
 and the plan to OUT/plan.json, which applications open.`,
@@ -44,7 +44,7 @@ and the plan to OUT/plan.json, which applications open.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.demo(cmd) },
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
-	config.AddFlags(cmd.Flags(), "accuracy", "auto")
+	config.AddFlags(cmd.Flags(), "accuracy")
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
 		"out": filepath.Join("out", "demo"), "load": "1.5", "duration": "3s", "budget": "8s",
