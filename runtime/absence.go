@@ -43,7 +43,7 @@ func (a *Absences) end() {
 func (a *Absences) Mean() time.Duration { return a.Took / time.Duration(max(1, a.Bursts)) }
 
 // begins says that layers follow after a rest: that the thread waited before is no absence.
-func (w *worker) begins() { w.waited = w.delay.read() }
+func (w *worker) begins() { _, w.waited = w.times.read() }
 
 // absent looks whether the thread was absent in a layer that took longer than predicted. What it does not explain is put
 // down to the accelerator's other threads.
@@ -51,7 +51,7 @@ func (w *worker) absent(cost, took, end time.Duration) {
 	if took-cost < max(leastAbsence, cost/4) {
 		return
 	}
-	waited := w.delay.read()
+	_, waited := w.times.read()
 	absent := min(took, waited-w.waited)
 	w.waited = waited
 	if absent > 0 {

@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 )
@@ -23,24 +25,35 @@ func TestAbsences(t *testing.T) {
 	}
 }
 
-// What a thread waited is read without allocating, and is what the system says of the calling thread.
-func TestDelay(t *testing.T) {
+// schedstat is what the system says of the calling thread, zero where it says nothing.
+func schedstat() (ran, waited time.Duration) {
+	data, _ := os.ReadFile("/proc/thread-self/schedstat")
+	fmt.Sscan(string(data), &ran, &waited)
+	return ran, waited
+}
+
+// What a thread ran and waited is read without allocating, and is what the system says of the calling thread.
+func TestThreadTimes(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		lockThread()
-		var d delay
-		if d.read() != 0 {
-			t.Error("a delay that nobody opened")
+		var times threadTimes
+		if ran, waited := times.read(); ran != 0 || waited != 0 {
+			t.Error("times that nobody opened")
 		}
-		d.open()
-		defer d.close()
-		_, before := threadTimes()
-		got := d.read()
-		if _, after := threadTimes(); got < before || got > after {
+		times.open()
+		defer times.close()
+		ranBefore, before := schedstat()
+		ran, got := times.read()
+		ranAfter, after := schedstat()
+		if got < before || got > after {
 			t.Errorf("waited %v, between %v and %v", got, before, after)
 		}
-		if n := testing.AllocsPerRun(100, func() { d.read() }); n != 0 {
+		if ran < ranBefore || ran > ranAfter {
+			t.Errorf("ran %v, between %v and %v", ran, ranBefore, ranAfter)
+		}
+		if n := testing.AllocsPerRun(100, func() { times.read() }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
 	}()
