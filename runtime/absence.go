@@ -46,8 +46,8 @@ func (a *Absences) Mean() time.Duration { return a.Took / time.Duration(max(1, a
 func (w *worker) begins() { _, w.waited = w.times.read() }
 
 // absent looks whether the thread was absent in a layer that took longer than predicted. What it does not explain is put
-// down to the accelerator's other threads.
-func (w *worker) absent(cost, took, end time.Duration) {
+// down to the accelerator's other threads, but for first runs: those are slow by themselves.
+func (w *worker) absent(cost, took, end time.Duration, first bool) {
 	if took-cost < max(leastAbsence, cost/4) {
 		return
 	}
@@ -57,7 +57,7 @@ func (w *worker) absent(cost, took, end time.Duration) {
 	if absent > 0 {
 		w.stats.Absent.add(end, absent)
 	}
-	if lost := took - cost - absent; len(w.accelerator.Cores()) > 1 && Straggled(cost, lost) {
+	if lost := took - cost - absent; !first && len(w.accelerator.Cores()) > 1 && Straggled(cost, lost) {
 		w.stats.Straggled.add(end, lost)
 	}
 }

@@ -60,6 +60,29 @@ func TestThreadTimes(t *testing.T) {
 	<-done
 }
 
+// What layers lose counts where threads of the accelerator can have been waited for, first runs excepted.
+func TestAbsent(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		cores []int
+		took  time.Duration
+		first bool
+		want  time.Duration
+	}{
+		{[]int{0, 1}, 3 * ms, false, 2 * ms},
+		{[]int{0, 1}, 3 * ms, true, 0},
+		{[]int{0, 1}, 5 * ms / 4, false, 0},
+		{[]int{0}, 3 * ms, false, 0},
+	} {
+		w := &worker{accelerator: nothing{c.cores}} // whose thread's times nobody reads
+		w.absent(ms, c.took, time.Second, c.first)
+		w.stats.Straggled.end()
+		if got := w.stats.Straggled.Took; got != c.want || w.stats.Absent.Took != 0 {
+			t.Errorf("%+v: lost %v", c, got)
+		}
+	}
+}
+
 // Layers that lost much by themselves straggle; short ones that lost little do not.
 func TestStraggled(t *testing.T) {
 	for _, c := range []struct {

@@ -204,7 +204,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	}
 	if err == nil {
 		w.account(a.cost(), end-start, a.slot.first, a.slot.replayed)
-		w.absent(a.cost(), end-start, end)
+		w.absent(a.cost(), end-start, end, a.slot.first)
 		err = w.answer(a)
 	}
 	next, ok, _ := w.report(a, start, end, err)
