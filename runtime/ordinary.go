@@ -7,7 +7,6 @@ import (
 	"maps"
 	goruntime "runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/ort"
@@ -308,4 +307,4 @@ func (o *Options) without() (out []string) {
 func IsUnscheduled(policy string) bool { return policy == Unscheduled || policy == UnscheduledCPU }
 
 // UnscheduledNames are those names, for messages.
-func UnscheduledNames() string { return strings.Join([]string{Unscheduled, UnscheduledCPU}, " and ") }
+func UnscheduledNames() string { return Unscheduled + " and " + UnscheduledCPU }
