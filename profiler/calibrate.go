@@ -32,19 +32,16 @@ const leastBrief = 3
 // the options or three rounds, whichever takes longer: enough to choose accelerators by, far from a profile. Of devices
 // it also tries 1, 2, 4 ... streams, at most so many. An accelerator that does not work is no error: its Brief says why.
 func Calibrate(ctx context.Context, t Task, most int, o Options) ([]Brief, error) {
-	if t.Start == nil {
-		t.Start = func(k int) (Conn, error) { return inProcess(t, k), nil }
-	}
 	o = o.withDefaults()
 	t.Networks = originals(t.Networks)
-	m := &measurement{Task: t, Options: o}
+	m := &measurement{Task: t.withDefaults(), Options: o}
 	m.Progress = func(string, float64) {}
 	for k := range t.Accelerators {
 		m.drivers = append(m.drivers, newDriver(m, k))
 	}
 	defer m.close()
 	out := make([]Brief, len(m.drivers))
-	m.each(out, func(d *driver) error {
+	m.those(out, func(d *driver) error {
 		for i := range d.Networks { // the whole models would take as long to load as all layers
 			d.dead[place{Do: wholeRun, Model: i}] = "not asked"
 		}
@@ -55,7 +52,7 @@ func Calibrate(ctx context.Context, t Task, most int, o Options) ([]Brief, error
 		lacking.Add(int64(count(out[k].Failed == "")))
 	}
 	begin := time.Now()
-	m.each(out, func(d *driver) error {
+	m.those(out, func(d *driver) error {
 		enough := sync.OnceFunc(func() { lacking.Add(-1) })
 		defer enough()
 		for failed := 0; time.Since(begin) < o.Budget || lacking.Load() > 0; {
@@ -76,13 +73,11 @@ func Calibrate(ctx context.Context, t Task, most int, o Options) ([]Brief, error
 		}
 		return nil
 	})
-	m.each(out, func(d *driver) error {
+	m.those(out, func(d *driver) (err error) {
 		if d.conn == nil || !t.Accelerators[d.k].HasStreams() || most < 2 {
 			return nil
 		}
-		a, err := d.call(ctx, request{Ask: askStreams, Streams: min(most, runtime.MaxStreams)}, streamsLimit,
-			func(reply) error { return nil })
-		out[d.k].Rates = a.Rates
+		out[d.k].Rates, err = d.rates(ctx, most)
 		if errors.As(err, new(lostError)) {
 			return nil // it has one stream
 		}
@@ -94,20 +89,16 @@ func Calibrate(ctx context.Context, t Task, most int, o Options) ([]Brief, error
 	return out, ctx.Err()
 }
 
-// each does something with all accelerators at once that have not failed.
-func (m *measurement) each(out []Brief, do func(*driver) error) {
-	var all sync.WaitGroup
-	for k, d := range m.drivers {
-		if out[k].Failed != "" {
-			continue
-		}
-		all.Go(func() {
+// those does something with all accelerators at once that have not failed.
+func (m *measurement) those(out []Brief, do func(*driver) error) {
+	m.each(func(d *driver) error {
+		if b := &out[d.k]; b.Failed == "" {
 			if err := do(d); err != nil {
-				out[k].Failed = err.Error()
+				b.Failed = err.Error()
 			}
-		})
-	}
-	all.Wait()
+		}
+		return nil
+	})
 }
 
 // originals are networks without their variants.

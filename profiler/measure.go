@@ -107,10 +107,7 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	if o.Host.LogicalCores == 0 {
 		o.Host = ThisHost()
 	}
-	if t.Start == nil {
-		t.Start = func(k int) (Conn, error) { return inProcess(t, k), nil }
-	}
-	m := &measurement{Task: t, Options: o}
+	m := &measurement{Task: t.withDefaults(), Options: o}
 	for k := range t.Accelerators {
 		if streamsOf(t.Accelerators, k)[0] == k {
 			m.drivers = append(m.drivers, newDriver(m, k))
@@ -134,6 +131,13 @@ func Measure(ctx context.Context, t Task, o Options) (*Profile, error) {
 	}
 	p.warn(true, WarnPartial, "the measurement was stopped before its end")
 	return p, ctx.Err()
+}
+
+func (t Task) withDefaults() Task {
+	if t.Start == nil {
+		t.Start = func(k int) (Conn, error) { return inProcess(t, k), nil }
+	}
+	return t
 }
 
 func (o Options) withDefaults() Options {
@@ -217,11 +221,7 @@ func (m *measurement) key() string {
 }
 
 func (m *measurement) close() {
-	var all sync.WaitGroup
-	for _, d := range m.drivers {
-		all.Go(func() { d.close() })
-	}
-	all.Wait()
+	m.each(func(d *driver) error { return d.close() })
 	m.journal.Close() // nil without one
 }
 
@@ -275,13 +275,18 @@ func (m *measurement) measure(ctx context.Context) error {
 
 // start has all measuring processes loaded and warm.
 func (m *measurement) start(ctx context.Context) error {
+	return errors.Join(m.each(func(d *driver) error { return d.start(ctx) })...)
+}
+
+// each does something with all drivers at once.
+func (m *measurement) each(do func(*driver) error) []error {
 	errs := make([]error, len(m.drivers))
 	var all sync.WaitGroup
-	for k, d := range m.drivers {
-		all.Go(func() { errs[k] = d.start(ctx) })
+	for i, d := range m.drivers {
+		all.Go(func() { errs[i] = do(d) })
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return errs
 }
 
 // renewable reports whether the processes are to be replaced once, at half time. How memory happens to be laid out in a

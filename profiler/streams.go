@@ -34,21 +34,12 @@ func Streams(ctx context.Context, t Task, accelerator, most int, o Options) (int
 	if most < 2 {
 		return 1, ctx.Err()
 	}
-	if t.Start == nil {
-		t.Start = func(k int) (Conn, error) { return inProcess(t, k), nil }
-	}
-	o = o.withDefaults()
-	o.Progress("trying streams", 0)
-	d := newDriver(&measurement{Task: t, Options: o}, accelerator)
+	d := newDriver(&measurement{Task: t.withDefaults(), Options: o.withDefaults()}, accelerator)
 	if err := d.connect(); err != nil {
 		return 1, err
 	}
 	defer d.close()
-	a, err := d.call(ctx, request{Ask: askStreams, Streams: min(most, runtime.MaxStreams)}, streamsLimit,
-		func(r reply) error {
-			o.Progress("trying streams", min(1, float64(len(r.Rates))/4))
-			return nil
-		})
+	rates, err := d.rates(ctx, most)
 	switch {
 	case errors.As(err, new(lostError)):
 		return 1, fmt.Errorf("accelerator %q: the process that tried its streams was lost: %w", t.Accelerators[accelerator].Name,
@@ -56,7 +47,19 @@ func Streams(ctx context.Context, t Task, accelerator, most int, o Options) (int
 	case err != nil || ctx.Err() != nil:
 		return 1, errors.Join(err, ctx.Err())
 	}
-	return bestStreams(a.Rates), nil
+	return bestStreams(rates), nil
+}
+
+// rates has the process measure how many requests per second 1, 2, 4 ... streams get done, at most so many.
+func (d *driver) rates(ctx context.Context, most int) ([]float64, error) {
+	const what = "trying streams"
+	d.Progress(what, 0)
+	a, err := d.call(ctx, request{Ask: askStreams, Streams: min(most, runtime.MaxStreams)}, streamsLimit,
+		func(r reply) error {
+			d.Progress(what, min(1, float64(len(r.Rates))/4))
+			return nil
+		})
+	return a.Rates, err
 }
 
 // bestStreams is how many streams pay, by the rates of 1, 2, 4 ... of them.

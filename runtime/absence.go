@@ -4,8 +4,8 @@ import "time"
 
 // Absences are when a thread of an accelerator was ready to go on with a layer and others had its core.
 type Absences struct {
-	// Took is what layers lost by it in all, and Bursts how often others came: absences that follow each other closely are one.
-	// Those that are shorter than a fifth of a millisecond altogether are left out, as profiles have them, too.
+	// Took is what layers lost by it in all, and Bursts how often others came: absences that follow each other closely are
+	// one. Those that are shorter than a fifth of a millisecond altogether are left out, as profiles have them, too.
 	Took   time.Duration
 	Bursts int
 
@@ -43,21 +43,21 @@ func (a *Absences) end() {
 func (a *Absences) Mean() time.Duration { return a.Took / time.Duration(max(1, a.Bursts)) }
 
 // begins says that layers follow after a rest: that the thread waited before is no absence.
-func (w *worker) begins() { w.waited = w.delay.read() }
+func (w *worker) begins() { _, w.waited = w.times.read() }
 
-// absent looks whether the thread was absent in a layer that took longer than predicted. What it does not explain is put
-// down to the accelerator's other threads.
-func (w *worker) absent(cost, took, end time.Duration) {
+// absent looks whether the thread was absent in a layer that took longer than predicted. What it does not explain is
+// put down to the accelerator's other threads, but for first runs: those are slow by themselves.
+func (w *worker) absent(cost, took, end time.Duration, first bool) {
 	if took-cost < max(leastAbsence, cost/4) {
 		return
 	}
-	waited := w.delay.read()
+	_, waited := w.times.read()
 	absent := min(took, waited-w.waited)
 	w.waited = waited
 	if absent > 0 {
 		w.stats.Absent.add(end, absent)
 	}
-	if lost := took - cost - absent; len(w.accelerator.Cores()) > 1 && Straggled(cost, lost) {
+	if lost := took - cost - absent; !first && len(w.accelerator.Cores()) > 1 && Straggled(cost, lost) {
 		w.stats.Straggled.add(end, lost)
 	}
 }

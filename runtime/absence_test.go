@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 )
@@ -23,28 +25,62 @@ func TestAbsences(t *testing.T) {
 	}
 }
 
-// What a thread waited is read without allocating, and is what the system says of the calling thread.
-func TestDelay(t *testing.T) {
+// schedstat is what the system says of the calling thread, zero where it says nothing.
+func schedstat() (ran, waited time.Duration) {
+	data, _ := os.ReadFile("/proc/thread-self/schedstat")
+	fmt.Sscan(string(data), &ran, &waited)
+	return ran, waited
+}
+
+// What a thread ran and waited is read without allocating, and is what the system says of the calling thread.
+func TestThreadTimes(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		lockThread()
-		var d delay
-		if d.read() != 0 {
-			t.Error("a delay that nobody opened")
+		var times threadTimes
+		if ran, waited := times.read(); ran != 0 || waited != 0 {
+			t.Error("times that nobody opened")
 		}
-		d.open()
-		defer d.close()
-		_, before := threadTimes()
-		got := d.read()
-		if _, after := threadTimes(); got < before || got > after {
+		times.open()
+		defer times.close()
+		ranBefore, before := schedstat()
+		ran, got := times.read()
+		ranAfter, after := schedstat()
+		if got < before || got > after {
 			t.Errorf("waited %v, between %v and %v", got, before, after)
 		}
-		if n := testing.AllocsPerRun(100, func() { d.read() }); n != 0 {
+		if ran < ranBefore || ran > ranAfter {
+			t.Errorf("ran %v, between %v and %v", ran, ranBefore, ranAfter)
+		}
+		if n := testing.AllocsPerRun(100, func() { times.read() }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
 	}()
 	<-done
+}
+
+// What layers lose counts where threads of the accelerator can have been waited for, first runs excepted.
+func TestAbsent(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		cores []int
+		took  time.Duration
+		first bool
+		want  time.Duration
+	}{
+		{[]int{0, 1}, 3 * ms, false, 2 * ms},
+		{[]int{0, 1}, 3 * ms, true, 0},
+		{[]int{0, 1}, 5 * ms / 4, false, 0},
+		{[]int{0}, 3 * ms, false, 0},
+	} {
+		w := &worker{accelerator: nothing{c.cores}} // whose thread's times nobody reads
+		w.absent(ms, c.took, time.Second, c.first)
+		w.stats.Straggled.end()
+		if got := w.stats.Straggled.Took; got != c.want || w.stats.Absent.Took != 0 {
+			t.Errorf("%+v: lost %v", c, got)
+		}
+	}
 }
 
 // Layers that lost much by themselves straggle; short ones that lost little do not.

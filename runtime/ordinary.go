@@ -7,7 +7,6 @@ import (
 	"maps"
 	goruntime "runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/terastal/terastal/internal/ort"
@@ -97,7 +96,8 @@ func (o opened) OpenWhole(n *Network) (WholeModel, error) {
 // Place of an emulated accelerator is itself.
 func (a *emulated) Place() Place { return Place{Name: a.as.Name + " (emulated)", Tolerance: Tolerance} }
 
-// OpenWhole opens a model that takes as long as its layers together, one request at a time for all models.
+// OpenWhole opens a model that takes as long as its layers together by Latency, which Takes does not vary, one request
+// at a time for all models.
 func (a *emulated) OpenWhole(n *Network) (WholeModel, error) {
 	w := &emulatedWhole{n: n, on: a}
 	for l := range n.Layers {
@@ -308,4 +308,4 @@ func (o *Options) without() (out []string) {
 func IsUnscheduled(policy string) bool { return policy == Unscheduled || policy == UnscheduledCPU }
 
 // UnscheduledNames are those names, for messages.
-func UnscheduledNames() string { return strings.Join([]string{Unscheduled, UnscheduledCPU}, " and ") }
+func UnscheduledNames() string { return Unscheduled + " and " + UnscheduledCPU }

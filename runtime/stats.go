@@ -53,7 +53,8 @@ type WorkerStats struct {
 	Ran, Waited time.Duration
 	// Absent is how much of that was in layers, where the system counts it and tensors are in host memory.
 	Absent Absences
-	// Straggled is what layers lost otherwise, where that was much: waiting for other threads of the accelerator.
+	// Straggled is what layers lost otherwise, where that was much and no first run: waiting for other threads of the
+	// accelerator.
 	Straggled Absences
 	// Gaps are the times between the end of a layer and the start of the next one on a saturated accelerator.
 	Gaps Histogram

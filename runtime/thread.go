@@ -17,22 +17,27 @@ type thread struct {
 
 // newThread starts the thread of an accelerator.
 func newThread(a Accelerator) *thread {
-	t := &thread{work: make(chan func(), 1), closed: make(chan struct{})}
-	ready := make(chan struct{})
-	go func() {
-		defer close(t.closed)
-		lockThread()
+	t := startThread()
+	t.do(func() {
 		t.id = threadID()
 		if err := Pin(a.Cores()); err != nil {
 			t.err = fmt.Errorf("accelerator %q: %w", a.Name(), err)
 		}
 		sharpen()
-		close(ready)
+	})
+	return t
+}
+
+// startThread starts a thread with nothing about it changed.
+func startThread() *thread {
+	t := &thread{work: make(chan func(), 1), closed: make(chan struct{})}
+	go func() {
+		defer close(t.closed)
+		lockThread()
 		for f := range t.work {
 			f()
 		}
 	}()
-	<-ready
 	return t
 }
 

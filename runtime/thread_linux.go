@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,15 +46,6 @@ func priority() (restore func()) {
 		a.Flags |= unix.SCHED_FLAG_RESET_ON_FORK // which takes a privilege to give up
 		unix.SchedSetAttr(0, a, 0)
 	}
-}
-
-// threadTimes are what the calling thread has had so far: time on a processor, and time ready to run with no processor
-// to run on. Zero where the kernel does not count them.
-func threadTimes() (ran, waited time.Duration) {
-	if data, err := os.ReadFile("/proc/thread-self/schedstat"); err == nil {
-		fmt.Sscan(string(data), &ran, &waited)
-	}
-	return ran, waited
 }
 
 func threadID() int { return unix.Gettid() }

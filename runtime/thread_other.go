@@ -2,10 +2,7 @@
 
 package runtime
 
-import (
-	"errors"
-	"time"
-)
+import "errors"
 
 // Pin does nothing: this system has no thread affinity.
 func Pin([]int) error { return nil }
@@ -13,8 +10,6 @@ func Pin([]int) error { return nil }
 func realtime(int) error { return errors.New("real-time priority: not supported on this system") }
 
 func priority() (restore func()) { return func() {} }
-
-func threadTimes() (ran, waited time.Duration) { return 0, 0 }
 
 func threadID() int { return 0 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	goruntime "runtime"
 	"slices"
 	"sync"
 	"time"
@@ -97,24 +96,13 @@ type unscheduled struct {
 	failed  error
 }
 
-// lane is a thread that runs a request at a time.
+// lane is a thread that runs a request at a time: providers keep handles for each thread.
 type lane struct {
-	work  chan func()
-	ended chan struct{}
-	busy  bool
+	*thread
+	busy bool
 }
 
-func newLane() *lane {
-	l := &lane{work: make(chan func(), 1), ended: make(chan struct{})}
-	go func() {
-		goruntime.LockOSThread() // providers keep handles for each thread
-		defer close(l.ended)
-		for f := range l.work {
-			f()
-		}
-	}()
-	return l
-}
+func newLane() *lane { return &lane{thread: startThread()} }
 
 // readyLanes is how many lanes have run every model before the traffic begins, where first runs of a thread take longer.
 const readyLanes = 8
@@ -130,17 +118,14 @@ func (u *unscheduled) open() (err error) {
 	for range readyLanes {
 		l := newLane()
 		u.lanes = append(u.lanes, l)
-		done := make(chan error, 1)
-		l.work <- func() {
-			var err error
+		l.do(func() {
 			for m, w := range u.wholes {
 				if w.PerThread && err == nil {
 					err = u.models[m].once(w)
 				}
 			}
-			done <- err
-		}
-		if err := <-done; err != nil {
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -150,7 +135,7 @@ func (u *unscheduled) open() (err error) {
 func (u *unscheduled) close() {
 	for _, l := range u.lanes {
 		close(l.work)
-		<-l.ended
+		<-l.closed
 	}
 	for _, w := range u.wholes {
 		w.Close()
@@ -202,10 +187,10 @@ func (u *unscheduled) release(job int64, model int, at time.Duration) {
 	u.lanes[lane].busy, u.most = true, max(u.most, lane+1)
 	u.record(sched.Record{Kind: sched.Dispatched, Job: job, Model: r.Model, Accelerator: int32(lane), Until: r.Until})
 	u.requests.Add(1)
-	u.lanes[lane].work <- func() {
+	u.lanes[lane].start(func() {
 		defer u.requests.Done()
 		u.request(r, lane)
-	}
+	})
 }
 
 // request runs one, released by r.

@@ -41,8 +41,8 @@ type worker struct {
 	next        assignment    // the one that mailLayer announces
 	last        time.Duration // end of the layer just before; 0 after a rest
 	endingAt    atomic.Int64  // when its layer is to be announced, as of the last step
-	delay       delay         // of its thread
-	waited      time.Duration // what that had been when it was last looked up
+	times       threadTimes   // of its thread
+	waited      time.Duration // as of the last look at them
 
 	// The driver's lock guards these.
 	given     [2]given      // dispatched to it and not ended, the first one first
@@ -153,9 +153,9 @@ func (w *worker) work(ready chan<- error) {
 		}
 		defer w.cool()
 	}
-	w.delay.open()
-	defer w.delay.close()
-	ran, waited := threadTimes()
+	w.times.open()
+	defer w.times.close()
+	ran, waited := w.times.read()
 	ready <- nil
 	<-w.begin
 	for {
@@ -172,7 +172,7 @@ func (w *worker) work(ready chan<- error) {
 			a, ok = w.execute(&a)
 		}
 	}
-	ranAt, waitedAt := threadTimes()
+	ranAt, waitedAt := w.times.read()
 	d.mu.Lock()
 	w.stats.Ran, w.stats.Waited = ranAt-ran, waitedAt-waited
 	w.stats.Absent.end()
@@ -204,7 +204,7 @@ func (w *worker) execute(a *assignment) (assignment, bool) {
 	}
 	if err == nil {
 		w.account(a.cost(), end-start, a.slot.first, a.slot.replayed)
-		w.absent(a.cost(), end-start, end)
+		w.absent(a.cost(), end-start, end, a.slot.first)
 		err = w.answer(a)
 	}
 	next, ok, _ := w.report(a, start, end, err)

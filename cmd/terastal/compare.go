@@ -41,9 +41,9 @@ interrupt ends the comparison with the repeats that are whole.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "")
-	config.AddFlags(cmd.Flags(), "accuracy", "auto")
+	config.AddFlags(cmd.Flags(), "accuracy")
 	o.watchFlags(cmd)
-	o.scenarioFlag(cmd)
+	scenarioFlag(cmd, &o.scenario, onEmulated)
 	o.emulatedFlag(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&o.simulated, "simulated", false, "compare on the simulator instead of the accelerators")

@@ -44,7 +44,7 @@ and the plan to OUT/plan.json, which applications open.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.demo(cmd) },
 	}
 	config.AddFlags(cmd.Flags(), trafficFlags...)
-	config.AddFlags(cmd.Flags(), "accuracy", "auto")
+	config.AddFlags(cmd.Flags(), "accuracy")
 	o.watchFlags(cmd)
 	for name, value := range map[string]string{
 		"out": filepath.Join("out", "demo"), "load": "1.5", "duration": "3s", "budget": "8s",

@@ -122,7 +122,7 @@ func (o *doctorOptions) skew(cmd *cobra.Command) (*session.Skew, error) {
 	if err != nil {
 		return nil, err
 	}
-	return judged(g, o.config, cmd.Flags())
+	return judged(g, planOf(g), o.config, cmd.Flags())
 }
 
 // newDoctorProbe is what doctor runs in another process for each provider and device.

@@ -28,7 +28,7 @@ layer variants is proven where the models are, and taken from a plan as it is.`,
 	}
 	configFlag(cmd, &o.config)
 	profileFlag(cmd, &o.profile)
-	scenarioName(cmd, &o.scenario)
+	scenarioFlag(cmd, &o.scenario, "")
 	config.AddFlags(cmd.Flags(), "load", "accuracy", "auto", "out", "budget", "precision", "seed")
 	return cmd
 }

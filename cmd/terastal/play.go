@@ -18,7 +18,7 @@ import (
 
 // trafficFlags are the flags of every verb that plays traffic.
 var trafficFlags = strings.Fields("duration seed load scale arrivals phases jitter burst-on burst-off trace policies " +
-	"cost adapt drop queue realtime retries faults save-outputs out budget precision")
+	"cost adapt drop queue realtime retries faults save-outputs out auto budget precision")
 
 // playOptions are what the verbs that play traffic have in common.
 type playOptions struct {
@@ -58,18 +58,14 @@ func (o *playOptions) watchFlags(cmd *cobra.Command) {
 		"write structured log lines (JSON) to this file while running; - for standard error")
 }
 
-// scenarioName defines --scenario of verbs that run nothing.
-func scenarioName(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "scenario", "", "`NAME` of a scenario in place of a configuration (\"terastal simulate --scenario "+
-		"help\" lists them); profile:FILE makes one of a profile or a plan")
+// scenarioFlag defines --scenario; how, if not empty, says how verbs that run play it.
+func scenarioFlag(cmd *cobra.Command, name *string, how string) {
+	cmd.Flags().StringVar(name, "scenario", "", "`NAME` of a scenario"+how+" in place of a configuration (\"terastal simulate "+
+		"--scenario help\" lists them); profile:FILE makes one of a profile or a plan")
 }
 
-// scenarioFlag defines --scenario of verbs that run.
-func (o *playOptions) scenarioFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.scenario, "scenario", "", "`NAME` of a scenario to run on emulated accelerators, which take as "+
-		"long as it says, in place of a configuration (\"terastal simulate --scenario help\" lists them); profile:FILE makes one of a "+
-		"profile or a plan")
-}
+// onEmulated is how verbs that run play a scenario.
+const onEmulated = " to run on emulated accelerators, which take as long as it says,"
 
 // emulatedFlag defines --emulated.
 func (o *playOptions) emulatedFlag(cmd *cobra.Command) {
@@ -196,8 +192,8 @@ ships, in the same way; "terastal simulate --scenario help" lists them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.play(cmd) },
 	}
 	o.flags(cmd, "pedf")
-	config.AddFlags(cmd.Flags(), "accuracy", "auto")
-	o.scenarioFlag(cmd)
+	config.AddFlags(cmd.Flags(), "accuracy")
+	scenarioFlag(cmd, &o.scenario, onEmulated)
 	o.emulatedFlag(cmd)
 	o.watchFlags(cmd)
 	cmd.Flags().BoolVar(&o.real.TraceORT, "ort-trace", false, "put the nodes that ONNX Runtime's own profiler saw into "+

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -86,11 +85,11 @@ type shownProfile struct {
 }
 
 func (o *showOptions) table(s *streams, flags *pflag.FlagSet, g *session.Given) error {
-	skew, err := judged(g, o.config, flags)
+	made := planOf(g)
+	skew, err := judged(g, made, o.config, flags)
 	if err != nil {
 		return err
 	}
-	made := cmp.Or(g.Plan, planOf(g.Path, g.Profile))
 	if skew != nil {
 		view.Hopeless(s.text(), skew.Hopeless)
 	}
@@ -103,8 +102,8 @@ func (o *showOptions) table(s *streams, flags *pflag.FlagSet, g *session.Given) 
 }
 
 // judged says how unlike the accelerators of a document are, at the rates and deadlines of a configuration, else of the
-// plan, or the one next to a profile. Of a profile that is not whole it knows nothing.
-func judged(g *session.Given, file string, flags *pflag.FlagSet) (*session.Skew, error) {
+// plan, if there is one. Of a profile that is not whole it knows nothing.
+func judged(g *session.Given, made *plan.Plan, file string, flags *pflag.FlagSet) (*session.Skew, error) {
 	if file != "" {
 		c, err := config.Load(file, flags)
 		if err != nil {
@@ -112,10 +111,8 @@ func judged(g *session.Given, file string, flags *pflag.FlagSet) (*session.Skew,
 		}
 		return session.SkewOf(g, c)
 	}
-	if g.Plan == nil {
-		if made := planOf(g.Path, g.Profile); made != nil {
-			return session.PlanSkew(made, g.Profile)
-		}
+	if g.Plan == nil && made != nil {
+		return session.PlanSkew(made, g.Profile)
 	}
 	skew, err := session.SkewOf(g, nil)
 	if errors.Is(err, profiler.ErrPartial) {
@@ -124,10 +121,14 @@ func judged(g *session.Given, file string, flags *pflag.FlagSet) (*session.Skew,
 	return skew, err
 }
 
-// planOf is the plan next to a profile, of the same models and accelerators; nil without one. It knows the rates, without
-// which there is no capacity.
-func planOf(path string, p *profiler.Profile) *plan.Plan {
-	made, _, err := plan.Read(filepath.Join(filepath.Dir(path), "plan.json"))
+// planOf is the plan that was given, or the one next to a profile, of the same models and accelerators; nil without one.
+// It knows the rates, without which there is no capacity.
+func planOf(g *session.Given) *plan.Plan {
+	if g.Plan != nil {
+		return g.Plan
+	}
+	p := g.Profile
+	made, _, err := plan.Read(filepath.Join(filepath.Dir(g.Path), "plan.json"))
 	if err != nil || len(made.Accelerators) != len(p.Accelerators) {
 		return nil // it is not this command's to say what is wrong with it
 	}

@@ -64,7 +64,7 @@ with 95 % confidence intervals.`,
 	o.flags(cmd, "")
 	config.AddFlags(cmd.Flags(), "accuracy")
 	f := cmd.Flags()
-	scenarioName(cmd, &o.name)
+	scenarioFlag(cmd, &o.name, "")
 	f.IntVar(&o.Seeds, "seeds", 1, "how many seeds; more than one gives confidence intervals and no logs")
 	f.Float64Var(&o.Noise, "noise", 0, "sigma of the lognormal factor on every layer's duration")
 	f.StringVar(&o.Durations, "durations", "", "what layers really take, with --config: measured (drawn from the "+

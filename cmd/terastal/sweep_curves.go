@@ -59,7 +59,7 @@ there are results in it.`,
 	o.flags(cmd, "")
 	o.watchFlags(cmd)
 	f := cmd.Flags()
-	scenarioName(cmd, &o.scenario)
+	scenarioFlag(cmd, &o.scenario, "")
 	o.emulatedFlag(cmd)
 	f.BoolVar(&o.onHardware, "real", false, "play on the real accelerators, a scenario on emulated ones")
 	f.Float64Var(&o.from, "from", 0.5, "smallest factor on all rates")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io/fs"
 	"maps"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,10 +181,5 @@ func (c *CoreWork) Taken() time.Duration {
 // Slice is for how long, about, Linux lets a thread compute before it is the turn of another one that wants the same
 // core, on a machine of so many.
 func Slice(cores int) time.Duration {
-	slice := 700 * time.Microsecond
-	doubled := slice
-	for n := 2; n <= min(cores, 8); n *= 2 {
-		doubled += slice
-	}
-	return doubled
+	return time.Duration(bits.Len(uint(min(max(1, cores), 8)))) * 700 * time.Microsecond
 }

@@ -54,40 +54,38 @@ func CapacityOf(t *sched.Tables, rates []float64) (Capacity, error) {
 // valid ones; floor 1 is originals only. Without floors all are 1. Where there are too many paths to search, Bound holds,
 // but Scale may be somewhat below it.
 func CapacityAt(t *sched.Tables, rates, floors []float64) (Capacity, error) {
-	p, err := newProgram(t, rates, floors, nil)
-	if err != nil {
-		return Capacity{}, err
+	c, late, err := capacity(t, rates, floors, false, false)
+	if err != nil || !late {
+		return c, err
 	}
-	p.limit(t)
-	c, late := p.solve()
-	if !late {
-		return c, nil
+	d, _, err := capacity(t, rates, floors, true, false)
+	if err != nil || d.Scale*(1+capacityGap) >= c.Scale {
+		return c, err
 	}
-	if p, err = newProgram(t, rates, floors, nil); err != nil {
-		return Capacity{}, err
+	if d.Bound > c.Bound { // searches took too long
+		d.Bound, d.Prices, d.Accuracy = c.Bound, c.Prices, c.Accuracy
 	}
-	p.limit(t)
-	p.within = true
-	if d, _ := p.solve(); d.Scale*(1+capacityGap) < c.Scale {
-		if d.Bound > c.Bound { // searches took too long
-			d.Bound, d.Prices, d.Accuracy = c.Bound, c.Prices, c.Accuracy
-		}
-		return d, nil
-	}
-	return c, nil
+	return d, nil
 }
 
 // CapacityPaying is CapacityOf where a handoff occupies the accelerator that it goes to for as long as it takes, as it
 // does in runs.
 func CapacityPaying(t *sched.Tables, rates []float64) (Capacity, error) {
-	p, err := newProgram(t, rates, nil, nil)
+	c, _, err := capacity(t, rates, nil, true, true)
+	return c, err
+}
+
+// capacity is that of paths within their deadlines, or of all, where handoffs are paid for or not. It reports whether
+// requests miss their deadline at it.
+func capacity(t *sched.Tables, rates, floors []float64, within, paying bool) (c Capacity, late bool, err error) {
+	p, err := newProgram(t, rates, floors, nil)
 	if err != nil {
-		return Capacity{}, err
+		return c, false, err
 	}
-	p.within, p.paying = true, true
+	p.within, p.paying = within, paying
 	p.limit(t)
-	c, _ := p.solve()
-	return c, nil
+	c, late = p.solve()
+	return c, late, nil
 }
 
 // Same are floors, or whatever else, that are the same for every model of a system.

@@ -68,10 +68,7 @@ type options interface {
 	rest(l int, used sched.VariantSet, share float64) float64
 	// part is that of an implementation in the loss: what its variant loses over how many use it.
 	part(l, i int) float64
-	lossOf(used sched.VariantSet) float64
-	// apart and covers are those of [rests].
-	apart(used sched.VariantSet) sched.VariantSet
-	covers(a, b sched.VariantSet) bool
+	losses
 }
 
 // newProgram builds the program of a system, for some of its accelerators, or all. Without floors all are 1.

@@ -2,6 +2,7 @@ package fluid
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/terastal/terastal/sched"
@@ -173,10 +174,8 @@ func (o *bounded) prepare(cost [][]float64, price float64) {
 }
 
 func (o *bounded) rest(l int, _ sched.VariantSet, share float64) float64 {
-	k, n := o.relaxed, 0
-	for n < len(o.layers) && o.layers[n] < l {
-		n++
-	}
+	k := o.relaxed
+	n, _ := slices.BinarySearch(o.layers, l)
 	return o.tail[l] + k.rest[n] + (k.price+k.multiplier)*share - k.multiplier*max(0, o.maxLoss)
 }
 

@@ -3,6 +3,7 @@ package fluid
 import (
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/terastal/terastal/sched"
 )
@@ -12,7 +13,7 @@ import (
 // node divides the loss of each variant among its layers, which then choose on their own.
 type sharing struct {
 	*bounded
-	variants [][]int // by layer of those with variants: which, as bits
+	variants [][]int // by layer of those with variants: their numbers, from 0
 	place    [][]int // by such layer and implementation: of its variant in variants
 	left     int     // nodes that all searches together may take
 }
@@ -36,12 +37,10 @@ func newSharing(o *bounded) *sharing {
 		for i := 1; i < len(place); i++ {
 			v := o.t.Variant(int32(l), int32(i))
 			shares = shares || (seen|here)&v != 0
-			if here&v == 0 {
-				variants = append(variants, bits.TrailingZeros64(uint64(v)))
-			}
 			here |= v
-			for variants[place[i]] != bits.TrailingZeros64(uint64(v)) {
-				place[i]++
+			number := bits.TrailingZeros64(uint64(v))
+			if place[i] = slices.Index(variants, number); place[i] < 0 {
+				place[i], variants = len(variants), append(variants, number)
 			}
 		}
 		seen |= here
@@ -210,7 +209,7 @@ func (d *division) search(with, without sched.VariantSet) {
 	d.search(with, without|v)
 }
 
-// branch is the variant of a set whose loss is worth most.
+// branch is the variant of a set that loses most.
 func (d *division) branch(set sched.VariantSet) sched.VariantSet {
 	at, most := 0, -1.0
 	for rest := set; rest != 0; rest &= rest - 1 {

@@ -29,10 +29,15 @@ type rests interface {
 	// left is a lower bound on the rest's cost with toll and loss, from a layer on, of a path whose layer before ran on an
 	// accelerator, which used these variants; share is the sum of their shares.
 	left(l, at int, used sched.VariantSet, share float64) float64
-	// lossOf is that of a set of variants, NaN where it may not be used.
-	lossOf(used sched.VariantSet) float64
 	// use is what an implementation adds to a set and to the sum of shares; false if it may not.
 	use(l, i int, used sched.VariantSet) (with sched.VariantSet, share float64, allowed bool)
+	losses
+}
+
+// losses are those of sets of variants.
+type losses interface {
+	// lossOf is that of a set, NaN where it may not be used.
+	lossOf(used sched.VariantSet) float64
 	// apart tells sets apart none of which can replace the other; of those that it does not, covers reports whether what
 	// used a can do all that used b could, for no more loss.
 	apart(used sched.VariantSet) sched.VariantSet
@@ -130,14 +135,12 @@ func (w *within) fill(slow path) {
 		}
 	}
 	mix.copyFrom(w.best)
-	longer := func(l int) time.Duration {
-		return w.time[l][slow.implementation[l]][slow.at[l]] - w.time[l][mix.implementation[l]][mix.at[l]]
-	}
 	var order []int
 	extra := make([]time.Duration, n)
 	for l := range n {
-		if extra[l] = longer(l); slow.at[l] != mix.at[l] || slow.implementation[l] != mix.implementation[l] {
+		if slow.at[l] != mix.at[l] || slow.implementation[l] != mix.implementation[l] {
 			order = append(order, l)
+			extra[l] = w.time[l][slow.implementation[l]][slow.at[l]] - w.time[l][mix.implementation[l]][mix.at[l]]
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(extra[b], extra[a]) })
@@ -215,12 +218,12 @@ func (w *within) raise() {
 	if cheap.at != nil && w.root < w.low*(1-limitGap) {
 		w.fill(cheap)
 	}
-	w.relax(w, w.toll)
 }
 
 // search extends paths layer by layer. It returns the least bound of what it left out, and whether it left out nothing
 // that could be cheaper.
 func (w *within) search() (open float64, exact bool) {
+	w.relax(w, w.toll)
 	open, exact = math.Inf(1), true
 	layers := [][]label{{{at: -1}}}
 	for l := range w.cost {
@@ -263,8 +266,8 @@ func (w *within) extended(l int, from []label, open *float64) []label {
 				if took >= sched.Never {
 					continue
 				}
-				y := label{cost: x.cost + c + w.carries(l, x.at, k), share: x.share + share, time: x.time + w.moved(l, x.at, k) + took, used: used,
-					before: int32(n), at: int32(k), implementation: int32(i)}
+				y := label{cost: x.cost + c + w.carries(l, x.at, k), time: x.time + w.moved(l, x.at, k) + took,
+					share: x.share + share, used: used, before: int32(n), at: int32(k), implementation: int32(i)}
 				if y.time+w.toGo[l+1][k] > w.deadline {
 					continue
 				}

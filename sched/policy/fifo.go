@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/terastal/terastal/sched"
+import (
+	"time"
+
+	"github.com/terastal/terastal/sched"
+)
 
 // FIFO is what a simple server does: each model is placed on one device, once (see newPlacement), each device has a
 // queue that it serves in order of arrival, whole models, one at a time on each of its accelerators. What waits for a
@@ -42,4 +46,18 @@ func (p *fifo) Select(s *sched.State, out []sched.Choice) []sched.Choice {
 		out = append(out, sched.Choice{Job: int32(i), Accelerator: k, Reason: sched.FastestIdle})
 	}
 	return out
+}
+
+// soonest is the idle accelerator among some that ends a model first; -1 where none is idle.
+func soonest(s *sched.State, latency []time.Duration, on []int32, taken []bool) int32 {
+	best, low := int32(-1), sched.Never
+	for _, k := range on {
+		if !s.Idle(int(k)) || taken[k] {
+			continue
+		}
+		if end := s.Free(int(k)) + latency[k]; end < low {
+			best, low = k, end
+		}
+	}
+	return best
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/fluid"
@@ -164,18 +163,4 @@ func served(of func(whole *sched.Tables, on placement) sched.Policy) sched.Const
 			return of(c.Tables, newPlacement(t, c.Tables)), nil
 		})(c)
 	}
-}
-
-// soonest is the idle accelerator among some that ends a model first; -1 where none is idle.
-func soonest(s *sched.State, latency []time.Duration, on []int32, taken []bool) int32 {
-	best, low := int32(-1), sched.Never
-	for _, k := range on {
-		if !s.Idle(int(k)) || taken[k] {
-			continue
-		}
-		if end := s.Free(int(k)) + latency[k]; end < low {
-			best, low = k, end
-		}
-	}
-	return best
 }

@@ -304,10 +304,7 @@ func (p *pricedRule) serve(s *sched.State, c *candidate) (sched.Choice, bool) {
 		gain *= min(3, max(0, float64(due-left)/float64(left)))
 	}
 	handoff, free := m.Handoff(j), p.starts(j.Ready-s.Now)
-	rest, places := m.Remaining(j.Layer+1), p.models[j.Model].places
-	if p.caution > 0 {
-		rest = p.rest(m, j.Layer+1, sched.Idle)
-	}
+	rest, places := p.rest(m, j.Layer+1, sched.Idle), p.models[j.Model].places
 	at, finish, low, in := -1, sched.Never, math.Inf(1), noTime
 	choice := sched.Choice{Reason: sched.Cheapest}
 	rate, toll, allowed := 0.0, 0.0, true

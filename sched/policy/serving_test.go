@@ -280,3 +280,41 @@ func TestServing(t *testing.T) {
 		}
 	}
 }
+
+// TestPriorities: of two models that are always waiting, the one of priority 2 runs half as often as that of priority 1,
+// also where deadlines say so.
+func TestPriorities(t *testing.T) {
+	sys := serving()
+	var arrivals []traffic.Arrival
+	for n := range 40 {
+		arrivals = append(arrivals, traffic.Arrival{Model: n % 2})
+	}
+	for _, o := range []TritonOptions{{Priorities: []int{1, 2, 1}}, {ByDeadline: true}} {
+		var log records
+		testkit.Must(sim.Run(sim.Config{Arrivals: arrivals, Engine: sched.Config{Tables: schedtest.Compile(t, sys),
+			Policy: o.New, Recorder: &log}}))(t)
+		order := ""
+		for _, line := range log.begun(&sys) {
+			if x := strings.Fields(line); x[2] == "gpu.0" {
+				order += x[1]
+			}
+		}
+		// Of equal scores the request that came first counts.
+		if want := "ababaabaabaab"; !strings.HasPrefix(order, want) {
+			t.Errorf("%+v: gpu.0 ran %s, want %s first", o, order, want)
+		}
+	}
+}
+
+func TestTritonRefuses(t *testing.T) {
+	sys := serving()
+	c := sched.Config{Tables: schedtest.Compile(t, sys)}
+	for says, o := range map[string]TritonOptions{
+		"2 priorities and 0 instance counts, there are 3 models": {Priorities: []int{1, 1}},
+		"0 priorities and 4 instance counts":                     {Instances: make([]int, 4)},
+		`model "b": a priority is 1 at least`:                    {Priorities: []int{1, 0, 1}},
+		`model "c": a priority is 1 at least, an instance count`: {Instances: []int{1, 1, -1}},
+	} {
+		testkit.Refused(o.New(c))(t, says)
+	}
+}

@@ -152,7 +152,7 @@ func check(cfg *Config, sys *sched.System) error {
 			}
 		}
 	}
-	if err := cfg.Stalls.check(); err != nil {
+	if err := cfg.Stalls.Check(); err != nil {
 		return err
 	}
 	for i, c := range cfg.Contention {

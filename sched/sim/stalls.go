@@ -46,7 +46,8 @@ func (s *Stalls) end(from, work time.Duration) time.Duration {
 	return at
 }
 
-func (s *Stalls) check() error {
+// Check returns an error unless there can be such stalls.
+func (s *Stalls) Check() error {
 	if s.Length < 0 || s.Length > 0 && s.Period/2 < s.Length {
 		return fmt.Errorf("stalls of %v, one every %v: they may not be negative, nor longer than half of the period",
 			s.Length, s.Period)

@@ -36,15 +36,7 @@ func TestStalls(t *testing.T) {
 			}
 		}
 	}
-	equal(t, mapped(ends, time.Duration.String), mapped([]time.Duration{first, first + 51*ms, first + 54*ms,
-		second + 53*ms, second + 54*ms}, time.Duration.String)...)
-}
-
-func mapped[A, B any](xs []A, f func(A) B) (out []B) {
-	for _, x := range xs {
-		out = append(out, f(x))
-	}
-	return out
+	testkit.Equal(t, []time.Duration{first, first + 51*ms, first + 54*ms, second + 53*ms, second + 54*ms}, ends)
 }
 
 // TestStallsAreDrawn: one in each period, anywhere in it, by seed.
@@ -91,7 +83,6 @@ func TestStallsTakeTime(t *testing.T) {
 			runs[r.Accelerator] = append(runs[r.Accelerator], span{r.Start, r.At})
 		}
 	}
-	const step = 5 * time.Microsecond
 	done := [2][]float64{make([]float64, len(runs[0])), make([]float64, len(runs[1]))}
 	var next [2]int
 	for at := time.Duration(0); at < end; at += step {

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/terastal/terastal/internal/stats"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/sim"
@@ -140,8 +141,10 @@ func TestStragglersAsOnAPlainMachine(t *testing.T) {
 				real[1], predicted[1] = append(real[1], took[0].Seconds()*1e3), append(predicted[1], took[1].Seconds()*1e3)
 			}
 			for i, what := range []string{"layers", "requests"} {
+				slices.Sort(real[i])
+				slices.Sort(predicted[i])
 				for _, q := range []float64{.5, .9, .99} {
-					a, b := at(real[i], q), at(predicted[i], q)
+					a, b := stats.Quantile(real[i], q), stats.Quantile(predicted[i], q)
 					t.Logf("%s: p%.0f %.3f ms, predicted %.3f", what, 100*q, a, b)
 					if math.Abs(b-a) > .2*a && (i == 1 || q != .9) { // a tenth of layers is about as many as are slowed down
 						t.Errorf("%s: p%.0f %.3f ms, predicted %.3f", what, 100*q, a, b)
@@ -150,11 +153,6 @@ func TestStragglersAsOnAPlainMachine(t *testing.T) {
 			}
 		})
 	}
-}
-
-func at(xs []float64, q float64) float64 {
-	slices.Sort(xs)
-	return xs[int(q*float64(len(xs)-1))]
 }
 
 // TestStragglers: layers take no less than alone, the same seed gives the same times, accelerators of which nothing is

@@ -377,7 +377,10 @@ func TestGPUAlone(t *testing.T) {
 
 // Where nothing works, it says why.
 func TestNothingWorks(t *testing.T) {
-	p := &pretended{cores: [][]int{{0}}, broken: "cpu", one: [][]time.Duration{{1}}, speedup: linear(1), basic: same}
-	c, _ := p.calibrated(t, []time.Duration{time.Second})
-	testkit.Refused(c.Choose(auto.Wanted{Rates: []float64{1}, Deadlines: []time.Duration{time.Second}}))(t, "it does not work")
+	for _, n := range []int{1, 8} {
+		p := &pretended{cores: [][]int{cores(0, n)}, broken: "cpu", one: [][]time.Duration{{1}}, speedup: linear(1), basic: same}
+		c, _ := p.calibrated(t, []time.Duration{time.Second})
+		testkit.Refused(c.Choose(auto.Wanted{Rates: []float64{1}, Deadlines: []time.Duration{time.Second}}))(t,
+			"it does not work")
+	}
 }

@@ -105,38 +105,23 @@ func (c *Calibration) Choose(w Wanted) (*Choice, error) {
 // choice, with their real bounds.
 func (x *chooser) finalists() (out []set, err error) {
 	begun := x.starts()
-	var improved []set
-	for _, s := range begun {
-		improved = append(improved, x.climbed(s))
-	}
-	for i := range begun {
-		begun[i] = x.quick(begun[i].counts, begun[i].free)
+	improved := make([]set, len(begun))
+	for i, s := range begun {
+		improved[i], begun[i] = x.climbed(s), x.quick(s.counts, s.free)
 	}
 	slices.SortStableFunc(improved, x.compare)
 	slices.SortStableFunc(begun, x.compare)
 	seen, shapes := map[string]bool{}, map[string]bool{}
-	take := func(s set) error {
-		if key := fmt.Sprint(s.counts); s.bound > 0 && !seen[key] {
-			seen[key], shapes[x.shape(s)] = true, true
-			if err := x.exact(&s); err != nil {
-				return err
-			}
-			out = append(out, s)
-		}
-		return nil
-	}
-	for _, s := range improved {
-		if err := take(s); err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range begun {
-		if shapes[x.shape(s)] {
+	for i, s := range slices.Concat(improved, begun) {
+		key, shape := fmt.Sprint(s.counts), x.shape(s)
+		if s.bound <= 0 || seen[key] || i >= len(improved) && shapes[shape] {
 			continue
 		}
-		if err := take(s); err != nil {
+		seen[key], shapes[shape] = true, true
+		if err := x.exact(&s); err != nil {
 			return nil, err
 		}
+		out = append(out, s)
 	}
 	return out, nil
 }
@@ -301,17 +286,16 @@ func (x *chooser) quick(counts []int, free bool) set {
 	s, known := x.known[key]
 	if !known {
 		s = set{counts: counts}
-		var merged, real []class
+		var merged []class
 		for i, n := range counts {
 			if n > 0 {
 				c := x.all[i]
-				real = append(real, c)
 				c.latency = stretched(c.latency, 1/float64(n))
 				merged = append(merged, c)
 			}
 		}
-		if len(real) > 0 && x.cpus(counts) <= maxCPUs {
-			s.late = len(late(real, x.Deadlines))
+		if len(merged) > 0 && x.cpus(counts) <= maxCPUs {
+			s.late = len(x.lateOnes(s))
 			if t, err := x.tables(merged, make([]time.Duration, len(x.Deadlines))); err == nil {
 				if c, err := fluid.CapacityOf(t, x.Rates); err == nil {
 					s.bound = c.Scale
@@ -356,15 +340,23 @@ const never = time.Hour
 
 // tables are those of the models on accelerators of these classes. A deadline of zero does not bind.
 func (x *chooser) tables(of []class, deadlines []time.Duration) (*sched.Tables, error) {
-	var s sched.System
+	s := x.system(of)
+	for m := range s.Models {
+		s.Models[m].Deadline = cmp.Or(deadlines[m], never)
+		if x.Triggers != nil {
+			s.Models[m].Trigger = x.Triggers[m]
+		}
+	}
+	return sched.Compile(s)
+}
+
+// system is the models on accelerators of these classes, without deadlines.
+func (c *Calibration) system(of []class) (s sched.System) {
 	for k := range of {
 		s.Accelerators = append(s.Accelerators, fmt.Sprint(k))
 	}
-	for m, model := range x.Models {
-		sm := sched.Model{Name: model.Name, Deadline: cmp.Or(deadlines[m], never)}
-		if x.Triggers != nil {
-			sm.Trigger = x.Triggers[m]
-		}
+	for m, model := range c.Models {
+		sm := sched.Model{Name: model.Name, Deadline: never}
 		for l, name := range model.Layers {
 			i := sched.Implementation{Name: runtime.Original}
 			for k := range of {
@@ -374,7 +366,7 @@ func (x *chooser) tables(of []class, deadlines []time.Duration) (*sched.Tables, 
 		}
 		s.Models = append(s.Models, sm)
 	}
-	return sched.Compile(s)
+	return s
 }
 
 // worth is the bound less what a set without a free core loses.

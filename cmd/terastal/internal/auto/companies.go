@@ -125,6 +125,9 @@ func (c *Calibration) suits() string {
 // larger reports whether groups of so many cores are worth trying.
 func (c *Calibration) larger(kind, size int, due []time.Duration) bool {
 	classes := c.classes()
+	if len(classes) == 0 {
+		return false // nothing works
+	}
 	if len(late(classes, due)) > 0 {
 		return true
 	}

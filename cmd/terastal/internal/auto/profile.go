@@ -15,10 +15,10 @@ func (c *Calibration) Profile() *profiler.Profile {
 	if c.Choice == nil {
 		return nil
 	}
-	var s sched.System
 	var of []class
+	var devices []sched.Device
 	all := c.classes()
-	for _, a := range c.Choice.Accelerators {
+	for k, a := range c.Choice.Accelerators {
 		streams := 0
 		for _, o := range c.Choice.Accelerators {
 			if !a.CPU() && o.OnDevice() == a.OnDevice() {
@@ -35,20 +35,10 @@ func (c *Calibration) Profile() *profiler.Profile {
 		if at < 0 {
 			return nil
 		}
-		of, s.Accelerators = append(of, all[at]), append(s.Accelerators, a.Name)
-		s.Devices = joined(s.Devices, a, len(of)-1)
+		of, devices = append(of, all[at]), joined(devices, a, k)
 	}
-	for m, model := range c.Models {
-		sm := sched.Model{Name: model.Name, Deadline: never}
-		for l, name := range model.Layers {
-			i := sched.Implementation{Name: runtime.Original}
-			for k := range of {
-				i.Latency = append(i.Latency, of[k].latency[m][l])
-			}
-			sm.Layers = append(sm.Layers, sched.Layer{Name: name, Implementations: []sched.Implementation{i}})
-		}
-		s.Models = append(s.Models, sm)
-	}
+	s := c.system(of)
+	s.Devices = devices
 	now, _ := time.Parse(time.RFC3339, c.Created)
 	p, err := profiler.FromSystem(&s, profiler.TableOptions{Source: "a calibration", Now: now})
 	if err != nil {

@@ -111,9 +111,9 @@ func (a *Accelerator) called(name string) bool {
 }
 
 // ChooseAccelerators keeps the accelerators of these names; what is none of theirs is taken for an execution provider.
-// The name of a device stands for all its streams. "auto" stands for those that are chosen for the machine and the models,
-// no names for those of the configuration. Where that has none, names that are not all providers' are of those that suit the machine. Plugins
-// are names of providers that ONNX Runtime does not know.
+// The name of a device stands for all its streams. "auto" stands for those that are chosen for the machine and the
+// models, no names for those of the configuration. Where that has none, names that are not all providers' are of those
+// that are chosen. Plugins are names of providers that ONNX Runtime does not know.
 func (c *Config) ChooseAccelerators(names []string, plugins ...string) {
 	if len(names) == 0 {
 		return

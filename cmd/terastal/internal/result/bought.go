@@ -20,7 +20,8 @@ func (r *Result) Bought() string {
 			inputs, metric = m.AccuracyRequests, m.AccuracyMetric
 		}
 	}
-	with, without := r.best(true), r.best(false)
+	with, _ := r.best(withVariants)
+	without, _ := r.best(func(p *PolicyResult) bool { return !withVariants(p) })
 	if with == nil || without == nil || planned == 0 {
 		return ""
 	}
@@ -80,16 +81,24 @@ func (p *PolicyResult) floor() string {
 	return "; the floor is " + Share(least)
 }
 
-// best is the policy with or without variants that answers the most requests in time; nil if none was run.
-func (r *Result) best(variants bool) (best *PolicyResult) {
+// withVariants reports whether a policy may use layer variants, or did.
+func withVariants(p *PolicyResult) bool {
+	return slices.Contains(spending, p.Policy) || p.VariantShare() > 0
+}
+
+// best is the one that answers the most requests in time of those policies that are meant, nil if none was run, and of
+// how many it is the best.
+func (r *Result) best(meant func(*PolicyResult) bool) (best *PolicyResult, of int) {
 	for i := range r.Policies {
 		p := &r.Policies[i]
-		uses := slices.Contains(spending, p.Policy) || p.VariantShare() > 0
-		if uses == variants && (best == nil || r.inTime(p.Policy) > r.inTime(best.Policy)) {
+		if !meant(p) {
+			continue
+		}
+		if of++; best == nil || r.inTime(p.Policy) > r.inTime(best.Policy) {
 			best = p
 		}
 	}
-	return best
+	return best, of
 }
 
 // inTime is how many requests per second a policy answers in time, the mean over its runs.

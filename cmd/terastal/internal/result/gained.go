@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/terastal/terastal/runtime"
 )
 
 // Whole is where a model ran as a whole, and the median time by which that was chosen; 0 where there was no choice.
@@ -15,7 +17,7 @@ type Whole struct {
 }
 
 // servers are the policies that do what users have without this scheduler.
-var servers = []string{"unscheduled", "unscheduled-cpu", "fifo", "triton-like", "triton-like-deadlines"}
+var servers = []string{runtime.Unscheduled, runtime.UnscheduledCPU, "fifo", "triton-like", "triton-like-deadlines"}
 
 // ours are those by which they would gain.
 var ours = []string{"pedf", "pedf-novariants", "rollout", "rollout-novariants"}
@@ -24,37 +26,18 @@ var ours = []string{"pedf", "pedf-novariants", "rollout", "rollout-novariants"}
 // the best policy of ours answers in time against the best of the servers, on the same arrivals. It is empty where one
 // of the two kinds was not run.
 func (r *Result) Gained() string {
-	server, our := r.bestOf(servers), r.bestOf(ours)
+	server, n := r.best(func(p *PolicyResult) bool { return slices.Contains(servers, p.Policy) })
+	our, _ := r.best(func(p *PolicyResult) bool { return slices.Contains(ours, p.Policy) })
 	if server == nil || our == nil {
 		return ""
 	}
 	rate, other := r.inTime(our.Policy), r.inTime(server.Policy)
 	best := ", which keeps models whole"
-	if n := len(r.among(servers)); n > 1 {
+	if n > 1 {
 		best = fmt.Sprintf(", the best of %d ways to keep models whole", n)
 	}
 	return fmt.Sprintf("What a user of a server would gain: %s answered %s requests per second in time, %s %s%s (%s).",
 		our.Policy, perSecond(rate), more(rate, other), server.Policy, best, perSecond(other))
-}
-
-// among are the policies that were run of some.
-func (r *Result) among(names []string) (out []*PolicyResult) {
-	for i := range r.Policies {
-		if slices.Contains(names, r.Policies[i].Policy) {
-			out = append(out, &r.Policies[i])
-		}
-	}
-	return out
-}
-
-// bestOf is the one of these that answers the most requests in time; nil if none was run.
-func (r *Result) bestOf(names []string) (best *PolicyResult) {
-	for _, p := range r.among(names) {
-		if best == nil || r.inTime(p.Policy) > r.inTime(best.Policy) {
-			best = p
-		}
-	}
-	return best
 }
 
 // Places words where models ran as a whole, and which options mean nothing then; empty for a policy.

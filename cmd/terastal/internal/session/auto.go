@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"math"
 	"slices"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/terastal/terastal/internal/ort"
 	"github.com/terastal/terastal/profiler"
 	"github.com/terastal/terastal/runtime"
-	"github.com/terastal/terastal/sched"
 )
 
 // briefly is how long the accelerators of a company are measured, once they are loaded.
@@ -152,17 +150,9 @@ func (w *Workspace) wanted() auto.Wanted {
 	var x auto.Wanted
 	for i := range w.Config.Models {
 		m := &w.Config.Models[i]
-		due := m.Deadline
-		if due == 0 {
-			due = time.Duration(math.Round(float64(time.Second) / m.Rate))
-		}
-		x.Deadlines = append(x.Deadlines, due)
+		x.Deadlines = append(x.Deadlines, dueAt(m, m.Rate))
 		x.Rates = append(x.Rates, m.Rate)
-		var t *sched.Trigger
-		if m.After != "" {
-			t = &sched.Trigger{Parent: m.After, Probability: m.Probability}
-		}
-		x.Triggers = append(x.Triggers, t)
+		x.Triggers = append(x.Triggers, trigger(m))
 	}
 	if w.options.EqualShares {
 		x.Rates = nil

@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -142,15 +141,12 @@ const generous = 5
 
 // chosen is the system of a profile with rates and deadlines that suit it.
 func chosen(p *profiler.Profile) (s sched.System, rates []float64, err error) {
-	deadlines := make([]time.Duration, len(p.Models))
-	for m := range p.Models {
-		d, ok := p.Latency(m, profiler.Fastest)
-		if !ok {
-			return s, nil, fmt.Errorf("model %q has a layer that runs nowhere", p.Models[m].Name)
-		}
-		deadlines[m] = time.Duration(math.Round(generous * float64(d)))
-		rates = append(rates, 1/d.Seconds())
+	paths, err := fastest(p)
+	if err != nil {
+		return s, nil, err
 	}
+	rates = mapped(paths, func(d time.Duration) float64 { return 1 / d.Seconds() })
+	deadlines := mapped(paths, func(d time.Duration) time.Duration { return generous * d })
 	if s, err = p.System(deadlines, profiler.P50); err != nil {
 		return s, nil, err
 	}

@@ -40,10 +40,8 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 	if err != nil {
 		return nil, err
 	}
-	for i, m := range c.Models {
-		if m.After != "" {
-			s.Models[i].Trigger = &sched.Trigger{Parent: m.After, Probability: m.Probability}
-		}
+	for i := range c.Models {
+		s.Models[i].Trigger = trigger(&c.Models[i])
 	}
 	leads(c, &s)
 	allow(&s)
@@ -51,17 +49,30 @@ func newPlan(c *config.Config, p *profiler.Profile, models []plan.Model, acceler
 		plan.Promise(&s.Models[i], c.Floor(&c.Models[i]))
 	}
 	load, err := demand(s, models, c.Traffic.Load, func(scale float64) {
-		for i, m := range c.Models {
-			s.Models[i].Deadline = m.Deadline
-			if m.Deadline == 0 {
-				s.Models[i].Deadline = time.Duration(math.Round(float64(time.Second) / (models[i].Rate * scale)))
-			}
+		for i := range c.Models {
+			s.Models[i].Deadline = dueAt(&c.Models[i], models[i].Rate*scale)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
 	return planAt(c.Traffic.Scale, load, s, models, accelerators)
+}
+
+// dueAt is after how long requests of a model are due at a rate: its deadline, or its period.
+func dueAt(m *config.Model, rate float64) time.Duration {
+	if m.Deadline != 0 {
+		return m.Deadline
+	}
+	return time.Duration(math.Round(float64(time.Second) / rate))
+}
+
+// trigger is what releases a model's requests; nil where they come by themselves.
+func trigger(m *config.Model) *sched.Trigger {
+	if m.After == "" {
+		return nil
+	}
+	return &sched.Trigger{Parent: m.After, Probability: m.Probability}
 }
 
 // demandSteps bounds the search for the scale that has a load, sameLoad is how close it has to come.

@@ -75,11 +75,5 @@ func (x playing) open(c *config.Config, simulated bool, o Options) (*Session, er
 		return nil, err
 	}
 	planned.Document.Variants = x.variants
-	s := &Session{Config: c, Profile: profile, Plan: planned, options: o}
-	if simulated {
-		s.ground = &tables{tablesOf(profile)}
-		return s, nil
-	}
-	s.ground, err = emulate(s, x.name)
-	return s, err
+	return grounded(&Session{Config: c, Profile: profile, Plan: planned, options: o}, simulated, x.name)
 }

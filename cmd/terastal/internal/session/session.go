@@ -38,12 +38,11 @@ type ground interface {
 
 // WritePlan writes the plan to the output folder, with the built-in networks that it names, and says where.
 func (s *Session) WritePlan() (path string, err error) {
-	for i := range s.Plan.Document.Models {
-		if _, here := s.ground.(*real); !here {
-			break // nothing opens them
-		}
-		if err := writeBuiltIn(s.Config.Out, &s.Plan.Document.Models[i]); err != nil {
-			return "", err
+	if _, here := s.ground.(*real); here { // else nothing opens them
+		for i := range s.Plan.Document.Models {
+			if err := writeBuiltIn(s.Config.Out, &s.Plan.Document.Models[i]); err != nil {
+				return "", err
+			}
 		}
 	}
 	path = PlanPath(s.Config)

@@ -30,13 +30,21 @@ func (s *Session) onSimulator() (*simulator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkScheduled(s.Config.Policies); err != nil {
+	if err := s.simulable(); err != nil {
 		return nil, err
+	}
+	return &simulator{s, t}, nil
+}
+
+// simulable refuses policies that cannot be simulated, and says what else the simulation leaves out.
+func (s *Session) simulable() error {
+	if err := checkScheduled(s.Config.Policies); err != nil {
+		return err
 	}
 	if len(s.Config.Faults) > 0 {
 		s.options.Note("%s", faultless)
 	}
-	return &simulator{s, t}, nil
+	return nil
 }
 
 // faultless says what becomes of drills in simulations.
@@ -143,11 +151,8 @@ func (s *Session) study(o StudyOptions) (cell study.Cell, so study.Options, err 
 	if err != nil {
 		return cell, so, err
 	}
-	if err := checkScheduled(c.Policies); err != nil {
+	if err := s.simulable(); err != nil {
 		return cell, so, err
-	}
-	if len(c.Faults) > 0 {
-		s.options.Note("%s", faultless)
 	}
 	const name = "configuration"
 	cell = study.Cell{Scenario: name, Arrivals: t.Process, Scale: 1, Drop: c.DropRule(), Noise: o.Noise}

@@ -117,13 +117,11 @@ func ProfileSkew(p *profiler.Profile) (*Skew, error) {
 	}
 	j := judge{system: s, profile: p, assumed: "no deadlines, and rates at which all models need as much accelerator time when " +
 		"each layer runs where it is fastest"}
-	for m := range p.Models {
-		d, ok := p.Latency(m, profiler.Fastest)
-		if !ok {
-			return nil, fmt.Errorf("model %q has a layer that runs nowhere", p.Models[m].Name)
-		}
-		j.rates = append(j.rates, 1/d.Seconds())
+	paths, err := fastest(p)
+	if err != nil {
+		return nil, err
 	}
+	j.rates = mapped(paths, func(d time.Duration) float64 { return 1 / d.Seconds() })
 	return j.skew()
 }
 

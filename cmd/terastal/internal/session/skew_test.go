@@ -209,6 +209,12 @@ func TestSkewVariants(t *testing.T) {
 	check("at most 1.14 times", "All candidates that were measured (4) would raise it to at most 1.33 times (1.33 times what "+
 		"whole models can), if those of "+
 		"unknown accuracy (1) lost nothing.")
+	for i := range sched.MaxBoundedVariants { // none is better than another
+		made.Variants[0].Candidates = append(made.Variants[0].Candidates, plan.Variant{Layer: 3, Original: one, Alone: 1 -
+			float64(i)/1000, Latency: []time.Duration{time.Duration(9000-i) * time.Microsecond}})
+	}
+	check("All candidates that were measured (68) would", "lost nothing; 3 of later layers are left out: it takes 64 of a "+
+		"model at most.")
 	p := profileOfSystem(t, system)
 	s := testkit.Must(SkewOf(&Given{Profile: p}, nil))(t)
 	if !strings.Contains(s.Variants, "(1.14 times what whole models can), whatever accuracy that leaves") {

@@ -18,8 +18,8 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 	for i := range j.system.Models {
 		used += j.system.Models[i].Variants
 	}
-	measured, unknown, candidates := j.withCandidates()
-	if used == 0 && measured == 0 {
+	every := j.withCandidates()
+	if used == 0 && every.measured == 0 {
 		j.out.Variants = "What layer variants would buy is not known here: `terastal variants design` measures candidates."
 		return nil
 	}
@@ -42,16 +42,20 @@ func (j *judge) variantsBuy(originals fluid.Capacity) error {
 		parts = append(parts, fmt.Sprintf("The layer variants %s (%d) raise the capacity to at most %.2f times that of the "+
 			"originals%s, %s.", which, used, c.Bound/originals.Scale, j.overWhole(c), at))
 	}
-	if measured > 0 {
-		c, err := j.capacityAt(candidates, j.floorsOf(&candidates))
+	if every.measured > 0 {
+		c, err := j.capacityAt(every.system, j.floorsOf(&every.system))
 		if err != nil {
 			return err
 		}
 		j.add("layer by layer with every candidate", c)
-		text := fmt.Sprintf("All candidates that were measured (%d) would raise it to at most %.2f times%s", measured,
+		text := fmt.Sprintf("All candidates that were measured (%d) would raise it to at most %.2f times%s", every.measured,
 			c.Bound/originals.Scale, j.overWhole(c))
-		if unknown > 0 {
-			text += fmt.Sprintf(", if those of unknown accuracy (%d) lost nothing", unknown)
+		if every.unknown > 0 {
+			text += fmt.Sprintf(", if those of unknown accuracy (%d) lost nothing", every.unknown)
+		}
+		if every.left > 0 {
+			text += fmt.Sprintf("; %d of later layers are left out: it takes %d of a model at most", every.left,
+				sched.MaxBoundedVariants)
 		}
 		parts = append(parts, text+".")
 	}
@@ -103,10 +107,17 @@ func anyVariants(s sched.System) sched.System {
 	return s
 }
 
-// withCandidates is the system with every candidate for a variant that was measured, each with its own loss and no limit
-// on what a single request loses, how many these are, and of how many the accuracy is not known: they lose nothing here.
-func (j *judge) withCandidates() (measured, unknown int, s sched.System) {
-	s = j.system
+// everyCandidate is a system with every candidate for a variant that was measured, each with its own loss and no limit on
+// what a single request loses.
+type everyCandidate struct {
+	system   sched.System
+	measured int // how many there are
+	unknown  int // of how many the accuracy is not known: they lose nothing here
+	left     int // how many a system has no room for
+}
+
+func (j *judge) withCandidates() (every everyCandidate) {
+	s := j.system
 	s.Models = slices.Clone(s.Models)
 	for i := range j.variants {
 		v := &j.variants[i]
@@ -121,10 +132,11 @@ func (j *judge) withCandidates() (measured, unknown int, s sched.System) {
 			x := &m.Layers[l]
 			x.Implementations = slices.Clone(x.Implementations[:1])
 			bargains, n, lossless := j.candidates(v, l, x.Implementations[0].Latency)
-			measured, unknown = measured+n, unknown+lossless
+			every.measured, every.unknown = every.measured+n, every.unknown+lossless
 			for _, b := range bargains {
 				if m.Variants == sched.MaxBoundedVariants {
-					break
+					every.left++
+					continue
 				}
 				m.Variants++
 				m.Loss = append(m.Loss, b.loss)
@@ -133,7 +145,8 @@ func (j *judge) withCandidates() (measured, unknown int, s sched.System) {
 			}
 		}
 	}
-	return measured, unknown, s
+	every.system = s
+	return every
 }
 
 // bargain is what a candidate takes and loses.
@@ -165,10 +178,11 @@ func (j *judge) candidates(v *plan.Variants, layer int, original []time.Duration
 			continue
 		}
 		all++
-		x := bargain{latency, max(0, 1-c.Alone)}
+		x := bargain{latency: latency}
 		if c.Alone == 0 {
-			x.loss = 0
 			unknown++
+		} else {
+			x.loss = max(0, 1-c.Alone)
 		}
 		if !slices.ContainsFunc(out, func(b bargain) bool { return b.better(&x) }) {
 			out = append(slices.DeleteFunc(out, func(b bargain) bool { return x.better(&b) }), x)

@@ -147,10 +147,7 @@ func (m *Machine) room(accelerator int) int {
 	}
 	free := len(m.Host.AllowedCores) - 1
 	for k := range m.Specs {
-		other := &m.Specs[k]
-		switch {
-		case k == accelerator || !other.Computes():
-		default:
+		if other := &m.Specs[k]; k != accelerator && other.Computes() {
 			free -= max(1, other.Threads)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,18 +53,20 @@ func openProfile(c *config.Config, g *Given, simulated bool, o Options) (*Sessio
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Config: c, Profile: part, Plan: planned, options: o}
-	if simulated {
-		s.ground = &tables{tablesOf(part)}
-		return s, nil
-	}
-	s.ground, err = emulate(s, g.Path)
-	return s, err
+	return grounded(&Session{Config: c, Profile: part, Plan: planned, options: o}, simulated, g.Path)
 }
 
-// tablesOf is the machine that a profile is of, as the profile knows it.
-func tablesOf(p *profiler.Profile) Machine {
-	return Machine{Host: p.Host, ORT: ort.Library{Version: p.ORT}, Specs: p.Accelerators}
+// grounded gives a session that has only a profile what to play on: the simulator, for which the machine is what the
+// profile knows of it, or emulated accelerators, which take as long as the source of the profile says.
+func grounded(s *Session, simulated bool, source string) (*Session, error) {
+	if simulated {
+		p := s.Profile
+		s.ground = &tables{Machine{Host: p.Host, ORT: ort.Library{Version: p.ORT}, Specs: p.Accelerators}}
+		return s, nil
+	}
+	var err error
+	s.ground, err = emulate(s, source)
+	return s, err
 }
 
 // within are the names of the configuration's accelerators in a profile; none for all. A device whose streams are
@@ -148,6 +151,12 @@ func missing(path string) bool {
 	return path != "" && errors.Is(err, fs.ErrNotExist)
 }
 
+// mistyped reports whether a profile that is named and missing is not one to be measured: no measurement writes a gzipped
+// one, and none is made for a simulation in a folder that is missing, too.
+func mistyped(path string, simulated bool) bool {
+	return strings.HasSuffix(path, document.Gzipped) || simulated && path != "" && missing(filepath.Dir(path))
+}
+
 // fromGiven plans from what can only be simulated or emulated: from tables, or, where the options name it, from a
 // profile of another machine or a plan. It returns nil where the profile is another one, or not there.
 func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
@@ -159,6 +168,9 @@ func fromGiven(c *config.Config, simulated bool, o Options) (*Session, error) {
 	g, err := ReadGiven(path)
 	if err != nil && (alone || o.Emulated || errors.Is(err, document.ErrKind)) {
 		return nil, err
+	}
+	if errors.Is(err, fs.ErrNotExist) && mistyped(o.Profile, simulated) {
+		return nil, fmt.Errorf("%w: correct --profile; one to be measured is a .json file in a folder that is there", err)
 	}
 	if err != nil {
 		return nil, nil // what follows says so, or measures one

@@ -18,18 +18,17 @@ const otherCore = "/other"
 
 // parseTaken reads which cores are taken, such as "pair=0.2/10ms,pair/other=0.5/20ms": a share and a mean burst for the
 // core of the thread that runs an accelerator's layers, and for another one.
-func parseTaken(text string, p *profiler.Profile) (list []sim.Taken, err error) {
+func parseTaken(text string, p *profiler.Profile) (list []sim.Taken, _ error) {
 	for part := range strings.SplitSeq(text, ",") {
 		name, what, _ := strings.Cut(part, "=")
 		name, other := strings.CutSuffix(strings.TrimSpace(name), otherCore)
 		share, burst, _ := strings.Cut(what, "/")
 		t := sim.Taken{Caller: !other, Slice: hostinfo.Slice(p.Host.LogicalCores)}
 		t.Accelerator = slices.IndexFunc(p.Accelerators, func(s runtime.Spec) bool { return s.Name == name })
-		var failed error
-		if t.Share, err = strconv.ParseFloat(share, 64); err != nil {
-			failed = err
-		}
-		if t.Burst, err = time.ParseDuration(burst); err != nil || failed != nil {
+		var notShare, notBurst error
+		t.Share, notShare = strconv.ParseFloat(share, 64)
+		t.Burst, notBurst = time.ParseDuration(burst)
+		if notShare != nil || notBurst != nil {
 			return nil, Usagef("--taken %q: want ACCELERATOR=SHARE/BURST, such as cpu=0.2/10ms; ACCELERATOR%s is a core that "+
 				"does not run its calling thread", part, otherCore)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/terastal/terastal/cmd/terastal/internal/config"
 	"github.com/terastal/terastal/profiler"
@@ -30,7 +31,8 @@ type Workspace struct {
 }
 
 // Open starts ONNX Runtime, tries the accelerators, loads and splits the models, chooses accelerators where none are
-// named, finds out how many streams pay where that is asked for, and gives the models the layer variants of an earlier plan. Nothing has to be closed.
+// named, finds out how many streams pay where that is asked for, and gives the models the layer variants of an earlier
+// plan. Nothing has to be closed.
 func Open(ctx context.Context, c *config.Config, o Options) (*Workspace, error) {
 	if err := needModels(c); err != nil {
 		return nil, err
@@ -160,12 +162,24 @@ func planned(models []*Model, folder string) ([]plan.Model, error) {
 // EqualShares sets the rates so that every model demands the same share of one accelerator's time at its fastest; with
 // the configuration's load they are scaled together. A demo has no rates to honour.
 func (w *Workspace) EqualShares() error {
-	for m, model := range w.Models {
-		d, ok := w.Profile.Latency(m, profiler.Fastest)
-		if !ok {
-			return fmt.Errorf("%w: model %q has a layer that runs nowhere", config.ErrInvalid, model.Name)
-		}
-		model.Rate = 1 / d.Seconds()
+	paths, err := fastest(w.Profile)
+	if err != nil {
+		return fmt.Errorf("%w: %w", config.ErrInvalid, err)
+	}
+	for m, d := range paths {
+		w.Models[m].Rate = 1 / d.Seconds()
 	}
 	return nil
+}
+
+// fastest is what every model takes where each of its layers runs where it is fastest.
+func fastest(p *profiler.Profile) (paths []time.Duration, err error) {
+	for m := range p.Models {
+		d, ok := p.Latency(m, profiler.Fastest)
+		if !ok {
+			return nil, fmt.Errorf("model %q has a layer that runs nowhere", p.Models[m].Name)
+		}
+		paths = append(paths, d)
+	}
+	return paths, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/terastal/terastal/sched"
 	"github.com/terastal/terastal/sched/policy"
 	"github.com/terastal/terastal/sched/scenario"
+	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
 )
 
@@ -192,8 +193,8 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 			}
 		}
 	}
-	for i := range cells {
-		if len(s.Loads) > 0 {
+	if len(s.Loads) > 0 {
+		for i := range cells {
 			cells[i].Scale *= full[cells[i].Scenario]
 		}
 	}
@@ -204,7 +205,7 @@ func (s *Sweep) Prepare(o *Options) ([]Cell, error) {
 		return nil, fmt.Errorf("--seeds %d, --duration %v, --workers %d: all must be positive", o.Seeds, o.Duration,
 			o.Workers)
 	}
-	if o.Stall < 0 || o.Stall > 0 && o.StallEvery/2 < o.Stall {
+	if stalls := (sim.Stalls{Length: o.Stall, Period: o.StallEvery}); stalls.Check() != nil {
 		return nil, fmt.Errorf("--stall %v, --stall-every %v: a stall may last half of the time between two at most", o.Stall,
 			o.StallEvery)
 	}
@@ -227,8 +228,8 @@ func parseShard(s string) (i, n int, err error) {
 }
 
 // header are the columns of the CSV file, which scripts/evaluation.py reads.
-var header = []string{"scenario", "traffic", "scale", "load", "noise", "stalls", "drop", "policy", "seeds", "mean_miss_rate", "low",
-	"high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
+var header = []string{"scenario", "traffic", "scale", "load", "noise", "stalls", "drop", "policy", "seeds", "mean_miss_rate",
+	"low", "high", "miss_bound", "normalized_accuracy", "accuracy_floor", "by_model", "by_seed"}
 
 // WriteCSV writes results, one row per cell. by_model holds model=miss rate/accuracy, and where the model has an
 // accuracy floor /delivered accuracy/least window, with names escaped as in a URL; by_seed holds the mean miss rate of
@@ -250,8 +251,9 @@ func WriteCSV(w io.Writer, results []Result) error {
 		for _, x := range r.BySeed {
 			seeds = append(seeds, number(x))
 		}
-		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Load), number(r.Noise), r.Stalls, r.Drop.String(), r.Policy, strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound), optional(r.Accuracy),
-			number(r.Floor), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
+		if err := out.Write([]string{r.Scenario, r.traffic(), number(r.Scale), number(r.Load), number(r.Noise), r.Stalls,
+			r.Drop.String(), r.Policy, strconv.Itoa(r.Seeds), number(r.Miss), number(r.Low), number(r.High), number(r.Bound),
+			optional(r.Accuracy), number(r.Floor), strings.Join(models, " "), strings.Join(seeds, " ")}); err != nil {
 			return err
 		}
 	}
@@ -280,8 +282,8 @@ func (r Result) MarshalJSON() ([]byte, error) {
 		Floor    float64   `json:"accuracy_floor,omitempty"`
 		BySeed   []float64 `json:"by_seed"`
 		Summary
-	}{r.Scenario, r.traffic(), r.Scale, r.Load, r.Noise, r.Stalls, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low, r.High, r.Bound,
-		r.Floor, r.BySeed, r.Summary})
+	}{r.Scenario, r.traffic(), r.Scale, r.Load, r.Noise, r.Stalls, r.Drop.String(), r.Policy, r.Seeds, r.Miss, r.Low,
+		r.High, r.Bound, r.Floor, r.BySeed, r.Summary})
 }
 
 // optional writes an accuracy that may not have been measured.

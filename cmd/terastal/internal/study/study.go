@@ -211,8 +211,8 @@ func priced(s *scenario.Scenario) (*sched.Tables, *sched.Pricing, error) {
 }
 
 func run(p prepared, c Cell, o Options) (Result, error) {
-	r := Result{Cell: c, Seeds: o.Seeds, Load: c.Scale / p.scale, Stalls: o.stalls(), Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)),
-		Utilization: map[string]float64{}}}
+	r := Result{Cell: c, Seeds: o.Seeds, Load: c.Scale / p.scale, Stalls: o.stalls(),
+		Summary: Summary{Models: make([]eventlog.ModelMetrics, len(p.System.Models)), Utilization: map[string]float64{}}}
 	all := newTally(&p.System)
 	for n := range uint64(o.Seeds) {
 		t, end, err := simulate(p, c, max(1, o.FirstSeed)+n, &o)

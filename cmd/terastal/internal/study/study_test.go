@@ -13,6 +13,7 @@ import (
 	"github.com/terastal/terastal/cmd/terastal/internal/study"
 	"github.com/terastal/terastal/internal/testkit"
 	"github.com/terastal/terastal/sched"
+	"github.com/terastal/terastal/sched/fluid"
 	"github.com/terastal/terastal/sched/scenario"
 	"github.com/terastal/terastal/sched/sim"
 	"github.com/terastal/terastal/sched/traffic"
@@ -371,17 +372,21 @@ func TestStalls(t *testing.T) {
 	testkit.Refused(study.Run(context.Background(), cell, o))(t, "half of the period")
 }
 
-// TestLoads: loads are shares of each scenario's capacity, of its originals.
+// TestLoads: loads are shares of each scenario's capacity, of its originals, also where deadlines bind: in the last one.
 func TestLoads(t *testing.T) {
 	s := study.Sweep{Part: "1/1", Loads: []float64{0.5, 0.9}, Grid: study.Grid{Traffics: []string{"poisson"},
-		Scenarios: []string{"paper/mcv_heavy", "paper/ar_social@6K"}, Scales: []float64{7}, Noises: []float64{0},
-		Drops: []string{"late"}, Policies: []string{"fcfs"}}}
+		Scenarios: []string{"paper/mcv_heavy", "paper/ar_social@6K", "xrbench/social_interaction_A@4K"},
+		Scales:    []float64{7}, Noises: []float64{0}, Drops: []string{"late"}, Policies: []string{"fcfs"}}}
 	o := study.Options{Seeds: 1, Duration: 100 * time.Millisecond, Workers: 1}
 	all := testkit.Must(s.Prepare(&o))(t)
 	results := run(t, all, o)
-	for i, want := range []float64{0.5, 0.9, 0.5, 0.9} {
+	for i, want := range []float64{0.5, 0.9, 0.5, 0.9, 0.5, 0.9} {
 		x := o.Systems[all[i].Scenario]
-		if got, full := results[i].Load, scale(t, &x); math.Abs(got-want) > 1e-9 || math.Abs(all[i].Scale-want*full) > 1e-4 {
+		full := testkit.Must(fluid.CapacityOf(testkit.Must(sched.Compile(x.System))(t), x.Rates))(t).Scale
+		if unhurried := scale(t, &x); i == 5 && full > unhurried*0.999 {
+			t.Errorf("%s: no deadline binds: capacity %v, without them %v", x.Name, full, unhurried)
+		}
+		if got := results[i].Load; math.Abs(got-want) > 1e-9 || math.Abs(all[i].Scale-want*full) > 1e-4 {
 			t.Errorf("%s: load %v, scale %v, want %v of %v", all[i].Scenario, got, all[i].Scale, want, full)
 		}
 	}

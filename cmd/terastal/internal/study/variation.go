@@ -38,13 +38,13 @@ func Vary(s *scenario.Scenario, name string) (*scenario.Scenario, error) {
 			names = append(names, v.Name)
 			continue
 		}
-		before, err := capacity(s)
+		before, err := unhurried(s)
 		if err != nil {
 			return nil, err
 		}
 		v.vary(&s.System)
 		trim(&s.System)
-		after, err := capacity(s)
+		after, err := unhurried(s)
 		if err != nil {
 			return nil, err
 		}
@@ -58,14 +58,9 @@ func Vary(s *scenario.Scenario, name string) (*scenario.Scenario, error) {
 	return nil, fmt.Errorf("unknown variation %q, have %s", name, strings.Join(names, ", "))
 }
 
-// capacity is that of a scenario if there were no deadlines.
+// capacity is the scale of a scenario's rates at which they are its capacity.
 func capacity(s *scenario.Scenario) (float64, error) {
-	sys := s.System
-	sys.Models = slices.Clone(sys.Models)
-	for m := range sys.Models {
-		sys.Models[m].Deadline = unhurried
-	}
-	t, err := sched.Compile(sys)
+	t, err := sched.Compile(s.System)
 	if err != nil {
 		return 0, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
@@ -73,8 +68,16 @@ func capacity(s *scenario.Scenario) (float64, error) {
 	return c.Scale, err
 }
 
-// unhurried is a deadline that no path of a scenario misses.
-const unhurried = 24 * time.Hour
+// unhurried is capacity if there were no deadlines.
+func unhurried(s *scenario.Scenario) (float64, error) {
+	const enough = 24 * time.Hour // for all paths of a scenario
+	x := *s
+	x.System.Models = slices.Clone(x.System.Models)
+	for m := range x.System.Models {
+		x.System.Models[m].Deadline = enough
+	}
+	return capacity(&x)
+}
 
 func originals(s *sched.System) {
 	for m := range s.Models {
