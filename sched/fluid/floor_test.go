@@ -94,6 +94,14 @@ func exactCapacityAt(t testkit.T, tables *sched.Tables, rates, floors []float64)
 		d.variable(0, map[int]float64{load[k]: 1})
 	}
 	d.variable(1, z)
+	unit := 0.0 // so that the solver gets numbers near 1
+	for i := range sys.Models {
+		for l := range sys.Models[i].Layers {
+			for _, im := range sys.Models[i].Layers[l].Implementations {
+				unit = max(unit, rates[i]*slices.Max(im.Latency).Seconds())
+			}
+		}
+	}
 	for i := range sys.Models {
 		all, share := d.row(1), d.row(1-floors[i])
 		d.variable(0, map[int]float64{share: 1})
@@ -104,14 +112,14 @@ func exactCapacityAt(t testkit.T, tables *sched.Tables, rates, floors []float64)
 				of[row] = -1
 				for k, latency := range sys.Models[i].Layers[l].Implementations[im].Latency {
 					if latency != sched.Unavailable {
-						d.variable(0, map[int]float64{row: 1, load[k]: rates[i] * latency.Seconds()})
+						d.variable(0, map[int]float64{row: 1, load[k]: rates[i] * latency.Seconds() / unit})
 					}
 				}
 			}
 			d.variable(0, of)
 		}
 	}
-	return 1 / d.solve(t)
+	return 1 / (d.solve(t) * unit)
 }
 
 // spending draws a system whose models may have accuracies, measured or bounded, rates and floors for it.
