@@ -123,6 +123,9 @@ func (r *Result) inTime(policy string) float64 {
 
 // more words how one rate compares with another.
 func more(rate, other float64) string {
+	if math.Abs(rate-other) < 0.05 { // which would be worded as 0.0
+		return "as many as"
+	}
 	word := "more"
 	if rate < other {
 		word = "fewer"

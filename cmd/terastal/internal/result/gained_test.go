@@ -22,6 +22,10 @@ func TestGained(t *testing.T) {
 	r.Policies = []PolicyResult{ran("unscheduled", 100, 0), ran("rollout", 200, 0)}
 	testkit.Equal(t, r.Gained(), "What a user of a server would gain: rollout answered 20.0 requests per second in time, "+
 		"10.0 (100 %) more than unscheduled, which keeps models whole (10.0).")
+	r.Policies[1] = ran("rollout", 100, 0)
+	if got := r.Gained(); !strings.Contains(got, "in time, as many as unscheduled") {
+		t.Error(got)
+	}
 	r.Policies = r.Policies[1:]
 	testkit.Equal(t, r.Gained(), "")
 }
